@@ -1,0 +1,5 @@
+"""``python -m hoodsnap``."""
+
+from hoodsnap.cli import main
+
+main()

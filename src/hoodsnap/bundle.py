@@ -1,0 +1,309 @@
+"""What is kept: answers, verbatim, in one JSON file.
+
+This file knows nothing of nova, libvirt or QEMU. It knows who was asked what and when, what came
+back, and how that is written to a file and read from one that a stranger sent.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+
+from hoodsnap.compat import FORMAT, UnknownFormatError, upgrade
+
+LARGEST_BUNDLE = 2 << 30
+"""Bytes of JSON, uncompressed. Ten thousand guests fit four times."""
+
+LARGEST_STRING = 64 << 20
+"""Characters. No layer's answer is kept if it is longer, so a longer one is not ours."""
+
+STDIO = Path("-")
+
+
+class UnreadableBundleError(Exception):
+    """This is no bundle that can be read. The text is one sentence for the person who gave it."""
+
+
+class Failure(BaseModel):
+    """Why there is no answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: str
+    """`absent` (there is no such thing), `denied`, `timeout`, `unreachable`, `missing` (a program or
+    library that is needed to ask), `too-large` or `failed`. Open: a reader takes others for `failed`."""
+
+    message: str
+    """One line, as the layer said it."""
+
+
+class Answer(BaseModel):
+    """What one layer of one host said to one question, or why it did not answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layer: str
+    """Open: a layer that this release does not know is kept and ignored."""
+
+    host: str
+    """The host on which the question was asked (for libvirt: the one that libvirtd runs on)."""
+
+    query: str
+    """What a person could type to get the same answer."""
+
+    subject: str | None = None
+    """What it is about: a UUID, a PID, a path. None if it is about the whole host or cloud."""
+
+    at: AwareDatetime
+    """When it was asked."""
+
+    took: float
+    """Seconds until the answer was there."""
+
+    value: Any = None
+    """JSON. Text that is not UTF-8 keeps its bytes as lone surrogates (`os.fsencode` restores them)."""
+
+    error: Failure | None = None
+
+    @model_validator(mode="after")
+    def _is_value_or_error(self) -> Self:
+        if ("value" in self.model_fields_set) == (self.error is not None):
+            raise ValueError("an answer has either a value or an error")
+        return self
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer as it is written: fields in this order, no empty ones."""
+        raw: dict[str, Any] = {"layer": self.layer, "host": self.host, "query": self.query}
+        if self.subject is not None:
+            raw["subject"] = self.subject
+        raw["at"] = _written(self.at)
+        raw["took"] = round(self.took, 6)
+        if self.error is None:
+            raw["value"] = self.value
+        else:
+            raw["error"] = {"kind": self.error.kind, "message": self.error.message}
+        return raw
+
+
+class Bundle(BaseModel):
+    """Answers of any number of hosts, in the order in which they were given."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = FORMAT
+    tool: str
+    """Who wrote it: `hoodsnap 0.1.0`."""
+
+    started: AwareDatetime
+    ended: AwareDatetime
+    answers: tuple[Answer, ...]
+
+    @cached_property
+    def by_layer(self) -> dict[str, tuple[Answer, ...]]:
+        """The answers of each layer, in order."""
+        layers: dict[str, list[Answer]] = {}
+        for answer in self.answers:
+            layers.setdefault(answer.layer, []).append(answer)
+        return {layer: tuple(answers) for layer, answers in layers.items()}
+
+    def asked(self, layer: str, start: str, host: str | None = None) -> Iterator[Answer]:
+        """Every answer of a layer whose query starts so, in the order in which they were given."""
+        for answer in self.by_layer.get(layer, ()):
+            if answer.query.startswith(start) and host in (None, answer.host):
+                yield answer
+
+    def last(self, layer: str, query: str, host: str | None = None) -> Answer | None:
+        """The answer to exactly this query; if it was asked again, the newest."""
+        found = None
+        for answer in self.by_layer.get(layer, ()):
+            if answer.query == query and host in (None, answer.host):
+                found = answer
+        return found
+
+
+def merge(bundles: Iterable[Bundle]) -> Bundle:
+    """All answers of several bundles in one."""
+    parts = tuple(bundles)
+    if len(parts) == 1:
+        return parts[0]
+    return Bundle(
+        tool=parts[0].tool,
+        started=min(part.started for part in parts),
+        ended=max(part.ended for part in parts),
+        answers=tuple(answer for part in parts for answer in part.answers),
+    )
+
+
+def load(path: Path) -> Bundle:
+    """Read a bundle from a file (`-`: standard input), compressed or not.
+
+    Raises `UnreadableBundleError`, and nothing else.
+    """
+    try:
+        if path == STDIO:
+            return parse(sys.stdin.buffer.read(LARGEST_BUNDLE + 1))
+        with path.open("rb") as file:
+            return parse(file.read(LARGEST_BUNDLE + 1))
+    except OSError as error:
+        raise UnreadableBundleError(error.strerror or str(error)) from None
+
+
+def parse(data: bytes) -> Bundle:
+    """Read a bundle from bytes. What they are compressed with is seen from the bytes themselves.
+
+    Raises `UnreadableBundleError`, and nothing else.
+    """
+    try:
+        data = _decompressed(data)
+        text = data.decode()
+        del data  # of a large bundle, bytes and text and objects need not all be there at once
+        raw = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        del text
+        if not isinstance(raw, dict):
+            raise UnreadableBundleError("it is JSON, but no hoodsnap bundle")
+        return Bundle.model_validate(upgrade(raw))
+    except UnicodeDecodeError:
+        raise UnreadableBundleError("it is neither JSON nor gzip nor zstd") from None
+    except json.JSONDecodeError as error:
+        raise UnreadableBundleError(_about_json(error)) from None
+    except ValidationError as error:
+        raise UnreadableBundleError(_about_shape(error)) from None
+    except UnknownFormatError as error:
+        raise UnreadableBundleError(str(error)) from None
+    except RecursionError:
+        raise UnreadableBundleError("it is nested too deeply for a hoodsnap bundle") from None
+    except MemoryError:
+        raise UnreadableBundleError("it does not fit into this machine's memory") from None
+    except ValueError as error:  # an integer of more digits than Python will read
+        raise UnreadableBundleError(f"it holds a value that no layer gives: {error}") from None
+
+
+def dump(bundle: Bundle) -> bytes:
+    """The bundle as JSON, one answer a line. The same answers give the same bytes."""
+    out = io.StringIO()
+    head = {
+        "format": bundle.format,
+        "tool": bundle.tool,
+        "started": _written(bundle.started),
+        "ended": _written(bundle.ended),
+    }
+    out.write(_compact(head)[:-1] + ',"answers":[')
+    for number, answer in enumerate(bundle.answers):
+        out.write(",\n" if number else "\n")
+        out.write(_compact(answer.as_json()))
+    out.write("\n]}\n")
+    return out.getvalue().encode()
+
+
+def save(bundle: Bundle, path: Path) -> None:
+    """Write a bundle to a file (`-`: standard output); `.gz` and `.zst` in its name compress it.
+
+    A file appears whole or not at all, and only its owner may read it. Raises `OSError`.
+    """
+    data = dump(bundle)
+    if path == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if path.suffix == ".gz":
+        data = gzip.compress(data, mtime=0)
+    elif path.suffix == ".zst":
+        import zstandard
+
+        data = zstandard.ZstdCompressor(level=12).compress(data)
+    _replace(path, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
+        path.write_bytes(data)
+        return
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _compact(raw: object) -> str:
+    # ASCII only: lone surrogates (bytes that were no UTF-8) survive as escapes.
+    return json.dumps(raw, separators=(",", ":"), allow_nan=False)
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise UnreadableBundleError("a key occurs twice in one object, which hoodsnap never writes")
+    for value in found.values():
+        if type(value) is str and len(value) > LARGEST_STRING:
+            raise UnreadableBundleError(f"it holds a text of {len(value)} characters, which is too long")
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise UnreadableBundleError(f"it holds {name}, which is no JSON")
+
+
+def _decompressed(data: bytes) -> bytes:
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
+                data = _read_up_to_limit(stream)
+        elif data.startswith(b"\x28\xb5\x2f\xfd"):
+            data = _read_zstd(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise UnreadableBundleError("its gzip data is damaged or cut off") from None
+    if len(data) > LARGEST_BUNDLE:
+        raise UnreadableBundleError(f"it is larger than {LARGEST_BUNDLE >> 30} GiB")
+    return data
+
+
+def _read_zstd(data: bytes) -> bytes:
+    import zstandard
+
+    try:
+        # A frame may ask for gigabytes of window; ours never need more than this.
+        reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(data)
+        out = _read_up_to_limit(reader)
+    except zstandard.ZstdError:
+        raise UnreadableBundleError("its zstd data is damaged or cut off") from None
+    return out
+
+
+def _read_up_to_limit(stream: BinaryIO | Any) -> bytes:
+    parts, size = [], 0
+    while size <= LARGEST_BUNDLE and (part := stream.read(1 << 20)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _about_json(error: json.JSONDecodeError) -> str:
+    if error.pos >= len(error.doc.rstrip()):
+        return "it ends in the middle: it was cut off"
+    return f"it is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+
+
+def _about_shape(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"it is no hoodsnap bundle: {place or 'the whole'}: {first['msg'].lower()}"

@@ -1,0 +1,77 @@
+"""What a fact is: the typed reading of one layer's answers about one thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from hoodsnap.bundle import Answer
+
+T = TypeVar("T")
+
+
+class Unheard(Exception):
+    """A layer did not say this: it was not asked, did not answer, or said what can't be read.
+
+    Reading an unheard field of a fact raises it. Whoever compares lets it pass: the check becomes a
+    skip with this text as its reason. Unknown is never absent.
+    """
+
+
+class Fact(BaseModel):
+    """Base of Server, Instance, Domain, Process, Monitor, Image. Never changes; other projects'
+    fields that it doesn't know are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    layer: ClassVar[str]
+    """The layer whose answers it reads."""
+
+    noun: ClassVar[str]
+    """What that layer calls a VM."""
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """For each field: the part it was read from (a key of `said`), and where in there."""
+
+    said: Mapping[str, Answer] = {}
+    """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
+
+    def where(self, field: str) -> tuple[Answer | None, str]:
+        """The answer that a field was read from, and the place in it."""
+        part, place = self.places.get(field, ("", field))
+        if part not in self.said:
+            part = next(iter(self.said), "")
+        return self.said.get(part), place
+
+
+def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
+    """The value of an answer, checked to be of a shape (`str`, `list[str]`, `dict[str, object]`, a model).
+
+    Raises `Unheard` with `what` in it if there is no answer, it is an error, or it has another shape.
+    """
+    if answer is None:
+        raise Unheard(f"{what} was not asked")
+    if answer.error is not None:
+        raise Unheard(f"{what}: {answer.error.message}")
+    if shape is str and isinstance(answer.value, str):  # by far the most frequent
+        return answer.value  # type: ignore[return-value]  # mypy does not narrow T by `shape is str`
+    try:
+        return _adapter(shape).validate_python(answer.value)
+    except ValidationError:
+        raise Unheard(f"{what}: the answer can't be read") from None
+
+
+_adapters: dict[object, TypeAdapter[object]] = {}
+
+
+def _adapter(shape: type[T]) -> TypeAdapter[T]:
+    if shape not in _adapters:
+        _adapters[shape] = TypeAdapter(shape)
+    return _adapters[shape]  # type: ignore[return-value]  # one dict for adapters of every type
+
+
+def unheard(reason: str) -> NoReturn:
+    """Raise `Unheard`, where only an expression fits."""
+    raise Unheard(reason)
