@@ -42,8 +42,9 @@ class Failure(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: str
-    """`absent` (there is no such thing), `denied`, `timeout`, `unreachable`, `missing` (a program or
-    library that is needed to ask), `too-large` or `failed`. Open: a reader takes others for `failed`."""
+    """`absent` (there is no such thing), `denied`, `timeout`, `unreachable`, `missing` (a program
+    or library that is needed to ask), `too-large` or `failed`. Open: a reader takes others for
+    `failed`."""
 
     message: str
     """One line, as the layer said it."""
@@ -73,7 +74,7 @@ class Answer(BaseModel):
     """Seconds until the answer was there."""
 
     value: Any = None
-    """JSON. Text that is not UTF-8 keeps its bytes as lone surrogates (`os.fsencode` restores them)."""
+    """JSON. Bytes that are not UTF-8 are kept as lone surrogates; `os.fsencode` restores them."""
 
     error: Failure | None = None
 
@@ -255,7 +256,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         raise UnreadableBundleError("a key occurs twice in one object, which hoodsnap never writes")
     for value in found.values():
         if type(value) is str and len(value) > LARGEST_STRING:
-            raise UnreadableBundleError(f"it holds a text of {len(value)} characters, which is too long")
+            raise UnreadableBundleError(
+                f"it holds a text of {len(value)} characters, which is too long"
+            )
     return found
 
 
@@ -298,7 +301,7 @@ def _read_up_to_limit(stream: BinaryIO | Any) -> bytes:
 
 
 def _about_json(error: json.JSONDecodeError) -> str:
-    if error.pos >= len(error.doc.rstrip()):
+    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
         return "it ends in the middle: it was cut off"
     return f"it is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
 

@@ -57,10 +57,10 @@ class Recorder:
     ) -> Answer:
         """Ask once and keep what comes back.
 
-        `how` returns JSON-able data (text, numbers, lists, dicts) or raises whatever it likes. After
-        `patience` seconds it is left behind in its thread: a call into a frozen QEMU or a dead NFS
-        server can't be ended, only abandoned. Whatever `how` uses (a connection) must then not be
-        used again; the answer says so by `error.kind == "timeout"`.
+        `how` returns JSON-able data (text, numbers, lists, dicts) or raises whatever it likes.
+        After `patience` seconds it is left behind in its thread: a call into a frozen QEMU or a
+        dead NFS server can't be ended, only abandoned. Whatever `how` uses (a connection) must
+        then not be used again; the answer says so by `error.kind == "timeout"`.
         """
         at = datetime.now(UTC)
         start = time.monotonic()
@@ -98,7 +98,10 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             errors="surrogateescape",
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            env={
+                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "LC_ALL": "C.UTF-8",
+            },
         )
     except FileNotFoundError:
         raise Refusal("missing", f"{command[0]} is not installed") from None

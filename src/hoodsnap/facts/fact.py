@@ -47,9 +47,11 @@ class Fact(BaseModel):
 
 
 def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
-    """The value of an answer, checked to be of a shape (`str`, `list[str]`, `dict[str, object]`, a model).
+    """The value of an answer, checked to be of a shape (`str`, `list[str]`, `dict[str, object]`, a
+    model).
 
-    Raises `Unheard` with `what` in it if there is no answer, it is an error, or it has another shape.
+    Raises `Unheard` with `what` in it if there is no answer, it is an error, or it has another
+    shape.
     """
     if answer is None:
         raise Unheard(f"{what} was not asked")
@@ -75,3 +77,35 @@ def _adapter(shape: type[T]) -> TypeAdapter[T]:
 def unheard(reason: str) -> NoReturn:
     """Raise `Unheard`, where only an expression fits."""
     raise Unheard(reason)
+
+
+def text(raw: Mapping[str, object], key: str) -> str | None:
+    """The text (or null) under a key. `Unheard` if the key is missing: that release, or that user's
+    view, does not have it."""
+    value = _item(raw, key)
+    if value is None or isinstance(value, str):
+        return value
+    raise Unheard(f"{key} can't be read")
+
+
+def integer(raw: Mapping[str, object], key: str) -> int | None:
+    """The whole number (or null) under a key; `Unheard` as for `text`."""
+    value = _item(raw, key)
+    if value is None or (isinstance(value, int) and abs(value) < 1 << 63):
+        return value
+    raise Unheard(f"{key} can't be read")
+
+
+def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """The object under a key; `Unheard` if there is none."""
+    value = _item(raw, key)
+    if isinstance(value, dict):
+        return value
+    raise Unheard(f"{key} can't be read")
+
+
+def _item(raw: Mapping[str, object], key: str) -> object:
+    try:
+        return raw[key]
+    except KeyError:
+        raise Unheard(f"{key} was not told") from None

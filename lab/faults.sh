@@ -1,0 +1,484 @@
+# The lab's faults, and how each is undone. Sourced by break.sh, fix.sh and test-faults.sh, not run.
+# shellcheck shell=bash
+# shellcheck disable=SC2154  # I u d S are set by break.sh and fix.sh
+# shellcheck disable=SC2034  # F_... are read by these
+#
+# A fault NAME is: `fault NAME INSTANCE "what it does" "what nova does about it by itself"` and three
+# functions  b_NAME (inject)  c_NAME (0: the fault is there)  f_NAME (undo), with - in the name written
+# _ in the functions. INSTANCE is the one it is injected into unless another is named; - is the host.
+# The functions see:  $I instance name  $u its UUID  $d its libvirt domain  $S a folder of the fault's
+# own, for what undoing it needs.
+
+declare -A F_VM F_WHAT F_NOVA
+F_NAMES=()
+fault() { F_NAMES+=("$1") F_VM[$1]=$2 F_WHAT[$1]=$3 F_NOVA[$1]=$4; }
+
+row() { sql "$1"; }
+dump_rows() { # DATABASE TABLE WHERE
+  timeout -k 5 60 mysqldump --no-defaults -S /run/mysqld/mysqld.sock -u root --no-create-info --skip-triggers \
+    --complete-insert --replace --skip-lock-tables --where="$3" "$1" "$2"
+}
+uuid_of() { row "select uuid from nova.instances where display_name = '$1' order by deleted, id desc limit 1"; }
+new_uuid() { cat /proc/sys/kernel/random/uuid; }
+idir() { echo "$INSTANCES/$u"; }
+qpid() { cat "/run/libvirt/qemu/$d.pid" 2>/dev/null || true; }
+running() { [ "$(domstate "$u")" = running ]; }
+no_process() { [ -z "$1" ] || [ ! -d "/proc/$1" ]; }
+first_tap() { virsh domiflist "$u" | awk '$1 ~ /^(tap|lab)/ && !n++ { print $1 }'; } # reads to the end: pipefail minds a SIGPIPE
+vda_file() { virsh domblklist "$u" | awk '$1 == "vda" { print $2 }'; }
+base_of() { qemu-img info -U --output json "$(idir)/disk" | jq -r '."full-backing-filename"'; }
+save() { cat >"$S/$1"; }
+saved() { cat "$S/$1"; }
+save_definition() { virsh dumpxml --inactive --security-info "$u" | save inactive.xml; }
+vm_state() { row "select vm_state from nova.instances where uuid = '$u'"; }
+until_ok() { # SECONDS CMD...
+  local n=$1 i
+  shift
+  for ((i = 0; i < n * 2; i++)); do
+    "$@" >/dev/null 2>&1 && return 0
+    sleep 0.5
+  done
+  return 1
+}
+idle_in() { [ "$(row "select concat(vm_state, '/', ifnull(task_state, '')) from nova.instances where uuid = '$u'")" = "$1/" ]; }
+no_task() { [ "$(row "select ifnull(task_state, '') from nova.instances where uuid = '$u'")" = "" ]; }
+thaw() { # ends what `break.sh --freeze` began
+  [ -n "${freeze:-}" ] || return 0
+  freeze=
+  say "   nova-compute goes on"
+  kill -CONT "$(pid_of nova-compute)" 2>/dev/null || true
+  sleep 2
+}
+back_to_active() { # whatever nova made of it: a running, ACTIVE instance with a new definition
+  thaw
+  until_ok 60 no_task || row "update nova.instances set task_state = NULL where uuid = '$u'"
+  say "   $I is $(vm_state): making it ACTIVE and running again"
+  case $(vm_state) in
+    stopped) osc server start "$u" ;;
+    paused) osc server unpause "$u" ;;
+    active) osc server reboot --hard "$u" ;;
+    error)
+      osc server set --state active "$u"
+      osc server reboot --hard "$u"
+      ;;
+    *) die "$I is $(vm_state): this lab does not know how to bring it back" ;;
+  esac
+  sleep 1
+  until_ok 120 idle_in active || die "$I did not come back: it is $(vm_state) (log: /var/log/nova/nova-compute.log)"
+  until_ok 30 running || die "$I is active but its domain does not run (log: /var/log/nova/nova-compute.log)"
+}
+# A qemu that libvirt does not know, started by hand; never boots a guest (-S), has no monitor.
+# shellcheck disable=SC2054  # the commas are qemu's
+QEMU_BY_HAND=(/usr/bin/qemu-system-x86_64 -machine pc,accel=tcg -m 16 -S -display none -nodefaults -no-user-config)
+opens_for_writing() { # PID FILE: some descriptor of the process is that inode, opened read-write
+  local fd flags
+  for fd in /proc/"$1"/fd/*; do
+    [ "$(stat -Lc %d:%i "$fd" 2>/dev/null)" = "$(stat -Lc %d:%i "$2")" ] || continue
+    flags=$(awk '/^flags:/ { print $2 }' "/proc/$1/fdinfo/${fd##*/}")
+    [ $((8#$flags & 3)) = 2 ] && return 0
+  done
+  return 1
+}
+our_libvirtd() { alive libvirtd || die "this fault restarts libvirtd, and here a libvirtd runs that the lab did not start"; }
+libvirt_answers() { virsh version; }
+restart_libvirtd_with() { # CMD...: runs CMD while libvirtd is down
+  stop libvirtd
+  "$@"
+  start_again libvirtd
+  until_ok 30 libvirt_answers || die "libvirtd does not answer (log: $LOG/libvirtd.log)"
+}
+
+# ------------------------------------------------------------------ processes
+fault qemu-kill9 vm-plain "kill -9 of the guest's qemu" "lifecycle event: SHUTOFF within seconds; DB stays ACTIVE if nova-compute is frozen (--freeze)"
+b_qemu_kill9() { kill -9 "$(qpid)"; }
+c_qemu_kill9() { ! running && no_process "$(qpid)"; }
+f_qemu_kill9() { sleep 3; back_to_active; }
+
+fault qemu-stopped vm-tenant "kill -STOP of qemu: process in state T, monitor does not answer (a collector needs timeouts)" "nothing; libvirt still says running"
+b_qemu_stopped() { kill -STOP "$(qpid)"; }
+c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
+f_qemu_stopped() { kill -CONT "$(qpid)"; }
+
+fault duplicate-qemu vm-snap "a second qemu with the -uuid and -name of a running guest, without its disks (started by hand, libvirt does not know it)" "nothing"
+b_duplicate_qemu() { start fault-duplicate-qemu libvirt-qemu "${QEMU_BY_HAND[@]}" -name "guest=$d,debug-threads=on" -uuid "$u"; sleep 1; }
+c_duplicate_qemu() { alive fault-duplicate-qemu && [ "$(guest_pids "$u" | wc -l)" = 2 ]; }
+f_duplicate_qemu() { kill_now fault-duplicate-qemu; rm -f "$RUN"/fault-duplicate-qemu.*; }
+
+# Safe: the second qemu neither boots a guest nor flushes, because it is killed; opening writes nothing.
+fault disk-shared vm-duo "a second qemu (another name and UUID) holds the guest's disk open for writing, with image locking off" "nothing"
+b_disk_shared() {
+  start fault-disk-shared libvirt-qemu "${QEMU_BY_HAND[@]}" -name guest=lab-second-writer -uuid "$(new_uuid)" \
+    -blockdev "{\"driver\":\"file\",\"filename\":\"$(vda_file)\",\"node-name\":\"storage\",\"locking\":\"off\"}" \
+    -blockdev '{"driver":"qcow2","file":"storage","node-name":"format","read-only":false}' -device virtio-blk-pci,drive=format,share-rw=on
+  sleep 1
+}
+c_disk_shared() { alive fault-disk-shared && opens_for_writing "$(pid_of fault-disk-shared)" "$(vda_file)" && opens_for_writing "$(qpid)" "$(vda_file)"; }
+f_disk_shared() { kill_now fault-disk-shared; rm -f "$RUN"/fault-disk-shared.*; }
+
+fault qemu-without-domain vm-tenant "libvirt has lost its record of a running guest (/run/libvirt/qemu/NAME.xml): it says shut off, qemu goes on" "the power sync (10 min) finds it shut off and sets it to stopped; a start fails on the image lock"
+lose_record() { mkdir -p "$S/run" && mv "/run/libvirt/qemu/$d.xml" "/run/libvirt/qemu/$d.pid" "$S/run/"; }
+find_record() { mv "$S/run/$d.xml" "$S/run/$d.pid" /run/libvirt/qemu/; }
+b_qemu_without_domain() { our_libvirtd; qpid | save pid; restart_libvirtd_with lose_record; }
+c_qemu_without_domain() { [ "$(domstate "$u")" = "shut off" ] && guest_pids "$u" | grep -qx "$(saved pid)"; }
+f_qemu_without_domain() { restart_libvirtd_with find_record; thaw; sleep 1; idle_in active || back_to_active; }
+
+fault domain-without-qemu vm-snap "qemu is killed while another process keeps its sockets open: libvirt gets no end of file and goes on saying running" "nothing while it lasts; calls that need the monitor hang"
+b_domain_without_qemu() {
+  qpid | save pid
+  start fault-socket-holder root /usr/bin/python3 "$LAB_DIR/hold_sockets.py" "$(saved pid)" "$S/held"
+  until_ok 10 test -e "$S/held" || die "the sockets of qemu could not be held (log: $LOG/fault-socket-holder.log)"
+  kill -9 "$(saved pid)"
+}
+c_domain_without_qemu() { running && [ -z "$(guest_pids "$u")" ]; }
+f_domain_without_qemu() { kill_now fault-socket-holder; rm -f "$RUN"/fault-socket-holder.*; sleep 3; back_to_active; }
+
+# ------------------------------------------------------------------ libvirt
+fault virsh-destroy vm-plain "virsh destroy behind nova's back" "lifecycle event: SHUTOFF within seconds; stays ACTIVE with --freeze"
+b_virsh_destroy() { virsh -q destroy "$u"; }
+c_virsh_destroy() { [ "$(domstate "$u")" = "shut off" ]; }
+f_virsh_destroy() { sleep 3; back_to_active; }
+
+fault virsh-suspend vm-duo "virsh suspend: paused in libvirt, vm_state active in nova" "power_state becomes 3 (paused), vm_state stays active"
+b_virsh_suspend() { virsh -q suspend "$u"; }
+c_virsh_suspend() { [ "$(domstate "$u")" = paused ]; }
+f_virsh_suspend() { virsh -q resume "$u"; }
+
+fault undefine-running vm-tenant "virsh undefine of the running domain: it goes on as a transient one" "nothing; it vanishes at the next stop"
+b_undefine_running() { save_definition; virsh -q undefine "$u"; }
+c_undefine_running() { virsh dominfo "$u" | grep -q '^Persistent: *no'; }
+f_undefine_running() { virsh -q define "$S/inactive.xml"; }
+
+fault undefine-stopped vm-stopped "virsh undefine of the stopped domain: nova says SHUTOFF, libvirt does not know it" "start or hard reboot defines it again"
+b_undefine_stopped() { save_definition; virsh -q undefine "$u"; }
+c_undefine_stopped() { ! virsh domstate "$u" >/dev/null 2>&1; }
+f_undefine_stopped() { virsh -q define "$S/inactive.xml"; }
+
+fault start-behind vm-stopped "virsh start of an instance that nova has as stopped" "lifecycle event/power sync: nova stops it again (force-stop) unless frozen"
+b_start_behind() { virsh -q start "$u"; }
+c_start_behind() { running; }
+f_start_behind() { until_ok 30 no_task || true; ! running || virsh -q destroy "$u"; sleep 2; until_ok 60 idle_in stopped; }
+
+fault rogue-domain - "a transient domain that nova never heard of" "only a warning: more instances on the hypervisor than in the database"
+b_rogue_domain() {
+  local id; id=$(new_uuid); echo "$id" >>"$LAB_STATE/rogue-uuids"; echo "$id" | save id
+  printf '<domain type="qemu"><name>rogue-vm</name><uuid>%s</uuid><memory unit="MiB">32</memory><vcpu>1</vcpu><os><type machine="pc">hvm</type></os></domain>' "$id" | save rogue.xml
+  virsh -q create "$S/rogue.xml"
+}
+c_rogue_domain() { virsh domstate "$(saved id)" >/dev/null 2>&1; }
+f_rogue_domain() { virsh -q destroy "$(saved id)"; }
+
+fault orphan-domain vm-snap "a persistent running domain with nova's metadata, an instance-… name and a UUID the DB does not have, with its own folder" "only a warning about the counts"
+b_orphan_domain() {
+  local id dir; id=$(new_uuid); echo "$id" >>"$LAB_STATE/rogue-uuids"; echo "$id" | save id; dir=$INSTANCES/$id
+  mkdir -p "$dir"; qemu-img create -q -f qcow2 -F raw -b "$(qemu-img info -U --output json "$(vda_file)" | jq -r '."full-backing-filename"')" "$dir/disk"
+  virsh dumpxml --inactive "$u" | python3 -c '
+import re, sys
+new, old, dom = sys.argv[1:4]
+x = sys.stdin.read().replace(old, new)
+x = re.sub(r"<name>[^<]*</name>", "<name>%s</name>" % dom, x, count=1)
+x = re.sub(r"<nova:name>[^<]*</nova:name>", "<nova:name>vm-orphan</nova:name>", x)
+x = re.sub(r"<interface .*?</interface>", "", x, flags=re.S)
+print(x)' "$id" "$u" instance-0000beef | save orphan.xml
+  virsh -q define "$S/orphan.xml"; virsh -q start "$id"
+}
+c_orphan_domain() { [ "$(domstate "$(saved id)")" = running ]; }
+f_orphan_domain() { local id; id=$(saved id); virsh -q destroy "$id"; virsh -q undefine "$id"; rm -rf "$INSTANCES/${id:?}"; }
+
+fault vcpus-config vm-duo "virsh edit: the stored definition has 4 vCPUs, the live one and the flavor 2" "nothing; hard reboot writes the definition anew"
+b_vcpus_config() { # nova pins a CPU topology, so `virsh setvcpus --maximum` refuses: edit as `virsh edit` would
+  save_definition
+  sed -E "s#(<vcpu[^>]*>)2<#\\14<#; s#<topology sockets='2'#<topology sockets='4'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"
+}
+c_vcpus_config() { [ "$(virsh vcpucount "$u" --maximum --config)" = 4 ]; }
+f_vcpus_config() { virsh -q define "$S/inactive.xml"; }
+
+fault memory-config vm-duo "virsh setmaxmem/setmem --config: stored definition 256 MiB, live and flavor 128" "nothing; hard reboot writes the definition anew"
+b_memory_config() { save_definition; virsh -q setmaxmem "$u" 256M --config; virsh -q setmem "$u" 256M --config; }
+c_memory_config() { virsh dumpxml --inactive "$u" | grep -q "<memory unit='KiB'>262144<"; }
+f_memory_config() { virsh -q define "$S/inactive.xml"; }
+
+fault attach-unknown-disk vm-data "virsh attach-disk of a file nova does not know" "nothing"
+b_attach_unknown_disk() {
+  qemu-img create -q -f qcow2 /var/lib/libvirt/images/lab-unknown.qcow2 32M; chown libvirt-qemu /var/lib/libvirt/images/lab-unknown.qcow2
+  virsh -q attach-disk "$u" /var/lib/libvirt/images/lab-unknown.qcow2 vdz --driver qemu --subdriver qcow2 --live
+}
+c_attach_unknown_disk() { virsh domblklist "$u" | grep -q lab-unknown; }
+f_attach_unknown_disk() { back_to_active; rm -f /var/lib/libvirt/images/lab-unknown.qcow2; }
+
+fault domain-gone vm-tenant "virsh destroy and undefine of an ACTIVE instance: its disk and its row are there, no domain is" "a warning that it is not found; stays ACTIVE; hard reboot defines it again"
+b_domain_gone() { save_definition; virsh -q destroy "$u"; virsh -q undefine "$u"; }
+c_domain_gone() { ! virsh domstate "$u" >/dev/null 2>&1; }
+f_domain_gone() { virsh -q define "$S/inactive.xml"; back_to_active; }
+
+restart_edited() { # SED-SCRIPT: edits the definition as `virsh edit` would, and starts the guest with it
+  save_definition
+  sed -E "$1" "$S/inactive.xml" | save edited.xml
+  virsh -q destroy "$u"; virsh -q define "$S/edited.xml"; virsh -q start "$u"
+}
+fault memory-live vm-snap "the guest really runs with 96 MiB, its flavor has 64: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition anew"
+b_memory_live() { restart_edited "s#(<(memory|currentMemory) unit='KiB'>)65536<#\\198304<#"; }
+c_memory_live() { running && virsh dumpxml "$u" | grep -q "<memory unit='KiB'>98304<"; }
+f_memory_live() { back_to_active; }
+
+fault vcpus-live vm-duo "the guest really runs with 1 vCPU, its flavor has 2: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition anew"
+b_vcpus_live() { restart_edited "s#(<vcpu[^>]*>)2<#\\11<#; s#<topology sockets='2'#<topology sockets='1'#"; }
+c_vcpus_live() { running && [ "$(virsh vcpucount "$u" --maximum --live)" = 1 ]; }
+f_vcpus_live() { back_to_active; }
+
+fault autostart vm-plain "virsh autostart: the domain would start with libvirtd, before nova decides" "nothing"
+b_autostart() { virsh -q autostart "$u"; }
+c_autostart() { virsh dominfo "$u" | grep -q '^Autostart: *enable'; }
+f_autostart() { virsh -q autostart "$u" --disable; }
+
+fault external-snapshot vm-snap "virsh snapshot-create-as --disk-only: the live top of the chain is another file than nova's disk" "nothing; a later hard reboot would silently go back to the old disk"
+b_external_snapshot() { virsh -q snapshot-create-as "$u" lab-ext --disk-only --no-metadata --diskspec "vda,file=$(idir)/disk.lab-ext"; }
+c_external_snapshot() { [ "$(vda_file)" = "$(idir)/disk.lab-ext" ]; }
+f_external_snapshot() { virsh -q blockcommit "$u" vda --shallow --active --pivot --wait >/dev/null; rm -f "$(idir)/disk.lab-ext"; }  # --shallow: else it commits into _base
+
+fault internal-snapshot vm-duo "virsh snapshot-create-as: an internal qcow2 snapshot (with libvirt metadata) nova does not know" "nothing; undefine of the domain fails later"
+b_internal_snapshot() { virsh -q snapshot-create-as "$u" lab-int; }
+c_internal_snapshot() { virsh snapshot-list "$u" --name | grep -qx lab-int; }
+f_internal_snapshot() { virsh -q snapshot-delete "$u" lab-int >/dev/null; }
+
+# ------------------------------------------------------------------ network
+fault tap-renamed vm-plain "the guest's tap device is renamed" "nothing; OVS reports the port's device as missing"
+b_tap_renamed() { local t; t=$(first_tap); echo "$t" | save tap; ip link set "$t" down; ip link set "$t" name "lab${t#tap}"; ip link set "lab${t#tap}" up; }
+c_tap_renamed() { ip link show "lab$(saved tap | cut -c4-)" >/dev/null 2>&1; }
+f_tap_renamed() { local t; t=$(saved tap); ip link set "lab${t#tap}" down; ip link set "lab${t#tap}" name "$t"; ip link set "$t" up; }
+
+fault tap-deleted vm-data "ip link del of the guest's tap: qemu keeps a dead file descriptor" "nothing until a hard reboot"
+b_tap_deleted() { local t; t=$(first_tap); echo "$t" | save tap; ip link del "$t"; }
+c_tap_deleted() { ! ip link show "$(saved tap)" >/dev/null 2>&1; }
+f_tap_deleted() { back_to_active; }
+
+port_id() { row "select port_id from neutron.ml2_port_bindings where port_id in (select id from neutron.ports where device_id='$u') limit 1"; }
+fault port-deleted vm-resized "openstack port delete of a port in use" "nova drops it from its cache and detaches the NIC (the guest never lets go)"
+b_port_deleted() {
+  port_id | save port; osc port show "$(saved port)" -f json | save port.json; osc port delete "$(saved port)"
+}
+c_port_deleted() { [ "$(row "select count(*) from neutron.ports where id='$(saved port)'")" = 0 ]; }
+f_port_deleted() {
+  thaw
+  local p; p=$(osc port create --network "$(jq -r .network_id "$S/port.json")" --mac-address "$(jq -r .mac_address "$S/port.json")" \
+    --fixed-ip "ip-address=$(jq -r '.fixed_ips[0].ip_address' "$S/port.json")" lab-replacement -f value -c id)
+  osc server add port "$u" "$p"; back_to_active; echo "$p" | save port
+}
+
+fault port-disabled vm-snap "the neutron port is administratively down" "nothing in nova: status stays ACTIVE"
+b_port_disabled() { port_id | save port; osc port set --disable "$(saved port)"; }
+c_port_disabled() { [ "$(row "select admin_state_up from neutron.ports where id='$(saved port)'")" = 0 ]; }
+f_port_disabled() { osc port set --enable "$(saved port)"; }
+
+# ------------------------------------------------------------------ files
+fault base-moved vm-snap "the base image in _base is renamed away: running guests keep it open, the chain cannot be opened any more" "stop/start, resize, snapshot fail"
+b_base_moved() { base_of | save base; mv "$(saved base)" "$(saved base).lab-moved"; }
+c_base_moved() { ! qemu-img info -U --backing-chain "$(idir)/disk" >/dev/null 2>&1; }
+f_base_moved() { mv "$(saved base).lab-moved" "$(saved base)"; }
+
+fault disk-corrupt vm-stopped "zeroes over the L2/refcount area of the stopped disk: qemu-img check reports errors" "start works or fails with I/O errors"
+b_disk_corrupt() { cp --sparse=always -a "$(idir)/disk" "$S/disk.copy"; dd if=/dev/zero of="$(idir)/disk" bs=65536 seek=2 count=1 conv=notrunc status=none; }
+c_disk_corrupt() { ! qemu-img check -q "$(idir)/disk" >/dev/null 2>&1; }
+f_disk_corrupt() { cp --sparse=always -a "$S/disk.copy" "$(idir)/disk"; rm "$S/disk.copy"; }
+
+fault dir-missing vm-stopped "the instance folder of a stopped instance is gone" "start fails"
+b_dir_missing() { mv "$(idir)" "$(idir).lab-away"; }
+c_dir_missing() { [ ! -d "$(idir)" ]; }
+f_dir_missing() { mv "$(idir).lab-away" "$(idir)"; }
+
+fault disk-missing vm-stopped "the disk file of a stopped instance is gone, its folder is there" "start fails"
+b_disk_missing() { mv "$(idir)/disk" "$S/disk"; }
+c_disk_missing() { [ ! -e "$(idir)/disk" ]; }
+f_disk_missing() { mv "$S/disk" "$(idir)/disk"; }
+
+# The guest boots from a fresh overlay on a full file system, mounted over the instance's folder: its
+# first write needs a new cluster. The real disk lies untouched below the mount.
+fault io-error vm-duo "the file system under the guest's disk is full when it writes: paused (I/O error)" "power_state becomes 3 (paused), vm_state stays active; the power sync ignores it"
+b_io_error() {
+  local size base
+  size=$(qemu-img info -U --output json "$(idir)/disk" | jq '."virtual-size"') base=$(base_of)
+  truncate -s 8M "$S/full.img"; mkfs.ext4 -q -F -m 0 -I 1024 -O ^has_journal "$S/full.img" # inodes with room for libvirt's attributes
+  mkdir -p "$S/mnt"; mount -o loop "$S/full.img" "$S/mnt"
+  cp -a "$(idir)/disk.info" "$S/mnt/"; : >"$S/mnt/console.log"; qemu-img create -q -f qcow2 -F raw -b "$base" "$S/mnt/disk" "$size"
+  chown --reference="$(idir)" "$S/mnt"/*; chown --reference="$(idir)" "$S/mnt"; chmod --reference="$(idir)" "$S/mnt"
+  dd if=/dev/zero of="$S/mnt/core.old" bs=4096 status=none 2>/dev/null || true # until it is full
+  umount "$S/mnt"
+  virsh -q destroy "$u"; mount -o loop "$S/full.img" "$(idir)"; virsh -q start "$u"
+}
+c_io_error() { [ "$(virsh domstate --reason "$u" | sed -n 1p)" = "paused (I/O error)" ]; }
+f_io_error() {
+  [ "$(domstate "$u")" = "shut off" ] || virsh -q destroy "$u"
+  until_ok 10 umount "$(idir)" || umount -l "$(idir)"
+  rm -f "$S/full.img"
+  back_to_active
+}
+
+fault disk-info-wrong vm-stopped "disk.info says raw for a qcow2 disk" "a later hard reboot uses the wrong format: guest sees a qcow2 header"
+b_disk_info_wrong() { cp -a "$(idir)/disk.info" "$S/"; sed 's/: "qcow2"/: "raw"/' "$S/disk.info" >"$(idir)/disk.info"; }
+c_disk_info_wrong() { grep -q '"raw"' "$(idir)/disk.info"; }
+f_disk_info_wrong() { cp -a "$S/disk.info" "$(idir)/disk.info"; }
+
+fault leftover-dir - "an instance folder (disk, disk.info, console.log) whose UUID is not in the DB" "nothing"
+b_leftover_dir() {
+  local id dir; id=$(new_uuid); echo "$id" | save id; dir=$INSTANCES/$id; mkdir "$dir"
+  qemu-img create -q -f qcow2 -F raw -b "$(find "$INSTANCES/_base" -regextype egrep -regex '.*/[0-9a-f]{40}' | sort | sed -n 1p)" "$dir/disk"
+  echo "{\"$dir/disk\": \"qcow2\"}" >"$dir/disk.info"; : >"$dir/console.log"; chown -R nova:nova "$dir"
+}
+c_leftover_dir() { [ -d "$INSTANCES/$(saved id)" ]; }
+f_leftover_dir() { local id; id=$(saved id); rm -rf "$INSTANCES/${id:?}"; }
+
+fault base-unused - "a file in _base that no disk uses" "removed by the image cache manager after remove_unused_original_minimum_age_seconds (a day)"
+b_base_unused() { local id; id=$(echo "$RANDOM$RANDOM" | sha1sum | cut -d' ' -f1); echo "$id" | save id; head -c 3000000 /dev/urandom >"$INSTANCES/_base/$id"; truncate -s 64M "$INSTANCES/_base/$id"; chown nova:nova "$INSTANCES/_base/$id"; }
+c_base_unused() { [ -e "$INSTANCES/_base/$(saved id)" ]; }
+f_base_unused() { rm -f "$INSTANCES/_base/$(saved id)"; }
+
+# ------------------------------------------------------------------ nova's databases
+fault db-soft-deleted vm-snap "the DB row is marked deleted while the domain runs" "reaps the domain at the next running_deleted_instance_poll_interval (30 min)!"
+b_db_soft_deleted() { row "update nova.instances set deleted=id, deleted_at=utc_timestamp(), terminated_at=utc_timestamp(), vm_state='deleted', power_state=0 where uuid='$u'"; }
+c_db_soft_deleted() { [ "$(row "select deleted<>0 from nova.instances where uuid='$u'")" = 1 ] && running; }
+f_db_soft_deleted() { row "update nova.instances set deleted=0, deleted_at=NULL, terminated_at=NULL, vm_state='active', power_state=1 where uuid='$u'"; }
+
+fault db-row-gone vm-tenant "the instances row is removed outright, everything else stays" "API 404/500; the domain goes on"
+b_db_row_gone() { dump_rows nova instances "uuid='$u'" | save row.sql; row "set foreign_key_checks=0; delete from nova.instances where uuid='$u'"; }
+c_db_row_gone() { [ "$(row "select count(*) from nova.instances where uuid='$u'")" = 0 ]; }
+f_db_row_gone() { (echo "set foreign_key_checks=0;"; saved row.sql) | "${MYSQL[@]}" nova; }
+
+fault db-power-state vm-config "power_state=4 (shut down) in the DB while it runs" "the power sync corrects it (10 min)"
+b_db_power_state() { row "update nova.instances set power_state=4 where uuid='$u'"; }
+c_db_power_state() { [ "$(row "select power_state from nova.instances where uuid='$u'")" = 4 ] && running; }
+f_db_power_state() { row "update nova.instances set power_state=1 where uuid='$u'"; }
+
+fault db-vm-state-stopped vm-config "vm_state=stopped in the DB while it runs" "the power sync (10 min) then really stops the guest!"
+b_db_vm_state_stopped() { row "update nova.instances set vm_state='stopped', power_state=4 where uuid='$u'"; }
+c_db_vm_state_stopped() { [ "$(vm_state)" = stopped ] && running; }
+f_db_vm_state_stopped() { row "update nova.instances set vm_state='active', power_state=1 where uuid='$u'"; }
+
+fault db-vm-state-error vm-data "vm_state=error while it runs" "nothing"
+b_db_vm_state_error() { osc server set --state error "$u"; }
+c_db_vm_state_error() { [ "$(vm_state)" = error ]; }
+f_db_vm_state_error() { osc server set --state active "$u"; }
+
+fault db-task-state vm-paused "a task_state (powering-off) that nobody works on, left over six hours ago" "nothing (the power sync skips it); a restart of nova-compute may act on it"
+b_db_task_state() {
+  row "select quote(updated_at) from nova.instances where uuid='$u'" | save updated_at
+  row "update nova.instances set task_state='powering-off', updated_at=utc_timestamp()-interval 6 hour where uuid='$u'"
+}
+c_db_task_state() { [ "$(row "select ifnull(task_state,'') from nova.instances where uuid='$u'")" = powering-off ]; }
+f_db_task_state() { row "update nova.instances set task_state=NULL, updated_at=$(saved updated_at) where uuid='$u'"; }
+
+fault db-host vm-config "instances.host/node point to a host that is gone" "this compute sees an unknown domain; API calls go to a dead queue"
+b_db_host() { row "update nova.instances set host='vm-old', node='vm-old.example' where uuid='$u'"; }
+c_db_host() { [ "$(row "select host from nova.instances where uuid='$u'")" = vm-old ]; }
+f_db_host() { row "update nova.instances set host='$LAB_HOST', node='$(row "select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1")' where uuid='$u'"; }
+
+fault db-flavor-drift vm-config "instances.memory_mb/vcpus differ from the domain (the embedded flavor does not)" "nothing"
+b_db_flavor_drift() { row "update nova.instances set memory_mb=4096, vcpus=4 where uuid='$u'"; }
+c_db_flavor_drift() { [ "$(row "select memory_mb from nova.instances where uuid='$u'")" = 4096 ]; }
+f_db_flavor_drift() { row "update nova.instances set memory_mb=64, vcpus=1 where uuid='$u'"; }
+
+fault db-info-cache vm-config "instance_info_caches.network_info is empty" "healed within heal_instance_info_cache_interval (a minute or a few); stays with --freeze"
+b_db_info_cache() { dump_rows nova instance_info_caches "instance_uuid='$u'" | save row.sql; row "update nova.instance_info_caches set network_info='[]' where instance_uuid='$u'"; }
+c_db_info_cache() { [ "$(row "select network_info from nova.instance_info_caches where instance_uuid='$u'")" = '[]' ]; }
+f_db_info_cache() { "${MYSQL[@]}" nova <"$S/row.sql"; }
+
+fault db-bdm-missing vm-data "the block_device_mapping row of the attached volume is soft-deleted: the domain has a disk nova does not know" "a hard reboot would drop the disk"
+b_db_bdm_missing() { row "select id from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and volume_id is not null limit 1" | save id; row "update nova.block_device_mapping set deleted=id, deleted_at=utc_timestamp() where id=$(saved id)"; }
+c_db_bdm_missing() { [ "$(row "select deleted<>0 from nova.block_device_mapping where id=$(saved id)")" = 1 ]; }
+f_db_bdm_missing() { row "update nova.block_device_mapping set deleted=0, deleted_at=NULL where id=$(saved id)"; }
+
+fault db-bdm-stale vm-plain "a block_device_mapping row for a volume that does not exist" "a hard reboot fails on it"
+b_db_bdm_stale() {
+  local v; v=$(new_uuid); echo "$v" | save vol
+  row "insert into nova.block_device_mapping (created_at,deleted,uuid,instance_uuid,source_type,destination_type,device_type,boot_index,device_name,volume_id,volume_size,no_device,delete_on_termination,attachment_id,connection_info)
+       values (utc_timestamp(),0,uuid(),'$u','volume','volume','disk',NULL,'/dev/vdf','$v',1,0,0,uuid(),'{\"driver_volume_type\": \"nfs\", \"serial\": \"$v\", \"data\": {\"export\": \"127.0.0.1:/srv/hoodlab-nfs\", \"name\": \"volume-$v\", \"format\": \"raw\"}}')"
+}
+c_db_bdm_stale() { [ "$(row "select count(*) from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0")" = 1 ]; }
+f_db_bdm_stale() { row "delete from nova.block_device_mapping where volume_id='$(saved vol)'"; }
+
+fault db-request-spec vm-bfv "nova_api.request_specs row is missing: migrate/evacuate/unshelve fail" "nothing"
+b_db_request_spec() { dump_rows nova_api request_specs "instance_uuid='$u'" | save row.sql; row "delete from nova_api.request_specs where instance_uuid='$u'"; }
+c_db_request_spec() { [ "$(row "select count(*) from nova_api.request_specs where instance_uuid='$u'")" = 0 ]; }
+f_db_request_spec() { "${MYSQL[@]}" nova_api <"$S/row.sql"; }
+
+fault db-migration-stuck vm-bfv "a migrations row that stays 'running' for ever" "nothing"
+b_db_migration_stuck() { row "insert into nova.migrations (created_at,updated_at,deleted,uuid,source_compute,dest_compute,source_node,dest_node,status,instance_uuid,migration_type,hidden,old_instance_type_id,new_instance_type_id)
+  values (utc_timestamp()-interval 5 hour,utc_timestamp()-interval 5 hour,0,uuid(),'vm-old','$LAB_HOST','vm-old','$LAB_HOST','running','$u','live-migration',0,1,1)"; }
+c_db_migration_stuck() { [ "$(row "select count(*) from nova.migrations where instance_uuid='$u' and status='running'")" = 1 ]; }
+f_db_migration_stuck() { row "delete from nova.migrations where instance_uuid='$u' and status='running' and source_compute='vm-old'"; }
+
+# ------------------------------------------------------------------ placement
+fault placement-lost vm-tenant "the instance's placement allocations are deleted" "nothing for a running instance"
+b_placement_lost() { osc resource provider allocation delete "$u"; }
+c_placement_lost() { [ "$(row "select count(*) from placement.allocations where consumer_id='$u'")" = 0 ]; }
+f_placement_lost() { (cd /; HOME=/var/lib/nova setpriv --reuid nova --regid nova --init-groups nova-manage placement heal_allocations --instance "$u" >/dev/null) || [ "$(row "select count(*) from placement.allocations where consumer_id='$u'")" != 0 ]; }
+
+rp_id() { row "select uuid from placement.resource_providers where name=(select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1)"; }
+alloc_set() { # CONSUMER MEMORY: through the API
+  osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=$2,DISK_GB=1" \
+    --project-id "$(row "select id from keystone.project where name='admin' and domain_id='default'")" --user-id "$(row "select user_id from keystone.local_user where name='admin'")" "$1" -f value >/dev/null
+}
+fault placement-orphan - "an allocation whose consumer is no instance" "nothing (placement audit finds it)"
+b_placement_orphan() { new_uuid | save id; alloc_set "$(saved id)" 512; }
+c_placement_orphan() { [ "$(row "select count(*) from placement.allocations where consumer_id='$(saved id)'")" = 3 ]; }
+f_placement_orphan() { osc resource provider allocation delete "$(saved id)"; }
+
+# ------------------------------------------------------------------ cinder, glance
+vol_of() { row "select volume_id from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and volume_id is not null limit 1"; }
+fault volume-file-gone vm-bfv "the volume's file on the share is renamed away under the running guest" "nothing until the next start"
+b_volume_file_gone() { vol_of | save vol; mv "/srv/hoodlab-nfs/volume-$(saved vol)" "/srv/hoodlab-nfs/lab-away"; }
+c_volume_file_gone() { [ ! -e "/srv/hoodlab-nfs/volume-$(saved vol)" ]; }
+f_volume_file_gone() { mv /srv/hoodlab-nfs/lab-away "/srv/hoodlab-nfs/volume-$(saved vol)"; }
+
+fault image-deleted vm-snap "the image the instance was made from is deleted in glance" "rebuild/rescue/cold start without cached base fail"
+b_image_deleted() { row "select image_ref from nova.instances where uuid='$u'" | save img; ln "/var/lib/glance/images/$(saved img)" "$S/image"; osc image delete "$(saved img)"; }
+c_image_deleted() { [ "$(row "select status from glance.images where id='$(saved img)'")" = deleted ]; }
+f_image_deleted() {
+  mv "$S/image" "/var/lib/glance/images/$(saved img)"; local i; i=$(saved img)
+  row "update glance.images set status='active', deleted=0, deleted_at=NULL where id='$i'; update glance.image_locations set status='active', deleted=0, deleted_at=NULL where image_id='$i'; update glance.image_properties set deleted=0, deleted_at=NULL where image_id='$i'"
+}
+
+# ------------------------------------------------------------------ services
+fault compute-down - "nova-compute is stopped: the service goes down after service_down_time (60 s)" "API still says ACTIVE for its instances"
+b_compute_down() { stop nova-compute; }
+c_compute_down() { ! alive nova-compute; }
+f_compute_down() { start_again nova-compute; }
+
+fault compute-frozen - "nova-compute is SIGSTOPped: connected, but not working" "as compute-down"
+b_compute_frozen() { kill -STOP "$(pid_of nova-compute)"; }
+c_compute_frozen() { grep -q '^State:.*T' "/proc/$(pid_of nova-compute)/status"; }
+f_compute_frozen() { kill -CONT "$(pid_of nova-compute)"; }
+
+fault compute-disabled - "the compute service is administratively disabled" "scheduler avoids the host"
+b_compute_disabled() { osc compute service set --disable --disable-reason "lab fault" "$LAB_HOST" nova-compute; }
+c_compute_disabled() { [ "$(row "select disabled from nova.services where \`binary\`='nova-compute' and deleted=0 limit 1")" = 1 ]; }
+f_compute_disabled() { osc compute service set --enable "$LAB_HOST" nova-compute; }
+
+fault conductor-down - "nova-conductor is stopped" "API calls that change something time out"
+b_conductor_down() { stop nova-conductor; }
+c_conductor_down() { ! alive nova-conductor; }
+f_conductor_down() { start_again nova-conductor; }
+
+fault ovs-agent-down - "neutron-openvswitch-agent is stopped" "new ports do not get wired"
+b_ovs_agent_down() { stop neutron-openvswitch-agent; }
+c_ovs_agent_down() { ! alive neutron-openvswitch-agent; }
+f_ovs_agent_down() { start_again neutron-openvswitch-agent; }
+
+fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
+b_placement_down() { stop placement-api; }
+c_placement_down() { ! alive placement-api; }
+f_placement_down() { start_again placement-api; wait_port placement-api 8778; }
+
+fault libvirt-lost - "nova loses libvirt (our libvirtd, or the relay to a foreign one, is stopped)" "the compute service is disabled automatically, enabled again when libvirt is back"
+lv() { if alive libvirtd; then echo libvirtd; else echo libvirt-relay; fi; }
+b_libvirt_lost() { lv | save which; stop "$(saved which)"; }
+c_libvirt_lost() { ! alive "$(saved which)"; }
+f_libvirt_lost() { start_again "$(saved which)"; sleep 2; }
+
+fault api-down - "nova-api is stopped" "nobody can ask nova anything; guests go on"
+b_api_down() { stop nova-api; }
+c_api_down() { ! alive nova-api; }
+f_api_down() { start_again nova-api; wait_port nova-api 8774; }
+
+fault db-down - "MariaDB is stopped" "API calls fail; nova-compute cannot save what it sees; all reconnect later"
+b_db_down() { stop mariadb; }
+c_db_down() { ! alive mariadb; }
+f_db_down() { start_again mariadb; wait_port mariadb 3306; }

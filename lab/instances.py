@@ -1,0 +1,343 @@
+#!/usr/bin/python3
+"""Boots the lab's instances and drives each into its state, all at the same time.
+
+Run by instances.sh with Debian's python3. Safe to run again: what is in its state is left alone,
+what is not (after a reboot of the machine, say) is brought there from wherever it is.
+
+States are read from nova's database and from libvirt: asking the API every second for sixteen
+instances would take more CPU than booting them.
+"""
+
+import base64
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+PATIENCE = 420.0  # seconds for one step of one instance; all of them together take about 90
+USER_DATA = b"#cloud-config\nhostname: vm-config\n"
+ODD_METADATA = {"owner": "lab", "note": 'it\'s "quoted" & <odd>'}
+HARD_REBOOT = {"reboot": {"type": "HARD"}}
+
+# What brings an active instance into a state, and what brings it back from there. (A hard reboot
+# brings back all the others, whatever became of their domains.)
+INTO: dict[str, dict[str, Any]] = {
+    "stopped": {"os-stop": None},
+    "paused": {"pause": None},
+    "suspended": {"suspend": None},
+    "rescued": {"rescue": {}},
+    "shelved_offloaded": {"shelve": None},
+    "resized": {"resize": {"flavorRef": "lab.small"}},
+}
+BACK: dict[str, dict[str, Any]] = {
+    "rescued": {"unrescue": None},
+    "resized": {"revertResize": None},
+    "shelved_offloaded": {"unshelve": None},
+}
+DOMAIN = {
+    "active": "running",
+    "rescued": "running",
+    "resized": "running",
+    "paused": "paused",
+    "stopped": "shut off",
+    "suspended": "shut off",
+}
+
+
+class StuckError(Exception):
+    """An instance, volume or image did not get where it should; says where it is."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """An instance as it should be in the end."""
+
+    name: str
+    state: str = "active"
+    flavor: str = "lab.tiny"
+    image: str = "lab-guest"
+    networks: tuple[str, ...] = ("lab-net",)
+    cloud: str = "hoodlab"
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+def wishes(image: str) -> list[Wish]:
+    """All instances, in the order in which they are created; `image` is the UUID of lab-guest."""
+    from_volume = {
+        "boot_index": 0,
+        "uuid": image,
+        "source_type": "image",
+        "destination_type": "volume",
+        "volume_size": 2,
+        "delete_on_termination": False,
+    }
+    with_everything = {
+        "config_drive": True,
+        "user_data": base64.b64encode(USER_DATA).decode(),
+        "key_name": "lab-key",
+        "metadata": ODD_METADATA,
+    }
+    both = ("lab-net", "lab-net2")
+    return [
+        Wish("vm-plain", extra={"metadata": {"role": "plain"}}),
+        Wish("vm-config", flavor="lab.extra", networks=both, extra=with_everything),
+        Wish(
+            "vm-bfv", flavor="lab.vol", image="", extra={"block_device_mapping_v2": [from_volume]}
+        ),
+        Wish("vm-data"),
+        Wish("vm-duo", flavor="lab.duo"),
+        Wish("vm-stopped", "stopped"),
+        Wish("vm-paused", "paused"),
+        Wish("vm-suspended", "suspended"),
+        Wish("vm-resized"),
+        Wish("vm-verify", "resized"),
+        Wish("vm-shelved", "shelved_offloaded"),
+        Wish("vm-rescued", "rescued"),
+        Wish("vm-error", "error", flavor="lab.huge"),
+        Wish("vm-tenant", cloud="hoodlab-tenant"),
+        Wish("vm-deleted"),
+    ]
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')}    {text}\n")
+    sys.stdout.flush()
+
+
+class Database:
+    """The databases of the cloud, as root; one connection for all threads."""
+
+    def __init__(self) -> None:
+        """Through the socket, where root needs no password."""
+        import pymysql
+
+        self._lock = Lock()
+        self._db = pymysql.connect(
+            unix_socket="/run/mysqld/mysqld.sock", user="root", autocommit=True, read_timeout=60
+        )
+
+    def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+        """What the statement finds."""
+        with self._lock, self._db.cursor() as cursor:
+            cursor.execute(query, values)
+            return list(cursor.fetchall())
+
+    def state(self, uuid: str) -> tuple[str, str]:
+        """vm_state and task_state ("" for none), of whichever cell has the instance."""
+        found = self.rows(
+            "SELECT vm_state, IFNULL(task_state, '') FROM nova.instances WHERE uuid = %s UNION ALL"
+            " SELECT vm_state, IFNULL(task_state, '') FROM nova_cell0.instances WHERE uuid = %s",
+            *(uuid, uuid),
+        )
+        return found[0] if found else ("building", "scheduling")
+
+    def uuid(self, name: str) -> str:
+        """The instance of that name that is not deleted, or ""."""
+        found = self.rows(
+            "SELECT uuid FROM nova.instances WHERE deleted = 0 AND display_name = %s UNION ALL"
+            " SELECT uuid FROM nova_cell0.instances WHERE deleted = 0 AND display_name = %s",
+            *(name, name),
+        )
+        return found[0][0] if found else ""
+
+    def deleted(self, name: str) -> bool:
+        """Whether there are rows of a deleted instance of that name."""
+        query = "SELECT 1 FROM nova.instances WHERE deleted <> 0 AND display_name = %s"
+        return bool(self.rows(query, name))
+
+    def why(self, uuid: str) -> str:
+        """The last fault that nova has noted for the instance."""
+        found = self.rows(
+            "SELECT message FROM nova.instance_faults WHERE instance_uuid = %s"
+            " ORDER BY id DESC LIMIT 1",
+            uuid,
+        )
+        return str(found[0][0]) if found else "nova gives no reason"
+
+
+class Cloud:
+    """The cloud's APIs, as an administrator (and as a member of project `lab` for one instance)."""
+
+    def __init__(self) -> None:
+        """Gets the tokens now, because threads would each get their own."""
+        import openstack
+
+        self.apis = {name: openstack.connect(cloud=name) for name in ("hoodlab", "hoodlab-tenant")}
+        self.db = Database()
+        for api in self.apis.values():
+            api.authorize()
+        self.admin = self.apis["hoodlab"]
+        self.flavors = {f.name: f.id for f in self.admin.compute.flavors(get_extra_specs=False)}
+        self.networks = {n.name: n.id for n in self.admin.network.networks()}
+
+    def post(self, path: str, body: dict[str, Any], cloud: str = "hoodlab") -> Any:
+        """Asks nova for something; returns the body of the answer, if there is one."""
+        from openstack.exceptions import raise_from_response
+
+        answer = self.apis[cloud].compute.post(path, json=body, microversion="2.92")
+        raise_from_response(answer)
+        return answer.json() if answer.content else None
+
+    def create(self, wish: Wish) -> str:
+        """Asks for an instance; returns its UUID."""
+        body = {
+            "name": wish.name,
+            "flavorRef": self.flavors[wish.flavor],
+            "networks": [{"uuid": self.networks[n]} for n in wish.networks],
+            **({"imageRef": self.image(wish.image)} if wish.image else {}),
+            **wish.extra,
+        }
+        return str(self.post("/servers", {"server": body}, wish.cloud)["server"]["id"])
+
+    def image(self, name: str) -> str:
+        """The UUID of an image that can be used, or ""."""
+        found = self.db.rows(
+            "SELECT id FROM glance.images WHERE deleted = 0 AND status = 'active' AND name = %s",
+            name,
+        )
+        return found[0][0] if found else ""
+
+    def act(self, name: str, uuid: str, action: dict[str, Any]) -> None:
+        """Does one action of nova's API to an instance."""
+        (verb,) = action
+        say(f"{name}: {verb}")
+        if verb == "resize":
+            action = {"resize": {"flavorRef": self.flavors[action["resize"]["flavorRef"]]}}
+        self.post(f"/servers/{uuid}/action", action)
+
+    def wait(self, name: str, uuid: str, *states: str) -> str:
+        """Waits until nova works on the instance no more and it is in one of the states."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            state, task = self.db.state(uuid)
+            if not task and (state in states or (not states and state != "building")):
+                return state
+            if state == "error" and not task:
+                raise StuckError(f"{name} went to error: {self.db.why(uuid)}")
+            if time.monotonic() > end:
+                raise StuckError(f"{name} stays {state}, task {task or 'none'}; wanted {states}")
+            time.sleep(0.4)
+
+    def until(self, what: str, ask: Callable[[], Any]) -> Any:
+        """Waits until `ask` returns something."""
+        end = time.monotonic() + PATIENCE
+        while not (found := ask()):
+            if time.monotonic() > end:
+                raise StuckError(f"waited in vain for {what}")
+            time.sleep(0.5)
+        return found
+
+    # ---- what single instances get besides their state
+
+    def bring(self, wish: Wish, uuid: str, fresh: bool) -> None:
+        """Drives an instance into its state: a fresh one from active, an old one from anywhere."""
+        state = self.wait(wish.name, uuid, *(["active"] if fresh and wish.state != "error" else []))
+        if state != wish.state or domain_state(uuid) != DOMAIN.get(state, ""):
+            if state != "active" or domain_state(uuid) != DOMAIN["active"]:
+                self.act(wish.name, uuid, BACK.get(state, HARD_REBOOT))
+                self.wait(wish.name, uuid, "active")
+            if wish.state != "active":
+                self.act(wish.name, uuid, INTO[wish.state])
+                self.wait(wish.name, uuid, wish.state)
+        say(f"{wish.name}: {wish.state}")
+        if also := getattr(self, "also_" + wish.name.removeprefix("vm-"), None):
+            also(uuid)
+
+    def also_plain(self, uuid: str) -> None:
+        """A floating IP, a snapshot image, and an instance made from that."""
+        if not self.db.rows("SELECT id FROM neutron.floatingips"):
+            (port,) = self.admin.network.ports(device_id=uuid)
+            say("vm-plain: floating IP")
+            self.admin.network.create_ip(
+                floating_network_id=self.networks["lab-ext"], port_id=port.id
+            )
+        snap = self.db.uuid("vm-snap")
+        fresh = not snap
+        if fresh:
+            if not self.image("plain-snap"):
+                self.act("vm-plain", uuid, {"createImage": {"name": "plain-snap"}})
+                self.until("the snapshot of vm-plain", lambda: self.image("plain-snap"))
+                self.wait("vm-plain", uuid, "active")
+            say("vm-snap: creating, from the snapshot of vm-plain")
+            snap = self.create(Wish("vm-snap", image="plain-snap"))
+        self.bring(Wish("vm-snap"), snap, fresh)
+
+    def also_data(self, uuid: str) -> None:
+        """A volume, plugged in while the guest runs."""
+        volume, _ = self.data_volume()
+        if self.until("data-vol", lambda: self.data_volume()[1] in ("available", "in-use")):
+            if self.data_volume()[1] == "available":
+                say("vm-data: attaching data-vol")
+                path = f"/servers/{uuid}/os-volume_attachments"
+                self.post(path, {"volumeAttachment": {"volumeId": volume}})
+            self.until("data-vol to be attached", lambda: self.data_volume()[1] == "in-use")
+
+    def data_volume(self) -> tuple[str, str]:
+        """UUID and status of data-vol; two empty words where there is none."""
+        found = self.db.rows(
+            "SELECT id, status FROM cinder.volumes WHERE deleted = 0 AND display_name = 'data-vol'"
+        )
+        return found[0] if found else ("", "")
+
+    def also_resized(self, uuid: str) -> None:
+        """A resize that was confirmed."""
+        found = self.db.rows("SELECT memory_mb FROM nova.instances WHERE uuid = %s", uuid)
+        if found[0][0] != 128:
+            self.act("vm-resized", uuid, INTO["resized"])
+            self.wait("vm-resized", uuid, "resized")
+            self.act("vm-resized", uuid, {"confirmResize": None})
+            self.wait("vm-resized", uuid, "active")
+
+    def also_deleted(self, uuid: str) -> None:
+        """Only its rows are left."""
+        say("vm-deleted: delete")
+        self.admin.compute.delete_server(uuid)
+        self.until("vm-deleted to be deleted", lambda: not self.db.uuid("vm-deleted"))
+
+
+def domain_state(uuid: str) -> str:
+    """What libvirt says of the instance; "" where it has none."""
+    command = ["virsh", "-c", "qemu:///system", "domstate", uuid]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return answer.stdout.strip()
+
+
+def main() -> None:
+    """Creates what is missing, one after the other, so that instance-0000000N is always the same.
+
+    The states are then reached side by side.
+    """
+    cloud = Cloud()
+    if not cloud.data_volume()[0]:
+        say("data-vol: creating")
+        cloud.admin.block_storage.create_volume(name="data-vol", size=1)
+    failed: list[str] = []
+
+    def bring(wish: Wish, uuid: str, fresh: bool) -> None:
+        try:
+            cloud.bring(wish, uuid, fresh)
+        except Exception as error:  # the others go on; what failed is reported at the end
+            failed.append(f"{wish.name}: {error}")
+            say(f"{wish.name}: FAILED: {error}")
+
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        for wish in wishes(cloud.image("lab-guest")):
+            uuid = cloud.db.uuid(wish.name)
+            if not uuid and wish.name == "vm-deleted" and cloud.db.deleted(wish.name):
+                continue
+            fresh = not uuid
+            if fresh:
+                say(f"{wish.name}: creating")
+                uuid = cloud.create(wish)
+            pool.submit(bring, wish, uuid, fresh)
+    if failed:
+        sys.exit(f"{len(failed)} instances are not as they should be; the first: {failed[0]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""What a check is: a function that names the layers it compares, and yields evidence.
+
+Its name is its id, its docstring its message and its manual page, its parameters what it needs.
+Which checks there are is the business of `checks/`; running them all is that of `analysis.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.guest import Cloud, Guest, Host
+from hoodsnap.finding import Evidence, Severity
+
+Trap = Callable[[Guest], bool]
+"""Whether a difference is legal for this guest. Its docstring's first line is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Evidence of one problem that is not as severe as its check usually is, or worse."""
+
+    severity: Severity
+    evidence: tuple[Evidence, ...]
+
+
+Problems = Iterator[tuple[Evidence, ...] | Problem]
+
+LAYER_OF = {
+    "server": "nova",
+    "instance": "nova-db",
+    "domain": "libvirt",
+    "process": "kernel",
+    "monitor": "qemu",
+    "images": "images",
+}
+"""For each noun the layer that tells it."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One way in which the layers can disagree."""
+
+    find: Callable[..., Problems]
+    severity: Severity
+    heard: tuple[str, ...]
+    traps: tuple[Trap, ...]
+
+    @cached_property
+    def name(self) -> str:
+        """`vcpu-chain-mismatch`."""
+        return self.find.__name__.replace("_", "-")
+
+    @cached_property
+    def topic(self) -> str:
+        """The module it stands in: `identity`."""
+        return self.find.__module__.rpartition(".")[2]
+
+    @cached_property
+    def needs(self) -> tuple[str, ...]:
+        """The names of its parameters: what it compares. `find(**{name: …})`."""
+        return tuple(inspect.signature(self.find).parameters)
+
+    @cached_property
+    def optional(self) -> frozenset[str]:
+        """The parameters that it does without: those that may be None."""
+        hints = inspect.get_annotations(self.find)
+        return frozenset(name for name in self.needs if "None" in str(hints[name]))
+
+    @cached_property
+    def sections(self) -> dict[str, str]:
+        """Its docstring: `message`, `why`, and each `Word:` section in lower case."""
+        summary, _, rest = inspect.cleandoc(self.find.__doc__ or "").partition("\n\n")
+        found = {"message": " ".join(summary.split()), "why": ""}
+        current = "why"
+        for paragraph in rest.split("\n\n"):
+            if heading := re.match(r"(Authority|Traps|Next|Not yet|Source): ", paragraph):
+                current = heading[1].lower()
+                paragraph = paragraph[heading.end() :]
+            words = " ".join(paragraph.split())
+            found[current] = f"{found[current]}\n\n{words}" if found.get(current) else words
+        return found
+
+    @cached_property
+    def message(self) -> str:
+        """What is wrong, in one sentence."""
+        return self.sections["message"]
+
+    def run(self, subject: Guest | Host | Cloud) -> Iterator[Problem]:
+        """Every problem of this guest (host, cloud). Raises `Unheard` where it can't be decided."""
+        arguments = self._arguments(subject)
+        if arguments is None:
+            return
+        for found in self.find(**arguments):
+            yield found if isinstance(found, Problem) else Problem(self.severity, found)
+
+    def _arguments(self, subject: Guest | Host | Cloud) -> dict[str, Any] | None:
+        if isinstance(subject, Host):
+            return {"host": subject}
+        if isinstance(subject, Cloud):
+            return {"cloud": subject}
+        arguments: dict[str, Any] = {}
+        for name in self.needs:
+            value = subject if name == "guest" else getattr(subject, name)
+            if value is None and name not in self.optional:
+                self._must_be_heard(subject, name)
+                return None  # it is absent, which is the business of identity.py alone
+            arguments[name] = value
+        for layer in self.heard:
+            if layer in subject.unheard:
+                raise Unheard(subject.unheard[layer])
+        return arguments
+
+    def _must_be_heard(self, guest: Guest, name: str) -> None:
+        layers = ("nova-db", "nova") if name == "record" else (LAYER_OF.get(name, ""),)
+        reasons = [guest.unheard[layer] for layer in layers if layer in guest.unheard]
+        if len(reasons) == len(layers):
+            raise Unheard(reasons[0])
+
+    @cached_property
+    def scope(self) -> str:
+        """What it is run for: each `guest`, each `host`, or the whole `cloud`."""
+        return self.needs[0] if self.needs[0] in ("host", "cloud") else "guest"
+
+    def trapped(self, guest: Guest) -> str | None:
+        """Why whatever it would find here is legal; None if nothing speaks for that."""
+        for trap in self.traps:
+            if trap(guest):
+                return inspect.cleandoc(trap.__doc__ or "").partition("\n")[0]
+        return None
+
+
+def check(
+    severity: Severity, *, heard: Sequence[str] = (), traps: Sequence[Trap] = ()
+) -> Callable[[Callable[..., Problems]], Check]:
+    """Make a check of a function.
+
+    `heard` names layers that must have been heard although no parameter is of them (their object is
+    allowed to be absent); `traps` the circumstances in which a difference is legal.
+    """
+    return lambda find: Check(find, severity, tuple(heard), tuple(traps))

@@ -1,0 +1,101 @@
+"""Whether the bundle can be believed: the gate before every other check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from hoodsnap.bundle import Answer
+from hoodsnap.check import Problems, check
+from hoodsnap.facts.guest import Cloud, Host
+from hoodsnap.facts.instance import moment
+from hoodsnap.finding import Evidence, Severity, hears
+
+TOLERATED_SKEW = 2.0
+"""Seconds. nova compares timestamps of different machines; below this NTP is doing its work."""
+
+
+@check(Severity.ERROR)
+def capture_untrustworthy(host: Host) -> Problems:
+    """One layer's list is empty while its neighbour's is full: it was asked in the wrong place.
+
+    libvirt with running domains and a kernel without a single QEMU process can't both be right.
+    Usually the collector ran in a container or another PID namespace, or asked another libvirt
+    daemon than the one that runs the guests. Everything that would follow from "it is not there"
+    is withdrawn for that layer and listed under what this bundle can't tell.
+
+    Authority: neither; the capture has to be repeated.
+
+    Traps: a host that really is empty has both lists empty, which is legal.
+
+    Next: run `readlink /proc/self/ns/pid /proc/1/ns/pid` and `virsh uri` where the bundle was
+    taken, then collect again on the host itself (or with `--libvirt-uri`).
+
+    Not yet: act on any absence in this bundle.
+
+    Source: nova's own `placement audit` once called every allocation of an unreachable cell
+    orphaned (nova cmd/manage.py, `_check_orphaned_allocations_for_provider`).
+    """
+    for layer, answer in sorted(host.census.items()):
+        if layer in host.unheard:
+            yield _doubted(host, layer, answer)
+
+
+def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
+    neighbour = {"kernel": "libvirt", "libvirt": "kernel"}.get(layer, layer)
+    running = [domain for domain in host.domains.values() if domain.id is not None]
+    counts = {"libvirt": len(running), "kernel": len(host.by_uuid)}
+    return (
+        hears(answer, layer, guests=counts.get(layer)),
+        hears(host.census.get(neighbour, answer), neighbour, guests=counts.get(neighbour)),
+    )
+
+
+@check(Severity.WARNING)
+def clocks_apart(cloud: Cloud) -> Problems:
+    """The clocks of the layers differ by more than two seconds.
+
+    Everything that is judged by its age (a stuck task, a missed heartbeat, which of two happened
+    first) is judged wrongly then, by nova too: a compute service whose clock is a minute behind is
+    "down".
+
+    Authority: none of the clocks; NTP.
+
+    Traps: a slow answer is no skew: the time that each question took is allowed for.
+
+    Next: compare `date --utc +%s.%N` with `SELECT UTC_TIMESTAMP(6)` on the machines named.
+
+    Not yet: judge anything by its age.
+
+    Source: nova servicegroup/drivers/db.py `is_up`.
+    """
+    for answer, shown in _clocks(cloud):
+        offset = (shown - answer.at).total_seconds()
+        # The clock was read somewhere between the question and the answer.
+        apart = max(-offset, offset - answer.took)
+        if apart > TOLERATED_SKEW:
+            yield (
+                hears(answer, f"clock of {answer.layer}", time=shown.isoformat(timespec="seconds")),
+                hears(answer, "collector", time=answer.at.isoformat(timespec="seconds")),
+            )
+
+
+def _clocks(cloud: Cloud) -> Iterator[tuple[Answer, datetime]]:
+    if cloud.instances.clock is not None:
+        yield cloud.instances.clock
+    for answer in cloud.bundle.asked("nova", "HEAD "):
+        shown = _http_date(answer.value)
+        if shown is not None:
+            yield answer, shown
+
+
+def _http_date(value: object) -> datetime | None:
+    from email.utils import parsedate_to_datetime
+
+    written = value.get("date") if isinstance(value, dict) else None
+    if not isinstance(written, str):
+        return None
+    try:
+        return parsedate_to_datetime(written)
+    except ValueError:
+        return moment(written)

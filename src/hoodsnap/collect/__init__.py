@@ -1,0 +1,208 @@
+"""The only package that touches a host. It reads, and changes nothing.
+
+Here is the order in which the layers are asked: nova first (the API and the database at once), then
+libvirt, the kernel, QEMU and the disk images, and in the end what moves once more. What moved in
+between is asked again, a few times; what still moves can be seen from the answers.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hoodsnap
+from hoodsnap.bundle import Bundle
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.facts.instance import UUID
+from hoodsnap.facts.look import moved
+
+if TYPE_CHECKING:
+    from hoodsnap.collect.domain import SeenDomain
+
+LOOKS = 3
+"""How often what moved is asked again."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the operator wants asked, and where."""
+
+    all_hosts: bool = False
+    os_cloud: str | None = None
+    db_url: str | None = None
+    libvirt_uri: str | None = None
+    qmp: bool = False
+    days: int = 7
+    """How far back instance actions go."""
+
+
+def worth_asking() -> bool:
+    """Whether this host has Nova or libvirt."""
+    traces = (
+        "/etc/nova/nova.conf",
+        "/run/libvirt/libvirt-sock-ro",
+        "/run/libvirt/virtqemud-sock-ro",
+    )
+    return any(os.path.exists(path) for path in traces)
+
+
+class Visit:
+    """One visit to one host: the collectors, and what each has to know of the others."""
+
+    def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
+        """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        from hoodsnap.collect.configuration import read_nova_conf
+        from hoodsnap.collect.domain import Domains
+        from hoodsnap.collect.host import nova_host_name
+        from hoodsnap.collect.instance import InstanceDatabase
+        from hoodsnap.collect.server import ServerApi
+
+        self.started = datetime.now(UTC)
+        self.wishes, self.phase = wishes, phase
+        self.recorder = recorder = Recorder(socket.gethostname())
+        self.conf = read_nova_conf()
+        self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
+        self.api = ServerApi(recorder, wishes.os_cloud)
+        self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
+        self.domains = Domains(recorder, wishes.libvirt_uri)
+        self.known: set[str] = set()
+        """The UUIDs that the API showed."""
+        self.seen: dict[str, SeenDomain] = {}
+        self.processes: dict[int, str | None] = {}
+        """Each QEMU process, and the UUID on its command line."""
+        self.folders: tuple[Path, ...] = ()
+
+    def bundle(self) -> Bundle:
+        """What was heard so far, in the order in which it was asked; also after an interruption."""
+        answers = sorted(self.recorder.answers, key=lambda answer: answer.at)
+        return Bundle(
+            tool=f"hoodsnap {hoodsnap.__version__}",
+            started=self.started,
+            ended=datetime.now(UTC),
+            answers=tuple(answers),
+        )
+
+    def run(self) -> None:
+        """Ask everything. A question that hangs is left behind by the recorder: the threads end."""
+        with ThreadPoolExecutor(max_workers=4) as pool:
+            self.phase("nova API and database")
+            self._together(pool, self._ask_servers, self._ask_instances, self._ask_host)
+            self.phase("libvirt, kernel and disk images")
+            self._together(
+                pool,
+                self._ask_guests,
+                self.database.ask_rest,
+                lambda: self.api.ask_surroundings(self.nova_host, self.wishes.days),
+            )
+            self.phase("what else was seen")
+            self._ask_late(pool)
+            self.phase("second look")
+            self._look(pool)
+            for _ in range(LOOKS):
+                moving = moved(self.recorder.answers).keys()
+                if not moving:
+                    break
+                self.phase(f"asking again about {len(moving)} that moved")
+                self._ask_again(moving)
+                self._look(pool)
+        self.database.close()
+
+    def _ask_servers(self) -> None:
+        if self.api.connect():
+            self.known |= self.api.ask_servers(self.nova_host)
+
+    def _ask_instances(self) -> None:
+        if self.database.connect():
+            self.database.ask_instances(self.nova_host)
+
+    def _ask_host(self) -> None:
+        from hoodsnap.collect.host import ask_host
+
+        ask_host(self.recorder, self.conf)
+
+    def _ask_guests(self) -> None:
+        from hoodsnap.collect.image import ask_images, find_instances_dirs
+        from hoodsnap.collect.process import ask_processes
+
+        self.domains.ask_host()
+        self._see(self.domains.ask_about(self.domains.look() or ()))
+        if self.domains.host is not None:
+            return  # another host's libvirt: this one's processes and files are not its
+        self.folders = find_instances_dirs(self.recorder, self.conf, self._disks())
+        self._run(ask_processes(self.recorder, self.folders))
+        if self.wishes.qmp:
+            self._ask_monitors(self.seen)
+        ask_images(self.recorder, self.folders, self._disks())
+
+    def _ask_monitors(self, uuids: Iterable[str]) -> None:
+        from hoodsnap.collect.monitor import ask_monitors
+
+        domains = [self.seen[uuid] for uuid in uuids if uuid in self.seen]
+        ask_monitors(self.recorder, domains, self.wishes.libvirt_uri)
+
+    def _ask_late(self, pool: ThreadPoolExecutor) -> None:
+        """Ask nova about the UUIDs that were seen on the host, and that it did not speak of."""
+        here = {*self.seen, *filter(None, self.processes.values()), *self._foldered()}
+        unknown = sorted(here - self.known)
+        self._together(
+            pool,
+            lambda: self.database.ask_rest(here),
+            *(partial(self.api.ask_server, uuid) for uuid in unknown),
+        )
+
+    def _look(self, pool: ThreadPoolExecutor) -> None:
+        self._together(
+            pool,
+            self.database.look,
+            self.domains.look,
+            lambda: self.api.ask_servers(self.nova_host),
+        )
+
+    def _ask_again(self, uuids: Collection[str]) -> None:
+        from hoodsnap.collect import image, process
+
+        self._see(self.domains.ask_about(uuids))
+        self.database.ask_rest(uuids)
+        if self.domains.host is not None:
+            return
+        pids = [pid for pid, uuid in self.processes.items() if uuid in uuids]
+        self._run(process.ask_again(self.recorder, pids, self.processes, self.folders))
+        if self.wishes.qmp:
+            self._ask_monitors(uuids)
+        disks = self._disks(uuids)
+        for folder in self.folders:  # of one that has no domain, too
+            disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
+        image.ask_again(self.recorder, self.folders, disks)
+
+    def _see(self, domains: Iterable[SeenDomain]) -> None:
+        self.seen |= {domain.uuid.lower(): domain for domain in domains}
+
+    def _run(self, processes: Mapping[int, Sequence[str]]) -> None:
+        from hoodsnap.facts.argv import read_argv
+
+        self.processes |= {pid: read_argv(argv).uuid for pid, argv in processes.items()}
+
+    def _disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
+        wanted = self.seen.values() if uuids is None else map(self.seen.get, uuids)
+        return {path: None for domain in wanted if domain is not None for path in domain.images}
+
+    def _foldered(self) -> set[str]:
+        """The UUIDs that have a folder of their own."""
+        found: set[str] = set()
+        for folder in self.folders:
+            with suppress(OSError):  # it was there a moment ago; the answers say so
+                found |= {name for name in os.listdir(folder) if UUID.fullmatch(name)}
+        return found
+
+    def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
+        """Run several tasks at once, and end when the last one has. What fails, fails loudly."""
+        for future in [pool.submit(task) for task in tasks]:
+            future.result()

@@ -1,0 +1,188 @@
+"""What of an answer of nova and glance may be kept, key by key. JSON in, JSON out, nothing else.
+
+Users put passwords wherever a field takes free text: into metadata, user data, properties of
+images, scheduler hints. Nobody who reads a bundle needs those.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from hoodsnap.collect.recorder import WITHHELD
+
+IMAGE_PROPERTIES = (
+    "hw_.+|os_(type|distro|version|require_quiesce|secure_boot|shutdown_timeout)"
+    "|img_(block_device_mapping|bdm_v2|config_drive|hide_hypervisor_id|hv_type|linked_clone"
+    "|mappings|root_device_name|use_agent|version|compression_policy)"
+    "|base_image_ref|block_device_mapping|bdm_v2|root_device_name|mappings|instance_uuid"
+    "|instance_type_.+|image_type|image_state|image_location|kernel_id|ramdisk_id|architecture"
+    "|hypervisor_type|vm_mode|auto_disk_config|cache_in_nova|min_disk|min_ram|disk_format"
+    "|container_format"
+)
+"""The properties of an image that nova acts on (a regular expression that MySQL knows too)."""
+
+SYSTEM_METADATA = (
+    f"^(image_({IMAGE_PROPERTIES})"
+    "|((old|new)_)?instance_type_.+|old_vm_state|clean_attempts"
+    "|shelved_(at|host|image_id)|vtpm_secret_uuid)$"
+)
+"""The keys of instance_system_metadata whose rows are read (a regular expression for MySQL)."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_IMAGE_FIELDS = _words(
+    "id name status visibility size virtual_size checksum os_hash_algo os_hash_value"
+    " os_hidden owner min_disk min_ram disk_format container_format created_at updated_at"
+    " protected tags self file schema stores"
+)
+_IMAGE_PROPERTY = re.compile(f"({IMAGE_PROPERTIES})")
+
+_NEVER = frozenset(
+    {
+        "adminPass",
+        "admin_pass",
+        "user_data",
+        "OS-EXT-SRV-ATTR:user_data",
+        "personality",
+        "details",  # of a fault: a traceback with whatever was in the arguments
+        "traceback",
+    }
+)
+
+_CONNECTION = _words(
+    "driver_volume_type serial volume_id instance status attached_at detached_at multiattach"
+)
+_CONNECTION_DATA = _words(
+    "target_iqn target_iqns target_lun target_luns target_portal target_portals"
+    " target_wwn target_nqn nqn volume_nguid ns_id device_path multipath_id export name"
+    " format volume_id encrypted access_mode hosts ports discard cluster_name"
+)
+_QOS = re.compile(r"consumer|((read|write|total)_(iops|bytes)|size_iops)_sec(_\w+)?")
+
+_SPEC = _words(
+    "image numa_topology pci_requests project_id user_id availability_zone flavor"
+    " num_instances ignore_hosts force_hosts force_nodes requested_destination limits"
+    " instance_group scheduler_hints instance_uuid is_bfv requested_resources"
+)
+_HINTS = _words("group same_host different_host target_cell different_cell cidr build_near_host_ip")
+
+
+def api_body(body: Any) -> Any:
+    """What nova's API said, with the values withheld that must not be kept; keys all stay."""
+    if isinstance(body, Mapping):
+        return {key: _api_value(key, value) for key, value in body.items()}
+    if isinstance(body, list):
+        return [api_body(item) for item in body]
+    return body
+
+
+def _api_value(key: str, value: Any) -> Any:
+    if key in _NEVER:
+        return None if value is None else WITHHELD
+    if key == "metadata":
+        return dict.fromkeys(value, WITHHELD) if isinstance(value, Mapping) else WITHHELD
+    return api_body(value)
+
+
+def image_body(body: Any) -> Any:
+    """What glance said about an image. Of properties unknown to nova only the name stays."""
+    if not isinstance(body, Mapping):
+        return WITHHELD
+    return {key: _image_value(key, value) for key, value in body.items()}
+
+
+def _image_value(key: str, value: Any) -> Any:
+    if key in _IMAGE_FIELDS or _IMAGE_PROPERTY.fullmatch(key):
+        return value
+    if key == "direct_url":
+        return _location(value)
+    if key == "locations" and isinstance(value, list):
+        return [{"url": _location(item.get("url"))} for item in value if isinstance(item, Mapping)]
+    return WITHHELD
+
+
+def _location(url: Any) -> str:
+    """Where an image lies. Object stores carry their credentials in the URL."""
+    if isinstance(url, str) and re.match(r"(rbd|file|cinder)://", url) and "@" not in url:
+        return url
+    return WITHHELD
+
+
+def connection_info(text: str) -> str:
+    """The column block_device_mapping.connection_info without what opens the volume."""
+    info = _object(text)
+    if info is None:
+        return WITHHELD
+    kept = {key: value for key, value in info.items() if key in _CONNECTION and _is_plain(value)}
+    if isinstance(data := info.get("data"), dict):
+        kept["data"] = {
+            key: value
+            for key, value in data.items()
+            if key in _CONNECTION_DATA and _is_plain(value)
+        }
+        if isinstance(qos := data.get("qos_specs"), dict):
+            kept["data"]["qos_specs"] = {
+                key: value for key, value in qos.items() if _QOS.fullmatch(key) and _is_plain(value)
+            }
+    return json.dumps(kept)
+
+
+def request_spec(text: str) -> str:
+    """The column request_specs.spec: what decides about the next move, without free text."""
+    spec = _object(text)
+    data = spec.get("nova_object.data") if spec is not None else None
+    if spec is None or not isinstance(data, dict):
+        return WITHHELD
+    kept = {key: value for key, value in data.items() if key in _SPEC}
+    if isinstance(hints := kept.get("scheduler_hints"), dict):
+        kept["scheduler_hints"] = {
+            key: value if key in _HINTS else WITHHELD for key, value in hints.items()
+        }
+    return json.dumps(
+        {
+            "nova_object.name": spec.get("nova_object.name"),
+            "nova_object.version": spec.get("nova_object.version"),
+            "nova_object.data": _slim(kept),
+        }
+    )
+
+
+_LEFT_OUT = frozenset(
+    {
+        # Which fields of an object were set: a third of the text.
+        "nova_object.changes",
+        "nova_object.namespace",
+        # Of the cell mapping inside a requested destination.
+        "database_connection",
+        "transport_url",
+    }
+)
+
+
+def _slim(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _slim(item) for key, item in value.items() if key not in _LEFT_OUT}
+    if isinstance(value, list):
+        return [_slim(item) for item in value]
+    return value
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_plain(value: Any) -> bool:
+    """A scalar or a list of scalars: nothing in which another key could hide."""
+    if isinstance(value, list):
+        return all(_is_plain(item) for item in value)
+    return not isinstance(value, dict)

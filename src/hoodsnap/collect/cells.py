@@ -1,0 +1,221 @@
+"""Where nova's databases are: the API database says which cells there are, each with its own.
+
+Their URLs hold passwords. They live in memory only, and nothing here writes one down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.collect.database import LAYER, Address, Database, Rows
+from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.tables import CELL_MAPPINGS, Table
+
+SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")
+"""Where distributions put the socket of a database on this host."""
+
+Conf = Mapping[str, Mapping[str, str]]
+"""nova.conf, by section and option, with its passwords."""
+
+_CELL0 = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass
+class Cell:
+    """A cell's database, and what was found there."""
+
+    server: Database
+    name: str
+    """The database's."""
+
+    uuid: str = ""
+    """Of the cell; empty before there were cells."""
+
+    found: set[str] = field(default_factory=set)
+    """UUIDs of instances that have a row."""
+
+    flavors: set[int] = field(default_factory=set)
+    """Ids of their flavors."""
+
+    markers: list[str] = field(default_factory=list)
+    """The statements that are asked again in the end."""
+
+    @property
+    def has_hosts(self) -> bool:
+        """Whether anything ever runs there. cell0 keeps what no host was found for."""
+        return self.uuid != _CELL0
+
+
+class Cells:
+    """All databases of one nova."""
+
+    def __init__(self, recorder: Recorder, conf: Conf, url: str | None = None) -> None:
+        """Connects to nothing yet. `url` goes before what nova.conf says."""
+        self.servers: list[Database] = []
+        self.api: Cell | None = None
+        """The API database. None before there was one."""
+        self.cells: list[Cell] = []
+        self._recorder = recorder
+        self._conf = conf
+        self._url = url
+        self._columns: dict[tuple[Database, str, str], frozenset[str]] = {}
+
+    def open(self) -> bool:
+        """Connect and find the cells. False: there are none, and why is recorded."""
+        for address in self._addresses():
+            main = Database(self._recorder, address)
+            if main.open():
+                self.servers.append(main)
+                main.ask("SELECT UTC_TIMESTAMP(6)")
+                self._find(main)
+                return bool(self.cells)
+        return False
+
+    def columns(self, cell: Cell, table: Table) -> tuple[str, ...]:
+        """The columns that a table has in this release and that may be read."""
+        known = (cell.server, cell.name, table.name)
+        if known not in self._columns:
+            answer = cell.server.ask(f"SHOW CREATE TABLE {table.of(cell.name)}")
+            definition = answer.value["rows"][0][1] if answer.error is None else ""
+            self._columns[known] = frozenset(re.findall(r"^ +[`\"](\w+)[`\"] ", definition, re.M))
+        return tuple(column for column in table.columns if column in self._columns[known])
+
+    # Which servers
+
+    def _addresses(self) -> Iterator[Address]:
+        """Where to try, in this order, until one answers."""
+        found = False
+        for url in [self._url] if self._url else _urls(self._conf):
+            address = self._parsed(url)
+            found = True
+            if address is not None:
+                yield address
+        if self._url:
+            return
+        for socket in SOCKETS:
+            if Path(socket).is_socket():
+                found = True
+                yield Address(socket=socket, user="root")
+        if not found:
+            self._refuse(
+                Refusal(
+                    "missing",
+                    "nova.conf names no database ([database] connection) and this host has no"
+                    " database socket; --db-url says where it is",
+                )
+            )
+
+    def _parsed(self, url: str, note: str = "") -> Address | None:
+        try:
+            return Address.parse(url)
+        except Refusal as refusal:
+            self._refuse(refusal, note)
+            return None
+
+    def _refuse(self, refusal: Refusal, note: str = "") -> None:
+        def how() -> object:
+            raise refusal
+
+        self._recorder.ask(LAYER, f"SELECT VERSION(){note}", how)
+
+    def _server(self, address: Address) -> Database:
+        """The connection to this server; a new one if there is none."""
+        for server in self.servers:
+            if server.address.server == address.server:
+                return server
+        server = Database(self._recorder, address, note=f" /* at {address.server} */")
+        server.open()
+        self.servers.append(server)
+        return server
+
+    # Which databases
+
+    def _find(self, main: Database) -> None:
+        answer = main.ask(
+            "SELECT table_schema, table_name FROM information_schema.tables"
+            " WHERE table_name IN ('cell_mappings', 'instance_info_caches')"
+        )
+        if answer.error is not None:
+            return
+        rows: list[list[str]] = answer.value["rows"]
+        here = {schema for schema, table in rows if table == "instance_info_caches"}
+        apis = sorted(schema for schema, table in rows if table == "cell_mappings")
+        if apis:
+            # A copy that somebody restored beside it has another name.
+            wanted = [name for name in (main.address.database, "nova_api") if name in apis]
+            self.api = Cell(main, (wanted or apis)[0])
+            self._find_mapped(self.api, here)
+        if not self.cells:
+            self._find_unmapped(main, here)
+
+    def _find_mapped(self, api: Cell, here: set[str]) -> None:
+        """The cells of the API database's list."""
+        columns = self.columns(api, CELL_MAPPINGS)
+        urls: dict[str, str] = {}
+        base = self._conf.get("database", {}).get("connection") or self._url or ""
+        statement = CELL_MAPPINGS.select(api.name, columns)
+        if api.server.ask(statement, lambda rows: _places(rows, base, urls)).error is not None:
+            return
+        places = {uuid: self._parsed(url, f" /* cell {uuid} */") for uuid, url in urls.items()}
+        names = [place.database for place in places.values() if place is not None]
+        for uuid, place in places.items():
+            if place is None:
+                continue
+            # Under another address (a proxy, a tunnel, the socket) it is still the same database.
+            ours = place.database in here and names.count(place.database) == 1
+            server = api.server if ours else self._server(place)
+            self.cells.append(Cell(server, place.database, uuid))
+
+    def _find_unmapped(self, main: Database, here: set[str]) -> None:
+        """Before Ocata: the one database of nova."""
+        urls = [] if self._url else _urls(self._conf)[-1:]
+        own = [place for place in map(self._parsed, urls) if place is not None]
+        for name in (main.address.database, *(place.database for place in own), "nova"):
+            if name in here:
+                self.cells.append(Cell(main, name))
+                return
+        self.cells.extend(Cell(self._server(place), place.database) for place in own)
+
+
+def _urls(conf: Conf) -> list[str]:
+    """The databases that nova.conf names: the API's first, because it knows the cells."""
+    places = (
+        ("api_database", "connection"),
+        ("database", "connection"),
+        ("DEFAULT", "sql_connection"),
+    )
+    urls = [conf.get(section, {}).get(option, "") for section, option in places]
+    return [url for url in urls if url]
+
+
+def _places(rows: Rows, base: str, urls: dict[str, str]) -> Rows:
+    """The cells, with where their database is in the place of its URL, which `urls` gets."""
+    columns = [column for column in rows["columns"] if column != "database_connection"]
+    kept = []
+    for row in rows["rows"]:
+        cell: dict[str, Any] = dict(zip(rows["columns"], row, strict=True))
+        urls[cell["uuid"]] = url = _filled(cell.get("database_connection") or "", base)
+        try:
+            place = Address.parse(url)
+            where: list[str | None] = [place.server, place.database]
+        except Refusal:
+            where = [None, None]
+        kept.append([cell[column] for column in columns] + where)
+    return {"columns": [*columns, "database_host", "database_name"], "rows": kept}
+
+
+def _filled(url: str, base: str) -> str:
+    """A cell's URL may be a template, which nova fills from its own [database] connection."""
+    if "{" not in url:
+        return url
+    place = re.fullmatch(
+        r"(?P<scheme>[^:]+)://(?:(?P<username>[^:@/]*)(?::(?P<password>[^@]*))?@)?"
+        r"(?P<hostname>[^:/?]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?.*",
+        base,
+    )
+    values = place.groupdict(default="") if place else {}
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1]) or "", url)

@@ -1,0 +1,215 @@
+"""The cloud's HTTP APIs through one keystone session: credentials, endpoints, GET.
+
+Answers are the bodies as they come. Tokens and passwords stay in the session.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from hoodsnap.collect.recorder import Refusal
+
+LARGEST = 64 << 20
+"""Bytes of a body that is read."""
+
+PATIENCE = 20.0
+"""Seconds for one request, where the caller names no other limit."""
+
+LOGIN_TIME = 40.0
+"""Seconds for the first request, which logs in before."""
+
+_CONNECT_TIME = 5.0
+_KEYSTONE_TIME = 10.0
+
+_TOO_SLOW = 3
+"""Requests to one API that may run out of time before no more are sent to it."""
+
+
+class Response(NamedTuple):
+    """What an API said."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+class Cloud:
+    """A cloud as one user sees it. For use inside of `Recorder.ask`: its methods raise `Refusal`."""
+
+    def __init__(self, name: str | None = None) -> None:
+        """`name` is one of clouds.yaml; without it OS_CLOUD or OS_AUTH_URL say which cloud."""
+        self._name = name
+        self._lock = threading.Lock()
+        self._region: Any = None  # openstack.config.cloud_region.CloudRegion
+        self._session: Any = None  # keystoneauth1.session.Session
+        self._late: Counter[str] = Counter()
+
+    def endpoint(self, service: str) -> str:
+        """The URL of a service (`compute`, `image`). Asks keystone the first time."""
+        session = self._open()
+        try:
+            return str(
+                self._region.get_endpoint(service)
+                or session.get_endpoint(
+                    service_type=self._region.get_service_type(service),
+                    interface=self._region.get_interface(service),
+                    region_name=self._region.get_region_name(service) or None,
+                    skip_discovery=True,
+                )
+                or _none(service)
+            )
+        except Exception as error:
+            raise _refusal(error) from None
+
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        method: str = "GET",
+        patience: float = PATIENCE,
+    ) -> Response:
+        """One request. Anything but success is a `Refusal`."""
+        api = urlsplit(url).netloc
+        if self._late[api] >= _TOO_SLOW:
+            raise Refusal("timeout", f"not asked: {api} did not answer in time before")
+        end = time.monotonic() + patience
+        try:
+            response = self._session.request(
+                url,
+                method,
+                headers={"Accept": "application/json", **headers},
+                raise_exc=False,
+                log=False,
+                stream=True,
+                timeout=(_CONNECT_TIME, patience),
+            )
+            with response:
+                body = _body(response, end)
+        except Exception as error:
+            refusal = _refusal(error)
+            if refusal.kind == "timeout":
+                with self._lock:
+                    self._late[api] += 1
+            raise refusal from None
+        if response.status_code >= 300:
+            raise _refused(response.status_code, body)
+        return Response(_parsed(body), response.headers)
+
+    def _open(self) -> Any:
+        """The session, with the credentials of clouds.yaml or of the environment."""
+        with self._lock:
+            if self._session is None:
+                from openstack.config import OpenStackConfig
+
+                for name in ("keystoneauth", "openstack"):
+                    # Without a handler of their own, Python prints their warnings on stderr.
+                    logging.getLogger(name).addHandler(logging.NullHandler())
+                try:
+                    self._region = OpenStackConfig().get_one(
+                        cloud=self._name, api_timeout=_KEYSTONE_TIME
+                    )
+                    self._session = self._region.get_session()
+                except Exception as error:
+                    raise self._no_credentials(error) from None
+            return self._session
+
+    def _no_credentials(self, error: Exception) -> Refusal:
+        said = " ".join(str(error).split())
+        if self._name or os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
+            return Refusal("missing", f"no credentials: {said}")
+        return Refusal(
+            "missing",
+            "no credentials: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not say"
+            " which cloud to take; --os-cloud names one of it",
+        )
+
+
+def _none(service: str) -> str:
+    raise Refusal("absent", f"keystone's catalogue has no endpoint for {service}")
+
+
+def _body(response: Any, end: float) -> bytes:
+    parts, size = [], 0
+    for part in response.iter_content(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST:
+            raise Refusal("too-large", f"the answer has more than {LARGEST >> 20} MiB")
+        if time.monotonic() > end:
+            raise Refusal("timeout", "the answer came too slowly")
+    return b"".join(parts)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body) if body else None
+    except ValueError:
+        raise Refusal("failed", "the answer is no JSON: it may not come from the API") from None
+
+
+# 300 is what an API from before v2.1 says when it is asked for v2.1.
+_KINDS = {
+    300: "absent",
+    401: "denied",
+    403: "denied",
+    404: "absent",
+    410: "absent",
+    413: "too-large",
+}
+
+
+def _refused(status: int, body: bytes) -> Refusal:
+    """An HTTP error. Its text is inside of `{"itemNotFound": {"message": …}}`, or it is HTML."""
+    kind = _KINDS.get(status, "unreachable" if status in (502, 503, 504) else "failed")
+    try:
+        said = json.loads(body)
+        if isinstance(said, dict) and len(said) == 1:
+            said = next(iter(said.values()))
+        message = str(said["message"])
+    except (ValueError, TypeError, KeyError):
+        message = ""
+    return Refusal(kind, f"HTTP {status}" + (message and f": {message}"))
+
+
+def _refusal(error: Exception) -> Refusal:
+    """What an error of keystoneauth or requests means, in one line."""
+    from keystoneauth1 import exceptions
+    from requests import exceptions as http
+
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, exceptions.Unauthorized):
+        return Refusal("denied", f"keystone refuses user, password or project: {error}")
+    if isinstance(error, exceptions.Forbidden):
+        return Refusal("denied", str(error))
+    if isinstance(error, exceptions.EndpointNotFound):
+        return Refusal("absent", f"keystone's catalogue: {error}")
+    found = re.search(r"https?://[^/\s]+", str(error))
+    place = found[0] if found else "the API"
+    if isinstance(error, exceptions.ConnectTimeout) or "timed out" in str(error):
+        return Refusal("timeout", f"{place}: no answer in time")
+    cause = _cause(error)
+    if cause is not None:
+        return Refusal("unreachable", f"{place}: {cause.strerror or cause}")
+    if isinstance(error, exceptions.ConnectionError | http.RequestException):
+        return Refusal("unreachable", f"{place}: {error}")
+    return Refusal("failed", str(error))
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The error of the operating system at the end of the chain; requests' own are OSErrors too."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

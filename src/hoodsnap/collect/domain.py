@@ -1,0 +1,240 @@
+"""What libvirt says of its host and of each domain, over connections that may only read."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hoodsnap.collect.libvirtd import Daemon
+from hoodsnap.collect.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What moves when something happens to a domain. Two looks with equal marks saw the same."""
+
+    name: str
+
+    id: int | None
+    """None while it is off."""
+
+    state: tuple[int, int] | None
+    """libvirt's numbers of state and reason; None if it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenDomain:
+    """What the other collectors need to know of a domain."""
+
+    uuid: str
+    name: str
+    id: int | None
+    images: tuple[str, ...]
+    """The paths of files and block devices that its definitions name, backing files among them."""
+
+
+class Domains:
+    """All domains of one libvirt daemon. Each object is for one thread at a time."""
+
+    def __init__(self, recorder: Recorder, uri: str | None = None) -> None:
+        self._daemon = Daemon(recorder, uri)
+        self._marks: dict[str, Mark] = {}
+
+    @property
+    def host(self) -> str | None:
+        """The host whose domains these are, if that is another than the recorder's."""
+        return self._daemon.host
+
+    def ask_host(self) -> None:
+        """Ask what the daemon says of itself, its host and its networks."""
+        ask = self._daemon.ask
+        ask("virsh hostname", lambda connection: connection.getHostname())
+        ask("virsh uri", lambda connection: connection.getURI())
+        ask("virsh version", _version)
+        ask("virsh nodeinfo", _nodeinfo)
+        ask("virsh capabilities", lambda connection: connection.getCapabilities())
+        networks = ask("virsh net-list --all", _networks)
+        for network in networks.value or []:
+            name = network["name"]
+            ask(f"virsh net-dumpxml {name}", _network_xml(name))
+
+    def look(self) -> dict[str, Mark] | None:
+        """Ask which domains there are and in what state: UUID → mark, sorted by name.
+
+        None if the daemon did not say, which is not the same as none.
+        """
+        self._daemon.look_again()
+        listed = self._daemon.ask("virsh list --all", _domains)
+        if listed.error is not None:
+            return None
+        marks = {}
+        for row in listed.value:
+            query = f"virsh domstate --reason {row['name']}"
+            state = self._daemon.ask_domain(row["uuid"], query, _state)
+            number = None if state.error else (state.value["state"], state.value["reason"])
+            marks[row["uuid"]] = Mark(row["name"], row["id"], number)
+        self._marks |= marks
+        return marks
+
+    def ask_about(self, uuids: Iterable[str]) -> list[SeenDomain]:
+        """Ask everything about these domains, of all that were seen, even those that have gone."""
+        wanted = set(uuids)
+        known = sorted(self._marks.items(), key=lambda item: (item[1].name, item[0]))
+        return [self._ask_about(uuid, mark) for uuid, mark in known if uuid in wanted]
+
+    def _ask_about(self, uuid: str, mark: Mark) -> SeenDomain:
+        def ask(query: str, question: Any, of_qemu: bool = False) -> Any:
+            """The answer's value, None if there is none."""
+            return self._daemon.ask_domain(uuid, query, question, of_qemu=of_qemu).value
+
+        name, active = mark.name, mark.id is not None
+        info = ask(f"virsh dominfo {name}", _info)
+        live = ask(f"virsh dumpxml {name}", _xml) if active else None
+        stored = None
+        if info is None or info["persistent"]:
+            stored = ask(f"virsh dumpxml --inactive {name}", _stored_xml)
+        ask(f"virsh snapshot-list {name}", _snapshots)
+        ask(f"virsh checkpoint-list {name}", _checkpoints)
+        # What QEMU may have to answer comes last: the rest is there even if it is frozen.
+        if active:
+            ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
+            for target in targets(live or ""):
+                ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
+        paths = [*images(live or ""), *images(stored or "")]
+        return SeenDomain(uuid, name, mark.id, tuple(dict.fromkeys(paths)))
+
+
+def targets(xml: str) -> list[str]:
+    """The names (`vda`) of a domain's disks, in order."""
+    return [
+        target.get("dev", "") for disk in _disks(xml) if (target := disk.find("target")) is not None
+    ]
+
+
+def images(xml: str) -> list[str]:
+    """The paths that a domain's disks name, backing files and mirrors among them, in order."""
+    return [
+        path
+        for disk in _disks(xml)
+        for source in disk.iter("source")
+        if (path := source.get("file") or source.get("dev")) is not None
+    ]
+
+
+def _disks(xml: str) -> Iterator[ET.Element]:
+    # libvirt writes no DOCTYPE, and without one an XML text can't grow when it is read.
+    if not xml or "<!DOCTYPE" in xml:
+        return
+    try:
+        domain = ET.fromstring(xml)  # noqa: S314 (see above)
+    except (
+        ET.ParseError
+    ):  # it is kept as it is; whoever reads the bundle says what is wrong with it
+        return
+    yield from domain.iterfind("devices/disk")
+
+
+def _version(connection: Any) -> dict[str, object]:
+    """Numbers as libvirt gives them: 9001002 is 9.1.2."""
+    from hoodsnap.collect.libvirtd import binding
+
+    return {
+        "library": binding().getVersion(),
+        "daemon": connection.getLibVersion(),
+        "type": connection.getType(),
+        "hypervisor": connection.getVersion(),
+    }
+
+
+def _nodeinfo(connection: Any) -> dict[str, object]:
+    names = (
+        "cpu_model",
+        "memory_mib",
+        "cpus",
+        "mhz",
+        "numa_cells",
+        "sockets",  # of each cell
+        "cores",  # of each socket
+        "threads",  # of each core
+    )
+    return dict(zip(names, connection.getInfo(), strict=True))
+
+
+def _networks(connection: Any) -> list[dict[str, object]]:
+    found = [
+        {
+            "name": network.name(),
+            "uuid": network.UUIDString(),
+            "active": bool(network.isActive()),
+            "persistent": bool(network.isPersistent()),
+            "autostart": bool(network.autostart()),
+        }
+        for network in connection.listAllNetworks()
+    ]
+    return sorted(found, key=lambda network: str(network["name"]))
+
+
+def _network_xml(name: str) -> Any:
+    return lambda connection: connection.networkLookupByName(name).XMLDesc()
+
+
+def _domains(connection: Any) -> list[dict[str, object]]:
+    found = [
+        {
+            "id": None if domain.ID() == -1 else domain.ID(),
+            "name": domain.name(),
+            "uuid": domain.UUIDString(),
+        }
+        for domain in connection.listAllDomains()
+    ]
+    return sorted(found, key=lambda domain: str(domain["name"]))
+
+
+def _state(domain: Any) -> dict[str, int]:
+    state, reason = domain.state()
+    return {"state": state, "reason": reason}
+
+
+def _info(domain: Any) -> dict[str, object]:
+    _, max_memory, memory, vcpus, cpu_time = domain.info()
+    return {
+        "persistent": bool(domain.isPersistent()),
+        "autostart": bool(domain.autostart()),
+        "managed_save": bool(domain.hasManagedSaveImage()),
+        "max_memory_kib": max_memory,
+        "memory_kib": memory,
+        "vcpus": vcpus,
+        "cpu_time_ns": cpu_time,
+    }
+
+
+def _xml(domain: Any) -> str:
+    return str(domain.XMLDesc())
+
+
+def _stored_xml(domain: Any) -> str:
+    inactive = 2  # VIR_DOMAIN_XML_INACTIVE
+    return str(domain.XMLDesc(inactive))
+
+
+def _job(domain: Any) -> dict[str, object]:
+    found = dict(domain.jobStats())
+    return {} if found == {"type": 0} else found  # type 0 is "no job"
+
+
+def _block_job(target: str) -> Any:
+    return lambda domain: domain.blockJobInfo(target) or {}
+
+
+def _snapshots(domain: Any) -> list[dict[str, object]]:
+    found = [
+        {"name": snapshot.getName(), "current": bool(snapshot.isCurrent())}
+        for snapshot in domain.listAllSnapshots()
+    ]
+    return sorted(found, key=lambda snapshot: str(snapshot["name"]))
+
+
+def _checkpoints(domain: Any) -> list[str]:
+    return sorted(checkpoint.getName() for checkpoint in domain.listAllCheckpoints())

@@ -1,0 +1,160 @@
+"""What the host says of itself: configuration, versions, clocks, and how the collector sees it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hoodsnap.collect.configuration import Configuration, Service, kept, service
+from hoodsnap.collect.recorder import Recorder, Refusal, run
+
+PACKAGES = (
+    *("nova-common", "nova-compute", "nova-compute-libvirt", "python3-nova"),
+    *("openstack-nova-common", "openstack-nova-compute"),
+    *("qemu-system-x86", "qemu-system-arm", "qemu-utils", "qemu-block-extra"),
+    *("qemu-kvm", "qemu-kvm-core", "qemu-img"),
+    *("libvirt0", "libvirt-daemon", "libvirt-daemon-system", "libvirt-daemon-driver-qemu"),
+    *("libvirt-libs", "python3-libvirt", "python3-os-vif", "python3-os-brick"),
+    *("openvswitch-switch", "openvswitch"),
+)
+"""The packages, of whichever distribution, whose versions decide how the layers speak."""
+
+
+def nova_host_name(configuration: Configuration) -> str:
+    """What nova calls this host: in `instances.host`, in the API, in neutron's bindings."""
+    return configuration.get("DEFAULT", {}).get("host") or socket.gethostname()
+
+
+def ask_host(recorder: Recorder, configuration: Configuration) -> None:
+    """Ask everything about the host that is not about a guest."""
+    _ask_clocks(recorder)
+    _ask_names(recorder)
+    _ask_view(recorder)
+    nova = service()
+    _ask_nova(recorder, configuration, nova)
+    _ask_versions(recorder, nova)
+
+
+def _ask_clocks(recorder: Recorder) -> None:
+    recorder.ask("host", "date --utc", _now)
+    recorder.ask("host", "date '+%z %Z'", lambda: time.strftime("%z %Z"))
+    for path in ("/proc/uptime", "/proc/sys/kernel/random/boot_id"):
+        recorder.ask("kernel", path, _content(path))
+
+
+def _ask_names(recorder: Recorder) -> None:
+    recorder.ask("host", "hostname", socket.gethostname)
+    # It asks the DNS, which may be far away.
+    recorder.ask("host", "hostname -f", _full_name, patience=2.0)
+    recorder.ask("host", "uname -a", lambda: run(["uname", "-a"]).strip())
+    recorder.ask("host", "cat /etc/os-release", _content("/etc/os-release"))
+
+
+def _ask_view(recorder: Recorder) -> None:
+    """Ask with which eyes the collector looks: another container sees other files."""
+    recorder.ask("host", "id", lambda: run(["id"]).strip())
+    recorder.ask("host", "readlink /proc/self/ns/*", _namespaces)
+    for path in ("/proc/self/mountinfo", "/proc/meminfo"):
+        recorder.ask("kernel", path, _content(path))
+
+
+def _ask_nova(recorder: Recorder, configuration: Configuration, nova: Service | None) -> None:
+    recorder.ask("host", "/etc/nova/nova.conf", lambda: _configuration(configuration))
+    state = configuration.get("DEFAULT", {}).get("state_path", "/var/lib/nova")
+    path = f"{state}/compute_id"
+    root = nova.root if nova else Path("/")
+    recorder.ask("host", f"cat {path}", _content(root / path.lstrip("/")))
+
+
+def _ask_versions(recorder: Recorder, nova: Service | None) -> None:
+    recorder.ask("host", "nova-compute --version", lambda: _nova_version(nova))
+    emulator = _first_installed(f"qemu-system-{platform.machine()}", "/usr/libexec/qemu-kvm")
+    daemon = _first_installed("libvirtd", "virtqemud")
+    for program in (emulator, daemon):
+        recorder.ask("host", f"{program} --version", _version_of(program))
+    if shutil.which("dpkg-query"):
+        recorder.ask("host", f"dpkg-query -W {' '.join(PACKAGES)}", _debian_packages)
+    else:
+        recorder.ask("host", f"rpm -qa {' '.join(PACKAGES)}", _red_hat_packages)
+
+
+def _content(path: str | Path) -> Callable[[], str]:
+    return lambda: Path(path).read_text(errors="surrogateescape")
+
+
+def _now() -> dict[str, object]:
+    """UTC, and the clocks of the same moment that nobody sets."""
+    seconds, nanoseconds = divmod(time.time_ns(), 10**9)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return {
+        "utc": f"{stamp}.{nanoseconds:09}Z",
+        "monotonic": time.clock_gettime(time.CLOCK_MONOTONIC),
+        "boottime": time.clock_gettime(time.CLOCK_BOOTTIME),
+    }
+
+
+def _full_name() -> str:
+    name = socket.gethostname()
+    found = socket.getaddrinfo(name, None, flags=socket.AI_CANONNAME)
+    return found[0][3] or name
+
+
+def _namespaces() -> dict[str, str]:
+    folder = Path("/proc/self/ns")
+    return {link.name: os.readlink(link) for link in sorted(folder.iterdir())}
+
+
+def _configuration(configuration: Configuration) -> Configuration:
+    if not configuration:
+        # Nothing was read. Opening the usual file says why: there is none, or it may not be read.
+        Path("/etc/nova/nova.conf").open().close()
+    return kept(configuration)
+
+
+def _nova_version(nova: Service | None) -> str:
+    """What the program would print, were Python not seconds in starting it.
+
+    It reads it from the metadata of the installed package, and so do we.
+    """
+    root, program = (
+        (nova.root, nova.program) if nova else (Path("/"), Path("/usr/bin/nova-compute"))
+    )
+    prefix = root / str(program.parent.parent).lstrip("/")
+    for folder in sorted(prefix.glob("lib*/python3*/*-packages")):
+        for name in sorted(entry.name for entry in folder.glob("nova-*-info")):
+            if match := _METADATA.fullmatch(name):
+                return match[1]
+    raise Refusal("absent", f"no Python package nova is installed under {prefix}")
+
+
+_METADATA = re.compile(r"nova-(\d[^-]*)(?:-py[\d.]+)?\.(?:egg|dist)-info")
+
+
+def _first_installed(*programs: str) -> str:
+    """The first of them that is there; if none is, the first, so that asking it says so."""
+    path = f"/usr/sbin:/sbin:{os.environ.get('PATH', os.defpath)}"
+    return next((program for program in programs if shutil.which(program, path=path)), programs[0])
+
+
+def _version_of(program: str) -> Callable[[], str]:
+    return lambda: run([program, "--version"]).strip()
+
+
+def _debian_packages() -> str:
+    # Asked by name it fails as soon as one of them is not installed.
+    shown = "--showformat=${db:Status-Abbrev}${binary:Package}\t${Version}\n"
+    installed = [
+        line[3:] for line in run(["dpkg-query", "-W", shown]).splitlines() if line[1] == "i"
+    ]
+    lines = [line for line in installed if line.split("\t")[0].split(":")[0] in PACKAGES]
+    return "\n".join(lines)
+
+
+def _red_hat_packages() -> str:
+    return run(["rpm", "-qa", *PACKAGES]).strip()

@@ -1,0 +1,292 @@
+"""The files under a guest: the instances directory, and what qemu-img says of each disk image."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.folder import entry, list_folder, look_at
+from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
+from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.recorder import Recorder, Refusal, run
+
+LAYER = "images"
+
+DEFAULTS = (
+    "/var/lib/nova/instances",  # Debian, Ubuntu, RDO; inside of every container
+    "/opt/stack/data/nova/instances",  # DevStack
+    "/var/lib/docker/volumes/nova_compute/_data/instances",  # Kolla
+    "/var/lib/containers/storage/volumes/nova_compute/_data/instances",  # Kolla with Podman
+)
+"""Where distributions keep the instances directory."""
+
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+# `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
+_FOLDER = re.compile(rf"(?:{_UUID}|instance-[0-9a-f]{{8}})(?:_\w+)?")
+
+_BASE = "_base"
+
+_THREADS = 4
+"""More don't help: qemu-img is bound by the processor, not by the disk."""
+
+_FORMAT = re.compile(r"[a-z][a-z0-9-]*")
+
+_LARGEST_TEXT = 1 << 20
+
+
+def find_instances_dirs(
+    recorder: Recorder, conf: Mapping[str, Mapping[str, object]], disks: Iterable[str]
+) -> tuple[Path, ...]:
+    """The instances directories of this host, each once, whatever it is called.
+
+    `conf` is nova.conf by section, `disks` are the paths in the domains' definitions. Those come
+    first: what libvirt calls a folder is what the other layers will call its files.
+    """
+    names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names))
+    found: dict[tuple[str, int], Path] = {}
+    for place in answer.value or ():
+        found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
+    return tuple(found.values())
+
+
+def ask_images(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:
+    """Ask for everything in the instances directories, and for every disk of the domains.
+
+    `disks`: path → format, as the domains' definitions say it (None: they don't). What is no
+    absolute path (a network source) is left out.
+    """
+    survey = _Survey(recorder)
+    for folder in dirs:
+        survey.ask_folder(str(folder))
+    survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
+
+
+def ask_again(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:
+    """Ask for the instances directories again, and for these disks and the others beside them.
+
+    Of a guest that has no domain, name the `disk` in its folder: it need not exist.
+    """
+    survey = _Survey(recorder)
+    for folder in dirs:
+        survey.ask_listing(str(folder))
+    guests = {_guest_of(path) for path in disks}
+    survey.ask_disks(disks, [path for path in survey.listed(_is_disk) if _guest_of(path) in guests])
+
+
+class _Survey:
+    """One look at a host's images. No question is asked twice in it."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._patience = Patience()
+        self._types: dict[str, str] = {}  # of every path that was listed or looked at
+        self._headers: dict[str, Header] = {}
+        self._looked: set[str] = set()
+
+    def ask_folder(self, folder: str) -> None:
+        """What is there, how full its file system is, and which hosts share it."""
+        if self.ask_listing(folder):
+            self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
+            nodes = f"{folder}/compute_nodes"
+            self._ask(f"cat {nodes}", lambda: _text(nodes), nodes)
+
+    def ask_listing(self, folder: str) -> bool:
+        """What is there; whether that was told."""
+        listing = self._list(folder)
+        base = f"{folder}/{_BASE}"
+        for line in listing:
+            # The image cache may lie elsewhere: behind a link, or on a file system of its own.
+            if line["path"] == base and (line["type"] == "l" or "error" in line):
+                self._list(f"{base}/")
+        return bool(listing)
+
+    def listed(self, wanted: Callable[[str], bool]) -> list[str]:
+        """The regular files in the listings that are wanted."""
+        return [path for path, kind in self._types.items() if kind == "f" and wanted(path)]
+
+    def ask_disks(
+        self, named: Mapping[str, str | None], disks: Iterable[str], bases: Iterable[str] = ()
+    ) -> None:
+        """What qemu-img says of the disks that the domains name, those that were listed, and bases.
+
+        What an overlay's header says of its base's format goes for the base, so they come last.
+        """
+        paths = list(dict.fromkeys((*(path for path in named if path.startswith("/")), *disks)))
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(self._header_of, paths))
+            formats = self._formats(paths, named)
+            routes = {path: route(path, formats.get(path), self._header_of) for path in paths}
+            below: dict[str, str | None] = dict.fromkeys(bases)
+            for way in routes.values():
+                below |= {base: form or below.get(base) for base, form in way.below.items()}
+            for base, form in below.items():
+                if base not in routes:
+                    routes[base] = route(base, form, self._header_of)
+            regular = [path for path in routes if self._types.get(path) == "f"]
+            list(pool.map(lambda path: self._ask_qemu_img(path, routes[path]), regular))
+
+    def _ask(self, query: str, how: Callable[[], object], subject: str) -> Answer:
+        return self._patience.ask(self._recorder, LAYER, query, how, subject)
+
+    def _list(self, folder: str) -> list[dict[str, Any]]:
+        answer = self._ask(f"find {folder} -ls", lambda: list_folder(folder, self._seen), folder)
+        listing: list[dict[str, Any]] = answer.value or []
+        self._types |= {line["path"]: line["type"] for line in listing}
+        return listing
+
+    def _seen(self, path: str, head: bytes) -> None:
+        self._headers[path] = read_header(head)
+
+    def _header_of(self, path: str) -> Header | None:
+        """The header of a file; None if there is no such file, or if it can't be read."""
+        if self._types.get(path, "l") == "l" and path not in self._looked:
+            self._looked.add(path)
+            answer = self._ask(f"stat -L {path}", lambda: look_at(path, self._seen), path)
+            if answer.error is None:
+                self._types[path] = answer.value["type"]
+            elif answer.error.kind == "timeout":
+                self._types[path] = "?"  # qemu-img would hang there too
+        if self._types.get(path, "f") == "f":
+            return self._headers.get(path)
+        return NOT_REGULAR
+
+    def _formats(self, paths: Iterable[str], named: Mapping[str, str | None]) -> dict[str, str]:
+        """The declared formats: by the domain, else by nova's `disk.info`, else by the name."""
+        formats = {path: "raw" for path in paths if "/disk.config" in path}
+        for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
+            info = f"{folder}/disk.info"
+            if self._types.get(info) == "f":
+                answer = self._ask(f"cat {info}", partial(_text, info), info)
+                formats |= _disk_info(folder, answer.value)
+        formats |= {path: form for path, form in named.items() if form}
+        return {path: form for path, form in formats.items() if _FORMAT.fullmatch(form)}
+
+    def _ask_qemu_img(self, path: str, way: Route) -> None:
+        start = ("qemu-img", "info", "-U")
+        if way.format is None:
+            self._ask_program((*start, "--output=json", path), way, json.loads)
+            return
+        rest = ("-f", way.format, path)
+        answer = self._ask_program(
+            (*start, "--backing-chain", "--output=json", *rest), way, json.loads
+        )
+        if answer.error is not None and answer.error.kind in ("timeout", "missing"):
+            return
+        if not way.obstacle:
+            self._ask_program((*start, "--backing-chain", *rest), way, str)
+        if answer.error is not None:  # of a broken chain, the upper end is known all the same
+            self._ask_program(
+                (*start, "--output=json", *rest), replace(way, obstacle=None), json.loads
+            )
+
+    def _ask_program(
+        self, command: tuple[str, ...], way: Route, read: Callable[[str], object]
+    ) -> Answer:
+        def how() -> object:
+            if way.obstacle:
+                raise Refusal("failed", f"not asked: {way.obstacle}")
+            return read(run(command if way.trusted else [*_limits(), *command]))
+
+        return self._ask(" ".join(command), how, command[-1])
+
+
+def _folders_of(disks: Iterable[str]) -> Iterator[str]:
+    for disk in disks:
+        guest, name = os.path.split(disk)
+        folder, guest = os.path.split(guest)
+        if folder.startswith("/") and _FOLDER.fullmatch(guest) and name.startswith("disk"):
+            yield folder
+
+
+def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    options = conf.get("DEFAULT", {})
+    path = str(options.get("instances_path") or "$state_path/instances")
+    state = str(options.get("state_path") or "/var/lib/nova")
+    path = re.sub(r"\$(\{state_path\}|state_path\b)", lambda match: state, path)
+    if path.startswith("/"):
+        yield path.rstrip("/")
+
+
+def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
+    found, denied = [], []
+    for name in names:
+        try:
+            status = os.stat(name)
+        except PermissionError:
+            denied.append(name)
+            continue
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            found.append(entry(name, status))
+    if found:
+        return found
+    if denied:
+        raise Refusal("denied", f"there may be an instances directory below {', '.join(denied)}")
+    raise Refusal("absent", f"there is no instances directory: {', '.join(names)}")
+
+
+def _guest_of(path: str) -> str:
+    """A guest's folder, without `_resize` or `_del`."""
+    folder, guest = os.path.split(os.path.dirname(path))
+    return f"{folder}/{guest.partition('_')[0]}"
+
+
+def _is_disk(path: str) -> bool:
+    folder, name = os.path.split(path)
+    if name == "disk" or (name.startswith("disk.") and name != "disk.info"):
+        return _FOLDER.fullmatch(os.path.basename(folder)) is not None
+    return False
+
+
+def _is_base(path: str) -> bool:
+    # `.part` and `.converted` are downloads that nova has not checked yet.
+    in_cache = os.path.basename(os.path.dirname(path)) == _BASE
+    return in_cache and not path.endswith((".part", ".converted"))
+
+
+def _disk_info(folder: str, text: object) -> dict[str, str]:
+    """Path → format. The paths in the file are those of before it was moved to `<uuid>_resize`."""
+    try:
+        said = json.loads(str(text))
+    except ValueError:
+        return {}
+    if not isinstance(said, dict):
+        return {}
+    return {
+        f"{folder}/{os.path.basename(path)}": form
+        for path, form in said.items()
+        if isinstance(form, str)
+    }
+
+
+def _statvfs(path: str) -> dict[str, int]:
+    numbers = os.statvfs(path)
+    names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "flag")
+    return {name: getattr(numbers, f"f_{name}") for name in names}
+
+
+def _text(path: str) -> str:
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read(_LARGEST_TEXT))
+
+
+@cache
+def _limits() -> tuple[str, ...]:
+    # A header that a guest wrote can claim tables of any size. These are nova's limits against it.
+    # (Not used to say that qemu-img is not there: that would sound as if the disk was not.)
+    if shutil.which("prlimit") is None or shutil.which("qemu-img") is None:
+        return ()
+    return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--")

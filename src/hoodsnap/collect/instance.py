@@ -1,0 +1,228 @@
+"""The nova databases, through PyMySQL: what nova wrote down of each instance.
+
+All is read in one snapshot per server. It stays open, so that what is asked late (a UUID that turns
+up on the host) belongs to the same moment. Which columns are read is in tables.py.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect import tables
+from hoodsnap.collect.cells import Cell, Cells, Conf
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.collect.tables import RECENT, Table, quoted
+
+AT_ONCE = 500
+"""Keys in one statement."""
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+_OVER = ("confirmed", "reverted", "completed", "cancelled", "error", "failed")
+"""How migrations end. `done` is not among them: a done evacuation still acts on its source host."""
+
+Row = dict[str, Any]
+
+
+class InstanceDatabase:
+    """Nova's databases, as far as one host's instances are in them. For several threads."""
+
+    def __init__(self, recorder: Recorder, conf: Conf, url: str | None = None) -> None:
+        """Connects to nothing yet. `conf` is nova.conf by section; `url` goes before it."""
+        self._cells = Cells(recorder, conf, url)
+        self._lock = threading.RLock()
+        self._host: str | None = None
+        self._wanted: set[str] = set()
+        self._asked: set[str] = set()
+        self._hosts_asked = False
+        self._flavors_asked: set[int] = set()
+
+    def connect(self) -> bool:
+        """Connect and find the cells. False: there is no database to ask, and why is recorded."""
+        with self._lock:
+            return self._cells.open()
+
+    def ask_instances(self, host: str | None) -> set[str]:
+        """Ask every cell for the instances of a host (None: of all) and for what moves there.
+
+        Returns the UUIDs of those that are not deleted and of those that are being moved.
+        """
+        with self._lock:
+            self._host = host
+            for cell in self._cells.cells:
+                here = self._of_host()
+                self._ask_markers(cell, tables.INSTANCE_MARKERS, here)
+                rows = self._ask_cell(cell, tables.INSTANCES, here)
+                self._note(cell, rows)
+                self._wanted.update(row["uuid"] for row in rows if not row["deleted"])
+                if cell.has_hosts:
+                    moves = self._ask_markers(cell, tables.MIGRATION_MARKERS, self._moving())
+                    self._wanted.update(
+                        row["instance_uuid"] for row in moves if row["status"] not in _OVER
+                    )
+            return set(self._wanted)
+
+    def ask_rest(self, uuids: Iterable[str] = ()) -> None:
+        """Ask everything else about the host, its instances, and these UUIDs (seen on it, say).
+
+        Call it again with what turns up later: nothing is asked twice.
+        """
+        with self._lock:
+            self._wanted.update(uuid.lower() for uuid in uuids)
+            new = sorted(uuid for uuid in self._wanted - self._asked if _UUID.fullmatch(uuid))
+            self._asked.update(new)
+            lost = self._find(new)
+            for cell in self._cells.cells:
+                if not self._hosts_asked and cell.has_hosts:
+                    self._ask_host(cell)
+                here = cell.found | lost if cell.has_hosts else cell.found
+                self._ask_dependents(cell, [uuid for uuid in new if uuid in here])
+            self._ask_api(new)
+            self._hosts_asked = True
+
+    def look(self) -> None:
+        """Ask again, in a new snapshot, for what moves: in the words of the first time."""
+        with self._lock:
+            for server in self._cells.servers:
+                server.look_again()
+            for cell in self._cells.cells:
+                for statement in cell.markers:
+                    cell.server.ask(statement)
+
+    def close(self) -> None:
+        """End the snapshots."""
+        for server in self._cells.servers:
+            server.close()
+
+    # Which rows
+
+    def _of_host(self) -> str:
+        not_long_gone = f"deleted = 0 OR deleted_at > {RECENT}"
+        if self._host is None:
+            return not_long_gone
+        return f"host = {quoted(self._host)} AND ({not_long_gone})"
+
+    def _moving(self) -> str:
+        over = ", ".join(quoted(status) for status in _OVER)
+        moving = f"deleted = 0 AND (status NOT IN ({over}) OR updated_at > {RECENT})"
+        if self._host is None:
+            return moving
+        host = quoted(self._host)
+        return f"(source_compute = {host} OR dest_compute = {host}) AND {moving}"
+
+    def _find(self, new: Sequence[str]) -> set[str]:
+        """Look in every cell for UUIDs that it hasn't shown. Returns those that no cell has."""
+        everywhere = set[str]().union(*(cell.found for cell in self._cells.cells))
+        for cell in self._cells.cells:
+            # Of one host, a second row in another cell would not have been seen; of all, it would.
+            known = everywhere if self._host is None else cell.found
+            for where in self._about(cell, tables.INSTANCES, [u for u in new if u not in known]):
+                self._ask_markers(cell, tables.INSTANCE_MARKERS, where)
+                self._note(cell, self._ask_cell(cell, tables.INSTANCES, where))
+        lost = set(new).difference(*(cell.found for cell in self._cells.cells))
+        for cell in self._cells.cells:
+            if cell.has_hosts:
+                self._ask_about(cell, tables.SHADOW_INSTANCES, sorted(lost))
+        return lost
+
+    def _note(self, cell: Cell, rows: Iterable[Row]) -> None:
+        for row in rows:
+            cell.found.add(row["uuid"])
+            if isinstance(flavor := row.get("instance_type_id"), int):
+                cell.flavors.add(flavor)
+
+    # What is asked of each
+
+    def _ask_host(self, cell: Cell) -> None:
+        """What nova knows of the host. Services of all: a renamed host has two names."""
+        self._ask_cell(cell, tables.SERVICES)
+        of_host = ""
+        if self._host is not None:
+            known = self._cells.columns(cell, tables.COMPUTE_NODES)
+            names = [name for name in ("host", "hypervisor_hostname") if name in known]
+            of_host = " OR ".join(f"{name} = {quoted(self._host)}" for name in names)
+        nodes = self._ask_cell(cell, tables.COMPUTE_NODES, of_host)
+        self._ask_about(cell, tables.PCI_DEVICES, [node["id"] for node in nodes])
+        self._ask_cell(cell, tables.MIGRATIONS, self._moving())
+
+    def _ask_dependents(self, cell: Cell, uuids: Sequence[str]) -> None:
+        for table in tables.OF_AN_INSTANCE:
+            self._ask_about(cell, table, uuids)
+        actions = self._ask_about(cell, tables.ACTIONS, uuids)
+        self._ask_about(cell, tables.EVENTS, [action["id"] for action in actions])
+
+    def _ask_api(self, new: Sequence[str]) -> None:
+        """What belongs to no cell. Before there was an API database, the cells' had its tables."""
+        api = self._cells.api
+        if api is not None:
+            for table in tables.API_OF_AN_INSTANCE:
+                self._ask_about(api, table, new)
+            if not self._hosts_asked:
+                mapped = "" if self._host is None else f"host = {quoted(self._host)}"
+                self._ask_cell(api, tables.HOST_MAPPINGS, mapped)
+        if not self._hosts_asked:
+            for table in tables.AGGREGATES:
+                for home in self._homes(table):
+                    self._ask_cell(home, table, table.only)
+        for home in self._homes(tables.GROUP_MEMBERS):
+            of_group = tables.GROUP_MEMBERS if home is api else tables.OLD_GROUP_MEMBERS
+            groups = {row["group_id"] for row in self._ask_about(home, of_group, new)}
+            for table in tables.GROUPS:
+                self._ask_about(home, table, sorted(groups))
+        self._ask_flavors()
+
+    def _ask_flavors(self) -> None:
+        used = set[int]().union(*(cell.flavors for cell in self._cells.cells))
+        new = sorted(used - self._flavors_asked)
+        self._flavors_asked |= used
+        for home in self._homes(tables.FLAVORS[0]):
+            for table in tables.FLAVORS if home is self._cells.api else tables.INSTANCE_TYPES:
+                self._ask_about(home, table, new)
+
+    def _homes(self, table: Table) -> list[Cell]:
+        """Where this release keeps a table that moved from the cells to the API database."""
+        api = self._cells.api
+        if api is not None and self._cells.columns(api, table):
+            return [api]
+        return [cell for cell in self._cells.cells if cell.has_hosts]
+
+    # How it is asked
+
+    def _ask_markers(self, cell: Cell, table: Table, where: str) -> list[Row]:
+        """Ask, and remember the statement for the second look."""
+        rows = self._ask_cell(cell, table, where)
+        if columns := self._cells.columns(cell, table):
+            cell.markers.append(table.select(cell.name, columns, where))
+        return rows
+
+    def _ask_about(self, cell: Cell, table: Table, keys: Sequence[str | int]) -> list[Row]:
+        """Ask for the rows that belong to these keys."""
+        return [
+            row
+            for where in self._about(cell, table, keys)
+            for row in self._ask_cell(cell, table, where)
+        ]
+
+    def _about(self, cell: Cell, table: Table, keys: Sequence[str | int]) -> Iterator[str]:
+        if keys and table.key in self._cells.columns(cell, table):
+            for start in range(0, len(keys), AT_ONCE):
+                yield table.about(cell.name, keys[start : start + AT_ONCE])
+
+    def _ask_cell(self, cell: Cell, table: Table, where: str = "") -> list[Row]:
+        columns = self._cells.columns(cell, table)
+        if not columns:
+            return []
+        answer = cell.server.ask(table.select(cell.name, columns, where), table.kept)
+        return rows_of(answer)
+
+
+def rows_of(answer: Answer) -> list[Row]:
+    """The rows of an answer by the names of their columns. None if the answer is an error."""
+    if answer.error is not None:
+        return []
+    columns = answer.value["columns"]
+    return [dict(zip(columns, row, strict=True)) for row in answer.value["rows"]]

@@ -1,0 +1,192 @@
+"""What each QEMU says of itself through its monitor. Asked only on request.
+
+Through libvirt this needs a connection that may write, and libvirt marks the domain as tainted
+(`custom-monitor`) until its QEMU ends. Whatever the way, only the members of `Query` can be sent,
+and all of them only look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.domain import SeenDomain
+from hoodsnap.collect.libvirtd import Daemon, binding
+from hoodsnap.collect.recorder import Recorder, Refusal
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+PATIENCE = 5.0
+"""Seconds for one question. A healthy QEMU answers in a few milliseconds."""
+
+
+class Query(StrEnum):
+    """Everything that is ever sent to a monitor."""
+
+    STATUS = "query-status"  # first, because every QEMU answers it
+    UUID = "query-uuid"
+    NAME = "query-name"
+    VERSION = "query-version"
+    BLOCK = "query-block"
+    NAMED_BLOCK_NODES = "query-named-block-nodes"
+    BLOCKSTATS = "query-blockstats"
+    BLOCK_JOBS = "query-block-jobs"
+    JOBS = "query-jobs"
+    MIGRATE = "query-migrate"
+    CPUS_FAST = "query-cpus-fast"
+    MEMORY_SIZE_SUMMARY = "query-memory-size-summary"
+    MEMORY_DEVICES = "query-memory-devices"
+    BALLOON = "query-balloon"
+    VNC = "query-vnc"
+
+
+_Ask = Callable[[Query, dict[str, bool]], Answer]
+
+_FLAT = {"flat": True}
+"""Without the images of images inside of images, which are in the list themselves."""
+
+
+def ask_monitors(recorder: Recorder, domains: Iterable[SeenDomain], uri: str | None = None) -> None:
+    """Ask the QEMU of each active domain through libvirt, which taints the domain."""
+    daemon = Daemon(recorder, uri, layer="qemu", read_write=True)
+    for domain in domains:
+        if domain.id is not None:
+            _ask_all(_through_libvirt(daemon, domain))
+
+
+def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
+    def ask(query: Query, arguments: dict[str, bool]) -> Answer:
+        command = json.dumps({"execute": query, **({"arguments": arguments} if arguments else {})})
+
+        def question(libvirt_domain: Any) -> object:
+            reply = binding("libvirt_qemu").qemuMonitorCommand(libvirt_domain, command, 0)
+            return _returned(json.loads(reply))
+
+        shown = f"virsh qemu-monitor-command {domain.name} '{command}'"
+        return daemon.ask_domain(domain.uuid, shown, question, of_qemu=True)
+
+    return ask
+
+
+def ask_sockets(recorder: Recorder, sockets: Mapping[str, str]) -> None:
+    """Ask QEMUs directly whose monitor nobody else uses: subject → path of the socket.
+
+    A monitor has room for one, and libvirt never leaves its own: that one would not answer. A QEMU
+    started with `wait=on` starts its guest as soon as somebody connects, so leave out those too.
+    """
+    for subject, path in sockets.items():
+        with _Socket(path) as socket:
+            _ask_all(_directly(recorder, subject, path, socket))
+
+
+def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _Ask:
+    def ask(query: Query, arguments: dict[str, bool]) -> Answer:
+        words = [query.value, *(f"{name}={json.dumps(it)}" for name, it in arguments.items())]
+        return recorder.ask(
+            "qemu",
+            f"qmp-shell {path}: {' '.join(words)}",
+            lambda: socket.ask(query, arguments),
+            subject=subject,
+            patience=2 * PATIENCE,  # the socket stops waiting by itself, and earlier
+        )
+
+    return ask
+
+
+def _ask_all(ask: _Ask) -> None:
+    for query in Query:
+        if query is not Query.NAMED_BLOCK_NODES:
+            ask(query, {})
+            continue
+        answer = ask(query, _FLAT)
+        if answer.error is not None and "'flat'" in answer.error.message:  # QEMU before 5.0
+            ask(query, {})
+
+
+class _Socket:
+    """A monitor's socket, and we its only client. Connects when it is first asked."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._loop = asyncio.new_event_loop()
+        self._client: QMPClient | None = None
+        self._refusal: Refusal | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._loop.run_until_complete(self._hang_up())
+        self._loop.close()
+
+    def ask(self, query: Query, arguments: dict[str, bool]) -> object:
+        """What QEMU returns. Raises `Refusal`, and only that once QEMU did not answer."""
+        if self._refusal is not None:
+            raise Refusal(self._refusal.kind, str(self._refusal))
+        asked = asyncio.wait_for(self._ask(query, arguments), PATIENCE)
+        try:
+            return self._loop.run_until_complete(asked)
+        except TimeoutError:
+            message = "not asked: an earlier question got no answer"
+            self._refusal = Refusal("timeout", message)
+            raise Refusal("timeout", f"no answer within {PATIENCE:g} s") from None
+
+    async def _ask(self, query: Query, arguments: dict[str, bool]) -> object:
+        from qemu.qmp import ConnectError, ExecuteError, QMPError
+
+        try:
+            client = await self._connected()
+            return await client.execute(query.value, arguments or None)
+        except ExecuteError as error:
+            raise _refused(error.error_class, str(error)) from None
+        except ConnectError as error:
+            denied = isinstance(error.exc, PermissionError)
+            self._refusal = Refusal("denied" if denied else "unreachable", str(error))
+        except QMPError as error:
+            self._refusal = Refusal("unreachable", f"the monitor hung up: {error}")
+        raise self._refusal
+
+    async def _connected(self) -> QMPClient:
+        from qemu.qmp import QMPClient
+
+        if self._client is None:
+            client = QMPClient()
+            await client.connect(self._path)
+            self._client = client
+        return self._client
+
+    async def _hang_up(self) -> None:
+        from qemu.qmp import QMPError
+
+        if self._client is not None:
+            # It raises what ended the connection before we did, and that has been recorded.
+            with contextlib.suppress(QMPError, OSError, EOFError):
+                await asyncio.wait_for(self._client.disconnect(), PATIENCE)
+
+
+def _returned(reply: dict[str, Any]) -> object:
+    """What a monitor's reply holds. Raises `Refusal` if it is an error."""
+    if "error" in reply:
+        raise _refused(reply["error"]["class"], reply["error"]["desc"])
+    return reply["return"]
+
+
+def _refused(kind: str, message: str) -> Refusal:
+    kinds = {
+        "CommandNotFound": "missing",  # this QEMU is too old, or built without that part
+        "DeviceNotActive": "absent",
+        "DeviceNotFound": "absent",
+    }
+    return Refusal(kinds.get(kind, "failed"), message)

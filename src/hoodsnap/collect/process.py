@@ -1,0 +1,236 @@
+"""The kernel's side of a guest: its QEMU process, asked through /proc and ps.
+
+This file knows which processes are emulators and nothing of what their arguments mean.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.recorder import Recorder, Refusal, run
+
+LAYER = "kernel"
+
+# qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
+# `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
+_EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm|kvm|qemu)")
+
+_FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
+
+# Network and pass-through devices. What else a QEMU has open as a character device says nothing.
+_DEVICES = ("/dev/net/tun", "/dev/tap", "/dev/vhost", "/dev/vfio/")
+
+_NOT_DISKS = ("/dev", "/run/", "/var/run/", "/var/log/")
+
+
+def ask_processes(recorder: Recorder, paths: Iterable[Path] = ()) -> dict[int, tuple[str, ...]]:
+    """Ask for every QEMU system emulator of this host; the arguments of each, by PID.
+
+    `paths`: folders (the instances directories) whose mounts in each process are wanted, besides
+    those of the files that it has open.
+    """
+    patience = _patience()
+    pids = _ask_lists(recorder)
+    found = {pid: _ask_process(recorder, patience, pid, tuple(paths)) for pid in pids}
+    _ask_host(recorder)
+    return found
+
+
+def ask_again(
+    recorder: Recorder,
+    pids: Collection[int],
+    known: Collection[int],
+    paths: Iterable[Path] = (),
+) -> dict[int, tuple[str, ...]]:
+    """Ask for these processes again, and for the emulators that are not `known`: the new ones."""
+    patience = _patience()
+    wanted = sorted(set(pids) | (set(_ask_lists(recorder)) - set(known)))
+    return {pid: _ask_process(recorder, patience, pid, tuple(paths)) for pid in wanted}
+
+
+def _patience() -> Patience:
+    # /proc answers in microseconds, or waits for a process that holds its own memory map locked
+    # while it waits for a disk. Nobody's patience changes that.
+    return Patience(each=3.0, altogether=20.0, worn=0.2)
+
+
+def _ask_lists(recorder: Recorder) -> list[int]:
+    recorder.ask(LAYER, "pgrep qemu | xargs ps ww", _ps)
+    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", _emulators)
+    return [] if answer.error else [emulator["pid"] for emulator in answer.value]
+
+
+def _ask_process(
+    recorder: Recorder, patience: Patience, pid: int, paths: tuple[Path, ...]
+) -> tuple[str, ...]:
+    folder = f"/proc/{pid}"
+    who = str(pid)
+    argv: tuple[str, ...] = ()
+    for name in _FILES:
+        path = f"{folder}/{name}"
+        answer = patience.ask(recorder, LAYER, path, partial(_text, path), who)
+        if name == "cmdline" and answer.error is None:
+            argv = tuple(answer.value.removesuffix("\0").split("\0")) if answer.value else ()
+    for name in ("exe", "root"):
+        path = f"{folder}/{name}"
+        patience.ask(recorder, LAYER, f"readlink {path}", partial(os.readlink, path), who)
+    patience.ask(recorder, LAYER, f"readlink {folder}/ns/*", lambda: _links(f"{folder}/ns"), who)
+    query = f"grep -E '^(Name|Cpus_allowed_list):' {folder}/task/*/status"
+    patience.ask(recorder, LAYER, query, lambda: _threads(folder), who)
+    files = patience.ask(recorder, LAYER, f"ls -lL {folder}/fd", lambda: _files(folder), who)
+    if files.error is not None and files.error.kind == "timeout":
+        # One file of a dead NFS server is enough for that. Names and flags don't need the server.
+        query = f"ls -l {folder}/fd"
+        files = patience.ask(recorder, LAYER, query, lambda: _files(folder, look=False), who)
+    places = _places(files, paths)
+    matches = " || ".join(f"index({json.dumps(place)}, $5) == 1" for place in places)
+    query = f"awk '{matches}' {folder}/mountinfo"
+    patience.ask(recorder, LAYER, query, lambda: _mounts(folder, places), who)
+    return argv
+
+
+def _ask_host(recorder: Recorder) -> None:
+    recorder.ask(LAYER, "/proc/locks", lambda: _text("/proc/locks"))
+    recorder.ask(LAYER, "grep btime /proc/stat", _boot_time)
+    for command in ("ip -d -j link", "ip -j address", "bridge -j link"):
+        recorder.ask(LAYER, command, partial(_json, command.split()))
+
+
+def _ps() -> str:
+    try:
+        return run(["ps", "ww", *run(["pgrep", "qemu"]).split()])
+    except Refusal as refusal:
+        # Both say "none" so. `xargs` without any input would show the processes of this terminal.
+        if str(refusal) == "exit status 1":
+            return ""
+        raise
+
+
+def _emulators() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
+            exe, name = _program(f"/proc/{pid}")
+        except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+            continue
+        if _EMULATOR.fullmatch(name):
+            found.append({"pid": pid, "comm": comm, "exe": exe})
+    return found
+
+
+def _program(folder: str) -> tuple[str | None, str]:
+    """The program of a process, None if that may not be seen; and its name."""
+    try:
+        exe = os.readlink(f"{folder}/exe")
+    except FileNotFoundError:  # a thread of the kernel, or a process that has ended
+        return None, ""
+    except PermissionError:
+        argv0 = _text(f"{folder}/cmdline").split("\0")[0]
+        return None, os.path.basename(argv0)
+    return exe, os.path.basename(exe.removesuffix(" (deleted)"))
+
+
+def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
+    """The open files that have a path: regular ones, block devices, taps and the like."""
+    found = []
+    for number in sorted(int(name) for name in os.listdir(f"{folder}/fd")):
+        try:
+            path = os.readlink(f"{folder}/fd/{number}")
+            if not path.startswith("/"):  # a pipe, a socket, an eventfd
+                continue
+            file: dict[str, Any] = {
+                "fd": number,
+                "path": path,
+                **_fdinfo(f"{folder}/fdinfo/{number}"),
+            }
+            if look:
+                file |= _stat(f"{folder}/fd/{number}")
+        except (FileNotFoundError, ProcessLookupError):  # closed while we looked
+            continue
+        kind = stat.S_IFMT(int(file.get("mode", "100000"), 8))
+        if kind in (stat.S_IFREG, stat.S_IFBLK) or path.startswith(_DEVICES):
+            found.append(file)
+    return found
+
+
+def _fdinfo(path: str) -> dict[str, str]:
+    # `iff` is the interface behind a descriptor of /dev/net/tun: which tap this process holds.
+    lines = dict(line.partition(":")[::2] for line in _text(path).splitlines())
+    return {name: lines[name].strip() for name in ("flags", "iff") if name in lines}
+
+
+def _stat(path: str) -> dict[str, Any]:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a stale handle of an NFS server says something about this file alone
+        return {"error": error.strerror}
+    return {
+        "dev": f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}",
+        "ino": status.st_ino,
+        "rdev": f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}",
+        "size": status.st_size,
+        "mode": f"{status.st_mode:o}",
+    }
+
+
+def _threads(folder: str) -> dict[str, dict[str, str]]:
+    found = {}
+    for tid in sorted(os.listdir(f"{folder}/task"), key=int):
+        try:
+            text = _text(f"{folder}/task/{tid}/status")
+        except (FileNotFoundError, ProcessLookupError):  # ended while we looked
+            continue
+        lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        found[tid] = {"comm": lines.get("Name", ""), "cpus": lines.get("Cpus_allowed_list", "")}
+    return found
+
+
+def _links(folder: str) -> dict[str, str]:
+    return {name: os.readlink(f"{folder}/{name}") for name in sorted(os.listdir(folder))}
+
+
+def _places(files: Answer, paths: Iterable[Path]) -> tuple[str, ...]:
+    """The folders, with a slash at the end, whose mounts are worth keeping."""
+    places = {f"{path}/" for path in paths}
+    if files.error is None:
+        for file in files.value:
+            folder = os.path.dirname(file["path"])
+            if file.get("mode", "100").startswith("100") and not folder.startswith(_NOT_DISKS):
+                places.add(f"{folder}/")
+    return tuple(sorted(places)) or ("/",)
+
+
+def _mounts(folder: str, places: Sequence[str]) -> str:
+    # A container host has hundreds of mounts, and each QEMU would repeat them all.
+    kept = []
+    for line in _text(f"{folder}/mountinfo").splitlines(keepends=True):
+        fields = line.split(" ", 5)
+        if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
+            kept.append(line)
+    return "".join(kept)
+
+
+def _boot_time() -> str:
+    lines = _text("/proc/stat").splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("btime"))
+
+
+def _json(command: Sequence[str]) -> Any:
+    return json.loads(run(command) or "[]")  # an older `bridge` prints nothing where nothing is
+
+
+def _text(path: str) -> str:
+    with open(path, "rb") as file:
+        return os.fsdecode(file.read())

@@ -1,0 +1,39 @@
+"""Which layers spoke: what the operator reads after collecting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+from hoodsnap.bundle import Answer, Bundle
+
+EXPECTED = frozenset(["absent"])
+"""Failures that are answers: there is no such thing."""
+
+
+def summary(bundle: Bundle) -> Iterator[str]:
+    """One line per layer: how much it said, and why it did not say the rest."""
+    order = {"host": 0, "nova": 1, "glance": 2, "nova-db": 3, "libvirt": 4, "kernel": 5, "qemu": 6}
+    layers = sorted(bundle.by_layer.items(), key=lambda item: (order.get(item[0], 9), item[0]))
+    for layer, answers in layers:
+        heard = [answer for answer in answers if _is_told(answer)]
+        took = sum(answer.took for answer in answers)
+        line = f"{layer:<8} {len(heard):5} answers in {took:5.1f} s"
+        yield f"{'✓' if heard else '✗'} {line}" if len(heard) == len(answers) else f"! {line}"
+        failures = sorted((answer for answer in answers if not _is_told(answer)), key=_reason)
+        for (kind, message), same in groupby(failures, key=_reason):
+            questions = [answer.query for answer in same]
+            more = f" and {len(questions) - 1} more" if len(questions) > 1 else ""
+            yield f"           {kind}: {message} ({_short(questions[0])}{more})"
+
+
+def _is_told(answer: Answer) -> bool:
+    return answer.error is None or answer.error.kind in EXPECTED
+
+
+def _reason(answer: Answer) -> tuple[str, str]:
+    return (answer.error.kind, answer.error.message) if answer.error else ("", "")
+
+
+def _short(query: str) -> str:
+    return query if len(query) <= 60 else query[:57] + "…"

@@ -1,0 +1,308 @@
+"""Which tables of nova's databases are read, and which columns of each: the allow-list.
+
+Any release's columns: what a database doesn't have is not asked. What is not named here (user data,
+key material, tokens, tracebacks, the URLs of cells) is never asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from hoodsnap.collect.allowlist import SYSTEM_METADATA, connection_info, request_spec
+from hoodsnap.collect.database import Rows
+
+RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table and what may be read of it."""
+
+    name: str
+
+    columns: tuple[str, ...]
+    """The allow-list."""
+
+    key: str = "instance_uuid"
+    """The column that says which rows belong to what is asked about."""
+
+    only: str = ""
+    """A further condition; `{database}` stands for the database's name."""
+
+    keep: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    """Per column that holds JSON: what may stay of it."""
+
+    def select(self, database: str, columns: Sequence[str], where: str = "") -> str:
+        """The statement that reads these columns."""
+        asked = ", ".join(named(column) for column in columns)
+        condition = f" WHERE {where}" if where else ""
+        return f"SELECT {asked} FROM {self.of(database)}{condition}"  # noqa: S608 (see `quoted`)
+
+    def of(self, database: str) -> str:
+        """Its name in SQL."""
+        return named(database, self.name)
+
+    def kept(self, rows: Rows) -> Rows:
+        """Rows of this table, with what must not be kept taken out of their JSON."""
+        for number, column in enumerate(rows["columns"]):
+            if column in self.keep:
+                for row in rows["rows"]:
+                    if isinstance(row[number], str):
+                        row[number] = self.keep[column](row[number])
+        return rows
+
+    def about(self, database: str, keys: Sequence[str | int]) -> str:
+        """The condition for the rows that belong to these keys (UUIDs or ids)."""
+        condition = f"{named(self.key)} IN ({', '.join(quoted(key) for key in keys)})"
+        only = self.only.replace("{database}", named(database))
+        return f"{condition} AND {only}" if only else condition
+
+
+_RESERVED = frozenset({"key", "binary", "usage", "groups", "rank", "system"})
+
+
+def named(*parts: str) -> str:
+    """A name in SQL, quoted only where it has to be."""
+    return ".".join(
+        part
+        if re.fullmatch(r"[A-Za-z_]\w*", part, re.ASCII) and part.lower() not in _RESERVED
+        else "`" + part.replace("`", "``") + "`"
+        for part in parts
+    )
+
+
+def quoted(value: str | int) -> str:
+    """A literal in SQL: every value that comes from outside of this file goes through here."""
+    if isinstance(value, int):
+        return str(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def _newest(table: str, count: int) -> str:
+    """The condition for the newest rows per instance, in SQL that every release of MySQL knows."""
+    return (
+        f"(SELECT COUNT(*) FROM {{database}}.{table} AS newer"  # noqa: S608 (names of this file)
+        f" WHERE newer.instance_uuid = {table}.instance_uuid AND newer.id > {table}.id) < {count}"
+    )
+
+
+# A server that attaches and detaches all day leaves thousands of deleted rows; of one that is
+# itself deleted they are all that is left.
+_NOT_LONG_DELETED = (
+    f"(deleted = 0 OR deleted_at > {RECENT} OR instance_uuid NOT IN"  # noqa: S608 (a constant)
+    " (SELECT uuid FROM {database}.instances WHERE deleted = 0))"
+)
+
+
+def _columns(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_INSTANCE_MARKERS = _columns("uuid host node vm_state task_state power_state updated_at deleted")
+
+INSTANCE_MARKERS = Table("instances", _INSTANCE_MARKERS, key="uuid")
+"""What moves when an instance does. Asked first and last, in the same words."""
+
+MIGRATION_MARKERS = Table(
+    "migrations",
+    _columns(
+        "uuid status updated_at id instance_uuid migration_type source_compute dest_compute deleted"
+    ),
+)
+"""What moves while an instance is moved."""
+
+INSTANCES = Table(
+    "instances",
+    _columns(
+        "id uuid host node compute_id vm_state task_state power_state created_at"
+        " updated_at deleted_at deleted cleaned hidden launched_at terminated_at"
+        " scheduled_at launched_on display_name display_description hostname user_id"
+        " project_id image_ref kernel_id ramdisk_id key_name memory_mb vcpus root_gb"
+        " ephemeral_gb instance_type_id availability_zone config_drive root_device_name"
+        " default_ephemeral_device default_swap_device ephemeral_key_uuid os_type vm_mode"
+        " architecture launch_index reservation_id access_ip_v4 access_ip_v6 progress"
+        " auto_disk_config shutdown_terminate disable_terminate locked locked_by cell_name"
+        " internal_id"
+    ),
+    key="uuid",
+)
+
+SHADOW_INSTANCES = Table(
+    "shadow_instances",
+    _columns(
+        "id uuid host node vm_state task_state power_state created_at updated_at"
+        " deleted_at deleted cleaned display_name project_id image_ref"
+    ),
+    key="uuid",
+)
+"""Where `nova-manage db archive_deleted_rows` moves them."""
+
+MIGRATIONS = Table(
+    "migrations",
+    _columns(
+        "id uuid instance_uuid migration_type status created_at updated_at deleted"
+        " source_compute source_node dest_compute dest_node dest_host dest_compute_id"
+        " old_instance_type_id new_instance_type_id hidden cross_cell_move memory_total"
+        " memory_processed memory_remaining disk_total disk_processed disk_remaining"
+        " user_id project_id"
+    ),
+)
+
+ACTIONS = Table(
+    "instance_actions",
+    _columns(
+        "id action instance_uuid request_id user_id project_id start_time finish_time"
+        " message created_at updated_at"
+    ),
+    only=_newest("instance_actions", 10),
+)
+
+EVENTS = Table(
+    "instance_actions_events",
+    _columns("id action_id event start_time finish_time result host"),
+    key="action_id",
+)
+
+OF_AN_INSTANCE = (
+    Table(
+        "instance_extra",
+        _columns(
+            "instance_uuid flavor numa_topology pci_requests vcpu_model migration_context"
+            " vpmems resources updated_at deleted"
+        ),
+    ),
+    Table(
+        "instance_system_metadata",
+        _columns("instance_uuid key value deleted"),
+        only=f"`key` REGEXP '{SYSTEM_METADATA}'",
+    ),
+    Table(
+        "block_device_mapping",
+        _columns(
+            "id uuid instance_uuid boot_index source_type destination_type device_name"
+            " device_type disk_bus guest_format volume_id volume_size volume_type"
+            " snapshot_id image_id attachment_id no_device delete_on_termination tag"
+            " encrypted encryption_format encryption_secret_uuid connection_info"
+            " virtual_name created_at updated_at deleted_at deleted"
+        ),
+        only=_NOT_LONG_DELETED,
+        keep={"connection_info": connection_info},
+    ),
+    Table("instance_info_caches", _columns("instance_uuid network_info updated_at deleted")),
+    Table(
+        "instance_faults",
+        _columns("id instance_uuid code message host created_at deleted"),
+        only=_newest("instance_faults", 3),
+    ),
+    Table("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
+    Table(
+        "virtual_interfaces",
+        _columns("id uuid instance_uuid address network_id tag created_at deleted_at deleted"),
+        only=_NOT_LONG_DELETED,
+    ),
+    Table(
+        "console_auth_tokens",
+        _columns("id instance_uuid console_type host port tls_port expires created_at"),
+    ),
+    MIGRATIONS,
+)
+"""Of a cell's database, by the UUID of an instance."""
+
+PCI_DEVICES = Table(
+    "pci_devices",
+    _columns(
+        "id uuid compute_node_id address parent_addr vendor_id product_id dev_type dev_id"
+        " label status extra_info instance_uuid request_id numa_node updated_at deleted"
+    ),
+    key="compute_node_id",
+)
+
+SERVICES = Table(
+    "services",
+    _columns(
+        "id uuid host binary topic report_count disabled disabled_reason last_seen_up"
+        " forced_down version created_at updated_at deleted_at deleted"
+    ),
+)
+
+COMPUTE_NODES = Table(
+    "compute_nodes",
+    _columns(
+        "id uuid service_id host hypervisor_hostname host_ip hypervisor_type"
+        " hypervisor_version vcpus vcpus_used memory_mb memory_mb_used free_ram_mb"
+        " local_gb local_gb_used free_disk_gb disk_available_least running_vms"
+        " current_workload cpu_allocation_ratio ram_allocation_ratio disk_allocation_ratio"
+        " cpu_info supported_instances numa_topology pci_stats metrics stats"
+        " extra_resources mapped created_at updated_at deleted_at deleted"
+    ),
+)
+
+CELL_MAPPINGS = Table("cell_mappings", _columns("id uuid name disabled database_connection"))
+"""The one column that is read and not kept: a cell's URL leads to its database."""
+
+API_OF_AN_INSTANCE = (
+    Table(
+        "instance_mappings",
+        _columns(
+            "id instance_uuid cell_id project_id user_id queued_for_delete created_at updated_at"
+        ),
+    ),
+    Table(
+        "request_specs",
+        _columns("id instance_uuid spec created_at updated_at"),
+        keep={"spec": request_spec},
+    ),
+    Table("build_requests", _columns("id instance_uuid created_at updated_at")),
+)
+"""Of the API database, by the UUID of an instance."""
+
+HOST_MAPPINGS = Table(
+    "host_mappings", _columns("id cell_id host created_at updated_at"), key="host"
+)
+
+AGGREGATES = (
+    Table("aggregates", _columns("id uuid name deleted")),
+    Table("aggregate_hosts", _columns("id host aggregate_id deleted")),
+    Table(
+        "aggregate_metadata",
+        _columns("id aggregate_id key value deleted"),
+        only="`key` = 'availability_zone'",
+    ),
+)
+"""Whole, because a host's zone is that of its aggregate. In the cell's database before Newton."""
+
+GROUP_MEMBERS = Table("instance_group_member", _columns("id instance_uuid group_id created_at"))
+
+OLD_GROUP_MEMBERS = Table(
+    "instance_group_member", _columns("id instance_id group_id deleted"), key="instance_id"
+)
+"""As they are in a cell's database, before Newton; the column holds a UUID all the same."""
+
+GROUPS = (
+    Table("instance_groups", _columns("id uuid name user_id project_id deleted"), key="id"),
+    Table("instance_group_policy", _columns("id group_id policy rules deleted"), key="group_id"),
+)
+"""By the id of a group."""
+
+_FLAVOR = _columns(
+    "id flavorid name memory_mb vcpus root_gb ephemeral_gb swap vcpu_weight rxtx_factor"
+    " disabled is_public deleted"
+)
+
+FLAVORS = (
+    Table("flavors", _FLAVOR, key="id"),
+    Table("flavor_extra_specs", _columns("id flavor_id key value"), key="flavor_id"),
+)
+"""By the id of a flavor."""
+
+INSTANCE_TYPES = (
+    Table("instance_types", _FLAVOR, key="id"),
+    Table(
+        "instance_type_extra_specs",
+        _columns("id instance_type_id key value deleted"),
+        key="instance_type_id",
+    ),
+)
+"""What flavors were called in a cell's database before Mitaka."""

@@ -1,0 +1,275 @@
+"""What libvirt says of a VM: a domain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.domxml import Disk, DomainXML, Image, Interface, NovaMetadata, read_domain_xml
+from hoodsnap.facts.fact import Fact, Unheard, integer, unheard, value_of
+from hoodsnap.facts.quantity import whole
+
+__all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", "read_domain_xml"]
+
+LIST = "virsh list --all"
+
+PARTS = {
+    "virsh domstate ": "state",
+    "virsh dominfo ": "info",
+    "virsh dumpxml --inactive ": "inactive",
+    "virsh dumpxml ": "xml",
+}
+"""What a question about one domain is called in `Domain.said`, by how it starts."""
+
+NAME = re.compile(r"instance-[0-9a-f]{8}")
+"""The names that nova gives, unless its `instance_name_template` was changed."""
+
+PRODUCTS = ("OpenStack Nova", "OpenStack Compute")
+"""What nova calls itself in a guest's SMBIOS: upstream's name, and that of Red Hat's packages."""
+
+WORDS = {
+    0: "no state: unknown",
+    1: "running: unknown, booted, migrated, restored, from snapshot, unpaused, migration canceled, "
+    "save canceled, event wakeup, crashed, post-copy, post-copy failed",
+    2: "idle: unknown",
+    3: "paused: unknown, user, migrating, saving, dumping, I/O error, watchdog, from snapshot, "
+    "shutting down, creating snapshot, crashed, starting up, post-copy, post-copy failed, "
+    "api error",
+    4: "in shutdown: unknown, user",
+    5: "shut off: unknown, shutdown, destroyed, crashed, migrated, saved, failed, from snapshot, "
+    "daemon",
+    6: "crashed: unknown, panicked",
+    7: "pmsuspended: unknown",
+}
+"""virsh's words for libvirt's states, and in the order of their numbers for the reasons of each."""
+
+
+class Domain(Fact):
+    """One domain. Whatever needs an answer that was not heard raises `Unheard`."""
+
+    layer: ClassVar[str] = "libvirt"
+    noun: ClassVar[str] = "domain"
+
+    uuid: str
+    """Lower case."""
+
+    listed: Mapping[str, object] | None = None
+    """Its line in the list of all domains; None if that was not heard."""
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "uuid": ("list", "uuid"),
+        "name": ("list", "name"),
+        "id": ("list", "id"),
+        "state": ("state", "state"),
+        "reason": ("state", "reason"),
+        "state_words": ("state", "state"),
+        "persistent": ("info", "persistent"),
+        "autostart": ("info", "autostart"),
+        "managed_save": ("info", "managed_save"),
+        "xml": ("xml", "/domain"),
+        "inactive": ("inactive", "/domain"),
+        "memory_kib": ("xml", "/domain/memory"),
+        "current_memory_kib": ("xml", "/domain/currentMemory"),
+        "vcpus": ("xml", "/domain/vcpu"),
+        "current_vcpus": ("xml", "/domain/vcpu/@current"),
+        "machine": ("xml", "/domain/os/type/@machine"),
+        "disks": ("xml", "/domain/devices/disk"),
+        "interfaces": ("xml", "/domain/devices/interface"),
+        "macs": ("xml", "/domain/devices/interface/mac/@address"),
+        "nova": ("xml", "/domain/metadata/nova:instance"),
+        "smbios": ("xml", "/domain/sysinfo/system"),
+        "is_nova": ("xml", "/domain/metadata/nova:instance"),
+    }
+
+    @classmethod
+    def read_all(cls, answers: Iterable[Answer]) -> dict[str, Domain]:
+        """UUID → domain, of one host's libvirt answers in the order in which they were given.
+
+        If the list was heard, exactly those in the last one; else all that were asked about.
+        """
+        said: dict[str, dict[str, Answer]] = {}
+        listing: Answer | None = None
+        for answer in answers:
+            if answer.query == LIST:
+                listing = answer
+            elif answer.subject is not None:
+                part = _part(answer.query)
+                if part:
+                    said.setdefault(answer.subject.lower(), {})[part] = answer
+        try:
+            listed = _listed(listing)
+        except Unheard:
+            return {uuid: cls(uuid=uuid, said=parts) for uuid, parts in said.items()}
+        assert listing is not None  # noqa: S101 (else it was not heard)
+        return {
+            uuid: cls(uuid=uuid, listed=line, said={"list": listing, **said.get(uuid, {})})
+            for uuid, line in listed.items()
+        }
+
+    @property
+    def name(self) -> str:
+        """As in the list; if that was not heard, as in the XML."""
+        if self.listed is None:
+            return self.xml.name
+        name = self.listed.get("name")
+        return name if isinstance(name, str) else unheard("virsh list: the name can't be read")
+
+    @property
+    def id(self) -> int | None:
+        """libvirt's number of a domain that runs or is paused; None when it is off."""
+        if self.listed is None:
+            return self.xml.id
+        return integer(self.listed, "id")
+
+    @property
+    def state(self) -> int:
+        """libvirt's number: 1 running, 3 paused, 5 shut off …"""
+        return self._number("state")
+
+    @property
+    def reason(self) -> int:
+        """libvirt's number of why it is in this state; each state has its own."""
+        return self._number("reason")
+
+    @property
+    def state_words(self) -> str:
+        """As virsh says it: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
+        state, _, reasons = WORDS.get(self.state, f"state {self.state}: unknown").partition(": ")
+        words = reasons.split(", ")
+        return f"{state} ({words[self.reason] if self.reason < len(words) else 'unknown'})"
+
+    @property
+    def persistent(self) -> bool:
+        """Whether libvirt knows it beyond its end."""
+        return self._flag("persistent")
+
+    @property
+    def autostart(self) -> bool:
+        """Whether libvirt starts it when the host boots. Nova never sets it."""
+        return self._flag("autostart")
+
+    @property
+    def managed_save(self) -> bool:
+        """Whether its memory lies in a file, from which it will start."""
+        return self._flag("managed_save")
+
+    @property
+    def xml(self) -> DomainXML:
+        """What it is now: the running machine, or if there is none what would be started."""
+        return self._document(self._live)
+
+    @property
+    def inactive(self) -> DomainXML:
+        """What would be started next."""
+        return self._document(self._inactive)
+
+    @property
+    def memory_kib(self) -> int:
+        """KiB at boot, without the modules that were plugged in."""
+        return self.xml.memory_kib
+
+    @property
+    def current_memory_kib(self) -> int:
+        """KiB that the balloon leaves to the guest."""
+        return self.xml.current_memory_kib
+
+    @property
+    def vcpus(self) -> int:
+        """The vCPUs it can have at most: those that were sold."""
+        return self.xml.vcpus
+
+    @property
+    def current_vcpus(self) -> int:
+        """The vCPUs that are plugged in."""
+        return self.xml.current_vcpus
+
+    @property
+    def machine(self) -> str | None:
+        """`pc-i440fx-7.2`."""
+        return self.xml.machine
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """Every disk, in the order of the XML."""
+        return self.xml.disks
+
+    @property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Every network card, in the order of the XML."""
+        return self.xml.interfaces
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """The network cards' addresses, in the order of the XML, lower case."""
+        return tuple(card.mac for card in self.xml.interfaces if card.mac is not None)
+
+    @property
+    def nova(self) -> NovaMetadata | None:
+        """What nova noted down in it; None if nothing."""
+        return self.xml.nova
+
+    @property
+    def smbios(self) -> Mapping[str, str]:
+        """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
+        return self.xml.smbios
+
+    @property
+    def is_nova(self) -> bool:
+        """Whether nova made it: by its note, its product name, or the domain's name."""
+        try:
+            if NAME.fullmatch(self.name):
+                return True
+        except Unheard:
+            pass  # the XML tells it too
+        return self.nova is not None or self.smbios.get("product") in PRODUCTS
+
+    @cached_property
+    def _live(self) -> DomainXML | Unheard:
+        return _read(self.said.get("xml"), "virsh dumpxml")
+
+    @cached_property
+    def _inactive(self) -> DomainXML | Unheard:
+        return _read(self.said.get("inactive"), "virsh dumpxml --inactive")
+
+    def _document(self, read: DomainXML | Unheard) -> DomainXML:
+        if isinstance(read, Unheard):
+            raise Unheard(str(read))
+        return read
+
+    def _number(self, field: str) -> int:
+        said = value_of(self.said.get("state"), "virsh domstate", dict[str, Any])
+        number = whole(said.get(field))
+        return (
+            number if number is not None else unheard(f"virsh domstate: the {field} can't be read")
+        )
+
+    def _flag(self, field: str) -> bool:
+        said = value_of(self.said.get("info"), "virsh dominfo", dict[str, Any])
+        flag = said.get(field)
+        return flag if isinstance(flag, bool) else unheard(f"virsh dominfo: {field} can't be read")
+
+
+def _part(query: str) -> str | None:
+    return next((part for start, part in PARTS.items() if query.startswith(start)), None)
+
+
+def _listed(listing: Answer | None) -> dict[str, Mapping[str, object]]:
+    """UUID → line of the list. Half a list is none: who is missing in it may be there."""
+    lines = value_of(listing, LIST, list[dict[str, Any]])
+    found: dict[str, Mapping[str, object]] = {}
+    for line in lines:
+        uuid = line.get("uuid")
+        if not isinstance(uuid, str):
+            raise Unheard(f"{LIST}: a UUID can't be read")
+        found[uuid.lower()] = line
+    return found
+
+
+def _read(answer: Answer | None, what: str) -> DomainXML | Unheard:
+    try:
+        return read_domain_xml(value_of(answer, what, str))
+    except Unheard as reason:
+        return reason

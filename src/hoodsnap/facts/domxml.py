@@ -1,0 +1,454 @@
+"""The XML of a libvirt domain.
+
+A host has hundreds of these documents, and most questions are about three numbers of each. So an
+element is cut out of the text where libvirt's own layout has it, and only that piece is parsed. A
+document that is laid out in any other way, or an element found in a second place, is parsed whole;
+both ways lead to the same elements.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from hoodsnap.facts.fact import Unheard, unheard
+from hoodsnap.facts.quantity import size, whole
+
+LARGEST_XML = 4 << 20
+"""Characters. libvirt sends no longer text to its clients."""
+
+NOVA = "http://openstack.org/xmlns/libvirt/nova/"
+
+MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
+"""The memory devices, whose size libvirt counts in `<memory>`."""
+
+
+class Image(NamedTuple):
+    """One image of a disk: the disk's own, or one that it is backed by."""
+
+    type: str
+    """`file`, `block`, `network`, `dir`, `volume` …"""
+
+    source: str | None
+    """A path, `pool/image` of rbd, or another name of the protocol; None: no medium."""
+
+    format: str | None
+    """`qcow2`, `raw` …; None if libvirt does not say."""
+
+
+class Disk(NamedTuple):
+    """One `<disk>`."""
+
+    target: str | None
+    """`vda`."""
+    bus: str | None
+    device: str
+    """`disk`, `cdrom`, `floppy` or `lun`."""
+    image: Image
+    protocol: str | None
+    """Of a network disk: `rbd`, `iscsi` …"""
+    serial: str | None
+    """A volume's UUID."""
+    read_only: bool
+    shareable: bool
+    transient: bool
+    """Writes go to an overlay that is thrown away."""
+    tray_open: bool
+    backing: tuple[Image, ...] | None
+    """What the image is backed by, nearest first; None if libvirt does not say."""
+
+    @property
+    def source(self) -> str | None:
+        """Where the image is; None: no medium."""
+        return self.image.source
+
+    @property
+    def format(self) -> str | None:
+        """How it is read: `qcow2`, `raw` …"""
+        return self.image.format
+
+
+class Interface(NamedTuple):
+    """One `<interface>`."""
+
+    mac: str | None
+    """Lower case."""
+    target: str | None
+    """`tap3f6c1d2a-bb`."""
+    type: str
+    """`bridge`, `ethernet`, `network`, `vhostuser`, `hostdev` …"""
+    source: str | None
+    """The bridge, network, device or socket it is plugged into."""
+
+
+class NovaMetadata(NamedTuple):
+    """What nova writes into a domain, for people. It is as old as the XML is."""
+
+    package: str | None
+    """The version of nova-compute."""
+    name: str | None
+    created: str | None
+    """When the XML was made: `2026-11-23 06:52:09`, UTC."""
+    flavor: str | None
+    memory_mib: int | None
+    vcpus: int | None
+    user: str | None
+    project: str | None
+    root_image: str | None
+    """UUID of the image; None when it boots from a volume."""
+    ports: tuple[str, ...]
+    """UUIDs."""
+
+
+class DomainXML:
+    """One document. What is not in it, or can't be read, raises `Unheard`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def name(self) -> str:
+        """The domain's name."""
+        return self._text_of("name")
+
+    @cached_property
+    def uuid(self) -> str:
+        """Lower case."""
+        return self._text_of("uuid").lower()
+
+    @property
+    def id(self) -> int | None:
+        """The number of a running domain; None when it is off."""
+        return whole(self._domain.get("id"))
+
+    @property
+    def status(self) -> Mapping[str, str]:
+        """`state`, `reason` and `pid`, if this is the note (`<domstatus>`) that libvirt keeps of a
+        running domain."""
+        if self._is_laid_out or isinstance(self._root, Unheard) or self._root.tag != "domstatus":
+            return {}
+        return self._root.attrib
+
+    @cached_property
+    def memory_kib(self) -> int:
+        """KiB at boot: without the modules that `<memory>` counts too. NUMA cells, where there are
+        some, are what counts."""
+        cells = [cell for numa in self._find("cpu/numa") for cell in numa.iter("cell")]
+        if cells:
+            return sum(_kib(cell.get("memory"), cell.get("unit"), "NUMA cell") for cell in cells)
+        sizes = (
+            target
+            for module in self._find("devices/memory")
+            if module.get("model") in MODULES
+            for target in module.iterfind("target/size")
+        )
+        modules = sum(_kib(target.text, target.get("unit"), "memory module") for target in sizes)
+        total = self._one("memory")
+        return _kib(total.text, total.get("unit"), "memory") - modules
+
+    @cached_property
+    def current_memory_kib(self) -> int:
+        """KiB that the balloon leaves to the guest, modules included."""
+        current = self._first("currentMemory")
+        if current is None:
+            current = self._one("memory")
+        return _kib(current.text, current.get("unit"), "currentMemory")
+
+    @cached_property
+    def vcpus(self) -> int:
+        """The vCPUs it can have at most: those that were sold."""
+        count = whole(self._text_of("vcpu"))
+        return count if count is not None else unheard("the XML's <vcpu> can't be read")
+
+    @cached_property
+    def current_vcpus(self) -> int:
+        """The vCPUs that are plugged in."""
+        current = self._one("vcpu").get("current")
+        if current is None:
+            return self.vcpus
+        count = whole(current)
+        return count if count is not None else unheard("the XML's <vcpu current> can't be read")
+
+    @cached_property
+    def machine(self) -> str | None:
+        """`pc-i440fx-7.2`; None if libvirt chooses."""
+        kind = self._one("os").find("type")
+        return None if kind is None else kind.get("machine")
+
+    @cached_property
+    def disks(self) -> tuple[Disk, ...]:
+        """Every `<disk>`, in order."""
+        return tuple(_disk(element) for element in self._find("devices/disk"))
+
+    @cached_property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Every `<interface>`, in order."""
+        return tuple(_interface(element) for element in self._find("devices/interface"))
+
+    @cached_property
+    def nova(self) -> NovaMetadata | None:
+        """What nova noted down; None if nova did not make this domain, or before 2014."""
+        for metadata in self._find("metadata"):
+            for child in metadata:
+                # A prefix is anybody's choice, and a paste may have lost its declaration.
+                if child.tag == "nova:instance" or any(
+                    value.startswith(NOVA) for value in child.attrib.values()
+                ):
+                    return _nova(child)
+        return None
+
+    @cached_property
+    def smbios(self) -> Mapping[str, str]:
+        """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
+        found: dict[str, str] = {}
+        for sysinfo in self._find("sysinfo"):
+            for entry in sysinfo.iterfind("system/entry"):
+                found[entry.get("name", "")] = entry.text or ""
+        return found
+
+    def check(self) -> None:
+        """Raise `Unheard` if this is no document at all."""
+        if not self._is_laid_out:
+            _ = self._domain
+
+    def _text_of(self, path: str) -> str:
+        return self._one(path).text or ""
+
+    def _one(self, path: str) -> Element:
+        found = self._first(path)
+        return found if found is not None else unheard(f"the XML has no <{path}>")
+
+    def _first(self, path: str) -> Element | None:
+        return next(iter(self._find(path)), None)
+
+    def _find(self, path: str) -> Sequence[Element]:
+        """The elements at one of the `PLACES`."""
+        pieces = _cut(self._text, path) if self._is_laid_out else None
+        if pieces is not None:
+            try:
+                return [_parsed(piece) for piece in pieces]
+            except Unheard:
+                pass  # it was laid out otherwise after all
+        return self._domain.findall(path)
+
+    @cached_property
+    def _is_laid_out(self) -> bool:
+        """Whether libvirt may have written this. In a comment anything can look like an element."""
+        text = self._text
+        return (
+            text.startswith("<domain ")
+            and text.endswith(("</domain>\n\n", "</domain>\n", "</domain>"))
+            and not ("!" in text and "<!" in text)
+            and not ("?" in text and "<?" in text)
+        )
+
+    @cached_property
+    def _root(self) -> Element | Unheard:
+        """The whole, or why there is none: a large document is not parsed twice in vain."""
+        try:
+            root = _parsed(self._text)
+        except Unheard as reason:
+            return reason
+        domain = root if root.tag == "domain" else root.find("domain")
+        if domain is None or root.tag not in ("domain", "domstatus"):
+            return Unheard("this is no XML of a domain")
+        # All that is never asked for is most of it, and there may be thousands.
+        domain[:] = [child for child in domain if child.tag in _KEPT]
+        for child in domain:
+            if child.tag in ("cpu", "devices"):
+                child[:] = [item for item in child if f"{child.tag}/{item.tag}" in PLACES]
+        return root
+
+    @property
+    def _domain(self) -> Element:
+        if isinstance(self._root, Unheard):
+            raise Unheard(str(self._root))
+        domain = self._root if self._root.tag == "domain" else self._root.find("domain")
+        return domain if domain is not None else unheard("this is no XML of a domain")
+
+
+def read_domain_xml(text: str) -> DomainXML:
+    """What `virsh dumpxml` printed, or the file that libvirt keeps of a running domain.
+
+    Raises `Unheard` if it is no domain's XML, has a document type (libvirt's never has one, and it
+    could make one byte a gigabyte), or is longer than anything libvirt sends.
+    """
+    if len(text) > LARGEST_XML:
+        raise Unheard(f"the XML has {len(text)} characters, more than libvirt sends")
+    xml = DomainXML(text)
+    xml.check()
+    return xml
+
+
+PLACES = {
+    "name": re.compile(r"<name(?=[\s/>])"),
+    "uuid": re.compile(r"<uuid(?=[\s/>])"),
+    "metadata": re.compile(r"<metadata(?=[\s/>])"),
+    # `mode` is that of <numatune>, `model` that of a module.
+    "memory": re.compile(r"<memory(?=[\s/>])(?! mode)"),
+    "currentMemory": re.compile(r"<currentMemory(?=[\s/>])"),
+    # Inside of <vcpus> each has an id.
+    "vcpu": re.compile(r"<vcpu(?=[\s/>])(?! id=)"),
+    "sysinfo": re.compile(r"<sysinfo(?=[\s/>])"),
+    "os": re.compile(r"<os(?=[\s/>])"),
+    "cpu/numa": re.compile(r"<numa(?=[\s/>])"),
+    "devices/memory": re.compile(r"<memory(?=[\s/])(?! unit=| mode=)"),
+    "devices/disk": re.compile(r"<disk(?=[\s/>])"),
+    "devices/interface": re.compile(r"<interface(?=[\s/>])"),
+}
+"""What is read of a document, and how each begins that could be one of these."""
+
+_KEPT = frozenset(path.partition("/")[0] for path in PLACES)
+
+
+def _cut(text: str, path: str) -> list[str] | None:
+    """Each element at a place as a text, if they all stand where libvirt's layout has them.
+
+    None if one that could be meant stands anywhere else: then only a parser can tell.
+    """
+    expected = len(PLACES[path].findall(text))
+    if expected == 0:
+        return []
+    pieces = [text]
+    for depth, tag in enumerate(path.split("/"), start=1):
+        pieces = [child for piece in pieces for child in _children(piece, tag, "\n" + "  " * depth)]
+    return pieces if len(pieces) == expected else None
+
+
+def _children(text: str, tag: str, indent: str) -> Iterator[str]:
+    opening, closing = f"{indent}<{tag}", f"{indent}</{tag}>"
+    end = 0
+    while (found := text.find(opening, end)) >= 0:
+        start = found + len(indent)
+        end = found + len(opening)
+        if text[end : end + 1] not in (" ", ">", "/"):  # <vcpus>, when it is about <vcpu>
+            continue
+        line_end = text.find("\n", end)
+        if line_end < 0:
+            line_end = len(text)
+        if text.endswith(("/>", f"</{tag}>"), start, line_end):
+            end = line_end
+        else:
+            closes = text.find(closing, end)
+            if closes < 0:
+                return
+            end = closes + len(closing)
+        yield text[start:end]
+
+
+def _parsed(text: str) -> Element:
+    # Without namespaces: a long one, repeated by the parser for each element, fills any memory.
+    parser, builder = expat.ParserCreate(), TreeBuilder()
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.StartDoctypeDeclHandler = _refuse
+    try:
+        parser.Parse(text, True)
+    except (expat.ExpatError, UnicodeError) as error:
+        raise Unheard(f"the XML can't be read: {error}") from None
+    return builder.close()
+
+
+def _refuse(*declaration: object) -> None:
+    raise Unheard("the XML has a document type, which libvirt's never has")
+
+
+def _kib(text: str | None, unit: str | None, what: str) -> int:
+    amount = size(text or "", unit=unit or "KiB") if unit is None or unit.isalpha() else None
+    if amount is None:
+        raise Unheard(f"the XML's {what} can't be read")
+    return -(-amount // 1024)
+
+
+def _disk(element: Element) -> Disk:
+    target, driver = element.find("target"), element.find("driver")
+    source, serial = element.find("source"), element.find("serial")
+    form = None if driver is None else driver.get("type")
+    return Disk(
+        target=None if target is None else target.get("dev"),
+        bus=None if target is None else target.get("bus"),
+        device=element.get("device", "disk"),
+        image=Image(element.get("type", "file"), _source(source), form),
+        protocol=None if source is None else source.get("protocol"),
+        serial=None if serial is None else serial.text,
+        read_only=element.find("readonly") is not None,
+        shareable=element.find("shareable") is not None,
+        transient=element.find("transient") is not None,
+        tray_open=target is not None and target.get("tray") == "open",
+        backing=_backing(element),
+    )
+
+
+def _source(source: Element | None) -> str | None:
+    if source is None:
+        return None
+    if source.get("volume"):
+        return f"{source.get('pool')}/{source.get('volume')}"
+    places = (source.get(key) for key in ("file", "dev", "dir", "name", "path"))
+    return next((place for place in places if place), None)
+
+
+def _backing(disk: Element) -> tuple[Image, ...] | None:
+    chain: list[Image] = []
+    store = disk.find("backingStore")
+    while store is not None:
+        source, form = store.find("source"), store.find("format")
+        if source is None:  # <backingStore/> says that there is nothing below
+            return tuple(chain)
+        form_name = None if form is None else form.get("type")
+        chain.append(Image(store.get("type", "file"), _source(source), form_name))
+        store = store.find("backingStore")
+    return None
+
+
+def _interface(element: Element) -> Interface:
+    mac, target, source = element.find("mac"), element.find("target"), element.find("source")
+    address = None if mac is None else mac.get("address")
+    places: Iterator[str | None] = iter(())
+    if source is not None:
+        places = (source.get(key) for key in ("bridge", "network", "dev", "path", "name"))
+    return Interface(
+        mac=None if address is None else address.lower(),
+        target=None if target is None else target.get("dev"),
+        type=element.get("type", ""),
+        source=next((place for place in places if place), None),
+    )
+
+
+def _nova(element: Element) -> NovaMetadata:
+    parts = _parts(element)
+    flavor, owner, root = parts.get("flavor"), _parts(parts.get("owner")), parts.get("root")
+    sold = _parts(flavor)
+    ports = parts.get("ports")
+    return NovaMetadata(
+        package=_attribute(parts.get("package"), "version"),
+        name=_content(parts.get("name")),
+        created=_content(parts.get("creationTime")),
+        flavor=_attribute(flavor, "name"),
+        memory_mib=whole(_content(sold.get("memory"))),
+        vcpus=whole(_content(sold.get("vcpus"))),
+        user=_attribute(owner.get("user"), "uuid"),
+        project=_attribute(owner.get("project"), "uuid"),
+        root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,
+        ports=tuple(port.get("uuid", "") for port in (ports if ports is not None else ())),
+    )
+
+
+def _parts(element: Element | None) -> Mapping[str, Element]:
+    """The children by name, without the prefix of their namespace."""
+    return {
+        child.tag.rpartition(":")[2]: child for child in (element if element is not None else ())
+    }
+
+
+def _attribute(element: Element | None, name: str) -> str | None:
+    return None if element is None else element.get(name)
+
+
+def _content(element: Element | None) -> str | None:
+    return None if element is None else element.text

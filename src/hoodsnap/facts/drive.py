@@ -1,0 +1,287 @@
+"""The disks of a QEMU command line: `-drive`, `-blockdev` and the devices that use them.
+
+`-drive` is one line a disk, and QEMU finds what lies below in the image's own header. `-blockdev`
+spells out one node for the place of the bytes, one for the format, and refers to those below.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+Properties = Mapping[str, object]
+
+FILTERS = frozenset(
+    ["throttle", "copy-on-read", "preallocate", "compress", "blkdebug", "blklogwrites"]
+)
+"""The drivers that hand on the bytes of the node below: not formats of an image."""
+
+PASSED_THROUGH = frozenset(["scsi-generic"])
+"""The devices that give a device of the host to the guest, whatever it is."""
+
+DRIVE_KEYS = frozenset(["drive", "driveA", "driveB"])
+"""The properties by which a device names the disk that it shows; a floppy controller has two."""
+
+DEEPEST = 200
+"""libvirt follows no chain of images further."""
+
+
+class Node(NamedTuple):
+    """One image as QEMU opened it: where its bytes are, and how they are read."""
+
+    name: str
+    """`drive-virtio-disk0`, `libvirt-1-format`; the option, for `-hda FILE`."""
+
+    source: str | None
+    """A path, `pool/image` of rbd, else a URL or what QEMU takes for one; None: no medium."""
+
+    protocol: str
+    """`file`, `host_device`, `rbd`, `nbd` … With `-drive` a device's path is `file` too."""
+
+    format: str | None
+    """`qcow2`, `raw` …; None if it is left to QEMU's guess."""
+
+    read_only: bool
+
+
+class Drive(NamedTuple):
+    """One disk."""
+
+    name: str
+    source: str | None
+    protocol: str
+    format: str | None
+    read_only: bool
+    serial: str | None
+
+    device: str | None
+    """The id of the device that shows it to the guest, or (-drive with `if=`) the bus on which the
+    machine itself has one; None: the guest does not see it."""
+
+    backing: tuple[Node, ...] | None
+    """What lies below, nearest first; None: QEMU reads that in the image's header."""
+
+
+def read_drives(
+    drives: Iterable[Properties],
+    nodes: Iterable[Properties],
+    devices: Iterable[Properties],
+    flash: frozenset[str],
+    plain: Iterable[tuple[str, str]],
+) -> tuple[Drive, ...]:
+    """Every disk: those of `plain` options (`hda`, FILE), of `-drive`, and of `-blockdev`.
+
+    `flash` names the nodes that hold the firmware.
+    """
+    users: dict[str, Properties] = {}
+    for device in devices:
+        for key, node in device.items():
+            if key in DRIVE_KEYS and isinstance(node, str):
+                users.setdefault(node, device)
+    return (
+        *(_plain(option, image) for option, image in plain),
+        *_of_drives(drives, users),
+        *_of_nodes([_nested(node) for node in nodes], users, flash),
+    )
+
+
+def _plain(option: str, image: str) -> Drive:
+    protocol, source = _place(image)
+    return Drive(option, source, protocol, None, option == "cdrom", None, option, None)
+
+
+def _of_drives(drives: Iterable[Properties], users: Mapping[str, Properties]) -> Iterator[Drive]:
+    for number, raw in enumerate(drives):
+        drive = _nested(raw)
+        bus = _text(drive, "if")
+        name = _text(drive, "id") or f"drive{number}"
+        user = users.get(name, {})
+        if bus == "pflash" or user.get("driver") in PASSED_THROUGH:
+            continue
+        protocol, source = _opened(drive.get("file"))
+        yield Drive(
+            name,
+            source,
+            protocol,
+            _text(drive, "format") or _text(drive, "driver"),
+            _is_on(drive.get("readonly", drive.get("read-only"))),
+            _text(user, "serial") or _text(drive, "serial"),
+            # Without `if=none` the machine itself has the device.
+            _device(user) if user else (None if bus == "none" else bus or "default"),
+            None,
+        )
+
+
+def _of_nodes(
+    raw: Sequence[Properties], users: Mapping[str, Properties], flash: frozenset[str]
+) -> Iterator[Drive]:
+    nodes = {name: node for node in raw if (name := _text(node, "node-name")) is not None}
+    below = {value for node in nodes.values() for value in _named(node)}
+    tops = [name for name in users if name in nodes]
+    tops += [name for name in nodes if name not in users and name not in below]
+    for name in tops:
+        user = users.get(name, {})
+        if name in flash or user.get("driver") in PASSED_THROUGH:
+            continue
+        top, backing = _chain(name, nodes)
+        device = _device(user) if user else None
+        yield Drive(*top, _text(user, "serial"), device, backing)
+
+
+def _named(node: Properties) -> Iterator[str]:
+    """Every text in a node, and so the names of those it stands on (`file`, `backing` …)."""
+    waiting: list[object] = [value for key, value in node.items() if key != "node-name"]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+
+
+def _chain(name: str, nodes: Mapping[str, Properties]) -> tuple[Node, tuple[Node, ...] | None]:
+    """The image at the top, and those below it; None for these if only the image's header knows."""
+    layers: list[Node] = []
+    below: object = name
+    seen: set[int] = set()
+    while below is not None and len(layers) <= DEEPEST:
+        layer, below = _layer(below, nodes, seen)
+        if layer is None:
+            break
+        layers.append(layer)
+    top = layers[0] if layers else Node(name, None, "file", None, False)
+    return top, tuple(layers[1:]) if below is None else None
+
+
+def _layer(
+    reference: object, nodes: Mapping[str, Properties], seen: set[int]
+) -> tuple[Node | None, object]:
+    """The image that a reference leads to, through filters; and a reference to the one below it,
+    None if there is none, `...` if nothing is said of that."""
+    name = reference if isinstance(reference, str) else ""
+    node = nodes.get(name) if name else reference
+    read_only: bool | None = None
+    form: str | None = None
+    below: object = ...
+    # Somebody may have made up an argv in which a node stands on itself.
+    while isinstance(node, Mapping) and id(node) not in seen:
+        seen.add(id(node))
+        if read_only is None and "read-only" in node:
+            read_only = _is_on(node["read-only"])
+        if below is ...:
+            below = node.get("backing", ...)
+        child = node.get("file")
+        driver = _text(node, "driver")
+        if child is not None and driver not in FILTERS:
+            form = form or driver
+        if child is None or (isinstance(child, str) and child not in nodes):
+            protocol, source = _place_of_node(node) if child is None else _opened(child)
+            form = form or "raw"
+            if form == "raw" and below is ...:
+                below = None  # nothing can lie below it
+            return Node(
+                name or _text(node, "node-name") or "", source, protocol, form, read_only or False
+            ), below
+        node = nodes[child] if isinstance(child, str) else child
+    return None, ...
+
+
+def _opened(file: object) -> tuple[str, str | None]:
+    """Protocol and source of the `file` of a -drive."""
+    if isinstance(file, Mapping):
+        return _place_of_node(file)
+    return _place(file) if isinstance(file, str) else ("file", None)
+
+
+_PROTOCOL = re.compile(r"([^:/+]+)(?:\+[^:/]+)?:")
+"""QEMU takes what stands before the first colon for a protocol, unless a slash came first."""
+
+_RBD_OPTIONS = re.compile(r"(?<!\\):.*", re.DOTALL)
+
+
+def _place(name: str) -> tuple[str, str | None]:
+    """Protocol and source of a file's name as QEMU understands it."""
+    if name.startswith("json:"):
+        return _place_of_json(name)
+    if name.startswith("rbd:"):
+        return "rbd", _RBD_OPTIONS.sub("", name[4:]).replace("\\:", ":")
+    protocol = _PROTOCOL.match(name)
+    if protocol is None:
+        return "file", name or None
+    if protocol[1] in ("file", "host_device", "host_cdrom"):
+        return protocol[1], name[protocol.end() :]
+    return protocol[1], name
+
+
+def _place_of_json(name: str) -> tuple[str, str | None]:
+    try:
+        node = json.loads(name[len("json:") :])
+    except (ValueError, RecursionError):
+        return "json", name
+    while isinstance(node, dict) and isinstance(node.get("file"), dict):
+        node = node["file"]
+    return _place_of_node(node) if isinstance(node, dict) else ("json", name)
+
+
+def _place_of_node(node: Properties) -> tuple[str, str | None]:
+    """Protocol and source of a protocol node."""
+    driver = _text(node, "driver") or "file"
+    if driver == "rbd":
+        return driver, "/".join(_texts(node, "pool", "namespace", "image")) or None
+    for name in _texts(node, "filename", "url", "dir"):
+        return driver, name
+    server = node.get("server")
+    if isinstance(server, list):  # gluster has several; the first is enough to tell it
+        server = server[0] if server else None
+    if not isinstance(server, Mapping):
+        server = {}
+    host = ":".join(_texts(server, "host", "port") or _texts(node, "portal", "device"))
+    socket = _text(server, "path")
+    path = "/".join(_texts(node, "volume", "export", "path", "target", "lun", "namespace"))
+    if socket is not None:
+        return driver, f"{driver}+unix:///{path}?socket={socket}"
+    if host:
+        return driver, f"{driver}://{host}/{path.lstrip('/')}"
+    return driver, path or None
+
+
+def _texts(raw: Properties, *keys: str) -> list[str]:
+    return [value for key in keys if (value := _text(raw, key)) is not None]
+
+
+def _device(user: Properties) -> str | None:
+    return _text(user, "id") or _text(user, "driver")
+
+
+def _is_on(value: object) -> bool:
+    return value is True or value in ("on", "true", "yes")
+
+
+def _text(raw: Properties, key: str) -> str | None:
+    value = raw.get(key)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63:
+        return str(value)  # JSON may write a port as a number
+    return value if isinstance(value, str) else None
+
+
+def _nested(flat: Properties) -> Properties:
+    """`file.driver=rbd,file.pool=p` as `{"file": {"driver": "rbd", "pool": "p"}}`."""
+    if not any("." in key for key in flat):
+        return flat
+    nested: dict[str, object] = {}
+    for key, value in flat.items():
+        *path, leaf = key.split(".")
+        at = nested
+        for part in path[:DEEPEST]:
+            inner = at.get(part)
+            if not isinstance(inner, dict):
+                # `file=/x,file.locking=off`: the name first, then how to open it.
+                inner = {} if inner is None else {"filename": inner}
+                at[part] = inner
+            at = inner
+        at[leaf] = value
+    return nested

@@ -1,0 +1,379 @@
+"""What the nova database says of a VM: its row in `instances`, and the rows that hang on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import ClassVar, NamedTuple
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+
+SELECT = re.compile(
+    r"SELECT (?P<columns>.*?) FROM `?(?P<database>\w+)`?\.`?(?P<table>\w+)`?", re.DOTALL
+)
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+UNFINISHED = frozenset(
+    ["accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"]
+    + ["migrating", "post-migrating", "finished", "confirming", "reverting"]
+)
+"""The migration statuses in which a VM may be in two places."""
+
+
+class Row(NamedTuple):
+    """One row, and the answer that held it."""
+
+    cells: Mapping[str, object]
+    answer: Answer
+
+
+class Tables:
+    """Every row that was read, newest reading last, by database, table and the instance it belongs
+    to."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        self.rows: dict[tuple[str, str], dict[object, dict[object, Row]]] = {}
+        """(database, table) → instance UUID → row id → row."""
+        self.read: dict[tuple[str, str], list[Answer]] = {}
+        """For each table the questions that were answered."""
+        self.failures: list[Answer] = []
+        self._named: dict[int, frozenset[str]] = {}
+        for answer in answers:
+            found = SELECT.match(answer.query)
+            if found is None:
+                continue
+            if answer.error is not None:
+                if answer.error.kind != "absent":  # a table that this release does not have
+                    self.failures.append(answer)
+                continue
+            try:
+                self._read(answer, (found["database"], found["table"]))
+            except Unheard:
+                self.failures.append(answer)
+
+    def _read(self, answer: Answer, table: tuple[str, str]) -> None:
+        value = answer.value
+        if not isinstance(value, dict):
+            raise Unheard("the rows can't be read")
+        columns, rows = value.get("columns"), value.get("rows")
+        if not isinstance(columns, list) or not isinstance(rows, list):
+            raise Unheard("the rows can't be read")
+        if not all(isinstance(name, str) for name in columns):
+            raise Unheard("the columns can't be read")
+        self.read.setdefault(table, []).append(answer)
+        owners = self.rows.setdefault(table, {})
+        owner_column = _owner_column(table[1], columns)
+        for row in rows:
+            if not isinstance(row, list) or len(row) != len(columns):
+                raise Unheard("a row can't be read")
+            cells = dict(zip(columns, row, strict=True))
+            owner, number = cells.get(owner_column), _number(table[1], cells)
+            if not _is_key(owner) or not _is_key(number):
+                raise Unheard("a row can't be read")
+            kept = owners.setdefault(owner, {})
+            # A second, narrower reading (the second look) brings a row up to date.
+            if number in kept and not set(kept[number].cells) <= set(cells):
+                cells = {**kept[number].cells, **cells}
+            kept[number] = Row(cells, answer)
+
+    def asks_for(self, answer: Answer, uuid: str) -> bool:
+        """Whether a question is for every row, or names this UUID."""
+        if " WHERE " not in answer.query:
+            return True
+        if id(answer) not in self._named:  # read once: it may name hundreds
+            self._named[id(answer)] = frozenset(UUID.findall(answer.query))
+        return uuid in self._named[id(answer)]
+
+    def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
+        """Every row of a table in any (or one) database that belongs to one owner, or to any."""
+        for (its_database, its_table), owners in self.rows.items():
+            if its_table != table or database not in (None, its_database):
+                continue
+            if owner is None:
+                for rows in owners.values():
+                    yield from rows.values()
+            else:
+                yield from owners.get(owner, {}).values()
+
+
+class Flavor(NamedTuple):
+    """The flavor that an instance keeps a copy of."""
+
+    name: str | None
+    memory_mib: int | None
+    vcpus: int | None
+    ephemeral_gb: int | None
+    swap_mib: int | None
+
+
+class Instance(Fact):
+    """One row of `instances` (or of `shadow_instances`: then it is archived)."""
+
+    layer: ClassVar[str] = "nova-db"
+    noun: ClassVar[str] = "instance"
+    raw: Mapping[str, object]
+    database: str
+    archived: bool = False
+    extra: Mapping[str, object] | None = None
+    """Its row in `instance_extra`; None if it has none or that was not read."""
+    devices: tuple[Mapping[str, object], ...] | None = None
+    """Its live rows in `block_device_mapping`; None if that was not read."""
+    migrations: tuple[Mapping[str, object], ...] = ()
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "memory_mib": ("row", "memory_mb"),
+        "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
+        "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
+        "image": ("row", "image_ref"),
+    }
+
+    def where(self, field: str) -> tuple[Answer | None, str]:
+        """As of any fact; the place starts with the row's id."""
+        answer, place = super().where(field)
+        table = "instance_extra" if self.places.get(field, ("",))[0] == "extra" else "instances"
+        return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
+
+    @property
+    def uuid(self) -> str:
+        """Lower case."""
+        return (text(self.raw, "uuid") or "").lower()
+
+    @property
+    def id(self) -> int | None:
+        """The row's number: the domain's name is made of it."""
+        return integer(self.raw, "id")
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it."""
+        return text(self.raw, "display_name") or ""
+
+    @property
+    def host(self) -> str | None:
+        """The nova-compute host; None when it is on none."""
+        return text(self.raw, "host") or None
+
+    @property
+    def vm_state(self) -> str:
+        """`active`, `stopped`, `soft-delete` …"""
+        return text(self.raw, "vm_state") or ""
+
+    @property
+    def task_state(self) -> str | None:
+        """What nova is doing with it; None when nothing."""
+        return text(self.raw, "task_state") or None
+
+    @property
+    def power_state(self) -> int | None:
+        """As of a server."""
+        return integer(self.raw, "power_state")
+
+    @property
+    def image(self) -> str | None:
+        """The id of the image it was made from; None when it boots from a volume."""
+        return text(self.raw, "image_ref") or None
+
+    @property
+    def memory_mib(self) -> int | None:
+        """MiB, of the column `memory_mb`."""
+        return integer(self.raw, "memory_mb")
+
+    @property
+    def vcpus(self) -> int | None:
+        """Of the column `vcpus`."""
+        return integer(self.raw, "vcpus")
+
+    @property
+    def config_drive(self) -> bool:
+        """Whether a disk with its metadata is attached."""
+        return text(self.raw, "config_drive") == "True"
+
+    @property
+    def updated_at(self) -> str:
+        """UTC, `2026-11-23 01:11:11`."""
+        return text(self.raw, "updated_at") or text(self.raw, "created_at") or ""
+
+    @property
+    def launched_at(self) -> str | None:
+        """UTC; None if it never ran."""
+        return text(self.raw, "launched_at")
+
+    @property
+    def deleted_at(self) -> str | None:
+        """UTC; None while it is not."""
+        return text(self.raw, "deleted_at")
+
+    @property
+    def deleted(self) -> bool:
+        """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
+        return self.archived or bool(integer(self.raw, "deleted"))
+
+    @property
+    def flavor(self) -> Flavor:
+        """The flavor as it was at boot, kept with the instance (Kilo and later)."""
+        if self.extra is None:
+            raise Unheard("the instance's stored flavor was not read")
+        try:
+            stored = json.loads(text(self.extra, "flavor") or "")
+        except (ValueError, RecursionError):
+            raise Unheard("the instance's stored flavor can't be read") from None
+        if not isinstance(stored, dict):
+            raise Unheard("the instance's stored flavor can't be read")
+        data = mapping(mapping(stored, "cur"), "nova_object.data")
+        return Flavor(
+            text(data, "name"),
+            integer(data, "memory_mb"),
+            integer(data, "vcpus"),
+            integer(data, "ephemeral_gb"),
+            integer(data, "swap"),
+        )
+
+    @property
+    def flavor_memory_mib(self) -> int | None:
+        """MiB, of the stored flavor."""
+        return self.flavor.memory_mib
+
+    @property
+    def flavor_vcpus(self) -> int | None:
+        """Of the stored flavor."""
+        return self.flavor.vcpus
+
+    @property
+    def boots_from_volume(self) -> bool:
+        """Its root disk is a volume, not a file of its own."""
+        if self.devices is None:
+            raise Unheard("the instance's block devices were not read")
+        roots = [device for device in self.devices if integer(device, "boot_index") == 0]
+        if not roots:
+            return self.image is None
+        return any(text(root, "destination_type") == "volume" for root in roots)
+
+
+class Instances:
+    """All that the nova databases said."""
+
+    def __init__(self, answers: Iterable[Answer]) -> None:
+        heard = tuple(answers)
+        self.tables = Tables(heard)
+        self.by_uuid: dict[str, Instance] = {}
+        self.duplicates: dict[str, tuple[Instance, ...]] = {}
+        self.clock = _clock(heard)
+        """When the database's clock was read, and what it showed."""
+        for table, archived in (("shadow_instances", True), ("instances", False)):
+            for (database, name), owners in self.tables.rows.items():
+                if name == table:
+                    for rows in owners.values():
+                        for row in rows.values():
+                            self._add(row, database, archived)
+
+    def _add(self, row: Row, database: str, archived: bool) -> None:
+        uuid = row.cells.get("uuid")
+        if not isinstance(uuid, str):
+            return
+        said = {"row": row.answer}
+        extra = next(self.tables.of("instance_extra", uuid, database), None)
+        if extra is not None:
+            said["extra"] = extra.answer
+        devices = None
+        if (database, "block_device_mapping") in self.tables.read:
+            rows = self.tables.of("block_device_mapping", uuid, database)
+            devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
+        instance = Instance.model_construct(
+            raw=row.cells,
+            database=database,
+            archived=archived,
+            extra=extra and extra.cells,
+            devices=devices,
+            migrations=tuple(moved.cells for moved in self.tables.of("migrations", uuid)),
+            said=said,
+        )
+        before = self.by_uuid.get(uuid.lower())
+        # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
+        if before is None or _liveliness(instance) >= _liveliness(before):
+            self.by_uuid[uuid.lower()] = instance
+
+    @property
+    def cells(self) -> frozenset[str]:
+        """The databases whose instances were read."""
+        return frozenset(base for base, table in self.tables.read if table == "instances")
+
+    def searched(self, uuid: str) -> str | None:
+        """Why it can't be said that no database has this UUID; None if it can."""
+        failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
+        if failed:
+            return failed[0].error.message if failed[0].error else "the instances can't be read"
+        if not self.cells:
+            return "the nova database was not asked"
+        if missing := self._unread_cells():
+            return f"the cell {missing} was not read"
+        for cell in self.cells:
+            answers = self.tables.read[(cell, "instances")]
+            if not any(self.tables.asks_for(answer, uuid) for answer in answers):
+                return f"{cell}.instances was not asked for this UUID"
+        return None
+
+    def asked(self, uuid: str) -> Answer | None:
+        """An answer that would have shown this UUID's row, had there been one."""
+        for cell in sorted(self.cells):
+            for answer in self.tables.read[(cell, "instances")]:
+                if self.tables.asks_for(answer, uuid):
+                    return answer
+        return None
+
+    def _unread_cells(self) -> str | None:
+        for row in self.tables.of("cell_mappings"):
+            name = row.cells.get("database_name")
+            if isinstance(name, str) and name not in self.cells:
+                return name
+        return None
+
+
+def moment(written: str | None) -> datetime | None:
+    """A time as the database or the API writes it, in UTC; None if it is none."""
+    if not written:
+        return None
+    try:
+        found = datetime.fromisoformat(written.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _owner_column(table: str, columns: list[str]) -> str:
+    if table in ("instances", "shadow_instances"):
+        return "uuid"
+    return "instance_uuid" if "instance_uuid" in columns else "uuid"
+
+
+def _number(table: str, cells: Mapping[str, object]) -> object:
+    """What tells the rows of one owner apart."""
+    if table in ("instances", "shadow_instances"):
+        return None  # a UUID has one row, and the markers are read without its id
+    return cells.get("id", cells.get("key"))
+
+
+def _is_key(value: object) -> bool:
+    return value is None or isinstance(value, str | int)
+
+
+def _liveliness(instance: Instance) -> int:
+    try:
+        return 0 if instance.archived else 1 if instance.deleted else 2
+    except Unheard:
+        return 0
+
+
+def _clock(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
+    for answer in answers:
+        if answer.query.startswith("SELECT UTC_TIMESTAMP") and answer.error is None:
+            try:
+                rows = value_of(answer, "the clock", dict[str, list[list[str]] | list[str]])["rows"]
+                shown = moment(str(rows[0][0]))
+            except (Unheard, KeyError, IndexError):
+                continue
+            if shown is not None:
+                return answer, shown
+    return None

@@ -1,0 +1,125 @@
+"""Time is a fact: what moved while it was captured.
+
+A few cheap questions (the markers) are asked first and again at the end. Whatever differs between
+the last two looks was asked in the middle of a change, and what was heard of it proves nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.server import LISTS, ONE
+
+INSTANCE_MARKERS = (
+    "host",
+    "node",
+    "vm_state",
+    "task_state",
+    "power_state",
+    "updated_at",
+    "deleted",
+)
+"""The columns of `instances` that move when nova does something with one."""
+
+MIGRATION_MARKERS = ("status", "updated_at")
+"""Likewise of `migrations`."""
+
+SERVER_MARKERS = ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "updated")
+"""Likewise in the API, where they are seen without a database password."""
+
+_ROWS = re.compile(r"SELECT uuid, .* FROM `?\w+`?\.`?(instances|migrations)`?", re.DOTALL)
+
+_Look = dict[str, dict[str, object]]
+"""UUID → marker → value."""
+
+
+def moved(answers: Iterable[Answer]) -> dict[str, str]:
+    """The UUIDs that differ between the last two looks, each with what differs:
+    `vm_state active → stopped`."""
+    looks: dict[str, list[_Look]] = {}
+    for answer in answers:
+        for source, look in _looks(answer):
+            looks.setdefault(source, []).append(look)
+    found: dict[str, str] = {}
+    for source, series in looks.items():
+        if len(series) < 2:
+            continue
+        before, after = series[-2:]
+        # A list shows what is there: who is missing has gone. One domain's state says only its own.
+        for uuid in sorted(before.keys() | after.keys()):
+            change = _change(before.get(uuid), after.get(uuid), source)
+            if change:
+                found.setdefault(uuid, change)
+    return found
+
+
+def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
+    if answer.error is not None and answer.error.kind != "absent":
+        return
+    value, query = answer.value, answer.query
+    if answer.layer == "nova-db" and _ROWS.match(query):
+        yield from _rows(f"{answer.layer} {query}", value)
+    elif answer.layer == "libvirt" and query == "virsh list --all":
+        yield f"{answer.host} {query}", _domains(value)
+    elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
+        state = {} if answer.error else {"state": str(value)}
+        yield f"{answer.host} {query}", {answer.subject or "": state}
+    elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
+        for server in _servers(value):
+            uuid = str(server.get("id")).lower()
+            yield f"nova {uuid}", {uuid: {name: server.get(name) for name in SERVER_MARKERS}}
+
+
+def _rows(source: str, value: object) -> Iterator[tuple[str, _Look]]:
+    if not isinstance(value, dict):
+        return
+    columns, rows = value.get("columns"), value.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return
+    look: _Look = {}
+    for row in rows:
+        if isinstance(row, list) and len(row) == len(columns):
+            cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
+            if "instance_uuid" in cells:
+                uuid, number = cells["instance_uuid"], cells.get("id")
+                markers = {
+                    f"migration {number} {name}": cells.get(name) for name in MIGRATION_MARKERS
+                }
+            else:
+                uuid, markers = (
+                    cells.get("uuid"),
+                    {name: cells.get(name) for name in INSTANCE_MARKERS},
+                )
+            look.setdefault(str(uuid).lower(), {}).update(markers)
+    yield source, look
+
+
+def _domains(value: object) -> _Look:
+    if not isinstance(value, list):
+        return {}
+    domains = [domain for domain in value if isinstance(domain, dict)]
+    return {str(domain.get("uuid")): {"id": domain.get("id")} for domain in domains}
+
+
+def _servers(value: object) -> list[dict[str, object]]:
+    if not isinstance(value, dict):
+        return []
+    servers = value.get("servers", [value.get("server")])
+    if not isinstance(servers, list):
+        return []
+    return [server for server in servers if isinstance(server, dict)]
+
+
+def _change(before: dict[str, object] | None, after: dict[str, object] | None, source: str) -> str:
+    if before is None or after is None:
+        return "it appeared" if before is None else "it went away"
+    for name, value in after.items():
+        if before.get(name) != value:
+            return f"{name} {_word(before.get(name))} → {_word(value)}"
+    return ""
+
+
+def _word(value: object) -> str:
+    return "nothing" if value is None else str(value)

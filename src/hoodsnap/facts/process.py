@@ -1,0 +1,288 @@
+"""What the kernel says of a VM: a process."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.argv import Argv
+from hoodsnap.facts.drive import Drive
+from hoodsnap.facts.fact import Fact, Unheard, text, unheard, value_of
+from hoodsnap.facts.quantity import whole
+
+T = TypeVar("T")
+
+QUERY = re.compile(r"(?:readlink |ls -lL )?/proc/[0-9]+/([a-z]+)(?:/\*)?")
+
+EMULATOR = re.compile(r"qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu")
+"""The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
+
+GONE = " (deleted)"
+"""What the kernel puts behind the path of a file that no longer has that name."""
+
+PAGE = 4096
+"""Bytes. Kernels before 4.2 show one page of a command line, and cut off the rest."""
+
+WRITING = 3
+"""The bits of a descriptor's flags that say what it was opened for: 1 to write, 2 for both."""
+
+
+class OpenFile(NamedTuple):
+    """A file, block device or tap that a process has open."""
+
+    fd: int
+    path: str
+    """As the kernel knows it, in the process's own mount namespace."""
+    deleted: bool
+    """That path no longer leads to it."""
+    dev: str
+    """`major:minor` of its filesystem; with `ino` the file itself, whatever its name."""
+    ino: int
+    rdev: str
+    """`major:minor` of the device that it is; `0:0` for a file."""
+    size: int
+    mode: int
+    """Kind and permissions, as of stat(2)."""
+    writable: bool
+
+
+class Process(Fact):
+    """One QEMU. Whatever needs an answer that was not heard raises `Unheard`.
+
+    Its command line tells how it was started; what was plugged in later is not in it.
+    """
+
+    layer: ClassVar[str] = "kernel"
+    noun: ClassVar[str] = "process"
+
+    pid: int
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "argv": ("cmdline", ""),
+        "name": ("cmdline", "-name"),
+        "uuid": ("cmdline", "-uuid"),
+        "memory_kib": ("cmdline", "-m"),
+        "vcpus": ("cmdline", "-smp"),
+        "max_vcpus": ("cmdline", "-smp"),
+        "machine": ("cmdline", "-machine"),
+        "macs": ("cmdline", "-device"),
+        "disks": ("cmdline", "-blockdev"),
+        "smbios": ("cmdline", "-smbios"),
+        "incoming": ("cmdline", "-incoming"),
+        "is_probe": ("cmdline", "-machine"),
+        "state": ("stat", "field 3"),
+        "threads": ("stat", "field 20"),
+        "start_ticks": ("stat", "field 22"),
+        "uid": ("status", "Uid"),
+        "exe": ("exe", ""),
+        "files": ("fd", ""),
+        "namespaces": ("ns", ""),
+    }
+
+    @classmethod
+    def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:
+        """PID → process, of one host's kernel answers: every QEMU that emulates a system."""
+        said: dict[int, dict[str, Answer]] = {}
+        for answer in answers:
+            pid = whole(answer.subject)
+            query = QUERY.fullmatch(answer.query) if pid is not None else None
+            if pid is not None and query is not None:
+                said.setdefault(pid, {})[query[1]] = answer
+        processes = (cls(pid=pid, said=parts) for pid, parts in said.items())
+        return {process.pid: process for process in processes if process.is_emulator}
+
+    @property
+    def argv(self) -> Argv:
+        """How it was started."""
+        if isinstance(self._argv, Unheard):
+            raise Unheard(str(self._argv))
+        return self._argv
+
+    @property
+    def name(self) -> str:
+        """The guest's name, of `-name`."""
+        return self._argument(self.argv.name, "-name")
+
+    @property
+    def uuid(self) -> str:
+        """Of `-uuid`, lower case."""
+        return self._argument(self.argv.uuid, "-uuid")
+
+    @property
+    def memory_kib(self) -> int:
+        """KiB at boot, of `-m`."""
+        return self._argument(self.argv.memory_kib, "-m")
+
+    @property
+    def vcpus(self) -> int:
+        """The vCPUs at boot, of `-smp`."""
+        return self._argument(self.argv.vcpus, "-smp")
+
+    @property
+    def max_vcpus(self) -> int:
+        """The vCPUs that it can have at most, of `-smp`."""
+        return self._argument(self.argv.max_vcpus, "-smp")
+
+    @property
+    def machine(self) -> str:
+        """`pc-i440fx-7.2`."""
+        return self._argument(self.argv.machine, "-machine")
+
+    @property
+    def smbios(self) -> Mapping[str, str]:
+        """What the guest is told that it is. Empty if nothing, as always on arm64."""
+        return self.argv.smbios or self._nothing({}, "-smbios")
+
+    @property
+    def incoming(self) -> str | None:
+        """Where it waited for a migration when it was started; None if it booted."""
+        return self.argv.incoming or self._nothing(None, "-incoming")
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """The network cards that it was started with, lower case."""
+        return self._nothing(self.argv.macs, "network cards")
+
+    @property
+    def disks(self) -> tuple[Drive, ...]:
+        """The disks that it was started with."""
+        return self._nothing(self.argv.disks, "disks")
+
+    @property
+    def is_probe(self) -> bool:
+        """It runs no guest: somebody asks this QEMU what it can do."""
+        return self.argv.is_probe or self._nothing(False, "guest")
+
+    @property
+    def is_emulator(self) -> bool:
+        """Whether this is a QEMU that runs a machine, by any name under which it is installed."""
+        names = []
+        if not isinstance(self._argv, Unheard):
+            names.append(self._argv.binary)
+        for part in ("exe", "comm"):
+            try:
+                names.append(value_of(self.said.get(part), part, str))
+            except Unheard:
+                continue
+        return any(EMULATOR.fullmatch(_program(name)) for name in names)
+
+    @property
+    def state(self) -> str:
+        """The kernel's letter: `S` sleeping, `R` running, `D` in I/O, `T` stopped, `Z` dead."""
+        return self._stat(3)
+
+    @property
+    def threads(self) -> int:
+        """How many."""
+        return _count(self._stat(20), f"/proc/{self.pid}/stat")
+
+    @property
+    def start_ticks(self) -> int:
+        """When it was started: clock ticks after boot, nearly everywhere a hundred a second."""
+        return _count(self._stat(22), f"/proc/{self.pid}/stat")
+
+    @property
+    def uid(self) -> int:
+        """The user that it runs as (the effective one)."""
+        status = self._text("status")
+        found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
+        return _count(found[1] if found else "", f"/proc/{self.pid}/status")
+
+    @property
+    def exe(self) -> str:
+        """The program's file. ` (deleted)` behind it: a newer one was installed meanwhile."""
+        return self._text("exe")
+
+    @cached_property
+    def files(self) -> tuple[OpenFile, ...]:
+        """The files, block devices and taps that it has open."""
+        query = f"ls -lL /proc/{self.pid}/fd"
+        return tuple(
+            _open_file(raw, query)
+            for raw in value_of(self.said.get("fd"), query, list[dict[str, Any]])
+        )
+
+    @property
+    def namespaces(self) -> Mapping[str, str]:
+        """`pid`, `mnt`, `net` → `mnt:[4026531841]`. Two processes of one number share that view."""
+        return value_of(self.said.get("ns"), f"readlink /proc/{self.pid}/ns/*", dict[str, str])
+
+    @cached_property
+    def _argv(self) -> Argv | Unheard:
+        try:
+            return _argv(self._text("cmdline"))
+        except Unheard as reason:
+            return reason
+
+    def _text(self, part: str) -> str:
+        return value_of(self.said.get(part), f"/proc/{self.pid}/{part}", str)
+
+    def _stat(self, number: int) -> str:
+        """A field of proc(5)'s stat. The second is the program's own choice, spaces and all."""
+        fields = self._text("stat").rpartition(")")[2].split()
+        if len(fields) <= number - 3:
+            raise Unheard(f"/proc/{self.pid}/stat can't be read")
+        return fields[number - 3]
+
+    def _argument(self, value: T | None, option: str) -> T:
+        if value is not None:
+            return value
+        self._nothing(None, option)
+        raise Unheard(f"the command line has no {option} that can be read")
+
+    def _nothing(self, value: T, what: str) -> T:
+        """The value, unless the command line was cut off and more may have followed."""
+        if self.argv.truncated:
+            raise Unheard(
+                f"the kernel cut off the command line, and {what} may have been in the rest"
+            )
+        return value
+
+
+def _argv(cmdline: str) -> Argv:
+    if not cmdline.strip("\0"):
+        raise Unheard("the process has no command line: it is dead, or the kernel's own")
+    size = len(cmdline.encode(errors="replace"))  # what was no UTF-8 is one byte each
+    words = cmdline.split("\0")
+    if words.pop():  # the end of the last word is missing, and then nobody knows what it was
+        return Argv(tuple(words), truncated=True)
+    return Argv(tuple(words), truncated=size % PAGE == 0)
+
+
+def _program(path: str) -> str:
+    return path.strip().removesuffix(GONE).rpartition("/")[2]
+
+
+def _count(value: str, what: str) -> int:
+    count = whole(value)
+    return count if count is not None else unheard(f"{what} can't be read")
+
+
+def _open_file(raw: Mapping[str, object], query: str) -> OpenFile:
+    path = text(raw, "path") or ""
+    flags, mode = _octal(raw, "flags"), _octal(raw, "mode")
+    numbers = [whole(raw.get(key)) for key in ("fd", "ino", "size")]
+    if None in numbers:
+        raise Unheard(f"{query} can't be read")
+    fd, ino, size = (number or 0 for number in numbers)
+    return OpenFile(
+        fd=fd,
+        path=path.removesuffix(GONE),
+        deleted=path.endswith(GONE),
+        dev=text(raw, "dev") or "",
+        ino=ino,
+        rdev=text(raw, "rdev") or "",
+        size=size,
+        mode=mode,
+        writable=flags & WRITING != 0,
+    )
+
+
+def _octal(raw: Mapping[str, object], key: str) -> int:
+    digits = text(raw, key) or ""
+    if not re.fullmatch(r"[0-7]{1,20}", digits):
+        raise Unheard(f"{key} can't be read")
+    return int(digits, 8)

@@ -1,0 +1,51 @@
+"""Numbers in what others wrote: counts and amounts of memory, none of them absurd."""
+
+from __future__ import annotations
+
+import re
+
+LARGEST = 1 << 63
+"""No count and no number of bytes reaches this; one that does was not meant."""
+
+_AMOUNT = re.compile(
+    r"\s*([0-9]{1,18})(?:\.([0-9]{1,9})[0-9]*)?\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE
+)
+
+_LETTERS = "kmgtpe"
+
+
+def whole(value: object) -> int | None:
+    """A count, of text or JSON; None if it is none."""
+    if isinstance(value, str):
+        value = value.strip()
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < LARGEST:
+        return value
+    return None
+
+
+def size(text: str, unit: str) -> int | None:
+    """Bytes: `512`, `1.5G`, `65536 KiB`; `unit` is that of a bare number. None if it can't be read.
+
+    A letter and `iB` count by 1024, `KB`, `MB` … by 1000, as libvirt and QEMU have it.
+    """
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
+        return None
+    units, fraction, suffix = match.groups()
+    scale = _scale((suffix or unit).lower())
+    if scale is None:
+        return None
+    found = int(units) * scale
+    if fraction:
+        found += int(fraction) * scale // 10 ** len(fraction)
+    return found if found < LARGEST else None
+
+
+def _scale(suffix: str) -> int | None:
+    if suffix in ("b", "byte", "bytes"):
+        return 1
+    power = _LETTERS.find(suffix[:1]) + 1
+    if not suffix or power == 0 or suffix[1:] not in ("", "b", "ib"):
+        return None
+    return int(1000**power if suffix[1:] == "b" else 1024**power)

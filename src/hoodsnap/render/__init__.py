@@ -1,0 +1,1 @@
+"""One file per output. Pure: a report goes in, text comes out."""

@@ -1,0 +1,95 @@
+"""The report as JSON: a published contract, written out field by field.
+
+It has a number of its own, which changes when a field is removed or means something else; new
+fields come without a new number. docs/reference/report.md describes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from hoodsnap.analysis import Finding, Report, Skip
+from hoodsnap.facts.guest import Guest
+from hoodsnap.finding import Evidence, Where
+from hoodsnap.render.walk import steps
+
+FORMAT = 1
+
+
+def render(report: Report, guests: Iterable[Guest]) -> str:
+    """The report on these guests (and on hosts and cloud) as one JSON document."""
+    shown = tuple(guests)
+    wanted = {id(guest) for guest in shown}
+    document = {
+        "format": FORMAT,
+        "findings": [
+            _finding(finding)
+            for finding in report.findings
+            if finding.guest is None or id(finding.guest) in wanted
+        ],
+        "skips": [
+            _skip(skip) for skip in report.skips if skip.guest is None or id(skip.guest) in wanted
+        ],
+        "guests": [_guest(report, guest) for guest in shown],
+        "hosts": [
+            {"name": host.name, "nova_name": host.nova_name, "unheard": dict(host.unheard)}
+            for host in report.cloud.hosts
+        ],
+    }
+    return json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def _finding(finding: Finding) -> Mapping[str, object]:
+    sections = finding.check.sections
+    return {
+        "check": finding.check.name,
+        "severity": finding.severity.word,
+        "host": finding.host,
+        "guest": finding.guest.uuid if finding.guest else None,
+        "message": finding.check.message,
+        "evidence": [_evidence(evidence) for evidence in finding.evidence],
+        "next": sections.get("next", ""),
+        "not_yet": sections.get("not yet", ""),
+    }
+
+
+def _evidence(evidence: Evidence) -> Mapping[str, object]:
+    return {
+        "layer": evidence.layer,
+        "said": dict(evidence.said),
+        "where": [_where(where) for where in evidence.where],
+    }
+
+
+def _where(where: Where) -> Mapping[str, object]:
+    answer = where.answer
+    return {
+        "host": answer.host,
+        "query": answer.query,
+        "at": answer.at.isoformat().replace("+00:00", "Z"),
+        "place": where.place,
+    }
+
+
+def _skip(skip: Skip) -> Mapping[str, object]:
+    return {
+        "check": skip.check.name,
+        "host": skip.host,
+        "guest": skip.guest.uuid if skip.guest else None,
+        "reason": skip.reason,
+        "legal": skip.legal,
+    }
+
+
+def _guest(report: Report, guest: Guest) -> Mapping[str, object]:
+    return {
+        "uuid": guest.uuid,
+        "name": guest.name,
+        "host": guest.host.name if guest.host else guest.host_name,
+        "layers": [
+            {"layer": step.layer, "noun": step.noun, "state": step.state, "text": step.text}
+            for step in steps(report.cloud, guest)
+        ],
+        "moving": guest.moving,
+    }

@@ -1,0 +1,255 @@
+"""The report for the eye: one walk per guest, findings where they belong, and what can't be told.
+
+It fits 80 columns, and reads the same in a pipe: colour and marks add nothing that the words lack.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.text import Text
+
+from hoodsnap.analysis import Finding, Report, Skip
+from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.guest import LAYERS, Guest, Host
+from hoodsnap.finding import Evidence, Severity
+from hoodsnap.render.walk import Step, steps
+
+WALK_ALL = 20
+"""Up to so many guests each gets its walk; beyond, only those with findings, the others one line."""
+
+LIST_ALL = 100
+"""Beyond so many guests, those without findings are counted."""
+
+STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
+
+
+def render(
+    report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
+) -> Iterator[Text]:
+    """The lines of the report on these guests."""
+    return _Page(report, tuple(guests), width, verbose).lines()
+
+
+class _Page:
+    def __init__(
+        self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool
+    ) -> None:
+        self.report, self.guests = report, guests
+        self.width, self.verbose = max(width, 40), verbose
+        self.of_guest: dict[int, list[Finding]] = {}
+        self.general: list[Finding] = []
+        for finding in report.findings:
+            if finding.guest is None:
+                self.general.append(finding)
+            else:
+                self.of_guest.setdefault(id(finding.guest), []).append(finding)
+
+    def lines(self) -> Iterator[Text]:
+        yield from self._heading()
+        for host in (*self.report.cloud.hosts, None):
+            here = [guest for guest in self.guests if guest.host is host]
+            if here or host is not None:
+                yield from self._host(host, here)
+        for finding in self.general:
+            yield Text()
+            yield from self._finding(finding, "")
+        yield from self._unknown()
+        yield Text()
+        yield from self._verdict()
+
+    def _heading(self) -> Iterator[Text]:
+        bundle = self.report.cloud.bundle
+        took = (bundle.ended - bundle.started).total_seconds()
+        when = f"{bundle.started:%Y-%m-%d %H:%M:%S} UTC"
+        yield Text(f"captured {when} in {took:.1f} s, {len(bundle.answers)} answers", "dim")
+
+    def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Text]:
+        yield Text()
+        count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
+        if host is None:
+            yield Text.assemble(("on no captured host", "bold"), f"  {count}")
+        else:
+            alias = "" if host.nova_name == host.name else f" (nova: {clean(host.nova_name)})"
+            yield Text.assemble((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
+        quiet = [guest for guest in guests if id(guest) not in self.of_guest]
+        loud = [guest for guest in guests if id(guest) in self.of_guest]
+        if self.verbose or len(self.guests) <= WALK_ALL:
+            for guest in guests:
+                yield from self._walk(guest)
+            return
+        for guest in loud:
+            yield from self._walk(guest)
+        if quiet:
+            yield Text()
+        if len(self.guests) <= LIST_ALL:
+            for guest in quiet:
+                yield self._line(guest)
+        elif quiet:
+            agree = f"  ✓ {len(quiet)} guests without findings"
+            yield Text.assemble((agree, "green"), (" (--verbose shows each)", "dim"))
+
+    def _walk(self, guest: Guest) -> Iterator[Text]:
+        yield Text()
+        yield Text.assemble(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
+        for step in steps(self.report.cloud, guest):
+            yield from self._step(step)
+        findings = self.of_guest.get(id(guest), [])
+        for finding in findings:
+            yield from self._finding(finding, "    ")
+        if guest.moving:
+            yield from self._wrapped(
+                f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
+            )
+        elif not findings:
+            yield self._agreement(guest)
+
+    def _step(self, step: Step) -> Iterator[Text]:
+        style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
+        said = f"not heard: {step.text}" if step.state == "unheard" else step.text
+        yield from self._wrapped(f"    {step.noun:<9} {said}", style, 14)
+
+    def _agreement(self, guest: Guest) -> Text:
+        heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
+        if len({step.layer for step in heard}) < 2:
+            return Text("    · only one layer was heard", "dim")
+        return Text("    ✓ the layers heard agree", "green")
+
+    def _line(self, guest: Guest) -> Text:
+        parts = [guest.domain.name if guest.domain else "no domain"]
+        try:
+            if guest.record is not None:
+                parts.insert(0, guest.record.vm_state)
+            if guest.process is not None:
+                parts.append(f"pid {guest.process.pid}")
+        except Unheard:
+            pass
+        mark = Text("  ~ " if guest.moving else "  ✓ ", "yellow" if guest.moving else "green")
+        name = clean(guest.name) or guest.uuid
+        return mark + Text(f"{name[:28]:<28} {clean(', '.join(parts))}"[: self.width - 4])
+
+    def _finding(self, finding: Finding, indent: str) -> Iterator[Text]:
+        style, mark = STYLE[finding.severity], MARK[finding.severity]
+        where = "" if finding.guest or not finding.host else f" on host {clean(finding.host)}"
+        title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
+        yield Text(title, style)
+        inner = len(indent) + 2
+        yield from self._wrapped(" " * inner + finding.check.message, "", inner)
+        for evidence in finding.evidence:
+            yield from self._evidence(evidence, inner + 2)
+        if self.verbose:
+            yield from self._advice("why", finding.check.sections["why"], finding, inner)
+        yield from self._advice("next", finding.check.sections.get("next", ""), finding, inner)
+        yield from self._advice(
+            "not yet", finding.check.sections.get("not yet", ""), finding, inner
+        )
+
+    def _evidence(self, evidence: Evidence, indent: int) -> Iterator[Text]:
+        yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
+        for where in evidence.where:
+            query = where.answer.query if self.verbose else shortened(where.answer.query)
+            source = f"{query}  ({where.place})" if where.place else query
+            yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
+
+    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Text]:
+        for paragraph in filter(None, said.split("\n\n")):
+            named = filled(paragraph, finding.guest).replace("`", "")
+            yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
+
+    def _unknown(self) -> Iterator[Text]:
+        """What the bundle can't tell: each reason once, with how many guests it concerns."""
+        reasons: dict[str, list[Skip]] = {}
+        for skip in self.report.skips:
+            known = not skip.legal or self.verbose
+            if known and (skip.guest is None or skip.guest in self.guests):
+                reasons.setdefault(skip.reason, []).append(skip)
+        for guest in self.guests:
+            for layer in guest.unheard:
+                if layer == "qemu" or guest.host is None:
+                    continue
+                reasons.setdefault(guest.unheard[layer], [])
+        if not reasons:
+            return
+        yield Text()
+        yield Text("What this bundle can't tell", "bold")
+        for reason, skips in reasons.items():
+            names = sorted({skip.check.name for skip in skips})
+            guests = {id(skip.guest) for skip in skips if skip.guest}
+            about = f" [{len(guests)} guest{'' if len(guests) == 1 else 's'}]" if guests else ""
+            yield from self._wrapped(f"  {reason}{about}", "", 4)
+            if names and self.verbose:
+                yield from self._wrapped(f"    not judged: {', '.join(names)}", "dim", 6)
+        if all(guest.monitor is None for guest in self.guests) and self.guests:
+            asked = "QEMU's monitors were not asked (collect --qmp does): states and sizes are libvirt's word"
+            yield from self._wrapped(f"  {asked}", "", 4)
+
+    def _verdict(self) -> Iterator[Text]:
+        counts = {
+            severity: sum(
+                1
+                for finding in self.report.findings
+                if finding.severity is severity
+                and (finding.guest is None or finding.guest in self.guests)
+            )
+            for severity in reversed(Severity)
+        }
+        guests = f"{len(self.guests)} guest{'' if len(self.guests) == 1 else 's'}"
+        heard = sorted(
+            {LAYERS[answer.layer] for answer in self._answered()}, key=list(LAYERS.values()).index
+        )
+        found = ", ".join(
+            f"{count} {severity.word}{'' if count == 1 else 's'}"
+            for severity, count in counts.items()
+            if count
+        )
+        worst = self.report.worst
+        yield Text(
+            f"{guests}: {found}" if found else f"{guests}: the layers that were heard agree",
+            STYLE[worst] if found and worst else "green",
+        )
+        yield from self._wrapped(f"heard: {', '.join(heard) or 'no layer'}", "dim", 7)
+
+    def _answered(self) -> Iterator[object]:
+        for layer, answers in self.report.cloud.bundle.by_layer.items():
+            if layer in LAYERS and any(answer.error is None for answer in answers):
+                yield answers[0]
+
+    def _wrapped(self, line: str, style: str, hanging: int) -> Iterator[Text]:
+        for part in textwrap.wrap(
+            clean(line),
+            self.width,
+            subsequent_indent=" " * hanging,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            yield Text(part, style)
+
+
+def clean(said: str) -> str:
+    """Text of a stranger's bundle, without what could move the cursor or turn the line around."""
+    return "".join(char if char.isprintable() else "�" for char in said)
+
+
+def shortened(query: str) -> str:
+    """A query short enough to be recognised: column lists and lists of UUIDs become `…`."""
+    query = re.sub(r"^SELECT .* FROM ", "SELECT … FROM ", query, flags=re.DOTALL)
+    query = re.sub(r" IN \([^)]{40,}\)", " IN (…)", query)
+    return query if len(query) <= 160 else query[:157] + "…"
+
+
+def filled(advice: str, guest: Guest | None) -> str:
+    """Advice with this guest's own UUID, domain name and PID in it."""
+    if guest is None:
+        return advice
+    values = {"UUID": guest.uuid}
+    try:
+        if guest.domain is not None:
+            values["NAME"] = guest.domain.name
+        if guest.process is not None:
+            values["PID"] = str(guest.process.pid)
+    except Unheard:
+        pass
+    return re.sub(r"\b(UUID|NAME|PID)\b", lambda found: values.get(found[1], found[1]), advice)

@@ -1,0 +1,200 @@
+"""The walk of one guest through its layers, each step naming what ties it to the next."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hoodsnap.check import LAYER_OF
+from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.guest import Cloud, Guest
+from hoodsnap.facts.image import Image
+from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.process import Process
+from hoodsnap.facts.server import POWER_STATES, Server
+
+
+LONG_PATH = 40
+"""Characters of a path beyond which only its end is shown; the evidence has all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one layer says of a guest, in one line."""
+
+    layer: str
+    noun: str
+    state: str
+    """`there`, `absent` or `unheard`."""
+    text: str
+
+
+def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    """Outermost layer first: server, instance, domain, process, monitor, images."""
+    yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
+    yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+    if guest.host is None:
+        return
+    yield _step(guest, "domain", guest.domain, lambda: _domain(guest.domain))
+    yield _step(guest, "process", guest.process, lambda: _process(guest))
+    if guest.monitor is not None:
+        yield _step(guest, "monitor", guest.monitor, lambda: _monitor(guest.monitor))
+    images = guest.images or ()
+    if not images:
+        yield _step(guest, "images", None, str)
+    for image in images:
+        yield _step(guest, "image", image, lambda image=image: _image(cloud, guest, image))
+
+
+def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
+    layer = LAYER_OF.get(noun, "images")
+    if fact is not None:
+        try:
+            return Step(layer, noun, "there", line())
+        except Unheard as reason:
+            return Step(layer, noun, "unheard", str(reason))
+    if layer in guest.unheard:
+        return Step(layer, noun, "unheard", guest.unheard[layer])
+    return Step(layer, noun, "absent", _absence(guest, noun))
+
+
+def _absence(guest: Guest, noun: str) -> str:
+    try:
+        state = guest.record.vm_state if guest.record is not None else ""
+    except Unheard:
+        state = ""
+    expected = {
+        "process": state in ("stopped", "suspended", "shelved", "error", "soft-delete"),
+        "images": state == "error",
+        "domain": state == "error",
+    }
+    return f"none, as it is {state}" if expected.get(noun) else "none"
+
+
+def _told(*parts: Callable[[], str]) -> str:
+    """The parts that were heard, one after the other."""
+    heard = []
+    for part in parts:
+        try:
+            if said := part():
+                heard.append(said)
+        except Unheard:
+            continue
+    return ", ".join(heard)
+
+
+def _server(cloud: Cloud, server: Server | None) -> str:
+    assert server is not None  # noqa: S101 (asked only of one that is there)
+    return _told(
+        lambda: server.status,
+        lambda: f"{server.task_state} in flight" if server.task_state else "",
+        lambda: server.flavor or "",
+        lambda: _made_from(cloud, server.image),
+    )
+
+
+def _made_from(cloud: Cloud, image: str | None) -> str:
+    if image is None:
+        return "boots from a volume"
+    name = cloud.image_names.get(image)
+    return f"from image {name} ({image[:8]}…)" if name else f"from image {image}"
+
+
+def _instance(guest: Guest, instance: Instance | None) -> str:
+    assert instance is not None  # noqa: S101
+    # The template is nova's own default; another one is in the server's instance_name.
+    name = f" → {_domain_name(guest, instance)}"
+    power = POWER_STATES.get(instance.power_state if instance.power_state is not None else -1)
+    return _told(
+        lambda: f"row {instance.id} of {instance.database}{name}",
+        lambda: f"deleted {instance.deleted_at}" if instance.deleted else "",
+        lambda: instance.vm_state,
+        lambda: instance.task_state or "",
+        lambda: f"power {power}" if power else "",
+    )
+
+
+def _domain_name(guest: Guest, instance: Instance) -> str:
+    if guest.server is not None:
+        try:
+            if guest.server.instance_name:
+                return guest.server.instance_name
+        except Unheard:
+            pass
+    template = guest.host.option("DEFAULT", "instance_name_template") if guest.host else ""
+    try:
+        return (template or "instance-%08x") % (instance.raw if "(" in template else instance.id)
+    except (TypeError, ValueError, KeyError):
+        return template
+
+
+def _domain(domain: Domain | None) -> str:
+    assert domain is not None  # noqa: S101
+    return _told(
+        lambda: domain.name,
+        lambda: f"id {domain.id}" if domain.id is not None else "no id",
+        lambda: domain.state_words,
+    )
+
+
+def _process(guest: Guest) -> str:
+    process = guest.process
+    assert process is not None  # noqa: S101
+    others = len(guest.processes) - 1
+    return _told(
+        lambda: f"pid {process.pid}",
+        lambda: f"-uuid {process.uuid}" if process.uuid else "no -uuid",
+        lambda: "STOPPED (state T)" if process.state == "T" else "",
+        lambda: f"and {others} more with this UUID" if others else "",
+    )
+
+
+def _monitor(monitor: Monitor | None) -> str:
+    assert monitor is not None  # noqa: S101
+    return _told(lambda: monitor.status, lambda: f"{monitor.vcpus} vCPU")
+
+
+def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
+    name = _short(guest, image.path)
+    links = [f"{name} ({image.format}, {size(image.virtual_size)})"]
+    links += [_link(cloud, guest, layer.path) for layer in image.chain[1:]]
+    if image.backing_missing:
+        links.append("MISSING")
+    return " → ".join(links)
+
+
+def _link(cloud: Cloud, guest: Guest, path: str) -> str:
+    base = posixpath.basename(path)
+    image = cloud.image_of_base.get(base.partition("_")[0])
+    if image is None:
+        return _short(guest, path)
+    name = cloud.image_names.get(image, "")
+    return f"_base/{base[:8]}… = sha1 of {image[:8]}…{f', image {name}' if name else ''}"
+
+
+def _short(guest: Guest, path: str) -> str:
+    """A path as far as it says something: below the guest's folder, `_base`, or the file's name."""
+    folder, name = posixpath.split(path)
+    if posixpath.basename(folder).startswith(guest.uuid):
+        suffix = posixpath.basename(folder)[len(guest.uuid) :]
+        return f"{name} in …{suffix}" if suffix else name
+    if posixpath.basename(folder) == "_base":
+        return f"_base/{name}"
+    return path if len(path) <= LONG_PATH else f"…/{name}"
+
+
+def size(number: int | None) -> str:
+    """Bytes for people: `1 GiB`, `8.2 MiB`."""
+    if number is None:
+        return "size unknown"
+    amount, unit = float(number), "B"
+    for bigger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, bigger
+    return (
+        f"{amount:.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.1f} {unit}"
+    )

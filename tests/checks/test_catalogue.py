@@ -1,0 +1,137 @@
+"""What holds of every check."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+
+from hoodsnap import checks
+from hoodsnap.check import LAYER_OF, Check
+from hoodsnap.checks import CATALOGUE, TOPICS, traps
+from hoodsnap.facts.guest import LAYERS, Cloud, Guest, Host
+from tests.conftest import RecordedHost, healthy_report
+
+every_check = pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
+
+
+def test_the_healthy_cloud_is_quiet(host: RecordedHost) -> None:
+    assert host.findings() == []
+
+
+def test_the_healthy_cloud_has_guests_in_every_state_that_matters() -> None:
+    states = {guest.record.vm_state for guest in healthy_report().cloud.guests if guest.record}
+
+    assert states == {
+        "active", "stopped", "paused", "suspended", "shelved_offloaded", "resized", "rescued", "error",
+    }  # fmt: skip
+
+
+@every_check
+def test_parameters_are_what_a_guest_has(check: Check) -> None:
+    hints = typing.get_type_hints(check.find)
+    hints.pop("return")
+    if check.scope == "guest":
+        attributes = typing.get_type_hints(Guest)
+        attributes["record"] = typing.get_type_hints(typing.cast(property, Guest.record).fget)[
+            "return"
+        ]
+        for name, hint in hints.items():
+            if name == "guest":
+                assert hint is Guest
+            else:
+                assert set(_parts(hint)) <= set(_parts(attributes[name]))
+    else:
+        assert hints == {check.scope: {"host": Host, "cloud": Cloud}[check.scope]}
+
+
+def _parts(hint: object) -> tuple[object, ...]:
+    origin = typing.get_origin(hint)
+    return typing.get_args(hint) if origin is not None and origin is not tuple else (hint,)
+
+
+@every_check
+def test_the_docstring_is_a_manual_page(check: Check) -> None:
+    assert check.message.endswith(".")
+    assert len(check.message) < 120
+    assert check.sections["why"], "it says nothing of how this comes about"
+    for section in ("authority", "traps", "next", "not yet", "source"):
+        assert check.sections.get(section), f"it has no section {section}"
+
+
+@every_check
+def test_the_first_advice_changes_nothing(check: Check) -> None:
+    advice = check.sections["next"]
+    first = advice[: advice.find("Then")] if "Then" in advice else advice.partition(". ")[0]
+    for verb in ("destroy", "undefine", "delete", "reboot", "rebuild", "kill", "rm ", "evacuate"):
+        assert f" {verb}" not in first.replace("`", " ")
+
+
+@every_check
+def test_what_must_be_heard_is_a_layer(check: Check) -> None:
+    assert set(check.heard) <= set(LAYERS)
+
+
+@every_check
+def test_it_has_a_test_of_its_own_name(check: Check) -> None:
+    source = (Path(__file__).parent / f"test_{check.topic}.py").read_text()
+
+    assert f"def test_{check.find.__name__}(" in source
+
+
+def test_names_are_unique() -> None:
+    names = [check.name for check in CATALOGUE]
+
+    assert len(names) == len(set(names))
+
+
+def test_every_topic_is_listed() -> None:
+    folder = Path(inspect.getfile(checks)).parent
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "traps"}
+
+    assert {topic.__name__.rpartition(".")[2] for topic in TOPICS} == modules
+
+
+def test_every_trap_is_used_and_says_why() -> None:
+    used = {trap for check in CATALOGUE for trap in check.traps}
+    written = {
+        value
+        for value in vars(traps).values()
+        if inspect.isfunction(value) and value.__module__ == traps.__name__
+    }
+
+    assert written >= used
+    assert all(trap.__doc__ for trap in written)
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, "host", "glance"])
+@pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])
+def test_a_silent_layer_is_no_finding(host: RecordedHost, layer: str, kind: str) -> None:
+    host.silence(layer, kind)
+    report = host.report()
+
+    assert report.findings == ()
+    if layer in LAYER_OF.values() and layer != "qemu":
+        assert any(not skip.legal for skip in report.skips)
+
+
+@pytest.mark.parametrize("layer", [*LAYERS, "host", "glance"])
+def test_a_layer_that_was_not_asked_is_no_finding(host: RecordedHost, layer: str) -> None:
+    if layer == "qemu":
+        pytest.skip("the recording was made without --qmp")
+    host.drop(lambda answer: answer.layer != layer)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("number", range(200))
+def test_an_answer_that_is_missing_is_no_finding(host: RecordedHost, number: int) -> None:
+    # Every n-th answer of the recording, a different one each time.
+    answers = host.bundle.answers
+    gone = set(range(number % len(answers), len(answers), 200))
+    kept = tuple(answer for at, answer in enumerate(answers) if at not in gone)
+    host.bundle = host.bundle.model_copy(update={"answers": kept})
+
+    assert host.findings() == []

@@ -1,0 +1,213 @@
+"""What all tests share: the recorded cloud, editable in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.analysis import Finding, Report, analyze
+from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
+from hoodsnap.facts.guest import Guest
+
+ROOT = Path(__file__).parent.parent
+HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
+FAULTS = ROOT / "fixtures/faults"
+
+
+@cache
+def healthy() -> Bundle:
+    return load(HEALTHY)
+
+
+@cache
+def healthy_report() -> Report:
+    return analyze(healthy())
+
+
+class RecordedHost:
+    """A recording, and the smallest edits of it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    def edit(self, layer: str, query: str, old: str, new: str) -> None:
+        """Replace one text by another in the answers to one query; it must stand in exactly one
+        place of each of them."""
+        edited = 0
+
+        def change(answer: Answer) -> Answer:
+            nonlocal edited
+            if (answer.layer, answer.query) != (layer, query):
+                return answer
+            verbatim = isinstance(answer.value, str)
+            value = answer.value if verbatim else json.dumps(answer.value)
+            assert value.count(old) == 1, f"{old!r} stands {value.count(old)} times in {query}"
+            edited += 1
+            value = value.replace(old, new)
+            return _with_value(answer, value if verbatim else json.loads(value))
+
+        self._change(change)
+        assert edited, f"nobody asked {layer} {query!r}"
+
+    def set(self, layer: str, query: str, value: object) -> None:
+        """Replace the whole answer to one query."""
+        asked = [
+            answer
+            for answer in self.bundle.answers
+            if (answer.layer, answer.query) == (layer, query)
+        ]
+        assert asked, f"nobody asked {layer} {query!r}"
+        self._change(lambda answer: _with_value(answer, value) if answer in asked else answer)
+
+    def row(self, table: str, owner: str, **cells: object) -> None:
+        """Set cells of a row wherever the database showed it, so that all looks agree."""
+        edited: set[str] = set()
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "nova-db" or f".{table}" not in answer.query.replace("`", ""):
+                return answer
+            if not isinstance(answer.value, dict) or not answer.query.startswith("SELECT"):
+                return answer
+            columns = answer.value["columns"]
+            keys = [name for name in ("uuid", "instance_uuid") if name in columns]
+            rows = []
+            for row in answer.value["rows"]:
+                named = dict(zip(columns, row, strict=True))
+                if owner in [named[key] for key in keys]:
+                    edited.update(cells.keys() & named.keys())
+                    named |= {name: cell for name, cell in cells.items() if name in named}
+                rows.append([named[name] for name in columns])
+            return _with_value(answer, {"columns": columns, "rows": rows})
+
+        self._change(change)
+        assert edited == set(cells), f"{table} has no row of {owner} with {set(cells) - edited}"
+
+    def server(self, uuid: str, **fields: object) -> None:
+        """Set fields of a server wherever the API showed it (`__` in a name stands for `:`)."""
+        edited = False
+
+        def change(answer: Answer) -> Answer:
+            nonlocal edited
+            if answer.layer != "nova" or "/servers/" not in answer.query or answer.error:
+                return answer
+            value = json.loads(json.dumps(answer.value))
+            for server in [*value.get("servers", []), value.get("server", {})]:
+                if server.get("id") == uuid:
+                    edited = True
+                    for name, said in fields.items():
+                        key = next(k for k in server if k.endswith(name.replace("__", ":")))
+                        server[key] = said
+            return _with_value(answer, value)
+
+        self._change(change)
+        assert edited, f"the API never showed {uuid}"
+
+    def drop(self, keep: Callable[[Answer], bool]) -> None:
+        """Leave out the answers that are not to be kept."""
+        answers = tuple(answer for answer in self.bundle.answers if keep(answer))
+        assert len(answers) < len(self.bundle.answers), "nothing was dropped"
+        self.bundle = self.bundle.model_copy(update={"answers": answers})
+
+    def silence(self, layer: str, kind: str = "unreachable") -> None:
+        """Make every question to a layer fail, as if it had not answered."""
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != layer:
+                return answer
+            return _with_error(answer, Failure(kind=kind, message="no answer"))
+
+        self._change(change)
+
+    def add(self, answer: Answer) -> None:
+        """One more answer."""
+        self.bundle = self.bundle.model_copy(update={"answers": (*self.bundle.answers, answer)})
+
+    def last(self, layer: str, query: str) -> Answer:
+        found = self.bundle.last(layer, query)
+        assert found is not None, f"nobody asked {layer} {query!r}"
+        return found
+
+    def guest(self, name: str) -> Guest:
+        """A guest of the recording as it was made."""
+        found = [guest for guest in healthy_report().cloud.guests if guest.name == name]
+        assert len(found) == 1, f"{len(found)} guests are called {name}"
+        return found[0]
+
+    def uuid(self, name: str) -> str:
+        return self.guest(name).uuid
+
+    def domain(self, name: str) -> str:
+        domain = self.guest(name).domain
+        assert domain is not None
+        return domain.name
+
+    def pid(self, name: str) -> int:
+        process = self.guest(name).process
+        assert process is not None
+        return process.pid
+
+    def report(self) -> Report:
+        # Through bytes, as a bundle that was mailed.
+        from hoodsnap.bundle import parse
+
+        return analyze(parse(dump(self.bundle)))
+
+    def findings(self) -> list[str]:
+        """What the whole catalogue finds: check, guest and evidence."""
+        return [shown(finding) for finding in self.report().findings]
+
+    def _change(self, change: Callable[[Answer], Answer]) -> None:
+        answers = tuple(map(change, self.bundle.answers))
+        self.bundle = self.bundle.model_copy(update={"answers": answers})
+
+
+def shown(finding: Finding) -> str:
+    guest = f" of {finding.guest.name or finding.guest.uuid}" if finding.guest else ""
+    said = "; ".join(str(evidence) for evidence in finding.evidence)
+    return f"{finding.check.name}{guest}: {said}"
+
+
+def _with_value(answer: Answer, value: Any) -> Answer:
+    raw = answer.model_dump(exclude={"error", "value"})
+    return Answer(**raw, value=value)
+
+
+def _with_error(answer: Answer, error: Failure) -> Answer:
+    raw = answer.model_dump(exclude={"error", "value"})
+    return Answer(**raw, error=error)
+
+
+@pytest.fixture
+def host() -> RecordedHost:
+    """The healthy recording, fresh for each test."""
+    return RecordedHost(healthy())
+
+
+@pytest.fixture(scope="session")
+def recorded() -> bytes:
+    """A real bundle, as JSON."""
+    return dump(healthy())
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """Data of other projects, where it is at hand."""
+    folder = Path(os.environ.get("HOODSNAP_CORPUS", ROOT.parent / "shared/corpus"))
+    if not folder.is_dir():
+        pytest.skip("the corpus is not at hand (HOODSNAP_CORPUS)")
+    return folder
+
+
+@pytest.fixture
+def cloud() -> Iterator[Path]:
+    """The running lab: the folder of its state."""
+    state = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
+    if os.geteuid() != 0 or not (state / "clouds.yaml").exists():
+        pytest.skip("this needs root and the lab (make lab)")
+    yield state

@@ -1,0 +1,44 @@
+"""The arrows of docs/explanation/architecture.md: imports point one way."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PURE = ("facts", "check", "checks", "finding", "analysis", "render")
+
+FORBIDDEN = {
+    "hoodsnap.compat": ("hoodsnap.bundle", *(f"hoodsnap.{part}" for part in PURE), "hoodsnap.collect"),
+    "hoodsnap.bundle": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
+    "hoodsnap.facts.guest": ("hoodsnap.finding", "hoodsnap.check", "hoodsnap.analysis", "hoodsnap.collect"),
+    "hoodsnap.finding": ("hoodsnap.check", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect"),
+    "hoodsnap.check": ("hoodsnap.checks", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect"),
+    "hoodsnap.checks": ("hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect", "hoodsnap.cli"),
+    "hoodsnap.analysis": ("hoodsnap.render", "hoodsnap.collect", "hoodsnap.cli"),
+    "hoodsnap.render.text": ("hoodsnap.collect", "hoodsnap.cli"),
+    "hoodsnap.render.json": ("hoodsnap.collect", "hoodsnap.cli", "rich"),
+    "hoodsnap.collect": ("hoodsnap.checks", "hoodsnap.check", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.cli"),
+    "hoodsnap.cli": ("libvirt", "openstack", "keystoneauth1", "pymysql", "qemu", "hoodsnap.collect"),
+}  # fmt: skip
+"""For each module what importing it must not bring along."""
+
+
+@pytest.mark.parametrize("module", FORBIDDEN)
+def test_imports_point_one_way(module: str) -> None:
+    loaded = _loaded_by(f"import {module}")
+
+    assert sorted(name for name in FORBIDDEN[module] if name in loaded) == []
+
+
+def test_collecting_loads_no_client_before_it_asks() -> None:
+    loaded = _loaded_by("import hoodsnap.collect")
+
+    assert loaded.isdisjoint({"libvirt", "openstack", "keystoneauth1", "pymysql", "qemu"})
+
+
+def _loaded_by(statement: str) -> set[str]:
+    command = [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
