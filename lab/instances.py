@@ -150,6 +150,12 @@ class Database:
         query = "SELECT 1 FROM nova.instances WHERE deleted <> 0 AND display_name = %s"
         return bool(self.rows(query, name))
 
+    def never_ran(self, uuid: str) -> bool:
+        """Whether its first start has failed: nothing can bring such an instance back."""
+        query = "SELECT 1 FROM nova.instances WHERE vm_state = 'error' AND launched_at IS NULL"
+        query += " AND uuid = %s UNION ALL SELECT 1 FROM nova_cell0.instances WHERE uuid = %s"
+        return bool(self.rows(query, uuid, uuid))
+
     def why(self, uuid: str) -> str:
         """The last fault that nova has noted for the instance."""
         found = self.rows(
@@ -295,9 +301,13 @@ class Cloud:
 
     def also_deleted(self, uuid: str) -> None:
         """Only its rows are left."""
-        say("vm-deleted: delete")
+        self.delete("vm-deleted", uuid)
+
+    def delete(self, name: str, uuid: str) -> None:
+        """Deletes an instance, and waits until it is."""
+        say(f"{name}: delete")
         self.admin.compute.delete_server(uuid)
-        self.until("vm-deleted to be deleted", lambda: not self.db.uuid("vm-deleted"))
+        self.until(f"{name} to be deleted", lambda: not self.db.uuid(name))
 
 
 def domain_state(uuid: str) -> str:
@@ -330,7 +340,10 @@ def main() -> None:
             uuid = cloud.db.uuid(wish.name)
             if not uuid and wish.name == "vm-deleted" and cloud.db.deleted(wish.name):
                 continue
-            fresh = not uuid
+            failed_before = bool(uuid) and wish.state != "error" and cloud.db.never_ran(uuid)
+            if failed_before:
+                cloud.delete(wish.name, uuid)
+            fresh = failed_before or not uuid
             if fresh:
                 say(f"{wish.name}: creating")
                 uuid = cloud.create(wish)

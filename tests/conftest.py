@@ -65,6 +65,16 @@ class RecordedHost:
         assert asked, f"nobody asked {layer} {query!r}"
         self._change(lambda answer: _with_value(answer, value) if answer in asked else answer)
 
+    def take(self, layer: str, query: str, seconds: float) -> None:
+        """Let the answers to one query take so long."""
+        self._change(
+            lambda answer: (
+                answer.model_copy(update={"took": seconds})
+                if (answer.layer, answer.query) == (layer, query)
+                else answer
+            )
+        )
+
     def row(self, table: str, owner: str, **cells: object) -> None:
         """Set cells of a row wherever the database showed it, so that all looks agree."""
         edited: set[str] = set()

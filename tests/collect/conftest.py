@@ -108,10 +108,8 @@ class PrivateLibvirtd:
         try:
             yield domain
         finally:
-            pid = self._pid_file(name)
-            if pid.exists():  # libvirt itself would first ask it kindly, for two seconds
-                os.kill(int(pid.read_text()), signal.SIGKILL)
-                until(lambda: not pid.exists())
+            if self._pid_file(name).exists():
+                self.connection().lookupByName(name).destroy()
 
     def disk(self, name: str) -> Path:
         """An empty qcow2 file that a guest may use."""

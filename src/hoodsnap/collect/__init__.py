@@ -73,6 +73,7 @@ class Visit:
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         self.domains = Domains(recorder, wishes.libvirt_uri)
+        self.has_database = False
         self.known: set[str] = set()
         """The UUIDs that the API showed."""
         self.seen: dict[str, SeenDomain] = {}
@@ -100,7 +101,7 @@ class Visit:
                 pool,
                 self._ask_guests,
                 self.database.ask_rest,
-                lambda: self.api.ask_surroundings(self.nova_host, self.wishes.days),
+                self._ask_surroundings,
             )
             self.phase("what else was seen")
             self._ask_late(pool)
@@ -114,14 +115,21 @@ class Visit:
                 self._ask_again(moving)
                 self._look(pool)
         self.database.close()
+        self.api.close()
 
     def _ask_servers(self) -> None:
         if self.api.connect():
             self.known |= self.api.ask_servers(self.nova_host)
 
     def _ask_instances(self) -> None:
-        if self.database.connect():
+        self.has_database = self.database.connect()
+        if self.has_database:
             self.database.ask_instances(self.nova_host)
+
+    def _ask_surroundings(self) -> None:
+        # The database has the steps of every action in one answer, the API in one answer each.
+        events = not self.has_database
+        self.api.ask_surroundings(self.nova_host, days=self.wishes.days, events=events)
 
     def _ask_host(self) -> None:
         from hoodsnap.collect.host import ask_host
@@ -203,6 +211,10 @@ class Visit:
         return found
 
     def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
-        """Run several tasks at once, and end when the last one has. What fails, fails loudly."""
+        """Run several tasks at once, and end when the last one has.
+
+        A task that fails is a defect of hoodsnap: it is recorded, and what the others heard is kept.
+        """
         for future in [pool.submit(task) for task in tasks]:
-            future.result()
+            if future.exception() is not None:
+                self.recorder.ask("host", "hoodsnap collect", future.result)

@@ -41,8 +41,8 @@ class Cell:
     flavors: set[int] = field(default_factory=set)
     """Ids of their flavors."""
 
-    markers: list[str] = field(default_factory=list)
-    """The statements that are asked again in the end."""
+    markers: dict[str, None] = field(default_factory=dict)
+    """The statements that are asked again in the end, each once."""
 
     @property
     def has_hosts(self) -> bool:
@@ -80,7 +80,7 @@ class Cells:
         known = (cell.server, cell.name, table.name)
         if known not in self._columns:
             answer = cell.server.ask(f"SHOW CREATE TABLE {table.of(cell.name)}")
-            definition = answer.value["rows"][0][1] if answer.error is None else ""
+            definition = "" if answer.error is not None else _cell(answer.value["rows"], 1)
             self._columns[known] = frozenset(re.findall(r"^ +[`\"](\w+)[`\"] ", definition, re.M))
         return tuple(column for column in table.columns if column in self._columns[known])
 
@@ -179,6 +179,10 @@ class Cells:
                 self.cells.append(Cell(main, name))
                 return
         self.cells.extend(Cell(self._server(place), place.database) for place in own)
+
+
+def _cell(rows: list[list[Any]], column: int) -> str:
+    return str(rows[0][column]) if rows else ""
 
 
 def _urls(conf: Conf) -> list[str]:

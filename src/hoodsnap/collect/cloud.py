@@ -42,7 +42,7 @@ class Response(NamedTuple):
 
 
 class Cloud:
-    """A cloud as one user sees it. For use inside of `Recorder.ask`: its methods raise `Refusal`."""
+    """A cloud as one user sees it. For use inside `Recorder.ask`: its methods raise `Refusal`."""
 
     def __init__(self, name: str | None = None) -> None:
         """`name` is one of clouds.yaml; without it OS_CLOUD or OS_AUTH_URL say which cloud."""
@@ -67,7 +67,10 @@ class Cloud:
                 or _none(service)
             )
         except Exception as error:
-            raise _refusal(error) from None
+            refusal = _refusal(error)
+            if refusal.kind == "failed":
+                refusal = Refusal("failed", f"can't log in: {refusal}")
+            raise refusal from None
 
     def get(
         self,
@@ -103,6 +106,11 @@ class Cloud:
         if response.status_code >= 300:
             raise _refused(response.status_code, body)
         return Response(_parsed(body), response.headers)
+
+    def close(self) -> None:
+        """End its connections."""
+        if self._session is not None:
+            self._session.session.close()
 
     def _open(self) -> Any:
         """The session, with the credentials of clouds.yaml or of the environment."""
@@ -193,7 +201,7 @@ def _refusal(error: Exception) -> Refusal:
         return Refusal("denied", str(error))
     if isinstance(error, exceptions.EndpointNotFound):
         return Refusal("absent", f"keystone's catalogue: {error}")
-    found = re.search(r"https?://[^/\s]+", str(error))
+    found = re.search(r"https?://[^/\s]+[^/\s:]", str(error))
     place = found[0] if found else "the API"
     if isinstance(error, exceptions.ConnectTimeout) or "timed out" in str(error):
         return Refusal("timeout", f"{place}: no answer in time")

@@ -14,6 +14,8 @@ from pathlib import Path
 from hoodsnap.collect.configuration import Configuration, Service, kept, service
 from hoodsnap.collect.recorder import Recorder, Refusal, run
 
+NOVA_CONF = Path("/etc/nova/nova.conf")
+
 PACKAGES = (
     *("nova-common", "nova-compute", "nova-compute-libvirt", "python3-nova"),
     *("openstack-nova-common", "openstack-nova-compute"),
@@ -113,7 +115,7 @@ def _namespaces() -> dict[str, str]:
 def _configuration(configuration: Configuration) -> Configuration:
     if not configuration:
         # Nothing was read. Opening the usual file says why: there is none, or it may not be read.
-        Path("/etc/nova/nova.conf").open().close()
+        NOVA_CONF.open().close()
     return kept(configuration)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hoodsnap.bundle import Answer
@@ -58,11 +58,11 @@ class InstanceDatabase:
                 self._ask_markers(cell, tables.INSTANCE_MARKERS, here)
                 rows = self._ask_cell(cell, tables.INSTANCES, here)
                 self._note(cell, rows)
-                self._wanted.update(row["uuid"] for row in rows if not row["deleted"])
+                self._wanted |= _texts(rows, "uuid", lambda row: not row.get("deleted"))
                 if cell.has_hosts:
                     moves = self._ask_markers(cell, tables.MIGRATION_MARKERS, self._moving())
-                    self._wanted.update(
-                        row["instance_uuid"] for row in moves if row["status"] not in _OVER
+                    self._wanted |= _texts(
+                        moves, "instance_uuid", lambda row: row.get("status") not in _OVER
                     )
             return set(self._wanted)
 
@@ -92,6 +92,15 @@ class InstanceDatabase:
             for cell in self._cells.cells:
                 for statement in cell.markers:
                     cell.server.ask(statement)
+
+    def ask_again(self, uuids: Iterable[str]) -> None:
+        """Ask again everything about these, which moved: in the snapshot of the last `look`."""
+        with self._lock:
+            moved = {uuid.lower() for uuid in uuids}
+            self._asked -= moved
+            for cell in self._cells.cells:
+                cell.found -= moved
+            self.ask_rest(moved)
 
     def close(self) -> None:
         """End the snapshots."""
@@ -129,11 +138,9 @@ class InstanceDatabase:
                 self._ask_about(cell, tables.SHADOW_INSTANCES, sorted(lost))
         return lost
 
-    def _note(self, cell: Cell, rows: Iterable[Row]) -> None:
-        for row in rows:
-            cell.found.add(row["uuid"])
-            if isinstance(flavor := row.get("instance_type_id"), int):
-                cell.flavors.add(flavor)
+    def _note(self, cell: Cell, rows: Sequence[Row]) -> None:
+        cell.found |= _texts(rows, "uuid")
+        cell.flavors |= _numbers(rows, "instance_type_id")
 
     # What is asked of each
 
@@ -146,14 +153,14 @@ class InstanceDatabase:
             names = [name for name in ("host", "hypervisor_hostname") if name in known]
             of_host = " OR ".join(f"{name} = {quoted(self._host)}" for name in names)
         nodes = self._ask_cell(cell, tables.COMPUTE_NODES, of_host)
-        self._ask_about(cell, tables.PCI_DEVICES, [node["id"] for node in nodes])
+        self._ask_about(cell, tables.PCI_DEVICES, sorted(_numbers(nodes, "id")))
         self._ask_cell(cell, tables.MIGRATIONS, self._moving())
 
     def _ask_dependents(self, cell: Cell, uuids: Sequence[str]) -> None:
         for table in tables.OF_AN_INSTANCE:
             self._ask_about(cell, table, uuids)
         actions = self._ask_about(cell, tables.ACTIONS, uuids)
-        self._ask_about(cell, tables.EVENTS, [action["id"] for action in actions])
+        self._ask_about(cell, tables.EVENTS, sorted(_numbers(actions, "id")))
 
     def _ask_api(self, new: Sequence[str]) -> None:
         """What belongs to no cell. Before there was an API database, the cells' had its tables."""
@@ -170,7 +177,7 @@ class InstanceDatabase:
                     self._ask_cell(home, table, table.only)
         for home in self._homes(tables.GROUP_MEMBERS):
             of_group = tables.GROUP_MEMBERS if home is api else tables.OLD_GROUP_MEMBERS
-            groups = {row["group_id"] for row in self._ask_about(home, of_group, new)}
+            groups = _numbers(self._ask_about(home, of_group, new), "group_id")
             for table in tables.GROUPS:
                 self._ask_about(home, table, sorted(groups))
         self._ask_flavors()
@@ -196,7 +203,7 @@ class InstanceDatabase:
         """Ask, and remember the statement for the second look."""
         rows = self._ask_cell(cell, table, where)
         if columns := self._cells.columns(cell, table):
-            cell.markers.append(table.select(cell.name, columns, where))
+            cell.markers[table.select(cell.name, columns, where)] = None
         return rows
 
     def _ask_about(self, cell: Cell, table: Table, keys: Sequence[str | int]) -> list[Row]:
@@ -226,3 +233,13 @@ def rows_of(answer: Answer) -> list[Row]:
         return []
     columns = answer.value["columns"]
     return [dict(zip(columns, row, strict=True)) for row in answer.value["rows"]]
+
+
+def _texts(
+    rows: Iterable[Row], column: str, which: Callable[[Row], bool] = lambda row: True
+) -> set[str]:
+    return {row[column] for row in rows if isinstance(row.get(column), str) and which(row)}
+
+
+def _numbers(rows: Iterable[Row], column: str) -> set[int]:
+    return {row[column] for row in rows if isinstance(row.get(column), int)}

@@ -22,7 +22,7 @@ LAYER = "kernel"
 
 # qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
 # `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
-_EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm|kvm|qemu)")
+_EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu)")
 
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 

@@ -117,7 +117,7 @@ class ServerApi:
         """Ask for flavors, images, hypervisors, services, migrations and groups, and for what was
         done with each server in the last days.
 
-        `events`: also for the steps of each such action, which is most of the requests (for admins).
+        `events`: also for the steps of each such action (only admins), which is most requests.
         """
         if not self._version:
             return
@@ -137,6 +137,10 @@ class ServerApi:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(lambda task: task(), tasks):
                 pass
+
+    def close(self) -> None:
+        """End the connections."""
+        self._cloud.close()
 
     def _note(self, servers: Iterable[dict[str, Any]]) -> None:
         with self._lock:
@@ -270,7 +274,7 @@ def _is_denied(answer: Answer) -> bool:
 
 
 def _split(endpoint: str) -> tuple[str, str]:
-    """An endpoint of the catalogue without its version, and what follows that: `/PROJECT` or not."""
+    """An endpoint of the catalogue without its version, and the `/PROJECT` that may follow it."""
     match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?/*", endpoint)
     return (match[1], match[2] or "") if match else (endpoint, "")
 

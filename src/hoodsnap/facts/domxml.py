@@ -34,7 +34,8 @@ class Image(NamedTuple):
     """`file`, `block`, `network`, `dir`, `volume` …"""
 
     source: str | None
-    """A path, `pool/image` of rbd, or another name of the protocol; None: no medium."""
+    """A path, `pool/image` or `pool/image@snapshot` of rbd, or another protocol's name of it; None:
+    no medium."""
 
     format: str | None
     """`qcow2`, `raw` …; None if libvirt does not say."""
@@ -161,13 +162,15 @@ class DomainXML:
     @cached_property
     def vcpus(self) -> int:
         """The vCPUs it can have at most: those that were sold."""
-        count = whole(self._text_of("vcpu"))
+        vcpu = self._first("vcpu")
+        count = 1 if vcpu is None else whole(vcpu.text)  # one, says libvirt, unless told otherwise
         return count if count is not None else unheard("the XML's <vcpu> can't be read")
 
     @cached_property
     def current_vcpus(self) -> int:
         """The vCPUs that are plugged in."""
-        current = self._one("vcpu").get("current")
+        vcpu = self._first("vcpu")
+        current = None if vcpu is None else vcpu.get("current")
         if current is None:
             return self.vcpus
         count = whole(current)
@@ -390,7 +393,9 @@ def _source(source: Element | None) -> str | None:
     if source.get("volume"):
         return f"{source.get('pool')}/{source.get('volume')}"
     places = (source.get(key) for key in ("file", "dev", "dir", "name", "path"))
-    return next((place for place in places if place), None)
+    place = next((place for place in places if place), None)
+    snapshot = source.find("snapshot")
+    return place if snapshot is None else f"{place}@{snapshot.get('name')}"
 
 
 def _backing(disk: Element) -> tuple[Image, ...] | None:

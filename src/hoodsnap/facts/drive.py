@@ -35,7 +35,8 @@ class Node(NamedTuple):
     """`drive-virtio-disk0`, `libvirt-1-format`; the option, for `-hda FILE`."""
 
     source: str | None
-    """A path, `pool/image` of rbd, else a URL or what QEMU takes for one; None: no medium."""
+    """A path, `pool/image` or `pool/image@snapshot` of rbd, else a URL or what QEMU takes for one;
+    None: no medium."""
 
     protocol: str
     """`file`, `host_device`, `rbd`, `nbd` … With `-drive` a device's path is `file` too."""
@@ -229,9 +230,13 @@ def _place_of_json(name: str) -> tuple[str, str | None]:
 
 def _place_of_node(node: Properties) -> tuple[str, str | None]:
     """Protocol and source of a protocol node."""
-    driver = _text(node, "driver") or "file"
+    driver = _text(node, "driver")
+    name = _text(node, "filename")
+    if driver is None:  # `file=rbd:…,file.password-secret=x`: the name tells the protocol
+        return _place(name) if name else ("file", None)
     if driver == "rbd":
-        return driver, "/".join(_texts(node, "pool", "namespace", "image")) or None
+        image = "/".join(_texts(node, "pool", "namespace", "image"))
+        return driver, "@".join([image, *_texts(node, "snapshot")]) or None
     for name in _texts(node, "filename", "url", "dir"):
         return driver, name
     server = node.get("server")
@@ -239,14 +244,22 @@ def _place_of_node(node: Properties) -> tuple[str, str | None]:
         server = server[0] if server else None
     if not isinstance(server, Mapping):
         server = {}
-    host = ":".join(_texts(server, "host", "port") or _texts(node, "portal", "device"))
+    host = _text(server, "host")
+    if host is not None and ":" in host:
+        host = f"[{host}]"
+    authority = ":".join(part for part in (host, *_texts(server, "port")) if part)
+    authority = authority or "".join(_texts(node, "portal", "device"))
     socket = _text(server, "path")
-    path = "/".join(_texts(node, "volume", "export", "path", "target", "lun", "namespace"))
+    path = "/".join(_texts(node, *PATHS))
     if socket is not None:
         return driver, f"{driver}+unix:///{path}?socket={socket}"
-    if host:
-        return driver, f"{driver}://{host}/{path.lstrip('/')}"
+    if authority:
+        return driver, f"{driver}://{authority}/{path.lstrip('/')}"
     return driver, path or None
+
+
+PATHS = ("volume", "export", "path", "target", "lun", "namespace", "vdi", "vdisk-id")
+"""What the drivers of network protocols call the image, part by part."""
 
 
 def _texts(raw: Properties, *keys: str) -> list[str]:

@@ -130,6 +130,22 @@ class Host:
         return {key: tuple(holders) for key, holders in found.items()}
 
     @cached_property
+    def nameless(self) -> str | None:
+        """Why it can't be said of every QEMU process whose it is; None if it can."""
+        listed = self.bundle.last("kernel", "ls -l /proc/*/exe", self.name)
+        try:
+            rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
+            pids = {row.get("pid") for row in rows} | set(self.processes)
+            for pid in pids:
+                process = self.processes.get(pid) if isinstance(pid, int) else None
+                if process is None:
+                    raise Unheard(f"process {pid} was not asked")
+                process.argv  # noqa: B018 (raises if it was not heard)
+        except Unheard as reason:
+            return str(reason)
+        return None
+
+    @cached_property
     def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:
         """Its QEMU processes by the UUID on their command line."""
         return _grouped(self.processes.values(), lambda process: process.uuid)
@@ -169,7 +185,9 @@ class Cloud:
     def image_of_base(self) -> Mapping[str, str]:
         """The image id behind each name in `_base`, which is the sha1 of it."""
         known = set(self.image_names)
-        for fact in (*self.servers.by_uuid.values(), *self.instances.by_uuid.values()):
+        records: tuple[Server | Instance, ...]
+        records = (*self.servers.by_uuid.values(), *self.instances.by_uuid.values())
+        for fact in records:
             try:
                 if fact.image:
                     known.add(fact.image)
@@ -266,23 +284,28 @@ def _doubt(
     domains: Mapping[str, Domain], processes: Mapping[int, Process], unheard: dict[str, str]
 ) -> None:
     """A list that is empty while its neighbour's is full was asked in the wrong place."""
-    running = [domain for domain in domains.values() if domain.id is not None]
-    guests = [process for process in processes.values() if _is_guest(process)]
+    running = sum(_is_true(lambda: domain.id is not None) for domain in domains.values())
+    guests = sum(_is_guest(process) for process in processes.values())
     if running and not guests and "kernel" not in unheard:
         unheard["kernel"] = (
-            f"libvirt has {len(running)} running and no QEMU process is to be seen: "
+            f"libvirt has {running} running and no QEMU process is to be seen: "
             "was this asked in another PID namespace?"
         )
     if guests and not domains and "libvirt" not in unheard:
         unheard["libvirt"] = (
-            f"{len(guests)} QEMU processes run and libvirt has no domain at all: "
+            f"{guests} QEMU processes run and libvirt has no domain at all: "
             "was another libvirt asked?"
         )
 
 
 def _is_guest(process: Process) -> bool:
+    return _is_true(lambda: bool(process.uuid) and not process.is_probe)
+
+
+def _is_true(said: Callable[[], bool]) -> bool:
+    """Whether a layer said so; False if it did not, whatever the reason."""
     try:
-        return bool(process.uuid) and not process.is_probe
+        return said()
     except Unheard:
         return False
 
@@ -326,7 +349,7 @@ class _Join:
         found = []
         for uuid in self.believed.keys() - seen:
             instance = self.instances.by_uuid.get(uuid)
-            if instance is None or not _is_gone(instance):
+            if instance is None or not _is_true(lambda: instance.deleted):
                 found.append(self._guest(uuid, None))
         return sorted(found, key=_order)
 
@@ -347,6 +370,8 @@ class _Join:
             )  # fmt: skip
         unheard |= host.unheard
         census |= host.census
+        if host.nameless and uuid not in host.by_uuid:
+            unheard.setdefault("kernel", host.nameless)
         monitor = host.monitors.get(uuid)
         if monitor is None:
             unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
@@ -413,13 +438,6 @@ def _disks(domain: Domain | None) -> Iterable[str]:
 
 def _own(processes: tuple[Process, ...]) -> Process | None:
     return processes[0] if processes else None
-
-
-def _is_gone(instance: Instance) -> bool:
-    try:
-        return instance.deleted
-    except Unheard:
-        return False
 
 
 def _order(guest: Guest) -> tuple[str, str]:

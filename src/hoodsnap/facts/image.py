@@ -269,12 +269,17 @@ class ImageStore:
         except Unheard as reason:
             self.failures[top] = str(reason)
             return
+        found: dict[str, dict[str, object]] = {}
         for line in lines:
-            path = line.get("path") if isinstance(line, dict) else None
-            if not isinstance(path, str):  # what it is the line of is missing, not absent
+            if not isinstance(line, dict) or not isinstance(line.get("path"), str):
+                # Whatever it is the line of is missing from here, not from the host.
                 self.failures[top] = f"the list of {top} can't be read"
                 return
-            self._lines[path.rstrip("/")] = line
+            found[line["path"].rstrip("/")] = line
+        # It is newer than what was seen there of single files before it.
+        for path in [path for path in self._looked if path.startswith(f"{top}/")]:
+            del self._looked[path]
+        self._lines |= found
         self._tops.append(top)
         self.listing = self.listing or answer
 

@@ -64,8 +64,8 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
     elif answer.layer == "libvirt" and query == "virsh list --all":
         yield f"{answer.host} {query}", _domains(value)
     elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
-        state = {} if answer.error else {"state": str(value)}
-        yield f"{answer.host} {query}", {answer.subject or "": state}
+        look: _Look = {} if answer.error else {answer.subject or "": {"state": str(value)}}
+        yield f"{answer.host} {query}", look
     elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
         for server in _servers(value):
             uuid = str(server.get("id")).lower()

@@ -197,9 +197,7 @@ class _Page:
             for severity in reversed(Severity)
         }
         guests = f"{len(self.guests)} guest{'' if len(self.guests) == 1 else 's'}"
-        heard = sorted(
-            {LAYERS[answer.layer] for answer in self._answered()}, key=list(LAYERS.values()).index
-        )
+        heard = self._heard()
         found = ", ".join(
             f"{count} {severity.word}{'' if count == 1 else 's'}"
             for severity, count in counts.items()
@@ -212,10 +210,13 @@ class _Page:
         )
         yield from self._wrapped(f"heard: {', '.join(heard) or 'no layer'}", "dim", 7)
 
-    def _answered(self) -> Iterator[object]:
-        for layer, answers in self.report.cloud.bundle.by_layer.items():
-            if layer in LAYERS and any(answer.error is None for answer in answers):
-                yield answers[0]
+    def _heard(self) -> list[str]:
+        by_layer = self.report.cloud.bundle.by_layer
+        return [
+            name
+            for layer, name in LAYERS.items()
+            if any(answer.error is None for answer in by_layer.get(layer, ()))
+        ]
 
     def _wrapped(self, line: str, style: str, hanging: int) -> Iterator[Text]:
         for part in textwrap.wrap(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.domain import Domain
@@ -46,7 +47,7 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if not images:
         yield _step(guest, "images", None, str)
     for image in images:
-        yield _step(guest, "image", image, lambda image=image: _image(cloud, guest, image))
+        yield _step(guest, "image", image, partial(_image, cloud, guest, image))
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
@@ -171,8 +172,7 @@ def _link(cloud: Cloud, guest: Guest, path: str) -> str:
     image = cloud.image_of_base.get(base.partition("_")[0])
     if image is None:
         return _short(guest, path)
-    name = cloud.image_names.get(image, "")
-    return f"_base/{base[:8]}… = sha1 of {image[:8]}…{f', image {name}' if name else ''}"
+    return f"_base/{base[:8]}… = sha1 of image {image[:8]}…"
 
 
 def _short(guest: Guest, path: str) -> str:

@@ -1,0 +1,162 @@
+"""What destroys data."""
+
+from __future__ import annotations
+
+import json
+
+from tests.conftest import RecordedHost
+
+
+def _fd(pid: int) -> str:
+    return f"ls -lL /proc/{pid}/fd"
+
+
+def _disk(host: RecordedHost, name: str) -> dict[str, object]:
+    """The root disk that a guest's QEMU has open."""
+    files = host.last("kernel", _fd(host.pid(name))).value
+    [disk] = [file for file in files if file["path"].endswith("/disk")]
+    assert isinstance(disk, dict)
+    return disk
+
+
+def _hold(host: RecordedHost, name: str, *files: dict[str, object]) -> None:
+    query = _fd(host.pid(name))
+    host.set("kernel", query, [*host.last("kernel", query).value, *files])
+
+
+def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
+    disk = _disk(host, "vm-plain")
+    _hold(host, "vm-duo", disk)
+
+    held = f"{disk['path']} ({disk['dev']} inode {disk['ino']}, rw)"
+    plain, duo = host.pid("vm-plain"), host.pid("vm-duo")
+    assert host.findings() == [
+        f"disk-shared-by-two-qemu of vm-duo: process says pid = {duo}, files = {held};"
+        f" process says pid = {plain}, files = {held}",
+        f"disk-shared-by-two-qemu of vm-plain: process says pid = {plain}, files = {held};"
+        f" process says pid = {duo}, files = {held}",
+    ]
+
+
+def test_a_base_that_two_guests_read_is_not_shared(host: RecordedHost) -> None:
+    files = host.last("kernel", _fd(host.pid("vm-plain"))).value
+    assert any("/_base/" in file["path"] for file in files)
+
+    assert host.findings() == []
+
+
+def test_disk_shared_by_two_qemu_if_one_of_them_writes_to_the_base(host: RecordedHost) -> None:
+    files = host.last("kernel", _fd(host.pid("vm-plain"))).value
+    base = next(file for file in files if "/_base/" in file["path"])
+    _hold(host, "vm-duo", {**base, "flags": "02100002"})
+
+    # Everybody whose overlay stands on that base is told.
+    found = {finding.partition(":")[0] for finding in host.findings()}
+    assert {"disk-shared-by-two-qemu of vm-plain", "disk-shared-by-two-qemu of vm-duo"} <= found
+    assert all(name.startswith("disk-shared-by-two-qemu of ") for name in found)
+
+
+def test_a_shareable_disk_may_be_shared(host: RecordedHost) -> None:
+    disk = _disk(host, "vm-plain")
+    _hold(host, "vm-duo", disk)
+    source = f"<source file='{disk['path']}' index='1'/>"
+    for name in ("vm-plain", "vm-duo"):
+        live = f"virsh dumpxml {host.domain(name)}"
+        host.edit(
+            "libvirt",
+            live,
+            "<devices>",
+            "<devices>" + _shareable(source) if name == "vm-duo" else "<devices>",
+        )
+    host.edit(
+        "libvirt", f"virsh dumpxml {host.domain('vm-plain')}", source, source + "<shareable/>"
+    )
+
+    assert host.findings() == []
+
+
+def _shareable(source: str) -> str:
+    return f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>{source}<target dev='vdz' bus='virtio'/><shareable/></disk>"
+
+
+def test_duplicate_qemu_identity(host: RecordedHost) -> None:
+    # vm-duo's process claims to be vm-plain: then vm-duo has none.
+    plain, duo = host.guest("vm-plain"), host.guest("vm-duo")
+    host.edit(
+        "kernel",
+        f"/proc/{host.pid('vm-duo')}/cmdline",
+        f"-uuid\0{duo.uuid}",
+        f"-uuid\0{plain.uuid}",
+    )
+
+    first, second = sorted([host.pid("vm-plain"), host.pid("vm-duo")])
+    names = {host.pid(name): host.domain(name) for name in ("vm-plain", "vm-duo")}
+    assert (
+        f"duplicate-qemu-identity of vm-plain:"
+        f" process says pid = {first}, uuid = {plain.uuid}, name = {names[first]};"
+        f" process says pid = {second}, uuid = {plain.uuid}, name = {names[second]}"
+    ) in host.findings()
+
+
+def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
+    cmdline = f"/proc/{host.pid('vm-duo')}/cmdline"
+    host.edit(
+        "kernel", cmdline, f"guest={host.domain('vm-duo')},", f"guest={host.domain('vm-plain')},"
+    )
+
+    found = {finding.partition(":")[0] for finding in host.findings()}
+    assert found == {"duplicate-qemu-identity of vm-duo", "duplicate-qemu-identity of vm-plain"}
+
+
+def test_backing_file_missing(host: RecordedHost) -> None:
+    from hoodsnap.bundle import Answer, Failure
+
+    guest = host.guest("vm-snap")
+    assert guest.images and guest.process
+    disk = guest.images[0]
+    chain = disk.said["chain"]
+    gone = "Could not open '/var/lib/nova/instances/_base/x': No such file or directory"
+
+    def broken(answer: Answer) -> Answer:
+        if answer.query != chain.query:
+            return answer
+        return Answer(
+            **answer.model_dump(exclude={"value", "error"}),
+            error=Failure(kind="absent", message=gone),
+        )
+
+    header = chain.query.replace(" --backing-chain", "")
+    host.add(
+        Answer(
+            **chain.model_dump(exclude={"value", "error", "query"}),
+            query=header,
+            value=chain.value[0],
+        )
+    )
+    host.bundle = host.bundle.model_copy(
+        update={"answers": tuple(map(broken, host.bundle.answers))}
+    )
+
+    assert host.findings() == [
+        f"backing-file-missing of vm-snap: image says path = {disk.path}, backing_missing = {gone};"
+        f" process says pid = {guest.process.pid}, state = {guest.process.state}"
+    ]
+
+
+def test_io_error_paused(host: RecordedHost) -> None:
+    name = host.domain("vm-plain")
+    host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 5})
+
+    assert host.findings() == [
+        "io-error-paused of vm-plain: domain says state = paused (I/O error)"
+    ]
+
+
+def test_a_guest_that_nova_paused_has_no_io_error(host: RecordedHost) -> None:
+    name = host.domain("vm-paused")
+    assert host.last("libvirt", f"virsh domstate --reason {name}").value == {
+        "state": 3,
+        "reason": 1,
+    }
+
+    assert json.dumps(host.findings()) == "[]"

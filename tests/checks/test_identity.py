@@ -1,0 +1,278 @@
+"""Every layer knows the same VMs."""
+
+from __future__ import annotations
+
+from hoodsnap.bundle import Answer, Failure
+from tests.conftest import RecordedHost
+
+
+def _without(host: RecordedHost, layer: str, query: str, uuid: str) -> None:
+    """Take one VM's line out of a list."""
+    lines = host.last(layer, query).value
+    kept = [line for line in lines if line["uuid"] != uuid]
+    assert len(kept) == len(lines) - 1
+    host.set(layer, query, kept)
+
+
+def _undefine(host: RecordedHost, name: str) -> None:
+    uuid = host.uuid(name)
+    _without(host, "libvirt", "virsh list --all", uuid)
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
+
+
+def _end(host: RecordedHost, name: str) -> None:
+    pid = host.pid(name)
+    listed = host.last("kernel", "ls -l /proc/*/exe").value
+    host.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] != pid])
+    host.drop(lambda answer: not (answer.layer == "kernel" and answer.subject == str(pid)))
+
+
+def _forget(host: RecordedHost, name: str, tables: tuple[str, ...] = ("instances",)) -> None:
+    """Take a server out of the database, and out of the API."""
+    uuid = host.uuid(name)
+
+    def forget(answer: Answer) -> Answer:
+        if answer.layer == "nova-db" and any(
+            f".{table} " in f"{answer.query} " for table in tables
+        ):
+            columns, rows = answer.value["columns"], answer.value["rows"]
+            at = columns.index("uuid") if "uuid" in columns else None
+            kept = [row for row in rows if at is None or row[at] != uuid]
+            return answer.model_copy(update={"value": {"columns": columns, "rows": kept}})
+        if answer.layer == "nova" and "/servers/detail" in answer.query:
+            servers = [one for one in answer.value["servers"] if one["id"] != uuid]
+            return answer.model_copy(update={"value": {**answer.value, "servers": servers}})
+        return answer
+
+    host.bundle = host.bundle.model_copy(
+        update={"answers": tuple(map(forget, host.bundle.answers))}
+    )
+
+
+def _search(host: RecordedHost, name: str) -> None:
+    """Ask every cell for a UUID that nova did not speak of, as the collector does."""
+    first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
+    for cell in ("nova", "nova_cell0"):
+        query = f"SELECT id, uuid FROM {cell}.instances WHERE uuid IN ('{host.uuid(name)}')"
+        value = {"columns": ["id", "uuid"], "rows": []}
+        host.add(first.model_copy(update={"query": query, "value": value}))
+
+
+def test_qemu_without_domain(host: RecordedHost) -> None:
+    _undefine(host, "vm-plain")
+
+    pid, uuid = host.pid("vm-plain"), host.uuid("vm-plain")
+    assert host.findings() == [
+        f"qemu-without-domain of vm-plain: process says pid = {pid}, uuid = {uuid}; libvirt says domain = nothing",
+        "server-without-domain of vm-plain: instance says vm_state = active, host = vm; libvirt says domain = nothing",
+    ]
+
+
+def test_qemu_without_domain_if_libvirt_believes_it_is_off(host: RecordedHost) -> None:
+    name = host.domain("vm-stopped")
+    plain, stopped = host.uuid("vm-plain"), host.uuid("vm-stopped")
+    host.edit(
+        "kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"-uuid\0{plain}", f"-uuid\0{stopped}"
+    )
+
+    state = "shut off (destroyed)"
+    assert (
+        f"qemu-without-domain of vm-stopped: process says pid = {host.pid('vm-plain')}, uuid = {stopped};"
+        f" domain says state = {state}"
+    ) in host.findings()
+    assert host.last("libvirt", f"virsh domstate --reason {name}").value == {
+        "state": 5,
+        "reason": 2,
+    }
+
+
+def test_qemu_that_nobody_started_for_nova_is_let_alone(host: RecordedHost) -> None:
+    _undefine(host, "vm-plain")
+    _forget(host, "vm-plain")
+    cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
+    host.edit("kernel", cmdline, "product=OpenStack Nova", "product=Somebody Else")
+
+    assert host.findings() == []
+
+
+def test_domain_without_qemu(host: RecordedHost) -> None:
+    _end(host, "vm-plain")
+
+    assert host.findings() == [
+        "domain-without-qemu of vm-plain: domain says id = 1, state = running (unpaused);"
+        " kernel says process = nothing"
+    ]
+
+
+def test_a_process_that_can_not_be_told_may_be_the_one(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+
+    def unread(answer: Answer) -> Answer:
+        if answer.query != f"/proc/{pid}/cmdline":
+            return answer
+        said = answer.model_dump(exclude={"value", "error"})
+        return Answer(**said, error=Failure(kind="timeout", message="no answer within 3 s"))
+
+    host.bundle = host.bundle.model_copy(
+        update={"answers": tuple(map(unread, host.bundle.answers))}
+    )
+
+    assert host.findings() == []
+    assert any("no answer within 3 s" in skip.reason for skip in host.report().skips)
+
+
+def test_domain_of_deleted_server(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, deleted=1, deleted_at="2026-11-23 01:00:00", vm_state="deleted")
+
+    assert (
+        "domain-of-deleted-server of vm-plain: instance says deleted_at = 2026-11-23 01:00:00,"
+        " vm_state = deleted; domain says state = running (unpaused)"
+    ) in host.findings()
+
+
+def test_domain_of_deleted_server_that_is_off_is_a_warning(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    host.row("instances", uuid, deleted=1, deleted_at="2026-11-23 01:00:00", vm_state="deleted")
+
+    [finding] = [f for f in host.report().findings if f.check.name == "domain-of-deleted-server"]
+    assert finding.severity.word == "warning"
+
+
+def test_domain_without_server(host: RecordedHost) -> None:
+    _forget(host, "vm-plain")
+    _search(host, "vm-plain")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert host.findings() == [
+        f"domain-without-server of {host.domain('vm-plain')}:"
+        f" domain says name = {host.domain('vm-plain')}, state = running (unpaused);"
+        " nova-db says record = nothing; nova says record = nothing"
+    ]
+
+
+def test_domain_without_server_where_only_the_api_was_heard_is_a_warning(
+    host: RecordedHost,
+) -> None:
+    _forget(host, "vm-plain")
+    host.silence("nova-db")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("domain-without-server", "warning")
+
+
+def test_a_cell_that_was_not_read_may_have_the_server(host: RecordedHost) -> None:
+    _forget(host, "vm-plain")
+    host.drop(lambda answer: answer.layer != "nova" and ".instances" not in answer.query)
+
+    assert host.findings() == []
+
+
+def test_a_domain_that_is_not_novas_needs_no_server(host: RecordedHost) -> None:
+    _forget(host, "vm-plain")
+    _search(host, "vm-plain")
+    name, uuid = host.domain("vm-plain"), host.uuid("vm-plain")
+    lines = host.last("libvirt", "virsh list --all").value
+    renamed = [line | {"name": "mine"} if line["uuid"] == uuid else line for line in lines]
+    host.set("libvirt", "virsh list --all", renamed)
+    live = host.last("libvirt", f"virsh dumpxml {name}").value
+    metadata = live[live.index("<metadata>") : live.index("</metadata>") + len("</metadata>")]
+    host.edit("libvirt", f"virsh dumpxml {name}", metadata, "")
+    host.edit(
+        "libvirt",
+        f"virsh dumpxml {name}",
+        "<entry name='product'>OpenStack Nova<",
+        "<entry name='product'>Mine<",
+    )
+
+    assert host.findings() == []
+
+
+def test_server_without_domain(host: RecordedHost) -> None:
+    _undefine(host, "vm-stopped")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+    assert host.findings() == [
+        "server-without-domain of vm-stopped: instance says vm_state = stopped, host = vm;"
+        " libvirt says domain = nothing"
+    ]
+
+
+def test_server_without_domain_where_only_the_api_was_heard(host: RecordedHost) -> None:
+    _undefine(host, "vm-stopped")
+    host.silence("nova-db", "missing")
+
+    assert host.findings() == [
+        "server-without-domain of vm-stopped: server says vm_state = stopped, host = vm;"
+        " libvirt says domain = nothing"
+    ]
+
+
+def test_a_server_that_is_being_built_has_no_domain_yet(host: RecordedHost) -> None:
+    _undefine(host, "vm-stopped")
+    host.row("instances", host.uuid("vm-stopped"), vm_state="building", task_state="spawning")
+
+    assert host.findings() == []
+
+
+def test_server_without_disk(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    host.set(
+        "images", query, [entry for entry in listed if not entry["path"].endswith(f"{uuid}/disk")]
+    )
+
+    assert host.findings() == [
+        "server-without-disk of vm-stopped: instance says vm_state = stopped, host = vm;"
+        " images says disk = missing"
+    ]
+
+
+def test_server_without_disk_that_is_empty(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    empty = [
+        entry | {"size": 0} if entry["path"].endswith(f"{uuid}/disk") else entry for entry in listed
+    ]
+    host.set("images", query, empty)
+
+    assert host.findings() == [
+        "server-without-disk of vm-stopped: instance says vm_state = stopped, host = vm;"
+        " images says disk = empty"
+    ]
+
+
+def test_server_without_config_drive(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-config")
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    kept = [entry for entry in listed if not entry["path"].endswith(f"{uuid}/disk.config")]
+    host.set("images", query, kept)
+
+    assert host.findings() == [
+        "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
+        " images says disk.config = missing"
+    ]
+
+
+def test_a_server_that_boots_from_a_volume_has_no_disk_file(host: RecordedHost) -> None:
+    listed = host.last("images", "find /var/lib/nova/instances -ls").value
+    assert not any(entry["path"].endswith(f"{host.uuid('vm-bfv')}/disk") for entry in listed)
+
+    assert host.findings() == []
+
+
+def test_disks_in_rbd_are_no_files(host: RecordedHost) -> None:
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    host.set("images", query, [entry for entry in listed if not entry["path"].endswith("/disk")])
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    host.set(
+        "host", "/etc/nova/nova.conf", conf | {"libvirt": {**conf["libvirt"], "images_type": "rbd"}}
+    )
+
+    assert host.findings() == []

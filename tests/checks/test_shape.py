@@ -1,0 +1,79 @@
+"""How large the guest is."""
+
+from __future__ import annotations
+
+from tests.conftest import RecordedHost
+
+
+def test_memory_chain_mismatch(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, "<memory unit='KiB'>65536<", "<memory unit='MiB'>128<")
+
+    assert host.findings() == [
+        "memory-chain-mismatch of vm-plain: server says memory_mib = 64; instance says memory_mib = 64;"
+        " instance says flavor_memory_mib = 64; domain says memory_kib = 131072;"
+        " process says memory_kib = 65536"
+    ]
+
+
+def test_memory_chain_mismatch_of_the_row(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), memory_mb=4096)
+
+    [finding] = host.findings()
+    assert "instance says memory_mib = 4096; instance says flavor_memory_mib = 64;" in finding
+
+
+def test_memory_chain_mismatch_of_the_process(host: RecordedHost) -> None:
+    cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
+    host.edit(
+        "kernel",
+        cmdline,
+        "-m\0size=65536k\0"
+        if "-m\0size" in host.last("kernel", cmdline).value
+        else "-m\0" + "64\0",
+        "-m\0" + "32\0",
+    )
+
+    [finding] = host.findings()
+    assert finding.endswith("domain says memory_kib = 65536; process says memory_kib = 32768")
+
+
+def test_memory_that_libvirt_rounded_up_is_no_mismatch(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, "<memory unit='KiB'>65536<", "<memory unit='KiB'>65500<")
+
+    assert host.findings() == []
+
+
+def test_a_resize_that_waits_may_have_two_sizes(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-verify"), memory_mb=4096, vcpus=7)
+
+    report = host.report()
+    assert report.findings == ()
+    assert "a resize is not confirmed yet" in [skip.reason for skip in report.skips]
+
+
+def test_vcpu_chain_mismatch(host: RecordedHost) -> None:
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-duo')}", ">2</vcpu>", ">4</vcpu>")
+
+    assert host.findings() == [
+        "vcpu-chain-mismatch of vm-duo: server says vcpus = 2; instance says vcpus = 2;"
+        " instance says flavor_vcpus = 2; domain says vcpus = 4; process says max_vcpus = 2"
+    ]
+
+
+def test_vcpu_chain_mismatch_of_the_row(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-duo"), vcpus=1)
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        "vcpu-chain-mismatch of vm-duo: server says vcpus = 2; instance says vcpus = 1;"
+    )
+
+
+def test_one_layer_alone_is_no_chain(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-duo"), vcpus=1)
+    for layer in ("nova", "libvirt", "kernel"):
+        host.silence(layer)
+
+    assert host.findings() == []

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoodsnap.collect.allowlist import (
+    SYSTEM_METADATA,
+    api_body,
+    connection_info,
+    image_body,
+    request_spec,
+)
+from hoodsnap.collect.recorder import WITHHELD
+
+SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+
+VOLUME = {
+    "driver_volume_type": "iscsi",
+    "serial": "c3986145-e8da-4fae-bf62-e538855cec65",
+    "data": {
+        "target_iqn": "iqn.2010-10.org.openstack:volume-c3986145",
+        "target_portal": "10.0.0.5:3260",
+        "target_lun": 1,
+        "device_path": "/dev/sdb",
+        "qos_specs": {"total_iops_sec": "500"},
+    },
+}
+
+# Keys that a driver may have, keys that it must not keep, and any others.
+KEYS = st.sampled_from(
+    [*VOLUME, "target_iqns", "hosts", "qos_specs", "auth_password", "secret_uuid", "keyring"]
+) | st.text(max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=20,
+)
+_KEPT_TEXT = """
+driver_volume_type serial volume_id instance status attached_at detached_at multiattach data
+qos_specs consumer target_iqn target_iqns target_lun target_luns target_portal target_portals
+target_wwn target_nqn nqn volume_nguid ns_id device_path multipath_id export name format encrypted
+access_mode hosts ports discard cluster_name
+"""
+KEPT = set(_KEPT_TEXT.split())
+
+
+def keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from keys(item)
+
+
+def test_a_harmless_connection_is_kept_word_for_word() -> None:
+    assert connection_info(json.dumps(VOLUME)) == json.dumps(VOLUME)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"auth_method": "CHAP", "auth_username": SECRET, "auth_password": SECRET},
+        {"discovery_auth_password": SECRET, "secret_type": "ceph", "secret_uuid": SECRET},
+        {"keyring": f"[client.cinder]\nkey = {SECRET}\n"},
+        {"options": f"-o username=cinder,password={SECRET}"},
+        {"hosts": [{"auth": SECRET}]},
+        {"qos_specs": {"consumer": "front-end", "auth_password": SECRET}},
+    ],
+)
+def test_no_credential_of_a_volume_survives(data: dict[str, Any]) -> None:
+    kept = connection_info(json.dumps({**VOLUME, "data": {**VOLUME["data"], **data}}))  # type: ignore[dict-item]  # a literal of mixed values
+
+    assert SECRET not in kept
+    assert json.loads(kept)["data"]["target_lun"] == 1
+
+
+@given(JSON)
+def test_no_key_of_a_connection_survives_that_is_not_on_the_list(value: Any) -> None:
+    kept = connection_info(json.dumps(value))
+
+    if kept != WITHHELD:
+        assert not set(keys(json.loads(kept))) - KEPT
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", '"x"', "[" * 100_000])
+def test_what_is_no_object_is_withheld(text: str) -> None:
+    assert connection_info(text) == WITHHELD
+    assert request_spec(text) == WITHHELD
+
+
+def test_a_request_spec_keeps_what_decides_about_the_next_move() -> None:
+    data = {
+        "instance_uuid": "c5925b92",
+        "availability_zone": "az1",
+        "force_hosts": ["vm"],
+        "scheduler_hints": {"group": ["g1"], "password": [SECRET]},
+        "requested_networks": {"fixed_ip": SECRET},
+        "requested_destination": {
+            "nova_object.data": {
+                "host": "vm",
+                "cell": {
+                    "nova_object.data": {"transport_url": SECRET, "database_connection": SECRET}
+                },
+            }
+        },
+        "flavor": {"nova_object.data": {"vcpus": 1}, "nova_object.changes": ["vcpus"]},
+    }
+    spec = {
+        "nova_object.name": "RequestSpec",
+        "nova_object.version": "1.14",
+        "nova_object.data": data,
+    }
+
+    kept = request_spec(json.dumps(spec))
+
+    assert SECRET not in kept
+    said = json.loads(kept)["nova_object.data"]
+    assert said["scheduler_hints"] == {"group": ["g1"], "password": WITHHELD}
+    assert said["requested_destination"]["nova_object.data"]["host"] == "vm"
+    assert said["flavor"] == {"nova_object.data": {"vcpus": 1}}
+    assert said["force_hosts"] == ["vm"]
+
+
+def test_of_a_server_everything_stays_but_the_secrets() -> None:
+    server = {
+        "id": "c5925b92",
+        "metadata": {"role": "db", "password": SECRET},
+        "OS-EXT-SRV-ATTR:user_data": SECRET,
+        "adminPass": SECRET,
+        "fault": {"code": 500, "message": "No valid host", "details": f"Traceback {SECRET}"},
+        "addresses": {"lab-net": [{"addr": "10.20.0.3", "version": 4}]},
+    }
+
+    assert api_body({"servers": [server]}) == {
+        "servers": [
+            {
+                "id": "c5925b92",
+                "metadata": {"role": WITHHELD, "password": WITHHELD},
+                "OS-EXT-SRV-ATTR:user_data": WITHHELD,
+                "adminPass": WITHHELD,
+                "fault": {"code": 500, "message": "No valid host", "details": WITHHELD},
+                "addresses": {"lab-net": [{"addr": "10.20.0.3", "version": 4}]},
+            }
+        ]
+    }
+
+
+def test_that_there_is_no_user_data_can_still_be_seen() -> None:
+    assert api_body({"OS-EXT-SRV-ATTR:user_data": None}) == {"OS-EXT-SRV-ATTR:user_data": None}
+
+
+@given(st.dictionaries(st.sampled_from(["id", "metadata", "user_data", "traceback", "x"]), JSON))
+def test_of_an_api_body_every_key_stays(body: dict[str, Any]) -> None:
+    kept = api_body(body)
+
+    assert kept.keys() == body.keys()
+    assert kept.get("user_data") in (None, WITHHELD)
+    assert kept.get("traceback") in (None, WITHHELD)
+    if isinstance(body.get("metadata"), dict):
+        assert set(kept["metadata"].values()) <= {WITHHELD}
+
+
+def test_of_an_image_the_properties_stay_that_nova_acts_on() -> None:
+    image = {
+        "id": "ee3f0f1c",
+        "hw_disk_bus": "virtio",
+        "os_distro": "debian",
+        "os_admin_password": SECRET,
+        "licence": SECRET,
+        "direct_url": f"swift+https://tenant:user:{SECRET}@keystone/v3/glance/ee3f0f1c",
+        "locations": [{"url": "rbd://f5b/images/ee3f0f1c/snap", "metadata": {"key": SECRET}}],
+    }
+
+    assert image_body(image) == {
+        "id": "ee3f0f1c",
+        "hw_disk_bus": "virtio",
+        "os_distro": "debian",
+        "os_admin_password": WITHHELD,
+        "licence": WITHHELD,
+        "direct_url": WITHHELD,
+        "locations": [{"url": "rbd://f5b/images/ee3f0f1c/snap"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("image_hw_machine_type", True),
+        ("image_base_image_ref", True),
+        ("instance_type_memory_mb", True),
+        ("old_instance_type_id", True),
+        ("new_instance_type_flavorid", True),
+        ("shelved_image_id", True),
+        ("clean_attempts", True),
+        ("vtpm_secret_uuid", True),
+        ("image_licence", False),
+        ("image_os_admin_password", False),
+        ("boot_roles", False),
+        ("owner_user_name", False),
+        ("password_0", False),
+        ("xclean_attempts", False),
+    ],
+)
+def test_system_metadata_is_read_by_its_keys(key: str, kept: bool) -> None:
+    assert (re.search(SYSTEM_METADATA, key) is not None) == kept

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import io
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.collect.conftest import until
+
+from hoodsnap.collect.configuration import (
+    KEPT,
+    Configuration,
+    kept,
+    parse,
+    read_nova_conf,
+    service,
+    substituted,
+)
+from hoodsnap.collect.recorder import WITHHELD
+
+PROGRAM = "nova-unittest"
+"""No service has this name, so that what runs on this host does not matter."""
+
+words = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
+values = st.text(st.sampled_from("az09=:#;[]$%{}()é中,.-/\\\"'"), min_size=1, max_size=8).filter(
+    lambda value: value[0] not in "\"'"
+)
+options = st.dictionaries(words, values, min_size=1, max_size=4)
+
+
+def parsed(text: str) -> Configuration:
+    return parse(io.StringIO(text))
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Callable[[str, str], Path]:
+    def write(path: str, text: str) -> Path:
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        return tmp_path
+
+    return write
+
+
+def test_options_are_read_as_oslo_config_reads_them() -> None:
+    text = """
+early = 1
+[DEFAULT]
+# host = commented
+; host = too
+host=compute-1
+my_ip : 10.0.0.1
+empty =
+quoted = " with spaces "
+single = 'a=b'
+twice = first
+twice = last
+url = http://a:1/?b=c
+[Libvirt]
+cpu_models = one,
+    two,
+\tthree
+
+[default]
+host = another section
+"""
+    assert parsed(text) == {
+        "DEFAULT": {
+            "early": "1",
+            "host": "compute-1",
+            "my_ip": "10.0.0.1",
+            "empty": "",
+            "quoted": " with spaces ",
+            "single": "a=b",
+            "twice": "last",
+            "url": "http://a:1/?b=c",
+        },
+        "libvirt": {"cpu_models": "one,\ntwo,\nthree"},
+        "default": {"host": "another section"},
+    }
+
+
+@given(st.dictionaries(words, options, min_size=1, max_size=4))
+def test_whatever_was_written_is_read(configuration: Configuration) -> None:
+    lines = []
+    for section, options in configuration.items():
+        lines += [f"[{section}]", *(f"{option} = {value}" for option, value in options.items())]
+
+    assert parsed("\n".join(lines)) == configuration
+
+
+@given(st.text())
+def test_no_text_is_too_broken_to_be_read(text: str) -> None:
+    kept(substituted(parsed(text)))
+
+
+def test_any_file_means_to_us_what_it_means_to_oslo_config() -> None:
+    oslo = """
+import io, json, sys
+from oslo_config.cfg import ConfigParser
+from oslo_config.iniparser import BaseParser, ParseError
+found = []
+for text in json.load(sys.stdin):
+    normalized = {}
+    parser = ConfigParser("file", {})
+    parser._add_normalized(normalized)
+    try:
+        BaseParser.parse(parser, io.StringIO(text).readlines())
+    except ParseError:
+        found.append(None)
+    else:
+        found.append({s: {o: v[-1] for o, v in os.items()} for s, os in normalized.items() if os})
+json.dump(found, sys.stdout)
+"""
+    dice = random.Random(2013)  # noqa: S311 (nothing here is secret)
+    starts = [
+        "[DEFAULT]",
+        "[Libvirt]",
+        "a = ",
+        "a=",
+        "b : ",
+        "c_d: ",
+        "  ",
+        "\t",
+        "# ",
+        ";",
+        "",
+        "",
+    ]
+    ends = [
+        "",
+        "1",
+        "'",
+        '"',
+        "'x'",
+        '"x" y',
+        "x = y",
+        "a:b",
+        "#x",
+        "$a",
+        " é ",
+        "\\",
+        "[",
+        "]",
+        "=",
+    ]
+
+    def line() -> str:
+        return dice.choice(starts) + dice.choice(ends) * dice.randrange(2) + dice.choice(ends)
+
+    texts = ["[x]\na = 0\n" + "\n".join(line() for _ in range(4)) for _ in range(5000)]
+    command = ["sh", "-c", 'exec /usr/bin/python3 -c "$0"', oslo]  # the distribution's own
+    done = subprocess.run(command, input=json.dumps(texts), text=True, capture_output=True)
+    if done.returncode != 0:
+        pytest.skip("the distribution has no oslo.config")
+    expected = json.loads(done.stdout)
+
+    accepted = [
+        (text, want) for text, want in zip(texts, expected, strict=True) if want is not None
+    ]
+    assert len(accepted) > 1000
+    for text, want in accepted:
+        assert parsed(text) == want, text
+
+
+def test_options_may_refer_to_other_options() -> None:
+    configuration = substituted(
+        {
+            "DEFAULT": {
+                "my_ip": "10.0.0.1",
+                "state_path": "/srv/nova",
+                "instances_path": "$state_path/instances",
+                "deeper": "${instances_path}/x",
+                "unset": "$nobody/$nobody.knows",
+                "price": "5$$ or \\$my_ip",
+                "self": "$self",
+                "ping": "$pong",
+                "pong": "$ping",
+            },
+            "vnc": {"server_listen": "$my_ip", "listen_again": "$server_listen", "of": "$x.y"},
+            "x": {"y": "z", "my_ip": "nearer", "which": "$my_ip ${DEFAULT.my_ip}"},
+        }
+    )
+
+    assert configuration["DEFAULT"] == {
+        "my_ip": "10.0.0.1",
+        "state_path": "/srv/nova",
+        "instances_path": "/srv/nova/instances",
+        "deeper": "/srv/nova/instances/x",
+        "unset": "$nobody/$nobody.knows",
+        "price": "5$ or $my_ip",
+        "self": "$self",
+        "ping": "$ping",
+        "pong": "$pong",
+    }
+    assert configuration["vnc"] == {
+        "server_listen": "10.0.0.1",
+        "listen_again": "10.0.0.1",
+        "of": "z",
+    }
+    assert configuration["x"]["which"] == "nearer 10.0.0.1"
+
+
+def test_later_files_override_earlier_ones(host: Callable[[str, str], Path]) -> None:
+    host("usr/share/nova/nova-dist.conf", "[DEFAULT]\na = dist\nb = dist\nc = dist\nd = dist\n")
+    host("etc/nova/nova.conf", "[DEFAULT]\nb = main\nc = main\nd = main\n[libvirt]\ne = main\n")
+    host(f"etc/nova/{PROGRAM}.conf", "[DEFAULT]\nc = own\nd = own\n")
+    host("etc/nova/nova.conf.d/10.conf", "[DEFAULT]\nd = 10\n")
+    root = host("etc/nova/nova.conf.d/20.conf", "[DEFAULT]\nd = 20\n")
+
+    assert read_nova_conf(PROGRAM, root) == {
+        "DEFAULT": {"a": "dist", "b": "main", "c": "own", "d": "20"},
+        "libvirt": {"e": "main"},
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"etc/kolla/{PROGRAM}/nova.conf",
+        "var/lib/config-data/puppet-generated/nova_libvirt/etc/nova/nova.conf",
+    ],
+)
+def test_where_nova_lives_in_containers_its_file_is_found(
+    path: str, host: Callable[[str, str], Path]
+) -> None:
+    assert read_nova_conf(PROGRAM, host(path, "[DEFAULT]\nhost = a\n")) == {
+        "DEFAULT": {"host": "a"}
+    }
+
+
+def test_without_any_file_there_is_nothing(tmp_path: Path) -> None:
+    assert read_nova_conf(PROGRAM, tmp_path) == {}
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[int]:
+    program = folder / PROGRAM
+    program.write_text("import time\ntime.sleep(60)\n")
+    process = subprocess.Popen([sys.executable, str(program), *arguments])
+    try:
+        until(lambda: service(PROGRAM))
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_running_service_says_itself_which_files_it_reads(
+    tmp_path: Path, host: Callable[[str, str], Path]
+) -> None:
+    host("first.conf", "[DEFAULT]\na = first\nb = first\nc = first\n")
+    host("second.conf", "[DEFAULT]\nb = second\nc = second\n")
+    host("folder/1.conf", "[DEFAULT]\nc = folder\n")
+    host("folder/ignored.txt", "[DEFAULT]\nd = no\n")
+    arguments = [
+        "--config-file",
+        f"{tmp_path}/first.conf",
+        f"--config-file={tmp_path}/second.conf",
+        "--config-dir",
+        f"{tmp_path}/folder",
+    ]
+    with running(tmp_path, *arguments) as pid:
+        found = service(PROGRAM)
+        configuration = read_nova_conf(PROGRAM)
+
+    assert found is not None
+    assert found.pid == pid
+    assert found.program == tmp_path / PROGRAM
+    assert found.arguments == tuple(arguments)
+    assert configuration == {"DEFAULT": {"a": "first", "b": "second", "c": "folder"}}
+    assert service(PROGRAM) is None
+
+
+def test_a_file_that_is_only_looked_at_is_no_service(tmp_path: Path) -> None:
+    (tmp_path / PROGRAM).write_text("")
+    watcher = subprocess.Popen(["tail", "-f", str(tmp_path / PROGRAM)])
+    try:
+        assert service(PROGRAM) is None
+    finally:
+        watcher.kill()
+        watcher.wait()
+
+
+@given(
+    st.one_of(st.sampled_from(sorted(KEPT)), words),
+    st.one_of(st.sampled_from(sorted({name for names in KEPT.values() for name in names})), words),
+)
+def test_a_secret_in_any_option_outside_of_the_list_is_not_kept(section: str, option: str) -> None:
+    found = kept({section: {option: "c0rrect-h0rse"}})
+
+    assert ("c0rrect-h0rse" in str(found)) == (option in KEPT.get(section, ()))
+
+
+SECRETIVE = {"password", "connection", "url", "secret", "token", "key", "auth", "credentials"}
+
+
+def test_no_option_of_the_list_is_called_like_a_secret() -> None:
+    names = {option for options in KEPT.values() for option in options}
+
+    assert [name for name in names if SECRETIVE & set(name.split("_"))] == ["connection_uri"]
+
+
+def test_credentials_inside_of_a_kept_option_are_withheld() -> None:
+    found = kept(
+        {
+            "libvirt": {
+                "connection_uri": "qemu+tcp://nova:p@ss/word@compute-1/system",
+                "live_migration_uri": "qemu+ssh://nova@%s/system",
+            },
+            "DEFAULT": {"my_ip": "10.0.0.1\ntransport_url = rabbit://a:b@c"},
+        }
+    )
+
+    assert found == {
+        "DEFAULT": {"my_ip": WITHHELD},
+        "libvirt": {
+            "connection_uri": f"qemu+tcp://nova:{WITHHELD}@compute-1/system",
+            "live_migration_uri": "qemu+ssh://nova@%s/system",
+        },
+    }

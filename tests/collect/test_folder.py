@@ -1,0 +1,145 @@
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.collect import folder
+from hoodsnap.collect.folder import list_folder, look_at
+from hoodsnap.collect.recorder import Recorder
+
+
+def listed(top: Path) -> dict[str, dict[str, Any]]:
+    """The list, by path below the folder."""
+    entries = list_folder(str(top), lambda path, head: None)
+    return {os.path.relpath(entry["path"], top): entry for entry in entries}
+
+
+def test_every_file_is_told_as_stat_tells_it(tmp_path: Path) -> None:
+    disk = tmp_path / "uuid/disk"
+    disk.parent.mkdir()
+    disk.write_bytes(b"QFI\xfb" + b"\0" * 100)
+    os.truncate(disk, 1 << 20)
+    disk.chmod(0o640)
+    os.utime(disk, (1, 1700000000.25))
+
+    entry = listed(tmp_path)["uuid/disk"]
+
+    status = disk.stat()
+    assert entry["path"] == str(disk)
+    assert (entry["type"], entry["mode"]) == ("f", "100640")
+    assert (entry["size"], entry["blocks"]) == (1 << 20, status.st_blocks)
+    assert (entry["ino"], entry["nlink"]) == (status.st_ino, 1)
+    assert entry["dev"] == f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    assert entry["mtime"] == "2023-11-14T22:13:20.250000Z"
+    assert entry["magic"] == "514649fb" + "00" * 12
+
+
+def test_links_pipes_and_folders_are_named_and_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target/inside").write_text("not through the link")
+    (tmp_path / "link").symlink_to("target")
+    os.mkfifo(tmp_path / "pipe")  # opening one for reading waits for a writer
+
+    entries = listed(tmp_path)
+
+    assert entries["link"]["type"] == "l"
+    assert entries["link"]["target"] == "target"
+    assert "link/inside" not in entries
+    assert (entries["pipe"]["type"], entries["pipe"]["magic"]) == ("p", None)
+    assert list(entries) == [".", "link", "pipe", "target", "target/inside"]
+
+
+def test_what_a_guest_printed_is_not_taken_along(tmp_path: Path) -> None:
+    (tmp_path / "console.log").write_text("password: sesame")
+    (tmp_path / "console.log.0").write_text("password: sesame")
+
+    assert {entry["magic"] for entry in listed(tmp_path).values()} == {None}
+
+
+def test_looking_leaves_no_access_time(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"x" * 100)
+    os.utime(disk, (1000, 2000))  # so old that the kernel would renew it
+
+    listed(tmp_path)
+    look_at(str(disk), lambda path, head: None)
+
+    assert disk.stat().st_atime == 1000
+
+
+def test_a_folder_that_is_too_deep_says_that_its_content_is_unknown(tmp_path: Path) -> None:
+    (tmp_path / "snapshots/tmp1/a/b").mkdir(parents=True)
+
+    entries = listed(tmp_path)
+
+    assert entries["snapshots/tmp1/a"]["error"] == "not listed: too deep"
+    assert "snapshots/tmp1/a/b" not in entries
+    assert "error" not in entries["snapshots/tmp1"]
+
+
+@pytest.fixture
+def open_to_all() -> Iterator[Path]:
+    """A folder that everybody may enter; pytest's own are for its user only."""
+    with tempfile.TemporaryDirectory(prefix="hoodsnap-") as top:
+        Path(top).chmod(0o755)
+        yield Path(top)
+
+
+def test_a_folder_that_may_not_be_read_says_so_and_the_rest_is_there(open_to_all: Path) -> None:
+    for name, mode in (("closed", 0), ("names only", 0o444), ("open", 0o755)):
+        (open_to_all / name).mkdir()
+        (open_to_all / name / "disk").write_text("five\n")
+        (open_to_all / name).chmod(mode)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+        entries = listed(open_to_all)
+    finally:
+        if root:
+            os.seteuid(0)
+        for name in ("closed", "names only"):
+            (open_to_all / name).chmod(0o755)
+
+    assert entries["closed"]["error"] == "Permission denied"
+    assert entries["names only"]["error"] == "Permission denied"
+    assert "names only/disk" not in entries
+    assert entries["open/disk"]["size"] == 5
+
+
+def test_a_folder_with_too_many_files_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "MOST", 5)
+    for number in range(6):
+        (tmp_path / str(number)).touch()
+
+    answer = Recorder("host").ask("images", "find DIR -ls", lambda: listed(tmp_path))
+
+    assert answer.error is not None
+    assert answer.error.kind == "too-large"
+
+
+def test_a_single_file_is_looked_at_through_links(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"QFI\xfb")
+    (tmp_path / "link").symlink_to("real")
+    heads: dict[str, bytes] = {}
+
+    entry = look_at(str(tmp_path / "link"), heads.__setitem__)
+
+    assert (entry["path"], entry["type"]) == (str(tmp_path / "link"), "f")
+    assert entry["ino"] == (tmp_path / "real").stat().st_ino
+    assert heads == {str(tmp_path / "link"): b"QFI\xfb"}
+
+
+def test_a_time_that_no_calendar_knows_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()
+    os.utime(tmp_path / "disk", ns=(0, -(1 << 62)))
+
+    entry = listed(tmp_path)["disk"]
+
+    assert entry["mtime"] is None or entry["mtime"].startswith("1")
+    assert entry["type"] == "f"

@@ -1,0 +1,154 @@
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoodsnap.collect.header import NOT_REGULAR, Header, read_head, read_header, route
+
+RAW = Header("raw")
+
+
+def qcow2(
+    backing: str | None = None, form: str | None = None, *, data_file: bool = False
+) -> Header:
+    return Header("qcow2", backing, form, data_file)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    if shutil.which("qemu-img") is None:
+        pytest.skip("qemu-img is not installed")
+    return tmp_path / "disk"
+
+
+def create(image: Path, *options: str) -> Header:
+    command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(image), "1M"]
+    subprocess.run(command, check=True)
+    return read_header(read_head(str(image)))
+
+
+@pytest.mark.parametrize("compat", ["0.10", "1.1"])
+def test_the_header_of_a_real_overlay_is_read(image: Path, compat: str) -> None:
+    subprocess.run(["qemu-img", "create", "-q", f"{image}.base", "1M"], check=True)
+
+    header = create(image, "-o", f"compat={compat},backing_file={image}.base,backing_fmt=raw")
+
+    assert header == qcow2(f"{image}.base", "raw")
+
+
+def test_a_real_overlay_without_a_format_for_its_base_says_none(image: Path) -> None:
+    create(image)
+    subprocess.run(["qemu-img", "rebase", "-u", "-b", "/base", str(image)], check=False)
+    # Since 6.1 qemu-img refuses to leave the format out. Old ones wrote such headers.
+    head = bytearray(read_head(str(image)))
+    head[8:20] = struct.pack(">QI", 0x200, 5)
+    head[0x200:0x205] = b"/base"
+
+    assert read_header(bytes(head)) == qcow2("/base")
+
+
+def test_a_data_file_of_a_real_image_is_seen(image: Path) -> None:
+    assert create(image, "-o", f"data_file={image}.data").data_file
+
+
+@pytest.mark.parametrize(
+    ("head", "form"),
+    [
+        (b"", "raw"),
+        (b"\xebc\x90" + b"\0" * 509, "raw"),
+        (b"QFI\xfb\0\0\0\x01" + b"\0" * 100, None),
+        (b"QFI\xfb\0\0\0\x03", None),
+        (b"QED\0", None),
+        (b"KDMV\1\0\0\0", None),
+        (b"# Disk DescriptorFile\nversion=1\n", None),
+        (b"\n\n# anything\nversion=1\n", None),
+    ],
+)
+def test_only_raw_and_qcow2_are_what_they_seem(head: bytes, form: str | None) -> None:
+    assert read_header(head).format == form
+
+
+@given(st.binary(max_size=600), st.binary(max_size=200))
+def test_any_bytes_have_a_header(start: bytes, rest: bytes) -> None:
+    read_header(start)
+    read_header(b"QFI\xfb\0\0\0\x03" + start)
+    read_header(struct.pack(">4sIQI", b"QFI\xfb", 2, len(start), len(rest)) + start + rest)
+
+
+def test_a_declared_chain_is_followed() -> None:
+    headers = {"/i/disk": qcow2("/i/_base/a", "raw"), "/i/_base/a": RAW}
+
+    way = route("/i/disk", "qcow2", headers.get)
+
+    assert (way.format, way.obstacle, way.trusted) == ("qcow2", None, True)
+    assert way.below == {"/i/_base/a": "raw"}
+
+
+def test_a_relative_base_lies_beside_its_overlay() -> None:
+    headers = {"/i/disk": qcow2("base", "qcow2"), "/i/base": qcow2()}
+
+    assert route("/i/disk", "qcow2", headers.get).below == {"/i/base": "qcow2"}
+
+
+def test_a_raw_disk_is_never_taken_for_what_its_guest_wrote_on_it() -> None:
+    headers = {"/i/disk": qcow2("/dev/watchdog", "raw"), "/dev/watchdog": NOT_REGULAR}
+
+    way = route("/i/disk", "raw", headers.get)
+
+    assert (way.format, way.obstacle, way.below) == ("raw", None, {})
+
+
+@pytest.mark.parametrize(
+    ("declared", "headers"),
+    [
+        (None, {"/d": qcow2("/dev/watchdog", "raw"), "/dev/watchdog": NOT_REGULAR}),
+        ("qcow2", {"/d": qcow2("/dev/watchdog", "raw"), "/dev/watchdog": NOT_REGULAR}),
+        (None, {"/d": qcow2("nbd://192.0.2.1/x", "raw")}),
+        (None, {"/d": qcow2('json:{"driver": "nbd"}', "raw")}),
+        (None, {"/d": qcow2("/b", "vmdk"), "/b": RAW}),
+        (None, {"/d": qcow2("/b", "qcow2"), "/b": qcow2(data_file=True)}),
+        # nova of old did not write the base's format, and its tenant chose what is in the base.
+        ("qcow2", {"/d": qcow2("/b"), "/b": qcow2("nbd:192.0.2.1:1")}),
+        ("qcow2", {"/d": qcow2("/b"), "/b": qcow2(data_file=True)}),
+        ("qcow2", {"/d": qcow2("/b"), "/b": read_header(b"# version=1")}),
+        ("qcow2", {"/d": qcow2("/b", "qcow2"), "/b": read_header(b"QFI\xfb\0\0\0\x03")}),
+    ],
+)
+def test_where_a_guest_may_have_chosen_the_next_file_it_is_not_opened(
+    declared: str | None, headers: dict[str, Header]
+) -> None:
+    way = route("/d", declared, headers.get)
+
+    assert way.format == "qcow2"
+    assert way.obstacle is not None
+
+
+@pytest.mark.parametrize("header", [qcow2(data_file=True), read_header(b"KDMV"), NOT_REGULAR])
+def test_a_probed_image_that_names_further_files_is_not_opened_at_all(header: Header) -> None:
+    way = route("/d", None, {"/d": header}.get)
+
+    assert way.format is None
+    assert way.obstacle is not None
+
+
+def test_the_host_may_say_that_an_image_is_a_vmdk() -> None:
+    way = route("/d", "vmdk", {"/d": read_header(b"KDMV")}.get)
+
+    assert (way.format, way.obstacle) == ("vmdk", None)
+
+
+def test_an_undeclared_raw_base_is_followed_but_its_format_is_not_vouched_for() -> None:
+    way = route("/d", "qcow2", {"/d": qcow2("/b"), "/b": RAW}.get)
+
+    assert (way.obstacle, way.trusted, way.below) == (None, False, {"/b": None})
+
+
+def test_a_base_that_is_gone_and_a_loop_are_left_for_qemu_img_to_tell() -> None:
+    gone = route("/d", "qcow2", {"/d": qcow2("/b", "raw")}.get)
+    loop = route("/d", "qcow2", {"/d": qcow2("/b", "qcow2"), "/b": qcow2("/d", "qcow2")}.get)
+
+    assert (gone.obstacle, loop.obstacle) == (None, None)

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect import host as module
+from hoodsnap.collect.configuration import Service, read_nova_conf
+from hoodsnap.collect.host import ask_host, nova_host_name
+from hoodsnap.collect.recorder import Recorder
+
+SECRET = "c0rrect-h0rse"  # noqa: S105 (it is planted, to be looked for)
+
+
+def asked(configuration: dict[str, dict[str, str]]) -> dict[str, Answer]:
+    recorder = Recorder("here")
+    ask_host(recorder, configuration)
+    return {answer.query: answer for answer in recorder.answers}
+
+
+def value(answer: Answer) -> Any:
+    assert answer.error is None, answer.error
+    return answer.value
+
+
+def test_a_host_without_nova_answers_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "service", lambda: None)
+    answers = asked({"DEFAULT": {"state_path": "/nowhere"}})
+
+    absent = answers["cat /nowhere/compute_id"].error
+    assert absent is not None
+    assert absent.kind == "absent"
+    assert value(answers["hostname"]) == socket.gethostname()
+    assert value(answers["uname -a"]).startswith("Linux ")
+    assert value(answers["id"]).startswith(f"uid={os.getuid()}(")
+    assert "NAME=" in value(answers["cat /etc/os-release"])
+    assert value(answers["readlink /proc/self/ns/*"])["mnt"] == os.readlink("/proc/self/ns/mnt")
+    assert re.fullmatch(r"[+-]\d{4} \w+", value(answers["date '+%z %Z'"]))
+    assert answers["/etc/nova/nova.conf"].value == {"DEFAULT": {"state_path": "/nowhere"}}
+
+
+def test_the_kernels_view_is_kept_word_for_word() -> None:
+    answers = asked({})
+
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
+    assert value(answers["/proc/sys/kernel/random/boot_id"]) == boot_id
+    assert value(answers["/proc/meminfo"]).startswith("MemTotal:")
+    assert " / " in value(answers["/proc/self/mountinfo"])
+    assert float(value(answers["/proc/uptime"]).split()[0]) > 0
+    kernel = {answer.query for answer in answers.values() if answer.layer == "kernel"}
+    assert kernel == {
+        "/proc/sys/kernel/random/boot_id",
+        "/proc/meminfo",
+        "/proc/self/mountinfo",
+        "/proc/uptime",
+    }
+
+
+def test_the_clock_is_read_together_with_those_that_nobody_sets() -> None:
+    now = value(asked({})["date --utc"])
+
+    read = datetime.fromisoformat(now["utc"])
+    assert abs((datetime.now(UTC) - read).total_seconds()) < 30
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", now["utc"])
+    assert now["boottime"] >= now["monotonic"] > 0
+
+
+@pytest.mark.parametrize(("contents", "kind"), [(None, "absent"), (0o000, "denied"), (0o644, None)])
+def test_an_unread_configuration_says_why(
+    contents: int | None, kind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if contents == 0 and os.getuid() == 0:
+        pytest.skip("nothing is closed to root")
+    file = tmp_path / "nova.conf"
+    if contents is not None:
+        file.touch(contents)
+    monkeypatch.setattr(module, "NOVA_CONF", file)
+
+    error = asked({})["/etc/nova/nova.conf"].error
+
+    assert (error.kind if error else None) == kind
+
+
+def test_no_secret_of_the_configuration_is_recorded() -> None:
+    configuration = {
+        "DEFAULT": {"host": "compute-1", "transport_url": f"rabbit://a:{SECRET}@b"},
+        "database": {"connection": f"mysql://nova:{SECRET}@db/nova"},
+        "libvirt": {"rbd_secret_uuid": SECRET, "virt_type": "kvm"},
+        "keystone_authtoken": {"password": SECRET},
+    }
+    answers = asked(configuration)
+
+    assert SECRET not in json.dumps([answer.as_json() for answer in answers.values()])
+    assert answers["/etc/nova/nova.conf"].value == {
+        "DEFAULT": {"host": "compute-1"},
+        "libvirt": {"virt_type": "kvm"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "entry", "version"),
+    [
+        ("lib/python3/dist-packages", "nova-26.2.2.egg-info", "26.2.2"),
+        ("lib/python3.9/site-packages", "nova-25.3.1.dev2-py3.9.egg-info", "25.3.1.dev2"),
+        ("lib/python3.12/site-packages", "nova-31.0.0.dist-info", "31.0.0"),
+        ("lib/python3.12/site-packages", "nova-client-18.0.dist-info", None),
+        ("lib", "nova-1.dist-info", None),
+    ],
+)
+def test_novas_version_is_read_where_its_program_was_installed(
+    folder: str, entry: str, version: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "opt/venv" / folder / entry).mkdir(parents=True)
+    nova = Service(1, tmp_path, Path("/opt/venv/bin/nova-compute"), ())
+    monkeypatch.setattr(module, "service", lambda: nova)
+
+    assert asked({})["nova-compute --version"].value == version
+
+
+def test_the_compute_id_is_read_through_the_eyes_of_nova_compute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "srv").mkdir()
+    (tmp_path / "srv/compute_id").write_text("5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n")
+    nova = Service(1, tmp_path, Path("/usr/bin/nova-compute"), ())
+    monkeypatch.setattr(module, "service", lambda: nova)
+
+    answers = asked({"DEFAULT": {"state_path": "/srv"}})
+
+    assert value(answers["cat /srv/compute_id"]) == "5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n"
+
+
+def test_nova_may_call_the_host_otherwise() -> None:
+    assert nova_host_name({"DEFAULT": {"host": "cell1-compute-7"}}) == "cell1-compute-7"
+    assert nova_host_name({}) == socket.gethostname()
+
+
+@pytest.mark.lab
+def test_the_lab_answers_everything_and_fast() -> None:
+    configuration = read_nova_conf()
+    start = time.monotonic()
+    answers = asked(configuration)
+    took = time.monotonic() - start
+
+    failed = [answer.query for answer in answers.values() if answer.error]
+    assert failed == ["cat /var/lib/nova/compute_id"]  # nova writes it since 2023.1
+    assert took < 1
+    kept = value(answers["/etc/nova/nova.conf"])
+    assert kept["libvirt"] == {"images_type": "qcow2", "virt_type": "qemu"}
+    assert configuration["database"]["connection"].startswith("mysql+pymysql://")
+    assert "hoodlab" not in json.dumps(kept)
+    said = subprocess.check_output(["/usr/bin/nova-compute", "--version"], text=True)
+    assert value(answers["nova-compute --version"]) == said.strip()
+    versions = [query for query in answers if query.startswith("dpkg-query -W ")]
+    assert re.search(r"^nova-compute\t\S+$", value(answers[versions[0]]), re.MULTILINE)
+    assert value(answers["qemu-system-x86_64 --version"]).startswith("QEMU emulator version ")
+    assert value(answers["libvirtd --version"]).startswith("libvirtd (libvirt) ")

@@ -1,0 +1,625 @@
+"""Against a MariaDB of the tests' own, with the tables of several releases, and against the lab."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect import cells, database, instance
+from hoodsnap.collect.database import Address, Database
+from hoodsnap.collect.instance import InstanceDatabase
+from hoodsnap.collect.recorder import WITHHELD, Recorder
+
+SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+
+SCHEMAS = Path(__file__).parent / "schemas"
+
+# An instance on this host, one deleted there, one that leaves it, one of another host, an archived one.
+HERE = "10000000-0000-4000-8000-000000000000"
+GONE = "20000000-0000-4000-8000-000000000000"
+MOVED = "30000000-0000-4000-8000-000000000000"
+ELSEWHERE = "40000000-0000-4000-8000-000000000000"
+LOST = "50000000-0000-4000-8000-000000000000"
+)
+
+
+
+
+
+class MariaDB:
+    """A server in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = str(folder / "socket")
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        data = f"--datadir={folder}/data"
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        install = ["mariadb-install-db", "--no-defaults", data, *user]
+        subprocess.run(
+            [*install, "--auth-root-authentication-method=normal", "--skip-test-db"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.process = subprocess.Popen(
+            [
+                *("mariadbd", "--no-defaults", data, *user, f"--socket={self.socket}"),
+                *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve"),
+                *("--innodb-buffer-pool-size=16M", f"--pid-file={folder}/pid"),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self._wait()
+        for name, statements in (("nova_api", API), ("nova_cell0", CELL), ("nova", CELL)):
+            self.run(f"CREATE DATABASE {name}; USE {name}; {statements}")
+        self.run("DELETE FROM nova_cell0.instances; DELETE FROM nova_cell0.migrations")
+        self.run(f"CREATE USER nova IDENTIFIED BY '{SECRET}'; GRANT SELECT ON nova.* TO nova")
+        self.run("GRANT SELECT ON nova_api.* TO nova; GRANT SELECT ON nova_cell0.* TO nova")
+
+    def url(self, name: str = "nova", user: str = "nova", password: str = SECRET) -> str:
+        return f"mysql+pymysql://{user}:{password}@127.0.0.1:{self.port}/{name}?charset=utf8"
+
+    def run(self, statements: str) -> list[Any]:
+        import pymysql
+        from pymysql.constants import CLIENT
+
+        connection = pymysql.connect(
+            unix_socket=self.socket,
+            user="root",
+            autocommit=True,
+            client_flag=CLIENT.MULTI_STATEMENTS,
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statements)
+            rows = list(cursor.fetchall())
+            while cursor.nextset():
+                pass
+        return rows
+
+    def _wait(self) -> None:
+        import pymysql
+
+        end = time.monotonic() + 60
+        while True:
+            try:
+                self.run("SELECT 1")
+                return
+            except pymysql.MySQLError:
+                assert time.monotonic() < end, "MariaDB does not start"
+                time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[MariaDB]:
+    for program in ("mariadbd", "mariadb-install-db"):
+        if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
+            pytest.skip(f"{program} is not installed")
+    pytest.importorskip("pymysql")
+    folder = Path(tempfile.mkdtemp(prefix="hs-"))
+    server = MariaDB(folder)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_other_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(cells, "SOCKETS", ())
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder("vm")
+
+
+def conf(url: str) -> dict[str, dict[str, str]]:
+    return {"database": {"connection": url}}
+
+
+def asked(recorder: Recorder, table: str) -> list[Answer]:
+    """The answers with rows of a table."""
+    return [
+        answer
+        for answer in recorder.answers
+        if answer.query.startswith("SELECT")
+        and f" FROM {table}" in answer.query.split(" WHERE")[0]
+        and answer.query.split(f" FROM {table}")[1][:1] in ("", " ")
+    ]
+
+
+def column(recorder: Recorder, table: str, name: str) -> list[Any]:
+    """All values that were heard of a column."""
+    values = []
+    for answer in asked(recorder, table):
+        place = answer.value["columns"].index(name)
+        values += [row[place] for row in answer.value["rows"]]
+    return values
+
+
+def errors(recorder: Recorder) -> list[tuple[str, str]]:
+    return [(a.query, a.error.kind) for a in recorder.answers if a.error is not None]
+
+
+def everything(recorder: Recorder) -> str:
+    return json.dumps([answer.as_json() for answer in recorder.answers])
+
+
+@pytest.fixture
+def nova(recorder: Recorder, mariadb: MariaDB) -> Iterator[InstanceDatabase]:
+    found = InstanceDatabase(recorder, conf(mariadb.url()))
+    assert found.connect()
+    yield found
+    found.close()
+
+
+def test_the_instances_of_a_host_are_those_there_and_those_that_leave(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    assert nova.ask_instances("vm") == {HERE, MOVED}
+    nova.ask_rest()
+
+    assert set(column(recorder, "nova.instances", "uuid")) == {HERE, MOVED}
+    assert set(column(recorder, "nova.instance_extra", "instance_uuid")) == {HERE}
+    assert set(column(recorder, "nova.migrations", "id")) == {1, 3}
+    assert column(recorder, "nova.services", "host") == ["vm", "other"]
+    assert column(recorder, "nova.compute_nodes", "host") == ["vm"]
+    assert column(recorder, "nova.pci_devices", "id") == [1]
+    assert column(recorder, "nova_api.host_mappings", "host") == ["vm"]
+    assert column(recorder, "nova_api.instance_mappings", "instance_uuid") == [HERE]
+    assert column(recorder, "nova_api.instance_groups", "name") == ["spread"]
+    assert column(recorder, "nova_api.flavors", "name") == ["lab.tiny", "lab.small"]
+
+
+def test_all_hosts_are_asked_about_when_none_is_named(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    assert nova.ask_instances(None) == {HERE, MOVED, ELSEWHERE}
+    nova.ask_rest()
+
+    assert column(recorder, "nova.compute_nodes", "host") == ["vm", "other"]
+    assert set(column(recorder, "nova.instance_extra", "instance_uuid")) == {HERE, ELSEWHERE}
+
+
+def test_no_secret_is_kept(nova: InstanceDatabase, recorder: Recorder) -> None:
+    nova.ask_instances(None)
+    nova.ask_rest([GONE, LOST])
+    nova.look()
+
+    assert SECRET not in everything(recorder)
+    assert column(recorder, "nova.instance_system_metadata", "value") == ["pc"]
+    assert column(recorder, "nova_api.aggregate_metadata", "value") == ["az1"]
+    assert WITHHELD in column(recorder, "nova_api.request_specs", "spec")[0]
+    assert json.loads(column(recorder, "nova.block_device_mapping", "connection_info")[0]) == {
+        "serial": "s1",
+        "data": {"target_lun": 1},
+    }
+
+
+def test_the_cells_are_kept_without_their_urls(nova: InstanceDatabase, recorder: Recorder) -> None:
+    (answer,) = asked(recorder, "nova_api.cell_mappings")
+
+    assert answer.value["columns"] == [
+        "id",
+        "uuid",
+        "name",
+        "disabled",
+        "database_host",
+        "database_name",
+    ]
+    hosts = [row[4:] for row in answer.value["rows"]]
+    assert hosts[0] == ["10.9.9.9:3306", "nova_cell0"]
+    assert hosts[1][0].startswith("127.0.0.1:")
+    assert hosts[1][1] == "nova"
+
+
+def test_values_are_as_the_server_sends_them(nova: InstanceDatabase, recorder: Recorder) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+
+    row = asked(recorder, "nova.instances")[0].value["rows"][0]
+    assert row == [HERE, "vm", "vm", "active", None, 1, "2026-01-02 03:04:05", 0]
+    assert column(recorder, "nova.compute_nodes", "cpu_allocation_ratio") == ["16"]
+
+
+def test_each_table_comes_with_its_definition_once(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+    nova.ask_rest([LOST])
+
+    definitions = [a.query for a in recorder.answers if a.query.startswith("SHOW CREATE TABLE")]
+    assert "SHOW CREATE TABLE nova.instances" in definitions
+    assert len(definitions) == len(set(definitions))
+
+
+def test_a_table_that_is_not_there_is_recorded_as_absent(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+
+    assert ("SHOW CREATE TABLE nova.virtual_interfaces", "absent") in errors(recorder)
+    assert asked(recorder, "nova.virtual_interfaces") == []
+
+
+def test_of_histories_the_newest_are_asked(nova: InstanceDatabase, recorder: Recorder) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+
+    assert column(recorder, "nova.instance_actions", "id") == list(range(3, 13))
+    assert column(recorder, "nova.instance_actions_events", "action_id") == list(range(3, 13))
+    assert column(recorder, "nova.instance_faults", "id") == [3, 4, 5]
+
+
+def test_deleted_rows_are_left_out_unless_they_are_all_there_is(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+    assert column(recorder, "nova.block_device_mapping", "id") == [1]
+
+    nova.ask_rest([GONE])
+    assert column(recorder, "nova.block_device_mapping", "id") == [1, 3]
+
+
+def test_a_uuid_seen_on_the_host_is_looked_for_everywhere(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+    before = len(recorder.answers)
+
+    nova.ask_rest([GONE, LOST.upper(), "not-a-uuid'"])
+
+    assert GONE in column(recorder, "nova.instances", "uuid")
+    assert column(recorder, "nova.shadow_instances", "uuid") == [LOST]
+    late = [answer.query for answer in recorder.answers[before:]]
+    assert any("nova_cell0.instances" in query and LOST in query for query in late)
+    assert not any("not-a-uuid" in query for query in late)
+    nova.ask_rest([GONE, LOST])
+    assert len(recorder.answers) == before + len(late)
+
+
+def test_many_uuids_are_asked_in_several_statements(
+    nova: InstanceDatabase, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instance, "AT_ONCE", 2)
+    many = [f"70000000-0000-4000-8000-{number:012}" for number in range(4)]
+    nova.ask_instances("vm")
+
+    nova.ask_rest(many)
+
+    statements = [answer.query for answer in asked(recorder, "nova_api.instance_mappings")]
+    assert [statement.count("'") // 2 for statement in statements] == [2, 2, 2]
+
+
+def test_a_late_question_sees_the_moment_of_the_first(
+    nova: InstanceDatabase, recorder: Recorder, mariadb: MariaDB
+) -> None:
+    nova.ask_instances("vm")
+    mariadb.run(f"UPDATE nova.instances SET vm_state = 'error' WHERE uuid = '{ELSEWHERE}'")
+    try:
+        nova.ask_rest([ELSEWHERE])
+        assert set(column(recorder, "nova.instances", "vm_state")) == {"active"}
+
+        nova.look()
+        assert "error" in column(recorder, "nova.instances", "vm_state")
+    finally:
+        mariadb.run(f"UPDATE nova.instances SET vm_state = 'active' WHERE uuid = '{ELSEWHERE}'")
+
+
+def test_the_second_look_asks_in_the_words_of_the_first(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest([GONE])
+    first = [answer.query for answer in recorder.answers]
+
+    nova.look()
+
+    again = [answer.query for answer in recorder.answers[len(first) :]]
+    assert set(again) <= set(first)
+    assert sum("nova.instances WHERE host = 'vm'" in query for query in again) == 1
+    assert sum("nova.migrations" in query for query in again) == 1
+    assert sum(GONE in query for query in again) == 2  # in each of the two cells
+
+
+def test_what_moved_is_asked_again_in_the_new_snapshot(
+    nova: InstanceDatabase, recorder: Recorder, mariadb: MariaDB
+) -> None:
+    nova.ask_instances("vm")
+    nova.ask_rest()
+    mariadb.run(f"UPDATE nova.instance_extra SET flavor = '[]' WHERE instance_uuid = '{HERE}'")
+    try:
+        nova.look()
+        nova.ask_again([HERE])
+        assert column(recorder, "nova.instance_extra", "flavor") == ["{}", "[]"]
+    finally:
+        mariadb.run(
+            f"UPDATE nova.instance_extra SET flavor = '{{}}' WHERE instance_uuid = '{HERE}'"
+        )
+
+
+def test_a_database_from_before_the_cells_is_read_as_it_is(
+    recorder: Recorder, mariadb: MariaDB
+) -> None:
+    mariadb.run(f"CREATE DATABASE havana; USE havana; {HAVANA}; GRANT SELECT ON havana.* TO old@'%' IDENTIFIED BY 'old'")  # fmt: skip
+    nova = InstanceDatabase(recorder, conf(mariadb.url("havana", "old", "old")))
+
+    assert nova.connect()
+    assert nova.ask_instances("vm") == {HERE}
+    nova.ask_rest()
+    nova.close()
+
+    assert "scheduled_at" in asked(recorder, "havana.instances")[1].value["columns"]
+    assert column(recorder, "havana.instance_system_metadata", "value") == ["512"]
+    assert column(recorder, "havana.instance_types", "name") == ["m1.tiny"]
+    assert column(recorder, "havana.instance_groups", "name") == ["old"]
+    assert ("SHOW CREATE TABLE havana.instance_extra", "absent") in errors(recorder)
+
+
+def test_a_url_goes_before_nova_conf(recorder: Recorder, mariadb: MariaDB) -> None:
+    nova = InstanceDatabase(
+        recorder, conf("mysql://nova@127.0.0.1:1/nova"), mariadb.url("nova_api")
+    )
+
+    assert nova.connect()
+    assert errors(recorder) == []
+    nova.close()
+
+
+def test_the_socket_of_this_host_is_tried_last(
+    recorder: Recorder, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "SOCKETS", ("/nonexistent", mariadb.socket))
+    nova = InstanceDatabase(recorder, {})
+
+    assert nova.connect()
+    assert nova.ask_instances("vm") == {HERE, MOVED}
+    nova.close()
+
+
+def test_a_compute_node_has_no_database(recorder: Recorder) -> None:
+    nova = InstanceDatabase(recorder, {})
+
+    assert not nova.connect()
+    assert nova.ask_instances("vm") == set()
+    nova.ask_rest([HERE])
+    nova.look()
+    nova.close()
+
+    assert errors(recorder) == [("SELECT VERSION()", "missing")]
+    assert len(recorder.answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("postgresql://nova:sesame42@127.0.0.1/nova", "missing"),
+        ("mysql://nova:sesame42@127.0.0.1:1/nova", "unreachable"),
+        ("mysql:///nova?unix_socket=/nonexistent", "unreachable"),
+    ],
+)
+def test_a_database_that_can_not_be_reached_is_recorded(
+    recorder: Recorder, url: str, kind: str
+) -> None:
+    assert not InstanceDatabase(recorder, conf(url)).connect()
+
+    assert errors(recorder) == [("SELECT VERSION()", kind)]
+    assert SECRET not in everything(recorder)
+
+
+def test_a_wrong_password_is_a_denial(recorder: Recorder, mariadb: MariaDB) -> None:
+    assert not InstanceDatabase(recorder, {}, mariadb.url(password="no")).connect()
+
+    assert errors(recorder) == [("SELECT VERSION()", "denied")]
+
+
+def test_a_cell_on_a_server_that_is_down_does_not_stop_the_others(
+    recorder: Recorder, mariadb: MariaDB
+) -> None:
+    mariadb.run("INSERT INTO nova_api.cell_mappings VALUES (3, 'c3', 'cell2', '', 'mysql://nova@127.0.0.1:1/nova_cell2', 0)")  # fmt: skip
+    try:
+        nova = InstanceDatabase(recorder, conf(mariadb.url()))
+        assert nova.connect()
+        assert nova.ask_instances("vm") == {HERE, MOVED}
+        nova.ask_rest()
+        nova.look()
+        nova.close()
+    finally:
+        mariadb.run("DELETE FROM nova_api.cell_mappings WHERE id = 3")
+
+    there = "/* at 127.0.0.1:1 */"
+    assert (f"SELECT VERSION() {there}", "unreachable") in errors(recorder)
+    assert (f"SHOW CREATE TABLE nova_cell2.instances {there}", "unreachable") in errors(recorder)
+    assert column(recorder, "nova_api.instance_mappings", "instance_uuid") == [HERE]
+
+
+@pytest.fixture
+def server(recorder: Recorder, mariadb: MariaDB) -> Iterator[Database]:
+    found = Database(recorder, Address(socket=mariadb.socket, user="root"))
+    assert found.open()
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DELETE FROM nova.services", "INSERT INTO nova.services VALUES (3, 'x', 'y', 0, 0)"],
+)
+def test_the_connection_can_not_write(server: Database, mariadb: MariaDB, statement: str) -> None:
+    answer = server.ask(statement)
+
+    assert answer.error is not None
+    assert "READ ONLY" in answer.error.message
+    assert mariadb.run("SELECT COUNT(*) FROM nova.services") == [(2,)]
+
+
+def test_a_server_that_goes_away_in_the_middle_is_not_asked_again(
+    server: Database, mariadb: MariaDB
+) -> None:
+    killer = threading.Timer(0.5, _kill, [mariadb])
+    killer.start()
+
+    answer = server.ask("SELECT COUNT(*), SLEEP(30) FROM nova.instances")
+    killer.join()
+
+    assert answer.error is not None
+    assert (answer.error.kind, answer.took < 10) == ("unreachable", True)
+    later = server.ask("SELECT 1")
+    assert later.error is not None
+    assert later.error.kind == "unreachable"
+    assert later.error.message.startswith("not asked: ")
+    assert later.took < 0.1
+
+
+def test_rows_that_are_cut_off_are_no_answer(server: Database, mariadb: MariaDB) -> None:
+    killer = threading.Timer(0.5, _kill, [mariadb])
+    killer.start()
+
+    answer = server.ask("SELECT REPEAT('x', 20000), SLEEP(0.1) FROM nova.instance_actions")
+    killer.join()
+
+    assert answer.error is not None
+    assert answer.error.kind == "unreachable"
+
+
+def _kill(mariadb: MariaDB) -> None:
+    processes = mariadb.run("SHOW PROCESSLIST")
+    (victim,) = [row[0] for row in processes if row[7] and "SLEEP" in row[7]]
+    mariadb.run(f"KILL CONNECTION {victim}")
+
+
+def test_a_lost_server_is_tried_once_more_for_the_second_look(
+    server: Database, mariadb: MariaDB
+) -> None:
+    killer = threading.Timer(0.3, _kill, [mariadb])
+    killer.start()
+    server.ask("SELECT SLEEP(30)")
+    killer.join()
+
+    assert server.look_again().error is None
+    assert server.ask("SELECT 1").value == {"columns": ["1"], "rows": [[1]]}
+
+
+def test_a_slow_statement_ends_and_the_next_is_answered(
+    server: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_STATEMENT_TIME", 1)
+    server.look_again()
+    slow = (
+        "SELECT COUNT(*) FROM seq_1_to_1000000 AS a, seq_1_to_1000000 AS b WHERE a.seq + b.seq < 0"
+    )
+
+    kinds = [_kind(server.ask(f"USE nova; {slow}"[10:])) for _ in range(1)]
+
+    assert kinds == ["failed"] or kinds == ["timeout"]
+    assert server.ask("SELECT 1").error is None
+
+
+def test_a_frozen_server_does_not_hang_us(
+    server: Database, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_READ_TIME", 1.0)
+    monkeypatch.setattr(server, "_given_up", "it is to connect again")
+    server.look_again()
+    os.kill(mariadb.process.pid, signal.SIGSTOP)
+    try:
+        first, second = server.ask("SELECT 1"), server.ask("SELECT 1")
+    finally:
+        os.kill(mariadb.process.pid, signal.SIGCONT)
+
+    assert (_kind(first), first.took < 5) == ("timeout", True)
+    assert (_kind(second), second.took < 0.1) == ("unreachable", True)
+
+
+def test_a_statement_that_was_abandoned_keeps_its_connection(
+    server: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_PATIENCE", 0.3)
+
+    assert _kind(server.ask("SELECT SLEEP(2)")) == "timeout"
+    assert _kind(server.ask("SELECT 1")) == "unreachable"
+
+
+def test_too_many_rows_are_not_kept_and_the_next_answer_is_the_right_one(
+    server: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "LARGEST", 1000)
+
+    assert (
+        _kind(server.ask("SELECT REPEAT('x', 200), id FROM nova.instance_actions")) == "too-large"
+    )
+    assert server.ask("SELECT 7").value == {"columns": ["7"], "rows": [[7]]}
+
+
+def test_bytes_and_bits_can_be_kept(server: Database) -> None:
+    answer = server.ask(
+        "SELECT x'ff00' AS bytes, CAST('1.50' AS DECIMAL(5,2)) AS exact, NULL AS none"
+    )
+
+    assert answer.value["rows"] == [["\udcff\x00", "1.50", None]]
+    assert json.loads(json.dumps(answer.value)) == answer.value
+
+
+def _kind(answer: Answer) -> str:
+    return answer.error.kind if answer.error is not None else "answered"
+
+
+@pytest.fixture
+def lab_conf(cloud: Path) -> dict[str, dict[str, str]]:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.read("/etc/nova/nova.conf")
+    return {name: dict(parser[name]) for name in parser.sections()}
+
+
+@pytest.mark.lab
+def test_the_lab_is_read_in_full(recorder: Recorder, lab_conf: dict[str, dict[str, str]]) -> None:
+    nova = InstanceDatabase(recorder, lab_conf)
+    assert nova.connect()
+    live = nova.ask_instances(None)
+    nova.ask_rest(["ffffffff-0000-4000-8000-000000000000"])
+    nova.look()
+    nova.close()
+
+    assert errors(recorder) == []
+    assert len(live) >= 10
+    assert live <= set(column(recorder, "nova_api.request_specs", "instance_uuid"))
+    text = everything(recorder)
+    assert "nova:hoodlab@" not in text
+    assert "#!/bin/sh" not in text  # the user data of one of its servers
+    assert len(text) < 40_000 * len(live)
+
+
+@pytest.mark.lab
+def test_the_lab_is_found_through_its_socket(
+    recorder: Recorder, cloud: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    nova = InstanceDatabase(recorder, {})
+
+    assert nova.connect()
+    assert nova.ask_instances(None)
+    nova.close()
+    assert errors(recorder) == []

@@ -1,0 +1,356 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.process import ask_again, ask_processes
+from hoodsnap.collect.recorder import Recorder
+
+
+class Qemu:
+    """A real emulator without a machine, that has one disk open."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = folder / "disk"
+        self.disk.write_bytes(bytes(1 << 20))
+        blockdev = {"driver": "file", "filename": str(self.disk), "node-name": "disk"}
+        self.argv = (
+            "qemu-system-x86_64",
+            "-machine", "none", "-S", "-nodefaults", "-display", "none",
+            "-name", "guest=odd,, näme\n,debug-threads=on",
+            "-qmp", f"unix:{folder}/qmp,server=on,wait=off",
+            "-blockdev", json.dumps(blockdev),
+        )  # fmt: skip
+        self.process = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL)
+        self.pid = self.process.pid
+        while not (folder / "qmp").exists() or str(self.disk) not in self.open_files():
+            assert self.process.poll() is None, "qemu did not start"
+
+    def open_files(self) -> set[str]:
+        folder = f"/proc/{self.pid}/fd"
+        return {os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder)}
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[Qemu]:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed")
+    qemu = Qemu(tmp_path)
+    yield qemu
+    qemu.end()
+
+
+@contextmanager
+def program(path: Path) -> Iterator[int]:
+    """A process of a program of this name, that does nothing."""
+    sleep = shutil.which("sleep")
+    assert sleep is not None
+    shutil.copy(sleep, path)
+    process = subprocess.Popen([path, "60"])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers_of(recorder: Recorder, pid: int) -> dict[str, Answer]:
+    """By query without the PID."""
+    return {
+        answer.query.replace(str(pid), "PID"): answer
+        for answer in recorder.answers
+        if answer.subject == str(pid)
+    }
+
+
+def shell(query: str) -> str:
+    done = subprocess.run(["sh", "-c", query], capture_output=True, check=True)
+    return os.fsdecode(done.stdout)
+
+
+def test_a_real_qemu_is_found_with_its_arguments_exactly(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    found = ask_processes(recorder)
+
+    assert found[qemu.pid] == qemu.argv
+    cmdline = answers_of(recorder, qemu.pid)["/proc/PID/cmdline"].value
+    assert cmdline == "\0".join(qemu.argv) + "\0"
+
+
+def test_everything_that_a_process_is_asked(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder, [Path("/var/lib/nova/instances")])
+
+    answers = answers_of(recorder, qemu.pid)
+    assert [query for query in answers if not query.startswith("awk")] == [
+        "/proc/PID/cmdline",
+        "/proc/PID/comm",
+        "/proc/PID/stat",
+        "/proc/PID/statm",
+        "/proc/PID/status",
+        "/proc/PID/cgroup",
+        "readlink /proc/PID/exe",
+        "readlink /proc/PID/root",
+        "readlink /proc/PID/ns/*",
+        "grep -E '^(Name|Cpus_allowed_list):' /proc/PID/task/*/status",
+        "ls -lL /proc/PID/fd",
+    ]
+    assert {query: answer.error for query, answer in answers.items() if answer.error} == {}
+    size = sum(len(json.dumps(answer.as_json())) for answer in answers.values())
+    assert size < 15_000
+
+
+def test_a_person_who_types_the_query_gets_the_same_answer(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder, [Path("/var/lib/nova/instances")])
+
+    typed = 0
+    for answer in recorder.answers:
+        of_one = answer.subject == str(qemu.pid) and answer.query.startswith(("awk ", "readlink "))
+        if (
+            of_one and not answer.query.endswith("/ns/*")
+        ) or answer.query == "grep btime /proc/stat":
+            assert shell(answer.query).removesuffix("\n") == answer.value.removesuffix("\n")
+            typed += 1
+    assert typed == 4
+
+
+def test_an_open_disk_is_told_by_inode_and_how_it_was_opened(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    files = answers_of(recorder, qemu.pid)["ls -lL /proc/PID/fd"].value
+    status = qemu.disk.stat()
+    assert [file for file in files if file["path"] == str(qemu.disk)] == [
+        {
+            "fd": files[-1]["fd"],
+            "path": str(qemu.disk),
+            "flags": files[-1]["flags"],
+            "dev": f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}",
+            "ino": status.st_ino,
+            "rdev": "0:0",
+            "size": 1 << 20,
+            "mode": f"{status.st_mode:o}",
+        }
+    ]
+    assert int(files[-1]["flags"], 8) & os.O_ACCMODE == os.O_RDWR
+
+
+def test_a_disk_that_was_deleted_keeps_its_inode(qemu: Qemu) -> None:
+    inode = qemu.disk.stat().st_ino
+    qemu.disk.unlink()
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    files = answers_of(recorder, qemu.pid)["ls -lL /proc/PID/fd"].value
+    assert [file["path"] for file in files if file["ino"] == inode] == [f"{qemu.disk} (deleted)"]
+
+
+def test_each_thread_says_its_name_and_its_processors(qemu: Qemu) -> None:
+    os.sched_setaffinity(qemu.pid, {0})
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    query = "grep -E '^(Name|Cpus_allowed_list):' /proc/PID/task/*/status"
+    threads = answers_of(recorder, qemu.pid)[query].value
+    assert threads[str(qemu.pid)] == {"comm": "qemu-system-x86", "cpus": "0"}
+    assert len(threads) > 1
+
+
+def test_only_mounts_around_its_disks_are_kept(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder, [Path("/proc/sys")])
+
+    (mounts,) = (
+        answer.value
+        for query, answer in answers_of(recorder, qemu.pid).items()
+        if query.startswith("awk")
+    )
+    kept = {line.split(" ")[4] for line in mounts.splitlines()}
+    assert {"/", "/proc"} <= kept
+    assert all(f"{qemu.disk}".startswith(place) or place.startswith("/proc") for place in kept)
+    assert mounts in Path(f"/proc/{qemu.pid}/mountinfo").read_text() or "\n" in mounts
+
+
+def test_a_frozen_qemu_answers_as_fast_as_any(qemu: Qemu) -> None:
+    os.kill(qemu.pid, signal.SIGSTOP)
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    answers = answers_of(recorder, qemu.pid)
+    assert sum(answer.took for answer in answers.values()) < 1
+    assert "\nState:\tT (stopped)\n" in answers["/proc/PID/status"].value
+
+
+def test_a_process_that_has_ended_is_absent(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+    qemu.end()
+
+    ask_again(recorder, [qemu.pid], known=[qemu.pid])
+
+    answers = answers_of(recorder, qemu.pid).values()
+    assert {answer.error and answer.error.kind for answer in answers} == {"absent"}
+    assert len(answers) == 12
+
+
+def test_asking_again_leaves_out_what_is_known_and_finds_what_is_new(qemu: Qemu) -> None:
+    recorder = Recorder("host")
+
+    again = ask_again(recorder, [], known=[qemu.pid])
+    new = ask_again(recorder, [], known=[])
+
+    assert qemu.pid not in again
+    assert new[qemu.pid] == qemu.argv
+
+
+@pytest.mark.parametrize(
+    ("name", "is_emulator"),
+    [
+        ("qemu-system-aarch64", True),
+        ("qemu-kvm", True),
+        ("kvm", True),
+        (".qemu-system-x86_64-wrapped", True),
+        ("qemu-nbd", False),
+        ("qemu-img", False),
+        ("qemu-x86_64", False),
+        ("kvm-pit", False),
+    ],
+)
+def test_system_emulators_are_known_by_their_program(
+    tmp_path: Path, name: str, is_emulator: bool
+) -> None:
+    recorder = Recorder("host")
+
+    with program(tmp_path / name) as pid:
+        found = ask_processes(recorder)
+
+    assert (pid in found) == is_emulator
+    (listed,) = (answer for answer in recorder.answers if answer.query == "ls -l /proc/*/exe")
+    entry = {"pid": pid, "comm": name[:15], "exe": str(tmp_path / name)}
+    assert (entry in listed.value) == is_emulator
+
+
+def test_an_emulator_whose_program_was_replaced_is_still_one(tmp_path: Path) -> None:
+    with program(tmp_path / "qemu-kvm") as pid:
+        (tmp_path / "qemu-kvm").unlink()
+        recorder = Recorder("host")
+        found = ask_processes(recorder)
+
+    assert pid in found
+    exe = answers_of(recorder, pid)["readlink /proc/PID/exe"].value
+    assert exe == f"{tmp_path}/qemu-kvm (deleted)"
+
+
+def test_the_list_is_what_the_shell_prints(tmp_path: Path) -> None:
+    recorder = Recorder("host")
+
+    with program(tmp_path / "qemu-nbd") as pid:
+        ask_processes(recorder)
+        typed = shell("pgrep qemu | xargs ps ww")
+
+    (said,) = (answer.value for answer in recorder.answers if answer.query.startswith("pgrep"))
+    assert f"{tmp_path}/qemu-nbd 60" in said
+    rows = [[line.split()[0], *line.split()[4:]] for line in said.splitlines()]
+    assert rows == [[line.split()[0], *line.split()[4:]] for line in typed.splitlines()]
+    assert str(pid) in {row[0] for row in rows}
+
+
+def test_where_no_qemu_runs_the_list_is_empty_and_not_that_of_the_terminal() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may make a PID namespace")
+    script = (
+        "import json; from hoodsnap.collect.process import ask_processes;"
+        "from hoodsnap.collect.recorder import Recorder; r = Recorder('host');"
+        "found = list(ask_processes(r));"
+        "print(json.dumps([found, [a.value for a in r.answers[:2]]]))"
+    )
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc"]
+
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", script], capture_output=True, check=True, text=True
+    )
+
+    assert json.loads(done.stdout) == [[], ["", []]]
+
+
+def test_without_root_what_is_denied_is_said_and_the_rest_is_there(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can have a process that others may not look into")
+    recorder = Recorder("host")
+
+    with program(tmp_path / "qemu-kvm") as pid:
+        os.seteuid(65534)
+        try:
+            found = ask_processes(recorder)
+        finally:
+            os.seteuid(0)
+
+    assert found[pid] == (f"{tmp_path}/qemu-kvm", "60")
+    answers = answers_of(recorder, pid)
+    denied = {query for query, answer in answers.items() if answer.error is not None}
+    assert {"readlink /proc/PID/exe", "ls -lL /proc/PID/fd", "readlink /proc/PID/ns/*"} <= denied
+    assert {answers[query].error.kind for query in denied} == {"denied"}  # type: ignore[union-attr]  # these are errors
+    heard = answers.keys() - denied
+    assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= heard
+
+
+def test_what_the_host_as_a_whole_is_asked() -> None:
+    recorder = Recorder("host")
+
+    ask_processes(recorder)
+
+    answers: dict[str, Any] = {
+        answer.query: answer for answer in recorder.answers if answer.subject is None
+    }
+    assert list(answers)[2:] == [
+        "/proc/locks",
+        "grep btime /proc/stat",
+        "ip -d -j link",
+        "ip -j address",
+        "bridge -j link",
+    ]
+    assert answers["grep btime /proc/stat"].value.startswith("btime ")
+    if answers["ip -j address"].error is None:
+        assert "lo" in [link["ifname"] for link in answers["ip -j address"].value]
+    else:
+        assert answers["ip -j address"].error.kind == "missing"
+
+
+@pytest.mark.lab
+def test_every_guest_of_the_cloud_holds_its_tap_and_its_disk(cloud: Path) -> None:
+    recorder = Recorder("host")
+
+    found = ask_processes(recorder)
+
+    names = shell("virsh list --name").split()
+    guests = [pid for pid, argv in found.items() if any("guest=instance-" in word for word in argv)]
+    assert len(guests) == len(names) > 0
+    for pid in guests:
+        answers = answers_of(recorder, pid)
+        assert not [answer.query for answer in answers.values() if answer.error]
+        files = answers["ls -lL /proc/PID/fd"].value
+        taps = [file["iff"] for file in files if file["path"] == "/dev/net/tun"]
+        assert taps and all(tap.startswith("tap") for tap in taps)
+        assert [file for file in files if "disk" in file["path"] or "volume" in file["path"]]
+        assert sum(len(json.dumps(answer.as_json())) for answer in answers.values()) < 15_000

@@ -1,0 +1,400 @@
+"""libvirt makes a command line of a domain's XML, so our readings of the two must agree.
+
+libvirt's own tests hold hundreds of such pairs, from 2012 to 2025. Where a pair may differ, this
+file says why.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from hoodsnap.facts.argv import Argv, read_argv
+from hoodsnap.facts.domain import DomainXML, Image, read_domain_xml
+from hoodsnap.facts.drive import Node
+from hoodsnap.facts.quantity import size
+
+STALE = {
+    "qemuxml2argv-pseries-vio-address-clash.args",  # empty: libvirt refuses the domain
+    "qemuxml2argv-hostdev-scsi-boot.args",  # another domain's
+    "qemuxml2argv-pcihole64-none.args",  # another domain's
+    "qemuxml2argv-lease.args",  # another size of memory
+}
+"""The command lines that were never made of the XML beside them."""
+
+LOCAL = ("file", "host_device", "host_cdrom")
+
+
+FDGROUP = "devices/disk/source[@fdgroup]"
+"""Where a domain names files that somebody else has opened for it."""
+
+
+class Pair:
+    """One domain, and what libvirt made of it."""
+
+    def __init__(self, era: str, args: Path, xml: Path) -> None:
+        self.name = f"{era} {args.name}"
+        self.stale = args.name in STALE
+        self.text = xml.read_text()
+        self.words = command(args.read_text(), quoted=not era.startswith("0.9.10"))
+
+    @cached_property
+    def argv(self) -> Argv:
+        return read_argv(self.words)
+
+    @cached_property
+    def xml(self) -> DomainXML:
+        return read_domain_xml(self.text)
+
+    @cached_property
+    def tree(self) -> ElementTree.Element:
+        """The XML as the standard library reads it, for what explains a difference."""
+        return ElementTree.fromstring(self.text)  # noqa: S314 (this is no stranger's)
+
+
+def command(text: str, *, quoted: bool) -> list[str]:
+    """The words of one `.args` file, without the environment before them."""
+    joined = text.replace("\\\n", "")
+    words = shlex.split(joined) if quoted else list(unquoted(joined))
+    # CEPH_ARGS has spaces, and was not quoted before 2016.
+    start = next((at for at, word in enumerate(words) if word.startswith(("/", "./"))), len(words))
+    return words[start:]
+
+
+def unquoted(text: str) -> Iterator[str]:
+    """In 2012 nothing was quoted: what follows a value belongs to it, up to the next option."""
+    option, *value = "", ""
+    for word in text.split():
+        if not option or word.startswith("-"):
+            yield from filter(None, [option, " ".join(value)])
+            option, value = (word, []) if word.startswith("-") else ("", [word])
+        else:
+            value.append(word)
+    yield from filter(None, [option, " ".join(value)])
+
+
+@pytest.fixture(scope="module")
+def pairs(corpus: Path) -> list[Pair]:
+    folder = corpus / "libvirt-pairs"
+    with (folder / "pairs.tsv").open() as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert len(rows) > 500
+    found = []
+    for row in rows:
+        era = folder / f"libvirt-{row['era']}"
+        found.append(Pair(row["era"], era / row["args"], era / row["xml"]))
+    return found
+
+
+def disagreements(
+    pairs: Iterable[Pair],
+    expected: Callable[[Pair], Any],
+    got: Callable[[Pair], Any],
+    reasons: Iterable[Callable[[Pair, Any, Any], bool]],
+) -> tuple[list[str], Counter[str]]:
+    """The pairs that differ for no reason, and how many there are of each reason."""
+    unexplained, explained = [], Counter[str]()
+    for pair in pairs:
+        xml, argv = expected(pair), got(pair)
+        if xml == argv:
+            explained["agree"] += 1
+            continue
+        reason = next((reason.__name__ for reason in reasons if reason(pair, xml, argv)), None)
+        if reason is None:
+            unexplained.append(f"{pair.name}: the XML says {xml}, the command line {argv}")
+        else:
+            explained[reason] += 1
+    return unexplained, explained
+
+
+def stale_fixture(pair: Pair, xml: Any, argv: Any) -> bool:
+    return pair.stale
+
+
+def older_qemu_has_no_name_option(pair: Pair, xml: Any, argv: Any) -> bool:
+    return argv is None and "name" not in pair.argv.options and _is_old(pair)
+
+
+def older_qemu_has_no_uuid_option(pair: Pair, xml: Any, argv: Any) -> bool:
+    return argv is None and "uuid" not in pair.argv.options and _is_old(pair)
+
+
+def _is_old(pair: Pair) -> bool:
+    """Until 1.3 libvirt's tests had to say that QEMU knows these options, and few did."""
+    return "guest=" not in " ".join(pair.words)
+
+
+def test_names_agree(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: pair.xml.name,
+        lambda pair: pair.argv.name,
+        [stale_fixture, older_qemu_has_no_name_option],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) / 2
+
+
+def test_uuids_agree(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: pair.xml.uuid,
+        lambda pair: pair.argv.uuid,
+        [stale_fixture, older_qemu_has_no_uuid_option],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) / 2
+
+
+def test_the_most_vcpus_agree(pairs: list[Pair]) -> None:
+    unexplained, _ = disagreements(
+        pairs, lambda pair: pair.xml.vcpus, lambda pair: pair.argv.max_vcpus, [stale_fixture]
+    )
+
+    assert unexplained == []
+
+
+def vcpus_are_plugged_in_after_the_start(pair: Pair, xml: int, argv: int) -> bool:
+    vcpus = pair.tree.findall("vcpus/vcpu[@enabled='yes']")
+    return argv == sum(vcpu.get("hotpluggable") != "yes" for vcpu in vcpus)
+
+
+def test_the_vcpus_at_boot_agree(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: pair.xml.current_vcpus,
+        lambda pair: pair.argv.vcpus,
+        [stale_fixture, vcpus_are_plugged_in_after_the_start],
+    )
+
+    assert unexplained == []
+    assert explained["vcpus_are_plugged_in_after_the_start"] < 10
+
+
+MIB = 1024
+
+
+def _up(kib: int, step: int) -> int:
+    return math.ceil(kib / step) * step
+
+
+def _step(pair: Pair) -> int:
+    """KiB. POWER machines are built of blocks of 256 MiB."""
+    return 256 * MIB if "ppc64" in pair.argv.binary else MIB
+
+
+def _kib(element: ElementTree.Element, text: str | None) -> int:
+    amount = size(text or "", unit=element.get("unit", "KiB"))
+    assert amount is not None
+    return math.ceil(amount / 1024)
+
+
+def memory_is_rounded_up(pair: Pair, xml: int, argv: int) -> bool:
+    return argv == _up(xml, _step(pair))
+
+
+def memory_of_each_numa_cell_is_rounded_up(pair: Pair, xml: int, argv: int) -> bool:
+    cells = pair.tree.findall("cpu/numa/cell")
+    return argv == sum(_up(_kib(cell, cell.get("memory")), _step(pair)) for cell in cells)
+
+
+def each_module_is_rounded_up_first(pair: Pair, xml: int, argv: int) -> bool:
+    total = pair.tree.find("memory")
+    assert total is not None
+    sizes = pair.tree.findall("devices/memory/target/size")
+    modules = sum(_up(_kib(module, module.text), _step(pair)) for module in sizes)
+    return argv == _up(_kib(total, total.text), _step(pair)) - modules
+
+
+def memory_is_the_migration_sources(pair: Pair, xml: int, argv: int) -> bool:
+    """It is taken as it comes, even where the cells don't add up to it."""
+    total = pair.tree.find("memory")
+    assert total is not None
+    return pair.argv.incoming is not None and abs(argv - _kib(total, total.text)) < MIB
+
+
+def test_the_memory_at_boot_agrees(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: pair.xml.memory_kib,
+        lambda pair: pair.argv.memory_kib,
+        [
+            stale_fixture,
+            memory_is_rounded_up,
+            memory_of_each_numa_cell_is_rounded_up,
+            each_module_is_rounded_up_first,
+            memory_is_the_migration_sources,
+        ],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) / 2
+
+
+def _macs(cards: Iterable[ElementTree.Element]) -> list[str]:
+    return sorted(mac.get("address", "").lower() for card in cards for mac in card.iter("mac"))
+
+
+def cards_passed_through_get_their_address_on_the_host(
+    pair: Pair, xml: list[str], argv: list[str]
+) -> bool:
+    """A network may hand out such a card too, as for the part of a team that won't migrate."""
+    cards = pair.tree.findall("devices/interface")
+    own = [
+        card
+        for card in cards
+        if card.get("type") != "hostdev" and card.find("teaming[@type='transient']") is None
+    ]
+    return len(own) < len(cards) and _macs(own) == argv
+
+
+def test_every_network_cards_address_agrees(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: sorted(card.mac for card in pair.xml.interfaces if card.mac is not None),
+        lambda pair: sorted(pair.argv.macs),
+        [stale_fixture, cards_passed_through_get_their_address_on_the_host],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) * 0.9
+
+
+def _sources(pair: Pair, *types: str) -> list[str]:
+    disks = pair.xml.disks
+    return sorted(disk.source for disk in disks if disk.source and disk.image.type in types)
+
+
+def medium_is_out_while_the_tray_is_open(pair: Pair, xml: list[str], argv: list[str]) -> bool:
+    loaded = [disk.source for disk in pair.xml.disks if not disk.tray_open and disk.source]
+    return sorted(loaded) == argv
+
+
+def qemu_gets_the_descriptors_of_open_files(pair: Pair, xml: list[str], argv: list[str]) -> bool:
+    given = pair.tree.findall(FDGROUP)
+    return len(given) > 0 and all(path.startswith("/dev/fdset/") for path in set(argv) - set(xml))
+
+
+def a_shared_disks_overlay_is_plugged_in_after_the_start(
+    pair: Pair, xml: list[str], argv: list[str]
+) -> bool:
+    later = pair.tree.findall("devices/disk/transient[@shareBacking='yes']/../source")
+    return sorted(set(xml) - {source.get("file") for source in later}) == argv
+
+
+def a_pools_volume_is_named_by_its_path(pair: Pair, xml: list[str], argv: list[str]) -> bool:
+    volumes = len(pair.tree.findall("devices/disk[@type='volume']/source"))
+    return set(xml) <= set(argv) and len(argv) - len(xml) <= volumes
+
+
+def somebody_passes_words_of_his_own_to_qemu(pair: Pair, xml: list[str], argv: list[str]) -> bool:
+    words = re.findall(r"<\w+:arg value=['\"]([^'\"]+)", pair.text)
+    extra = set(argv) - set(xml)
+    return set(xml) <= set(argv) and bool(extra) and extra <= set(words)
+
+
+def test_every_file_and_block_device_of_a_disk_agrees(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: _sources(pair, "file", "block"),
+        lambda pair: sorted(
+            disk.source for disk in pair.argv.disks if disk.source and disk.protocol in LOCAL
+        ),
+        [
+            stale_fixture,
+            medium_is_out_while_the_tray_is_open,
+            qemu_gets_the_descriptors_of_open_files,
+            a_shared_disks_overlay_is_plugged_in_after_the_start,
+            a_pools_volume_is_named_by_its_path,
+            somebody_passes_words_of_his_own_to_qemu,
+        ],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) * 0.9
+
+
+def test_every_rbd_image_agrees(pairs: list[Pair]) -> None:
+    def in_xml(pair: Pair) -> list[str]:
+        return sorted(str(disk.source) for disk in pair.xml.disks if disk.protocol == "rbd")
+
+    def on_argv(pair: Pair) -> list[str]:
+        return sorted(str(disk.source) for disk in pair.argv.disks if disk.protocol == "rbd")
+
+    unexplained, _ = disagreements(pairs, in_xml, on_argv, [stale_fixture])
+
+    assert unexplained == []
+    assert sum(len(on_argv(pair)) for pair in pairs) > 10
+
+
+def test_every_image_below_a_disk_agrees(pairs: list[Pair]) -> None:
+    """With -blockdev libvirt spells out the chain, which its XML of that day holds too."""
+    chains = 0
+    for pair in pairs:
+        drives = [drive.backing for drive in pair.argv.disks if drive.backing is not None]
+        spelled_out = [[_local(pair, node) for node in backing] for backing in drives]
+        for disk in pair.xml.disks:
+            if disk.backing and drives:
+                chains += 1
+                assert [_local(pair, image) for image in disk.backing] in spelled_out, pair.name
+
+    assert chains > 5
+
+
+def _local(pair: Pair, image: Image | Node) -> tuple[str | None, str | None]:
+    kind = image.type if isinstance(image, Image) else image.protocol
+    known = kind in ("block", *LOCAL) and not pair.tree.findall(FDGROUP)
+    return image.format, image.source if known else None
+
+
+def test_a_document_cut_by_its_layout_reads_like_one_parsed_whole(pairs: list[Pair]) -> None:
+    fields = ["name", "uuid", "memory_kib", "current_memory_kib", "vcpus", "current_vcpus"]
+    fields += ["machine", "disks", "interfaces", "nova", "smbios"]
+    for pair in pairs:
+        whole = read_domain_xml(f"<!-- so that no layout is trusted -->{pair.text}")
+        for field in fields:
+            assert getattr(pair.xml, field) == getattr(whole, field), (pair.name, field)
+
+
+def test_every_domain_of_other_projects_is_read(corpus: Path) -> None:
+    paths = sorted((corpus / "domxml").rglob("*.xml"))
+    texts = {path: path.read_text(errors="surrogateescape") for path in paths}
+    read = 0
+    for path, text in texts.items():
+        if re.search(r"<domain\b.*</domain>", text, re.DOTALL) is None:
+            continue
+        try:
+            tree = ElementTree.fromstring(text)  # noqa: S314 (this is no stranger's)
+        except ElementTree.ParseError:
+            continue  # as it was pasted
+        xml = read_domain_xml(text)
+        name = tree.find(".//name")
+        assert name is not None and xml.name == name.text, path
+        assert len(xml.disks) == len(tree.findall(".//devices/disk")), path
+        read += 1
+
+    assert read > 80
+
+
+def test_libvirts_own_notes_are_unwrapped(corpus: Path) -> None:
+    notes = sorted((corpus / "domxml/libvirt-status").glob("*.xml"))
+    for note in notes:
+        xml = read_domain_xml(note.read_text())
+        assert xml.status["state"] in ("running", "paused", "shutoff"), note.name
+        assert int(xml.status["pid"]) > 1
+        assert xml.name and len(xml.uuid) == 36
+        assert xml.memory_kib > 0
+
+    assert len(notes) == 14
