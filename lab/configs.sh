@@ -89,7 +89,7 @@ neutron_conf() {
 [DEFAULT]
 host = $LAB_HOST
 bind_host = 127.0.0.1
-api_workers = 1
+api_workers = 2
 rpc_workers = 1
 core_plugin = ml2
 service_plugins = router

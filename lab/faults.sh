@@ -87,6 +87,11 @@ restart_libvirtd_with() { # CMD...: runs CMD while libvirtd is down
   start_again libvirtd
   until_ok 30 libvirt_answers || die "libvirtd does not answer (log: $LOG/libvirtd.log)"
 }
+nova_has_libvirt() {
+  # it connects again when it needs libvirt, for a console's log for example, and at the latest after a minute
+  osc console log show --lines 1 "$(uuid_of vm-plain)" >/dev/null 2>&1 || true
+  until_ok 120 compute_ready || die "nova-compute does not come back (log: /var/log/nova/nova-compute.log)"
+}
 
 # ------------------------------------------------------------------ processes
 fault qemu-kill9 vm-plain "kill -9 of the guest's qemu" "lifecycle event: SHUTOFF within seconds; DB stays ACTIVE if nova-compute is frozen (--freeze)"
@@ -120,7 +125,7 @@ lose_record() { mkdir -p "$S/run" && mv "/run/libvirt/qemu/$d.xml" "/run/libvirt
 find_record() { mv "$S/run/$d.xml" "$S/run/$d.pid" /run/libvirt/qemu/; }
 b_qemu_without_domain() { our_libvirtd; qpid | save pid; restart_libvirtd_with lose_record; }
 c_qemu_without_domain() { [ "$(domstate "$u")" = "shut off" ] && guest_pids "$u" | grep -qx "$(saved pid)"; }
-f_qemu_without_domain() { restart_libvirtd_with find_record; thaw; sleep 1; idle_in active || back_to_active; }
+f_qemu_without_domain() { restart_libvirtd_with find_record; thaw; nova_has_libvirt; idle_in active || back_to_active; }
 
 fault domain-without-qemu vm-snap "qemu is killed while another process keeps its sockets open: libvirt gets no end of file and goes on saying running" "nothing while it lasts; calls that need the monitor hang"
 b_domain_without_qemu() {
@@ -471,7 +476,7 @@ fault libvirt-lost - "nova loses libvirt (our libvirtd, or the relay to a foreig
 lv() { if alive libvirtd; then echo libvirtd; else echo libvirt-relay; fi; }
 b_libvirt_lost() { lv | save which; stop "$(saved which)"; }
 c_libvirt_lost() { ! alive "$(saved which)"; }
-f_libvirt_lost() { start_again "$(saved which)"; sleep 2; }
+f_libvirt_lost() { start_again "$(saved which)"; thaw; nova_has_libvirt; }
 
 fault api-down - "nova-api is stopped" "nobody can ask nova anything; guests go on"
 b_api_down() { stop nova-api; }

@@ -158,12 +158,13 @@ class Database:
 
     def why(self, uuid: str) -> str:
         """The last fault that nova has noted for the instance."""
+        time.sleep(1)  # nova writes it a moment after the state
         found = self.rows(
-            "SELECT message FROM nova.instance_faults WHERE instance_uuid = %s"
-            " ORDER BY id DESC LIMIT 1",
-            uuid,
+            "SELECT message FROM nova.instance_faults WHERE instance_uuid = %s UNION ALL"
+            " SELECT message FROM nova_cell0.instance_faults WHERE instance_uuid = %s",
+            *(uuid, uuid),
         )
-        return str(found[0][0]) if found else "nova gives no reason"
+        return str(found[-1][0]) if found else "nova gives no reason"
 
 
 class Cloud:

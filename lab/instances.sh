@@ -12,6 +12,7 @@ active=$(ls "$FAULTS")
 T0=$(date +%s)
 stage instances "each goes its own way, all at the same time"
 NOTE=/var/log/nova/nova-compute.log
+wait_for 150 "nova-compute to be up and to have libvirt" compute_ready
 lab_python instances.py || die "see the line above"
 stage_end
 total=$(($(date +%s) - T0))

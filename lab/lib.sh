@@ -277,6 +277,12 @@ lab_python() { # SCRIPT ARGS...: with Debian's python3 and its OpenStack modules
     OS_CLIENT_CONFIG_FILE="$LAB_STATE/clouds.yaml" /usr/bin/python3 "$LAB_DIR/$script" "$@"
 }
 
+# nova-compute disables itself while it has no libvirt, and takes up to a minute to notice its return.
+compute_ready() {
+  [ "$(sql "select count(*) from nova.services where \`binary\` = 'nova-compute' and host = '$LAB_HOST' and deleted = 0
+            and not (disabled and ifnull(disabled_reason, '') like 'AUTO:%') and updated_at > utc_timestamp() - interval 60 second")" = 1 ]
+}
+
 # ---- what the cloud looks like ------------------------------------------------------------
 instance_table() { # name, nova's vm_state, task_state and power_state, libvirt's state, UUID
   local name vm task power uuid states state

@@ -109,7 +109,8 @@ start_openvswitch() {
     --log-file=/var/log/openvswitch/ovs-vswitchd.log --pidfile=/run/openvswitch/ovs-vswitchd.pid
   wait_port ovsdb-server 6640 20
   ovs-vsctl --timeout=20 --may-exist add-br br-ex -- set bridge br-ex datapath_type="$datapath"
-  ip link set br-ex up
+  # it is made again a moment after ovs-vswitchd has started
+  wait_for 20 "the bridge br-ex (log: /var/log/openvswitch/ovs-vswitchd.log)" ip link set br-ex up
   ip addr replace 172.24.4.1/24 dev br-ex
 }
 
@@ -304,6 +305,7 @@ wait_port cinder-api 8776
 stage seed "image, flavors, networks, quotas; the compute host joins its cell"
 once seed-resources lab_python seed.py resources
 wait_for 120 "nova-compute to report its hypervisor (log: /var/log/nova/nova-compute.log)" host_in_db
+wait_for 150 "nova-compute to have libvirt (log: /var/log/nova/nova-compute.log)" compute_ready
 host_in_cell || as nova nova-manage cell_v2 discover_hosts >>"$LOG/discover.log" 2>&1
 wait_for 90 "cinder-volume's heartbeat (log: /var/log/cinder/cinder-volume.log)" volume_beats "$volume_since"
 stage_end

@@ -280,6 +280,32 @@ def test_a_running_service_says_itself_which_files_it_reads(
     assert service(PROGRAM) is None
 
 
+@pytest.mark.parametrize(
+    ("root", "namespace"),
+    [("/srv/chroot", "mnt:[1]"), ("/", "mnt:[2]"), ("/srv/chroot", "mnt:[2]")],
+)
+def test_the_hosts_own_service_comes_before_one_in_a_container(
+    root: str, namespace: str, tmp_path: Path
+) -> None:
+    def process(pid: str, root: str, namespace: str) -> None:
+        (tmp_path / pid / "ns").mkdir(parents=True)
+        (tmp_path / pid / "root").symlink_to(root)
+        (tmp_path / pid / "ns/mnt").symlink_to(namespace)
+        (tmp_path / pid / "cmdline").write_text(f"/usr/bin/python3\0/usr/bin/{PROGRAM}\0")
+
+    process("self", "/", "mnt:[1]")
+    process("7", root, namespace)
+    alone = service(PROGRAM, tmp_path)
+    process("40", "/", "mnt:[1]")
+    process("300", "/", "mnt:[1]")
+    beside = service(PROGRAM, tmp_path)
+
+    assert alone is not None
+    assert alone.pid == 7
+    assert beside is not None
+    assert beside.pid == 40
+
+
 def test_a_file_that_is_only_looked_at_is_no_service(tmp_path: Path) -> None:
     (tmp_path / PROGRAM).write_text("")
     watcher = subprocess.Popen(["tail", "-f", str(tmp_path / PROGRAM)])

@@ -99,7 +99,7 @@ def test_everything_about_a_running_guest_is_asked_in_a_fixed_order(libvirtd: An
     }
     assert asked.value("virsh domjobinfo instance-1") == {}
     assert asked.value("virsh blockjob instance-1 vda") == {}
-    assert seen[0].images == (str(disk),)
+    assert seen[0].images == {str(disk): "qcow2"}
     assert {answer.subject for answer in asked.answers[3:9]} == {uuid}
     assert VNC_PASSWORD not in str(asked.answers)
 
@@ -115,7 +115,7 @@ def test_jobs_and_snapshots_are_recorded_as_libvirt_gives_them(libvirtd: Any) ->
     job = asked.value("virsh blockjob busy vda")
     assert job["type"] == binding().VIR_DOMAIN_BLOCK_JOB_TYPE_COPY
     assert job["end"] == 1 << 20
-    assert seen[0].images == (str(disk), f"{disk}.copy")
+    assert seen[0].images == {str(disk): "qcow2", f"{disk}.copy": "qcow2"}
 
 
 def test_a_stored_domain_is_asked_for_its_stored_definition_only(libvirtd: Any) -> None:
@@ -148,7 +148,7 @@ def test_a_stored_domain_is_asked_for_its_stored_definition_only(libvirtd: Any) 
         {"name": "before", "current": False},
     ]
     assert asked.value("virsh checkpoint-list stored") == []
-    assert (seen[0].id, seen[0].images) == (None, (str(disk),))
+    assert (seen[0].id, seen[0].images) == (None, {str(disk): "qcow2"})
 
 
 def test_the_host_is_asked_about_itself_and_its_networks(libvirt: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_domain_that_went_away_between_list_and_question_is_absent(libvirtd: A
 
     assert asked.kinds()["virsh dumpxml goes"] == "absent"
     assert set(asked.kinds().values()) == {"absent"}
-    assert seen[0].images == ()
+    assert seen[0].images == {}
 
 
 def test_a_frozen_qemu_delays_its_own_jobs_once_and_nobody_elses(
@@ -285,9 +285,10 @@ CHAIN = """
 <domain>
   <devices>
     <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
       <source file='/i/disk'/>
       <backingStore type='file'>
-        <source file='/i/_base/abc'/><backingStore/>
+        <format type='raw'/><source file='/i/_base/abc'/><backingStore/>
       </backingStore>
       <mirror type='file' job='copy'><source file='/i/mirror'/></mirror>
       <target dev='vda' bus='virtio'/>
@@ -304,7 +305,9 @@ CHAIN = """
 
 
 def test_every_file_that_a_disk_stands_on_is_an_image() -> None:
-    assert images(CHAIN) == ["/i/disk", "/i/_base/abc", "/i/mirror", "/dev/sdc"]
+    found = {"/i/disk": "qcow2", "/i/_base/abc": "raw", "/i/mirror": None, "/dev/sdc": None}
+    assert images(CHAIN) == found
+    assert list(images(CHAIN)) == list(found)
     assert targets(CHAIN) == ["vda", "vdb", "vdc", "hda"]
 
 
@@ -319,7 +322,7 @@ def test_every_file_that_a_disk_stands_on_is_an_image() -> None:
     ],
 )
 def test_a_definition_that_is_no_domain_of_libvirt_names_no_images(xml: str) -> None:
-    assert images(xml) == targets(xml) == []
+    assert (images(xml), targets(xml)) == ({}, [])
 
 
 @pytest.mark.lab

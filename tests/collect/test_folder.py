@@ -135,11 +135,15 @@ def test_a_single_file_is_looked_at_through_links(tmp_path: Path) -> None:
     assert heads == {str(tmp_path / "link"): b"QFI\xfb"}
 
 
-def test_a_time_that_no_calendar_knows_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "disk").touch()
-    os.utime(tmp_path / "disk", ns=(0, -(1 << 62)))
+def test_a_time_that_no_calendar_knows_is_left_out() -> None:
+    if not os.path.isdir("/dev/shm"):
+        pytest.skip("only tmpfs keeps any time")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as top:
+        disk = Path(top) / "disk"
+        disk.touch()
+        os.utime(disk, (0, 10**12))
 
-    entry = listed(tmp_path)["disk"]
+        entry = listed(Path(top))["disk"]
 
-    assert entry["mtime"] is None or entry["mtime"].startswith("1")
-    assert entry["type"] == "f"
+    assert entry["mtime"] is None
+    assert entry["ctime"] is not None

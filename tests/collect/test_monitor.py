@@ -65,7 +65,7 @@ def test_each_active_guest_is_asked_through_libvirt(libvirtd: Any) -> None:
     recorder = Recorder("here")
     with libvirtd.guest("instance-1") as domain:
         uuid = domain.UUIDString()
-        domains = [*seen(libvirtd.uri), SeenDomain("u", "off", None, ())]
+        domains = [*seen(libvirtd.uri), SeenDomain("u", "off", None, {})]
         ask_monitors(recorder, domains, libvirtd.uri)
 
     command = "virsh qemu-monitor-command instance-1"
@@ -243,6 +243,6 @@ def test_without_libvirt_python_each_query_says_so(
     monkeypatch.setitem(sys.modules, "libvirt", None)
     recorder = Recorder("here")
 
-    ask_monitors(recorder, [SeenDomain("u", "instance-1", 1, ())])
+    ask_monitors(recorder, [SeenDomain("u", "instance-1", 1, {})])
 
     assert kinds(recorder) == ["missing"] * len(Query)

@@ -189,7 +189,6 @@ def test_only_mounts_around_its_disks_are_kept(qemu: Qemu) -> None:
     kept = {line.split(" ")[4] for line in mounts.splitlines()}
     assert {"/", "/proc"} <= kept
     assert all(f"{qemu.disk}".startswith(place) or place.startswith("/proc") for place in kept)
-    assert mounts in Path(f"/proc/{qemu.pid}/mountinfo").read_text() or "\n" in mounts
 
 
 def test_a_frozen_qemu_answers_as_fast_as_any(qemu: Qemu) -> None:
@@ -271,9 +270,10 @@ def test_the_list_is_what_the_shell_prints(tmp_path: Path) -> None:
 
     (said,) = (answer.value for answer in recorder.answers if answer.query.startswith("pgrep"))
     assert f"{tmp_path}/qemu-nbd 60" in said
-    rows = [[line.split()[0], *line.split()[4:]] for line in said.splitlines()]
-    assert rows == [[line.split()[0], *line.split()[4:]] for line in typed.splitlines()]
-    assert str(pid) in {row[0] for row in rows}
+    # Others may come and go meanwhile; TIME may grow.
+    assert said.splitlines()[0] == typed.splitlines()[0]
+    (row,) = (line for line in said.splitlines() if line.split()[0] == str(pid))
+    assert row in typed.splitlines()
 
 
 def test_where_no_qemu_runs_the_list_is_empty_and_not_that_of_the_terminal() -> None:
@@ -310,7 +310,7 @@ def test_without_root_what_is_denied_is_said_and_the_rest_is_there(tmp_path: Pat
     answers = answers_of(recorder, pid)
     denied = {query for query, answer in answers.items() if answer.error is not None}
     assert {"readlink /proc/PID/exe", "ls -lL /proc/PID/fd", "readlink /proc/PID/ns/*"} <= denied
-    assert {answers[query].error.kind for query in denied} == {"denied"}  # type: ignore[union-attr]  # these are errors
+    assert {answer.error and answer.error.kind for answer in answers.values()} == {None, "denied"}
     heard = answers.keys() - denied
     assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= heard
 
@@ -344,9 +344,9 @@ def test_every_guest_of_the_cloud_holds_its_tap_and_its_disk(cloud: Path) -> Non
     found = ask_processes(recorder)
 
     names = shell("virsh list --name").split()
-    guests = [pid for pid, argv in found.items() if any("guest=instance-" in word for word in argv)]
-    assert len(guests) == len(names) > 0
-    for pid in guests:
+    assert names
+    for name in names:
+        pid = next(pid for pid, argv in found.items() if f"guest={name},debug-threads=on" in argv)
         answers = answers_of(recorder, pid)
         assert not [answer.query for answer in answers.values() if answer.error]
         files = answers["ls -lL /proc/PID/fd"].value

@@ -41,11 +41,9 @@ def disk_shared_by_two_qemu(guest: Guest, process: Process) -> Problems:
     assert guest.host is not None  # noqa: S101 (a process stands on a host)
     shareable = _shareable(guest.domain)
     for file in process.files:
-        if file.path in shareable or not _is_disk(file):
-            continue
-        holders = guest.host.holders[held_by(file)]
+        holders = guest.host.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if any(file.writable or held.writable for _, held in others):
+        if others and _is_disk(file) and file.path not in shareable:
             yield (
                 says(process, pid=process.pid, files=_held(file)),
                 *(says(other, pid=other.pid, files=_held(held)) for other, held in others),

@@ -26,6 +26,7 @@ from hoodsnap.facts.look import moved
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain
+    from hoodsnap.facts.argv import Argv
 
 LOOKS = 3
 """How often what moved is asked again."""
@@ -72,13 +73,16 @@ class Visit:
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
-        self.domains = Domains(recorder, wishes.libvirt_uri)
+        # The libvirt that nova-compute itself uses is the one that has the guests.
+        uri = self.conf.get("libvirt", {}).get("connection_uri")
+        self.libvirt_uri = wishes.libvirt_uri or uri
+        self.domains = Domains(recorder, self.libvirt_uri)
         self.has_database = False
         self.known: set[str] = set()
         """The UUIDs that the API showed."""
         self.seen: dict[str, SeenDomain] = {}
-        self.processes: dict[int, str | None] = {}
-        """Each QEMU process, and the UUID on its command line."""
+        self.processes: dict[int, Argv] = {}
+        """Each QEMU process, and how it was started."""
         self.folders: tuple[Path, ...] = ()
 
     def bundle(self) -> Bundle:
@@ -147,18 +151,29 @@ class Visit:
         self.folders = find_instances_dirs(self.recorder, self.conf, self._disks())
         self._run(ask_processes(self.recorder, self.folders))
         if self.wishes.qmp:
-            self._ask_monitors(self.seen)
+            self._ask_monitors({*self.seen, *self._running()})
         ask_images(self.recorder, self.folders, self._disks())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
-        from hoodsnap.collect.monitor import ask_monitors
+        """Through libvirt where it has the monitor; directly where a process has a free socket."""
+        from hoodsnap.collect.monitor import ask_monitors, ask_sockets
 
-        domains = [self.seen[uuid] for uuid in uuids if uuid in self.seen]
-        ask_monitors(self.recorder, domains, self.wishes.libvirt_uri)
+        wanted = set(uuids)
+        domains = [domain for uuid, domain in self.seen.items() if uuid in wanted]
+        ask_monitors(self.recorder, domains, self.libvirt_uri)
+        libvirts = {uuid for uuid, domain in self.seen.items() if domain.id is not None}
+        ask_sockets(
+            self.recorder,
+            {
+                argv.uuid: path
+                for argv in self.processes.values()
+                if argv.uuid in wanted - libvirts and (path := _free_socket(argv)) is not None
+            },
+        )
 
     def _ask_late(self, pool: ThreadPoolExecutor) -> None:
         """Ask nova about the UUIDs that were seen on the host, and that it did not speak of."""
-        here = {*self.seen, *filter(None, self.processes.values()), *self._foldered()}
+        here = {*self.seen, *self._running(), *self._foldered()}
         unknown = sorted(here - self.known)
         self._together(
             pool,
@@ -178,10 +193,10 @@ class Visit:
         from hoodsnap.collect import image, process
 
         self._see(self.domains.ask_about(uuids))
-        self.database.ask_rest(uuids)
+        self.database.ask_again(uuids)
         if self.domains.host is not None:
             return
-        pids = [pid for pid, uuid in self.processes.items() if uuid in uuids]
+        pids = [pid for pid, argv in self.processes.items() if argv.uuid in uuids]
         self._run(process.ask_again(self.recorder, pids, self.processes, self.folders))
         if self.wishes.qmp:
             self._ask_monitors(uuids)
@@ -196,11 +211,18 @@ class Visit:
     def _run(self, processes: Mapping[int, Sequence[str]]) -> None:
         from hoodsnap.facts.argv import read_argv
 
-        self.processes |= {pid: read_argv(argv).uuid for pid, argv in processes.items()}
+        self.processes |= {pid: read_argv(argv) for pid, argv in processes.items()}
+
+    def _running(self) -> set[str]:
+        """The UUIDs on the command lines of QEMU processes."""
+        return {argv.uuid for argv in self.processes.values() if argv.uuid}
 
     def _disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
         wanted = self.seen.values() if uuids is None else map(self.seen.get, uuids)
-        return {path: None for domain in wanted if domain is not None for path in domain.images}
+        found: dict[str, str | None] = {}
+        for domain in wanted:
+            found |= domain.images if domain is not None else {}
+        return found
 
     def _foldered(self) -> set[str]:
         """The UUIDs that have a folder of their own."""
@@ -213,8 +235,20 @@ class Visit:
     def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
         """Run several tasks at once, and end when the last one has.
 
-        A task that fails is a defect of hoodsnap: it is recorded, and what the others heard is kept.
+        A task that fails is a defect of hoodsnap: it is recorded, and what others heard is kept.
         """
         for future in [pool.submit(task) for task in tasks]:
             if future.exception() is not None:
                 self.recorder.ask("host", "hoodsnap collect", future.result)
+
+
+def _free_socket(argv: Argv) -> str | None:
+    """The socket of a monitor that nobody else holds, if there is one.
+
+    Only of those that did not wait for somebody to connect: whoever does so starts the guest.
+    """
+    for path in argv.monitors:
+        words = [word for word in argv.words if path in word]
+        if any("nowait" in word or "wait=off" in word for word in words):
+            return path
+    return None

@@ -221,5 +221,5 @@ def _filled(url: str, base: str) -> str:
         r"(?P<hostname>[^:/?]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?.*",
         base,
     )
-    values = place.groupdict(default="") if place else {}
-    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1]) or "", url)
+    values = place.groupdict(default="") if place else {"scheme": "mysql"}
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], ""), url)

@@ -116,7 +116,9 @@ class Cloud:
         """The session, with the credentials of clouds.yaml or of the environment."""
         with self._lock:
             if self._session is None:
+                from keystoneauth1.exceptions import ClientException
                 from openstack.config import OpenStackConfig
+                from openstack.exceptions import SDKException
 
                 for name in ("keystoneauth", "openstack"):
                     # Without a handler of their own, Python prints their warnings on stderr.
@@ -126,7 +128,7 @@ class Cloud:
                         cloud=self._name, api_timeout=_KEYSTONE_TIME
                     )
                     self._session = self._region.get_session()
-                except Exception as error:
+                except (ClientException, SDKException) as error:
                     raise self._no_credentials(error) from None
             return self._session
 

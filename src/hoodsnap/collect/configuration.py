@@ -118,22 +118,36 @@ class Service:
 
 
 def service(program: str = COMPUTE, proc: Path = Path("/proc")) -> Service | None:
-    """The running nova service of this name (of several, the one with the lowest PID)."""
+    """The running nova service of this name: of several, one that is not in a container or chroot,
+    and the one with the lowest PID."""
     pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
-    for pid in pids:
-        try:
-            argv = (proc / f"{pid}/cmdline").read_bytes()
-        except OSError:  # it has ended
-            continue
-        if program.encode() not in argv:
-            continue
-        words = os.fsdecode(argv).rstrip("\0").split("\0")
-        names = [Path(word).name for word in words[:4]]
-        place = names.index(program) if program in names else -1
-        if place == 0 or (place > 0 and names[0].startswith("python")):
-            root = _root_of(proc / f"{pid}/root")
-            return Service(pid, root, Path(words[place]), tuple(words[place + 1 :]))
-    return None
+    found = [it for pid in pids if (it := _service(program, proc / str(pid))) is not None]
+    return min(found, key=lambda it: (_is_elsewhere(proc, it.pid), it.pid), default=None)
+
+
+def _service(program: str, process: Path) -> Service | None:
+    try:
+        argv = (process / "cmdline").read_bytes()
+    except OSError:  # it has ended
+        return None
+    if program.encode() not in argv:
+        return None
+    words = os.fsdecode(argv).rstrip("\0").split("\0")
+    names = [Path(word).name for word in words[:4]]
+    place = names.index(program) if program in names else -1
+    if place != 0 and (place < 0 or not names[0].startswith("python")):
+        return None
+    root = _root_of(process / "root")
+    return Service(int(process.name), root, Path(words[place]), tuple(words[place + 1 :]))
+
+
+def _is_elsewhere(proc: Path, pid: int) -> bool:
+    """Whether a process sees other files than we do; no, where only root may know."""
+    try:
+        chroot = os.readlink(proc / f"{pid}/root") != os.readlink(proc / "self/root")
+        return chroot or os.readlink(proc / f"{pid}/ns/mnt") != os.readlink(proc / "self/ns/mnt")
+    except OSError:
+        return False
 
 
 def _root_of(link: Path) -> Path:

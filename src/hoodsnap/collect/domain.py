@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hoodsnap.collect.libvirtd import Daemon
+from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder
 
 
@@ -31,8 +31,9 @@ class SeenDomain:
     uuid: str
     name: str
     id: int | None
-    images: tuple[str, ...]
-    """The paths of files and block devices that its definitions name, backing files among them."""
+    images: Mapping[str, str | None]
+    """The paths of files and block devices that its definitions name, backing files among them, and
+    the format of each (None if they don't say)."""
 
 
 class Domains:
@@ -102,8 +103,7 @@ class Domains:
             ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
             for target in targets(live or ""):
                 ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
-        paths = [*images(live or ""), *images(stored or "")]
-        return SeenDomain(uuid, name, mark.id, tuple(dict.fromkeys(paths)))
+        return SeenDomain(uuid, name, mark.id, images(stored or "") | images(live or ""))
 
 
 def targets(xml: str) -> list[str]:
@@ -113,14 +113,20 @@ def targets(xml: str) -> list[str]:
     ]
 
 
-def images(xml: str) -> list[str]:
-    """The paths that a domain's disks name, backing files and mirrors among them, in order."""
-    return [
-        path
-        for disk in _disks(xml)
-        for source in disk.iter("source")
-        if (path := source.get("file") or source.get("dev")) is not None
-    ]
+def images(xml: str) -> dict[str, str | None]:
+    """The paths that a domain's disks name, backing files and mirrors among them, in order.
+
+    Each with its format (`qcow2`, `raw`), None where the definition does not say it.
+    """
+    found: dict[str, str | None] = {}
+    for disk in _disks(xml):
+        for image in disk.iter():  # the disk itself, each <backingStore>, a <mirror>
+            source = image.find("source")
+            path = None if source is None else source.get("file") or source.get("dev")
+            if path is not None:
+                form = image.find("driver" if image is disk else "format")
+                found.setdefault(path, None if form is None else form.get("type"))
+    return found
 
 
 def _disks(xml: str) -> Iterator[ET.Element]:
@@ -138,8 +144,6 @@ def _disks(xml: str) -> Iterator[ET.Element]:
 
 def _version(connection: Any) -> dict[str, object]:
     """Numbers as libvirt gives them: 9001002 is 9.1.2."""
-    from hoodsnap.collect.libvirtd import binding
-
     return {
         "library": binding().getVersion(),
         "daemon": connection.getLibVersion(),

@@ -177,6 +177,6 @@ def _bases(
 
 
 def _is_harmless(header: Header, declared: str | None, trusted: bool) -> bool:
-    if trusted or not header.regular:
+    if trusted:
         return header.regular
     return header.format is not None and not header.data_file and declared in (None, "raw", "qcow2")

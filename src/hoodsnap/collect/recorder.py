@@ -130,7 +130,9 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         timer.cancel()
         process.kill()
         process.wait()
+        listener.join(timeout=1)
         process.stdout.close()
+        process.stderr.close()
 
 
 _SECRETS = (
@@ -145,13 +147,17 @@ _SECRETS = (
 )
 
 
+_MARKS = re.compile(r"key=|data|pass|://", re.IGNORECASE)
+"""What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
+
+
 def without_secrets(value: Any) -> Any:
     """The value with each secret in its texts replaced by `WITHHELD`.
 
     The second fence. The first are the collectors' allow-lists of columns, keys and files.
     """
     if isinstance(value, str):
-        for secret in _SECRETS:
+        for secret in _SECRETS if _MARKS.search(value) else ():
             value = secret.sub(rf"\g<1>{WITHHELD}", value)
         return value
     if isinstance(value, dict):

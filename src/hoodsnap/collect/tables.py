@@ -83,8 +83,9 @@ def quoted(value: str | int) -> str:
 def _newest(table: str, count: int) -> str:
     """The condition for the newest rows per instance, in SQL that every release of MySQL knows."""
     return (
-        f"(SELECT COUNT(*) FROM {{database}}.{table} AS newer"  # noqa: S608 (names of this file)
-        f" WHERE newer.instance_uuid = {table}.instance_uuid AND newer.id > {table}.id) < {count}"
+        f"{table}.id >= COALESCE((SELECT newer.id FROM {{database}}.{table} AS newer"  # noqa: S608 (names of this file)
+        f" WHERE newer.instance_uuid = {table}.instance_uuid"
+        f" ORDER BY newer.id DESC LIMIT {count - 1}, 1), 0)"
     )
 
 

@@ -16,13 +16,8 @@ __all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", 
 
 LIST = "virsh list --all"
 
-PARTS = {
-    "virsh domstate ": "state",
-    "virsh dominfo ": "info",
-    "virsh dumpxml --inactive ": "inactive",
-    "virsh dumpxml ": "xml",
-}
-"""What a question about one domain is called in `Domain.said`, by how it starts."""
+PARTS = {"domstate": "state", "dominfo": "info", "dumpxml": "xml"}
+"""What the answer to a virsh command about one domain is called in `Domain.said`."""
 
 NAME = re.compile(r"instance-[0-9a-f]{8}")
 """The names that nova gives, unless its `instance_name_template` was changed."""
@@ -253,7 +248,9 @@ class Domain(Fact):
 
 
 def _part(query: str) -> str | None:
-    return next((part for start, part in PARTS.items() if query.startswith(start)), None)
+    words = query.split(" ", 3)
+    part = PARTS.get(words[1]) if len(words) > 2 and words[0] == "virsh" else None
+    return "inactive" if part == "xml" and words[2] == "--inactive" else part
 
 
 def _listed(listing: Answer | None) -> dict[str, Mapping[str, object]]:

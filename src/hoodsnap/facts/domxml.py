@@ -313,34 +313,34 @@ def _cut(text: str, path: str) -> list[str] | None:
 
     None if one that could be meant stands anywhere else: then only a parser can tell.
     """
-    expected = len(PLACES[path].findall(text))
-    if expected == 0:
-        return []
-    pieces = [text]
-    for depth, tag in enumerate(path.split("/"), start=1):
-        pieces = [child for piece in pieces for child in _children(piece, tag, "\n" + "  " * depth)]
-    return pieces if len(pieces) == expected else None
+    parent, _, tag = path.rpartition("/")
+    indent = "\n    " if parent else "\n  "
+    pieces: list[str] = []
+    first = end = 0
+    for found in PLACES[path].finditer(text):
+        start = found.start()
+        if start < end or not text.startswith(indent, start - len(indent)):
+            return None
+        end = _end(text, start, tag, indent)
+        if end < 0:
+            return None
+        first = first or start
+        pieces.append(text[start:end])
+    if pieces and parent:
+        opens, closes = text.find(f"\n  <{parent}"), text.rfind(f"\n  </{parent}>")
+        if not 0 <= opens < first or end > closes:
+            return None
+    return pieces
 
 
-def _children(text: str, tag: str, indent: str) -> Iterator[str]:
-    opening, closing = f"{indent}<{tag}", f"{indent}</{tag}>"
-    end = 0
-    while (found := text.find(opening, end)) >= 0:
-        start = found + len(indent)
-        end = found + len(opening)
-        if text[end : end + 1] not in (" ", ">", "/"):  # <vcpus>, when it is about <vcpu>
-            continue
-        line_end = text.find("\n", end)
-        if line_end < 0:
-            line_end = len(text)
-        if text.endswith(("/>", f"</{tag}>"), start, line_end):
-            end = line_end
-        else:
-            closes = text.find(closing, end)
-            if closes < 0:
-                return
-            end = closes + len(closing)
-        yield text[start:end]
+def _end(text: str, start: int, tag: str, indent: str) -> int:
+    """Where the element ends that starts here, on the same line or by itself on a later one."""
+    line_end = text.find("\n", start)
+    if text.endswith(("/>", f"</{tag}>"), start, line_end):
+        return line_end
+    closing = f"{indent}</{tag}>"
+    closes = text.find(closing, start)
+    return closes + len(closing) if closes >= 0 else -1
 
 
 def _parsed(text: str) -> Element:

@@ -83,7 +83,7 @@ def read_drives(
                 users.setdefault(node, device)
     return (
         *(_plain(option, image) for option, image in plain),
-        *_of_drives(drives, users),
+        *_of_drives(drives, users, flash),
         *_of_nodes([_nested(node) for node in nodes], users, flash),
     )
 
@@ -93,13 +93,15 @@ def _plain(option: str, image: str) -> Drive:
     return Drive(option, source, protocol, None, option == "cdrom", None, option, None)
 
 
-def _of_drives(drives: Iterable[Properties], users: Mapping[str, Properties]) -> Iterator[Drive]:
+def _of_drives(
+    drives: Iterable[Properties], users: Mapping[str, Properties], flash: frozenset[str]
+) -> Iterator[Drive]:
     for number, raw in enumerate(drives):
         drive = _nested(raw)
         bus = _text(drive, "if")
         name = _text(drive, "id") or f"drive{number}"
         user = users.get(name, {})
-        if bus == "pflash" or user.get("driver") in PASSED_THROUGH:
+        if bus == "pflash" or name in flash or _is_passed_through(user):
             continue
         protocol, source = _opened(drive.get("file"))
         yield Drive(
@@ -124,7 +126,7 @@ def _of_nodes(
     tops += [name for name in nodes if name not in users and name not in below]
     for name in tops:
         user = users.get(name, {})
-        if name in flash or user.get("driver") in PASSED_THROUGH:
+        if name in flash or _is_passed_through(user):
             continue
         top, backing = _chain(name, nodes)
         device = _device(user) if user else None
@@ -264,6 +266,10 @@ PATHS = ("volume", "export", "path", "target", "lun", "namespace", "vdi", "vdisk
 
 def _texts(raw: Properties, *keys: str) -> list[str]:
     return [value for key in keys if (value := _text(raw, key)) is not None]
+
+
+def _is_passed_through(user: Properties) -> bool:
+    return _text(user, "driver") in PASSED_THROUGH
 
 
 def _device(user: Properties) -> str | None:

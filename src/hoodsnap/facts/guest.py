@@ -118,8 +118,9 @@ class Host:
         return self.option("DEFAULT", "host") or self.name
 
     @cached_property
-    def holders(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
-        """For each open file (`held_by`): which QEMU processes hold it, each as often as it does."""
+    def contested(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
+        """The open files (`held_by`) that several QEMU processes hold and one at least may write:
+        who holds each, as often as it does."""
         found: dict[tuple[str, int], list[tuple[Process, OpenFile]]] = {}
         for process in self.processes.values():
             try:
@@ -127,7 +128,12 @@ class Host:
                     found.setdefault(held_by(file), []).append((process, file))
             except Unheard:
                 continue  # who asks about this process' files hears why
-        return {key: tuple(holders) for key, holders in found.items()}
+        return {
+            key: tuple(holders)
+            for key, holders in found.items()
+            if any(file.writable for _, file in holders)
+            and len({process.pid for process, _ in holders}) > 1
+        }
 
     @cached_property
     def nameless(self) -> str | None:

@@ -24,8 +24,8 @@ class BlockNode(NamedTuple):
     format: str | None
     """`qcow2`, `raw`; of a node for the bytes alone `file`, `host_device`, `rbd` …"""
     read_only: bool
-    backing: str | None
-    """What the image is backed by, as QEMU has it open now."""
+    backing: tuple[str, ...]
+    """The images below it as QEMU has them open now, nearest first."""
 
 
 class BlockDevice(NamedTuple):
@@ -153,18 +153,24 @@ def _device(raw: Mapping[str, object]) -> BlockDevice:
 
 
 def _node(raw: Mapping[str, object]) -> BlockNode:
-    image = raw.get("image")
-    backing = image.get("backing-image") if isinstance(image, dict) else None
-    backing_file = _maybe(raw, "backing_file")
-    if isinstance(backing, dict):
-        backing_file = _maybe(backing, "filename")
     return BlockNode(
         name=_maybe(raw, "node-name"),
         file=_maybe(raw, "file"),
         format=_maybe(raw, "drv"),
         read_only=raw.get("ro") is True,
-        backing=backing_file,
+        backing=_backing(raw),
     )
+
+
+def _backing(raw: Mapping[str, object]) -> tuple[str, ...]:
+    image = raw.get("image")
+    if not isinstance(image, dict):  # QEMU before 1.3 knew only the name of the next
+        below = _maybe(raw, "backing_file")
+        return (below,) if below else ()
+    chain: list[str] = []
+    while isinstance(image := image.get("backing-image"), dict):
+        chain.append(_text(image, "filename"))
+    return tuple(chain)
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

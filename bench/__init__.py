@@ -1,0 +1,1 @@
+"""Measures every limit that hoodsnap promises, as ratios within one run (`make bench`)."""

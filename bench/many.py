@@ -1,0 +1,147 @@
+"""A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
+number, PID and MAC, and everything else as it was recorded."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.guest import Guest, read
+
+STEP = 100_000
+"""Added to every row id and PID per round, so that clones don't collide with the recorded."""
+
+
+@dataclass(frozen=True)
+class Clone:
+    """One guest's new identity."""
+
+    swaps: tuple[tuple[str, str], ...]
+    """Texts of the recorded guest and what the clone has instead, longest first."""
+    pid: tuple[int, int] | None
+    row: tuple[int, int]
+
+    def text(self, said: str) -> str:
+        """A text about the guest, about the clone."""
+        for old, new in self.swaps:
+            said = said.replace(old, new)
+        return said
+
+    def value(self, said: Any) -> Any:
+        """A JSON value about the guest, about the clone."""
+        return json.loads(self.text(json.dumps(said)))
+
+
+def many(bundle: Bundle, count: int) -> Bundle:
+    """The recorded bundle with clones of its guests until there are so many."""
+    cloud = read(bundle)
+    guests = [guest for guest in cloud.guests if guest.host and guest.instance and guest.domain]
+    clones: dict[str, list[Clone]] = {guest.uuid: [] for guest in guests}
+    for number in range(count - len(cloud.guests)):
+        guest = guests[number % len(guests)]
+        clones[guest.uuid].append(_clone(guest, number + 1))
+    owners = {
+        **{guest.uuid: guest.uuid for guest in guests},
+        **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+    }
+    answers = [made for answer in bundle.answers for made in _answers(answer, clones, owners)]
+    return bundle.model_copy(update={"answers": tuple(answers)})
+
+
+def _clone(guest: Guest, number: int) -> Clone:
+    assert guest.instance is not None and guest.domain is not None
+    uuid = f"{number:08x}{guest.uuid[8:]}"
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
+    swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
+    pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
+    if pid is not None:
+        swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
+    return Clone(tuple(swaps), pid, row)
+
+
+def _answers(
+    answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, str]
+) -> Iterator[Answer]:
+    owner = _owner(answer, owners)
+    if owner is None:
+        yield _listing(answer, clones) if answer.error is None else answer
+        return
+    yield answer
+    for clone in clones[owner]:
+        subject = clone.text(answer.subject or "")
+        if clone.pid and subject == str(clone.pid[0]):
+            subject = str(clone.pid[1])
+        changed: dict[str, object] = {"query": clone.text(answer.query), "subject": subject}
+        if answer.error is None:
+            changed["value"] = _inodes(clone, clone.value(answer.value))
+        yield answer.model_copy(update=changed)
+
+
+def _owner(answer: Answer, owners: dict[str, str]) -> str | None:
+    subject = answer.subject or ""
+    if subject in owners:
+        return owners[subject]
+    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", subject)
+    return owners.get(found[0]) if found and "_base" not in subject else None
+
+
+def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
+    value = answer.value
+    if isinstance(value, dict) and isinstance(value.get("rows"), list):
+        columns = value["columns"]
+        keys = [columns.index(name) for name in ("instance_uuid", "uuid") if name in columns]
+        number = (
+            columns.index("id") if ".instances " in f"{answer.query} " and "id" in columns else -1
+        )
+        rows = list(_grown(value["rows"], clones, lambda row: [row[key] for key in keys], number))
+        return answer.model_copy(update={"value": {**value, "rows": rows}})
+    if isinstance(value, dict) and isinstance(value.get("servers"), list):
+        servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
+        return answer.model_copy(update={"value": {**value, "servers": servers}})
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        if "uuid" in value[0]:
+            return answer.model_copy(
+                update={"value": list(_grown(value, clones, lambda line: [line["uuid"]]))}
+            )
+        if "path" in value[0]:
+            return answer.model_copy(update={"value": list(_grown(value, clones, _path_owner))})
+        if "pid" in value[0]:
+            pids = [clone.pid for group in clones.values() for clone in group if clone.pid]
+            found = {line["pid"]: line for line in value}
+            grown = [found[old] | {"pid": new} for old, new in pids if old in found]
+            return answer.model_copy(update={"value": [*value, *grown]})
+    return answer
+
+
+def _grown(
+    rows: Iterable[Any],
+    clones: dict[str, list[Clone]],
+    owner: Callable[[Any], list[Any]],
+    number: int = -1,
+) -> Iterator[Any]:
+    """The rows, each followed by its clones'; `number` is the column of a row's own id, if any."""
+    for row in rows:
+        yield row
+        owners = (key for key in owner(row) if isinstance(key, str) and key in clones)
+        for clone in clones.get(next(owners, ""), ()):
+            made = _inodes(clone, clone.value(row))
+            if number >= 0:
+                made[number] = clone.row[1]
+            yield made
+
+
+def _path_owner(line: Any) -> list[str]:
+    return [part[:36] for part in str(line["path"]).split("/")]
+
+
+def _inodes(clone: Clone, value: Any) -> Any:
+    """A clone's files are its own; what many read (`_base`) stays the same file."""
+    if isinstance(value, list):
+        return [_inodes(clone, item) for item in value]
+    if isinstance(value, dict) and "ino" in value and "_base" not in str(value.get("path")):
+        return {**value, "ino": int(value["ino"]) + clone.row[1] * STEP}
+    return value
