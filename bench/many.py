@@ -48,8 +48,9 @@ def many(bundle: Bundle, count: int) -> Bundle:
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
     }
-    answers = [made for answer in bundle.answers for made in _answers(answer, clones, owners)]
-    return bundle.model_copy(update={"answers": tuple(answers)})
+    return bundle.with_answers(
+        made for answer in bundle.answers for made in _answers(answer, clones, owners)
+    )
 
 
 def _clone(guest: Guest, number: int) -> Clone:

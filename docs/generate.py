@@ -58,8 +58,8 @@ def _check_pages() -> dict[Path, str]:
 def _index() -> Iterator[str]:
     yield "# The checks"
     yield ""
-    yield "Each compares what several layers say of one guest (or host). A check that could not hear a"
-    yield "layer is skipped: it neither passes nor fails."
+    yield "Each compares what several layers say of one guest (or host). One that could not hear"
+    yield "a layer is skipped: it neither passes nor fails."
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
         yield from ("", f"## {name}", "", (topic.__doc__ or "").partition("\n")[0], "")

@@ -40,9 +40,9 @@ name=${1:-}
 [ -n "${F_VM[${name:-none}]:-}" ] || die "there is no fault called '$name': lab/break.sh --list shows them"
 S=$FAULTS/$name
 [ ! -e "$S" ] || die "$name is injected already: lab/fix.sh $name undoes it"
-[ "$name" = db-down ] || need_cloud
 I=${2:-${F_VM[$name]}} u='' d=''
 if [ "$I" != - ]; then
+  alive mariadb || die "MariaDB, which knows the UUID of $I, is not running (lab/status.sh shows what is)"
   u=$(uuid_of "$I")
   [ -n "$u" ] || die "there is no instance called $I: lab/status.sh shows them, lab/instances.sh boots them"
   d=$(virsh domname "$u" 2>/dev/null | sed -n 1p)

@@ -35,7 +35,6 @@ INTO: dict[str, dict[str, Any]] = {
 }
 BACK: dict[str, dict[str, Any]] = {
     "rescued": {"unrescue": None},
-    "resized": {"revertResize": None},
     "shelved_offloaded": {"unshelve": None},
 }
 DOMAIN = {
@@ -255,6 +254,16 @@ class Cloud:
         if also := getattr(self, "also_" + wish.name.removeprefix("vm-"), None):
             also(uuid)
 
+    def beyond_repair(self, wish: Wish, uuid: str) -> bool:
+        """Whether there is no way back to active: only a new instance will do.
+
+        Before its resize is confirmed nova neither starts nor reboots an instance, and a revert
+        waits five minutes in vain for the event of a network interface that is plugged already.
+        """
+        if self.db.state(uuid)[0] == "resized":
+            return wish.state != "resized" or domain_state(uuid) != DOMAIN["resized"]
+        return wish.state != "error" and self.db.never_ran(uuid)
+
     def also_plain(self, uuid: str) -> None:
         """A floating IP, a snapshot image, and an instance made from that."""
         if not self.db.rows("SELECT id FROM neutron.floatingips"):
@@ -341,10 +350,10 @@ def main() -> None:
             uuid = cloud.db.uuid(wish.name)
             if not uuid and wish.name == "vm-deleted" and cloud.db.deleted(wish.name):
                 continue
-            failed_before = bool(uuid) and wish.state != "error" and cloud.db.never_ran(uuid)
-            if failed_before:
+            if uuid and cloud.beyond_repair(wish, uuid):
                 cloud.delete(wish.name, uuid)
-            fresh = failed_before or not uuid
+                uuid = ""
+            fresh = not uuid
             if fresh:
                 say(f"{wish.name}: creating")
                 uuid = cloud.create(wish)

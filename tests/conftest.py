@@ -122,7 +122,7 @@ class RecordedHost:
         """Leave out the answers that are not to be kept."""
         answers = tuple(answer for answer in self.bundle.answers if keep(answer))
         assert len(answers) < len(self.bundle.answers), "nothing was dropped"
-        self.bundle = self.bundle.model_copy(update={"answers": answers})
+        self.bundle = self.bundle.with_answers(answers)
 
     def silence(self, layer: str, kind: str = "unreachable") -> None:
         """Make every question to a layer fail, as if it had not answered."""
@@ -136,7 +136,7 @@ class RecordedHost:
 
     def add(self, answer: Answer) -> None:
         """One more answer."""
-        self.bundle = self.bundle.model_copy(update={"answers": (*self.bundle.answers, answer)})
+        self.bundle = self.bundle.with_answers((*self.bundle.answers, answer))
 
     def last(self, layer: str, query: str) -> Answer:
         found = self.bundle.last(layer, query)
@@ -174,7 +174,7 @@ class RecordedHost:
 
     def _change(self, change: Callable[[Answer], Answer]) -> None:
         answers = tuple(map(change, self.bundle.answers))
-        self.bundle = self.bundle.model_copy(update={"answers": answers})
+        self.bundle = self.bundle.with_answers(answers)
 
 
 def shown(finding: Finding) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
+import zstandard  # noqa: TID253 (the ban is for what `explain` loads)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +44,7 @@ any_text = st.text(st.characters(codec=None))  # lone surrogates too: bytes that
 
 
 def answer(query: str = "virsh list --all", **more: Any) -> Answer:
-    told = {} if "error" in more else {"value": []}
+    told: dict[str, Any] = {} if "error" in more else {"value": []}
     return Answer(
         **{
             "layer": "libvirt",
@@ -70,7 +70,7 @@ answers = st.builds(
     host=st.text(),
     query=any_text,
     subject=st.none() | st.text(),
-    at=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 (the strategy adds the zone)
+    at=st.datetimes(min_value=datetime(1970, 1, 1), timezones=st.just(UTC)),
     took=st.integers(0, 10**9).map(lambda micros: micros / 10**6),
     value=json_values | any_text,
 ) | st.builds(

@@ -10,18 +10,50 @@ import pytest
 PURE = ("facts", "check", "checks", "finding", "analysis", "render")
 
 FORBIDDEN = {
-    "hoodsnap.compat": ("hoodsnap.bundle", *(f"hoodsnap.{part}" for part in PURE), "hoodsnap.collect"),
+    "hoodsnap.compat": (
+        "hoodsnap.bundle",
+        *(f"hoodsnap.{part}" for part in PURE),
+        "hoodsnap.collect",
+    ),
     "hoodsnap.bundle": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
-    "hoodsnap.facts.guest": ("hoodsnap.finding", "hoodsnap.check", "hoodsnap.analysis", "hoodsnap.collect"),
-    "hoodsnap.finding": ("hoodsnap.check", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect"),
-    "hoodsnap.check": ("hoodsnap.checks", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect"),
+    "hoodsnap.facts.guest": (
+        "hoodsnap.finding",
+        "hoodsnap.check",
+        "hoodsnap.analysis",
+        "hoodsnap.collect",
+    ),
+    "hoodsnap.finding": (
+        "hoodsnap.check",
+        "hoodsnap.analysis",
+        "hoodsnap.render",
+        "hoodsnap.collect",
+    ),
+    "hoodsnap.check": (
+        "hoodsnap.checks",
+        "hoodsnap.analysis",
+        "hoodsnap.render",
+        "hoodsnap.collect",
+    ),
     "hoodsnap.checks": ("hoodsnap.analysis", "hoodsnap.render", "hoodsnap.collect", "hoodsnap.cli"),
     "hoodsnap.analysis": ("hoodsnap.render", "hoodsnap.collect", "hoodsnap.cli"),
     "hoodsnap.render.text": ("hoodsnap.collect", "hoodsnap.cli"),
     "hoodsnap.render.json": ("hoodsnap.collect", "hoodsnap.cli", "rich"),
-    "hoodsnap.collect": ("hoodsnap.checks", "hoodsnap.check", "hoodsnap.analysis", "hoodsnap.render", "hoodsnap.cli"),
-    "hoodsnap.cli": ("libvirt", "openstack", "keystoneauth1", "pymysql", "qemu", "hoodsnap.collect"),
-}  # fmt: skip
+    "hoodsnap.collect": (
+        "hoodsnap.checks",
+        "hoodsnap.check",
+        "hoodsnap.analysis",
+        "hoodsnap.render",
+        "hoodsnap.cli",
+    ),
+    "hoodsnap.cli": (
+        "libvirt",
+        "openstack",
+        "keystoneauth1",
+        "pymysql",
+        "qemu",
+        "hoodsnap.collect",
+    ),
+}
 """For each module what importing it must not bring along."""
 
 

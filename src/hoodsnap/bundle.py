@@ -111,6 +111,13 @@ class Bundle(BaseModel):
     ended: AwareDatetime
     answers: tuple[Answer, ...]
 
+    def with_answers(self, answers: Iterable[Answer]) -> Bundle:
+        """The same visit with other answers."""
+        # Not model_copy: it would take along what was derived from the old ones.
+        return Bundle(
+            tool=self.tool, started=self.started, ended=self.ended, answers=tuple(answers)
+        )
+
     @cached_property
     def by_layer(self) -> dict[str, tuple[Answer, ...]]:
         """The answers of each layer, in order."""

@@ -20,8 +20,8 @@ import hoodsnap
 from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, save
 
 if TYPE_CHECKING:
-    from hoodsnap.collect import Wishes
     from hoodsnap.analysis import Report
+    from hoodsnap.collect import Wishes
     from hoodsnap.facts.guest import Guest
 
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])

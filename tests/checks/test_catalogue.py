@@ -8,12 +8,12 @@ import typing
 from pathlib import Path
 
 import pytest
+from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap import checks
 from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.facts.guest import LAYERS, Cloud, Guest, Host
-from tests.conftest import RecordedHost, healthy_report
 
 every_check = pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
 
@@ -137,6 +137,6 @@ def test_an_answer_that_is_missing_is_no_finding(host: RecordedHost, number: int
     answers = host.bundle.answers
     gone = set(range(number % len(answers), len(answers), 200))
     kept = tuple(answer for at, answer in enumerate(answers) if at not in gone)
-    host.bundle = host.bundle.model_copy(update={"answers": kept})
+    host.bundle = host.bundle.with_answers(kept)
 
     assert host.findings() == []

@@ -133,9 +133,7 @@ def test_backing_file_missing(host: RecordedHost) -> None:
             value=chain.value[0],
         )
     )
-    host.bundle = host.bundle.model_copy(
-        update={"answers": tuple(map(broken, host.bundle.answers))}
-    )
+    host.bundle = host.bundle.with_answers(tuple(map(broken, host.bundle.answers)))
 
     assert host.findings() == [
         f"backing-file-missing of vm-snap: image says path = {disk.path}, backing_missing = {gone};"

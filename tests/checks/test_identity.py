@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hoodsnap.bundle import Answer, Failure
 from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
 
 
 def _without(host: RecordedHost, layer: str, query: str, uuid: str) -> None:
@@ -44,16 +45,15 @@ def _forget(host: RecordedHost, name: str, tables: tuple[str, ...] = ("instances
             return answer.model_copy(update={"value": {**answer.value, "servers": servers}})
         return answer
 
-    host.bundle = host.bundle.model_copy(
-        update={"answers": tuple(map(forget, host.bundle.answers))}
-    )
+    host.bundle = host.bundle.with_answers(tuple(map(forget, host.bundle.answers)))
 
 
 def _search(host: RecordedHost, name: str) -> None:
     """Ask every cell for a UUID that nova did not speak of, as the collector does."""
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     for cell in ("nova", "nova_cell0"):
-        query = f"SELECT id, uuid FROM {cell}.instances WHERE uuid IN ('{host.uuid(name)}')"
+        query = "SELECT id, uuid FROM {}.instances WHERE uuid IN ('{}')"
+        query = query.format(cell, host.uuid(name))
         value = {"columns": ["id", "uuid"], "rows": []}
         host.add(first.model_copy(update={"query": query, "value": value}))
 
@@ -113,9 +113,7 @@ def test_a_process_that_can_not_be_told_may_be_the_one(host: RecordedHost) -> No
         said = answer.model_dump(exclude={"value", "error"})
         return Answer(**said, error=Failure(kind="timeout", message="no answer within 3 s"))
 
-    host.bundle = host.bundle.model_copy(
-        update={"answers": tuple(map(unread, host.bundle.answers))}
-    )
+    host.bundle = host.bundle.with_answers(tuple(map(unread, host.bundle.answers)))
 
     assert host.findings() == []
     assert any("no answer within 3 s" in skip.reason for skip in host.report().skips)

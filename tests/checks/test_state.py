@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.conftest import RecordedHost
 
 from hoodsnap.analysis import Report
-from tests.conftest import RecordedHost
 
 
 def _state(host: RecordedHost, name: str, state: int, reason: int) -> None:
@@ -68,7 +68,7 @@ def test_what_moved_while_it_was_captured_is_not_judged(host: RecordedHost) -> N
     assert len(looks) >= 2
     moved = looks[-1].model_copy(update={"value": {"state": 5, "reason": 1}})
     answers = (moved if answer is looks[-1] else answer for answer in host.bundle.answers)
-    host.bundle = host.bundle.model_copy(update={"answers": tuple(answers)})
+    host.bundle = host.bundle.with_answers(tuple(answers))
 
     report = host.report()
     assert report.findings == ()

@@ -41,11 +41,25 @@ AFTER_RESTART = {
 """What a restart of nova-compute does with an instance in each task (nova `_init_instance`)."""
 
 QUICK_TASKS = frozenset(
-    """
-    powering-off powering-on pausing unpausing resuming deleting soft-deleting restoring
-    rebooting reboot_pending reboot_started rebooting_hard reboot_pending_hard reboot_started_hard
-    scheduling networking resize_confirming
-    """.split()
+    [
+        "powering-off",
+        "powering-on",
+        "pausing",
+        "unpausing",
+        "resuming",
+        "deleting",
+        "soft-deleting",
+        "restoring",
+        "rebooting",
+        "reboot_pending",
+        "reboot_started",
+        "rebooting_hard",
+        "reboot_pending_hard",
+        "reboot_started_hard",
+        "scheduling",
+        "networking",
+        "resize_confirming",
+    ]
 )
 """The tasks that take moments; the others copy an image or memory."""
 

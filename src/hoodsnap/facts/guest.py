@@ -290,7 +290,7 @@ def _doubt(
     domains: Mapping[str, Domain], processes: Mapping[int, Process], unheard: dict[str, str]
 ) -> None:
     """A list that is empty while its neighbour's is full was asked in the wrong place."""
-    running = sum(_is_true(lambda: domain.id is not None) for domain in domains.values())
+    running = sum(_is_active(domain) for domain in domains.values())
     guests = sum(_is_guest(process) for process in processes.values())
     if running and not guests and "kernel" not in unheard:
         unheard["kernel"] = (
@@ -302,6 +302,14 @@ def _doubt(
             f"{guests} QEMU processes run and libvirt has no domain at all: "
             "was another libvirt asked?"
         )
+
+
+def _is_active(domain: Domain) -> bool:
+    return _is_true(lambda: domain.id is not None)
+
+
+def _is_deleted(instance: Instance | None) -> bool:
+    return instance is not None and _is_true(lambda: instance.deleted)
 
 
 def _is_guest(process: Process) -> bool:
@@ -354,8 +362,7 @@ class _Join:
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
         found = []
         for uuid in self.believed.keys() - seen:
-            instance = self.instances.by_uuid.get(uuid)
-            if instance is None or not _is_true(lambda: instance.deleted):
+            if not _is_deleted(self.instances.by_uuid.get(uuid)):
                 found.append(self._guest(uuid, None))
         return sorted(found, key=_order)
 

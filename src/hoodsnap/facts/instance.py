@@ -17,8 +17,10 @@ SELECT = re.compile(
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 UNFINISHED = frozenset(
-    ["accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"]
-    + ["migrating", "post-migrating", "finished", "confirming", "reverting"]
+    (
+        *("accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"),
+        *("migrating", "post-migrating", "finished", "confirming", "reverting"),
+    )
 )
 """The migration statuses in which a VM may be in two places."""
 

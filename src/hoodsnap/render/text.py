@@ -18,7 +18,7 @@ from hoodsnap.finding import Evidence, Severity
 from hoodsnap.render.walk import Step, steps
 
 WALK_ALL = 20
-"""Up to so many guests each gets its walk; beyond, only those with findings, the others one line."""
+"""Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
 
 LIST_ALL = 100
 """Beyond so many guests, those without findings are counted."""
@@ -116,6 +116,8 @@ class _Page:
         heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
             return Text("    · only one layer was heard", "dim")
+        if guest.record is None and guest.domain is None:
+            return Text("    · no server and no domain: not nova's, or left over", "dim")
         return Text("    ✓ the layers heard agree", "green")
 
     def _line(self, guest: Guest) -> Text:
@@ -183,8 +185,8 @@ class _Page:
             if names and self.verbose:
                 yield from self._wrapped(f"    not judged: {', '.join(names)}", "dim", 6)
         if all(guest.monitor is None for guest in self.guests) and self.guests:
-            asked = "QEMU's monitors were not asked (collect --qmp does): states and sizes are libvirt's word"
-            yield from self._wrapped(f"  {asked}", "", 4)
+            asked = "QEMU's monitors were not asked (collect --qmp does)"
+            yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
 
     def _verdict(self) -> Iterator[Text]:
         counts = {

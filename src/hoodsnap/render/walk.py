@@ -14,9 +14,7 @@ from hoodsnap.facts.guest import Cloud, Guest
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import POWER_STATES, Server
-
 
 LONG_PATH = 40
 """Characters of a path beyond which only its end is shown; the evidence has all of it."""

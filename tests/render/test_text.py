@@ -1,0 +1,108 @@
+"""The report for the eye."""
+
+from __future__ import annotations
+
+import pytest
+from bench.many import many
+from tests.conftest import RecordedHost, healthy, healthy_report
+
+from hoodsnap.analysis import analyze
+from hoodsnap.render.text import clean, filled, render, shortened
+
+
+def _lines(host: RecordedHost, width: int = 80, verbose: bool = False) -> list[str]:
+    report = host.report()
+    return [
+        line.plain for line in render(report, report.cloud.guests, width=width, verbose=verbose)
+    ]
+
+
+def test_each_layer_is_a_line_that_names_what_ties_it_to_the_next(host: RecordedHost) -> None:
+    guest = host.guest("vm-snap")
+    lines = _lines(host)
+    start = lines.index(f"  vm-snap  {guest.uuid}")
+
+    assert guest.instance and guest.domain and guest.process and guest.instance.image
+    words = [line.split()[0] for line in lines[start + 1 : start + 6]]
+    assert words == ["server", "instance", "domain", "process", "image"]
+    row, name = guest.instance.id, guest.domain.name
+    assert f"row {row} of nova → {name}, active" in lines[start + 2]
+    assert f"{name}, id {guest.domain.id}, running" in lines[start + 3]
+    assert f"pid {guest.process.pid}, -uuid {guest.uuid}" in lines[start + 4]
+    assert f"= sha1 of image {guest.instance.image[:8]}…" in lines[start + 5]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_prose_fits_the_width(host: RecordedHost, width: int) -> None:
+    host.set(
+        "libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 5, "reason": 3}
+    )
+
+    long = [line for line in _lines(host, width, verbose=True) if len(line) > width]
+    # Only what can't be broken may stick out: a heading, or an identifier on a line of its own.
+    assert [line for line in long[1:] if len(line.split()) > 3] == []
+
+
+def test_what_was_not_heard_is_not_called_absent(host: RecordedHost) -> None:
+    host.silence("libvirt", "denied")
+    lines = _lines(host)
+
+    assert any(line.startswith("    domain    not heard: ") for line in lines)
+    assert not any(line.startswith("    domain    none") for line in lines)
+    assert "What this bundle can't tell" in lines
+
+
+def test_what_is_absent_as_it_should_be_says_why(host: RecordedHost) -> None:
+    lines = _lines(host)
+
+    assert "    process   none, as it is stopped" in lines
+
+
+def test_a_crowd_is_a_line_each_and_a_multitude_is_counted() -> None:
+    for count, shown in ((60, 60), (500, 0)):
+        report = analyze(many(healthy(), count))
+        lines = [line.plain for line in render(report, report.cloud.guests)]
+
+        assert sum(line.startswith("  ✓ vm-") for line in lines) == shown
+        assert any(line == f"{count} guests: the layers that were heard agree" for line in lines)
+        assert len(lines) < count + 20
+
+
+def test_a_strangers_text_can_not_move_the_cursor(host: RecordedHost) -> None:
+    evil = "vm\x1b[2J\u202e\x00\n\udc80x"
+    host.row("instances", host.uuid("vm-plain"), display_name=evil)
+
+    lines = _lines(host, verbose=True)
+    assert any(line.startswith("  vm�[2J����x  ") for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_clean_leaves_letters_of_every_script() -> None:
+    assert clean("größe 日本 → ✓") == "größe 日本 → ✓"
+
+
+def test_advice_names_this_guest(host: RecordedHost) -> None:
+    guest = host.guest("vm-plain")
+
+    said = filled("virsh domstate NAME; kill -0 PID; show UUID; RENAME", guest)
+
+    assert guest.process
+    pid = guest.process.pid
+    assert (
+        said
+        == f"virsh domstate {host.domain('vm-plain')}; kill -0 {pid}; show {guest.uuid}; RENAME"
+    )
+
+
+def test_a_long_statement_is_shortened_where_nothing_is_lost() -> None:
+    uuids = ", ".join(f"'{number:036}'" for number in range(9))
+
+    assert shortened(f"SELECT a, b FROM nova.instances WHERE uuid IN ({uuids})") == (
+        "SELECT … FROM nova.instances WHERE uuid IN (…)"
+    )
+
+
+def test_the_recorded_cloud_has_nothing_that_it_can_not_tell() -> None:
+    reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
+
+    assert reasons == set()

@@ -1,0 +1,208 @@
+"""The commands, as a person uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import HEALTHY, RecordedHost
+
+from hoodsnap.bundle import dump, save
+
+
+def hoodsnap(
+    *arguments: str | Path, stdin: bytes = b"", **environment: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "hoodsnap", *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        env=os.environ | {"COLUMNS": "80"} | environment,
+    )
+
+
+@pytest.fixture
+def broken(host: RecordedHost, tmp_path: Path) -> Path:
+    """A bundle with one error."""
+    query = f"virsh domstate --reason {host.domain('vm-plain')}"
+    host.set("libvirt", query, {"state": 5, "reason": 3})
+    save(host.bundle, tmp_path / "broken.json.gz")
+    return tmp_path / "broken.json.gz"
+
+
+def test_layers_that_agree_end_with_0() -> None:
+    done = hoodsnap("explain", HEALTHY)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"the layers that were heard agree" in done.stdout
+
+
+def test_layers_that_disagree_end_with_1(broken: Path) -> None:
+    done = hoodsnap("explain", broken)
+
+    assert done.returncode == 1
+    assert b"ERROR active-but-domain-off" in done.stdout
+
+
+@pytest.mark.parametrize(("limit", "status"), [("error", 1), ("warning", 1), ("never", 0)])
+def test_fail_on_says_from_which_severity_on(broken: Path, limit: str, status: int) -> None:
+    assert hoodsnap("explain", "--fail-on", limit, broken).returncode == status
+
+
+def test_a_note_fails_only_if_that_is_wanted(host: RecordedHost, tmp_path: Path) -> None:
+    uuid = host.uuid("vm-stopped")
+    lines = host.last("libvirt", "virsh list --all").value
+    kept = [line for line in lines if line["uuid"] != uuid]
+    host.set("libvirt", "virsh list --all", kept)
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
+    save(host.bundle, tmp_path / "note.json")
+
+    assert hoodsnap("explain", tmp_path / "note.json").returncode == 0
+    assert hoodsnap("explain", "--fail-on", "note", tmp_path / "note.json").returncode == 1
+
+
+@pytest.mark.parametrize("name", ["vm-plain", "uuid", "domain"])
+def test_one_server_by_any_of_its_names(host: RecordedHost, name: str) -> None:
+    wanted = {"uuid": host.uuid("vm-plain"), "domain": host.domain("vm-plain")}.get(name, name)
+
+    done = hoodsnap("explain", HEALTHY, "--server", wanted)
+
+    assert b"  vm-plain  " in done.stdout
+    assert b"vm-duo" not in done.stdout
+
+
+def test_a_server_that_is_not_there_is_a_wrong_use() -> None:
+    done = hoodsnap("explain", HEALTHY, "--server", "nobody")
+
+    assert done.returncode == 2
+    assert done.stderr == b"hoodsnap: no server called nobody in this bundle\n"
+
+
+def test_a_finding_elsewhere_does_not_fail_the_one_that_was_asked_for(broken: Path) -> None:
+    assert hoodsnap("explain", broken, "--server", "vm-duo").returncode == 0
+    assert hoodsnap("explain", broken, "--server", "vm-plain").returncode == 1
+
+
+@pytest.mark.parametrize("damage", [slice(0, 1000), slice(1, None)])
+def test_an_unreadable_bundle_is_one_sentence_and_3(
+    recorded: bytes, tmp_path: Path, damage: slice
+) -> None:
+    (tmp_path / "bad.json").write_bytes(recorded[damage])
+
+    done = hoodsnap("explain", tmp_path / "bad.json")
+
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert done.stderr.startswith(f"hoodsnap: {tmp_path}/bad.json can't be read: it ".encode())
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_file_that_is_not_there_is_one_sentence_and_3() -> None:
+    done = hoodsnap("explain", "/no/such/bundle.json")
+
+    assert done.returncode == 3
+    assert (
+        done.stderr == b"hoodsnap: /no/such/bundle.json can't be read: No such file or directory\n"
+    )
+
+
+def test_a_dash_is_standard_input(host: RecordedHost) -> None:
+    done = hoodsnap("explain", "-", stdin=dump(host.bundle))
+
+    assert done.returncode == 0
+
+
+def test_several_bundles_are_joined(host: RecordedHost, tmp_path: Path) -> None:
+    controller, compute = RecordedHost(host.bundle), RecordedHost(host.bundle)
+    controller.drop(lambda answer: answer.layer in ("nova", "glance", "nova-db"))
+    compute.drop(lambda answer: answer.layer not in ("nova", "glance", "nova-db"))
+    save(controller.bundle, tmp_path / "controller.json")
+    save(compute.bundle, tmp_path / "compute.json")
+
+    both = hoodsnap("explain", tmp_path / "controller.json", tmp_path / "compute.json")
+    whole = hoodsnap("explain", HEALTHY)
+
+    assert both.returncode == 0
+    assert both.stdout.splitlines()[1:] == whole.stdout.splitlines()[1:]
+
+
+def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> None:
+    done = hoodsnap("explain", broken, "--format", "json")
+
+    report = json.loads(done.stdout)
+    assert list(report) == ["format", "findings", "skips", "guests", "hosts"]
+    assert report["format"] == 1
+    [finding] = report["findings"]
+    asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}")
+    assert finding["check"] == "active-but-domain-off"
+    assert finding["severity"] == "error"
+    assert (finding["host"], finding["guest"]) == ("vm", host.uuid("vm-plain"))
+    assert (
+        finding["message"] == "nova says that the server is active, and its guest is switched off."
+    )
+    assert [(one["layer"], one["said"]) for one in finding["evidence"]] == [
+        ("nova-db", {"vm_state": "active"}),
+        ("libvirt", {"state": "shut off (crashed)"}),
+    ]
+    assert finding["evidence"][1]["where"] == [
+        {
+            "host": "vm",
+            "query": asked.query,
+            "at": asked.at.isoformat().replace("+00:00", "Z"),
+            "place": "state",
+        }
+    ]
+    assert set(finding) == {
+        "check", "severity", "host", "guest", "message", "evidence", "next", "not_yet",
+    }  # fmt: skip
+    assert set(report["skips"][0]) == {"check", "host", "guest", "reason", "legal"}
+    assert set(report["guests"][0]) == {"uuid", "name", "host", "layers", "moving"}
+
+
+def test_no_colour_where_none_is_wanted(broken: Path) -> None:
+    assert b"\x1b" not in hoodsnap("explain", broken).stdout
+    assert b"\x1b" not in hoodsnap("explain", broken, NO_COLOR="1", FORCE_COLOR="").stdout
+
+
+def test_colour_where_it_is_asked_for(broken: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    done = subprocess.run(
+        [sys.executable, "-m", "hoodsnap", "explain", str(broken)],
+        capture_output=True,
+        env=environment | {"FORCE_COLOR": "1", "TERM": "xterm"},
+    )
+
+    assert b"\x1b[1;31m" in done.stdout
+
+
+def test_a_reader_that_stops_early_is_no_error() -> None:
+    command = f"{sys.executable} -m hoodsnap explain --verbose {HEALTHY} | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True)
+
+    assert done.stderr == b""
+
+
+def test_version() -> None:
+    assert hoodsnap("--version").stdout.startswith(b"hoodsnap 0.")
+
+
+def test_explain_needs_a_bundle() -> None:
+    assert hoodsnap("explain").returncode == 2
+
+
+def test_a_bundle_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
+    done = hoodsnap(
+        "collect", "-o", tmp_path / "no" / "where.json",
+        "--libvirt-uri", f"qemu+unix:///system?socket={tmp_path}/none",
+        OS_CLOUD="", OS_AUTH_URL="", HOME=str(tmp_path),
+    )  # fmt: skip
+
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last
+        == f"hoodsnap: {tmp_path}/no/where.json can't be written: No such file or directory".encode()
+    )
