@@ -45,7 +45,7 @@ if [ "$I" != - ]; then
   alive mariadb || die "MariaDB, which knows the UUID of $I, is not running (lab/status.sh shows what is)"
   u=$(uuid_of "$I")
   [ -n "$u" ] || die "there is no instance called $I: lab/status.sh shows them, lab/instances.sh boots them"
-  d=$(virsh domname "$u" 2>/dev/null | sed -n 1p)
+  d=$(virsh domname "$u" 2>/dev/null | sed -n 1p) || true # a shelved one has none
 fi
 mkdir -p "$S"
 printf 'I=%q u=%q d=%q freeze=%q\n' "$I" "$u" "$d" "$freeze" >"$S/target"

@@ -2,8 +2,8 @@
 
 A host has hundreds of these documents, and most questions are about three numbers of each. So an
 element is cut out of the text where libvirt's own layout has it, and only that piece is parsed. A
-document that is laid out in any other way, or an element found in a second place, is parsed whole;
-both ways lead to the same elements.
+document that is laid out in any other way, or an element found in a second place, is parsed whole.
+Both ways lead to the same elements, unless somebody indents an element as if it stood elsewhere.
 """
 
 from __future__ import annotations

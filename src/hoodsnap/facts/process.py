@@ -85,13 +85,13 @@ class Process(Fact):
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:
         """PID → process, of one host's kernel answers: every QEMU that emulates a system."""
-        said: dict[int, dict[str, Answer]] = {}
+        said: dict[str, dict[str, Answer]] = {}
         for answer in answers:
-            pid = whole(answer.subject)
-            query = QUERY.fullmatch(answer.query) if pid is not None else None
-            if pid is not None and query is not None:
-                said.setdefault(pid, {})[query[1]] = answer
-        processes = (cls(pid=pid, said=parts) for pid, parts in said.items())
+            query = QUERY.fullmatch(answer.query) if answer.subject is not None else None
+            if query is not None:
+                said.setdefault(answer.subject or "", {})[query[1]] = answer
+        numbered = ((whole(pid), parts) for pid, parts in said.items())
+        processes = (cls(pid=pid, said=parts) for pid, parts in numbered if pid is not None)
         return {process.pid: process for process in processes if process.is_emulator}
 
     @property

@@ -173,7 +173,8 @@ class _Page:
                 if layer == "qemu" or guest.host is None:
                     continue
                 reasons.setdefault(guest.unheard[layer], [])
-        if not reasons:
+        unasked = bool(self.guests) and all(guest.monitor is None for guest in self.guests)
+        if not reasons and not unasked:
             return
         yield Text()
         yield Text("What this bundle can't tell", "bold")
@@ -184,7 +185,7 @@ class _Page:
             yield from self._wrapped(f"  {reason}{about}", "", 4)
             if names and self.verbose:
                 yield from self._wrapped(f"    not judged: {', '.join(names)}", "dim", 6)
-        if all(guest.monitor is None for guest in self.guests) and self.guests:
+        if unasked:
             asked = "QEMU's monitors were not asked (collect --qmp does)"
             yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
 

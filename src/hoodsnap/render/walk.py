@@ -74,15 +74,17 @@ def _absence(guest: Guest, noun: str) -> str:
 
 
 def _told(*parts: Callable[[], str]) -> str:
-    """The parts that were heard, one after the other."""
-    heard = []
+    """The parts that were heard, one after the other. `Unheard` if none was."""
+    heard: list[str] = []
+    reason = None
     for part in parts:
         try:
-            if said := part():
-                heard.append(said)
-        except Unheard:
-            continue
-    return ", ".join(heard)
+            heard.append(part())
+        except Unheard as unheard:
+            reason = reason or unheard
+    if reason is not None and not any(heard):
+        raise reason
+    return ", ".join(filter(None, heard))
 
 
 def _server(cloud: Cloud, server: Server | None) -> str:
