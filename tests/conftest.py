@@ -10,10 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from hoodsnap.analysis import Finding, Report, analyze
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
 from hoodsnap.facts.guest import Guest
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("hoodsnap", deadline=None)
+settings.load_profile("hoodsnap")
 
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"

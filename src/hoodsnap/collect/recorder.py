@@ -137,11 +137,12 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
 
 _SECRETS = (
     # QEMU's rbd driver up to 2.x took the cephx key on its command line.
-    re.compile(r"(:key=)[^:,\s]+"),
-    re.compile(r"(-object secret,[^ \0]*?\bdata=)[^,\s\0]+"),
+    re.compile(r"(:key=)[^:,\s\0]+"),
+    # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs.
+    re.compile(r"(-object[ \0]secret,[^ \0]*?\bdata=)[^,\s\0]+"),
     re.compile(r"(\bpassword=)(?!on\b|off\b)[^,\s\0]+", re.IGNORECASE),
-    re.compile(r"(://[^/:@\s]+:)[^@/\s]+(?=@)"),
-    re.compile(r'("qom-type":"secret"[^}]*?"data":")[^"]+'),
+    re.compile(r"(://[^/:@\s\0]+:)[^@/\s\0]+(?=@)"),
+    re.compile(r'("qom-type":\s*"secret"[^}]*?"data":\s*")[^"]+'),
     # virsh never shows these on a read-only connection; a hand-written file may.
     re.compile(r"(\bpasswd=['\"])[^'\"]+"),
 )

@@ -263,10 +263,14 @@ def _heard_of(
 ) -> tuple[dict[str, str], dict[str, Answer]]:
     unheard: dict[str, str] = {}
     census: dict[str, Answer] = {}
-    for layer, query in (("libvirt", "virsh list --all"), ("kernel", "pgrep qemu | xargs ps ww")):
+    lists: tuple[tuple[str, str, type[object]], ...] = (
+        ("libvirt", "virsh list --all", list[dict[str, object]]),
+        ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+    )
+    for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
         try:
-            value_of(answer, LAYERS[layer], object)
+            value_of(answer, LAYERS[layer], shape)
         except Unheard as reason:
             unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
         else:

@@ -1,0 +1,169 @@
+"""`make bench`: every limit as a ratio within this run, against something anybody can repeat.
+
+Each line is what was measured, its median ratio, the limit, and the medians behind it. The exit
+status is the number of limits that were not kept. Where the lab runs (root), collecting is measured
+too.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from bench.many import many
+from hoodsnap.bundle import dump, load
+
+ROOT = Path(__file__).parent.parent
+RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
+STATE = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
+GUESTS = 10_000
+
+IMPORTS = "import typer, rich.console, rich.table; from pydantic import BaseModel"
+"""What any program on these libraries pays before its first line."""
+
+ORJSON = """
+import orjson, sys, time
+data = open(sys.argv[1], "rb").read()
+start = time.perf_counter(); orjson.loads(data); print(time.perf_counter() - start)
+"""
+
+CHECKED = """
+import sys, time
+from pathlib import Path
+from hoodsnap.bundle import load
+from hoodsnap.analysis import analyze
+start = time.perf_counter(); analyze(load(Path(sys.argv[1]))); print(time.perf_counter() - start)
+"""
+
+
+def main() -> int:
+    """Measure everything; the number of limits that were not kept."""
+    missed = _cold_start()
+    with tempfile.TemporaryDirectory() as folder:
+        missed += _many(Path(folder) / "many.json")
+        if os.geteuid() == 0 and (STATE / "clouds.yaml").exists():
+            missed += _collect(Path(folder) / "lab.json")
+        else:
+            print("collect: not measured (it needs root and the lab)")
+    return missed
+
+
+def _cold_start() -> int:
+    python = sys.executable
+    ratio, ours, theirs = _paired(
+        lambda: _wall([python, "-m", "hoodsnap", "explain", str(RECORDED)]),
+        lambda: _wall([python, "-c", IMPORTS]),
+        runs=11,
+    )
+    what = "cold `explain` of the recorded cloud / bare import of typer+pydantic+rich"
+    return _line(what, ratio, 2.0, f"{ours:.3f} s / {theirs:.3f} s")
+
+
+def _many(path: Path) -> int:
+    path.write_bytes(dump(many(load(RECORDED), GUESTS)))
+    size = path.stat().st_size
+    peaks: list[int] = []
+
+    def checked() -> float:
+        seconds, peak = _inside([sys.executable, "-c", CHECKED, str(path)])
+        peaks.append(peak)
+        return seconds
+
+    ratio, ours, theirs = _paired(
+        checked, lambda: _inside([sys.executable, "-c", ORJSON, str(path)])[0], runs=3
+    )
+    missed = _line(
+        f"{GUESTS} guests read and checked / orjson.loads of the same file",
+        ratio,
+        5.0,
+        f"{ours:.2f} s / {theirs:.2f} s, {size / 1e6:.0f} MB",
+    )
+    peak = statistics.median(peaks)
+    note = f"{peak / 1e6:.0f} MB / {size / 1e6:.0f} MB"
+    return missed + _line("... its peak memory / the file", peak / size, 6.0, note)
+
+
+def _collect(path: Path) -> int:
+    os.environ["OS_CLIENT_CONFIG_FILE"] = str(STATE / "clouds.yaml")
+    command = [
+        sys.executable,
+        "-m",
+        "hoodsnap",
+        "collect",
+        "--os-cloud",
+        "hoodlab",
+        "-o",
+        str(path),
+    ]
+    _wall(command)
+    bundle = load(path)
+    queries = [answer.query for answer in bundle.answers if answer.error is None]
+    alone = {
+        "all qemu-img calls by xargs -P2": _shell(
+            [query for query in queries if query.startswith("qemu-img ")], 2
+        ),
+        "all virsh calls": _shell(
+            [f"virsh -r -c qemu:///system {q[6:]}" for q in queries if q.startswith("virsh ")], 1
+        ),
+        "the API calls": [sys.executable, "-m", "bench.api", str(path)],
+    }
+    slowest = {
+        what: statistics.median(_wall(each) for _ in range(3)) for what, each in alone.items()
+    }
+    what = max(slowest, key=slowest.__getitem__)
+    ours = statistics.median(_wall(command) for _ in range(5))
+    note = f"{ours:.2f} s; " + ", ".join(f"{name} {took:.2f} s" for name, took in slowest.items())
+    return _line(f"`collect` of the lab / {what}", ours / slowest[what], 1.5, note)
+
+
+def _shell(commands: list[str], at_once: int) -> list[str]:
+    lines = "\n".join(f"{command} >/dev/null 2>&1" for command in commands)
+    run = f"printf '%s\\n' {shlex.quote(lines)} | xargs -P{at_once} -d '\\n' -n1 sh -c"
+    return ["sh", "-c", f"{run} || true"]
+
+
+def _paired(
+    ours: Callable[[], float], theirs: Callable[[], float], runs: int
+) -> tuple[float, float, float]:
+    """The median ratio of runs in turn, and both medians; the first pair warms up."""
+    pairs = [(ours(), theirs()) for _ in range(runs + 1)][1:]
+    return (
+        statistics.median(a / b for a, b in pairs),
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+    )
+
+
+def _wall(command: list[str]) -> float:
+    start = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def _inside(command: list[str]) -> tuple[float, int]:
+    """The seconds that a program prints, and its peak memory in bytes."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        seconds = float(process.stdout.read())
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+    return seconds, usage.ru_maxrss * 1024
+
+
+def _line(what: str, ratio: float, limit: float, note: str) -> int:
+    kept = ratio <= limit
+    print(
+        f"{'ok  ' if kept else 'OVER'} {ratio:5.2f} (limit {limit:g})  {what}  [{note}]", flush=True
+    )
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""The one door: what is asked, what fails, what is withheld."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from functools import partial
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoodsnap.collect import recorder as recorders
+from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run, without_secrets
+
+
+def fails(error: BaseException) -> object:
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (PermissionError(13, "Permission denied"), "denied", "Permission denied"),
+        (FileNotFoundError(2, "No such file or directory"), "absent", "No such file or directory"),
+        (ConnectionRefusedError(111, "Connection refused"), "unreachable", "Connection refused"),
+        (ProcessLookupError(3, "No such process"), "absent", "No such process"),
+        (Refusal("missing", "virsh is not installed"), "missing", "virsh is not installed"),
+        (
+            ModuleNotFoundError("x", name="libvirt"),
+            "missing",
+            "the Python package libvirt is not installed",
+        ),
+        (MemoryError(), "too-large", "the answer does not fit into memory"),
+        (ValueError("odd\nvalue"), "failed", "ValueError: odd value"),
+        (KeyboardInterrupt(), "failed", "KeyboardInterrupt:"),
+    ],
+)
+def test_every_way_of_not_answering_is_recorded(
+    error: BaseException, kind: str, message: str
+) -> None:
+    answer = Recorder("vm").ask("host", "something", lambda: fails(error))
+
+    assert answer.error is not None
+    assert (answer.error.kind, answer.error.message) == (kind, message)
+
+
+def slowly() -> str:
+    time.sleep(0.05)
+    return "qemu:///system"
+
+
+def test_an_answer_says_who_when_and_how_long() -> None:
+    recorder = Recorder("vm")
+
+    answer = recorder.ask("libvirt", "virsh uri", slowly)
+
+    assert recorder.answers == [answer]
+    assert (answer.layer, answer.host, answer.query) == ("libvirt", "vm", "virsh uri")
+    assert answer.value == "qemu:///system"
+    assert 0.05 <= answer.took < 5
+
+
+def test_what_hangs_is_left_behind() -> None:
+    recorder, hanging = Recorder("vm"), threading.Event()
+    start = time.monotonic()
+
+    answer = recorder.ask("images", "stat /dead", hanging.wait, patience=0.1)
+    after = recorder.ask("images", "stat /alive", lambda: "there")
+
+    assert time.monotonic() - start < 5
+    assert answer.error is not None
+    assert (answer.error.kind, answer.error.message) == ("timeout", "no answer within 0.1 s")
+    assert after.value == "there"
+    hanging.set()
+
+
+def test_several_threads_may_ask_at_once() -> None:
+    recorder = Recorder("vm")
+
+    def ask() -> None:
+        for number in range(50):
+            recorder.ask("host", str(number), partial(int, number))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(recorder.answers) == 400
+    assert all(answer.query == str(answer.value) for answer in recorder.answers)
+
+
+def test_an_answer_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorders, "LARGEST_STRING", 1000)
+
+    answer = Recorder("vm").ask("host", "cat huge", lambda: "x" * 1001)
+
+    assert answer.error is not None
+    assert answer.error.kind == "too-large"
+
+
+PYTHON = [sys.executable, "-c"]
+
+
+def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorders, "LARGEST_STRING", 1000)
+
+    with pytest.raises(Refusal, match="printed more than a bundle keeps") as refusal:
+        run([*PYTHON, "while True: print('x' * 100)"])
+    assert refusal.value.kind == "too-large"
+
+
+def test_a_program_that_hangs_is_ended() -> None:
+    with pytest.raises(Refusal, match=r"was ended after 0\.3 s") as refusal:
+        run([*PYTHON, "import time; time.sleep(60)"], patience=0.3)
+    assert refusal.value.kind == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("program", "kind", "message"),
+    [
+        ("raise SystemExit('cannot: Permission denied')", "denied", "cannot: Permission denied"),
+        (
+            "raise SystemExit('x: No such file or directory')",
+            "absent",
+            "x: No such file or directory",
+        ),
+        ("raise SystemExit(7)", "failed", "exit status 7"),
+        ("raise SystemExit('a\\nb')", "failed", "a b"),
+    ],
+)
+def test_a_program_that_fails_says_why(program: str, kind: str, message: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        run([*PYTHON, program])
+    assert (refusal.value.kind, str(refusal.value)) == (kind, message)
+
+
+def test_a_program_that_is_not_installed_is_missing() -> None:
+    with pytest.raises(Refusal, match="no-such-program is not installed") as refusal:
+        run(["no-such-program"])
+    assert refusal.value.kind == "missing"
+
+
+def test_a_programs_bytes_are_kept() -> None:
+    assert run([*PYTHON, "import sys; sys.stdout.buffer.write(b'\\xff\\x00')"]) == "\udcff\0"
+
+
+SECRETS = [
+    "rbd:pool/img:id=u:key={}:auth_supported=cephx",
+    "-object secret,id=masterKey0,format=raw,data={}",
+    "-object\0secret,id=masterKey0,data={}\0-S",
+    '{{"qom-type":"secret","id":"s","data":"{}"}}',
+    "-vnc 127.0.0.1:0,password={}",
+    "mysql+pymysql://nova:{}@127.0.0.1/nova",
+    "<graphics type='vnc' passwd='{}'/>",
+]
+
+
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_secret_in_a_text_is_withheld(text: str) -> None:
+    kept = without_secrets(text.format("S3CRET+=="))
+
+    assert "S3CRET" not in kept
+    assert WITHHELD in kept
+
+
+def test_what_stands_beside_a_secret_is_kept() -> None:
+    kept = without_secrets("-drive\0file=rbd:p/i:key=S3CRET\0-device\0virtio-blk-pci,id=a\0")
+
+    assert kept == f"-drive\0file=rbd:p/i:key={WITHHELD}\0-device\0virtio-blk-pci,id=a\0"
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_what_is_no_secret_stays_as_it_is(value: object) -> None:
+    assert without_secrets(value) == value or WITHHELD in str(without_secrets(value))
