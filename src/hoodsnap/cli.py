@@ -14,6 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
+# Looking for plugins costs a program that has none a twentieth of its start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
+
 import typer
 
 import hoodsnap
@@ -207,14 +210,19 @@ def _explain(
 
 
 def _print(report: Report, guests: tuple[Guest, ...], verbose: bool) -> None:
-    from rich.console import Console
-
     from hoodsnap.render import text
 
+    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        # A pipe gets no colour, so it need not wait for what would make it.
+        for line in text.render(report, guests, verbose=verbose):
+            typer.echo(line.plain)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    width = min(console.width, 100) if console.is_terminal else 80
-    for line in text.render(report, guests, width=width, verbose=verbose):
-        console.print(line)
+    for line in text.render(report, guests, width=min(console.width, 100), verbose=verbose):
+        console.print(Text.assemble(*line.parts))
 
 
 def _chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -42,6 +43,7 @@ WORDS = {
 """virsh's words for libvirt's states, and in the order of their numbers for the reasons of each."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Domain(Fact):
     """One domain. Whatever needs an answer that was not heard raises `Unheard`."""
 

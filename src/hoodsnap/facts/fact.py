@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hoodsnap.bundle import Answer
 
@@ -20,11 +21,12 @@ class Unheard(Exception):
     """
 
 
-class Fact(BaseModel):
-    """Base of Server, Instance, Domain, Process, Monitor, Image. Never changes; other projects'
-    fields that it doesn't know are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fact:
+    """Base of Server, Instance, Domain, Process, Monitor, Image. It never changes, and ignores what
+    it doesn't know. A dataclass and no model, since nothing is checked up front: what can't be read
+    is `Unheard` when it is read, and the rest is still worth something.
+    """
 
     layer: ClassVar[str]
     """The layer whose answers it reads."""
@@ -35,12 +37,12 @@ class Fact(BaseModel):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """For each field: the part it was read from (a key of `said`), and where in there."""
 
-    said: Mapping[str, Answer] = {}
+    said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
 
-    def where(self, field: str) -> tuple[Answer | None, str]:
+    def where(self, name: str) -> tuple[Answer | None, str]:
         """The answer that a field was read from, and the place in it."""
-        part, place = self.places.get(field, ("", field))
+        part, place = self.places.get(name, ("", name))
         if part not in self.said:
             part = next(iter(self.said), "")
         return self.said.get(part), place

@@ -116,6 +116,7 @@ class Folder:
     """Empty; `_resize` (the copy to revert a resize with) or `_del` (being deleted)."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Image(Fact):
     """One disk image, as qemu-img tells it: its own header, and the chain of files below it."""
 
@@ -136,9 +137,9 @@ class Image(Fact):
         "declared": ("disk.info", ""),
     }
 
-    def where(self, field: str) -> tuple[Answer | None, str]:
+    def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact. Where the chain is broken, the header was asked for by itself."""
-        answer, place = super().where(field)
+        answer, place = super().where(name)
         if place.startswith("[0]."):
             if answer is self.said.get("header"):
                 place = place.removeprefix("[0].")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple
 
@@ -111,6 +112,7 @@ class Flavor(NamedTuple):
     swap_mib: int | None
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Instance(Fact):
     """One row of `instances` (or of `shadow_instances`: then it is archived)."""
 
@@ -132,10 +134,10 @@ class Instance(Fact):
         "image": ("row", "image_ref"),
     }
 
-    def where(self, field: str) -> tuple[Answer | None, str]:
+    def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
-        answer, place = super().where(field)
-        table = "instance_extra" if self.places.get(field, ("",))[0] == "extra" else "instances"
+        answer, place = super().where(name)
+        table = "instance_extra" if self.places.get(name, ("",))[0] == "extra" else "instances"
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
     @property
@@ -283,7 +285,7 @@ class Instances:
         if (database, "block_device_mapping") in self.tables.read:
             rows = self.tables.of("block_device_mapping", uuid, database)
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
-        instance = Instance.model_construct(
+        instance = Instance(
             raw=row.cells,
             database=database,
             archived=archived,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -41,6 +42,7 @@ class BlockDevice(NamedTuple):
     """What is in it; None: no medium."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Monitor(Fact):
     """One QEMU's monitor. Whatever needs an answer that was not heard raises `Unheard`."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -49,6 +50,7 @@ class OpenFile(NamedTuple):
     writable: bool
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Process(Fact):
     """One QEMU. Whatever needs an answer that was not heard raises `Unheard`.
 

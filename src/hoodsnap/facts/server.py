@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
@@ -25,6 +26,7 @@ POWER_STATES = {
 """nova's codes, the same in the API and the database (2 and 5 are unused)."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Server(Fact):
     """One server, as `GET /servers/detail` or `GET /servers/UUID` shows it."""
 
@@ -45,9 +47,9 @@ class Server(Fact):
         "updated_at": ("body", "updated"),
     }
 
-    def where(self, field: str) -> tuple[Answer | None, str]:
+    def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the server's id, since a body holds many."""
-        answer, place = super().where(field)
+        answer, place = super().where(name)
         return answer, f"servers[{self.uuid}].{place}"
 
     @property
@@ -195,6 +197,6 @@ class Servers:
         if not isinstance(uuid, str):
             self.failures.append(answer)  # one more server than can be read: absence proves nothing
             return
-        server = Server.model_construct(raw=raw, said={"body": answer})
+        server = Server(raw=raw, said={"body": answer})
         self.by_uuid[uuid.lower()] = server
         self.absent.pop(uuid.lower(), None)

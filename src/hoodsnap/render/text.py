@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
-
-from rich.text import Text
+from dataclasses import dataclass
 
 from hoodsnap.analysis import Finding, Report, Skip
 from hoodsnap.facts.fact import Unheard
@@ -23,13 +22,26 @@ WALK_ALL = 20
 LIST_ALL = 100
 """Beyond so many guests, those without findings are counted."""
 
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line: its parts, each with its style in rich's words (empty: none)."""
+
+    parts: tuple[tuple[str, str], ...]
+
+    @property
+    def plain(self) -> str:
+        """Without styles, as it goes into a pipe."""
+        return "".join(text for text, _ in self.parts)
+
+
 STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
 
 
 def render(
     report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
-) -> Iterator[Text]:
+) -> Iterator[Line]:
     """The lines of the report on these guests."""
     return _Page(report, tuple(guests), width, verbose).lines()
 
@@ -48,33 +60,33 @@ class _Page:
             else:
                 self.of_guest.setdefault(id(finding.guest), []).append(finding)
 
-    def lines(self) -> Iterator[Text]:
+    def lines(self) -> Iterator[Line]:
         yield from self._heading()
         for host in (*self.report.cloud.hosts, None):
             here = [guest for guest in self.guests if guest.host is host]
             if here or host is not None:
                 yield from self._host(host, here)
         for finding in self.general:
-            yield Text()
+            yield line()
             yield from self._finding(finding, "")
         yield from self._unknown()
-        yield Text()
+        yield line()
         yield from self._verdict()
 
-    def _heading(self) -> Iterator[Text]:
+    def _heading(self) -> Iterator[Line]:
         bundle = self.report.cloud.bundle
         took = (bundle.ended - bundle.started).total_seconds()
         when = f"{bundle.started:%Y-%m-%d %H:%M:%S} UTC"
-        yield Text(f"captured {when} in {took:.1f} s, {len(bundle.answers)} answers", "dim")
+        yield line((f"captured {when} in {took:.1f} s, {len(bundle.answers)} answers", "dim"))
 
-    def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Text]:
-        yield Text()
+    def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Line]:
+        yield line()
         count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
         if host is None:
-            yield Text.assemble(("on no captured host", "bold"), f"  {count}")
+            yield line(("on no captured host", "bold"), f"  {count}")
         else:
             alias = "" if host.nova_name == host.name else f" (nova: {clean(host.nova_name)})"
-            yield Text.assemble((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
+            yield line((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
         quiet = [guest for guest in guests if id(guest) not in self.of_guest]
         loud = [guest for guest in guests if id(guest) in self.of_guest]
         if self.verbose or len(self.guests) <= WALK_ALL:
@@ -84,17 +96,17 @@ class _Page:
         for guest in loud:
             yield from self._walk(guest)
         if quiet:
-            yield Text()
+            yield line()
         if len(self.guests) <= LIST_ALL:
             for guest in quiet:
                 yield self._line(guest)
         elif quiet:
             agree = f"  ✓ {len(quiet)} guests without findings"
-            yield Text.assemble((agree, "green"), (" (--verbose shows each)", "dim"))
+            yield line((agree, "green"), (" (--verbose shows each)", "dim"))
 
-    def _walk(self, guest: Guest) -> Iterator[Text]:
-        yield Text()
-        yield Text.assemble(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
+    def _walk(self, guest: Guest) -> Iterator[Line]:
+        yield line()
+        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
         for step in steps(self.report.cloud, guest):
             yield from self._step(step)
         findings = self.of_guest.get(id(guest), [])
@@ -107,20 +119,20 @@ class _Page:
         elif not findings:
             yield self._agreement(guest)
 
-    def _step(self, step: Step) -> Iterator[Text]:
+    def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<9} {said}", style, 14)
 
-    def _agreement(self, guest: Guest) -> Text:
+    def _agreement(self, guest: Guest) -> Line:
         heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
-            return Text("    · only one layer was heard", "dim")
+            return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
-            return Text("    · no server and no domain: not nova's, or left over", "dim")
-        return Text("    ✓ the layers heard agree", "green")
+            return line(("    · no server and no domain: not nova's, or left over", "dim"))
+        return line(("    ✓ the layers heard agree", "green"))
 
-    def _line(self, guest: Guest) -> Text:
+    def _line(self, guest: Guest) -> Line:
         parts = [guest.domain.name if guest.domain else "no domain"]
         try:
             if guest.record is not None:
@@ -129,15 +141,15 @@ class _Page:
                 parts.append(f"pid {guest.process.pid}")
         except Unheard:
             pass
-        mark = Text("  ~ " if guest.moving else "  ✓ ", "yellow" if guest.moving else "green")
+        mark = ("  ~ ", "yellow") if guest.moving else ("  ✓ ", "green")
         name = clean(guest.name) or guest.uuid
-        return mark + Text(f"{name[:28]:<28} {clean(', '.join(parts))}"[: self.width - 4])
+        return line(mark, f"{name[:28]:<28} {clean(', '.join(parts))}"[: self.width - 4])
 
-    def _finding(self, finding: Finding, indent: str) -> Iterator[Text]:
+    def _finding(self, finding: Finding, indent: str) -> Iterator[Line]:
         style, mark = STYLE[finding.severity], MARK[finding.severity]
         where = "" if finding.guest or not finding.host else f" on host {clean(finding.host)}"
         title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
-        yield Text(title, style)
+        yield line((title, style))
         inner = len(indent) + 2
         yield from self._wrapped(" " * inner + finding.check.message, "", inner)
         for evidence in finding.evidence:
@@ -149,19 +161,19 @@ class _Page:
             "not yet", finding.check.sections.get("not yet", ""), finding, inner
         )
 
-    def _evidence(self, evidence: Evidence, indent: int) -> Iterator[Text]:
+    def _evidence(self, evidence: Evidence, indent: int) -> Iterator[Line]:
         yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
         for where in evidence.where:
             query = where.answer.query if self.verbose else shortened(where.answer.query)
             source = f"{query}  ({where.place})" if where.place else query
             yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
 
-    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Text]:
+    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
         for paragraph in filter(None, said.split("\n\n")):
             named = filled(paragraph, finding.guest).replace("`", "")
             yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
 
-    def _unknown(self) -> Iterator[Text]:
+    def _unknown(self) -> Iterator[Line]:
         """What the bundle can't tell: each reason once, with how many guests it concerns."""
         reasons: dict[str, list[Skip]] = {}
         for skip in self.report.skips:
@@ -176,8 +188,8 @@ class _Page:
         unasked = bool(self.guests) and all(guest.monitor is None for guest in self.guests)
         if not reasons and not unasked:
             return
-        yield Text()
-        yield Text("What this bundle can't tell", "bold")
+        yield line()
+        yield line(("What this bundle can't tell", "bold"))
         for reason, skips in reasons.items():
             names = sorted({skip.check.name for skip in skips})
             guests = {id(skip.guest) for skip in skips if skip.guest}
@@ -189,7 +201,7 @@ class _Page:
             asked = "QEMU's monitors were not asked (collect --qmp does)"
             yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
 
-    def _verdict(self) -> Iterator[Text]:
+    def _verdict(self) -> Iterator[Line]:
         counts = {
             severity: sum(
                 1
@@ -207,10 +219,9 @@ class _Page:
             if count
         )
         worst = self.report.worst
-        yield Text(
-            f"{guests}: {found}" if found else f"{guests}: the layers that were heard agree",
-            STYLE[worst] if found and worst else "green",
-        )
+        agree = "the layers that were heard agree"
+        style = STYLE[worst] if found and worst else "green"
+        yield line((f"{guests}: {found or agree}", style))
         yield from self._wrapped(f"heard: {', '.join(heard) or 'no layer'}", "dim", 7)
 
     def _heard(self) -> list[str]:
@@ -221,15 +232,20 @@ class _Page:
             if any(answer.error is None for answer in by_layer.get(layer, ()))
         ]
 
-    def _wrapped(self, line: str, style: str, hanging: int) -> Iterator[Text]:
+    def _wrapped(self, words: str, style: str, hanging: int) -> Iterator[Line]:
         for part in textwrap.wrap(
-            clean(line),
+            clean(words),
             self.width,
             subsequent_indent=" " * hanging,
             break_long_words=False,
             break_on_hyphens=False,
         ):
-            yield Text(part, style)
+            yield line((part, style))
+
+
+def line(*parts: str | tuple[str, str]) -> Line:
+    """A line of plain and of styled parts."""
+    return Line(tuple((part, "") if isinstance(part, str) else part for part in parts))
 
 
 def clean(said: str) -> str:
