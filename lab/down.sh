@@ -102,6 +102,7 @@ remove_networks() {
   for x in /sys/class/net/{tap*,lab*,qg-*,qr-*,qvo*,qvb*,qbr*,br-int,br-ex,br-tun,ovs-netdev}; do
     [ -e "$x" ] && ip link del "${x##*/}" 2>/dev/null
   done
+  rmdir /run/netns 2>/dev/null || { [ -z "$(ls -A /run/netns)" ] && umount /run/netns; } 2>/dev/null
 }
 remove_mounts() {
   local _ m dev

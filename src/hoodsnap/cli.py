@@ -238,8 +238,7 @@ def _chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:
 
 
 def _is_called(guest: Guest, wanted: str) -> bool:
-    names = {guest.uuid, guest.name, guest.domain.name if guest.domain else guest.uuid}
-    return wanted in names or wanted.lower() == guest.uuid
+    return wanted in (guest.name, guest.domain_name) or wanted.lower() == guest.uuid
 
 
 def _status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:

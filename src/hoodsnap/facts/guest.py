@@ -74,6 +74,14 @@ class Guest:
         return ""
 
     @property
+    def domain_name(self) -> str | None:
+        """What libvirt calls it; None if it has no domain, or that was not heard."""
+        try:
+            return self.domain.name if self.domain is not None else None
+        except Unheard:
+            return None
+
+    @property
     def is_here(self) -> bool:
         """nova believes that it is on this captured host."""
         return self.host is not None and self.host_name == self.host.nova_name

@@ -37,7 +37,8 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
             for host in report.cloud.hosts
         ],
     }
-    return json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
+    # ASCII only: what a stranger's bundle holds can then do nothing to a terminal.
+    return json.dumps(document, indent=1, default=str) + "\n"
 
 
 def _finding(finding: Finding) -> Mapping[str, object]:

@@ -133,14 +133,14 @@ class _Page:
         return line(("    ✓ the layers heard agree", "green"))
 
     def _line(self, guest: Guest) -> Line:
-        parts = [guest.domain.name if guest.domain else "no domain"]
+        parts = [guest.domain_name or "no domain"]
         try:
             if guest.record is not None:
                 parts.insert(0, guest.record.vm_state)
-            if guest.process is not None:
-                parts.append(f"pid {guest.process.pid}")
         except Unheard:
-            pass
+            pass  # a tenant does not see it
+        if guest.process is not None:
+            parts.append(f"pid {guest.process.pid}")
         mark = ("  ~ ", "yellow") if guest.moving else ("  ✓ ", "green")
         name = clean(guest.name) or guest.uuid
         return line(mark, f"{name[:28]:<28} {clean(', '.join(parts))}"[: self.width - 4])
@@ -265,11 +265,8 @@ def filled(advice: str, guest: Guest | None) -> str:
     if guest is None:
         return advice
     values = {"UUID": guest.uuid}
-    try:
-        if guest.domain is not None:
-            values["NAME"] = guest.domain.name
-        if guest.process is not None:
-            values["PID"] = str(guest.process.pid)
-    except Unheard:
-        pass
+    if guest.domain_name is not None:
+        values["NAME"] = guest.domain_name
+    if guest.process is not None:
+        values["PID"] = str(guest.process.pid)
     return re.sub(r"\b(UUID|NAME|PID)\b", lambda found: values.get(found[1], found[1]), advice)

@@ -1,0 +1,117 @@
+"""What moved while it was captured."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.look import moved
+
+UUID = "fa1ddbab-417f-4890-abc1-4cdf2bbfa787"
+MARKERS = ["uuid", "host", "node", "vm_state", "task_state", "power_state", "updated_at", "deleted"]
+ROWS = f"SELECT {', '.join(MARKERS)} FROM nova.instances WHERE host = 'vm'"
+MOVES = "SELECT uuid, status, updated_at, id, instance_uuid FROM nova.migrations WHERE deleted = 0"
+
+
+def answer(layer: str, query: str, value: Any, subject: str | None = None) -> Answer:
+    at = datetime(2026, 11, 23, tzinfo=UTC)
+    told = {"error": value} if isinstance(value, Failure) else {"value": value}
+    return Answer(layer=layer, host="vm", query=query, subject=subject, at=at, took=0.1, **told)
+
+
+def row(vm_state: str, *more: list[object]) -> Answer:
+    rows = [[UUID, "vm", "vm", vm_state, None, 1, "2026-11-23 00:00:00", 0], *more]
+    return answer("nova-db", ROWS, {"columns": MARKERS, "rows": rows})
+
+
+def state(number: int) -> Answer:
+    query = "virsh domstate --reason instance-00000001"
+    return answer("libvirt", query, {"state": number, "reason": 1}, UUID)
+
+
+def server(status: str) -> Answer:
+    value = {"servers": [{"id": UUID, "status": status, "updated": "2026-11-23T00:00:00Z"}]}
+    return answer("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]", value)
+
+
+def test_two_looks_that_agree_saw_nothing_move() -> None:
+    assert (
+        moved(
+            [row("active"), state(1), server("ACTIVE"), row("active"), state(1), server("ACTIVE")]
+        )
+        == {}
+    )
+
+
+def test_one_look_alone_tells_nothing() -> None:
+    assert moved([row("active"), state(1), server("ACTIVE")]) == {}
+
+
+def test_a_row_that_differs_moved() -> None:
+    assert moved([row("active"), row("stopped")]) == {UUID: "vm_state active → stopped"}
+
+
+def test_a_domain_whose_state_differs_moved() -> None:
+    assert list(moved([state(1), state(5)])) == [UUID]
+
+
+def test_a_server_that_differs_moved() -> None:
+    assert moved([server("ACTIVE"), server("SHUTOFF")]) == {UUID: "status ACTIVE → SHUTOFF"}
+
+
+def test_what_was_asked_again_and_stood_still_did_not_move() -> None:
+    assert moved([row("active"), row("stopped"), row("stopped")]) == {}
+
+
+def test_who_appeared_or_went_away_moved() -> None:
+    other = "00000000-417f-4890-abc1-4cdf2bbfa787"
+    new = [other, "vm", "vm", "building", "spawning", 0, "2026-11-23 00:00:00", 0]
+
+    assert moved([row("active"), row("active", new)]) == {other: "it appeared"}
+    assert moved([row("active", new), row("active")]) == {other: "it went away"}
+
+
+def test_a_domain_that_was_undefined_went_away() -> None:
+    gone = answer(
+        "libvirt",
+        "virsh domstate --reason instance-00000001",
+        Failure(kind="absent", message="no domain"),
+        UUID,
+    )
+
+    assert moved([state(1), gone]) == {UUID: "it went away"}
+
+
+def test_a_look_that_failed_is_none() -> None:
+    dead = answer(
+        "libvirt",
+        "virsh domstate --reason instance-00000001",
+        Failure(kind="timeout", message="no answer"),
+        UUID,
+    )
+
+    assert moved([state(1), dead]) == {}
+
+
+def test_a_domain_that_was_restarted_moved() -> None:
+    def listed(number: int | None) -> Answer:
+        return answer(
+            "libvirt",
+            "virsh list --all",
+            [{"uuid": UUID, "name": "instance-00000001", "id": number}],
+        )
+
+    assert moved([listed(1), listed(2)]) == {UUID: "id 1 → 2"}
+
+
+def test_a_migration_that_went_on_moved_its_server() -> None:
+    def moves(status: str) -> Answer:
+        rows = [["m", "done", "x", 1, UUID], ["n", status, "x", 2, UUID]]
+        columns = ["uuid", "status", "updated_at", "id", "instance_uuid"]
+        return answer("nova-db", MOVES, {"columns": columns, "rows": rows})
+
+    assert moved([moves("running"), moves("running")]) == {}
+    assert moved([moves("running"), moves("completed")]) == {
+        UUID: "migration 2 status running → completed"
+    }
