@@ -129,6 +129,13 @@ class RecordedHost:
         assert len(answers) < len(self.bundle.answers), "nothing was dropped"
         self.bundle = self.bundle.with_answers(answers)
 
+    def end(self, name: str) -> None:
+        """Let a guest's QEMU process be gone."""
+        pid = self.pid(name)
+        listed = self.last("kernel", "ls -l /proc/*/exe").value
+        self.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] != pid])
+        self.drop(lambda answer: not (answer.layer == "kernel" and answer.subject == str(pid)))
+
     def silence(self, layer: str, kind: str = "unreachable") -> None:
         """Make every question to a layer fail, as if it had not answered."""
 

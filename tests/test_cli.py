@@ -28,6 +28,7 @@ def hoodsnap(
 @pytest.fixture
 def broken(host: RecordedHost, tmp_path: Path) -> Path:
     """A bundle with one error."""
+    host.end("vm-plain")
     query = f"virsh domstate --reason {host.domain('vm-plain')}"
     host.set("libvirt", query, {"state": 5, "reason": 3})
     save(host.bundle, tmp_path / "broken.json.gz")

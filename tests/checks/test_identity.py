@@ -21,13 +21,6 @@ def _undefine(host: RecordedHost, name: str) -> None:
     host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
 
 
-def _end(host: RecordedHost, name: str) -> None:
-    pid = host.pid(name)
-    listed = host.last("kernel", "ls -l /proc/*/exe").value
-    host.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] != pid])
-    host.drop(lambda answer: not (answer.layer == "kernel" and answer.subject == str(pid)))
-
-
 def _forget(host: RecordedHost, name: str, tables: tuple[str, ...] = ("instances",)) -> None:
     """Take a server out of the database, and out of the API."""
     uuid = host.uuid(name)
@@ -96,7 +89,7 @@ def test_qemu_that_nobody_started_for_nova_is_let_alone(host: RecordedHost) -> N
 
 
 def test_domain_without_qemu(host: RecordedHost) -> None:
-    _end(host, "vm-plain")
+    host.end("vm-plain")
 
     assert host.findings() == [
         "domain-without-qemu of vm-plain: domain says id = 1, state = running (unpaused);"

@@ -23,6 +23,7 @@ def _reasons(report: Report, check: str, guest: str) -> list[str]:
 
 
 def test_active_but_domain_off(host: RecordedHost) -> None:
+    host.end("vm-plain")
     _state(host, "vm-plain", 5, 3)
 
     assert host.findings() == [
@@ -31,7 +32,14 @@ def test_active_but_domain_off(host: RecordedHost) -> None:
     ]
 
 
+def test_a_guest_whose_process_lives_is_not_off(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 5, 3)
+
+    assert "active-but-domain-off" not in "".join(host.findings())
+
+
 def test_active_but_domain_off_where_only_the_api_was_heard(host: RecordedHost) -> None:
+    host.end("vm-plain")
     _state(host, "vm-plain", 5, 2)
     host.silence("nova-db", "missing")
 
@@ -42,6 +50,7 @@ def test_active_but_domain_off_where_only_the_api_was_heard(host: RecordedHost) 
 
 
 def test_a_server_that_is_being_switched_off_may_be_off(host: RecordedHost) -> None:
+    host.end("vm-plain")
     _state(host, "vm-plain", 5, 1)
     row = {"task_state": "powering-off", "updated_at": f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"}
     host.row("instances", host.uuid("vm-plain"), **row)
@@ -64,6 +73,7 @@ def test_a_server_that_migrates_may_be_off_here(host: RecordedHost) -> None:
 def test_what_moved_while_it_was_captured_is_not_judged(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     query = f"virsh domstate --reason {name}"
+    host.end("vm-plain")
     looks = [answer for answer in host.bundle.answers if answer.query == query]
     assert len(looks) >= 2
     moved = looks[-1].model_copy(update={"value": {"state": 5, "reason": 1}})

@@ -11,7 +11,7 @@ from hoodsnap.checks.traps import (
     never_launched,
     task_in_flight,
 )
-from hoodsnap.facts.domain import PRODUCTS, Domain
+from hoodsnap.facts.domain import ON, PRODUCTS, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance
@@ -55,7 +55,7 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
                 says(process, pid=process.pid, uuid=process.uuid),
                 _lacks(guest, "libvirt", "domain"),
             )
-    elif guest.domain.id is None:
+    elif guest.domain.state not in ON:
         yield (
             says(process, pid=process.pid, uuid=process.uuid),
             says(guest.domain, state=guest.domain.state_words),
@@ -84,7 +84,7 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
 
     Source: libvirt qemu_process.c; nova `_sync_power_states`.
     """
-    if domain.id is not None and guest.process is None:
+    if domain.state in ON and guest.process is None:
         yield (
             says(domain, id=domain.id, state=domain.state_words),
             _lacks(guest, "kernel", "process"),
@@ -117,7 +117,7 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
         says(instance, deleted_at=instance.deleted_at, vm_state=instance.vm_state),
         says(domain, state=domain.state_words),
     )
-    yield Problem(Severity.ERROR if domain.id is not None else Severity.WARNING, evidence)
+    yield Problem(Severity.ERROR if domain.state in ON else Severity.WARNING, evidence)
 
 
 @check(Severity.ERROR)
@@ -147,7 +147,7 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
         raise Unheard(guest.unheard["nova-db"])
     absent = [_lacks(guest, layer, "record") for layer in heard]
     # The API alone can't tell a deleted server from one that never was.
-    sure = "nova-db" in heard and domain.id is not None
+    sure = "nova-db" in heard and domain.state in ON
     severity = Severity.ERROR if sure else Severity.WARNING
     yield Problem(severity, (says(domain, name=domain.name, state=domain.state_words), *absent))
 

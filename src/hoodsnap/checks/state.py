@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import migrating, task_in_flight
-from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.server import Server
 from hoodsnap.finding import Severity, says
-
-ON = frozenset([1, 2, 3, 7])
-"""libvirt's states of a domain that has a process: running, blocked, paused, suspended by its
-    guest."""
 
 OFF = 5
 """libvirt's state of a domain that is shut off."""
@@ -85,6 +81,8 @@ def active_but_domain_off(guest: Guest, record: Server | Instance, domain: Domai
 
     Source: nova `_sync_instance_power_state`; nova bugs 1293480, 1443186, 1444630.
     """
+    if guest.process is not None:
+        return  # it is not off: libvirt has lost sight of it, which qemu-without-domain tells
     if guest.is_here and record.vm_state == "active" and domain.state == OFF and not record.deleted:
         yield says(record, vm_state=record.vm_state), says(domain, state=domain.state_words)
 

@@ -26,6 +26,10 @@ NAME = re.compile(r"instance-[0-9a-f]{8}")
 PRODUCTS = ("OpenStack Nova", "OpenStack Compute")
 """What nova calls itself in a guest's SMBIOS: upstream's name, and that of Red Hat's packages."""
 
+ON = frozenset([1, 2, 3, 4, 7])
+"""libvirt's states of a domain that has a process: running, blocked, paused, being shut down,
+suspended by its guest."""
+
 WORDS = {
     0: "no state: unknown",
     1: "running: unknown, booted, migrated, restored, from snapshot, unpaused, migration canceled, "

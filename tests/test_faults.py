@@ -1,0 +1,96 @@
+"""Real faults, each recorded while it was there: what must be found, and that nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import FAULTS
+
+from hoodsnap.analysis import analyze
+from hoodsnap.bundle import load
+
+FOUND = {
+    "qemu-kill9": ["error active-but-domain-off of vm-plain"],
+    "virsh-destroy": ["error active-but-domain-off of vm-plain"],
+    "duplicate-qemu": ["error duplicate-qemu-identity of vm-snap"],
+    "disk-shared": [
+        "error disk-shared-by-two-qemu of lab-second-writer",
+        "error disk-shared-by-two-qemu of vm-duo",
+    ],
+    "qemu-without-domain": ["error qemu-without-domain of vm-tenant"],
+    "undefine-stopped": ["note server-without-domain of vm-stopped"],
+    "start-behind": ["error stopped-but-domain-on of vm-stopped"],
+    "orphan-domain": ["error domain-without-server of instance-0000beef"],
+    "base-moved": ["error backing-file-missing of vm-snap"],
+    "dir-missing": ["error server-without-disk of vm-stopped"],
+    "disk-missing": ["error server-without-disk of vm-stopped"],
+    "io-error": ["error io-error-paused of vm-duo"],
+    "db-soft-deleted": ["error domain-of-deleted-server of vm-snap"],
+    "db-row-gone": ["error domain-without-server of instance-0000000d"],
+    "db-vm-state-stopped": ["error stopped-but-domain-on of vm-config"],
+    "db-task-state": ["error stuck-task-state of vm-paused"],
+    "db-flavor-drift": [
+        "error memory-chain-mismatch of vm-config",
+        "error vcpu-chain-mismatch of vm-config",
+    ],
+}
+"""What follows from each fault, worst first, then by guest."""
+
+BEYOND = frozenset(
+    [
+        "qemu-stopped",
+        "virsh-suspend",
+        "undefine-running",
+        "rogue-domain",
+        "vcpus-config",
+        "memory-config",
+        "attach-unknown-disk",
+        "autostart",
+        "external-snapshot",
+        "internal-snapshot",
+        "tap-renamed",
+        "tap-deleted",
+        "port-deleted",
+        "port-disabled",
+        "disk-corrupt",
+        "disk-info-wrong",
+        "leftover-dir",
+        "base-unused",
+        "db-power-state",
+        "db-vm-state-error",
+        "db-host",
+        "db-info-cache",
+        "db-bdm-missing",
+        "db-bdm-stale",
+        "db-request-spec",
+        "db-migration-stuck",
+        "placement-lost",
+        "placement-orphan",
+        "volume-file-gone",
+        "image-deleted",
+        "compute-down",
+        "compute-frozen",
+        "compute-disabled",
+        "conductor-down",
+        "ovs-agent-down",
+        "placement-down",
+        "libvirt-lost",
+    ]
+)
+"""The faults that none of the checks is about, or that lie in layers that are not asked."""
+
+
+def test_every_fault_that_was_recorded_is_spoken_of() -> None:
+    recorded = {path.name.removesuffix(".json.zst") for path in FAULTS.glob("*.json.zst")}
+
+    assert recorded == FOUND.keys() | BEYOND
+
+
+@pytest.mark.parametrize("fault", sorted(FOUND.keys() | BEYOND))
+def test_a_real_fault_is_found_and_nothing_else(fault: str) -> None:
+    report = analyze(load(FAULTS / f"{fault}.json.zst"))
+
+    found = [
+        f"{finding.severity.word} {finding.check.name} of {finding.guest.name if finding.guest else ''}"
+        for finding in report.findings
+    ]
+    assert sorted(found) == sorted(FOUND.get(fault, []))
