@@ -64,7 +64,7 @@ def memory_chain_mismatch(
         *_heard(monitor, "memory_kib"),
     ]
     # libvirt rounds up to whole MiB, and so does QEMU's -m.
-    yield from _apart(words, lambda kib: -(-kib // KIB_PER_MIB))
+    yield from _apart(guest, words, lambda kib: -(-kib // KIB_PER_MIB))
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating])
@@ -102,7 +102,7 @@ def vcpu_chain_mismatch(
         *_heard(domain, "vcpus"),
         *_heard(process, "max_vcpus"),
     ]
-    yield from _apart(words, lambda count: count)
+    yield from _apart(guest, words, lambda count: count)
     if monitor is not None and domain is not None and monitor.vcpus != domain.current_vcpus:
         evidence = (
             says(domain, current_vcpus=domain.current_vcpus),
@@ -122,8 +122,13 @@ def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:
         yield _Word(number * scale, says(fact, **{field: number}))
 
 
-def _apart(words: list[_Word], comparable: Callable[[int], int]) -> Iterator[tuple[Evidence, ...]]:
+def _apart(
+    guest: Guest, words: list[_Word], comparable: Callable[[int], int]
+) -> Iterator[tuple[Evidence, ...]]:
     if len({word.evidence.layer for word in words}) == 1:
-        raise Unheard("only one layer told it")
-    if len({comparable(word.number) for word in words}) > 1:
+        # Alone it proves nothing; whether others would have had a word depends on who was heard.
+        for layer in ("nova-db", "libvirt", "kernel"):
+            if layer in guest.unheard:
+                raise Unheard(guest.unheard[layer])
+    elif len({comparable(word.number) for word in words}) > 1:
         yield tuple(word.evidence for word in words)

@@ -433,10 +433,10 @@ class _Join:
             unheard["nova"] = f"nova API: {self.servers.unreadable[uuid]}"
         elif self.servers.everywhere is not None and not self.servers.failures:
             census["nova"] = self.servers.everywhere
-        elif self.servers.failures and self.servers.failures[0].error is not None:
-            unheard["nova"] = f"nova API: {self.servers.failures[0].error.message}"
-        else:
+        elif host is not None and host in self.servers.of_host and not self.servers.failures:
             unheard["nova"] = "the nova API was not asked for this UUID"
+        else:
+            unheard["nova"] = f"nova API: {self.servers.obstacle or 'it was not asked'}"
 
     def _hear_database(
         self,

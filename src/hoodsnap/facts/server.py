@@ -149,7 +149,12 @@ class Servers:
         self.of_host: dict[str, Answer] = {}
         """For each host the answer that lists its servers of every project."""
         self.failures: list[Answer] = []
+        """The lists that were not told, or not in a shape that can be read."""
+        self.obstacle: str | None = None
+        """Why the API did not speak, if it did not even begin to."""
         for answer in answers:
+            if answer.error is not None and answer.error.kind != "absent":
+                self.obstacle = self.obstacle or answer.error.message
             if found := LISTS.match(answer.query):
                 self._read_list(answer, found["options"] or "")
             elif found := ONE.match(answer.query):
