@@ -46,8 +46,8 @@ def memory_chain_mismatch(
     Traps: a resize that waits for its confirmation; memory plugged in later is not counted, on no
     side; a balloon takes memory from the guest without changing its size.
 
-    Next: `openstack server show UUID` (flavor), `virsh dumpxml NAME | grep -i memory`; the odd one
-    out is named below.
+    Next: `openstack server show UUID` (flavor), `virsh dumpxml NAME | grep -i memory`; the
+    evidence shows the odd one out.
 
     Not yet: `openstack server reboot --hard`, which would write nova's value, before its volumes
     and ports are known to be right.
@@ -87,8 +87,8 @@ def vcpu_chain_mismatch(
     Traps: a resize that waits for its confirmation; vCPUs switched off by `virsh setvcpus` are
     still there, and only QEMU's monitor counts them less.
 
-    Next: `openstack server show UUID` (flavor), `virsh vcpucount NAME`; the odd one out is named
-    below.
+    Next: `openstack server show UUID` (flavor), `virsh vcpucount NAME`; the evidence shows
+    the odd one out.
 
     Not yet: `openstack server reboot --hard`, which would write nova's value, before its volumes
     and ports are known to be right.

@@ -153,7 +153,7 @@ class _Page:
         inner = len(indent) + 2
         yield from self._wrapped(" " * inner + finding.check.message, "", inner)
         for evidence in finding.evidence:
-            yield from self._evidence(evidence, inner + 2)
+            yield from self._evidence(evidence, inner + 2, finding.guest)
         if self.verbose:
             yield from self._advice("why", finding.check.sections["why"], finding, inner)
         yield from self._advice("next", finding.check.sections.get("next", ""), finding, inner)
@@ -161,11 +161,14 @@ class _Page:
             "not yet", finding.check.sections.get("not yet", ""), finding, inner
         )
 
-    def _evidence(self, evidence: Evidence, indent: int) -> Iterator[Line]:
+    def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
         yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
         for where in evidence.where:
-            query = where.answer.query if self.verbose else shortened(where.answer.query)
-            source = f"{query}  ({where.place})" if where.place else query
+            query, place = where.answer.query, where.place
+            if not self.verbose:
+                query = shortened(query)
+                place = place.replace(guest.uuid, "…") if guest is not None else place
+            source = f"{query}  ({place})" if place else query
             yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
 
     def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
