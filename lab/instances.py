@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-PATIENCE = 420.0  # seconds for one step of one instance; all of them together take about 90
+PATIENCE = 240.0  # seconds for one step of one instance; all of them together take about 90
 USER_DATA = b"#cloud-config\nhostname: vm-config\n"
 ODD_METADATA = {"owner": "lab", "note": 'it\'s "quoted" & <odd>'}
 HARD_REBOOT = {"reboot": {"type": "HARD"}}
@@ -200,6 +200,17 @@ class Cloud:
         }
         return str(self.post("/servers", {"server": body}, wish.cloud)["server"]["id"])
 
+    def find_or_create(self, wish: Wish) -> tuple[str, bool]:
+        """The UUID of the instance, and whether it is a new one."""
+        uuid = self.db.uuid(wish.name)
+        if uuid and self.beyond_repair(wish, uuid):
+            self.delete(wish.name, uuid)
+            uuid = ""
+        if uuid:
+            return uuid, False
+        say(f"{wish.name}: creating")
+        return self.create(wish), True
+
     def image(self, name: str) -> str:
         """The UUID of an image that can be used, or ""."""
         found = self.db.rows(
@@ -338,26 +349,26 @@ def main() -> None:
         cloud.admin.block_storage.create_volume(name="data-vol", size=1)
     failed: list[str] = []
 
+    def fail(wish: Wish, error: Exception) -> None:
+        failed.append(f"{wish.name}: {error}")
+        say(f"{wish.name}: FAILED: {error}")
+
     def bring(wish: Wish, uuid: str, fresh: bool) -> None:
         try:
             cloud.bring(wish, uuid, fresh)
         except Exception as error:  # the others go on; what failed is reported at the end
-            failed.append(f"{wish.name}: {error}")
-            say(f"{wish.name}: FAILED: {error}")
+            fail(wish, error)
 
     with ThreadPoolExecutor(max_workers=16) as pool:
         for wish in wishes(cloud.image("lab-guest")):
-            uuid = cloud.db.uuid(wish.name)
-            if not uuid and wish.name == "vm-deleted" and cloud.db.deleted(wish.name):
+            if wish.name == "vm-deleted" and cloud.db.deleted(wish.name):
                 continue
-            if uuid and cloud.beyond_repair(wish, uuid):
-                cloud.delete(wish.name, uuid)
-                uuid = ""
-            fresh = not uuid
-            if fresh:
-                say(f"{wish.name}: creating")
-                uuid = cloud.create(wish)
-            pool.submit(bring, wish, uuid, fresh)
+            try:
+                uuid, fresh = cloud.find_or_create(wish)
+            except Exception as error:  # as above
+                fail(wish, error)
+            else:
+                pool.submit(bring, wish, uuid, fresh)
     if failed:
         sys.exit(f"{len(failed)} instances are not as they should be; the first: {failed[0]}")
 

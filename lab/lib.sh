@@ -277,10 +277,13 @@ lab_python() { # SCRIPT ARGS...: with Debian's python3 and its OpenStack modules
     OS_CLIENT_CONFIG_FILE="$LAB_STATE/clouds.yaml" /usr/bin/python3 "$LAB_DIR/$script" "$@"
 }
 
-# nova-compute disables itself while it has no libvirt, and takes up to a minute to notice its return.
+# A heartbeat since its start: what is asked of it before it listens is lost. And with libvirt: it
+# disables itself while it has none, and takes up to a minute to notice its return.
 compute_ready() {
+  local since
+  since=$(date -u -d "@$(stat -c %Y "$RUN/nova-compute.pid")" '+%F %T')
   [ "$(sql "select count(*) from nova.services where \`binary\` = 'nova-compute' and host = '$LAB_HOST' and deleted = 0
-            and not (disabled and ifnull(disabled_reason, '') like 'AUTO:%') and updated_at > utc_timestamp() - interval 60 second")" = 1 ]
+            and not (disabled and ifnull(disabled_reason, '') like 'AUTO:%') and updated_at > greatest('$since', utc_timestamp() - interval 60 second)")" = 1 ]
 }
 
 # ---- what the cloud looks like ------------------------------------------------------------

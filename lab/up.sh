@@ -305,7 +305,7 @@ wait_port cinder-api 8776
 stage seed "image, flavors, networks, quotas; the compute host joins its cell"
 once seed-resources lab_python seed.py resources
 wait_for 120 "nova-compute to report its hypervisor (log: /var/log/nova/nova-compute.log)" host_in_db
-wait_for 150 "nova-compute to have libvirt (log: /var/log/nova/nova-compute.log)" compute_ready
+wait_for 150 "nova-compute to be up and to have libvirt (log: /var/log/nova/nova-compute.log)" compute_ready
 host_in_cell || as nova nova-manage cell_v2 discover_hosts >>"$LOG/discover.log" 2>&1
 wait_for 90 "cinder-volume's heartbeat (log: /var/log/cinder/cinder-volume.log)" volume_beats "$volume_since"
 stage_end

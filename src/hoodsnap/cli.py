@@ -7,6 +7,7 @@ standard error. Exit status: 0 the layers agree; 1 they disagree; 2 usage; 3 cou
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterable
@@ -182,6 +183,8 @@ def demo() -> None:
 
 def main() -> None:
     """The entry point of the console script."""
+    # What is read stays until the end, so looking for garbage in it only takes time.
+    gc.disable()
     try:
         app(prog_name="hoodsnap")
     except KeyboardInterrupt:
