@@ -227,9 +227,9 @@ class Cloud:
             action = {"resize": {"flavorRef": self.flavors[action["resize"]["flavorRef"]]}}
         self.post(f"/servers/{uuid}/action", action)
 
-    def wait(self, name: str, uuid: str, *states: str) -> str:
+    def wait(self, name: str, uuid: str, *states: str, patience: float = PATIENCE) -> str:
         """Waits until nova works on the instance no more and it is in one of the states."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         while True:
             state, task = self.db.state(uuid)
             if not task and (state in states or (not states and state != "building")):
@@ -237,8 +237,21 @@ class Cloud:
             if state == "error" and not task:
                 raise StuckError(f"{name} went to error: {self.db.why(uuid)}")
             if time.monotonic() > end:
-                raise StuckError(f"{name} stays {state}, task {task or 'none'}; wanted {states}")
+                wanted = " or ".join(states) or "that nova works on it no more"
+                raise StuckError(f"{name} stays {state}, task {task or 'none'}; wanted: {wanted}")
             time.sleep(0.4)
+
+    def settle(self, name: str, uuid: str) -> str:
+        """The state in which nova works on the instance no more.
+
+        A task that takes more than a minute here has nobody who works on it: the nova-compute that
+        did was killed. An administrator's reset makes the instance usable again.
+        """
+        try:
+            return self.wait(name, uuid, patience=60)
+        except StuckError:
+            self.act(name, uuid, {"os-resetState": {"state": "active"}})
+            return self.wait(name, uuid, "active")
 
     def until(self, what: str, ask: Callable[[], Any]) -> Any:
         """Waits until `ask` returns something."""
@@ -253,7 +266,10 @@ class Cloud:
 
     def bring(self, wish: Wish, uuid: str, fresh: bool) -> None:
         """Drives an instance into its state: a fresh one from active, an old one from anywhere."""
-        state = self.wait(wish.name, uuid, *(["active"] if fresh and wish.state != "error" else []))
+        if fresh and wish.state != "error":
+            state = self.wait(wish.name, uuid, "active")
+        else:
+            state = self.settle(wish.name, uuid)
         if state != wish.state or domain_state(uuid) != DOMAIN.get(state, ""):
             if state != "active" or domain_state(uuid) != DOMAIN["active"]:
                 self.act(wish.name, uuid, BACK.get(state, HARD_REBOOT))
