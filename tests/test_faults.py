@@ -18,6 +18,8 @@ FOUND = {
     ],
     "qemu-without-domain": ["error qemu-without-domain of vm-tenant"],
     "undefine-stopped": ["note server-without-domain of vm-stopped"],
+    "domain-gone": ["error server-without-domain of vm-tenant"],
+    "domain-without-qemu": ["error domain-without-qemu of vm-snap"],
     "start-behind": ["error stopped-but-domain-on of vm-stopped"],
     "orphan-domain": ["error domain-without-server of instance-0000beef"],
     "base-moved": ["error backing-file-missing of vm-snap"],
@@ -28,6 +30,8 @@ FOUND = {
     "db-row-gone": ["error domain-without-server of instance-0000000d"],
     "db-vm-state-stopped": ["error stopped-but-domain-on of vm-config"],
     "db-task-state": ["error stuck-task-state of vm-paused"],
+    "memory-live": ["error memory-chain-mismatch of vm-snap"],
+    "vcpus-live": ["error vcpu-chain-mismatch of vm-duo"],
     "db-flavor-drift": [
         "error memory-chain-mismatch of vm-config",
         "error vcpu-chain-mismatch of vm-config",
@@ -74,6 +78,8 @@ BEYOND = frozenset(
         "ovs-agent-down",
         "placement-down",
         "libvirt-lost",
+        "api-down",
+        "db-down",
     ]
 )
 """The faults that none of the checks is about, or that lie in layers that are not asked."""

@@ -12,6 +12,9 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Cloud, Guest, Host, read
 from hoodsnap.finding import Evidence, Severity
 
+APART = 600.0
+"""Seconds. One visit is shorter; bundles of one moment were not taken further apart."""
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:
@@ -34,6 +37,8 @@ class Skip:
     reason: str
     legal: bool = False
     """Nothing was unheard; a difference, if there is one, would be legal."""
+    differs: bool = False
+    """There is a difference, which is not called a finding for this reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +101,21 @@ def _one(
             yield Skip(check, host, guest, str(reason))
             return
         if legal:
-            yield Skip(check, host, guest, legal, legal=True)
+            yield Skip(check, host, guest, legal, legal=True, differs=bool(problems))
             return
     for problem in problems:
+        apart = _seconds_apart(problem.evidence)
+        if apart > APART and check.scope == "guest":
+            hours = f"{apart / 3600:.1f} hours"
+            why = f"what differs was asked {hours} apart: it may have changed in between"
+            yield Skip(check, host, guest, why, differs=True)
+            continue
         yield Finding(check, problem.severity, host, guest, problem.evidence)
     if unheard:
         # Of a server that nova has on no host, no host has anything to tell.
         yield Skip(check, host, guest, unheard, legal=guest is not None and guest.is_nowhere)
+
+
+def _seconds_apart(evidence: tuple[Evidence, ...]) -> float:
+    asked = [where.answer.at for piece in evidence for where in piece.where]
+    return (max(asked) - min(asked)).total_seconds() if asked else 0.0

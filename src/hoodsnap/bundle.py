@@ -142,7 +142,7 @@ class Bundle(BaseModel):
 
 
 def merge(bundles: Iterable[Bundle]) -> Bundle:
-    """All answers of several bundles in one."""
+    """All answers of several bundles in one, in the order in which they were asked."""
     parts = tuple(bundles)
     if len(parts) == 1:
         return parts[0]
@@ -150,7 +150,12 @@ def merge(bundles: Iterable[Bundle]) -> Bundle:
         tool=parts[0].tool,
         started=min(part.started for part in parts),
         ended=max(part.ended for part in parts),
-        answers=tuple(answer for part in parts for answer in part.answers),
+        answers=tuple(
+            sorted(
+                (answer for part in parts for answer in part.answers),
+                key=lambda answer: answer.at,
+            )
+        ),
     )
 
 

@@ -98,7 +98,10 @@ def explain(
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
     """Walk through the layers of each guest and say where they agree and where they don't."""
-    _explain(merge(_loaded(bundles)), server, format, verbose, fail_on)
+    bundle = merge(_loaded(bundles))
+    if not _speaks(bundle):
+        _give_up("no layer answered when this was collected")
+    raise typer.Exit(_explain(bundle, server, format, verbose, fail_on))
 
 
 OutputOption = Annotated[
@@ -159,7 +162,7 @@ def collect(
     _saved(bundle, output or _default_name(bundle))
     if interrupted:
         _give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
-    if not any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS):
+    if not _speaks(bundle):
         _give_up("no layer answered")
 
 
@@ -194,11 +197,18 @@ def main() -> None:
         # Whoever read our output has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(AGREE)
+    except Exception as error:
+        if os.environ.get("HOODSNAP_DEBUG"):
+            raise
+        defect = " ".join(f"{type(error).__name__}: {error}".split())
+        _say(f"a defect of hoodsnap: {defect} (HOODSNAP_DEBUG=1 shows where)")
+        sys.exit(BLIND)
 
 
 def _explain(
     bundle: Bundle, servers: Iterable[str] | None, format: Format, verbose: bool, fail_on: FailOn
-) -> None:
+) -> int:
+    """Print the report; the exit status."""
     from hoodsnap.analysis import analyze
 
     report = analyze(bundle)
@@ -209,7 +219,12 @@ def _explain(
         typer.echo(json.render(report, guests), nl=False)
     else:
         _print(report, guests, verbose)
-    raise typer.Exit(_status(report, guests, fail_on))
+    return _status(report, guests, fail_on)
+
+
+def _speaks(bundle: Bundle) -> bool:
+    """Whether a single layer that has guests said anything."""
+    return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
 
 
 def _print(report: Report, guests: tuple[Guest, ...], verbose: bool) -> None:
@@ -250,7 +265,8 @@ def _status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
     if fail_on is FailOn.NEVER:
         return AGREE
     limit = Severity[fail_on.name]
-    about = [f.severity for f in report.findings if f.guest is None or f.guest in guests]
+    chosen = {id(guest) for guest in guests}
+    about = [f.severity for f in report.findings if f.guest is None or id(f.guest) in chosen]
     return DISAGREE if any(severity >= limit for severity in about) else AGREE
 
 

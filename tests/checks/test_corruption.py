@@ -6,6 +6,8 @@ import json
 
 from tests.conftest import RecordedHost
 
+from hoodsnap.bundle import Answer, Failure
+
 
 def _fd(pid: int) -> str:
     return f"ls -lL /proc/{pid}/fd"
@@ -108,35 +110,33 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     assert found == {"duplicate-qemu-identity of vm-duo", "duplicate-qemu-identity of vm-plain"}
 
 
-def test_backing_file_missing(host: RecordedHost) -> None:
-    from hoodsnap.bundle import Answer, Failure
-
+def _lose_base(host: RecordedHost, base: str) -> str:
+    """Let qemu-img not find the base of vm-snap's disk; what it says."""
     guest = host.guest("vm-snap")
-    assert guest.images and guest.process
-    disk = guest.images[0]
-    chain = disk.said["chain"]
-    gone = "Could not open '/var/lib/nova/instances/_base/x': No such file or directory"
+    assert guest.images
+    chain = guest.images[0].said["chain"]
+    gone = f"qemu-img: Could not open '{base}': No such file or directory"
+    said = chain.model_dump(exclude={"value", "error", "query"})
 
     def broken(answer: Answer) -> Answer:
         if answer.query != chain.query:
             return answer
-        return Answer(
-            **answer.model_dump(exclude={"value", "error"}),
-            error=Failure(kind="absent", message=gone),
-        )
+        return Answer(**said, query=chain.query, error=Failure(kind="absent", message=gone))
 
     header = chain.query.replace(" --backing-chain", "")
-    host.add(
-        Answer(
-            **chain.model_dump(exclude={"value", "error", "query"}),
-            query=header,
-            value=chain.value[0],
-        )
-    )
-    host.bundle = host.bundle.with_answers(tuple(map(broken, host.bundle.answers)))
+    host.bundle = host.bundle.with_answers(map(broken, host.bundle.answers))
+    host.add(Answer(**said, query=header, value=chain.value[0]))
+    return gone
 
+
+def test_backing_file_missing(host: RecordedHost) -> None:
+    gone = _lose_base(host, "/var/lib/nova/instances/_base/x")
+
+    guest = host.guest("vm-snap")
+    assert guest.images and guest.process
     assert host.findings() == [
-        f"backing-file-missing of vm-snap: image says path = {disk.path}, backing_missing = {gone};"
+        f"backing-file-missing of vm-snap: image says path = {guest.images[0].path},"
+        f" backing_missing = {gone};"
         f" process says pid = {guest.process.pid}, state = {guest.process.state}"
     ]
 
@@ -158,3 +158,22 @@ def test_a_guest_that_nova_paused_has_no_io_error(host: RecordedHost) -> None:
     }
 
     assert json.dumps(host.findings()) == "[]"
+
+
+def test_a_base_whose_folder_nobody_looked_into_may_be_there(host: RecordedHost) -> None:
+    _lose_base(host, "/opt/kolla/instances/_base/x")
+
+    assert host.findings() == []
+
+
+def test_leftovers_need_no_base(host: RecordedHost) -> None:
+    _lose_base(host, "/var/lib/nova/instances/_base/x")
+    assert len(host.findings()) == 1
+    uuid = host.uuid("vm-snap")
+    host.end("vm-snap")
+    lines = host.last("libvirt", "virsh list --all").value
+    host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
+    host.row("instances", uuid, deleted=14, vm_state="deleted")
+
+    assert host.findings() == []

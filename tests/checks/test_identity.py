@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
@@ -41,8 +43,15 @@ def _forget(host: RecordedHost, name: str, tables: tuple[str, ...] = ("instances
     host.bundle = host.bundle.with_answers(tuple(map(forget, host.bundle.answers)))
 
 
+def _not_found(host: RecordedHost, name: str) -> None:
+    asked = host.last("nova", "HEAD /v2.1/").model_dump(exclude={"value", "error", "query"})
+    gone = Failure(kind="absent", message="Instance could not be found.")
+    host.add(Answer(**asked, query=f"GET /v2.1/servers/{host.uuid(name)} [2.93]", error=gone))
+
+
 def _search(host: RecordedHost, name: str) -> None:
-    """Ask every cell for a UUID that nova did not speak of, as the collector does."""
+    """Ask the API and every cell for a UUID that nova did not speak of, as the collector does."""
+    _not_found(host, name)
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     for cell in ("nova", "nova_cell0"):
         query = "SELECT id, uuid FROM {}.instances WHERE uuid IN ('{}')"
@@ -147,6 +156,7 @@ def test_domain_without_server_where_only_the_api_was_heard_is_a_warning(
     host: RecordedHost,
 ) -> None:
     _forget(host, "vm-plain")
+    _not_found(host, "vm-plain")
     host.silence("nova-db")
 
     [finding] = host.report().findings
@@ -265,5 +275,76 @@ def test_disks_in_rbd_are_no_files(host: RecordedHost) -> None:
     host.set(
         "host", "/etc/nova/nova.conf", conf | {"libvirt": {**conf["libvirt"], "images_type": "rbd"}}
     )
+
+    assert host.findings() == []
+
+
+def test_a_host_whose_storage_was_not_told_is_not_judged(host: RecordedHost) -> None:
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    host.set("images", query, [entry for entry in listed if not entry["path"].endswith("/disk")])
+    host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
+
+    assert host.findings() == []
+
+
+def test_a_tenants_server_may_be_on_any_host(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    host.set(
+        "libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 5, "reason": 3}
+    )
+    host.silence("nova-db", "missing")
+    host.set("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]", _as_a_tenant_sees(host))
+
+    report = host.report()
+    assert report.findings == ()
+    assert any("OS-EXT-SRV-ATTR:host was not told" in skip.reason for skip in report.skips)
+
+
+def _as_a_tenant_sees(host: RecordedHost) -> object:
+    body = host.last("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]").value
+    hidden = "OS-EXT-SRV-ATTR:"
+    servers = [
+        {name: value for name, value in server.items() if not name.startswith(hidden)}
+        for server in body["servers"]
+    ]
+    return {"servers": servers}
+
+
+def test_bundles_of_other_times_are_not_compared(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    host.set(
+        "libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 5, "reason": 3}
+    )
+    day = timedelta(hours=26)
+    host.drop(lambda answer: "TIMESTAMP" not in answer.query and "HEAD" not in answer.query)
+    host.bundle = host.bundle.with_answers(
+        answer.model_copy(update={"at": answer.at - day})
+        if answer.layer.startswith("nova")
+        else answer
+        for answer in host.bundle.answers
+    )
+
+    report = host.report()
+    assert [finding.check.name for finding in report.findings] == []
+    assert any("asked 26.0 hours apart" in skip.reason for skip in report.skips)
+
+
+def test_processes_of_yesterday_are_not_here_any_more(host: RecordedHost) -> None:
+    """Two bundles of one host, whose guests were restarted in between."""
+    old = host.pid("vm-plain")
+    day = timedelta(days=1)
+    earlier = [
+        answer.model_copy(
+            update={
+                "at": answer.at - day,
+                "query": answer.query.replace(f"/{old}/", "/77/"),
+                "subject": "77",
+            }
+        )
+        for answer in host.bundle.answers
+        if answer.layer == "kernel" and answer.subject == str(old)
+    ]
+    host.bundle = host.bundle.with_answers([*earlier, *host.bundle.answers])
 
     assert host.findings() == []

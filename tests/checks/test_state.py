@@ -63,9 +63,31 @@ def test_a_server_that_is_being_switched_off_may_be_off(host: RecordedHost) -> N
 
 
 def test_a_server_that_migrates_may_be_off_here(host: RecordedHost) -> None:
+    host.end("vm-verify")
     _state(host, "vm-verify", 5, 4)
-    host.row("instances", host.uuid("vm-verify"), vm_state="active")
-    host.row("migrations", host.uuid("vm-verify"), status="finished")  # as it is
+    uuid, now = host.uuid("vm-verify"), f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, vm_state="active")
+    assert len(host.findings()) == 1
+
+    host.row("migrations", uuid, status="running", updated_at=now)
+
+    assert host.findings() == []
+
+
+def test_a_migration_that_nobody_closed_excuses_nothing(host: RecordedHost) -> None:
+    host.end("vm-verify")
+    _state(host, "vm-verify", 5, 4)
+    uuid = host.uuid("vm-verify")
+    host.row("instances", uuid, vm_state="active")
+    host.row("migrations", uuid, status="running", updated_at="2019-01-01 00:00:00")
+
+    assert len(host.findings()) == 1
+
+
+def test_migrations_that_were_not_read_may_be_under_way(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    _state(host, "vm-plain", 5, 3)
+    host.drop(lambda answer: ".migrations" not in answer.query)
 
     assert host.findings() == []
 

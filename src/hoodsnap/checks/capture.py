@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check
 from hoodsnap.facts.guest import Cloud, Host
-from hoodsnap.facts.instance import moment
 from hoodsnap.finding import Evidence, Severity, hears
 
 TOLERATED_SKEW = 2.0
@@ -17,9 +16,9 @@ TOLERATED_SKEW = 2.0
 
 @check(Severity.ERROR)
 def capture_untrustworthy(host: Host) -> Problems:
-    """One layer's list is empty while its neighbour's is full: it was asked in the wrong place.
+    """The bundle contradicts itself: a layer was asked in the wrong place, or at another time.
 
-    libvirt with running domains and a kernel without a single QEMU process can't both be right.
+    libvirt with running domains and a kernel without one of their processes can't both be right.
     Usually the collector ran in a container or another PID namespace, or asked another libvirt
     daemon than the one that runs the guests. Everything that would follow from "it is not there"
     is withdrawn for that layer and listed under what this bundle can't tell.
@@ -39,6 +38,9 @@ def capture_untrustworthy(host: Host) -> Problems:
     for layer, answer in sorted(host.census.items()):
         if layer in host.unheard:
             yield _doubted(host, layer, answer)
+    if len(host.boot_ids) > 1:
+        # Two visits with a reboot in between, or two hosts that call themselves the same.
+        yield tuple(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items())
 
 
 def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
@@ -96,6 +98,7 @@ def _http_date(value: object) -> datetime | None:
     if not isinstance(written, str):
         return None
     try:
-        return parsedate_to_datetime(written)
-    except ValueError:
-        return moment(written)
+        shown = parsedate_to_datetime(written)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return shown if shown.tzinfo else shown.replace(tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 
 from hoodsnap.check import Problems, check
@@ -39,11 +40,11 @@ def disk_shared_by_two_qemu(guest: Guest, process: Process) -> Problems:
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
     assert guest.host is not None  # noqa: S101 (a process stands on a host)
-    shareable = _shareable(guest.domain)
+    shareable = _shareable(guest)
     for file in process.files:
         holders = guest.host.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if others and _is_disk(file) and file.path not in shareable:
+        if others and _is_disk(file) and held_by(file) not in shareable:
             yield (
                 says(process, pid=process.pid, files=_held(file)),
                 *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
@@ -60,12 +61,21 @@ def _is_disk(file: OpenFile) -> bool:
     return not memory and (stat.S_ISREG(file.mode) or stat.S_ISBLK(file.mode))
 
 
-def _shareable(domain: Domain | None) -> frozenset[str]:
+def _shareable(guest: Guest) -> frozenset[tuple[str, int]]:
+    """The disks (`held_by`) that the guest's definition lets others write to."""
+    assert guest.host is not None  # noqa: S101 (asked of one that has a process)
     try:
-        disks = domain.disks if domain is not None else ()
+        disks = guest.domain.disks if guest.domain is not None else ()
+        sources = [disk.source for disk in disks if disk.source and disk.shareable]
+        # A definition names a device by any of its names; the kernel has one.
+        files = [guest.host.images.entry(source) for source in sources]
     except Unheard:
         return frozenset()
-    return frozenset(disk.source for disk in disks if disk.source and disk.shareable)
+    return frozenset(
+        (f"block {file.rdev}", 0) if file.type == "b" else (file.dev or "", file.ino or 0)
+        for file in files
+        if file is not None
+    )
 
 
 @check(Severity.ERROR, traps=[migrating])
@@ -119,8 +129,10 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
 
     Source: OpenStack Operations Guide, "Disappearing Images"; nova bug 1602193 and its family.
     """
+    if guest.domain is None and (guest.record is None or guest.record.deleted):
+        return  # nobody will start from what is only left over
     for image in images:
-        if image.backing_missing:
+        if image.backing_missing and _is_gone(guest, image):
             evidence = [says(image, path=image.path, backing_missing=image.backing_missing)]
             if guest.process is not None:
                 evidence.append(
@@ -129,7 +141,18 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
             yield tuple(evidence)
 
 
-@check(Severity.ERROR, traps=[migrating])
+def _is_gone(guest: Guest, image: Image) -> bool:
+    """Whether the file was looked for where it should be, and is not there.
+
+    In a container a header names the container's paths, which qemu-img outside does not find.
+    """
+    assert guest.host is not None and image.backing_missing  # noqa: S101 (images stand on a host)
+    named = re.findall(r"'(/[^']+)'", image.backing_missing)
+    path = named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
+    return guest.host.images.entry(path) is None
+
+
+@check(Severity.ERROR)
 def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
     """QEMU stopped the guest because its disk gave an I/O error.
 
@@ -151,5 +174,9 @@ def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
     """
     if (domain.state, domain.reason) == (3, 5):
         yield (says(domain, state=domain.state_words),)
-    elif monitor is not None and monitor.status == "io-error":
-        yield says(domain, state=domain.state_words), says(monitor, status=monitor.status)
+    elif monitor is not None and (monitor.status == "io-error" or monitor.io_errors):
+        errors = ", ".join(f"{device}: {error}" for device, error in monitor.io_errors.items())
+        yield (
+            says(domain, state=domain.state_words),
+            says(monitor, status=monitor.status, io_errors=errors),
+        )

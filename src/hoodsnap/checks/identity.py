@@ -11,7 +11,7 @@ from hoodsnap.checks.traps import (
     never_launched,
     task_in_flight,
 )
-from hoodsnap.facts.domain import ON, PRODUCTS, Domain
+from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance
@@ -55,7 +55,7 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
                 says(process, pid=process.pid, uuid=process.uuid),
                 _lacks(guest, "libvirt", "domain"),
             )
-    elif guest.domain.state not in ON:
+    elif guest.domain.state == OFF:
         yield (
             says(process, pid=process.pid, uuid=process.uuid),
             says(guest.domain, state=guest.domain.state_words),
@@ -122,12 +122,13 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
 
 @check(Severity.ERROR)
 def domain_without_server(guest: Guest, domain: Domain) -> Problems:
-    """libvirt has a domain that nova made, and nova has no record of it, not even a deleted one.
+    """libvirt has a domain that nova made, and nova has no record of it.
 
     It uses memory and disk that placement sells again, keeps a MAC address that neutron may give
     to another, and nobody owns it.
 
-    Authority: the nova databases, if all of them were searched.
+    Authority: the nova databases, if all of them were searched, deleted and archived rows too. The
+    API alone (a warning) does not tell a deleted server from one that never was.
 
     Traps: a cell that was not read; a guest of a cloud that this host once belonged to; a database
     restored from an older backup (then there are many).
@@ -225,10 +226,19 @@ def server_without_disk(guest: Guest, record: Server | Instance) -> Problems:
 
 
 def _expected_files(guest: Guest, record: Server | Instance) -> list[str]:
-    expected = [] if boots_from_volume(guest) else ["disk"]
+    expected = [] if boots_from_volume(guest) or _has_another_root(guest) else ["disk"]
     if record.config_drive:
         expected.append("disk.config")
     return expected
+
+
+def _has_another_root(guest: Guest) -> bool:
+    """Its domain has disks, and none of them is its folder's `disk`: it lies in other storage."""
+    try:
+        disks = guest.domain.disks if guest.domain is not None else ()
+    except Unheard:
+        return False
+    return bool(disks) and not any((disk.source or "").endswith("/disk") for disk in disks)
 
 
 def _lacks(guest: Guest, layer: str, noun: str) -> Evidence:

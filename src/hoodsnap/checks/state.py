@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import migrating, task_in_flight
-from hoodsnap.facts.domain import ON, Domain
+from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.server import Server
 from hoodsnap.finding import Severity, says
-
-OFF = 5
-"""libvirt's state of a domain that is shut off."""
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck: switching takes moments, copying an image or memory
@@ -132,7 +129,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
     task = record.task_state
-    if not task:
+    if not task or record.deleted:
         return
     since, (asked, *_) = moment(record.updated_at), record.said.values()
     if since is None:

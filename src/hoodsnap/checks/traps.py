@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from hoodsnap.facts.fact import text
+from collections.abc import Mapping
+from datetime import timedelta
+
+from hoodsnap.facts.fact import Unheard, text
 from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import UNFINISHED, Instance
+from hoodsnap.facts.instance import UNFINISHED, Instance, moment
+
+AT_WORK = timedelta(hours=6)
+"""nova brings a migration's record up to date every few minutes while it is at work."""
 
 
 def task_in_flight(guest: Guest) -> bool:
@@ -33,7 +39,18 @@ def migrating(guest: Guest) -> bool:
     instance = guest.instance
     if instance is None:
         return guest.server is not None and guest.server.status in ("MIGRATING", "RESIZE")
-    return any(text(moved, "status") in UNFINISHED for moved in instance.migrations)
+    if instance.migrations is None:
+        raise Unheard("its migrations were not read")
+    return any(_goes_on(moved, instance) for moved in instance.migrations)
+
+
+def _goes_on(moved: Mapping[str, object], instance: Instance) -> bool:
+    """Whether a migration is at work. One whose record nobody closed is not, days later."""
+    if text(moved, "status") not in UNFINISHED or moved.get("deleted"):
+        return False
+    since = moment(text(moved, "updated_at") or text(moved, "created_at"))
+    asked = instance.said["row"].at
+    return since is None or asked - since < AT_WORK or instance.task_state is not None
 
 
 def boots_from_volume(guest: Guest) -> bool:
@@ -48,4 +65,6 @@ def disks_are_not_files(guest: Guest) -> bool:
     """this host keeps its disks in rbd or LVM, not in files"""
     if guest.host is None:
         return False
-    return guest.host.option("libvirt", "images_type", "default") in ("rbd", "lvm")
+    # Before Icehouse the option had another name.
+    old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
+    return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")

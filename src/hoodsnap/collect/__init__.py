@@ -8,10 +8,10 @@ between is asked again, a few times; what still moves can be seen from the answe
 from __future__ import annotations
 
 import os
+import posixpath
 import socket
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import hoodsnap
 from hoodsnap.bundle import Bundle
-from hoodsnap.collect.recorder import Recorder
+from hoodsnap.collect.recorder import Recorder, patiently
 from hoodsnap.facts.instance import UUID
 from hoodsnap.facts.look import moved
 
@@ -69,7 +69,9 @@ class Visit:
         self.started = datetime.now(UTC)
         self.wishes, self.phase = wishes, phase
         self.recorder = recorder = Recorder(socket.gethostname())
-        self.conf = read_nova_conf()
+        # It looks for nova-compute among the processes, and one of them may not let itself be read.
+        found = patiently(read_nova_conf, 5.0)
+        self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
@@ -97,7 +99,8 @@ class Visit:
 
     def run(self) -> None:
         """Ask everything. A question that hangs is left behind by the recorder: the threads end."""
-        with ThreadPoolExecutor(max_workers=4) as pool:
+        pool = ThreadPoolExecutor(max_workers=4)
+        try:
             self.phase("nova API and database")
             self._together(pool, self._ask_servers, self._ask_instances, self._ask_host)
             self.phase("libvirt, kernel and disk images")
@@ -118,6 +121,9 @@ class Visit:
                 self.phase(f"asking again about {len(moving)} that moved")
                 self._ask_again(moving)
                 self._look(pool)
+        finally:
+            # An interruption does not wait for what has not begun.
+            pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
         self.api.close()
 
@@ -141,17 +147,29 @@ class Visit:
         ask_host(self.recorder, self.conf)
 
     def _ask_guests(self) -> None:
-        from hoodsnap.collect.image import ask_images, find_instances_dirs
-        from hoodsnap.collect.process import ask_processes
-
-        self.domains.ask_host()
-        self._see(self.domains.ask_about(self.domains.look() or ()))
+        """Downwards from libvirt. What one layer's questions come to does not stop the next."""
+        self._alone(self._ask_domains)
         if self.domains.host is not None:
             return  # another host's libvirt: this one's processes and files are not its
+        self._alone(self._ask_processes)
+        if self.wishes.qmp:
+            self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
+        self._alone(self._ask_images)
+
+    def _ask_domains(self) -> None:
+        self.domains.ask_host()
+        self._see(self.domains.ask_about(self.domains.look() or ()))
+
+    def _ask_processes(self) -> None:
+        from hoodsnap.collect.image import find_instances_dirs
+        from hoodsnap.collect.process import ask_processes
+
         self.folders = find_instances_dirs(self.recorder, self.conf, self._disks())
         self._run(ask_processes(self.recorder, self.folders))
-        if self.wishes.qmp:
-            self._ask_monitors({*self.seen, *self._running()})
+
+    def _ask_images(self) -> None:
+        from hoodsnap.collect.image import ask_images
+
         ask_images(self.recorder, self.folders, self._disks())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
@@ -225,21 +243,30 @@ class Visit:
         return found
 
     def _foldered(self) -> set[str]:
-        """The UUIDs that have a folder of their own."""
-        found: set[str] = set()
-        for folder in self.folders:
-            with suppress(OSError):  # it was there a moment ago; the answers say so
-                found |= {name for name in os.listdir(folder) if UUID.fullmatch(name)}
-        return found
+        """The UUIDs that have a folder of their own, by the lists that were told."""
+        lists = (answer.value for answer in self.recorder.answers if answer.query in self._lists)
+        names = (posixpath.basename(entry["path"]) for found in lists for entry in found or ())
+        return {name for name in names if UUID.fullmatch(name)}
+
+    @property
+    def _lists(self) -> set[str]:
+        return {f"find {folder} -ls" for folder in self.folders}
 
     def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
-        """Run several tasks at once, and end when the last one has.
+        """Run several tasks at once, and end when the last one has."""
+        for future in [pool.submit(self._alone, task) for task in tasks]:
+            future.result()
 
-        A task that fails is a defect of hoodsnap: it is recorded, and what others heard is kept.
-        """
-        for future in [pool.submit(task) for task in tasks]:
-            if future.exception() is not None:
-                self.recorder.ask("host", "hoodsnap collect", future.result)
+    def _alone(self, task: Callable[[], object]) -> None:
+        """Run a task. If it fails, that is a defect of hoodsnap: recorded, and the others go on."""
+        try:
+            task()
+        except Exception as defect:
+            self.recorder.ask("host", "hoodsnap collect", partial(_raise, defect))
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _free_socket(argv: Argv) -> str | None:

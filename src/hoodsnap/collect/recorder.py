@@ -64,12 +64,12 @@ class Recorder:
         """
         at = datetime.now(UTC)
         start = time.monotonic()
-        result = _patiently(how, patience)
+        result = patiently(how, patience)
         took = time.monotonic() - start
         asked = {
             "layer": layer,
             "host": host or self.host,
-            "query": query,
+            "query": without_secrets(query),
             "subject": subject,
             "at": at,
             "took": round(took, 6),
@@ -145,10 +145,15 @@ _SECRETS = (
     re.compile(r'("qom-type":\s*"secret"[^}]*?"data":\s*")[^"]+'),
     # virsh never shows these on a read-only connection; a hand-written file may.
     re.compile(r"(\bpasswd=['\"])[^'\"]+"),
+    re.compile(
+        r'("(?:admin_?pass(?:word)?|password|secret|auth_password)":\s*")[^"]+', re.IGNORECASE
+    ),
+    # libiscsi's URLs.
+    re.compile(r"(iscsi://[^/%@\s\0]+%)[^@/\s\0]+(?=@)"),
 )
 
 
-_MARKS = re.compile(r"key=|data|pass|://", re.IGNORECASE)
+_MARKS = re.compile(r"key=|data|pass|secret|://", re.IGNORECASE)
 """What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
 
 
@@ -189,7 +194,7 @@ class _Worker(threading.Thread):
 _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
 
 
-def _patiently(how: Callable[[], object], patience: float) -> object:
+def patiently(how: Callable[[], object], patience: float) -> object:
     """What `how` returns, or the exception it raised; `TimeoutError` if it takes too long."""
     try:
         worker = _idle.get_nowait()

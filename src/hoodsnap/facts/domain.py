@@ -30,6 +30,9 @@ ON = frozenset([1, 2, 3, 4, 7])
 """libvirt's states of a domain that has a process: running, blocked, paused, being shut down,
 suspended by its guest."""
 
+OFF = 5
+"""libvirt's state of a domain that is shut off."""
+
 WORDS = {
     0: "no state: unknown",
     1: "running: unknown, booted, migrated, restored, from snapshot, unpaused, migration canceled, "

@@ -39,8 +39,8 @@ class Guest:
     uuid: str
     host: Host | None
     """The captured host it is on; None if it is on none, or on one that is in no bundle."""
-    host_name: str | None
-    """The nova-compute host it is on, captured or not."""
+    believed: str | None
+    """The nova-compute host it is on by nova's word; None if on none. See `host_name`."""
     server: Server | None
     instance: Instance | None
     domain: Domain | None
@@ -54,6 +54,8 @@ class Guest:
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
     """For each layer the answer that lists everything it has: the evidence of an absence."""
+    hidden: str | None = None
+    """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
     moving: str | None = None
     """What changed while it was captured; None if nothing did."""
 
@@ -82,6 +84,13 @@ class Guest:
             return None
 
     @property
+    def host_name(self) -> str | None:
+        """The nova-compute host it is on by nova's word, captured or not; None if on none."""
+        if self.hidden is not None:
+            raise Unheard(self.hidden)
+        return self.believed
+
+    @property
     def is_here(self) -> bool:
         """nova believes that it is on this captured host."""
         return self.host is not None and self.host_name == self.host.nova_name
@@ -89,7 +98,7 @@ class Guest:
     @property
     def is_nowhere(self) -> bool:
         """nova believes that it is on no host at all, and no captured host has a trace of it."""
-        return self.host is None and self.host_name is None
+        return self.host is None and self.hidden is None and self.believed is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,22 +117,32 @@ class Host:
     guests: list[Guest] = field(default_factory=list)
 
     @cached_property
-    def conf(self) -> Mapping[str, Mapping[str, str]]:
-        """nova.conf, as far as it may be kept: section → option → value."""
+    def _conf(self) -> Mapping[str, Mapping[str, object]] | Unheard:
         answer = self.bundle.last("host", "/etc/nova/nova.conf", self.name)
         try:
-            return value_of(answer, "nova.conf", dict[str, dict[str, str]])
-        except Unheard:
-            return {}
+            return value_of(answer, "nova.conf", dict[str, dict[str, object]])
+        except Unheard as reason:
+            return reason
 
     def option(self, section: str, name: str, default: str = "") -> str:
-        """One option of nova.conf."""
-        return self.conf.get(section, {}).get(name, default)
+        """One option of nova.conf, or what it is if it is not set. `Unheard` if the file was."""
+        if isinstance(self._conf, Unheard):
+            raise Unheard(str(self._conf))
+        return str(self._conf.get(section, {}).get(name, default))
 
     @cached_property
     def nova_name(self) -> str:
         """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
-        return self.option("DEFAULT", "host") or self.name
+        try:
+            return self.option("DEFAULT", "host") or self.name
+        except Unheard:
+            return self.name
+
+    @cached_property
+    def boot_ids(self) -> Mapping[str, Answer]:
+        """Every boot that its answers are of; more than one is more than one visit, or host."""
+        asked = self.bundle.asked("kernel", "/proc/sys/kernel/random/boot_id", self.name)
+        return {str(answer.value).strip(): answer for answer in asked if answer.error is None}
 
     @cached_property
     def contested(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
@@ -302,16 +321,19 @@ def _doubt(
     domains: Mapping[str, Domain], processes: Mapping[int, Process], unheard: dict[str, str]
 ) -> None:
     """A list that is empty while its neighbour's is full was asked in the wrong place."""
-    running = sum(_is_active(domain) for domain in domains.values())
-    guests = sum(_is_guest(process) for process in processes.values())
-    if running and not guests and "kernel" not in unheard:
+    running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
+    guests = {process.uuid for process in processes.values() if _is_guest(process)}
+    if running & guests:
+        return
+    # One alone may be the odd one; several that all miss their other half are not.
+    if len(running) > 1 and "kernel" not in unheard:
         unheard["kernel"] = (
-            f"libvirt has {running} running and no QEMU process is to be seen: "
+            f"libvirt has {len(running)} running, and the QEMU process of none is to be seen: "
             "was this asked in another PID namespace?"
         )
-    if guests and not domains and "libvirt" not in unheard:
+    if len(guests) > 1 and not guests & domains.keys() and "libvirt" not in unheard:
         unheard["libvirt"] = (
-            f"{guests} QEMU processes run and libvirt has no domain at all: "
+            f"{len(guests)} QEMU processes run, and libvirt has the domain of none: "
             "was another libvirt asked?"
         )
 
@@ -347,21 +369,22 @@ class _Join:
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
+        self.hidden: dict[str, str] = {}
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
-            host = self._believed_host(uuid)
+            try:
+                host = self._believed_host(uuid)
+            except Unheard as reason:
+                host = None
+                self.hidden[uuid] = f"its host: {reason}"
             self.believed[uuid] = host
             if host is not None:
                 self.at_host.setdefault(host, set()).add(uuid)
 
     def _believed_host(self, uuid: str) -> str | None:
         instance, server = self.instances.by_uuid.get(uuid), self.servers.by_uuid.get(uuid)
-        for fact in (instance, server):
-            try:
-                if fact is not None and not (isinstance(fact, Instance) and fact.deleted):
-                    return fact.host
-            except Unheard:
-                continue
-        return None
+        if instance is not None:
+            return None if instance.deleted else instance.host
+        return server.host if server is not None else None
 
     def guests_of(self, host: Host) -> list[Guest]:
         here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
@@ -388,11 +411,24 @@ class _Join:
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
+            where = self.hidden.get(uuid, where)
             unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
             return Guest(
-                uuid, None, believed, server, instance, None, None, (), None, None,
-                unheard, census, self.movements.get(uuid),
-            )  # fmt: skip
+                uuid=uuid,
+                host=None,
+                believed=believed,
+                server=server,
+                instance=instance,
+                domain=None,
+                process=None,
+                processes=(),
+                monitor=None,
+                images=None,
+                unheard=unheard,
+                census=census,
+                hidden=self.hidden.get(uuid),
+                moving=self.movements.get(uuid),
+            )
         unheard |= host.unheard
         census |= host.census
         if host.nameless and uuid not in host.by_uuid:
@@ -404,7 +440,8 @@ class _Join:
         return Guest(
             uuid=uuid,
             host=host,
-            host_name=believed,
+            believed=believed,
+            hidden=self.hidden.get(uuid),
             server=server,
             instance=instance,
             domain=domain,
@@ -427,13 +464,12 @@ class _Join:
     ) -> None:
         if server is not None:
             return
+        # A list proves no absence: it leaves out those that are (softly) deleted.
         if uuid in self.servers.absent:
             census["nova"] = self.servers.absent[uuid]
         elif uuid in self.servers.unreadable:
             unheard["nova"] = f"nova API: {self.servers.unreadable[uuid]}"
-        elif self.servers.everywhere is not None and not self.servers.failures:
-            census["nova"] = self.servers.everywhere
-        elif host is not None and host in self.servers.of_host and not self.servers.failures:
+        elif self.servers.heard:
             unheard["nova"] = "the nova API was not asked for this UUID"
         else:
             unheard["nova"] = f"nova API: {self.servers.obstacle or 'it was not asked'}"

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
 
+_NAME = r"(?:`[^`]+`|[^`.\s]+)"
 SELECT = re.compile(
-    r"SELECT (?P<columns>.*?) FROM `?(?P<database>\w+)`?\.`?(?P<table>\w+)`?", re.DOTALL
+    # It reads SQL, and makes none.
+    rf"SELECT .*? FROM (?P<database>{_NAME})\.(?P<table>{_NAME})(?:\s|$)",  # noqa: S608
+    re.DOTALL,
 )
+TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s|$)")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 UNFINISHED = frozenset(
     (
         *("accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"),
-        *("migrating", "post-migrating", "finished", "confirming", "reverting"),
+        *("migrating", "post-migrating", "confirming", "reverting"),
     )
 )
 """The migration statuses in which a VM may be in two places."""
@@ -31,6 +35,8 @@ class Row(NamedTuple):
 
     cells: Mapping[str, object]
     answer: Answer
+    looked: Mapping[str, Answer]
+    """For the columns that a later, narrower question brought up to date: its answer."""
 
 
 class Tables:
@@ -47,13 +53,16 @@ class Tables:
         for answer in answers:
             found = SELECT.match(answer.query)
             if found is None:
+                # A table whose shape could not be asked is not read either.
+                if answer.error is not None and TABLE_OF_INSTANCES.match(answer.query):
+                    self.failures.append(answer)
                 continue
             if answer.error is not None:
                 if answer.error.kind != "absent":  # a table that this release does not have
                     self.failures.append(answer)
                 continue
             try:
-                self._read(answer, (found["database"], found["table"]))
+                self._read(answer, (found["database"].strip("`"), found["table"].strip("`")))
             except Unheard:
                 self.failures.append(answer)
 
@@ -77,10 +86,13 @@ class Tables:
             if not _is_key(owner) or not _is_key(number):
                 raise Unheard("a row can't be read")
             kept = owners.setdefault(owner, {})
+            before = kept.get(number)
             # A second, narrower reading (the second look) brings a row up to date.
-            if number in kept and not set(kept[number].cells) <= set(cells):
-                cells = {**kept[number].cells, **cells}
-            kept[number] = Row(cells, answer)
+            if before is not None and not before.cells.keys() <= cells.keys():
+                looked = dict.fromkeys(cells, answer)
+                kept[number] = Row({**before.cells, **cells}, before.answer, looked)
+            else:
+                kept[number] = Row(cells, answer, {})
 
     def asks_for(self, answer: Answer, uuid: str) -> bool:
         """Whether a question is for every row, or names this UUID."""
@@ -125,7 +137,10 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
-    migrations: tuple[Mapping[str, object], ...] = ()
+    migrations: tuple[Mapping[str, object], ...] | None = None
+    """Its rows in `migrations`; None if that was not read."""
+    looked: Mapping[str, Answer] = field(default_factory=dict)
+    """For the columns that the second look brought up to date: its answer."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "memory_mib": ("row", "memory_mb"),
@@ -137,6 +152,7 @@ class Instance(Fact):
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
+        answer = self.looked.get(place, answer)
         table = "instance_extra" if self.places.get(name, ("",))[0] == "extra" else "instances"
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
@@ -263,7 +279,6 @@ class Instances:
         heard = tuple(answers)
         self.tables = Tables(heard)
         self.by_uuid: dict[str, Instance] = {}
-        self.duplicates: dict[str, tuple[Instance, ...]] = {}
         self.clock = _clock(heard)
         """When the database's clock was read, and what it showed."""
         for table, archived in (("shadow_instances", True), ("instances", False)):
@@ -285,13 +300,17 @@ class Instances:
         if (database, "block_device_mapping") in self.tables.read:
             rows = self.tables.of("block_device_mapping", uuid, database)
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
+        migrations = None
+        if any(table == "migrations" for _, table in self.tables.read):
+            migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
         instance = Instance(
             raw=row.cells,
             database=database,
             archived=archived,
             extra=extra and extra.cells,
             devices=devices,
-            migrations=tuple(moved.cells for moved in self.tables.of("migrations", uuid)),
+            migrations=migrations,
+            looked=row.looked,
             said=said,
         )
         before = self.by_uuid.get(uuid.lower())
@@ -330,8 +349,8 @@ class Instances:
     def _unread_cells(self) -> str | None:
         for row in self.tables.of("cell_mappings"):
             name = row.cells.get("database_name")
-            if isinstance(name, str) and name not in self.cells:
-                return name
+            if name not in self.cells:
+                return str(name or row.cells.get("name"))
         return None
 
 

@@ -29,7 +29,11 @@ MIGRATION_MARKERS = ("status", "updated_at")
 SERVER_MARKERS = ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "updated")
 """Likewise in the API, where they are seen without a database password."""
 
-_ROWS = re.compile(r"SELECT uuid, .* FROM `?\w+`?\.`?(instances|migrations)`?", re.DOTALL)
+_ROWS = re.compile(
+    # Before Queens a migration has no UUID of its own.
+    r"SELECT (?:uuid|status), .* FROM \S+\.`?(?:instances|migrations)`?(?:\s|$)",
+    re.DOTALL,
+)
 
 _Look = dict[str, dict[str, object]]
 """UUID → marker → value."""
@@ -69,7 +73,9 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
     elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
         for server in _servers(value):
             uuid = str(server.get("id")).lower()
-            yield f"nova {uuid}", {uuid: {name: server.get(name) for name in SERVER_MARKERS}}
+            # A tenant sees less of a server than an administrator.
+            seen = {name: server[name] for name in SERVER_MARKERS if name in server}
+            yield f"nova {uuid}", {uuid: seen}
 
 
 def _rows(source: str, value: object) -> Iterator[tuple[str, _Look]]:
@@ -116,7 +122,7 @@ def _change(before: dict[str, object] | None, after: dict[str, object] | None, s
     if before is None or after is None:
         return "it appeared" if before is None else "it went away"
     for name, value in after.items():
-        if before.get(name) != value:
+        if name in before and before[name] != value:
             return f"{name} {_word(before.get(name))} → {_word(value)}"
     return ""
 

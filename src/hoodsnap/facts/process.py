@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 QUERY = re.compile(r"(?:readlink |ls -lL )?/proc/[0-9]+/([a-z]+)(?:/\*)?")
 
-EMULATOR = re.compile(r"qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu")
+LIST = "ls -l /proc/*/exe"
+
+EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
 
 GONE = " (deleted)"
@@ -88,13 +90,21 @@ class Process(Fact):
     def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:
         """PID → process, of one host's kernel answers: every QEMU that emulates a system."""
         said: dict[str, dict[str, Answer]] = {}
+        listed: set[int] | None = None
         for answer in answers:
+            if answer.query == LIST and answer.error is None:
+                listed = _listed(answer)
             query = QUERY.fullmatch(answer.query) if answer.subject is not None else None
             if query is not None:
                 said.setdefault(answer.subject or "", {})[query[1]] = answer
         numbered = ((whole(pid), parts) for pid, parts in said.items())
         processes = (cls(pid=pid, said=parts) for pid, parts in numbered if pid is not None)
-        return {process.pid: process for process in processes if process.is_emulator}
+        return {
+            process.pid: process
+            for process in processes
+            # Who is not in the newest list has ended since.
+            if (listed is None or process.pid in listed) and process.is_emulator
+        }
 
     @property
     def argv(self) -> Argv:
@@ -242,6 +252,14 @@ class Process(Fact):
                 f"the kernel cut off the command line, and {what} may have been in the rest"
             )
         return value
+
+
+def _listed(answer: Answer) -> set[int] | None:
+    try:
+        rows = value_of(answer, LIST, list[dict[str, Any]])
+    except Unheard:
+        return None
+    return {pid for row in rows if (pid := whole(row.get("pid"))) is not None}
 
 
 def _argv(cmdline: str) -> Argv:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
@@ -33,6 +33,8 @@ class Server(Fact):
     layer: ClassVar[str] = "nova"
     noun: ClassVar[str] = "server"
     raw: Mapping[str, object]
+    older: Mapping[str, Answer] = field(default_factory=dict)
+    """For the fields that the newest answer does not have: the answer that has."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "vm_state": ("body", "OS-EXT-STS:vm_state"),
@@ -50,6 +52,7 @@ class Server(Fact):
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the server's id, since a body holds many."""
         answer, place = super().where(name)
+        answer = self.older.get(place.partition(".")[0], answer)
         return answer, f"servers[{self.uuid}].{place}"
 
     @property
@@ -150,6 +153,8 @@ class Servers:
         """For each host the answer that lists its servers of every project."""
         self.failures: list[Answer] = []
         """The lists that were not told, or not in a shape that can be read."""
+        self.heard = False
+        """Whether any list, or any server, was shown."""
         self.obstacle: str | None = None
         """Why the API did not speak, if it did not even begin to."""
         for answer in answers:
@@ -172,6 +177,7 @@ class Servers:
         except (Unheard, KeyError):
             self.failures.append(answer)
             return
+        self.heard = True
         for raw in found:
             self._add(raw, answer)
         if "changes-since" in options:
@@ -202,6 +208,13 @@ class Servers:
         if not isinstance(uuid, str):
             self.failures.append(answer)  # one more server than can be read: absence proves nothing
             return
-        server = Server(raw=raw, said={"body": answer})
+        before = self.by_uuid.get(uuid.lower())
+        if before is not None and not before.raw.keys() <= raw.keys():
+            # A tenant sees less of a server than an administrator: what it does not, stays.
+            older = dict.fromkeys(before.raw.keys() - raw.keys(), before.said["body"])
+            raw = {**before.raw, **raw}
+            server = Server(raw=raw, said={"body": answer}, older={**before.older, **older})
+        else:
+            server = Server(raw=raw, said={"body": answer})
         self.by_uuid[uuid.lower()] = server
         self.absent.pop(uuid.lower(), None)

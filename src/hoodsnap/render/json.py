@@ -50,6 +50,7 @@ def _finding(finding: Finding) -> Mapping[str, object]:
         "guest": finding.guest.uuid if finding.guest else None,
         "message": finding.check.message,
         "evidence": [_evidence(evidence) for evidence in finding.evidence],
+        "why": sections["why"],
         "next": sections.get("next", ""),
         "not_yet": sections.get("not yet", ""),
     }
@@ -87,7 +88,7 @@ def _guest(report: Report, guest: Guest) -> Mapping[str, object]:
     return {
         "uuid": guest.uuid,
         "name": guest.name,
-        "host": guest.host.name if guest.host else guest.host_name,
+        "host": guest.host.name if guest.host else guest.believed,
         "layers": [
             {"layer": step.layer, "noun": step.noun, "state": step.state, "text": step.text}
             for step in steps(report.cloud, guest)

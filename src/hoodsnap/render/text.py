@@ -51,9 +51,11 @@ class _Page:
         self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool
     ) -> None:
         self.report, self.guests = report, guests
+        self.chosen = {id(guest) for guest in guests}
         self.width, self.verbose = max(width, 40), verbose
         self.of_guest: dict[int, list[Finding]] = {}
         self.general: list[Finding] = []
+        self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
         for finding in report.findings:
             if finding.guest is None:
                 self.general.append(finding)
@@ -130,6 +132,8 @@ class _Page:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
             return line(("    · no server and no domain: not nova's, or left over", "dim"))
+        if id(guest) in self.legal:
+            return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
         return line(("    ✓ the layers heard agree", "green"))
 
     def _line(self, guest: Guest) -> Line:
@@ -181,7 +185,7 @@ class _Page:
         reasons: dict[str, list[Skip]] = {}
         for skip in self.report.skips:
             known = not skip.legal or self.verbose
-            if known and (skip.guest is None or skip.guest in self.guests):
+            if known and (skip.guest is None or id(skip.guest) in self.chosen):
                 reasons.setdefault(skip.reason, []).append(skip)
         for guest in self.guests:
             for layer in guest.unheard:
@@ -210,7 +214,7 @@ class _Page:
                 1
                 for finding in self.report.findings
                 if finding.severity is severity
-                and (finding.guest is None or finding.guest in self.guests)
+                and (finding.guest is None or id(finding.guest) in self.chosen)
             )
             for severity in reversed(Severity)
         }

@@ -125,11 +125,11 @@ def _domain_name(guest: Guest, instance: Instance) -> str:
                 return guest.server.instance_name
         except Unheard:
             pass
-    template = guest.host.option("DEFAULT", "instance_name_template") if guest.host else ""
     try:
+        template = guest.host.option("DEFAULT", "instance_name_template") if guest.host else ""
         return (template or "instance-%08x") % (instance.raw if "(" in template else instance.id)
-    except (TypeError, ValueError, KeyError):
-        return template
+    except (Unheard, TypeError, ValueError, KeyError):
+        return "a domain"
 
 
 def _domain(domain: Domain | None) -> str:
