@@ -348,3 +348,20 @@ def test_processes_of_yesterday_are_not_here_any_more(host: RecordedHost) -> Non
     host.bundle = host.bundle.with_answers([*earlier, *host.bundle.answers])
 
     assert host.findings() == []
+
+
+def test_a_server_that_a_tenant_does_not_find_may_be_anothers(host: RecordedHost) -> None:
+    _forget(host, "vm-plain")
+    _not_found(host, "vm-plain")
+    host.silence("nova-db", "missing")
+    assert len(host.findings()) == 1
+
+    query = "GET /v2.1/servers/detail?all_tenants=True [2.93]"
+    body = host.last("nova", query).value
+    asked = host.last("nova", query).model_dump(exclude={"value", "error", "query"})
+    denied = Failure(kind="denied", message="Policy doesn't allow it to be performed.")
+    host.drop(lambda answer: answer.query != query)
+    host.add(Answer(**asked, query=query, error=denied))
+    host.add(Answer(**asked, query="GET /v2.1/servers/detail [2.93]", value=body))
+
+    assert host.findings() == []

@@ -465,10 +465,12 @@ class _Join:
         if server is not None:
             return
         # A list proves no absence: it leaves out those that are (softly) deleted.
-        if uuid in self.servers.absent:
+        if uuid in self.servers.absent and self.servers.sees_all:
             census["nova"] = self.servers.absent[uuid]
         elif uuid in self.servers.unreadable:
             unheard["nova"] = f"nova API: {self.servers.unreadable[uuid]}"
+        elif uuid in self.servers.absent:
+            unheard["nova"] = "the nova API shows this user only the servers of some projects"
         elif self.servers.heard:
             unheard["nova"] = "the nova API was not asked for this UUID"
         else:

@@ -189,6 +189,12 @@ class Servers:
             else:
                 self.of_host[host[1]] = answer
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the user sees every project's servers. A tenant gets 404 for those of others."""
+        denied = any(answer.error and answer.error.kind == "denied" for answer in self.failures)
+        return (self.everywhere is not None or bool(self.of_host)) and not denied
+
     def _read_one(self, answer: Answer, uuid: str) -> None:
         if answer.error is not None:
             if answer.error.kind == "absent":
