@@ -110,8 +110,8 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     assert found == {"duplicate-qemu-identity of vm-duo", "duplicate-qemu-identity of vm-plain"}
 
 
-def _lose_base(host: RecordedHost, base: str) -> str:
-    """Let qemu-img not find the base of vm-snap's disk; what it says."""
+def _lose_base(host: RecordedHost, base: str) -> None:
+    """Let qemu-img not find the base of vm-snap's disk."""
     guest = host.guest("vm-snap")
     assert guest.images
     chain = guest.images[0].said["chain"]
@@ -126,17 +126,16 @@ def _lose_base(host: RecordedHost, base: str) -> str:
     header = chain.query.replace(" --backing-chain", "")
     host.bundle = host.bundle.with_answers(map(broken, host.bundle.answers))
     host.add(Answer(**said, query=header, value=chain.value[0]))
-    return gone
 
 
 def test_backing_file_missing(host: RecordedHost) -> None:
-    gone = _lose_base(host, "/var/lib/nova/instances/_base/x")
+    _lose_base(host, "/var/lib/nova/instances/_base/x")
 
     guest = host.guest("vm-snap")
     assert guest.images and guest.process
     assert host.findings() == [
         f"backing-file-missing of vm-snap: image says path = {guest.images[0].path},"
-        f" backing_missing = {gone};"
+        f" backing_filename = {guest.images[0].backing_filename}, that_file = missing;"
         f" process says pid = {guest.process.pid}, state = {guest.process.state}"
     ]
 

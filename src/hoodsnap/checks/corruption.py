@@ -133,7 +133,8 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
         return  # nobody will start from what is only left over
     for image in images:
         if image.backing_missing and _is_gone(guest, image):
-            evidence = [says(image, path=image.path, backing_missing=image.backing_missing)]
+            base = says(image, path=image.path, backing_filename=image.backing_filename)
+            evidence = [base.and_so(that_file="missing")]
             if guest.process is not None:
                 evidence.append(
                     says(guest.process, pid=guest.process.pid, state=guest.process.state)

@@ -159,11 +159,13 @@ def _monitor(monitor: Monitor | None) -> str:
 
 
 def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
-    name = _short(guest, image.path)
-    links = [f"{name} ({image.format}, {size(image.virtual_size)})"]
-    links += [_link(cloud, guest, layer.path) for layer in image.chain[1:]]
+    links = [f"{_short(guest, image.path)} ({image.format}, {size(image.virtual_size)})"]
     if image.backing_missing:
-        links.append("MISSING")
+        # The chain could not be followed; its first link is known from the header.
+        base = image.top.full_backing_filename or image.backing_filename or ""
+        links.append(f"{_link(cloud, guest, base)}, MISSING")
+    else:
+        links += [_link(cloud, guest, layer.path) for layer in image.chain[1:]]
     return " → ".join(links)
 
 
