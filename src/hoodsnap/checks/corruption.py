@@ -110,7 +110,7 @@ def duplicate_qemu_identity(guest: Guest, process: Process) -> Problems:
 
 @check(Severity.ERROR, traps=[building, task_in_flight])
 def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
-    """A disk's backing file is gone: the guest runs on what it has open, and can't start again.
+    """A disk's backing file is gone: the guest can't start again.
 
     A qcow2 overlay holds only what the guest changed; the rest is in its base. While QEMU has the
     base open the guest notices nothing, even if the file was deleted. At the next start it fails.
@@ -119,9 +119,8 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
 
     Traps: the path is valid in the container that runs nova-compute and not outside of it.
 
-    Next: `qemu-img info -U --backing-chain DISK` shows what is missed. Look for the same file on
-    other hosts (`_base/NAME`, compare sizes) and in glance: the name is the sha1 of the image's
-    id.
+    Next: `qemu-img info -U --backing-chain DISK` shows what is missed. Look for the same name in
+    `_base` of other hosts (compare sizes) and in glance: it is the sha1 of the image's id.
 
     Not yet: stopping, rebooting or migrating a guest that still runs: with its process the last
     copy may go. `openstack server reboot --hard`, which downloads the image anew under that name

@@ -65,6 +65,7 @@ class Process(Fact):
     pid: int
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "pid": ("stat", "field 1"),
         "argv": ("cmdline", ""),
         "name": ("cmdline", "-name"),
         "uuid": ("cmdline", "-uuid"),

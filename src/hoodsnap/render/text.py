@@ -167,8 +167,12 @@ class _Page:
 
     def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
         yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
+        places: dict[int, list[str]] = {}
+        answers = {id(where.answer): where.answer for where in evidence.where}
         for where in evidence.where:
-            query, place = where.answer.query, where.place
+            places.setdefault(id(where.answer), []).append(where.place)
+        for key, answer in answers.items():
+            query, place = answer.query, ", ".join(filter(None, places[key]))
             if not self.verbose:
                 query = shortened(query)
                 place = place.replace(guest.uuid, "…") if guest is not None else place
