@@ -11,7 +11,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/core ## run the main job: collect this host (or take the recorded cloud) and explain it
-	@if [ -e /etc/nova ] || [ -e /run/libvirt ]; then $(MAKE) --no-print-directory $(VENV)/collect; fi
+	@if [ -e /etc/nova ] || [ -e /etc/kolla ] || [ -e /run/libvirt ]; then $(MAKE) --no-print-directory $(VENV)/collect; fi
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud

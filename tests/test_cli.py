@@ -157,7 +157,7 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
         }
     ]
     assert set(finding) == {
-        "check", "severity", "host", "guest", "message", "evidence", "next", "not_yet",
+        "check", "severity", "host", "guest", "message", "evidence", "why", "next", "not_yet",
     }  # fmt: skip
     assert set(report["skips"][0]) == {"check", "host", "guest", "reason", "legal"}
     assert set(report["guests"][0]) == {"uuid", "name", "host", "layers", "moving"}

@@ -158,8 +158,7 @@ class _Page:
         yield from self._wrapped(" " * inner + finding.check.message, "", inner)
         for evidence in finding.evidence:
             yield from self._evidence(evidence, inner + 2, finding.guest)
-        if self.verbose:
-            yield from self._advice("why", finding.check.sections["why"], finding, inner)
+        yield from self._advice("why", finding.check.sections["why"], finding, inner)
         yield from self._advice("next", finding.check.sections.get("next", ""), finding, inner)
         yield from self._advice(
             "not yet", finding.check.sections.get("not yet", ""), finding, inner
