@@ -35,7 +35,8 @@ start = time.perf_counter(); orjson.loads(data); print(time.perf_counter() - sta
 """
 
 CHECKED = """
-import sys, time
+import gc, sys, time
+gc.disable()  # as the command does
 from pathlib import Path
 from hoodsnap.bundle import load
 from hoodsnap.analysis import analyze

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,13 +20,18 @@ from hoodsnap.facts.guest import LAYERS
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
+BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
 RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
 EXAMPLES = {
-    "explain": [str(RECORDED), "--server", "vm-snap"],
-    "finding": [str(ROOT / "fixtures/faults/base-moved.json.zst"), "--server", "vm-snap"],
+    "explain": ([str(RECORDED), "--server", "vm-snap"], "  vm-snap"),
+    "finding": (
+        [str(ROOT / "fixtures/faults/base-moved.json.zst"), "--server", "vm-snap"],
+        "    ✗",
+    ),
 }
-"""Blocks of the README, by name: the arguments of `hoodsnap explain` that print them."""
+"""Blocks of the README, by name: the arguments of `hoodsnap explain`, and how the first line of
+what is shown of it begins. It ends with the next empty line."""
 
 COMMANDS = ("", "collect", "explain", "demo")
 
@@ -112,8 +118,10 @@ def _cli() -> str:
 
 
 def _with_examples(text: str) -> str:
-    for name, arguments in EXAMPLES.items():
-        shown = _run("explain", *arguments)
+    for name, (arguments, start) in EXAMPLES.items():
+        lines = _run("explain", *arguments).splitlines()
+        first = next((at for at, line in enumerate(lines) if line.startswith(start)), 0)
+        shown = textwrap.dedent("\n".join([*lines[first:], ""]).partition("\n\n")[0])
         block = f"<!-- example: {name} -->\n```text\n{shown}\n```\n<!-- end -->"
         pattern = rf"<!-- example: {name} -->\n.*?<!-- end -->"
         text = re.sub(pattern, lambda _: block, text, flags=re.DOTALL)  # noqa: B023 (used at once)
