@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hoodsnap.bundle import Answer, Bundle
-from hoodsnap.facts.guest import Guest, read
+from hoodsnap.facts.cloud import read
+from hoodsnap.facts.guest import Guest
 
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""

@@ -16,7 +16,7 @@ FORBIDDEN = {
         "hoodsnap.collect",
     ),
     "hoodsnap.bundle": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
-    "hoodsnap.facts.guest": (
+    "hoodsnap.facts.cloud": (
         "hoodsnap.finding",
         "hoodsnap.check",
         "hoodsnap.analysis",

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from hoodsnap.bundle import Bundle
 from hoodsnap.check import Check
 from hoodsnap.checks import CATALOGUE
+from hoodsnap.facts.cloud import Cloud, read
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Cloud, Guest, Host, read
+from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.finding import Evidence, Severity
 
 APART = 600.0

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Cloud, Guest, Host
+from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.finding import Evidence, Severity
 
 Trap = Callable[[Guest], bool]

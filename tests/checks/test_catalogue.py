@@ -13,7 +13,8 @@ from tests.conftest import RecordedHost, healthy_report
 from hoodsnap import checks
 from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
-from hoodsnap.facts.guest import LAYERS, Cloud, Guest, Host
+from hoodsnap.facts.cloud import Cloud
+from hoodsnap.facts.guest import LAYERS, Guest, Host
 
 every_check = pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
 

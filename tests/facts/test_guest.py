@@ -5,7 +5,8 @@ from __future__ import annotations
 from tests.conftest import RecordedHost, healthy
 
 from hoodsnap.bundle import Answer, Bundle, merge
-from hoodsnap.facts.guest import Guest, read
+from hoodsnap.facts.cloud import read
+from hoodsnap.facts.guest import Guest
 
 HERE = ("libvirt", "kernel", "images", "host", "qemu")
 

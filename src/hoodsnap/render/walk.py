@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from hoodsnap.check import LAYER_OF
+from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Cloud, Guest
+from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor

@@ -1,0 +1,315 @@
+"""The join: every host of a bundle, its guests, and what nova says of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.guest import LAYERS, Guest, Host
+from hoodsnap.facts.image import ImageStore, base_of
+from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.look import moved
+from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.process import Process
+from hoodsnap.facts.server import Server, Servers
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Every host of every bundle given, and what nova says of all of them."""
+
+    bundle: Bundle
+    servers: Servers
+    instances: Instances
+    hosts: tuple[Host, ...]
+    guests: tuple[Guest, ...]
+    """By host and name; those on no captured host last."""
+
+    @cached_property
+    def now(self) -> datetime:
+        """When it was captured, by the collector's clock."""
+        return self.bundle.ended
+
+    @cached_property
+    def image_names(self) -> Mapping[str, str]:
+        """The names of the glance images that were asked, by id."""
+        found = {}
+        for answer in self.bundle.asked("glance", "GET /v2/images/"):
+            if isinstance(answer.value, dict) and isinstance(answer.value.get("name"), str):
+                found[answer.query.rpartition("/")[2]] = answer.value["name"]
+        return found
+
+    @cached_property
+    def image_of_base(self) -> Mapping[str, str]:
+        """The image id behind each name in `_base`, which is the sha1 of it."""
+        known = set(self.image_names)
+        records: tuple[Server | Instance, ...]
+        records = (*self.servers.by_uuid.values(), *self.instances.by_uuid.values())
+        for fact in records:
+            try:
+                if fact.image:
+                    known.add(fact.image)
+            except Unheard:
+                continue
+        return {base_of(image): image for image in known}
+
+
+def read(bundle: Bundle) -> Cloud:
+    """Everything that a bundle (or several, merged) says, joined."""
+    servers = Servers(bundle.by_layer.get("nova", ()))
+    instances = Instances(bundle.by_layer.get("nova-db", ()))
+    movements = moved(bundle.answers)
+    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
+    join = _Join(servers, instances, movements)
+    guests = [guest for host in hosts for guest in join.guests_of(host)]
+    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
+    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+
+
+def _host_names(bundle: Bundle) -> list[str]:
+    answers = (bundle.by_layer.get(layer, ()) for layer in ("libvirt", "kernel", "images"))
+    return sorted({answer.host for group in answers for answer in group})
+
+
+def _read_host(bundle: Bundle, name: str) -> Host:
+    def of(layer: str) -> list[Answer]:
+        return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
+
+    domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
+    images = ImageStore.read(of("images"))
+    unheard, census = _heard_of(bundle, name, images)
+    _doubt(domains, processes, unheard)
+    return Host(
+        name=name,
+        bundle=bundle,
+        domains=domains,
+        processes=processes,
+        monitors=Monitor.read_all(of("qemu")),
+        images=images,
+        unheard=unheard,
+        census=census,
+    )
+
+
+def _heard_of(
+    bundle: Bundle, name: str, images: ImageStore
+) -> tuple[dict[str, str], dict[str, Answer]]:
+    unheard: dict[str, str] = {}
+    census: dict[str, Answer] = {}
+    lists: tuple[tuple[str, str, type[object]], ...] = (
+        ("libvirt", "virsh list --all", list[dict[str, object]]),
+        ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+    )
+    for layer, query, shape in lists:
+        answer = bundle.last(layer, query, name)
+        try:
+            value_of(answer, LAYERS[layer], shape)
+        except Unheard as reason:
+            unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
+        else:
+            assert answer is not None  # noqa: S101 (value_of raised otherwise)
+            census[layer] = answer
+    if images.listing is None:
+        unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
+    else:
+        census["images"] = images.listing
+    return unheard, census
+
+
+def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
+    for answer in bundle.by_layer.get(layer, ()):
+        if answer.host == host and answer.error is not None:
+            return f"{LAYERS[layer]}: {answer.error.message}"
+    return None
+
+
+def _doubt(
+    domains: Mapping[str, Domain], processes: Mapping[int, Process], unheard: dict[str, str]
+) -> None:
+    """A list that is empty while its neighbour's is full was asked in the wrong place."""
+    running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
+    guests = {process.uuid for process in processes.values() if _is_guest(process)}
+    if running & guests:
+        return
+    # One alone may be the odd one; several that all miss their other half are not.
+    if len(running) > 1 and "kernel" not in unheard:
+        unheard["kernel"] = (
+            f"libvirt has {len(running)} running, and the QEMU process of none is to be seen: "
+            "was this asked in another PID namespace?"
+        )
+    if len(guests) > 1 and not guests & domains.keys() and "libvirt" not in unheard:
+        unheard["libvirt"] = (
+            f"{len(guests)} QEMU processes run, and libvirt has the domain of none: "
+            "was another libvirt asked?"
+        )
+
+
+def _is_active(domain: Domain) -> bool:
+    return _is_true(lambda: domain.id is not None)
+
+
+def _is_deleted(instance: Instance | None) -> bool:
+    return instance is not None and _is_true(lambda: instance.deleted)
+
+
+def _is_guest(process: Process) -> bool:
+    return _is_true(lambda: bool(process.uuid) and not process.is_probe)
+
+
+def _is_true(said: Callable[[], bool]) -> bool:
+    """Whether a layer said so; False if it did not, whatever the reason."""
+    try:
+        return said()
+    except Unheard:
+        return False
+
+
+class _Join:
+    """Puts one VM's facts together."""
+
+    def __init__(
+        self, servers: Servers, instances: Instances, movements: Mapping[str, str]
+    ) -> None:
+        self.servers = servers
+        self.instances = instances
+        self.movements = movements
+        self.at_host: dict[str, set[str]] = {}
+        self.believed: dict[str, str | None] = {}
+        self.hidden: dict[str, str] = {}
+        for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
+            try:
+                host = self._believed_host(uuid)
+            except Unheard as reason:
+                host = None
+                self.hidden[uuid] = f"its host: {reason}"
+            self.believed[uuid] = host
+            if host is not None:
+                self.at_host.setdefault(host, set()).add(uuid)
+
+    def _believed_host(self, uuid: str) -> str | None:
+        instance, server = self.instances.by_uuid.get(uuid), self.servers.by_uuid.get(uuid)
+        if instance is not None:
+            return None if instance.deleted else instance.host
+        return server.host if server is not None else None
+
+    def guests_of(self, host: Host) -> list[Guest]:
+        here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
+        # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
+        here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
+        found = [self._guest(uuid, host) for uuid in here]
+        host.guests.extend(sorted(found, key=_order))
+        return host.guests
+
+    def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
+        found = []
+        for uuid in self.believed.keys() - seen:
+            if not _is_deleted(self.instances.by_uuid.get(uuid)):
+                found.append(self._guest(uuid, None))
+        return sorted(found, key=_order)
+
+    def _guest(self, uuid: str, host: Host | None) -> Guest:
+        server, instance = self.servers.by_uuid.get(uuid), self.instances.by_uuid.get(uuid)
+        unheard: dict[str, str] = {}
+        census: dict[str, Answer] = {}
+        self._hear_nova(uuid, server, unheard, census)
+        self._hear_database(uuid, instance, unheard, census)
+        believed = self.believed.get(uuid)
+        if host is None:
+            where = f"host {believed} is in no bundle" if believed else "it is on no host"
+            where = self.hidden.get(uuid, where)
+            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            return Guest(
+                uuid=uuid,
+                host=None,
+                believed=believed,
+                server=server,
+                instance=instance,
+                domain=None,
+                process=None,
+                processes=(),
+                monitor=None,
+                images=None,
+                unheard=unheard,
+                census=census,
+                hidden=self.hidden.get(uuid),
+                moving=self.movements.get(uuid),
+            )
+        unheard |= host.unheard
+        census |= host.census
+        if host.nameless and uuid not in host.by_uuid:
+            unheard.setdefault("kernel", host.nameless)
+        monitor = host.monitors.get(uuid)
+        if monitor is None:
+            unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
+        domain, processes = host.domains.get(uuid), host.by_uuid.get(uuid, ())
+        return Guest(
+            uuid=uuid,
+            host=host,
+            believed=believed,
+            hidden=self.hidden.get(uuid),
+            server=server,
+            instance=instance,
+            domain=domain,
+            process=_own(processes),
+            processes=processes,
+            monitor=monitor,
+            images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            unheard=unheard,
+            census=census,
+            moving=self.movements.get(uuid),
+        )
+
+    def _hear_nova(
+        self,
+        uuid: str,
+        server: Server | None,
+        unheard: dict[str, str],
+        census: dict[str, Answer],
+    ) -> None:
+        if server is not None:
+            return
+        # A list proves no absence: it leaves out those that are (softly) deleted.
+        if uuid in self.servers.absent and self.servers.sees_all:
+            census["nova"] = self.servers.absent[uuid]
+        elif uuid in self.servers.unreadable:
+            unheard["nova"] = f"nova API: {self.servers.unreadable[uuid]}"
+        elif uuid in self.servers.absent:
+            unheard["nova"] = "the nova API shows this user only the servers of some projects"
+        elif self.servers.heard:
+            unheard["nova"] = "the nova API was not asked for this UUID"
+        else:
+            unheard["nova"] = f"nova API: {self.servers.obstacle or 'it was not asked'}"
+
+    def _hear_database(
+        self,
+        uuid: str,
+        instance: Instance | None,
+        unheard: dict[str, str],
+        census: dict[str, Answer],
+    ) -> None:
+        if instance is not None:
+            return
+        if reason := self.instances.searched(uuid):
+            unheard["nova-db"] = f"nova database: {reason}"
+        elif answer := self.instances.asked(uuid):
+            census["nova-db"] = answer
+
+
+def _disks(domain: Domain | None) -> Iterable[str]:
+    try:
+        return [disk.source for disk in domain.disks if disk.source] if domain else ()
+    except Unheard:
+        return ()
+
+
+def _own(processes: tuple[Process, ...]) -> Process | None:
+    return processes[0] if processes else None
+
+
+def _order(guest: Guest) -> tuple[str, str]:
+    return guest.name, guest.uuid
