@@ -132,12 +132,16 @@ class _Page:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
             return line(("    · no server and no domain: not nova's, or left over", "dim"))
+        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
+            # Which of the two has the living one is not judged yet; that they differ is seen.
+            return line((f"    ! nova has it on host {clean(guest.believed)}, not here", "yellow"))
         if id(guest) in self.legal:
             return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
         return line(("    ✓ the layers heard agree", "green"))
 
     def _line(self, guest: Guest) -> Line:
-        parts = [guest.domain_name or "no domain"]
+        unknown = "" if "libvirt" in guest.unheard else "no domain"
+        parts = [guest.domain_name or unknown]
         try:
             if guest.record is not None:
                 parts.insert(0, guest.record.vm_state)
@@ -147,7 +151,9 @@ class _Page:
             parts.append(f"pid {guest.process.pid}")
         mark = ("  ~ ", "yellow") if guest.moving else ("  ✓ ", "green")
         name = clean(guest.name) or guest.uuid
-        return line(mark, f"{name[:28]:<28} {clean(', '.join(parts))}"[: self.width - 4])
+        return line(
+            mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
+        )
 
     def _finding(self, finding: Finding, indent: str) -> Iterator[Line]:
         style, mark = STYLE[finding.severity], MARK[finding.severity]
