@@ -9,7 +9,7 @@ from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import building, migrating, task_in_flight
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, held_by
+from hoodsnap.facts.guest import Guest, Host, held_by
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
@@ -17,7 +17,7 @@ from hoodsnap.finding import Severity, says
 
 
 @check(Severity.ERROR, traps=[migrating])
-def disk_shared_by_two_qemu(guest: Guest, process: Process) -> Problems:
+def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes.
 
     Each has its own idea of the filesystem inside and overwrites the other's blocks: the image is
@@ -39,10 +39,9 @@ def disk_shared_by_two_qemu(guest: Guest, process: Process) -> Problems:
 
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
-    assert guest.host is not None  # noqa: S101 (a process stands on a host)
-    shareable = _shareable(guest)
+    shareable = _shareable(host, guest.domain)
     for file in process.files:
-        holders = guest.host.contested.get(held_by(file), ())
+        holders = host.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
         if others and _is_disk(file) and held_by(file) not in shareable:
             yield (
@@ -61,14 +60,13 @@ def _is_disk(file: OpenFile) -> bool:
     return not memory and (stat.S_ISREG(file.mode) or stat.S_ISBLK(file.mode))
 
 
-def _shareable(guest: Guest) -> frozenset[tuple[str, int]]:
+def _shareable(host: Host, domain: Domain | None) -> frozenset[tuple[str, int]]:
     """The disks (`held_by`) that the guest's definition lets others write to."""
-    assert guest.host is not None  # noqa: S101 (asked of one that has a process)
     try:
-        disks = guest.domain.disks if guest.domain is not None else ()
+        disks = domain.disks if domain is not None else ()
         sources = [disk.source for disk in disks if disk.source and disk.shareable]
         # A definition names a device by any of its names; the kernel has one.
-        files = [guest.host.images.entry(source) for source in sources]
+        files = [host.images.entry(source) for source in sources]
     except Unheard:
         return frozenset()
     return frozenset(
@@ -79,7 +77,7 @@ def _shareable(guest: Guest) -> frozenset[tuple[str, int]]:
 
 
 @check(Severity.ERROR, traps=[migrating])
-def duplicate_qemu_identity(guest: Guest, process: Process) -> Problems:
+def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Problems:
     """Two live QEMU processes claim to be the same VM.
 
     libvirt controls one of them at most. The other one writes to the same disks and answers with
@@ -98,8 +96,7 @@ def duplicate_qemu_identity(guest: Guest, process: Process) -> Problems:
     Source: libvirt qemu_process.c (reconnect after the loss of /run); containers/podman issue
     12717.
     """
-    assert guest.host is not None  # noqa: S101 (a process stands on a host)
-    claimants = (*guest.processes, *guest.host.by_name.get(process.name, ()))
+    claimants = (*guest.processes, *host.by_name.get(process.name, ()))
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
         if pid != process.pid:
             yield (
@@ -109,7 +106,7 @@ def duplicate_qemu_identity(guest: Guest, process: Process) -> Problems:
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight])
-def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
+def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
     """A disk's backing file is gone: the guest can't start again.
 
     A qcow2 overlay holds only what the guest changed; the rest is in its base. While QEMU has the
@@ -131,7 +128,7 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
     if guest.domain is None and (guest.record is None or guest.record.deleted):
         return  # nobody will start from what is only left over
     for image in images:
-        if image.backing_missing and _is_gone(guest, image):
+        if image.backing_missing and _is_gone(host, image):
             base = says(image, path=image.path, backing_filename=image.backing_filename)
             evidence = [base.and_so(that_file="missing")]
             if guest.process is not None:
@@ -141,15 +138,14 @@ def backing_file_missing(guest: Guest, images: tuple[Image, ...]) -> Problems:
             yield tuple(evidence)
 
 
-def _is_gone(guest: Guest, image: Image) -> bool:
+def _is_gone(host: Host, image: Image) -> bool:
     """Whether the file was looked for where it should be, and is not there.
 
     In a container a header names the container's paths, which qemu-img outside does not find.
     """
-    assert guest.host is not None and image.backing_missing  # noqa: S101 (images stand on a host)
-    named = re.findall(r"'(/[^']+)'", image.backing_missing)
+    named = re.findall(r"'(/[^']+)'", image.backing_missing or "")
     path = named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
-    return guest.host.images.entry(path) is None
+    return host.images.entry(path) is None
 
 
 @check(Severity.ERROR)

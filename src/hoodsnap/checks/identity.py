@@ -13,7 +13,7 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import Server
@@ -193,7 +193,7 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     heard=["images"],
     traps=[task_in_flight, building, never_launched, migrating, disks_are_not_files],
 )
-def server_without_disk(guest: Guest, record: Server | Instance) -> Problems:
+def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> Problems:
     """nova has the server on this host, and its disk file is not there.
 
     If it still runs, its process holds the only copy; if it is off, it can't start.
@@ -213,15 +213,14 @@ def server_without_disk(guest: Guest, record: Server | Instance) -> Problems:
     """
     if not guest.is_here or record.deleted or record.vm_state not in RUNS | RESTS | {"resized"}:
         return
-    host = guest.host
-    assert host is not None and host.images.listing is not None  # noqa: S101 (images were heard)
+    listing = guest.census["images"]
     for name in _expected_files(guest, record):
         size = host.images.size_of(guest.uuid, name)
         if not size:
             found = "missing" if size is None else "empty"
             yield (
                 says(record, vm_state=record.vm_state, host=record.host),
-                hears(host.images.listing, "images", f"{guest.uuid}/{name}", **{name: found}),
+                hears(listing, "images", f"{guest.uuid}/{name}", **{name: found}),
             )
 
 
