@@ -239,6 +239,9 @@ INTERRUPTED = """
 import os, signal, sys
 from hoodsnap import cli, collect
 
+# A shell that starts something in the background lets it ignore ^C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 init = collect.Visit.__init__
 
 def interrupted(self, wishes, phase):
