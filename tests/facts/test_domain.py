@@ -342,7 +342,6 @@ def test_memory_that_cant_be_read_is_unheard(memory: str) -> None:
 
 
 def test_an_element_is_found_wherever_it_stands() -> None:
-    """What is cut out of libvirt's own layout is found by the parser in any other."""
     flat = re.sub(r">\s+<", "><", XML)
     late = XML.replace("</devices>\n", "</devices><vcpu>9</vcpu>\n").replace(
         "  <vcpu placement='static' current='1'>2</vcpu>\n", ""

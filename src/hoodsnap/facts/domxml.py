@@ -1,14 +1,11 @@
 """The XML of a libvirt domain.
 
-A host has hundreds of these documents, and most questions are about three numbers of each. So an
-element is cut out of the text where libvirt's own layout has it, and only that piece is parsed. A
-document that is laid out in any other way, or an element found in a second place, is parsed whole.
-Both ways lead to the same elements, unless somebody indents an element as if it stood elsewhere.
+A host has hundreds of these documents, and most of each is never asked for: a document is parsed
+when the first question comes, and only what is read of it is kept.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -130,7 +127,7 @@ class DomainXML:
     def status(self) -> Mapping[str, str]:
         """`state`, `reason` and `pid`, if this is the note (`<domstatus>`) that libvirt keeps of a
         running domain."""
-        if self._is_laid_out or isinstance(self._root, Unheard) or self._root.tag != "domstatus":
+        if isinstance(self._root, Unheard) or self._root.tag != "domstatus":
             return {}
         return self._root.attrib
 
@@ -215,8 +212,7 @@ class DomainXML:
 
     def check(self) -> None:
         """Raise `Unheard` if this is no document at all."""
-        if not self._is_laid_out:
-            _ = self._domain
+        _ = self._domain
 
     def _text_of(self, path: str) -> str:
         return self._one(path).text or ""
@@ -230,24 +226,7 @@ class DomainXML:
 
     def _find(self, path: str) -> Sequence[Element]:
         """The elements at one of the `PLACES`."""
-        pieces = _cut(self._text, path) if self._is_laid_out else None
-        if pieces is not None:
-            try:
-                return [_parsed(piece) for piece in pieces]
-            except Unheard:
-                pass  # it was laid out otherwise after all
         return self._domain.findall(path)
-
-    @cached_property
-    def _is_laid_out(self) -> bool:
-        """Whether libvirt may have written this. In a comment anything can look like an element."""
-        text = self._text
-        return (
-            text.startswith("<domain ")
-            and text.endswith(("</domain>\n\n", "</domain>\n", "</domain>"))
-            and not ("!" in text and "<!" in text)
-            and not ("?" in text and "<?" in text)
-        )
 
     @cached_property
     def _root(self) -> Element | Unheard:
@@ -287,60 +266,15 @@ def read_domain_xml(text: str) -> DomainXML:
     return xml
 
 
-PLACES = {
-    "name": re.compile(r"<name(?=[\s/>])"),
-    "uuid": re.compile(r"<uuid(?=[\s/>])"),
-    "metadata": re.compile(r"<metadata(?=[\s/>])"),
-    # `mode` is that of <numatune>, `model` that of a module.
-    "memory": re.compile(r"<memory(?=[\s/>])(?! mode)"),
-    "currentMemory": re.compile(r"<currentMemory(?=[\s/>])"),
-    # Inside of <vcpus> each has an id.
-    "vcpu": re.compile(r"<vcpu(?=[\s/>])(?! id=)"),
-    "sysinfo": re.compile(r"<sysinfo(?=[\s/>])"),
-    "os": re.compile(r"<os(?=[\s/>])"),
-    "cpu/numa": re.compile(r"<numa(?=[\s/>])"),
-    "devices/memory": re.compile(r"<memory(?=[\s/])(?! unit=| mode=)"),
-    "devices/disk": re.compile(r"<disk(?=[\s/>])"),
-    "devices/interface": re.compile(r"<interface(?=[\s/>])"),
-}
-"""What is read of a document, and how each begins that could be one of these."""
+PLACES = frozenset(
+    [
+        *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
+        *("cpu/numa", "devices/memory", "devices/disk", "devices/interface"),
+    ]
+)
+"""What is read of a document."""
 
 _KEPT = frozenset(path.partition("/")[0] for path in PLACES)
-
-
-def _cut(text: str, path: str) -> list[str] | None:
-    """Each element at a place as a text, if they all stand where libvirt's layout has them.
-
-    None if one that could be meant stands anywhere else: then only a parser can tell.
-    """
-    parent, _, tag = path.rpartition("/")
-    indent = "\n    " if parent else "\n  "
-    pieces: list[str] = []
-    first = end = 0
-    for found in PLACES[path].finditer(text):
-        start = found.start()
-        if start < end or not text.startswith(indent, start - len(indent)):
-            return None
-        end = _end(text, start, tag, indent)
-        if end < 0:
-            return None
-        first = first or start
-        pieces.append(text[start:end])
-    if pieces and parent:
-        opens, closes = text.find(f"\n  <{parent}"), text.rfind(f"\n  </{parent}>")
-        if not 0 <= opens < first or end > closes:
-            return None
-    return pieces
-
-
-def _end(text: str, start: int, tag: str, indent: str) -> int:
-    """Where the element ends that starts here, on the same line or by itself on a later one."""
-    line_end = text.find("\n", start)
-    if text.endswith(("/>", f"</{tag}>"), start, line_end):
-        return line_end
-    closing = f"{indent}</{tag}>"
-    closes = text.find(closing, start)
-    return closes + len(closing) if closes >= 0 else -1
 
 
 def _parsed(text: str) -> Element:
