@@ -279,6 +279,9 @@ class Instances:
         heard = tuple(answers)
         self.tables = Tables(heard)
         self.by_uuid: dict[str, Instance] = {}
+        errors = (answer.error for answer in heard if answer.error is not None)
+        self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
+        """Why the databases did not speak, if they did not even begin to."""
         self.clock = _clock(heard)
         """When the database's clock was read, and what it showed."""
         for table, archived in (("shadow_instances", True), ("instances", False)):
@@ -329,7 +332,7 @@ class Instances:
         if failed:
             return failed[0].error.message if failed[0].error else "the instances can't be read"
         if not self.cells:
-            return "the nova database was not asked"
+            return self.obstacle or "it was not asked"
         if missing := self._unread_cells():
             return f"the cell {missing} was not read"
         for cell in self.cells:
