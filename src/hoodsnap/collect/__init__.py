@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 import hoodsnap
 from hoodsnap.bundle import Bundle
 from hoodsnap.collect.recorder import Recorder, patiently
-from hoodsnap.facts.instance import UUID
 from hoodsnap.facts.look import moved
+from hoodsnap.facts.rows import UUID
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
-
-_NAME = r"(?:`[^`]+`|[^`.\s]+)"
-SELECT = re.compile(
-    # It reads SQL, and makes none.
-    rf"SELECT .*? FROM (?P<database>{_NAME})\.(?P<table>{_NAME})(?:\s|$)",  # noqa: S608
-    re.DOTALL,
-)
-TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s|$)")
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+from hoodsnap.facts.rows import Row, Tables
 
 UNFINISHED = frozenset(
     (
@@ -28,90 +19,6 @@ UNFINISHED = frozenset(
     )
 )
 """The migration statuses in which a VM may be in two places."""
-
-
-class Row(NamedTuple):
-    """One row, and the answer that held it."""
-
-    cells: Mapping[str, object]
-    answer: Answer
-    looked: Mapping[str, Answer]
-    """For the columns that a later, narrower question brought up to date: its answer."""
-
-
-class Tables:
-    """Every row that was read, newest reading last, by database, table and the instance it belongs
-    to."""
-
-    def __init__(self, answers: Iterable[Answer]) -> None:
-        self.rows: dict[tuple[str, str], dict[object, dict[object, Row]]] = {}
-        """(database, table) → instance UUID → row id → row."""
-        self.read: dict[tuple[str, str], list[Answer]] = {}
-        """For each table the questions that were answered."""
-        self.failures: list[Answer] = []
-        self._named: dict[int, frozenset[str]] = {}
-        for answer in answers:
-            found = SELECT.match(answer.query)
-            if found is None:
-                # A table whose shape could not be asked is not read either.
-                if answer.error is not None and TABLE_OF_INSTANCES.match(answer.query):
-                    self.failures.append(answer)
-                continue
-            if answer.error is not None:
-                if answer.error.kind != "absent":  # a table that this release does not have
-                    self.failures.append(answer)
-                continue
-            try:
-                self._read(answer, (found["database"].strip("`"), found["table"].strip("`")))
-            except Unheard:
-                self.failures.append(answer)
-
-    def _read(self, answer: Answer, table: tuple[str, str]) -> None:
-        value = answer.value
-        if not isinstance(value, dict):
-            raise Unheard("the rows can't be read")
-        columns, rows = value.get("columns"), value.get("rows")
-        if not isinstance(columns, list) or not isinstance(rows, list):
-            raise Unheard("the rows can't be read")
-        if not all(isinstance(name, str) for name in columns):
-            raise Unheard("the columns can't be read")
-        self.read.setdefault(table, []).append(answer)
-        owners = self.rows.setdefault(table, {})
-        owner_column = _owner_column(table[1], columns)
-        for row in rows:
-            if not isinstance(row, list) or len(row) != len(columns):
-                raise Unheard("a row can't be read")
-            cells = dict(zip(columns, row, strict=True))
-            owner, number = cells.get(owner_column), _number(table[1], cells)
-            if not _is_key(owner) or not _is_key(number):
-                raise Unheard("a row can't be read")
-            kept = owners.setdefault(owner, {})
-            before = kept.get(number)
-            # A second, narrower reading (the second look) brings a row up to date.
-            if before is not None and not before.cells.keys() <= cells.keys():
-                looked = dict.fromkeys(cells, answer)
-                kept[number] = Row({**before.cells, **cells}, before.answer, looked)
-            else:
-                kept[number] = Row(cells, answer, {})
-
-    def asks_for(self, answer: Answer, uuid: str) -> bool:
-        """Whether a question is for every row, or names this UUID."""
-        if " WHERE " not in answer.query:
-            return True
-        if id(answer) not in self._named:  # read once: it may name hundreds
-            self._named[id(answer)] = frozenset(UUID.findall(answer.query))
-        return uuid in self._named[id(answer)]
-
-    def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
-        """Every row of a table in any (or one) database that belongs to one owner, or to any."""
-        for (its_database, its_table), owners in self.rows.items():
-            if its_table != table or database not in (None, its_database):
-                continue
-            if owner is None:
-                for rows in owners.values():
-                    yield from rows.values()
-            else:
-                yield from owners.get(owner, {}).values()
 
 
 class Flavor(NamedTuple):
@@ -366,23 +273,6 @@ def moment(written: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _owner_column(table: str, columns: list[str]) -> str:
-    if table in ("instances", "shadow_instances"):
-        return "uuid"
-    return "instance_uuid" if "instance_uuid" in columns else "uuid"
-
-
-def _number(table: str, cells: Mapping[str, object]) -> object:
-    """What tells the rows of one owner apart."""
-    if table in ("instances", "shadow_instances"):
-        return None  # a UUID has one row, and the markers are read without its id
-    return cells.get("id", cells.get("key"))
-
-
-def _is_key(value: object) -> bool:
-    return value is None or isinstance(value, str | int)
 
 
 def _liveliness(instance: Instance) -> int:
