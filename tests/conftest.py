@@ -22,6 +22,7 @@ settings.load_profile("hoodsnap")
 
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
+MONITORS = ROOT / "fixtures/monitors.json.zst"
 FAULTS = ROOT / "fixtures/faults"
 
 
@@ -209,6 +210,12 @@ def _with_error(answer: Answer, error: Failure) -> Answer:
 def host() -> RecordedHost:
     """The healthy recording, fresh for each test."""
     return RecordedHost(healthy())
+
+
+@pytest.fixture
+def monitored() -> RecordedHost:
+    """The healthy recording that has its guests' monitors, fresh for each test."""
+    return RecordedHost(load(MONITORS))
 
 
 @pytest.fixture(scope="session")

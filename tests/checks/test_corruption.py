@@ -176,3 +176,20 @@ def test_leftovers_need_no_base(host: RecordedHost) -> None:
     host.row("instances", uuid, deleted=14, vm_state="deleted")
 
     assert host.findings() == []
+
+
+def _domain_in(host: RecordedHost, name: str) -> str:
+    [guest] = [guest for guest in host.report().cloud.guests if guest.name == name]
+    assert guest.domain_name is not None
+    return guest.domain_name
+
+
+def test_io_error_paused_that_only_qemu_tells(monitored: RecordedHost) -> None:
+    query = f"""virsh qemu-monitor-command {_domain_in(monitored, "vm-plain")} '{{"execute": "query-status"}}'"""
+    said = monitored.last("qemu", query).value
+    assert said["status"] == "running"
+    monitored.set("qemu", query, {**said, "status": "io-error", "running": False})
+
+    [finding] = monitored.findings()
+    assert finding.startswith("io-error-paused of vm-plain: domain says state = running (")
+    assert "; monitor says status = io-error" in finding

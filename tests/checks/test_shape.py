@@ -77,3 +77,31 @@ def test_one_layer_alone_is_no_chain(host: RecordedHost) -> None:
         host.silence(layer)
 
     assert host.findings() == []
+
+
+def _asked(host: RecordedHost, name: str, query: str) -> str:
+    [guest] = [guest for guest in host.report().cloud.guests if guest.name == name]
+    return f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "{query}"}}'"""
+
+
+def test_memory_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
+    query = _asked(monitored, "vm-plain", "query-memory-size-summary")
+    assert monitored.last("qemu", query).value["base-memory"] == 64 << 20
+    monitored.edit("qemu", query, str(64 << 20), str(32 << 20))
+
+    [finding] = monitored.findings()
+    assert finding.startswith("memory-chain-mismatch of vm-plain: ")
+    assert finding.endswith("process says memory_kib = 65536; monitor says memory_kib = 32768")
+
+
+def test_vcpu_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
+    query = _asked(monitored, "vm-duo", "query-cpus-fast")
+    cpus = monitored.last("qemu", query).value
+    assert len(cpus) == 2
+    monitored.set("qemu", query, cpus[:1])
+
+    [finding] = monitored.report().findings
+    assert finding.severity.word == "warning"
+    assert monitored.findings() == [
+        "vcpu-chain-mismatch of vm-duo: domain says current_vcpus = 2; monitor says vcpus = 1"
+    ]
