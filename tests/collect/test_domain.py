@@ -225,20 +225,18 @@ def test_a_frozen_qemu_delays_its_own_jobs_once_and_nobody_elses(
         stopped(libvirtd.qemu("a-frozen")),
         waiting_for(libvirtd.uri, "a-frozen"),
     ):
-        start = time.monotonic()
         seen = asked.domains.ask_about(asked.domains.look() or ())
-        took = time.monotonic() - start
 
     timeout = "timeout"
     assert asked.kinds() == {
         "virsh domjobinfo a-frozen": timeout,
         "virsh blockjob a-frozen vda": timeout,
     }
-    assert asked.last("virsh blockjob a-frozen vda").took < 0.1
+    waited = asked.last("virsh domjobinfo a-frozen").took
+    assert asked.last("virsh blockjob a-frozen vda").took < waited
     assert asked.value("virsh dumpxml a-frozen").startswith("<domain ")
     assert asked.value("virsh domjobinfo b-awake") == {}
     assert [domain.name for domain in seen] == ["a-frozen", "b-awake"]
-    assert took < 2
 
 
 def test_a_guest_that_awoke_is_heard_at_the_next_look(
@@ -275,7 +273,7 @@ def test_libvirts_last_threads_are_not_taken(
     assert asked.kinds() == {"virsh domjobinfo one": timeout, "virsh domjobinfo two": timeout}
     assert asked.last("virsh domjobinfo one").took > 0.4
     second = asked.last("virsh domjobinfo two")
-    assert second.took < 0.1
+    assert second.took < asked.last("virsh domjobinfo one").took
     assert second.error is not None
     assert second.error.message == "not asked: 1 questions already wait for silent guests"
     assert asked.value("virsh dumpxml two").startswith("<domain ")

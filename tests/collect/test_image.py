@@ -377,12 +377,13 @@ def test_on_a_dead_file_server_no_qemu_img_is_started(
     monkeypatch.setattr(image, "list_folder", lambda *args: time.sleep(1))
     monkeypatch.setattr(image, "look_at", lambda *args: time.sleep(1))
     disks: dict[str, str | None] = {f"{instances.path}/{UUID}/disk{n}": "raw" for n in range(20)}
-    start = time.monotonic()
 
     recorder = instances.ask(disks)
 
-    assert time.monotonic() - start < 0.9
     assert {answer.error and answer.error.kind for answer in recorder.answers} == {"timeout"}
+    last = recorder.answers[-1].error
+    assert last is not None
+    assert last.message == "no answer within 0.02 s"  # patience is worn by then
     assert not asked(recorder, "qemu-img")
 
 

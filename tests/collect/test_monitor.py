@@ -106,7 +106,8 @@ def test_a_frozen_guest_is_waited_for_once_and_the_others_are_heard(
 
     assert kinds(recorder) == ["timeout"] * len(Query) + [None] * len(Query)
     assert recorder.answers[0].took > 0.4
-    assert all(answer.took < 0.1 for answer in recorder.answers[1 : len(Query)])
+    waited = recorder.answers[0].took
+    assert all(answer.took < waited for answer in recorder.answers[1 : len(Query)])
 
 
 def test_a_free_monitor_is_asked_directly(folder: Path, qemu: subprocess.Popen[bytes]) -> None:
@@ -148,7 +149,7 @@ def test_a_monitor_that_somebody_else_uses_is_waited_for_once(
         took = time.monotonic() - start
 
     assert kinds(recorder) == ["timeout"] * len(Query)
-    assert took < 2
+    assert took < len(Query) * 0.5  # what waiting for each would take
 
 
 def test_a_qemu_that_freezes_is_waited_for_once(
