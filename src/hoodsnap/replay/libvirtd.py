@@ -69,6 +69,9 @@ WRITES: Mapping[int, str] = {
     39: "net-start",
     40: "net-create",
     41: "net-define",
+    42: "net-destroy",
+    48: "net-autostart",
+    49: "net-undefine",
     53: "dump",
     54: "restore",
     55: "save",
@@ -333,8 +336,8 @@ class Libvirtd:
         model = info["cpu_model"].encode()[:31].ljust(32, b"\0")
         names = ("cpus", "mhz", "numa_cells", "sockets", "cores", "threads")
         numbers = b"".join(xdr.int_(info[name]) for name in names)
-        # libvirt's KiB; the binding for Python, which recorded it, shows MiB.
-        memory = info.get("memory_kib", info["memory_mib"] * 1024)
+        # In KiB, which libvirt's binding for Python divides by 1024.
+        memory = _host_memory(self._host("virsh capabilities"), info["memory_mib"])
         return b"".join(map(xdr.int_, model)) + xdr.hyper(memory) + numbers
 
     @procedure(122)
@@ -581,7 +584,7 @@ class Libvirtd:
         """0 or 1."""
         return xdr.int_(self._network(arguments)["persistent"])
 
-    @procedure(42)
+    @procedure(44)
     def network_autostart(self, arguments: xdr.Reader) -> bytes:
         """0 or 1."""
         return xdr.int_(self._network(arguments)["autostart"])
@@ -591,6 +594,18 @@ class Libvirtd:
         """The document."""
         network = self._network(arguments)
         return xdr.string(self._host(f"virsh net-dumpxml {network['name']}"))
+
+    @procedure(45)
+    def network_bridge(self, arguments: xdr.Reader) -> bytes:
+        """The name of its bridge, of the document."""
+        network = self._network(arguments)
+        found = re.search(
+            r"<bridge name='([^']*)'", self._host(f"virsh net-dumpxml {network['name']}")
+        )
+        if found is None:
+            text = f"internal error: network '{network['name']}' does not have a bridge name."
+            raise Refusal(1, text, domain=19)
+        return xdr.string(found[1])
 
     # QEMU's driver.
 
@@ -626,6 +641,12 @@ def _characters(text: str) -> bytes:
     return xdr.array([xdr.int_(byte) for byte in text.encode() + b"\0"])
 
 
+def _host_memory(capabilities: str, mib: int) -> int:
+    """KiB, of the capabilities, which were recorded a moment before or after."""
+    cells = re.findall(r"<memory unit='KiB'>(\d+)</memory>", capabilities)
+    return sum(map(int, cells)) if cells and sum(map(int, cells)) >> 10 == mib else mib << 10
+
+
 def _encoded(network: Mapping[str, Any]) -> bytes:
     return xdr.string(network["name"]) + UUID(network["uuid"]).bytes
 
@@ -655,8 +676,20 @@ def _parameter(name: str, value: Any) -> bytes:
 
 
 def _metadata(document: str, kind: int, uri: str) -> str | None:
+    """Cut out of the text, since an XML reader would write it in a way of its own."""
     if kind in (0, 1):
         word = ("description", "title")[kind]
         found = re.search(rf"^  <{word}>(.*?)</{word}>$", document, re.MULTILINE | re.DOTALL)
         return found[1] if found else None
-    raise NotRecorded(f"metadata of {uri}")
+    found = re.search(
+        rf'^( *)<(\w+):(\w+) xmlns:\2="{re.escape(uri)}"[^>]*(?:/>|>.*?^\1</\2:\3>)$',
+        document,
+        re.MULTILINE | re.DOTALL,
+    )
+    if found is None:
+        return None
+    # libvirt shows it alone: without the prefix of its namespace, and at the left margin.
+    indent, prefix = found[1], found[2]
+    text = re.sub(rf"(?m)^{indent}", "", found[0])
+    text = re.sub(rf"(</?){prefix}:", r"\1", text)
+    return text.replace(f' xmlns:{prefix}="{uri}"', "", 1)
