@@ -20,7 +20,6 @@ from functools import cached_property
 from typing import Any, TypeVar
 from uuid import UUID
 
-from hoodsnap.facts.domain import read_domain_xml
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.quantity import whole
 from hoodsnap.replay import monitor, xdr
@@ -558,7 +557,7 @@ class Libvirtd:
     def list_all_networks(self, arguments: xdr.Reader) -> bytes:
         """All, or those that the flags (VIR_CONNECT_LIST_NETWORKS_*) pick."""
         wanted, flags = arguments.int(), arguments.uint()
-        pairs = ((1, 2, "active"), (4, 8, "persistent"), (16, 32, "autostart"))
+        pairs = ((2, 1, "active"), (4, 8, "persistent"), (16, 32, "autostart"))
         found = [
             _encoded(row)
             for row in self._networks.values()
@@ -589,7 +588,7 @@ class Libvirtd:
         """0 or 1."""
         return xdr.int_(self._network(arguments)["autostart"])
 
-    @procedure(44)
+    @procedure(43)
     def network_xml(self, arguments: xdr.Reader) -> bytes:
         """The document."""
         network = self._network(arguments)
