@@ -71,7 +71,9 @@ _TYPES = {
     "mediumtext": (252, 16777215),
     "longtext": (252, 4294967295),
 }
-_NUMERIC = frozenset(["tinyint", "smallint", "mediumint", "int", "bigint", "float", "double", "decimal"])
+_NUMERIC = frozenset(
+    ["tinyint", "smallint", "mediumint", "int", "bigint", "float", "double", "decimal"]
+)
 
 
 @dataclass(frozen=True)
@@ -195,7 +197,11 @@ class Mysqld:
         raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
 
     def _like(
-        self, words: list[sql.Token], column: Column, names: list[str], values: list[str] | None = None
+        self,
+        words: list[sql.Token],
+        column: Column,
+        names: list[str],
+        values: list[str] | None = None,
     ) -> Result:
         pattern = words[-1] if len(words) > 2 and words[-2].word == "like" else None
         matches = _matcher(sql.text_of(pattern)) if pattern else (lambda name: True)
@@ -454,7 +460,14 @@ def _definition(column: Column, database: str | None) -> bytes:
     flags = int(column.required) | (0x8000 if numeric else 0)
     charset = 33 if kind in (252, 253) else 63
     decimals = 31 if name in ("float", "double") else 0
-    names = (b"def", (database or "").encode(), b"", b"", column.name.encode(), column.name.encode())
+    names = (
+        b"def",
+        (database or "").encode(),
+        b"",
+        b"",
+        column.name.encode(),
+        column.name.encode(),
+    )
     return (
         b"".join(_length(len(part)) + part for part in names)
         + b"\x0c"
@@ -491,9 +504,7 @@ _SETTINGS = {
 """What this server itself is: it was not recorded of the other one, and clients want to know it."""
 
 
-def _variables(
-    words: list[sql.Token], version: str, database: str | None
-) -> Iterator[sql.Token]:
+def _variables(words: list[sql.Token], version: str, database: str | None) -> Iterator[sql.Token]:
     """With what this server says of itself in the place of its variables."""
     index = 0
     while index < len(words):

@@ -211,9 +211,7 @@ def _interval(statement: list[Token], index: int) -> tuple[int, list[Token]]:
     raise NotUnderstood("this INTERVAL")
 
 
-def _qualified(
-    statement: Iterable[Token], place: Callable[[str], str | None]
-) -> Iterator[Token]:
+def _qualified(statement: Iterable[Token], place: Callable[[str], str | None]) -> Iterator[Token]:
     """Every table with its database before it, as SQLite would look for it in all of them."""
     words = list(statement)
     depths: list[bool] = [False]

@@ -133,7 +133,12 @@ class RecordedTables:
         )
 
     def _authorize(
-        self, action: int, first: str | None, second: str | None, database: str | None, _: str | None
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        _: str | None,
     ) -> int:
         if action == sqlite3.SQLITE_READ and second:
             table = self.tables.get((database or "", first or ""))
@@ -217,4 +222,6 @@ def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
 
 def _rows(answer: Answer) -> list[list[Any]]:
     value = answer.value.get("rows") if isinstance(answer.value, dict) else None
-    return [row for row in value if isinstance(row, list) and row] if isinstance(value, list) else []
+    return (
+        [row for row in value if isinstance(row, list) and row] if isinstance(value, list) else []
+    )

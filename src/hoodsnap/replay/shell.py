@@ -1,0 +1,282 @@
+"""A shell in which real clients meet the recording.
+
+The stand-ins answer where the servers answered, the images stand where they stood, and ps reads
+the recorded /proc: all in namespaces that end with the shell. Environment variables alone would not
+do: a client whose own configuration names another socket would reach the live server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hoodsnap.replay import namespaces, procfs
+from hoodsnap.replay.images import Images
+from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay.monitor import MonitorSocket, monitored
+from hoodsnap.replay.mysqld import Mysqld
+from hoodsnap.replay.recording import NotRecorded, Recording
+
+READERS_OF_PROC = ("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w")
+"""The programs that are run with the recorded /proc in the place of the real one. Not the whole
+shell: what runs in it is found in the real one."""
+
+LIBVIRT_SOCKETS = ("libvirt-sock", "libvirt-sock-ro", "virtqemud-sock", "virtqemud-sock-ro")
+
+_UNSET = re.compile(r"LIBVIRT_.*|VIRSH_.*|MYSQL_.*|MARIADB_.*|OS_.*|.*_proxy|.*_PROXY|PYTHON.*")
+"""What could lead a client elsewhere, or only to a refusal."""
+
+
+def run(
+    recording: Recording,
+    command: str | None,
+    say: Callable[[str], None],
+    arguments: tuple[str, ...] = (),
+) -> int:
+    """Run a command (None: an interactive shell); its exit status.
+
+    Raises `NamespaceError`'s kin `namespaces.NoNamespaces` where there are none to be had.
+    """
+    sockets = namespaces.listening()
+    root = Path(tempfile.mkdtemp(prefix="hoodsnap-"))
+    told, tell = os.pipe()
+    started = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        os.close(told)
+        _inside(recording, root, sockets, command, arguments, say, started, tell)
+    os.close(tell)
+    # Ctrl-C is for who is inside; we wait for that to end.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with os.fdopen(told) as pipe:
+            refusal = pipe.read()
+        _, status = os.waitpid(child, 0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        with contextlib.suppress(OSError):
+            root.rmdir()
+    if refusal:
+        raise namespaces.NoNamespaces(refusal)
+    return os.waitstatus_to_exitcode(status) % 256
+
+
+def _inside(
+    recording: Recording,
+    root: Path,
+    sockets: tuple[str, ...],
+    command: str | None,
+    arguments: tuple[str, ...],
+    say: Callable[[str], None],
+    started: float,
+    tell: int,
+) -> None:
+    """The child: it never returns."""
+    status = 3
+    try:
+        namespaces.enter()
+        namespaces.memory(root)
+        namespaces.silence(sockets, root / "nothing")
+        environment = _Stage(recording, root).build()
+        if command is None:
+            say(_banner(recording, time.monotonic() - started))
+        status = _shell(command, arguments, environment)
+    except namespaces.NoNamespaces as reason:
+        os.write(tell, str(reason).encode())
+    except Exception as error:
+        say(f"the shell can't be set up: {type(error).__name__}: {error}")
+        if os.environ.get("HOODSNAP_DEBUG"):
+            raise
+    finally:
+        if os.environ.get("HOODSNAP_COVERAGE"):
+            for line in coverage(recording):
+                say(line)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def coverage(recording: Recording) -> list[str]:
+    """What was asked for and not recorded, most often first."""
+    if not recording.missed:
+        return ["everything that was asked for was recorded"]
+    lines = [
+        f"{count:4} × {client:8} {what}" for (client, what), count in recording.missed.most_common()
+    ]
+    return ["asked for and not recorded:", *lines]
+
+
+def _banner(recording: Recording, took: float) -> str:
+    when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
+    return (
+        f"host {recording.host} as it was on {when}, ready in {took:.2f} s; nothing here is live, "
+        "nothing can be changed; leave with exit"
+    )
+
+
+def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
+    shell = shutil.which("bash") or "/bin/sh"
+    if arguments:
+        line = [*arguments]
+    elif command is not None:
+        line = [shell, "-c", command]
+    else:
+        line = [shell, "--norc", "-i"] if shell.endswith("bash") else [shell, "-i"]
+    try:
+        return subprocess.run(line, env=dict(environment)).returncode % 256
+    except FileNotFoundError:
+        sys.stderr.write(f"hoodsnap: {line[0]} is not installed\n")
+        return 127
+
+
+class _Stage:
+    """Sets everything up below a folder in memory, and puts it where it was."""
+
+    def __init__(self, recording: Recording, root: Path) -> None:
+        self._recording = recording
+        self._root = root
+        self._loop = asyncio.new_event_loop()
+
+    def build(self) -> dict[str, str]:
+        """The environment for what runs on it."""
+        for name in ("bin", "real", "libvirt", "mysqld", "proc", "images", "qemu"):
+            (self._root / name).mkdir()
+        self._serve()
+        if procfs.make(self._recording, self._root / "proc"):
+            self._wrap_readers()
+        for folder in Images(self._recording, self._root / "images").make():
+            namespaces.bind(self._root / "images" / folder.lstrip("/"), Path(folder))
+        namespaces.bind(self._root / "libvirt", Path("/run/libvirt"))
+        namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
+        if any((self._root / "qemu").iterdir()):
+            namespaces.bind(self._root / "qemu", Path("/var/lib/libvirt/qemu"))
+        self._name_owners()
+        self._stand_in_for_sudo()
+        return self._environment()
+
+    def _serve(self) -> None:
+        """Every stand-in that has something to say."""
+
+        async def start() -> None:
+            libvirtd = Libvirtd(self._recording)
+            for name in LIBVIRT_SOCKETS:
+                await libvirtd.serve(str(self._root / "libvirt" / name))
+            with contextlib.suppress(NotRecorded):
+                mysqld = Mysqld(self._recording)
+                await mysqld.serve(str(self._root / "mysqld" / "mysqld.sock"))
+                await mysqld.serve_tcp("127.0.0.1", 3306)
+            await self._serve_monitors()
+
+        self._loop.run_until_complete(start())
+        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+
+    async def _serve_monitors(self) -> None:
+        with_monitor = monitored(self._recording)
+        if not with_monitor:
+            return
+        listed = self._recording.value("libvirt", "virsh list --all")
+        for row in listed if isinstance(listed, list) else ():
+            number, name = row.get("id"), str(row.get("name"))
+            if row.get("uuid") in with_monitor and isinstance(number, int) and _is_plain(name):
+                folder = self._root / "qemu" / f"domain-{number}-{name[:20]}"
+                folder.mkdir()
+                monitor = MonitorSocket(self._recording, row["uuid"])
+                await monitor.serve(str(folder / "monitor.sock"))
+
+    def _wrap_readers(self) -> None:
+        unshare = shutil.which("unshare")
+        if unshare is None:
+            return
+        for name in READERS_OF_PROC:
+            found = shutil.which(name)
+            if found is None:
+                continue
+            real = self._root / "real" / name
+            real.touch()
+            namespaces.bind(Path(os.path.realpath(found)), real)
+            wrapper = self._script(
+                name,
+                f"exec {unshare} --mount --pid --fork /bin/sh -c "
+                f'\'mount --bind {self._root}/proc /proc && exec "$0" "$@"\' {real} "$@"',
+            )
+            namespaces.bind(wrapper, Path(os.path.realpath(found)))
+
+    def _stand_in_for_sudo(self) -> None:
+        """Who has namespaces of his own is root in them already, and sudo could not work there."""
+        found = shutil.which("sudo")
+        script = self._script(
+            "sudo",
+            'while :; do case "$1" in\n'
+            "-u | -g | -h | -p | -C | -T | -R | -D | -r | -t | -U) shift 2 ;;\n"
+            "--) shift; break ;;\n-*) shift ;;\n"
+            '*=*) export "$1"; shift ;;\n*) break ;;\nesac; done\nexec "$@"',
+        )
+        if found is not None:
+            namespaces.bind(script, Path(os.path.realpath(found)))
+
+    def _script(self, name: str, text: str) -> Path:
+        path = self._root / "bin" / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def _name_owners(self) -> None:
+        """The names of the recorded files' owners, which this machine may not know."""
+        names: dict[str, dict[int, str]] = {"passwd": {}, "group": {}}
+        for answer in self._recording.asked("images", "find "):
+            for entry in answer.value if isinstance(answer.value, list) else ():
+                for file, number, name in (
+                    ("passwd", entry.get("uid"), entry.get("user")),
+                    ("group", entry.get("gid"), entry.get("group")),
+                ):
+                    if isinstance(number, int) and isinstance(name, str) and _is_plain(name):
+                        names[file].setdefault(number, name)
+        for file, found in names.items():
+            here = Path("/etc") / file
+            known = here.read_text(errors="surrogateescape") if here.exists() else ""
+            taken = {line.split(":")[0] for line in known.splitlines()}
+            more = [
+                f"{name}:x:{number}:{number}::/:/bin/false"
+                if file == "passwd"
+                else f"{name}:x:{number}:"
+                for number, name in sorted(found.items())
+                if name not in taken and 0 < number < 1 << 31
+            ]
+            if more:
+                ours = self._root / file
+                text = known + "".join(f"{line}\n" for line in more)
+                ours.write_text(text, errors="surrogateescape")
+                namespaces.bind(ours, here)
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not _UNSET.fullmatch(name)}
+        path = f"{self._root}/bin:{kept.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+        host = re.sub(r"[^\w.-]", "_", self._recording.host)
+        return kept | {"PATH": path, "PS1": f"[recorded {host}] \\w\\$ ", "HOME": str(self._home())}
+
+    def _home(self) -> Path:
+        """A home of its own: the caller's may configure clients to go elsewhere."""
+        home = self._root / "home"
+        home.mkdir()
+        return home
+
+
+def _is_plain(name: str) -> bool:
+    return re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) is not None and name.strip(".") != ""
+
+
+def quoted(words: list[str]) -> str:
+    """A command as a person would type it."""
+    return shlex.join(words)
