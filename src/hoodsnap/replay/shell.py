@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hoodsnap.replay import namespaces, procfs
+from hoodsnap.replay import namespaces, openstack, procfs
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.monitor import MonitorSocket, monitored
@@ -179,6 +179,8 @@ class _Stage:
                 await mysqld.serve_tcp("127.0.0.1", 3306)
             await self._serve_monitors()
 
+        api = openstack.serve(openstack.OpenStack(self._recording))
+        threading.Thread(target=api.serve_forever, daemon=True).start()
         self._loop.run_until_complete(start())
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
 
@@ -264,7 +266,17 @@ class _Stage:
         kept = {name: value for name, value in os.environ.items() if not _UNSET.fullmatch(name)}
         path = f"{self._root}/bin:{kept.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
         host = re.sub(r"[^\w.-]", "_", self._recording.host)
-        return kept | {"PATH": path, "PS1": f"[recorded {host}] \\w\\$ ", "HOME": str(self._home())}
+        cloud = {
+            "OS_AUTH_URL": f"http://127.0.0.1:{openstack.PORT}/v3",
+            "OS_USERNAME": "recorded",
+            "OS_PASSWORD": "recorded",  # the stand-in lets everybody in
+            "OS_PROJECT_NAME": "recorded",
+            "OS_USER_DOMAIN_ID": "default",
+            "OS_PROJECT_DOMAIN_ID": "default",
+            "OS_IDENTITY_API_VERSION": "3",
+        }
+        own = {"PATH": path, "PS1": f"[recorded {host}] \\w\\$ ", "HOME": str(self._home())}
+        return kept | cloud | own
 
     def _home(self) -> Path:
         """A home of its own: the caller's may configure clients to go elsewhere."""
