@@ -178,6 +178,29 @@ def check(
     raise typer.Exit(_status(report, guests, fail_on))
 
 
+@app.command()
+def checks(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Checks or topics, * and ? allowed.", metavar="NAME..."),
+    ] = None,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """List the checks; of one that is named, print its page."""
+    from hoodsnap.render import catalogue
+
+    wanted = _selected(names, None)
+    if format is Format.JSON:
+        typer.echo(catalogue.as_json(wanted), nl=False)
+        return
+    lines = catalogue.listing(wanted)
+    if names and all(name in {check.name for check in wanted} for name in names):
+        pages = ("\n".join(catalogue.page(check)) for check in wanted)
+        lines = iter(["\n\n".join(pages)])
+    for line in lines:
+        typer.echo(line)
+
+
 OutputOption = Annotated[
     Path | None,
     typer.Option(
