@@ -17,7 +17,9 @@ from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.service import HostRecords
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,22 @@ class Cloud:
     def now(self) -> datetime:
         """When it was captured, by the collector's clock."""
         return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> Span:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
@@ -65,11 +83,14 @@ def read(bundle: Bundle) -> Cloud:
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
+    hosts = tuple(_read_host(bundle, name, instances.hosts) for name in _host_names(bundle))
     join = _Join(servers, instances, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
-    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -77,7 +98,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str) -> Host:
+def _read_host(bundle: Bundle, name: str, records: HostRecords) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -95,6 +116,7 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
+        records=records,
     )
 
 
