@@ -14,6 +14,7 @@ from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
@@ -117,6 +118,7 @@ def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Place
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
         records=records,
@@ -146,6 +148,10 @@ def _heard_of(
         unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
     else:
         census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
     return unheard, census
 
 
@@ -258,7 +264,7 @@ class _Join:
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images", "logs"), where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -271,6 +277,7 @@ class _Join:
                 processes=(),
                 monitor=None,
                 images=None,
+                log=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -297,6 +304,7 @@ class _Join:
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            log=host.logs.get(uuid),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),

@@ -13,6 +13,7 @@ from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.release import Span, release_of_host
@@ -27,6 +28,7 @@ LAYERS = {
     "kernel": "kernel",
     "qemu": "QEMU",
     "images": "disk images",
+    "logs": "logs",
 }
 """The layers that a guest is joined from, outermost first, and their names for people."""
 
@@ -54,6 +56,8 @@ class Guest:
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
+    log: Log | None
+    """What the logs' ends say of it."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -118,6 +122,7 @@ class Host:
     processes: Mapping[int, Process]
     monitors: Mapping[str, Monitor]
     images: ImageStore
+    logs: Mapping[str, Log]
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
     records: HostRecords
