@@ -37,6 +37,7 @@ def test_every_layer_of_a_running_guest_is_joined(host: RecordedHost) -> None:
 
     assert guest.server and guest.instance and guest.domain and guest.process and guest.images
     assert guest.server.uuid == guest.instance.uuid == guest.domain.uuid == guest.process.uuid
+    assert guest.allocation and guest.allocation.consumer == guest.uuid
     assert guest.domain.name == guest.process.name == guest.server.instance_name
     assert guest.images[0].path.endswith(f"/{guest.uuid}/disk")
     assert guest.is_here
