@@ -39,6 +39,7 @@ LAYER_OF = {
     "process": "kernel",
     "monitor": "qemu",
     "images": "images",
+    "log": "logs",
 }
 """For each noun the layer that tells it."""
 

@@ -265,9 +265,8 @@ def _status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
     if fail_on is FailOn.NEVER:
         return AGREE
     limit = Severity[fail_on.name]
-    chosen = {id(guest) for guest in guests}
-    about = [f.severity for f in report.findings if f.guest is None or id(f.guest) in chosen]
-    return DISAGREE if any(severity >= limit for severity in about) else AGREE
+    worst = max((finding.worst for finding in report.about(guests)), default=0)
+    return DISAGREE if worst >= limit else AGREE
 
 
 def _loaded(paths: Iterable[Path]) -> list[Bundle]:
