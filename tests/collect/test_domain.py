@@ -386,8 +386,11 @@ def test_the_files_that_firmware_and_a_tpm_need_are_named() -> None:
       <devices><tpm><backend type='emulator' version='2.0'/></tpm></devices></domain>"""
 
     assert list(firmware(xml, "u")) == [
+        "/usr/share/OVMF",
         "/usr/share/OVMF/OVMF_CODE.fd",
+        "/var/lib/libvirt/qemu/nvram",
         "/var/lib/libvirt/qemu/nvram/a_VARS.fd",
+        "/var/lib/libvirt/swtpm",
         "/var/lib/libvirt/swtpm/u/tpm2/tpm2-00.permall",
     ]
     assert firmware("<domain><os><nvram>relative</nvram></os></domain>", "u") == {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.facts.hardware import tpm_state
+from hoodsnap.facts.hardware import home_of, tpm_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ def images(xml: str) -> dict[str, str | None]:
 
 
 def firmware(xml: str, uuid: str) -> dict[str, None]:
-    """The paths of a domain's firmware, its variables and the state of its TPM, in order."""
+    """The paths of a domain's firmware, its variables and the state of its TPM, in order, and of the
+    folders in which they should be."""
     domain = _document(xml)
     if domain is None:
         return {}
@@ -145,7 +146,10 @@ def firmware(xml: str, uuid: str) -> dict[str, None]:
         paths.append((element.text or "") if source is None else source.get("file", ""))
     for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
         paths.append(tpm_state(uuid, backend.get("version")))
-    return {path: None for path in map(str.strip, paths) if path.startswith("/")}
+    found: dict[str, None] = {}
+    for path in filter(lambda path: path.startswith("/"), map(str.strip, paths)):
+        found |= {home_of(path): None, path: None}
+    return found
 
 
 def _disks(xml: str) -> Iterator[ET.Element]:

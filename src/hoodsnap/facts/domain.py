@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.domxml import Disk, DomainXML, Image, Interface, NovaMetadata, read_domain_xml
 from hoodsnap.facts.fact import Fact, Unheard, integer, unheard, value_of
-from hoodsnap.facts.hardware import Graphics, HostDevice, Label
+from hoodsnap.facts.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.quantity import whole
 
 __all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", "read_domain_xml"]
@@ -86,6 +86,9 @@ class Domain(Fact):
         "pins": ("xml", "/domain/cputune/vcpupin"),
         "host_devices": ("xml", "/domain/devices/hostdev"),
         "labels": ("xml", "/domain/seclabel"),
+        "definition": ("inactive", "/domain"),
+        "firmware": ("inactive", "/domain/os"),
+        "tpms": ("inactive", "/domain/devices/tpm"),
         "next_memory_kib": ("inactive", "/domain/memory"),
         "next_vcpus": ("inactive", "/domain/vcpu"),
         "next_machine": ("inactive", "/domain/os/type/@machine"),
@@ -240,6 +243,16 @@ class Domain(Fact):
         return self.xml.pins
 
     @property
+    def firmware(self) -> Firmware:
+        """What it will boot with."""
+        return self.definition.firmware
+
+    @property
+    def tpms(self) -> tuple[Tpm, ...]:
+        """The emulated TPMs that it will have."""
+        return self.definition.tpms
+
+    @property
     def host_devices(self) -> tuple[HostDevice, ...]:
         """The host's devices that it has to itself."""
         return self.xml.host_devices
@@ -282,7 +295,8 @@ class Domain(Fact):
                 return True
         except Unheard:
             pass  # the XML tells it too
-        return self.nova is not None or self.smbios.get("product") in PRODUCTS
+        xml = self.xml if "xml" in self.said else self.inactive  # of one that is off
+        return xml.nova is not None or xml.smbios.get("product") in PRODUCTS
 
     @cached_property
     def _live(self) -> DomainXML | Unheard:

@@ -6,6 +6,7 @@ Functions of XML elements; `DomainXML` has the fields.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -80,10 +81,19 @@ class Label(NamedTuple):
     """The label of its images while it runs."""
 
 
+TPMS = "/var/lib/libvirt/swtpm"
+"""Where libvirt keeps the states of TPMs."""
+
+
+def home_of(path: str) -> str:
+    """The folder that is there, whether the file is or not, if this is the right place to look."""
+    return TPMS if path.startswith(f"{TPMS}/") else posixpath.dirname(path)
+
+
 def tpm_state(uuid: str, version: str | None) -> str:
     """Where libvirt has the state of a domain's TPM."""
     folder = "tpm1.2/tpm-00.permall" if version == "1.2" else "tpm2/tpm2-00.permall"
-    return f"/var/lib/libvirt/swtpm/{uuid}/{folder}"
+    return f"{TPMS}/{uuid}/{folder}"
 
 
 def read_cpus(text: str | None) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -148,6 +149,22 @@ class Instance(Fact):
             raise Unheard(f"its {table} were not read")
         found = self.tables.of(table, self.uuid, self.database)
         return tuple(row for row in found if not row.cells.get("deleted"))
+
+    def claims(self, node: int | None) -> Mapping[str, Row]:
+        """The PCI devices of a compute node (by its number) that nova has reserved for it."""
+        table = (self.database, "pci_devices")
+        tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
+        of_node = re.compile(rf"compute_node_id`? IN \((?:\d+, )*{node}(?:, \d+)*\)")
+        if tables is None or not any(of_node.search(answer.query) for answer in asked):
+            raise Unheard("the host's PCI devices were not read")
+        rows = tables.of("pci_devices", self.uuid, self.database)
+        return {
+            text(row.cells, "address") or "": row
+            for row in rows
+            if integer(row.cells, "compute_node_id") == node
+            and not integer(row.cells, "deleted")
+            and text(row.cells, "status") in ("allocated", "claimed")
+        }
 
     @property
     def flavor(self) -> Flavor:
