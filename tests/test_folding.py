@@ -17,7 +17,7 @@ from hoodsnap.finding import Severity, hears, says
 # The checks below have the names of real ones and find what a test wants, for the tables go by name.
 
 
-def _of_guests(name: str, *guests: str, severity: Severity = Severity.ERROR) -> Check:
+def of_guests(name: str, *guests: str, severity: Severity = Severity.ERROR) -> Check:
     """A check of this name that finds something of these guests (of all with a domain, if none is
     named)."""
 
@@ -29,7 +29,7 @@ def _of_guests(name: str, *guests: str, severity: Severity = Severity.ERROR) -> 
     return check(severity)(find)
 
 
-def _of_host(name: str, said: object = "something") -> Check:
+def of_host(name: str, said: object = "something") -> Check:
     def find(host: Host) -> Problems:
         yield (hears(host.bundle.answers[0], "host", said=said),)
 
@@ -37,7 +37,7 @@ def _of_host(name: str, said: object = "something") -> Check:
     return check(Severity.WARNING)(find)
 
 
-def _of_cloud(name: str, said: object) -> Check:
+def of_cloud(name: str, said: object) -> Check:
     def find(cloud: Cloud) -> Problems:
         yield (hears(cloud.bundle.answers[0], "cloud", said=said),)
 
@@ -45,7 +45,7 @@ def _of_cloud(name: str, said: object) -> Check:
     return check(Severity.WARNING)(find)
 
 
-def _analyzed(*catalogue: Check) -> Report:
+def analyzed(*catalogue: Check) -> Report:
     return analyze(healthy(), catalogue)
 
 
@@ -60,14 +60,14 @@ def _tree(report: Report) -> list[tuple[str, list[str]]]:
 
 
 def _uuid(name: str) -> str:
-    [guest] = [guest for guest in _analyzed().cloud.guests if guest.name == name]
+    [guest] = [guest for guest in analyzed().cloud.guests if guest.name == name]
     return guest.uuid
 
 
 def test_a_root_of_the_same_guest_explains() -> None:
-    report = _analyzed(
-        _of_guests("bdm-not-in-guest", "vm-plain", "vm-duo"),
-        _of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
+    report = analyzed(
+        of_guests("bdm-not-in-guest", "vm-plain", "vm-duo"),
+        of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
     )
 
     assert _tree(report) == [
@@ -77,10 +77,10 @@ def test_a_root_of_the_same_guest_explains() -> None:
 
 
 def test_a_root_of_the_host_explains_its_guests_findings() -> None:
-    report = _analyzed(
-        _of_guests("domain-running-on-wrong-host", "vm-plain", "vm-duo"),
-        _of_guests("qcow2-corrupt-bit", "vm-duo"),
-        _of_host("host-identity-changed"),
+    report = analyzed(
+        of_guests("domain-running-on-wrong-host", "vm-plain", "vm-duo"),
+        of_guests("qcow2-corrupt-bit", "vm-duo"),
+        of_host("host-identity-changed"),
     )
 
     assert _tree(report) == [
@@ -93,11 +93,11 @@ def test_a_root_of_the_host_explains_its_guests_findings() -> None:
 
 
 def test_a_root_that_is_explained_hands_on_what_it_explains() -> None:
-    report = _analyzed(
-        _of_guests("volume-size-mismatch", "vm-plain"),
-        _of_guests("bdm-not-in-guest", "vm-plain"),
-        _of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
-        _of_host("capture-untrustworthy"),
+    report = analyzed(
+        of_guests("volume-size-mismatch", "vm-plain"),
+        of_guests("bdm-not-in-guest", "vm-plain"),
+        of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
+        of_host("capture-untrustworthy"),
     )
 
     # The capture's evidence is of nova, and these are of libvirt: it explains them not.
@@ -112,9 +112,9 @@ def test_a_capture_explains_what_the_layer_said_that_it_doubts() -> None:
     def capture_untrustworthy(host: Host) -> Problems:
         yield (hears(host.census["libvirt"], "libvirt", guests=0),)
 
-    report = _analyzed(
-        _of_guests("bdm-not-in-guest", "vm-plain"),
-        _of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
+    report = analyzed(
+        of_guests("bdm-not-in-guest", "vm-plain"),
+        of_guests("bdm-attachment-or-volume-missing", "vm-plain"),
         check(Severity.ERROR)(capture_untrustworthy),
     )
 
@@ -128,10 +128,10 @@ def test_a_capture_explains_what_the_layer_said_that_it_doubts() -> None:
 
 def test_a_finding_of_the_host_is_explained_by_the_guest_that_its_evidence_names() -> None:
     uuid = _uuid("vm-plain")
-    root = _of_guests("live-migration-half-done", "vm-plain")
+    root = of_guests("live-migration-half-done", "vm-plain")
 
-    named = _analyzed(root, _of_host("volume-attached-twice", f"one of {uuid}"))
-    other = _analyzed(root, _of_host("volume-attached-twice", "one of somebody else"))
+    named = analyzed(root, of_host("volume-attached-twice", f"one of {uuid}"))
+    other = analyzed(root, of_host("volume-attached-twice", "one of somebody else"))
 
     assert _tree(named) == [
         ("live-migration-half-done of vm-plain", ["volume-attached-twice"]),
@@ -143,21 +143,21 @@ def test_a_finding_of_the_host_is_explained_by_the_guest_that_its_evidence_names
 
 
 def test_a_finding_of_the_cloud_is_explained_by_the_host_that_its_evidence_names() -> None:
-    root = _of_host("host-identity-changed")
-    [host] = _analyzed().cloud.hosts
+    root = of_host("host-identity-changed")
+    [host] = analyzed().cloud.hosts
 
-    named = _analyzed(root, _of_cloud("provider-vs-compute-node", host.name))
-    other = _analyzed(root, _of_cloud("provider-vs-compute-node", f"{host.name}-2"))
+    named = analyzed(root, of_cloud("provider-vs-compute-node", host.name))
+    other = analyzed(root, of_cloud("provider-vs-compute-node", f"{host.name}-2"))
 
     assert _tree(named) == [("host-identity-changed", ["provider-vs-compute-node"])]
     assert sorted(_tree(other)) == [("host-identity-changed", []), ("provider-vs-compute-node", [])]
 
 
 def test_the_worst_that_a_finding_explains_counts_as_its_own() -> None:
-    report = _analyzed(
-        _of_guests("vcpu-chain-mismatch", "vm-duo", severity=Severity.WARNING),
-        _of_guests("domain-running-on-wrong-host", "vm-plain"),
-        _of_host("host-identity-changed"),
+    report = analyzed(
+        of_guests("vcpu-chain-mismatch", "vm-duo", severity=Severity.WARNING),
+        of_guests("domain-running-on-wrong-host", "vm-plain"),
+        of_host("host-identity-changed"),
     )
 
     first, second = report.findings
@@ -167,7 +167,7 @@ def test_the_worst_that_a_finding_explains_counts_as_its_own() -> None:
 
 
 def test_what_nearly_all_guests_of_a_host_share_is_one_finding_of_the_host() -> None:
-    report = _analyzed(_of_guests("port-binding-bad"))
+    report = analyzed(of_guests("port-binding-bad"))
 
     [finding] = report.findings
     [host] = report.cloud.hosts
@@ -181,10 +181,10 @@ def test_what_nearly_all_guests_of_a_host_share_is_one_finding_of_the_host() -> 
 
 
 def test_what_some_guests_of_a_host_have_stays_theirs() -> None:
-    names = [guest.name for guest in _analyzed().cloud.hosts[0].guests if guest.domain]
+    names = [guest.name for guest in analyzed().cloud.hosts[0].guests if guest.domain]
     some = names[: len(names) * 7 // 10]
 
-    report = _analyzed(_of_guests("port-binding-bad", *some))
+    report = analyzed(of_guests("port-binding-bad", *some))
 
     assert len(report.findings) == len(some)
     assert {finding.shared for finding in report.findings} == {None}
@@ -202,7 +202,7 @@ def test_two_guests_are_no_crowd() -> None:
         if answer.layer == "libvirt" and (answer.subject in uuids or not answer.subject)
     ]
 
-    report = analyze(bundle.with_answers(answers), (_of_guests("port-binding-bad"),))
+    report = analyze(bundle.with_answers(answers), (of_guests("port-binding-bad"),))
 
     assert len(report.cloud.guests) == 2
     assert {finding.guest and finding.guest.uuid for finding in report.findings} == uuids
@@ -213,7 +213,7 @@ def test_the_severity_of_what_is_shared_is_the_worst() -> None:
         severity = Severity.ERROR if guest.name == "vm-plain" else Severity.NOTE
         yield Problem(severity, (says(domain, name=domain.name),))
 
-    report = _analyzed(check(Severity.WARNING)(port_binding_bad))
+    report = analyzed(check(Severity.WARNING)(port_binding_bad))
 
     [finding] = report.findings
     assert finding.severity is Severity.ERROR
@@ -224,10 +224,10 @@ def test_the_severity_of_what_is_shared_is_the_worst() -> None:
 
 
 def test_a_crowd_may_mean_something_else_and_explain_more() -> None:
-    report = _analyzed(
-        _of_guests("io-error-paused"),
-        _of_guests("qemu-monitor-dead", "vm-plain"),
-        _of_guests("port-binding-bad", "vm-plain"),
+    report = analyzed(
+        of_guests("io-error-paused"),
+        of_guests("qemu-monitor-dead", "vm-plain"),
+        of_guests("port-binding-bad", "vm-plain"),
     )
 
     storage, port = report.findings
@@ -239,7 +239,7 @@ def test_a_crowd_may_mean_something_else_and_explain_more() -> None:
 
 
 def test_of_two_crowds_the_first_explains_the_other() -> None:
-    report = _analyzed(_of_guests("qemu-without-domain"), _of_guests("server-without-domain"))
+    report = analyzed(of_guests("qemu-without-domain"), of_guests("server-without-domain"))
 
     [finding] = report.findings
     assert finding.check.name == "server-without-domain"
@@ -249,12 +249,12 @@ def test_of_two_crowds_the_first_explains_the_other() -> None:
 
 
 def test_nothing_is_lost() -> None:
-    catalogue = [_of_guests(name) for names in ROOTS.values() for name in names]
-    catalogue += [_of_guests(name, "vm-plain") for name in CROWDS]
-    catalogue += [_of_host(name) for name in ROOTS]
+    catalogue = [of_guests(name) for names in ROOTS.values() for name in names]
+    catalogue += [of_guests(name, "vm-plain") for name in CROWDS]
+    catalogue += [of_host(name) for name in ROOTS]
     each = {one.name: one for one in catalogue}
 
-    report = _analyzed(*each.values())
+    report = analyzed(*each.values())
     found = [one for one in report.everything() if one.shared is None]
 
     alone = [analyze(healthy(), (one,)) for one in each.values()]
@@ -264,11 +264,11 @@ def test_nothing_is_lost() -> None:
 
 
 def test_what_fires_more_often_than_a_handful_is_doubted() -> None:
-    names = [guest.name for guest in _analyzed().cloud.hosts[0].guests if guest.domain]
+    names = [guest.name for guest in analyzed().cloud.hosts[0].guests if guest.domain]
 
-    assert _analyzed(_of_guests("port-binding-bad", *names[:5])).crowds == {}
-    assert _analyzed(_of_guests("port-binding-bad", *names[:6])).crowds == {"port-binding-bad": 6}
-    assert _analyzed(_of_guests("port-binding-bad")).crowds == {}, "that is one finding"
+    assert analyzed(of_guests("port-binding-bad", *names[:5])).crowds == {}
+    assert analyzed(of_guests("port-binding-bad", *names[:6])).crowds == {"port-binding-bad": 6}
+    assert analyzed(of_guests("port-binding-bad")).crowds == {}, "that is one finding"
 
 
 @pytest.mark.parametrize("root", ROOTS)
@@ -283,9 +283,9 @@ def test_a_renamed_host_of_a_thousand_guests_is_one_finding() -> None:
     report = analyze(
         many(healthy(), 1000),
         (
-            _of_host("host-identity-changed"),
-            _of_guests("domain-running-on-wrong-host"),
-            _of_guests("allocation-wrong-provider"),
+            of_host("host-identity-changed"),
+            of_guests("domain-running-on-wrong-host"),
+            of_guests("allocation-wrong-provider"),
         ),
     )
 

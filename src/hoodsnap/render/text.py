@@ -17,7 +17,7 @@ from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.finding import Evidence, Severity
 from hoodsnap.gating import NotYet, closed_by
 from hoodsnap.render.walk import Step, steps
-from hoodsnap.verdict import Finding, Skip
+from hoodsnap.verdict import Finding, Shared, Skip
 
 WALK_ALL = 20
 """Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
@@ -59,6 +59,34 @@ def render(
     return _Page(report, tuple(guests), width, verbose).lines()
 
 
+def findings(
+    report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
+) -> Iterator[Line]:
+    """The findings of these guests and nothing else; no line at all if there are none."""
+    return _Page(report, tuple(guests), width, verbose).findings()
+
+
+def row(finding: Finding) -> Line:
+    """A finding in one line: severity, check, host, server, message and evidence."""
+    severity = (finding.severity.word, STYLE[finding.severity])
+    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
+    name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
+    about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
+    said = clean("; ".join(map(str, finding.evidence)))
+    folded = sum(1 for one in finding.everything() if one.check is not finding.check)
+    more = f" (explains {folded} more)" if folded else ""
+    return line(severity, f"{place}{name}: {finding.check.message}{about} [{said}]{more}")
+
+
+def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
+    """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
+    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    more = len(shared.guests) - len(named)
+    names = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"{len(shared.guests)} of its {shared.among} guests: {names}"
+
+
 class _Page:
     def __init__(
         self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool
@@ -73,6 +101,8 @@ class _Page:
         """The findings of a guest that are told with another's, its host's or the cloud's."""
         self.explained: set[str] = set()
         """The checks that were told in full; their next findings are shorter."""
+        self.forbidden: set[tuple[str, ...]] = set()
+        """The checks of which was told what they forbid together."""
         self.found = report.about(guests)
         for finding in self.found:
             if finding.guest is None:
@@ -89,14 +119,28 @@ class _Page:
             here = [guest for guest in self.guests if guest.host is host]
             if here or host is not None:
                 yield from self._host(host, here)
+        yield from self._general()
+        yield from self._unknown()
+        yield line()
+        yield from self._verdict()
+
+    def findings(self) -> Iterator[Line]:
+        for guest in self.guests:
+            if id(guest) in self.of_guest:
+                host = guest.host.name if guest.host else guest.believed
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
+                yield from self._findings(guest)
+                yield line()
+        yield from self._general()
+
+    def _general(self) -> Iterator[Line]:
+        """What was found of hosts and of the cloud."""
         for finding in self.general:
             yield line()
             yield from self._finding(finding, "")
             yield from self._not_yet(closed_by(finding.everything()), 2)
         yield from self._doubts()
-        yield from self._unknown()
-        yield line()
-        yield from self._verdict()
 
     def _heading(self) -> Iterator[Line]:
         bundle = self.report.cloud.bundle
@@ -138,6 +182,15 @@ class _Page:
         yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
         for step in steps(self.report.cloud, guest):
             yield from self._step(step)
+        yield from self._findings(guest)
+        if guest.moving:
+            yield from self._wrapped(
+                f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
+            )
+        elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
+            yield self._agreement(guest)
+
+    def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
         for finding in findings:
             yield from self._finding(finding, "    ")
@@ -146,12 +199,6 @@ class _Page:
             everything = [one for finding in findings for one in finding.everything()]
             yield from self._not_yet(closed_by(everything), 6)
             yield from self._not_known(guest)
-        if guest.moving:
-            yield from self._wrapped(
-                f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
-            )
-        elif not findings and id(guest) not in self.elsewhere:
-            yield self._agreement(guest)
 
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
@@ -214,16 +261,13 @@ class _Page:
         """One finding of nearly all guests: the tool doubts itself first, and says so."""
         shared = finding.shared
         assert shared is not None  # noqa: S101 (asked only of one that is)
-        first, *others = [clean(guest.name) or guest.uuid for guest in shared.guests]
-        named = [first, *(others if self.verbose else others[: NAME_ALL - 1])]
-        more = len(shared.guests) - len(named)
-        names = ", ".join(named) + (f" and {more} more" if more else "")
-        count = f"{len(shared.guests)} of its {shared.among} guests: {names}"
+        count = _sharers(shared, None if self.verbose else NAME_ALL)
         yield from self._wrapped(" " * indent + count, "bold", indent + 2)
         cause = f" If they are true, {shared.cause}." if shared.cause else ""
         doubt = f"{TOO_MANY}{cause}"
         yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
-        yield line((f"{' ' * indent}of {first}, for example:", ""))
+        first = shared.guests[0]
+        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
         """What it explains: how many findings, of which checks; all of them if verbose."""
@@ -268,9 +312,14 @@ class _Page:
                 together.setdefault(item.forbidden_by, []).append(item.danger.command)
         for names, commands in together.items():
             stands = "stands" if len(names) == 1 else "stand"
+            again = names in self.forbidden and not self.verbose
+            self.forbidden.add(names)
+            count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
             head = f"{'not yet':<8} while {', '.join(names)} {stands}"
+            head += f": the same {count} as above" if again else ""
             yield from self._wrapped(" " * indent + head, "", indent + 9)
-            yield from self._packed(commands, indent + 11)
+            if not again:
+                yield from self._packed(commands, indent + 11)
 
     def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
         """As many on a line as it holds; none is broken that fits one."""
