@@ -135,8 +135,8 @@ def images(xml: str) -> dict[str, str | None]:
 
 
 def firmware(xml: str, uuid: str) -> dict[str, None]:
-    """The paths of a domain's firmware, its variables and the state of its TPM, in order, and of the
-    folders in which they should be."""
+    """The paths of a domain's firmware, its variables and its TPM's state, and before each that of
+    the folder in which it should be."""
     domain = _document(xml)
     if domain is None:
         return {}

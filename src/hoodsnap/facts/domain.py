@@ -283,6 +283,11 @@ class Domain(Fact):
         return self.xml.nova
 
     @property
+    def nova_note(self) -> NovaMetadata | None:
+        """As `nova`, also of a domain that is off."""
+        return (self.xml if "xml" in self.said else self.inactive).nova
+
+    @property
     def smbios(self) -> Mapping[str, str]:
         """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
         return self.xml.smbios

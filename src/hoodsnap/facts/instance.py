@@ -18,6 +18,10 @@ from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import HostRecords
 
 
+DATA = "nova_object.data"
+"""Where a stored object has its fields (since Kilo)."""
+
+
 class Flavor(NamedTuple):
     """The flavor that an instance keeps a copy of."""
 
@@ -166,18 +170,34 @@ class Instance(Fact):
             and text(row.cells, "status") in ("allocated", "claimed")
         }
 
+    @cached_property
+    def _flavors(self) -> Mapping[str, object] | Unheard:
+        if self.extra is None:
+            return Unheard("the instance's stored flavor was not read")
+        try:
+            stored = json.loads(text(self.extra, "flavor") or "")
+        except Unheard as reason:
+            return reason
+        except (ValueError, RecursionError):
+            return Unheard("the instance's stored flavor can't be read")
+        if not isinstance(stored, dict):
+            return Unheard("the instance's stored flavor can't be read")
+        return stored
+
+    def stored_flavor(self, which: str) -> Mapping[str, object] | None:
+        """The fields of the flavor that it has (`cur`), and during a resize of the `old` and the
+        `new`; None if there is none."""
+        if isinstance(self._flavors, Unheard):
+            raise Unheard(str(self._flavors))
+        stored = self._flavors.get(which)
+        return None if stored is None else mapping(mapping(self._flavors, which), DATA)
+
     @property
     def flavor(self) -> Flavor:
         """The flavor as it was at boot, kept with the instance (Kilo and later)."""
-        if self.extra is None:
-            raise Unheard("the instance's stored flavor was not read")
-        try:
-            stored = json.loads(text(self.extra, "flavor") or "")
-        except (ValueError, RecursionError):
-            raise Unheard("the instance's stored flavor can't be read") from None
-        if not isinstance(stored, dict):
+        data = self.stored_flavor("cur")
+        if data is None:
             raise Unheard("the instance's stored flavor can't be read")
-        data = mapping(mapping(stored, "cur"), "nova_object.data")
         return Flavor(
             text(data, "name"),
             integer(data, "memory_mb"),
@@ -325,7 +345,7 @@ class Instances:
 
 def _data(stored: Mapping[str, object]) -> Mapping[str, object]:
     """The fields of a stored object: nova wraps them (since Kilo), or did not."""
-    data = stored.get("nova_object.data", stored)
+    data = stored.get(DATA, stored)
     return data if isinstance(data, dict) else {}
 
 
