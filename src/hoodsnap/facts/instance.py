@@ -17,7 +17,6 @@ from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import HostRecords
 
-
 DATA = "nova_object.data"
 """Where a stored object has its fields (since Kilo)."""
 
