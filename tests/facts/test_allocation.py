@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.allocation import Placement
@@ -151,3 +152,15 @@ def test_odd_amounts_are_unheard(entry: object) -> None:
     with pytest.raises(Unheard):
         allocation = placement.of(SERVER)
         _ = allocation.words if allocation is not None else placement.nothing(SERVER)
+
+
+def test_every_recorded_server_that_is_somewhere_holds_something(host: RecordedHost) -> None:
+    guests = [g for g in host.report().cloud.guests if g.instance is not None]
+
+    assert guests
+    for guest in guests:
+        assert (guest.allocation is not None) == (guest.believed is not None)
+        assert "placement" not in guest.unheard
+        if guest.allocation is not None and guest.host is not None:
+            assert guest.host.provider is not None
+            assert guest.allocation.roots == {guest.host.provider.uuid}

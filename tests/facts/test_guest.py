@@ -73,7 +73,10 @@ def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -
 
 
 def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> None:
-    apart = [_only(host.bundle, "nova", "glance", "nova-db"), _only(host.bundle, *HERE)]
+    apart = [
+        _only(host.bundle, "nova", "glance", "nova-db", "placement"),
+        _only(host.bundle, *HERE),
+    ]
 
     joined, whole = read(merge(apart)), read(host.bundle)
 
