@@ -343,14 +343,14 @@ class _Page:
 
     def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
         """As many on a line as it holds; none is broken that fits one."""
-        row = " " * indent
-        for number, item in enumerate(items):
-            part = item if number == len(items) - 1 else f"{item} ·"
-            if row.strip() and len(row) + len(part) > self.width:
-                yield line(row.rstrip())
-                row = " " * indent
-            row += f"{part} "
-        yield from self._wrapped(row.rstrip(), "", indent + 2)
+        row = ""
+        for item in items:
+            longer = f"{row} · {item}" if row else item
+            if row and indent + len(longer) > self.width:
+                yield line(" " * indent + row)
+                longer = item
+            row = longer
+        yield from self._wrapped(" " * indent + row, "", indent + 2)
 
     def _not_known(self, guest: Guest) -> Iterator[Line]:
         """The commands of which nobody knows, as a check that gates them could not be decided."""
