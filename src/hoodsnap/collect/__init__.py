@@ -57,6 +57,7 @@ class Visit:
 
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        from hoodsnap.collect.allocation import AllocationApi
         from hoodsnap.collect.configuration import read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
@@ -71,6 +72,7 @@ class Visit:
         self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
+        self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         # The libvirt that nova-compute itself uses is the one that has the guests.
         uri = self.conf.get("libvirt", {}).get("connection_uri")
@@ -111,6 +113,7 @@ class Visit:
             self._ask_late(pool)
             self.phase("second look")
             self._look(pool)
+            self._ask_consumers(pool)
             for _ in range(LOOKS):
                 moving = moved(self.recorder.answers).keys()
                 if not moving:
@@ -123,6 +126,7 @@ class Visit:
             pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
         self.api.close()
+        self.placement.close()
 
     def _ask_servers(self) -> None:
         if self.api.connect():
@@ -152,6 +156,7 @@ class Visit:
         if self.wishes.qmp:
             self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
         self._alone(self._ask_images)
+        self._alone(self._ask_logs)
 
     def _ask_domains(self) -> None:
         self.domains.ask_host()
@@ -167,7 +172,13 @@ class Visit:
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images
 
-        ask_images(self.recorder, self.folders, self._disks())
+        firmware = [path for domain in self.seen.values() for path in domain.firmware]
+        ask_images(self.recorder, self.folders, self._disks(), firmware)
+
+    def _ask_logs(self) -> None:
+        from hoodsnap.collect.log import ask_logs
+
+        ask_logs(self.recorder, self.conf, self._names())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
         """Through libvirt where it has the monitor; directly where a process has a free socket."""
@@ -193,6 +204,32 @@ class Visit:
         self._together(
             pool,
             lambda: self.database.ask_rest(here),
+            partial(self._ask_allocations, here),
+            *(partial(self.api.ask_server, uuid) for uuid in unknown),
+        )
+
+    def _ask_allocations(self, here: Collection[str]) -> None:
+        """Ask what the host has to give, and what each server, guest and migration holds."""
+        from hoodsnap.collect.allocation import names_of
+        from hoodsnap.collect.host import nova_host_name
+
+        if not self.placement.connect():
+            return
+        own = nova_host_name(self.conf)
+        everything = self.wishes.all_hosts
+        self.placement.ask_providers(None if everything else names_of(self.recorder.answers, own))
+        asked = {*here, *self.known, *self.database.known}
+        # Of all providers the lists say who holds what; what else one host's servers hold has to be
+        # asked of each.
+        self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
+
+    def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
+        """Ask nova about those who hold resources, and whom it did not speak of."""
+        unknown = sorted(self.placement.consumers - self.known - self.database.known)
+        self._together(
+            pool,
+            partial(self.database.ask_consumers, unknown),
+            partial(self.placement.ask_consumers, unknown),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
 
@@ -205,7 +242,7 @@ class Visit:
         )
 
     def _ask_again(self, uuids: Collection[str]) -> None:
-        from hoodsnap.collect import image, process
+        from hoodsnap.collect import image, log, process
 
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
@@ -219,6 +256,8 @@ class Visit:
         for folder in self.folders:  # of one that has no domain, too
             disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
         image.ask_again(self.recorder, self.folders, disks)
+        names = self._names()
+        log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 
     def _see(self, domains: Iterable[SeenDomain]) -> None:
         self.seen |= {domain.uuid.lower(): domain for domain in domains}
@@ -231,6 +270,11 @@ class Visit:
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""
         return {argv.uuid for argv in self.processes.values() if argv.uuid}
+
+    def _names(self) -> dict[str, str]:
+        """What libvirt calls each guest that was seen; of one that it lost, what its QEMU says."""
+        lost = {argv.uuid: argv.name for argv in self.processes.values() if argv.uuid and argv.name}
+        return lost | {uuid: domain.name for uuid, domain in self.seen.items()}
 
     def _disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
         wanted = self.seen.values() if uuids is None else map(self.seen.get, uuids)

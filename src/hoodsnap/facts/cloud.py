@@ -8,15 +8,19 @@ from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.service import HostRecords
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    placement: Placement
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     """By host and name; those on no captured host last."""
@@ -34,6 +39,22 @@ class Cloud:
     def now(self) -> datetime:
         """When it was captured, by the collector's clock."""
         return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> Span:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
@@ -63,12 +84,18 @@ def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
+    placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
-    join = _Join(servers, instances, movements)
+    hosts = tuple(
+        _read_host(bundle, name, instances.hosts, placement) for name in _host_names(bundle)
+    )
+    join = _Join(servers, instances, placement, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
-    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, placement, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -76,7 +103,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str) -> Host:
+def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Placement) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -91,8 +118,11 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
+        records=records,
+        placement=placement,
     )
 
 
@@ -118,6 +148,10 @@ def _heard_of(
         unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
     else:
         census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
     return unheard, census
 
 
@@ -173,10 +207,15 @@ class _Join:
     """Puts one VM's facts together."""
 
     def __init__(
-        self, servers: Servers, instances: Instances, movements: Mapping[str, str]
+        self,
+        servers: Servers,
+        instances: Instances,
+        placement: Placement,
+        movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.placement = placement
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -218,22 +257,27 @@ class _Join:
         census: dict[str, Answer] = {}
         self._hear_nova(uuid, server, unheard, census)
         self._hear_database(uuid, instance, unheard, census)
+        allocation = self.placement.of(uuid)
+        if allocation is None:
+            self._hear_placement(uuid, unheard, census)
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images", "logs"), where)
             return Guest(
                 uuid=uuid,
                 host=None,
                 believed=believed,
                 server=server,
                 instance=instance,
+                allocation=allocation,
                 domain=None,
                 process=None,
                 processes=(),
                 monitor=None,
                 images=None,
+                log=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -254,11 +298,13 @@ class _Join:
             hidden=self.hidden.get(uuid),
             server=server,
             instance=instance,
+            allocation=allocation,
             domain=domain,
             process=_own(processes),
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            log=host.logs.get(uuid),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),
@@ -298,6 +344,14 @@ class _Join:
             unheard["nova-db"] = f"nova database: {reason}"
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
+
+    def _hear_placement(
+        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
+    ) -> None:
+        try:
+            census["placement"] = self.placement.nothing(uuid)
+        except Unheard as reason:
+            unheard["placement"] = str(reason)
 
 
 def _disks(domain: Domain | None) -> Iterable[str]:

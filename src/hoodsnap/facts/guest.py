@@ -8,21 +8,29 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Allocation, Placement, Provider
+from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
+from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
+from hoodsnap.facts.service import ComputeNode, HostRecords, Service
 
 LAYERS = {
     "nova": "nova API",
     "nova-db": "nova database",
+    "placement": "placement",
     "libvirt": "libvirt",
     "kernel": "kernel",
     "qemu": "QEMU",
     "images": "disk images",
+    "logs": "logs",
 }
 """The layers that a guest is joined from, outermost first, and their names for people."""
 
@@ -41,6 +49,8 @@ class Guest:
     """The nova-compute host it is on by nova's word; None if on none. See `host_name`."""
     server: Server | None
     instance: Instance | None
+    allocation: Allocation | None
+    """What placement has reserved for it."""
     domain: Domain | None
     process: Process | None
     """The QEMU process with its UUID; of several the first (`processes` has all)."""
@@ -48,6 +58,8 @@ class Guest:
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
+    log: Log | None
+    """What the logs' ends say of it."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -56,6 +68,8 @@ class Guest:
     """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
     moving: str | None = None
     """What changed while it was captured; None if nothing did."""
+    twins: list[Guest] = field(default_factory=list)
+    """The same UUID on other captured hosts: what is there of it, by their layers."""
 
     @property
     def record(self) -> Server | Instance | None:
@@ -110,8 +124,13 @@ class Host:
     processes: Mapping[int, Process]
     monitors: Mapping[str, Monitor]
     images: ImageStore
+    logs: Mapping[str, Log]
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
+    records: HostRecords
+    """What the nova databases say of all hosts."""
+    placement: Placement
+    """What placement says of all hosts."""
     guests: list[Guest] = field(default_factory=list)
 
     @cached_property
@@ -135,6 +154,43 @@ class Host:
             return self.option("DEFAULT", "host") or self.name
         except Unheard:
             return self.name
+
+    @cached_property
+    def hypervisor(self) -> Hypervisor:
+        """What it says of itself, beside its guests."""
+        return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What of it only one guest may have."""
+        return Claims(self.guests)
+
+    @cached_property
+    def service(self) -> Service | None:
+        """Its nova-compute by nova's records; None if nova has none of that name. Raises
+        `Unheard`."""
+        return next(iter(self.records.services_of(self.nova_name)), None)
+
+    @cached_property
+    def node(self) -> ComputeNode | None:
+        """Its compute node by nova's records; None if nova has none. Raises `Unheard`."""
+        return next(iter(self.records.nodes_of(self.nova_name)), None)
+
+    @cached_property
+    def provider(self) -> Provider | None:
+        """What its compute node is in placement; None if there is no such provider, or that was
+        not heard."""
+        node = self.node
+        return self.placement.providers.get(node.uuid or "") if node is not None else None
+
+    @cached_property
+    def release(self) -> Span:
+        """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
+        try:
+            services = self.records.services_of(self.nova_name)
+        except Unheard:
+            services = ()
+        return release_of_host(self.bundle, self.name, services)
 
     @cached_property
     def boot_ids(self) -> Mapping[str, Answer]:
