@@ -35,6 +35,9 @@ AT_ONCE = 4
 
 MOST_PAGES = 1000
 
+IMAGES, IMAGE_PAGES = 1000, 5
+"""Images in a page, and pages."""
+
 HISTORY_TIME = 60.0
 """Seconds for the histories of all servers together."""
 
@@ -63,6 +66,7 @@ class ServerApi:
             answer = self._recorder.ask("nova", f"GET {version}/", discover, patience=LOGIN_TIME)
             if answer.error is None:
                 self._recorder.ask("nova", f"HEAD {version}/", self._date, patience=LOGIN_TIME)
+                self._recorder.ask("keystone", "GET /v3/auth/tokens", self._cloud.access)
                 return True
             if answer.error.kind != "absent" or not self._base:
                 return False
@@ -131,6 +135,9 @@ class ServerApi:
             partial(self._ask, "/os-hypervisors/detail", at_most=HYPERVISORS),
             partial(self._ask, "/os-services"),
             partial(self._ask, "/os-server-groups", "all_projects=True"),
+            partial(self._ask, "/os-aggregates"),
+            partial(self._ask_plainly, host),
+            self._ask_images,
             *(partial(self._ask_image, image) for image in sorted(images)),
             *self._histories(servers, since, events and self._is_admin),
         ]
@@ -169,6 +176,39 @@ class ServerApi:
 
         text = f"GET /v2/images/{uuid}"
         self._recorder.ask("glance", text, how, subject=uuid, patience=PATIENCE + 10)
+
+    def _ask_images(self) -> None:
+        """The list, as far as it goes in a few pages: `openstack image list` shows no more either
+        without being told to."""
+
+        def how(target: str) -> object:
+            root, _ = _split(self._cloud.endpoint("image"))
+            body = self._cloud.get(f"{root}{target}", {}).body
+            images = body.get("images") if isinstance(body, dict) else None
+            if not isinstance(images, list):
+                raise Refusal("failed", "the answer holds no images")
+            return {"images": [image_body(image) for image in images], "next": body.get("next")}
+
+        target: str | None = f"/v2/images?limit={IMAGES}"
+        for _ in range(IMAGE_PAGES):
+            if target is None:
+                break
+            answer = self._recorder.ask("glance", f"GET {target}", partial(how, target))
+            target = answer.value["next"] if answer.error is None else None
+
+    def _ask_plainly(self, host: str | None) -> None:
+        """The same without a microversion, for replay: clients that name none get this, and much
+        of it can't be made of the other."""
+        of_host = "" if host is None else f"&host={quote(host)}"
+        targets = (f"/servers/detail?all_tenants=True{of_host}", "/os-hypervisors/detail")
+        for target in (*targets, "/os-services", "/flavors/detail?is_public=None"):
+            url = self._base + target
+
+            def how(url: str = url) -> object:
+                return api_body(self._cloud.get(url, {}, patience=LIST_PATIENCE).body)
+
+            text = f"GET {self._version}{target}"
+            self._recorder.ask("nova", text, how, patience=LIST_PATIENCE + 10)
 
     def _histories(
         self, servers: Iterable[dict[str, Any]], since: str, events: bool

@@ -113,8 +113,8 @@ class _Collection:
     """What was recorded of one kind of things."""
 
     lists: list[_Recorded] = field(default_factory=list)
-    items: dict[str, tuple[Mapping[str, Any], str]] = field(default_factory=dict)
-    """Id → the newest that was shown, and its microversion."""
+    items: dict[str, dict[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Id → microversion → the newest that was shown."""
 
 
 class OpenStack:
@@ -131,7 +131,7 @@ class OpenStack:
                     recorded = _Recorded(
                         unquote(found["path"]),
                         _parsed(found["query"] or ""),
-                        found["version"] or "",
+                        found["version"] or _DEFAULTS.get(service.layer, ""),
                         answer.value,
                     )
                     self._note(service, recorded)
@@ -148,7 +148,7 @@ class OpenStack:
             collection.lists.append(recorded)
             for item in listed:
                 if isinstance(item, dict) and (key := _id(item)):
-                    collection.items[key] = (item, recorded.version)
+                    collection.items.setdefault(key, {})[recorded.version] = item
         else:
             above = path.rpartition("/")[0]
             item = recorded.body
@@ -156,7 +156,7 @@ class OpenStack:
                 item = inner
             if _id(item) == path.rpartition("/")[2]:
                 collection = self._collections.setdefault((service.layer, above), _Collection())
-                collection.items[_id(item)] = (item, recorded.version)
+                collection.items.setdefault(_id(item), {})[recorded.version] = item
 
     # Requests.
 
@@ -232,7 +232,7 @@ class OpenStack:
             if (
                 narrower
                 and "marker" not in recorded.query
-                and _same(service, path, recorded.version, wanted)
+                and _same(service, recorded.path, recorded.version, wanted)
             ):
                 pages = [
                     other
@@ -281,10 +281,12 @@ class OpenStack:
     ) -> tuple[int, Any, str]:
         found = collection.items.get(key)
         if found is not None:
-            item, version = found
-            if not _same(service, above, version, wanted):
-                text = f"GET {above}/{key} in {wanted or 'no microversion'} (only in {version})"
+            same = [version for version in found if _same(service, above, version, wanted)]
+            if not same:
+                text = f"GET {above}/{key} in {wanted} (only in {', '.join(found)})"
                 raise self._not_recorded(service.layer, text)
+            version = same[-1]
+            item = _as_of(service, above, found[version], wanted)
             if service.layer in ("glance", "placement"):
                 return 200, item, version
             singular = above.rpartition("/")[2].replace("-", "_").removeprefix("os_")
@@ -427,6 +429,11 @@ def serve(stand_in: OpenStack, port: int = PORT) -> ThreadingHTTPServer:
             except Refused as refusal:
                 status, version = refusal.status, ""
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                # A recorded body may have any shape.
+                status, version = 501, ""
+                text = f"hoodsnap: what was recorded can't be read: {error!r}"
+                body = {"error": {"message": text, "code": status, "title": "recording"}}
             data = b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -443,11 +450,19 @@ def serve(stand_in: OpenStack, port: int = PORT) -> ThreadingHTTPServer:
             if self.command != "HEAD":
                 self.wfile.write(data)
 
-        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _answer  # noqa: N815
+        do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            import os, sys
-            if os.environ.get("HS_LOG"): print(self.requestline, self.headers.get("OpenStack-API-Version"), args[1:2], file=sys.stderr)
+            import os
+            import sys
+
+            if os.environ.get("HS_LOG"):
+                print(
+                    self.requestline,
+                    self.headers.get("OpenStack-API-Version"),
+                    args[1:2],
+                    file=sys.stderr,
+                )
 
     ThreadingHTTPServer.allow_reuse_address = True
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)
@@ -477,7 +492,18 @@ def _wanted(service: Service, headers: Mapping[str, str]) -> str:
         return number.strip()
     if service.layer == "nova":
         return headers.get("X-OpenStack-Nova-API-Version") or "2.1"
-    return {"cinder": "3.0", "placement": "1.0"}.get(service.layer, "")
+    return _DEFAULTS.get(service.layer, "")
+
+
+_DEFAULTS = {"nova": "2.1", "cinder": "3.0", "placement": "1.0"}
+"""What an API speaks to clients that name no microversion."""
+
+
+def _as_of(service: Service, path: str, item: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
+    """One thing as an older microversion shows it: without the fields that came later."""
+    since = SINCE.get((service.layer, path.removesuffix("/detail").rpartition("/")[2]), {})
+    later = {name for name, number in since.items() if _number(wanted) < _number(number)}
+    return {name: value for name, value in item.items() if name not in later}
 
 
 def _same(service: Service, path: str, recorded: str, wanted: str) -> bool:
