@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -197,17 +197,24 @@ class ServerApi:
             target = answer.value["next"] if answer.error is None else None
 
     def _ask_plainly(self, host: str | None) -> None:
-        """The same without a microversion, for replay: clients that name none get this, and much
-        of it can't be made of the other."""
+        """The same in the microversions that today's clients ask for (most in none at all), for
+        replay: much of an older answer can't be made of a newer one."""
         of_host = "" if host is None else f"&host={quote(host)}"
-        targets = (f"/servers/detail?all_tenants=True{of_host}", "/os-hypervisors/detail")
-        for target in (*targets, "/os-services", "/flavors/detail?is_public=None"):
-            url = self._base + target
+        targets = {
+            f"/servers/detail?all_tenants=True{of_host}": None,
+            "/os-hypervisors/detail": None,
+            "/os-services": None,
+            "/os-aggregates": None,
+            "/flavors/detail?is_public=None": "2.61",
+        }
+        for target, number in targets.items():
+            headers = {"OpenStack-API-Version": f"compute {number}"} if number else {}
 
-            def how(url: str = url) -> object:
-                return api_body(self._cloud.get(url, {}, patience=LIST_PATIENCE).body)
+            def how(target: str = target, headers: Mapping[str, str] = headers) -> object:
+                url = self._base + target
+                return api_body(self._cloud.get(url, headers, patience=LIST_PATIENCE).body)
 
-            text = f"GET {self._version}{target}"
+            text = f"GET {self._version}{target}" + (f" [{number}]" if number else "")
             self._recorder.ask("nova", text, how, patience=LIST_PATIENCE + 10)
 
     def _histories(

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -43,11 +42,14 @@ def run(
     recording: Recording,
     command: str | None,
     say: Callable[[str], None],
+    *,
     arguments: tuple[str, ...] = (),
+    tell_missed: bool = False,
 ) -> int:
-    """Run a command (None: an interactive shell); its exit status.
+    """Run a line in a shell, one command with its arguments, or (with neither) a shell to type in;
+    its exit status. `tell_missed`: say in the end what was asked for and not recorded.
 
-    Raises `NamespaceError`'s kin `namespaces.NoNamespaces` where there are none to be had.
+    Raises `namespaces.NoNamespaces`.
     """
     sockets = namespaces.listening()
     root = Path(tempfile.mkdtemp(prefix="hoodsnap-"))
@@ -56,7 +58,7 @@ def run(
     child = os.fork()
     if child == 0:
         os.close(told)
-        _inside(recording, root, sockets, command, arguments, say, started, tell)
+        _inside(recording, root, sockets, command, arguments, say, started, tell, tell_missed)
     os.close(tell)
     # Ctrl-C is for who is inside; we wait for that to end.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,6 +84,7 @@ def _inside(
     say: Callable[[str], None],
     started: float,
     tell: int,
+    tell_missed: bool,
 ) -> None:
     """The child: it never returns."""
     status = 3
@@ -90,7 +93,7 @@ def _inside(
         namespaces.memory(root)
         namespaces.silence(sockets, root / "nothing")
         environment = _Stage(recording, root).build()
-        if command is None:
+        if command is None and not arguments:
             say(_banner(recording, time.monotonic() - started))
         status = _shell(command, arguments, environment)
     except namespaces.NoNamespaces as reason:
@@ -100,7 +103,7 @@ def _inside(
         if os.environ.get("HOODSNAP_DEBUG"):
             raise
     finally:
-        if os.environ.get("HOODSNAP_COVERAGE"):
+        if tell_missed:
             for line in coverage(recording):
                 say(line)
         sys.stdout.flush()
@@ -287,8 +290,3 @@ class _Stage:
 
 def _is_plain(name: str) -> bool:
     return re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) is not None and name.strip(".") != ""
-
-
-def quoted(words: list[str]) -> str:
-    """A command as a person would type it."""
-    return shlex.join(words)
