@@ -223,7 +223,7 @@ class _Page:
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
-        yield from self._wrapped(f"    {step.noun:<9} {said}", style, 14)
+        yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
     def _agreement(self, guest: Guest) -> Line:
         heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
