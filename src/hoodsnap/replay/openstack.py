@@ -120,7 +120,7 @@ class _Collection:
 class OpenStack:
     """Answers for one recorded cloud."""
 
-    def __init__(self, recording: Recording, base: str = f"http://127.0.0.1:{PORT}") -> None:
+    def __init__(self, recording: Recording, base: str) -> None:
         self._recording = recording
         self._base = base
         self._exact: dict[tuple[str, str], list[_Recorded]] = {}
@@ -416,8 +416,8 @@ _ALIASES = {
 """The filters that have another name than the field that they look at."""
 
 
-def serve(stand_in: OpenStack, port: int = PORT) -> ThreadingHTTPServer:
-    """Listen on loopback; `serve_forever` answers."""
+def server(recording: Recording, port: int = PORT) -> ThreadingHTTPServer:
+    """Listen on loopback (0: at a free port); `serve_forever` answers."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -455,8 +455,9 @@ def serve(stand_in: OpenStack, port: int = PORT) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             pass  # nobody asked for a list of requests
 
-    ThreadingHTTPServer.allow_reuse_address = True
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    found = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")
+    return found
 
 
 def _parsed(query: str) -> Query:

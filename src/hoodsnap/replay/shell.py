@@ -7,7 +7,6 @@ do: a client whose own configuration names another socket would reach the live s
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import re
@@ -16,23 +15,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from hoodsnap.replay import namespaces, openstack, procfs
+from hoodsnap.replay import namespaces, procfs, stage
 from hoodsnap.replay.images import Images
-from hoodsnap.replay.libvirtd import Libvirtd
-from hoodsnap.replay.monitor import MonitorSocket, monitored
-from hoodsnap.replay.mysqld import Mysqld
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import Recording
 
 READERS_OF_PROC = ("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w")
 """The programs that are run with the recorded /proc in the place of the real one. Not the whole
 shell: what runs in it is found in the real one."""
-
-LIBVIRT_SOCKETS = ("libvirt-sock", "libvirt-sock-ro", "virtqemud-sock", "virtqemud-sock-ro")
 
 _UNSET = re.compile(r"LIBVIRT_.*|VIRSH_.*|MYSQL_.*|MARIADB_.*|OS_.*|.*_proxy|.*_PROXY|PYTHON.*")
 """What could lead a client elsewhere, or only to a refusal."""
@@ -150,13 +143,12 @@ class _Stage:
     def __init__(self, recording: Recording, root: Path) -> None:
         self._recording = recording
         self._root = root
-        self._loop = asyncio.new_event_loop()
 
     def build(self) -> dict[str, str]:
         """The environment for what runs on it."""
-        for name in ("bin", "real", "libvirt", "mysqld", "proc", "images", "qemu"):
+        for name in ("bin", "real", "proc", "images"):
             (self._root / name).mkdir()
-        self._serve()
+        cloud = stage.start(self._recording, self._root)
         if procfs.make(self._recording, self._root / "proc"):
             self._wrap_readers()
         for folder in Images(self._recording, self._root / "images").make():
@@ -167,38 +159,7 @@ class _Stage:
             namespaces.bind(self._root / "qemu", Path("/var/lib/libvirt/qemu"))
         self._name_owners()
         self._stand_in_for_sudo()
-        return self._environment()
-
-    def _serve(self) -> None:
-        """Every stand-in that has something to say."""
-
-        async def start() -> None:
-            libvirtd = Libvirtd(self._recording)
-            for name in LIBVIRT_SOCKETS:
-                await libvirtd.serve(str(self._root / "libvirt" / name))
-            with contextlib.suppress(NotRecorded):
-                mysqld = Mysqld(self._recording)
-                await mysqld.serve(str(self._root / "mysqld" / "mysqld.sock"))
-                await mysqld.serve_tcp("127.0.0.1", 3306)
-            await self._serve_monitors()
-
-        api = openstack.serve(openstack.OpenStack(self._recording))
-        threading.Thread(target=api.serve_forever, daemon=True).start()
-        self._loop.run_until_complete(start())
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-
-    async def _serve_monitors(self) -> None:
-        with_monitor = monitored(self._recording)
-        if not with_monitor:
-            return
-        listed = self._recording.value("libvirt", "virsh list --all")
-        for row in listed if isinstance(listed, list) else ():
-            number, name = row.get("id"), str(row.get("name"))
-            if row.get("uuid") in with_monitor and isinstance(number, int) and _is_plain(name):
-                folder = self._root / "qemu" / f"domain-{number}-{name[:20]}"
-                folder.mkdir()
-                monitor = MonitorSocket(self._recording, row["uuid"])
-                await monitor.serve(str(folder / "monitor.sock"))
+        return self._environment() | cloud
 
     def _wrap_readers(self) -> None:
         unshare = shutil.which("unshare")
@@ -246,7 +207,7 @@ class _Stage:
                     ("passwd", entry.get("uid"), entry.get("user")),
                     ("group", entry.get("gid"), entry.get("group")),
                 ):
-                    if isinstance(number, int) and isinstance(name, str) and _is_plain(name):
+                    if isinstance(number, int) and isinstance(name, str) and stage.is_plain(name):
                         names[file].setdefault(number, name)
         for file, found in names.items():
             here = Path("/etc") / file
@@ -269,24 +230,11 @@ class _Stage:
         kept = {name: value for name, value in os.environ.items() if not _UNSET.fullmatch(name)}
         path = f"{self._root}/bin:{kept.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
         host = re.sub(r"[^\w.-]", "_", self._recording.host)
-        cloud = {
-            "OS_AUTH_URL": f"http://127.0.0.1:{openstack.PORT}/v3",
-            "OS_USERNAME": "recorded",
-            "OS_PASSWORD": "recorded",  # the stand-in lets everybody in
-            "OS_PROJECT_NAME": "recorded",
-            "OS_USER_DOMAIN_ID": "default",
-            "OS_PROJECT_DOMAIN_ID": "default",
-            "OS_IDENTITY_API_VERSION": "3",
-        }
         own = {"PATH": path, "PS1": f"[recorded {host}] \\w\\$ ", "HOME": str(self._home())}
-        return kept | cloud | own
+        return kept | own
 
     def _home(self) -> Path:
         """A home of its own: the caller's may configure clients to go elsewhere."""
         home = self._root / "home"
         home.mkdir()
         return home
-
-
-def _is_plain(name: str) -> bool:
-    return re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) is not None and name.strip(".") != ""
