@@ -80,10 +80,11 @@ class Images:
                 continue
             chain = answer.value if isinstance(answer.value, list) else [answer.value]
             for info in chain:
-                if isinstance(info, dict) and isinstance(info.get("filename"), str):
-                    # The same file may be seen as raw from one place, and as what it is from others.
-                    if info.get("format") == "qcow2" or info["filename"] not in found:
-                        found[info["filename"]] = info
+                if not isinstance(info, dict) or not isinstance(info.get("filename"), str):
+                    continue
+                # The same file may be seen as raw from one place, as what it is from others.
+                if info.get("format") == "qcow2" or info["filename"] not in found:
+                    found[info["filename"]] = info
         return found
 
     def _place(self, path: str) -> Path | None:
@@ -149,10 +150,11 @@ class Images:
             return
         self._budget -= max(wanted - used, 0)
         # From the end: the beginning has been written.
-        while used < wanted and start > 0:
-            missing = min((wanted - used + PAGE - 1) // PAGE * PAGE, start)
-            start -= missing
-            os.posix_fallocate(handle, start, missing)
+        end = start + PAGE
+        while used < wanted and end > 0:
+            start = max(0, end - (wanted - used + PAGE - 1) // PAGE * PAGE)
+            os.posix_fallocate(handle, start, end - start)
+            end = start
             used = os.fstat(handle).st_blocks * 512
         os.ftruncate(handle, size)
 

@@ -49,8 +49,10 @@ SERVICES = (
 )
 
 NO_FILTERS = frozenset(
-    ["all_tenants", "all_projects", "limit", "marker", "sort_key", "sort_dir", "sort", "fields"]
-    + ["deleted", "is_public", "page_reverse", "with_count", "detailed"]
+    (
+        *("all_tenants", "all_projects", "limit", "marker", "sort_key", "sort_dir", "sort"),
+        *("fields", "deleted", "is_public", "page_reverse", "with_count", "detailed"),
+    )
 )
 """What a query may say that leaves out nothing of what was recorded. (Deleted ones are in no list,
 private flavors and other projects' things in every list that was recorded as such.)"""
@@ -141,7 +143,7 @@ class OpenStack:
         if not isinstance(recorded.body, dict):
             return
         path = recorded.path.removesuffix("/detail")
-        name = path.rpartition("/")[2].replace("-", "_").removeprefix("os_")
+        name = _name_of(path)
         listed = recorded.body.get(name)
         if isinstance(listed, list):
             collection = self._collections.setdefault((service.layer, path), _Collection())
@@ -201,8 +203,7 @@ class OpenStack:
     def _list(
         self, service: Service, path: str, collection: _Collection, query: Query, wanted: str
     ) -> tuple[int, Any, str]:
-        name = path.removesuffix("/detail").rpartition("/")[2]
-        name = name.replace("-", "_").removeprefix("os_")
+        name = _name_of(path)
         whole = self._covering(service, collection, query, wanted)
         if whole is None:
             asked = ", ".join(f"{key}={','.join(said)}" for key, said in query.items())
@@ -227,35 +228,36 @@ class OpenStack:
         for recorded in collection.lists:
             filters = {key: said for key, said in recorded.query.items() if key not in NO_FILTERS}
             narrower = all(
-                key in query and set(query[key]) <= set(said) for key, said in filters.items()
+                key in query and _is_within(key, query[key], said) for key, said in filters.items()
             )
             if (
                 narrower
                 and "marker" not in recorded.query
                 and _same(service, recorded.path, recorded.version, wanted)
             ):
-                pages = [
+                return [
                     other
                     for other in collection.lists
                     if {k: v for k, v in other.query.items() if k != "marker"} == recorded.query
                     and other.version == recorded.version
                     and other.path == recorded.path
                 ]
-                return pages
         return None
 
     def _is_chosen(
         self, service: Service, name: str, item: Mapping[str, Any], query: Query
     ) -> bool:
-        if service.layer == "nova" and name == "servers" and not _says_yes(query, "all_tenants"):
-            # Without it nova shows the servers of the project that asks.
-            if item.get("tenant_id") != self._project().get("id"):
-                return False
-        if service.layer == "cinder" and not _says_yes(query, "all_tenants"):
-            project = item.get("os-vol-tenant-attr:tenant_id") or item.get("project_id")
+        if (service.layer, name) in _PROJECTS and not _says_yes(query, "all_tenants"):
+            # Without it an API shows what belongs to the project that asks.
+            project = item.get(_PROJECTS[service.layer, name])
             if project is not None and project != self._project().get("id"):
                 return False
         for key, said in query.items():
+            if key == "changes-since":
+                changed = item.get("updated_at") or item.get("updated") or item.get("start_time")
+                if _moment(changed) < _moment(said[-1]):
+                    return False
+                continue
             if key in NO_FILTERS:
                 continue
             if not self._agrees(service, name, item, key, said):
@@ -406,6 +408,13 @@ class OpenStack:
         )
 
 
+_PROJECTS = {
+    ("nova", "servers"): "tenant_id",
+    ("cinder", "volumes"): "os-vol-tenant-attr:tenant_id",
+    ("cinder", "snapshots"): "os-extended-snapshot-attributes:project_id",
+}
+"""Where each thing says whose it is."""
+
 _ALIASES = {
     ("nova", "servers", "host"): "OS-EXT-SRV-ATTR:host",
     ("nova", "servers", "tenant_id"): "tenant_id",
@@ -425,7 +434,9 @@ def server(recording: Recording, port: int = PORT) -> ThreadingHTTPServer:
         def _answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
             try:
-                status, body, version = stand_in.answer(self.command, self.path, self.headers)
+                status, body, version = stand_in.answer(
+                    self.command, self.path, dict(self.headers.items())
+                )
             except Refused as refusal:
                 status, version = refusal.status, ""
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
@@ -467,8 +478,14 @@ def _parsed(query: str) -> Query:
     return found
 
 
+def _name_of(path: str) -> str:
+    """What the list is called in the body."""
+    name = path.removesuffix("/detail").rpartition("/")[2].replace("-", "_").removeprefix("os_")
+    return {"instance_actions": "instanceActions"}.get(name, name)
+
+
 def _id(item: Mapping[str, Any]) -> str:
-    key = item.get("id", item.get("uuid"))
+    key = item.get("id", item.get("uuid", item.get("request_id")))
     return str(key) if isinstance(key, str | int) else ""
 
 
@@ -478,7 +495,8 @@ def _singular(name: str) -> str:
 
 def _wanted(service: Service, headers: Mapping[str, str]) -> str:
     """The microversion that is asked for; without one, what the API speaks then."""
-    said = headers.get("OpenStack-API-Version") or ""
+    named = {key.lower(): value for key, value in headers.items()}
+    said = named.get("openstack-api-version") or ""
     name, _, number = said.partition(" ")
     if name == service.header and number:
         return number.strip()
@@ -527,6 +545,18 @@ def _paged(items: list[Mapping[str, Any]], query: Query) -> list[Mapping[str, An
         items = items[at + 1 :]
     limit = query.get("limit", ("",))[-1]
     return items[: int(limit)] if limit.isdigit() and int(limit) else items
+
+
+def _is_within(key: str, wanted: tuple[str, ...], said: tuple[str, ...]) -> bool:
+    """Whether what one value of a filter chooses is among what another has chosen."""
+    if key == "changes-since":
+        return _moment(wanted[-1]) >= _moment(said[-1])
+    return set(wanted) <= set(said)
+
+
+def _moment(written: object) -> str:
+    """A time in a form that can be compared: APIs differ in blanks, zones and fractions."""
+    return str(written or "").replace("T", " ").rstrip("Z").partition(".")[0].partition("+")[0]
 
 
 def _says_yes(query: Query, key: str) -> bool:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from hoodsnap.replay import namespaces, procfs, stage
 from hoodsnap.replay.images import Images
@@ -157,9 +157,28 @@ class _Stage:
         namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
         if any((self._root / "qemu").iterdir()):
             namespaces.bind(self._root / "qemu", Path("/var/lib/libvirt/qemu"))
+        self._put_back_texts()
         self._name_owners()
         self._stand_in_for_sudo()
         return self._environment() | cloud
+
+    def _put_back_texts(self) -> None:
+        """The ends of the logs, and nova.conf as far as it was kept."""
+        folder = self._root / "texts"
+        for answer in self._recording.asked("logs", "tail -c "):
+            path = PurePosixPath(answer.query.split(" ", 3)[-1])
+            if isinstance(answer.value, str) and _is_log(path):
+                place = folder / path.relative_to("/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(answer.value, errors="surrogateescape")
+        logs = folder / "var/log"
+        for place in sorted(logs.iterdir()) if logs.is_dir() else ():
+            namespaces.bind(place, Path("/var/log") / place.name)
+        for answer in self._recording.asked("host", "/etc/nova/nova.conf"):
+            place = folder / "nova.conf"
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(_configuration(answer.value), errors="surrogateescape")
+            namespaces.bind(place, Path("/etc/nova/nova.conf"))
 
     def _wrap_readers(self) -> None:
         unshare = shutil.which("unshare")
@@ -238,3 +257,20 @@ class _Stage:
         home = self._root / "home"
         home.mkdir()
         return home
+
+
+def _is_log(path: PurePosixPath) -> bool:
+    return (
+        path.is_relative_to("/var/log")
+        and len(path.parts) > 4
+        and all(stage.is_plain(part) for part in path.parts[1:])
+    )
+
+
+def _configuration(sections: object) -> str:
+    lines = []
+    for section, options in sections.items() if isinstance(sections, dict) else ():
+        lines.append(f"[{section}]")
+        for option, value in options.items() if isinstance(options, dict) else ():
+            lines.append(f"{option} = {value}".replace("\n", " "))
+    return "".join(f"{line}\n" for line in lines)

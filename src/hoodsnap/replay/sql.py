@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _TOKEN = re.compile(
     r"""
@@ -268,7 +268,7 @@ def teach(connection: sqlite3.Connection, now: datetime, version: str) -> None:
     }
     for name, value in constant.items():
         connection.create_function(name, -1, lambda *_, value=value: value, deterministic=True)
-    functions: dict[str, tuple[int, Callable[..., object]]] = {
+    functions: dict[str, tuple[int, Callable[..., Any]]] = {
         "concat": (-1, lambda *parts: None if None in parts else "".join(map(_text, parts))),
         "concat_ws": (-1, lambda by, *parts: by.join(_text(p) for p in parts if p is not None)),
         "if": (3, lambda condition, yes, no: yes if condition else no),

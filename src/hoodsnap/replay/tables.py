@@ -21,6 +21,9 @@ _COLUMNS = re.compile(rf"SHOW COLUMNS FROM {_NAME}\.{_NAME}")
 _NAMES = re.compile(rf"SHOW TABLES FROM {_NAME}")
 _COLUMN = re.compile(r"^ +[`\"](\w+)[`\"] (\w+(?:\([^)]*\))?(?: unsigned)?)(.*?),?$", re.MULTILINE)
 
+WITHHELD = "[withheld]"
+"""What stands in a bundle where a secret stood."""
+
 LONGEST_TEXT = 64 << 20
 """Bytes that one expression may come to."""
 
@@ -59,7 +62,7 @@ class RecordedTables:
     """Every recorded table of one nova."""
 
     def __init__(self, recording: Recording) -> None:
-        self._answers = [a for a in recording.asked("nova-db", "")]
+        self._answers = list(recording.asked("nova-db", ""))
         self._names = _listed(self._answers)
         self.tables = _read(recording, self._answers)
         """(database, table) → table."""
@@ -120,7 +123,7 @@ class RecordedTables:
         declared = ", ".join(f"{quoted(c.name)} {_declared(c)}" for c in table.columns.values())
         where = f"{quoted(database)}.{quoted(name)}"
         self.sqlite.execute(f"CREATE TABLE {where} ({declared})")
-        found = [row.cells for row in rows.of(name, None, database)]
+        found = [_with_url(row.cells) for row in rows.of(name, None, database)]
         columns = [column for column in table.columns if column in table.recorded]
         if not columns:
             return
@@ -213,11 +216,19 @@ def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], 
 def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
     """The columns that every row that was read has."""
     database, name = place
-    read = [frozenset(row.cells) for row in rows.of(name, None, database)]
+    read = [frozenset(_with_url(row.cells)) for row in rows.of(name, None, database)]
     if read:
         return frozenset.intersection(*read)
     asked = [answer.value.get("columns", ()) for answer in rows.read.get(place, ())]
     return frozenset().union(*asked)
+
+
+def _with_url(cells: Mapping[str, object]) -> Mapping[str, object]:
+    """Of a cell's URL the collector keeps where it leads, and not who may go there."""
+    if "database_host" not in cells or "database_name" not in cells:
+        return cells
+    url = f"mysql+pymysql://{WITHHELD}@{cells['database_host']}/{cells['database_name']}"
+    return {**cells, "database_connection": url}
 
 
 def _rows(answer: Answer) -> list[list[Any]]:
