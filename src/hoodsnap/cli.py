@@ -377,7 +377,7 @@ def main() -> None:
         sys.exit(BLIND)
 
 
-def _recording(paths: Iterable[Path], host: str | None) -> Recording:
+def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     """The host of these bundles that is to be replayed."""
     from hoodsnap.replay.recording import Recording, hosts
 
@@ -393,7 +393,7 @@ def _recording(paths: Iterable[Path], host: str | None) -> Recording:
 
 
 def _replayed(
-    paths: Iterable[Path],
+    paths: Sequence[Path],
     host: str | None,
     line: str | None,
     arguments: tuple[str, ...],

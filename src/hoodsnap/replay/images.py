@@ -47,17 +47,20 @@ class Images:
 
     def make(self) -> list[str]:
         """Make them; the folders that have to be put in their place."""
+        self._root.mkdir(exist_ok=True)
         entries = {entry["path"]: entry for entry in self._entries()}
         infos = self._infos()
-        for path in sorted(entries):
+        # Links last: nothing is made in what one of them leads to.
+        for path in sorted(entries, key=lambda path: (entries[path].get("type") == "l", path)):
             self._make(path, entries[path], infos.get(path))
         for path in infos.keys() - entries.keys():
-            if (place := self._place(path)) is not None and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
+            place = self._place(path)
+            if place is not None and not place.exists() and self._is_reached(path, place):
                 self._fill(path, place, {}, infos[path])
         # Folders last and from below: what is made in them changes their times.
         for path in sorted(entries, reverse=True):
-            if (place := self._place(path)) is not None and place.is_dir():
+            place = self._place(path)
+            if place is not None and place.is_dir() and self._is_reached(path, place / "x"):
                 _dress(place, entries[path])
         return self._folders([*entries, *infos])
 
@@ -68,6 +71,8 @@ class Images:
                 listed = answer.value if isinstance(answer.value, list) else [answer.value]
                 for entry in listed:
                     if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+                        if query == "stat -L " and entry.get("type") == "d":
+                            continue  # the way to the images, not one of them
                         count += 1
                         if count > MOST_FILES:
                             return
@@ -96,13 +101,23 @@ class Images:
             return None
         return self._root / pure.relative_to("/")
 
+    def _is_reached(self, path: str, place: Path) -> bool:
+        """Make the folders above a place. False if a link among them leads elsewhere."""
+        folder = self._root
+        for part in place.parent.relative_to(self._root).parts:
+            folder /= part
+            if folder.is_symlink():
+                self.unlike[path] = "a link leads to it"
+                return False
+            folder.mkdir(exist_ok=True)
+        return True
+
     def _make(self, path: str, entry: Mapping[str, Any], info: Mapping[str, Any] | None) -> None:
         place = self._place(path)
-        if place is None:
-            return
         kind = entry.get("type")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            if place is None or not self._is_reached(path, place):
+                return
             if kind == "d":
                 place.mkdir(exist_ok=True)
             elif kind == "l" and isinstance(entry.get("target"), str):

@@ -423,7 +423,8 @@ class Libvirtd:
         """The document, as it is or as it would be started next."""
         domain, flags = self._domain(arguments), arguments.uint()
         if flags & ~INACTIVE:
-            raise NotRecorded(f"the definition of {domain.name} with the flags {flags:#x}")
+            text = f"the definition of {domain.name} with the flags {flags:#x} was not recorded"
+            raise NotRecorded(text)
         return xdr.string(self._xml(domain, flags))
 
     @procedure(212)
