@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, shape, state
+from hoodsnap.checks import (
+    capture,
+    corruption,
+    identity,
+    monitor,
+    records,
+    residue,
+    shape,
+    state,
+)
 
-TOPICS = (capture, corruption, identity, state, shape)
+TOPICS = (capture, corruption, identity, records, state, monitor, residue, shape)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
