@@ -81,12 +81,13 @@ def _fits(value: object, shape: object) -> bool:
     if shape is str:
         return isinstance(value, str)
     origin, parts = get_origin(shape), get_args(shape)
-    if origin is list:
-        return isinstance(value, list) and all(_fits(item, parts[0]) for item in value)
-    if origin is dict and parts[0] is str:  # as in JSON every key is
-        inside = value.values() if isinstance(value, dict) else ()
-        return isinstance(value, dict) and all(_fits(item, parts[1]) for item in inside)
-    raise TypeError
+    if origin not in (list, dict):
+        raise TypeError
+    inside = parts[-1]  # of an object; as in JSON every key is a text
+    if not isinstance(value, origin):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return inside in (object, Any) or all(_fits(item, inside) for item in items)
 
 
 _adapters: dict[object, TypeAdapter[object]] = {}
