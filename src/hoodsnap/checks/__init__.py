@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, shape, state
+from hoodsnap.checks import capture, corruption, host, identity, placement, shape, state
 
-TOPICS = (capture, corruption, identity, state, shape)
+TOPICS = (capture, host, corruption, identity, state, placement, shape)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
