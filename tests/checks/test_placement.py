@@ -22,7 +22,7 @@ def node(host: RecordedHost) -> str:
 
 def list_of(host: RecordedHost, provider: str, part: str) -> str:
     query = f"GET /resource_providers/{provider}/{part} [1.39]"
-    assert host.last("placement", query)
+    assert host.last("placement", query) is not None
     return query
 
 

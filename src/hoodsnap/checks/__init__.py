@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, host, identity, placement, shape, state
+from hoodsnap.checks import (
+    capture,
+    corruption,
+    host,
+    identity,
+    monitor,
+    placement,
+    records,
+    residue,
+    shape,
+    state,
+)
 
-TOPICS = (capture, host, corruption, identity, state, placement, shape)
+TOPICS = (
+    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(placement, shape),
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
