@@ -36,6 +36,9 @@ FOUND = {
         "error memory-chain-mismatch of vm-config",
         "error vcpu-chain-mismatch of vm-config",
     ],
+    "compute-disabled": ["note service-state-skew of "],
+    # nova-compute disables itself when it has lost libvirt.
+    "libvirt-lost": ["warning service-state-skew of "],
     "qemu-stopped": ["error qemu-monitor-dead of vm-tenant"],
     "virsh-suspend": ["error paused-or-crashed-guest of vm-duo"],
     "undefine-running": ["error domain-transient of vm-tenant"],
@@ -73,11 +76,9 @@ BEYOND = frozenset(
         "image-deleted",
         "compute-down",
         "compute-frozen",
-        "compute-disabled",
         "conductor-down",
         "ovs-agent-down",
         "placement-down",
-        "libvirt-lost",
         "api-down",
         "db-down",
     ]

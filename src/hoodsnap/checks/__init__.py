@@ -6,15 +6,20 @@ from hoodsnap.check import Check
 from hoodsnap.checks import (
     capture,
     corruption,
+    host,
     identity,
     monitor,
+    placement,
     records,
     residue,
     shape,
     state,
 )
 
-TOPICS = (capture, corruption, identity, records, state, monitor, residue, shape)
+TOPICS = (
+    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(placement, shape),
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
