@@ -35,7 +35,20 @@ FOUND = {
     "db-flavor-drift": [
         "error memory-chain-mismatch of vm-config",
         "error vcpu-chain-mismatch of vm-config",
+        "warning flavor-three-way-drift of vm-config",
     ],
+    "autostart": ["warning guest-autostart-enabled of vm-plain"],
+    "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
+    "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
+    "rogue-domain": ["note alien-domain of rogue-vm"],
+    "disk-closed": ["error file-owner-or-label-wrong of vm-stopped"],
+    "folder-closed": ["error file-owner-or-label-wrong of vm-stopped"],
+    "console-log-huge": ["warning console-log-problem of vm-plain"],
+    "console-log-gone": ["warning console-log-problem of vm-duo"],
+    "renamed": ["note xml-metadata-stale of vm-renamed"],
+    "machine-config": ["warning machine-or-cpu-drift of vm-duo"],
+    "flavor-remade": ["note flavor-three-way-drift of vm-duo"],
+    "console-exposed": ["warning vnc-port-conflict-or-exposed of vm-snap"],
 }
 """What follows from each fault, worst first, then by guest."""
 
@@ -44,11 +57,7 @@ BEYOND = frozenset(
         "qemu-stopped",
         "virsh-suspend",
         "undefine-running",
-        "rogue-domain",
-        "vcpus-config",
-        "memory-config",
         "attach-unknown-disk",
-        "autostart",
         "external-snapshot",
         "internal-snapshot",
         "tap-renamed",

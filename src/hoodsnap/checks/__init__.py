@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, shape, state
+from hoodsnap.checks import (
+    capture,
+    console,
+    corruption,
+    drift,
+    hardware,
+    hypervisor,
+    identity,
+    shape,
+    state,
+)
 
-TOPICS = (capture, corruption, identity, state, shape)
+TOPICS = (capture, corruption, identity, state, shape, drift, hardware, hypervisor, console)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

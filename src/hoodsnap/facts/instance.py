@@ -57,6 +57,7 @@ class Instance(Fact):
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "image": ("row", "image_ref"),
         "pins": ("extra", "numa_topology"),
+        "flavor": ("extra", "flavor.cur.name"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
