@@ -41,14 +41,6 @@ FOUND = {
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
-    "disk-closed": ["error file-owner-or-label-wrong of vm-stopped"],
-    "folder-closed": ["error file-owner-or-label-wrong of vm-stopped"],
-    "console-log-huge": ["warning console-log-problem of vm-plain"],
-    "console-log-gone": ["warning console-log-problem of vm-duo"],
-    "renamed": ["note xml-metadata-stale of vm-renamed"],
-    "machine-config": ["warning machine-or-cpu-drift of vm-duo"],
-    "flavor-remade": ["note flavor-three-way-drift of vm-duo"],
-    "console-exposed": ["warning vnc-port-conflict-or-exposed of vm-snap"],
 }
 """What follows from each fault, worst first, then by guest."""
 

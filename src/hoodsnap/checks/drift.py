@@ -50,16 +50,10 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
         stored = {f"flavor_{name}": kept for name, (_, kept) in apart.items()}
         row = says(instance, **{name: column for name, (column, _) in apart.items()})
         yield row, says(instance, flavor=text(current, "name")).and_so(**stored)
-    for which in ("old", "new"):
-        left = instance.stored_flavor(which)
-        if left is not None:
-            over = says(instance, vm_state=instance.vm_state, task_state=None)
-            yield (
-                over,
-                says(instance, flavor=text(current, "name")).and_so(
-                    **{f"{which}_flavor": text(left, "name")}
-                ),
-            )
+    kept = {which: instance.stored_flavor(which) for which in ("old", "new")}
+    left = {f"{which}_flavor": text(its, "name") for which, its in kept.items() if its is not None}
+    if left:
+        yield (says(instance, vm_state=instance.vm_state, flavor=text(current, "name"), **left),)
     yield from _sold_anew(host, instance, current)
 
 

@@ -58,6 +58,8 @@ class Instance(Fact):
         "image": ("row", "image_ref"),
         "pins": ("extra", "numa_topology"),
         "flavor": ("extra", "flavor.cur.name"),
+        "old_flavor": ("extra", "flavor.old.name"),
+        "new_flavor": ("extra", "flavor.new.name"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
