@@ -41,17 +41,20 @@ FOUND = {
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "qemu-stopped": ["error qemu-monitor-dead of vm-tenant"],
+    "virsh-suspend": ["error paused-or-crashed-guest of vm-duo"],
+    "undefine-running": ["error domain-transient of vm-tenant"],
+    "external-snapshot": ["error snapshot-or-blockjob-residue of vm-snap"],
+    "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
+    "db-power-state": ["warning power-state-stale of vm-config"],
+    "db-vm-state-error": ["warning error-but-running of vm-data"],
+    "db-host": ["error active-without-host of vm-config"],
 }
 """What follows from each fault, worst first, then by guest."""
 
 BEYOND = frozenset(
     [
-        "qemu-stopped",
-        "virsh-suspend",
-        "undefine-running",
         "attach-unknown-disk",
-        "external-snapshot",
-        "internal-snapshot",
         "tap-renamed",
         "tap-deleted",
         "port-deleted",
@@ -60,9 +63,6 @@ BEYOND = frozenset(
         "disk-info-wrong",
         "leftover-dir",
         "base-unused",
-        "db-power-state",
-        "db-vm-state-error",
-        "db-host",
         "db-info-cache",
         "db-bdm-missing",
         "db-bdm-stale",

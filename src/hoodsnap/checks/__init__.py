@@ -11,11 +11,27 @@ from hoodsnap.checks import (
     hardware,
     hypervisor,
     identity,
+    monitor,
+    records,
+    residue,
     shape,
     state,
 )
 
-TOPICS = (capture, corruption, identity, state, shape, drift, hardware, hypervisor, console)
+TOPICS = (
+    capture,
+    corruption,
+    identity,
+    records,
+    state,
+    monitor,
+    residue,
+    shape,
+    drift,
+    hardware,
+    hypervisor,
+    console,
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
