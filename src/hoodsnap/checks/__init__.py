@@ -9,9 +9,11 @@ from hoodsnap.checks import (
     corruption,
     drift,
     hardware,
+    host,
     hypervisor,
     identity,
     monitor,
+    placement,
     records,
     residue,
     shape,
@@ -19,18 +21,8 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    capture,
-    corruption,
-    identity,
-    records,
-    state,
-    monitor,
-    residue,
-    shape,
-    drift,
-    hardware,
-    hypervisor,
-    console,
+    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""
 

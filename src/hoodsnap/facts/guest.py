@@ -197,6 +197,19 @@ class Host:
         return self.placement.providers.get(node.uuid or "") if node is not None else None
 
     @cached_property
+    def compute_id(self) -> tuple[str, Answer] | None:
+        """The UUID of its compute node as the host keeps it (2023.1 and later), and who said so;
+        None if it keeps none. Raises `Unheard`."""
+        found = None
+        for answer in self.bundle.asked("host", "cat ", self.name):
+            if answer.query.endswith("/compute_id"):
+                found = answer
+        if found is not None and found.error is not None and found.error.kind == "absent":
+            return None
+        kept = value_of(found, "the file compute_id", str).strip().lower()
+        return (kept, found) if kept and found is not None else None
+
+    @cached_property
     def release(self) -> Span:
         """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
         try:
