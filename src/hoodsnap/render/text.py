@@ -72,7 +72,7 @@ def findings(
 def row(finding: Finding) -> Line:
     """A finding in one line: severity, check, host, server, message and evidence."""
     severity = (finding.severity.word, STYLE[finding.severity])
-    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
     place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
     name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
     about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
@@ -84,7 +84,7 @@ def row(finding: Finding) -> Line:
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
     """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
-    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
     return f"{len(shared.guests)} of its {shared.among} guests: {names}"
@@ -132,7 +132,7 @@ class _Page:
         for guest in self.guests:
             if id(guest) in self.of_guest:
                 host = guest.host.name if guest.host else guest.believed
-                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {clean(guest.uuid)}")
                 yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
                 yield from self._findings(guest)
                 yield line()
@@ -191,8 +191,9 @@ class _Page:
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
-        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
-        for step in steps(self.report.cloud, guest):
+        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {clean(guest.uuid)}")
+        walk = tuple(steps(self.report.cloud, guest))
+        for step in walk:
             yield from self._step(step)
         yield from self._findings(guest)
         if guest.moving:
@@ -200,7 +201,7 @@ class _Page:
                 f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
             )
         elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
-            yield self._agreement(guest)
+            yield self._agreement(guest, walk)
 
     def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
@@ -214,7 +215,7 @@ class _Page:
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
         """A guest whose findings are all like those of several before."""
-        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {guest.uuid}")
+        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
             said = "; ".join(map(str, finding.evidence))
             mark, style = MARK[finding.severity], STYLE[finding.severity]
@@ -225,8 +226,8 @@ class _Page:
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
-    def _agreement(self, guest: Guest) -> Line:
-        heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
+    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> Line:
+        heard = [step for step in walk if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
@@ -252,7 +253,7 @@ class _Page:
         if id(guest) in self.elsewhere:
             mark = ("  ✗ ", "yellow")
             parts.append("findings below")
-        name = clean(guest.name) or guest.uuid
+        name = clean(guest.name or guest.uuid)
         return line(
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
         )
@@ -287,7 +288,7 @@ class _Page:
         doubt = f"{TOO_MANY}{cause}"
         yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
         first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
+        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
         """What it explains: how many findings, of which checks; all of them if verbose."""
@@ -310,7 +311,7 @@ class _Page:
             yield from self._wrapped(" " * indent + words, "bold", indent + 9)
         if self.verbose:
             for one in finding.folded:
-                name = f" of {clean(one.guest.name) or one.guest.uuid}" if one.guest else ""
+                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
                 title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
                 yield line((title, STYLE[one.severity]))
                 for evidence in one.evidence:
@@ -478,6 +479,8 @@ def line(*parts: str | tuple[str, str]) -> Line:
 
 def clean(said: str) -> str:
     """Text of a stranger's bundle, without what could move the cursor or turn the line around."""
+    if said.isprintable():
+        return said
     return "".join(char if char.isprintable() else "�" for char in said)
 
 
