@@ -144,9 +144,9 @@ def test_a_column_that_was_not_recorded_is_named(nova: Any) -> None:
 
 
 def test_a_table_that_was_not_recorded_is_named(nova: Any) -> None:
-    with pytest.raises(pymysql.err.MySQLError, match=r"the table nova.quotas was not recorded"):
+    with pytest.raises(pymysql.err.MySQLError, match=r"the table nova\.quotas was not recorded"):
         nova.execute("select * from quotas")
-    with pytest.raises(pymysql.err.MySQLError, match="Table 'nova.nosuch' doesn't exist"):
+    with pytest.raises(pymysql.err.MySQLError, match=r"Table 'nova\.nosuch' doesn't exist"):
         nova.execute("select * from nosuch")
 
 
