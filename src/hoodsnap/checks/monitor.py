@@ -47,7 +47,7 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
         yield says(domain, state=domain.state_words), says(monitor, status=monitor.status)
 
 
-@check(Severity.ERROR)
+@check(Severity.ERROR, traps=[migrating])
 def qemu_monitor_dead(
     guest: Guest, host: Host, domain: Domain, process: Process, monitor: Monitor | None
 ) -> Problems:
@@ -59,7 +59,8 @@ def qemu_monitor_dead(
     Authority: the kernel's state of the process: `T` is stopped, `D` waits for storage.
 
     Traps: a collector that was too impatient, or a libvirt that answers nobody, is no silence of
-    this QEMU; a long job (a migration, a snapshot) keeps others waiting: then this is a warning.
+    this QEMU; a long job (a snapshot) keeps others waiting: then this is a warning; a migration
+    keeps them waiting until it is done, where it arrives too.
 
     Next: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`, and see whether the storage
     of its disks answers. A process in state T goes on with `kill -CONT PID`.
