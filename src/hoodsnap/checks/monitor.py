@@ -83,7 +83,8 @@ def qemu_monitor_dead(
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:
     """What this QEMU was asked and did not answer in time, where others were heard."""
     for answer in _unanswered(domain.said):
-        if not answer.query.startswith("virsh dom"):
+        # libvirt itself answers the others.
+        if answer.query.startswith(("virsh domjobinfo", "virsh blockjob")):
             yield hears(answer, "libvirt", said=_reason(answer))
     others = [other for other in host.monitors.values() if other is not monitor]
     if monitor is not None and any(_speaks(other) for other in others):
