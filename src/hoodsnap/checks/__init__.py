@@ -5,16 +5,25 @@ from __future__ import annotations
 from hoodsnap.check import Check
 from hoodsnap.checks import (
     capture,
+    console,
     corruption,
+    drift,
+    hardware,
+    host,
+    hypervisor,
     identity,
     monitor,
+    placement,
     records,
     residue,
     shape,
     state,
 )
 
-TOPICS = (capture, corruption, identity, records, state, monitor, residue, shape)
+TOPICS = (
+    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(placement, shape, drift, hardware, hypervisor, console),
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
