@@ -268,7 +268,7 @@ f_block_copy() { virsh -q blockjob "$u" vda --abort; rm -f "$(idir)/disk.lab-cop
 
 fault shelved-defined vm-shelved "a domain of a server that is shelved and offloaded, off, with nova's metadata" "nothing"
 b_shelved_defined() {
-  local other; other=$(uuid_of vm-tenant)
+  local other; other=$(uuid_of vm-plain) # of the same project
   virsh dumpxml --inactive "$other" | python3 -c '
 import re, sys
 new, old = sys.argv[1:3]

@@ -52,6 +52,13 @@ FOUND = {
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
+    "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
+    "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],
+    "db-two-cells": ["error instance-in-two-cells of vm-snap"],
+    "db-vm-state-rescued": ["warning rescue-residue of vm-plain"],
+    "block-copy": ["warning snapshot-or-blockjob-residue of vm-snap"],
+    "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
 }
 """What follows from each fault, worst first, then by guest."""
 
