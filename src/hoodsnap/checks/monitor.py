@@ -59,8 +59,8 @@ def qemu_monitor_dead(
     Authority: the kernel's state of the process: `T` is stopped, `D` waits for storage.
 
     Traps: a collector that was too impatient, or a libvirt that answers nobody, is no silence of
-    this QEMU: without the kernel's word this is a warning; where a migration comes in, or nova works
-    at it, others have to wait.
+    this QEMU: without the kernel's word this is a warning; where a migration comes in, or nova
+    works at it, others have to wait.
 
     Next: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`, and see whether the storage
     of its disks answers. A process in state T goes on with `kill -CONT PID`.
