@@ -36,6 +36,8 @@ FOUND = {
         "error memory-chain-mismatch of vm-config",
         "error vcpu-chain-mismatch of vm-config",
     ],
+    "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
+    "db-request-spec": ["warning request-spec-skew of vm-bfv"],
     "compute-disabled": ["note service-state-skew of "],
     # nova-compute disables itself when it has lost libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
@@ -46,7 +48,10 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": ["error active-without-host of vm-config"],
+    "db-host": [
+        "error active-without-host of vm-config",
+        "error domain-running-on-wrong-host of vm-config",
+    ],
 }
 """What follows from each fault, worst first, then by guest."""
 
@@ -68,8 +73,6 @@ BEYOND = frozenset(
         "db-info-cache",
         "db-bdm-missing",
         "db-bdm-stale",
-        "db-request-spec",
-        "db-migration-stuck",
         "placement-lost",
         "placement-orphan",
         "volume-file-gone",

@@ -9,6 +9,7 @@ from hoodsnap.checks import (
     host,
     identity,
     monitor,
+    moves,
     placement,
     records,
     residue,
@@ -17,7 +18,7 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(capture, host, corruption, moves, identity, records, state, monitor, residue),
     *(placement, shape),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

@@ -232,12 +232,22 @@ class _Page:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
             return line(("    · no server and no domain: not nova's, or left over", "dim"))
-        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
-            # Which of the two has the living one is not judged yet; that they differ is seen.
-            return line((f"    ! nova has it on host {clean(guest.believed)}, not here", "yellow"))
         if id(guest) in self.legal:
             return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
+        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
+            return self._elsewhere(guest, guest.believed)
         return line(("    ✓ the layers heard agree", "green"))
+
+    def _elsewhere(self, guest: Guest, host: str) -> Line:
+        """Of a guest that nova has on another host, and that no check found fault with."""
+        try:
+            is_off = guest.domain is not None and not guest.runs
+        except Unheard:
+            is_off = False
+        if is_off:
+            left = f"    · nova has it on host {clean(host)}; what is left of it here is off"
+            return line((left, "cyan"))
+        return line((f"    ! nova has it on host {clean(host)}, not here", "yellow"))
 
     def _line(self, guest: Guest) -> Line:
         unknown = "" if "libvirt" in guest.unheard else "no domain"
