@@ -15,11 +15,9 @@ RUNNING, PAUSED_BY_USER, PAUSED_BY_MIGRATION, OFF = (1, 1), (3, 1), (3, 2), (5, 
 
 
 def move(host: RecordedHost, name: str, **cells: object) -> None:
-    """Give a server a migration: the one of the server that waits for its confirmation, which then
-    waits for none."""
-    host.row("instances", host.uuid("vm-verify"), vm_state="active")
+    """Give a server a migration: the one of a server whose resize is long confirmed."""
     given = {"updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
-    host.row("migrations", host.uuid("vm-verify"), **given)
+    host.row("migrations", host.uuid("vm-resized"), **given)
 
 
 def evacuated(host: RecordedHost, name: str, status: str = "done") -> None:

@@ -118,4 +118,4 @@ def test_what_a_cold_migration_left_is_said_to_be_off() -> None:
     ]
     lines = _lines(RecordedHost(merge(pair)))
 
-    assert "    · nova has it on host compute2; what is left of it here is off" in lines
+    assert "    · nova has it on host compute2; what is left here is off" in lines

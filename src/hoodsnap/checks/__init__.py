@@ -5,8 +5,12 @@ from __future__ import annotations
 from hoodsnap.check import Check
 from hoodsnap.checks import (
     capture,
+    console,
     corruption,
+    drift,
+    hardware,
     host,
+    hypervisor,
     identity,
     monitor,
     moves,
@@ -19,7 +23,7 @@ from hoodsnap.checks import (
 
 TOPICS = (
     *(capture, host, corruption, moves, identity, records, state, monitor, residue),
-    *(placement, shape),
+    *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""
 

@@ -18,6 +18,7 @@ from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.offer import Offer, read_offers
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
@@ -179,6 +180,11 @@ class Host:
     def hypervisor(self) -> Hypervisor:
         """What it says of itself, beside its guests."""
         return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """The flavors that its cloud offers now, by name."""
+        return read_offers(self.bundle)
 
     @cached_property
     def claims(self) -> Claims:

@@ -71,6 +71,9 @@ class Instance(Fact):
         "archived": ("row", ""),
         "cell": ("row", ""),
         "pins": ("extra", "numa_topology"),
+        "flavor": ("extra", "flavor.cur.name"),
+        "old_flavor": ("extra", "flavor.old.name"),
+        "new_flavor": ("extra", "flavor.new.name"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:

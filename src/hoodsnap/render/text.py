@@ -72,7 +72,7 @@ def findings(
 def row(finding: Finding) -> Line:
     """A finding in one line: severity, check, host, server, message and evidence."""
     severity = (finding.severity.word, STYLE[finding.severity])
-    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
     place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
     name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
     about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
@@ -84,7 +84,7 @@ def row(finding: Finding) -> Line:
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
     """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
-    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
     return f"{len(shared.guests)} of its {shared.among} guests: {names}"
@@ -132,7 +132,7 @@ class _Page:
         for guest in self.guests:
             if id(guest) in self.of_guest:
                 host = guest.host.name if guest.host else guest.believed
-                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {clean(guest.uuid)}")
                 yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
                 yield from self._findings(guest)
                 yield line()
@@ -191,7 +191,7 @@ class _Page:
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
-        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
+        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {clean(guest.uuid)}")
         walk = tuple(steps(self.report.cloud, guest))
         for step in walk:
             yield from self._step(step)
@@ -215,7 +215,7 @@ class _Page:
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
         """A guest whose findings are all like those of several before."""
-        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {guest.uuid}")
+        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
             said = "; ".join(map(str, finding.evidence))
             mark, style = MARK[finding.severity], STYLE[finding.severity]
@@ -232,22 +232,15 @@ class _Page:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
             return line(("    · no server and no domain: not nova's, or left over", "dim"))
+        elsewhere = "" if guest.carries_record else clean(guest.believed or "")
+        if elsewhere and guest.domain is not None and not _runs(guest):
+            left = f"    · nova has it on host {elsewhere}; what is left here is off"
+            return line((left, "cyan"))
         if id(guest) in self.legal:
             return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
-        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
-            return self._elsewhere(guest, guest.believed)
+        if elsewhere:
+            return line((f"    ! nova has it on host {elsewhere}, not here", "yellow"))
         return line(("    ✓ the layers heard agree", "green"))
-
-    def _elsewhere(self, guest: Guest, host: str) -> Line:
-        """Of a guest that nova has on another host, and that no check found fault with."""
-        try:
-            is_off = guest.domain is not None and not guest.runs
-        except Unheard:
-            is_off = False
-        if is_off:
-            left = f"    · nova has it on host {clean(host)}; what is left of it here is off"
-            return line((left, "cyan"))
-        return line((f"    ! nova has it on host {clean(host)}, not here", "yellow"))
 
     def _line(self, guest: Guest) -> Line:
         unknown = "" if "libvirt" in guest.unheard else "no domain"
@@ -263,7 +256,7 @@ class _Page:
         if id(guest) in self.elsewhere:
             mark = ("  ✗ ", "yellow")
             parts.append("findings below")
-        name = clean(guest.name) or guest.uuid
+        name = clean(guest.name or guest.uuid)
         return line(
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
         )
@@ -298,7 +291,7 @@ class _Page:
         doubt = f"{TOO_MANY}{cause}"
         yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
         first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
+        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
         """What it explains: how many findings, of which checks; all of them if verbose."""
@@ -321,7 +314,7 @@ class _Page:
             yield from self._wrapped(" " * indent + words, "bold", indent + 9)
         if self.verbose:
             for one in finding.folded:
-                name = f" of {clean(one.guest.name) or one.guest.uuid}" if one.guest else ""
+                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
                 title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
                 yield line((title, STYLE[one.severity]))
                 for evidence in one.evidence:
@@ -480,6 +473,14 @@ class _Page:
             break_on_hyphens=False,
         ):
             yield line((part, style))
+
+
+def _runs(guest: Guest) -> bool:
+    """Whether it may run on its host."""
+    try:
+        return guest.runs
+    except Unheard:
+        return True
 
 
 def line(*parts: str | tuple[str, str]) -> Line:
