@@ -12,7 +12,7 @@ def test_capture_untrustworthy_when_no_process_is_to_be_seen(host: RecordedHost)
     host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
 
     assert host.findings() == [
-        "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 11"
+        "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 12"
     ]
     assert any("another PID namespace" in skip.reason for skip in host.report().skips)
 
@@ -21,7 +21,7 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [])
 
     assert host.findings() == [
-        "capture-untrustworthy: libvirt says guests = 0; kernel says guests = 11"
+        "capture-untrustworthy: libvirt says guests = 0; kernel says guests = 12"
     ]
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
 

@@ -93,7 +93,7 @@ def test_the_healthy_cloud_is_quiet_with_its_monitors(monitored: RecordedHost) -
     report = monitored.report()
 
     assert report.findings == ()
-    assert sum(guest.monitor is not None for guest in report.cloud.guests) == 11
+    assert sum(guest.monitor is not None for guest in report.cloud.guests) == 12
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])

@@ -76,7 +76,7 @@ def test_host_identity_changed(host: RecordedHost) -> None:
 
     [finding] = [f for f in host.report().findings if f.check.name == "host-identity-changed"]
     said = str(finding.evidence[0])
-    assert said == "nova.conf says host = vm.example.org, guests_of_another = 13"
+    assert said == "nova.conf says host = vm.example.org, guests_of_another = 14"
     assert finding.severity.word == "error"
 
 
@@ -128,7 +128,7 @@ def test_service_state_skew_of_a_host_without_a_service(host: RecordedHost) -> N
 
     [finding] = [f for f in host.findings() if f.startswith("service-state-skew")]
     assert finding.startswith(
-        "service-state-skew: nova-db says service = nothing, host = vm, servers = 13;"
+        "service-state-skew: nova-db says service = nothing, host = vm, servers = 14;"
     )
 
 
@@ -137,7 +137,7 @@ def test_service_state_skew_of_one_that_is_forced_down(host: RecordedHost) -> No
 
     [finding] = host.report().findings
     assert finding.severity.word == "error"
-    assert str(finding.evidence[0]) == "service says forced_down = True, running_guests = 11"
+    assert str(finding.evidence[0]) == "service says forced_down = True, running_guests = 12"
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_capacity_lie_of_guests_that_nobody_counts(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("capacity-lie", "warning")
     [_, kernel] = finding.evidence
-    assert dict(kernel.said) == {"processes": 11, "memory_mib": 896, "swapped_mib": 0}
+    assert dict(kernel.said) == {"processes": 12, "memory_mib": 992, "swapped_mib": 0}
 
 
 def test_capacity_lie_while_guests_are_swapped_out(host: RecordedHost) -> None:
