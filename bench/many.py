@@ -57,7 +57,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
 def _clone(guest: Guest, number: int) -> Clone:
     assert guest.instance is not None and guest.domain is not None
     uuid = f"{number:08x}{guest.uuid[8:]}"
-    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 1024)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     if pid is not None:
