@@ -3,9 +3,31 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, shape, state
+from hoodsnap.checks import (
+    cache,
+    capture,
+    chain,
+    corruption,
+    definition,
+    files,
+    identity,
+    image,
+    shape,
+    state,
+)
 
-TOPICS = (capture, corruption, identity, state, shape)
+TOPICS = (
+    capture,
+    corruption,
+    chain,
+    definition,
+    image,
+    files,
+    cache,
+    identity,
+    state,
+    shape,
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

@@ -68,3 +68,15 @@ def disks_are_not_files(guest: Guest) -> bool:
     # Before Icehouse the option had another name.
     old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
+
+def block_job(guest: Guest) -> bool:
+    """a block job (a snapshot, a copy, a commit) is under way"""
+    return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def in_a_container(guest: Guest) -> bool:
+    """its QEMU runs in a container, where the same paths lead to other files"""
+    if guest.host is None or guest.process is None:
+        return False
+    return guest.host.in_container(guest.process)

@@ -165,8 +165,9 @@ class Visit:
         self._run(ask_processes(self.recorder, self.folders))
 
     def _ask_images(self) -> None:
-        from hoodsnap.collect.image import ask_images
+        from hoodsnap.collect.image import ask_images, ask_saves
 
+        ask_saves(self.recorder, [one.name for one in self.seen.values() if one.saved])
         ask_images(self.recorder, self.folders, self._disks())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:

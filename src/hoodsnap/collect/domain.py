@@ -34,6 +34,8 @@ class SeenDomain:
     images: Mapping[str, str | None]
     """The paths of files and block devices that its definitions name, backing files among them, and
     the format of each (None if they don't say)."""
+    saved: bool = False
+    """Whether its memory lies in a file, from which it will start."""
 
 
 class Domains:
@@ -103,7 +105,8 @@ class Domains:
             ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
             for target in targets(live or ""):
                 ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
-        return SeenDomain(uuid, name, mark.id, images(stored or "") | images(live or ""))
+        disks = images(stored or "") | images(live or "")
+        return SeenDomain(uuid, name, mark.id, disks, saved=bool(info and info["managed_save"]))
 
 
 def targets(xml: str) -> list[str]:

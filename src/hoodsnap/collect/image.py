@@ -30,6 +30,9 @@ DEFAULTS = (
 )
 """Where distributions keep the instances directory."""
 
+SAVES = "/var/lib/libvirt/qemu/save"
+"""Where libvirt's system daemon keeps the memory of the domains that it saved."""
+
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 # `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
@@ -71,6 +74,13 @@ def ask_images(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str
     for folder in dirs:
         survey.ask_folder(str(folder))
     survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
+
+
+def ask_saves(recorder: Recorder, domains: Iterable[str]) -> None:
+    """Ask how old the files are into which libvirt saved the memory of these domains."""
+    for name in domains:
+        path = f"{SAVES}/{name}.save"
+        recorder.ask(LAYER, f"stat -L {path}", partial(_status, path), subject=path)
 
 
 def ask_again(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:
@@ -276,6 +286,10 @@ def _statvfs(path: str) -> dict[str, int]:
     numbers = os.statvfs(path)
     names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "flag")
     return {name: getattr(numbers, f"f_{name}") for name in names}
+
+
+def _status(path: str) -> dict[str, Any]:
+    return entry(path, os.stat(path))
 
 
 def _text(path: str) -> str:

@@ -64,7 +64,7 @@ def read(bundle: Bundle) -> Cloud:
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
+    hosts = tuple(_read_host(bundle, name, instances) for name in _host_names(bundle))
     join = _Join(servers, instances, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
@@ -76,7 +76,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str) -> Host:
+def _read_host(bundle: Bundle, name: str, instances: Instances) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -93,6 +93,7 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         images=images,
         unheard=unheard,
         census=census,
+        instances=instances,
     )
 
 

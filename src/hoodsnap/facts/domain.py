@@ -75,6 +75,7 @@ class Domain(Fact):
         "managed_save": ("info", "managed_save"),
         "xml": ("xml", "/domain"),
         "inactive": ("inactive", "/domain"),
+        "inactive_disks": ("inactive", "/domain/devices/disk"),
         "memory_kib": ("xml", "/domain/memory"),
         "current_memory_kib": ("xml", "/domain/currentMemory"),
         "vcpus": ("xml", "/domain/vcpu"),
@@ -171,6 +172,24 @@ class Domain(Fact):
         return self._document(self._inactive)
 
     @property
+    def definition(self) -> DomainXML:
+        """What runs; of a domain that is off, what would be started."""
+        return self.inactive if self.id is None else self.xml
+
+    @property
+    def block_jobs(self) -> tuple[str, ...]:
+        """The disks (`vda`) that libvirt copies, commits or pulls at this moment."""
+        if self.id is None:
+            return ()
+        targets = [disk.target for disk in self.xml.disks if disk.target is not None]
+        return tuple(target for target in targets if self._block_job(target))
+
+    def _block_job(self, target: str) -> Mapping[str, object]:
+        return value_of(
+            self.said.get(f"blockjob {target}"), f"virsh blockjob {target}", dict[str, Any]
+        )
+
+    @property
     def memory_kib(self) -> int:
         """KiB at boot, without the modules that were plugged in."""
         return self.xml.memory_kib
@@ -199,6 +218,11 @@ class Domain(Fact):
     def disks(self) -> tuple[Disk, ...]:
         """Every disk, in the order of the XML."""
         return self.xml.disks
+
+    @property
+    def inactive_disks(self) -> tuple[Disk, ...]:
+        """Every disk that it would have at its next start."""
+        return self.inactive.disks
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -258,6 +282,8 @@ class Domain(Fact):
 
 def _part(query: str) -> str | None:
     words = query.split(" ", 3)
+    if words[:2] == ["virsh", "blockjob"] and len(words) == 4:
+        return f"blockjob {words[3]}"
     part = PARTS.get(words[1]) if len(words) > 2 and words[0] == "virsh" else None
     return "inactive" if part == "xml" and words[2] == "--inactive" else part
 
