@@ -61,7 +61,7 @@ def base_image_reapable(host: Host) -> Problems:
             continue
         unused, limit = cache.unused_for(entry), cache.limit(name)
         evidence = hears(
-            host.census["images"],
+            host.listing,
             "images",
             entry.path,
             base=entry.path,
@@ -85,10 +85,12 @@ def _users(cache: ImageCache, name: str, entry: Entry) -> Iterator[Evidence]:
 
 
 def _is_going(cache: ImageCache, image: Image) -> bool:
-    """Whether nova is at work on whoever the image belongs to."""
+    """Whether nova is at work on whoever the image belongs to, or nobody will start from it."""
     guest = cache.guest_of(image)
     if guest is None or guest.record is None:
         return False
+    if guest.record.deleted and guest.domain is None and guest.process is None:
+        return True
     return guest.moving is not None or bool(guest.record.task_state)
 
 
@@ -125,8 +127,9 @@ def shared_cache_registry_stale(host: Host) -> Problems:
             continue
         answer = host.bundle.last("images", f"cat {top}/compute_nodes", host.name)
         assert answer is not None  # noqa: S101 (the registry was read from it)
+        ages = {name: cache.age(since) for name, since in signed.items()}
         for name in (host.nova_name, *sorted(names - {host.nova_name})):
-            age = cache.age(signed[name]) if name in signed else None
+            age = ages.get(name)
             if age is not None and -SKEW <= age < SIGNED_UP:
                 continue
             servers = len(host.instances.of_host(name))
@@ -168,7 +171,7 @@ def base_cache_orphans(host: Host) -> Problems:
         names = ", ".join(entry.path.rpartition("/")[2] for entry in left[:NAMED])
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         taken = sum((entry.blocks or 0) * 512 for entry in left)
-        listing = host.census["images"]
+        listing = host.listing
         yield (hears(listing, "images", f"{BASE}/", unused=f"{names}{more}", bytes_taken=taken),)
 
 

@@ -110,9 +110,8 @@ def backing_not_image_ref(
 
 @check(Severity.ERROR, traps=[building, task_in_flight, in_a_container])
 def base_replaced_or_truncated(
-    guest: Guest,
-    host: Host,
     images: tuple[Image, ...],
+    host: Host,
     domain: Domain | None,
     process: Process | None,
     record: Server | Instance | None,
@@ -145,7 +144,7 @@ def base_replaced_or_truncated(
             if entry is not None and entry.type == "f" and entry.ino not in numbers:
                 yield (
                     says(process, pid=process.pid, files=_bases_held(process)),
-                    hears(guest.census["images"], "images", path, base=path, inode=entry.ino),
+                    hears(host.listing, "images", path, base=path, inode=entry.ino),
                 )
     for image in images:
         base = image.backing_path
@@ -207,7 +206,7 @@ def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, block_job, in_a_container])
 def chain_qmp_vs_ondisk(
-    guest: Guest, host: Host, domain: Domain, images: tuple[Image, ...], monitor: Monitor | None
+    domain: Domain, host: Host, images: tuple[Image, ...], monitor: Monitor | None
 ) -> Problems:
     """QEMU has other files open below a disk than the disk's own header names.
 

@@ -146,11 +146,11 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     for path in named.keys() - deleted.keys():
         entry = host.images.entry(path)
         if entry is None:
-            gone = hears(guest.census["images"], "images", path, that_file="missing")
+            gone = hears(host.listing, "images", path, that_file="missing")
             yield says(process, pid=process.pid), says(domain, disks=path), gone
         elif named[path] and entry.type == "f" and entry.ino not in numbers:
-            other = hears(guest.census["images"], "images", path, inode=entry.ino)
-            holds = ", ".join(_held(file) for file in held if file.writable)
+            other = hears(host.listing, "images", path, inode=entry.ino)
+            holds = next((_held(file) for file in held if file.path == path), "another file")
             yield says(process, pid=process.pid, files=holds), says(domain, disks=path), other
 
 
@@ -253,7 +253,7 @@ def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
     """The disks that were written to after the memory was saved."""
     save = host.images.entry(f"/var/lib/libvirt/qemu/save/{domain.name}.save")
     saved = moment(save.mtime) if save is not None else None
-    listing = host.census["images"]
+    listing = host.listing
     for disk in domain.inactive_disks:
         if disk.source is None or disk.read_only or disk.image.type != "file":
             continue

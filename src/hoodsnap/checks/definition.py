@@ -12,7 +12,7 @@ from hoodsnap.finding import Severity, says
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, block_job])
-def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
+def chain_live_vs_persistent(domain: Domain) -> Problems:
     """The guest's next start would use other disks than it runs with.
 
     libvirt keeps two definitions of a running domain: what runs, and what starts next. Whatever

@@ -121,7 +121,7 @@ def resize_source_copy_missing(host: Host) -> Problems:
         if host.option("libvirt", "images_type", "default") in ("rbd", "lvm"):
             return
         if host.images.size_of(f"{instance.uuid}_resize", "disk") is None:
-            listing = host.census["images"]
+            listing = host.listing
             yield (
                 says(instance, uuid=instance.uuid, vm_state=instance.vm_state),
                 hears(
@@ -164,7 +164,7 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
     for folder in host.images.folders.get(guest.uuid, ()):
         why = _is_orphan(guest, folder)
         if why is not None:
-            listing = host.census["images"]
+            listing = host.listing
             files = host.images.size_of(guest.uuid + folder.suffix, "disk")
             found = hears(listing, "images", folder.path, folder=folder.path, disk_bytes=files)
             yield why, found

@@ -19,9 +19,7 @@ QCOW2 = b"QFI\xfb".hex()
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def disk_format_mismatch(
-    guest: Guest, host: Host, domain: Domain, process: Process | None
-) -> Problems:
+def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) -> Problems:
     """A disk is read in another format than it has, or than nova noted down for it.
 
     Read as raw, a qcow2 disk shows the guest its tables in place of its data, and the first write
@@ -52,13 +50,14 @@ def disk_format_mismatch(
         if image is not None and _declared(image) not in (None, disk.format):
             yield read_as, says(image, path=image.path, declared=image.declared)
             continue
-        for drive in process.disks if process is not None else ():
-            if drive.source == disk.source and drive.format not in (None, disk.format):
-                started = f"{drive.source} is {drive.format}"
-                yield read_as, says(process, pid=process.pid if process else 0, disks=started)
+        if process is not None:
+            for drive in process.disks:
+                if drive.source == disk.source and drive.format not in (None, disk.format):
+                    started = f"{drive.source} is {drive.format}"
+                    yield read_as, says(process, pid=process.pid, disks=started)
         magic = _magic(host, disk.source)
         if disk.format == "qcow2" and magic is not None and not magic.startswith(QCOW2):
-            listing = guest.census["images"]
+            listing = host.listing
             yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
 
 

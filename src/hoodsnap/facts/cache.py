@@ -53,10 +53,10 @@ class ImageCache:
         return self.host.images.listing.at
 
     @cached_property
-    def registry(self) -> Mapping[str, Mapping[str, object]]:
+    def registry(self) -> Mapping[str, Mapping[str, float]]:
         """Instances directory → nova-compute host → when it signed up, seconds since 1970. Only
         those that have such a file: nova makes it at the first pass of its cache manager."""
-        found: dict[str, Mapping[str, object]] = {}
+        found: dict[str, Mapping[str, float]] = {}
         for top in self.host.images.tops:
             query = f"cat {top}/compute_nodes"
             answer = self.host.bundle.last("images", query, self.host.name)
@@ -74,11 +74,12 @@ class ImageCache:
             fresh |= {name for name, since in signed.items() if self.age(since) < SIGNED_UP}
         return frozenset(fresh)
 
-    def age(self, since: object) -> timedelta:
+    def age(self, since: float) -> timedelta:
         """How long ago a time in `compute_nodes` was."""
-        if isinstance(since, bool) or not isinstance(since, int | float):
-            raise Unheard("compute_nodes can't be read")
-        return timedelta(seconds=self.now.timestamp() - since)
+        try:
+            return timedelta(seconds=self.now.timestamp() - since)
+        except OverflowError:
+            raise Unheard("a time in compute_nodes is none") from None
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -206,14 +207,15 @@ class ImageCache:
         return {guest.uuid: guest for guest in self.host.guests}
 
 
-def _signed_up(written: str) -> Mapping[str, object]:
+def _signed_up(written: str) -> Mapping[str, float]:
     try:
         value = json.loads(written)
     except (ValueError, RecursionError):
         value = None
-    if not isinstance(value, dict):
+    times = value.values() if isinstance(value, dict) else ["no object"]
+    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times):
         raise Unheard("compute_nodes can't be read")
-    return value
+    return value  # type: ignore[no-any-return]  # what JSON holds was looked at
 
 
 def _made_for(instance: Instance) -> Iterator[str]:

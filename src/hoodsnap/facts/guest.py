@@ -153,6 +153,13 @@ class Host:
         """Its base images, and which of them nova would remove."""
         return ImageCache(self)
 
+    @property
+    def listing(self) -> Answer:
+        """The list of everything in its instances directory."""
+        if "images" not in self.census:
+            raise Unheard(self.unheard.get("images", "no instances directory was listed"))
+        return self.census["images"]
+
     def in_container(self, process: Process) -> bool:
         """Whether a process sees other files under the same paths than the collector did."""
         own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
