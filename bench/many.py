@@ -13,6 +13,8 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
+SAVES = "/var/lib/libvirt/qemu/save"
+
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
 
@@ -48,6 +50,8 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+        **{volume: guest.uuid for guest in guests for volume in guest.volumes or ()},
+        **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
     }
     return bundle.with_answers(
         made for answer in bundle.answers for made in _answers(answer, clones, owners)
@@ -59,6 +63,7 @@ def _clone(guest: Guest, number: int) -> Clone:
     uuid = f"{number:08x}{guest.uuid[8:]}"
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
+    swaps += [(volume, f"{number:08x}{volume[8:]}") for volume in guest.volumes or ()]
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))

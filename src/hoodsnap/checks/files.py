@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
-from hoodsnap.facts.fact import Unheard, text
+from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.image import Folder
 from hoodsnap.facts.instance import moment
@@ -115,8 +115,8 @@ def resize_source_copy_missing(host: Host) -> Problems:
             continue
         if instance.migrations is None:
             raise Unheard("the migrations were not read")
-        waits = [moved for moved in instance.migrations if text(moved, "status") == "finished"]
-        if not waits or text(waits[-1], "source_compute") != host.nova_name:
+        waits = [moved for moved in instance.migrations if moved.status == "finished"]
+        if not waits or waits[-1].source_compute != host.nova_name:
             continue
         if host.option("libvirt", "images_type", "default") in ("rbd", "lvm"):
             return

@@ -20,6 +20,7 @@ from hoodsnap.facts.fact import Unheard, integer, text, value_of
 from hoodsnap.facts.image import Entry, Image, base_of
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.release import Release
 
 if TYPE_CHECKING:
     from hoodsnap.facts.guest import Guest, Host
@@ -30,7 +31,10 @@ OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
 """The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
 
 OF_SWAP = re.compile(r"swap_[0-9]+")
-"""Removed by nova since Kilo. (`ephemeral_1_0706d66` only since Wallaby: left out here.)"""
+"""A blank disk for swap, by its MiB. Removed by nova since Kilo."""
+
+OF_EPHEMERAL = re.compile(r"(ephemeral_[0-9]+_).{7}")
+"""Likewise a formatted one, by its GiB and a hash of how. Removed by nova since Wallaby."""
 
 RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"])
 """The task_states in which nova takes a `UUID_resize` for an instance's folder."""
@@ -88,13 +92,17 @@ class ImageCache:
 
     def is_known(self, name: str) -> bool:
         """Whether the cache manager takes a file for used. `Unheard` if it can't be told."""
-        image = OF_AN_IMAGE.fullmatch(name)
+        image = re.fullmatch(r"([0-9a-f]{40})(?:_sm|_[0-9]+)?", name)
         if image is not None and image[1] in self._of_instances:
-            return image[2] is None or re.fullmatch(r"_(sm|[0-9]+)", image[2]) is not None
-        return name in self._of_instances or name in self._below_disks
+            return True
+        blank = OF_EPHEMERAL.fullmatch(name)
+        made = blank[1] if blank is not None else name
+        return made in self._of_instances or name in self._below_disks
 
     def is_removed(self, name: str) -> bool:
         """Whether the cache manager removes a file of this name when it takes it for unused."""
+        if OF_EPHEMERAL.fullmatch(name) is not None:
+            return self.cleans_up and self.host.release.since(Release.WALLABY)
         if OF_AN_IMAGE.fullmatch(name) is None and OF_SWAP.fullmatch(name) is None:
             return False
         return self.cleans_up
@@ -229,3 +237,6 @@ def _made_for(instance: Instance) -> Iterator[str]:
     for device in instance.devices:
         if text(device, "guest_format") == "swap":
             yield f"swap_{integer(device, 'volume_size')}"
+        elif text(device, "source_type") == "blank":
+            # nova counts only the first; which one that is depends on the database.
+            yield f"ephemeral_{integer(device, 'volume_size')}_"

@@ -13,9 +13,11 @@ from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
 
 
@@ -34,6 +36,22 @@ class Cloud:
     def now(self) -> datetime:
         """When it was captured, by the collector's clock."""
         return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> Span:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
@@ -67,8 +85,11 @@ def read(bundle: Bundle) -> Cloud:
     hosts = tuple(_read_host(bundle, name, instances) for name in _host_names(bundle))
     join = _Join(servers, instances, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
-    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -91,8 +112,10 @@ def _read_host(bundle: Bundle, name: str, instances: Instances) -> Host:
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
+        records=instances.hosts,
         instances=instances,
     )
 
@@ -119,6 +142,10 @@ def _heard_of(
         unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
     else:
         census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
     return unheard, census
 
 
@@ -223,7 +250,7 @@ class _Join:
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images", "logs"), where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -235,6 +262,7 @@ class _Join:
                 processes=(),
                 monitor=None,
                 images=None,
+                log=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -260,6 +288,7 @@ class _Join:
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            log=host.logs.get(uuid),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),

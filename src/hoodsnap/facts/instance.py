@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,15 +11,9 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.rows import Row, Tables
-
-UNFINISHED = frozenset(
-    (
-        *("accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"),
-        *("migrating", "post-migrating", "confirming", "reverting"),
-    )
-)
-"""The migration statuses in which a VM may be in two places."""
+from hoodsnap.facts.service import HostRecords
 
 
 class Flavor(NamedTuple):
@@ -47,8 +41,8 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
-    migrations: tuple[Mapping[str, object], ...] | None = None
-    """Its rows in `migrations`; None if that was not read."""
+    migrations: tuple[Migration, ...] | None = None
+    """Its moves, those that are over too; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
     """For the columns that the second look brought up to date: its answer."""
 
@@ -196,6 +190,7 @@ class Instances:
     def __init__(self, answers: Iterable[Answer]) -> None:
         heard = tuple(answers)
         self.tables = Tables(heard)
+        self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
@@ -223,7 +218,7 @@ class Instances:
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
-            migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
+            migrations = tuple(self._moves(uuid))
         instance = Instance(
             raw=row.cells,
             database=database,
@@ -238,6 +233,12 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _moves(self, uuid: str) -> Iterator[Migration]:
+        for (base, table), owners in self.tables.rows.items():
+            if table == "migrations":
+                for row in owners.get(uuid, {}).values():
+                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @property
     def cells(self) -> frozenset[str]:
