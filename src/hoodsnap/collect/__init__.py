@@ -57,6 +57,7 @@ class Visit:
 
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        from hoodsnap.collect.allocation import AllocationApi
         from hoodsnap.collect.configuration import read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
@@ -71,6 +72,7 @@ class Visit:
         self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
+        self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         # The libvirt that nova-compute itself uses is the one that has the guests.
         uri = self.conf.get("libvirt", {}).get("connection_uri")
@@ -111,6 +113,7 @@ class Visit:
             self._ask_late(pool)
             self.phase("second look")
             self._look(pool)
+            self._ask_consumers(pool)
             for _ in range(LOOKS):
                 moving = moved(self.recorder.answers).keys()
                 if not moving:
@@ -123,6 +126,7 @@ class Visit:
             pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
         self.api.close()
+        self.placement.close()
 
     def _ask_servers(self) -> None:
         if self.api.connect():
@@ -166,10 +170,11 @@ class Visit:
         self._run(ask_processes(self.recorder, self.folders))
 
     def _ask_images(self) -> None:
-        from hoodsnap.collect.image import ask_images, ask_saves
+        from hoodsnap.collect.image import ask_images
 
-        ask_saves(self.recorder, [one.name for one in self.seen.values() if one.saved])
-        ask_images(self.recorder, self.folders, self._disks())
+        domains = self.seen.values()
+        files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
+        ask_images(self.recorder, self.folders, self._disks(), files)
 
     def _ask_logs(self) -> None:
         from hoodsnap.collect.log import ask_logs
@@ -200,6 +205,32 @@ class Visit:
         self._together(
             pool,
             lambda: self.database.ask_rest(here),
+            partial(self._ask_allocations, here),
+            *(partial(self.api.ask_server, uuid) for uuid in unknown),
+        )
+
+    def _ask_allocations(self, here: Collection[str]) -> None:
+        """Ask what the host has to give, and what each server, guest and migration holds."""
+        from hoodsnap.collect.allocation import names_of
+        from hoodsnap.collect.host import nova_host_name
+
+        if not self.placement.connect():
+            return
+        own = nova_host_name(self.conf)
+        everything = self.wishes.all_hosts
+        self.placement.ask_providers(None if everything else names_of(self.recorder.answers, own))
+        asked = {*here, *self.known, *self.database.known}
+        # Of all providers the lists say who holds what; what else one host's servers hold has to be
+        # asked of each.
+        self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
+
+    def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
+        """Ask nova about those who hold resources, and whom it did not speak of."""
+        unknown = sorted(self.placement.consumers - self.known - self.database.known)
+        self._together(
+            pool,
+            partial(self.database.ask_consumers, unknown),
+            partial(self.placement.ask_consumers, unknown),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
@@ -28,6 +29,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    placement: Placement
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     """By host and name; those on no captured host last."""
@@ -81,12 +83,13 @@ def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
+    placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name, instances) for name in _host_names(bundle))
-    join = _Join(servers, instances, movements)
+    hosts = tuple(_read_host(bundle, name, instances, placement) for name in _host_names(bundle))
+    join = _Join(servers, instances, placement, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, hosts, tuple(guests))
+    cloud = Cloud(bundle, servers, instances, placement, hosts, tuple(guests))
     for guest in guests:
         guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
     return cloud
@@ -97,7 +100,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, instances: Instances) -> Host:
+def _read_host(bundle: Bundle, name: str, instances: Instances, placement: Placement) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -115,8 +118,9 @@ def _read_host(bundle: Bundle, name: str, instances: Instances) -> Host:
         logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
-        records=instances.hosts,
         instances=instances,
+        records=instances.hosts,
+        placement=placement,
     )
 
 
@@ -201,10 +205,15 @@ class _Join:
     """Puts one VM's facts together."""
 
     def __init__(
-        self, servers: Servers, instances: Instances, movements: Mapping[str, str]
+        self,
+        servers: Servers,
+        instances: Instances,
+        placement: Placement,
+        movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.placement = placement
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -246,6 +255,9 @@ class _Join:
         census: dict[str, Answer] = {}
         self._hear_nova(uuid, server, unheard, census)
         self._hear_database(uuid, instance, unheard, census)
+        allocation = self.placement.of(uuid)
+        if allocation is None:
+            self._hear_placement(uuid, unheard, census)
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
@@ -257,6 +269,7 @@ class _Join:
                 believed=believed,
                 server=server,
                 instance=instance,
+                allocation=allocation,
                 domain=None,
                 process=None,
                 processes=(),
@@ -283,6 +296,7 @@ class _Join:
             hidden=self.hidden.get(uuid),
             server=server,
             instance=instance,
+            allocation=allocation,
             domain=domain,
             process=_own(processes),
             processes=processes,
@@ -328,6 +342,14 @@ class _Join:
             unheard["nova-db"] = f"nova database: {reason}"
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
+
+    def _hear_placement(
+        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
+    ) -> None:
+        try:
+            census["placement"] = self.placement.nothing(uuid)
+        except Unheard as reason:
+            unheard["placement"] = str(reason)
 
 
 def _disks(domain: Domain | None) -> Iterable[str]:
