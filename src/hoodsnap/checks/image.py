@@ -42,7 +42,7 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
     Source: OSSA-2015-011, OSSA-2016-001 (CVE-2015-7548), OSSA-2016-007 (CVE-2016-2140),
     OSSA-2026-002.
     """
-    for disk in domain.definition.disks:
+    for disk in domain.disks if domain.id is not None else domain.inactive_disks:
         if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
             continue
         read_as = says(domain, disks=f"{disk.source} is {disk.format}")

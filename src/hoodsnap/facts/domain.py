@@ -184,11 +184,6 @@ class Domain(Fact):
         return self._document(self._inactive)
 
     @property
-    def definition(self) -> DomainXML:
-        """What runs; of a domain that is off, what would be started."""
-        return self.inactive if self.id is None else self.xml
-
-    @property
     def block_jobs(self) -> tuple[str, ...]:
         """The disks (`vda`) that libvirt copies, commits or pulls at this moment."""
         if self.id is None:
