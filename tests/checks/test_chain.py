@@ -67,6 +67,7 @@ def test_leftovers_need_no_base(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
     host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
     host.row("instances", uuid, deleted=14, deleted_at=_now(host), vm_state="deleted")
+    host.row("instance_mappings", uuid, queued_for_delete=1)
 
     assert host.findings() == []
 

@@ -106,7 +106,11 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     )
 
     found = {finding.partition(":")[0] for finding in host.findings()}
-    assert found == {"duplicate-qemu-identity of vm-duo", "duplicate-qemu-identity of vm-plain"}
+    assert found == {
+        "duplicate-qemu-identity of vm-duo",
+        "duplicate-qemu-identity of vm-plain",
+        "uuid-name-chain-broken of vm-duo",
+    }
 
 
 def test_io_error_paused(host: RecordedHost) -> None:

@@ -12,6 +12,9 @@ from hoodsnap.checks import (
     files,
     identity,
     image,
+    monitor,
+    records,
+    residue,
     shape,
     state,
 )
@@ -25,7 +28,10 @@ TOPICS = (
     files,
     cache,
     identity,
+    records,
     state,
+    monitor,
+    residue,
     shape,
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

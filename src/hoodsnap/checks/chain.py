@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import (
-    block_job,
+    disk_is_copied,
     building,
     in_a_container,
     migrating,
@@ -204,7 +204,7 @@ def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
     return size, stored
 
 
-@check(Severity.ERROR, traps=[task_in_flight, migrating, block_job, in_a_container])
+@check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied, in_a_container])
 def chain_qmp_vs_ondisk(
     domain: Domain, host: Host, images: tuple[Image, ...], monitor: Monitor | None
 ) -> Problems:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import block_job, in_a_container, migrating, task_in_flight
+from hoodsnap.checks.traps import disk_is_copied, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host, held_by
@@ -111,7 +111,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
             )
 
 
-@check(Severity.ERROR, traps=[migrating, block_job])
+@check(Severity.ERROR, traps=[migrating, disk_is_copied])
 def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
     """The guest uses a disk file that is no longer where its definition says: it lives on in QEMU.
 

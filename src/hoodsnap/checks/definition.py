@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import block_job, migrating, task_in_flight
+from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
@@ -11,7 +11,7 @@ from hoodsnap.facts.image import owner_of
 from hoodsnap.finding import Severity, says
 
 
-@check(Severity.ERROR, traps=[task_in_flight, migrating, block_job])
+@check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
 def chain_live_vs_persistent(domain: Domain) -> Problems:
     """The guest's next start would use other disks than it runs with.
 

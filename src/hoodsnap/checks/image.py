@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check
-from hoodsnap.checks.traps import block_job, building, migrating, task_in_flight
+from hoodsnap.checks.traps import disk_is_copied, building, migrating, task_in_flight
 from hoodsnap.facts.cache import BASE
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
@@ -74,7 +74,7 @@ def _magic(host: Host, path: str) -> str | None:
     return entry.magic if entry is not None and entry.size else None
 
 
-@check(Severity.ERROR, traps=[building, block_job])
+@check(Severity.ERROR, traps=[building, disk_is_copied])
 def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
     """A disk's header leads to a file that no disk of nova's ever stands on.
 

@@ -12,6 +12,9 @@ from hoodsnap.facts.migration import Migration
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
 
+RIPE = timedelta(minutes=10)
+"""A server that was ordered longer ago has a cell, or never will."""
+
 
 def task_in_flight(guest: Guest) -> bool:
     """nova is doing something with it (task_state is set)"""
@@ -75,13 +78,36 @@ def disks_are_not_files(guest: Guest) -> bool:
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
 
 
-def block_job(guest: Guest) -> bool:
-    """a block job (a snapshot, a copy, a commit) is under way"""
-    return guest.domain is not None and bool(guest.domain.block_jobs)
-
-
 def in_a_container(guest: Guest) -> bool:
     """its QEMU runs in a container, where the same paths lead to other files"""
     if guest.host is None or guest.process is None:
         return False
     return guest.host.in_container(guest.process)
+
+
+def job_runs(guest: Guest) -> bool:
+    """libvirt is at work on it (a migration, a save, a dump)"""
+    return guest.domain is not None and guest.domain.id is not None and guest.domain.job
+
+
+def disk_is_copied(guest: Guest) -> bool:
+    """one of its disks is being copied"""
+    return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def just_ordered(guest: Guest) -> bool:
+    """it was ordered only minutes ago"""
+    if not guest.mapping.there:
+        return False
+    ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
+    return ordered is not None and asked - ordered < RIPE
+
+
+def softly_deleted(guest: Guest) -> bool:
+    """its owner deleted it, and may still want it back"""
+    return guest.record is not None and guest.record.vm_state == "soft-delete"
+
+
+def moving_to_another_cell(guest: Guest) -> bool:
+    """it is moved from one cell to another (one of its rows is hidden)"""
+    return any(copy.hidden and not copy.deleted for copy in guest.copies)

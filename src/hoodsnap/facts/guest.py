@@ -17,6 +17,7 @@ from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance, Instances
 from hoodsnap.facts.log import Log
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process, root_device
 from hoodsnap.facts.release import Span, release_of_host
@@ -61,6 +62,12 @@ class Guest:
     """Its disks as qemu-img sees them."""
     log: Log | None
     """What the logs' ends say of it."""
+    mapping: InstanceMapping
+    """What nova's API database has of it; unheard where it was not asked."""
+    copies: tuple[Instance, ...]
+    """Its rows in every cell, the deleted and archived ones too."""
+    records: HostRecords
+    """What the nova databases say of all hosts."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -283,6 +290,17 @@ class Host:
         except Unheard as reason:
             return str(reason)
         return None
+
+    @cached_property
+    def named(self) -> Mapping[str, Domain]:
+        """Its domains by their names, each of which is there once."""
+        found = {}
+        for domain in self.domains.values():
+            try:
+                found[domain.name] = domain
+            except Unheard:
+                continue
+        return found
 
     @cached_property
     def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:
