@@ -31,7 +31,11 @@ FOUND = {
     "leftover-dir": ["warning orphan-instance-dir of "],
     "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
     # nova keeps bases for the servers that it has here, and for no others.
-    "db-host": ["warning base-image-reapable of ", "warning base-image-reapable of "],
+    "db-host": [
+        "error active-without-host of vm-config",
+        "warning base-image-reapable of ",
+        "warning base-image-reapable of ",
+    ],
     "dir-missing": ["error server-without-disk of vm-stopped"],
     "disk-missing": ["error server-without-disk of vm-stopped"],
     "io-error": ["error io-error-paused of vm-duo"],
@@ -55,7 +59,6 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": ["error active-without-host of vm-config"],
 }
 """What follows from each fault, worst first, then by guest."""
 

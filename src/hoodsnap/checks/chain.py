@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import (
-    disk_is_copied,
     building,
+    disk_is_copied,
     in_a_container,
     migrating,
     task_in_flight,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check
-from hoodsnap.checks.traps import disk_is_copied, building, migrating, task_in_flight
+from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
 from hoodsnap.facts.cache import BASE
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
