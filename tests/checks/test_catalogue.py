@@ -93,7 +93,9 @@ def test_the_healthy_cloud_is_quiet_with_its_monitors(monitored: RecordedHost) -
     report = monitored.report()
 
     assert report.findings == ()
-    assert sum(guest.monitor is not None for guest in report.cloud.guests) == 11
+    guests = report.cloud.guests
+    asked = [guest for guest in guests if guest.monitor is not None]
+    assert len(asked) == sum(guest.process is not None for guest in guests) >= 11
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])

@@ -206,7 +206,7 @@ def test_a_disk_may_be_replaced_while_it_is_copied(host: RecordedHost) -> None:
         "libvirt", f"virsh blockjob {host.domain('vm-plain')} vda", {"type": 2, "cur": 1, "end": 9}
     )
 
-    assert host.findings() == []
+    assert not [line for line in host.findings() if line.startswith("disk-deleted")]
 
 
 def test_in_a_container_the_same_path_leads_elsewhere(host: RecordedHost) -> None:

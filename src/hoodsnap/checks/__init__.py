@@ -7,12 +7,18 @@ from hoodsnap.checks import (
     cache,
     capture,
     chain,
+    console,
     corruption,
     definition,
+    drift,
     files,
+    hardware,
+    host,
+    hypervisor,
     identity,
     image,
     monitor,
+    placement,
     records,
     residue,
     shape,
@@ -20,19 +26,9 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    capture,
-    corruption,
-    chain,
-    definition,
-    image,
-    files,
-    cache,
-    identity,
-    records,
-    state,
-    monitor,
-    residue,
-    shape,
+    *(capture, host, corruption, chain, definition, image, files, cache),
+    *(identity, records, state, monitor, residue),
+    *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
