@@ -18,6 +18,7 @@ from hoodsnap.checks import (
     identity,
     image,
     monitor,
+    moves,
     placement,
     records,
     residue,
@@ -27,7 +28,7 @@ from hoodsnap.checks import (
 
 TOPICS = (
     *(capture, host, corruption, chain, definition, image, files, cache),
-    *(identity, records, state, monitor, residue),
+    *(moves, identity, records, state, monitor, residue),
     *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

@@ -268,6 +268,14 @@ class Process(Fact):
         return value_of(self.said.get("ns"), f"readlink /proc/{self.pid}/ns/*", dict[str, str])
 
     @property
+    def space(self) -> str | None:
+        """Its PID namespace; None if that was not told. A container may have one of its own."""
+        try:
+            return self.namespaces.get("pid")
+        except Unheard:
+            return None
+
+    @property
     def root_device(self) -> str:
         """`major:minor` of the file system that is `/` for it; in a container another one."""
         return root_device(self._text("mountinfo"))
