@@ -13,6 +13,8 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
+SAVES = "/var/lib/libvirt/qemu/save"
+
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
 
@@ -52,6 +54,8 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+        **{volume: guest.uuid for guest in guests for volume in guest.volumes or ()},
+        **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
     }
     rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
@@ -89,6 +93,7 @@ def _clone(guest: Guest, number: int) -> Clone:
     uuid = f"{number:08x}{guest.uuid[8:]}"
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
+    swaps += [(volume, f"{number:08x}{volume[8:]}") for volume in guest.volumes or ()]
     consoles = guest.domain.graphics if guest.process else ()
     for port in (console.port for console in consoles if console.port):
         own = FIRST_PORT + number
