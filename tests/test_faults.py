@@ -22,11 +22,28 @@ FOUND = {
     "domain-without-qemu": ["error domain-without-qemu of vm-snap"],
     "start-behind": ["error stopped-but-domain-on of vm-stopped"],
     "orphan-domain": ["error domain-without-server of instance-0000beef"],
-    "base-moved": ["error backing-file-missing of vm-snap"],
+    "base-moved": [
+        "error backing-file-missing of vm-snap",
+        "error disk-deleted-but-open of vm-snap",
+    ],
+    "attach-unknown-disk": ["warning chain-live-vs-persistent of vm-data"],
+    "disk-info-wrong": ["error disk-format-mismatch of vm-stopped"],
+    "leftover-dir": ["warning orphan-instance-dir of "],
+    "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
+    # nova keeps bases for the servers that it has here, and for no others.
+    "db-host": [
+        "error active-without-host of vm-config",
+        "error domain-running-on-wrong-host of vm-config",
+        "warning base-image-reapable of ",
+        "warning base-image-reapable of ",
+    ],
     "dir-missing": ["error server-without-disk of vm-stopped"],
     "disk-missing": ["error server-without-disk of vm-stopped"],
     "io-error": ["error io-error-paused of vm-duo"],
-    "db-soft-deleted": ["error domain-of-deleted-server of vm-snap"],
+    "db-soft-deleted": [
+        "error domain-of-deleted-server of vm-snap",
+        "warning base-image-reapable of ",
+    ],
     "db-row-gone": ["error domain-without-server of instance-0000000d"],
     "db-vm-state-stopped": ["error stopped-but-domain-on of vm-config"],
     "db-task-state": ["error stuck-task-state of vm-paused"],
@@ -37,6 +54,8 @@ FOUND = {
         "error vcpu-chain-mismatch of vm-config",
         "warning flavor-three-way-drift of vm-config",
     ],
+    "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
+    "db-request-spec": ["warning request-spec-skew of vm-bfv"],
     "compute-disabled": ["note service-state-skew of "],
     # nova-compute disables itself when it has lost libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
@@ -47,18 +66,23 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": ["error active-without-host of vm-config"],
     "autostart": ["warning guest-autostart-enabled of vm-plain"],
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
+    "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
+    "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],
+    "db-two-cells": ["error instance-in-two-cells of vm-snap"],
+    "db-vm-state-rescued": ["warning rescue-residue of vm-plain"],
+    "block-copy": ["warning snapshot-or-blockjob-residue of vm-snap"],
+    "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
 }
 """What follows from each fault, worst first, then by guest."""
 
 BEYOND = frozenset(
     [
         "api-down",
-        "attach-unknown-disk",
         "base-unused",
         "compute-down",
         "compute-frozen",
@@ -67,12 +91,8 @@ BEYOND = frozenset(
         "db-bdm-stale",
         "db-down",
         "db-info-cache",
-        "db-migration-stuck",
-        "db-request-spec",
         "disk-corrupt",
-        "disk-info-wrong",
         "image-deleted",
-        "leftover-dir",
         "ovs-agent-down",
         "placement-down",
         "placement-lost",
@@ -81,7 +101,6 @@ BEYOND = frozenset(
         "port-disabled",
         "tap-deleted",
         "tap-renamed",
-        "volume-file-gone",
     ]
 )
 """The faults that none of the checks is about, or that lie in layers that are not asked."""

@@ -108,6 +108,7 @@ class Visit:
                 self._ask_guests,
                 self.database.ask_rest,
                 self._ask_surroundings,
+                lambda: self.api.ask_for_clients(self.nova_host),
             )
             self.phase("what else was seen")
             self._ask_late(pool)
@@ -172,8 +173,9 @@ class Visit:
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images
 
-        firmware = [path for domain in self.seen.values() for path in domain.firmware]
-        ask_images(self.recorder, self.folders, self._disks(), firmware)
+        domains = self.seen.values()
+        files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
+        ask_images(self.recorder, self.folders, self._disks(), files)
 
     def _ask_logs(self) -> None:
         from hoodsnap.collect.log import ask_logs

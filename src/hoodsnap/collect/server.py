@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.allowlist import api_body, image_body
+from hoodsnap.collect.clients import ask_for_clients
 from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
 from hoodsnap.collect.recorder import Recorder, Refusal
 
@@ -34,9 +35,6 @@ AT_ONCE = 4
 """Small requests at the same time."""
 
 MOST_PAGES = 1000
-
-IMAGES, IMAGE_PAGES = 1000, 5
-"""Images in a page, and pages."""
 
 HISTORY_TIME = 60.0
 """Seconds for the histories of all servers together."""
@@ -66,7 +64,6 @@ class ServerApi:
             answer = self._recorder.ask("nova", f"GET {version}/", discover, patience=LOGIN_TIME)
             if answer.error is None:
                 self._recorder.ask("nova", f"HEAD {version}/", self._date, patience=LOGIN_TIME)
-                self._recorder.ask("keystone", "GET /v3/auth/tokens", self._cloud.access)
                 return True
             if answer.error.kind != "absent" or not self._base:
                 return False
@@ -135,15 +132,17 @@ class ServerApi:
             partial(self._ask, "/os-hypervisors/detail", at_most=HYPERVISORS),
             partial(self._ask, "/os-services"),
             partial(self._ask, "/os-server-groups", "all_projects=True"),
-            partial(self._ask, "/os-aggregates"),
-            partial(self._ask_plainly, host),
-            self._ask_images,
             *(partial(self._ask_image, image) for image in sorted(images)),
             *self._histories(servers, since, events and self._is_admin),
         ]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(lambda task: task(), tasks):
                 pass
+
+    def ask_for_clients(self, host: str | None) -> None:
+        """Ask for what only clients of the recording will ask for."""
+        if self._version == "/v2.1":
+            ask_for_clients(self._recorder, self._cloud, self._base, host)
 
     def close(self) -> None:
         """End the connections."""
@@ -176,46 +175,6 @@ class ServerApi:
 
         text = f"GET /v2/images/{uuid}"
         self._recorder.ask("glance", text, how, subject=uuid, patience=PATIENCE + 10)
-
-    def _ask_images(self) -> None:
-        """The list, as far as it goes in a few pages: `openstack image list` shows no more either
-        without being told to."""
-
-        def how(target: str) -> object:
-            root, _ = _split(self._cloud.endpoint("image"))
-            body = self._cloud.get(f"{root}{target}", {}).body
-            images = body.get("images") if isinstance(body, dict) else None
-            if not isinstance(images, list):
-                raise Refusal("failed", "the answer holds no images")
-            return {"images": [image_body(image) for image in images], "next": body.get("next")}
-
-        target: str | None = f"/v2/images?limit={IMAGES}"
-        for _ in range(IMAGE_PAGES):
-            if target is None:
-                break
-            answer = self._recorder.ask("glance", f"GET {target}", partial(how, target))
-            target = answer.value["next"] if answer.error is None else None
-
-    def _ask_plainly(self, host: str | None) -> None:
-        """The same in the microversions that today's clients ask for (most in none at all), for
-        replay: much of an older answer can't be made of a newer one."""
-        of_host = "" if host is None else f"&host={quote(host)}"
-        targets = {
-            f"/servers/detail?all_tenants=True{of_host}": None,
-            "/os-hypervisors/detail": None,
-            "/os-services": None,
-            "/os-aggregates": None,
-            "/flavors/detail?is_public=None": "2.61",
-        }
-        for target, number in targets.items():
-            headers = {"OpenStack-API-Version": f"compute {number}"} if number else {}
-
-            def how(target: str = target, headers: Mapping[str, str] = headers) -> object:
-                url = self._base + target
-                return api_body(self._cloud.get(url, headers, patience=LIST_PATIENCE).body)
-
-            text = f"GET {self._version}{target}" + (f" [{number}]" if number else "")
-            self._recorder.ask("nova", text, how, patience=LIST_PATIENCE + 10)
 
     def _histories(
         self, servers: Iterable[dict[str, Any]], since: str, events: bool
