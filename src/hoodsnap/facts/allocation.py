@@ -90,7 +90,7 @@ class Provider(Fact):
             raise Unheard("the provider's traits can't be read")
         return frozenset(trait for trait in listed if isinstance(trait, str))
 
-    @property
+    @cached_property
     def consumers(self) -> Mapping[str, Mapping[str, object]]:
         """Who holds something of it, and the entry that says what."""
         entries = self._part("allocations")
