@@ -72,10 +72,11 @@ def test_an_io_error_is_told_by_the_check_of_its_own(monitored: RecordedHost) ->
 
 def test_a_guest_that_migrates_may_differ(monitored: RecordedHost) -> None:
     _status(monitored, "vm-verify", "postmigrate")
+    assert "libvirt-vs-qmp-status of vm-verify" in "".join(monitored.findings())
     now = f"{monitored.bundle.started:%Y-%m-%d %H:%M:%S}"
     monitored.row("migrations", monitored.uuid("vm-verify"), status="running", updated_at=now)
 
-    assert monitored.findings() == []
+    assert "libvirt-vs-qmp-status" not in "".join(monitored.findings())
 
 
 def test_qemu_monitor_dead(host: RecordedHost) -> None:
@@ -102,6 +103,23 @@ def test_qemu_monitor_dead_by_what_libvirt_waited_for(
         f"qemu-monitor-dead of vm-plain: process says pid = {host.pid('vm-plain')}, state = {state};"
         " libvirt says said = no answer within 10 s"
     ) in host.findings()
+
+
+def test_a_guest_that_migrates_keeps_others_waiting(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    assert _unanswered(host, f"virsh blockjob {host.domain('vm-verify')} vda")
+    assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-verify"]
+
+    host.row("migrations", host.uuid("vm-verify"), status="running", updated_at=now)
+    assert "qemu-monitor-dead" not in "".join(host.findings())
+
+
+def test_qemu_that_is_stopped_is_so_whatever_nova_does(host: RecordedHost) -> None:
+    _kernel_state(host, "vm-plain", "T")
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", host.uuid("vm-plain"), task_state="rebooting", updated_at=now)
+
+    assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
 
 
 def test_qemu_monitor_dead_by_a_lock_that_is_held(host: RecordedHost) -> None:

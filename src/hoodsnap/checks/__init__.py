@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    cache,
     capture,
+    chain,
     console,
     corruption,
+    definition,
     drift,
+    files,
     hardware,
     host,
     hypervisor,
     identity,
+    image,
     monitor,
     moves,
     placement,
@@ -22,7 +27,8 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, moves, identity, records, state, monitor, residue),
+    *(capture, host, corruption, chain, definition, image, files, cache),
+    *(moves, identity, records, state, monitor, residue),
     *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

@@ -142,6 +142,13 @@ def disks_are_not_files(guest: Guest) -> bool:
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
 
 
+def in_a_container(guest: Guest) -> bool:
+    """its QEMU runs in a container, where the same paths lead to other files"""
+    if guest.host is None or guest.process is None:
+        return False
+    return guest.host.in_container(guest.process)
+
+
 def job_runs(guest: Guest) -> bool:
     """libvirt is at work on it (a migration, a save, a dump)"""
     return guest.domain is not None and guest.domain.id is not None and guest.domain.job
@@ -150,6 +157,14 @@ def job_runs(guest: Guest) -> bool:
 def disk_is_copied(guest: Guest) -> bool:
     """one of its disks is being copied"""
     return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def of_another_libvirt(guest: Guest) -> bool:
+    """its process lives among others than those of this libvirt (in another container)"""
+    if guest.host is None or guest.process is None or not guest.host.spaces:
+        return False
+    space = guest.process.space
+    return space is not None and space not in guest.host.spaces
 
 
 def just_ordered(guest: Guest) -> bool:

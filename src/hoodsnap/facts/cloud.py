@@ -20,7 +20,6 @@ from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
-from hoodsnap.facts.service import HostRecords
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +85,8 @@ def read(bundle: Bundle) -> Cloud:
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(
-        _read_host(bundle, name, instances.hosts, placement) for name in _host_names(bundle)
-    )
+    hosts = tuple(_read_host(bundle, name, instances, placement) for name in _host_names(bundle))
+    instances.doubted = _another_database(hosts, servers, instances)
     join = _Join(servers, instances, placement, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
@@ -103,7 +101,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Placement) -> Host:
+def _read_host(bundle: Bundle, name: str, instances: Instances, placement: Placement) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -121,7 +119,8 @@ def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Place
         logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
-        records=records,
+        instances=instances,
+        records=instances.hosts,
         placement=placement,
     )
 
@@ -197,6 +196,28 @@ def _doubt(
             f"{len(guests)} QEMU processes run, and libvirt has the domain of none: "
             "was another libvirt asked?"
         )
+
+
+def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
+    """Why the databases that were read can't be those of these hosts; None if they may be."""
+    running = {
+        uuid
+        for host in hosts
+        for uuid, domain in host.domains.items()
+        if _is_active(domain) and _is_novas(domain)
+    }
+    if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:
+        return None
+    if not running & servers.by_uuid.keys():
+        return None  # two who both don't know them are right
+    return (
+        f"libvirt runs {len(running)} guests of nova's, its API knows them, and no database does: "
+        "was another cloud's asked?"
+    )
+
+
+def _is_novas(domain: Domain) -> bool:
+    return _is_true(lambda: domain.is_nova)
 
 
 def _is_active(domain: Domain) -> bool:
