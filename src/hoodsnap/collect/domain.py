@@ -34,6 +34,8 @@ class SeenDomain:
     images: Mapping[str, str | None]
     """The paths of files and block devices that its definitions name, backing files among them, and
     the format of each (None if they don't say)."""
+    volumes: frozenset[str] = frozenset()
+    """The serials of its disks: of a volume it is the volume's id."""
 
 
 class Domains:
@@ -60,6 +62,7 @@ class Domains:
         for network in networks.value or []:
             name = network["name"]
             ask(f"virsh net-dumpxml {name}", _network_xml(name))
+        ask("virsh secret-list", _secrets)
 
     def look(self) -> dict[str, Mark] | None:
         """Ask which domains there are and in what state: UUID → mark, sorted by name.
@@ -103,7 +106,9 @@ class Domains:
             ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
             for target in targets(live or ""):
                 ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
-        return SeenDomain(uuid, name, mark.id, images(stored or "") | images(live or ""))
+        disks = images(stored or "") | images(live or "")
+        volumes = frozenset((*serials(stored or ""), *serials(live or "")))
+        return SeenDomain(uuid, name, mark.id, disks, volumes)
 
 
 def targets(xml: str) -> list[str]:
@@ -111,6 +116,11 @@ def targets(xml: str) -> list[str]:
     return [
         target.get("dev", "") for disk in _disks(xml) if (target := disk.find("target")) is not None
     ]
+
+
+def serials(xml: str) -> list[str]:
+    """The serial numbers that a domain's disks show to the guest."""
+    return [serial for disk in _disks(xml) if (serial := disk.findtext("serial"))]
 
 
 def images(xml: str) -> dict[str, str | None]:
@@ -182,6 +192,19 @@ def _networks(connection: Any) -> list[dict[str, object]]:
 
 def _network_xml(name: str) -> Any:
     return lambda connection: connection.networkLookupByName(name).XMLDesc()
+
+
+def _secrets(connection: Any) -> list[dict[str, object]]:
+    """Which secrets there are, and what each is for: never its value."""
+    found = [
+        {
+            "uuid": secret.UUIDString(),
+            "usage_type": secret.usageType(),
+            "usage_id": secret.usageID(),
+        }
+        for secret in connection.listAllSecrets()
+    ]
+    return sorted(found, key=lambda secret: str(secret["uuid"]))
 
 
 def _domains(connection: Any) -> list[dict[str, object]]:
