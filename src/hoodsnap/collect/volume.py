@@ -128,9 +128,7 @@ class VolumeApi:
                 partial(self._pages, "/attachments/detail", _of_server(uuid), "attachments")
                 for uuid in _uuids(servers)
             ]
-        tasks += [
-            partial(self._ask, f"/volumes/{uuid}", subject=uuid) for uuid in _uuids(volumes)
-        ]
+        tasks += [partial(self._ask, f"/volumes/{uuid}", subject=uuid) for uuid in _uuids(volumes)]
         self._together(tasks)
 
     def close(self) -> None:

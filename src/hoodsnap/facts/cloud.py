@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.device import LIST, Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
@@ -17,6 +18,8 @@ from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.storage import Storage
+from hoodsnap.facts.volume import Volume, Volumes
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    storage: Storage
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     """By host and name; those on no captured host last."""
@@ -65,10 +69,12 @@ def read(bundle: Bundle) -> Cloud:
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     movements = moved(bundle.answers)
     hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
-    join = _Join(servers, instances, movements)
+    volumes = Volumes(bundle.by_layer.get("cinder", ()))
+    storage = Storage(volumes, instances, (host.domains for host in hosts))
+    join = _Join(servers, instances, storage, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+    return Cloud(bundle, servers, instances, storage, hosts, tuple(guests))
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -91,6 +97,7 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
         unheard=unheard,
         census=census,
     )
@@ -104,6 +111,7 @@ def _heard_of(
     lists: tuple[tuple[str, str, type[object]], ...] = (
         ("libvirt", "virsh list --all", list[dict[str, object]]),
         ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+        ("block", LIST, dict[str, list[dict[str, object]]]),
     )
     for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
@@ -173,10 +181,15 @@ class _Join:
     """Puts one VM's facts together."""
 
     def __init__(
-        self, servers: Servers, instances: Instances, movements: Mapping[str, str]
+        self,
+        servers: Servers,
+        instances: Instances,
+        storage: Storage,
+        movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.storage = storage
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -218,11 +231,13 @@ class _Join:
         census: dict[str, Answer] = {}
         self._hear_nova(uuid, server, unheard, census)
         self._hear_database(uuid, instance, unheard, census)
+        if not self.storage.volumes.heard:
+            unheard["cinder"] = self.storage.volumes.silence
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images", "block"), where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -234,6 +249,9 @@ class _Join:
                 processes=(),
                 monitor=None,
                 images=None,
+                devices=None,
+                volumes=self._volumes(uuid, instance, None),
+                storage=self.storage,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -259,10 +277,20 @@ class _Join:
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            devices=None if "block" in unheard else _devices(host, domain),
+            volumes=self._volumes(uuid, instance, domain),
+            storage=self.storage,
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),
         )
+
+    def _volumes(
+        self, uuid: str, instance: Instance | None, domain: Domain | None
+    ) -> tuple[Volume, ...] | None:
+        if not self.storage.volumes.heard:
+            return None
+        return self.storage.of(uuid, instance, domain)
 
     def _hear_nova(
         self,
@@ -303,6 +331,14 @@ class _Join:
 def _disks(domain: Domain | None) -> Iterable[str]:
     try:
         return [disk.source for disk in domain.disks if disk.source] if domain else ()
+    except Unheard:
+        return ()
+
+
+def _devices(host: Host, domain: Domain | None) -> tuple[Device, ...]:
+    try:
+        found = (host.devices.find(path) for path in _disks(domain))
+        return tuple(device for device in found if device is not None)
     except Unheard:
         return ()
 

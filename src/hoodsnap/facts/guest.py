@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.image import Image, ImageStore
@@ -15,6 +16,8 @@ from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.server import Server
+from hoodsnap.facts.storage import Storage
+from hoodsnap.facts.volume import Volume
 
 LAYERS = {
     "nova": "nova API",
@@ -23,6 +26,8 @@ LAYERS = {
     "kernel": "kernel",
     "qemu": "QEMU",
     "images": "disk images",
+    "block": "block devices",
+    "cinder": "cinder",
 }
 """The layers that a guest is joined from, outermost first, and their names for people."""
 
@@ -48,6 +53,12 @@ class Guest:
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
+    devices: tuple[Device, ...] | None
+    """The host's block devices that its disks are."""
+    volumes: tuple[Volume, ...] | None
+    """The volumes that it has by anybody's word, as cinder shows them."""
+    storage: Storage
+    """What all layers say of all volumes, whosever they are."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -110,6 +121,7 @@ class Host:
     processes: Mapping[int, Process]
     monitors: Mapping[str, Monitor]
     images: ImageStore
+    devices: Devices
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
     guests: list[Guest] = field(default_factory=list)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+from hoodsnap.facts.mapping import DeviceMapping
 from hoodsnap.facts.rows import Row, Tables
 
 UNFINISHED = frozenset(
@@ -44,6 +45,8 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
+    mappings_shown: tuple[DeviceMapping, ...] = ()
+    """The live rows of `block_device_mapping` that were shown; `mappings` knows if that is all."""
     migrations: tuple[Mapping[str, object], ...] | None = None
     """Its rows in `migrations`; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
@@ -54,6 +57,7 @@ class Instance(Fact):
         "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "image": ("row", "image_ref"),
+        "mappings": ("mappings", "block_device_mapping"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -169,6 +173,13 @@ class Instance(Fact):
         return self.flavor.vcpus
 
     @property
+    def mappings(self) -> tuple[DeviceMapping, ...]:
+        """Its live rows in `block_device_mapping`: all that there are."""
+        if "mappings" not in self.said:
+            raise Unheard("the instance's block devices were not read")
+        return self.mappings_shown
+
+    @property
     def boots_from_volume(self) -> bool:
         """Its root disk is a volume, not a file of its own."""
         if self.devices is None:
@@ -210,6 +221,8 @@ class Instances:
         if (database, "block_device_mapping") in self.tables.read:
             rows = self.tables.of("block_device_mapping", uuid, database)
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
+            if asked := self._asked_of_mappings(database, uuid):
+                said["mappings"] = asked
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
             migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
@@ -219,6 +232,9 @@ class Instances:
             archived=archived,
             extra=extra and extra.cells,
             devices=devices,
+            mappings_shown=tuple(
+                row for row in self._mappings_of(uuid, database) if not row.raw.get("deleted")
+            ),
             migrations=migrations,
             looked=row.looked,
             said=said,
@@ -227,6 +243,24 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _asked_of_mappings(self, database: str, uuid: str) -> Answer | None:
+        """An answer that has all live rows of one instance. Some are of volumes, not of it."""
+        for answer in self.tables.read[(database, "block_device_mapping")]:
+            if "volume_id IN (" not in answer.query and self.tables.asks_for(answer, uuid):
+                return answer
+        return None
+
+    def _mappings_of(self, uuid: str, database: str) -> Iterator[DeviceMapping]:
+        for row in self.tables.of("block_device_mapping", uuid, database):
+            yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
+
+    def mappings(self) -> Iterator[DeviceMapping]:
+        """Every row of `block_device_mapping` that was read, whosever it is."""
+        for database, table in self.tables.rows:
+            if table == "block_device_mapping":
+                for row in self.tables.of(table, database=database):
+                    yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
 
     @property
     def cells(self) -> frozenset[str]:
