@@ -165,6 +165,7 @@ class Visit:
             self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
         self._alone(self._ask_images)
         self._alone(self._ask_devices)
+        self._alone(self._ask_logs)
 
     def _ask_domains(self) -> None:
         self.domains.ask_host()
@@ -186,6 +187,11 @@ class Visit:
         from hoodsnap.collect.device import ask_devices
 
         ask_devices(self.recorder)
+
+    def _ask_logs(self) -> None:
+        from hoodsnap.collect.log import ask_logs
+
+        ask_logs(self.recorder, self.conf, self._names())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
         """Through libvirt where it has the monitor; directly where a process has a free socket."""
@@ -247,7 +253,7 @@ class Visit:
         )
 
     def _ask_again(self, uuids: Collection[str]) -> None:
-        from hoodsnap.collect import image, process
+        from hoodsnap.collect import image, log, process
 
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
@@ -262,6 +268,8 @@ class Visit:
         for folder in self.folders:  # of one that has no domain, too
             disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
         image.ask_again(self.recorder, self.folders, disks)
+        names = self._names()
+        log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 
     def _see(self, domains: Iterable[SeenDomain]) -> None:
         self.seen |= {domain.uuid.lower(): domain for domain in domains}
@@ -274,6 +282,11 @@ class Visit:
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""
         return {argv.uuid for argv in self.processes.values() if argv.uuid}
+
+    def _names(self) -> dict[str, str]:
+        """What libvirt calls each guest that was seen; of one that it lost, what its QEMU says."""
+        lost = {argv.uuid: argv.name for argv in self.processes.values() if argv.uuid and argv.name}
+        return lost | {uuid: domain.name for uuid, domain in self.seen.items()}
 
     def _disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
         wanted = self.seen.values() if uuids is None else map(self.seen.get, uuids)

@@ -1,7 +1,7 @@
-"""The host's block devices, and how a volume comes to it: LVM, iSCSI, multipath, loop, mounts.
+"""The host's block devices, and how a volume comes to it: LVM, iSCSI, multipath, loop devices.
 
-Each tool is asked in its own words, and only to list. What opens a volume (CHAP names and passwords,
-keys of the device mapper) is left out line by line, key by key.
+Each tool is asked in its own words, and only to list. What opens a volume (names and passwords of
+CHAP, keys of the device mapper) is left out line by line, key by key.
 """
 
 from __future__ import annotations
@@ -21,9 +21,12 @@ LAYER = "block"
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _BLOCK = frozenset(
-    "name kname path maj:min type size ro rm hotplug fstype mountpoint mountpoints pkname wwn serial"
-    " vendor model rev tran hctl state rota ptuuid partuuid log-sec phy-sec dax subsystems"
-    " children".split()
+    [
+        *("name", "kname", "path", "maj:min", "type", "size", "ro", "rm", "hotplug", "fstype"),
+        *("mountpoint", "mountpoints", "pkname", "wwn", "serial", "vendor", "model", "rev"),
+        *("tran", "hctl", "state", "rota", "ptuuid", "partuuid", "log-sec", "phy-sec", "dax"),
+        *("subsystems", "children"),
+    ]
 )
 """The columns of lsblk that are kept: no labels, which are anybody's text."""
 
@@ -114,7 +117,7 @@ def without_accounts(text: str) -> str:
 
 def targets(folder: Path) -> list[dict[str, object]]:
     """The iSCSI targets that this kernel exports, with their LUNs; no authentication is read."""
-    found = []
+    found: list[dict[str, object]] = []
     for target in sorted(folder.iterdir()):
         if not target.is_dir() or target.name == "discovery_auth":
             continue

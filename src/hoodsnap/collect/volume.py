@@ -72,10 +72,10 @@ class VolumeApi:
         return body
 
     def ask_everything(self) -> None:
-        """Ask for all volumes, attachments and snapshots, of every project where that is allowed."""
+        """Ask for all volumes, attachments and snapshots; of every project, where it is allowed."""
         if not self._version:
             return
-        tasks = [
+        tasks: list[Callable[[], object]] = [
             partial(self._pages, "/volumes/detail", "all_tenants=True", "volumes"),
             partial(self._pages, "/snapshots/detail", "all_tenants=True", "snapshots"),
             partial(self._ask, "/os-services"),

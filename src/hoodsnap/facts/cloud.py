@@ -14,10 +14,13 @@ from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.storage import Storage
 from hoodsnap.facts.volume import Volume, Volumes
 
@@ -38,6 +41,22 @@ class Cloud:
     def now(self) -> datetime:
         """When it was captured, by the collector's clock."""
         return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> Span:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
@@ -68,13 +87,16 @@ def read(bundle: Bundle) -> Cloud:
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
+    hosts = tuple(_read_host(bundle, name, instances.hosts) for name in _host_names(bundle))
     volumes = Volumes(bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))
     join = _Join(servers, instances, storage, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
-    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, storage, hosts, tuple(guests))
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, storage, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -82,7 +104,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str) -> Host:
+def _read_host(bundle: Bundle, name: str, records: HostRecords) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -98,8 +120,10 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         monitors=Monitor.read_all(of("qemu")),
         images=images,
         devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
+        logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
+        records=records,
     )
 
 
@@ -126,6 +150,10 @@ def _heard_of(
         unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
     else:
         census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
     return unheard, census
 
 
@@ -237,7 +265,8 @@ class _Join:
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images", "block"), where)
+            layers = ("libvirt", "kernel", "qemu", "images", "block", "logs")
+            unheard |= dict.fromkeys(layers, where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -252,6 +281,7 @@ class _Join:
                 devices=None,
                 volumes=self._volumes(uuid, instance, None),
                 storage=self.storage,
+                log=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -280,6 +310,7 @@ class _Join:
             devices=None if "block" in unheard else _devices(host, domain),
             volumes=self._volumes(uuid, instance, domain),
             storage=self.storage,
+            log=host.logs.get(uuid),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),

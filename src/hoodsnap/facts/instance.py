@@ -11,15 +11,9 @@ from typing import ClassVar, NamedTuple
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
 from hoodsnap.facts.mapping import DeviceMapping
+from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.rows import Row, Tables
-
-UNFINISHED = frozenset(
-    (
-        *("accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"),
-        *("migrating", "post-migrating", "confirming", "reverting"),
-    )
-)
-"""The migration statuses in which a VM may be in two places."""
+from hoodsnap.facts.service import HostRecords
 
 
 class Flavor(NamedTuple):
@@ -47,8 +41,8 @@ class Instance(Fact):
     """Its live rows in `block_device_mapping`; None if that was not read."""
     mappings_shown: tuple[DeviceMapping, ...] = ()
     """The live rows of `block_device_mapping` that were shown; `mappings` knows if that is all."""
-    migrations: tuple[Mapping[str, object], ...] | None = None
-    """Its rows in `migrations`; None if that was not read."""
+    migrations: tuple[Migration, ...] | None = None
+    """Its moves, those that are over too; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
     """For the columns that the second look brought up to date: its answer."""
 
@@ -196,6 +190,7 @@ class Instances:
     def __init__(self, answers: Iterable[Answer]) -> None:
         heard = tuple(answers)
         self.tables = Tables(heard)
+        self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
@@ -225,7 +220,7 @@ class Instances:
                 said["mappings"] = asked
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
-            migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
+            migrations = tuple(self._moves(uuid))
         instance = Instance(
             raw=row.cells,
             database=database,
@@ -261,6 +256,12 @@ class Instances:
             if table == "block_device_mapping":
                 for row in self.tables.of(table, database=database):
                     yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
+
+    def _moves(self, uuid: str) -> Iterator[Migration]:
+        for (base, table), owners in self.tables.rows.items():
+            if table == "migrations":
+                for row in owners.get(uuid, {}).values():
+                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @property
     def cells(self) -> frozenset[str]:

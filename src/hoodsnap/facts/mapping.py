@@ -140,7 +140,7 @@ class DeviceMapping(Fact):
         return self._connection
 
     @cached_property
-    def _connection(self) -> Connection | None | Unheard:
+    def _connection(self) -> Connection | Unheard | None:
         try:
             if not self.connection_written:
                 return None

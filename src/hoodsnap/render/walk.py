@@ -15,6 +15,7 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import DeviceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.server import POWER_STATES, Server
@@ -36,8 +37,8 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, volumes, domain, process, monitor, images, and the
-    devices that its volumes are on this host."""
+    """Outermost layer first: server, instance, volumes, domain, process, monitor, images, the
+    devices that its volumes are on this host, and the log."""
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
     yield from _volumes(guest)
@@ -53,6 +54,8 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
     yield from _devices(guest, guest.host)
+    if guest.log is not None and (said := _log(guest, guest.log)):
+        yield Step("logs", "log", "there", said)
 
 
 def _volumes(guest: Guest) -> Iterator[Step]:
@@ -247,6 +250,17 @@ def _process(guest: Guest) -> str:
 def _monitor(monitor: Monitor | None) -> str:
     assert monitor is not None  # noqa: S101
     return _told(lambda: monitor.status, lambda: f"{monitor.vcpus} vCPU")
+
+
+def _log(guest: Guest, log: Log) -> str:
+    """How it ended, of a guest that is off; of one that runs nobody asks that."""
+    try:
+        if guest.process is not None or log.ended is None:
+            return ""
+        killed = ", killed as the host ran out of memory" if log.oom_kill else ""
+        return f"ended {log.ended.partition('.')[0]} ({log.end_reason}){killed}"
+    except Unheard:
+        return ""
 
 
 def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
