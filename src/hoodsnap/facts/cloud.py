@@ -140,7 +140,7 @@ def _heard_of(
     for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
         try:
-            value_of(answer, LAYERS[layer], shape)
+            value_of(answer, "lsblk" if layer == "block" else LAYERS[layer], shape)
         except Unheard as reason:
             unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
         else:
