@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -114,7 +114,7 @@ def explain(
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
     """Walk through the layers of each guest and say where they agree and where they don't."""
-    bundle = merge(_loaded(bundles))
+    bundle = _merged(bundles)
     if not _speaks(bundle):
         _give_up("no layer answered when this was collected")
     raise typer.Exit(_explain(bundle, server, format, verbose, fail_on))
@@ -164,7 +164,7 @@ def check(
     if write_baseline and write_baseline != baseline and write_baseline.exists():
         _give_up(f"{write_baseline} is there: with --baseline too its reasons are kept", USAGE)
     entries = _accepted(baseline)
-    bundle = merge(_loaded(bundles))
+    bundle = _merged(bundles)
     if not _speaks(bundle):
         _give_up("no layer answered when this was collected")
     report = analyze(bundle, catalogue)
@@ -276,7 +276,7 @@ def demo() -> None:
     else:
         path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
         _say("this host has neither Nova nor libvirt: taking the recorded cloud")
-        bundle = merge(_loaded([path]))
+        bundle = _merged([path])
     _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
 
@@ -451,6 +451,18 @@ def _status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
     limit = Severity[fail_on.name]
     worst = max((finding.worst for finding in report.about(guests)), default=0)
     return DISAGREE if worst >= limit else AGREE
+
+
+def _merged(paths: Sequence[Path]) -> Bundle:
+    """One bundle of all of these."""
+    bundles = _loaded(paths)
+    if len(bundles) > 1:
+        from hoodsnap.facts.visits import newest
+
+        bundles, remarks = newest(bundles)
+        for remark in remarks:
+            _say(remark)
+    return merge(bundles)
 
 
 def _loaded(paths: Iterable[Path]) -> list[Bundle]:

@@ -181,7 +181,8 @@ class Visit:
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images
 
-        ask_images(self.recorder, self.folders, self._disks())
+        firmware = [path for domain in self.seen.values() for path in domain.firmware]
+        ask_images(self.recorder, self.folders, self._disks(), firmware)
 
     def _ask_devices(self) -> None:
         from hoodsnap.collect.device import ask_devices

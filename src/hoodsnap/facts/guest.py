@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
@@ -158,6 +160,16 @@ class Host:
             return self.option("DEFAULT", "host") or self.name
         except Unheard:
             return self.name
+
+    @cached_property
+    def hypervisor(self) -> Hypervisor:
+        """What it says of itself, beside its guests."""
+        return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What of it only one guest may have."""
+        return Claims(self.guests)
 
     @cached_property
     def service(self) -> Service | None:

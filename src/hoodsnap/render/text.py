@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hoodsnap.analysis import Report
+from hoodsnap.analysis import APART, Report
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.finding import Evidence, Severity
@@ -94,6 +94,7 @@ class _Page:
         self.report, self.guests = report, guests
         self.chosen = {id(guest) for guest in guests}
         self.width, self.verbose = max(width, 40), verbose
+        self.first = next(iter(report.cloud.hosts), None)
         self.of_guest: dict[int, list[Finding]] = {}
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
@@ -145,28 +146,34 @@ class _Page:
     def _heading(self) -> Iterator[Line]:
         bundle = self.report.cloud.bundle
         took = (bundle.ended - bundle.started).total_seconds()
-        when = f"{bundle.started:%Y-%m-%d %H:%M:%S} UTC"
-        yield line((f"captured {when} in {took:.1f} s, {len(bundle.answers)} answers", "dim"))
+        when = f"{bundle.started:%Y-%m-%d %H:%M:%S}"
+        # Several bundles were not taken in one go.
+        how = (
+            f"UTC in {took:.1f} s" if took <= APART else f"to {bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        yield line((f"captured {when} {how}, {len(bundle.answers)} answers", "dim"))
 
     def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Line]:
-        yield line()
+        quiet = [guest for guest in guests if id(guest) not in self.of_guest]
+        loud = [guest for guest in guests if id(guest) in self.of_guest]
+        counted = len(self.guests) > LIST_ALL and not self.verbose
+        if loud or not counted or host is self.first:
+            yield line()  # many hosts of which there is nothing to say stand close together
         count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
         if host is None:
             yield line(("on no captured host", "bold"), f"  {count}")
         else:
             alias = "" if host.nova_name == host.name else f" (nova: {clean(host.nova_name)})"
             yield line((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
-        quiet = [guest for guest in guests if id(guest) not in self.of_guest]
-        loud = [guest for guest in guests if id(guest) in self.of_guest]
         if self.verbose or len(self.guests) <= WALK_ALL:
             for guest in guests:
                 yield from self._walk(guest)
             return
         for guest in loud:
             yield from self._walk(guest)
-        if quiet:
+        if quiet and (loud or not counted):
             yield line()
-        if len(self.guests) <= LIST_ALL:
+        if not counted:
             for guest in quiet:
                 yield self._line(guest)
             return
