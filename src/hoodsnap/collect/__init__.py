@@ -58,6 +58,7 @@ class Visit:
 
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        from hoodsnap.collect.allocation import AllocationApi
         from hoodsnap.collect.configuration import read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
@@ -74,6 +75,7 @@ class Visit:
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.volumes = VolumeApi(recorder, wishes.os_cloud)
+        self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         # The libvirt that nova-compute itself uses is the one that has the guests.
         uri = self.conf.get("libvirt", {}).get("connection_uri")
@@ -115,6 +117,7 @@ class Visit:
             self._ask_late(pool)
             self.phase("second look")
             self._look(pool)
+            self._ask_consumers(pool)
             for _ in range(LOOKS):
                 moving = moved(self.recorder.answers).keys()
                 if not moving:
@@ -128,6 +131,7 @@ class Visit:
         self.database.close()
         self.api.close()
         self.volumes.close()
+        self.placement.close()
 
     def _ask_servers(self) -> None:
         if self.api.connect():
@@ -218,9 +222,35 @@ class Visit:
         self._together(
             pool,
             lambda: self.database.ask_rest(here),
+            partial(self._ask_allocations, here),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
         self._alone(lambda: self._ask_volumes(here | self.known))
+
+    def _ask_allocations(self, here: Collection[str]) -> None:
+        """Ask what the host has to give, and what each server, guest and migration holds."""
+        from hoodsnap.collect.allocation import names_of
+        from hoodsnap.collect.host import nova_host_name
+
+        if not self.placement.connect():
+            return
+        own = nova_host_name(self.conf)
+        everything = self.wishes.all_hosts
+        self.placement.ask_providers(None if everything else names_of(self.recorder.answers, own))
+        asked = {*here, *self.known, *self.database.known}
+        # Of all providers the lists say who holds what; what else one host's servers hold has to be
+        # asked of each.
+        self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
+
+    def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
+        """Ask nova about those who hold resources, and whom it did not speak of."""
+        unknown = sorted(self.placement.consumers - self.known - self.database.known)
+        self._together(
+            pool,
+            partial(self.database.ask_consumers, unknown),
+            partial(self.placement.ask_consumers, unknown),
+            *(partial(self.api.ask_server, uuid) for uuid in unknown),
+        )
 
     def _ask_volumes(self, servers: Iterable[str]) -> None:
         """Ask cinder about every volume that was named, and nova's database who else has it."""

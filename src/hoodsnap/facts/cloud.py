@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.device import LIST, Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
@@ -32,6 +33,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    placement: Placement
     storage: Storage
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
@@ -86,14 +88,17 @@ def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
+    placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name, instances.hosts) for name in _host_names(bundle))
+    hosts = tuple(
+        _read_host(bundle, name, instances.hosts, placement) for name in _host_names(bundle)
+    )
     volumes = Volumes(bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))
-    join = _Join(servers, instances, storage, movements)
+    join = _Join(servers, instances, placement, storage, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, storage, hosts, tuple(guests))
+    cloud = Cloud(bundle, servers, instances, placement, storage, hosts, tuple(guests))
     for guest in guests:
         guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
     return cloud
@@ -104,7 +109,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, records: HostRecords) -> Host:
+def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Placement) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -124,6 +129,7 @@ def _read_host(bundle: Bundle, name: str, records: HostRecords) -> Host:
         unheard=unheard,
         census=census,
         records=records,
+        placement=placement,
     )
 
 
@@ -212,12 +218,14 @@ class _Join:
         self,
         servers: Servers,
         instances: Instances,
+        placement: Placement,
         storage: Storage,
         movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
         self.storage = storage
+        self.placement = placement
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -261,6 +269,9 @@ class _Join:
         self._hear_database(uuid, instance, unheard, census)
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
+        allocation = self.placement.of(uuid)
+        if allocation is None:
+            self._hear_placement(uuid, unheard, census)
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
@@ -273,6 +284,7 @@ class _Join:
                 believed=believed,
                 server=server,
                 instance=instance,
+                allocation=allocation,
                 domain=None,
                 process=None,
                 processes=(),
@@ -302,6 +314,7 @@ class _Join:
             hidden=self.hidden.get(uuid),
             server=server,
             instance=instance,
+            allocation=allocation,
             domain=domain,
             process=_own(processes),
             processes=processes,
@@ -357,6 +370,14 @@ class _Join:
             unheard["nova-db"] = f"nova database: {reason}"
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
+
+    def _hear_placement(
+        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
+    ) -> None:
+        try:
+            census["placement"] = self.placement.nothing(uuid)
+        except Unheard as reason:
+            unheard["placement"] = str(reason)
 
 
 def _disks(domain: Domain | None) -> Iterable[str]:

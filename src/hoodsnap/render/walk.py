@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hoodsnap.check import LAYER_OF
+from hoodsnap.facts.allocation import Allocation
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Disk, Domain
@@ -37,10 +38,11 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, volumes, domain, process, monitor, images, the
-    devices that its volumes are on this host, and the log."""
+    """Outermost layer first: server, instance, allocation, volumes, domain, process … log."""
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+    if guest.record is not None or guest.allocation is not None:
+        yield _step(guest, "allocation", guest.allocation, lambda: _allocation(guest.allocation))
     yield from _volumes(guest)
     if guest.host is None:
         return
@@ -162,7 +164,8 @@ def _absence(guest: Guest, noun: str) -> str:
     expected = {
         "process": state in ("stopped", "suspended", "shelved", "error", "soft-delete"),
         "images": state == "error",
-        "domain": state == "error",
+        "domain": state in ("error", "shelved_offloaded"),
+        "allocation": state in ("error", "shelved_offloaded"),
     }
     return f"none, as it is {state}" if expected.get(noun) else "none"
 
@@ -224,6 +227,11 @@ def _domain_name(guest: Guest, instance: Instance) -> str:
         return (template or "instance-%08x") % (instance.raw if "(" in template else instance.id)
     except (Unheard, TypeError, ValueError, KeyError):
         return "a domain"
+
+
+def _allocation(allocation: Allocation | None) -> str:
+    assert allocation is not None  # noqa: S101
+    return allocation.words
 
 
 def _domain(domain: Domain | None) -> str:
