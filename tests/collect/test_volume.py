@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.collect.test_server import (  # noqa: F401 (fixtures)
-    HERE,
-    SmallCloud,
-    everything,
-    kinds,
-    queries,
-    recorder,
-    small,
-)
+from tests.collect.small_cloud import SmallCloud
 
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.volume import VolumeApi
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 
+HERE = "10000000-0000-4000-8000-000000000000"
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
 VOLUME = "aaaaaaaa-0000-4000-8000-000000000000"
@@ -39,7 +33,12 @@ def an_attachment() -> dict[str, Any]:
 
 
 @pytest.fixture
-def cinder(recorder: Recorder, small: SmallCloud) -> Iterator[VolumeApi]:  # noqa: F811
+def recorder() -> Recorder:
+    return Recorder("vm")
+
+
+@pytest.fixture
+def cinder(recorder: Recorder, small: SmallCloud) -> Iterator[VolumeApi]:
     small.endpoints["block-storage"] = f"{small.url}/volume/v3/p"
     versions = [{"id": "v3.0", "version": "3.50", "status": "CURRENT"}]
     small.reply("/volume/v3/", {"versions": versions})
@@ -50,14 +49,26 @@ def cinder(recorder: Recorder, small: SmallCloud) -> Iterator[VolumeApi]:  # noq
     found.close()
 
 
+def queries(recorder: Recorder) -> list[str]:
+    return [answer.query for answer in recorder.answers]
+
+
+def kinds(recorder: Recorder) -> list[str]:
+    return [answer.error.kind for answer in recorder.answers if answer.error is not None]
+
+
+def everything(recorder: Recorder) -> str:
+    return json.dumps([answer.as_json() for answer in recorder.answers])
+
+
 def asked(path: str) -> str:
     return f"GET /v3{path} [3.50]"
 
 
 def test_everything_is_asked_of_every_project(
     cinder: VolumeApi,
-    recorder: Recorder,  # noqa: F811
-    small: SmallCloud,  # noqa: F811
+    recorder: Recorder,
+    small: SmallCloud,
 ) -> None:
     more = {"rel": "next", "href": f"http://x/v3/p/volumes/detail?limit=1&marker={VOLUME}"}
     path = "/volume/v3/p/volumes/detail?all_tenants=True"
@@ -78,8 +89,8 @@ def test_everything_is_asked_of_every_project(
 
 def test_a_volume_that_does_not_exist_is_an_answer(
     cinder: VolumeApi,
-    recorder: Recorder,  # noqa: F811
-    small: SmallCloud,  # noqa: F811
+    recorder: Recorder,
+    small: SmallCloud,
 ) -> None:
     path = f"/attachments/detail?all_tenants=True&instance_id={HERE}"
     small.reply(f"/volume/v3/p{path}", {"attachments": [an_attachment()]})
@@ -96,8 +107,8 @@ def test_a_volume_that_does_not_exist_is_an_answer(
 
 def test_what_opens_a_volume_is_not_kept(
     cinder: VolumeApi,
-    recorder: Recorder,  # noqa: F811
-    small: SmallCloud,  # noqa: F811
+    recorder: Recorder,
+    small: SmallCloud,
 ) -> None:
     small.reply(f"/volume/v3/p/volumes/{VOLUME}", {"volume": a_volume()})
     small.reply(f"/volume/v3/p/attachments/{ATTACHMENT}", {"attachment": an_attachment()})
@@ -110,8 +121,8 @@ def test_what_opens_a_volume_is_not_kept(
 
 
 def test_before_attachments_had_ids_volumes_are_asked_alone(
-    recorder: Recorder,  # noqa: F811
-    small: SmallCloud,  # noqa: F811
+    recorder: Recorder,
+    small: SmallCloud,
 ) -> None:
     small.endpoints["block-storage"] = f"{small.url}/volume/v2/p"
     small.reply("/volume/v2/", {"versions": [{"id": "v2.0", "version": "", "status": "CURRENT"}]})
@@ -125,7 +136,7 @@ def test_before_attachments_had_ids_volumes_are_asked_alone(
     assert queries(recorder) == ["GET /v3/", "GET /v2/", f"GET /v2/volumes/{VOLUME}"]
 
 
-def test_a_cloud_without_cinder_is_asked_no_more(recorder: Recorder, small: SmallCloud) -> None:  # noqa: F811
+def test_a_cloud_without_cinder_is_asked_no_more(recorder: Recorder, small: SmallCloud) -> None:
     cinder = VolumeApi(recorder)
 
     assert not cinder.connect()

@@ -85,8 +85,8 @@ def test_a_link_means_its_device() -> None:
     linked = found.find(f"/dev/disk/by-path/{name}")
     assert linked is not None
     assert linked.kname == "sdb"
-    assert found.path_links(TARGET, 1) == ("sdb",)
-    assert found.path_links(TARGET, 2) == ()
+    assert found.reached(TARGET, 1) == {"sdb"}
+    assert found.reached(TARGET, 2) == frozenset()
 
 
 def test_sessions_tell_which_disks_they_brought() -> None:

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, shape, state
+from hoodsnap.checks import (
+    attachments,
+    capture,
+    corruption,
+    devices,
+    identity,
+    shape,
+    state,
+    volumes,
+)
 
-TOPICS = (capture, corruption, identity, state, shape)
+TOPICS = (capture, corruption, volumes, identity, state, attachments, devices, shape)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

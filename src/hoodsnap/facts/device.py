@@ -191,11 +191,20 @@ class Devices:
             return {}
         return {name: posixpath.basename(target) for name, target in links.items()}
 
-    def path_links(self, target: str, lun: int) -> tuple[str, ...]:
-        """The disks that udev calls by an iSCSI target and LUN, by the kernel's names."""
+    def reached(self, target: str, lun: int) -> frozenset[str]:
+        """The disks that iSCSI brought of a target and LUN, by the kernel's names; none if that was
+        not heard."""
         ending = f"-iscsi-{target}-lun-{lun}"
         links = self._links("/dev/disk/by-path")
-        return tuple(kname for name, kname in links.items() if name.lower().endswith(ending))
+        found = {kname for name, kname in links.items() if name.lower().endswith(ending)}
+        try:
+            sessions = self.sessions
+        except Unheard:
+            sessions = ()
+        for session in sessions:
+            if session.target == target:
+                found |= {kname for number, kname in session.disks if number == lun}
+        return frozenset(found)
 
     def below(self, device: Device) -> frozenset[str]:
         """The kernel's names of the disks that a device is made of in the end; its own if none."""

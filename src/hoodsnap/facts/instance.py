@@ -45,8 +45,8 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
-    mappings_shown: tuple[DeviceMapping, ...] = ()
-    """The live rows of `block_device_mapping` that were shown; `mappings` knows if that is all."""
+    mappings_ever: tuple[DeviceMapping, ...] = ()
+    """The rows of `block_device_mapping` that were shown, those that are deleted too."""
     migrations: tuple[Migration, ...] | None = None
     """Its moves, those that are over too; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
@@ -243,6 +243,11 @@ class Instance(Fact):
         return self.flavor.vcpus
 
     @property
+    def mappings_shown(self) -> tuple[DeviceMapping, ...]:
+        """Those rows of it that are live; `mappings` knows whether that is all."""
+        return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
+
+    @property
     def mappings(self) -> tuple[DeviceMapping, ...]:
         """Its live rows in `block_device_mapping`: all that there are."""
         if "mappings" not in self.said:
@@ -303,9 +308,7 @@ class Instances:
             archived=archived,
             extra=extra and extra.cells,
             devices=devices,
-            mappings_shown=tuple(
-                row for row in self._mappings_of(uuid, database) if not row.raw.get("deleted")
-            ),
+            mappings_ever=tuple(self._mappings_of(uuid, database)),
             migrations=migrations,
             looked=row.looked,
             tables=self.tables,

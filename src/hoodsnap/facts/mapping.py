@@ -139,6 +139,14 @@ class DeviceMapping(Fact):
             raise Unheard(str(self._connection))
         return self._connection
 
+    @property
+    def targets_shown(self) -> frozenset[tuple[str, int]]:
+        """The iSCSI targets and LUNs of its connection; none if that can't be read."""
+        try:
+            return self.connection.targets if self.connection is not None else frozenset()
+        except Unheard:
+            return frozenset()
+
     @cached_property
     def _connection(self) -> Connection | Unheard | None:
         try:

@@ -38,6 +38,30 @@ def volume_in(source: str | None) -> str | None:
     return found[1] if found else None
 
 
+def is_disk_of(mapping: DeviceMapping, disk: Disk) -> bool:
+    """Whether a domain's disk is the one of a row: by its volume, or by the place it is read at."""
+    if mapping.volume_id is None or disk.source is None:
+        return False
+    if volume_of(disk) == mapping.volume_id:
+        return True
+    connection = mapping.connection
+    if connection is None:
+        return False
+    name = (connection.name or "").rpartition("/")[2]
+    return disk.source == connection.device_path or (
+        bool(name) and disk.source.rpartition("/")[2] == name
+    )
+
+
+def is_own(uuid: str, domain: Domain, disk: Disk) -> bool:
+    """Whether a disk is one that nova itself keeps for this VM, or no disk at all."""
+    if disk.source is None or disk.device in ("cdrom", "floppy"):
+        return True
+    # The device mapper doubles hyphens; before Grizzly a folder had the domain's name.
+    source = disk.source.lower().replace("--", "-")
+    return uuid in source or f"/{domain.name}/" in disk.source
+
+
 class Storage:
     """What all layers of the cloud say of all volumes."""
 
@@ -83,6 +107,27 @@ class Storage:
             except Unheard:
                 continue  # whoever reads that row hears why
         return {volume: tuple(rows) for volume, rows in found.items()}
+
+    @cached_property
+    def outlived(self) -> tuple[tuple[Instance, DeviceMapping], ...]:
+        """The live rows that give a volume to an instance that is deleted."""
+        found = []
+        for row in self._instances.mappings():
+            try:
+                owner = self._instances.by_uuid.get(row.instance_uuid)
+                if owner is not None and owner.deleted and row.volume_id and not row.deleted:
+                    found.append((owner, row))
+            except Unheard:
+                continue
+        return tuple(found)
+
+    def is_deleted(self, uuid: str) -> bool:
+        """Whether nova says that this instance is deleted."""
+        instance = self._instances.by_uuid.get(uuid)
+        try:
+            return instance is not None and instance.deleted
+        except Unheard:
+            return False
 
     @cached_property
     def _plugged(self) -> Mapping[str, tuple[Plugged, ...]]:

@@ -24,7 +24,7 @@ GONE = frozenset(["detached", "deleted"])
 
 MOVING = frozenset(
     (
-        *("creating", "attaching", "detaching", "deleting", "extending", "downloading", "managing"),
+        *("creating", "attaching", "detaching", "extending", "downloading", "managing"),
         *("unmanaging", "restoring-backup", "maintenance", "retyping", "uploading"),
     )
 )
