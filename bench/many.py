@@ -1,5 +1,5 @@
 """A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
-number, PID and MAC, and everything else as it was recorded."""
+number, PID, MAC and volumes, and everything else as it was recorded."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+        **{named: guest.uuid for guest in guests for named in _volumes(guest)},
     }
     return bundle.with_answers(
         made for answer in bundle.answers for made in _answers(answer, clones, owners)
@@ -59,10 +60,18 @@ def _clone(guest: Guest, number: int) -> Clone:
     uuid = f"{number:08x}{guest.uuid[8:]}"
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
+    swaps += [(named, f"{number:08x}{named[8:]}") for named in _volumes(guest)]
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
     return Clone(tuple(swaps), pid, row)
+
+
+def _volumes(guest: Guest) -> list[str]:
+    """The volumes and attachments of a guest."""
+    assert guest.instance is not None
+    named = ((row.volume_id, row.attachment_id) for row in guest.instance.mappings)
+    return [uuid for pair in named for uuid in pair if uuid]
 
 
 def _answers(
@@ -104,6 +113,10 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
     if isinstance(value, dict) and isinstance(value.get("servers"), list):
         servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
         return answer.model_copy(update={"value": {**value, "servers": servers}})
+    for name in ("volumes", "attachments"):
+        if isinstance(value, dict) and isinstance(value.get(name), list):
+            grown = list(_grown(value[name], clones, _volume_owner))
+            return answer.model_copy(update={"value": {**value, name: grown}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
         if "uuid" in value[0]:
             return answer.model_copy(
@@ -134,6 +147,11 @@ def _grown(
             if number >= 0:
                 made[number] = clone.row[1]
             yield made
+
+
+def _volume_owner(item: Any) -> list[str]:
+    entries = item.get("attachments", [])
+    return [item.get("instance"), *(entry["server_id"] for entry in entries)]
 
 
 def _path_owner(line: Any) -> list[str]:

@@ -125,8 +125,8 @@ class RecordedHost:
                 for row in answer.value["rows"]
                 for new in change(dict(zip(columns, row, strict=True)))
             ]
-            rows = [[row[name] for name in columns] for row in rows]
-            return _with_value(answer, {"columns": columns, "rows": rows})
+            cells = [[row[name] for name in columns] for row in rows]
+            return _with_value(answer, {"columns": columns, "rows": cells})
 
         before = self.bundle.answers
         self._change(edited)

@@ -72,7 +72,7 @@ def test_bdm_attachment_or_volume_missing(host: RecordedHost) -> None:
     host.no_longer("attachments", attachment)
 
     assert host.findings() == [
-        f"bdm-attachment-or-volume-missing of vm-data: mapping says volume_id = {volume},"
+        f"bdm-attachment-or-volume-missing of vm-data: bdm says volume_id = {volume},"
         f" attachment_id = {attachment}; cinder says attachment = nothing"
     ]
 
@@ -148,7 +148,7 @@ def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
     assert host.findings() == [
         f"cinder-attachment-without-bdm of vm-plain: attachment says id = {NOBODY},"
         f" status = attached, instance = {other}, volume_id = {NOBODY};"
-        " nova-db says mapping = nothing"
+        " nova-db says bdm = nothing"
     ]
     assert uuid != other and attachment and volume
 
@@ -164,7 +164,7 @@ def test_cinder_attachment_without_bdm_beside_the_right_one(host: RecordedHost) 
     assert finding.startswith(
         f"cinder-attachment-without-bdm of vm-data: attachment says id = {NOBODY}"
     )
-    assert finding.endswith(f"mapping says volume_id = {volume}, attachment_id = {attachment}")
+    assert finding.endswith(f"bdm says volume_id = {volume}, attachment_id = {attachment}")
 
 
 def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -> None:
@@ -192,7 +192,7 @@ def test_bdm_not_in_guest(host: RecordedHost) -> None:
     unplug(host, "vm-data", volume)
 
     assert (
-        f"bdm-not-in-guest of vm-data: mapping says volume_id = {volume}, device_name = /dev/vdb;"
+        f"bdm-not-in-guest of vm-data: bdm says volume_id = {volume}, device_name = /dev/vdb;"
         " domain says disks = vda"
     ) in host.findings()
 
@@ -220,7 +220,7 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     [attached, plugged] = host.findings()
     assert attached.startswith("cinder-attachment-without-bdm of vm-data: ")
     assert plugged.startswith("guest-volume-not-in-bdm of vm-data: domain says disk = vdb /var/lib")
-    assert plugged.endswith(f"volume = {volume}; nova-db says mapping = nothing")
+    assert plugged.endswith(f"volume = {volume}; nova-db says bdm = nothing")
 
 
 def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost) -> None:
@@ -231,7 +231,7 @@ def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost)
     found = [line for line in host.findings() if line.startswith("guest-volume-not-in-bdm")]
     assert found == [
         "guest-volume-not-in-bdm of vm-plain: domain says disk = vdz /tmp/x, volume = nothing;"
-        " nova-db says mapping = nothing"
+        " nova-db says bdm = nothing"
     ]
 
 
@@ -271,7 +271,7 @@ def test_bdm_alive_for_deleted_instance(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"bdm-alive-for-deleted-instance: instance says uuid = {uuid},"
-        f" deleted_at = 2001-01-01 00:00:00; mapping says volume_id = {NOBODY},"
+        f" deleted_at = 2001-01-01 00:00:00; bdm says volume_id = {NOBODY},"
         " device_name = /dev/vdb"
     ]
 
@@ -288,8 +288,8 @@ def test_bdm_record_bad(host: RecordedHost) -> None:
     host.mappings(lambda row: [row, row | {"id": 999}] if row["volume_id"] == volume else [row])
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: mapping says id = {number}, volume_id = {volume};"
-        f" mapping says id = 999, volume_id = {volume}"
+        f"bdm-record-bad of vm-data: bdm says id = {number}, volume_id = {volume};"
+        f" bdm says id = 999, volume_id = {volume}"
     ]
 
 
@@ -299,7 +299,7 @@ def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "bdm-record-bad of vm-data: instance says vm_state = active;"
-        f" mapping says volume_id = {volume}, connection_info = nothing"
+        f" bdm says volume_id = {volume}, connection_info = nothing"
     ]
 
 
@@ -308,7 +308,7 @@ def test_bdm_record_bad_with_no_json(host: RecordedHost) -> None:
     host.mapping(volume, connection_info="[withheld]")
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: mapping says volume_id = {volume}, connection_info = no JSON"
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume}, connection_info = no JSON"
     ]
 
 
@@ -317,7 +317,7 @@ def test_bdm_record_bad_with_another_volumes_serial(host: RecordedHost) -> None:
     host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: mapping says volume_id = {volume},"
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
         f" connection_info = serial {NOBODY}"
     ]
 
@@ -335,7 +335,7 @@ def test_bdm_record_bad_with_another_way_than_cinders(host: RecordedHost) -> Non
     host.mapping(volume, connection_info=connection(host, volume, driver_volume_type="rbd"))
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: mapping says volume_id = {volume},"
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
         f" connection_info = driver_volume_type rbd; attachment says id = {attachment},"
         " connection_info = driver_volume_type nfs"
     ]
@@ -382,7 +382,7 @@ def test_root_bdm_broken(host: RecordedHost) -> None:
     uuid = host.uuid("vm-bfv")
     host.mappings(lambda row: [row | _index(row, 3)] if row["instance_uuid"] == uuid else [row])
 
-    assert [line.partition("; mapping")[0] for line in host.findings()] == [
+    assert [line.partition("; bdm")[0] for line in host.findings()] == [
         "root-bdm-broken of vm-bfv: instance says image = nothing"
     ]
 
@@ -404,7 +404,7 @@ def test_root_bdm_broken_with_a_volume_that_boots_nothing(host: RecordedHost) ->
     volume_says(host, volume, bootable="false")
 
     assert host.findings() == [
-        f"root-bdm-broken of vm-bfv: mapping says boot_index = 0, volume_id = {volume};"
+        f"root-bdm-broken of vm-bfv: bdm says boot_index = 0, volume_id = {volume};"
         f" volume says id = {volume}, bootable = False"
     ]
 

@@ -26,6 +26,27 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
 
 
+def _only(host: RecordedHost, name: str) -> None:
+    """Let libvirt have one guest that runs, and the kernel no QEMU at all."""
+    listed = host.last("libvirt", "virsh list --all").value
+    uuid = host.uuid(name)
+    host.set("libvirt", "virsh list --all", [line for line in listed if line["uuid"] == uuid])
+    host.set("kernel", "ls -l /proc/*/exe", [])
+    host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
+
+
+def test_in_a_container_one_guest_without_a_process_is_enough(host: RecordedHost) -> None:
+    _only(host, "vm-plain")
+    assert "domain-without-qemu of vm-plain" in "".join(host.findings())
+
+    spaces = host.last("host", "readlink /proc/self/ns/*").value
+    host.set("host", "readlink /proc/self/ns/*", spaces | {"pid": "pid:[4026532281]"})
+
+    found = host.findings()
+    assert "domain-without-qemu" not in "".join(found)
+    assert "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 1" in found
+
+
 def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [])
     host.set("kernel", "ls -l /proc/*/exe", [])

@@ -186,7 +186,7 @@ def test_volume_device_wrong_lun(host: RecordedHost) -> None:
 
     assert wrong(host) == [
         f"volume-device-wrong-lun of vm-data: domain says disk = vdb /dev/sdc, volume = {volume};"
-        f" mapping says volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
+        f" bdm says volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
         " device says name = sdc, number = 8:32, made_of = sdc"
     ]
 

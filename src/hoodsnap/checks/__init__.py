@@ -6,15 +6,27 @@ from hoodsnap.check import Check
 from hoodsnap.checks import (
     attachments,
     capture,
+    console,
     corruption,
     devices,
+    drift,
+    hardware,
+    host,
+    hypervisor,
     identity,
+    monitor,
+    placement,
+    records,
+    residue,
     shape,
     state,
     volumes,
 )
 
-TOPICS = (capture, corruption, volumes, identity, state, attachments, devices, shape)
+TOPICS = (
+    *(capture, host, corruption, volumes, identity, records, state, monitor, residue),
+    *(attachments, devices, placement, shape, drift, hardware, hypervisor, console),
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

@@ -17,12 +17,12 @@ from hoodsnap.checks.traps import (
     task_in_flight,
     volume_moving,
 )
+from hoodsnap.facts.bdm import Connection, DeviceMapping
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.mapping import Connection, DeviceMapping
 from hoodsnap.facts.storage import is_disk_of, is_own, volume_of
 from hoodsnap.facts.volume import GONE
 from hoodsnap.finding import Evidence, Severity, hears, says
@@ -421,4 +421,4 @@ def _volumes_of(instance: Instance) -> Iterator[DeviceMapping]:
 
 def _no_mapping(guest: Guest, instance: Instance) -> Evidence:
     """That the database, heard, gives the instance no such volume."""
-    return hears(instance.said["mappings"], "nova-db", guest.uuid, mapping=None)
+    return hears(instance.said["mappings"], "nova-db", guest.uuid, bdm=None)

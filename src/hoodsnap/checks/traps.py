@@ -7,7 +7,8 @@ from datetime import timedelta
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
-from hoodsnap.facts.migration import Migration
+from hoodsnap.facts.migration import ARMED, Migration
+from hoodsnap.facts.release import Release
 from hoodsnap.facts.volume import Volume
 
 JUST = timedelta(minutes=10)
@@ -15,6 +16,9 @@ JUST = timedelta(minutes=10)
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
+
+RIPE = timedelta(minutes=10)
+"""A server that was ordered longer ago has a cell, or never will."""
 
 
 def task_in_flight(guest: Guest) -> bool:
@@ -62,6 +66,26 @@ def _goes_on(moved: Migration, instance: Instance) -> bool:
     return since is None or asked - since < AT_WORK or instance.task_state is not None
 
 
+def evacuated_from_elsewhere(guest: Guest) -> bool:
+    """it was evacuated, and nova-compute of the host that it left has not started again since"""
+    instance = guest.instance
+    if instance is None:
+        return False
+    if instance.migrations is None:
+        raise Unheard("its migrations were not read")
+    return any(
+        moved.type == "evacuation" and moved.status in ARMED and moved.dest_compute == instance.host
+        for moved in instance.migrations
+    )
+
+
+def moved_before_queens(guest: Guest) -> bool:
+    """before Queens a server that was resized holds both hosts until that is confirmed"""
+    if not resizing(guest) or guest.host is None:
+        return False
+    return not guest.host.release.since(Release.QUEENS)
+
+
 def boots_from_volume(guest: Guest) -> bool:
     """it boots from a volume, so it has no disk file of its own"""
     record = guest.record
@@ -107,3 +131,31 @@ def same_host(one: str, other: str) -> bool:
     """both names are of one host: the whole name, and the short one"""
     one, other = one.lower(), other.lower()
     return one == other or one.partition(".")[0] == other or one == other.partition(".")[0]
+
+
+def job_runs(guest: Guest) -> bool:
+    """libvirt is at work on it (a migration, a save, a dump)"""
+    return guest.domain is not None and guest.domain.id is not None and guest.domain.job
+
+
+def disk_is_copied(guest: Guest) -> bool:
+    """one of its disks is being copied"""
+    return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def just_ordered(guest: Guest) -> bool:
+    """it was ordered only minutes ago"""
+    if not guest.mapping.there:
+        return False
+    ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
+    return ordered is not None and asked - ordered < RIPE
+
+
+def softly_deleted(guest: Guest) -> bool:
+    """its owner deleted it, and may still want it back"""
+    return guest.record is not None and guest.record.vm_state == "soft-delete"
+
+
+def moving_to_another_cell(guest: Guest) -> bool:
+    """it is moved from one cell to another (one of its rows is hidden)"""
+    return any(copy.hidden and not copy.deleted for copy in guest.copies)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import value_of
 from hoodsnap.facts.guest import Guest, Host
-from hoodsnap.facts.mapping import DeviceMapping
 from hoodsnap.facts.storage import Storage, is_own, volume_in, volume_of
 from hoodsnap.facts.volume import Volume
 from hoodsnap.finding import Evidence, Severity, hears, says

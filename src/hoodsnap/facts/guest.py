@@ -17,7 +17,9 @@ from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.offer import Offer, read_offers
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
@@ -71,6 +73,12 @@ class Guest:
     """What all layers say of all volumes, whosever they are."""
     log: Log | None
     """What the logs' ends say of it."""
+    mapping: InstanceMapping
+    """What nova's API database has of it; unheard where it was not asked."""
+    copies: tuple[Instance, ...]
+    """Its rows in every cell, the deleted and archived ones too."""
+    records: HostRecords
+    """What the nova databases say of all hosts."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -173,6 +181,11 @@ class Host:
         return Hypervisor(self.bundle, self.name)
 
     @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """The flavors that its cloud offers now, by name."""
+        return read_offers(self.bundle)
+
+    @cached_property
     def claims(self) -> Claims:
         """What of it only one guest may have."""
         return Claims(self.guests)
@@ -194,6 +207,19 @@ class Host:
         not heard."""
         node = self.node
         return self.placement.providers.get(node.uuid or "") if node is not None else None
+
+    @cached_property
+    def compute_id(self) -> tuple[str, Answer] | None:
+        """The UUID of its compute node as the host keeps it (2023.1 and later), and who said so;
+        None if it keeps none. Raises `Unheard`."""
+        found = None
+        for answer in self.bundle.asked("host", "cat ", self.name):
+            if answer.query.endswith("/compute_id"):
+                found = answer
+        if found is not None and found.error is not None and found.error.kind == "absent":
+            return None
+        kept = value_of(found, "the file compute_id", str).strip().lower()
+        return (kept, found) if kept and found is not None else None
 
     @cached_property
     def release(self) -> Span:
@@ -243,6 +269,17 @@ class Host:
         except Unheard as reason:
             return str(reason)
         return None
+
+    @cached_property
+    def named(self) -> Mapping[str, Domain]:
+        """Its domains by their names, each of which is there once."""
+        found = {}
+        for domain in self.domains.values():
+            try:
+                found[domain.name] = domain
+            except Unheard:
+                continue
+        return found
 
     @cached_property
     def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:

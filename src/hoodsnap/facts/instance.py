@@ -11,12 +11,20 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
-from hoodsnap.facts.mapping import DeviceMapping
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
-from hoodsnap.facts.service import HostRecords
+from hoodsnap.facts.service import CELL0, HostRecords
+
+TABLE_OF = {
+    "extra": "instance_extra",
+    "fault": "instance_faults",
+    "metadata": "instance_system_metadata",
+}
+"""The tables of the parts that are no row of `instances`."""
 
 DATA = "nova_object.data"
 """Where a stored object has its fields (since Kilo)."""
@@ -60,14 +68,27 @@ class Instance(Fact):
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "image": ("row", "image_ref"),
         "mappings": ("mappings", "block_device_mapping"),
+        "fault_message": ("fault", "message"),
+        "fault_at": ("fault", "created_at"),
+        "clean_attempts": ("metadata", "clean_attempts"),
+        "archived": ("row", ""),
+        "cell": ("row", ""),
         "pins": ("extra", "numa_topology"),
+        "flavor": ("extra", "flavor.cur.name"),
+        "old_flavor": ("extra", "flavor.old.name"),
+        "new_flavor": ("extra", "flavor.new.name"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
         answer = self.looked.get(place, answer)
-        table = "instance_extra" if self.places.get(name, ("",))[0] == "extra" else "instances"
+        part = self.places.get(name, ("",))[0]
+        if part == "fault" and self.fault is not None:
+            answer = self.fault.answer
+        elif part == "metadata":
+            answer = self._metadata[1]
+        table = TABLE_OF.get(part, "instances")
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
     @property
@@ -81,6 +102,11 @@ class Instance(Fact):
         return integer(self.raw, "id")
 
     @property
+    def cell(self) -> str:
+        """The database that the row is in: one for each cell."""
+        return self.database
+
+    @property
     def name(self) -> str:
         """What its owner calls it."""
         return text(self.raw, "display_name") or ""
@@ -89,6 +115,52 @@ class Instance(Fact):
     def host(self) -> str | None:
         """The nova-compute host; None when it is on none."""
         return text(self.raw, "host") or None
+
+    @property
+    def node(self) -> str | None:
+        """The compute node, by its hypervisor's host name; None when it is on none."""
+        return text(self.raw, "node") or None
+
+    @property
+    def hidden(self) -> bool:
+        """A copy of it in another cell is the one that counts (Train and later)."""
+        return "hidden" in self.raw and bool(integer(self.raw, "hidden"))
+
+    @property
+    def cleaned(self) -> bool:
+        """nova has removed its files."""
+        return bool(integer(self.raw, "cleaned"))
+
+    @property
+    def clean_attempts(self) -> int:
+        """How often nova-compute tried in vain to remove its files; after five it gives up."""
+        return whole(self._metadata[0].get("clean_attempts", 0)) or 0
+
+    @cached_property
+    def _metadata(self) -> tuple[Mapping[str, object], Answer]:
+        """What was read of its `instance_system_metadata`; of a deleted one, too."""
+        asked = self.tables.read.get((self.database, TABLE_OF["metadata"])) if self.tables else None
+        if self.tables is None or not asked:
+            raise Unheard("the instance's system metadata was not read")
+        rows = [*self.tables.of(TABLE_OF["metadata"], self.uuid, self.database)]
+        answer = rows[-1].answer if rows else asked[-1]
+        return {str(row.cells.get("key")): row.cells.get("value") for row in rows}, answer
+
+    @cached_property
+    def fault(self) -> Row | None:
+        """The last of its rows in `instance_faults`; None if it has none."""
+        numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["fault"])}
+        return numbered[max(numbered)] if numbered else None
+
+    @property
+    def fault_message(self) -> str | None:
+        """What went wrong last, as its owner is told; None if nothing did."""
+        return text(self.fault.cells, "message") if self.fault is not None else None
+
+    @property
+    def fault_at(self) -> str | None:
+        """When that was, UTC."""
+        return text(self.fault.cells, "created_at") if self.fault is not None else None
 
     @property
     def vm_state(self) -> str:
@@ -273,10 +345,12 @@ class Instances:
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
+        self.copies: dict[str, list[Instance]] = {}
+        """Every row of a UUID, in whatever database and however deleted."""
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
         """Why the databases did not speak, if they did not even begin to."""
-        self.clock = _clock(heard)
+        self.clock = clock_of(heard)
         """When the database's clock was read, and what it showed."""
         for table, archived in (("shadow_instances", True), ("instances", False)):
             for (database, name), owners in self.tables.rows.items():
@@ -314,6 +388,7 @@ class Instances:
             tables=self.tables,
             said=said,
         )
+        self.copies.setdefault(uuid.lower(), []).append(instance)
         before = self.by_uuid.get(uuid.lower())
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
@@ -342,6 +417,52 @@ class Instances:
             if table == "migrations":
                 for row in owners.get(uuid, {}).values():
                     yield Migration(raw=row.cells, database=base, said={"row": row.answer})
+
+    @cached_property
+    def moves(self) -> Mapping[str, Migration]:
+        """Every migration that was read, by the UUID under which it holds resources."""
+        found = {}
+        for (base, table), owners in self.tables.rows.items():
+            for rows in owners.values() if table == "migrations" else ():
+                for row in rows.values():
+                    uuid = row.cells.get("uuid")
+                    if isinstance(uuid, str):
+                        move = Migration(raw=row.cells, database=base, said={"row": row.answer})
+                        found[uuid.lower()] = move
+        return found
+
+    def without(self, uuid: str) -> Answer:
+        """An answer that shows that this UUID is neither an instance nor a migration. Raises
+        `Unheard` if it might be one."""
+        if reason := self.searched(uuid):
+            raise Unheard(f"nova database: {reason}")
+        if next(self.tables.of("build_requests", uuid), None) is not None:
+            raise Unheard("it is just being built")
+        asked = self.asked(uuid)
+        for cell in self.cells:
+            if not self._is_cell0(cell) and not self._asked_for_move(cell, uuid):
+                raise Unheard(f"{cell}.migrations was not asked for this UUID")
+        if asked is None:
+            raise Unheard("the nova database was not asked for this UUID")
+        return asked
+
+    def _asked_for_move(self, cell: str, uuid: str) -> bool:
+        for answer in self.tables.read.get((cell, "migrations"), ()):
+            # Before Queens a migration has no UUID, and nothing but servers holds resources.
+            if uuid in answer.query or "uuid" not in answer.value["columns"]:
+                return True
+        return False
+
+    def _is_cell0(self, database: str) -> bool:
+        rows = self.tables.of("cell_mappings")
+        return any(
+            row.cells.get("uuid") == CELL0 and row.cells.get("database_name") == database
+            for row in rows
+        )
+
+    def mapping(self, uuid: str) -> InstanceMapping:
+        """What the API database has of a UUID."""
+        return InstanceMapping.read(self.tables, uuid)
 
     @property
     def cells(self) -> frozenset[str]:
@@ -373,9 +494,8 @@ class Instances:
 
     def _unread_cells(self) -> str | None:
         for row in self.tables.of("cell_mappings"):
-            name = row.cells.get("database_name")
-            if name not in self.cells:
-                return str(name or row.cells.get("name"))
+            if self.tables.database_of(row.cells) is None:
+                return str(row.cells.get("database_name") or row.cells.get("name"))
         return None
 
 
@@ -398,12 +518,17 @@ def moment(written: str | None) -> datetime | None:
 
 def _liveliness(instance: Instance) -> int:
     try:
-        return 0 if instance.archived else 1 if instance.deleted else 2
+        if instance.archived or instance.deleted:
+            return 0 if instance.archived else 1
+        if instance.hidden:
+            return 2
+        return 4 if instance.raw.get("host") else 3
     except Unheard:
         return 0
 
 
-def _clock(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
+def clock_of(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
+    """When a database's clock was read, and what it showed."""
     for answer in answers:
         if answer.query.startswith("SELECT UTC_TIMESTAMP") and answer.error is None:
             try:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.instance import Instance, Instances
-from hoodsnap.facts.mapping import DeviceMapping
 from hoodsnap.facts.rows import UUID
 from hoodsnap.facts.volume import Volume, Volumes
 

@@ -10,8 +10,8 @@ from typing import ClassVar
 from urllib.parse import parse_qsl
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.bdm import Connection
 from hoodsnap.facts.fact import Fact, Unheard, integer, text, value_of
-from hoodsnap.facts.mapping import Connection
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"

@@ -9,6 +9,7 @@ from functools import partial
 
 from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.allocation import Allocation
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Disk, Domain
@@ -17,7 +18,6 @@ from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
-from hoodsnap.facts.mapping import DeviceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.server import POWER_STATES, Server
 from hoodsnap.facts.storage import volume_of
