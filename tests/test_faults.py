@@ -37,6 +37,8 @@ FOUND = {
         "error vcpu-chain-mismatch of vm-config",
         "warning flavor-three-way-drift of vm-config",
     ],
+    "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
+    "db-request-spec": ["warning request-spec-skew of vm-bfv"],
     "compute-disabled": ["note service-state-skew of "],
     # nova-compute disables itself when it has lost libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
@@ -47,28 +49,45 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": ["error active-without-host of vm-config"],
+    "db-host": [
+        "error active-without-host of vm-config",
+        "error domain-running-on-wrong-host of vm-config",
+    ],
     "autostart": ["warning guest-autostart-enabled of vm-plain"],
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "attach-unknown-disk": ["warning guest-volume-not-in-bdm of vm-data"],
+    "db-bdm-missing": [
+        "error cinder-attachment-without-bdm of vm-data",
+        "error guest-volume-not-in-bdm of vm-data",
+    ],
+    "db-bdm-stale": ["error bdm-attachment-or-volume-missing of vm-plain"],
+    "db-bdm-twice": ["error bdm-record-bad of vm-data"],
+    "attachment-deleted": [
+        "error bdm-attachment-or-volume-missing of vm-data",
+        "error volume-free-in-cinder-but-open of vm-data",
+    ],
+    "volume-reset": ["error volume-free-in-cinder-but-open of vm-data"],
+    "attachment-host": ["warning attachment-host-mismatch of vm-data"],
+    # vm-plain is the server that cinder has given the volume to as well.
+    "attachment-twice": [
+        "error cinder-attachment-without-bdm of vm-plain",
+        "error volume-attached-twice of vm-data",
+        "error volume-attached-twice of vm-plain",
+    ],
 }
 """What follows from each fault, worst first, then by guest."""
 
 BEYOND = frozenset(
     [
         "api-down",
-        "attach-unknown-disk",
         "base-unused",
         "compute-down",
         "compute-frozen",
         "conductor-down",
-        "db-bdm-missing",
-        "db-bdm-stale",
         "db-down",
         "db-info-cache",
-        "db-migration-stuck",
-        "db-request-spec",
         "disk-corrupt",
         "disk-info-wrong",
         "image-deleted",

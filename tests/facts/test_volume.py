@@ -42,7 +42,10 @@ def volume(**more: Any) -> dict[str, Any]:
 
 def attachment(**more: Any) -> dict[str, Any]:
     return {
-        **{"id": ATTACHMENT, "status": "attached", "instance": SERVER, "volume_id": VOLUME},
+        "id": ATTACHMENT,
+        "status": "attached",
+        "instance": SERVER,
+        "volume_id": VOLUME,
         **more,
     }
 

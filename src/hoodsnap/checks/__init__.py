@@ -15,6 +15,7 @@ from hoodsnap.checks import (
     hypervisor,
     identity,
     monitor,
+    moves,
     placement,
     records,
     residue,
@@ -24,7 +25,7 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, volumes, identity, records, state, monitor, residue),
+    *(capture, host, corruption, moves, volumes, identity, records, state, monitor, residue),
     *(attachments, devices, placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

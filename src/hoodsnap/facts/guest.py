@@ -11,7 +11,7 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.device import Device, Devices
-from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
@@ -105,6 +105,19 @@ class Guest:
             except Unheard:
                 continue
         return ""
+
+    @property
+    def carries_record(self) -> bool:
+        """Of a UUID that several hosts have a trace of: the one by which nova's records of it are
+        judged, once. It is that of the host where nova has it."""
+        return self.host is None or self.hidden is not None or self.is_here
+
+    @property
+    def runs(self) -> bool:
+        """It runs on this host: libvirt or the kernel has seen it, paused or not."""
+        if self.process is not None:
+            return True
+        return self.domain is not None and self.domain.state in ON
 
     @property
     def domain_name(self) -> str | None:

@@ -72,7 +72,7 @@ def findings(
 def row(finding: Finding) -> Line:
     """A finding in one line: severity, check, host, server, message and evidence."""
     severity = (finding.severity.word, STYLE[finding.severity])
-    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
     place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
     name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
     about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
@@ -84,7 +84,7 @@ def row(finding: Finding) -> Line:
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
     """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
-    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
     return f"{len(shared.guests)} of its {shared.among} guests: {names}"
@@ -132,7 +132,7 @@ class _Page:
         for guest in self.guests:
             if id(guest) in self.of_guest:
                 host = guest.host.name if guest.host else guest.believed
-                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {clean(guest.uuid)}")
                 yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
                 yield from self._findings(guest)
                 yield line()
@@ -191,7 +191,7 @@ class _Page:
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
-        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
+        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {clean(guest.uuid)}")
         walk = tuple(steps(self.report.cloud, guest))
         for step in walk:
             yield from self._step(step)
@@ -201,7 +201,7 @@ class _Page:
                 f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
             )
         elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
-            yield self._agreement(guest, walk)
+            yield from self._wrapped(*self._agreement(guest, walk), 6)
 
     def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
@@ -215,7 +215,7 @@ class _Page:
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
         """A guest whose findings are all like those of several before."""
-        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {guest.uuid}")
+        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
             said = "; ".join(map(str, finding.evidence))
             mark, style = MARK[finding.severity], STYLE[finding.severity]
@@ -226,18 +226,21 @@ class _Page:
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
-    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> Line:
+    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> tuple[str, str]:
+        """What is said of a guest without findings, and its style."""
         heard = [step for step in walk if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
-            return line(("    · only one layer was heard", "dim"))
+            return "    · only one layer was heard", "dim"
         if guest.record is None and guest.domain is None:
-            return line(("    · no server and no domain: not nova's, or left over", "dim"))
-        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
-            # Which of the two has the living one is not judged yet; that they differ is seen.
-            return line((f"    ! nova has it on host {clean(guest.believed)}, not here", "yellow"))
+            return "    · no server and no domain: not nova's, or left over", "dim"
+        elsewhere = "" if guest.carries_record else guest.believed
+        if elsewhere and guest.domain is not None and not _runs(guest):
+            return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"
         if id(guest) in self.legal:
-            return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
-        return line(("    ✓ the layers heard agree", "green"))
+            return f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"
+        if elsewhere:
+            return f"    ! nova has it on host {elsewhere}, not here", "yellow"
+        return "    ✓ the layers heard agree", "green"
 
     def _line(self, guest: Guest) -> Line:
         unknown = "" if "libvirt" in guest.unheard else "no domain"
@@ -253,7 +256,7 @@ class _Page:
         if id(guest) in self.elsewhere:
             mark = ("  ✗ ", "yellow")
             parts.append("findings below")
-        name = clean(guest.name) or guest.uuid
+        name = clean(guest.name or guest.uuid)
         return line(
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
         )
@@ -288,7 +291,7 @@ class _Page:
         doubt = f"{TOO_MANY}{cause}"
         yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
         first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
+        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
         """What it explains: how many findings, of which checks; all of them if verbose."""
@@ -311,7 +314,7 @@ class _Page:
             yield from self._wrapped(" " * indent + words, "bold", indent + 9)
         if self.verbose:
             for one in finding.folded:
-                name = f" of {clean(one.guest.name) or one.guest.uuid}" if one.guest else ""
+                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
                 title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
                 yield line((title, STYLE[one.severity]))
                 for evidence in one.evidence:
@@ -470,6 +473,14 @@ class _Page:
             break_on_hyphens=False,
         ):
             yield line((part, style))
+
+
+def _runs(guest: Guest) -> bool:
+    """Whether it may run on its host."""
+    try:
+        return guest.runs
+    except Unheard:
+        return True
 
 
 def line(*parts: str | tuple[str, str]) -> Line:
