@@ -219,7 +219,9 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
 
     [attached, plugged] = host.findings()
     assert attached.startswith("cinder-attachment-without-bdm of vm-data: ")
-    assert plugged.startswith("guest-volume-not-in-bdm of vm-data: domain says disk = vdb /var/lib")
+    assert plugged.startswith(
+        "guest-volume-not-in-bdm of vm-data: domain says disks = vdb /var/lib"
+    )
     assert plugged.endswith(f"volume = {volume}; nova-db says bdm = nothing")
 
 
@@ -230,7 +232,7 @@ def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost)
 
     found = [line for line in host.findings() if line.startswith("guest-volume-not-in-bdm")]
     assert found == [
-        "guest-volume-not-in-bdm of vm-plain: domain says disk = vdz /tmp/x, volume = nothing;"
+        "guest-volume-not-in-bdm of vm-plain: domain says disks = vdz /tmp/x, volume = nothing;"
         " nova-db says bdm = nothing"
     ]
 

@@ -78,7 +78,9 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
     volume_says(host, volume, status="available")
 
     [finding] = host.findings()
-    assert finding.startswith("volume-free-in-cinder-but-open of vm-data: domain says disk = vdb /")
+    assert finding.startswith(
+        "volume-free-in-cinder-but-open of vm-data: domain says disks = vdb /"
+    )
     assert finding.endswith(f"volume = {volume}; volume says id = {volume}, status = available")
 
 
@@ -185,7 +187,7 @@ def test_volume_device_wrong_lun(host: RecordedHost) -> None:
     volume = on_iscsi(host, "/dev/sdc", devices)
 
     assert wrong(host) == [
-        f"volume-device-wrong-lun of vm-data: domain says disk = vdb /dev/sdc, volume = {volume};"
+        f"volume-device-wrong-lun of vm-data: domain says disks = vdb /dev/sdc, volume = {volume};"
         f" bdm says volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
         " device says name = sdc, number = 8:32, made_of = sdc"
     ]
@@ -262,7 +264,7 @@ def test_encryption_secret_missing(host: RecordedHost) -> None:
     encrypt(host)
 
     [finding] = host.findings()
-    assert finding.startswith("encryption-secret-missing of vm-data: domain says disk = vdb /")
+    assert finding.startswith("encryption-secret-missing of vm-data: domain says disks = vdb /")
     assert finding.endswith(f"key = {NOBODY}; libvirt says secret = nothing")
 
 

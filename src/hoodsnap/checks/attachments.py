@@ -191,7 +191,7 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
             continue
         if not any(is_disk_of(mapping, disk) for mapping in instance.mappings):
             volume = volume_of(disk)
-            plugged = says(domain, disk=f"{disk.target} {disk.source}", volume=volume)
+            plugged = says(domain, disks=f"{disk.target} {disk.source}").and_so(volume=volume)
             severity = Severity.ERROR if volume else Severity.WARNING
             yield Problem(severity, (plugged, _no_mapping(guest, instance)))
 

@@ -62,7 +62,7 @@ def _owners(storage: Storage, volume: Volume) -> dict[str, list[Evidence]]:
             told = says(attachment, id=attachment.id, status="attached", instance=owner)
             found.setdefault(owner, []).append(told)
     for plugged in storage.plugged(volume.id):
-        told = says(plugged.domain, uuid=plugged.domain.uuid, volume=volume.id)
+        told = says(plugged.domain, uuid=plugged.domain.uuid).and_so(volume=volume.id)
         found.setdefault(plugged.domain.uuid, []).append(told)
     return found
 
@@ -94,7 +94,7 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         if named is None or is_own(guest.uuid, domain, disk):
             continue
         volume = guest.storage.volumes.volume(named)
-        plugged = says(domain, disk=f"{disk.target} {disk.source}", volume=named)
+        plugged = _plugged(domain, disk)
         if volume is not None and volume.status in FREE:
             yield plugged, says(volume, id=named, status=volume.status)
         elif volume is None and _is_cinders(guest.storage, named, disk):
@@ -152,7 +152,7 @@ def _devices_of(host: Host, domain: Domain) -> Iterator[tuple[Disk, Device]]:
 
 
 def _plugged(domain: Domain, disk: Disk) -> Evidence:
-    return says(domain, disk=f"{disk.target} {disk.source}", volume=volume_of(disk))
+    return says(domain, disks=f"{disk.target} {disk.source}").and_so(volume=volume_of(disk))
 
 
 def _not_as_mapped(
@@ -287,5 +287,5 @@ def encryption_secret_missing(guest: Guest, host: Host, domain: Domain) -> Probl
     known = {str(secret.get("uuid")).lower() for secret in listed}
     for disk, key in needed:
         if key not in known and answer is not None:
-            shown = says(domain, disk=f"{disk.target} {disk.source}", key=key)
+            shown = says(domain, disks=f"{disk.target} {disk.source}").and_so(key=key)
             yield shown, hears(answer, "libvirt", secret=None)
