@@ -1,5 +1,5 @@
 """A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
-number, PID, MAC and volumes, and everything else as it was recorded."""
+number, PID, console and volumes, and everything else as it was recorded."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from hoodsnap.facts.guest import Guest
 
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
+
+
+FIRST_PORT = 6000
+"""The consoles of the clones, above those of the recorded."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,35 @@ def many(bundle: Bundle, count: int) -> Bundle:
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
         **{named: guest.uuid for guest in guests for named in _volumes(guest)},
     }
+    rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
-        made for answer in bundle.answers for made in _answers(answer, clones, owners)
+        _larger(made, rounds)
+        for answer in bundle.answers
+        for made in _answers(answer, clones, owners)
     )
+
+
+def _larger(answer: Answer, times: int) -> Answer:
+    """What a host has, so many times as much: it still has room for its guests."""
+    value = answer.value
+    if answer.query == "/proc/meminfo" and isinstance(value, str):
+        grown = re.sub(r"\d+(?= kB)", lambda amount: str(int(amount[0]) * times), value)
+        return answer.model_copy(update={"value": grown})
+    if not isinstance(value, dict):
+        return answer
+    if answer.query == "virsh nodeinfo":
+        sizes = {name: value[name] * times for name in ("memory_mib", "cpus")}
+        return answer.model_copy(update={"value": {**value, **sizes}})
+    if answer.query.startswith("stat -f "):
+        room = {name: value[name] * times for name in ("blocks", "bfree", "bavail")}
+        return answer.model_copy(update={"value": {**value, **room}})
+    if isinstance(value.get("inventories"), dict):
+        inventories = {
+            name: {**inventory, "total": inventory["total"] * times}
+            for name, inventory in value["inventories"].items()
+        }
+        return answer.model_copy(update={"value": {**value, "inventories": inventories}})
+    return answer
 
 
 def _clone(guest: Guest, number: int) -> Clone:
@@ -61,6 +91,14 @@ def _clone(guest: Guest, number: int) -> Clone:
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     swaps += [(named, f"{number:08x}{named[8:]}") for named in _volumes(guest)]
+    consoles = guest.domain.graphics if guest.process else ()
+    for port in (console.port for console in consoles if console.port):
+        own = FIRST_PORT + number
+        swaps.append((f"port='{port}'", f"port='{own}'"))
+        # As JSON has it on the command line: `-vnc 127.0.0.1:0`.
+        swaps.append(
+            (f"-vnc\\u0000127.0.0.1:{port - 5900},", f"-vnc\\u0000127.0.0.1:{own - 5900},")
+        )
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))

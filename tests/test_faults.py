@@ -76,6 +76,13 @@ FOUND = {
         "error volume-attached-twice of vm-data",
         "error volume-attached-twice of vm-plain",
     ],
+    "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
+    "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
+    "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],
+    "db-two-cells": ["error instance-in-two-cells of vm-snap"],
+    "db-vm-state-rescued": ["warning rescue-residue of vm-plain"],
+    "block-copy": ["warning snapshot-or-blockjob-residue of vm-snap"],
+    "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
 }
 """What follows from each fault, worst first, then by guest."""
 

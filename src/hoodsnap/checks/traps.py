@@ -186,6 +186,14 @@ def disk_is_copied(guest: Guest) -> bool:
     return guest.domain is not None and bool(guest.domain.block_jobs)
 
 
+def of_another_libvirt(guest: Guest) -> bool:
+    """its process lives among others than those of this libvirt (in another container)"""
+    if guest.host is None or guest.process is None or not guest.host.spaces:
+        return False
+    space = guest.process.space
+    return space is not None and space not in guest.host.spaces
+
+
 def just_ordered(guest: Guest) -> bool:
     """it was ordered only minutes ago"""
     if not guest.mapping.there:

@@ -284,6 +284,12 @@ class Host:
         return None
 
     @cached_property
+    def spaces(self) -> frozenset[str]:
+        """The PID namespaces that its domains' processes live in, as far as that was told."""
+        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
+        return frozenset(process.space for process in own if process.space is not None)
+
+    @cached_property
     def named(self) -> Mapping[str, Domain]:
         """Its domains by their names, each of which is there once."""
         found = {}
