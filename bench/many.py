@@ -13,6 +13,8 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
+SAVES = "/var/lib/libvirt/qemu/save"
+
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
 
@@ -53,6 +55,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
         **{named: guest.uuid for guest in guests for named in _volumes(guest)},
+        **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
     }
     rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
@@ -88,7 +91,7 @@ def _larger(answer: Answer, times: int) -> Answer:
 def _clone(guest: Guest, number: int) -> Clone:
     assert guest.instance is not None and guest.domain is not None
     uuid = f"{number:08x}{guest.uuid[8:]}"
-    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 1024)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     swaps += [(named, f"{number:08x}{named[8:]}") for named in _volumes(guest)]
     consoles = guest.domain.graphics if guest.process else ()

@@ -5,15 +5,20 @@ from __future__ import annotations
 from hoodsnap.check import Check
 from hoodsnap.checks import (
     attachments,
+    cache,
     capture,
+    chain,
     console,
     corruption,
+    definition,
     devices,
     drift,
+    files,
     hardware,
     host,
     hypervisor,
     identity,
+    image,
     monitor,
     moves,
     placement,
@@ -25,8 +30,9 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, moves, volumes, identity, records, state, monitor, residue),
-    *(attachments, devices, placement, shape, drift, hardware, hypervisor, console),
+    *(capture, host, corruption, chain, definition, image, files, cache, volumes),
+    *(moves, identity, records, state, monitor, residue, attachments, devices),
+    *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""
 

@@ -176,6 +176,13 @@ def same_host(one: str, other: str) -> bool:
     return one == other or one.partition(".")[0] == other or one == other.partition(".")[0]
 
 
+def in_a_container(guest: Guest) -> bool:
+    """its QEMU runs in a container, where the same paths lead to other files"""
+    if guest.host is None or guest.process is None:
+        return False
+    return guest.host.in_container(guest.process)
+
+
 def job_runs(guest: Guest) -> bool:
     """libvirt is at work on it (a migration, a save, a dump)"""
     return guest.domain is not None and guest.domain.id is not None and guest.domain.job

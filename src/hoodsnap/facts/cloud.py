@@ -21,7 +21,6 @@ from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
-from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.storage import Storage
 from hoodsnap.facts.volume import Volume, Volumes
 
@@ -90,9 +89,7 @@ def read(bundle: Bundle) -> Cloud:
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(
-        _read_host(bundle, name, instances.hosts, placement) for name in _host_names(bundle)
-    )
+    hosts = tuple(_read_host(bundle, name, instances, placement) for name in _host_names(bundle))
     volumes = Volumes(bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))
     join = _Join(servers, instances, placement, storage, movements)
@@ -109,7 +106,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Placement) -> Host:
+def _read_host(bundle: Bundle, name: str, instances: Instances, placement: Placement) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -128,7 +125,8 @@ def _read_host(bundle: Bundle, name: str, records: HostRecords, placement: Place
         logs=Log.read_all(of("logs")),
         unheard=unheard,
         census=census,
-        records=records,
+        instances=instances,
+        records=instances.hosts,
         placement=placement,
     )
 
