@@ -26,7 +26,10 @@ FOUND = {
         "error backing-file-missing of vm-snap",
         "error disk-deleted-but-open of vm-snap",
     ],
-    "attach-unknown-disk": ["warning chain-live-vs-persistent of vm-data"],
+    "attach-unknown-disk": [
+        "warning chain-live-vs-persistent of vm-data",
+        "warning guest-volume-not-in-bdm of vm-data",
+    ],
     "disk-info-wrong": ["error disk-format-mismatch of vm-stopped"],
     "leftover-dir": ["warning orphan-instance-dir of "],
     "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
@@ -70,7 +73,6 @@ FOUND = {
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
-    "attach-unknown-disk": ["warning guest-volume-not-in-bdm of vm-data"],
     "db-bdm-missing": [
         "error cinder-attachment-without-bdm of vm-data",
         "error guest-volume-not-in-bdm of vm-data",
