@@ -91,7 +91,7 @@ def _larger(answer: Answer, times: int) -> Answer:
 def _clone(guest: Guest, number: int) -> Clone:
     assert guest.instance is not None and guest.domain is not None
     uuid = f"{number:08x}{guest.uuid[8:]}"
-    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 1024)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     swaps += [(volume, f"{number:08x}{volume[8:]}") for volume in guest.volumes or ()]
     consoles = guest.domain.graphics if guest.process else ()

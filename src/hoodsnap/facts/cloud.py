@@ -86,6 +86,7 @@ def read(bundle: Bundle) -> Cloud:
     placement = Placement(bundle.by_layer.get("placement", ()))
     movements = moved(bundle.answers)
     hosts = tuple(_read_host(bundle, name, instances, placement) for name in _host_names(bundle))
+    instances.doubted = _another_database(hosts, servers, instances)
     join = _Join(servers, instances, placement, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
@@ -195,6 +196,28 @@ def _doubt(
             f"{len(guests)} QEMU processes run, and libvirt has the domain of none: "
             "was another libvirt asked?"
         )
+
+
+def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
+    """Why the databases that were read can't be those of these hosts; None if they may be."""
+    running = {
+        uuid
+        for host in hosts
+        for uuid, domain in host.domains.items()
+        if _is_active(domain) and _is_novas(domain)
+    }
+    if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:
+        return None
+    if not running & servers.by_uuid.keys():
+        return None  # two who both don't know them are right
+    return (
+        f"libvirt runs {len(running)} guests of nova's, its API knows them, and no database does: "
+        "was another cloud's asked?"
+    )
+
+
+def _is_novas(domain: Domain) -> bool:
+    return _is_true(lambda: domain.is_nova)
 
 
 def _is_active(domain: Domain) -> bool:

@@ -348,6 +348,8 @@ class Instances:
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
+        self.doubted: str | None = None
+        """Why these databases can't be those of the hosts that were captured."""
         self.copies: dict[str, list[Instance]] = {}
         """Every row of a UUID, in whatever database and however deleted."""
         errors = (answer.error for answer in heard if answer.error is not None)
@@ -453,6 +455,8 @@ class Instances:
 
     def searched(self, uuid: str) -> str | None:
         """Why it can't be said that no database has this UUID; None if it can."""
+        if self.doubted is not None:
+            return self.doubted
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed:
             return failed[0].error.message if failed[0].error else "the instances can't be read"
@@ -476,6 +480,8 @@ class Instances:
 
     def of_host(self, host: str) -> tuple[Instance, ...]:
         """Every instance on a host that is not deleted. `Unheard` unless all of them were read."""
+        if self.doubted is not None:
+            raise Unheard(f"nova database: {self.doubted}")
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed or not self.cells:
             why = failed[0].error.message if failed and failed[0].error else self.obstacle
