@@ -38,6 +38,11 @@ FOUND = {
     ],
     "backing-outside": ["error image-unsafe-reference of vm-stopped"],
     "disk-corrupt-bit": ["error qcow2-corrupt-bit of vm-stopped"],
+    "instances-hidden": [
+        "error instances-path-not-mounted of ",
+        "warning capacity-lie of ",
+        "warning console-log-problem of ",
+    ],
     "disk-grown": ["warning disk-size-vs-flavor of vm-stopped"],
     "resize-copy-gone": ["error resize-source-copy-missing of "],
     "leftover-resize": ["warning orphan-instance-dir of vm-resized"],
