@@ -26,7 +26,6 @@ FOUND = {
         "error backing-file-missing of vm-snap",
         "error disk-deleted-but-open of vm-snap",
     ],
-    "attach-unknown-disk": ["warning chain-live-vs-persistent of vm-data"],
     "disk-deleted": [
         "error disk-deleted-but-open of vm-tenant",
         "error server-without-disk of vm-tenant",
@@ -54,6 +53,10 @@ FOUND = {
     "saved-behind": [
         "error active-but-domain-off of vm-config",
         "warning stale-managed-save of vm-config",
+    ],
+    "attach-unknown-disk": [
+        "warning chain-live-vs-persistent of vm-data",
+        "warning guest-volume-not-in-bdm of vm-data",
     ],
     "disk-info-wrong": ["error disk-format-mismatch of vm-stopped"],
     "leftover-dir": ["warning orphan-instance-dir of "],
@@ -98,6 +101,24 @@ FOUND = {
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "db-bdm-missing": [
+        "error cinder-attachment-without-bdm of vm-data",
+        "error guest-volume-not-in-bdm of vm-data",
+    ],
+    "db-bdm-stale": ["error bdm-attachment-or-volume-missing of vm-plain"],
+    "db-bdm-twice": ["error bdm-record-bad of vm-data"],
+    "attachment-deleted": [
+        "error bdm-attachment-or-volume-missing of vm-data",
+        "error volume-free-in-cinder-but-open of vm-data",
+    ],
+    "volume-reset": ["error volume-free-in-cinder-but-open of vm-data"],
+    "attachment-host": ["warning attachment-host-mismatch of vm-data"],
+    # vm-plain is the server that cinder has given the volume to as well.
+    "attachment-twice": [
+        "error cinder-attachment-without-bdm of vm-plain",
+        "error volume-attached-twice of vm-data",
+        "error volume-attached-twice of vm-plain",
+    ],
     "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
     "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
     "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],
@@ -115,8 +136,6 @@ BEYOND = frozenset(
         "compute-down",
         "compute-frozen",
         "conductor-down",
-        "db-bdm-missing",
-        "db-bdm-stale",
         "db-down",
         "db-info-cache",
         "disk-corrupt",
