@@ -87,6 +87,8 @@ FOUND = {
     ],
     "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
     "db-request-spec": ["warning request-spec-skew of vm-bfv"],
+    "placement-lost": ["error allocation-missing of vm-tenant"],
+    "placement-orphan": ["warning allocation-orphan of "],
     "compute-disabled": ["note service-state-skew of "],
     # nova-compute disables itself when it has lost libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
@@ -142,8 +144,6 @@ BEYOND = frozenset(
         "image-deleted",
         "ovs-agent-down",
         "placement-down",
-        "placement-lost",
-        "placement-orphan",
         "port-deleted",
         "port-disabled",
         "tap-deleted",
