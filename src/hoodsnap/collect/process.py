@@ -101,8 +101,6 @@ def _ask_process(
 def _ask_host(recorder: Recorder) -> None:
     recorder.ask(LAYER, "/proc/locks", lambda: _text("/proc/locks"))
     recorder.ask(LAYER, "grep btime /proc/stat", _boot_time)
-    for command in ("ip -d -j link", "ip -j address", "bridge -j link"):
-        recorder.ask(LAYER, command, partial(_json, command.split()))
 
 
 def _ps() -> str:
@@ -225,10 +223,6 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
 def _boot_time() -> str:
     lines = _text("/proc/stat").splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("btime"))
-
-
-def _json(command: Sequence[str]) -> Any:
-    return json.loads(run(command) or "[]")  # an older `bridge` prints nothing where nothing is
 
 
 def _text(path: str) -> str:

@@ -83,6 +83,7 @@ class Domain(Fact):
         "disks": ("xml", "/domain/devices/disk"),
         "interfaces": ("xml", "/domain/devices/interface"),
         "macs": ("xml", "/domain/devices/interface/mac/@address"),
+        "taps": ("xml", "/domain/devices/interface/target/@dev"),
         "nova": ("xml", "/domain/metadata/nova:instance"),
         "smbios": ("xml", "/domain/sysinfo/system"),
         "is_nova": ("xml", "/domain/metadata/nova:instance"),

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
 from hoodsnap.facts.rows import Row, Tables
+from hoodsnap.facts.vif import Vif, read_network_info
 
 UNFINISHED = frozenset(
     (
@@ -46,6 +48,10 @@ class Instance(Fact):
     """Its live rows in `block_device_mapping`; None if that was not read."""
     migrations: tuple[Mapping[str, object], ...] | None = None
     """Its rows in `migrations`; None if that was not read."""
+    cache: Mapping[str, object] | None = None
+    """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
+    cards: tuple[Mapping[str, object], ...] | None = None
+    """Its live rows in `virtual_interfaces`; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
     """For the columns that the second look brought up to date: its answer."""
 
@@ -54,13 +60,23 @@ class Instance(Fact):
         "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "image": ("row", "image_ref"),
+        "vifs": ("cache", "network_info"),
+        "cached_ports": ("cache", "network_info"),
+        "macs": ("cards", "address"),
     }
+
+    tables: ClassVar[Mapping[str, str]] = {
+        "extra": "instance_extra",
+        "cache": "instance_info_caches",
+        "cards": "virtual_interfaces",
+    }
+    """For each part the table that it was read from; of all others it is `instances`."""
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
         answer = self.looked.get(place, answer)
-        table = "instance_extra" if self.places.get(name, ("",))[0] == "extra" else "instances"
+        table = self.tables.get(self.places.get(name, ("",))[0], "instances")
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
     @property
@@ -178,6 +194,31 @@ class Instance(Fact):
             return self.image is None
         return any(text(root, "destination_type") == "volume" for root in roots)
 
+    @cached_property
+    def vifs(self) -> tuple[Vif, ...]:
+        """Its ports as nova noted them (the info cache); empty if the note is empty or gone."""
+        if self.cache is None:
+            raise Unheard("the instance's info cache was not read")
+        return read_network_info(text(self.cache, "network_info") if self.cache else None)
+
+    @property
+    def cached_ports(self) -> tuple[str, ...]:
+        """The ids of `vifs`."""
+        return tuple(vif.id for vif in self.vifs)
+
+    @cached_property
+    def macs(self) -> Mapping[str, str]:
+        """Port id → address, lower case, as nova first gave it (`virtual_interfaces`)."""
+        if self.cards is None:
+            raise Unheard("the instance's virtual interfaces were not read")
+        found = {}
+        for card in self.cards:
+            # Since Pike the port's id stands behind the address, so that one may be used twice.
+            mac, port = (text(card, "address") or "").partition("/")[0], text(card, "uuid")
+            if mac and port:
+                found[port.lower()] = mac.lower()
+        return found
+
 
 class Instances:
     """All that the nova databases said."""
@@ -213,6 +254,14 @@ class Instances:
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
             migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
+        cache = self._cache(uuid, database)
+        if cache is not None:
+            said["cache"] = cache.answer
+        cards = None
+        if (database, "virtual_interfaces") in self.tables.read:
+            found = [*self.tables.of("virtual_interfaces", uuid, database)]
+            cards = tuple(card.cells for card in found if not card.cells.get("deleted"))
+            said |= {"cards": card.answer for card in found}
         instance = Instance(
             raw=row.cells,
             database=database,
@@ -220,6 +269,8 @@ class Instances:
             extra=extra and extra.cells,
             devices=devices,
             migrations=migrations,
+            cache=cache.cells if cache is not None else None,
+            cards=cards,
             looked=row.looked,
             said=said,
         )
@@ -227,6 +278,17 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _cache(self, uuid: str, database: str) -> Row | None:
+        """Its row in `instance_info_caches`, without cells if it has none; None if not read."""
+        table = "instance_info_caches"
+        row = next(self.tables.of(table, uuid, database), None)
+        if row is not None:
+            return row
+        for answer in self.tables.read.get((database, table), ()):
+            if self.tables.asks_for(answer, uuid):
+                return Row({}, answer, {})
+        return None
 
     @property
     def cells(self) -> frozenset[str]:
