@@ -14,9 +14,9 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
-from hoodsnap.facts.guest import LAYERS
+from hoodsnap.checks.dangers import DANGERS
+from hoodsnap.render import catalogue
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
@@ -33,7 +33,7 @@ EXAMPLES = {
 """Blocks of the README, by name: the arguments of `hoodsnap explain`, and how the first line of
 what is shown of it begins. It ends with the next empty line."""
 
-COMMANDS = ("", "collect", "explain", "demo")
+COMMANDS = ("", "collect", "explain", "check", "checks", "demo")
 
 
 def main(arguments: list[str]) -> int:
@@ -56,7 +56,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _check_pages() -> dict[Path, str]:
-    pages = {CHECKS / f"{check.name}.md": _page(check) for check in CATALOGUE}
+    pages = {CHECKS / f"{check.name}.md": catalogue.markdown(check) for check in CATALOGUE}
+    pages[CHECKS.parent / "dangers.md"] = "\n".join(_dangers()) + "\n"
     pages[CHECKS / "README.md"] = "\n".join(_index()) + "\n"
     return pages
 
@@ -65,7 +66,8 @@ def _index() -> Iterator[str]:
     yield "# The checks"
     yield ""
     yield "Each compares what several layers say of one guest (or host). One that could not hear"
-    yield "a layer is skipped: it neither passes nor fails."
+    yield "a layer is skipped: it neither passes nor fails. `hoodsnap checks` prints the same list,"
+    yield "`hoodsnap checks NAME` the page of one."
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
         yield from ("", f"## {name}", "", (topic.__doc__ or "").partition("\n")[0], "")
@@ -74,33 +76,29 @@ def _index() -> Iterator[str]:
         for check in CATALOGUE:
             if check.topic == name:
                 link = f"[{check.name}]({check.name}.md)"
-                yield f"| {link} | {check.severity.word} | {_layers(check)} | {check.message} |"
+                layers = catalogue.layers(check)
+                yield f"| {link} | {check.severity.word} | {layers} | {check.message} |"
 
 
-def _page(check: Check) -> str:
-    sections = check.sections
-    lines = [
-        f"# {check.name}",
-        "",
-        f"**{check.severity.word}** · {_layers(check)} · {check.topic}",
-        "",
-    ]
-    lines += [sections["message"], "", sections["why"], ""]
-    for title in ("Authority", "Traps", "Next", "Not yet", "Source"):
-        lines += [f"## {title}", "", sections[title.lower()], ""]
-    if check.traps:
-        lines += ["## Not judged when", ""]
-        lines += [f"- {(trap.__doc__ or '').partition(chr(10))[0]}" for trap in check.traps]
-        lines += [""]
-    return "\n".join(lines).rstrip() + "\n"
+def _dangers() -> Iterator[str]:
+    yield "# Commands that make it worse"
+    yield ""
+    yield "None of them is the first thing to type. A report names those that its findings forbid."
+    for danger in DANGERS:
+        yield from ("", f"## `{danger.command}`", "", f"It {danger.why}.")
+        if danger.only:
+            yield from ("", f"Only if {danger.only}.")
+        if danger.gates:
+            links = ", ".join(_link(gate) for gate in danger.gates)
+            yield from (
+                "",
+                f"Not while one of these finds something, or can't be decided: {links}.",
+            )
 
 
-def _layers(check: Check) -> str:
-    layers = {LAYER_OF[need] for need in check.needs if need in LAYER_OF} | set(check.heard)
-    if "record" in check.needs:
-        layers |= {"nova", "nova-db"}
-    names = [name for layer, name in LAYERS.items() if layer in layers]
-    return " × ".join(names) or {"host": "the whole host", "cloud": "all clocks"}[check.scope]
+def _link(name: str) -> str:
+    known = {check.name for check in CATALOGUE}
+    return f"[{name}](checks/{name}.md)" if name in known else name
 
 
 def _cli() -> str:
@@ -110,7 +108,9 @@ def _cli() -> str:
         shown = _run(*command.split(), "--help")
         parts += [f"## {name}", "", "```text", shown, "```", ""]
     parts += ["## Exit status", "", "| status | meaning |", "|---|---|"]
-    parts += ["| 0 | the layers agree (`explain`), or the bundle was written (`collect`) |"]
+    parts += [
+        "| 0 | the layers agree (`explain`, `check`), or the bundle was written (`collect`) |"
+    ]
     parts += ["| 1 | they disagree at or above `--fail-on` |", "| 2 | wrong usage |"]
     parts += ["| 3 | could not look: an unreadable bundle, or no layer answered |"]
     parts += ["| 130 | interrupted; what was heard until then is written |"]

@@ -128,6 +128,13 @@ end_leftovers() { # NAME: what a daemon that was killed hard has left (workers t
   sleep 0.5
 }
 
+close_inherited() { # all descriptors of this shell but the first three: a daemon must not hold a caller's lock
+  local fd
+  for fd in /proc/self/fd/*; do
+    fd=${fd##*/}
+    [ "$fd" -le 2 ] || eval "exec $fd>&-"
+  done
+}
 EXTRA_ENV=()
 start() { # NAME USER CMD...
   local name=$1 user=$2 cg pid home i pre=() as=()
@@ -143,6 +150,7 @@ start() { # NAME USER CMD...
   printf '%q ' "$user" "$@" >"$RUN/$name.cmd"
   (
     cd /
+    close_inherited
     exec setsid "${pre[@]}" "${CLEAN_ENV[@]}" HOME="$home" "${EXTRA_ENV[@]}" "${as[@]}" "$@" \
       </dev/null >>"$LOG/$name.log" 2>&1
   ) &
@@ -259,6 +267,30 @@ put() { # PATH OWNER:GROUP MODE  (content on stdin): writes a config file, keeps
   chown "$own" "$p.lab-new"
   chmod "$mode" "$p.lab-new"
   mv -f "$p.lab-new" "$p"
+}
+
+install_packages() { # PACKAGE...
+  local missing=() p
+  for p in "$@"; do
+    [ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null)" = "ii " ] || missing+=("$p")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "   installing ${#missing[@]} packages and what they need: ${missing[*]}"
+  # Packages must not start anything on their own: the lab starts it all.
+  if [ ! -e /usr/sbin/policy-rc.d ]; then
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+    touch "$MARK/policy-rc.d"
+  fi
+  NOTE=$LOG/apt.log
+  export DEBIAN_FRONTEND=noninteractive
+  dpkg --configure -a >>"$NOTE" 2>&1 || true # an installation that was interrupted
+  timeout -k 10 600 apt-get update -q >>"$NOTE" 2>&1 || die "apt-get update"
+  timeout -k 10 1200 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
+    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "${missing[@]}" >>"$NOTE" 2>&1 ||
+    die "apt-get install: $(grep -E '^(E|dpkg): ' "$NOTE" | tail -n 1)"
+  NOTE=
+  if [ -e "$MARK/policy-rc.d" ]; then rm -f /usr/sbin/policy-rc.d "$MARK/policy-rc.d"; fi
 }
 
 # ---- clients: none of them may hang -------------------------------------------------------

@@ -24,29 +24,6 @@ PACKAGES=(
   genisoimage haproxy ipset conntrack iputils-arping dnsmasq-base
   uwsgi-core uwsgi-plugin-python3 sudo socat iproute2 procps curl e2fsprogs jq
 )
-install_packages() {
-  local missing=() p
-  for p in "${PACKAGES[@]}"; do
-    [ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null)" = "ii " ] || missing+=("$p")
-  done
-  [ ${#missing[@]} -gt 0 ] || return 0
-  say "   installing ${#missing[@]} packages and what they need: ${missing[*]}"
-  # Packages must not start anything on their own: the lab starts it all.
-  if [ ! -e /usr/sbin/policy-rc.d ]; then
-    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-    chmod 755 /usr/sbin/policy-rc.d
-    touch "$MARK/policy-rc.d"
-  fi
-  NOTE=$LOG/apt.log
-  export DEBIAN_FRONTEND=noninteractive
-  dpkg --configure -a >>"$NOTE" 2>&1 || true # an installation that was interrupted
-  timeout -k 10 600 apt-get update -q >>"$NOTE" 2>&1 || die "apt-get update"
-  timeout -k 10 1200 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
-    -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "${missing[@]}" >>"$NOTE" 2>&1 ||
-    die "apt-get install: $(grep -E '^(E|dpkg): ' "$NOTE" | tail -n 1)"
-  NOTE=
-  if [ -e "$MARK/policy-rc.d" ]; then rm -f /usr/sbin/policy-rc.d "$MARK/policy-rc.d"; fi
-}
 
 # What daemons that were killed, or a reboot, leave behind and a new start would stumble over.
 clear_stale() {
@@ -239,7 +216,7 @@ echo "$LAB_HOST" >"$LAB_STATE/host"
 . "$LAB_DIR/configs.sh"
 
 stage packages
-install_packages
+install_packages "${PACKAGES[@]}"
 if [ "${1:-}" = --packages-only ]; then
   stage_end
   exit 0

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from hoodsnap.analysis import Finding, Report, analyze
+from hoodsnap.analysis import Report, analyze
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
 from hoodsnap.facts.guest import Guest
+from hoodsnap.verdict import Finding
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("hoodsnap", deadline=None)
@@ -182,8 +183,13 @@ class RecordedHost:
         return analyze(parse(dump(self.bundle)))
 
     def findings(self) -> list[str]:
-        """What the whole catalogue finds: check, guest and evidence."""
+        """What the whole catalogue finds: check, guest and evidence. What a finding explains is
+        not among it: `folded` has that."""
         return [shown(finding) for finding in self.report().findings]
+
+    def folded(self) -> list[str]:
+        """What the findings explain: `root ← check of guest: evidence`."""
+        return [line for finding in self.report().findings for line in explained(finding)]
 
     def _change(self, change: Callable[[Answer], Answer]) -> None:
         answers = tuple(map(change, self.bundle.answers))
@@ -192,8 +198,17 @@ class RecordedHost:
 
 def shown(finding: Finding) -> str:
     guest = f" of {finding.guest.name or finding.guest.uuid}" if finding.guest else ""
+    if finding.shared is not None:
+        guest = f" of {len(finding.shared.guests)} guests of {finding.host}"
     said = "; ".join(str(evidence) for evidence in finding.evidence)
     return f"{finding.check.name}{guest}: {said}"
+
+
+def explained(finding: Finding) -> list[str]:
+    """Everything that is folded under a finding."""
+    return [
+        f"{finding.check.name} ← {shown(one)}" for one in finding.everything() if one is not finding
+    ]
 
 
 def _with_value(answer: Answer, value: Any) -> Answer:

@@ -134,8 +134,8 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
     done = hoodsnap("explain", broken, "--format", "json")
 
     report = json.loads(done.stdout)
-    assert list(report) == ["format", "findings", "skips", "guests", "hosts"]
-    assert report["format"] == 1
+    assert list(report) == ["format", "findings", "doubts", "skips", "guests", "hosts"]
+    assert report["format"] == 2
     [finding] = report["findings"]
     asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}")
     assert finding["check"] == "active-but-domain-off"
@@ -158,9 +158,12 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
     ]
     assert set(finding) == {
         "check", "severity", "host", "guest", "message", "evidence", "why", "next", "not_yet",
+        "forbids", "worst", "shared", "folded",
     }  # fmt: skip
     assert set(report["skips"][0]) == {"check", "host", "guest", "reason", "legal"}
-    assert set(report["guests"][0]) == {"uuid", "name", "host", "layers", "moving"}
+    assert set(report["guests"][0]) == {
+        "uuid", "name", "host", "layers", "moving", "not_yet",
+    }  # fmt: skip
 
 
 def test_no_colour_where_none_is_wanted(broken: Path) -> None:

@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.check import Check
+from hoodsnap.check import Check, Problem
 from hoodsnap.checks import CATALOGUE
 from hoodsnap.facts.cloud import Cloud, read
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.finding import Evidence, Severity
+from hoodsnap.folding import folded
+from hoodsnap.gating import Gates
+from hoodsnap.verdict import Finding, Skip
 
 APART = 600.0
 """Seconds. One visit is shorter; bundles of one moment were not taken further apart."""
 
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """A check, what it is about, and the evidence."""
-
-    check: Check
-    severity: Severity
-    host: str | None
-    guest: Guest | None
-    evidence: tuple[Evidence, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Skip:
-    """A check that could not be decided: neither passed nor failed."""
-
-    check: Check
-    host: str | None
-    guest: Guest | None
-    reason: str
-    legal: bool = False
-    """Nothing was unheard; a difference, if there is one, would be legal."""
-    differs: bool = False
-    """There is a difference, which is not called a finding for this reason."""
+HANDFUL = 5
+"""So many guests may well have the same trouble at once, each for itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +31,52 @@ class Report:
 
     cloud: Cloud
     findings: tuple[Finding, ...]
-    """Worst first, then by guest."""
+    """Worst first, then by guest; what a finding explains is folded under it."""
     skips: tuple[Skip, ...]
 
     @property
     def worst(self) -> Severity | None:
-        """The severity of the worst finding."""
-        return max((finding.severity for finding in self.findings), default=None)
+        """The severity of the worst finding, folded ones too."""
+        return max((finding.worst for finding in self.findings), default=None)
+
+    def everything(self) -> Iterator[Finding]:
+        """Every finding, each followed by those that are folded under it."""
+        for finding in self.findings:
+            yield from finding.everything()
+
+    def about(self, guests: Iterable[Guest]) -> tuple[Finding, ...]:
+        """The findings of these guests, and those of hosts and the cloud, which concern all."""
+        chosen = {id(guest) for guest in guests}
+        return tuple(
+            finding
+            for finding in self.findings
+            if not finding.guests or any(id(guest) in chosen for guest in finding.guests)
+        )
+
+    @cached_property
+    def crowds(self) -> Mapping[str, int]:
+        """The checks that fire for more than a handful at once, each with how often: before so many
+        are believed, the tool and the capture are to be doubted."""
+        counts = Counter(
+            finding.check.name
+            for finding in self.findings
+            if finding.shared is None and finding.severity > Severity.NOTE
+        )
+        return {name: count for name, count in counts.items() if count > HANDFUL}
+
+    @cached_property
+    def gates(self) -> Gates:
+        """Which dangerous commands must not be typed yet."""
+        return Gates(self.findings, self.skips)
 
 
 def analyze(bundle: Bundle, catalogue: tuple[Check, ...] = CATALOGUE) -> Report:
     """Read a bundle (several: merge them first) and check all of it."""
     cloud = read(bundle)
     found = [*_judged(cloud, catalogue)]
-    findings = [item for item in found if isinstance(item, Finding)]
+    findings = folded([item for item in found if isinstance(item, Finding)], cloud)
     # A stable sort: within a severity the order of the guests, and of the catalogue, stays.
-    findings.sort(key=lambda finding: -finding.severity)
+    findings.sort(key=lambda finding: -finding.worst)
     return Report(cloud, tuple(findings), tuple(item for item in found if isinstance(item, Skip)))
 
 
@@ -77,21 +90,27 @@ def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Sk
         for check in scopes["host"]:
             yield from _one(check, host, host.name, None)
     for guest in cloud.guests:
+        name = guest.host.name if guest.host else None
         for check in scopes["guest"]:
-            yield from _one(check, guest, guest.host.name if guest.host else None, guest)
+            yield from _one(check, guest, name, guest)
 
 
 def _one(
     check: Check, subject: Guest | Host | Cloud, host: str | None, guest: Guest | None
+) -> Iterable[Finding | Skip]:
+    problems, unheard = check.run(subject)
+    # Nearly always, and a million times for ten thousand guests.
+    return _weighed(check, host, guest, problems, unheard) if problems or unheard else ()
+
+
+def _weighed(
+    check: Check,
+    host: str | None,
+    guest: Guest | None,
+    problems: Sequence[Problem],
+    unheard: str | None,
 ) -> Iterator[Finding | Skip]:
-    problems = []
-    unheard = None
-    try:
-        for problem in check.run(subject):
-            problems.append(problem)
-    except Unheard as reason:
-        unheard = str(reason)
-    if guest is not None and (problems or unheard):
+    if guest is not None:
         # Only what would be a finding needs an excuse.
         if guest.moving:
             yield Skip(check, host, guest, f"it changed while it was captured ({guest.moving})")
@@ -106,7 +125,7 @@ def _one(
             return
     for problem in problems:
         apart = _seconds_apart(problem.evidence)
-        if apart > APART and check.scope == "guest":
+        if apart > APART and check.topic != "capture":
             hours = f"{apart / 3600:.1f} hours"
             why = f"what differs was asked {hours} apart: it may have changed in between"
             yield Skip(check, host, guest, why, differs=True)

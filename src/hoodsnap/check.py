@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.fact import Unheard
@@ -39,6 +38,9 @@ LAYER_OF = {
     "process": "kernel",
     "monitor": "qemu",
     "images": "images",
+    "log": "logs",
+    "ports": "neutron",
+    "taps": "network",
 }
 """For each noun the layer that tells it."""
 
@@ -92,26 +94,36 @@ class Check:
         """What is wrong, in one sentence."""
         return self.sections["message"]
 
-    def run(self, subject: Guest | Host | Cloud) -> Iterator[Problem]:
-        """Every problem of this guest (host, cloud). Raises `Unheard` where it can't be decided."""
-        arguments = self._arguments(subject)
-        if arguments is None:
-            return
-        for found in self.find(**arguments):
-            yield found if isinstance(found, Problem) else Problem(self.severity, found)
+    def run(self, subject: Guest | Host | Cloud) -> tuple[Sequence[Problem], str | None]:
+        """Every problem of this guest (host, cloud); and, where it can't be decided (to its end),
+        why."""
+        problems: list[Problem] = []
+        try:
+            arguments = self._arguments(subject)
+            if arguments is not None:
+                for found in self.find(*arguments):
+                    if not isinstance(found, Problem):
+                        found = Problem(self.severity, found)
+                    problems.append(found)
+        except Unheard as reason:
+            return problems, str(reason)
+        return problems, None
 
-    def _arguments(self, subject: Guest | Host | Cloud) -> dict[str, Any] | None:
-        if isinstance(subject, Host):
-            return {"host": subject}
-        if isinstance(subject, Cloud):
-            return {"cloud": subject}
-        arguments: dict[str, Any] = {}
-        for name in self.needs:
+    @cached_property
+    def _parameters(self) -> tuple[tuple[str, bool], ...]:
+        """Its parameters, and whether each must be there. This is asked for every guest."""
+        return tuple((name, name not in self.optional) for name in self.needs)
+
+    def _arguments(self, subject: Guest | Host | Cloud) -> Sequence[object] | None:
+        if not isinstance(subject, Guest):
+            return (subject,)
+        arguments: list[object] = []
+        for name, must_be in self._parameters:
             value = subject if name == "guest" else getattr(subject, name)
-            if value is None and name not in self.optional:
+            if value is None and must_be:
                 self._must_be_heard(subject, name)
                 return None  # it is absent, which is the business of identity.py alone
-            arguments[name] = value
+            arguments.append(value)
         for layer in self.heard:
             if layer in subject.unheard:
                 raise Unheard(subject.unheard[layer])

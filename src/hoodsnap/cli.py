@@ -10,7 +10,9 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -25,11 +27,17 @@ from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, s
 
 if TYPE_CHECKING:
     from hoodsnap.analysis import Report
+    from hoodsnap.baseline import Entry
+    from hoodsnap.check import Check
     from hoodsnap.collect import Wishes
     from hoodsnap.facts.guest import Guest
+    from hoodsnap.render.text import Line
+    from hoodsnap.verdict import Finding
 
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
 """A bundle without a word of any of them is worth nothing."""
+
+PIPE_WIDTH = 80
 
 AGREE, DISAGREE, USAGE, BLIND, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -45,6 +53,14 @@ app = typer.Typer(
 class Format(StrEnum):
     """How a report is written."""
 
+    TEXT = "text"
+    JSON = "json"
+
+
+class Listing(StrEnum):
+    """How findings alone are written."""
+
+    LINE = "line"
     TEXT = "text"
     JSON = "json"
 
@@ -98,10 +114,91 @@ def explain(
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
     """Walk through the layers of each guest and say where they agree and where they don't."""
-    bundle = merge(_loaded(bundles))
+    bundle = _merged(bundles)
     if not _speaks(bundle):
         _give_up("no layer answered when this was collected")
     raise typer.Exit(_explain(bundle, server, format, verbose, fail_on))
+
+
+ListingOption = Annotated[
+    Listing,
+    typer.Option("--format", "-f", help="One line for each finding, the whole finding, or JSON."),
+]
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", help="Only these checks: names or topics, * and ? allowed. Repeatable."
+    ),
+]
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option("--ignore", help="Not these checks. Repeatable.")
+]
+BaselineOption = Annotated[
+    Path | None,
+    typer.Option("--baseline", help="Findings that were accepted, each for a reason and a time."),
+]
+WriteBaselineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-baseline", help="Write the findings there are as a baseline, to be filled in."
+    ),
+]
+
+
+@app.command()
+def check(
+    bundles: Bundles,
+    server: ServerOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    format: ListingOption = Listing.LINE,
+    verbose: VerboseOption = False,
+    fail_on: FailOnOption = FailOn.WARNING,
+) -> None:
+    """Print the findings and nothing else: for cron and CI. Silent if there are none."""
+    from hoodsnap.analysis import analyze
+
+    catalogue = _selected(select, ignore)
+    if write_baseline and write_baseline != baseline and write_baseline.exists():
+        _give_up(f"{write_baseline} is there: with --baseline too its reasons are kept", USAGE)
+    entries = _accepted(baseline)
+    bundle = _merged(bundles)
+    if not _speaks(bundle):
+        _give_up("no layer answered when this was collected")
+    report = analyze(bundle, catalogue)
+    guests = _chosen(report, tuple(server or ()))
+    _tell_what_is_unheard(report)
+    parted = _parted(report, guests, entries, write_baseline, str(baseline))
+    if write_baseline:
+        raise typer.Exit
+    report = replace(report, findings=parted)
+    _list(report, guests, format, verbose)
+    raise typer.Exit(_status(report, guests, fail_on))
+
+
+@app.command()
+def checks(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Checks or topics, * and ? allowed.", metavar="NAME..."),
+    ] = None,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """List the checks; of one that is named, print its page."""
+    from hoodsnap.render import catalogue
+
+    wanted = _selected(names, None)
+    if format is Format.JSON:
+        typer.echo(catalogue.as_json(wanted), nl=False)
+        return
+    lines = catalogue.listing(wanted)
+    if names and all(name in {check.name for check in wanted} for name in names):
+        pages = ("\n".join(catalogue.page(check)) for check in wanted)
+        lines = iter(["\n\n".join(pages)])
+    for line in lines:
+        typer.echo(line)
 
 
 OutputOption = Annotated[
@@ -179,7 +276,7 @@ def demo() -> None:
     else:
         path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
         _say("this host has neither Nova nor libvirt: taking the recorded cloud")
-        bundle = merge(_loaded([path]))
+        bundle = _merged([path])
     _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
 
@@ -222,6 +319,88 @@ def _explain(
     return _status(report, guests, fail_on)
 
 
+def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check, ...]:
+    from fnmatch import fnmatchcase
+
+    from hoodsnap.checks import CATALOGUE
+
+    def matching(patterns: list[str] | None) -> set[str]:
+        found: set[str] = set()
+        for pattern in (part for given in patterns or () for part in given.split(",")):
+            names = {
+                check.name
+                for check in CATALOGUE
+                if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
+            }
+            if not names:
+                _give_up(f"no check and no topic is called {pattern} (see: hoodsnap checks)", USAGE)
+            found |= names
+        return found
+
+    wanted, unwanted = matching(select), matching(ignore)
+    return tuple(
+        check
+        for check in CATALOGUE
+        if (check.name in wanted or not select) and check.name not in unwanted
+    )
+
+
+def _accepted(path: Path | None) -> tuple[Entry, ...]:
+    from hoodsnap.baseline import UnreadableBaselineError, read
+
+    try:
+        return read(path) if path is not None else ()
+    except UnreadableBaselineError as reason:
+        _give_up(f"{path} can't be read: {reason}", USAGE)
+    except OSError as error:
+        _give_up(f"{path} can't be read: {error.strerror}", USAGE)
+
+
+def _parted(
+    report: Report,
+    guests: tuple[Guest, ...],
+    entries: tuple[Entry, ...],
+    write: Path | None,
+    source: str,
+) -> tuple[Finding, ...]:
+    """The findings that nobody accepted; what is wrong with the baseline is said."""
+    from hoodsnap.baseline import part, written
+
+    today = datetime.now(UTC).date()
+    parted = part(report.about(guests), entries, today)
+    for remark in parted.remarks:
+        _say(f"{source}: {remark}")
+    if write is not None:
+        try:
+            write.write_text(written(parted, today))
+        except OSError as error:
+            _give_up(f"{write} can't be written: {error.strerror}")
+        count = len(parted.remaining)
+        _say(f"wrote {write}: {count} new entries, each accepts nothing before it has a reason")
+    return parted.remaining
+
+
+def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
+    from hoodsnap.render import text
+
+    if format is Listing.JSON:
+        from hoodsnap.render import json
+
+        told = {id(guest) for one in report.everything() for guest in one.guests}
+        typer.echo(json.render(report, [guest for guest in guests if id(guest) in told]), nl=False)
+    elif format is Listing.LINE:
+        _put(lambda width: map(text.row, report.findings))
+    else:
+        _put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
+
+
+def _tell_what_is_unheard(report: Report) -> None:
+    """Silence must not look like health."""
+    for host in report.cloud.hosts:
+        for layer in sorted(host.unheard):
+            _say(f"{host.name}: not judged: {host.unheard[layer]}")
+
+
 def _speaks(bundle: Bundle) -> bool:
     """Whether a single layer that has guests said anything."""
     return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
@@ -230,16 +409,21 @@ def _speaks(bundle: Bundle) -> bool:
 def _print(report: Report, guests: tuple[Guest, ...], verbose: bool) -> None:
     from hoodsnap.render import text
 
+    _put(lambda width: text.render(report, guests, width=width, verbose=verbose))
+
+
+def _put(lines: Callable[[int], Iterable[Line]]) -> None:
+    """Print lines made for a width, in colour where a person looks."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no colour, so it need not wait for what would make it.
-        for line in text.render(report, guests, verbose=verbose):
+        for line in lines(PIPE_WIDTH):
             typer.echo(line.plain)
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for line in text.render(report, guests, width=min(console.width, 100), verbose=verbose):
+    for line in lines(min(console.width, 100)):
         console.print(Text.assemble(*line.parts))
 
 
@@ -265,9 +449,20 @@ def _status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
     if fail_on is FailOn.NEVER:
         return AGREE
     limit = Severity[fail_on.name]
-    chosen = {id(guest) for guest in guests}
-    about = [f.severity for f in report.findings if f.guest is None or id(f.guest) in chosen]
-    return DISAGREE if any(severity >= limit for severity in about) else AGREE
+    worst = max((finding.worst for finding in report.about(guests)), default=0)
+    return DISAGREE if worst >= limit else AGREE
+
+
+def _merged(paths: Sequence[Path]) -> Bundle:
+    """One bundle of all of these."""
+    bundles = _loaded(paths)
+    if len(bundles) > 1:
+        from hoodsnap.facts.visits import newest
+
+        bundles, remarks = newest(bundles)
+        for remark in remarks:
+            _say(remark)
+    return merge(bundles)
 
 
 def _loaded(paths: Iterable[Path]) -> list[Bundle]:

@@ -34,6 +34,37 @@ def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:
     assert "capture-untrustworthy" not in "".join(host.findings())
 
 
+def _with_a_second_asker(host: RecordedHost, service: dict[str, str]) -> None:
+    """The services as somebody heard them on another host."""
+    answer = host.last("nova", "GET /v2.1/os-services [2.93]")
+    services = [one | service for one in answer.value["services"]]
+    host.add(answer.model_copy(update={"host": "other", "value": {"services": services}}))
+
+
+def test_bundles_of_two_clouds(host: RecordedHost) -> None:
+    _with_a_second_asker(host, {"host": "other", "id": "0"})
+
+    first = next(host.bundle.asked("nova", "GET /v2.1/os-services")).value["services"]
+    theirs = min(f"{one['binary']} on {one['host']}, id {one['id']}" for one in first)
+    assert host.findings() == [
+        "bundles-of-two-clouds: nova says asked_on = other, service = nova-compute on other, id 0;"
+        f" nova says asked_on = vm, service = {theirs}"
+    ]
+
+
+def test_one_cloud_that_was_asked_twice_is_one(host: RecordedHost) -> None:
+    _with_a_second_asker(host, {})
+
+    assert host.findings() == []
+
+
+def test_an_api_that_lists_no_service_is_of_no_other_cloud(host: RecordedHost) -> None:
+    answer = host.last("nova", "GET /v2.1/os-services [2.93]")
+    host.add(answer.model_copy(update={"host": "other", "value": {"services": []}}))
+
+    assert host.findings() == []
+
+
 def test_clocks_apart(host: RecordedHost) -> None:
     asked = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     ahead = asked.at.replace(year=asked.at.year + 1)

@@ -8,7 +8,7 @@ from hoodsnap.bundle import Answer, Bundle, merge
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
-HERE = ("libvirt", "kernel", "images", "host", "qemu")
+HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs")
 
 
 def _only(bundle: Bundle, *layers: str) -> Bundle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
@@ -52,6 +52,65 @@ def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
         hears(answer, layer, guests=counts.get(layer)),
         hears(host.census.get(neighbour, answer), neighbour, guests=counts.get(neighbour)),
     )
+
+
+@check(Severity.ERROR)
+def bundles_of_two_clouds(cloud: Cloud) -> Problems:
+    """Bundles of two clouds were given as one.
+
+    Two nova APIs that name not a single service in common are of two clouds. Read as one, a host
+    of the one is unknown to the nova of the other, equal host names become one host, and whatever
+    is said of that is wrong.
+
+    Authority: neither; they have to be read apart.
+
+    Traps: an API that lists no service, or not to this user, says nothing; hosts of several cells
+    have one API.
+
+    Next: compare `openstack endpoint list --service compute` where the bundles were taken. Then
+    `hoodsnap explain` the bundles of each cloud by themselves.
+
+    Not yet: act on anything that was found in them together.
+
+    Source: nova API reference, os-services (lists the services of all cells).
+    """
+    listed = {asker: (answer, names) for asker, answer, names in _services(cloud) if names}
+    askers = sorted(listed)
+    ours = _connected([listed[asker][1] for asker in askers])
+    for asker in askers:
+        answer, names = listed[asker]
+        if not names & ours:
+            first, theirs = listed[askers[0]]
+            yield (
+                hears(first, "nova", asked_on=askers[0], service=min(theirs)),
+                hears(answer, "nova", asked_on=asker, service=min(names)),
+            )
+
+
+def _connected(lists: Sequence[frozenset[str]]) -> set[str]:
+    """The services of the first list's cloud: of it is whoever shares one with it."""
+    ours: set[str] = set()
+    grown = set(lists[0]) if lists else set()
+    while len(grown) > len(ours):
+        ours = grown
+        grown = ours.union(*(names for names in lists if names & ours))
+    return ours
+
+
+def _services(cloud: Cloud) -> Iterator[tuple[str, Answer, frozenset[str]]]:
+    for answer in cloud.bundle.asked("nova", "GET /"):
+        path = answer.query.split()[1].partition("?")[0]
+        if not path.endswith("/os-services") or not isinstance(answer.value, dict):
+            continue
+        services = answer.value.get("services")
+        rows = services if isinstance(services, list) else []
+        # Before 2.53 an id is a number, and another cloud has the same ones.
+        names = (
+            f"{row.get('binary')} on {row.get('host')}, id {row.get('id')}"
+            for row in rows
+            if isinstance(row, dict)
+        )
+        yield answer.host, answer, frozenset(names)
 
 
 @check(Severity.WARNING)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 
-from hoodsnap.facts.fact import Unheard, text
+from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import UNFINISHED, Instance, moment
+from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.migration import Migration
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
@@ -44,11 +44,11 @@ def migrating(guest: Guest) -> bool:
     return any(_goes_on(moved, instance) for moved in instance.migrations)
 
 
-def _goes_on(moved: Mapping[str, object], instance: Instance) -> bool:
+def _goes_on(moved: Migration, instance: Instance) -> bool:
     """Whether a migration is at work. One whose record nobody closed is not, days later."""
-    if text(moved, "status") not in UNFINISHED or moved.get("deleted"):
+    if not moved.unfinished:
         return False
-    since = moment(text(moved, "updated_at") or text(moved, "created_at"))
+    since = moment(moved.updated_at)
     asked = instance.said["row"].at
     return since is None or asked - since < AT_WORK or instance.task_state is not None
 

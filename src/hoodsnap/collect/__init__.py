@@ -160,6 +160,7 @@ class Visit:
         if self.wishes.qmp:
             self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
         self._alone(self._ask_images)
+        self._alone(self._ask_logs)
 
     def _ask_domains(self) -> None:
         self.domains.ask_host()
@@ -176,6 +177,11 @@ class Visit:
         from hoodsnap.collect.image import ask_images
 
         ask_images(self.recorder, self.folders, self._disks())
+
+    def _ask_logs(self) -> None:
+        from hoodsnap.collect.log import ask_logs
+
+        ask_logs(self.recorder, self.conf, self._names())
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
         """Through libvirt where it has the monitor; directly where a process has a free socket."""
@@ -233,7 +239,7 @@ class Visit:
         )
 
     def _ask_again(self, uuids: Collection[str]) -> None:
-        from hoodsnap.collect import image, process
+        from hoodsnap.collect import image, log, process
 
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
@@ -247,6 +253,8 @@ class Visit:
         for folder in self.folders:  # of one that has no domain, too
             disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
         image.ask_again(self.recorder, self.folders, disks)
+        names = self._names()
+        log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 
     def _see(self, domains: Iterable[SeenDomain]) -> None:
         self.seen |= {domain.uuid.lower(): domain for domain in domains}
@@ -259,6 +267,11 @@ class Visit:
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""
         return {argv.uuid for argv in self.processes.values() if argv.uuid}
+
+    def _names(self) -> dict[str, str]:
+        """What libvirt calls each guest that was seen; of one that it lost, what its QEMU says."""
+        lost = {argv.uuid: argv.name for argv in self.processes.values() if argv.uuid and argv.name}
+        return lost | {uuid: domain.name for uuid, domain in self.seen.items()}
 
     def _disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
         wanted = self.seen.values() if uuids is None else map(self.seen.get, uuids)

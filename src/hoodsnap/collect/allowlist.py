@@ -107,6 +107,33 @@ def _image_value(key: str, value: Any) -> Any:
     return WITHHELD
 
 
+_LONGEST_LINE = 300
+
+_IN_LOGS = (
+    # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
+    (re.compile(r"\{.*\}"), f"{{{WITHHELD}}}"),
+    (re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE), rf"\1://{WITHHELD}"),
+    (re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE), rf"\1 {WITHHELD}"),
+    (
+        re.compile(
+            r"\b([\w-]*(?:pass|secret|token|credential|user_?data|auth|key)[\w-]*['\"]?\s*[=:]\s*)"
+            r"('[^']*'|\"[^\"]*\"|[^\s,;)]+)",
+            re.IGNORECASE,
+        ),
+        rf"\1{WITHHELD}",
+    ),
+    # What is longer than a checksum and has no separators is a token.
+    (re.compile(r"[A-Za-z0-9+=_-]{65,}"), WITHHELD),
+)
+
+
+def log_line(line: str) -> str:
+    """A line of a log, cut short, without what may be a secret in it."""
+    for secret, instead in _IN_LOGS:
+        line = secret.sub(instead, line)
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
+
+
 def _location(url: Any) -> str:
     """Where an image lies. Object stores carry their credentials in the URL."""
     if isinstance(url, str) and re.match(r"(rbd|file|cinder)://", url) and "@" not in url:

@@ -13,10 +13,15 @@ from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.port import PREFIX, Port, Ports
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.service import HostRecords
+from hoodsnap.facts.tap import LINKS, NAME, HostNetwork, Tap
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    ports: Ports
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     """By host and name; those on no captured host last."""
@@ -34,6 +40,22 @@ class Cloud:
     def now(self) -> datetime:
         """When it was captured, by the collector's clock."""
         return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> Span:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
@@ -63,12 +85,16 @@ def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
+    ports = Ports(bundle.by_layer.get("neutron", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name) for name in _host_names(bundle))
-    join = _Join(servers, instances, movements)
+    hosts = tuple(_read_host(bundle, name, instances.hosts, ports) for name in _host_names(bundle))
+    join = _Join(servers, instances, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
-    guests += join.guests_elsewhere({(guest.uuid) for guest in guests})
-    return Cloud(bundle, servers, instances, hosts, tuple(guests))
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, ports, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -76,7 +102,7 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str) -> Host:
+def _read_host(bundle: Bundle, name: str, records: HostRecords, ports: Ports) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -91,8 +117,12 @@ def _read_host(bundle: Bundle, name: str) -> Host:
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        logs=Log.read_all(of("logs")),
+        network=HostNetwork.read(of("network")),
+        ports=ports,
         unheard=unheard,
         census=census,
+        records=records,
     )
 
 
@@ -104,6 +134,7 @@ def _heard_of(
     lists: tuple[tuple[str, str, type[object]], ...] = (
         ("libvirt", "virsh list --all", list[dict[str, object]]),
         ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+        ("network", LINKS, list[dict[str, object]]),
     )
     for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
@@ -118,6 +149,10 @@ def _heard_of(
         unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
     else:
         census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
     return unheard, census
 
 
@@ -173,10 +208,15 @@ class _Join:
     """Puts one VM's facts together."""
 
     def __init__(
-        self, servers: Servers, instances: Instances, movements: Mapping[str, str]
+        self,
+        servers: Servers,
+        instances: Instances,
+        ports: Ports,
+        movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.ports = ports
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -201,9 +241,20 @@ class _Join:
         here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
+        # So does a port that was left bound here.
+        here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
         found = [self._guest(uuid, host) for uuid in here]
         host.guests.extend(sorted(found, key=_order))
         return host.guests
+
+    def _bound_to(self, host: Host) -> Iterable[str]:
+        for uuid, ports in self.ports.by_device.items():
+            if any(_is_bound_to(port, host.nova_name) for port in ports):
+                yield uuid
+
+    def _is_gone(self, uuid: str) -> bool:
+        """nova knows it as deleted, or not at all."""
+        return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
         found = []
@@ -218,11 +269,14 @@ class _Join:
         census: dict[str, Answer] = {}
         self._hear_nova(uuid, server, unheard, census)
         self._hear_database(uuid, instance, unheard, census)
+        self._hear_neutron(uuid, unheard, census)
+        ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            unheard |= dict.fromkeys(("libvirt", "kernel", "qemu", "images"), where)
+            of_host = ("libvirt", "kernel", "qemu", "images", "logs", "network")
+            unheard |= dict.fromkeys(of_host, where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -234,6 +288,9 @@ class _Join:
                 processes=(),
                 monitor=None,
                 images=None,
+                log=None,
+                ports=ports,
+                taps=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -247,6 +304,8 @@ class _Join:
         if monitor is None:
             unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
         domain, processes = host.domains.get(uuid), host.by_uuid.get(uuid, ())
+        if _sees_another_network(host, processes):
+            unheard["network"] = "its network namespace is another one than was looked at"
         return Guest(
             uuid=uuid,
             host=host,
@@ -259,6 +318,9 @@ class _Join:
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            log=host.logs.get(uuid),
+            ports=ports,
+            taps=None if "network" in unheard else _taps(host, uuid, domain, ports or ()),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),
@@ -298,6 +360,52 @@ class _Join:
             unheard["nova-db"] = f"nova database: {reason}"
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
+
+
+    def _hear_neutron(
+        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
+    ) -> None:
+        answer = self.ports.of_device(uuid)
+        if answer is not None:
+            census["neutron"] = answer
+        else:
+            unheard["neutron"] = self.ports.obstacle_of(uuid)
+
+
+def _is_bound_to(port: Port, host: str) -> bool:
+    return _is_true(lambda: port.host == host)
+
+
+def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
+    """The collector looked at the devices of another namespace than the guest's process has."""
+    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
+    try:
+        own = value_of(answer, "its namespaces", dict[str, str]).get("net")
+        theirs = {process.namespaces.get("net") for process in processes}
+    except Unheard:
+        return False
+    return own is not None and bool(theirs - {own, None})
+
+
+def _taps(
+    host: Host, uuid: str, domain: Domain | None, ports: Iterable[Port]
+) -> tuple[Tap, ...]:
+    """Those of its network cards, then those of its ports, then what Open vSwitch says is its."""
+    prefixes = dict.fromkeys(_prefixes(domain))
+    prefixes |= dict.fromkeys(port.id[:PREFIX] for port in ports)
+    prefixes |= dict.fromkeys(host.network.prefixes_of.get(uuid, ()))
+    found = (host.network.taps.get(prefix) for prefix in prefixes)
+    return tuple(tap for tap in found if tap is not None)
+
+
+def _prefixes(domain: Domain | None) -> Iterable[str]:
+    try:
+        targets = domain.taps if domain is not None else ()
+    except Unheard:
+        return
+    for target in targets:
+        if found := NAME.fullmatch(target):
+            yield found["prefix"]
 
 
 def _disks(domain: Domain | None) -> Iterable[str]:

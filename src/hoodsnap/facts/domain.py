@@ -212,6 +212,11 @@ class Domain(Fact):
         return tuple(card.mac for card in self.xml.interfaces if card.mac is not None)
 
     @property
+    def taps(self) -> tuple[str, ...]:
+        """The host's ends of its network cards by name, in the order of the XML."""
+        return tuple(card.target for card in self.xml.interfaces if card.target is not None)
+
+    @property
     def nova(self) -> NovaMetadata | None:
         """What nova noted down in it; None if nothing."""
         return self.xml.nova

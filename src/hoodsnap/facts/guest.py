@@ -12,9 +12,14 @@ from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.port import Port, Ports
 from hoodsnap.facts.process import OpenFile, Process
+from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
+from hoodsnap.facts.service import ComputeNode, HostRecords, Service
+from hoodsnap.facts.tap import HostNetwork, Tap
 
 LAYERS = {
     "nova": "nova API",
@@ -23,6 +28,9 @@ LAYERS = {
     "kernel": "kernel",
     "qemu": "QEMU",
     "images": "disk images",
+    "neutron": "neutron API",
+    "network": "host network",
+    "logs": "logs",
 }
 """The layers that a guest is joined from, outermost first, and their names for people."""
 
@@ -48,6 +56,12 @@ class Guest:
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
+    log: Log | None
+    """What the logs' ends say of it."""
+    ports: tuple[Port, ...] | None
+    """Its ports by neutron, wherever they are bound."""
+    taps: tuple[Tap, ...] | None
+    """What of its network this host has."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -56,6 +70,8 @@ class Guest:
     """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
     moving: str | None = None
     """What changed while it was captured; None if nothing did."""
+    twins: list[Guest] = field(default_factory=list)
+    """The same UUID on other captured hosts: what is there of it, by their layers."""
 
     @property
     def record(self) -> Server | Instance | None:
@@ -110,8 +126,14 @@ class Host:
     processes: Mapping[int, Process]
     monitors: Mapping[str, Monitor]
     images: ImageStore
+    logs: Mapping[str, Log]
+    network: HostNetwork
+    ports: Ports
+    """What neutron says of all hosts."""
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
+    records: HostRecords
+    """What the nova databases say of all hosts."""
     guests: list[Guest] = field(default_factory=list)
 
     @cached_property
@@ -135,6 +157,26 @@ class Host:
             return self.option("DEFAULT", "host") or self.name
         except Unheard:
             return self.name
+
+    @cached_property
+    def service(self) -> Service | None:
+        """Its nova-compute by nova's records; None if nova has none of that name. Raises
+        `Unheard`."""
+        return next(iter(self.records.services_of(self.nova_name)), None)
+
+    @cached_property
+    def node(self) -> ComputeNode | None:
+        """Its compute node by nova's records; None if nova has none. Raises `Unheard`."""
+        return next(iter(self.records.nodes_of(self.nova_name)), None)
+
+    @cached_property
+    def release(self) -> Span:
+        """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
+        try:
+            services = self.records.services_of(self.nova_name)
+        except Unheard:
+            services = ()
+        return release_of_host(self.bundle, self.name, services)
 
     @cached_property
     def boot_ids(self) -> Mapping[str, Answer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,16 +11,10 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.rows import Row, Tables
+from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.vif import Vif, read_network_info
-
-UNFINISHED = frozenset(
-    (
-        *("accepted", "pre-migrating", "queued", "preparing", "running", "running (post-copy)"),
-        *("migrating", "post-migrating", "confirming", "reverting"),
-    )
-)
-"""The migration statuses in which a VM may be in two places."""
 
 
 class Flavor(NamedTuple):
@@ -46,8 +40,8 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
-    migrations: tuple[Mapping[str, object], ...] | None = None
-    """Its rows in `migrations`; None if that was not read."""
+    migrations: tuple[Migration, ...] | None = None
+    """Its moves, those that are over too; None if that was not read."""
     cache: Mapping[str, object] | None = None
     """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
     cards: tuple[Mapping[str, object], ...] | None = None
@@ -226,6 +220,7 @@ class Instances:
     def __init__(self, answers: Iterable[Answer]) -> None:
         heard = tuple(answers)
         self.tables = Tables(heard)
+        self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
@@ -253,7 +248,7 @@ class Instances:
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
-            migrations = tuple(moved.cells for moved in self.tables.of("migrations", uuid))
+            migrations = tuple(self._moves(uuid))
         cache = self._cache(uuid, database)
         if cache is not None:
             said["cache"] = cache.answer
@@ -289,6 +284,12 @@ class Instances:
             if self.tables.asks_for(answer, uuid):
                 return Row({}, answer, {})
         return None
+
+    def _moves(self, uuid: str) -> Iterator[Migration]:
+        for (base, table), owners in self.tables.rows.items():
+            if table == "migrations":
+                for row in owners.get(uuid, {}).values():
+                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @property
     def cells(self) -> frozenset[str]:

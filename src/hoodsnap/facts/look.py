@@ -64,7 +64,7 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
         return
     value, query = answer.value, answer.query
     if answer.layer == "nova-db" and _ROWS.match(query):
-        yield from _rows(f"{answer.layer} {query}", value)
+        yield from _rows(f"{answer.host} {answer.layer} {query}", value)
     elif answer.layer == "libvirt" and query == "virsh list --all":
         yield f"{answer.host} {query}", _domains(value)
     elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
@@ -75,7 +75,7 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
             uuid = str(server.get("id")).lower()
             # A tenant sees less of a server than an administrator.
             seen = {name: server[name] for name in SERVER_MARKERS if name in server}
-            yield f"nova {uuid}", {uuid: seen}
+            yield f"{answer.host} nova {uuid}", {uuid: seen}
 
 
 def _rows(source: str, value: object) -> Iterator[tuple[str, _Look]]:

@@ -239,10 +239,8 @@ class Ports:
         is bound."""
         return any("binding:host_id" in port.raw for port in self.by_id.values())
 
-    def unheard_of(self, uuid: str) -> str | None:
-        """Why it can't be said which ports a server has; None if it can."""
-        if self.of_device(uuid) is not None:
-            return None
+    def obstacle_of(self, uuid: str) -> str:
+        """Why it can't be said which ports a server has, if `of_device` has no answer."""
         if self.by_id and not self.sees_all:
             return "neutron API: it shows this user only the ports of some projects"
         return f"neutron API: {self.obstacle or 'it was not asked for this UUID'}"

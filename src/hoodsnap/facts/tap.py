@@ -276,6 +276,16 @@ class HostNetwork:
             for prefix in sorted(links.keys() | rows.keys())
         }
 
+    @cached_property
+    def prefixes_of(self) -> Mapping[str, tuple[str, ...]]:
+        """For each server the taps that are its by Open vSwitch."""
+        found: dict[str, list[str]] = {}
+        for prefix, tap in self.taps.items():
+            uuid = tap.vm_uuid if not isinstance(self.switch, Unheard) else None
+            if uuid is not None:
+                found.setdefault(uuid, []).append(prefix)
+        return {uuid: tuple(prefixes) for uuid, prefixes in found.items()}
+
     def _tap(
         self,
         prefix: str,

@@ -9,29 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from hoodsnap.analysis import Finding, Report, Skip
+from hoodsnap.analysis import Report
 from hoodsnap.facts.guest import Guest
 from hoodsnap.finding import Evidence, Where
+from hoodsnap.gating import NotYet, closed_by
 from hoodsnap.render.walk import steps
+from hoodsnap.verdict import Finding, Shared, Skip
 
-FORMAT = 1
+FORMAT = 2
 
 
 def render(report: Report, guests: Iterable[Guest]) -> str:
     """The report on these guests (and on hosts and cloud) as one JSON document."""
     shown = tuple(guests)
     wanted = {id(guest) for guest in shown}
+    found = {id(finding.guest) for finding in report.everything()}
     document = {
         "format": FORMAT,
-        "findings": [
-            _finding(finding)
-            for finding in report.findings
-            if finding.guest is None or id(finding.guest) in wanted
-        ],
+        "findings": [_finding(finding) for finding in report.about(shown)],
+        "doubts": [{"check": name, "count": count} for name, count in report.crowds.items()],
         "skips": [
             _skip(skip) for skip in report.skips if skip.guest is None or id(skip.guest) in wanted
         ],
-        "guests": [_guest(report, guest) for guest in shown],
+        "guests": [_guest(report, guest, id(guest) in found) for guest in shown],
         "hosts": [
             {"name": host.name, "nova_name": host.nova_name, "unheard": dict(host.unheard)}
             for host in report.cloud.hosts
@@ -53,7 +53,18 @@ def _finding(finding: Finding) -> Mapping[str, object]:
         "why": sections["why"],
         "next": sections.get("next", ""),
         "not_yet": sections.get("not yet", ""),
+        "forbids": [item.danger.command for item in closed_by([finding])],
+        "worst": finding.worst.word,
+        "shared": _shared(finding.shared),
+        "folded": [_finding(explained) for explained in finding.folded],
     }
+
+
+def _shared(shared: Shared | None) -> Mapping[str, object] | None:
+    if shared is None:
+        return None
+    guests = [guest.uuid for guest in shared.guests]
+    return {"guests": guests, "among": shared.among, "cause": shared.cause}
 
 
 def _evidence(evidence: Evidence) -> Mapping[str, object]:
@@ -84,7 +95,7 @@ def _skip(skip: Skip) -> Mapping[str, object]:
     }
 
 
-def _guest(report: Report, guest: Guest) -> Mapping[str, object]:
+def _guest(report: Report, guest: Guest, has_findings: bool) -> Mapping[str, object]:
     return {
         "uuid": guest.uuid,
         "name": guest.name,
@@ -94,4 +105,15 @@ def _guest(report: Report, guest: Guest) -> Mapping[str, object]:
             for step in steps(report.cloud, guest)
         ],
         "moving": guest.moving,
+        "not_yet": [_not_yet(item) for item in report.gates.of(guest)] if has_findings else [],
+    }
+
+
+def _not_yet(item: NotYet) -> Mapping[str, object]:
+    return {
+        "command": item.danger.command,
+        "why": item.danger.why,
+        "only_if": item.danger.only,
+        "forbidden_by": list(item.forbidden_by),
+        "undecided": list(item.undecided),
     }

@@ -7,20 +7,33 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hoodsnap.analysis import Finding, Report, Skip
+from hoodsnap.analysis import APART, Report
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.finding import Evidence, Severity
+from hoodsnap.gating import NotYet, closed_by
 from hoodsnap.render.walk import Step, steps
+from hoodsnap.verdict import Finding, Shared, Skip
 
 WALK_ALL = 20
 """Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
 
+NAME_ALL = 5
+"""Of more guests than these that share a finding, only the first are named."""
+
 LIST_ALL = 100
 """Beyond so many guests, those without findings are counted."""
+
+TOO_MANY = (
+    "So many at once are rarely so many faults: doubt the capture and this tool first "
+    "(was a layer asked in the wrong place?), then look for the one thing they have in common. "
+    "Repair none of them by itself."
+)
+"""What is said when a check fires for more than a handful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +59,34 @@ def render(
     return _Page(report, tuple(guests), width, verbose).lines()
 
 
+def findings(
+    report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
+) -> Iterator[Line]:
+    """The findings of these guests and nothing else; no line at all if there are none."""
+    return _Page(report, tuple(guests), width, verbose).findings()
+
+
+def row(finding: Finding) -> Line:
+    """A finding in one line: severity, check, host, server, message and evidence."""
+    severity = (finding.severity.word, STYLE[finding.severity])
+    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
+    name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
+    about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
+    said = clean("; ".join(map(str, finding.evidence)))
+    folded = sum(1 for one in finding.everything() if one.check is not finding.check)
+    more = f" (explains {folded} more)" if folded else ""
+    return line(severity, f"{place}{name}: {finding.check.message}{about} [{said}]{more}")
+
+
+def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
+    """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
+    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    more = len(shared.guests) - len(named)
+    names = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"{len(shared.guests)} of its {shared.among} guests: {names}"
+
+
 class _Page:
     def __init__(
         self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool
@@ -53,14 +94,25 @@ class _Page:
         self.report, self.guests = report, guests
         self.chosen = {id(guest) for guest in guests}
         self.width, self.verbose = max(width, 40), verbose
+        self.first = next(iter(report.cloud.hosts), None)
         self.of_guest: dict[int, list[Finding]] = {}
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
-        for finding in report.findings:
+        self.elsewhere: dict[int, list[Finding]] = {}
+        """The findings of a guest that are told with another's, its host's or the cloud's."""
+        self.explained: set[str] = set()
+        """The checks that were told in full; their next findings are shorter."""
+        self.forbidden: set[tuple[str, ...]] = set()
+        """The checks of which was told what they forbid together."""
+        self.found = report.about(guests)
+        for finding in self.found:
             if finding.guest is None:
                 self.general.append(finding)
             else:
                 self.of_guest.setdefault(id(finding.guest), []).append(finding)
+            for folded in finding.everything():
+                if folded.guest is not finding.guest and folded.guest is not None:
+                    self.elsewhere.setdefault(id(folded.guest), []).append(folded)
 
     def lines(self) -> Iterator[Line]:
         yield from self._heading()
@@ -68,42 +120,68 @@ class _Page:
             here = [guest for guest in self.guests if guest.host is host]
             if here or host is not None:
                 yield from self._host(host, here)
-        for finding in self.general:
-            yield line()
-            yield from self._finding(finding, "")
+        yield from self._general()
         yield from self._unknown()
         yield line()
         yield from self._verdict()
 
+    def findings(self) -> Iterator[Line]:
+        for guest in self.guests:
+            if id(guest) in self.of_guest:
+                host = guest.host.name if guest.host else guest.believed
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
+                yield from self._findings(guest)
+                yield line()
+        yield from self._general()
+
+    def _general(self) -> Iterator[Line]:
+        """What was found of hosts and of the cloud."""
+        for finding in self.general:
+            yield line()
+            yield from self._finding(finding, "")
+            yield from self._not_yet(closed_by(finding.everything()), 2)
+        yield from self._doubts()
+
     def _heading(self) -> Iterator[Line]:
         bundle = self.report.cloud.bundle
         took = (bundle.ended - bundle.started).total_seconds()
-        when = f"{bundle.started:%Y-%m-%d %H:%M:%S} UTC"
-        yield line((f"captured {when} in {took:.1f} s, {len(bundle.answers)} answers", "dim"))
+        when = f"{bundle.started:%Y-%m-%d %H:%M:%S}"
+        # Several bundles were not taken in one go.
+        how = (
+            f"UTC in {took:.1f} s" if took <= APART else f"to {bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        yield line((f"captured {when} {how}, {len(bundle.answers)} answers", "dim"))
 
     def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Line]:
-        yield line()
+        quiet = [guest for guest in guests if id(guest) not in self.of_guest]
+        loud = [guest for guest in guests if id(guest) in self.of_guest]
+        counted = len(self.guests) > LIST_ALL and not self.verbose
+        if loud or not counted or host is self.first:
+            yield line()  # many hosts of which there is nothing to say stand close together
         count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
         if host is None:
             yield line(("on no captured host", "bold"), f"  {count}")
         else:
             alias = "" if host.nova_name == host.name else f" (nova: {clean(host.nova_name)})"
             yield line((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
-        quiet = [guest for guest in guests if id(guest) not in self.of_guest]
-        loud = [guest for guest in guests if id(guest) in self.of_guest]
         if self.verbose or len(self.guests) <= WALK_ALL:
             for guest in guests:
                 yield from self._walk(guest)
             return
         for guest in loud:
             yield from self._walk(guest)
-        if quiet:
+        if quiet and (loud or not counted):
             yield line()
-        if len(self.guests) <= LIST_ALL:
+        if not counted:
             for guest in quiet:
                 yield self._line(guest)
-        elif quiet:
-            agree = f"  ✓ {len(quiet)} guests without findings"
+            return
+        shared = sum(id(guest) in self.elsewhere for guest in quiet)
+        if shared:
+            yield line((f"  ✗ {shared} guests whose findings are told below", "yellow"))
+        if shared < len(quiet):
+            agree = f"  ✓ {len(quiet) - shared} guests without findings"
             yield line((agree, "green"), (" (--verbose shows each)", "dim"))
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
@@ -111,15 +189,23 @@ class _Page:
         yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
         for step in steps(self.report.cloud, guest):
             yield from self._step(step)
-        findings = self.of_guest.get(id(guest), [])
-        for finding in findings:
-            yield from self._finding(finding, "    ")
+        yield from self._findings(guest)
         if guest.moving:
             yield from self._wrapped(
                 f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
             )
-        elif not findings:
+        elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
             yield self._agreement(guest)
+
+    def _findings(self, guest: Guest) -> Iterator[Line]:
+        findings = self.of_guest.get(id(guest), [])
+        for finding in findings:
+            yield from self._finding(finding, "    ")
+        yield from self._told_elsewhere(guest)
+        if findings:
+            everything = [one for finding in findings for one in finding.everything()]
+            yield from self._not_yet(closed_by(everything), 6)
+            yield from self._not_known(guest)
 
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
@@ -150,6 +236,9 @@ class _Page:
         if guest.process is not None:
             parts.append(f"pid {guest.process.pid}")
         mark = ("  ~ ", "yellow") if guest.moving else ("  ✓ ", "green")
+        if id(guest) in self.elsewhere:
+            mark = ("  ✗ ", "yellow")
+            parts.append("findings below")
         name = clean(guest.name) or guest.uuid
         return line(
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
@@ -162,13 +251,115 @@ class _Page:
         yield line((title, style))
         inner = len(indent) + 2
         yield from self._wrapped(" " * inner + finding.check.message, "", inner)
+        about = finding.guest
+        if finding.shared is not None:
+            about = finding.shared.guests[0]
+            yield from self._sharing(finding, inner)
         for evidence in finding.evidence:
-            yield from self._evidence(evidence, inner + 2, finding.guest)
-        yield from self._advice("why", finding.check.sections["why"], finding, inner)
-        yield from self._advice("next", finding.check.sections.get("next", ""), finding, inner)
-        yield from self._advice(
-            "not yet", finding.check.sections.get("not yet", ""), finding, inner
-        )
+            yield from self._evidence(evidence, inner + 2, about)
+        yield from self._folded(finding, inner)
+        sections = finding.check.sections
+        again = finding.check.name in self.explained and not self.verbose
+        self.explained.add(finding.check.name)
+        for section in ("next",) if again else ("why", "next", "not yet"):
+            yield from self._advice(section, sections.get(section, ""), finding, inner)
+
+    def _sharing(self, finding: Finding, indent: int) -> Iterator[Line]:
+        """One finding of nearly all guests: the tool doubts itself first, and says so."""
+        shared = finding.shared
+        assert shared is not None  # noqa: S101 (asked only of one that is)
+        count = _sharers(shared, None if self.verbose else NAME_ALL)
+        yield from self._wrapped(" " * indent + count, "bold", indent + 2)
+        cause = f" If they are true, {shared.cause}." if shared.cause else ""
+        doubt = f"{TOO_MANY}{cause}"
+        yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
+        first = shared.guests[0]
+        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
+
+    def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
+        """What it explains: how many findings, of which checks; all of them if verbose."""
+        own = finding.shared is not None
+        explained = [
+            one
+            for one in list(finding.everything())[1:]
+            if one.shared is None and not (own and one.check is finding.check)
+        ]
+        counts = Counter(one.check.name for one in explained)
+        worst = dict.fromkeys(counts, Severity.NOTE)
+        for one in explained:
+            worst[one.check.name] = max(worst[one.check.name], one.severity)
+        names = [
+            f"{name} ({worst[name].word}{f', {count} times' if count > 1 else ''})"
+            for name, count in counts.items()
+        ]
+        if names:
+            words = f"{'explains':<8} {', '.join(names)}"
+            yield from self._wrapped(" " * indent + words, "bold", indent + 9)
+        if self.verbose:
+            for one in finding.folded:
+                name = f" of {clean(one.guest.name) or one.guest.uuid}" if one.guest else ""
+                title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
+                yield line((title, STYLE[one.severity]))
+                for evidence in one.evidence:
+                    yield from self._evidence(evidence, indent + 4, one.guest)
+                yield from self._folded(one, indent + 2)
+
+    def _told_elsewhere(self, guest: Guest) -> Iterator[Line]:
+        told = self.elsewhere.get(id(guest), ())
+        if told:
+            names = ", ".join(dict.fromkeys(finding.check.name for finding in told))
+            where = "below, as it is not this guest's alone"
+            yield from self._wrapped(f"    ✗ {names}: told {where}", "yellow", 6)
+
+    def _not_yet(self, closed: Iterable[NotYet], indent: int) -> Iterator[Line]:
+        """The commands that wait, together where the same checks forbid them."""
+        together: dict[tuple[str, ...], list[str]] = {}
+        for item in closed:
+            if item.forbidden_by:
+                together.setdefault(item.forbidden_by, []).append(item.danger.command)
+        for names, commands in together.items():
+            stands = "stands" if len(names) == 1 else "stand"
+            again = names in self.forbidden and not self.verbose
+            self.forbidden.add(names)
+            count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
+            head = f"{'not yet':<8} while {', '.join(names)} {stands}"
+            head += f": the same {count} as above" if again else ""
+            yield from self._wrapped(" " * indent + head, "", indent + 9)
+            if not again:
+                yield from self._packed(commands, indent + 11)
+
+    def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
+        """As many on a line as it holds; none is broken that fits one."""
+        row = " " * indent
+        for number, item in enumerate(items):
+            part = item if number == len(items) - 1 else f"{item} ·"
+            if row.strip() and len(row) + len(part) > self.width:
+                yield line(row.rstrip())
+                row = " " * indent
+            row += f"{part} "
+        yield from self._wrapped(row.rstrip(), "", indent + 2)
+
+    def _not_known(self, guest: Guest) -> Iterator[Line]:
+        """The commands of which nobody knows, as a check that gates them could not be decided."""
+        waiting = [item for item in self.report.gates.of(guest) if not item.forbidden_by]
+        if not waiting:
+            return
+        said = f"{len(waiting)} other commands that can do harm wait for checks that could not be"
+        if not self.verbose:
+            yield from self._wrapped(f"      {said} decided (--verbose names them)", "dim", 15)
+            return
+        for item in waiting:
+            names = f"{', '.join(item.undecided)} could not be decided"
+            yield from self._wrapped(f"      unknown  {item.danger.command}: {names}", "dim", 15)
+
+    def _doubts(self) -> Iterator[Line]:
+        """The fix-limit rule: what fires too often is doubted before it is believed."""
+        crowds = self.report.crowds
+        if crowds:
+            yield line()
+            yield line(("What is to be doubted", "bold"))
+        for name, count in crowds.items():
+            yield from self._wrapped(f"  {name}: {count} findings. {TOO_MANY}", "yellow", 4)
 
     def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
         yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
@@ -218,15 +409,9 @@ class _Page:
             yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
 
     def _verdict(self) -> Iterator[Line]:
-        counts = {
-            severity: sum(
-                1
-                for finding in self.report.findings
-                if finding.severity is severity
-                and (finding.guest is None or id(finding.guest) in self.chosen)
-            )
-            for severity in reversed(Severity)
-        }
+        told = Counter(finding.severity for finding in self.found)
+        counts = {severity: told[severity] for severity in reversed(Severity)}
+        folded = sum(len(list(finding.everything())) - 1 for finding in self.found)
         guests = f"{len(self.guests)} guest{'' if len(self.guests) == 1 else 's'}"
         heard = self._heard()
         found = ", ".join(
@@ -234,7 +419,9 @@ class _Page:
             for severity, count in counts.items()
             if count
         )
-        worst = self.report.worst
+        if folded:
+            found += f" ({folded} more folded under them)"
+        worst = max((finding.worst for finding in self.found), default=None)
         agree = "the layers that were heard agree"
         style = STYLE[worst] if found and worst else "green"
         yield line((f"{guests}: {found or agree}", style))

@@ -14,6 +14,7 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.server import POWER_STATES, Server
 
@@ -33,7 +34,7 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, domain, process, monitor, images."""
+    """Outermost layer first: server, instance, domain, process, monitor, images, log."""
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
     if guest.host is None:
@@ -47,6 +48,8 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
         yield _step(guest, "images", None, str)
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
+    if guest.log is not None and (said := _log(guest, guest.log)):
+        yield Step("logs", "log", "there", said)
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
@@ -157,6 +160,17 @@ def _process(guest: Guest) -> str:
 def _monitor(monitor: Monitor | None) -> str:
     assert monitor is not None  # noqa: S101
     return _told(lambda: monitor.status, lambda: f"{monitor.vcpus} vCPU")
+
+
+def _log(guest: Guest, log: Log) -> str:
+    """How it ended, of a guest that is off; of one that runs nobody asks that."""
+    try:
+        if guest.process is not None or log.ended is None:
+            return ""
+        killed = ", killed as the host ran out of memory" if log.oom_kill else ""
+        return f"ended {log.ended.partition('.')[0]} ({log.end_reason}){killed}"
+    except Unheard:
+        return ""
 
 
 def _image(cloud: Cloud, guest: Guest, image: Image) -> str:

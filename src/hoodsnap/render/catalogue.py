@@ -1,0 +1,148 @@
+"""The checks themselves, for people and programs: the list, and the page of each."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+
+from hoodsnap.check import LAYER_OF, Check
+from hoodsnap.checks import CATALOGUE, TOPICS
+from hoodsnap.checks.dangers import DANGERS
+from hoodsnap.checks.roots import CROWDS, ROOTS
+from hoodsnap.facts.guest import LAYERS
+
+SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")
+"""Of a check's docstring, in this order."""
+
+
+WHOLE = {"guest": "the whole guest", "host": "the whole host", "cloud": "the whole cloud"}
+"""What a check compares that names no layer."""
+
+
+def compared(check: Check) -> list[str]:
+    """The layers that it compares, as a bundle calls them."""
+    needed = {LAYER_OF[need] for need in check.needs if need in LAYER_OF} | set(check.heard)
+    if "record" in check.needs:
+        needed |= {"nova", "nova-db"}
+    return [layer for layer in LAYERS if layer in needed]
+
+
+def layers(check: Check) -> str:
+    """The same for people: `libvirt × kernel`."""
+    return " × ".join(LAYERS[layer] for layer in compared(check)) or WHOLE[check.scope]
+
+
+def reasons(check: Check) -> list[str]:
+    """Why a difference that it finds may be legal."""
+    return [(trap.__doc__ or "").partition("\n")[0] for trap in check.traps]
+
+
+def explains(check: Check) -> list[str]:
+    """The checks whose findings are folded under its own."""
+    names = [*ROOTS.get(check.name, ()), *CROWDS.get(check.name, ("", ()))[1]]
+    return list(dict.fromkeys(names))
+
+
+def explained_by(check: Check) -> list[str]:
+    """The checks under whose findings its own are folded."""
+    roots = [root for root, names in ROOTS.items() if check.name in names]
+    crowds = [root for root, (_, names) in CROWDS.items() if check.name in names]
+    return list(dict.fromkeys([*roots, *crowds]))
+
+
+def forbids(check: Check) -> list[str]:
+    """The commands that must not be typed while it finds something."""
+    return [danger.command for danger in DANGERS if check.name in danger.gates]
+
+
+def listing(checks: Iterable[Check] = CATALOGUE, width: int = 80) -> Iterator[str]:
+    """Topic by topic: severity, name and layers of each check, and its message."""
+    wanted = set(checks)
+    for topic in TOPICS:
+        name = topic.__name__.rpartition(".")[2]
+        there = [check for check in CATALOGUE if check.topic == name and check in wanted]
+        if there:
+            yield f"{name}: {(topic.__doc__ or '').partition(chr(10))[0]}"
+        for check in there:
+            yield f"  {check.severity.word:<8} {check.name}  ({layers(check)})"
+            yield from _wrapped(check.message, width, " " * 11)
+
+
+def page(check: Check, width: int = 80) -> Iterator[str]:
+    """Its manual page."""
+    yield f"{check.name}  {check.severity.word} · {layers(check)} · {check.topic}"
+    yield ""
+    yield from _wrapped(check.message, width, "")
+    yield ""
+    yield from _wrapped(check.sections["why"], width, "")
+    for title, told in _parts(check):
+        yield ""
+        yield title
+        for paragraph in told:
+            yield from _wrapped(paragraph, width, "  ")
+
+
+def _parts(check: Check) -> Iterator[tuple[str, list[str]]]:
+    for title in SECTIONS:
+        yield title, check.sections[title.lower()].split("\n\n")
+    lists = (
+        ("Not judged when", reasons(check)),
+        ("Explains", explains(check)),
+        ("Explained by", explained_by(check)),
+        ("Forbids", forbids(check)),
+    )
+    for title, items in lists:
+        if items:
+            yield title, [f"- {item}" for item in items]
+
+
+def _wrapped(paragraph: str, width: int, indent: str) -> Iterator[str]:
+    yield from textwrap.wrap(
+        paragraph,
+        width,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  " if paragraph.startswith("- ") else indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def as_json(checks: Iterable[Check]) -> str:
+    """The same for programs."""
+    return json.dumps([_entry(check) for check in checks], indent=1) + "\n"
+
+
+def _entry(check: Check) -> Mapping[str, object]:
+    sections = check.sections
+    return {
+        "name": check.name,
+        "topic": check.topic,
+        "severity": check.severity.word,
+        "scope": check.scope,
+        "layers": compared(check),
+        "message": check.message,
+        "why": sections["why"],
+        **{title.lower().replace(" ", "_"): sections[title.lower()] for title in SECTIONS},
+        "not_judged_when": reasons(check),
+        "explains": explains(check),
+        "explained_by": explained_by(check),
+        "forbids": forbids(check),
+    }
+
+
+def markdown(check: Check) -> str:
+    """Its page in docs/reference/checks."""
+    known = {each.name for each in CATALOGUE}
+    lines = [f"# {check.name}", ""]
+    lines += [f"**{check.severity.word}** · {layers(check)} · {check.topic}", ""]
+    lines += [check.message, "", check.sections["why"], ""]
+    for title, told in _parts(check):
+        lines += [f"## {title}", ""]
+        if title in ("Explains", "Explained by"):
+            names = [item.removeprefix("- ") for item in told]
+            told = [f"- [{name}]({name}.md)" if name in known else f"- {name}" for name in names]
+        elif title == "Forbids":
+            told = [f"- `{item.removeprefix('- ')}`" for item in told]
+        lines += [*("\n\n".join(told).split("\n") if title in SECTIONS else told), ""]
+    return "\n".join(lines).rstrip() + "\n"

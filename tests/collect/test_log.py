@@ -1,0 +1,236 @@
+"""The ends of the logs, and what of them may be kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect import log
+from hoodsnap.collect.allowlist import log_line
+from hoodsnap.collect.recorder import Recorder, Refusal
+
+UUID = "5ff9ffcb-a23f-4a79-8e0a-1f1f2d0e8b11"
+OTHER = "0a9d8b7c-1111-4222-8333-444455556666"
+
+START = f"""\
+2026-11-25 13:15:10.466+0000: starting up libvirt version: 9.0.0, qemu version: 7.2.22, hostname: vm
+LC_ALL=C \\
+HOME=/var/lib/libvirt/qemu/domain-6-instance-00000006 \\
+/usr/bin/qemu-system-x86_64 \\
+-name guest=instance-00000006,debug-threads=on \\
+-object '{{"qom-type":"secret","id":"s0","data":"sesame42"}}' \\
+-uuid {UUID} \\
+-msg timestamp=on
+char device redirected to /dev/pts/7 (label charserial0)
+"""
+
+END = """\
+2026-11-25T13:15:18.707135Z qemu-system-x86_64: terminating on signal 15 from pid 1 (/usr/sbin/libvirtd)
+2026-11-25 13:15:20.309+0000: shutting down, reason=destroyed
+"""
+
+
+@pytest.fixture(autouse=True)
+def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of logs of this test's own; the kernel says nothing."""
+    monkeypatch.setattr(log, "QEMU_FOLDERS", (str(tmp_path / "none"), str(tmp_path / "qemu")))
+    monkeypatch.setattr(log, "NOVA_LOGS", (str(tmp_path / "nova-compute.log"),))
+    monkeypatch.setattr(log, "service", lambda: None)
+    monkeypatch.setattr(log, "run", lambda command: "")
+    (tmp_path / "qemu").mkdir()
+    yield tmp_path
+
+
+def _ask(logs: Path, conf: dict[str, dict[str, str]] | None = None) -> list[Answer]:
+    recorder = Recorder("vm")
+    conf = conf or {"DEFAULT": {"log_dir": str(logs)}}
+    log.ask_logs(recorder, conf, {UUID: "instance-00000006"})
+    return recorder.answers
+
+
+def _qemu(logs: Path, text: str) -> str:
+    (logs / "qemu/instance-00000006.log").write_text(text)
+    [answer] = [answer for answer in _ask(logs) if answer.subject == UUID]
+    assert answer.query == f"tail -c 65536 {logs}/qemu/instance-00000006.log"
+    assert isinstance(answer.value, str)
+    return answer.value
+
+
+def _nova(logs: Path, text: str) -> list[str]:
+    (logs / "nova-compute.log").write_text(text)
+    [answer] = [answer for answer in _ask(logs) if "nova-compute.log" in answer.query]
+    assert isinstance(answer.value, str)
+    return answer.value.splitlines()
+
+
+def test_a_start_keeps_its_uuid_and_none_of_its_other_arguments(logs: Path) -> None:
+    assert _qemu(logs, START + END).splitlines() == [
+        START.splitlines()[0],
+        f"-uuid {UUID}",
+        START.splitlines()[-1],
+        *END.splitlines(),
+    ]
+
+
+def test_a_start_in_one_line_as_libvirt_wrote_it_until_4_7(logs: Path) -> None:
+    start = "2018-01-02 03:04:05.678+0000: starting up libvirt version: 3.6.0, hostname: vm"
+    command = f"LC_ALL=C PATH=/bin /usr/bin/kvm -name guest=x -uuid {UUID} -vnc 0.0.0.0:1,password"
+
+    assert _qemu(logs, f"{start}\n{command}\n{END}").splitlines() == [
+        start,
+        f"-uuid {UUID}",
+        *END.splitlines(),
+    ]
+
+
+def test_the_last_start_is_kept_however_much_was_said_since(logs: Path) -> None:
+    said = "2026-11-25T13:15:18Z qemu-system-x86_64: usb: port 1 reset\n" * 200
+    lines = _qemu(logs, START + said).splitlines()
+
+    assert lines[:2] == [START.splitlines()[0], f"-uuid {UUID}"]
+    assert len(lines) == 52
+
+
+def test_a_start_whose_begin_is_cut_off_leaves_no_arguments(logs: Path) -> None:
+    padding = "-device virtio-net-pci,host_mtu=1450 \\\n" * 3000
+
+    assert _qemu(logs, START.replace("-msg", f"{padding}-msg") + END).splitlines() == [
+        START.splitlines()[-1],
+        *END.splitlines(),
+    ]
+
+
+def test_only_the_end_of_a_file_is_read(logs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (logs / "qemu/instance-00000006.log").open("wb") as file:
+        file.truncate(5 << 30)
+        file.seek(0, 2)
+        file.write(f"\n{END}".encode())
+
+    [answer] = [answer for answer in _ask(logs) if answer.subject == UUID]
+    assert answer.value == END.rstrip()
+
+
+def test_the_logs_that_there_are_are_listed_and_others_are_not_asked(logs: Path) -> None:
+    (logs / "qemu/instance-00000007.log").write_text(END)
+
+    [listed] = [answer for answer in _ask(logs) if answer.query.startswith("ls -l ")]
+    assert [entry["name"] for entry in listed.value] == ["instance-00000007.log"]
+    assert not any(answer.subject for answer in _ask(logs))
+
+
+def test_a_folder_that_is_not_there_is_an_absence(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "QEMU_FOLDERS", (str(logs / "none"),))
+
+    listed = _ask(logs)[0]
+    assert listed.error is not None
+    assert listed.error.kind == "absent"
+
+
+def test_of_the_kernel_only_what_is_about_memory_and_storage_is_kept(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = (
+        "2026-11-25T13:15:16,1+00:00 oom-kill:constraint=CONSTRAINT_NONE,task=qemu-system-x86,pid=7"
+    )
+    disk = "2026-11-25T13:15:17,1+00:00 I/O error, dev sda, sector 2048 op 0x0:(READ) flags 0x0"
+    other = "2026-11-25T13:15:18,1+00:00 tap95c91693-c9: entered promiscuous mode"
+    monkeypatch.setattr(log, "run", lambda command: f"{kill}\n{other}\n{disk}\n")
+
+    asked = {answer.query: answer.value for answer in _ask(logs)}
+    assert asked["dmesg --time-format iso"] == f"{kill}\n{disk}"
+    assert "journalctl -k -o short-iso" not in asked
+
+
+def test_where_dmesg_is_denied_the_journal_is_asked(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: tuple[str, ...]) -> str:
+        if command[0] == "dmesg":
+            raise Refusal("denied", "read kernel buffer failed: Operation not permitted")
+        return "2026-11-25T13:15:16+0000 vm kernel: Out of memory: Killed process 7 (qemu)\n"
+
+    monkeypatch.setattr(log, "run", run)
+
+    asked = {answer.query: answer for answer in _ask(logs)}
+    assert asked["dmesg --time-format iso"].error is not None
+    assert "Killed process 7" in asked["journalctl -k -o short-iso"].value
+
+
+def test_novas_lines_are_those_that_tell_what_became_of_an_instance(logs: Path) -> None:
+    def line(level: str, said: str, uuid: str = UUID) -> str:
+        return f"2026-11-25 13:15:18.707 12955 {level} nova.compute.manager [-] [instance: {uuid}] {said}\n"
+
+    said = [
+        line("DEBUG", "Start _get_guest_xml network_info=[]"),
+        line("INFO", "Updating resource usage from migration"),
+        line("INFO", "VM Stopped (Lifecycle Event)"),
+        line("ERROR", "Traceback (most recent call last):"),
+        line("ERROR", '  File "/usr/lib/python3/nova.py", line 7, in main'),
+        line("ERROR", "libvirt.libvirtError: Failed to get write lock"),
+        line("WARNING", "Instance shutdown by itself.", OTHER),
+        "2026-11-25 13:15:18.707 12955 WARNING oslo [-] of no instance\n",
+    ]
+
+    assert _nova(logs, "".join(said)) == [
+        f"2026-11-25 13:15:18.707 INFO [instance: {UUID}] VM Stopped (Lifecycle Event)",
+        f"2026-11-25 13:15:18.707 ERROR [instance: {UUID}] libvirt.libvirtError: Failed to get write lock",
+        f"2026-11-25 13:15:18.707 WARNING [instance: {OTHER}] Instance shutdown by itself.",
+    ]
+
+
+def test_of_one_instance_only_the_last_lines_are_kept(logs: Path) -> None:
+    text = "".join(
+        f"2026-11-25 13:15:18.{number:03} 1 INFO nova [-] [instance: {UUID}] VM Paused (Lifecycle Event)\n"
+        for number in range(100)
+    )
+    lines = _nova(logs, text)
+
+    assert len(lines) == 12
+    assert lines[-1].startswith("2026-11-25 13:15:18.099 ")
+
+
+def test_without_a_file_the_journal_is_asked_for_nova_compute(
+    logs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = (
+        f"2026-11-25T13:15:18+0000 vm nova-compute[7]: ERROR nova [-] [instance: {UUID}] it failed"
+    )
+    monkeypatch.setattr(log, "run", lambda command: line if "-u" in command else "")
+
+    [answer] = [a for a in _ask(logs) if a.query.startswith("journalctl -u nova-compute ")]
+    assert answer.value == f"2026-11-25T13:15:18+0000 ERROR [instance: {UUID}] it failed"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Cannot connect to mysql+pymysql://nova:sesame42@db/nova",
+        "Booting with adminPass: sesame42",
+        "password 'x' auth_password='sesame42 too' failed",
+        "connection_info {'data': {'auth_username': 'sesame42'}}",
+        "headers X-Auth-Token: sesame42",
+        "Authorization: Bearer sesame42",
+        f"got gAAAAAB{'sesame42' * 12}",
+        "user_data=sesame42",
+    ],
+)
+def test_a_line_of_a_log_holds_no_secret(line: str) -> None:
+    assert "sesame42" not in log_line(line)
+
+
+def test_a_line_of_a_log_is_cut_short() -> None:
+    assert len(log_line("word " * 1000)) == 301
+
+
+def test_what_names_a_guest_stays_in_a_line() -> None:
+    line = (
+        f"could not open disk image /var/lib/nova/instances/{UUID}/disk: Failed to get "
+        '"write" lock (ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356)'
+    )
+
+    assert log_line(line) == line
