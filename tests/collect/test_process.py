@@ -326,15 +326,8 @@ def test_what_the_host_as_a_whole_is_asked() -> None:
     assert list(answers)[2:] == [
         "/proc/locks",
         "grep btime /proc/stat",
-        "ip -d -j link",
-        "ip -j address",
-        "bridge -j link",
     ]
     assert answers["grep btime /proc/stat"].value.startswith("btime ")
-    if answers["ip -j address"].error is None:
-        assert "lo" in [link["ifname"] for link in answers["ip -j address"].value]
-    else:
-        assert answers["ip -j address"].error.kind == "missing"
 
 
 @pytest.mark.lab

@@ -8,6 +8,7 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.migration import Migration
+from hoodsnap.facts.port import Port
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
@@ -68,3 +69,26 @@ def disks_are_not_files(guest: Guest) -> bool:
     # Before Icehouse the option had another name.
     old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
+
+MOMENT = timedelta(minutes=1)
+"""How long nova, libvirt and an agent may take until each has heard of what neutron did."""
+
+
+def port_just_changed(guest: Guest) -> bool:
+    """neutron changed one of its ports less than a minute before"""
+    return any(map(just_changed, guest.ports or ()))
+
+
+def just_changed(port: Port) -> bool:
+    """neutron changed the port less than a minute before"""
+    try:
+        at = moment(port.updated_at)
+    except Unheard:
+        return False
+    return at is not None and abs(port.said["port"].at - at) < MOMENT
+
+
+def passed_through(port: Port) -> bool:
+    """the guest has the card itself, or a part of it, so the host has no tap of it"""
+    return port.vnic_type not in ("", "normal")

@@ -2,8 +2,8 @@
 
 Here is the order in which the layers are asked: nova first (the API and the database at once), then
 libvirt, the kernel, QEMU and the disk images, then neutron and the host's network, and in the end
-what moves once more. What moved in between is asked again, a few times; what still moves can be seen
-from the answers.
+what moves once more. What moved in between is asked again, a few times; what still moves can be
+seen from the answers.
 """
 
 from __future__ import annotations

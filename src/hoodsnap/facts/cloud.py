@@ -361,10 +361,7 @@ class _Join:
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
 
-
-    def _hear_neutron(
-        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
-    ) -> None:
+    def _hear_neutron(self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
         answer = self.ports.of_device(uuid)
         if answer is not None:
             census["neutron"] = answer
@@ -387,9 +384,7 @@ def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
     return own is not None and bool(theirs - {own, None})
 
 
-def _taps(
-    host: Host, uuid: str, domain: Domain | None, ports: Iterable[Port]
-) -> tuple[Tap, ...]:
+def _taps(host: Host, uuid: str, domain: Domain | None, ports: Iterable[Port]) -> tuple[Tap, ...]:
     """Those of its network cards, then those of its ports, then what Open vSwitch says is its."""
     prefixes = dict.fromkeys(_prefixes(domain))
     prefixes |= dict.fromkeys(port.id[:PREFIX] for port in ports)

@@ -256,7 +256,8 @@ class Instances:
         if (database, "virtual_interfaces") in self.tables.read:
             found = [*self.tables.of("virtual_interfaces", uuid, database)]
             cards = tuple(card.cells for card in found if not card.cells.get("deleted"))
-            said |= {"cards": card.answer for card in found}
+            for card in found:
+                said["cards"] = card.answer
         instance = Instance(
             raw=row.cells,
             database=database,

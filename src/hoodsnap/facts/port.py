@@ -259,9 +259,9 @@ class Ports:
         if not self.sees_all:
             return None
         for listed in self._lists.values():
-            if listed.asked.keys() <= {key} and value in listed.asked.get(key, {value}):
-                if listed.complete:
-                    return listed.first
+            is_asked = listed.asked.keys() <= {key} and value in listed.asked.get(key, {value})
+            if is_asked and listed.complete:
+                return listed.first
         return None
 
     @cached_property

@@ -18,7 +18,9 @@ from hoodsnap.facts.port import PREFIX
 
 LINKS = "ip -d -j link"
 
-NAME = re.compile(rf"(?P<kind>tap|qbr|qvb|qvo|vhu)(?P<prefix>[0-9a-f]{{8}}-[0-9a-f]{{{PREFIX - 9}}})")
+NAME = re.compile(
+    rf"(?P<kind>tap|qbr|qvb|qvo|vhu)(?P<prefix>[0-9a-f]{{8}}-[0-9a-f]{{{PREFIX - 9}}})"
+)
 """How nova, os-vif and neutron name what belongs to a port."""
 
 TABLE = re.compile(r"ovs-vsctl .*--format=json .*list (\w+)")
@@ -95,7 +97,7 @@ class Tap(Fact):
 
     @property
     def master(self) -> str | None:
-        """The kernel's bridge that it is in, `ovs-system` if that is Open vSwitch; None: in none."""
+        """The kernel's bridge that it is in, `ovs-system` if that is Open vSwitch's; None: none."""
         return text(self._link, "master") if "master" in self._link else None
 
     @property
