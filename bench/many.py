@@ -12,6 +12,8 @@ from typing import Any
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.port import PREFIX
+from hoodsnap.facts.tap import NAME
 
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
@@ -48,6 +50,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+        **{port.id: guest.uuid for guest in guests for port in guest.ports or ()},
     }
     return bundle.with_answers(
         made for answer in bundle.answers for made in _answers(answer, clones, owners)
@@ -60,6 +63,11 @@ def _clone(guest: Guest, number: int) -> Clone:
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
+    for port in guest.ports or ():
+        # The beginning of a port's id is in the names of its devices.
+        prefix, mac = port.id[:PREFIX], port.mac
+        swaps.append((prefix, f"{number:04x}{prefix[4:]}"))
+        swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
     return Clone(tuple(swaps), pid, row)
@@ -104,7 +112,20 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
     if isinstance(value, dict) and isinstance(value.get("servers"), list):
         servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
         return answer.model_copy(update={"value": {**value, "servers": servers}})
+    if isinstance(value, dict) and isinstance(value.get("ports"), list):
+        ports = list(_grown(value["ports"], clones, lambda port: [port["device_id"]]))
+        return answer.model_copy(update={"value": {**value, "ports": ports}})
+    taps = {
+        old: uuid for uuid, group in clones.items() for clone in group for old, _ in clone.swaps
+    }
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        name = value["headings"].index("name")
+        rows = list(_grown(value["data"], clones, lambda row: _tap_owner(row[name], taps)))
+        return answer.model_copy(update={"value": {**value, "data": rows}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
+        if "ifname" in value[0]:
+            rows = list(_grown(value, clones, lambda row: _tap_owner(row["ifname"], taps)))
+            return answer.model_copy(update={"value": rows})
         if "uuid" in value[0]:
             return answer.model_copy(
                 update={"value": list(_grown(value, clones, lambda line: [line["uuid"]]))}
@@ -138,6 +159,11 @@ def _grown(
 
 def _path_owner(line: Any) -> list[str]:
     return [part[:36] for part in str(line["path"]).split("/")]
+
+
+def _tap_owner(name: str, taps: dict[str, str]) -> list[str]:
+    found = NAME.fullmatch(name)
+    return [taps.get(found["prefix"], "")] if found else []
 
 
 def _inodes(clone: Clone, value: Any) -> Any:

@@ -132,13 +132,20 @@ class Bundle(BaseModel):
             if answer.query.startswith(start) and host in (None, answer.host):
                 yield answer
 
+    @cached_property
+    def _by_query(self) -> dict[str, dict[str, list[Answer]]]:
+        """Filled by `last`: for each layer, the answers to each query."""
+        return {}
+
     def last(self, layer: str, query: str, host: str | None = None) -> Answer | None:
         """The answer to exactly this query; if it was asked again, the newest."""
-        found = None
-        for answer in self.by_layer.get(layer, ()):
-            if answer.query == query and host in (None, answer.host):
-                found = answer
-        return found
+        if layer not in self._by_query:
+            queries: dict[str, list[Answer]] = {}
+            for answer in self.by_layer.get(layer, ()):
+                queries.setdefault(answer.query, []).append(answer)
+            self._by_query[layer] = queries
+        answers = self._by_query[layer].get(query, ())
+        return next((one for one in reversed(answers) if host in (None, one.host)), None)
 
 
 def merge(bundles: Iterable[Bundle]) -> Bundle:

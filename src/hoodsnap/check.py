@@ -34,6 +34,7 @@ Problems = Iterator[tuple[Evidence, ...] | Problem]
 LAYER_OF = {
     "server": "nova",
     "instance": "nova-db",
+    "allocation": "placement",
     "domain": "libvirt",
     "process": "kernel",
     "monitor": "qemu",

@@ -40,7 +40,21 @@ class Evidence:
     layer: str
     noun: str
     said: tuple[tuple[str, object], ...]
-    where: tuple[Where, ...]
+    source: Fact | Where
+    """Where it was read: nearly all evidence agrees, and nobody asks for more."""
+    fields: tuple[str, ...] = ()
+    """The fields of the fact that were read."""
+
+    @property
+    def where(self) -> tuple[Where, ...]:
+        """The answers that say so, and the places in them."""
+        if isinstance(self.source, Where):
+            return (self.source,)
+        found: dict[tuple[int, str], Where] = {}
+        for answer, place in map(self.source.where, self.fields):
+            if answer is not None:
+                found.setdefault((id(answer), place), Where(answer, place))
+        return tuple(found.values())
 
     def and_so(self, **derived: object) -> Evidence:
         """The same, with what follows from it."""
@@ -56,16 +70,12 @@ def says(fact: Fact, **said: object) -> Evidence:
 
     The names must be fields of the fact, so that evidence can quote where each was read.
     """
-    where: dict[tuple[int, str], Where] = {}
-    for answer, place in map(fact.where, said):
-        if answer is not None:
-            where.setdefault((id(answer), place), Where(answer, place))
-    return Evidence(fact.layer, fact.noun, tuple(said.items()), tuple(where.values()))
+    return Evidence(fact.layer, fact.noun, tuple(said.items()), fact, tuple(said))
 
 
 def hears(answer: Answer, noun: str, place: str = "", **said: object) -> Evidence:
     """What one answer says, where no fact stands for it: that a list has no such entry, a clock."""
-    return Evidence(answer.layer, noun, tuple(said.items()), (Where(answer, place),))
+    return Evidence(answer.layer, noun, tuple(said.items()), Where(answer, place))
 
 
 def _shown(value: object) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.collect.small_cloud import small as small
 
 from hoodsnap.collect.libvirtd import binding
 from hoodsnap.collect.recorder import Refusal

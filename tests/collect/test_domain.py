@@ -13,7 +13,7 @@ from tests.collect.conftest import VNC_PASSWORD, stopped
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import libvirtd as daemon_module
-from hoodsnap.collect.domain import Domains, Mark, images, targets
+from hoodsnap.collect.domain import Domains, Mark, firmware, images, targets
 from hoodsnap.collect.libvirtd import binding
 from hoodsnap.collect.recorder import Recorder
 
@@ -378,3 +378,20 @@ def test_a_frozen_guest_of_the_lab_does_not_hang_the_collection() -> None:
     assert again.kinds()[f"virsh domjobinfo {name}"] == "timeout"
     assert all(name in query for query in again.kinds())
     assert again.value(f"virsh dumpxml {name}") == asked.value(f"virsh dumpxml {name}")
+
+
+def test_the_files_that_firmware_and_a_tpm_need_are_named() -> None:
+    xml = """<domain><os><loader type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>
+      <nvram type='file'><source file='/var/lib/libvirt/qemu/nvram/a_VARS.fd'/></nvram></os>
+      <devices><tpm><backend type='emulator' version='2.0'/></tpm></devices></domain>"""
+
+    assert list(firmware(xml, "u")) == [
+        "/usr/share/OVMF",
+        "/usr/share/OVMF/OVMF_CODE.fd",
+        "/var/lib/libvirt/qemu/nvram",
+        "/var/lib/libvirt/qemu/nvram/a_VARS.fd",
+        "/var/lib/libvirt/swtpm",
+        "/var/lib/libvirt/swtpm/u/tpm2/tpm2-00.permall",
+    ]
+    assert firmware("<domain><os><nvram>relative</nvram></os></domain>", "u") == {}
+    assert firmware("no XML", "u") == {}

@@ -1,4 +1,5 @@
 import os
+import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,22 @@ def test_every_file_is_told_as_stat_tells_it(tmp_path: Path) -> None:
     assert entry["dev"] == f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
     assert entry["mtime"] == "2023-11-14T22:13:20.250000Z"
     assert entry["magic"] == "514649fb" + "00" * 12
+
+
+def test_an_access_control_list_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    (tmp_path / "shared").touch()
+    # As `setfacl -m u:64055:r shared` writes it: version 2, then tag, permissions and id of each.
+    rules = [(1, 6, -1), (2, 4, 64055), (4, 4, -1), (16, 4, -1), (32, 4, -1)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *rule) for rule in rules)
+    try:
+        os.setxattr(tmp_path / "shared", "system.posix_acl_access", packed)
+    except OSError:
+        pytest.skip("this file system has no access control lists")
+
+    entries = listed(tmp_path)
+
+    assert (entries["plain"]["acl"], entries["shared"]["acl"]) == (False, True)
 
 
 def test_links_pipes_and_folders_are_named_and_not_opened(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def value(answer: Answer) -> Any:
 
 
 def test_a_host_without_nova_answers_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "service", lambda: None)
+    monkeypatch.setattr(module, "service", lambda *program: None)
     answers = asked({"DEFAULT": {"state_path": "/nowhere"}})
 
     absent = answers["cat /nowhere/compute_id"].error
@@ -120,7 +120,7 @@ def test_novas_version_is_read_where_its_program_was_installed(
 ) -> None:
     (tmp_path / "opt/venv" / folder / entry).mkdir(parents=True)
     nova = Service(1, tmp_path, Path("/opt/venv/bin/nova-compute"), ())
-    monkeypatch.setattr(module, "service", lambda: nova)
+    monkeypatch.setattr(module, "service", lambda *program: nova)
 
     assert asked({})["nova-compute --version"].value == version
 
@@ -131,11 +131,35 @@ def test_the_compute_id_is_read_through_the_eyes_of_nova_compute(
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/compute_id").write_text("5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n")
     nova = Service(1, tmp_path, Path("/usr/bin/nova-compute"), ())
-    monkeypatch.setattr(module, "service", lambda: nova)
+    monkeypatch.setattr(module, "service", lambda *program: nova)
 
     answers = asked({"DEFAULT": {"state_path": "/srv"}})
 
     assert value(answers["cat /srv/compute_id"]) == "5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n"
+
+
+def test_of_libvirts_configuration_only_what_is_harmless_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "etc/libvirt"
+    folder.mkdir(parents=True)
+    (folder / "qemu.conf").write_text(
+        f'# user = "nobody"\nuser = "+64055"\ndynamic_ownership=0 # not ours\nvnc_listen = "10.0.0.1"\n'
+        f'vnc_password = "{SECRET}"\nspice_password = "{SECRET}"\nmigrate_tls_x509_secret_uuid = "{SECRET}"\n'
+    )
+    daemon = Service(1, tmp_path, Path("/usr/sbin/virtqemud"), ())
+    running = {"virtqemud": daemon}
+    monkeypatch.setattr(module, "service", lambda program="nova-compute": running.get(program))
+
+    answers = asked({})
+
+    assert value(answers["/etc/libvirt/qemu.conf"]) == {
+        "user": "+64055", "dynamic_ownership": "0", "vnc_listen": "10.0.0.1",
+    }  # fmt: skip
+    absent = answers["/etc/libvirt/virtlogd.conf"].error
+    assert absent is not None
+    assert absent.kind == "absent"
+    assert SECRET not in json.dumps([answer.as_json() for answer in answers.values()])
 
 
 def test_nova_may_call_the_host_otherwise() -> None:

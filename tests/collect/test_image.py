@@ -326,7 +326,8 @@ def test_a_disk_elsewhere_is_looked_at_and_a_device_is_not_opened(
     )
 
     looks = asked(recorder, "stat -L ")
-    assert set(looks) == {f"stat -L {volume}", "stat -L /dev/null", "stat -L /gone"}
+    above = {f"stat -L {folder}" for folder in instances.path.parents}
+    assert set(looks) - above == {f"stat -L {volume}", "stat -L /dev/null", "stat -L /gone"}
     assert looks[f"stat -L {volume}"].value["ino"] == volume.stat().st_ino
     assert looks["stat -L /dev/null"].value["rdev"] == "1:3"
     assert looks["stat -L /gone"].error is not None
@@ -346,7 +347,7 @@ def test_an_image_cache_behind_a_link_is_listed_too(instances: Instances, tmp_pa
 
     assert f"find {instances.path}/_base/ -ls" in asked(recorder)
     assert instances.base.name in ImageStore.read(recorder.answers).bases
-    assert not asked(recorder, "stat -L")
+    assert not asked(recorder, f"stat -L {tmp_path}/fast")
 
 
 def test_a_directory_says_how_full_it_is_and_who_shares_it(instances: Instances) -> None:
@@ -460,3 +461,27 @@ def test_every_image_of_the_cloud_is_read_and_its_base_is_in_the_cache(cloud: Pa
     allowed = {f"{folder}/compute_nodes" for folder in dirs}
     failed: list[Any] = [answer.subject for answer in recorder.answers if answer.error]
     assert set(failed) <= allowed
+
+
+def test_of_firmware_and_of_the_folders_above_only_the_owners_are_asked(
+    instances: Instances, tmp_path: Path
+) -> None:
+    variables = tmp_path / "nvram/instance-1_VARS.fd"
+    variables.parent.mkdir()
+    variables.write_bytes(b"secret boot entries")
+    gone = str(tmp_path / "nvram/instance-2_VARS.fd")
+    recorder = Recorder("host")
+
+    ask_images(recorder, [instances.path], {}, [str(variables), gone])
+
+    store = ImageStore.read(recorder.answers)
+    found = store.entry(str(variables))
+    assert found is not None
+    assert (found.size, found.magic) == (19, None)
+    assert store.entry(gone) is None
+    above = store.entry(str(tmp_path))
+    assert above is not None
+    assert (above.type, above.uid) == ("d", os.getuid())
+    queries = [answer.query for answer in recorder.answers]
+    assert "stat -L /" in queries
+    assert len(queries) == len(set(queries))

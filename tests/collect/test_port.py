@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.collect.test_server import SmallCloud, _log_in
+from tests.collect.small_cloud import SmallCloud
 
 from hoodsnap.collect.allowlist import network_body
 from hoodsnap.collect.port import PortApi
@@ -39,15 +36,10 @@ def port(uuid: str, owner: str, device: str, **more: object) -> dict[str, Any]:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SmallCloud]:
-    pytest.importorskip("openstack")
-    with SmallCloud() as small:
-        threading.Thread(target=small.serve_forever, args=(0.05,), daemon=True).start()
-        _log_in(monkeypatch, tmp_path, small.url)
-        small.endpoints["network"] = f"{small.url}/network/"
-        small.reply("/network/v2.0/extensions", {"extensions": [{"alias": "binding-extended"}]})
-        yield small
-        small.shutdown()
+def small(small: SmallCloud) -> SmallCloud:
+    small.endpoints["network"] = f"{small.url}/network/"
+    small.reply("/network/v2.0/extensions", {"extensions": [{"alias": "binding-extended"}]})
+    return small
 
 
 @pytest.fixture
@@ -144,7 +136,7 @@ def test_a_cloud_without_neutron(small: SmallCloud, recorder: Recorder) -> None:
 
 
 def test_what_nobody_knows_is_withheld() -> None:
-    body = {
+    body: dict[str, Any] = {
         "ports": [
             {
                 "id": PORT,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from hoodsnap.collect.tap import ask_taps
 NETWORK = "311f0106-57a0-4949-8a46-737f380685d6"
 ROUTER = "5f38a793-3c44-40a7-9f2c-9df7b9b7d14c"
 
-INTERFACES = {
+INTERFACES: dict[str, Any] = {
     "headings": ["_uuid", "name", "ofport", "external_ids"],
     "data": [
         [

@@ -61,7 +61,7 @@ def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
     report = analyze(bundle)
 
     assert [shown(finding) for finding in report.findings] == []
-    assert {"nova", "glance", "nova-db", "libvirt", "kernel", "images", "host"} == set(
+    assert {"nova", "glance", "nova-db", "libvirt", "kernel", "images", "host", "placement"} == set(
         bundle.by_layer
     )
     failures = [

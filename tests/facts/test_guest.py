@@ -37,6 +37,7 @@ def test_every_layer_of_a_running_guest_is_joined(host: RecordedHost) -> None:
 
     assert guest.server and guest.instance and guest.domain and guest.process and guest.images
     assert guest.server.uuid == guest.instance.uuid == guest.domain.uuid == guest.process.uuid
+    assert guest.allocation and guest.allocation.consumer == guest.uuid
     assert guest.domain.name == guest.process.name == guest.server.instance_name
     assert guest.images[0].path.endswith(f"/{guest.uuid}/disk")
     assert guest.is_here
@@ -72,7 +73,10 @@ def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -
 
 
 def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> None:
-    apart = [_only(host.bundle, "nova", "glance", "nova-db"), _only(host.bundle, *HERE)]
+    apart = [
+        _only(host.bundle, "nova", "glance", "nova-db", "placement"),
+        _only(host.bundle, *HERE),
+    ]
 
     joined, whole = read(merge(apart)), read(host.bundle)
 

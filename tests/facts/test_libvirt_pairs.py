@@ -22,6 +22,7 @@ import pytest
 from hoodsnap.facts.argv import Argv, read_argv
 from hoodsnap.facts.domain import DomainXML, Image, read_domain_xml
 from hoodsnap.facts.drive import Node
+from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.quantity import size
 
 STALE = {
@@ -389,3 +390,96 @@ def test_libvirts_own_notes_are_unwrapped(corpus: Path) -> None:
         assert xml.memory_kib > 0
 
     assert len(notes) == 14
+
+
+def _consoles(pair: Pair, argv: bool) -> set[tuple[str, int | None]]:
+    if argv:
+        return {(console.type, console.port) for console in pair.argv.graphics}
+    return {
+        (console.type, console.port)
+        for console in pair.xml.graphics
+        if console.type in ("vnc", "spice") and (console.port or console.listens)
+    }
+
+
+def libvirt_chooses_the_port(pair: Pair, xml: Any, argv: Any) -> bool:
+    elements = pair.tree.findall("devices/graphics")
+    return any(element.get("autoport") == "yes" or not element.get("port") for element in elements)
+
+
+def only_with_tls(pair: Pair, xml: Any, argv: Any) -> bool:
+    return any(console.tls_port and not console.port for console in pair.xml.graphics)
+
+
+def test_consoles_agree(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        pairs,
+        lambda pair: _consoles(pair, argv=False),
+        lambda pair: _consoles(pair, argv=True),
+        [stale_fixture, libvirt_chooses_the_port, only_with_tls],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) / 2
+
+
+def test_where_consoles_listen_agrees(pairs: list[Pair]) -> None:
+    compared = 0
+    for pair in pairs:
+        consoles = {
+            (console.type, console.port): console.listens
+            for console in pair.xml.graphics
+            if console.port and console.listens
+        }
+        for console in pair.argv.graphics:
+            listens = consoles.get((console.type, console.port))
+            if listens:
+                assert listens[0].strip("[]") == console.address, pair.name
+                compared += 1
+    assert compared > 10
+
+
+def an_alias(pair: Pair, xml: str, argv: str) -> bool:
+    names = {"pc": "pc-i440fx-", "q35": "pc-q35-", "virt": "virt-", "pseries": "pseries-"}
+    return argv.startswith(names.get(xml, "?"))
+
+
+def test_machines_agree(pairs: list[Pair]) -> None:
+    unexplained, explained = disagreements(
+        [pair for pair in pairs if pair.xml.machine and pair.argv.machine],
+        lambda pair: pair.xml.machine,
+        lambda pair: pair.argv.machine,
+        [stale_fixture, an_alias],
+    )
+
+    assert unexplained == []
+    assert explained["agree"] > len(pairs) / 2
+
+
+def test_host_devices_agree(pairs: list[Pair]) -> None:
+    compared = 0
+    for pair in pairs:
+        words = " ".join(pair.words).replace('"', "")
+        for device in pair.xml.host_devices:
+            if device.type == "pci":
+                unassigned = device.address not in words and "type='unassigned'" in pair.text
+                # Until 2013 libvirt did not tell QEMU the PCI domain.
+                assert device.address.partition(":")[2] in words or unassigned, pair.name
+            else:
+                assert device.address in words, pair.name
+            compared += 1
+    assert compared > 20
+
+
+def test_what_hardware_real_domains_have_can_be_read(corpus: Path) -> None:
+    for path in sorted((corpus / "domxml").rglob("*.xml")):
+        try:
+            xml = read_domain_xml(path.read_text(errors="surrogateescape"))
+        except Unheard:
+            continue  # as it was pasted
+        for console in xml.graphics:
+            assert console.type in ("vnc", "spice", "sdl", "rdp", "dbus", "egl-headless"), path
+        assert all(log.startswith("/") for log in xml.logs)
+        assert all(cpus for cpus in xml.pins.values())
+        assert all(path.startswith("/") for path in filter(None, xml.firmware))
+        assert all(label.model for label in xml.labels if label.image)

@@ -23,13 +23,29 @@ def test_each_layer_is_a_line_that_names_what_ties_it_to_the_next(host: Recorded
     start = lines.index(f"  vm-snap  {guest.uuid}")
 
     assert guest.instance and guest.domain and guest.process and guest.instance.image
-    words = [line.split()[0] for line in lines[start + 1 : start + 6]]
-    assert words == ["server", "instance", "domain", "process", "image"]
+    words = [line.split()[0] for line in lines[start + 1 : start + 9]]
+    assert words == [
+        "server",
+        "instance",
+        "allocation",
+        "domain",
+        "process",
+        "image",
+        "port",
+        "tap",
+    ]
     row, name = guest.instance.id, guest.domain.name
     assert f"row {row} of nova → {name}, active" in lines[start + 2]
-    assert f"{name}, id {guest.domain.id}, running" in lines[start + 3]
-    assert f"pid {guest.process.pid}, -uuid {guest.uuid}" in lines[start + 4]
-    assert f"= sha1 of image {guest.instance.image[:8]}…" in lines[start + 5]
+    assert "1 VCPU, 64 MEMORY_MB, 1 DISK_GB of" in lines[start + 3]
+    assert f"{name}, id {guest.domain.id}, running" in lines[start + 4]
+    assert f"pid {guest.process.pid}, -uuid {guest.uuid}" in lines[start + 5]
+    assert f"= sha1 of image {guest.instance.image[:8]}…" in lines[start + 6]
+    [port] = guest.ports or ()
+    assert (
+        f"{port.id[:11]}…, ACTIVE, {port.addresses[0]} in lab-net, bound to vm" in lines[start + 7]
+    )
+    assert f"{port.tap} → br-int tag " in lines[start + 8]
+    assert " → qrouter-" in lines[start + 8]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
@@ -47,15 +63,15 @@ def test_what_was_not_heard_is_not_called_absent(host: RecordedHost) -> None:
     host.silence("libvirt", "denied")
     lines = _lines(host)
 
-    assert any(line.startswith("    domain    not heard: ") for line in lines)
-    assert not any(line.startswith("    domain    none") for line in lines)
+    assert any(line.startswith("    domain     not heard: ") for line in lines)
+    assert not any(line.startswith("    domain     none") for line in lines)
     assert "What this bundle can't tell" in lines
 
 
 def test_what_is_absent_as_it_should_be_says_why(host: RecordedHost) -> None:
     lines = _lines(host)
 
-    assert "    process   none, as it is stopped" in lines
+    assert "    process    none, as it is stopped" in lines
 
 
 def test_a_crowd_is_a_line_each_and_a_multitude_is_counted() -> None:

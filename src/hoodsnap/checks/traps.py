@@ -30,6 +30,11 @@ def never_launched(guest: Guest) -> bool:
     return record is not None and record.vm_state == "error" and not record.launched_at
 
 
+def never_started(guest: Guest) -> bool:
+    """it has not been started yet, and what it keeps is made then"""
+    return guest.record is not None and not guest.record.launched_at
+
+
 def resizing(guest: Guest) -> bool:
     """a resize is not confirmed yet"""
     return guest.record is not None and guest.record.vm_state == "resized"

@@ -58,6 +58,7 @@ class Visit:
 
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        from hoodsnap.collect.allocation import AllocationApi
         from hoodsnap.collect.configuration import read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
@@ -74,6 +75,7 @@ class Visit:
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.network = PortApi(recorder, wishes.os_cloud)
+        self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         # The libvirt that nova-compute itself uses is the one that has the guests.
         uri = self.conf.get("libvirt", {}).get("connection_uri")
@@ -118,6 +120,7 @@ class Visit:
             self._ask_late(pool)
             self.phase("second look")
             self._look(pool)
+            self._ask_consumers(pool)
             for _ in range(LOOKS):
                 moving = moved(self.recorder.answers).keys()
                 if not moving:
@@ -131,6 +134,7 @@ class Visit:
         self.database.close()
         self.api.close()
         self.network.close()
+        self.placement.close()
 
     def _ask_servers(self) -> None:
         if self.api.connect():
@@ -176,7 +180,8 @@ class Visit:
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images
 
-        ask_images(self.recorder, self.folders, self._disks())
+        firmware = [path for domain in self.seen.values() for path in domain.firmware]
+        ask_images(self.recorder, self.folders, self._disks(), firmware)
 
     def _ask_logs(self) -> None:
         from hoodsnap.collect.log import ask_logs
@@ -227,6 +232,32 @@ class Visit:
         self._together(
             pool,
             lambda: self.database.ask_rest(here),
+            partial(self._ask_allocations, here),
+            *(partial(self.api.ask_server, uuid) for uuid in unknown),
+        )
+
+    def _ask_allocations(self, here: Collection[str]) -> None:
+        """Ask what the host has to give, and what each server, guest and migration holds."""
+        from hoodsnap.collect.allocation import names_of
+        from hoodsnap.collect.host import nova_host_name
+
+        if not self.placement.connect():
+            return
+        own = nova_host_name(self.conf)
+        everything = self.wishes.all_hosts
+        self.placement.ask_providers(None if everything else names_of(self.recorder.answers, own))
+        asked = {*here, *self.known, *self.database.known}
+        # Of all providers the lists say who holds what; what else one host's servers hold has to be
+        # asked of each.
+        self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
+
+    def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
+        """Ask nova about those who hold resources, and whom it did not speak of."""
+        unknown = sorted(self.placement.consumers - self.known - self.database.known)
+        self._together(
+            pool,
+            partial(self.database.ask_consumers, unknown),
+            partial(self.placement.ask_consumers, unknown),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
 

@@ -65,6 +65,12 @@ _CONNECTION_DATA = _words(
 )
 _QOS = re.compile(r"consumer|((read|write|total)_(iops|bytes)|size_iops)_sec(_\w+)?")
 
+_PROVIDER = _words("uuid name generation parent_provider_uuid root_provider_uuid")
+_PLACEMENT = _PROVIDER | _words(
+    "versions resource_providers inventories usages traits aggregates allocations mappings"
+    " resource_provider_generation consumer_generation consumer_type project_id user_id"
+)
+
 _SPEC = _words(
     "image numa_topology pci_requests project_id user_id availability_zone flavor"
     " num_instances ignore_hosts force_hosts force_nodes requested_destination limits"
@@ -139,6 +145,21 @@ def _location(url: Any) -> str:
     if isinstance(url, str) and re.match(r"(rbd|file|cinder)://", url) and "@" not in url:
         return url
     return WITHHELD
+
+
+def placement_body(body: Any) -> Any:
+    """What placement said: numbers and the names of what they are of."""
+    if not isinstance(body, Mapping):
+        return WITHHELD
+    kept = {key: value for key, value in body.items() if key in _PLACEMENT}
+    if isinstance(listed := kept.get("resource_providers"), list):
+        # Each with the URLs of all that can be asked of it, which are most of the list.
+        kept["resource_providers"] = [
+            {key: value for key, value in provider.items() if key in _PROVIDER}
+            for provider in listed
+            if isinstance(provider, Mapping)
+        ]
+    return kept
 
 
 def connection_info(text: str) -> str:

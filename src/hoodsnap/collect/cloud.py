@@ -178,14 +178,17 @@ _KINDS = {
 
 
 def _refused(status: int, body: bytes) -> Refusal:
-    """An HTTP error. Its text is inside of `{"itemNotFound": {"message": …}}`, or it is HTML."""
+    """An HTTP error. Its text is inside of `{"itemNotFound": {"message": …}}` or, of placement, of
+    `{"errors": [{"detail": …}]}`; or it is HTML."""
     kind = _KINDS.get(status, "unreachable" if status in (502, 503, 504) else "failed")
     try:
         said = json.loads(body)
         if isinstance(said, dict) and len(said) == 1:
             said = next(iter(said.values()))
+        if isinstance(said, list):
+            said = {"message": " ".join(said[0]["detail"].split())}
         message = str(said["message"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         message = ""
     return Refusal(kind, f"HTTP {status}" + (message and f": {message}"))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder
+from hoodsnap.facts.hardware import home_of, tpm_state
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class SeenDomain:
     images: Mapping[str, str | None]
     """The paths of files and block devices that its definitions name, backing files among them, and
     the format of each (None if they don't say)."""
+    firmware: tuple[str, ...] = ()
+    """The paths of its firmware, of the variables that the firmware keeps, and of its TPM's."""
 
 
 class Domains:
@@ -103,7 +106,9 @@ class Domains:
             ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
             for target in targets(live or ""):
                 ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
-        return SeenDomain(uuid, name, mark.id, images(stored or "") | images(live or ""))
+        paths = firmware(stored or "", uuid) | firmware(live or "", uuid)
+        disks = images(stored or "") | images(live or "")
+        return SeenDomain(uuid, name, mark.id, disks, tuple(paths))
 
 
 def targets(xml: str) -> list[str]:
@@ -129,17 +134,38 @@ def images(xml: str) -> dict[str, str | None]:
     return found
 
 
+def firmware(xml: str, uuid: str) -> dict[str, None]:
+    """The paths of a domain's firmware, its variables and its TPM's state, and before each that of
+    the folder in which it should be."""
+    domain = _document(xml)
+    if domain is None:
+        return {}
+    paths = [element.text or "" for element in domain.iterfind("os/loader")]
+    for element in domain.iterfind("os/nvram"):  # as a file it is an element of its own by now
+        source = element.find("source")
+        paths.append((element.text or "") if source is None else source.get("file", ""))
+    for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
+        paths.append(tpm_state(uuid, backend.get("version")))
+    found: dict[str, None] = {}
+    for path in filter(lambda path: path.startswith("/"), map(str.strip, paths)):
+        found |= {home_of(path): None, path: None}
+    return found
+
+
 def _disks(xml: str) -> Iterator[ET.Element]:
+    domain = _document(xml)
+    if domain is not None:
+        yield from domain.iterfind("devices/disk")
+
+
+def _document(xml: str) -> ET.Element | None:
     # libvirt writes no DOCTYPE, and without one an XML text can't grow when it is read.
     if not xml or "<!DOCTYPE" in xml:
-        return
+        return None
     try:
-        domain = ET.fromstring(xml)  # noqa: S314 (see above)
-    except (
-        ET.ParseError
-    ):  # it is kept as it is; whoever reads the bundle says what is wrong with it
-        return
-    yield from domain.iterfind("devices/disk")
+        return ET.fromstring(xml)  # noqa: S314 (see above)
+    except ET.ParseError:
+        return None  # it is kept as it is; whoever reads the bundle says what is wrong with it
 
 
 def _version(connection: Any) -> dict[str, object]:

@@ -33,6 +33,8 @@ _TYPES = {
     stat.S_IFSOCK: "s",
 }
 
+_LABEL, _ACL = "security.selinux", "system.posix_acl_access"
+
 Seen = Callable[[str, bytes], None]
 """Is told each regular file's path and first bytes."""
 
@@ -81,6 +83,7 @@ def entry(path: str, status: os.stat_result, *, magic: str | None = None) -> dic
         "btime": None,  # Python's stat can't ask Linux for it
         "target": target,
         "magic": magic,
+        **_attributes(path),
     }
 
 
@@ -123,6 +126,17 @@ def _magic(path: str, real: str, status: os.stat_result, seen: Seen) -> str | No
         return None
     seen(path, head)
     return head[:MAGIC_SIZE].hex()
+
+
+def _attributes(path: str) -> dict[str, Any]:
+    """What decides besides owner and mode who may open it: SELinux' label, and whether there is an
+    access control list."""
+    try:
+        names = os.listxattr(path, follow_symlinks=False)
+        label = os.getxattr(path, _LABEL, follow_symlinks=False) if _LABEL in names else b""
+    except OSError:  # it has ended, or its file system knows of no such thing
+        return {"acl": None, "selinux": None}
+    return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
 
 
 @cache

@@ -9,6 +9,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect.configuration import Configuration, Service, kept, service
@@ -28,6 +29,20 @@ PACKAGES = (
 """The packages, of whichever distribution, whose versions decide how the layers speak."""
 
 
+LIBVIRT_CONF = {
+    "qemu.conf": frozenset(
+        """
+        user group dynamic_ownership remember_owner security_driver security_default_confined
+        stdio_handler vnc_listen vnc_tls vnc_tls_x509_verify vnc_sasl vnc_auto_unix_socket
+        spice_listen spice_tls spice_sasl remote_display_port_min remote_display_port_max
+        swtpm_user swtpm_group auto_start_bypass_cache save_image_format max_files max_processes
+        """.split()  # noqa: SIM905 (as a list it takes twenty lines)
+    ),
+    "virtlogd.conf": frozenset(["max_size", "max_backups", "max_age_days"]),
+}
+"""What of libvirt's configuration may be kept: no passwords, no paths of keys."""
+
+
 def nova_host_name(configuration: Configuration) -> str:
     """What nova calls this host: in `instances.host`, in the API, in neutron's bindings."""
     return configuration.get("DEFAULT", {}).get("host") or socket.gethostname()
@@ -40,6 +55,7 @@ def ask_host(recorder: Recorder, configuration: Configuration) -> None:
     _ask_view(recorder)
     nova = service()
     _ask_nova(recorder, configuration, nova)
+    _ask_libvirt(recorder)
     _ask_versions(recorder, nova)
 
 
@@ -72,6 +88,24 @@ def _ask_nova(recorder: Recorder, configuration: Configuration, nova: Service | 
     path = f"{state}/compute_id"
     root = nova.root if nova else Path("/")
     recorder.ask("host", f"cat {path}", _content(root / path.lstrip("/")))
+
+
+def _ask_libvirt(recorder: Recorder) -> None:
+    for name in LIBVIRT_CONF:
+        recorder.ask("host", f"/etc/libvirt/{name}", partial(_libvirt_conf, name))
+
+
+def _libvirt_conf(name: str) -> dict[str, str]:
+    """The lines of a file of libvirt's that may be kept. In a container it has its own."""
+    daemon = service("libvirtd") or service("virtqemud")
+    root = daemon.root if daemon else Path("/")
+    path, keys = root / "etc/libvirt" / name, LIBVIRT_CONF[name]
+    found = {}
+    for line in path.read_text(errors="surrogateescape").splitlines():
+        name, equals, value = line.partition("=")
+        if equals and name.strip() in keys:
+            found[name.strip()] = value.partition("#")[0].strip().strip("\"'")
+    return found
 
 
 def _ask_versions(recorder: Recorder, nova: Service | None) -> None:

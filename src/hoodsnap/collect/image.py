@@ -61,15 +61,22 @@ def find_instances_dirs(
     return tuple(found.values())
 
 
-def ask_images(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:
+def ask_images(
+    recorder: Recorder,
+    dirs: Iterable[Path],
+    disks: Mapping[str, str | None],
+    firmware: Iterable[str] = (),
+) -> None:
     """Ask for everything in the instances directories, and for every disk of the domains.
 
     `disks`: path → format, as the domains' definitions say it (None: they don't). What is no
-    absolute path (a network source) is left out.
+    absolute path (a network source) is left out. `firmware`: other files that they need; of these
+    only owner, mode and size are asked.
     """
     survey = _Survey(recorder)
     for folder in dirs:
         survey.ask_folder(str(folder))
+    survey.ask_files(firmware)
     survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
 
 
@@ -101,6 +108,8 @@ class _Survey:
             self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
             nodes = f"{folder}/compute_nodes"
             self._ask(f"cat {nodes}", lambda: _text(nodes), nodes)
+            # Whoever may not go through one of these reaches nothing below.
+            self.ask_files(map(str, Path(folder).parents))
 
     def ask_listing(self, folder: str) -> bool:
         """What is there; whether that was told."""
@@ -111,6 +120,13 @@ class _Survey:
             if line["path"] == base and (line["type"] == "l" or "error" in line):
                 self._list(f"{base}/")
         return bool(listing)
+
+    def ask_files(self, paths: Iterable[str]) -> None:
+        """Owner, mode and size of files and folders, and nothing of what is in them."""
+        for path in paths:
+            if path not in self._types and path not in self._looked:
+                self._looked.add(path)
+                self._ask(f"stat -L {path}", partial(_stat, path), path)
 
     def listed(self, wanted: Callable[[str], bool]) -> list[str]:
         """The regular files in the listings that are wanted."""
@@ -270,6 +286,10 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
         for path, form in said.items()
         if isinstance(form, str)
     }
+
+
+def _stat(path: str) -> dict[str, Any]:
+    return entry(path, os.stat(path))
 
 
 def _statvfs(path: str) -> dict[str, int]:

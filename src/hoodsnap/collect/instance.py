@@ -38,6 +38,7 @@ class InstanceDatabase:
         self._host: str | None = None
         self._wanted: set[str] = set()
         self._asked: set[str] = set()
+        self._moves: set[str] = set()
         self._hosts_asked = False
         self._flavors_asked: set[int] = set()
 
@@ -61,9 +62,8 @@ class InstanceDatabase:
                 self._wanted |= _texts(rows, "uuid", lambda row: not row.get("deleted"))
                 if cell.has_hosts:
                     moves = self._ask_markers(cell, tables.MIGRATION_MARKERS, self._moving())
-                    self._wanted |= _texts(
-                        moves, "instance_uuid", lambda row: row.get("status") not in _OVER
-                    )
+                    self._wanted |= _texts(moves, "instance_uuid", _goes_on)
+                    self._moves |= _texts(moves, "uuid", _goes_on)
             return set(self._wanted)
 
     def ask_rest(self, uuids: Iterable[str] = ()) -> None:
@@ -83,6 +83,27 @@ class InstanceDatabase:
                 self._ask_dependents(cell, [uuid for uuid in new if uuid in here])
             self._ask_api(new)
             self._hosts_asked = True
+
+    @property
+    def known(self) -> set[str]:
+        """What there is an answer about: every instance that was asked for, and every migration
+        that was under way. Each may hold resources in placement."""
+        with self._lock:
+            found = set[str]().union(*(cell.found for cell in self._cells.cells))
+            return found | self._asked | self._moves
+
+    def ask_consumers(self, uuids: Iterable[str]) -> None:
+        """Ask whose these UUIDs are, which hold resources: each is an instance's or a migration's.
+
+        In the snapshot of the last `look`, so that who came meanwhile is found.
+        """
+        with self._lock:
+            self.ask_rest(uuids)
+            found = set[str]().union(*(cell.found for cell in self._cells.cells))
+            left = sorted({uuid.lower() for uuid in uuids} - found)
+            for cell in self._cells.cells:
+                if cell.has_hosts:
+                    self._ask_about(cell, tables.MIGRATIONS_BY_UUID, left)
 
     def look(self) -> None:
         """Ask again, in a new snapshot, for what moves: in the words of the first time."""
@@ -233,6 +254,10 @@ def rows_of(answer: Answer) -> list[Row]:
         return []
     columns = answer.value["columns"]
     return [dict(zip(columns, row, strict=True)) for row in answer.value["rows"]]
+
+
+def _goes_on(migration: Row) -> bool:
+    return migration.get("status") not in _OVER
 
 
 def _texts(

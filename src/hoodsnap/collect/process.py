@@ -24,6 +24,9 @@ LAYER = "kernel"
 # `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
 _EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu)")
 
+# The kernel keeps fifteen characters of a name.
+_LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
+
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
 # Network and pass-through devices. What else a QEMU has open as a character device says nothing.
@@ -101,6 +104,9 @@ def _ask_process(
 def _ask_host(recorder: Recorder) -> None:
     recorder.ask(LAYER, "/proc/locks", lambda: _text("/proc/locks"))
     recorder.ask(LAYER, "grep btime /proc/stat", _boot_time)
+    recorder.ask(LAYER, "ss -Hltnp", _listeners)
+    recorder.ask(LAYER, "ls /sys/bus/pci/devices", lambda: _names("/sys/bus/pci/devices"))
+    recorder.ask(LAYER, "ls /sys/bus/mdev/devices", lambda: _names("/sys/bus/mdev/devices"))
 
 
 def _ps() -> str:
@@ -218,6 +224,16 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
         if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
             kept.append(line)
     return "".join(kept)
+
+
+def _listeners() -> str:
+    """The TCP sockets on which an emulator listens: its consoles, and what a migration waits at."""
+    lines = (line.rstrip() for line in run(["ss", "-Hltnp"]).splitlines())
+    return "".join(f"{line}\n" for line in lines if _LISTENER.search(line))
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(os.listdir(folder))
 
 
 def _boot_time() -> str:

@@ -13,7 +13,8 @@ EXPECTED = frozenset(["absent"])
 
 def summary(bundle: Bundle) -> Iterator[str]:
     """One line per layer: how much it said, and why it did not say the rest."""
-    order = {"host": 0, "nova": 1, "glance": 2, "nova-db": 3, "libvirt": 4, "kernel": 5, "qemu": 6}
+    outermost = ("host", "nova", "glance", "nova-db", "placement", "libvirt", "kernel", "qemu")
+    order = {layer: number for number, layer in enumerate(outermost)}
     layers = sorted(bundle.by_layer.items(), key=lambda item: (order.get(item[0], 9), item[0]))
     for layer, answers in layers:
         heard = [answer for answer in answers if _is_told(answer)]

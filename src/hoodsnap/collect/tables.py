@@ -151,6 +151,9 @@ MIGRATIONS = Table(
     ),
 )
 
+MIGRATIONS_BY_UUID = Table("migrations", MIGRATIONS.columns, key="uuid")
+"""From Queens on a migration holds resources in placement, under a UUID of its own."""
+
 ACTIONS = Table(
     "instance_actions",
     _columns(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 from hoodsnap.facts.drive import Drive, read_drives
 from hoodsnap.facts.quantity import LARGEST, size, whole
@@ -37,6 +38,21 @@ NAME_OPTIONS = re.compile(r",(?:process|debug-threads)=(?:[^,]|,,)*")
 
 Properties = Mapping[str, object]
 """The `key=value,…` or the JSON object of one option. Of `key=value` all values are text."""
+
+
+class Display(NamedTuple):
+    """A console that is reached over the network."""
+
+    type: str
+    """`vnc` or `spice`."""
+    address: str
+    """Where it listens; empty: everywhere."""
+    port: int
+    guarded: bool
+    """It wants a password or a certificate, or speaks TLS."""
+
+
+_VNC_GUARDS = ("password", "password-secret", "tls", "tls-creds", "x509", "x509verify", "sasl")
 
 
 @dataclass(frozen=True)
@@ -222,6 +238,26 @@ class Argv:
             return None
         display = read_properties(value, "vnc").get("vnc")
         return display if isinstance(display, str) else None
+
+    @cached_property
+    def graphics(self) -> tuple[Display, ...]:
+        """The consoles that wait for somebody at a TCP port."""
+        found = []
+        for value in self.options.get("vnc", ()):
+            said = read_properties(value, "vnc")
+            # libvirt writes `vnc=…` if the display's own name could be taken for an option.
+            address, _, number = str(said.get("vnc", "")).rpartition(":")
+            display = whole(number)
+            if display is not None and not address.startswith("unix"):
+                guarded = any(said.get(name, "off") not in ("off", "") for name in _VNC_GUARDS)
+                found.append(Display("vnc", address.strip("[]"), 5900 + display, guarded))
+        for value in self.options.get("spice", ()):
+            said = read_properties(value)
+            port = whole(said.get("port"))
+            if port:
+                guarded = said.get("disable-ticketing", "off") == "off" or "sasl" in said
+                found.append(Display("spice", str(said.get("addr", "")), port, guarded))
+        return tuple(found)
 
     @cached_property
     def monitors(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
@@ -31,6 +32,7 @@ class Cloud:
     bundle: Bundle
     servers: Servers
     instances: Instances
+    placement: Placement
     ports: Ports
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
@@ -85,13 +87,16 @@ def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
+    placement = Placement(bundle.by_layer.get("placement", ()))
     ports = Ports(bundle.by_layer.get("neutron", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name, instances.hosts, ports) for name in _host_names(bundle))
-    join = _Join(servers, instances, ports, movements)
+    hosts = tuple(
+        _read_host(bundle, name, instances.hosts, placement, ports) for name in _host_names(bundle)
+    )
+    join = _Join(servers, instances, placement, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, ports, hosts, tuple(guests))
+    cloud = Cloud(bundle, servers, instances, placement, ports, hosts, tuple(guests))
     for guest in guests:
         guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
     return cloud
@@ -102,7 +107,9 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, records: HostRecords, ports: Ports) -> Host:
+def _read_host(
+    bundle: Bundle, name: str, records: HostRecords, placement: Placement, ports: Ports
+) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -123,6 +130,7 @@ def _read_host(bundle: Bundle, name: str, records: HostRecords, ports: Ports) ->
         unheard=unheard,
         census=census,
         records=records,
+        placement=placement,
     )
 
 
@@ -211,11 +219,13 @@ class _Join:
         self,
         servers: Servers,
         instances: Instances,
+        placement: Placement,
         ports: Ports,
         movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.placement = placement
         self.ports = ports
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
@@ -271,6 +281,9 @@ class _Join:
         self._hear_database(uuid, instance, unheard, census)
         self._hear_neutron(uuid, unheard, census)
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
+        allocation = self.placement.of(uuid)
+        if allocation is None:
+            self._hear_placement(uuid, unheard, census)
         believed = self.believed.get(uuid)
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
@@ -283,6 +296,7 @@ class _Join:
                 believed=believed,
                 server=server,
                 instance=instance,
+                allocation=allocation,
                 domain=None,
                 process=None,
                 processes=(),
@@ -313,6 +327,7 @@ class _Join:
             hidden=self.hidden.get(uuid),
             server=server,
             instance=instance,
+            allocation=allocation,
             domain=domain,
             process=_own(processes),
             processes=processes,
@@ -367,6 +382,14 @@ class _Join:
             census["neutron"] = answer
         else:
             unheard["neutron"] = self.ports.obstacle_of(uuid)
+
+    def _hear_placement(
+        self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
+    ) -> None:
+        try:
+            census["placement"] = self.placement.nothing(uuid)
+        except Unheard as reason:
+            unheard["placement"] = str(reason)
 
 
 def _is_bound_to(port: Port, host: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.domxml import Disk, DomainXML, Image, Interface, NovaMetadata, read_domain_xml
 from hoodsnap.facts.fact import Fact, Unheard, integer, unheard, value_of
+from hoodsnap.facts.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.quantity import whole
 
 __all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", "read_domain_xml"]
@@ -80,6 +81,17 @@ class Domain(Fact):
         "vcpus": ("xml", "/domain/vcpu"),
         "current_vcpus": ("xml", "/domain/vcpu/@current"),
         "machine": ("xml", "/domain/os/type/@machine"),
+        "graphics": ("xml", "/domain/devices/graphics"),
+        "logs": ("xml", "/domain/devices/serial/log/@file"),
+        "pins": ("xml", "/domain/cputune/vcpupin"),
+        "host_devices": ("xml", "/domain/devices/hostdev"),
+        "labels": ("xml", "/domain/seclabel"),
+        "definition": ("inactive", "/domain"),
+        "firmware": ("inactive", "/domain/os"),
+        "tpms": ("inactive", "/domain/devices/tpm"),
+        "next_memory_kib": ("inactive", "/domain/memory"),
+        "next_vcpus": ("inactive", "/domain/vcpu"),
+        "next_machine": ("inactive", "/domain/os/type/@machine"),
         "disks": ("xml", "/domain/devices/disk"),
         "interfaces": ("xml", "/domain/devices/interface"),
         "macs": ("xml", "/domain/devices/interface/mac/@address"),
@@ -197,6 +209,61 @@ class Domain(Fact):
         return self.xml.machine
 
     @property
+    def definition(self) -> DomainXML:
+        """What would be started next: of one that libvirt won't know beyond its end, what it is."""
+        return self.inactive if self.persistent else self.xml
+
+    @property
+    def next_memory_kib(self) -> int:
+        """KiB that it would be started with next."""
+        return self.inactive.memory_kib
+
+    @property
+    def next_vcpus(self) -> int:
+        """The vCPUs that it would be started with next."""
+        return self.inactive.vcpus
+
+    @property
+    def next_machine(self) -> str | None:
+        """The machine type that it would be started with next."""
+        return self.inactive.machine
+
+    @property
+    def graphics(self) -> tuple[Graphics, ...]:
+        """Its consoles."""
+        return self.xml.graphics
+
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """The files that its serial consoles are written to."""
+        return self.xml.logs
+
+    @property
+    def pins(self) -> Mapping[int, frozenset[int]]:
+        """vCPU → the host's processors that it may run on."""
+        return self.xml.pins
+
+    @property
+    def firmware(self) -> Firmware:
+        """What it will boot with."""
+        return self.definition.firmware
+
+    @property
+    def tpms(self) -> tuple[Tpm, ...]:
+        """The emulated TPMs that it will have."""
+        return self.definition.tpms
+
+    @property
+    def host_devices(self) -> tuple[HostDevice, ...]:
+        """The host's devices that it has to itself."""
+        return self.xml.host_devices
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """What the security drivers were told."""
+        return self.xml.labels
+
+    @property
     def disks(self) -> tuple[Disk, ...]:
         """Every disk, in the order of the XML."""
         return self.xml.disks
@@ -222,6 +289,11 @@ class Domain(Fact):
         return self.xml.nova
 
     @property
+    def nova_note(self) -> NovaMetadata | None:
+        """As `nova`, also of a domain that is off."""
+        return (self.xml if "xml" in self.said else self.inactive).nova
+
+    @property
     def smbios(self) -> Mapping[str, str]:
         """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
         return self.xml.smbios
@@ -234,7 +306,8 @@ class Domain(Fact):
                 return True
         except Unheard:
             pass  # the XML tells it too
-        return self.nova is not None or self.smbios.get("product") in PRODUCTS
+        xml = self.xml if "xml" in self.said else self.inactive  # of one that is off
+        return xml.nova is not None or xml.smbios.get("product") in PRODUCTS
 
     @cached_property
     def _live(self) -> DomainXML | Unheard:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from hoodsnap.facts import hardware
 from hoodsnap.facts.fact import Unheard, unheard
 from hoodsnap.facts.quantity import size, whole
 
@@ -96,6 +97,9 @@ class NovaMetadata(NamedTuple):
     flavor: str | None
     memory_mib: int | None
     vcpus: int | None
+    disk_gb: int | None
+    ephemeral_gb: int | None
+    swap_mib: int | None
     user: str | None
     project: str | None
     root_image: str | None
@@ -182,6 +186,58 @@ class DomainXML:
         return None if kind is None else kind.get("machine")
 
     @cached_property
+    def architecture(self) -> str | None:
+        """`x86_64`; None if libvirt chooses."""
+        kind = self._one("os").find("type")
+        return None if kind is None else kind.get("arch")
+
+    @cached_property
+    def emulator(self) -> str | None:
+        """The program that runs it; None if libvirt chooses."""
+        return next((element.text for element in self._find("devices/emulator")), None)
+
+    @cached_property
+    def processor(self) -> hardware.Processor | None:
+        """What the guest takes its processors for; None if that is left to QEMU."""
+        return hardware.read_processor(self._first("cpu"))
+
+    @cached_property
+    def pins(self) -> Mapping[int, frozenset[int]]:
+        """vCPU → the host's processors it may run on; those that are not pinned are not in it."""
+        return hardware.read_pins(self._find("cputune"))
+
+    @cached_property
+    def firmware(self) -> hardware.Firmware:
+        """What it boots with."""
+        return hardware.read_firmware(self._first("os"))
+
+    @cached_property
+    def tpms(self) -> tuple[hardware.Tpm, ...]:
+        """Its emulated TPMs."""
+        return hardware.read_tpms(self._find("devices/tpm"))
+
+    @cached_property
+    def host_devices(self) -> tuple[hardware.HostDevice, ...]:
+        """The host's devices that it has to itself, network cards among them."""
+        cards = [card for card in self._find("devices/interface") if card.get("type") == "hostdev"]
+        return hardware.read_host_devices([*self._find("devices/hostdev"), *cards])
+
+    @cached_property
+    def graphics(self) -> tuple[hardware.Graphics, ...]:
+        """Its consoles."""
+        return hardware.read_graphics(self._find("devices/graphics"))
+
+    @cached_property
+    def logs(self) -> tuple[str, ...]:
+        """The files that its serial consoles are written to."""
+        return hardware.read_logs([*self._find("devices/serial"), *self._find("devices/console")])
+
+    @cached_property
+    def labels(self) -> tuple[hardware.Label, ...]:
+        """What the security drivers were told."""
+        return hardware.read_labels(self._find("seclabel"))
+
+    @cached_property
     def disks(self) -> tuple[Disk, ...]:
         """Every `<disk>`, in order."""
         return tuple(_disk(element) for element in self._find("devices/disk"))
@@ -234,7 +290,7 @@ class DomainXML:
     def _root(self) -> Element | Unheard:
         """The whole, or why there is none: a large document is not parsed twice in vain."""
         try:
-            root = _parsed(self._text)
+            root = parsed(self._text)
         except Unheard as reason:
             return reason
         domain = root if root.tag == "domain" else root.find("domain")
@@ -271,7 +327,9 @@ def read_domain_xml(text: str) -> DomainXML:
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu/numa", "devices/memory", "devices/disk", "devices/interface"),
+        *("cpu/numa", "cpu/model", "cputune", "seclabel", "devices/emulator"),
+        *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
+        *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]
 )
 """What is read of a document."""
@@ -279,7 +337,8 @@ PLACES = frozenset(
 _KEPT = frozenset(path.partition("/")[0] for path in PLACES)
 
 
-def _parsed(text: str) -> Element:
+def parsed(text: str) -> Element:
+    """The root of a document; names keep their prefixes. `Unheard` if it has a document type."""
     # Without namespaces: a long one, repeated by the parser for each element, fills any memory.
     parser, builder = expat.ParserCreate(), TreeBuilder()
     parser.StartElementHandler = builder.start
@@ -378,6 +437,9 @@ def _nova(element: Element) -> NovaMetadata:
         flavor=_attribute(flavor, "name"),
         memory_mib=whole(_content(sold.get("memory"))),
         vcpus=whole(_content(sold.get("vcpus"))),
+        disk_gb=whole(_content(sold.get("disk"))),
+        ephemeral_gb=whole(_content(sold.get("ephemeral"))),
+        swap_mib=whole(_content(sold.get("swap"))),
         user=_attribute(owner.get("user"), "uuid"),
         project=_attribute(owner.get("project"), "uuid"),
         root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.allocation import Allocation, Placement, Provider
+from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
@@ -24,6 +27,7 @@ from hoodsnap.facts.tap import HostNetwork, Tap
 LAYERS = {
     "nova": "nova API",
     "nova-db": "nova database",
+    "placement": "placement",
     "libvirt": "libvirt",
     "kernel": "kernel",
     "qemu": "QEMU",
@@ -49,6 +53,8 @@ class Guest:
     """The nova-compute host it is on by nova's word; None if on none. See `host_name`."""
     server: Server | None
     instance: Instance | None
+    allocation: Allocation | None
+    """What placement has reserved for it."""
     domain: Domain | None
     process: Process | None
     """The QEMU process with its UUID; of several the first (`processes` has all)."""
@@ -134,6 +140,8 @@ class Host:
     census: Mapping[str, Answer]
     records: HostRecords
     """What the nova databases say of all hosts."""
+    placement: Placement
+    """What placement says of all hosts."""
     guests: list[Guest] = field(default_factory=list)
 
     @cached_property
@@ -159,6 +167,16 @@ class Host:
             return self.name
 
     @cached_property
+    def hypervisor(self) -> Hypervisor:
+        """What it says of itself, beside its guests."""
+        return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """What of it only one guest may have."""
+        return Claims(self.guests)
+
+    @cached_property
     def service(self) -> Service | None:
         """Its nova-compute by nova's records; None if nova has none of that name. Raises
         `Unheard`."""
@@ -168,6 +186,13 @@ class Host:
     def node(self) -> ComputeNode | None:
         """Its compute node by nova's records; None if nova has none. Raises `Unheard`."""
         return next(iter(self.records.nodes_of(self.nova_name)), None)
+
+    @cached_property
+    def provider(self) -> Provider | None:
+        """What its compute node is in placement; None if there is no such provider, or that was
+        not heard."""
+        node = self.node
+        return self.placement.providers.get(node.uuid or "") if node is not None else None
 
     @cached_property
     def release(self) -> Span:

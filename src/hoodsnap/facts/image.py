@@ -98,6 +98,12 @@ class Entry(BaseModel):
     mtime: str | None = None
     ctime: str | None = None
     btime: str | None = None
+    acl: bool | None = None
+    """More decides who may open it than owner and mode; None if that was not asked."""
+
+    selinux: str | None = None
+    """Its label; None without SELinux."""
+
     target: str | None = None
     magic: str | None = None
     """The first 16 bytes in hexadecimal; None if they were not read."""

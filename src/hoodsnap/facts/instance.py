@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,9 +13,13 @@ from typing import ClassVar, NamedTuple
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
 from hoodsnap.facts.migration import Migration
+from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.vif import Vif, read_network_info
+
+DATA = "nova_object.data"
+"""Where a stored object has its fields (since Kilo)."""
 
 
 class Flavor(NamedTuple):
@@ -48,6 +53,8 @@ class Instance(Fact):
     """Its live rows in `virtual_interfaces`; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
     """For the columns that the second look brought up to date: its answer."""
+    tables: Tables | None = None
+    """Every row that was read, of any table."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "memory_mib": ("row", "memory_mb"),
@@ -57,9 +64,10 @@ class Instance(Fact):
         "vifs": ("cache", "network_info"),
         "cached_ports": ("cache", "network_info"),
         "macs": ("cards", "address"),
+        "pins": ("extra", "numa_topology"),
     }
 
-    tables: ClassVar[Mapping[str, str]] = {
+    table_of: ClassVar[Mapping[str, str]] = {
         "extra": "instance_extra",
         "cache": "instance_info_caches",
         "cards": "virtual_interfaces",
@@ -70,7 +78,7 @@ class Instance(Fact):
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
         answer = self.looked.get(place, answer)
-        table = self.tables.get(self.places.get(name, ("",))[0], "instances")
+        table = self.table_of.get(self.places.get(name, ("",))[0], "instances")
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
     @property
@@ -148,18 +156,62 @@ class Instance(Fact):
         """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
         return self.archived or bool(integer(self.raw, "deleted"))
 
+    def rows(self, table: str) -> tuple[Row, ...]:
+        """Its live rows in another table of its database. `Unheard` if that was not asked."""
+        key = (self.database, table)
+        if self.tables is None or self.archived:
+            raise Unheard(f"its {table} were not read")
+        failed = any(f".{table} " in answer.query for answer in self.tables.failures)
+        asked = self.tables.read.get(key, ())
+        if failed or not any(self.tables.asks_for(answer, self.uuid) for answer in asked):
+            raise Unheard(f"its {table} were not read")
+        found = self.tables.of(table, self.uuid, self.database)
+        return tuple(row for row in found if not row.cells.get("deleted"))
+
+    def claims(self, node: int | None) -> Mapping[str, Row]:
+        """The PCI devices of a compute node (by its number) that nova has reserved for it."""
+        table = (self.database, "pci_devices")
+        tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
+        of_node = re.compile(rf"compute_node_id`? IN \((?:\d+, )*{node}(?:, \d+)*\)")
+        if tables is None or not any(of_node.search(answer.query) for answer in asked):
+            raise Unheard("the host's PCI devices were not read")
+        rows = tables.of("pci_devices", self.uuid, self.database)
+        return {
+            text(row.cells, "address") or "": row
+            for row in rows
+            if integer(row.cells, "compute_node_id") == node
+            and not integer(row.cells, "deleted")
+            and text(row.cells, "status") in ("allocated", "claimed")
+        }
+
+    @cached_property
+    def _flavors(self) -> Mapping[str, object] | Unheard:
+        if self.extra is None:
+            return Unheard("the instance's stored flavor was not read")
+        try:
+            stored = json.loads(text(self.extra, "flavor") or "")
+        except Unheard as reason:
+            return reason
+        except (ValueError, RecursionError):
+            return Unheard("the instance's stored flavor can't be read")
+        if not isinstance(stored, dict):
+            return Unheard("the instance's stored flavor can't be read")
+        return stored
+
+    def stored_flavor(self, which: str) -> Mapping[str, object] | None:
+        """The fields of the flavor that it has (`cur`), and during a resize of the `old` and the
+        `new`; None if there is none."""
+        if isinstance(self._flavors, Unheard):
+            raise Unheard(str(self._flavors))
+        stored = self._flavors.get(which)
+        return None if stored is None else mapping(mapping(self._flavors, which), DATA)
+
     @property
     def flavor(self) -> Flavor:
         """The flavor as it was at boot, kept with the instance (Kilo and later)."""
-        if self.extra is None:
-            raise Unheard("the instance's stored flavor was not read")
-        try:
-            stored = json.loads(text(self.extra, "flavor") or "")
-        except (ValueError, RecursionError):
-            raise Unheard("the instance's stored flavor can't be read") from None
-        if not isinstance(stored, dict):
+        data = self.stored_flavor("cur")
+        if data is None:
             raise Unheard("the instance's stored flavor can't be read")
-        data = mapping(mapping(stored, "cur"), "nova_object.data")
         return Flavor(
             text(data, "name"),
             integer(data, "memory_mb"),
@@ -167,6 +219,29 @@ class Instance(Fact):
             integer(data, "ephemeral_gb"),
             integer(data, "swap"),
         )
+
+    @cached_property
+    def pins(self) -> Mapping[int, int]:
+        """vCPU → the host's processor that nova has reserved for it. Empty if none is."""
+        if self.extra is None:
+            raise Unheard("the instance's NUMA topology was not read")
+        stored = text(self.extra, "numa_topology")
+        try:
+            raw = json.loads(stored) if stored else {}
+        except (ValueError, RecursionError):
+            raise Unheard("the instance's NUMA topology can't be read") from None
+        if not isinstance(raw, dict):
+            raise Unheard("the instance's NUMA topology can't be read")
+        found: dict[int, int] = {}
+        cells = _data(raw).get("cells") if raw else ()
+        for cell in cells if isinstance(cells, list | tuple) else ():
+            pins = _data(cell).get("cpu_pinning_raw") if isinstance(cell, dict) else None
+            for vcpu, cpu in pins.items() if isinstance(pins, dict) else ():
+                number, processor = whole(vcpu), whole(cpu)
+                if number is None or processor is None:
+                    raise Unheard("the instance's NUMA topology can't be read")
+                found[number] = processor
+        return found
 
     @property
     def flavor_memory_mib(self) -> int | None:
@@ -268,6 +343,7 @@ class Instances:
             cache=cache.cells if cache is not None else None,
             cards=cards,
             looked=row.looked,
+            tables=self.tables,
             said=said,
         )
         before = self.by_uuid.get(uuid.lower())
@@ -326,6 +402,12 @@ class Instances:
             if name not in self.cells:
                 return str(name or row.cells.get("name"))
         return None
+
+
+def _data(stored: Mapping[str, object]) -> Mapping[str, object]:
+    """The fields of a stored object: nova wraps them (since Kilo), or did not."""
+    data = stored.get(DATA, stored)
+    return data if isinstance(data, dict) else {}
 
 
 def moment(written: str | None) -> datetime | None:

@@ -9,19 +9,25 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.argv import Argv
+from hoodsnap.facts.argv import Argv, Display
 from hoodsnap.facts.drive import Drive
 from hoodsnap.facts.fact import Fact, Unheard, text, unheard, value_of
+from hoodsnap.facts.hardware import read_cpus
 from hoodsnap.facts.quantity import whole
 
 T = TypeVar("T")
 
-QUERY = re.compile(r"(?:readlink |ls -lL )?/proc/[0-9]+/([a-z]+)(?:/\*)?")
+QUERY = re.compile(
+    r"(?:readlink |ls -lL |grep -E '\S+' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
+)
 
 LIST = "ls -l /proc/*/exe"
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
+
+VCPU = re.compile(r"CPU (\d{1,6})/(?:KVM|TCG|HVF)", re.ASCII)
+"""What QEMU calls the thread of a vCPU, if libvirt told it to name them (`debug-threads=on`)."""
 
 GONE = " (deleted)"
 """What the kernel puts behind the path of a file that no longer has that name."""
@@ -82,6 +88,9 @@ class Process(Fact):
         "threads": ("stat", "field 20"),
         "start_ticks": ("stat", "field 22"),
         "uid": ("status", "Uid"),
+        "groups": ("status", "Groups"),
+        "vcpu_threads": ("task", "Cpus_allowed_list"),
+        "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
         "files": ("fd", ""),
         "taps": ("fd", "fdinfo:iff"),
@@ -204,6 +213,33 @@ class Process(Fact):
         status = self._text("status")
         found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
+
+    @property
+    def groups(self) -> frozenset[int]:
+        """The groups that it is in."""
+        status = self._text("status")
+        found = re.findall(r"^(?:Gid|Groups):([\s\d]*)$", status, re.MULTILINE | re.ASCII)
+        numbers = [whole(word) for line in found for word in line.split()]
+        if len(found) != 2 or None in numbers:
+            raise Unheard(f"/proc/{self.pid}/status can't be read")
+        return frozenset(number for number in numbers if number is not None)
+
+    @cached_property
+    def vcpu_threads(self) -> Mapping[int, frozenset[int]]:
+        """vCPU → the host's processors that its thread may run on."""
+        what = f"/proc/{self.pid}/task"
+        threads = value_of(self.said.get("task"), what, dict[str, dict[str, str]])
+        found = {}
+        for thread in threads.values():
+            name = VCPU.fullmatch(thread.get("comm", ""))
+            if name is not None:
+                found[int(name[1])] = read_cpus(thread.get("cpus"))
+        return found
+
+    @property
+    def graphics(self) -> tuple[Display, ...]:
+        """The consoles that it was started with."""
+        return self._nothing(self.argv.graphics, "consoles")
 
     @property
     def exe(self) -> str:

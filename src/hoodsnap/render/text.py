@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from hoodsnap.analysis import APART, Report
+from hoodsnap.analysis import APART, HANDFUL, Report
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.finding import Evidence, Severity
@@ -24,6 +24,9 @@ WALK_ALL = 20
 
 NAME_ALL = 5
 """Of more guests than these that share a finding, only the first are named."""
+
+MOST_REASONS = 10
+"""Why something can't be told: so many reasons are read, and no more."""
 
 LIST_ALL = 100
 """Beyond so many guests, those without findings are counted."""
@@ -94,14 +97,14 @@ class _Page:
         self.report, self.guests = report, guests
         self.chosen = {id(guest) for guest in guests}
         self.width, self.verbose = max(width, 40), verbose
-        self.first = next(iter(report.cloud.hosts), None)
+        self.close = False
         self.of_guest: dict[int, list[Finding]] = {}
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
         self.elsewhere: dict[int, list[Finding]] = {}
         """The findings of a guest that are told with another's, its host's or the cloud's."""
-        self.explained: set[str] = set()
-        """The checks that were told in full; their next findings are shorter."""
+        self.told: Counter[str] = Counter()
+        """How often each check was told: the first time in full, then shorter, then in a line."""
         self.forbidden: set[tuple[str, ...]] = set()
         """The checks of which was told what they forbid together."""
         self.found = report.about(guests)
@@ -157,8 +160,9 @@ class _Page:
         quiet = [guest for guest in guests if id(guest) not in self.of_guest]
         loud = [guest for guest in guests if id(guest) in self.of_guest]
         counted = len(self.guests) > LIST_ALL and not self.verbose
-        if loud or not counted or host is self.first:
+        if loud or not counted or not self.close:
             yield line()  # many hosts of which there is nothing to say stand close together
+        self.close = counted and not loud
         count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
         if host is None:
             yield line(("on no captured host", "bold"), f"  {count}")
@@ -170,7 +174,8 @@ class _Page:
                 yield from self._walk(guest)
             return
         for guest in loud:
-            yield from self._walk(guest)
+            known = all(self.told[one.check.name] >= HANDFUL for one in self.of_guest[id(guest)])
+            yield from self._brief(guest) if known else self._walk(guest)
         if quiet and (loud or not counted):
             yield line()
         if not counted:
@@ -207,10 +212,18 @@ class _Page:
             yield from self._not_yet(closed_by(everything), 6)
             yield from self._not_known(guest)
 
+    def _brief(self, guest: Guest) -> Iterator[Line]:
+        """A guest whose findings are all like those of several before."""
+        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {guest.uuid}")
+        for finding in self.of_guest[id(guest)]:
+            said = "; ".join(map(str, finding.evidence))
+            mark, style = MARK[finding.severity], STYLE[finding.severity]
+            yield from self._wrapped(f"    {mark} {finding.check.name}: {said}", style, 6)
+
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
-        yield from self._wrapped(f"    {step.noun:<9} {said}", style, 14)
+        yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
     def _agreement(self, guest: Guest) -> Line:
         heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
@@ -259,8 +272,8 @@ class _Page:
             yield from self._evidence(evidence, inner + 2, about)
         yield from self._folded(finding, inner)
         sections = finding.check.sections
-        again = finding.check.name in self.explained and not self.verbose
-        self.explained.add(finding.check.name)
+        again = self.told[finding.check.name] > 0 and not self.verbose
+        self.told[finding.check.name] += 1
         for section in ("next",) if again else ("why", "next", "not yet"):
             yield from self._advice(section, sections.get(section, ""), finding, inner)
 
@@ -330,14 +343,14 @@ class _Page:
 
     def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
         """As many on a line as it holds; none is broken that fits one."""
-        row = " " * indent
-        for number, item in enumerate(items):
-            part = item if number == len(items) - 1 else f"{item} ·"
-            if row.strip() and len(row) + len(part) > self.width:
-                yield line(row.rstrip())
-                row = " " * indent
-            row += f"{part} "
-        yield from self._wrapped(row.rstrip(), "", indent + 2)
+        row = ""
+        for item in items:
+            longer = f"{row} · {item}" if row else item
+            if row and indent + len(longer) > self.width:
+                yield line(" " * indent + row)
+                longer = item
+            row = longer
+        yield from self._wrapped(" " * indent + row, "", indent + 2)
 
     def _not_known(self, guest: Guest) -> Iterator[Line]:
         """The commands of which nobody knows, as a check that gates them could not be decided."""
@@ -358,8 +371,9 @@ class _Page:
         if crowds:
             yield line()
             yield line(("What is to be doubted", "bold"))
-        for name, count in crowds.items():
-            yield from self._wrapped(f"  {name}: {count} findings. {TOO_MANY}", "yellow", 4)
+            counts = ", ".join(f"{name} ({count} times)" for name, count in crowds.items())
+            yield from self._wrapped(f"  {counts}", "yellow", 4)
+            yield from self._wrapped(f"  {TOO_MANY}", "", 2)
 
     def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
         yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
@@ -381,32 +395,43 @@ class _Page:
             yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
 
     def _unknown(self) -> Iterator[Line]:
-        """What the bundle can't tell: each reason once, with how many guests it concerns."""
-        reasons: dict[str, list[Skip]] = {}
+        """What the bundle can't tell: each reason once, with how many guests it concerns. Reasons
+        that differ in numbers, UUIDs and paths alone are of one kind."""
+        kinds: dict[str, list[tuple[str, Skip | None]]] = {}
         for skip in self.report.skips:
             known = not skip.legal or self.verbose
             if known and (skip.guest is None or id(skip.guest) in self.chosen):
-                reasons.setdefault(skip.reason, []).append(skip)
+                kinds.setdefault(_kind(skip.reason), []).append((skip.reason, skip))
         for guest in self.guests:
-            for layer in guest.unheard:
-                if layer == "qemu" or guest.host is None:
-                    continue
-                reasons.setdefault(guest.unheard[layer], [])
+            for layer, reason in guest.unheard.items():
+                if layer != "qemu" and guest.host is not None:
+                    kinds.setdefault(_kind(reason), []).append((reason, None))
         unasked = bool(self.guests) and all(guest.monitor is None for guest in self.guests)
-        if not reasons and not unasked:
+        if not kinds and not unasked:
             return
         yield line()
         yield line(("What this bundle can't tell", "bold"))
-        for reason, skips in reasons.items():
-            names = sorted({skip.check.name for skip in skips})
-            guests = {id(skip.guest) for skip in skips if skip.guest}
-            about = f" [{len(guests)} guest{'' if len(guests) == 1 else 's'}]" if guests else ""
-            yield from self._wrapped(f"  {reason}{about}", "", 4)
-            if names and self.verbose:
-                yield from self._wrapped(f"    not judged: {', '.join(names)}", "dim", 6)
+        shown = list(kinds.values())
+        for skips in shown if self.verbose else shown[:MOST_REASONS]:
+            yield from self._reason(skips)
+        if not self.verbose and len(shown) > MOST_REASONS:
+            more = f"{len(shown) - MOST_REASONS} other reasons (--verbose shows them)"
+            yield line((f"  {more}", "dim"))
         if unasked:
             asked = "QEMU's monitors were not asked (collect --qmp does)"
             yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
+
+    def _reason(self, skips: Sequence[tuple[str, Skip | None]]) -> Iterator[Line]:
+        said = list(dict.fromkeys(reason for reason, _ in skips))
+        alike = f" (and {len(said) - 1} like it)" if len(said) > 1 else ""
+        guests = {id(skip.guest) for _, skip in skips if skip and skip.guest}
+        about = f" [{len(guests)} guest{'' if len(guests) == 1 else 's'}]" if guests else ""
+        yield from self._wrapped(f"  {said[0]}{alike}{about}", "", 4)
+        names = sorted({skip.check.name for _, skip in skips if skip})
+        if names and self.verbose:
+            for reason in said[1:]:
+                yield from self._wrapped(f"  {reason}", "", 4)
+            yield from self._wrapped(f"    not judged: {', '.join(names)}", "dim", 6)
 
     def _verdict(self) -> Iterator[Line]:
         told = Counter(finding.severity for finding in self.found)
@@ -461,6 +486,10 @@ def shortened(query: str) -> str:
     query = re.sub(r"^SELECT .* FROM ", "SELECT … FROM ", query, flags=re.DOTALL)
     query = re.sub(r" IN \([^)]{40,}\)", " IN (…)", query)
     return query if len(query) <= 160 else query[:157] + "…"
+
+
+def _kind(reason: str) -> str:
+    return re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|/\S+|\d+", "…", reason)
 
 
 def filled(advice: str, guest: Guest | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from hoodsnap.check import LAYER_OF
+from hoodsnap.facts.allocation import Allocation
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
@@ -36,9 +37,11 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, domain, process, monitor, images, network, log."""
+    """Outermost layer first: server, instance, allocation, domain, process … log."""
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+    if guest.record is not None or guest.allocation is not None:
+        yield _step(guest, "allocation", guest.allocation, lambda: _allocation(guest.allocation))
     if guest.host is None:
         return
     yield _step(guest, "domain", guest.domain, lambda: _domain(guest.domain))
@@ -75,7 +78,8 @@ def _absence(guest: Guest, noun: str) -> str:
     expected = {
         "process": state in ("stopped", "suspended", "shelved", "error", "soft-delete"),
         "images": state == "error",
-        "domain": state == "error",
+        "domain": state in ("error", "shelved_offloaded"),
+        "allocation": state in ("error", "shelved_offloaded"),
     }
     return f"none, as it is {state}" if expected.get(noun) else "none"
 
@@ -137,6 +141,11 @@ def _domain_name(guest: Guest, instance: Instance) -> str:
         return (template or "instance-%08x") % (instance.raw if "(" in template else instance.id)
     except (Unheard, TypeError, ValueError, KeyError):
         return "a domain"
+
+
+def _allocation(allocation: Allocation | None) -> str:
+    assert allocation is not None  # noqa: S101
+    return allocation.words
 
 
 def _domain(domain: Domain | None) -> str:
