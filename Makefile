@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab record bench clean
+.PHONY: help demo test lint docs lab lab-down test-lab record churn bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,8 +36,11 @@ lab-down: ## stop the lab and remove what it made (root)
 test-lab: $(VENV)/lab ## run the tests against the running lab (root)
 	$(BIN)/pytest -m lab
 
-record: $(VENV)/lab ## record the healthy lab and each of its faults as fixtures (root, running lab)
+record: $(VENV)/lab ## record the healthy lab, each of its faults, and two hosts as fixtures (root, running lab)
 	$(BIN)/python fixtures/record.py
+
+churn: $(VENV)/lab ## look for false alarms for ten minutes while guests come and go (root, running lab)
+	$(BIN)/python lab/churn.py
 
 bench: $(VENV)/dev ## measure every limit, as ratios in one run
 	$(BIN)/python -m bench

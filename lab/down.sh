@@ -141,6 +141,11 @@ mkdir -p "$LAB_STATE" && touch "$LAB_STATE/going-down" # half of it is not to be
 thaw_daemons
 for n in $(running_names); do case $n in fault-*) kill_now "$n" ;; esac done
 stop nova-compute # first, so that it does not react
+if [ -d "$LAB_STATE/second" ]; then # all of it ends with its process 1
+  say "   ending the second host"
+  RUN=$LAB_STATE/second/run kill_now second
+  rm -rf /var/lib/nova/.ssh
+fi
 end_guests
 say "   stopping the services"
 # the users of the message bus and the databases before these

@@ -107,7 +107,11 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     )
 
     found = {finding.partition(":")[0] for finding in host.findings()}
-    assert found == {"duplicate-qemu-identity of vm-duo", "duplicate-qemu-identity of vm-plain"}
+    assert found == {
+        "duplicate-qemu-identity of vm-duo",
+        "duplicate-qemu-identity of vm-plain",
+        "uuid-name-chain-broken of vm-duo",
+    }
 
 
 def _lose_base(host: RecordedHost, base: str) -> None:
@@ -174,6 +178,7 @@ def test_leftovers_need_no_base(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
     host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
     host.row("instances", uuid, deleted=14, vm_state="deleted")
+    host.row("instance_mappings", uuid, queued_for_delete=1)
 
     assert host.findings() == []
 

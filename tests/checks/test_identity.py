@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
@@ -139,6 +140,23 @@ def test_domain_of_deleted_server_that_is_off_is_a_warning(host: RecordedHost) -
     assert finding.severity.word == "warning"
 
 
+def test_domain_of_deleted_server_that_is_archived_is_nobodys(host: RecordedHost) -> None:
+    _forget(host, "vm-plain")
+    uuid = host.uuid("vm-plain")
+    columns = ["id", "uuid", "host", "vm_state", "task_state", "deleted", "deleted_at"]
+    row = [1, uuid, "vm", "deleted", None, 1, "2026-11-23 01:00:00"]
+    query = f"SELECT {', '.join(columns)} FROM nova.shadow_instances WHERE uuid IN ('{uuid}')"
+    asked = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
+    value = {"columns": columns, "rows": [row]}
+    host.add(asked.model_copy(update={"query": query, "value": value}))
+
+    assert (
+        "domain-of-deleted-server of vm-plain: instance says deleted_at = 2026-11-23 01:00:00,"
+        " vm_state = deleted, archived = nova-compute will never remove its guest;"
+        " domain says state = running (unpaused)"
+    ) in [finding.replace(host.domain("vm-plain"), "vm-plain") for finding in host.findings()]
+
+
 def test_domain_without_server(host: RecordedHost) -> None:
     _forget(host, "vm-plain")
     _search(host, "vm-plain")
@@ -257,6 +275,21 @@ def test_server_without_config_drive(host: RecordedHost) -> None:
     assert host.findings() == [
         "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
         " images says disk.config = missing"
+    ]
+
+
+@pytest.mark.parametrize("name", ["disk.eph0", "disk.swap"])
+def test_server_without_one_of_its_other_disks(host: RecordedHost, name: str) -> None:
+    uuid = host.uuid("vm-config")
+    query = "find /var/lib/nova/instances -ls"
+    listed = host.last("images", query).value
+    kept = [entry for entry in listed if not entry["path"].endswith(f"{uuid}/{name}")]
+    assert len(kept) == len(listed) - 1
+    host.set("images", query, kept)
+
+    assert [f for f in host.findings() if f.startswith("server-without-disk")] == [
+        "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
+        f" images says {name} = missing"
     ]
 
 

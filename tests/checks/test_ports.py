@@ -340,6 +340,7 @@ def test_the_port_of_a_server_that_nova_has_deleted_is_a_warning(host: RecordedH
     port = _port(host, "vm-shelved")["id"]
     at = "2026-11-23 01:00:00"
     host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
+    host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
 
     assert host.findings() == [
         f"port-guest-mismatch of vm-shelved: instance says deleted_at = {at};"
@@ -350,6 +351,7 @@ def test_the_port_of_a_server_that_nova_has_deleted_is_a_warning(host: RecordedH
 def test_the_port_of_a_server_that_is_bound_elsewhere_is_that_hosts(host: RecordedHost) -> None:
     at = "2026-11-23 01:00:00"
     host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
+    host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
     host.port(_port(host, "vm-shelved")["id"], binding__host_id="compute-9")
 
     assert host.findings() == []

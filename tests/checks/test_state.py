@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.analysis import Report
+from hoodsnap.bundle import Answer
+from hoodsnap.checks.states import LEGAL, NONE
 
 
 def _state(host: RecordedHost, name: str, state: int, reason: int) -> None:
@@ -112,17 +114,23 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state="stopped", power_state=4)
 
     assert host.findings() == [
-        "stopped-but-domain-on of vm-plain: instance says vm_state = stopped;"
+        "stopped-but-domain-on of vm-plain: instance says vm_state = stopped,"
+        " its_power_sync = forces it off, without a shutdown;"
         " domain says state = running (unpaused)"
     ]
 
 
-@pytest.mark.parametrize("vm_state", ["soft-delete", "shelved"])
-def test_stopped_but_domain_on_in_other_states_of_rest(host: RecordedHost, vm_state: str) -> None:
+@pytest.mark.parametrize(
+    ("vm_state", "sync"), [("soft-delete", "only warns in its log"), ("shelved", "nothing")]
+)
+def test_stopped_but_domain_on_in_other_states_of_rest(
+    host: RecordedHost, vm_state: str, sync: str
+) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state=vm_state, power_state=4)
 
     assert host.findings() == [
-        f"stopped-but-domain-on of vm-plain: instance says vm_state = {vm_state};"
+        f"stopped-but-domain-on of vm-plain: instance says vm_state = {vm_state},"
+        f" its_power_sync = {sync};"
         " domain says state = running (unpaused)"
     ]
 
@@ -148,8 +156,8 @@ def test_stuck_task_state(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(("task", "minutes", "stuck"), [
-    ("deleting", 9, False),
-    ("deleting", 11, True),
+    ("restoring", 9, False),
+    ("restoring", 11, True),
     ("image_uploading", 11, False),
     ("image_uploading", 241, True),
 ])  # fmt: skip
@@ -164,9 +172,185 @@ def test_a_task_may_take_its_time(host: RecordedHost, task: str, minutes: int, s
 
 
 def test_a_task_whose_begin_can_not_be_read_is_not_judged(host: RecordedHost) -> None:
-    row = {"task_state": "deleting", "updated_at": "yesterday"}
+    row = {"task_state": "restoring", "updated_at": "yesterday"}
     host.row("instances", host.uuid("vm-paused"), **row)
 
     report = host.report()
     assert report.findings == ()
     assert "when the task began can't be read" in [skip.reason for skip in report.skips]
+
+
+def _logged(host: RecordedHost, name: str, *lines: str) -> None:
+    """More lines at the end of the log of a guest's QEMU."""
+    query = f"tail -c 65536 /var/log/libvirt/qemu/{host.domain(name)}.log"
+    host.set("logs", query, "\n".join([host.last("logs", query).value, *lines]))
+
+
+def test_the_log_tells_how_a_guest_ended(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    _state(host, "vm-plain", 5, 0)  # libvirtd was restarted since, and forgot why
+    _logged(host, "vm-plain", "2027-01-01 00:00:00.000+0000: shutting down, reason=crashed")
+    kill = "2026-12-31T23:59:59,000000+00:00 oom-kill:constraint=CONSTRAINT_NONE,task_memcg="
+    kill += f"/machine.slice/machine-qemu\\x2d1\\x2d{host.domain('vm-plain')}.scope,pid=7"
+    kill = kill.replace(host.domain("vm-plain"), host.domain("vm-plain").replace("-", "\\x2d"))
+    host.set("logs", "dmesg --time-format iso", kill)
+
+    assert host.findings() == [
+        "active-but-domain-off of vm-plain: instance says vm_state = active;"
+        " domain says state = shut off (unknown); log says ended = 2027-01-01 00:00:00.000+0000,"
+        f" end_reason = crashed; log says oom_kill = {kill}"
+    ]
+
+
+def test_a_log_that_was_not_read_takes_nothing_away(host: RecordedHost) -> None:
+    host.end("vm-plain")
+    _state(host, "vm-plain", 5, 3)
+    host.silence("logs")
+
+    assert [finding.split(":")[0] for finding in host.findings()] == [
+        "active-but-domain-off of vm-plain"
+    ]
+
+
+def test_the_recorded_cloud_is_in_the_states_that_go_together() -> None:
+    for guest in healthy_report().cloud.guests:
+        assert guest.server is not None
+        assert guest.instance is not None
+        legal = LEGAL[guest.instance.vm_state]
+        assert guest.server.status == legal.status
+        assert legal.power is None or guest.instance.power_state in legal.power
+        state = guest.domain.state if guest.domain is not None else NONE
+        assert legal.domain is None or state in legal.domain
+
+
+def test_power_state_stale(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), power_state=4)
+
+    assert host.findings() == [
+        "power-state-stale of vm-plain: instance says power_state = 4 (shut down);"
+        " domain says state = running (unpaused)"
+    ]
+
+
+@pytest.mark.parametrize(("name", "power"), [
+    ("vm-stopped", 0),  # it was not found once
+    ("vm-plain", None),  # it was never asked
+    ("vm-shelved", 1),  # it is on no host
+])  # fmt: skip
+def test_power_states_that_are_rightly_so(host: RecordedHost, name: str, power: int | None) -> None:
+    host.row("instances", host.uuid(name), power_state=power)
+
+    assert host.findings() == []
+
+
+def test_a_power_state_is_old_while_nova_works_at_it(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    row = {"power_state": 4, "task_state": "powering-on", "updated_at": now}
+    host.row("instances", host.uuid("vm-plain"), **row)
+
+    assert host.findings() == []
+
+
+def test_paused_or_crashed_guest(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 3, 1)
+
+    assert host.findings() == [
+        "paused-or-crashed-guest of vm-plain: instance says vm_state = active; domain says"
+        " state = paused (user), that_is = somebody on the host paused it: virsh suspend, a backup"
+    ]
+
+
+@pytest.mark.parametrize("reason", [4, 6, 7, 9, 10, 13])
+def test_paused_or_crashed_guest_for_other_reasons(host: RecordedHost, reason: int) -> None:
+    _state(host, "vm-plain", 3, reason)
+
+    assert [f.split(":")[0] for f in host.findings()] == ["paused-or-crashed-guest of vm-plain"]
+
+
+def test_paused_or_crashed_guest_that_panicked(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 6, 1)
+
+    assert host.findings() == [
+        "paused-or-crashed-guest of vm-plain: instance says vm_state = active;"
+        " domain says state = crashed (panicked)"
+    ]
+
+
+def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> None:
+    name = monitored.domain("vm-plain")
+    query = f'virsh qemu-monitor-command {name} \'{{"execute": "query-status"}}\''
+    _state(monitored, "vm-plain", 3, 6)
+    monitored.set("qemu", query, {"status": "watchdog", "running": False})
+
+    [finding] = monitored.findings()
+    assert finding.endswith("that_is = its watchdog fired; monitor says status = watchdog")
+
+
+@pytest.mark.parametrize("reason", [2, 3, 8, 11, 12])
+def test_a_pause_that_passes_is_no_finding(host: RecordedHost, reason: int) -> None:
+    _state(host, "vm-plain", 3, reason)
+
+    assert host.findings() == []
+
+
+def test_a_guest_that_nova_paused_is_paused(host: RecordedHost) -> None:
+    name = host.domain("vm-paused")
+    assert host.last("libvirt", f"virsh domstate --reason {name}").value["state"] == 3
+
+    assert host.findings() == []
+
+
+def test_a_guest_that_is_being_dumped_stands_still(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 3, 4)
+    host.set("libvirt", f"virsh domjobinfo {host.domain('vm-plain')}", {"type": 1, "operation": 6})
+
+    report = host.report()
+    assert report.findings == ()
+    assert _reasons(report, "paused-or-crashed-guest", "vm-plain") == [
+        "libvirt is at work on it (a migration, a save, a dump)"
+    ]
+
+
+def test_error_but_running(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), vm_state="error")
+
+    assert host.findings() == [
+        "error-but-running of vm-plain: instance says vm_state = error;"
+        f" domain says state = running (unpaused); process says pid = {host.pid('vm-plain')}"
+    ]
+
+
+def test_error_but_running_with_what_failed(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, vm_state="error")
+    fault = {"id": 7, "instance_uuid": uuid, "code": 500, "message": "Build failed", "host": "vm"}
+    fault |= {"created_at": "2026-11-25 01:02:03", "deleted": 0}
+
+    def failed(answer: Answer) -> Answer:
+        if " FROM nova.instance_faults " not in answer.query:
+            return answer
+        columns = answer.value["columns"]
+        value = {"columns": columns, "rows": [[fault[name] for name in columns]]}
+        return answer.model_copy(update={"value": value})
+
+    host.bundle = host.bundle.with_answers(tuple(map(failed, host.bundle.answers)))
+
+    assert host.findings() == [
+        "error-but-running of vm-plain: instance says vm_state = error;"
+        " instance says fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
+        f" domain says state = running (unpaused); process says pid = {host.pid('vm-plain')}"
+    ]
+
+
+def test_a_server_in_error_that_is_off_does_not_run(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-stopped"), vm_state="error")
+
+    assert host.findings() == []
+
+
+def test_a_server_in_error_that_migrates_may_run_here(host: RecordedHost) -> None:
+    uuid, now = host.uuid("vm-verify"), f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, vm_state="error")
+    host.row("migrations", uuid, status="running", updated_at=now)
+
+    assert host.findings() == []

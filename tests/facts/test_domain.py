@@ -142,11 +142,33 @@ def answers() -> list[Answer]:
         answer(f"virsh dumpxml {NAME}", XML),
         answer(f"virsh dumpxml --inactive {NAME}", XML.replace(" id='7'", "")),
         answer(f"virsh domjobinfo {NAME}", {}),
+        answer(f"virsh snapshot-list {NAME}", [{"name": "before", "current": True}]),
+        answer(f"virsh blockjob {NAME} vda", {"type": 2, "bandwidth": 0, "cur": 1, "end": 4}),
+        answer(f"virsh blockjob {NAME} vdb", {}),
     ]
 
 
 def domain(*more: Answer) -> Domain:
     return Domain.read_all([*answers(), *more])[UUID]
+
+
+def test_what_libvirt_is_at_work_on() -> None:
+    read = domain()
+
+    assert (read.job, read.snapshots) == (False, ("before",))
+    assert read.block_jobs == {"vda": "copy, 25 %"}
+    assert domain(answer(f"virsh domjobinfo {NAME}", {"type": 1})).job
+    assert domain(answer(f"virsh blockjob {NAME} vda", {"type": 9})).block_jobs == {"vda": "job"}
+
+
+def test_a_domain_that_is_off_is_what_it_would_be() -> None:
+    assert domain().current.id == 7
+
+    no_xml = [a for a in answers() if a.query != f"virsh dumpxml {NAME}"]
+    lines = [line | {"id": None} for line in listing().value]
+    read = Domain.read_all([*no_xml[1:], answer("virsh list --all", lines)])[UUID]
+    assert read.current.id is None
+    assert read.current.name == NAME
 
 
 def test_a_domain_is_read() -> None:

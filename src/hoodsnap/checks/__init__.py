@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from hoodsnap.check import Check
-from hoodsnap.checks import capture, corruption, identity, ports, shape, state, taps
+from hoodsnap.checks import (
+    capture,
+    corruption,
+    identity,
+    monitor,
+    ports,
+    records,
+    residue,
+    shape,
+    state,
+    taps,
+)
 
-TOPICS = (capture, corruption, identity, state, shape, ports, taps)
+TOPICS = (capture, corruption, identity, records, state, monitor, residue, shape, ports, taps)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

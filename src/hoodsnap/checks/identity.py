@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hoodsnap.check import Problem, Problems, check
+from hoodsnap.checks.states import RESTS, RUNS
 from hoodsnap.checks.traps import (
     boots_from_volume,
     building,
@@ -18,12 +19,6 @@ from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import Server
 from hoodsnap.finding import Evidence, Severity, hears, says
-
-RUNS = frozenset(["active", "paused", "rescued"])
-"""The vm_states in which a VM has a domain that is switched on."""
-
-RESTS = frozenset(["stopped", "suspended", "soft-delete", "error", "shelved"])
-"""The vm_states in which it may have none: nova defines it again when it is started."""
 
 
 @check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight])
@@ -113,10 +108,10 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
     """
     if not instance.deleted:
         return
-    evidence = (
-        says(instance, deleted_at=instance.deleted_at, vm_state=instance.vm_state),
-        says(domain, state=domain.state_words),
-    )
+    deleted = says(instance, deleted_at=instance.deleted_at, vm_state=instance.vm_state)
+    if instance.archived:
+        deleted = deleted.and_so(archived="nova-compute will never remove its guest")
+    evidence = (deleted, says(domain, state=domain.state_words))
     yield Problem(Severity.ERROR if domain.state in ON else Severity.WARNING, evidence)
 
 
@@ -225,10 +220,26 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
 
 
 def _expected_files(guest: Guest, record: Server | Instance) -> list[str]:
-    expected = [] if boots_from_volume(guest) or _has_another_root(guest) else ["disk"]
+    if boots_from_volume(guest) or _has_another_root(guest):
+        expected = []
+    else:
+        expected = ["disk"]
+        blanks = [device for device in _local_devices(guest) if device == ("blank", None)]
+        expected += [f"disk.eph{number}" for number in range(len(blanks))]
+        expected += ["disk.swap"] * (("blank", "swap") in _local_devices(guest))
     if record.config_drive:
         expected.append("disk.config")
     return expected
+
+
+def _local_devices(guest: Guest) -> list[tuple[object, object]]:
+    """Of each device that nova keeps in files, whence it comes and what is on it."""
+    devices = guest.instance.devices if guest.instance is not None else ()
+    return [
+        (device.get("source_type"), device.get("guest_format"))
+        for device in devices or ()
+        if device.get("destination_type") == "local"
+    ]
 
 
 def _has_another_root(guest: Guest) -> bool:

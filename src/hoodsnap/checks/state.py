@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hoodsnap.check import Problems, check
-from hoodsnap.checks.traps import migrating, task_in_flight
+from hoodsnap.checks.states import CRASHED, LEGAL, PAUSED, PAUSED_BY_NOBODY, POWER_OF, RUNNING
+from hoodsnap.checks.traps import building, job_runs, migrating, task_in_flight
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Severity, says
+from hoodsnap.facts.log import Log
+from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.process import Process
+from hoodsnap.facts.server import POWER_STATES, Server
+from hoodsnap.finding import Evidence, Severity, says
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck: switching takes moments, copying an image or memory
@@ -58,13 +64,16 @@ QUICK_TASKS = frozenset(
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def active_but_domain_off(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
+def active_but_domain_off(
+    guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
+) -> Problems:
     """nova says that the server is active, and its guest is switched off.
 
     Within ten minutes nova notices and stops the server officially; its owner sees a VM that
     "stopped by itself". libvirt's reason tells more, as long as libvirtd has not been restarted
-    since: `shutdown`, the guest shut itself down; `destroyed`, somebody on the host; `crashed`,
-    QEMU died (see its log, and the kernel's OOM killer); `saved`, its memory is in a file.
+    since (its log keeps it): `shutdown`, the guest shut itself down; `destroyed`, somebody on the
+    host; `crashed`, QEMU died (see its log, and the kernel's OOM killer); `saved`, its memory is in
+    a file.
 
     Authority: libvirt for whether it runs.
 
@@ -81,7 +90,22 @@ def active_but_domain_off(guest: Guest, record: Server | Instance, domain: Domai
     if guest.process is not None:
         return  # it is not off: libvirt has lost sight of it, which qemu-without-domain tells
     if guest.is_here and record.vm_state == "active" and domain.state == OFF and not record.deleted:
-        yield says(record, vm_state=record.vm_state), says(domain, state=domain.state_words)
+        yield (
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words),
+            *_end(log),
+        )
+
+
+def _end(log: Log | None) -> Iterator[Evidence]:
+    """What the logs tell of how a guest ended."""
+    try:
+        if log is not None and log.ended is not None:
+            yield says(log, ended=log.ended, end_reason=log.end_reason)
+        if log is not None and log.oom_kill is not None:
+            yield says(log, oom_kill=log.oom_kill)
+    except Unheard:
+        return
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
@@ -105,7 +129,153 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     """
     stopped = record.vm_state in ("stopped", "soft-delete", "shelved")
     if guest.is_here and stopped and domain.state in ON and not record.deleted:
-        yield says(record, vm_state=record.vm_state), says(domain, state=domain.state_words)
+        sync = LEGAL[record.vm_state].sync
+        yield (
+            says(record, vm_state=record.vm_state).and_so(its_power_sync=sync),
+            says(domain, state=domain.state_words),
+        )
+
+
+@check(Severity.WARNING, traps=[task_in_flight, migrating, building])
+def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
+    """nova's copy of the guest's power state is old.
+
+    nova-compute copies it from libvirt at every event and every ten minutes, whatever the server's
+    state. Where it stays wrong, nova-compute does not run, has lost libvirt, or works for another
+    host name.
+
+    Authority: libvirt. nova copies this way and never back.
+
+    Traps: a server that was never on any host has none; 0 ("pending") stays where the domain was
+    not found once, and nova started it anew; a shelved server keeps its last.
+
+    Next: `openstack compute service list --service nova-compute`, the end of nova-compute.log on
+    the host. With a service that is well, wait ten minutes.
+
+    Not yet: anything else for this alone.
+
+    Source: nova compute/manager.py `_sync_instance_power_state` ("power_state is always updated
+    from hypervisor to db"), `handle_lifecycle_event`.
+    """
+    legal = LEGAL.get(record.vm_state)
+    if legal is None or not guest.is_here or record.deleted or record.power_state is None:
+        return
+    if legal.domain is not None and domain.state not in legal.domain:
+        return  # then the states themselves differ, and not just this copy
+    if (domain.state == OFF) != (guest.process is None):
+        return  # libvirt itself is mistaken
+    power = POWER_OF.get(domain.state)
+    if power is None or record.power_state == power or (power == 4 and record.power_state == 0):
+        return
+    yield (
+        says(record, power_state=_power(record.power_state)),
+        says(domain, state=domain.state_words),
+    )
+
+
+def _power(number: int) -> str:
+    return f"{number} ({POWER_STATES.get(number, 'unknown')})"
+
+
+@check(Severity.ERROR, traps=[task_in_flight, migrating, job_runs])
+def paused_or_crashed_guest(
+    guest: Guest, record: Server | Instance, domain: Domain, monitor: Monitor | None
+) -> Problems:
+    """nova says that the server is active, and its guest stands still: nova did not pause it.
+
+    Somebody on the host did (`virsh suspend`, a backup that broke off), or QEMU stopped it: its
+    watchdog fired, its kernel panicked, a migration failed half-way. nova shows it as active for
+    ever, and does nothing.
+
+    Authority: libvirt's reason for the pause.
+
+    Traps: a pause for a snapshot, a dump or a migration lasts a moment, and a job of libvirt's is
+    seen with it; an I/O error has a check of its own.
+
+    Next: `virsh domstate --reason NAME`, `virsh domjobinfo NAME`, and the end of
+    /var/log/libvirt/qemu/NAME.log. Then, of one that was paused by hand or for a snapshot, `virsh
+    resume NAME` loses nothing.
+
+    Not yet: `virsh resume` of one that was left by a migration: it may run on the other host.
+    `openstack server reboot --hard` of one that crashed, before `virsh dump` has kept its memory.
+
+    Source: nova bug 1097806 (the power sync ignores PAUSED); libvirt qemu_monitor.c; QEMU's
+    RunState.
+    """
+    if not guest.is_here or record.deleted or record.vm_state not in ("active", "rescued"):
+        return
+    if monitor is not None and _status(monitor) == "io-error":
+        return
+    if domain.state == PAUSED and domain.reason in PAUSED_BY_NOBODY:
+        paused = says(domain, state=domain.state_words).and_so(
+            that_is=PAUSED_BY_NOBODY[domain.reason]
+        )
+        yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
+    elif domain.state == CRASHED:
+        yield (
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words),
+            *_asked(monitor),
+        )
+
+
+def _asked(monitor: Monitor | None) -> Iterator[Evidence]:
+    if monitor is not None and (status := _status(monitor)) is not None:
+        yield says(monitor, status=status)
+
+
+def _status(monitor: Monitor) -> str | None:
+    """What QEMU said, if it did: libvirt's word is enough without it."""
+    try:
+        return monitor.status
+    except Unheard:
+        return None
+
+
+@check(Severity.WARNING, traps=[task_in_flight, migrating])
+def error_but_running(
+    guest: Guest,
+    record: Server | Instance,
+    instance: Instance | None,
+    domain: Domain,
+    process: Process,
+) -> Problems:
+    """nova says that the server is in error, and its guest runs as if nothing had been.
+
+    The error is of the last thing that nova tried (a resize, a volume, the ports after a restart
+    of nova-compute), not of the guest. nova refuses most commands for it meanwhile.
+
+    Authority: libvirt and the kernel for the guest; nova's last fault for what failed.
+
+    Traps: after a resize or a migration that failed it may run on the other host: see first that
+    this is the only one.
+
+    Next: `openstack server show UUID` (fault), `openstack server event list UUID`, and see that
+    its volumes and ports are whole. Then an administrator's `openstack server set --state active
+    UUID` ends it.
+
+    Not yet: `openstack server reboot --hard` or `rebuild` to repair it, `delete`.
+
+    Source: nova admin guide, "reset the state of an instance"; nova `_init_instance`; nova bugs
+    1784579, 1809136, 1659062.
+    """
+    if not guest.is_here or record.deleted or record.vm_state != "error":
+        return
+    if domain.state in RUNNING:
+        yield (
+            says(record, vm_state=record.vm_state),
+            *_fault(instance),
+            says(domain, state=domain.state_words),
+            says(process, pid=process.pid),
+        )
+
+
+def _fault(instance: Instance | None) -> Iterator[Evidence]:
+    try:
+        if instance is not None and instance.fault is not None:
+            yield says(instance, fault_at=instance.fault_at, fault_message=instance.fault_message)
+    except Unheard:
+        return
 
 
 @check(Severity.ERROR)
@@ -129,8 +299,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
     task = record.task_state
-    if not task or record.deleted:
-        return
+    if not task or record.deleted or task == "deleting":
+        return  # a deletion that never finished has a check of its own
     since, (asked, *_) = moment(record.updated_at), record.said.values()
     if since is None:
         raise Unheard("when the task began can't be read")

@@ -13,6 +13,9 @@ from hoodsnap.facts.port import Port
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
 
+RIPE = timedelta(minutes=10)
+"""A server that was ordered longer ago has a cell, or never will."""
+
 
 def task_in_flight(guest: Guest) -> bool:
     """nova is doing something with it (task_state is set)"""
@@ -74,6 +77,34 @@ def disks_are_not_files(guest: Guest) -> bool:
     # Before Icehouse the option had another name.
     old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
+
+def job_runs(guest: Guest) -> bool:
+    """libvirt is at work on it (a migration, a save, a dump)"""
+    return guest.domain is not None and guest.domain.id is not None and guest.domain.job
+
+
+def disk_is_copied(guest: Guest) -> bool:
+    """one of its disks is being copied"""
+    return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def just_ordered(guest: Guest) -> bool:
+    """it was ordered only minutes ago"""
+    if not guest.mapping.there:
+        return False
+    ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
+    return ordered is not None and asked - ordered < RIPE
+
+
+def softly_deleted(guest: Guest) -> bool:
+    """its owner deleted it, and may still want it back"""
+    return guest.record is not None and guest.record.vm_state == "soft-delete"
+
+
+def moving_to_another_cell(guest: Guest) -> bool:
+    """it is moved from one cell to another (one of its rows is hidden)"""
+    return any(copy.hidden and not copy.deleted for copy in guest.copies)
 
 
 MOMENT = timedelta(minutes=1)

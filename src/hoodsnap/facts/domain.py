@@ -18,8 +18,20 @@ __all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", 
 
 LIST = "virsh list --all"
 
-PARTS = {"domstate": "state", "dominfo": "info", "dumpxml": "xml"}
+PARTS = {
+    "domstate": "state",
+    "dominfo": "info",
+    "dumpxml": "xml",
+    "domjobinfo": "job",
+    "snapshot-list": "snapshots",
+}
 """What the answer to a virsh command about one domain is called in `Domain.said`."""
+
+BLOCK_JOB = "blockjob "
+"""What, before a disk's name, the answer about that disk's job is called in there."""
+
+BLOCK_JOBS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
+"""virsh's words for libvirt's types of them."""
 
 NAME = re.compile(r"instance-[0-9a-f]{8}")
 """The names that nova gives, unless its `instance_name_template` was changed."""
@@ -99,6 +111,8 @@ class Domain(Fact):
         "nova": ("xml", "/domain/metadata/nova:instance"),
         "smbios": ("xml", "/domain/sysinfo/system"),
         "is_nova": ("xml", "/domain/metadata/nova:instance"),
+        "job": ("job", "type"),
+        "snapshots": ("snapshots", "name"),
     }
 
     @classmethod
@@ -309,6 +323,33 @@ class Domain(Fact):
         xml = self.xml if "xml" in self.said else self.inactive  # of one that is off
         return xml.nova is not None or xml.smbios.get("product") in PRODUCTS
 
+    @property
+    def current(self) -> DomainXML:
+        """The machine that runs; of one that is off, what would be started next."""
+        return self.inactive if self.id is None and "xml" not in self.said else self.xml
+
+    @property
+    def job(self) -> bool:
+        """libvirt is at work on all of it: it migrates, saves or dumps its memory."""
+        return bool(value_of(self.said.get("job"), "virsh domjobinfo", dict[str, Any]))
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """The snapshots that libvirt keeps a record of. Nova makes none with a record."""
+        listed = value_of(self.said.get("snapshots"), "virsh snapshot-list", list[dict[str, Any]])
+        return tuple(str(line.get("name")) for line in listed)
+
+    @property
+    def block_jobs(self) -> Mapping[str, str]:
+        """For each disk that libvirt is at work on: `vda` → `copy, 25 %`."""
+        found = {}
+        for part in self.said:
+            if part.startswith(BLOCK_JOB):
+                job = value_of(self.said[part], f"virsh {part}", dict[str, Any])
+                if job:
+                    found[part.removeprefix(BLOCK_JOB)] = _job_words(job)
+        return found
+
     @cached_property
     def _live(self) -> DomainXML | Unheard:
         return _read(self.said.get("xml"), "virsh dumpxml")
@@ -335,8 +376,16 @@ class Domain(Fact):
         return flag if isinstance(flag, bool) else unheard(f"virsh dominfo: {field} can't be read")
 
 
+def _job_words(job: Mapping[str, object]) -> str:
+    kind = BLOCK_JOBS.get(whole(job.get("type")) or 0, "job")
+    done, end = whole(job.get("cur")), whole(job.get("end"))
+    return f"{kind}, {100 * done // end} %" if done is not None and end else kind
+
+
 def _part(query: str) -> str | None:
     words = query.split(" ", 3)
+    if words[:2] == ["virsh", "blockjob"] and len(words) == 4:
+        return f"{BLOCK_JOB}{words[3]}"
     part = PARTS.get(words[1]) if len(words) > 2 and words[0] == "virsh" else None
     return "inactive" if part == "xml" and words[2] == "--inactive" else part
 

@@ -16,6 +16,7 @@ from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.port import Port, Ports
 from hoodsnap.facts.process import OpenFile, Process
@@ -64,6 +65,12 @@ class Guest:
     """Its disks as qemu-img sees them."""
     log: Log | None
     """What the logs' ends say of it."""
+    mapping: InstanceMapping
+    """What nova's API database has of it; unheard where it was not asked."""
+    copies: tuple[Instance, ...]
+    """Its rows in every cell, the deleted and archived ones too."""
+    records: HostRecords
+    """What the nova databases say of all hosts."""
     ports: tuple[Port, ...] | None
     """Its ports by neutron, wherever they are bound."""
     taps: tuple[Tap, ...] | None
@@ -242,6 +249,17 @@ class Host:
         except Unheard as reason:
             return str(reason)
         return None
+
+    @cached_property
+    def named(self) -> Mapping[str, Domain]:
+        """Its domains by their names, each of which is there once."""
+        found = {}
+        for domain in self.domains.values():
+            try:
+                found[domain.name] = domain
+            except Unheard:
+                continue
+        return found
 
     @cached_property
     def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:

@@ -12,11 +12,21 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.vif import Vif, read_network_info
+
+TABLE_OF = {
+    "extra": "instance_extra",
+    "cache": "instance_info_caches",
+    "cards": "virtual_interfaces",
+    "fault": "instance_faults",
+    "metadata": "instance_system_metadata",
+}
+"""The tables of the parts that are no row of `instances`."""
 
 DATA = "nova_object.data"
 """Where a stored object has its fields (since Kilo)."""
@@ -61,24 +71,27 @@ class Instance(Fact):
         "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "image": ("row", "image_ref"),
+        "fault_message": ("fault", "message"),
+        "fault_at": ("fault", "created_at"),
+        "clean_attempts": ("metadata", "clean_attempts"),
+        "archived": ("row", ""),
+        "cell": ("row", ""),
         "vifs": ("cache", "network_info"),
         "cached_ports": ("cache", "network_info"),
         "macs": ("cards", "address"),
         "pins": ("extra", "numa_topology"),
     }
 
-    table_of: ClassVar[Mapping[str, str]] = {
-        "extra": "instance_extra",
-        "cache": "instance_info_caches",
-        "cards": "virtual_interfaces",
-    }
-    """For each part the table that it was read from; of all others it is `instances`."""
-
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
         answer = self.looked.get(place, answer)
-        table = self.table_of.get(self.places.get(name, ("",))[0], "instances")
+        part = self.places.get(name, ("",))[0]
+        if part == "fault" and self.fault is not None:
+            answer = self.fault.answer
+        elif part == "metadata":
+            answer = self._metadata[1]
+        table = TABLE_OF.get(part, "instances")
         return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
 
     @property
@@ -92,6 +105,11 @@ class Instance(Fact):
         return integer(self.raw, "id")
 
     @property
+    def cell(self) -> str:
+        """The database that the row is in: one for each cell."""
+        return self.database
+
+    @property
     def name(self) -> str:
         """What its owner calls it."""
         return text(self.raw, "display_name") or ""
@@ -100,6 +118,52 @@ class Instance(Fact):
     def host(self) -> str | None:
         """The nova-compute host; None when it is on none."""
         return text(self.raw, "host") or None
+
+    @property
+    def node(self) -> str | None:
+        """The compute node, by its hypervisor's host name; None when it is on none."""
+        return text(self.raw, "node") or None
+
+    @property
+    def hidden(self) -> bool:
+        """A copy of it in another cell is the one that counts (Train and later)."""
+        return "hidden" in self.raw and bool(integer(self.raw, "hidden"))
+
+    @property
+    def cleaned(self) -> bool:
+        """nova has removed its files."""
+        return bool(integer(self.raw, "cleaned"))
+
+    @property
+    def clean_attempts(self) -> int:
+        """How often nova-compute tried in vain to remove its files; after five it gives up."""
+        return whole(self._metadata[0].get("clean_attempts", 0)) or 0
+
+    @cached_property
+    def _metadata(self) -> tuple[Mapping[str, object], Answer]:
+        """What was read of its `instance_system_metadata`; of a deleted one, too."""
+        asked = self.tables.read.get((self.database, TABLE_OF["metadata"])) if self.tables else None
+        if self.tables is None or not asked:
+            raise Unheard("the instance's system metadata was not read")
+        rows = [*self.tables.of(TABLE_OF["metadata"], self.uuid, self.database)]
+        answer = rows[-1].answer if rows else asked[-1]
+        return {str(row.cells.get("key")): row.cells.get("value") for row in rows}, answer
+
+    @cached_property
+    def fault(self) -> Row | None:
+        """The last of its rows in `instance_faults`; None if it has none."""
+        numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["fault"])}
+        return numbered[max(numbered)] if numbered else None
+
+    @property
+    def fault_message(self) -> str | None:
+        """What went wrong last, as its owner is told; None if nothing did."""
+        return text(self.fault.cells, "message") if self.fault is not None else None
+
+    @property
+    def fault_at(self) -> str | None:
+        """When that was, UTC."""
+        return text(self.fault.cells, "created_at") if self.fault is not None else None
 
     @property
     def vm_state(self) -> str:
@@ -297,6 +361,8 @@ class Instances:
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
+        self.copies: dict[str, list[Instance]] = {}
+        """Every row of a UUID, in whatever database and however deleted."""
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
         """Why the databases did not speak, if they did not even begin to."""
@@ -346,6 +412,7 @@ class Instances:
             tables=self.tables,
             said=said,
         )
+        self.copies.setdefault(uuid.lower(), []).append(instance)
         before = self.by_uuid.get(uuid.lower())
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
@@ -367,6 +434,10 @@ class Instances:
             if table == "migrations":
                 for row in owners.get(uuid, {}).values():
                     yield Migration(raw=row.cells, database=base, said={"row": row.answer})
+
+    def mapping(self, uuid: str) -> InstanceMapping:
+        """What the API database has of a UUID."""
+        return InstanceMapping.read(self.tables, uuid)
 
     @property
     def cells(self) -> frozenset[str]:
@@ -398,9 +469,8 @@ class Instances:
 
     def _unread_cells(self) -> str | None:
         for row in self.tables.of("cell_mappings"):
-            name = row.cells.get("database_name")
-            if name not in self.cells:
-                return str(name or row.cells.get("name"))
+            if self.tables.database_of(row.cells) is None:
+                return str(row.cells.get("database_name") or row.cells.get("name"))
         return None
 
 
@@ -423,7 +493,11 @@ def moment(written: str | None) -> datetime | None:
 
 def _liveliness(instance: Instance) -> int:
     try:
-        return 0 if instance.archived else 1 if instance.deleted else 2
+        if instance.archived or instance.deleted:
+            return 0 if instance.archived else 1
+        if instance.hidden:
+            return 2
+        return 4 if instance.raw.get("host") else 3
     except Unheard:
         return 0
 

@@ -17,6 +17,9 @@ SELECT = re.compile(
     re.DOTALL,
 )
 TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s|$)")
+ELSEWHERE = re.compile(r" /\* at (?P<server>\S+) \*/$")
+"""How a statement ends that went to another server than the first."""
+
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -35,7 +38,8 @@ class Tables:
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.rows: dict[tuple[str, str], dict[object, dict[object, Row]]] = {}
-        """(database, table) → instance UUID → row id → row."""
+        """(database, table) → instance UUID → row id → row. Two databases of one name are told
+        apart by their servers: the second is called `nova at 10.0.0.5:3306`."""
         self.read: dict[tuple[str, str], list[Answer]] = {}
         """For each table the questions that were answered."""
         self.failures: list[Answer] = []
@@ -52,7 +56,7 @@ class Tables:
                     self.failures.append(answer)
                 continue
             try:
-                self._read(answer, (found["database"].strip("`"), found["table"].strip("`")))
+                self._read(answer, (_database(answer, found), found["table"].strip("`")))
             except Unheard:
                 self.failures.append(answer)
 
@@ -84,6 +88,18 @@ class Tables:
             else:
                 kept[number] = Row(cells, answer, {})
 
+    def database_of(self, cell: Mapping[str, object], table: str = "instances") -> str | None:
+        """What the database of a cell (a row of `cell_mappings`) is called here; None if this table
+        was not read in it."""
+        name, elsewhere = cell.get("database_name"), _elsewhere(cell)
+        if (elsewhere, table) in self.read:
+            return elsewhere
+        same = [row for row in self.of("cell_mappings") if row.cells.get("database_name") == name]
+        # Under another address it is still the same database, unless that is another cell's.
+        ours = [row for row in same if (_elsewhere(row.cells), table) not in self.read]
+        known = isinstance(name, str) and (name, table) in self.read
+        return str(name) if known and len(ours) < 2 else None
+
     @cached_property
     def flavors(self) -> Mapping[str, Row]:
         """Those that are offered now, by name; not those of which there are several."""
@@ -113,6 +129,16 @@ class Tables:
                     yield from rows.values()
             else:
                 yield from owners.get(owner, {}).values()
+
+
+def _database(answer: Answer, found: re.Match[str]) -> str:
+    name = found["database"].strip("`")
+    server = ELSEWHERE.search(answer.query)
+    return f"{name} at {server['server']}" if server else name
+
+
+def _elsewhere(cell: Mapping[str, object]) -> str:
+    return f"{cell.get('database_name')} at {cell.get('database_host')}"
 
 
 def _owner_column(table: str, columns: list[str]) -> str:

@@ -205,7 +205,8 @@ class HostRecords:
     def _every_cell(self, table: str) -> None:
         for row in self._tables.of("cell_mappings"):
             name = row.cells.get("database_name")
-            if row.cells.get("uuid") != CELL0 and (name, table) not in self._tables.read:
+            known = self._tables.database_of(row.cells, table)
+            if row.cells.get("uuid") != CELL0 and known is None:
                 raise Unheard(
                     f"nova database: the cell {name or row.cells.get('name')} was not read"
                 )

@@ -1,0 +1,130 @@
+"""Whether QEMU can be talked to, and says what libvirt says for it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from tests.checks.test_state import _state
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
+
+
+def _status(host: RecordedHost, name: str, status: str) -> None:
+    query = f'virsh qemu-monitor-command {host.domain(name)} \'{{"execute": "query-status"}}\''
+    said = {"status": status, "running": status == "running"}
+    host.set("qemu", query, {**host.last("qemu", query).value, **said})
+
+
+def _unanswered(host: RecordedHost, query: str, message: str = "no answer within 10 s") -> int:
+    """Let the questions of this kind go unanswered; how many there were."""
+    failed = 0
+
+    def fail(answer: Answer) -> Answer:
+        nonlocal failed
+        if not re.search(query, answer.query):
+            return answer
+        failed += 1
+        kind = "timeout" if "answer" in message else "failed"
+        said = answer.model_dump(exclude={"value", "error"})
+        return Answer(**said, error=Failure(kind=kind, message=message))
+
+    host.bundle = host.bundle.with_answers(tuple(map(fail, host.bundle.answers)))
+    return failed
+
+
+def _kernel_state(host: RecordedHost, name: str, state: str) -> None:
+    host.edit("kernel", f"/proc/{host.pid(name)}/stat", ") S ", f") {state} ")
+
+
+def test_libvirt_vs_qmp_status(monitored: RecordedHost) -> None:
+    _status(monitored, "vm-plain", "paused")
+
+    assert monitored.findings() == [
+        "libvirt-vs-qmp-status of vm-plain: domain says state = running (unpaused);"
+        " monitor says status = paused"
+    ]
+
+
+@pytest.mark.parametrize(("state", "reason", "status"), [
+    (1, 5, "running"),
+    (3, 1, "paused"),
+    (3, 3, "save-vm"),
+    (3, 6, "watchdog"),
+    (4, 1, "shutdown"),
+    (7, 0, "suspended"),
+])  # fmt: skip
+def test_words_that_go_together(
+    monitored: RecordedHost, state: int, reason: int, status: str
+) -> None:
+    _state(monitored, "vm-plain", state, reason)
+    _status(monitored, "vm-plain", status)
+
+    assert "libvirt-vs-qmp-status" not in "".join(monitored.findings())
+
+
+def test_an_io_error_is_told_by_the_check_of_its_own(monitored: RecordedHost) -> None:
+    _status(monitored, "vm-plain", "io-error")
+
+    assert [finding.split()[0] for finding in monitored.findings()] == ["io-error-paused"]
+
+
+def test_a_guest_that_migrates_may_differ(monitored: RecordedHost) -> None:
+    _status(monitored, "vm-verify", "postmigrate")
+    now = f"{monitored.bundle.started:%Y-%m-%d %H:%M:%S}"
+    monitored.row("migrations", monitored.uuid("vm-verify"), status="running", updated_at=now)
+
+    assert monitored.findings() == []
+
+
+def test_qemu_monitor_dead(host: RecordedHost) -> None:
+    _kernel_state(host, "vm-plain", "T")
+
+    assert host.findings() == [
+        f"qemu-monitor-dead of vm-plain: process says pid = {host.pid('vm-plain')}, state = T;"
+        " domain says state = running (unpaused)"
+    ]
+
+
+@pytest.mark.parametrize(("state", "severity"), [("D", "error"), ("S", "warning")])
+def test_qemu_monitor_dead_by_what_libvirt_waited_for(
+    host: RecordedHost, state: str, severity: str
+) -> None:
+    name = host.domain("vm-plain")
+    if state != "S":
+        _kernel_state(host, "vm-plain", state)
+    assert _unanswered(host, f"virsh blockjob {name} vda") >= 1
+
+    [finding] = [f for f in host.report().findings if f.check.name == "qemu-monitor-dead"]
+    assert finding.severity.word == severity
+    assert (
+        f"qemu-monitor-dead of vm-plain: process says pid = {host.pid('vm-plain')}, state = {state};"
+        " libvirt says said = no answer within 10 s"
+    ) in host.findings()
+
+
+def test_qemu_monitor_dead_by_a_lock_that_is_held(host: RecordedHost) -> None:
+    lock = "Timed out during operation: cannot acquire state change lock (held by monitor=x)"
+    assert _unanswered(host, f"virsh blockjob {host.domain('vm-plain')} vda", lock)
+
+    assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
+
+
+def test_a_libvirt_that_answers_nobody_is_no_silence_of_qemu(host: RecordedHost) -> None:
+    _unanswered(host, "^virsh ")
+
+    assert host.findings() == []
+
+
+def test_qemu_monitor_dead_by_its_own_silence(monitored: RecordedHost) -> None:
+    name = monitored.domain("vm-plain")
+    assert _unanswered(monitored, f"qemu-monitor-command {name} .*query-status")
+
+    assert [f.split(":")[0] for f in monitored.findings()] == ["qemu-monitor-dead of vm-plain"]
+
+
+def test_monitors_that_all_are_silent_were_asked_in_vain(monitored: RecordedHost) -> None:
+    assert _unanswered(monitored, "qemu-monitor-command") > 11
+
+    assert monitored.findings() == []

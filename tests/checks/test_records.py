@@ -1,0 +1,368 @@
+"""What nova's databases say of a server, and whether they agree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from tests.checks.test_identity import _undefine
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+OLD = "2026-01-01 00:00:00"
+
+Row = dict[str, object]
+
+
+def _rows(host: RecordedHost, table: str, change: Callable[[Answer, list[Row]], list[Row]]) -> None:
+    """Change the rows of every answer about a table, given as dicts."""
+    read = re.compile(rf"SELECT [\w, `]+ FROM \S+\.{table}(\s|$)")
+
+    def changed(answer: Answer) -> Answer:
+        if answer.layer != "nova-db" or not read.match(answer.query):
+            return answer
+        columns = answer.value["columns"]
+        rows = [dict(zip(columns, row, strict=True)) for row in answer.value["rows"]]
+        kept = [[row[name] for name in columns] for row in change(answer, rows)]
+        return answer.model_copy(update={"value": {"columns": columns, "rows": kept}})
+
+    host.bundle = host.bundle.with_answers(tuple(map(changed, host.bundle.answers)))
+
+
+def _without_row(host: RecordedHost, table: str, uuid: str) -> None:
+    _rows(host, table, lambda answer, rows: [r for r in rows if r["instance_uuid"] != uuid])
+
+
+def _copy_into_cell0(recording: RecordedHost, name: str, **cells: object) -> None:
+    """A second row of a server, in cell0's database."""
+    uuid = recording.uuid(name)
+    found: dict[tuple[str, ...], Row] = {}
+
+    def seen(answer: Answer, rows: list[Row]) -> list[Row]:
+        for row in rows:
+            if row.get("uuid") == uuid:
+                found[tuple(row)] = row | {k: v for k, v in cells.items() if k in row}
+        return rows
+
+    def added(answer: Answer, rows: list[Row]) -> list[Row]:
+        columns = tuple(answer.value["columns"])
+        return [*rows, found[columns]] if "nova_cell0." in answer.query else rows
+
+    _rows(recording, "instances", seen)
+    _rows(recording, "instances", added)
+
+
+def _old(host: RecordedHost, name: str) -> str:
+    """A server that was ordered long ago; its UUID."""
+    uuid = host.uuid(name)
+    host.row("instance_mappings", uuid, created_at=OLD)
+    return uuid
+
+
+def test_uuid_name_chain_broken(host: RecordedHost) -> None:
+    uuid, other = host.uuid("vm-plain"), host.uuid("vm-tenant")
+    smbios = f"serial={uuid},uuid={uuid}"
+    host.edit(
+        "kernel", f"/proc/{host.pid('vm-plain')}/cmdline", smbios, f"serial={uuid},uuid={other}"
+    )
+
+    assert host.findings() == [
+        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid}; domain says smbios = {uuid};"
+        f" process says uuid = {uuid}; process says smbios = {other}"
+    ]
+
+
+def test_uuid_name_chain_broken_at_the_name(host: RecordedHost) -> None:
+    name = host.domain("vm-plain")
+    host.edit("kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"guest={name},", "guest=mine,")
+
+    assert host.findings() == [
+        f"uuid-name-chain-broken of vm-plain: domain says name = {name}; process says name = mine"
+    ]
+
+
+def test_uuid_name_chain_broken_at_the_disk(host: RecordedHost) -> None:
+    uuid, other, name = host.uuid("vm-plain"), host.uuid("vm-tenant"), host.domain("vm-plain")
+    host.edit("libvirt", f"virsh dumpxml {name}", f"{uuid}/disk'", f"{other}/disk'")
+
+    assert (
+        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid},"
+        f" disks = vda: /var/lib/nova/instances/{other}/disk"
+    ) in host.findings()
+
+
+def test_a_monitor_that_is_anothers_is_told(monitored: RecordedHost) -> None:
+    uuid, name = monitored.uuid("vm-plain"), monitored.domain("vm-plain")
+    query = f'virsh qemu-monitor-command {name} \'{{"execute": "query-uuid"}}\''
+    monitored.set("qemu", query, {"UUID": monitored.uuid("vm-tenant")})
+
+    assert monitored.findings() == [
+        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid}; domain says smbios = {uuid};"
+        f" process says uuid = {uuid}; process says smbios = {uuid};"
+        f" monitor says uuid = {monitored.uuid('vm-tenant')}"
+    ]
+
+
+def test_a_serial_number_may_be_the_hosts(host: RecordedHost) -> None:
+    uuid, name = host.uuid("vm-plain"), host.domain("vm-plain")
+    serial = "44454c4c-4200-1051-8056-b4c04f4e3732"
+    host.edit(
+        "kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"serial={uuid}", f"serial={serial}"
+    )
+    host.edit("libvirt", f"virsh dumpxml {name}", f"serial'>{uuid}<", f"serial'>{serial}<")
+
+    assert host.findings() == []
+
+
+def test_instance_name_collision(host: RecordedHost) -> None:
+    stopped, plain = host.uuid("vm-stopped"), host.uuid("vm-plain")
+    _undefine(host, "vm-stopped")
+    host.server(stopped, instance_name=host.domain("vm-plain"))
+
+    name = host.domain("vm-plain")
+    assert (
+        f"instance-name-collision of vm-stopped: instance says uuid = {stopped}, vm_state = stopped,"
+        f" domain_name = {name}; domain says name = {name}, uuid = {plain}"
+    ) in host.findings()
+
+
+def test_a_name_of_another_cell_is_no_collision(host: RecordedHost) -> None:
+    """vm-error is row 1 of cell0, and vm-plain row 1 of cell1: both are instance-00000001."""
+    error, plain = host.guest("vm-error"), host.guest("vm-plain")
+    assert error.server is not None
+    assert plain.server is not None
+    assert error.server.instance_name == plain.server.instance_name
+
+    assert host.findings() == []
+
+
+def test_a_name_that_was_not_told_is_not_guessed(host: RecordedHost) -> None:
+    stopped = host.uuid("vm-stopped")
+    _undefine(host, "vm-stopped")
+    host.silence("nova")
+    host.row("instances", stopped, id=host.guest("vm-plain").instance.id)  # type: ignore[union-attr]
+    assert "instance-name-collision of vm-stopped" in "".join(host.findings())
+
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    options = conf["DEFAULT"] | {"instance_name_template": "vm-%(uuid)s"}
+    host.set("host", "/etc/nova/nova.conf", conf | {"DEFAULT": options})
+    assert "instance-name-collision" not in "".join(host.findings())
+
+
+def test_instance_in_two_cells(host: RecordedHost) -> None:
+    _copy_into_cell0(host, "vm-plain")
+
+    assert host.findings() == [
+        "instance-in-two-cells of vm-plain: instance says cell = nova, vm_state = active, host = vm;"
+        " instance says cell = nova_cell0, vm_state = active, host = vm"
+    ]
+    assert host.report().findings[0].severity.word == "error"
+
+
+def test_one_that_the_scheduler_gave_up_first_is_a_warning(host: RecordedHost) -> None:
+    _copy_into_cell0(host, "vm-plain", vm_state="error", host=None, node=None)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("instance-in-two-cells", "warning")
+
+
+def test_a_deleted_row_in_another_cell_is_none(host: RecordedHost) -> None:
+    _copy_into_cell0(host, "vm-plain", deleted=7)
+
+    assert host.findings() == []
+
+
+def test_a_row_that_is_hidden_is_of_a_resize_into_another_cell(host: RecordedHost) -> None:
+    _copy_into_cell0(host, "vm-plain", hidden=1)
+
+    assert host.findings() == []
+
+
+def test_instance_mapping_skew(host: RecordedHost) -> None:
+    uuid = _old(host, "vm-plain")
+    _without_row(host, "instance_mappings", uuid)
+
+    assert host.findings() == [
+        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
+        " mapping says row = nothing"
+    ]
+
+
+@pytest.mark.parametrize(("table", "cells", "severity", "said"), [
+    ("instance_mappings", {"cell_id": None}, "error", f"cell_id = nothing, created_at = {OLD}"),
+    ("instance_mappings", {"cell_id": 1}, "error", "cell = nova_cell0"),
+    ("instance_mappings", {"queued_for_delete": 1}, "warning", "queued_for_delete = True"),
+])  # fmt: skip
+def test_instance_mapping_skew_of_a_row(
+    host: RecordedHost, table: str, cells: Row, severity: str, said: str
+) -> None:
+    host.row(table, _old(host, "vm-plain"), **cells)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == severity
+    assert host.findings() == [
+        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
+        f" mapping says {said}"
+    ]
+
+
+def test_an_order_to_build_what_is_built_is_left_over(host: RecordedHost) -> None:
+    uuid = _old(host, "vm-plain")
+    row = {"id": 1, "instance_uuid": uuid, "created_at": OLD, "updated_at": None}
+    _rows(host, "build_requests", lambda answer, rows: [row])
+
+    assert host.findings() == [
+        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
+        " mapping says cell = nova, build_requests = 1"
+    ]
+
+
+def test_a_deleted_server_that_its_mapping_still_counts_is_a_note(host: RecordedHost) -> None:
+    uuid = _old(host, "vm-plain")
+    host.row("instances", uuid, deleted=1, deleted_at=OLD, vm_state="deleted")
+    notes = [f for f in host.findings() if f.startswith("instance-mapping-skew")]
+
+    assert notes == [
+        f"instance-mapping-skew of vm-plain: instance says deleted_at = {OLD};"
+        " mapping says queued_for_delete = False"
+    ]
+
+
+@pytest.mark.parametrize(
+    "cells", [{"task_state": "spawning"}, {"vm_state": "building"}, {"vm_state": "soft-delete"}]
+)
+def test_a_mapping_may_be_behind_while_nova_works_at_it(host: RecordedHost, cells: Row) -> None:
+    uuid = _old(host, "vm-stopped")
+    host.row("instance_mappings", uuid, queued_for_delete=1)
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, updated_at=now, **cells)
+
+    assert host.findings() == []
+
+
+def test_a_server_that_was_just_ordered_has_no_cell_yet(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instance_mappings", host.uuid("vm-plain"), cell_id=None, created_at=now)
+
+    assert host.findings() == []
+
+
+def test_before_rocky_an_instance_may_have_no_mapping(host: RecordedHost) -> None:
+    uuid = _old(host, "vm-plain")
+    _without_row(host, "instance_mappings", uuid)
+
+    def older(answer: Answer) -> Answer:
+        if ".instance_mappings" not in answer.query or not answer.query.startswith("SELECT"):
+            return answer
+        columns, rows = answer.value["columns"], answer.value["rows"]
+        at = columns.index("queued_for_delete")
+        cut = [row[:at] + row[at + 1 :] for row in rows]
+        value = {"columns": columns[:at] + columns[at + 1 :], "rows": cut}
+        return answer.model_copy(update={"value": value})
+
+    host.bundle = host.bundle.with_answers(tuple(map(older, host.bundle.answers)))
+
+    assert host.findings() == []
+
+
+def test_a_queued_for_delete_that_was_never_written_says_nothing(host: RecordedHost) -> None:
+    host.row("instance_mappings", _old(host, "vm-plain"), queued_for_delete=None)
+
+    assert host.findings() == []
+
+
+def test_partial_deletion(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-paused"), task_state="deleting", updated_at=OLD)
+
+    assert host.findings() == [
+        f"partial-deletion of vm-paused: instance says task_state = deleting, updated_at = {OLD}"
+    ]
+
+
+def test_a_deletion_may_take_minutes(host: RecordedHost) -> None:
+    from datetime import timedelta
+
+    since = f"{host.bundle.started - timedelta(minutes=9):%Y-%m-%d %H:%M:%S}"
+    host.row("instances", host.uuid("vm-paused"), task_state="deleting", updated_at=since)
+
+    assert host.findings() == []
+
+
+def test_a_deletion_that_stopped_before_the_row_was_marked(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-paused"), vm_state="deleted", updated_at=OLD)
+
+    assert host.findings() == [
+        f"partial-deletion of vm-paused: instance says vm_state = deleted, updated_at = {OLD},"
+        " its_row = is not marked deleted"
+    ]
+
+
+def test_files_that_nova_gave_up_to_remove(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    host.row("instances", uuid, deleted=6, deleted_at=OLD, vm_state="deleted", cleaned=0)
+    _clean_attempts(host, uuid, 5)
+
+    assert (
+        f"partial-deletion of vm-stopped: instance says deleted_at = {OLD}, clean_attempts = 5"
+    ) in host.findings()
+
+
+def test_files_that_nova_still_tries_to_remove(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    host.row("instances", uuid, deleted=6, deleted_at=OLD, vm_state="deleted", cleaned=0)
+    _clean_attempts(host, uuid, 4)
+
+    assert "partial-deletion" not in "".join(host.findings())
+
+
+def _clean_attempts(host: RecordedHost, uuid: str, count: int) -> None:
+    row = {"instance_uuid": uuid, "key": "clean_attempts", "value": str(count), "deleted": 6}
+
+    def added(answer: Answer, rows: list[Row]) -> list[Row]:
+        return [*rows, row] if "nova." in answer.query else rows
+
+    _rows(host, "instance_system_metadata", added)
+
+
+def test_active_without_host(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), host=None, node=None)
+
+    assert host.findings() == [
+        "active-without-host of vm-plain: instance says vm_state = active, host = nothing,"
+        " node = nothing; domain says state = running (unpaused)"
+    ]
+
+
+def test_active_without_host_that_nova_knows(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
+
+    assert (
+        "active-without-host of vm-plain: instance says vm_state = active, host = vm-old;"
+        " services says nova_compute = nothing; domain says state = running (unpaused)"
+    ) in host.findings()
+
+
+def test_hosts_whose_services_were_not_read_may_be_there(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
+    host.drop(lambda answer: ".services" not in answer.query)
+
+    assert "active-without-host" not in "".join(host.findings())
+
+
+@pytest.mark.parametrize("name", ["vm-shelved", "vm-error"])
+def test_a_server_that_is_nowhere_rightly(host: RecordedHost, name: str) -> None:
+    guest = host.guest(name)
+    assert guest.instance is not None
+    assert guest.instance.host is None
+
+    assert host.findings() == []
+
+
+def test_a_server_that_is_placed_just_now_has_no_host_yet(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    uuid = host.uuid("vm-stopped")
+    host.row("instances", uuid, host=None, node=None, task_state="powering-on", updated_at=now)
+
+    assert "active-without-host" not in "".join(host.findings())

@@ -1,0 +1,260 @@
+"""What an operation left behind that is over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+OLD = "2026-01-01 00:00:00"
+
+
+def _part(host: RecordedHost, name: str, query: str, value: object) -> None:
+    """Let libvirt answer one question about a guest so."""
+    host.set("libvirt", query.format(host.domain(name)), value)
+
+
+def _listed(host: RecordedHost, *paths: str, type: str = "f") -> None:
+    """More files in the instances directory."""
+    query = "find /var/lib/nova/instances -ls"
+    listing: list[dict[str, Any]] = host.last("images", query).value
+    like = next(line for line in listing if line["type"] == type)
+    host.set("images", query, [*listing, *(like | {"path": path} for path in paths)])
+
+
+def _dumped(host: RecordedHost, name: str, old: str, new: str) -> None:
+    """Edit both definitions of a guest."""
+    for query in ("virsh dumpxml {}", "virsh dumpxml --inactive {}"):
+        host.edit("libvirt", query.format(host.domain(name)), old, new)
+
+
+def _offload(host: RecordedHost, name: str) -> str:
+    uuid = host.uuid(name)
+    cells = {"vm_state": "shelved_offloaded", "host": None, "node": None, "power_state": 4}
+    host.row("instances", uuid, **cells)
+    return uuid
+
+
+def test_shelved_or_soft_deleted_residue(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-shelved")
+    _listed(host, f"/var/lib/nova/instances/{uuid}", type="d")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        "shelved-or-soft-deleted-residue of vm-shelved: instance says vm_state = shelved_offloaded;"
+        f" images says folder = /var/lib/nova/instances/{uuid}"
+    ]
+
+
+def test_shelved_or_soft_deleted_residue_that_runs_is_an_error(host: RecordedHost) -> None:
+    uuid = _offload(host, "vm-plain")
+
+    [finding] = [f for f in host.report().findings if f.check.topic == "residue"]
+    assert finding.severity.word == "error"
+    assert (
+        "shelved-or-soft-deleted-residue of vm-plain: instance says vm_state = shelved_offloaded;"
+        f" domain says state = running (unpaused); images says folder = /var/lib/nova/instances/{uuid}"
+    ) in host.findings()
+
+
+def test_a_server_that_is_being_unshelved_may_be_here(host: RecordedHost) -> None:
+    uuid = _offload(host, "vm-plain")
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, task_state="spawning", updated_at=now)
+
+    assert host.findings() == []
+
+
+def _soft_delete(host: RecordedHost, since: str, interval: str | None) -> None:
+    host.row("instances", host.uuid("vm-stopped"), vm_state="soft-delete", deleted_at=since)
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    options = {k: v for k, v in conf["DEFAULT"].items() if k != "reclaim_instance_interval"}
+    if interval is not None:
+        options["reclaim_instance_interval"] = interval
+    host.set("host", "/etc/nova/nova.conf", conf | {"DEFAULT": options})
+
+
+def test_a_soft_deletion_that_nobody_ends(host: RecordedHost) -> None:
+    _soft_delete(host, OLD, "3600")
+
+    assert host.findings() == [
+        f"shelved-or-soft-deleted-residue of vm-stopped: instance says vm_state = soft-delete,"
+        f" deleted_at = {OLD}; nova.conf says reclaim_instance_interval = 3600"
+    ]
+
+
+@pytest.mark.parametrize("interval", [None, "0", "9999999999"])
+def test_a_soft_deletion_that_waits_for_its_time(host: RecordedHost, interval: str | None) -> None:
+    _soft_delete(host, OLD, interval)
+
+    assert host.findings() == []
+
+
+def test_rescue_residue(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-rescued")
+    host.row("instances", uuid, vm_state="active")
+
+    assert host.findings() == [
+        "rescue-residue of vm-rescued: instance says vm_state = active;"
+        f" domain says disks = vda: /var/lib/nova/instances/{uuid}/disk.rescue"
+    ]
+
+
+def test_rescue_residue_in_the_folder(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-stopped")
+    _listed(host, f"/var/lib/nova/instances/{uuid}/unrescue.xml")
+
+    assert host.findings() == [
+        "rescue-residue of vm-stopped: instance says vm_state = stopped;"
+        " images says files = unrescue.xml"
+    ]
+
+
+def test_rescue_residue_of_a_server_that_is_rescued_on_paper(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, vm_state="rescued")
+
+    assert host.findings() == [
+        "rescue-residue of vm-plain: instance says vm_state = rescued; domain says"
+        f" state = running (unpaused), disks = vda: /var/lib/nova/instances/{uuid}/disk"
+    ]
+
+
+def test_a_rescue_disk_may_be_the_last(host: RecordedHost) -> None:
+    """As with a stable device rescue, where the guest keeps its own root disk."""
+    uuid = host.uuid("vm-rescued")
+    for query in ("virsh dumpxml {}", "virsh dumpxml --inactive {}"):
+        query = query.format(host.domain("vm-rescued"))
+        xml = host.last("libvirt", query).value.replace(f"{uuid}/disk'", f"{uuid}/OWN'")
+        xml = xml.replace(f"{uuid}/disk.rescue'", f"{uuid}/disk'")
+        host.set("libvirt", query, xml.replace(f"{uuid}/OWN'", f"{uuid}/disk.rescue'"))
+
+    assert "rescue-residue" not in "".join(host.findings())
+
+
+def test_a_server_that_is_being_unrescued_may_have_both(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    uuid = host.uuid("vm-rescued")
+    host.row("instances", uuid, vm_state="active", task_state="unrescuing", updated_at=now)
+
+    assert host.findings() == []
+
+
+def test_domain_transient(host: RecordedHost) -> None:
+    info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
+    _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
+
+    assert host.findings() == [
+        "domain-transient of vm-plain: instance says vm_state = active;"
+        " domain says state = running (unpaused), persistent = False"
+    ]
+
+
+@pytest.mark.parametrize(("query", "value"), [
+    ("virsh blockjob {} vda", {"type": 2, "bandwidth": 0, "cur": 5, "end": 10}),
+    ("virsh domjobinfo {}", {"type": 2, "time_elapsed": 7}),
+])  # fmt: skip
+def test_a_domain_is_transient_while_libvirt_works_at_it(
+    host: RecordedHost, query: str, value: object
+) -> None:
+    info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
+    _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
+    _part(host, "vm-plain", query, value)
+
+    assert "domain-transient" not in "".join(host.findings())
+
+
+def test_a_domain_is_transient_while_nova_takes_a_snapshot(host: RecordedHost) -> None:
+    info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
+    _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    row = {"task_state": "image_pending_upload", "updated_at": now}
+    host.row("instances", host.uuid("vm-plain"), **row)
+
+    assert host.findings() == []
+
+
+def test_a_transient_domain_that_is_not_novas_is_let_alone(host: RecordedHost) -> None:
+    info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
+    _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
+    host.drop(lambda answer: answer.layer not in ("nova", "nova-db"))
+
+    assert host.findings() == []
+
+
+def test_snapshot_or_blockjob_residue(host: RecordedHost) -> None:
+    _part(host, "vm-plain", "virsh snapshot-list {}", [{"name": "before", "current": True}])
+
+    assert host.findings() == [
+        "snapshot-or-blockjob-residue of vm-plain: domain says snapshots = before"
+    ]
+
+
+def test_snapshot_or_blockjob_residue_of_a_copy(host: RecordedHost) -> None:
+    job = {"type": 2, "bandwidth": 0, "cur": 5, "end": 20}
+    _part(host, "vm-plain", "virsh blockjob {} vda", job)
+
+    assert host.findings() == [
+        "snapshot-or-blockjob-residue of vm-plain: domain says job_of_vda = copy, 25 %"
+    ]
+    assert host.report().findings[0].severity.word == "warning"
+
+
+def test_a_copy_of_a_volume_may_be_novas_own(host: RecordedHost) -> None:
+    _part(host, "vm-bfv", "virsh blockjob {} vda", {"type": 2, "cur": 5, "end": 20})
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("snapshot-or-blockjob-residue", "note")
+
+
+def test_an_external_snapshot_is_an_error(host: RecordedHost) -> None:
+    uuid, name = host.uuid("vm-plain"), host.domain("vm-plain")
+    source = f"<source file='/var/lib/nova/instances/{uuid}/disk'"
+    live = host.last("libvirt", f"virsh dumpxml {name}").value
+    at = live.index(source)
+    rest = live[at:].partition("<backingStore")
+    below = f"<backingStore type='file'><format type='qcow2'/>{source}/>"
+    above = rest[0].replace("/disk'", "/disk.snap'")
+    depth = rest[2].index("</backingStore>") + len("</backingStore>")
+    nested = f"<backingStore{rest[2][:depth]}"
+    changed = f"{live[:at]}{above}{below}{nested}</backingStore>{rest[2][depth:]}"
+    host.set("libvirt", f"virsh dumpxml {name}", changed)
+
+    [found] = [f for f in host.report().findings if f.check.topic == "residue"]
+    assert found.severity.word == "error"
+    [shown] = [f for f in host.findings() if f.startswith("snapshot-or-blockjob-residue")]
+    assert "of vm-plain: domain says disks = vda: disk.snap → disk → " in shown
+
+
+def test_a_snapshot_of_a_volume_is_cinders_business(host: RecordedHost) -> None:
+    """A file on NFS has a chain of its own for each snapshot that cinder took."""
+    name = host.domain("vm-bfv")
+    live = host.last("libvirt", f"virsh dumpxml {name}").value
+    at = live.index("<backingStore/>")
+    one = "<backingStore type='file'><format type='qcow2'/><source file='/mnt/volume-a'/>"
+    chain = f"{one}{one}<backingStore/></backingStore></backingStore>"
+    host.set("libvirt", f"virsh dumpxml {name}", live[:at] + chain + live[at + 15 :])
+
+    assert "snapshot-or-blockjob-residue" not in "".join(host.findings())
+
+
+def test_a_snapshot_while_nova_takes_one_is_its_own(host: RecordedHost) -> None:
+    _part(host, "vm-plain", "virsh blockjob {} vda", {"type": 2, "cur": 5, "end": 20})
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    row = {"task_state": "image_snapshot", "updated_at": now}
+    host.row("instances", host.uuid("vm-plain"), **row)
+
+    assert host.findings() == []
+
+
+def test_snapshots_that_were_not_listed_are_not_judged(host: RecordedHost) -> None:
+    query = f"virsh snapshot-list {host.domain('vm-plain')}"
+    _part(host, "vm-plain", "virsh snapshot-list {}", [{"name": "before", "current": True}])
+    kept: list[Answer] = [a for a in host.bundle.answers if a.query != query]
+    host.bundle = host.bundle.with_answers(kept)
+
+    assert host.findings() == []

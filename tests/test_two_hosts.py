@@ -1,0 +1,66 @@
+"""Two real hosts, each asked for itself: what must be found in both bundles, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import ROOT
+
+from hoodsnap.analysis import Report, analyze
+from hoodsnap.bundle import load, merge
+from hoodsnap.checks import CATALOGUE
+
+PAIRS = ROOT / "fixtures/two-hosts"
+
+FOUND = {
+    "healthy": [],
+    "migrated-cold": [],
+    "migrating": [],
+    "migrated-live": [],
+}
+"""What follows from each of `lab/pairs.sh`: check, guest, and the host on which it is."""
+
+
+def both(name: str) -> Report:
+    paths = (PAIRS / f"{name}.{which}.json.zst" for which in ("first", "second"))
+    return analyze(merge([load(path) for path in paths]))
+
+
+def test_every_pair_that_was_recorded_is_spoken_of() -> None:
+    recorded = {path.name.split(".")[0] for path in PAIRS.glob("*.json.zst")}
+
+    assert recorded == FOUND.keys()
+
+
+@pytest.mark.parametrize("pair", FOUND)
+def test_between_two_hosts_what_is_there_is_found_and_nothing_else(pair: str) -> None:
+    known = {check.name for check in CATALOGUE}
+    expected = [line for line in FOUND[pair] if line.split()[1] in known]
+
+    found = [
+        f"{finding.severity.word} {finding.check.name} of "
+        f"{finding.guest.name if finding.guest else ''} on {finding.host}"
+        for finding in both(pair).everything()
+    ]
+    assert sorted(found) == sorted(expected)
+
+
+def test_both_hosts_were_heard_and_neither_saw_the_others_guests() -> None:
+    cloud = both("healthy").cloud
+
+    names = {host.nova_name: {guest.name for guest in host.guests} for host in cloud.hosts}
+    assert "pair-second" in names["compute2"]
+    assert not any(name.startswith("vm-") for name in names["compute2"])
+    (first,) = names.keys() - {"compute2"}
+    assert {"pair-first", "vm-plain"} <= names[first]
+    assert "pair-second" not in names[first]
+
+
+def test_a_guest_on_its_way_is_seen_on_both_hosts() -> None:
+    cloud = both("migrating").cloud
+
+    seen = {
+        guest.host.nova_name
+        for guest in cloud.guests
+        if guest.name == "pair-live" and guest.host and guest.domain and guest.process
+    }
+    assert len(seen) == 2
