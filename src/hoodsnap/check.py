@@ -68,7 +68,8 @@ class Check:
     @cached_property
     def needs(self) -> tuple[str, ...]:
         """The names of its parameters: what it compares. `find(**{name: …})`."""
-        return tuple(inspect.signature(self.find).parameters)
+        code = self.find.__code__
+        return code.co_varnames[: code.co_argcount]
 
     @cached_property
     def optional(self) -> frozenset[str]:

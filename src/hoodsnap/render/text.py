@@ -192,7 +192,8 @@ class _Page:
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
         yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
-        for step in steps(self.report.cloud, guest):
+        walk = tuple(steps(self.report.cloud, guest))
+        for step in walk:
             yield from self._step(step)
         yield from self._findings(guest)
         if guest.moving:
@@ -200,7 +201,7 @@ class _Page:
                 f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
             )
         elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
-            yield self._agreement(guest)
+            yield self._agreement(guest, walk)
 
     def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
@@ -225,8 +226,8 @@ class _Page:
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
-    def _agreement(self, guest: Guest) -> Line:
-        heard = [step for step in steps(self.report.cloud, guest) if step.state != "unheard"]
+    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> Line:
+        heard = [step for step in walk if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
             return line(("    · only one layer was heard", "dim"))
         if guest.record is None and guest.domain is None:
@@ -478,6 +479,8 @@ def line(*parts: str | tuple[str, str]) -> Line:
 
 def clean(said: str) -> str:
     """Text of a stranger's bundle, without what could move the cursor or turn the line around."""
+    if said.isprintable():
+        return said
     return "".join(char if char.isprintable() else "�" for char in said)
 
 
