@@ -230,6 +230,21 @@ b_vcpus_live() { restart_edited "s#(<vcpu[^>]*>)2<#\\11<#; s#<topology sockets='
 c_vcpus_live() { running && [ "$(virsh vcpucount "$u" --maximum --live)" = 1 ]; }
 f_vcpus_live() { back_to_active; }
 
+fault machine-config vm-duo "virsh edit: the stored definition has an older machine type than the guest runs with" "nothing; hard reboot writes the definition anew"
+b_machine_config() { save_definition; sed -E "s#machine='pc-i440fx-[0-9.]+'#machine='pc-i440fx-6.2'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
+c_machine_config() { virsh dumpxml --inactive "$u" | grep -q "machine='pc-i440fx-6.2'"; }
+f_machine_config() { virsh -q define "$S/inactive.xml"; }
+
+fault console-exposed vm-snap "the guest's VNC console listens on every address, without a password: definition edited and guest restarted behind nova's back" "nothing; hard reboot writes the definition anew"
+b_console_exposed() { restart_edited "s#(listen|address)='127\\.0\\.0\\.1'#\\1='0.0.0.0'#g"; }
+c_console_exposed() { running && virsh dumpxml "$u" | grep -q "listen='0.0.0.0'"; }
+f_console_exposed() { back_to_active; }
+
+fault renamed vm-tenant "the server has got another name: nova's note in the domain has the old one" "nothing; hard reboot writes the note anew"
+b_renamed() { osc server set --name vm-renamed "$u"; }
+c_renamed() { [ "$(row "select display_name from nova.instances where uuid='$u'")" = vm-renamed ]; }
+f_renamed() { osc server set --name "$I" "$u"; }
+
 fault autostart vm-plain "virsh autostart: the domain would start with libvirtd, before nova decides" "nothing"
 b_autostart() { virsh -q autostart "$u"; }
 c_autostart() { virsh dominfo "$u" | grep -q '^Autostart: *enable'; }
@@ -279,6 +294,26 @@ fault base-moved vm-snap "the base image in _base is renamed away: running guest
 b_base_moved() { base_of | save base; mv "$(saved base)" "$(saved base).lab-moved"; }
 c_base_moved() { ! qemu-img info -U --backing-chain "$(idir)/disk" >/dev/null 2>&1; }
 f_base_moved() { mv "$(saved base).lab-moved" "$(saved base)"; }
+
+fault disk-closed vm-stopped "the disk of a stopped guest has mode 0: libvirt gives it to qemu at the start, but nobody may open it" "a start fails: Permission denied"
+b_disk_closed() { stat -c %a "$(idir)/disk" | save mode; chmod 0 "$(idir)/disk"; }
+c_disk_closed() { [ "$(stat -c %a "$(idir)/disk")" = 0 ]; }
+f_disk_closed() { chmod "$(saved mode)" "$(idir)/disk"; }
+
+fault folder-closed vm-stopped "the guest's folder is nova's alone (mode 700): qemu cannot go through it" "a start fails: Permission denied"
+b_folder_closed() { stat -c %a "$(idir)" | save mode; chmod 700 "$(idir)"; }
+c_folder_closed() { [ "$(stat -c %a "$(idir)")" = 700 ]; }
+f_folder_closed() { chmod "$(saved mode)" "$(idir)"; }
+
+fault console-log-huge vm-plain "the console log takes 128 MiB" "nothing"
+b_console_log_huge() { stat -c %s "$(idir)/console.log" | save size; fallocate -l 128M "$(idir)/console.log"; }
+c_console_log_huge() { [ "$(du -m "$(idir)/console.log" | cut -f1)" -ge 128 ]; }
+f_console_log_huge() { truncate -s "$(saved size)" "$(idir)/console.log"; }
+
+fault console-log-gone vm-duo "the console log of a running guest is removed: virtlogd writes on into a file without a name" "console log show fails"
+b_console_log_gone() { mv "$(idir)/console.log" "$S/console.log"; }
+c_console_log_gone() { [ ! -e "$(idir)/console.log" ]; }
+f_console_log_gone() { mv "$S/console.log" "$(idir)/console.log"; }
 
 fault disk-corrupt vm-stopped "zeroes over the L2/refcount area of the stopped disk: qemu-img check reports errors" "start works or fails with I/O errors"
 b_disk_corrupt() { cp --sparse=always -a "$(idir)/disk" "$S/disk.copy"; dd if=/dev/zero of="$(idir)/disk" bs=65536 seek=2 count=1 conv=notrunc status=none; }
@@ -379,6 +414,12 @@ fault db-flavor-drift vm-config "instances.memory_mb/vcpus differ from the domai
 b_db_flavor_drift() { row "update nova.instances set memory_mb=4096, vcpus=4 where uuid='$u'"; }
 c_db_flavor_drift() { [ "$(row "select memory_mb from nova.instances where uuid='$u'")" = 4096 ]; }
 f_db_flavor_drift() { row "update nova.instances set memory_mb=64, vcpus=1 where uuid='$u'"; }
+
+fault flavor-remade vm-duo "the flavor of that name has 256 MiB by now, the guest was sold 128" "nothing: an instance keeps its copy"
+b_flavor_remade() { row "update nova_api.flavors set memory_mb=256 where name='$(flavor_of)'"; }
+flavor_of() { row "select json_value(flavor, '\$.cur.\"nova_object.data\".name') from nova.instance_extra where instance_uuid='$u'"; }
+c_flavor_remade() { [ "$(row "select memory_mb from nova_api.flavors where name='$(flavor_of)'")" = 256 ]; }
+f_flavor_remade() { row "update nova_api.flavors set memory_mb=128 where name='$(flavor_of)'"; }
 
 fault db-info-cache vm-config "instance_info_caches.network_info is empty" "healed within heal_instance_info_cache_interval (a minute or a few); stays with --freeze"
 b_db_info_cache() { dump_rows nova instance_info_caches "instance_uuid='$u'" | save row.sql; row "update nova.instance_info_caches set network_info='[]' where instance_uuid='$u'"; }

@@ -129,6 +129,17 @@ class RecordedHost:
         """Set fields of a port wherever neutron listed it (`__` in a name stands for `:`)."""
         self._set_item("neutron", "/ports?", "ports", "id", uuid, fields)
 
+    def unlist(self, uuid: str) -> None:
+        """Let a port be gone from neutron."""
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "neutron" or "/ports?" not in answer.query:
+                return answer
+            kept = [port for port in answer.value["ports"] if port["id"] != uuid]
+            return _with_value(answer, {**answer.value, "ports": kept})
+
+        self._change(change)
+
     def link(self, name: str, **fields: object) -> None:
         """Set fields of a device of the kernel, as `ip link` shows it."""
         rows = self.last("network", "ip -d -j link").value

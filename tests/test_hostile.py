@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tomllib
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import healthy
 
 from hoodsnap.analysis import analyze
+from hoodsnap.baseline import part, written
 from hoodsnap.bundle import dump, parse
 from hoodsnap.render import json as as_json
 from hoodsnap.render import text as as_text
@@ -59,6 +62,12 @@ def _explain(raw: Any) -> None:
     for verbose in (False, True):
         for line in as_text.render(report, report.cloud.guests, verbose=verbose):
             assert line.plain.isprintable()
+        for line in as_text.findings(report, report.cloud.guests, verbose=verbose):
+            assert line.plain.isprintable()
+    for finding in report.findings:
+        assert as_text.row(finding).plain.isprintable()
+    today = datetime.now(UTC).date()
+    tomllib.loads(written(part(report.findings, (), today), today))
 
 
 @given(damages)

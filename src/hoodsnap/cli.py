@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
 """A bundle without a word of any of them is worth nothing."""
 
+GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
+"""The layers of a host without which nearly nothing of its guests is judged."""
+
 PIPE_WIDTH = 80
 
 AGREE, DISAGREE, USAGE, BLIND, INTERRUPTED = 0, 1, 2, 3, 130
@@ -397,7 +400,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 def _tell_what_is_unheard(report: Report) -> None:
     """Silence must not look like health."""
     for host in report.cloud.hosts:
-        for layer in sorted(host.unheard):
+        for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):
             _say(f"{host.name}: not judged: {host.unheard[layer]}")
 
 

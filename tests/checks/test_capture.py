@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.conftest import RecordedHost
+from tests.conftest import RecordedHost, healthy_report
+
+
+def _running() -> int:
+    return sum(guest.process is not None for guest in healthy_report().cloud.guests)
 
 
 def test_capture_untrustworthy_when_no_process_is_to_be_seen(host: RecordedHost) -> None:
@@ -12,7 +16,7 @@ def test_capture_untrustworthy_when_no_process_is_to_be_seen(host: RecordedHost)
     host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
 
     assert host.findings() == [
-        "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 11"
+        f"capture-untrustworthy: kernel says guests = 0; libvirt says guests = {_running()}"
     ]
     assert any("another PID namespace" in skip.reason for skip in host.report().skips)
 
@@ -21,9 +25,30 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [])
 
     assert host.findings() == [
-        "capture-untrustworthy: libvirt says guests = 0; kernel says guests = 11"
+        f"capture-untrustworthy: libvirt says guests = 0; kernel says guests = {_running()}"
     ]
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
+
+
+def _only(host: RecordedHost, name: str) -> None:
+    """Let libvirt have one guest that runs, and the kernel no QEMU at all."""
+    listed = host.last("libvirt", "virsh list --all").value
+    uuid = host.uuid(name)
+    host.set("libvirt", "virsh list --all", [line for line in listed if line["uuid"] == uuid])
+    host.set("kernel", "ls -l /proc/*/exe", [])
+    host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
+
+
+def test_in_a_container_one_guest_without_a_process_is_enough(host: RecordedHost) -> None:
+    _only(host, "vm-plain")
+    assert "domain-without-qemu of vm-plain" in "".join(host.findings())
+
+    spaces = host.last("host", "readlink /proc/self/ns/*").value
+    host.set("host", "readlink /proc/self/ns/*", spaces | {"pid": "pid:[4026532281]"})
+
+    found = host.findings()
+    assert "domain-without-qemu" not in "".join(found)
+    assert "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 1" in found
 
 
 def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:

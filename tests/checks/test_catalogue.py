@@ -93,7 +93,9 @@ def test_the_healthy_cloud_is_quiet_with_its_monitors(monitored: RecordedHost) -
     report = monitored.report()
 
     assert report.findings == ()
-    assert sum(guest.monitor is not None for guest in report.cloud.guests) == 11
+    running = [guest for guest in report.cloud.guests if guest.process is not None]
+    assert len(running) > 10
+    assert all(guest.monitor is not None for guest in running)
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])

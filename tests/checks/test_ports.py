@@ -31,18 +31,6 @@ def _note(host: RecordedHost, name: str, vifs: object) -> None:
     host.row("instance_info_caches", host.uuid(name), network_info=json.dumps(vifs))
 
 
-def _unlist(host: RecordedHost, uuid: str) -> None:
-    """Take a port out of neutron."""
-
-    def without(answer: Answer) -> Answer:
-        if answer.layer != "neutron" or "/ports?" not in answer.query:
-            return answer
-        kept = [port for port in answer.value["ports"] if port["id"] != uuid]
-        return answer.model_copy(update={"value": {**answer.value, "ports": kept}})
-
-    host.bundle = host.bundle.with_answers(tuple(map(without, host.bundle.answers)))
-
-
 def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
     """Why a difference is said to be none."""
     return [
@@ -268,7 +256,7 @@ def test_addresses_in_the_info_cache_that_are_old_are_a_warning(host: RecordedHo
 
 def test_an_info_cache_with_a_port_that_is_gone(host: RecordedHost) -> None:
     port = _port(host, "vm-stopped")["id"]
-    _unlist(host, port)
+    host.unlist(port)
     # Its port of Open vSwitch is nobody's then, which is another finding.
     assert [found for found in host.findings() if "tap-orphan" not in found] == [
         f"info-cache-lost of vm-stopped: instance says cached_ports = {port}; neutron says port = nothing"
@@ -285,7 +273,7 @@ def test_a_port_that_was_just_plugged_in_is_not_noted_yet(host: RecordedHost) ->
 
 def test_a_list_of_ports_that_was_cut_off_proves_nothing(host: RecordedHost) -> None:
     port = _port(host, "vm-stopped")["id"]
-    _unlist(host, port)
+    host.unlist(port)
     query = "GET /v2.0/ports?limit=1000"
     more = {"rel": "next", "href": f"http://127.0.0.1:9696/v2.0/ports?limit=1000&marker={port}"}
     host.set("neutron", query, {**host.last("neutron", query).value, "ports_links": [more]})
@@ -298,7 +286,7 @@ def test_a_list_of_ports_that_was_cut_off_proves_nothing(host: RecordedHost) -> 
 
 def test_port_guest_mismatch(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")
-    _unlist(host, port["id"])
+    host.unlist(port["id"])
 
     card = f"tap{port['id'][:11]} {port['mac_address']}"
     assert host.findings() == [

@@ -5,9 +5,15 @@ from __future__ import annotations
 from hoodsnap.check import Check
 from hoodsnap.checks import (
     capture,
+    console,
     corruption,
+    drift,
+    hardware,
+    host,
+    hypervisor,
     identity,
     monitor,
+    placement,
     ports,
     records,
     residue,
@@ -16,7 +22,10 @@ from hoodsnap.checks import (
     taps,
 )
 
-TOPICS = (capture, corruption, identity, records, state, monitor, residue, shape, ports, taps)
+TOPICS = (
+    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(ports, taps, placement, shape, drift, hardware, hypervisor, console),
+)
 """In the order in which they are run and listed: first what makes all the others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(

@@ -44,7 +44,7 @@ def memory_chain_mismatch(
     Authority: QEMU for what the guest has; the stored flavor for what it should have.
 
     Traps: a resize that waits for its confirmation; memory plugged in later is not counted, on no
-    side; a balloon takes memory from the guest without changing its size.
+    side; a balloon takes memory from the guest without changing its size, which is only a note.
 
     Next: `openstack server show UUID` (flavor), `virsh dumpxml NAME | grep -i memory`; the
     evidence shows the odd one out.
@@ -64,7 +64,18 @@ def memory_chain_mismatch(
         *_heard(monitor, "memory_kib"),
     ]
     # libvirt rounds up to whole MiB, and so does QEMU's -m.
+    yield from _ballooned(domain)
     yield from _apart(guest, words, lambda kib: -(-kib // KIB_PER_MIB))
+
+
+def _ballooned(domain: Domain | None) -> Iterator[Problem]:
+    try:
+        left = domain.current_memory_kib if domain is not None else 0
+        if domain is not None and left < domain.memory_kib:
+            sizes = says(domain, memory_kib=domain.memory_kib, current_memory_kib=left)
+            yield Problem(Severity.NOTE, (sizes,))
+    except Unheard:
+        return  # of one that is off there is nothing to tell
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating])

@@ -189,7 +189,7 @@ def _others(
 ) -> Iterator[Evidence]:
     """The taps that the process holds, and that are none of its domain's."""
     if process is not None and held is not None and held - set(domain.taps):
-        yield says(process, pid=process.pid, taps=", ".join(sorted(held)))
+        yield says(process, pid=process.pid, taps=", ".join(sorted(held)) or None)
 
 
 def _kernels(

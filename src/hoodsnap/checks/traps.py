@@ -7,8 +7,9 @@ from datetime import timedelta
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
-from hoodsnap.facts.migration import Migration
+from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.port import Port
+from hoodsnap.facts.release import Release
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
@@ -60,6 +61,26 @@ def _goes_on(moved: Migration, instance: Instance) -> bool:
     since = moment(moved.updated_at)
     asked = instance.said["row"].at
     return since is None or asked - since < AT_WORK or instance.task_state is not None
+
+
+def evacuated_from_elsewhere(guest: Guest) -> bool:
+    """it was evacuated, and nova-compute of the host that it left has not started again since"""
+    instance = guest.instance
+    if instance is None:
+        return False
+    if instance.migrations is None:
+        raise Unheard("its migrations were not read")
+    return any(
+        moved.type == "evacuation" and moved.status in ARMED and moved.dest_compute == instance.host
+        for moved in instance.migrations
+    )
+
+
+def moved_before_queens(guest: Guest) -> bool:
+    """before Queens a server that was resized holds both hosts until that is confirmed"""
+    if not resizing(guest) or guest.host is None:
+        return False
+    return not guest.host.release.since(Release.QUEENS)
 
 
 def boots_from_volume(guest: Guest) -> bool:

@@ -78,6 +78,8 @@ def ask_images(
         survey.ask_folder(str(folder))
     survey.ask_files(firmware)
     survey.ask_disks(disks, survey.listed(_is_disk), survey.listed(_is_base))
+    found = survey.listed(lambda path: path in disks)
+    survey.ask_files(str(folder) for path in found for folder in Path(path).parents)
 
 
 def ask_again(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:

@@ -141,9 +141,10 @@ class Allocation(Fact):
     @property
     def roots(self) -> frozenset[str]:
         """The UUIDs of the hosts (and of shared storage) that it holds something of."""
-        return frozenset(self._root(uuid) for uuid in self.entries)
+        return frozenset(self.root(uuid) for uuid in self.entries)
 
-    def _root(self, uuid: str) -> str:
+    def root(self, uuid: str) -> str:
+        """The host that a provider is a part of. Raises `Unheard`."""
         if uuid not in self.providers:
             raise Unheard(f"provider {uuid} was not asked")
         return self.providers[uuid].root
@@ -264,6 +265,13 @@ class Placement:
         if self._unread is None and self._of_all is not None:
             return self._of_all
         raise Unheard(f"placement: {self.obstacle or self._unread or 'it was not asked'}")
+
+    def without(self, provider: str) -> Answer:
+        """The answer that shows that there is no such provider. Raises `Unheard` if none does."""
+        for answer in self.lists:
+            if answer is self._of_all or provider in answer.query:
+                return answer
+        raise Unheard(f"placement: {self.obstacle or 'it was not asked for this provider'}")
 
     def _own(self, consumer: str) -> Mapping[str, Mapping[str, object]]:
         """What the answer about this consumer says: provider UUID → entry."""

@@ -116,7 +116,7 @@ def _read_host(
     domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
     images = ImageStore.read(of("images"))
     unheard, census = _heard_of(bundle, name, images)
-    _doubt(domains, processes, unheard)
+    _doubt(domains, processes, unheard, aside=_is_aside(bundle, name))
     return Host(
         name=name,
         bundle=bundle,
@@ -171,8 +171,23 @@ def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
     return None
 
 
+INITIAL = "pid:[4026531836]"
+"""The PID namespace of a host itself (the kernel's PROC_PID_INIT_INO): a container has another."""
+
+
+def _is_aside(bundle: Bundle, name: str) -> bool:
+    """Whether the kernel was asked in a container that has processes of its own."""
+    answer = bundle.last("host", "readlink /proc/self/ns/*", name)
+    spaces = answer.value if answer is not None else None
+    return isinstance(spaces, dict) and spaces.get("pid", INITIAL) != INITIAL
+
+
 def _doubt(
-    domains: Mapping[str, Domain], processes: Mapping[int, Process], unheard: dict[str, str]
+    domains: Mapping[str, Domain],
+    processes: Mapping[int, Process],
+    unheard: dict[str, str],
+    *,
+    aside: bool,
 ) -> None:
     """A list that is empty while its neighbour's is full was asked in the wrong place."""
     running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
@@ -180,7 +195,8 @@ def _doubt(
     if running & guests:
         return
     # One alone may be the odd one; several that all miss their other half are not.
-    if len(running) > 1 and "kernel" not in unheard:
+    alone = aside and running and not processes
+    if (len(running) > 1 or alone) and "kernel" not in unheard:
         unheard["kernel"] = (
             f"libvirt has {len(running)} running, and the QEMU process of none is to be seen: "
             "was this asked in another PID namespace?"

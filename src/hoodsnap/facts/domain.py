@@ -101,14 +101,13 @@ class Domain(Fact):
         "definition": ("inactive", "/domain"),
         "firmware": ("inactive", "/domain/os"),
         "tpms": ("inactive", "/domain/devices/tpm"),
-        "next_memory_kib": ("inactive", "/domain/memory"),
-        "next_vcpus": ("inactive", "/domain/vcpu"),
         "next_machine": ("inactive", "/domain/os/type/@machine"),
         "disks": ("xml", "/domain/devices/disk"),
         "interfaces": ("xml", "/domain/devices/interface"),
         "macs": ("xml", "/domain/devices/interface/mac/@address"),
         "taps": ("xml", "/domain/devices/interface/target/@dev"),
         "nova": ("xml", "/domain/metadata/nova:instance"),
+        "nova_note": ("xml", "/domain/metadata/nova:instance"),
         "smbios": ("xml", "/domain/sysinfo/system"),
         "is_nova": ("xml", "/domain/metadata/nova:instance"),
         "job": ("job", "type"),
@@ -226,16 +225,6 @@ class Domain(Fact):
     def definition(self) -> DomainXML:
         """What would be started next: of one that libvirt won't know beyond its end, what it is."""
         return self.inactive if self.persistent else self.xml
-
-    @property
-    def next_memory_kib(self) -> int:
-        """KiB that it would be started with next."""
-        return self.inactive.memory_kib
-
-    @property
-    def next_vcpus(self) -> int:
-        """The vCPUs that it would be started with next."""
-        return self.inactive.vcpus
 
     @property
     def next_machine(self) -> str | None:

@@ -18,6 +18,7 @@ from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.offer import Offer, read_offers
 from hoodsnap.facts.port import Port, Ports
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.release import Span, release_of_host
@@ -179,6 +180,11 @@ class Host:
         return Hypervisor(self.bundle, self.name)
 
     @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """The flavors that its cloud offers now, by name."""
+        return read_offers(self.bundle)
+
+    @cached_property
     def claims(self) -> Claims:
         """What of it only one guest may have."""
         return Claims(self.guests)
@@ -200,6 +206,19 @@ class Host:
         not heard."""
         node = self.node
         return self.placement.providers.get(node.uuid or "") if node is not None else None
+
+    @cached_property
+    def compute_id(self) -> tuple[str, Answer] | None:
+        """The UUID of its compute node as the host keeps it (2023.1 and later), and who said so;
+        None if it keeps none. Raises `Unheard`."""
+        found = None
+        for answer in self.bundle.asked("host", "cat ", self.name):
+            if answer.query.endswith("/compute_id"):
+                found = answer
+        if found is not None and found.error is not None and found.error.kind == "absent":
+            return None
+        kept = value_of(found, "the file compute_id", str).strip().lower()
+        return (kept, found) if kept and found is not None else None
 
     @cached_property
     def release(self) -> Span:

@@ -16,7 +16,7 @@ from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
-from hoodsnap.facts.service import HostRecords
+from hoodsnap.facts.service import CELL0, HostRecords
 from hoodsnap.facts.vif import Vif, read_network_info
 
 TABLE_OF = {
@@ -80,6 +80,9 @@ class Instance(Fact):
         "cached_ports": ("cache", "network_info"),
         "macs": ("cards", "address"),
         "pins": ("extra", "numa_topology"),
+        "flavor": ("extra", "flavor.cur.name"),
+        "old_flavor": ("extra", "flavor.old.name"),
+        "new_flavor": ("extra", "flavor.new.name"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -366,7 +369,7 @@ class Instances:
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
         """Why the databases did not speak, if they did not even begin to."""
-        self.clock = _clock(heard)
+        self.clock = clock_of(heard)
         """When the database's clock was read, and what it showed."""
         for table, archived in (("shadow_instances", True), ("instances", False)):
             for (database, name), owners in self.tables.rows.items():
@@ -435,6 +438,48 @@ class Instances:
                 for row in owners.get(uuid, {}).values():
                     yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
+    @cached_property
+    def moves(self) -> Mapping[str, Migration]:
+        """Every migration that was read, by the UUID under which it holds resources."""
+        found = {}
+        for (base, table), owners in self.tables.rows.items():
+            for rows in owners.values() if table == "migrations" else ():
+                for row in rows.values():
+                    uuid = row.cells.get("uuid")
+                    if isinstance(uuid, str):
+                        move = Migration(raw=row.cells, database=base, said={"row": row.answer})
+                        found[uuid.lower()] = move
+        return found
+
+    def without(self, uuid: str) -> Answer:
+        """An answer that shows that this UUID is neither an instance nor a migration. Raises
+        `Unheard` if it might be one."""
+        if reason := self.searched(uuid):
+            raise Unheard(f"nova database: {reason}")
+        if next(self.tables.of("build_requests", uuid), None) is not None:
+            raise Unheard("it is just being built")
+        asked = self.asked(uuid)
+        for cell in self.cells:
+            if not self._is_cell0(cell) and not self._asked_for_move(cell, uuid):
+                raise Unheard(f"{cell}.migrations was not asked for this UUID")
+        if asked is None:
+            raise Unheard("the nova database was not asked for this UUID")
+        return asked
+
+    def _asked_for_move(self, cell: str, uuid: str) -> bool:
+        for answer in self.tables.read.get((cell, "migrations"), ()):
+            # Before Queens a migration has no UUID, and nothing but servers holds resources.
+            if uuid in answer.query or "uuid" not in answer.value["columns"]:
+                return True
+        return False
+
+    def _is_cell0(self, database: str) -> bool:
+        rows = self.tables.of("cell_mappings")
+        return any(
+            row.cells.get("uuid") == CELL0 and row.cells.get("database_name") == database
+            for row in rows
+        )
+
     def mapping(self, uuid: str) -> InstanceMapping:
         """What the API database has of a UUID."""
         return InstanceMapping.read(self.tables, uuid)
@@ -502,7 +547,8 @@ def _liveliness(instance: Instance) -> int:
         return 0
 
 
-def _clock(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
+def clock_of(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
+    """When a database's clock was read, and what it showed."""
     for answer in answers:
         if answer.query.startswith("SELECT UTC_TIMESTAMP") and answer.error is None:
             try:

@@ -208,6 +208,13 @@ class Process(Fact):
         return _count(self._stat(22), f"/proc/{self.pid}/stat")
 
     @property
+    def swap_kib(self) -> int:
+        """KiB of it that are swapped out."""
+        status = self._text("status")
+        found = re.search(r"^VmSwap:\s+(\d+) kB", status, re.MULTILINE | re.ASCII)
+        return _count(found[1] if found else "", f"/proc/{self.pid}/status")
+
+    @property
     def uid(self) -> int:
         """The user that it runs as (the effective one)."""
         status = self._text("status")

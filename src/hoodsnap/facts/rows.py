@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
@@ -99,17 +98,6 @@ class Tables:
         ours = [row for row in same if (_elsewhere(row.cells), table) not in self.read]
         known = isinstance(name, str) and (name, table) in self.read
         return str(name) if known and len(ours) < 2 else None
-
-    @cached_property
-    def flavors(self) -> Mapping[str, Row]:
-        """Those that are offered now, by name; not those of which there are several."""
-        found: dict[str, list[Row]] = {}
-        for table in ("flavors", "instance_types"):
-            for row in self.of(table):
-                name = row.cells.get("name")
-                if isinstance(name, str) and not row.cells.get("deleted"):
-                    found.setdefault(name, []).append(row)
-        return {name: rows[0] for name, rows in found.items() if len(rows) == 1}
 
     def asks_for(self, answer: Answer, uuid: str) -> bool:
         """Whether a question is for every row, or names this UUID."""

@@ -108,6 +108,11 @@ class ComputeNode(Record):
         return text(self.raw, "hypervisor_hostname")
 
     @property
+    def hypervisor_type(self) -> str | None:
+        """`QEMU` (KVM, too), `ironic` …"""
+        return text(self.raw, "hypervisor_type")
+
+    @property
     def host_ip(self) -> str | None:
         """nova.conf's `my_ip`."""
         return text(self.raw, "host_ip")
@@ -182,6 +187,14 @@ class HostRecords:
         """Which cell each host is mapped to."""
         found = self._rows("host_mappings")
         return tuple(HostMapping(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
+
+    @cached_property
+    def cells(self) -> Mapping[object, str]:
+        """The database of each cell, by the number of its mapping."""
+        rows = [row.cells for row in self._tables.of("cell_mappings")]
+        return {
+            row.get("id"): name for row in rows if isinstance(name := row.get("database_name"), str)
+        }
 
     def read(self, table: str) -> Answer:
         """An answer that read this table: the evidence that it has no such row. Raises `Unheard` if

@@ -72,7 +72,7 @@ def findings(
 def row(finding: Finding) -> Line:
     """A finding in one line: severity, check, host, server, message and evidence."""
     severity = (finding.severity.word, STYLE[finding.severity])
-    uuid = finding.guest.uuid if finding.guest is not None else "-"
+    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
     place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
     name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
     about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
@@ -84,7 +84,7 @@ def row(finding: Finding) -> Line:
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
     """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
-    named = [clean(guest.name) or guest.uuid for guest in shared.guests[:most]]
+    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
     return f"{len(shared.guests)} of its {shared.among} guests: {names}"
@@ -132,7 +132,7 @@ class _Page:
         for guest in self.guests:
             if id(guest) in self.of_guest:
                 host = guest.host.name if guest.host else guest.believed
-                yield line((clean(guest.name) or "(no name)", "bold"), f"  {guest.uuid}")
+                yield line((clean(guest.name) or "(no name)", "bold"), f"  {clean(guest.uuid)}")
                 yield from self._wrapped(f"  on host {host}" if host else "  on no host", "dim", 4)
                 yield from self._findings(guest)
                 yield line()
@@ -191,7 +191,7 @@ class _Page:
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
-        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {guest.uuid}")
+        yield line(("  " + (clean(guest.name) or "(no name)"), "bold"), f"  {clean(guest.uuid)}")
         walk = tuple(steps(self.report.cloud, guest))
         for step in walk:
             yield from self._step(step)
@@ -215,7 +215,7 @@ class _Page:
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
         """A guest whose findings are all like those of several before."""
-        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {guest.uuid}")
+        yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
             said = "; ".join(map(str, finding.evidence))
             mark, style = MARK[finding.severity], STYLE[finding.severity]
@@ -253,7 +253,7 @@ class _Page:
         if id(guest) in self.elsewhere:
             mark = ("  ✗ ", "yellow")
             parts.append("findings below")
-        name = clean(guest.name) or guest.uuid
+        name = clean(guest.name or guest.uuid)
         return line(
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
         )
@@ -288,7 +288,7 @@ class _Page:
         doubt = f"{TOO_MANY}{cause}"
         yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
         first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name) or first.uuid}, for example:")
+        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
         """What it explains: how many findings, of which checks; all of them if verbose."""
@@ -311,7 +311,7 @@ class _Page:
             yield from self._wrapped(" " * indent + words, "bold", indent + 9)
         if self.verbose:
             for one in finding.folded:
-                name = f" of {clean(one.guest.name) or one.guest.uuid}" if one.guest else ""
+                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
                 title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
                 yield line((title, STYLE[one.severity]))
                 for evidence in one.evidence:

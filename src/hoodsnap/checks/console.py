@@ -1,0 +1,153 @@
+"""The consoles of guests: what they print, and who can look at their screens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hoodsnap.check import Problem, Problems, check
+from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.facts.domain import ON, Domain
+from hoodsnap.facts.fact import Unheard, integer, text
+from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.hardware import Graphics
+from hoodsnap.facts.hypervisor import Room
+from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.process import Process
+from hoodsnap.finding import Evidence, Severity, hears, says
+
+HUGE = 100 << 20
+"""Bytes on disk. virtlogd begins anew after two MiB; nova shows the last 100 KiB."""
+
+EVERYWHERE = frozenset(["", "*", "0.0.0.0", "::"])  # noqa: S104 (it is compared)
+
+CONSOLES = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-direct": "spice"}
+"""For nova's kinds of console what QEMU calls them."""
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
+    """A guest's console log has grown huge, or the file is gone while it runs.
+
+    virtlogd (nova's way since Ocata) begins a new file every two MiB. A guest that was started
+    before that, or with another setup, lets QEMU write into one file for ever, and whoever can
+    print on its console fills the host's disk. A file that was removed goes on growing where nobody
+    sees it, and `openstack console log show` stays empty until the guest is switched off and on.
+
+    Authority: the file.
+
+    Traps: what counts is what it takes on disk: a log that was cut while it was written has a hole
+    instead, and only looks large.
+
+    Next: `ls -ls` of the log, `df -h` of its folder, `virsh dumpxml NAME | grep -A3 '<serial'`.
+    Then `truncate -s 0` of a huge one makes room and keeps the file that is open.
+
+    Not yet: `rm` of the log (its space stays taken and it writes on unseen), restarting virtlogd
+    (every guest loses its log; `systemctl reload` keeps them).
+
+    Source: nova bugs 832507, 1597644; libvirt virtlogd.conf `max_size`.
+    """
+    runs = domain.state in ON
+    for path in domain.logs if runs else domain.inactive.logs:
+        entry = host.images.entry(path)
+        if entry is None:
+            if runs:
+                missing = hears(guest.census["images"], "images", path, console_log="missing")
+                yield says(domain, state=domain.state_words, logs=path), missing
+        elif entry.blocks is not None and entry.blocks * 512 > HUGE:
+            taken = entry.blocks * 512
+            size = hears(guest.census["images"], "images", path, path=path, mib=taken >> 20)
+            room = _room(host, path)
+            if room is None:
+                yield (size,)
+                continue
+            free = hears(room.answer, "images", "bavail", free_mib=room.free >> 20)
+            severity = Severity.ERROR if room.free < taken else Severity.WARNING
+            yield Problem(severity, (size, free))
+
+
+def _room(host: Host, path: str) -> Room | None:
+    try:
+        return host.hypervisor.room(path)
+    except Unheard:
+        return None
+
+
+@check(Severity.WARNING, traps=[task_in_flight, migrating])
+def vnc_port_conflict_or_exposed(
+    guest: Guest, host: Host, domain: Domain, process: Process, instance: Instance | None
+) -> Problems:
+    """A guest's console is open to everybody, or leads to another guest.
+
+    A console that listens on every address of the host without asking for anything gives whoever
+    reaches the host the guest's keyboard and screen. Two consoles on one port, or a token that
+    names the port of before, let an owner see somebody else's screen.
+
+    Authority: the kernel for who listens where.
+
+    Traps: the stored definition has no port: each start and each migration chooses a new one. nova
+    of Queens and before keeps its tokens elsewhere. A console that asks for a certificate or a
+    password may be open to all.
+
+    Next: `virsh domdisplay --all NAME`, `ss -ltnp | grep PID`, `[vnc]server_listen` in nova.conf.
+    Then bind it to an internal address or have it speak TLS; a running guest keeps what it was
+    started with.
+
+    Not yet: handing out the old console URL; `openstack console url show UUID` makes a new one.
+
+    Source: OSSA-2013-006 (the console of another VM); nova admin guide, remote-console-access.
+    """
+    if domain.id is None:
+        return
+    for display in process.graphics:
+        if display.address in EVERYWHERE and not display.guarded:
+            address = f"{display.address or '*'}:{display.port}"
+            yield (says(process, pid=process.pid, graphics=f"{display.type} at {address}"),)
+    for console in domain.graphics:
+        if console.port is not None:
+            yield from _conflicts(guest, host, domain, process, console)
+    if instance is not None:
+        yield from _stale_tokens(host, guest, domain, instance)
+
+
+def _conflicts(
+    guest: Guest, host: Host, domain: Domain, process: Process, console: Graphics
+) -> Iterator[Problem]:
+    here = says(domain, name=domain.name, graphics=f"{console.type} at port {console.port}")
+    for other in host.claims.ports.get(console.port or 0, ()):
+        if other is guest or other.domain is None:
+            continue
+        theirs = [it for it in other.domain.graphics if it.port == console.port]
+        if any(_overlap(console, it) for it in theirs):
+            there = says(other.domain, name=other.domain.name, graphics=f"port {console.port}")
+            yield Problem(Severity.ERROR, (here, there))
+    started = [it.port for it in process.graphics if it.type == console.type]
+    if started and console.port not in started:
+        told = ", ".join(f"port {port}" for port in started)
+        yield Problem(Severity.ERROR, (here, says(process, pid=process.pid, graphics=told)))
+
+
+def _overlap(one: Graphics, other: Graphics) -> bool:
+    ours, theirs = set(one.listens), set(other.listens)
+    return bool(ours & theirs or (ours | theirs) & EVERYWHERE)
+
+
+def _stale_tokens(
+    host: Host, guest: Guest, domain: Domain, instance: Instance
+) -> Iterator[Problem]:
+    ports = {(console.type, console.port) for console in domain.graphics}
+    for row in instance.rows("console_auth_tokens"):
+        kind = CONSOLES.get(text(row.cells, "console_type") or "")
+        port, expires = integer(row.cells, "port"), integer(row.cells, "expires")
+        if kind is None or port is None or expires is None or (kind, port) in ports:
+            continue
+        if expires > row.answer.at.timestamp() and kind in {its for its, _ in ports}:
+            others = [it for it in host.claims.ports.get(port, ()) if it is not guest]
+            place = f"{instance.database}.console_auth_tokens[id={row.cells.get('id')}].port"
+            token = hears(row.answer, "instance", place, console_token_port=port)
+            open_at = ", ".join(str(its) for _, its in sorted(ports, key=str))
+            evidence: list[Evidence] = [token, says(domain, graphics=f"port {open_at}")]
+            for other in others:
+                if other.domain is not None:
+                    evidence.append(says(other.domain, name=other.domain.name))
+            severity = Severity.WARNING if others else Severity.NOTE
+            yield Problem(severity, tuple(evidence))

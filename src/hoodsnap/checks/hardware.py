@@ -1,0 +1,239 @@
+"""What a guest has of its host, and keeps beside its disks: processors, devices, firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from hoodsnap.check import Problem, Problems, check
+from hoodsnap.checks.traps import (
+    building,
+    migrating,
+    never_started,
+    resizing,
+    task_in_flight,
+)
+from hoodsnap.facts.domain import ON, Domain
+from hoodsnap.facts.fact import Unheard, text
+from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
+from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.process import Process
+from hoodsnap.facts.server import Server
+from hoodsnap.finding import Severity, hears, says
+
+ELSEWHERE = frozenset(["direct", "vdpa", "vhostuser"])
+"""The network cards that are a PCI device to nova and none to the guest."""
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])
+def pinned_cpu_overlap(
+    guest: Guest, host: Host, instance: Instance, domain: Domain | None, process: Process | None
+) -> Problems:
+    """Two guests share a processor that one was sold for itself, or a vCPU runs elsewhere.
+
+    With dedicated processors nova reserves one for each vCPU and libvirt binds the vCPU's thread to
+    it. Before Train a live migration kept the numbers of the source host; a container or service
+    manager that sets processors anew undoes the binding. A real-time guest misses its deadlines
+    then.
+
+    Authority: the kernel for where a thread may run; the nova database for what was reserved.
+
+    Traps: guests whose vCPUs float share processors on purpose; with the policy `mixed` only some
+    vCPUs are bound; threads that are not vCPUs run elsewhere.
+
+    Next: `virsh vcpupin NAME`, `grep Cpus_allowed_list /proc/PID/task/*/status`, `openstack server
+    show UUID` of both. Then a migration reserves anew.
+
+    Not yet: `openstack server reboot --hard`: it binds as the database says, and reserves nothing.
+
+    Source: nova bug 1289064; nova virt/hardware.py; spec numa-aware-live-migration.
+    """
+    if instance.deleted or not guest.is_here:
+        return
+    pins = instance.pins
+    ours = says(instance, pins=_pinned({vcpu: frozenset([cpu]) for vcpu, cpu in pins.items()}))
+    for cpu in sorted(set(pins.values())):
+        for other in host.claims.processors.get(cpu, ()):
+            if other is not guest and other.instance is not None:
+                yield Problem(Severity.ERROR, (ours, says(other.instance, pins=f"also {cpu}")))
+    if pins and domain is not None and domain.state in ON and _is_loose(domain, pins):
+        yield Problem(Severity.ERROR, (ours, says(domain, pins=_pinned(domain.pins))))
+    if process is not None and host.claims.processors:
+        yield from _threads(guest, host, instance, process)
+    if pins:
+        yield from _outside(host, instance)
+
+
+def _is_loose(domain: Domain, pins: Mapping[int, int]) -> bool:
+    return any(domain.pins.get(vcpu) != frozenset([cpu]) for vcpu, cpu in pins.items())
+
+
+def _threads(guest: Guest, host: Host, instance: Instance, process: Process) -> Iterator[Problem]:
+    pins, threads = instance.pins, process.vcpu_threads
+    loose = {
+        vcpu: cpus for vcpu, cpus in threads.items() if vcpu in pins and not cpus <= {pins[vcpu]}
+    }
+    if loose:
+        wanted = _pinned({vcpu: frozenset([pins[vcpu]]) for vcpu in loose})
+        evidence = says(instance, pins=wanted), says(process, vcpu_threads=_pinned(loose))
+        yield Problem(Severity.ERROR, evidence)
+    if pins:
+        return
+    allowed = frozenset[int]().union(*threads.values())
+    for cpu in sorted(allowed & host.claims.processors.keys()):
+        owner = host.claims.processors[cpu][0].instance
+        if owner is not None:
+            floats = says(process, pid=process.pid, vcpu_threads=_pinned(threads))
+            yield Problem(Severity.WARNING, (floats, says(owner, pins=f"has {cpu} to itself")))
+            return
+
+
+def _outside(host: Host, instance: Instance) -> Iterator[Problem]:
+    section, name = "compute", "cpu_dedicated_set"
+    dedicated = host.option(section, name)
+    if not dedicated:
+        section, name = "DEFAULT", "vcpu_pin_set"  # before Train
+        dedicated = host.option(section, name)
+    answer = host.hypervisor.answer("host", "/etc/nova/nova.conf")
+    if not dedicated or answer is None:
+        return
+    outside = set(instance.pins.values()) - read_cpus(dedicated)
+    if outside:
+        shown = ",".join(map(str, sorted(outside)))
+        conf = hears(answer, "nova.conf", f"[{section}]{name}", **{name: dedicated})
+        yield Problem(Severity.WARNING, (says(instance, pins=shown), conf))
+
+
+def _pinned(pins: Mapping[int, frozenset[int]]) -> str:
+    """`vCPU 0 at 2, vCPU 1 at 3`."""
+    places = (f"vCPU {vcpu} at {','.join(map(str, sorted(pins[vcpu])))}" for vcpu in sorted(pins))
+    return ", ".join(places) or "none"
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])
+def pci_or_mdev_claim_mismatch(
+    guest: Guest, host: Host, instance: Instance, domain: Domain
+) -> Problems:
+    """A guest has a device of the host that is not reserved for it, or lacks the one that is.
+
+    nova will give the device to another guest, or believes it in use for ever. Addresses change
+    with a new kernel, firmware or card, and nova's records do not follow.
+
+    Authority: libvirt for what the guest has; the nova database for whose it is.
+
+    Traps: a suspended or migrating guest has given its devices back; a network card may be a PCI
+    device to nova and a tap (macvtap, vdpa, vhost-user) to the guest; nova makes mdevs anew after
+    the host has booted, under other UUIDs.
+
+    Next: `virsh dumpxml NAME | grep -A8 '<hostdev'`, `ls /sys/bus/pci/devices`, `SELECT address,
+    status, instance_uuid FROM pci_devices`. Then, once the device is back, reboot or migrate it.
+
+    Not yet: removing rows of pci_devices, taking the device out of `[pci]device_spec` while it is
+    reserved, unbinding a device that QEMU holds.
+
+    Source: nova pci/manager.py `_set_hvdevs`; nova bug 1981813.
+    """
+    if instance.deleted or not guest.is_here:
+        return
+    wanted = domain.definition.host_devices
+    for device in wanted:
+        if device.type == "pci" and device.address not in host.hypervisor.pci_addresses:
+            answer = host.hypervisor.answer("kernel", "ls /sys/bus/pci/devices")
+            if answer is not None:
+                gone = hears(answer, "kernel", device.address, device=None)
+                yield says(domain, host_devices=device.address), gone
+    if domain.id is None:
+        return
+    devices = domain.host_devices
+    for device in dict.fromkeys(devices):
+        for other in host.claims.devices.get(device, ()):
+            if other is not guest and other.domain is not None:
+                both = says(domain, host_devices=device.address)
+                yield both, says(other.domain, name=other.domain.name, host_devices="the same")
+    if domain.state == 1:
+        yield from _claims(host, instance, domain, devices)
+
+
+def _claims(
+    host: Host, instance: Instance, domain: Domain, devices: tuple[HostDevice, ...]
+) -> Iterator[Problem]:
+    has = {device.address for device in devices if device.type == "pci"}
+    if host.node is None:
+        raise Unheard("nova has no compute node of this host")
+    claims = instance.claims(host.node.id)
+    for address in sorted(has - claims.keys()):
+        answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
+        nobody = hears(answer, "instance", address, pci_device=None) if answer else None
+        given = says(domain, host_devices=address)
+        yield Problem(Severity.ERROR, (given, nobody) if nobody is not None else (given,))
+    if any(card.type in ELSEWHERE for card in domain.interfaces):
+        return
+    for address in sorted(claims.keys() - has):
+        row = claims[address]
+        place = f"{instance.database}.pci_devices[address={address}].status"
+        claimed = hears(row.answer, "instance", place, pci_device=address, status="allocated")
+        shown = ", ".join(sorted(has)) or None
+        yield Problem(Severity.ERROR, (claimed, says(domain, host_devices=shown)))
+
+
+def _query_of(instance: Instance) -> str:
+    tables = instance.tables
+    asked = tables.read.get((instance.database, "pci_devices"), ()) if tables else ()
+    return asked[-1].query if asked else ""
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing, never_started])
+def firmware_state_missing(
+    guest: Guest, host: Host, record: Server | Instance, domain: Domain
+) -> Problems:
+    """What the guest's firmware or TPM has to remember is gone, or the firmware itself is.
+
+    libvirt makes new, empty files at the next start: boot entries and Secure Boot keys are lost, a
+    disk that is sealed with the TPM (BitLocker, LUKS) does not open any more. Without the program
+    itself the guest does not start at all.
+
+    Authority: the files.
+
+    Traps: they are made at the first start; firmware that keeps nothing has none; in a container
+    libvirt sees other folders than the collector.
+
+    Next: `virsh dumpxml --inactive NAME | grep -E 'loader|nvram|tpm'`, `ls -l` of those paths, and
+    on the hosts it was on before. Then copy what is found back *before* it is started.
+
+    Not yet: starting it, `virsh undefine --nvram`, `openstack server reboot --hard`, a migration:
+    each may drop the last copy.
+
+    Source: nova bugs 1633447, 2131730, 1997352, 2118888; nova admin guide, uefi and emulated-tpm.
+    """
+    if record.deleted:
+        return
+    paths = [(path, "firmware") for path in domain.firmware if path is not None]
+    for tpm in domain.tpms:
+        if tpm.source is None:
+            paths.append((tpm_state(guest.uuid, tpm.version), "tpms"))
+        yield from _secret(guest, domain, tpm)
+    for path, field in paths:
+        entry = host.images.entry(path)
+        answer = host.hypervisor.answer("images", f"stat -L {path}")
+        # Where not even the folder is, it is looked for in the wrong place.
+        wrong_place = host.images.entry(home_of(path)) is None
+        if answer is not None and not wrong_place and (entry is None or entry.size == 0):
+            state = "missing" if entry is None else "empty"
+            yield says(domain, **{field: path}), hears(answer, "images", path, that_file=state)
+
+
+def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:
+    instance = guest.instance
+    if instance is None or tpm.secret is None:
+        return
+    rows = instance.rows("instance_system_metadata")
+    known = [text(row.cells, "value") for row in rows if row.cells.get("key") == VTPM_SECRET]
+    if [(secret or "").lower() for secret in known] != [tpm.secret]:
+        answer = rows[0].answer if rows else instance.said["row"]
+        stored = hears(
+            answer, "instance", VTPM_SECRET, vtpm_secret_uuid=", ".join(filter(None, known))
+        )
+        yield Problem(Severity.ERROR, (says(domain, tpms=f"secret {tpm.secret}"), stored))
+
+
+VTPM_SECRET = "vtpm_secret_uuid"  # noqa: S105 (the name of a row)

@@ -1,0 +1,387 @@
+"""The host as a whole: what nova's records say of it, and what it is."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from hoodsnap.check import Problem, Problems, check
+from hoodsnap.facts.allocation import worded
+from hoodsnap.facts.fact import Unheard, integer, value_of
+from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.instance import clock_of, moment
+from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.release import Release
+from hoodsnap.facts.service import Service
+from hoodsnap.finding import Evidence, Severity, hears, says
+
+SHOWN = 10
+"""Guests that one finding shows; the others are counted."""
+
+ROOMIER = 1.1
+"""How much larger than the host an inventory must be to be a lie and no rounding."""
+
+SWAPPED_KIB = 256 << 10
+"""KiB of guests in swap beyond which the host is short of memory, and not just tidy."""
+
+DOWN_TIME = 60
+"""nova.conf's `service_down_time`, in seconds, where it is not set."""
+
+LATE = 30
+"""Seconds beyond it: one report more that may have been on its way."""
+
+
+@check(Severity.ERROR)
+def host_identity_changed(host: Host) -> Problems:
+    """This host has another name than the one under which nova knows it.
+
+    nova finds a host's servers by its name alone. Under a new name the host starts as an empty
+    one: the servers stay with the old name, where nobody works on them. Before Liberty
+    nova-compute *destroys every guest* whose record names another host when it starts; from 2023.1
+    on it refuses to start.
+
+    Authority: what the guests' records and allocations name: the old name.
+
+    Traps: a host name in short or in full is another name for nova; Ironic has many nodes on one
+    host; one guest alone that nova has elsewhere is a guest in the wrong place, not a renamed host.
+
+    Next: compare `hostname`, `grep ^host /etc/nova/nova.conf` and `openstack compute service list
+    --service nova-compute`. Give the host its old name back (`host` in nova.conf) before
+    nova-compute is started.
+
+    Not yet: starting or restarting nova-compute; `openstack compute service delete`; deleting
+    `compute_id`; `nova-manage placement audit --delete`.
+
+    Source: nova bug 1419785; nova compute/manager.py `_check_for_host_rename`; specs
+    stable-compute-uuid and robustify-evacuate.
+    """
+    name = host.option("DEFAULT", "host") or host.name
+    undecided: Unheard | None = None
+    for part in (_guests_elsewhere, _node_of_another, _identity_of_another):
+        try:
+            found = part(host, name)
+        except Unheard as reason:
+            undecided = undecided or reason
+            continue
+        if found:
+            yield found
+            return
+    if undecided is not None:
+        raise undecided
+
+
+def _own_name(host: Host, name: str) -> Evidence:
+    answer = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
+    assert answer is not None  # noqa: S101 (its option was read)
+    return hears(answer, "nova.conf", "DEFAULT.host", host=name)
+
+
+def _guests_elsewhere(host: Host, name: str) -> tuple[Evidence, ...]:
+    """Its running guests are all of one other host by nova's word, which is no captured one."""
+    there: Counter[str] = Counter()
+    shown = []
+    for guest in host.guests:
+        if guest.domain is None or guest.hidden is not None or guest.record is None:
+            continue
+        if guest.believed == name:
+            return ()
+        if guest.believed is not None and not guest.twins and not guest.record.deleted:
+            there[guest.believed] += 1
+            shown.append(says(guest.record, host=guest.believed))
+    if len(there) == 1 and there.total() > 1:
+        return (_own_name(host, name).and_so(guests_of_another=there.total()), *shown[:SHOWN])
+    return ()
+
+
+def _node_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
+    """nova has a compute node that is called as this hypervisor, on a host of another name."""
+    answer = host.bundle.last("libvirt", "virsh hostname", host.name)
+    hypervisor = value_of(answer, "virsh hostname", str)
+    if host.records.services_of(name) or host.records.nodes_of(name):
+        return ()
+    for node in host.records.nodes:
+        if not node.deleted and node.hypervisor_hostname == hypervisor and node.host != name:
+            return (
+                _own_name(host, name),
+                says(node, host=node.host, hypervisor_hostname=node.hypervisor_hostname),
+            )
+    return ()
+
+
+def _identity_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
+    """The UUID that the host keeps is of a compute node of another host."""
+    kept = host.compute_id
+    for node in host.records.nodes if kept is not None else ():
+        if kept is not None and node.uuid == kept[0] and not node.deleted and node.host != name:
+            return (
+                _own_name(host, name),
+                hears(kept[1], "compute_id", uuid=kept[0]),
+                says(node, uuid=node.uuid, host=node.host),
+            )
+    return ()
+
+
+@check(Severity.ERROR)
+def service_state_skew(host: Host) -> Problems:
+    """nova's view of the host's nova-compute is not what the host is like.
+
+    Guests go on running without nova-compute, so nobody notices: the API takes commands that
+    nobody carries out, and an operator may believe the host dead and evacuate guests that live.
+
+    Authority: the host for what runs; nova's records for what is commanded.
+
+    Traps: clocks that differ (`clocks-apart`); a service that was restarted a moment ago; a host
+    that is disabled for maintenance.
+
+    Next: `openstack compute service list --host HOST --long`, `systemctl status nova-compute` and
+    its log. If the host is forced down: see that none of its servers was evacuated
+    (`openstack server migration list --type evacuation`) before anything else.
+
+    Not yet: `openstack compute service set --up` before the guests that were evacuated are off;
+    `openstack compute service delete` while it has servers; evacuating what runs.
+
+    Source: nova admin guide, services; nova bugs 1763183, 1852610; nova servicegroup/drivers/db.py.
+    """
+    services = host.records.services_of(host.nova_name)
+    believed = [g for g in host.guests if g.is_here and g.record and not g.record.deleted]
+    if not services:
+        if believed:
+            absent = host.records.read("services")
+            evidence = hears(absent, "nova-db", "nova-compute", service=None)
+            yield evidence.and_so(host=host.nova_name, servers=len(believed)), *_named(believed)
+        return
+    if len(services) > 1:
+        yield tuple(says(one, id=one.id, host=one.host) for one in services)
+    running = [guest for guest in host.guests if guest.process is not None]
+    for service in services:
+        yield from _commanded(service, running)
+    yield from _late(host, services[0], running)
+    yield from _unmapped(host, services[0])
+
+
+def _named(guests: list[Guest]) -> list[Evidence]:
+    return [says(g.record, host=g.believed) for g in guests[:SHOWN] if g.record is not None]
+
+
+def _commanded(service: Service, running: list[Guest]) -> Iterator[Problem]:
+    """What an operator, or nova-compute itself, said of the service."""
+    if "forced_down" in service.raw and service.forced_down and running:
+        forced = says(service, forced_down=True).and_so(running_guests=len(running))
+        pids = [says(g.process, pid=g.process.pid) for g in running[:SHOWN] if g.process]
+        yield Problem(Severity.ERROR, (forced, *pids))
+    if service.disabled:
+        reason = service.disabled_reason
+        itself = (reason or "").startswith("AUTO:")
+        said = says(service, disabled=True, disabled_reason=reason)
+        yield Problem(Severity.WARNING if itself else Severity.NOTE, (said,))
+
+
+def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
+    since = moment(service.last_seen_up)
+    if since is None:
+        raise Unheard("when nova-compute reported last can't be read")
+    allowed = whole(host.option("DEFAULT", "service_down_time")) or DOWN_TIME
+    age = (_asked_at(host, service) - since).total_seconds()
+    if age > allowed + LATE:
+        late = says(service, last_seen_up=service.last_seen_up).and_so(
+            seconds_ago=round(age), running_guests=len(running)
+        )
+        yield Problem(Severity.WARNING, (late,))
+
+
+def _asked_at(host: Host, service: Service) -> datetime:
+    """When its row was read, by the database's clock if that was heard: ours may be another."""
+    asked = next(answer.at for answer in service.said.values())
+    clock = clock_of(host.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP"))
+    return asked + (clock[1] - clock[0].at) if clock is not None else asked
+
+
+def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
+    read = host.records.read("host_mappings")
+    if any(mapping.host == host.nova_name for mapping in host.records.mappings):
+        return
+    evidence = (
+        says(service, host=service.host),
+        hears(read, "nova-db", f"host_mappings[host={host.nova_name}]", host_mapping=None),
+    )
+    yield Problem(Severity.ERROR, evidence)
+
+
+@check(Severity.ERROR)
+def provider_vs_compute_node(host: Host) -> Problems:
+    """The records of a compute node do not belong together.
+
+    A hypervisor has a row in nova's database, a resource provider of the same UUID and name in
+    placement, a file with that UUID (from 2023.1 on), and a cell that it is mapped to. If one of
+    them is of another node, nova-compute can't report what it has, servers are placed by numbers
+    of the past, or it refuses to start.
+
+    Authority: the UUID that the servers' allocations are held of.
+
+    Traps: Ironic has many nodes on one host; rows marked deleted; the parts of a host (NUMA cells,
+    PCI devices) are providers of other names; a placement that is too old to have traits.
+
+    Next: `openstack hypervisor list`, `openstack resource provider list --name HYPERVISOR`, `cat
+    /var/lib/nova/compute_id`. Restore the old name or UUID rather than delete what has allocations.
+
+    Not yet: `openstack compute service delete` while there are servers on the host; deleting
+    `compute_id`; `openstack resource provider delete`.
+
+    Source: nova bugs 1763183, 1852610, 1817833; nova admin guide, compute node identification.
+    """
+    node = host.node
+    if node is None or node.hypervisor_type == "ironic":
+        return
+    nodes = host.records.nodes_of(host.nova_name)
+    if len(nodes) > 1:
+        yield tuple(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes)
+    parts = (_mapped_elsewhere, _servers_of_another_node, _provider, _other_identity)
+    undecided: Unheard | None = None
+    for part in parts:  # what one layer keeps to itself spoils no comparison of others
+        try:
+            yield from part(host)
+        except Unheard as reason:
+            undecided = undecided or reason
+    if undecided is not None:
+        raise undecided
+
+
+def _mapped_elsewhere(host: Host) -> Iterator[tuple[Evidence, ...]]:
+    node = host.node
+    if node is None:
+        return
+    for mapping in host.records.mappings:
+        cell = host.records.cells.get(mapping.cell_id)
+        if mapping.host == host.nova_name and cell not in (node.database, None):
+            yield (
+                says(mapping, host=mapping.host, cell_id=mapping.cell_id).and_so(cell=cell),
+                says(node, uuid=node.uuid),
+            )
+
+
+def _other_identity(host: Host) -> Iterator[tuple[Evidence, ...]]:
+    node, kept = host.node, host.compute_id
+    if node is not None and kept is not None and node.uuid not in (None, kept[0]):
+        yield hears(kept[1], "compute_id", uuid=kept[0]), says(node, uuid=node.uuid)
+
+
+def _servers_of_another_node(host: Host) -> Iterator[tuple[Evidence, ...]]:
+    node = host.node
+    found = []
+    for guest in host.guests:
+        instance = guest.instance
+        if instance is None or node is None or not guest.is_here or guest.moving:
+            continue
+        its = instance.raw.get("compute_id")  # 2023.2 and later; null until it was moved
+        if isinstance(its, int) and its != node.id and not instance.deleted:
+            found.append(says(instance, compute_id=its, host=instance.host))
+    if found and node is not None:
+        yield says(node, id=node.id).and_so(servers_of_another=len(found)), *found[:SHOWN]
+
+
+def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
+    node, service, provider = host.node, host.service, host.provider
+    if node is None or node.uuid is None:
+        raise Unheard("the compute node's UUID was not told")
+    if provider is None:
+        absent = host.placement.without(node.uuid)
+        namesakes = [
+            other
+            for other in host.placement.providers.values()
+            if other.name == node.hypervisor_hostname
+        ]
+        yield (
+            says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
+            hears(absent, "placement", node.uuid, provider=None),
+            *(says(other, name=other.name).and_so(uuid=other.uuid) for other in namesakes),
+        )
+        return
+    if provider.name != node.hypervisor_hostname:
+        yield (
+            says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
+            says(provider, name=provider.name),
+        )
+    enabled = service is not None and not service.disabled and host.release.since(Release.TRAIN)
+    if service is not None and enabled and "COMPUTE_STATUS_DISABLED" in provider.traits:
+        trait = says(provider, traits="COMPUTE_STATUS_DISABLED")
+        yield Problem(Severity.WARNING, (says(service, disabled=service.disabled), trait))
+
+
+@check(Severity.WARNING)
+def capacity_lie(host: Host) -> Problems:
+    """The scheduler believes that the host has more room than it has.
+
+    An inventory that is larger than the machine, or guests that nobody counts (nova counts rows of
+    its database, not what runs), and the next server is placed where there is no room: guests are
+    swapped out, or ended by the kernel.
+
+    Authority: the hypervisor and the kernel.
+
+    Traps: an allocation ratio is a wish, and is allowed for; QEMU needs some memory on top of the
+    guest's, which is not counted; memory that is backed by files; part of the CPUs may be kept
+    for the host.
+
+    Next: look for guests that nova does not know first (`virsh list --all` beside `openstack server
+    list --all-projects --host HOST`); then `free -m`, `openstack resource provider inventory list
+    PROVIDER`.
+
+    Not yet: changing ratios or reserved amounts before it is known what runs there.
+
+    Source: nova compute/resource_tracker.py `_update_usage_from_instances`; virt/libvirt/driver.py
+    `update_provider_tree`.
+    """
+    provider = host.provider
+    if provider is None:
+        return
+    yield from _more_than_there_is(host)
+    running = [p for p in host.processes.values() if p.is_emulator and not p.is_probe]
+    promised = sum(-(-process.memory_kib // 1024) for process in running)
+    memory = provider.inventories.get("MEMORY_MB")
+    if memory is None or promised <= memory.capacity:
+        return
+    swapped = sum(process.swap_kib for process in running)
+    severity = Severity.ERROR if swapped > SWAPPED_KIB else Severity.WARNING
+    evidence = (
+        says(provider, inventories=worded({"MEMORY_MB": memory.total})).and_so(
+            reserved=memory.reserved, allocation_ratio=memory.ratio
+        ),
+        hears(host.census["kernel"], "kernel", processes=len(running), memory_mib=promised).and_so(
+            swapped_mib=swapped // 1024
+        ),
+    )
+    yield Problem(severity, evidence)
+
+
+def _more_than_there_is(host: Host) -> Iterator[tuple[Evidence, ...]]:
+    provider = host.provider
+    if provider is None:
+        return
+    inventories = provider.inventories
+    for name, (amount, evidence) in _there(host).items():
+        names = ("VCPU", "PCPU") if name == "VCPU" else (name,)
+        total = sum(inventories[its].total for its in names if its in inventories)
+        if total > amount * ROOMIER + 1:
+            yield says(provider, inventories=worded({name: total})), evidence
+
+
+def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:
+    """What the machine has, by resource class, and who says so."""
+    found: dict[str, tuple[float, Evidence]] = {}
+    node = host.bundle.last("libvirt", "virsh nodeinfo", host.name)
+    said = value_of(node, "virsh nodeinfo", dict[str, object])
+    cpus, memory = integer(said, "cpus"), integer(said, "memory_mib")
+    if node is not None and cpus:
+        found["VCPU"] = (cpus, hears(node, "libvirt", "cpus", cpus=cpus))
+    kernel = host.bundle.last("kernel", "/proc/meminfo", host.name)
+    total = re.match(r"MemTotal:\s+(\d{1,12}) kB", value_of(kernel, "/proc/meminfo", str), re.ASCII)
+    if kernel is not None and memory and total and not host.option("libvirt", "file_backed_memory"):
+        most = max(memory, int(total[1]) // 1024)  # memory may be plugged in while it runs
+        found["MEMORY_MB"] = (most, hears(kernel, "kernel", "MemTotal", memory_mib=most))
+    rooms = host.hypervisor.rooms.values()
+    if rooms and host.option("libvirt", "images_type", "default") not in ("rbd", "lvm"):
+        room = max(rooms, key=lambda one: one.total)
+        gib = room.total / (1 << 30)
+        found["DISK_GB"] = (gib, hears(room.answer, "images", "blocks", size_gib=round(gib, 1)))
+    return found

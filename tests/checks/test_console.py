@@ -1,0 +1,166 @@
+"""The consoles of guests."""
+
+from __future__ import annotations
+
+from tests.conftest import RecordedHost
+
+LISTING = "find /var/lib/nova/instances -ls"
+
+
+def _log(host: RecordedHost, name: str) -> str:
+    return f"/var/lib/nova/instances/{host.uuid(name)}/console.log"
+
+
+def _set_entry(host: RecordedHost, path: str, **fields: object) -> None:
+    """Set what the list of the instances directory says of one file."""
+    lines = host.last("images", LISTING).value
+    assert [line["path"] for line in lines].count(path) == 1
+    host.set("images", LISTING, [it | fields if it["path"] == path else it for it in lines])
+
+
+def _console(host: RecordedHost, name: str) -> int:
+    domain = host.guest(name).domain
+    assert domain is not None
+    [console] = domain.graphics
+    assert console.port is not None
+    return console.port
+
+
+def test_console_log_problem(host: RecordedHost) -> None:
+    path = _log(host, "vm-plain")
+    _set_entry(host, path, size=1 << 30, blocks=(1 << 30) // 512)
+    free = host.guest("vm-plain").host.hypervisor.room(path).free >> 20  # type: ignore[union-attr]
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"console-log-problem of vm-plain: images says path = {path}, mib = 1024;"
+        f" images says free_mib = {free}"
+    ]
+
+
+def test_console_log_problem_that_fills_the_file_system(host: RecordedHost) -> None:
+    _set_entry(host, _log(host, "vm-plain"), size=1 << 30, blocks=(1 << 30) // 512)
+    room = host.last("images", "stat -f /var/lib/nova/instances").value
+    host.set("images", "stat -f /var/lib/nova/instances", room | {"bavail": 1000})
+
+    severities = {found.check.name: found.severity.word for found in host.report().findings}
+    assert severities["console-log-problem"] == "error"
+
+
+def test_console_log_problem_of_one_that_is_gone(host: RecordedHost) -> None:
+    path = _log(host, "vm-plain")
+    lines = host.last("images", LISTING).value
+    host.set("images", LISTING, [line for line in lines if line["path"] != path])
+
+    assert host.findings() == [
+        "console-log-problem of vm-plain: domain says state = running (unpaused),"
+        f" logs = {path}; images says console_log = missing"
+    ]
+
+
+def test_a_log_with_a_hole_only_looks_large(host: RecordedHost) -> None:
+    _set_entry(host, _log(host, "vm-plain"), size=1 << 40, blocks=8)
+
+    assert host.findings() == []
+
+
+def test_a_stopped_guest_needs_no_log(host: RecordedHost) -> None:
+    path = _log(host, "vm-stopped")
+    lines = host.last("images", LISTING).value
+    host.set("images", LISTING, [line for line in lines if line["path"] != path])
+
+    assert host.findings() == []
+
+
+def test_a_log_is_not_judged_while_nova_starts_the_guest(host: RecordedHost) -> None:
+    _set_entry(host, _log(host, "vm-plain"), size=1 << 30, blocks=(1 << 30) // 512)
+    host.row("instances", host.uuid("vm-plain"), task_state="rebooting_hard")
+
+    report = host.report()
+    names = [finding.check.name for finding in report.findings]
+    assert "console-log-problem" not in names
+    assert "console-log-problem" in [skip.check.name for skip in report.skips if skip.differs]
+
+
+def test_vnc_port_conflict_or_exposed(host: RecordedHost) -> None:
+    pid, port = host.pid("vm-plain"), _console(host, "vm-plain")
+    host.edit("kernel", f"/proc/{pid}/cmdline", "-vnc\0" + "127.0.0.1:", "-vnc\0" + "0.0.0.0:")
+
+    assert host.findings() == [
+        "vnc-port-conflict-or-exposed of vm-plain:"
+        f" process says pid = {pid}, graphics = vnc at 0.0.0.0:{port}"
+    ]
+
+
+def test_a_console_that_asks_for_a_password_may_be_open(host: RecordedHost) -> None:
+    cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
+    host.edit("kernel", cmdline, "-vnc\0" + "127.0.0.1:", "-vnc\0" + "0.0.0.0:")
+    host.edit(
+        "kernel", cmdline, ",audiodev=audio1\0-device", ",password=on,audiodev=audio1\0-device"
+    )
+
+    assert host.findings() == []
+
+
+def test_two_consoles_at_one_port(host: RecordedHost) -> None:
+    one, other = _console(host, "vm-plain"), _console(host, "vm-duo")
+    live = f"virsh dumpxml {host.domain('vm-duo')}"
+    host.edit("libvirt", live, f"port='{other}'", f"port='{one}'")
+
+    found = host.report().findings
+    assert {finding.severity.word for finding in found} == {"error"}
+    pair = [host.domain("vm-duo"), host.domain("vm-plain")]
+    assert host.findings() == [
+        f"vnc-port-conflict-or-exposed of vm-duo: domain says name = {pair[0]}, graphics = vnc at"
+        f" port {one}; domain says name = {pair[1]}, graphics = port {one}",
+        f"vnc-port-conflict-or-exposed of vm-duo: domain says name = {pair[0]}, graphics = vnc at"
+        f" port {one}; process says pid = {host.pid('vm-duo')}, graphics = port {other}",
+        f"vnc-port-conflict-or-exposed of vm-plain: domain says name = {pair[1]}, graphics = vnc at"
+        f" port {one}; domain says name = {pair[0]}, graphics = port {one}",
+    ]
+
+
+def test_a_stored_definition_has_no_port(host: RecordedHost) -> None:
+    stored = host.last("libvirt", f"virsh dumpxml --inactive {host.domain('vm-plain')}").value
+
+    assert "port='-1' autoport='yes'" in stored
+    assert host.findings() == []
+
+
+def _give_token(host: RecordedHost, name: str, port: int, seconds: float) -> None:
+    for answer in host.bundle.asked("nova-db", "SELECT id, instance_uuid, console_type"):
+        if host.uuid(name) in answer.query:
+            expires = int(answer.at.timestamp() + seconds)
+            row = [1, host.uuid(name), "novnc", "127.0.0.1", port, expires, "2026-11-25 13:00:00"]
+            assert len(row) == len(answer.value["columns"])
+            host.set("nova-db", answer.query, answer.value | {"rows": [row]})
+            return
+    raise AssertionError("nobody asked for tokens")
+
+
+def test_a_token_that_leads_to_another_guest(host: RecordedHost) -> None:
+    here, there = _console(host, "vm-plain"), _console(host, "vm-duo")
+    _give_token(host, "vm-plain", there, 300)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"vnc-port-conflict-or-exposed of vm-plain: instance says console_token_port = {there};"
+        f" domain says graphics = port {here}; domain says name = {host.domain('vm-duo')}"
+    ]
+
+
+def test_a_token_that_leads_nowhere_is_a_note(host: RecordedHost) -> None:
+    _give_token(host, "vm-plain", 6000, 300)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+
+
+def test_a_token_that_is_right_or_over_is_no_finding(host: RecordedHost) -> None:
+    _give_token(host, "vm-plain", _console(host, "vm-plain"), 300)
+    assert host.findings() == []
+
+    _give_token(host, "vm-plain", 6000, -1)
+    assert host.findings() == []

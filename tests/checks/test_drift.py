@@ -1,0 +1,239 @@
+"""Definitions of one guest that have drifted apart."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+
+def _stored(host: RecordedHost, name: str) -> str:
+    return f"virsh dumpxml --inactive {host.domain(name)}"
+
+
+def _flavor(host: RecordedHost, name: str) -> dict[str, Any]:
+    """The flavors that an instance keeps, as stored."""
+    instance = host.guest(name).instance
+    assert instance is not None and instance.extra is not None
+    stored: dict[str, Any] = json.loads(str(instance.extra["flavor"]))
+    return stored
+
+
+def test_flavor_three_way_drift(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), root_gb=20)
+
+    assert host.findings() == [
+        "flavor-three-way-drift of vm-plain: instance says root_gb = 20;"
+        " instance says flavor = lab.tiny, flavor_root_gb = 1"
+    ]
+
+
+def test_flavor_three_way_drift_after_a_resize_that_broke_off(host: RecordedHost) -> None:
+    flavors = _flavor(host, "vm-plain")
+    left = json.dumps(flavors | {"old": flavors["cur"]})
+    host.row("instance_extra", host.uuid("vm-plain"), flavor=left)
+
+    assert host.findings() == [
+        "flavor-three-way-drift of vm-plain: instance says vm_state = active, flavor = lab.tiny,"
+        " old_flavor = lab.tiny"
+    ]
+
+
+def test_what_a_resize_keeps_until_it_is_confirmed_is_no_drift(host: RecordedHost) -> None:
+    assert _flavor(host, "vm-verify")["old"] is not None
+
+    assert host.findings() == []
+
+
+def test_a_flavor_that_was_made_anew_is_a_note(host: RecordedHost) -> None:
+    query = "GET /v2.1/flavors/detail?is_public=None [2.93]"
+    body = host.last("nova", query).value
+    made = [it | {"ram": 512} if it["name"] == "lab.duo" else it for it in body["flavors"]]
+    host.set("nova", query, {"flavors": made})
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+    assert host.findings() == [
+        "flavor-three-way-drift of vm-duo: instance says flavor = lab.duo, flavor_memory_mb = 128;"
+        " flavor says memory_mb = 512"
+    ]
+
+
+def test_a_flavor_that_is_no_longer_offered_is_no_drift(host: RecordedHost) -> None:
+    query = "GET /v2.1/flavors/detail?is_public=None [2.93]"
+    host.set("nova", query, {"flavors": []})
+
+    assert host.findings() == []
+
+
+def test_machine_or_cpu_drift(host: RecordedHost) -> None:
+    live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
+    host.edit("libvirt", _stored(host, "vm-plain"), f"machine='{live}'", "machine='pc-i440fx-6.2'")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"machine-or-cpu-drift of vm-plain: domain says machine = {live};"
+        " domain says next_machine = pc-i440fx-6.2"
+    ]
+
+
+def test_an_alias_is_the_machine_that_it_stands_for(host: RecordedHost) -> None:
+    live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
+    assert f"<machine canonical='{live}'" in host.last("libvirt", "virsh capabilities").value
+    host.edit("libvirt", _stored(host, "vm-plain"), f"machine='{live}'", "machine='pc'")
+
+    assert host.findings() == []
+
+
+def test_machine_or_cpu_drift_to_a_type_that_qemu_dropped(host: RecordedHost) -> None:
+    live = host.guest("vm-stopped").domain.inactive.machine  # type: ignore[union-attr]
+    host.edit("libvirt", _stored(host, "vm-stopped"), f"machine='{live}'", "machine='pc-0.12'")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert host.findings() == [
+        "machine-or-cpu-drift of vm-stopped: domain says definition = pc-0.12;"
+        " libvirt says that_machine = nothing"
+    ]
+
+
+def test_another_emulator_has_other_machines(host: RecordedHost) -> None:
+    stored = _stored(host, "vm-stopped")
+    live = host.guest("vm-stopped").domain.inactive.machine  # type: ignore[union-attr]
+    host.edit("libvirt", stored, f"machine='{live}'", "machine='pc-0.12'")
+    host.edit(
+        "libvirt", stored, "/usr/bin/qemu-system-x86_64<", "/opt/qemu/bin/qemu-system-x86_64<"
+    )
+
+    assert host.findings() == []
+
+
+def _note_machine(host: RecordedHost, name: str, machine: str) -> None:
+    """Let nova have noted down another machine type."""
+    for answer in host.bundle.asked("nova-db", "SELECT instance_uuid, `key`, value"):
+        rows = answer.value["rows"]
+        noted = [
+            [row[0], row[1], machine, *row[3:]]
+            if (row[0], row[1]) == (host.uuid(name), "image_hw_machine_type")
+            else row
+            for row in rows
+        ]
+        if noted != rows:
+            host.set("nova-db", answer.query, answer.value | {"rows": noted})
+            return
+    raise AssertionError("nova has noted no machine type")
+
+
+def test_machine_or_cpu_drift_from_what_nova_noted(host: RecordedHost) -> None:
+    _note_machine(host, "vm-plain", "pc-q35-7.2")
+    live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
+
+    assert host.findings() == [
+        "machine-or-cpu-drift of vm-plain: instance says image_hw_machine_type = pc-q35-7.2;"
+        f" domain says machine = {live}"
+    ]
+
+
+def test_a_type_that_was_changed_while_the_guest_is_off_holds_later(host: RecordedHost) -> None:
+    _note_machine(host, "vm-stopped", "pc-q35-7.2")
+
+    assert host.findings() == []
+
+
+def test_machine_or_cpu_drift_of_the_processor(host: RecordedHost) -> None:
+    host.edit(
+        "libvirt",
+        _stored(host, "vm-plain"),
+        "<cpu mode='host-model' check='partial'>",
+        "<cpu mode='custom' match='exact'><model fallback='allow'>Nehalem</model>",
+    )
+
+    assert host.findings() == [
+        "machine-or-cpu-drift of vm-plain: domain says xml = CPU EPYC;"
+        " domain says inactive = CPU Nehalem"
+    ]
+
+
+def test_live_vs_persistent_drift(host: RecordedHost) -> None:
+    host.edit("libvirt", _stored(host, "vm-duo"), "<vcpu placement='static'>2<", "<vcpu>4<")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        "live-vs-persistent-drift of vm-duo: domain says xml = vcpus 2; domain says inactive = vcpus 4"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("listen='127.0.0.1'>", "listen='0.0.0.0'>", "consoles at"),
+        ("</devices>", "<interface type='ethernet'><mac address='52:54:00:00:00:01'/></interface>"
+         "</devices>", "network cards"),
+        ("</devices>", "<hostdev mode='subsystem' type='mdev'><source><address uuid='a-b'/></source>"
+         "</hostdev></devices>", "host devices"),
+    ],
+)  # fmt: skip
+def test_live_vs_persistent_drift_of_devices(
+    host: RecordedHost, old: str, new: str, part: str
+) -> None:
+    host.edit("libvirt", _stored(host, "vm-plain"), old, new)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("live-vs-persistent-drift", "note")
+    assert f"xml = {part} " in host.findings()[0]
+
+
+def test_what_libvirt_adds_to_a_guest_that_runs_is_no_drift(host: RecordedHost) -> None:
+    live = host.last("libvirt", f"virsh dumpxml {host.domain('vm-plain')}").value
+    stored = host.last("libvirt", _stored(host, "vm-plain")).value
+    assert "<alias" in live and "<alias" not in stored
+
+    assert host.findings() == []
+
+
+def test_a_domain_that_libvirt_forgets_has_no_stored_definition(host: RecordedHost) -> None:
+    name = host.domain("vm-duo")
+    info = host.last("libvirt", f"virsh dominfo {name}").value
+    host.set("libvirt", f"virsh dominfo {name}", info | {"persistent": False})
+    host.edit("libvirt", _stored(host, "vm-duo"), "<vcpu placement='static'>2<", "<vcpu>4<")
+
+    assert not [it for it in host.findings() if it.startswith("live-vs-persistent")]
+
+
+def test_xml_metadata_stale(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    created = host.guest("vm-plain").domain.nova.created  # type: ignore[union-attr]
+    host.edit("libvirt", live, "<nova:name>vm-plain<", "<nova:name>old-name<")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+    assert host.findings() == [
+        f"xml-metadata-stale of vm-plain: domain says nova_note = {created}, name = old-name;"
+        " instance says name = vm-plain"
+    ]
+
+
+def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
+    instance = host.guest("vm-plain").instance
+    assert instance is not None
+    project = instance.raw["project_id"]
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, f'<nova:project uuid="{project}"', '<nova:project uuid="other"')
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        "xml-metadata-stale of vm-plain: domain says nova_note = project other;"
+        f" instance says project_id = {project}"
+    ]
+
+
+def test_a_note_names_no_image_of_a_server_that_boots_from_a_volume(host: RecordedHost) -> None:
+    note = host.guest("vm-bfv").domain.nova  # type: ignore[union-attr]
+    assert note is not None and note.root_image is None
+
+    assert host.findings() == []

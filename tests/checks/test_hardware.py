@@ -1,0 +1,332 @@
+"""What a guest has of its host. The lab has neither processors to pin, nor devices to pass through,
+nor firmware: what is asked of them here is made by hand, as nova, libvirt and the kernel write it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+CELL = (
+    '{"nova_object.name": "InstanceNUMACell", "nova_object.data": {"id": 0, "cpu_pinning_raw": %s}}'
+)
+
+
+def _reserve(host: RecordedHost, name: str, pins: dict[int, int]) -> None:
+    """Let nova have reserved processors for a guest, as instance_extra keeps it."""
+    cell = json.loads(CELL % json.dumps({str(vcpu): cpu for vcpu, cpu in pins.items()}))
+    topology = {"nova_object.name": "InstanceNUMATopology", "nova_object.data": {"cells": [cell]}}
+    host.row("instance_extra", host.uuid(name), numa_topology=json.dumps(topology))
+
+
+def _bind(host: RecordedHost, name: str, pins: dict[int, int]) -> None:
+    """Let libvirt have bound its vCPUs so, and the kernel too."""
+    tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>" for vcpu, cpu in pins.items())
+    live = f"virsh dumpxml {host.domain(name)}"
+    host.edit("libvirt", live, "<os>", f"<cputune>{tune}</cputune><os>")
+    _run(host, name, {vcpu: str(cpu) for vcpu, cpu in pins.items()})
+
+
+def _run(host: RecordedHost, name: str, cpus: dict[int, str]) -> None:
+    query = f"grep -E '^(Name|Cpus_allowed_list):' /proc/{host.pid(name)}/task/*/status"
+    threads: dict[str, Any] = {}
+    for tid, thread in host.last("kernel", query).value.items():
+        vcpu = [number for number in cpus if thread["comm"].startswith(f"CPU {number}/")]
+        threads[tid] = thread | {"cpus": cpus[vcpu[0]]} if vcpu else thread
+    host.set("kernel", query, threads)
+
+
+def test_pinned_cpu_overlap(host: RecordedHost) -> None:
+    _reserve(host, "vm-plain", {0: 5})
+    _reserve(host, "vm-snap", {0: 5})
+    _bind(host, "vm-plain", {0: 5})
+    _bind(host, "vm-snap", {0: 5})
+
+    assert {finding.severity.word for finding in host.report().findings} == {"error"}
+    assert host.findings() == [
+        "pinned-cpu-overlap of vm-plain: instance says pins = vCPU 0 at 5; instance says pins = also 5",
+        "pinned-cpu-overlap of vm-snap: instance says pins = vCPU 0 at 5; instance says pins = also 5",
+    ]
+
+
+def test_guests_with_processors_of_their_own(host: RecordedHost) -> None:
+    _reserve(host, "vm-plain", {0: 5})
+    _reserve(host, "vm-duo", {0: 6, 1: 7})
+    _bind(host, "vm-plain", {0: 5})
+    _bind(host, "vm-duo", {0: 6, 1: 7})
+
+    assert host.findings() == []
+
+
+def test_pinned_cpu_overlap_where_libvirt_binds_otherwise(host: RecordedHost) -> None:
+    _reserve(host, "vm-duo", {0: 6, 1: 7})
+    _bind(host, "vm-duo", {0: 2, 1: 3})
+
+    said = "instance says pins = vCPU 0 at 6, vCPU 1 at 7"
+    assert host.findings() == [
+        f"pinned-cpu-overlap of vm-duo: {said}; domain says pins = vCPU 0 at 2, vCPU 1 at 3",
+        f"pinned-cpu-overlap of vm-duo: {said}; process says vcpu_threads = vCPU 0 at 2, vCPU 1 at 3",
+    ]
+
+
+def test_pinned_cpu_overlap_where_the_kernel_was_told_otherwise(host: RecordedHost) -> None:
+    _reserve(host, "vm-duo", {0: 6, 1: 7})
+    _bind(host, "vm-duo", {0: 6, 1: 7})
+    _run(host, "vm-duo", {0: "6", 1: "4-7"})
+
+    assert host.findings() == [
+        "pinned-cpu-overlap of vm-duo: instance says pins = vCPU 1 at 7;"
+        " process says vcpu_threads = vCPU 1 at 4,5,6,7"
+    ]
+
+
+def test_pinned_cpu_overlap_with_one_that_floats(host: RecordedHost) -> None:
+    _reserve(host, "vm-plain", {0: 5})
+    _bind(host, "vm-plain", {0: 5})
+    _run(host, "vm-snap", {0: "4-7"})
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"pinned-cpu-overlap of vm-snap: process says pid = {host.pid('vm-snap')}, vcpu_threads ="
+        " vCPU 0 at 4,5,6,7; instance says pins = has 5 to itself"
+    ]
+
+
+def test_with_the_policy_mixed_some_vcpus_float(host: RecordedHost) -> None:
+    _reserve(host, "vm-duo", {1: 7})
+    _bind(host, "vm-duo", {1: 7})
+
+    assert host.findings() == []
+
+
+def test_pinned_cpu_overlap_outside_of_what_is_dedicated(host: RecordedHost) -> None:
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    dedicated = conf | {"compute": {"cpu_dedicated_set": "2-4,^3"}}
+    host.set("host", "/etc/nova/nova.conf", dedicated)
+    _reserve(host, "vm-plain", {0: 3})
+    _bind(host, "vm-plain", {0: 3})
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        "pinned-cpu-overlap of vm-plain: instance says pins = 3;"
+        " nova.conf says cpu_dedicated_set = 2-4,^3"
+    ]
+
+
+def test_a_resize_that_waits_has_processors_twice(host: RecordedHost) -> None:
+    _reserve(host, "vm-verify", {0: 5})
+
+    report = host.report()
+    assert report.findings == ()
+    excused = [skip.check.name for skip in report.skips if skip.differs]
+    assert "pinned-cpu-overlap" in excused
+
+
+PCI = (
+    "<hostdev mode='subsystem' type='pci' managed='yes'><source>"
+    "<address domain='0x0000' bus='0x00' slot='0x05' function='0x0'/></source></hostdev></devices>"
+)
+ADDRESS = "0000:00:05.0"
+
+
+def _pass_through(host: RecordedHost, name: str) -> None:
+    """Let a guest have one of the host's PCI devices, by both of its definitions."""
+    assert ADDRESS in host.last("kernel", "ls /sys/bus/pci/devices").value
+    host.edit("libvirt", f"virsh dumpxml {host.domain(name)}", "</devices>", PCI)
+    host.edit("libvirt", f"virsh dumpxml --inactive {host.domain(name)}", "</devices>", PCI)
+
+
+def _claim(host: RecordedHost, name: str, status: str = "allocated") -> None:
+    """Let nova have reserved that device for a guest."""
+    [answer] = host.bundle.asked("nova-db", "SELECT id, uuid, compute_node_id, address")
+    node = host.guest(name).host.node  # type: ignore[union-attr]
+    assert node is not None
+    said = {"id": 1, "compute_node_id": node.id, "address": ADDRESS, "status": status,
+            "instance_uuid": host.uuid(name), "dev_type": "type-PCI", "deleted": 0}  # fmt: skip
+    row = [said.get(column) for column in answer.value["columns"]]
+    host.set("nova-db", answer.query, answer.value | {"rows": [row]})
+
+
+def test_a_device_that_is_reserved_for_its_guest(host: RecordedHost) -> None:
+    _pass_through(host, "vm-plain")
+    _claim(host, "vm-plain")
+
+    assert host.findings() == []
+
+
+def test_pci_or_mdev_claim_mismatch(host: RecordedHost) -> None:
+    _pass_through(host, "vm-plain")
+
+    assert host.findings() == [
+        f"pci-or-mdev-claim-mismatch of vm-plain: domain says host_devices = {ADDRESS};"
+        " instance says pci_device = nothing"
+    ]
+
+
+def test_pci_or_mdev_claim_mismatch_of_one_that_the_guest_lacks(host: RecordedHost) -> None:
+    _claim(host, "vm-plain")
+
+    assert host.findings() == [
+        f"pci-or-mdev-claim-mismatch of vm-plain: instance says pci_device = {ADDRESS},"
+        " status = allocated; domain says host_devices = nothing"
+    ]
+
+
+def test_a_device_that_is_free_is_nobodys(host: RecordedHost) -> None:
+    _claim(host, "vm-plain", status="available")
+
+    assert host.findings() == []
+
+
+def test_a_network_card_may_be_a_device_to_nova_only(host: RecordedHost) -> None:
+    _claim(host, "vm-plain")
+    card = (
+        "<interface type='direct'><source dev='ens1f0v1' mode='passthrough'/></interface></devices>"
+    )
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-plain')}", "</devices>", card)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("name", ["vm-paused", "vm-suspended"])
+def test_a_guest_that_rests_has_given_its_devices_back(host: RecordedHost, name: str) -> None:
+    _claim(host, name)
+
+    assert host.findings() == []
+
+
+def test_pci_or_mdev_claim_mismatch_of_two_guests(host: RecordedHost) -> None:
+    _pass_through(host, "vm-plain")
+    _pass_through(host, "vm-snap")
+    _claim(host, "vm-plain")
+
+    both = [it for it in host.findings() if "the same" in it]
+    assert [it.partition(":")[0] for it in both] == [
+        "pci-or-mdev-claim-mismatch of vm-plain",
+        "pci-or-mdev-claim-mismatch of vm-snap",
+    ]
+
+
+def test_pci_or_mdev_claim_mismatch_of_a_device_that_has_moved(host: RecordedHost) -> None:
+    _pass_through(host, "vm-plain")
+    _claim(host, "vm-plain")
+    devices = host.last("kernel", "ls /sys/bus/pci/devices").value
+    host.set("kernel", "ls /sys/bus/pci/devices", [it for it in devices if it != ADDRESS])
+
+    assert host.findings() == [
+        f"pci-or-mdev-claim-mismatch of vm-plain: domain says host_devices = {ADDRESS};"
+        " kernel says device = nothing"
+    ]
+
+
+NVRAM = "/var/lib/libvirt/qemu/nvram/guest_VARS.fd"
+
+
+def _give_firmware(host: RecordedHost, name: str) -> None:
+    for query in (
+        f"virsh dumpxml {host.domain(name)}",
+        f"virsh dumpxml --inactive {host.domain(name)}",
+    ):
+        if host.bundle.last("libvirt", query) is not None:
+            host.edit("libvirt", query, "</os>", f"<nvram>{NVRAM}</nvram></os>")
+
+
+def _look(host: RecordedHost, path: str, size: int | None) -> None:
+    """What was seen at a path; None: no such file."""
+    seen = host.last("images", "stat -L /var/lib/nova")
+    raw = seen.model_dump(exclude={"value", "error"}) | {
+        "query": f"stat -L {path}",
+        "subject": path,
+    }
+    if size is None:
+        host.add(
+            type(seen)(**raw, error={"kind": "absent", "message": "No such file or directory"})
+        )
+    else:
+        host.add(type(seen)(**raw, value=seen.value | {"path": path, "type": "f", "size": size}))
+
+
+def test_firmware_state_missing(host: RecordedHost) -> None:
+    _give_firmware(host, "vm-stopped")
+    _look(host, "/var/lib/libvirt/qemu/nvram", 4096)
+    _look(host, NVRAM, None)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert host.findings() == [
+        f"firmware-state-missing of vm-stopped: domain says firmware = {NVRAM};"
+        " images says that_file = missing"
+    ]
+
+
+def test_variables_that_are_there(host: RecordedHost) -> None:
+    _give_firmware(host, "vm-stopped")
+    _look(host, "/var/lib/libvirt/qemu/nvram", 4096)
+    _look(host, NVRAM, 131072)
+
+    assert host.findings() == []
+
+
+def test_in_a_container_libvirt_sees_other_folders(host: RecordedHost) -> None:
+    _give_firmware(host, "vm-stopped")
+    _look(host, "/var/lib/libvirt/qemu/nvram", None)
+    _look(host, NVRAM, None)
+
+    assert host.findings() == []
+
+
+def test_variables_are_made_at_the_first_start(host: RecordedHost) -> None:
+    _give_firmware(host, "vm-stopped")
+    _look(host, "/var/lib/libvirt/qemu/nvram", 4096)
+    _look(host, NVRAM, None)
+    host.row("instances", host.uuid("vm-stopped"), launched_at=None)
+
+    assert not [it for it in host.findings() if it.startswith("firmware-state-missing")]
+    reasons = [skip.reason for skip in host.report().skips if skip.differs]
+    assert "it has not been started yet, and what it keeps is made then" in reasons
+
+
+SECRET = "0f3c6f0e-5b62-4d0a-9d6e-3c9f5b1d2a77"  # noqa: S105 (it names one)
+
+
+def _give_tpm(host: RecordedHost, name: str, size: int | None) -> str:
+    backend = f"<backend type='emulator' version='2.0'><encryption secret='{SECRET}'/></backend>"
+    tpm = f"<tpm model='tpm-crb'>{backend}</tpm></devices>"
+    host.edit("libvirt", f"virsh dumpxml --inactive {host.domain(name)}", "</devices>", tpm)
+    path = f"/var/lib/libvirt/swtpm/{host.uuid(name)}/tpm2/tpm2-00.permall"
+    _look(host, "/var/lib/libvirt/swtpm", 4096)
+    _look(host, path, size)
+    return path
+
+
+def _note_secret(host: RecordedHost, name: str, secret: str) -> None:
+    for answer in host.bundle.asked("nova-db", "SELECT instance_uuid, `key`, value"):
+        if host.uuid(name) in answer.query:
+            row = [host.uuid(name), "vtpm_secret_uuid", secret, 0]
+            host.set("nova-db", answer.query, answer.value | {"rows": [*answer.value["rows"], row]})
+
+
+def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
+    path = _give_tpm(host, "vm-stopped", 0)
+    _note_secret(host, "vm-stopped", SECRET)
+
+    assert host.findings() == [
+        f"firmware-state-missing of vm-stopped: domain says tpms = {path}; images says that_file = empty"
+    ]
+
+
+def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
+    _give_tpm(host, "vm-stopped", 6000)
+    _note_secret(host, "vm-stopped", SECRET)
+    assert host.findings() == []
+
+    _note_secret(host, "vm-stopped", "another")
+    assert host.findings() == [
+        f"firmware-state-missing of vm-stopped: domain says tpms = secret {SECRET};"
+        " instance says vtpm_secret_uuid = another"
+    ]

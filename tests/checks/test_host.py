@@ -1,0 +1,360 @@
+"""What nova's records say of a host, and what it is."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.guest import Host
+
+CONF = "/etc/nova/nova.conf"
+OTHER = "88888888-0000-4000-8000-000000000000"
+
+
+def captured(host: RecordedHost) -> Host:
+    [found] = host.report().cloud.hosts
+    return found
+
+
+def node(host: RecordedHost) -> str:
+    found = captured(host).node
+    assert found is not None and found.uuid is not None
+    return found.uuid
+
+
+def service(host: RecordedHost) -> str:
+    found = captured(host).service
+    assert found is not None and found.uuid is not None
+    return found.uuid
+
+
+def rename(host: RecordedHost, name: str) -> None:
+    conf = json.loads(json.dumps(host.last("host", CONF).value))
+    conf["DEFAULT"]["host"] = name
+    host.set("host", CONF, conf)
+
+
+def option(host: RecordedHost, section: str, **values: str) -> None:
+    conf = json.loads(json.dumps(host.last("host", CONF).value))
+    conf.setdefault(section, {}).update(values)
+    host.set("host", CONF, conf)
+
+
+def table(host: RecordedHost, name: str) -> Answer:
+    [found] = [
+        answer
+        for answer in host.bundle.asked("nova-db", "SELECT ")
+        if answer.query.partition(" WHERE ")[0].endswith(f".{name}")
+    ]
+    return found
+
+
+def only(host: RecordedHost, name: str, *rows: dict[str, Any]) -> None:
+    """Let a table have these rows, each as the first one with some cells changed."""
+    found = table(host, name)
+    columns = found.value["columns"]
+    first = next(iter(found.value["rows"]))
+    made = [[*dict(zip(columns, first, strict=True), **cells).values()] for cells in rows]
+    host.set("nova-db", found.query, {"columns": columns, "rows": made})
+
+
+def placement(host: RecordedHost, part: str) -> tuple[str, Any]:
+    query = f"GET /resource_providers/{node(host)}/{part} [1.39]"
+    return query, json.loads(json.dumps(host.last("placement", query).value))
+
+
+def named(host: RecordedHost) -> set[str]:
+    return {finding.check.name for finding in host.report().findings}
+
+
+def test_host_identity_changed(host: RecordedHost) -> None:
+    rename(host, "vm.example.org")
+
+    [finding] = [f for f in host.report().findings if f.check.name == "host-identity-changed"]
+    said = str(finding.evidence[0])
+    assert said == "nova.conf says host = vm.example.org, guests_of_another = 13"
+    assert finding.severity.word == "error"
+
+
+def test_host_identity_changed_of_an_empty_host(host: RecordedHost) -> None:
+    rename(host, "new")
+    host.set("libvirt", "virsh list --all", [])
+    host.drop(lambda answer: answer.layer not in ("kernel", "images"))
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject))
+
+    shown = [f for f in host.findings() if f.startswith("host-identity-changed")]
+    assert shown == [
+        "host-identity-changed: nova.conf says host = new;"
+        " compute node says host = vm, hypervisor_hostname = vm"
+    ]
+
+
+def test_host_identity_changed_by_the_uuid_that_it_keeps(host: RecordedHost) -> None:
+    query = next(a.query for a in host.bundle.asked("host", "cat ") if "compute_id" in a.query)
+    only(host, "compute_nodes", {}, {"id": 2, "uuid": OTHER, "host": "old"})
+    host.set("host", query, f"{OTHER}\n")
+
+    assert (
+        f"host-identity-changed: nova.conf says host = vm; compute_id says uuid = {OTHER};"
+        f" compute node says uuid = {OTHER}, host = old"
+    ) in host.findings()
+
+
+def test_one_guest_that_is_elsewhere_makes_no_other_host(host: RecordedHost) -> None:
+    for guest in captured(host).guests:
+        if guest.name != "vm-plain":
+            host.row("instances", guest.uuid, vm_state="deleted", deleted=99)
+    rename(host, "new")
+    host.drop(lambda answer: ".compute_nodes" not in answer.query)
+
+    assert "host-identity-changed" not in named(host)
+
+
+def test_a_host_without_nova_conf_may_be_called_anything(host: RecordedHost) -> None:
+    host.drop(lambda answer: answer.query != CONF)
+    for guest in captured(host).guests:
+        if guest.instance is not None:
+            host.row("instances", guest.uuid, host="explicit")
+
+    assert "host-identity-changed" not in named(host)
+
+
+def test_service_state_skew_of_a_host_without_a_service(host: RecordedHost) -> None:
+    host.row("services", service(host), deleted=5)
+
+    [finding] = [f for f in host.findings() if f.startswith("service-state-skew")]
+    assert finding.startswith(
+        "service-state-skew: nova-db says service = nothing, host = vm, servers = 13;"
+    )
+
+
+def test_service_state_skew_of_one_that_is_forced_down(host: RecordedHost) -> None:
+    host.row("services", service(host), forced_down=1)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert str(finding.evidence[0]) == "service says forced_down = True, running_guests = 11"
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [("maintenance", "note"), ("AUTO: Connection to libvirt lost: 1", "warning")],
+)
+def test_service_state_skew_of_one_that_is_disabled(
+    host: RecordedHost, reason: str, word: str
+) -> None:
+    host.row("services", service(host), disabled=1, disabled_reason=reason)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("service-state-skew", word)
+    assert host.findings() == [
+        f"service-state-skew: service says disabled = True, disabled_reason = {reason}"
+    ]
+
+
+def test_service_state_skew(host: RecordedHost) -> None:
+    host.row("services", service(host), last_seen_up="2026-11-23 01:00:00")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("service-state-skew", "warning")
+    assert "last_seen_up = 2026-11-23 01:00:00" in host.findings()[0]
+
+
+def test_a_service_may_be_allowed_to_be_silent(host: RecordedHost) -> None:
+    host.row("services", service(host), last_seen_up="2026-11-23 01:00:00")
+    option(host, "DEFAULT", service_down_time="999999999")
+
+    assert host.findings() == []
+
+
+def test_a_service_is_late_by_the_databases_clock(host: RecordedHost) -> None:
+    """Ours is a day ahead: that alone lets nobody be late."""
+    asked = table(host, "services").at
+    clock = f"{asked.replace(year=asked.year - 1):%Y-%m-%d %H:%M:%S}"
+    host.row("services", service(host), last_seen_up=clock)
+    host.set(
+        "nova-db",
+        "SELECT UTC_TIMESTAMP(6)",
+        {"columns": ["UTC_TIMESTAMP(6)"], "rows": [[f"{clock}.000000"]]},
+    )
+
+    assert named(host) == {"clocks-apart"}
+
+
+def test_service_state_skew_of_a_host_that_no_cell_has(host: RecordedHost) -> None:
+    found = table(host, "host_mappings")
+    host.set("nova-db", found.query, {**found.value, "rows": []})
+
+    assert host.findings() == [
+        "service-state-skew: service says host = vm; nova-db says host_mapping = nothing"
+    ]
+
+
+def test_a_cloud_without_an_api_database_has_no_mappings(host: RecordedHost) -> None:
+    host.drop(lambda answer: ".host_mappings" not in answer.query)
+
+    assert host.findings() == []
+
+
+def test_provider_vs_compute_node(host: RecordedHost) -> None:
+    query = "GET /resource_providers [1.39]"
+    value = json.loads(json.dumps(host.last("placement", query).value))
+    value["resource_providers"][0]["name"] = "old-name"
+    host.set("placement", query, value)
+
+    own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
+    assert own == [
+        f"provider-vs-compute-node: compute node says uuid = {node(host)}, hypervisor_hostname = vm;"
+        " provider says name = old-name"
+    ]
+
+
+def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
+    old = node(host)
+    host.row("compute_nodes", old, uuid=OTHER)
+
+    own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
+    assert own == [
+        f"provider-vs-compute-node: compute node says uuid = {OTHER}, hypervisor_hostname = vm;"
+        f" placement says provider = nothing; provider says name = vm, uuid = {old}"
+    ]
+
+
+def test_provider_vs_compute_node_with_another_uuid_on_the_host(host: RecordedHost) -> None:
+    query = next(a.query for a in host.bundle.asked("host", "cat ") if "compute_id" in a.query)
+    host.set("host", query, OTHER)
+
+    assert host.findings() == [
+        f"provider-vs-compute-node: compute_id says uuid = {OTHER}; compute node says uuid = {node(host)}"
+    ]
+
+
+def test_provider_vs_compute_node_twice(host: RecordedHost) -> None:
+    only(host, "compute_nodes", {}, {"id": 2, "uuid": OTHER, "hypervisor_hostname": "vm.example"})
+
+    assert host.findings() == [
+        "provider-vs-compute-node: compute node says hypervisor_hostname = vm;"
+        " compute node says hypervisor_hostname = vm.example"
+    ]
+
+
+@pytest.mark.parametrize("cells", [{"hypervisor_type": "ironic"}, {"deleted": 2}])
+def test_which_nodes_a_host_may_have(host: RecordedHost, cells: dict[str, object]) -> None:
+    first = {} if "deleted" in cells else cells
+    only(host, "compute_nodes", first, {"id": 2, "uuid": OTHER, **cells})
+
+    assert "provider-vs-compute-node" not in named(host)
+
+
+def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
+    found = table(host, "host_mappings")
+    only(host, "host_mappings", {"cell_id": 1})
+
+    assert found.value["rows"][0][1] != 1
+    assert host.findings() == [
+        "provider-vs-compute-node: host mapping says host = vm, cell_id = 1, cell = nova_cell0;"
+        f" compute node says uuid = {node(host)}"
+    ]
+
+
+def test_provider_vs_compute_node_with_a_trait_that_nobody_took_away(host: RecordedHost) -> None:
+    query, value = placement(host, "traits")
+    value["traits"].append("COMPUTE_STATUS_DISABLED")
+    host.set("placement", query, value)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("provider-vs-compute-node", "warning")
+    host.row("services", service(host), disabled=1)
+    assert named(host) == {"service-state-skew"}
+
+
+def test_a_provider_that_was_not_asked_for_is_not_missing(host: RecordedHost) -> None:
+    host.silence("placement")
+
+    assert host.findings() == []
+
+
+def test_capacity_lie(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"]["total"] = 99999999
+    host.set("placement", query, value)
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        "capacity-lie: provider says inventories = 99999999 MEMORY_MB; kernel says"
+    )
+
+
+@pytest.mark.parametrize(("name", "layer"), [("VCPU", "libvirt"), ("DISK_GB", "images")])
+def test_capacity_lie_of_other_resources(host: RecordedHost, name: str, layer: str) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"][name]["total"] = 99999999
+    host.set("placement", query, value)
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        f"capacity-lie: provider says inventories = 99999999 {name}; {layer} says"
+    )
+
+
+def test_capacity_lie_of_guests_that_nobody_counts(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
+    host.set("placement", query, value)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("capacity-lie", "warning")
+    [_, kernel] = finding.evidence
+    assert dict(kernel.said) == {"processes": 11, "memory_mib": 896, "swapped_mib": 0}
+
+
+def test_capacity_lie_while_guests_are_swapped_out(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
+    host.set("placement", query, value)
+    status = f"/proc/{host.pid('vm-plain')}/status"
+    host.edit("kernel", status, "VmSwap:\t       0 kB", "VmSwap:\t 1000000 kB")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+
+
+def test_a_ratio_is_allowed_for(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 16.0}
+    host.set("placement", query, value)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("storage", ["rbd", "lvm"])
+def test_disks_that_are_elsewhere_are_not_compared(host: RecordedHost, storage: str) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["DISK_GB"]["total"] = 99999999
+    host.set("placement", query, value)
+    option(host, "libvirt", images_type=storage)
+
+    assert "capacity-lie" not in named(host)
+
+
+def test_memory_that_lies_in_files_is_not_compared(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"]["total"] = 99999999
+    host.set("placement", query, value)
+    option(host, "libvirt", file_backed_memory="1048576")
+
+    assert host.findings() == []
+
+
+def test_a_table_of_services_that_refused_proves_nothing(host: RecordedHost) -> None:
+    found = table(host, "services")
+    said = found.model_dump(exclude={"value", "error"})
+    error = Failure(kind="denied", message="SELECT command denied")
+    host.drop(lambda answer: answer.query != found.query)
+    host.add(Answer(**said, error=error))
+
+    assert host.findings() == []

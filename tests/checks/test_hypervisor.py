@@ -1,0 +1,289 @@
+"""The host under the guests."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+LISTING = "find /var/lib/nova/instances -ls"
+ABOVE = "stat -L /var/lib/nova"
+
+
+def _disk(host: RecordedHost, name: str) -> str:
+    return f"/var/lib/nova/instances/{host.uuid(name)}/disk"
+
+
+def _set_entry(host: RecordedHost, path: str, **fields: object) -> None:
+    lines = host.last("images", LISTING).value
+    assert [line["path"] for line in lines].count(path) == 1
+    host.set("images", LISTING, [it | fields if it["path"] == path else it for it in lines])
+
+
+def _autostart(host: RecordedHost, name: str) -> None:
+    query = f"virsh dominfo {host.domain(name)}"
+    host.set("libvirt", query, host.last("libvirt", query).value | {"autostart": True})
+
+
+def test_guest_autostart_enabled(host: RecordedHost) -> None:
+    _autostart(host, "vm-plain")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        "guest-autostart-enabled of vm-plain: domain says autostart = enabled,"
+        " state = running (unpaused)"
+    ]
+
+
+def test_guest_autostart_enabled_of_one_that_nova_has_elsewhere(host: RecordedHost) -> None:
+    _autostart(host, "vm-stopped")
+    host.row("instances", host.uuid("vm-stopped"), host="other", node="other")
+
+    found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
+    assert [it.severity.word for it in found] == ["error"]
+    assert str(found[0].evidence[1]) == "instance says host = other"
+
+
+def test_a_domain_that_is_not_novas_may_start_by_itself(host: RecordedHost) -> None:
+    _autostart(host, "vm-stopped")
+    _make_alien(host, "vm-stopped")
+
+    assert not [it for it in host.findings() if it.startswith("guest-autostart-enabled")]
+
+
+def test_file_owner_or_label_wrong(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    _set_entry(host, path, mode="100044")
+    uid, gid = host.guest("vm-stopped").host.hypervisor.owner  # type: ignore[union-attr]
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert host.findings() == [
+        "file-owner-or-label-wrong of vm-stopped: domain says state = shut off (destroyed);"
+        f" images says path = {path}, mode = 100044, owner = nova:nova;"
+        f" libvirt says qemu_runs_as = {uid}:{gid}"
+    ]
+
+
+def test_file_owner_or_label_wrong_of_a_guest_that_runs_is_a_warning(host: RecordedHost) -> None:
+    _set_entry(host, _disk(host, "vm-plain"), mode="100044")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("file-owner-or-label-wrong", "warning")
+
+
+def test_file_owner_or_label_wrong_of_a_folder(host: RecordedHost) -> None:
+    folder = f"/var/lib/nova/instances/{host.uuid('vm-stopped')}"
+    _set_entry(host, folder, mode="40700")
+
+    [finding] = host.findings()
+    assert f"images says path = {folder}, mode = 40700, owner = nova:nova;" in finding
+
+
+def test_file_owner_or_label_wrong_above_the_instances(host: RecordedHost) -> None:
+    told = host.last("images", ABOVE).value
+    host.set("images", ABOVE, told | {"mode": "40750"})
+
+    found = host.report().findings
+    assert {it.check.name for it in found} == {"file-owner-or-label-wrong"}
+    assert {str(it.evidence[1]) for it in found} == {
+        "images says path = /var/lib/nova, mode = 40750, owner = nova:nova"
+    }
+
+
+def test_a_folder_of_a_group_that_qemu_is_in_is_open(host: RecordedHost) -> None:
+    process = host.guest("vm-plain").process
+    assert process is not None
+    group = next(iter(process.groups))
+    host.set("images", ABOVE, host.last("images", ABOVE).value | {"mode": "40750", "gid": group})
+
+    assert host.findings() == []
+
+
+def test_groups_that_were_not_told_may_let_it_in(host: RecordedHost) -> None:
+    host.set("images", ABOVE, host.last("images", ABOVE).value | {"mode": "40750"})
+    host.drop(lambda answer: not (answer.layer == "kernel" and answer.query.endswith("/status")))
+
+    assert host.findings() == []
+
+
+def test_with_an_access_control_list_the_mode_does_not_decide(host: RecordedHost) -> None:
+    host.set("images", ABOVE, host.last("images", ABOVE).value | {"mode": "40750", "acl": True})
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("owner", [0, 12345])
+def test_libvirt_gives_a_disk_to_qemu_whosever_it_is(host: RecordedHost, owner: int) -> None:
+    _set_entry(host, _disk(host, "vm-stopped"), uid=owner, gid=owner, mode="100600")
+
+    assert host.findings() == []
+
+
+def test_file_owner_or_label_wrong_where_libvirt_gives_nothing(host: RecordedHost) -> None:
+    host.set("host", "/etc/libvirt/qemu.conf", {"dynamic_ownership": "0"})
+    uid, gid = host.guest("vm-stopped").host.hypervisor.owner  # type: ignore[union-attr]
+    _set_entry(host, _disk(host, "vm-stopped"), uid=uid, gid=gid, mode="100600")
+    before = set(host.findings())
+    _set_entry(host, _disk(host, "vm-stopped"), uid=12345, gid=12345, mode="100600")
+
+    [finding] = set(host.findings()) - before
+    assert finding.startswith("file-owner-or-label-wrong of vm-stopped: ")
+
+
+def test_on_a_file_server_owners_are_its_business(host: RecordedHost) -> None:
+    _set_entry(host, _disk(host, "vm-stopped"), dev="0:44", mode="100044")
+
+    assert host.findings() == []
+
+
+SELINUX = """<seclabel type='dynamic' model='selinux' relabel='yes'>
+  <label>system_u:system_r:svirt_t:s0:c1,c2</label>
+  <imagelabel>system_u:object_r:svirt_image_t:s0:c1,c2</imagelabel></seclabel></domain>"""
+
+
+def test_file_owner_or_label_wrong_by_selinux(host: RecordedHost) -> None:
+    """The lab has no SELinux: label and attribute as libvirt and Fedora write them."""
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-plain')}", "</domain>", SELINUX)
+    path = _disk(host, "vm-plain")
+    _set_entry(host, path, selinux="system_u:object_r:nova_var_lib_t:s0")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "error"
+    assert host.findings() == [
+        "file-owner-or-label-wrong of vm-plain: domain says"
+        " labels = system_u:object_r:svirt_image_t:s0:c1,c2;"
+        f" images says path = {path}, selinux = system_u:object_r:nova_var_lib_t:s0"
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"selinux": "system_u:object_r:svirt_image_t:s0:c1,c2"},
+        {"selinux": None},
+        {"selinux": "system_u:object_r:nfs_t:s0", "dev": "0:44"},
+    ],
+)
+def test_labels_that_are_right_or_not_the_hosts(
+    host: RecordedHost, fields: dict[str, object]
+) -> None:
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-plain')}", "</domain>", SELINUX)
+    _set_entry(host, _disk(host, "vm-plain"), **fields)
+
+    # What a file server calls it is another file than the one that QEMU has open.
+    assert not [it for it in host.findings() if it.startswith("file-owner-or-label-wrong")]
+
+
+def test_a_guest_that_nova_works_on_is_between_two_owners(host: RecordedHost) -> None:
+    _set_entry(host, _disk(host, "vm-stopped"), mode="100044")
+    host.row("instances", host.uuid("vm-stopped"), task_state="powering-on")
+
+    report = host.report()
+    assert "file-owner-or-label-wrong" not in [it.check.name for it in report.findings]
+    excused = [it.check.name for it in report.skips if it.differs and it.guest]
+    assert "file-owner-or-label-wrong" in excused
+
+
+def test_qemu_binary_outdated(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    exe = host.last("kernel", f"readlink /proc/{pid}/exe").value
+    host.set("kernel", f"readlink /proc/{pid}/exe", f"{exe} (deleted)")
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "note"
+    assert host.findings() == [
+        f"qemu-binary-outdated of vm-plain: process says pid = {pid}, exe = {exe} (deleted)"
+    ]
+
+
+def test_host_fs_overcommit(host: RecordedHost) -> None:
+    query = "stat -f /var/lib/nova/instances"
+    room = host.last("images", query).value
+    half = room["blocks"] // 2  # so that it is not nearly full
+    unit = (4 << 30) // half  # 4 GiB free, and the guests were sold more
+    host.set("images", query, room | {"bavail": half, "frsize": unit})
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("host-fs-overcommit", "warning")
+    [said] = host.findings()
+    assert (
+        "images says folder = /var/lib/nova/instances, free_gib = 4.0; images says disks_may"
+        in said
+    )
+    # Each guest but those that boot from a volume has a disk of a GiB or two, hardly written to.
+    assert 10 < float(said.rpartition(" = ")[2]) < 25
+
+
+def test_host_fs_overcommit_that_will_soon_stop_guests(host: RecordedHost) -> None:
+    query = "stat -f /var/lib/nova/instances"
+    room = host.last("images", query).value
+    host.set("images", query, room | {"bavail": (4 << 30) // room["frsize"]})
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("host-fs-overcommit", "error")
+
+
+def test_host_fs_overcommit_of_inodes(host: RecordedHost) -> None:
+    query = "stat -f /var/lib/nova/instances"
+    host.set("images", query, host.last("images", query).value | {"favail": 3})
+
+    assert host.findings() == ["host-fs-overcommit: images says free_inodes = 3"]
+
+
+def test_a_file_system_that_makes_inodes_as_needed(host: RecordedHost) -> None:
+    query = "stat -f /var/lib/nova/instances"
+    host.set("images", query, host.last("images", query).value | {"files": 0, "favail": 0})
+
+    assert host.findings() == []
+
+
+def _make_alien(host: RecordedHost, name: str) -> None:
+    """Put a domain in the place of a stopped one that is none of nova's."""
+    listed = host.last("libvirt", "virsh list --all").value
+    uuid, new = host.uuid(name), "6d40e248-2a96-47cc-b535-4fae46854b60"
+    host.set("libvirt", "virsh list --all", [
+        it | {"uuid": new, "name": "pfsense"} if it["uuid"] == uuid else it for it in listed
+    ])  # fmt: skip
+    domain = host.domain(name)
+
+    def renamed(answer: Answer) -> Answer:
+        if answer.subject != uuid or answer.layer != "libvirt":
+            return answer
+        changed = {"subject": new, "query": answer.query.replace(domain, "pfsense")}
+        if "dumpxml" in answer.query:
+            changed["value"] = (
+                "<domain><name>pfsense</name><memory unit='MiB'>512</memory>"
+                "<vcpu>2</vcpu><os><type machine='pc'>hvm</type></os></domain>"
+            )
+        return answer.model_copy(update=changed)
+
+    host.bundle = host.bundle.with_answers(map(renamed, host.bundle.answers))
+    later = host.last("libvirt", "virsh list --all").at + timedelta(seconds=1)
+    asked = [it for it in host.bundle.answers if "SELECT id, uuid, host" in it.query]
+    for answer in asked:  # nova was asked for it too, and has no such row
+        query = f"{answer.query.partition(' WHERE ')[0]} WHERE uuid IN ('{new}')"
+        nothing = {"columns": answer.value["columns"], "rows": []}
+        host.add(answer.model_copy(update={"query": query, "at": later, "value": nothing}))
+
+
+def test_alien_domain(host: RecordedHost) -> None:
+    _make_alien(host, "vm-stopped")
+
+    found = [it for it in host.report().findings if it.check.name == "alien-domain"]
+    assert [it.severity.word for it in found] == ["note"]
+    assert str(found[0].evidence[0]) == (
+        "domain says name = pfsense, state = shut off (destroyed), memory_mib = 512, vcpus = 2"
+    )
+
+
+def test_a_domain_that_nova_was_not_asked_for_may_be_novas(host: RecordedHost) -> None:
+    _make_alien(host, "vm-stopped")
+    host.silence("nova-db")
+    host.silence("nova")
+
+    assert host.findings() == []
