@@ -18,6 +18,9 @@ from hoodsnap.facts.tap import NAME
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
 
+ROWS = 4096
+"""Likewise to a server's number: more than the recorded cloud has ever had."""
+
 
 @dataclass(frozen=True)
 class Clone:
@@ -60,7 +63,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
 def _clone(guest: Guest, number: int) -> Clone:
     assert guest.instance is not None and guest.domain is not None
     uuid = f"{number:08x}{guest.uuid[8:]}"
-    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 16)
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * ROWS)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     for port in guest.ports or ():

@@ -179,7 +179,10 @@ def test_leftovers_need_no_base(host: RecordedHost) -> None:
     host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
     host.row("instances", uuid, deleted=14, vm_state="deleted")
     host.row("instance_mappings", uuid, queued_for_delete=1)
-    host.unlist(host.ports("vm-snap")[0]["id"])
+    [port] = host.ports("vm-snap")
+    host.unlist(port["id"])
+    host.unlink(f"tap{port['id'][:11]}")
+    host.switch("Interface", f"tap{port['id'][:11]}", name="another")
 
     assert host.findings() == []
 

@@ -129,7 +129,8 @@ def test_nova_has_noted_every_port() -> None:
         if guest.instance is not None and guest.is_here:
             known = {found.id: found for found in guest.ports or ()}
             assert set(guest.instance.cached_ports) == set(known)
-            assert dict(guest.instance.macs) == {uuid: one.mac for uuid, one in known.items()}
+            # nova keeps the row of a port that was deleted under it.
+            assert guest.instance.macs.items() >= {(uuid, one.mac) for uuid, one in known.items()}
             for vif in guest.instance.vifs:
                 assert (vif.mac, vif.device) == (known[vif.id].mac, known[vif.id].tap)
                 assert vif.addresses == known[vif.id].addresses

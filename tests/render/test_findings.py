@@ -45,7 +45,8 @@ def test_a_root_names_what_it_explains() -> None:
     words = " ".join(" ".join(lines[at:]).split())
     assert f"explains domain-running-on-wrong-host (error, {count} times), port-bound" in words
     assert not any(line.endswith("ERROR domain-running-on-wrong-host") for line in lines)
-    assert lines[-2].endswith(f" guests: 1 warning ({count + 1} more folded under them)")
+    [total] = [line for line in lines if " guests: 1 warning" in line]
+    assert total.endswith(f" ({count + 1} more folded under them)")
 
 
 def test_verbose_shows_what_is_folded_with_its_evidence() -> None:
@@ -151,7 +152,8 @@ def test_of_very_many_reasons_some_are_counted() -> None:
     report = _report(_unheard(kinds=13))
 
     assert "  3 other reasons (--verbose shows them)" in _lines(report)
-    assert sum("was not told" in line for line in _lines(report, verbose=True)) == 13
+    told = [line for line in _lines(report, verbose=True) if "was not told" in line]
+    assert {line.split()[0] for line in told} == set("abcdefghijklm")
 
 
 def test_as_json_nothing_is_left_out() -> None:
