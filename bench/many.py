@@ -112,6 +112,8 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
         )
         rows = list(_grown(value["rows"], clones, lambda row: [row[key] for key in keys], number))
         return answer.model_copy(update={"value": {**value, "rows": rows}})
+    if isinstance(value, dict) and answer.query.startswith("GET /resource_providers/"):
+        return answer.model_copy(update={"value": _provider(value, clones)})
     if isinstance(value, dict) and isinstance(value.get("servers"), list):
         servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
         return answer.model_copy(update={"value": {**value, "servers": servers}})
@@ -158,6 +160,17 @@ def _grown(
             if number >= 0:
                 made[number] = clone.row[1]
             yield made
+
+
+def _provider(value: dict[str, Any], clones: dict[str, list[Clone]]) -> dict[str, Any]:
+    """Every clone holds what its guest does, of a host that may give that away."""
+    if "inventories" in value:
+        kept = value["inventories"].items()
+        return {**value, "inventories": {k: v | {"allocation_ratio": 1e6} for k, v in kept}}
+    if "allocations" in value:
+        lines = _grown(list(value["allocations"].items()), clones, lambda line: [line[0]])
+        return {**value, "allocations": dict(lines)}
+    return value
 
 
 def _path_owner(line: Any) -> list[str]:

@@ -260,6 +260,28 @@ b_internal_snapshot() { virsh -q snapshot-create-as "$u" lab-int; }
 c_internal_snapshot() { virsh snapshot-list "$u" --name | grep -qx lab-int; }
 f_internal_snapshot() { virsh -q snapshot-delete "$u" lab-int >/dev/null; }
 
+# Slow on purpose, so that it is still at work when it is looked at.
+fault block-copy vm-snap "virsh blockcopy of the guest's disk that nobody ends: its writes go to two files" "nothing; a snapshot or a volume operation of nova's would end it"
+b_block_copy() { virsh -q blockcopy "$u" vda --dest "$(idir)/disk.lab-copy" --format qcow2 --transient-job --bytes --bandwidth 65536; }
+c_block_copy() { virsh blockjob "$u" vda --info 2>&1 | grep -q 'Block Copy'; }
+f_block_copy() { virsh -q blockjob "$u" vda --abort; rm -f "$(idir)/disk.lab-copy"; }
+
+fault shelved-defined vm-shelved "a domain of a server that is shelved and offloaded, off, with nova's metadata" "nothing"
+b_shelved_defined() {
+  local other; other=$(uuid_of vm-plain) # of the same project
+  virsh dumpxml --inactive "$other" | python3 -c '
+import re, sys
+new, old = sys.argv[1:3]
+x = sys.stdin.read().replace(old, new)
+x = re.sub(r"<name>[^<]*</name>", "<name>instance-%08x</name>" % int(sys.argv[3]), x, count=1)
+x = re.sub(r"<nova:name>[^<]*</nova:name>", "<nova:name>vm-shelved</nova:name>", x)
+x = re.sub(r"<interface .*?</interface>", "", x, flags=re.S)
+print(x)' "$u" "$other" "$(row "select id from nova.instances where uuid='$u'")" | save shelved.xml
+  virsh -q define "$S/shelved.xml"
+}
+c_shelved_defined() { virsh domstate "$u" >/dev/null 2>&1; }
+f_shelved_defined() { virsh -q undefine "$u"; }
+
 # ------------------------------------------------------------------ network
 fault tap-renamed vm-plain "the guest's tap device is renamed" "nothing; OVS reports the port's device as missing"
 b_tap_renamed() { local t; t=$(first_tap); echo "$t" | save tap; ip link set "$t" down; ip link set "$t" name "lab${t#tap}"; ip link set "lab${t#tap}" up; }
@@ -450,6 +472,36 @@ b_db_migration_stuck() { row "insert into nova.migrations (created_at,updated_at
   values (utc_timestamp()-interval 5 hour,utc_timestamp()-interval 5 hour,0,uuid(),'vm-old','$LAB_HOST','vm-old','$LAB_HOST','running','$u','live-migration',0,1,1)"; }
 c_db_migration_stuck() { [ "$(row "select count(*) from nova.migrations where instance_uuid='$u' and status='running'")" = 1 ]; }
 f_db_migration_stuck() { row "delete from nova.migrations where instance_uuid='$u' and status='running' and source_compute='vm-old'"; }
+
+mapping() { row "select ifnull($1, 'NULL') from nova_api.instance_mappings where instance_uuid='$u'"; }
+fault db-mapping-missing vm-data "the nova_api.instance_mappings row is gone: lists show the server, every command for it answers 404" "nothing"
+b_db_mapping_missing() { dump_rows nova_api instance_mappings "instance_uuid='$u'" | save row.sql; row "delete from nova_api.instance_mappings where instance_uuid='$u'"; }
+c_db_mapping_missing() { [ -z "$(mapping id)" ]; }
+f_db_mapping_missing() { "${MYSQL[@]}" nova_api <"$S/row.sql"; }
+
+fault db-mapping-no-cell vm-config "the server's mapping names no cell (cell_id NULL), as after a build that broke off" "nothing; every command for it answers 404"
+b_db_mapping_no_cell() { mapping cell_id | save cell; row "update nova_api.instance_mappings set cell_id=NULL where instance_uuid='$u'"; }
+c_db_mapping_no_cell() { [ "$(mapping cell_id)" = NULL ]; }
+f_db_mapping_no_cell() { row "update nova_api.instance_mappings set cell_id=$(saved cell) where instance_uuid='$u'"; }
+
+fault db-mapping-queued vm-tenant "queued_for_delete is set in the mapping of a live server" "nothing; it is left out of its owner's quota, and of lists while its cell is down"
+b_db_mapping_queued() { row "update nova_api.instance_mappings set queued_for_delete=1 where instance_uuid='$u'"; }
+c_db_mapping_queued() { [ "$(mapping queued_for_delete)" = 1 ]; }
+f_db_mapping_queued() { row "update nova_api.instance_mappings set queued_for_delete=0 where instance_uuid='$u'"; }
+
+fault db-two-cells vm-snap "a second live row of the server in cell0's database, with the same host" "nothing; lists may show either"
+b_db_two_cells() {
+  row "create temporary table nova_cell0.lab_copy as select * from nova.instances where uuid='$u';
+       update nova_cell0.lab_copy set id = (select ifnull(max(id), 0) + 1 from nova_cell0.instances);
+       insert into nova_cell0.instances select * from nova_cell0.lab_copy"
+}
+c_db_two_cells() { [ "$(row "select count(*) from nova_cell0.instances where uuid='$u' and deleted=0")" = 1 ]; }
+f_db_two_cells() { row "delete from nova_cell0.instances where uuid='$u'"; }
+
+fault db-vm-state-rescued vm-plain "vm_state=rescued in the DB of a server that runs from its own disk" "nothing; only unrescue is allowed, which fails"
+b_db_vm_state_rescued() { row "update nova.instances set vm_state='rescued' where uuid='$u'"; }
+c_db_vm_state_rescued() { [ "$(vm_state)" = rescued ]; }
+f_db_vm_state_rescued() { row "update nova.instances set vm_state='active' where uuid='$u'"; }
 
 # ------------------------------------------------------------------ placement
 fault placement-lost vm-tenant "the instance's placement allocations are deleted" "nothing for a running instance"

@@ -37,6 +37,8 @@ FOUND = {
         "error vcpu-chain-mismatch of vm-config",
         "warning flavor-three-way-drift of vm-config",
     ],
+    "db-migration-stuck": ["warning migration-record-stale of vm-bfv"],
+    "db-request-spec": ["warning request-spec-skew of vm-bfv"],
     "compute-disabled": ["note service-state-skew of "],
     # nova-compute disables itself when it has lost libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
@@ -47,11 +49,21 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": ["error active-without-host of vm-config"],
+    "db-host": [
+        "error active-without-host of vm-config",
+        "error domain-running-on-wrong-host of vm-config",
+    ],
     "autostart": ["warning guest-autostart-enabled of vm-plain"],
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
     "rogue-domain": ["note alien-domain of rogue-vm"],
+    "db-mapping-missing": ["error instance-mapping-skew of vm-data"],
+    "db-mapping-no-cell": ["error instance-mapping-skew of vm-config"],
+    "db-mapping-queued": ["warning instance-mapping-skew of vm-tenant"],
+    "db-two-cells": ["error instance-in-two-cells of vm-snap"],
+    "db-vm-state-rescued": ["warning rescue-residue of vm-plain"],
+    "block-copy": ["warning snapshot-or-blockjob-residue of vm-snap"],
+    "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
 }
 """What follows from each fault, worst first, then by guest."""
 
@@ -67,8 +79,6 @@ BEYOND = frozenset(
         "db-bdm-stale",
         "db-down",
         "db-info-cache",
-        "db-migration-stuck",
-        "db-request-spec",
         "disk-corrupt",
         "disk-info-wrong",
         "image-deleted",

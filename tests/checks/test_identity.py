@@ -98,6 +98,16 @@ def test_qemu_that_nobody_started_for_nova_is_let_alone(host: RecordedHost) -> N
     assert host.findings() == []
 
 
+def test_qemu_in_another_container_may_be_another_libvirts(host: RecordedHost) -> None:
+    _undefine(host, "vm-plain")
+    query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
+    namespaces = host.last("kernel", query).value
+    assert "qemu-without-domain of vm-plain" in {f.split(":")[0] for f in host.findings()}
+
+    host.set("kernel", query, namespaces | {"pid": "pid:[4026539999]"})
+    assert "qemu-without-domain of vm-plain" not in {f.split(":")[0] for f in host.findings()}
+
+
 def test_domain_without_qemu(host: RecordedHost) -> None:
     host.end("vm-plain")
 

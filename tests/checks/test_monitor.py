@@ -104,6 +104,23 @@ def test_qemu_monitor_dead_by_what_libvirt_waited_for(
     ) in host.findings()
 
 
+def test_a_guest_that_migrates_keeps_others_waiting(host: RecordedHost) -> None:
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    assert _unanswered(host, f"virsh blockjob {host.domain('vm-verify')} vda")
+    assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-verify"]
+
+    host.row("migrations", host.uuid("vm-verify"), status="running", updated_at=now)
+    assert host.findings() == []
+
+
+def test_qemu_that_is_stopped_is_so_whatever_nova_does(host: RecordedHost) -> None:
+    _kernel_state(host, "vm-plain", "T")
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("instances", host.uuid("vm-plain"), task_state="rebooting", updated_at=now)
+
+    assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
+
+
 def test_qemu_monitor_dead_by_a_lock_that_is_held(host: RecordedHost) -> None:
     lock = "Timed out during operation: cannot acquire state change lock (held by monitor=x)"
     assert _unanswered(host, f"virsh blockjob {host.domain('vm-plain')} vda", lock)

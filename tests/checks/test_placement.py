@@ -158,13 +158,12 @@ def test_a_part_of_the_host_is_the_host(host: RecordedHost) -> None:
 
 
 def moved(host: RecordedHost, name: str, **cells: object) -> None:
-    """Give a server a migration: that of the one which waits for its confirmation."""
-    host.row("migrations", host.uuid("vm-verify"), instance_uuid=host.uuid(name), **cells)
+    """Give a server a migration: the one of a server whose resize is long confirmed."""
+    host.row("migrations", host.uuid("vm-resized"), instance_uuid=host.uuid(name), **cells)
 
 
 def test_an_evacuated_server_holds_both_hosts(host: RecordedHost) -> None:
     second_host(host, "other", host.uuid("vm-plain"))
-    host.row("instances", host.uuid("vm-verify"), vm_state="active")
     cells = {"migration_type": "evacuation", "status": "done", "source_compute": "other"}
     moved(host, "vm-plain", **cells)
 

@@ -206,7 +206,15 @@ def test_snapshot_or_blockjob_residue_of_a_copy(host: RecordedHost) -> None:
 
 def test_a_copy_of_a_volume_may_be_novas_own(host: RecordedHost) -> None:
     _part(host, "vm-bfv", "virsh blockjob {} vda", {"type": 2, "cur": 5, "end": 20})
+    _only_a_note(host)
 
+
+def test_a_copy_for_a_backup_is_a_note(host: RecordedHost) -> None:
+    _part(host, "vm-plain", "virsh blockjob {} vda", {"type": 5, "cur": 5, "end": 20})
+    _only_a_note(host)
+
+
+def _only_a_note(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("snapshot-or-blockjob-residue", "note")
 

@@ -121,7 +121,8 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(
-    ("vm_state", "sync"), [("soft-delete", "only warns in its log"), ("shelved", "nothing")]
+    ("vm_state", "sync"),
+    [("soft-delete", "only warns in its log"), ("shelved", "nothing"), ("suspended", "nothing")],
 )
 def test_stopped_but_domain_on_in_other_states_of_rest(
     host: RecordedHost, vm_state: str, sync: str

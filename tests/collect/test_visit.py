@@ -61,9 +61,17 @@ def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
     report = analyze(bundle)
 
     assert [shown(finding) for finding in report.findings] == []
-    assert {"nova", "glance", "nova-db", "libvirt", "kernel", "images", "host", "placement"} == set(
-        bundle.by_layer
-    )
+    assert {
+        "nova",
+        "glance",
+        "nova-db",
+        "libvirt",
+        "kernel",
+        "images",
+        "host",
+        "placement",
+        "logs",
+    } == set(bundle.by_layer)
     failures = [
         answer for answer in bundle.answers if answer.error and answer.error.kind != "absent"
     ]

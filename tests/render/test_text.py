@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 from bench.many import many
-from tests.conftest import RecordedHost, healthy, healthy_report
+from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
 from hoodsnap.analysis import analyze
+from hoodsnap.bundle import load, merge
 from hoodsnap.render.text import clean, filled, render, shortened
 
 
@@ -122,3 +123,14 @@ def test_the_recorded_cloud_has_nothing_that_it_can_not_tell() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
     assert reasons == set()
+
+
+def test_what_a_cold_migration_left_is_said_to_be_off() -> None:
+    """The source keeps the guest defined, and off, until the move is confirmed."""
+    pair = [
+        load(ROOT / f"fixtures/two-hosts/migrated-cold.{which}.json.zst")
+        for which in ("first", "second")
+    ]
+    lines = _lines(RecordedHost(merge(pair)))
+
+    assert "    · nova has it on host compute2; what is left here is off" in lines

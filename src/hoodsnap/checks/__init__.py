@@ -13,6 +13,7 @@ from hoodsnap.checks import (
     hypervisor,
     identity,
     monitor,
+    moves,
     placement,
     ports,
     records,
@@ -23,7 +24,7 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, identity, records, state, monitor, residue),
+    *(capture, host, corruption, moves, identity, records, state, monitor, residue),
     *(ports, taps, placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

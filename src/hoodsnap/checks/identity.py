@@ -10,6 +10,7 @@ from hoodsnap.checks.traps import (
     disks_are_not_files,
     migrating,
     never_launched,
+    of_another_libvirt,
     task_in_flight,
 )
 from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Domain
@@ -21,7 +22,7 @@ from hoodsnap.facts.server import Server
 from hoodsnap.finding import Evidence, Severity, hears, says
 
 
-@check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight])
+@check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight, of_another_libvirt])
 def qemu_without_domain(guest: Guest, process: Process) -> Problems:
     """A guest's QEMU process runs, and libvirt does not know it.
 

@@ -59,7 +59,8 @@ def qemu_monitor_dead(
     Authority: the kernel's state of the process: `T` is stopped, `D` waits for storage.
 
     Traps: a collector that was too impatient, or a libvirt that answers nobody, is no silence of
-    this QEMU; a long job (a migration, a snapshot) keeps others waiting: then this is a warning.
+    this QEMU: without the kernel's word this is a warning; where a migration comes in, or nova
+    works at it, others have to wait.
 
     Next: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`, and see whether the storage
     of its disks answers. A process in state T goes on with `kill -CONT PID`.
@@ -75,15 +76,19 @@ def qemu_monitor_dead(
     if process.state in STOPPED:
         yield state, says(domain, state=domain.state_words)
         return
-    if silent := next(_silent(domain, host, monitor), None):
-        severity = Severity.ERROR if process.state == "D" else Severity.WARNING
-        yield Problem(severity, (state, silent))
+    silent = next(_silent(domain, host, monitor), None)
+    if silent is not None and process.state == "D":
+        yield state, silent
+    elif silent is not None and not task_in_flight(guest) and not migrating(guest):
+        # Where a migration comes in, whoever asks waits for its end.
+        yield Problem(Severity.WARNING, (state, silent))
 
 
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:
     """What this QEMU was asked and did not answer in time, where others were heard."""
     for answer in _unanswered(domain.said):
-        if not answer.query.startswith("virsh dom"):
+        # libvirt itself answers the others.
+        if answer.query.startswith(("virsh domjobinfo", "virsh blockjob")):
             yield hears(answer, "libvirt", said=_reason(answer))
     others = [other for other in host.monitors.values() if other is not monitor]
     if monitor is not None and any(_speaks(other) for other in others):

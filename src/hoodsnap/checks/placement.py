@@ -64,7 +64,7 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
 
     Source: nova cmd/manage.py `heal_allocations`; nova bugs 1859496, 1798688.
     """
-    if guest.allocation is not None or not _judged_here(guest) or instance.deleted:
+    if guest.allocation is not None or not guest.carries_record or instance.deleted:
         return
     if instance.host is None or instance.vm_state in ("building", "shelved_offloaded", "deleted"):
         return
@@ -99,7 +99,7 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
 
     Source: nova bugs 1712045, 1713786, 1715182, 1821594, 1825537; OSSA-2017-006.
     """
-    if not _judged_here(guest) or instance.deleted or instance.node is None:
+    if not guest.carries_record or instance.deleted or instance.node is None:
         return
     own, foreign = _roots(guest, instance, allocation)
     if not own and not allocation.whole:
@@ -231,7 +231,7 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
 
     Source: nova scheduler/utils.py `resources_from_flavor`; nova bug 1469179.
     """
-    if not _judged_here(guest) or instance.deleted:
+    if not guest.carries_record or instance.deleted:
         return
     if instance.node is not None and _roots(guest, instance, allocation)[1]:
         return  # what it holds of another host is counted, too: that is told by itself
@@ -275,8 +275,3 @@ def _wanted(instance: Instance) -> Mapping[str, frozenset[int]]:
         if own := re.fullmatch(r"resources\w*:(\w+)", str(key)):
             wanted.pop("CPU" if own[1] in ("VCPU", "PCPU") else own[1], None)
     return wanted
-
-
-def _judged_here(guest: Guest) -> bool:
-    """Of a UUID that several hosts have a trace of, once is enough: where nova has it."""
-    return guest.host is None or guest.hidden is not None or guest.is_here

@@ -181,7 +181,8 @@ def snapshot_or_blockjob_residue(
     Authority: libvirt, and QEMU for what it has open.
 
     Traps: nova works at it (a snapshot, another volume in the place of one: of a volume this is
-    only a note); backup software leaves checkpoints, which are not meant.
+    only a note); backup software copies disks, which is a note, and leaves checkpoints, which are
+    not meant.
 
     Next: `virsh domblklist NAME`, `virsh snapshot-list NAME`, `virsh blockjob NAME DISK --info`,
     `openstack server event list UUID`; find out who made it. Then `virsh blockjob NAME DISK
@@ -200,14 +201,10 @@ def snapshot_or_blockjob_residue(
         if disk.backing is not None and len(disk.backing) > 1 and _is_own(disk):
             yield Problem(Severity.ERROR, (says(domain, disks=_chain(disk)),))
     for target, job in domain.block_jobs.items():
-        yield Problem(
-            Severity.NOTE if _is_volume(domain, target) else Severity.WARNING,
-            (
-                hears(
-                    domain.said[BLOCK_JOB + target], "domain", target, **{f"job_of_{target}": job}
-                ),
-            ),
-        )
+        legal = job.startswith("backup") or _is_volume(domain, target)
+        severity = Severity.NOTE if legal else Severity.WARNING
+        answer = domain.said[BLOCK_JOB + target]
+        yield Problem(severity, (hears(answer, "domain", target, **{f"job_of_{target}": job}),))
     if domain.snapshots:
         yield (says(domain, snapshots=", ".join(domain.snapshots)),)
 

@@ -115,6 +115,8 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     For `stopped` nova's next power sync (ten minutes) *forces it off*, without a shutdown.
     Somebody started it behind nova's back: `virsh start`, autostart, the libvirt-guests service.
 
+    Of a suspended one the memory that was saved is used up then, and `resume` fails.
+
     Authority: libvirt for whether it runs; its owner for whether it should.
 
     Traps: a server that is just being started or stopped.
@@ -127,8 +129,8 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
 
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
-    stopped = record.vm_state in ("stopped", "soft-delete", "shelved")
-    if guest.is_here and stopped and domain.state in ON and not record.deleted:
+    rests = record.vm_state in ("stopped", "suspended", "soft-delete", "shelved")
+    if guest.is_here and rests and domain.state in ON and not record.deleted:
         sync = LEGAL[record.vm_state].sync
         yield (
             says(record, vm_state=record.vm_state).and_so(its_power_sync=sync),
@@ -136,7 +138,7 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
         )
 
 
-@check(Severity.WARNING, traps=[task_in_flight, migrating, building])
+@check(Severity.WARNING, heard=["kernel"], traps=[task_in_flight, migrating, building])
 def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
     """nova's copy of the guest's power state is old.
 
@@ -162,7 +164,7 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
         return
     if legal.domain is not None and domain.state not in legal.domain:
         return  # then the states themselves differ, and not just this copy
-    if (domain.state == OFF) != (guest.process is None):
+    if (domain.state in ON) != (guest.process is not None):
         return  # libvirt itself is mistaken
     power = POWER_OF.get(domain.state)
     if power is None or record.power_state == power or (power == 4 and record.power_state == 0):

@@ -18,6 +18,13 @@ RIPE = timedelta(minutes=10)
 """A server that was ordered longer ago has a cell, or never will."""
 
 
+LIVE = timedelta(hours=1)
+"""Of a live migration it does so every few seconds."""
+
+EARLIER = timedelta(seconds=5)
+"""Clocks may differ by so much."""
+
+
 def task_in_flight(guest: Guest) -> bool:
     """nova is doing something with it (task_state is set)"""
     return guest.record is not None and bool(guest.record.task_state)
@@ -61,6 +68,42 @@ def _goes_on(moved: Migration, instance: Instance) -> bool:
     since = moment(moved.updated_at)
     asked = instance.said["row"].at
     return since is None or asked - since < AT_WORK or instance.task_state is not None
+
+
+def live_migration_at_work(guest: Guest) -> bool:
+    """it is being migrated live: until that ends it is on two hosts"""
+    instance = guest.instance
+    if instance is None:
+        return guest.server is not None and guest.server.status == "MIGRATING"
+    if instance.migrations is None:
+        raise Unheard("its migrations were not read")
+    return any(
+        moved.type == "live-migration" and moved.unfinished and _lately(moved, instance)
+        for moved in instance.migrations
+    )
+
+
+def _lately(moved: Migration, instance: Instance) -> bool:
+    since = moment(moved.updated_at)
+    return since is None or instance.said["row"].at - since < LIVE
+
+
+def moved_between_captures(guest: Guest) -> bool:
+    """it was moved while its hosts were captured, one after the other"""
+    instance = guest.instance
+    looks = [
+        answer.at
+        for one in (guest, *guest.twins)
+        for fact in (one.domain, one.process)
+        if fact is not None
+        for answer in fact.said.values()
+    ]
+    if instance is None or not guest.twins or not looks:
+        return False
+    if instance.migrations is None:
+        raise Unheard("its migrations were not read")
+    changed = [moment(moved.updated_at) for moved in instance.migrations]
+    return any(since is not None and since >= min(looks) - EARLIER for since in changed)
 
 
 def evacuated_from_elsewhere(guest: Guest) -> bool:
@@ -108,6 +151,14 @@ def job_runs(guest: Guest) -> bool:
 def disk_is_copied(guest: Guest) -> bool:
     """one of its disks is being copied"""
     return guest.domain is not None and bool(guest.domain.block_jobs)
+
+
+def of_another_libvirt(guest: Guest) -> bool:
+    """its process lives among others than those of this libvirt (in another container)"""
+    if guest.host is None or guest.process is None or not guest.host.spaces:
+        return False
+    space = guest.process.space
+    return space is not None and space not in guest.host.spaces
 
 
 def just_ordered(guest: Guest) -> bool:

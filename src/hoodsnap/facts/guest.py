@@ -10,7 +10,7 @@ from functools import cached_property
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.claims import Claims
-from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
@@ -102,6 +102,19 @@ class Guest:
             except Unheard:
                 continue
         return ""
+
+    @property
+    def carries_record(self) -> bool:
+        """Of a UUID that several hosts have a trace of: the one by which nova's records of it are
+        judged, once. It is that of the host where nova has it."""
+        return self.host is None or self.hidden is not None or self.is_here
+
+    @property
+    def runs(self) -> bool:
+        """It runs on this host: libvirt or the kernel has seen it, paused or not."""
+        if self.process is not None:
+            return True
+        return self.domain is not None and self.domain.state in ON
 
     @property
     def domain_name(self) -> str | None:
@@ -268,6 +281,12 @@ class Host:
         except Unheard as reason:
             return str(reason)
         return None
+
+    @cached_property
+    def spaces(self) -> frozenset[str]:
+        """The PID namespaces that its domains' processes live in, as far as that was told."""
+        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
+        return frozenset(process.space for process in own if process.space is not None)
 
     @cached_property
     def named(self) -> Mapping[str, Domain]:

@@ -17,6 +17,7 @@ from hoodsnap.facts.migration import Migration
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import CELL0, HostRecords
+from hoodsnap.facts.spec import RequestSpec, read_spec
 from hoodsnap.facts.vif import Vif, read_network_info
 
 TABLE_OF = {
@@ -250,6 +251,14 @@ class Instance(Fact):
             and not integer(row.cells, "deleted")
             and text(row.cells, "status") in ("allocated", "claimed")
         }
+
+    @property
+    def request_spec(self) -> RequestSpec | Answer:
+        """What the scheduler goes by when it is moved; the answer that shows that there is none.
+        Raises `Unheard`."""
+        if self.tables is None:
+            raise Unheard("its request spec was not read")
+        return read_spec(self.tables, self.uuid)
 
     @cached_property
     def _flavors(self) -> Mapping[str, object] | Unheard:

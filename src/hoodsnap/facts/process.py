@@ -277,6 +277,14 @@ class Process(Fact):
         """`pid`, `mnt`, `net` → `mnt:[4026531841]`. Two processes of one number share that view."""
         return value_of(self.said.get("ns"), f"readlink /proc/{self.pid}/ns/*", dict[str, str])
 
+    @property
+    def space(self) -> str | None:
+        """Its PID namespace; None if that was not told. A container may have one of its own."""
+        try:
+            return self.namespaces.get("pid")
+        except Unheard:
+            return None
+
     @cached_property
     def _argv(self) -> Argv | Unheard:
         try:

@@ -211,7 +211,7 @@ class HostRecords:
         ]
         if not answers:
             raise Unheard(f"nova database: {table} was not read")
-        if table != "host_mappings":
+        if table in ("services", "compute_nodes"):
             self._every_cell(table)
         return answers[-1]
 
@@ -223,6 +223,20 @@ class HostRecords:
                 raise Unheard(
                     f"nova database: the cell {name or row.cells.get('name')} was not read"
                 )
+
+    def zone_of(self, host: str) -> tuple[str, Answer] | None:
+        """The availability zone of a host's aggregate, and who said so; None if none of its
+        aggregates has one. Raises `Unheard`."""
+        self.read("aggregate_hosts")
+        self.read("aggregate_metadata")
+        member = self._tables.of("aggregate_hosts")
+        own = {r.cells.get("aggregate_id") for r in member if r.cells.get("host") == host}
+        for row in self._tables.of("aggregate_metadata"):
+            zone = row.cells.get("value")
+            is_zone = row.cells.get("key") == "availability_zone" and not row.cells.get("deleted")
+            if is_zone and row.cells.get("aggregate_id") in own and isinstance(zone, str):
+                return zone, row.answer
+        return None
 
     def services_of(self, host: str) -> tuple[Service, ...]:
         """The live rows of a host's nova-compute, by nova's name of it. Raises `Unheard`."""

@@ -201,7 +201,7 @@ class _Page:
                 f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
             )
         elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
-            yield self._agreement(guest, walk)
+            yield from self._wrapped(*self._agreement(guest, walk), 6)
 
     def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
@@ -226,18 +226,21 @@ class _Page:
         said = f"not heard: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
-    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> Line:
+    def _agreement(self, guest: Guest, walk: Iterable[Step]) -> tuple[str, str]:
+        """What is said of a guest without findings, and its style."""
         heard = [step for step in walk if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
-            return line(("    · only one layer was heard", "dim"))
+            return "    · only one layer was heard", "dim"
         if guest.record is None and guest.domain is None:
-            return line(("    · no server and no domain: not nova's, or left over", "dim"))
-        if guest.host and guest.believed and guest.believed != guest.host.nova_name:
-            # Which of the two has the living one is not judged yet; that they differ is seen.
-            return line((f"    ! nova has it on host {clean(guest.believed)}, not here", "yellow"))
+            return "    · no server and no domain: not nova's, or left over", "dim"
+        elsewhere = "" if guest.carries_record else guest.believed
+        if elsewhere and guest.domain is not None and not _runs(guest):
+            return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"
         if id(guest) in self.legal:
-            return line((f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"))
-        return line(("    ✓ the layers heard agree", "green"))
+            return f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"
+        if elsewhere:
+            return f"    ! nova has it on host {elsewhere}, not here", "yellow"
+        return "    ✓ the layers heard agree", "green"
 
     def _line(self, guest: Guest) -> Line:
         unknown = "" if "libvirt" in guest.unheard else "no domain"
@@ -470,6 +473,14 @@ class _Page:
             break_on_hyphens=False,
         ):
             yield line((part, style))
+
+
+def _runs(guest: Guest) -> bool:
+    """Whether it may run on its host."""
+    try:
+        return guest.runs
+    except Unheard:
+        return True
 
 
 def line(*parts: str | tuple[str, str]) -> Line:

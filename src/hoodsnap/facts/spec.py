@@ -1,0 +1,90 @@
+"""What the scheduler goes by when it plans a server's next move: its row in `request_specs`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import Fact, Unheard, mapping, text
+from hoodsnap.facts.rows import Tables
+
+DATA = "nova_object.data"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RequestSpec(Fact):
+    """One row of `request_specs` (Mitaka and later)."""
+
+    layer: ClassVar[str] = "nova-db"
+    noun: ClassVar[str] = "request spec"
+    raw: Mapping[str, object]
+    database: str
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "zone": ("row", "spec.availability_zone"),
+        "flavor_name": ("row", "spec.flavor.name"),
+        "image": ("row", "spec.image.id"),
+    }
+
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """As of any fact; the place starts with the row's number."""
+        answer, place = super().where(name)
+        return answer, f"{self.database}.request_specs[id={self.raw.get('id')}].{place}"
+
+    @cached_property
+    def _spec(self) -> Mapping[str, object] | Unheard:
+        try:
+            spec = json.loads(text(self.raw, "spec") or "")
+        except Unheard as reason:
+            return reason
+        except (ValueError, RecursionError):
+            return Unheard("the request spec can't be read")
+        if not isinstance(spec, dict):
+            return Unheard("the request spec can't be read")
+        return spec
+
+    @property
+    def _data(self) -> Mapping[str, object]:
+        if isinstance(self._spec, Unheard):
+            raise Unheard(str(self._spec))
+        return mapping(self._spec, DATA)
+
+    @property
+    def zone(self) -> str | None:
+        """The availability zone that its owner asked for; None: any."""
+        return text(self._data, "availability_zone") or None
+
+    @property
+    def flavor(self) -> Mapping[str, object]:
+        """The fields of the flavor that is looked for."""
+        return mapping(mapping(self._data, "flavor"), DATA)
+
+    @property
+    def flavor_name(self) -> str | None:
+        """Its name."""
+        return text(self.flavor, "name")
+
+    @property
+    def image(self) -> str | None:
+        """The id of the image; None if it has none."""
+        if self._data.get("image") is None:
+            return None
+        return text(mapping(mapping(self._data, "image"), DATA), "id") or None
+
+
+def read_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:
+    """A server's request spec; the answer that shows that it has none. Raises `Unheard`."""
+    for (database, table), owners in tables.rows.items():
+        if table == "request_specs":
+            for row in owners.get(uuid, {}).values():
+                return RequestSpec(raw=row.cells, database=database, said={"row": row.answer})
+    for (_, table), answers in tables.read.items():
+        if table == "request_specs":
+            for answer in answers:
+                if tables.asks_for(answer, uuid):
+                    return answer
+    raise Unheard("its request spec was not read")

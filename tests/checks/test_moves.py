@@ -1,0 +1,452 @@
+"""Guests that were moved, and what that left behind."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+LONG_AGO = "2026-11-23 01:00:00"
+RUNNING, PAUSED_BY_USER, PAUSED_BY_MIGRATION, OFF = (1, 1), (3, 1), (3, 2), (5, 2)
+
+
+def move(host: RecordedHost, name: str, **cells: object) -> None:
+    """Give a server a migration: the one of a server whose resize is long confirmed."""
+    given = {"updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
+    host.row("migrations", host.uuid("vm-resized"), **given)
+
+
+def evacuated(host: RecordedHost, name: str, status: str = "done") -> None:
+    move(host, name, migration_type="evacuation", status=status, dest_compute="other")
+
+
+def migrated(host: RecordedHost, name: str, status: str = "error") -> None:
+    move(host, name, migration_type="live-migration", status=status, dest_compute="other")
+
+
+def believe(host: RecordedHost, name: str, where: str = "other") -> None:
+    """Let nova have a server on another host."""
+    host.row("instances", host.uuid(name), host=where)
+
+
+def state(host: RecordedHost, name: str, state: int, reason: int) -> None:
+    query = f"virsh domstate --reason {host.domain(name)}"
+    host.set("libvirt", query, {"state": state, "reason": reason})
+
+
+def second(host: RecordedHost, name: str, state: tuple[int, int] | None, later: float = 5) -> None:
+    """A bundle of another host, on which libvirt has the same domain in this state (or not)."""
+    uuid, domain = host.uuid(name), host.domain(name)
+    found: list[Answer] = []
+    for answer in host.bundle.answers:
+        value = json.loads(json.dumps(answer.value))
+        if answer.query == "/etc/nova/nova.conf":
+            value["DEFAULT"]["host"] = "other"
+        elif answer.query == "virsh list --all":
+            value = [line for line in value if line["uuid"] == uuid and state]
+        elif answer.query == f"virsh domstate --reason {domain}" and state:
+            value = {"state": state[0], "reason": state[1]}
+        elif answer.layer != "libvirt" or answer.subject != uuid or not state:
+            continue
+        at = answer.at + timedelta(seconds=later)
+        found.append(answer.model_copy(update={"host": "other", "value": value, "at": at}))
+    for answer in found:
+        host.add(answer)
+
+
+def about(host: RecordedHost, name: str) -> list[str]:
+    """What the checks of moves find of a guest: severity, check and host."""
+    return [
+        f"{finding.severity.word} {finding.check.name} on {finding.host}"
+        for finding in host.report().everything()
+        if finding.check.topic == "moves" and finding.guest and finding.guest.name == name
+    ]
+
+
+def reasons(host: RecordedHost, check: str) -> set[str]:
+    return {skip.reason for skip in host.report().skips if skip.check.name == check}
+
+
+def test_domain_running_on_wrong_host(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+
+    own = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
+    assert own == [
+        "domain-running-on-wrong-host of vm-plain: instance says host = other, vm_state = active;"
+        " domain says state = running (unpaused), on = vm"
+    ]
+
+
+def test_domain_running_on_wrong_host_and_on_the_right_one(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    second(host, "vm-plain", RUNNING)
+
+    assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"]
+    [own] = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
+    assert own.endswith(
+        "domain says state = running (unpaused), on = vm; domain says state = running (booted), on = other"
+    )
+
+
+def test_domain_running_on_wrong_host_and_not_on_the_right_one(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    second(host, "vm-plain", None)
+
+    assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"]
+    [own] = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
+    assert own.endswith("libvirt says domain = nothing, on = other")
+
+
+def test_what_is_left_of_a_moved_guest_is_off(host: RecordedHost) -> None:
+    """As after every cold migration, until it is confirmed: the lab shows it."""
+    believe(host, "vm-stopped")
+    second(host, "vm-stopped", RUNNING)
+
+    assert about(host, "vm-stopped") == []
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [{"task_state": "resize_migrated"}, {"vm_state": "deleted", "deleted": 7}, {"host": None}],
+)
+def test_who_may_run_where_nova_does_not_have_it(
+    host: RecordedHost, cells: dict[str, object]
+) -> None:
+    believe(host, "vm-plain")
+    host.row("instances", host.uuid("vm-plain"), **cells)
+
+    assert about(host, "vm-plain") == []
+
+
+def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost) -> None:
+    believe(host, "vm-plain", "explicit")
+    host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
+
+    assert about(host, "vm-plain") == []
+    assert "nova.conf was not asked" in reasons(host, "domain-running-on-wrong-host")
+
+
+def test_hosts_that_were_captured_while_it_moved(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    second(host, "vm-plain", RUNNING)
+    asked = host.last("libvirt", "virsh list --all").at
+    move(
+        host,
+        "vm-plain",
+        migration_type="migration",
+        status="confirmed",
+        updated_at=f"{asked:%Y-%m-%d %H:%M:%S}",
+    )
+
+    assert about(host, "vm-plain") == []
+    assert any("one after the other" in r for r in reasons(host, "domain-running-on-wrong-host"))
+
+
+def test_evacuated_guest_still_running(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    evacuated(host, "vm-plain")
+
+    assert about(host, "vm-plain") == ["error evacuated-guest-still-running on vm"]
+    [own] = [f for f in host.findings() if f.startswith("evacuated-guest-still-running")]
+    assert own == (
+        "evacuated-guest-still-running of vm-plain: migration says type = evacuation, status = done,"
+        " source_compute = vm; instance says host = other;"
+        " domain says state = running (unpaused), on = vm"
+    )
+
+
+def test_evacuated_guest_still_running_on_both(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    evacuated(host, "vm-plain")
+    second(host, "vm-plain", RUNNING)
+
+    assert about(host, "vm-plain") == ["error evacuated-guest-still-running on vm"]
+    [own] = [f for f in host.findings() if f.startswith("evacuated-guest-still-running")]
+    assert own.endswith("; domain says state = running (booted), on = other")
+
+
+@pytest.mark.parametrize("status", ["accepted", "pre-migrating"])
+def test_while_it_is_evacuated_it_must_not_run_here_either(host: RecordedHost, status: str) -> None:
+    believe(host, "vm-plain")
+    evacuated(host, "vm-plain", status)
+
+    assert "error evacuated-guest-still-running on vm" in about(host, "vm-plain")
+
+
+def test_evacuated_guest_still_running_that_is_off_is_a_note(host: RecordedHost) -> None:
+    believe(host, "vm-stopped")
+    evacuated(host, "vm-stopped")
+
+    assert about(host, "vm-stopped") == ["note evacuated-guest-still-running on vm"]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "error"])
+def test_an_evacuation_that_is_over_removes_nothing(host: RecordedHost, status: str) -> None:
+    believe(host, "vm-stopped")
+    evacuated(host, "vm-stopped", status)
+
+    assert about(host, "vm-stopped") == []
+
+
+def test_live_migration_half_done(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    migrated(host, "vm-plain")
+    second(host, "vm-plain", RUNNING)
+
+    assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
+    [own] = [f for f in host.findings() if f.startswith("live-migration-half-done")]
+    assert own == (
+        "live-migration-half-done of vm-plain: migration says type = live-migration, status = error,"
+        " source_compute = vm, dest_compute = other; instance says host = other, task_state = nothing;"
+        " domain says state = running (unpaused), on = vm;"
+        " domain says state = running (booted), on = other"
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "found"),
+    [
+        # Split brain, whoever nova believes in.
+        (RUNNING, RUNNING, "error"),
+        # It runs on the other side, and nova believes in one that does not.
+        (RUNNING, PAUSED_BY_MIGRATION, "error"),
+        (RUNNING, None, "error"),
+        (RUNNING, OFF, "error"),
+        # Nobody runs.
+        (PAUSED_BY_MIGRATION, PAUSED_BY_MIGRATION, "error"),
+        # What is left of the other side is only in the way.
+        (PAUSED_BY_MIGRATION, RUNNING, "warning"),
+        (OFF, RUNNING, None),
+    ],
+)
+def test_live_migration_half_done_by_what_both_sides_say(
+    host: RecordedHost,
+    here: tuple[int, int],
+    there: tuple[int, int] | None,
+    found: str | None,
+) -> None:
+    host.end("vm-plain") if here == OFF else None
+    state(host, "vm-plain", *here)
+    believe(host, "vm-plain")
+    migrated(host, "vm-plain")
+    second(host, "vm-plain", there)
+
+    expected = [f"{found} live-migration-half-done on vm"] if found else []
+    assert about(host, "vm-plain") == expected
+
+
+def test_live_migration_half_done_where_nova_has_it(host: RecordedHost) -> None:
+    state(host, "vm-plain", 3, 13)
+    migrated(host, "vm-plain")
+
+    assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
+
+
+def test_a_guest_that_its_owner_paused_is_no_half_migration(host: RecordedHost) -> None:
+    migrated(host, "vm-paused")
+
+    assert about(host, "vm-paused") == []
+
+
+def test_while_a_live_migration_is_at_work_both_sides_have_it(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    second(host, "vm-plain", PAUSED_BY_MIGRATION)
+    row = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").at
+    move(
+        host,
+        "vm-plain",
+        migration_type="live-migration",
+        status="running",
+        dest_compute="other",
+        updated_at=f"{row - timedelta(minutes=5):%Y-%m-%d %H:%M:%S}",
+    )
+
+    assert about(host, "vm-plain") == []
+    assert any("migrated live" in reason for reason in reasons(host, "live-migration-half-done"))
+
+
+def test_a_live_migration_that_nobody_works_on_is_half_done(host: RecordedHost) -> None:
+    believe(host, "vm-plain")
+    host.row("instances", host.uuid("vm-plain"), task_state="migrating")
+    second(host, "vm-plain", RUNNING)
+    migrated(host, "vm-plain", "running")
+
+    assert "error live-migration-half-done on vm" in about(host, "vm-plain")
+
+
+def test_evacuation_record_armed(host: RecordedHost) -> None:
+    evacuated(host, "vm-plain")
+
+    assert host.findings() == [
+        "evacuation-record-armed of vm-plain: migration says type = evacuation, status = done,"
+        " source_compute = vm, dest_compute = other; instance says host = vm, vm_state = active"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "cells"),
+    [
+        ("completed", {}),
+        ("done", {"vm_state": "deleted", "deleted": 7}),
+        ("accepted", {"task_state": "rebuilding"}),
+    ],
+)
+def test_which_evacuations_are_harmless(
+    host: RecordedHost, status: str, cells: dict[str, object]
+) -> None:
+    evacuated(host, "vm-plain", status)
+    if cells:
+        host.row("instances", host.uuid("vm-plain"), **cells)
+
+    assert about(host, "vm-plain") == []
+
+
+def test_migration_record_stale(host: RecordedHost) -> None:
+    migrated(host, "vm-plain", "running")
+
+    assert host.findings() == [
+        "migration-record-stale of vm-plain: migration says type = live-migration, status = running,"
+        f" updated_at = {LONG_AGO}; instance says vm_state = active, task_state = nothing"
+    ]
+
+
+def test_migration_record_stale_of_a_resize_that_nobody_can_confirm(host: RecordedHost) -> None:
+    host.row("migrations", host.uuid("vm-verify"), status="error")
+
+    assert about(host, "vm-verify") == ["error migration-record-stale on vm"]
+
+
+def test_migration_record_stale_of_a_resize_that_nothing_waits_for(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-verify"), vm_state="active")
+    host.row("migrations", host.uuid("vm-verify"), updated_at=LONG_AGO)
+
+    assert about(host, "vm-verify") == ["warning migration-record-stale on vm"]
+
+
+def test_a_move_with_a_task_is_at_work_or_stuck(host: RecordedHost) -> None:
+    migrated(host, "vm-plain", "running")
+    host.row("instances", host.uuid("vm-plain"), task_state="migrating")
+
+    assert about(host, "vm-plain") == []
+
+
+def test_a_resize_may_wait_for_months(host: RecordedHost) -> None:
+    host.row("migrations", host.uuid("vm-verify"), updated_at="2019-01-01 00:00:00")
+
+    assert host.findings() == []
+
+
+def spec(host: RecordedHost, name: str, old: str, new: str) -> None:
+    """Edit what the scheduler goes by."""
+    uuid, edited = host.uuid(name), 0
+
+    def change(answer: Answer) -> Answer:
+        nonlocal edited
+        if answer.layer != "nova-db" or ".request_specs WHERE" not in answer.query:
+            return answer
+        columns = answer.value["columns"]
+        rows = [[*row] for row in answer.value["rows"]]
+        for row in rows:
+            if row[columns.index("instance_uuid")] == uuid:
+                at = columns.index("spec")
+                assert row[at].count(old) == 1, f"{old} stands {row[at].count(old)} times"
+                row[at] = row[at].replace(old, new)
+                edited += 1
+        return answer.model_copy(update={"value": {"columns": columns, "rows": rows}})
+
+    host.bundle = host.bundle.with_answers(map(change, host.bundle.answers))
+    assert edited
+
+
+def without_spec(host: RecordedHost, name: str) -> None:
+    def change(answer: Answer) -> Answer:
+        if answer.layer != "nova-db" or ".request_specs WHERE" not in answer.query:
+            return answer
+        at = answer.value["columns"].index("instance_uuid")
+        rows = [row for row in answer.value["rows"] if row[at] != host.uuid(name)]
+        return answer.model_copy(update={"value": {**answer.value, "rows": rows}})
+
+    host.bundle = host.bundle.with_answers(map(change, host.bundle.answers))
+
+
+def in_zone(host: RecordedHost, zone: str) -> None:
+    """Put the host into an aggregate with a zone."""
+    for table, rows in (
+        ("aggregate_hosts", [[1, "vm", 7]]),
+        ("aggregate_metadata", [[1, 7, "availability_zone", zone]]),
+    ):
+        [found] = [
+            answer
+            for answer in host.bundle.asked("nova-db", "SELECT ")
+            if f".{table}" in answer.query
+        ]
+        host.set("nova-db", found.query, {**found.value, "rows": rows})
+
+
+def test_request_spec_skew(host: RecordedHost) -> None:
+    spec(host, "vm-plain", '"memory_mb": 64', '"memory_mb": 4096')
+
+    assert host.findings() == [
+        "request-spec-skew of vm-plain: instance says flavor = lab.tiny, memory_mb = 64;"
+        " request spec says flavor_name = lab.tiny, memory_mb = 4096"
+    ]
+
+
+def test_request_spec_skew_without_a_spec(host: RecordedHost) -> None:
+    without_spec(host, "vm-bfv")
+
+    assert host.findings() == [
+        "request-spec-skew of vm-bfv: instance says vm_state = active, host = vm;"
+        " nova-db says request_spec = nothing"
+    ]
+
+
+def test_request_spec_skew_of_the_image(host: RecordedHost) -> None:
+    image = (host.guest("vm-plain").instance or pytest.fail()).image or ""
+    other = "77777777-0000-4000-8000-000000000000"
+    spec(host, "vm-plain", image, other)
+
+    assert host.findings() == [
+        f"request-spec-skew of vm-plain: instance says image = {image}; request spec says image = {other}"
+    ]
+
+
+def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
+    in_zone(host, "east")
+    spec(host, "vm-plain", '"availability_zone": null', '"availability_zone": "west"')
+
+    assert host.findings() == [
+        "request-spec-skew of vm-plain: instance says host = vm; request spec says zone = west;"
+        " aggregate says zone = east"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "zone"), [("null", "east"), ('"nova"', None), ('"east"', "east")]
+)
+def test_which_zones_a_server_may_ask_for(
+    host: RecordedHost, wanted: str, zone: str | None
+) -> None:
+    if zone is not None:
+        in_zone(host, zone)
+    if wanted != "null":
+        spec(host, "vm-plain", '"availability_zone": null', f'"availability_zone": {wanted}')
+
+    assert host.findings() == []
+
+
+def test_a_server_that_is_resized_looks_for_its_new_flavor(host: RecordedHost) -> None:
+    spec(host, "vm-verify", '"memory_mb": 128', '"memory_mb": 64')
+
+    assert host.findings() == []
+
+
+def test_request_specs_that_were_not_read_are_not_missing(host: RecordedHost) -> None:
+    host.drop(lambda answer: ".request_specs" not in answer.query)
+
+    assert host.findings() == []
+    assert "its request spec was not read" in reasons(host, "request-spec-skew")
