@@ -228,7 +228,8 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
         return
     if not guest.is_here or guest.record is None or guest.record.deleted or domain.state not in ON:
         return
-    cards = domain.xml.interfaces
+    # One without an address could be any port's.
+    cards = [card for card in domain.xml.interfaces if card.mac is not None]
     for card in cards:
         if not any(_fits(card, port) for port in ports):
             others = [
@@ -240,6 +241,8 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *(others or [none]),
             )
+    if len(cards) < len(domain.xml.interfaces):
+        raise Unheard("a network card's address was not told")
     for port in ports:
         if not passed_through(port) and not any(_fits(card, port) for card in cards):
             evidence = (
