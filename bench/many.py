@@ -1,5 +1,5 @@
 """A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
-number, PID and MAC, and everything else as it was recorded."""
+number, PID and console, and everything else as it was recorded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.port import PREFIX
 from hoodsnap.facts.tap import NAME
 
+SAVES = "/var/lib/libvirt/qemu/save"
+
 STEP = 100_000
 """Added to every row id and PID per round, so that clones don't collide with the recorded."""
 
-ROWS = 4096
-"""Likewise to a server's number: more than the recorded cloud has ever had."""
+
+FIRST_PORT = 6000
+"""The consoles of the clones, above those of the recorded."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +56,55 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
+        **{volume: guest.uuid for guest in guests for volume in guest.volumes or ()},
+        **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
         **{port.id: guest.uuid for guest in guests for port in guest.ports or ()},
     }
+    rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
-        made for answer in bundle.answers for made in _answers(answer, clones, owners)
+        _larger(made, rounds)
+        for answer in bundle.answers
+        for made in _answers(answer, clones, owners)
     )
+
+
+def _larger(answer: Answer, times: int) -> Answer:
+    """What a host has, so many times as much: it still has room for its guests."""
+    value = answer.value
+    if answer.query == "/proc/meminfo" and isinstance(value, str):
+        grown = re.sub(r"\d+(?= kB)", lambda amount: str(int(amount[0]) * times), value)
+        return answer.model_copy(update={"value": grown})
+    if not isinstance(value, dict):
+        return answer
+    if answer.query == "virsh nodeinfo":
+        sizes = {name: value[name] * times for name in ("memory_mib", "cpus")}
+        return answer.model_copy(update={"value": {**value, **sizes}})
+    if answer.query.startswith("stat -f "):
+        room = {name: value[name] * times for name in ("blocks", "bfree", "bavail")}
+        return answer.model_copy(update={"value": {**value, **room}})
+    if isinstance(value.get("inventories"), dict):
+        inventories = {
+            name: {**inventory, "total": inventory["total"] * times}
+            for name, inventory in value["inventories"].items()
+        }
+        return answer.model_copy(update={"value": {**value, "inventories": inventories}})
+    return answer
 
 
 def _clone(guest: Guest, number: int) -> Clone:
     assert guest.instance is not None and guest.domain is not None
     uuid = f"{number:08x}{guest.uuid[8:]}"
-    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * ROWS)
+    row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 1024)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
+    swaps += [(volume, f"{number:08x}{volume[8:]}") for volume in guest.volumes or ()]
+    consoles = guest.domain.graphics if guest.process else ()
+    for port in (console.port for console in consoles if console.port):
+        own = FIRST_PORT + number
+        swaps.append((f"port='{port}'", f"port='{own}'"))
+        # As JSON has it on the command line: `-vnc 127.0.0.1:0`.
+        swaps.append(
+            (f"-vnc\\u0000127.0.0.1:{port - 5900},", f"-vnc\\u0000127.0.0.1:{own - 5900},")
+        )
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     for port in guest.ports or ():
         # The beginning of a port's id is in the names of its devices.

@@ -4,7 +4,7 @@
 Run by instances.sh with Debian's python3. Safe to run again: what is in its state is left alone,
 what is not (after a reboot of the machine, say) is brought there from wherever it is.
 
-States are read from nova's database and from libvirt: asking the API every second for sixteen
+States are read from nova's database and from libvirt: asking the API every second for so many
 instances would take more CPU than booting them.
 """
 
@@ -102,6 +102,7 @@ def wishes(image: str) -> list[Wish]:
         Wish("vm-error", "error", flavor="lab.huge"),
         Wish("vm-tenant", cloud="hoodlab-tenant"),
         Wish("vm-deleted"),
+        Wish("vm-linux", flavor="lab.linux", image="lab-linux"),
     ]
 
 
@@ -320,12 +321,7 @@ class Cloud:
 
     def also_plain(self, uuid: str) -> None:
         """A floating IP, a snapshot image, and an instance made from that."""
-        if not self.db.rows("SELECT id FROM neutron.floatingips"):
-            (port,) = self.admin.network.ports(device_id=uuid)
-            say("vm-plain: floating IP")
-            self.admin.network.create_ip(
-                floating_network_id=self.networks["lab-ext"], port_id=port.id
-            )
+        self.floating_ip("vm-plain", uuid)
         snap = self.db.uuid("vm-snap")
         fresh = not snap
         if fresh:
@@ -336,6 +332,28 @@ class Cloud:
             say("vm-snap: creating, from the snapshot of vm-plain")
             snap = self.create(Wish("vm-snap", image="plain-snap"))
         self.bring(Wish("vm-snap"), snap, fresh)
+
+    def also_linux(self, uuid: str) -> None:
+        """A floating IP that answers."""
+        address = self.floating_ip("vm-linux", uuid)
+        ping = ["ping", "-c", "1", "-W", "1", address]
+
+        def answers() -> bool:
+            return subprocess.run(ping, capture_output=True, check=False).returncode == 0
+
+        self.until(f"{address} to answer a ping", answers)
+        say(f"vm-linux: {address} answers")
+
+    def floating_ip(self, name: str, uuid: str) -> str:
+        """The floating IP of an instance, a new one if it has none."""
+        (port,) = self.admin.network.ports(device_id=uuid)
+        for found in self.admin.network.ips(port_id=port.id):
+            return str(found.floating_ip_address)
+        say(f"{name}: floating IP")
+        made = self.admin.network.create_ip(
+            floating_network_id=self.networks["lab-ext"], port_id=port.id
+        )
+        return str(made.floating_ip_address)
 
     def also_data(self, uuid: str) -> None:
         """A volume, plugged in while the guest runs."""

@@ -1,6 +1,6 @@
 #!/bin/bash
 # instances.sh
-# Boots the lab's sixteen instances through nova's API and drives each into its state (about 90
+# Boots the lab's seventeen instances through nova's API and drives each into its state (about 90
 # seconds). Safe to run again: what is in its state is left alone; what is not, because the machine
 # was rebooted or somebody played with it, is brought back there.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

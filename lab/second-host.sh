@@ -39,13 +39,17 @@ begin() { # NAME USER CMD...: a daemon there
   start "second-$name" root nsenter --target "$(init)" --mount --net --uts --ipc --pid -- "${as[@]}" "$@"
 }
 end() { # NAME: the daemon, not the nsenter that waits for it
-  local pid
+  local pid i
   alive "second-$1" || return 0
-  pid=$(pgrep -P "$(pid_of "second-$1")") && kill -TERM "$pid"
-  wait_for 40 "the second $1 to end" not_alive "second-$1"
+  pid=$(pgrep -P "$(pid_of "second-$1")")
+  kill -TERM "$pid"
+  for i in $(seq 1 40); do # nova-compute lets what it works on come to its end
+    alive "second-$1" || break
+    sleep 0.5
+    [ "$i" -lt 40 ] || kill -KILL "$pid"
+  done
   rm -f "$RUN/second-$1.pid"
 }
-not_alive() { ! alive "$1"; }
 
 be_init() { # inside, as process 1: makes it a host, then waits for ever and buries the dead
   local d

@@ -24,6 +24,7 @@ FLAVORS = {
     "lab.duo": (128, 2, 1, 0, 0),
     "lab.extra": (64, 1, 1, 1, 64),
     "lab.vol": (64, 1, 0, 0, 0),
+    "lab.linux": (96, 1, 1, 0, 0),
     "lab.huge": (4194304, 64, 10, 0, 0),  # no host has that: its instance ends in error
 }
 
@@ -57,18 +58,15 @@ def identity(cloud: Any, password: str) -> None:
 
 
 def compute(cloud: Any, state: Path) -> None:
-    """The guest's image, flavors, quotas, a key pair, the volume type."""
-    if not cloud.image.find_image("lab-guest"):
-        cloud.create_image(
-            "lab-guest",
-            filename=str(state / "lab-guest.qcow2"),
-            disk_format="qcow2",
-            container_format="bare",
-            wait=True,
-            visibility="public",
-            os_distro="hoodlab",
-            hw_disk_bus="virtio",
-        )
+    """The guests' images, flavors, quotas, a key pair, the volume type."""
+    boot_sector = {"os_distro": "hoodlab", "hw_disk_bus": "virtio"}
+    image(cloud, "lab-guest", state / "lab-guest.qcow2", "qcow2", "bare", boot_sector)
+    linux = {
+        "kernel_id": image(cloud, "lab-kernel", state / "lab-linux-kernel", "aki", "aki", {}),
+        "ramdisk_id": image(cloud, "lab-initrd", state / "lab-linux-initrd", "ari", "ari", {}),
+        "os_command_line": "console=ttyS0",
+    }
+    image(cloud, "lab-linux", state / "lab-linux.raw", "raw", "bare", linux)
     have = {f.name for f in cloud.compute.flavors(get_extra_specs=False)}
     for name, (ram, vcpus, disk, ephemeral, swap) in FLAVORS.items():
         if name not in have:
@@ -82,6 +80,22 @@ def compute(cloud: Any, state: Path) -> None:
         cloud.compute.create_keypair(name="lab-key", public_key=new_key(state / "lab-key"))
     if not [t for t in cloud.volume.types() if t.name == "nfs"]:
         cloud.volume.create_type(name="nfs", extra_specs={"volume_backend_name": "nfs"})
+
+
+def image(
+    cloud: Any, name: str, path: Path, disk: str, container: str, properties: dict[str, str]
+) -> str:
+    """The UUID of an image, uploaded if it is not there; `disk` and `container` are its formats."""
+    found = cloud.image.find_image(name) or cloud.create_image(
+        name,
+        filename=str(path),
+        disk_format=disk,
+        container_format=container,
+        wait=True,
+        visibility="public",
+        **properties,
+    )
+    return str(found.id)
 
 
 def new_key(path: Path) -> str:

@@ -20,9 +20,9 @@ PACKAGES=(
   openvswitch-switch
   cinder-api cinder-scheduler cinder-volume
   python3-openstackclient python3-novaclient python3-osc-placement python3-memcache python3-pymysql
-  libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils
+  libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils busybox-static
   genisoimage haproxy ipset conntrack iputils-arping dnsmasq-base
-  uwsgi-core uwsgi-plugin-python3 sudo socat iproute2 procps curl e2fsprogs jq
+  uwsgi-core uwsgi-plugin-python3 sudo socat iproute2 iputils-ping procps curl e2fsprogs jq
 )
 
 # What daemons that were killed, or a reboot, leave behind and a new start would stumble over.
@@ -203,6 +203,23 @@ guest_image() {
   qemu-img convert -q -f raw -O qcow2 "$LAB_STATE/lab-guest.raw" "$LAB_STATE/lab-guest.qcow2.new"
   mv "$LAB_STATE/lab-guest.qcow2.new" "$LAB_STATE/lab-guest.qcow2"
 }
+linux_guest() { # the distribution's kernel as it is packaged, unpacked and not installed; and a busybox
+  local cache=/var/cache/hoodlab package folder
+  [ -e "$LAB_STATE/lab-linux-initrd" ] && return 0
+  if ! compgen -G "$cache/linux-image-*.deb" >/dev/null; then
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" && !n++ { print $2 }')
+    mkdir -p "$cache"
+    (cd "$cache" && timeout -k 10 300 apt-get download -q -o APT::Sandbox::User=root "$package" >>"$LOG/apt.log" 2>&1) ||
+      die "apt-get download $package (log: $LOG/apt.log)"
+  fi
+  folder=$(mktemp -d)
+  dpkg-deb -x "$cache"/linux-image-*.deb "$folder"
+  cp "$folder"/boot/vmlinuz-* "$LAB_STATE/lab-linux-kernel"
+  lab_python linux_image.py "$folder/lib/modules" "$LAB_STATE/lab-linux-initrd.new"
+  rm -rf "$folder"
+  truncate -s 1M "$LAB_STATE/lab-linux.raw"
+  mv "$LAB_STATE/lab-linux-initrd.new" "$LAB_STATE/lab-linux-initrd"
+}
 host_in_db() { [ "$(sql "select count(*) from nova.compute_nodes where deleted = 0 and host = '$LAB_HOST'")" -ge 1 ]; }
 host_in_cell() { [ "$(sql "select count(*) from nova_api.host_mappings where host = '$LAB_HOST'")" -ge 1 ]; }
 volume_beats() { [ "$(sql "select count(*) from cinder.services where \`binary\` = 'cinder-volume' and deleted = 0 and updated_at > '$1'")" -ge 1 ]; }
@@ -249,6 +266,7 @@ wait_port keystone 5000
 wait_for 60 "keystone's API" curl -fsS -m 20 http://127.0.0.1:5000/v3
 once seed-identity lab_python seed.py identity
 guest_image
+linux_guest
 wait_lane "$lane_nova"
 wait_lane "$lane_rest"
 

@@ -125,6 +125,75 @@ class RecordedHost:
         self._change(change)
         assert edited, f"the API never showed {uuid}"
 
+    def task(self, name: str, task: str) -> None:
+        """Let nova be at work on a guest since a moment ago."""
+        clock = self.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
+        self.row("instances", self.uuid(name), task_state=task, updated_at=clock.partition(".")[0])
+        self.server(self.uuid(name), task_state=task)
+
+    def folder(self, name: str) -> str:
+        """A guest's folder in the instances directory."""
+        return f"{self.top}/{self.uuid(name)}"
+
+    @property
+    def top(self) -> str:
+        """The instances directory."""
+        [path] = {
+            answer.query.removeprefix("find ").removesuffix(" -ls").rstrip("/")
+            for answer in healthy().by_layer["images"]
+            if answer.query.startswith("find ")
+        }
+        return path
+
+    def list_files(self, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change lines of the instances directory's list, or take them out (None)."""
+        query = f"find {self.top} -ls"
+        lines = self.last("images", query).value
+        changed = [change(line) for line in lines]
+        assert changed != lines, "nothing was changed"
+        self.set("images", query, [line for line in changed if line is not None])
+
+    def file(self, path: str, **fields: object) -> None:
+        """Set fields of one file in the instances directory's list."""
+        self.list_files(lambda line: {**line, **fields} if line["path"] == path else line)
+
+    def remove(self, *paths: str) -> None:
+        """Take files, and what is below them, out of the instances directory's list."""
+        self.list_files(
+            lambda line: (
+                None
+                if any(
+                    line["path"] == path or line["path"].startswith(f"{path}/") for path in paths
+                )
+                else line
+            )
+        )
+
+    def image(self, path: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
+        """Change what qemu-img says of an image: its layers, the image first."""
+        edited = 0
+
+        def edit(answer: Answer) -> Answer:
+            nonlocal edited
+            asked = answer.query.startswith("qemu-img info ") and "--output=json" in answer.query
+            if not asked or answer.subject != path or answer.error is not None:
+                return answer
+            value = json.loads(json.dumps(answer.value))
+            change(value if isinstance(value, list) else [value])
+            edited += value != answer.value
+            return _with_value(answer, value)
+
+        self._change(edit)
+        assert edited, f"qemu-img said nothing else of {path}"
+
+    def hold(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change what a guest's QEMU has open, or close it (None)."""
+        query = f"ls -lL /proc/{self.pid(name)}/fd"
+        files = self.last("kernel", query).value
+        changed = [change(file) for file in files]
+        assert changed != files, "nothing was changed"
+        self.set("kernel", query, [file for file in changed if file is not None])
+
     def port(self, uuid: str, **fields: object) -> None:
         """Set fields of a port wherever neutron listed it (`__` in a name stands for `:`)."""
         self._set_item("neutron", "/ports?", "ports", "id", uuid, fields)

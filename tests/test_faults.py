@@ -22,11 +22,28 @@ FOUND = {
     "domain-without-qemu": ["error domain-without-qemu of vm-snap"],
     "start-behind": ["error stopped-but-domain-on of vm-stopped"],
     "orphan-domain": ["error domain-without-server of instance-0000beef"],
-    "base-moved": ["error backing-file-missing of vm-snap"],
+    "base-moved": [
+        "error backing-file-missing of vm-snap",
+        "error disk-deleted-but-open of vm-snap",
+    ],
+    "attach-unknown-disk": ["warning chain-live-vs-persistent of vm-data"],
+    "disk-info-wrong": ["error disk-format-mismatch of vm-stopped"],
+    "leftover-dir": ["warning orphan-instance-dir of "],
+    "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
+    # nova keeps bases for the servers that it has here, and for no others.
+    "db-host": [
+        "error active-without-host of vm-config",
+        "error domain-running-on-wrong-host of vm-config",
+        "warning base-image-reapable of ",
+        "warning base-image-reapable of ",
+    ],
     "dir-missing": ["error server-without-disk of vm-stopped"],
     "disk-missing": ["error server-without-disk of vm-stopped"],
     "io-error": ["error io-error-paused of vm-duo"],
-    "db-soft-deleted": ["error domain-of-deleted-server of vm-snap"],
+    "db-soft-deleted": [
+        "error domain-of-deleted-server of vm-snap",
+        "warning base-image-reapable of ",
+    ],
     "db-row-gone": ["error domain-without-server of instance-0000000d"],
     "db-vm-state-stopped": ["error stopped-but-domain-on of vm-config"],
     "db-task-state": ["error stuck-task-state of vm-paused"],
@@ -49,10 +66,6 @@ FOUND = {
     "internal-snapshot": ["warning snapshot-or-blockjob-residue of vm-duo"],
     "db-power-state": ["warning power-state-stale of vm-config"],
     "db-vm-state-error": ["warning error-but-running of vm-data"],
-    "db-host": [
-        "error active-without-host of vm-config",
-        "error domain-running-on-wrong-host of vm-config",
-    ],
     "autostart": ["warning guest-autostart-enabled of vm-plain"],
     "memory-config": ["warning live-vs-persistent-drift of vm-duo"],
     "vcpus-config": ["warning live-vs-persistent-drift of vm-duo"],
@@ -70,7 +83,6 @@ FOUND = {
 BEYOND = frozenset(
     [
         "api-down",
-        "attach-unknown-disk",
         "base-unused",
         "compute-down",
         "compute-frozen",
@@ -80,9 +92,7 @@ BEYOND = frozenset(
         "db-down",
         "db-info-cache",
         "disk-corrupt",
-        "disk-info-wrong",
         "image-deleted",
-        "leftover-dir",
         "ovs-agent-down",
         "placement-down",
         "placement-lost",
@@ -91,7 +101,6 @@ BEYOND = frozenset(
         "port-disabled",
         "tap-deleted",
         "tap-renamed",
-        "volume-file-gone",
     ]
 )
 """The faults that none of the checks is about, or that lie in layers that are not asked."""

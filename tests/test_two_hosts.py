@@ -16,6 +16,24 @@ FOUND = {
     "migrated-cold": [],
     "migrating": [],
     "migrated-live": [],
+    "evacuated": [
+        "error evacuated-guest-still-running of pair-evac on compute2",
+        "error service-state-skew of  on compute2",
+        "warning base-image-reapable of  on compute2",
+    ],
+    "split-brain": [
+        "error evacuated-guest-still-running of pair-split on compute2",
+        "error service-state-skew of  on compute2",
+        "warning base-image-reapable of  on compute2",
+    ],
+    "evacuation-armed": ["error evacuation-record-armed of pair-armed on compute2"],
+    "wrong-host": [
+        "error domain-running-on-wrong-host of pair-wrong on compute2",
+        "error server-without-domain of pair-wrong on vm",
+        "error server-without-disk of pair-wrong on vm",
+        "error allocation-wrong-provider of pair-wrong on vm",
+        "warning base-image-reapable of  on compute2",
+    ],
 }
 """What follows from each of `lab/pairs.sh`: check, guest, and the host on which it is."""
 

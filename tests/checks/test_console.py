@@ -121,6 +121,33 @@ def test_two_consoles_at_one_port(host: RecordedHost) -> None:
     ]
 
 
+def test_somebody_else_listens_where_the_console_should_be(host: RecordedHost) -> None:
+    here, pid = host.pid("vm-plain"), host.pid("vm-duo")
+    port = _console(host, "vm-plain")
+    host.edit("kernel", "ss -Hltnp", f"pid={here},", f"pid={pid},")
+
+    assert {finding.severity.word for finding in host.report().findings} == {"error"}
+    assert host.findings() == [
+        f"vnc-port-conflict-or-exposed of vm-plain: domain says name = {host.domain('vm-plain')},"
+        f" graphics = port {port}; kernel says listening_pid = {pid}"
+    ]
+
+
+def test_in_another_network_the_same_port_is_another(host: RecordedHost) -> None:
+    here, pid = host.pid("vm-plain"), host.pid("vm-duo")
+    host.edit("kernel", "ss -Hltnp", f"pid={here},", f"pid={pid},")
+    spaces = host.last("kernel", f"readlink /proc/{pid}/ns/*").value
+    host.set("kernel", f"readlink /proc/{pid}/ns/*", spaces | {"net": "net:[4026530001]"})
+
+    assert host.findings() == []
+
+
+def test_who_may_not_see_whose_sockets_they_are_proves_nothing(host: RecordedHost) -> None:
+    host.set("kernel", "ss -Hltnp", "")
+
+    assert host.findings() == []
+
+
 def test_a_stored_definition_has_no_port(host: RecordedHost) -> None:
     stored = host.last("libvirt", f"virsh dumpxml --inactive {host.domain('vm-plain')}").value
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 from tests.conftest import RecordedHost
-
-from hoodsnap.bundle import Answer, Failure
 
 
 def _fd(pid: int) -> str:
@@ -114,36 +113,6 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     }
 
 
-def _lose_base(host: RecordedHost, base: str) -> None:
-    """Let qemu-img not find the base of vm-snap's disk."""
-    guest = host.guest("vm-snap")
-    assert guest.images
-    chain = guest.images[0].said["chain"]
-    gone = f"qemu-img: Could not open '{base}': No such file or directory"
-    said = chain.model_dump(exclude={"value", "error", "query"})
-
-    def broken(answer: Answer) -> Answer:
-        if answer.query != chain.query:
-            return answer
-        return Answer(**said, query=chain.query, error=Failure(kind="absent", message=gone))
-
-    header = chain.query.replace(" --backing-chain", "")
-    host.bundle = host.bundle.with_answers(map(broken, host.bundle.answers))
-    host.add(Answer(**said, query=header, value=chain.value[0]))
-
-
-def test_backing_file_missing(host: RecordedHost) -> None:
-    _lose_base(host, "/var/lib/nova/instances/_base/x")
-
-    guest = host.guest("vm-snap")
-    assert guest.images and guest.process
-    assert host.findings() == [
-        f"backing-file-missing of vm-snap: image says path = {guest.images[0].path},"
-        f" backing_filename = {guest.images[0].backing_filename}, that_file = missing;"
-        f" process says pid = {guest.process.pid}, state = {guest.process.state}"
-    ]
-
-
 def test_io_error_paused(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 5})
@@ -163,30 +132,6 @@ def test_a_guest_that_nova_paused_has_no_io_error(host: RecordedHost) -> None:
     assert json.dumps(host.findings()) == "[]"
 
 
-def test_a_base_whose_folder_nobody_looked_into_may_be_there(host: RecordedHost) -> None:
-    _lose_base(host, "/opt/kolla/instances/_base/x")
-
-    assert host.findings() == []
-
-
-def test_leftovers_need_no_base(host: RecordedHost) -> None:
-    _lose_base(host, "/var/lib/nova/instances/_base/x")
-    assert len(host.findings()) == 1
-    uuid = host.uuid("vm-snap")
-    host.end("vm-snap")
-    lines = host.last("libvirt", "virsh list --all").value
-    host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
-    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
-    host.row("instances", uuid, deleted=14, vm_state="deleted")
-    host.row("instance_mappings", uuid, queued_for_delete=1)
-    [port] = host.ports("vm-snap")
-    host.unlist(port["id"])
-    host.unlink(f"tap{port['id'][:11]}")
-    host.switch("Interface", f"tap{port['id'][:11]}", name="another")
-
-    assert host.findings() == []
-
-
 def _domain_in(host: RecordedHost, name: str) -> str:
     [guest] = [guest for guest in host.report().cloud.guests if guest.name == name]
     assert guest.domain_name is not None
@@ -202,3 +147,168 @@ def test_io_error_paused_that_only_qemu_tells(monitored: RecordedHost) -> None:
     [finding] = monitored.findings()
     assert finding.startswith("io-error-paused of vm-plain: domain says state = running (")
     assert "; monitor says status = io-error" in finding
+
+
+def _root(host: RecordedHost, name: str) -> str:
+    """The path of a guest's root disk."""
+    return f"{host.folder(name)}/disk"
+
+
+def test_disk_deleted_but_open(host: RecordedHost) -> None:
+    path, pid = _root(host, "vm-plain"), host.pid("vm-plain")
+    fd = _disk(host, "vm-plain")["fd"]
+    host.hold(
+        "vm-plain", lambda file: {**file, "path": f"{path} (deleted)"} if file["fd"] == fd else file
+    )
+    host.remove(path)
+
+    assert [line for line in host.findings() if "without-disk" not in line] == [
+        f"disk-deleted-but-open of vm-plain: process says pid = {pid}, files = {path} (deleted, fd {fd})"
+    ]
+
+
+def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
+    path, pid = _root(host, "vm-plain"), host.pid("vm-plain")
+    host.hold(
+        "vm-plain", lambda file: {**file, "path": f"{path}.old"} if file["path"] == path else file
+    )
+    host.remove(path)
+
+    assert [line for line in host.findings() if "without-disk" not in line] == [
+        f"disk-deleted-but-open of vm-plain: process says pid = {pid}; domain says disks = {path};"
+        " images says that_file = missing"
+    ]
+
+
+def test_disk_deleted_but_open_if_another_took_its_place(host: RecordedHost) -> None:
+    path, pid = _root(host, "vm-plain"), host.pid("vm-plain")
+    disk = _disk(host, "vm-plain")
+    host.file(path, ino=4711)
+
+    assert host.findings() == [
+        f"disk-deleted-but-open of vm-plain: process says pid = {pid},"
+        f" files = {path} ({disk['dev']} inode {disk['ino']}, rw); domain says disks = {path};"
+        " images says inode = 4711"
+    ]
+
+
+def test_a_deleted_file_that_is_no_disk_is_none_of_the_guests(host: RecordedHost) -> None:
+    disk = _disk(host, "vm-plain")
+    for path in ("/dev/shm/memory", "/usr/lib/qemu/block-nfs.so", "/memfd:pages"):
+        _hold(host, "vm-plain", {**disk, "path": f"{path} (deleted)", "ino": 1})
+
+    assert host.findings() == []
+
+
+def test_a_disk_may_be_replaced_while_it_is_copied(host: RecordedHost) -> None:
+    host.file(_root(host, "vm-plain"), ino=4711)
+    host.set(
+        "libvirt", f"virsh blockjob {host.domain('vm-plain')} vda", {"type": 2, "cur": 1, "end": 9}
+    )
+
+    assert not [line for line in host.findings() if line.startswith("disk-deleted")]
+
+
+def test_in_a_container_the_same_path_leads_elsewhere(host: RecordedHost) -> None:
+    host.file(_root(host, "vm-plain"), ino=4711)
+    _contain(host, "vm-plain")
+
+    assert host.findings() == []
+
+
+def _contain(host: RecordedHost, name: str) -> None:
+    """Let a guest's QEMU have another file system as its root."""
+    [answer] = [
+        answer
+        for answer in host.bundle.by_layer["kernel"]
+        if answer.query.endswith(f"/proc/{host.pid(name)}/mountinfo")
+    ]
+    line = next(line for line in answer.value.splitlines() if line.split(" ")[4] == "/")
+    fields = line.split(" ")
+    host.edit("kernel", answer.query, line, " ".join([*fields[:2], "0:99", *fields[3:]]))
+
+
+def test_qcow2_corrupt_bit(host: RecordedHost) -> None:
+    path = _root(host, "vm-stopped")
+    host.image(path, lambda layers: layers[0]["format-specific"]["data"].update(corrupt=True))
+
+    assert host.findings() == [
+        f"qcow2-corrupt-bit of vm-stopped: image says path = {path}, corrupt = True"
+    ]
+
+
+def test_qcow2_corrupt_bit_that_only_qemu_tells(monitored: RecordedHost) -> None:
+    [guest] = [guest for guest in monitored.report().cloud.guests if guest.name == "vm-plain"]
+    query = f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "query-block"}}'"""
+    monitored.edit("qemu", query, '"corrupt": false', '"corrupt": true')
+
+    assert guest.images
+    assert monitored.findings() == [
+        f"qcow2-corrupt-bit of vm-plain: monitor says disks = {guest.images[0].path}, corrupt = True"
+    ]
+
+
+def test_an_image_in_use_is_dirty_by_right(host: RecordedHost) -> None:
+    for name in ("vm-plain", "vm-stopped"):
+        host.image(_root(host, name), lambda layers: layers[0].update({"dirty-flag": True}))
+
+    report = host.report()
+
+    assert [(finding.severity.word, finding.check.name) for finding in report.findings] == [
+        ("note", "qcow2-corrupt-bit")
+    ]
+    assert report.findings[0].guest and report.findings[0].guest.name == "vm-stopped"
+
+
+def _save(host: RecordedHost, name: str) -> str:
+    return f"stat -L /var/lib/libvirt/qemu/save/{host.domain(name)}.save"
+
+
+def test_stale_managed_save(host: RecordedHost) -> None:
+    query, path = _save(host, "vm-suspended"), _root(host, "vm-suspended")
+    saved = host.last("images", query).value["mtime"]
+    host.file(path, mtime="2031-01-01T00:00:00.000000Z")
+
+    assert host.findings() == [
+        "stale-managed-save of vm-suspended: instance says vm_state = suspended;"
+        " domain says state = shut off (saved), managed_save = True;"
+        f" images says saved = {_shown(saved)}, written = 2031-01-01 00:00:00+00:00"
+    ]
+
+
+def _shown(moment: str) -> str:
+    return str(datetime.fromisoformat(moment))
+
+
+def test_qemu_closes_the_disk_after_the_memory_was_saved(host: RecordedHost) -> None:
+    saved = datetime.fromisoformat(host.last("images", _save(host, "vm-suspended")).value["mtime"])
+    later = (saved + timedelta(seconds=2)).isoformat()
+    host.file(_root(host, "vm-suspended"), mtime=later)
+
+    assert host.findings() == []
+
+
+def test_stale_managed_save_of_a_server_that_is_not_suspended(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-suspended"), vm_state="stopped", power_state=4)
+    host.server(host.uuid("vm-suspended"), vm_state="stopped", status="SHUTOFF", power_state=4)
+
+    [finding] = host.report().findings
+    assert (finding.severity.word, finding.check.name) == ("warning", "stale-managed-save")
+
+
+def test_stale_managed_save_that_is_lost(host: RecordedHost) -> None:
+    info = f"virsh dominfo {host.domain('vm-suspended')}"
+    host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
+
+    assert host.findings() == [
+        "stale-managed-save of vm-suspended: instance says vm_state = suspended;"
+        " domain says state = shut off (saved), managed_save = False"
+    ]
+
+
+def test_a_resume_in_flight_uses_its_saved_memory_up(host: RecordedHost) -> None:
+    info = f"virsh dominfo {host.domain('vm-suspended')}"
+    host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
+    host.task("vm-suspended", "resuming")
+
+    assert host.findings() == []

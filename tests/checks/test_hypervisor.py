@@ -208,9 +208,10 @@ def test_host_fs_overcommit(host: RecordedHost) -> None:
     unit = (4 << 30) // half  # 4 GiB free, and the guests were sold more
     host.set("images", query, room | {"bavail": half, "frsize": unit})
 
-    [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("host-fs-overcommit", "warning")
-    [said] = host.findings()
+    found = [it for it in host.report().findings if it.check.name == "host-fs-overcommit"]
+    assert [it.severity.word for it in found] == ["warning"]
+    # (That placement counts on a larger one is another finding.)
+    [said] = [it for it in host.findings() if it.startswith("host-fs-overcommit")]
     assert (
         "images says folder = /var/lib/nova/instances, free_gib = 4.0; images says disks_may"
         in said

@@ -125,3 +125,59 @@ def test_vcpu_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
     assert monitored.findings() == [
         "vcpu-chain-mismatch of vm-duo: domain says current_vcpus = 2; monitor says vcpus = 1"
     ]
+
+
+def _size(host: RecordedHost, path: str, size: int) -> None:
+    host.image(path, lambda layers: layers[0].update({"virtual-size": size}))
+
+
+def test_disk_size_vs_flavor(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-plain')}/disk"
+    _size(host, path, (1 << 30) - 512)
+
+    assert host.findings() == [
+        "disk-size-vs-flavor of vm-plain: instance says flavor_root_gb = 1;"
+        f" image says path = {path}, virtual_size = {(1 << 30) - 512}"
+    ]
+
+
+def test_disk_size_vs_flavor_if_it_is_larger(host: RecordedHost) -> None:
+    _size(host, f"{host.folder('vm-plain')}/disk", 2 << 30)
+
+    [finding] = host.report().findings
+    assert (finding.severity.word, finding.check.name) == ("warning", "disk-size-vs-flavor")
+
+
+def test_disk_size_vs_flavor_of_blank_disks(host: RecordedHost) -> None:
+    folder = host.folder("vm-config")
+    _size(host, f"{folder}/disk.swap", 32 << 20)
+    _size(host, f"{folder}/disk.eph0", 2 << 30)
+
+    found = [
+        finding for finding in host.report().findings if finding.check.name == "disk-size-vs-flavor"
+    ]
+    assert sorted(finding.severity.word for finding in found) == ["error", "warning"]
+
+
+def test_a_disk_that_is_being_resized_has_another_size(host: RecordedHost) -> None:
+    _size(host, f"{host.folder('vm-verify')}/disk", 1 << 30)  # it waits to be confirmed
+    _size(host, f"{host.folder('vm-plain')}/disk", 2 << 30)
+    host.task("vm-plain", "resize_finish")
+
+    assert not [line for line in host.findings() if line.startswith("disk-size-vs-flavor")]
+
+
+def test_disks_of_a_flavor_without_size_are_as_large_as_their_image(host: RecordedHost) -> None:
+    path, uuid = f"{host.folder('vm-plain')}/disk", host.uuid("vm-plain")
+    [extra] = [
+        dict(zip(answer.value["columns"], row, strict=True))["flavor"]
+        for answer in host.bundle.by_layer["nova-db"]
+        if ".instance_extra " in answer.query and answer.query.startswith("SELECT")
+        for row in answer.value["rows"]
+        if uuid in row
+    ]
+    assert extra.count('"root_gb": 1,') == 1
+    host.row("instance_extra", uuid, flavor=extra.replace('"root_gb": 1,', '"root_gb": 0,'))
+    _size(host, path, 64 << 20)
+
+    assert not [line for line in host.findings() if line.startswith("disk-size-vs-flavor")]

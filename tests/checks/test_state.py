@@ -261,7 +261,7 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
     ]
 
 
-@pytest.mark.parametrize("reason", [4, 6, 7, 9, 10, 13])
+@pytest.mark.parametrize("reason", [4, 6, 7, 9, 10, 14])
 def test_paused_or_crashed_guest_for_other_reasons(host: RecordedHost, reason: int) -> None:
     _state(host, "vm-plain", 3, reason)
 
@@ -287,11 +287,11 @@ def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> No
     assert finding.endswith("that_is = its watchdog fired; monitor says status = watchdog")
 
 
-@pytest.mark.parametrize("reason", [2, 3, 8, 11, 12])
+@pytest.mark.parametrize("reason", [2, 3, 5, 8, 11, 12, 13])
 def test_a_pause_that_passes_is_no_finding(host: RecordedHost, reason: int) -> None:
     _state(host, "vm-plain", 3, reason)
 
-    assert host.findings() == []
+    assert "paused-or-crashed-guest" not in "".join(host.findings())
 
 
 def test_a_guest_that_nova_paused_is_paused(host: RecordedHost) -> None:
@@ -341,6 +341,17 @@ def test_error_but_running_with_what_failed(host: RecordedHost) -> None:
         " instance says fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
         f" domain says state = running (unpaused); process says pid = {host.pid('vm-plain')}"
     ]
+
+
+def test_error_but_running_with_what_nova_compute_logged(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, vm_state="error")
+    [query] = {a.query for a in host.bundle.answers if a.query.endswith("/nova-compute.log")}
+    line = f"2026-11-25 13:15:18.707 ERROR [instance: {uuid}] Failed to plug its ports"
+    host.set("logs", query, line)
+
+    [finding] = host.findings()
+    assert finding.endswith(f"; log says trouble = {line}")
 
 
 def test_a_server_in_error_that_is_off_does_not_run(host: RecordedHost) -> None:

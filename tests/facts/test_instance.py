@@ -97,6 +97,7 @@ def test_the_stored_flavor_is_read_from_its_json() -> None:
                 "name": "m1",
                 "memory_mb": 512,
                 "vcpus": 1,
+                "root_gb": 5,
                 "ephemeral_gb": 0,
                 "swap": 0,
             }
@@ -113,11 +114,9 @@ def test_the_stored_flavor_is_read_from_its_json() -> None:
 
     instance = Instances([row, extra]).by_uuid[UUID]
 
-    assert (instance.flavor.name, instance.flavor_memory_mib, instance.flavor_vcpus) == (
-        "m1",
-        512,
-        1,
-    )
+    assert instance.flavor.name == "m1"
+    assert (instance.flavor_memory_mib, instance.flavor_vcpus) == (512, 1)
+    assert instance.flavor_root_gb == 5
     assert instance.where("flavor_memory_mib") == (
         extra,
         f"nova.instance_extra[uuid={UUID}].flavor.cur.memory_mb",

@@ -90,6 +90,26 @@ def test_another_domain_that_was_killed_is_another() -> None:
     assert _log(FIRST, kill).oom_kill is None
 
 
+def test_the_log_of_another_guest_of_that_name_says_nothing() -> None:
+    other = "0a9d8b7c-1111-4222-8333-444455556666"
+
+    assert _log(FIRST.replace(UUID, other) + AGAIN).started is not None
+    with pytest.raises(Unheard, match="another guest's"):
+        _log(FIRST + AGAIN.replace(UUID.upper(), other)).ended  # noqa: B018
+
+
+def test_the_last_error_of_nova_compute_is_told() -> None:
+    lines = [
+        f"2026-11-25 13:15:18.707 ERROR [instance: {UUID}] it failed",
+        f"2026-11-25 13:15:19.707 ERROR [instance: {UUID}] it failed again",
+        f"2026-11-25 13:15:20.707 INFO [instance: {UUID}] VM Stopped (Lifecycle Event)",
+    ]
+    answer = _answer("tail -c 4194304 /var/log/nova/nova-compute.log", "\n".join(lines))
+
+    assert _log(FIRST, answer).trouble == lines[1]
+    assert _log(FIRST).trouble is None
+
+
 def test_what_can_not_be_read_is_unheard() -> None:
     with pytest.raises(Unheard):
         _log(["a", "list"]).started  # noqa: B018

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    cache,
     capture,
+    chain,
     console,
     corruption,
+    definition,
     drift,
+    files,
     hardware,
     host,
     hypervisor,
     identity,
+    image,
     monitor,
     moves,
     placement,
@@ -24,8 +29,9 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, moves, identity, records, state, monitor, residue),
-    *(ports, taps, placement, shape, drift, hardware, hypervisor, console),
+    *(capture, host, corruption, chain, definition, image, files, cache),
+    *(moves, identity, records, state, monitor, residue, ports, taps),
+    *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""
 

@@ -10,7 +10,7 @@ from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, integer, text
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.hardware import Graphics
-from hoodsnap.facts.hypervisor import Room
+from hoodsnap.facts.hypervisor import LISTENERS, Room
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.finding import Evidence, Severity, hears, says
@@ -105,6 +105,7 @@ def vnc_port_conflict_or_exposed(
     for console in domain.graphics:
         if console.port is not None:
             yield from _conflicts(guest, host, domain, process, console)
+            yield from _taken(host, domain, process, console)
     if instance is not None:
         yield from _stale_tokens(host, guest, domain, instance)
 
@@ -124,6 +125,22 @@ def _conflicts(
     if started and console.port not in started:
         told = ", ".join(f"port {port}" for port in started)
         yield Problem(Severity.ERROR, (here, says(process, pid=process.pid, graphics=told)))
+
+
+def _taken(host: Host, domain: Domain, process: Process, console: Graphics) -> Iterator[Problem]:
+    """Somebody else listens where this guest's console should be."""
+    listeners = host.hypervisor.listeners.get(console.port or 0, ())
+    claimed = len(host.claims.ports.get(console.port or 0, ()))
+    if claimed > 1 or any(listener.pid == process.pid for listener in listeners):
+        return
+    for listener in listeners:
+        other = host.processes.get(listener.pid)
+        if other is not None and other.namespaces.get("net") == process.namespaces.get("net"):
+            answer = host.hypervisor.answer("kernel", LISTENERS)
+            if answer is not None:
+                here = says(domain, name=domain.name, graphics=f"port {console.port}")
+                there = hears(answer, "kernel", str(console.port), listening_pid=listener.pid)
+                yield Problem(Severity.ERROR, (here, there))
 
 
 def _overlap(one: Graphics, other: Graphics) -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import stat
+from collections.abc import Iterator
+from datetime import timedelta
 
-from hoodsnap.check import Problems, check
-from hoodsnap.checks.traps import building, migrating, task_in_flight
-from hoodsnap.facts.domain import Domain
+from hoodsnap.check import Problem, Problems, check
+from hoodsnap.checks.traps import disk_is_copied, in_a_container, migrating, task_in_flight
+from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host, held_by
 from hoodsnap.facts.image import Image
+from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
-from hoodsnap.finding import Severity, says
+from hoodsnap.facts.server import Server
+from hoodsnap.finding import Evidence, Severity, hears, says
+
+AFTERMATH = timedelta(minutes=1)
+"""How long after its memory was saved a guest's disk may still be written: QEMU closes it then."""
 
 
 @check(Severity.ERROR, traps=[migrating])
@@ -105,47 +111,156 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
             )
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight])
-def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
-    """A disk's backing file is gone: the guest can't start again.
+@check(Severity.ERROR, traps=[migrating, disk_is_copied])
+def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
+    """The guest uses a disk file that is no longer where its definition says: it lives on in QEMU.
 
-    A qcow2 overlay holds only what the guest changed; the rest is in its base. While QEMU has the
-    base open the guest notices nothing, even if the file was deleted. At the next start it fails.
+    A file that was deleted, renamed or replaced stays with the process that has it open, and all
+    that the guest writes goes there. When that process ends, a deleted file is gone for good, and
+    the next start finds nothing, or the file that took its place.
 
-    Authority: the disk images.
+    Authority: the kernel for what is open; the disk images for what the path leads to now.
 
-    Traps: the path is valid in the container that runs nova-compute and not outside of it.
+    Traps: the memory of guests and libraries are deleted files on purpose; a block job changes
+    what is open; in a container the same path leads elsewhere; a base that was replaced is told by
+    base-replaced-or-truncated.
 
-    Next: `qemu-img info -U --backing-chain DISK` shows what is missed. Look for the same name in
-    `_base` of other hosts (compare sizes) and in glance: it is the sha1 of the image's id.
+    Next: `ls -lL /proc/PID/fd` shows it, and its size. Then copy it out while the guest is
+    suspended: `virsh suspend NAME; cp --sparse=always /proc/PID/fd/FD /safe/disk; virsh resume
+    NAME`. A base goes back to its old name in the same way, without any pause.
 
-    Not yet: stopping, rebooting or migrating a guest that still runs: with its process the last
-    copy may go. `openstack server reboot --hard`, which downloads the image anew under that name
-    even if it was another one; `qemu-img rebase -u`.
+    Not yet: whatever ends the process: stopping, rebooting, migrating or resizing the guest,
+    `virsh destroy`, a restart of the host. A restart of nova-compute, which may do one of these.
 
-    Source: OpenStack Operations Guide, "Disappearing Images"; nova bug 1602193 and its family.
+    Source: Linux proc(5); nova bugs 1398999, 1550919, 1769131.
     """
-    if guest.domain is None and (guest.record is None or guest.record.deleted):
-        return  # nobody will start from what is only left over
+    named = dict(_named_files(domain))
+    held = [file for file in process.files if _is_disk(file)]
+    deleted = {file.path: file for file in held if file.deleted and file.path in named}
+    for path, file in deleted.items():
+        if file.writable or not _exists(host, path):
+            yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
+    if in_a_container(guest):
+        return
+    numbers = {file.ino for file in held}
+    for path in named.keys() - deleted.keys():
+        entry = host.images.entry(path)
+        if entry is None:
+            gone = hears(host.listing, "images", path, that_file="missing")
+            yield says(process, pid=process.pid), says(domain, disks=path), gone
+        elif named[path] and entry.type == "f" and entry.ino not in numbers:
+            other = hears(host.listing, "images", path, inode=entry.ino)
+            holds = next((_held(file) for file in held if file.path == path), "another file")
+            yield says(process, pid=process.pid, files=holds), says(domain, disks=path), other
+
+
+def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
+    """The files that its definition names, and whether the guest writes to each."""
+    for disk in domain.disks:
+        if disk.image.type == "file" and not disk.transient and disk.source is not None:
+            for below in disk.backing or ():
+                if below.type == "file" and below.source is not None:
+                    yield below.source, False
+            yield disk.source, not disk.read_only
+
+
+def _exists(host: Host, path: str) -> bool:
+    try:
+        return host.images.entry(path) is not None
+    except Unheard:
+        return False
+
+
+@check(Severity.ERROR)
+def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor | None) -> Problems:
+    """QEMU found a disk image damaged and marked it: it is opened for reading only from then on.
+
+    QEMU sets the mark when the tables of a qcow2 image contradict each other: two parts of the
+    disk share a cluster, or a table points into the middle of another. A running guest gets
+    nothing but I/O errors for what it writes. The lesser mark (dirty) stays where QEMU ended
+    without closing the image, and the next one who opens it repairs it.
+
+    Authority: the image's own header, and QEMU for the one it has open.
+
+    Traps: an image that is in use is dirty by right; leaked clusters, which waste space and harm
+    nothing, set no mark.
+
+    Next: `qemu-img info -U DISK`, and the QEMU log under /var/log/libvirt/qemu for "Marking image
+    as corrupt". Then copy the image (`cp --sparse=always`) and try `qemu-img check` on the copy.
+
+    Not yet: `qemu-img check -r all` on the original, or on any image in use; `openstack server
+    reboot --hard` or `rebuild`.
+
+    Source: QEMU docs/interop/qcow2 (incompatible features, bit 1); qemu-img manual, check.
+    """
     for image in images:
-        if image.backing_missing and _is_gone(host, image):
-            base = says(image, path=image.path, backing_filename=image.backing_filename)
-            evidence = [base.and_so(that_file="missing")]
-            if guest.process is not None:
-                evidence.append(
-                    says(guest.process, pid=guest.process.pid, state=guest.process.state)
-                )
-            yield tuple(evidence)
+        if image.corrupt:
+            yield (says(image, path=image.path, corrupt=image.corrupt),)
+        elif image.dirty and guest.process is None and "kernel" not in guest.unheard:
+            evidence = says(image, path=image.path, dirty=image.dirty)
+            yield Problem(Severity.NOTE, (evidence,))
+    for disk in monitor.disks if monitor is not None else ():
+        if disk.node is not None and disk.node.corrupt and monitor is not None:
+            yield (says(monitor, disks=disk.node.file).and_so(corrupt=True),)
 
 
-def _is_gone(host: Host, image: Image) -> bool:
-    """Whether the file was looked for where it should be, and is not there.
+@check(Severity.ERROR, traps=[task_in_flight, migrating])
+def stale_managed_save(
+    guest: Guest, host: Host, domain: Domain, record: Server | Instance
+) -> Problems:
+    """libvirt would start the guest from a saved memory that its disk does not fit, or has lost it.
 
-    In a container a header names the container's paths, which qemu-img outside does not find.
+    The next start of a domain with a saved memory goes on from there. If the guest ran in between,
+    its disk has changed below the filesystem that the memory holds, and what that writes back
+    destroys it. The service libvirt-guests saves every guest when the host shuts down, and nova
+    knows nothing of it; for a suspended server, on the other hand, the saved memory is the server.
+
+    Authority: libvirt for the saved memory; the disk images for when the disk was last written.
+
+    Traps: a server that nova has as suspended has one by right, as long as its disk is not newer.
+
+    Next: `virsh managedsave-dumpxml NAME`, `ls -l --full-time` of /var/lib/libvirt/qemu/save and of
+    the disk. If the disk is newer, `virsh managedsave-remove NAME` before the next start: the
+    memory is lost, as it has to be.
+
+    Not yet: `virsh start`, `openstack server start` or `resume`; `virsh managedsave-remove` for a
+    server that really is suspended; a reboot of the host while libvirt-guests is enabled.
+
+    Source: libvirt virDomainManagedSave; nova driver.py `suspend`, `_hard_reboot`; nova bugs
+    1293480, 1443186.
     """
-    named = re.findall(r"'(/[^']+)'", image.backing_missing or "")
-    path = named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
-    return host.images.entry(path) is None
+    if record.deleted:
+        return
+    suspended = record.vm_state == "suspended"
+    known = says(record, vm_state=record.vm_state)
+    if not domain.managed_save:
+        if suspended and domain.state == OFF:
+            lost = says(domain, state=domain.state_words, managed_save=domain.managed_save)
+            yield Problem(Severity.WARNING, (known, lost))
+        return
+    saved = says(domain, state=domain.state_words, managed_save=domain.managed_save)
+    if domain.state in ON:
+        yield known, saved
+        return
+    newer = list(_written_after(host, domain))
+    if newer:
+        yield (known, saved, *newer)
+    elif not suspended:
+        yield Problem(Severity.WARNING, (known, saved))
+
+
+def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
+    """The disks that were written to after the memory was saved."""
+    save = host.images.entry(f"/var/lib/libvirt/qemu/save/{domain.name}.save")
+    saved = moment(save.mtime) if save is not None else None
+    listing = host.listing
+    for disk in domain.inactive_disks:
+        if disk.source is None or disk.read_only or disk.image.type != "file":
+            continue
+        entry = host.images.entry(disk.source)
+        written = moment(entry.mtime) if entry is not None else None
+        if saved and written and written - saved > AFTERMATH:
+            yield hears(listing, "images", disk.source, saved=saved, written=written)
 
 
 @check(Severity.ERROR)

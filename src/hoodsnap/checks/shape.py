@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import migrating, resizing, task_in_flight
+from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard
+from hoodsnap.facts.fact import Fact, Unheard, integer, text
 from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
@@ -17,6 +18,7 @@ from hoodsnap.facts.server import Server
 from hoodsnap.finding import Evidence, Severity, says
 
 KIB_PER_MIB = 1024
+MIB, GIB = 1 << 20, 1 << 30
 
 
 class _Word(NamedTuple):
@@ -120,6 +122,68 @@ def vcpu_chain_mismatch(
             says(monitor, vcpus=monitor.vcpus),
         )
         yield Problem(Severity.WARNING, evidence)
+
+
+@check(Severity.ERROR, traps=[task_in_flight, resizing, migrating, building])
+def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, ...]) -> Problems:
+    """The guest's disk is not as large as its flavor says.
+
+    nova makes the root disk as large as the flavor's root_gb, and never looks again. A resize that
+    failed half way leaves it smaller than what the owner pays for, `qemu-img resize` by hand leaves
+    it larger than what placement has reserved.
+
+    Authority: the disk images for what the guest has; the stored flavor for what it should have.
+
+    Traps: a server that boots from a volume; a flavor whose root_gb is 0 takes the image's size;
+    a resize that waits for its confirmation; blank disks are as large as was asked for at boot.
+
+    Next: `qemu-img info -U DISK`, `openstack server show UUID` (flavor), `openstack server event
+    list UUID`. Then, with the guest off, `qemu-img resize -f FORMAT DISK SIZE` with the format that
+    `disk.info` says.
+
+    Not yet: `qemu-img resize` without `-f`, of a disk in use, or with `--shrink`; another
+    `openstack server resize`.
+
+    Source: nova virt/libvirt/imagebackend.py; nova bug 1558880; OSSA-2026-002.
+    """
+    folder = f"/{guest.uuid}/"
+    own = [image for image in images if folder in image.path]
+    for image in own:
+        if image.path.endswith(f"{folder}disk") and not instance.boots_from_volume:
+            sold = instance.flavor_root_gb
+            if sold:
+                flavor = says(instance, flavor_root_gb=sold)
+                yield from _other_size(image, sold * GIB, flavor)
+    for suffix, size in _blank_disks(instance):
+        for image in own:
+            if image.path.endswith(f"{folder}disk.{suffix}"):
+                yield from _other_size(image, size, says(instance, devices=f"{suffix}: {size}"))
+
+
+def _other_size(image: Image, size: int, sold: Evidence) -> Problems:
+    if image.virtual_size != size:
+        evidence = (sold, says(image, path=image.path, virtual_size=image.virtual_size))
+        smaller = image.virtual_size < size
+        yield Problem(Severity.ERROR if smaller else Severity.WARNING, evidence)
+
+
+def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
+    """`swap` and `eph0` …, and the bytes that each was ordered with."""
+    if instance.devices is None:
+        raise Unheard("the instance's block devices were not read")
+    ephemerals = []
+    for device in instance.devices:
+        size = integer(device, "volume_size")
+        words = (text(device, "source_type"), text(device, "destination_type"))
+        if words != ("blank", "local") or not size:
+            continue
+        if text(device, "guest_format") == "swap":
+            yield "swap", size * MIB
+        else:
+            ephemerals.append((text(device, "device_name") or "", size))
+    # nova numbers them in the order of the devices: vdb is eph0, vdc is eph1.
+    for number, (_, size) in enumerate(sorted(ephemerals)):
+        yield f"eph{number}", size * GIB
 
 
 def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:

@@ -186,13 +186,13 @@ def paused_or_crashed_guest(
     """nova says that the server is active, and its guest stands still: nova did not pause it.
 
     Somebody on the host did (`virsh suspend`, a backup that broke off), or QEMU stopped it: its
-    watchdog fired, its kernel panicked, a migration failed half-way. nova shows it as active for
+    watchdog fired, its kernel panicked, libvirt gave up. nova shows it as active for
     ever, and does nothing.
 
     Authority: libvirt's reason for the pause.
 
     Traps: a pause for a snapshot, a dump or a migration lasts a moment, and a job of libvirt's is
-    seen with it; an I/O error has a check of its own.
+    seen with it; an I/O error and a migration that broke off have checks of their own.
 
     Next: `virsh domstate --reason NAME`, `virsh domjobinfo NAME`, and the end of
     /var/log/libvirt/qemu/NAME.log. Then, of one that was paused by hand or for a snapshot, `virsh
@@ -241,6 +241,7 @@ def error_but_running(
     instance: Instance | None,
     domain: Domain,
     process: Process,
+    log: Log | None,
 ) -> Problems:
     """nova says that the server is in error, and its guest runs as if nothing had been.
 
@@ -269,6 +270,7 @@ def error_but_running(
             *_fault(instance),
             says(domain, state=domain.state_words),
             says(process, pid=process.pid),
+            *([says(log, trouble=log.trouble)] if log is not None and log.trouble else []),
         )
 
 

@@ -105,8 +105,7 @@ PAUSED_BY_NOBODY = {
     7: "it was started from a snapshot",
     9: "a snapshot was left half-way",
     10: "its kernel panicked",
-    13: "a post-copy migration failed: half of its memory is on the other host",
     14: "libvirt could not go on after an error",
 }
-"""libvirt's reasons for a pause that last, other than an I/O error (5), which has a check of its
-own, and the steps of a migration (2, 12), of saving (3), of starting and of ending (11, 8)."""
+"""libvirt's reasons for a pause that last, other than an I/O error (5) and a migration (2, 12, 13),
+which have checks of their own, and the steps of saving (3), of starting and of ending (11, 8)."""

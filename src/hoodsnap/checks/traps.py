@@ -143,6 +143,13 @@ def disks_are_not_files(guest: Guest) -> bool:
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
 
 
+def in_a_container(guest: Guest) -> bool:
+    """its QEMU runs in a container, where the same paths lead to other files"""
+    if guest.host is None or guest.process is None:
+        return False
+    return guest.host.in_container(guest.process)
+
+
 def job_runs(guest: Guest) -> bool:
     """libvirt is at work on it (a migration, a save, a dump)"""
     return guest.domain is not None and guest.domain.id is not None and guest.domain.job

@@ -180,8 +180,9 @@ class Visit:
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images
 
-        firmware = [path for domain in self.seen.values() for path in domain.firmware]
-        ask_images(self.recorder, self.folders, self._disks(), firmware)
+        domains = self.seen.values()
+        files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
+        ask_images(self.recorder, self.folders, self._disks(), files)
 
     def _ask_logs(self) -> None:
         from hoodsnap.collect.log import ask_logs

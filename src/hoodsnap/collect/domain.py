@@ -11,6 +11,9 @@ from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.facts.hardware import home_of, tpm_state
 
+SAVES = "/var/lib/libvirt/qemu/save"
+"""Where libvirt's system daemon keeps the memory of the domains that it saved."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -37,6 +40,8 @@ class SeenDomain:
     the format of each (None if they don't say)."""
     firmware: tuple[str, ...] = ()
     """The paths of its firmware, of the variables that the firmware keeps, and of its TPM's."""
+    saves: tuple[str, ...] = ()
+    """Where its memory lies in a file, from which it will start."""
 
 
 class Domains:
@@ -108,7 +113,8 @@ class Domains:
                 ask(f"virsh blockjob {name} {target}", _block_job(target), of_qemu=True)
         paths = firmware(stored or "", uuid) | firmware(live or "", uuid)
         disks = images(stored or "") | images(live or "")
-        return SeenDomain(uuid, name, mark.id, disks, tuple(paths))
+        saves = (f"{SAVES}/{name}.save",) if info and info["managed_save"] else ()
+        return SeenDomain(uuid, name, mark.id, disks, tuple(paths), saves)
 
 
 def targets(xml: str) -> list[str]:

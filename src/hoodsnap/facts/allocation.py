@@ -62,7 +62,7 @@ class Provider(Fact):
             return self.uuid
         return (text(self.raw, "root_provider_uuid") or self.uuid).lower()
 
-    @property
+    @cached_property
     def inventories(self) -> Mapping[str, Inventory]:
         """What it has, by resource class."""
         found = {}
@@ -76,12 +76,12 @@ class Provider(Fact):
             found[name] = Inventory(total, reserved or 0, float(ratio))
         return found
 
-    @property
+    @cached_property
     def usages(self) -> Amounts:
         """What is given away of it, by resource class."""
         return _amounts(self._part("usages"))
 
-    @property
+    @cached_property
     def traits(self) -> frozenset[str]:
         """What it can do, `COMPUTE_STATUS_DISABLED` among it."""
         answer = value_of(self.said.get("traits"), "the provider's traits", dict[str, object])
@@ -90,7 +90,7 @@ class Provider(Fact):
             raise Unheard("the provider's traits can't be read")
         return frozenset(trait for trait in listed if isinstance(trait, str))
 
-    @property
+    @cached_property
     def consumers(self) -> Mapping[str, Mapping[str, object]]:
         """Who holds something of it, and the entry that says what."""
         entries = self._part("allocations")

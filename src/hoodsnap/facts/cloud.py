@@ -21,7 +21,6 @@ from hoodsnap.facts.port import PREFIX, Port, Ports
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
-from hoodsnap.facts.service import HostRecords
 from hoodsnap.facts.tap import LINKS, NAME, HostNetwork, Tap
 
 
@@ -91,7 +90,7 @@ def read(bundle: Bundle) -> Cloud:
     ports = Ports(bundle.by_layer.get("neutron", ()))
     movements = moved(bundle.answers)
     hosts = tuple(
-        _read_host(bundle, name, instances.hosts, placement, ports) for name in _host_names(bundle)
+        _read_host(bundle, name, instances, placement, ports) for name in _host_names(bundle)
     )
     join = _Join(servers, instances, placement, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
@@ -108,7 +107,7 @@ def _host_names(bundle: Bundle) -> list[str]:
 
 
 def _read_host(
-    bundle: Bundle, name: str, records: HostRecords, placement: Placement, ports: Ports
+    bundle: Bundle, name: str, instances: Instances, placement: Placement, ports: Ports
 ) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
@@ -129,7 +128,8 @@ def _read_host(
         ports=ports,
         unheard=unheard,
         census=census,
-        records=records,
+        instances=instances,
+        records=instances.hosts,
         placement=placement,
     )
 

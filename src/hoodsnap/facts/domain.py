@@ -88,6 +88,7 @@ class Domain(Fact):
         "managed_save": ("info", "managed_save"),
         "xml": ("xml", "/domain"),
         "inactive": ("inactive", "/domain"),
+        "inactive_disks": ("inactive", "/domain/devices/disk"),
         "memory_kib": ("xml", "/domain/memory"),
         "current_memory_kib": ("xml", "/domain/currentMemory"),
         "vcpus": ("xml", "/domain/vcpu"),
@@ -272,6 +273,11 @@ class Domain(Fact):
         return self.xml.disks
 
     @property
+    def inactive_disks(self) -> tuple[Disk, ...]:
+        """Every disk that it would have at its next start."""
+        return self.inactive.disks
+
+    @property
     def interfaces(self) -> tuple[Interface, ...]:
         """Every network card, in the order of the XML."""
         return self.xml.interfaces
@@ -332,11 +338,10 @@ class Domain(Fact):
     def block_jobs(self) -> Mapping[str, str]:
         """For each disk that libvirt is at work on: `vda` → `copy, 25 %`."""
         found = {}
-        for part in self.said:
-            if part.startswith(BLOCK_JOB):
-                job = value_of(self.said[part], f"virsh {part}", dict[str, Any])
-                if job:
-                    found[part.removeprefix(BLOCK_JOB)] = _job_words(job)
+        for disk in self.xml.disks if self.id is not None else ():
+            part = f"{BLOCK_JOB}{disk.target}"
+            if job := value_of(self.said.get(part), f"virsh {part}", dict[str, Any]):
+                found[disk.target or ""] = _job_words(job)
         return found
 
     @cached_property

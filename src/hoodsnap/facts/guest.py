@@ -9,18 +9,19 @@ from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
+from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
-from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.instance import Instance, Instances
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.offer import Offer, read_offers
 from hoodsnap.facts.port import Port, Ports
-from hoodsnap.facts.process import OpenFile, Process
+from hoodsnap.facts.process import OpenFile, Process, root_device
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
 from hoodsnap.facts.service import ComputeNode, HostRecords, Service
@@ -132,6 +133,15 @@ class Guest:
         return self.believed
 
     @property
+    def volumes(self) -> frozenset[str] | None:
+        """The volumes that are attached to it by nova's word; None if that was not heard."""
+        instance = self.instance
+        if instance is None or instance.devices is None or instance.deleted:
+            return None
+        volumes = (device.get("volume_id") for device in instance.devices)
+        return frozenset(volume for volume in volumes if isinstance(volume, str))
+
+    @property
     def is_here(self) -> bool:
         """nova believes that it is on this captured host."""
         return self.host is not None and self.host_name == self.host.nova_name
@@ -159,6 +169,8 @@ class Host:
     """What neutron says of all hosts."""
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
+    instances: Instances
+    """What the nova databases say, of this host and of others."""
     records: HostRecords
     """What the nova databases say of all hosts."""
     placement: Placement
@@ -241,6 +253,46 @@ class Host:
         except Unheard:
             services = ()
         return release_of_host(self.bundle, self.name, services)
+
+    @cached_property
+    def cache(self) -> ImageCache:
+        """Its base images, and which of them nova would remove."""
+        return ImageCache(self)
+
+    @property
+    def listing(self) -> Answer:
+        """The list of everything in its instances directory."""
+        if "images" not in self.census:
+            raise Unheard(self.unheard.get("images", "no instances directory was listed"))
+        return self.census["images"]
+
+    def in_container(self, process: Process) -> bool:
+        """Whether a process sees other files under the same paths than the collector did."""
+        own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
+        return process.root_device != root_device(value_of(own, "/proc/self/mountinfo", str))
+
+    @cached_property
+    def disk_owners(self) -> Mapping[str, frozenset[str]]:
+        """File or device → the UUIDs of the guests that run with it as a disk of their own."""
+        found: dict[str, set[str]] = {}
+        for uuid, domain in self.domains.items():
+            try:
+                disks = domain.disks if domain.id is not None else ()
+            except Unheard:
+                continue  # what it runs with is not known, and is nobody else's fault
+            for disk in disks:
+                if disk.source is not None and not disk.shareable and not disk.read_only:
+                    found.setdefault(disk.source, set()).add(uuid)
+        return {source: frozenset(uuids) for source, uuids in found.items()}
+
+    @cached_property
+    def volume_owners(self) -> Mapping[str, frozenset[str]]:
+        """Volume → the UUIDs of the guests here that it is attached to by nova's word."""
+        found: dict[str, set[str]] = {}
+        for guest in self.guests:
+            for volume in guest.volumes or ():
+                found.setdefault(volume, set()).add(guest.uuid)
+        return {volume: frozenset(uuids) for volume, uuids in found.items()}
 
     @cached_property
     def boot_ids(self) -> Mapping[str, Answer]:

@@ -84,7 +84,7 @@ class Hypervisor:
 
     @cached_property
     def listeners(self) -> Mapping[int, tuple[Listener, ...]]:
-        """The sockets of QEMU processes, by PID."""
+        """The sockets of QEMU processes, by port."""
         found: dict[int, list[Listener]] = {}
         for line in value_of(self.answer("kernel", LISTENERS), LISTENERS, str).splitlines():
             words = line.split()
@@ -94,8 +94,8 @@ class Hypervisor:
                 raise Unheard(f"{LISTENERS}: a line can't be read")
             for pid in re.findall(r"pid=(\d{1,10})", line, re.ASCII):
                 plain = address.strip("[]").partition("%")[0]
-                found.setdefault(int(pid), []).append(Listener(plain, number, int(pid)))
-        return {pid: tuple(listeners) for pid, listeners in found.items()}
+                found.setdefault(number, []).append(Listener(plain, number, int(pid)))
+        return {port: tuple(listeners) for port, listeners in found.items()}
 
     @cached_property
     def pci_addresses(self) -> frozenset[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ _LISTING = re.compile(r"find (/.*?)/? -ls")
 def base_of(image: str) -> str:
     """The name of a glance image's file in `_base`: the SHA-1 of its id."""
     return hashlib.sha1(image.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+
+
+def owner_of(path: str) -> str | None:
+    """The UUID of the guest in whose folder a file lies; None if it lies in none."""
+    folder = _FOLDER.fullmatch(path.rpartition("/")[0].rpartition("/")[2])
+    return folder["uuid"] if folder is not None else None
 
 
 class Layer(BaseModel):
@@ -56,15 +63,15 @@ class Layer(BaseModel):
     ] = None
     """QEMU found the image damaged and wrote that down in it; None if its format can't say."""
 
+    data_file: Annotated[
+        str | None, Field(validation_alias=AliasPath("format-specific", "data", "data-file"))
+    ] = None
+    """The file that holds its data, where its own holds only the tables."""
+
     @property
     def path(self) -> str:
         """The file's path, also where qemu-img hides it in a `json:`; else the filename."""
-        if not self.filename.startswith("json:"):
-            return self.filename.removeprefix("file:")
-        try:
-            return _path_in(_json_object(self.filename.removeprefix("json:"))) or self.filename
-        except Unheard:
-            return self.filename
+        return path_in(self.filename)
 
 
 class Entry(BaseModel):
@@ -138,6 +145,8 @@ class Image(Fact):
         "backing_filename": ("chain", "[0].backing-filename"),
         "backing_format": ("chain", "[0].backing-filename-format"),
         "corrupt": ("chain", "[0].format-specific.data.corrupt"),
+        "data_file": ("chain", "[0].format-specific.data.data-file"),
+        "dirty": ("chain", "[0].dirty-flag"),
         "chain": ("chain", ""),
         "backing_missing": ("chain", ""),
         "declared": ("disk.info", ""),
@@ -207,6 +216,24 @@ class Image(Fact):
     def corrupt(self) -> bool | None:
         """QEMU found it damaged and wrote that down in it; None if its format can't say."""
         return self.top.corrupt
+
+    @property
+    def dirty(self) -> bool:
+        """Whoever wrote to it last did not close it."""
+        return bool(self.top.dirty)
+
+    @property
+    def data_file(self) -> str | None:
+        """The other file that its data are in; None as nearly always: in its own."""
+        return self.top.data_file
+
+    @property
+    def backing_path(self) -> str | None:
+        """The base as a path, if it is a file; None if there is none, or it is no file."""
+        name = self.top.full_backing_filename or self.backing_filename
+        if name is None or ":" in name.partition("/")[0]:
+            return None
+        return posixpath.normpath(posixpath.join(self.path.rpartition("/")[0], name))
 
     @cached_property
     def backing_missing(self) -> str | None:
@@ -316,6 +343,11 @@ class ImageStore:
             raise Unheard(f"{path}: {around.get('error') or 'nobody looked there'}")
         return None
 
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """The instances directories that were listed."""
+        return tuple(self._tops)
+
     def size_of(self, uuid: str, name: str) -> int | None:
         """Bytes of a file in a guest's folder; None if it is not there."""
         for top in self._tops:
@@ -355,6 +387,15 @@ class ImageStore:
         return folders
 
     @cached_property
+    def disks(self) -> tuple[str, ...]:
+        """The paths of the disks in the guests' folders, those of left-over folders too."""
+        return tuple(
+            path
+            for path, line in self._lines.items()
+            if line.get("type") == "f" and _is_disk(*path.rsplit("/", 2)[1:])
+        )
+
+    @cached_property
     def bases(self) -> Mapping[str, Entry]:
         """The files of the image cache, by name. `base_of` is the name of an image's."""
         return {
@@ -374,6 +415,12 @@ class ImageStore:
         return {inode: tuple(paths) for inode, paths in found.items()}
 
 
+def _is_disk(folder: str, name: str = "") -> bool:
+    if name != "disk" and (not name.startswith("disk.") or name == "disk.info"):
+        return False
+    return _FOLDER.fullmatch(folder) is not None
+
+
 def _entry(line: dict[str, object]) -> Entry:
     try:
         return Entry.model_validate(line)
@@ -388,6 +435,16 @@ def _newest(answers: Iterable[Answer]) -> dict[str, Answer]:
         newest.pop(answer.query, None)
         newest[answer.query] = answer
     return newest
+
+
+def path_in(filename: str) -> str:
+    """The path in a file's name as QEMU writes it; the name itself if it is no file's."""
+    if not filename.startswith("json:"):
+        return filename.removeprefix("file:")
+    try:
+        return _path_in(_json_object(filename.removeprefix("json:"))) or filename
+    except Unheard:
+        return filename
 
 
 def _path_in(tree: object) -> str | None:

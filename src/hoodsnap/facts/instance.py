@@ -39,6 +39,8 @@ class Flavor(NamedTuple):
     name: str | None
     memory_mib: int | None
     vcpus: int | None
+    root_gb: int | None
+    """GiB of the root disk; 0: as large as the image is."""
     ephemeral_gb: int | None
     swap_mib: int | None
 
@@ -71,7 +73,9 @@ class Instance(Fact):
         "memory_mib": ("row", "memory_mb"),
         "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
+        "flavor_root_gb": ("extra", "flavor.cur.root_gb"),
         "image": ("row", "image_ref"),
+        "devices": ("devices", ""),
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
         "clean_attempts": ("metadata", "clean_attempts"),
@@ -292,6 +296,7 @@ class Instance(Fact):
             text(data, "name"),
             integer(data, "memory_mb"),
             integer(data, "vcpus"),
+            integer(data, "root_gb"),
             integer(data, "ephemeral_gb"),
             integer(data, "swap"),
         )
@@ -328,6 +333,11 @@ class Instance(Fact):
     def flavor_vcpus(self) -> int | None:
         """Of the stored flavor."""
         return self.flavor.vcpus
+
+    @property
+    def flavor_root_gb(self) -> int | None:
+        """GiB, of the stored flavor."""
+        return self.flavor.root_gb
 
     @property
     def boots_from_volume(self) -> bool:
@@ -521,11 +531,40 @@ class Instances:
                     return answer
         return None
 
+    def of_host(self, host: str) -> tuple[Instance, ...]:
+        """Every instance on a host that is not deleted. `Unheard` unless all of them were read."""
+        failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
+        if failed or not self.cells:
+            why = failed[0].error.message if failed and failed[0].error else self.obstacle
+            raise Unheard(f"nova database: {why or 'the instances were not read'}")
+        if missing := self._unread_cells():
+            raise Unheard(f"the cell {missing} was not read")
+        for cell in self.cells:
+            asked = [answer.query for answer in self.tables.read[(cell, "instances")]]
+            if not any(_asks_for_all(query, host) for query in asked):
+                raise Unheard(f"{cell}.instances was not asked for all of host {host}")
+        return self._by_host.get(host, ())
+
+    @cached_property
+    def _by_host(self) -> Mapping[str, tuple[Instance, ...]]:
+        found: dict[str, list[Instance]] = {}
+        for instance in self.by_uuid.values():
+            if not instance.deleted and instance.host is not None:
+                found.setdefault(instance.host, []).append(instance)
+        return {host: tuple(instances) for host, instances in found.items()}
+
     def _unread_cells(self) -> str | None:
         for row in self.tables.of("cell_mappings"):
             if self.tables.database_of(row.cells) is None:
                 return str(row.cells.get("database_name") or row.cells.get("name"))
         return None
+
+
+def _asks_for_all(query: str, host: str) -> bool:
+    """Whether a question is for whole rows, and for all of a host that are not deleted."""
+    rows, _, condition = query.partition(" WHERE ")
+    every = not condition or condition.startswith(("deleted = 0 OR ", f"host = '{host}' AND "))
+    return "image_ref" in rows and every
 
 
 def _data(stored: Mapping[str, object]) -> Mapping[str, object]:

@@ -45,6 +45,7 @@ class Log(Fact):
         "end_reason": ("qemu", "reason="),
         "complaints": ("qemu", ""),
         "nova": ("nova", ""),
+        "trouble": ("nova", "ERROR"),
         "oom_kill": ("kernel", "oom-kill"),
     }
 
@@ -83,9 +84,14 @@ class Log(Fact):
     @cached_property
     def _lines(self) -> list[str] | Unheard:
         try:
-            return value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+            lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
         except Unheard as reason:
             return reason
+        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
+        if started and started[-1] != self.uuid:
+            # A log goes by its domain's name, and names come again.
+            return Unheard("the log of its name is another guest's")
+        return lines
 
     @property
     def lines(self) -> list[str]:
@@ -130,6 +136,11 @@ class Log(Fact):
             if started is not None and killed is not None and killed >= started:
                 return line
         return None
+
+    @property
+    def trouble(self) -> str | None:
+        """nova-compute's last line about it that is an error; None if there is none."""
+        return next((line for line in reversed(self.nova) if " ERROR [" in line), None)
 
     @property
     def _backwards(self) -> list[str]:

@@ -27,6 +27,8 @@ class BlockNode(NamedTuple):
     read_only: bool
     backing: tuple[str, ...]
     """The images below it as QEMU has them open now, nearest first."""
+    corrupt: bool = False
+    """QEMU found it damaged, and lets nobody write to it any more."""
 
 
 class BlockDevice(NamedTuple):
@@ -161,6 +163,7 @@ def _node(raw: Mapping[str, object]) -> BlockNode:
         format=_maybe(raw, "drv"),
         read_only=raw.get("ro") is True,
         backing=_backing(raw),
+        corrupt=_is_corrupt(raw.get("image")),
     )
 
 
@@ -173,6 +176,12 @@ def _backing(raw: Mapping[str, object]) -> tuple[str, ...]:
     while isinstance(image := image.get("backing-image"), dict):
         chain.append(_text(image, "filename"))
     return tuple(chain)
+
+
+def _is_corrupt(image: object) -> bool:
+    for key in ("format-specific", "data"):
+        image = image.get(key) if isinstance(image, dict) else None
+    return isinstance(image, dict) and image.get("corrupt") is True
 
 
 def _text(raw: Mapping[str, object], key: str) -> str:

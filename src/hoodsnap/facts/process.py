@@ -18,7 +18,7 @@ from hoodsnap.facts.quantity import whole
 T = TypeVar("T")
 
 QUERY = re.compile(
-    r"(?:readlink |ls -lL |grep -E '\S+' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
+    r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
 
 LIST = "ls -l /proc/*/exe"
@@ -95,6 +95,7 @@ class Process(Fact):
         "files": ("fd", ""),
         "taps": ("fd", "fdinfo:iff"),
         "namespaces": ("ns", ""),
+        "root_device": ("mountinfo", ""),
     }
 
     @classmethod
@@ -285,6 +286,11 @@ class Process(Fact):
         except Unheard:
             return None
 
+    @property
+    def root_device(self) -> str:
+        """`major:minor` of the file system that is `/` for it; in a container another one."""
+        return root_device(self._text("mountinfo"))
+
     @cached_property
     def _argv(self) -> Argv | Unheard:
         try:
@@ -315,6 +321,15 @@ class Process(Fact):
                 f"the kernel cut off the command line, and {what} may have been in the rest"
             )
         return value
+
+
+def root_device(mountinfo: str) -> str:
+    """`major:minor` of what is mounted at `/`, of proc(5)'s mountinfo. `Unheard` if it is not."""
+    for line in reversed(mountinfo.splitlines()):  # the last one lies on top
+        fields = line.split(" ", 5)
+        if len(fields) > 5 and fields[4] == "/":
+            return fields[2]
+    raise Unheard("mountinfo does not tell what / is")
 
 
 def _listed(answer: Answer) -> set[int] | None:

@@ -1,0 +1,132 @@
+"""What a disk image is: the format that it is read in, and the files that its header names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hoodsnap.check import Problems, check
+from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
+from hoodsnap.facts.cache import BASE
+from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.image import Image, Layer, owner_of
+from hoodsnap.facts.process import Process
+from hoodsnap.finding import Severity, hears, says
+
+QCOW2 = b"QFI\xfb".hex()
+"""How every qcow2 image begins."""
+
+
+@check(Severity.ERROR, traps=[task_in_flight, migrating])
+def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) -> Problems:
+    """A disk is read in another format than it has, or than nova noted down for it.
+
+    Read as raw, a qcow2 disk shows the guest its tables in place of its data, and the first write
+    destroys them. Read as qcow2, a raw disk lets the guest write itself a header that names any
+    file of the host. That is why nova notes every disk's format in `disk.info` and never looks
+    again: whoever changes that file, or removes it, opens the door.
+
+    Authority: the file's first bytes for a disk that is read as qcow2; `disk.info` for what nova
+    will do.
+
+    Traps: a guest may write whatever it likes onto a raw disk, also the beginning of a qcow2: read
+    as raw, and noted down as raw, that is harmless.
+
+    Next: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME | grep -A1 "<disk"`. Then
+    correct the one that is wrong, with the guest off.
+
+    Not yet: `openstack server start` or `reboot --hard`, which believe `disk.info`; removing
+    `disk.info`; `qemu-img info` or `convert` without `-f raw` on a raw disk.
+
+    Source: OSSA-2015-011, OSSA-2016-001 (CVE-2015-7548), OSSA-2016-007 (CVE-2016-2140),
+    OSSA-2026-002.
+    """
+    for disk in domain.disks if domain.id is not None else domain.inactive_disks:
+        if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
+            continue
+        read_as = says(domain, disks=f"{disk.source} is {disk.format}")
+        image = host.images.images.get(disk.source)
+        if image is not None and _declared(image) not in (None, disk.format):
+            yield read_as, says(image, path=image.path, declared=image.declared)
+            continue
+        if process is not None:
+            for drive in process.disks:
+                if drive.source == disk.source and drive.format not in (None, disk.format):
+                    started = f"{drive.source} is {drive.format}"
+                    yield read_as, says(process, pid=process.pid, disks=started)
+        magic = _magic(host, disk.source)
+        if disk.format == "qcow2" and magic is not None and not magic.startswith(QCOW2):
+            listing = host.listing
+            yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
+
+
+def _declared(image: Image) -> str | None:
+    """The format that nova noted down. Before Icehouse, and of volumes, it did not."""
+    return image.declared if "disk.info" in image.said else None
+
+
+def _magic(host: Host, path: str) -> str | None:
+    try:
+        entry = host.images.entry(path)
+    except Unheard:
+        return None
+    return entry.magic if entry is not None and entry.size else None
+
+
+@check(Severity.ERROR, traps=[building, disk_is_copied])
+def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
+    """A disk's header leads to a file that no disk of nova's ever stands on.
+
+    A qcow2 header may name any file as its base or as the place of its data. An image that was
+    uploaded with such a header, or written by a guest onto its raw disk, makes QEMU open that file
+    of the host and show it to the guest: a password file, another server's disk. nova's own disks
+    stand on nothing but a raw file in `_base`.
+
+    Authority: the image's header.
+
+    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots.
+
+    Next: `qemu-img info -U -f qcow2 DISK` names the file; see when the disk was made, and from
+    which image. Then suspend the server, keep the disk as evidence, and take the image out of
+    glance.
+
+    Not yet: `qemu-img convert` of it, a snapshot or a backup of the server: each copies what the
+    file holds to where its owner can read it.
+
+    Source: OSSA-2024-001 (CVE-2024-32498), OSSA-2024-002, OSSA-2023-002 (CVE-2022-47951);
+    QEMU docs/interop/qcow2 (data file, backing file).
+    """
+    for image in images:
+        if image.data_file is not None:
+            yield (says(image, path=image.path, data_file=image.data_file),)
+        for above, below in _steps(image):
+            if not _may_stand_on(guest, above, below):
+                yield (says(image, path=image.path).and_so(layer=above, backing_filename=below),)
+
+
+def _steps(image: Image) -> Iterator[tuple[str, str]]:
+    """The files of a chain, each with the name that its header has for the one below."""
+    try:
+        layers: tuple[Layer, ...] = image.chain
+    except Unheard:
+        layers = (image.top,)
+    for layer in layers:
+        if layer.backing_filename is not None:
+            yield layer.path, layer.backing_filename
+
+
+def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
+    if _is_base(above):
+        return False
+    folder, _, name = below.rpartition("/")
+    if not folder and ":" not in name:
+        return True  # beside it
+    if not below.startswith("/"):
+        return ":" not in below and ".." not in below
+    beside = folder == above.rpartition("/")[0]
+    return _is_base(below) or beside or owner_of(below) == guest.uuid
+
+
+def _is_base(path: str) -> bool:
+    return path.rpartition("/")[0].endswith(f"/{BASE}")

@@ -1,0 +1,242 @@
+"""The image cache (`_base`): who uses its files, and which of them nova itself would remove.
+
+The rules are those of nova's virt/libvirt/imagecache.py and virt/imagecache.py, the same from Kilo
+to this day: a file is used if it is named after the image of an instance, or if the `disk` in an
+instance's folder stands on it. The instances are those of the hosts that signed up in the folder's
+`compute_nodes` within a day. Other overlays, and processes, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hoodsnap.facts.fact import Unheard, integer, text, value_of
+from hoodsnap.facts.image import Entry, Image, base_of
+from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.release import Release
+
+if TYPE_CHECKING:
+    from hoodsnap.facts.guest import Guest, Host
+
+BASE = "_base"
+
+OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
+"""The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
+
+OF_SWAP = re.compile(r"swap_[0-9]+")
+"""A blank disk for swap, by its MiB. Removed by nova since Kilo."""
+
+OF_EPHEMERAL = re.compile(r"(ephemeral_[0-9]+_).{7}")
+"""Likewise a formatted one, by its GiB and a hash of how. Removed by nova since Wallaby."""
+
+RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"])
+"""The task_states in which nova takes a `UUID_resize` for an instance's folder."""
+
+SIGNED_UP = timedelta(hours=24)
+"""How long a host counts that signed up in `compute_nodes`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCache:
+    """The files in `_base` of one host's instances directories."""
+
+    host: Host
+
+    @cached_property
+    def now(self) -> datetime:
+        """When the instances directory was listed."""
+        if self.host.images.listing is None:
+            raise Unheard("no instances directory was listed")
+        return self.host.images.listing.at
+
+    @cached_property
+    def registry(self) -> Mapping[str, Mapping[str, float]]:
+        """Instances directory → nova-compute host → when it signed up, seconds since 1970. Only
+        those that have such a file: nova makes it at the first pass of its cache manager."""
+        found: dict[str, Mapping[str, float]] = {}
+        for top in self.host.images.tops:
+            query = f"cat {top}/compute_nodes"
+            answer = self.host.bundle.last("images", query, self.host.name)
+            if answer is not None and answer.error is not None and answer.error.kind == "absent":
+                continue
+            found[top] = _signed_up(value_of(answer, query, str))
+        return found
+
+    @cached_property
+    def hosts(self) -> frozenset[str]:
+        """The hosts whose instances the cache manager asks for: this one, and who shares the
+        directory."""
+        fresh = {self.host.nova_name}
+        for signed in self.registry.values():
+            fresh |= {name for name, since in signed.items() if self.age(since) < SIGNED_UP}
+        return frozenset(fresh)
+
+    def age(self, since: float) -> timedelta:
+        """How long ago a time in `compute_nodes` was."""
+        try:
+            return timedelta(seconds=self.now.timestamp() - since)
+        except OverflowError:
+            raise Unheard("a time in compute_nodes is none") from None
+
+    @cached_property
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances that the cache manager asks for."""
+        return tuple(one for name in self.hosts for one in self.host.instances.of_host(name))
+
+    def is_known(self, name: str) -> bool:
+        """Whether the cache manager takes a file for used. `Unheard` if it can't be told."""
+        image = re.fullmatch(r"([0-9a-f]{40})(?:_sm|_[0-9]+)?", name)
+        if image is not None and image[1] in self._of_instances:
+            return True
+        blank = OF_EPHEMERAL.fullmatch(name)
+        made = blank[1] if blank is not None else name
+        return made in self._of_instances or name in self._below_disks
+
+    def is_removed(self, name: str) -> bool:
+        """Whether the cache manager removes a file of this name when it takes it for unused."""
+        if OF_EPHEMERAL.fullmatch(name) is not None:
+            return self.cleans_up and self.host.release.since(Release.WALLABY)
+        if OF_AN_IMAGE.fullmatch(name) is None and OF_SWAP.fullmatch(name) is None:
+            return False
+        return self.cleans_up
+
+    @cached_property
+    def cleans_up(self) -> bool:
+        """Whether the cache manager removes anything at all."""
+        remove = self._option("remove_unused_base_images", "True")
+        interval = self._option("manager_interval", "", old="image_cache_manager_interval")
+        return remove.lower() in ("true", "1", "yes", "on") and interval != "-1"
+
+    def limit(self, name: str) -> timedelta:
+        """How long an unused file stays."""
+        image = OF_AN_IMAGE.fullmatch(name)
+        kind, default = ("resized", 3600) if image and image[2] else ("original", 86400)
+        said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
+        seconds = whole(said)
+        if seconds is None:
+            raise Unheard(f"remove_unused_{kind}_minimum_age_seconds can't be read")
+        return timedelta(seconds=seconds)
+
+    def unused_for(self, entry: Entry) -> timedelta:
+        """How long a file was not used: the cache manager touches those that are."""
+        touched = moment(entry.mtime)
+        if touched is None:
+            raise Unheard(f"{entry.path}: its time can't be read")
+        return self.now - touched
+
+    def _option(self, name: str, default: str, *, old: str | None = None) -> str:
+        """An option that has moved from section to section."""
+        for section in ("libvirt", "DEFAULT"):
+            default = self.host.option(section, old or name, default)
+        return self.host.option("image_cache", name, default).strip()
+
+    @cached_property
+    def _of_instances(self) -> frozenset[str]:
+        return frozenset(name for one in self.instances for name in _made_for(one))
+
+    @cached_property
+    def _below_disks(self) -> frozenset[str]:
+        return frozenset(self._names_below_disks())
+
+    def _names_below_disks(self) -> Iterator[str]:
+        store = self.host.images
+        for instance in self.instances:
+            suffixes = {""}
+            if instance.vm_state == "resized" or instance.task_state in RESIZES:
+                suffixes.add("_resize")
+            for folder in store.folders.get(instance.uuid, ()):
+                path = f"{folder.path}/disk"
+                if folder.suffix in suffixes and store.entry(path) is not None:
+                    if path not in store.images:
+                        raise Unheard(f"{path}: qemu-img was not asked")
+                    backing = store.images[path].backing_filename
+                    if backing is not None:
+                        yield backing.rpartition("/")[2]
+
+    @cached_property
+    def overlays(self) -> Mapping[str, tuple[Image, ...]]:
+        """Name in `_base` → the images that stand on it, as far as they were read."""
+        found: dict[str, list[Image]] = {}
+        for image in self.host.images.images.values():
+            try:
+                base = image.backing_path
+            except Unheard:
+                continue
+            folder, _, name = (base or "").rpartition("/")
+            if folder.endswith(f"/{BASE}"):
+                found.setdefault(name, []).append(image)
+        return {name: tuple(images) for name, images in found.items()}
+
+    @cached_property
+    def unread(self) -> str | None:
+        """Why it can't be said of a file that nothing stands on it; None if it can."""
+        try:
+            for image in self.host.images.images.values():
+                image.backing_path  # noqa: B018 (raises if it was not heard)
+            for path in self.host.images.disks:
+                if path not in self.host.images.images:
+                    raise Unheard(f"{path}: qemu-img was not asked")
+            for process in self.host.processes.values():
+                process.files  # noqa: B018 (likewise)
+        except Unheard as reason:
+            return str(reason)
+        if self.host.images.failures:
+            return next(iter(self.host.images.failures.values()))
+        return self.host.unheard.get("kernel") or self.host.nameless
+
+    @cached_property
+    def open_files(self) -> Mapping[str, tuple[int, ...]]:
+        """Name in `_base` → the PIDs that have it open, by the name that it has now."""
+        found: dict[str, list[int]] = {}
+        for process in self.host.processes.values():
+            try:
+                names = {file.path for file in process.files if not file.deleted}
+            except Unheard:
+                continue
+            for path in names:
+                folder, _, name = path.rpartition("/")
+                if folder.endswith(f"/{BASE}"):
+                    found.setdefault(name, []).append(process.pid)
+        return {name: tuple(sorted(pids)) for name, pids in found.items()}
+
+    def guest_of(self, image: Image) -> Guest | None:
+        """Whose folder an image lies in, if that guest is on this host."""
+        return self._guests.get(image.path.rpartition("/")[0].rpartition("/")[2][:36])
+
+    @cached_property
+    def _guests(self) -> Mapping[str, Guest]:
+        return {guest.uuid: guest for guest in self.host.guests}
+
+
+def _signed_up(written: str) -> Mapping[str, float]:
+    try:
+        value = json.loads(written)
+    except (ValueError, RecursionError):
+        value = None
+    times = value.values() if isinstance(value, dict) else ["no object"]
+    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times):
+        raise Unheard("compute_nodes can't be read")
+    return value  # type: ignore[no-any-return]  # what JSON holds was looked at
+
+
+def _made_for(instance: Instance) -> Iterator[str]:
+    """The names of the files that are made for an instance from what it was booted with."""
+    for key in ("image_ref", "kernel_id", "ramdisk_id"):
+        image = text(instance.raw, key)
+        if image:
+            yield base_of(image)
+    if instance.devices is None:
+        raise Unheard("the instances' block devices were not read")
+    for device in instance.devices:
+        if text(device, "guest_format") == "swap":
+            yield f"swap_{integer(device, 'volume_size')}"
+        elif text(device, "source_type") == "blank":
+            # nova counts only the first; which one that is depends on the database.
+            yield f"ephemeral_{integer(device, 'volume_size')}_"

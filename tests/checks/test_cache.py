@@ -1,0 +1,249 @@
+"""The image cache."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+LONG_AGO = "2020-01-01T00:00:00.000000Z"
+
+
+def _base(host: RecordedHost, name: str) -> str:
+    guest = host.guest(name)
+    assert guest.images
+    return guest.images[0].chain[-1].path
+
+
+def _listing(host: RecordedHost) -> Answer:
+    return host.last("images", f"find {host.top} -ls")
+
+
+def _reapable(host: RecordedHost) -> list[tuple[str, str]]:
+    return [
+        (finding.severity.word, str(finding.evidence[0]))
+        for finding in host.report().findings
+        if finding.check.name == "base-image-reapable"
+    ]
+
+
+def test_base_image_reapable(host: RecordedHost) -> None:
+    # Nova has vm-snap, the only one made from its image, on another host.
+    base = _base(host, "vm-snap")
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    host.file(base, mtime=(_listing(host).at - timedelta(hours=5)).isoformat())
+
+    assert _reapable(host) == [
+        (
+            "warning",
+            f"images says base = {base}, untouched_for = 5.0 hours, removed_after = 24.0 hours",
+        )
+    ]
+
+
+def test_base_image_reapable_at_the_next_pass(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    host.file(_base(host, "vm-snap"), mtime=LONG_AGO)
+
+    assert [severity for severity, _ in _reapable(host)] == ["error"]
+
+
+def test_base_image_reapable_below_a_disk_of_another_name(host: RecordedHost) -> None:
+    # Of a server that was made from another image only its `disk` counts, not its `disk.rescue`.
+    base = _base(host, "vm-snap")
+    path = f"{host.folder('vm-rescued')}/disk.rescue"
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    host.image(
+        path,
+        lambda layers: layers[0].update({"backing-filename": base, "full-backing-filename": base}),
+    )
+
+    [finding] = [one for one in host.report().findings if one.check.name == "base-image-reapable"]
+    assert {str(evidence) for evidence in finding.evidence[1:]} == {
+        f"image says path = {disk}, backing_filename = {base}"
+        for disk in (path, f"{host.folder('vm-snap')}/disk")
+    }
+
+
+def test_a_base_below_a_servers_disk_is_kept_whatever_its_name(host: RecordedHost) -> None:
+    # Its image is another by now; the disk keeps the old one.
+    host.row("instances", host.uuid("vm-snap"), image_ref="another")
+    host.file(_base(host, "vm-snap"), mtime=LONG_AGO)
+
+    assert _reapable(host) == []
+
+
+def test_bases_stay_where_nova_is_told_to_keep_them(host: RecordedHost) -> None:
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    for section, option, value in (
+        ("image_cache", "remove_unused_base_images", "false"),
+        ("DEFAULT", "remove_unused_base_images", "False"),
+        ("DEFAULT", "image_cache_manager_interval", "-1"),
+    ):
+        kept = {**conf, section: {**conf.get(section, {}), option: value}}
+        host.set("host", "/etc/nova/nova.conf", kept)
+
+        assert _reapable(host) == []
+
+
+def test_a_base_of_one_that_nova_is_at_work_on_may_go(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    host.task("vm-snap", "migrating")
+
+    assert _reapable(host) == []
+
+
+def test_a_base_is_kept_for_the_servers_of_whoever_shares_the_folder(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    own = host.guest("vm-snap").host
+    assert own is not None
+    now = _listing(host).at.timestamp()
+    _register(host, {own.nova_name: now - 60, "other": now - 3600})
+
+    assert _reapable(host) == []
+
+
+def test_of_hosts_whose_servers_were_not_read_nothing_is_said(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    own = host.guest("vm-snap").host
+    assert own is not None
+    _register(host, {"third": _listing(host).at.timestamp()})
+    host.bundle = host.bundle.with_answers(
+        tuple(
+            answer.model_copy(
+                update={
+                    "query": answer.query.replace(
+                        " WHERE deleted = 0 OR", f" WHERE host = '{own.nova_name}' AND"
+                    )
+                }
+            )
+            for answer in host.bundle.answers
+        )
+    )
+
+    assert _reapable(host) == []
+    assert "asked for all of host third" in " ".join(skip.reason for skip in host.report().skips)
+
+
+def _register(host: RecordedHost, signed: object) -> None:
+    """Let hosts have signed up in the instances directory."""
+    query = f"cat {host.top}/compute_nodes"
+    asked = host.last("images", query).model_dump(exclude={"value", "error"})
+    written = signed if isinstance(signed, str) else json.dumps(signed)
+    host.drop(lambda answer: answer.query != query)
+    host.add(Answer(**asked, value=written))
+
+
+def test_shared_cache_registry_stale(host: RecordedHost) -> None:
+    own = host.guest("vm-plain").host
+    assert own is not None
+    now = _listing(host).at.timestamp()
+    host.row("instances", host.uuid("vm-stopped"), host="other")
+    _register(host, {own.nova_name: now - 60, "other": now - 30 * 3600})
+
+    assert [line for line in host.findings() if line.startswith("shared-cache")] == [
+        "shared-cache-registry-stale: compute_nodes says host = other, signed_up = 30.0 hours ago,"
+        " its_servers = 1"
+    ]
+
+
+def test_shared_cache_registry_stale_if_this_host_is_missing(host: RecordedHost) -> None:
+    _register(host, {"other": _listing(host).at.timestamp() - 60})
+
+    [finding] = host.report().findings
+    assert (finding.severity.word, finding.check.name) == ("warning", "shared-cache-registry-stale")
+    assert "signed_up = never" in str(finding.evidence[0])
+
+
+def test_a_registry_of_one_host_protects_nobody_else(host: RecordedHost) -> None:
+    own = host.guest("vm-plain").host
+    assert own is not None
+    _register(host, {own.nova_name: _listing(host).at.timestamp() - 90 * 3600})
+
+    assert host.findings() == []
+
+
+def test_a_host_without_servers_need_not_sign_up(host: RecordedHost) -> None:
+    own = host.guest("vm-plain").host
+    assert own is not None
+    now = _listing(host).at.timestamp()
+    _register(host, {own.nova_name: now - 60, "retired": now - 900 * 3600})
+
+    assert host.findings() == []
+
+
+def test_a_registry_that_cant_be_read_is_no_finding(host: RecordedHost) -> None:
+    for written in (
+        "",
+        "[]",
+        '{"other": "yesterday"}',
+        '{"other": null}',
+        '{"other": true}',
+        '{"other": 1e300}',
+        "[" * 9000,
+    ):
+        fresh = RecordedHost(host.bundle)
+        _register(fresh, written)
+
+        assert fresh.findings() == []
+
+
+def _add_base(host: RecordedHost, name: str, **fields: object) -> None:
+    query = f"find {host.top} -ls"
+    lines = _listing(host).value
+    like = next(line for line in lines if line["path"] == _base(host, "vm-plain"))
+    path = f"{host.top}/_base/{name}"
+    host.set("images", query, [*lines, {**like, "path": path, "ino": 4711, **fields}])
+
+
+def test_base_cache_orphans(host: RecordedHost) -> None:
+    _add_base(host, "0" * 40, mtime=LONG_AGO, blocks=8)
+
+    report = host.report()
+    assert [(one.severity.word, one.check.name) for one in report.findings] == [
+        ("note", "base-cache-orphans")
+    ]
+    assert host.findings() == [
+        f"base-cache-orphans: images says unused = {'0' * 40}, bytes_taken = 4096"
+    ]
+
+
+def test_base_cache_orphans_are_counted(host: RecordedHost) -> None:
+    for number in range(5):
+        _add_base(host, f"{number:040x}.part", mtime=LONG_AGO, blocks=2)
+
+    names = ", ".join(f"{number:040x}.part" for number in range(3))
+    assert host.findings() == [
+        f"base-cache-orphans: images says unused = {names} and 2 more, bytes_taken = 5120"
+    ]
+
+
+def test_a_base_that_nobody_uses_yet_is_no_orphan(host: RecordedHost) -> None:
+    recent = (_listing(host).at - timedelta(hours=20)).isoformat()
+    _add_base(host, "0" * 40, mtime=recent)
+
+    assert host.findings() == []
+
+
+def test_a_base_of_a_server_is_no_orphan(host: RecordedHost) -> None:
+    # The disk was flattened; its server's image keeps the base all the same.
+    base = _base(host, "vm-snap")
+    host.file(base, mtime=LONG_AGO)
+    host.image(
+        f"{host.folder('vm-snap')}/disk",
+        lambda layers: layers[0].update({"backing-filename": None, "full-backing-filename": None}),
+    )
+
+    assert not [line for line in host.findings() if line.startswith("base-cache")]
+
+
+def test_while_a_disk_was_not_read_any_base_may_be_below_it(host: RecordedHost) -> None:
+    _add_base(host, "0" * 40, mtime=LONG_AGO)
+    disk = f"{host.folder('vm-plain')}/disk"
+    host.drop(lambda answer: not (answer.query.startswith("qemu-img") and answer.subject == disk))
+
+    assert host.findings() == []

@@ -1,0 +1,255 @@
+"""What lies below a disk image."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
+
+
+def _disk(host: RecordedHost, name: str) -> str:
+    return f"{host.folder(name)}/disk"
+
+
+def _base(host: RecordedHost, name: str) -> str:
+    """The path of the base that a guest's root disk stands on."""
+    guest = host.guest(name)
+    assert guest.images
+    return guest.images[0].chain[-1].path
+
+
+def _lose_base(host: RecordedHost, base: str) -> None:
+    """Let qemu-img not find the base of vm-snap's disk."""
+    guest = host.guest("vm-snap")
+    assert guest.images
+    chain = guest.images[0].said["chain"]
+    gone = f"qemu-img: Could not open '{base}': No such file or directory"
+    said = chain.model_dump(exclude={"value", "error", "query"})
+
+    def broken(answer: Answer) -> Answer:
+        if answer.query != chain.query:
+            return answer
+        return Answer(**said, query=chain.query, error=Failure(kind="absent", message=gone))
+
+    header = chain.query.replace(" --backing-chain", "")
+    host.bundle = host.bundle.with_answers(map(broken, host.bundle.answers))
+    host.add(Answer(**said, query=header, value=chain.value[0]))
+
+
+def test_backing_file_missing(host: RecordedHost) -> None:
+    _lose_base(host, "/var/lib/nova/instances/_base/x")
+
+    guest = host.guest("vm-snap")
+    assert guest.images and guest.process
+    assert host.findings() == [
+        f"backing-file-missing of vm-snap: image says path = {guest.images[0].path},"
+        f" backing_filename = {guest.images[0].backing_filename}, that_file = missing;"
+        f" process says pid = {guest.process.pid}, state = {guest.process.state}"
+    ]
+
+
+def test_a_base_whose_folder_nobody_looked_into_may_be_there(host: RecordedHost) -> None:
+    _lose_base(host, "/opt/kolla/instances/_base/x")
+
+    assert host.findings() == []
+
+
+def test_leftovers_need_no_base(host: RecordedHost) -> None:
+    _lose_base(host, "/var/lib/nova/instances/_base/x")
+    assert len(host.findings()) == 1
+    uuid = host.uuid("vm-snap")
+    host.end("vm-snap")
+    lines = host.last("libvirt", "virsh list --all").value
+    host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
+    host.row("instances", uuid, deleted=14, deleted_at=_now(host), vm_state="deleted")
+    host.row("instance_mappings", uuid, queued_for_delete=1)
+
+    assert host.findings() == []
+
+
+def _now(host: RecordedHost) -> str:
+    clock = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
+    assert isinstance(clock, str)
+    return clock.partition(".")[0]
+
+
+def test_backing_not_image_ref(host: RecordedHost) -> None:
+    image = "00000000-0000-4000-8000-000000000001"
+    host.row("instances", host.uuid("vm-stopped"), image_ref=image)
+
+    expected = hashlib.sha1(image.encode(), usedforsecurity=False).hexdigest()
+    assert host.findings()[:1] == [
+        f"backing-not-image-ref of vm-stopped: instance says image = {image}, base = {expected};"
+        f" image says path = {_disk(host, 'vm-stopped')},"
+        f" backing_filename = {_base(host, 'vm-stopped')}"
+    ]
+
+
+def test_a_disk_that_is_being_rebuilt_stands_on_another_base(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-stopped"), image_ref="another")
+    host.task("vm-stopped", "rebuilding")
+
+    assert host.findings() == []
+
+
+def test_blank_disks_and_the_disk_of_a_rescue_stand_on_other_bases(host: RecordedHost) -> None:
+    # vm-config has disk.eph0 and disk.swap; the image that rescues another may be any.
+    path = f"{host.folder('vm-rescued')}/disk.rescue"
+    other = "/var/lib/nova/instances/_base/" + "0" * 40
+    assert any("/_base/swap_" in file["path"] for file in _held(host, "vm-config"))
+    host.image(path, lambda layers: layers[0].update({"backing-filename": other}))
+
+    assert "backing-not-image-ref" not in {line.partition(" ")[0] for line in host.findings()}
+
+
+def _held(host: RecordedHost, name: str) -> list[dict[str, Any]]:
+    files = host.last("kernel", f"ls -lL /proc/{host.pid(name)}/fd").value
+    assert isinstance(files, list)
+    return files
+
+
+def test_base_replaced_or_truncated(host: RecordedHost) -> None:
+    base = _base(host, "vm-snap")
+    [held] = [file for file in _held(host, "vm-snap") if file["path"] == base]
+    host.file(base, ino=4711)
+
+    assert host.findings() == [
+        f"base-replaced-or-truncated of vm-snap: process says pid = {host.pid('vm-snap')},"
+        f" files = {base} (inode {held['ino']}); images says base = {base}, inode = 4711"
+    ]
+
+
+def test_base_replaced_or_truncated_if_it_was_deleted_first(host: RecordedHost) -> None:
+    base, pid = _base(host, "vm-snap"), host.pid("vm-snap")
+    host.hold(
+        "vm-snap",
+        lambda file: {**file, "path": f"{base} (deleted)"} if file["path"] == base else file,
+    )
+    host.file(base, ino=4711)
+
+    [finding] = host.findings()
+    assert finding.startswith(f"base-replaced-or-truncated of vm-snap: process says pid = {pid},")
+    assert f"{base} (deleted) (inode " in finding
+
+
+def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: RecordedHost) -> None:
+    base, image = _base(host, "vm-snap"), host.guest("vm-snap").record
+    assert image is not None
+    size = host.last("glance", f"GET /v2/images/{image.image}").value["virtual_size"]
+    for path in (base, _disk(host, "vm-snap")):
+        host.image(path, lambda layers: layers[-1].update({"virtual-size": size - 512}))
+
+    disk = _disk(host, "vm-snap")
+    assert host.findings() == [
+        f"base-replaced-or-truncated of vm-snap: image says path = {disk}, virtual_size = {size},"
+        f" base = {base}, its_virtual_size = {size - 512}; image service says virtual_size = {size}"
+    ]
+
+
+def test_base_replaced_or_truncated_if_it_is_larger_than_the_disk(host: RecordedHost) -> None:
+    disk, base = _disk(host, "vm-snap"), _base(host, "vm-snap")
+    host.image(disk, lambda layers: layers[-1].update({"virtual-size": 5 << 30}))
+
+    assert host.findings() == [
+        f"base-replaced-or-truncated of vm-snap: image says path = {disk},"
+        f" virtual_size = {1 << 30}, base = {base}, its_virtual_size = {5 << 30}"
+    ]
+
+
+def test_base_replaced_or_truncated_if_it_is_blank(host: RecordedHost) -> None:
+    base = _base(host, "vm-snap")
+    host.file(base, blocks=0)
+
+    [finding] = host.findings()
+    assert finding.startswith("base-replaced-or-truncated of vm-snap: image says ")
+    assert ", blocks = 0; image service says virtual_size = " in finding
+
+
+def test_a_blank_image_has_a_blank_base(host: RecordedHost) -> None:
+    image = host.guest("vm-snap").record
+    assert image is not None
+    query = f"GET /v2/images/{image.image}"
+    host.set("glance", query, {**host.last("glance", query).value, "size": 196616})
+    host.file(_base(host, "vm-snap"), blocks=0)
+
+    assert host.findings() == []
+
+
+def test_a_base_that_another_container_sees_is_not_replaced(host: RecordedHost) -> None:
+    host.file(_base(host, "vm-snap"), ino=4711)
+    [answer] = [
+        answer
+        for answer in host.bundle.by_layer["kernel"]
+        if answer.query.endswith(f"/proc/{host.pid('vm-snap')}/mountinfo")
+    ]
+    fields = next(line for line in answer.value.splitlines() if line.split(" ")[4] == "/").split(
+        " "
+    )
+    host.set("kernel", answer.query, " ".join([*fields[:2], "0:99", *fields[3:]]) + "\n")
+
+    assert host.findings() == []
+
+
+def test_chain_qmp_vs_ondisk(host: RecordedHost) -> None:
+    # Somebody rebased the disk while the guest runs.
+    disk, base = _disk(host, "vm-plain"), _base(host, "vm-plain")
+    other = _base(host, "vm-snap")
+
+    def rebase(layers: list[dict[str, object]]) -> None:
+        layers[0].update({"backing-filename": other, "full-backing-filename": other})
+        layers[1]["filename"] = other
+
+    host.image(disk, rebase)
+
+    assert [line for line in host.findings() if not line.startswith("backing-not-")] == [
+        f"chain-qmp-vs-ondisk of vm-plain: domain says disks = {disk} ← {base};"
+        f" image says chain = {disk} ← {other}"
+    ]
+
+
+def test_chain_qmp_vs_ondisk_by_the_monitors_word(monitored: RecordedHost) -> None:
+    [guest] = [guest for guest in monitored.report().cloud.guests if guest.name == "vm-plain"]
+    assert guest.images
+    disk, base = (layer.path for layer in guest.images[0].chain)
+    query = f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "query-block"}}'"""
+    asked = monitored.last("qemu", query).value
+    asked[0]["inserted"]["image"].pop("backing-image")
+    monitored.set("qemu", query, asked)
+
+    assert monitored.findings() == [
+        f"chain-qmp-vs-ondisk of vm-plain: monitor says disks = {disk};"
+        f" image says chain = {disk} ← {base}"
+    ]
+
+
+def test_a_chain_may_be_named_by_another_path(host: RecordedHost) -> None:
+    # As through a link: another name, the same file.
+    base = _base(host, "vm-plain")
+    link = base.replace("/_base/", "/_cache/")
+    host.image(_disk(host, "vm-plain"), lambda layers: layers[1].update(filename=link))
+    line = next(
+        file for file in host.last("images", f"find {host.top} -ls").value if file["path"] == base
+    )
+    asked = host.last("images", f"find {host.top} -ls").model_dump(exclude={"value", "error"})
+    at = datetime.fromisoformat(str(asked["at"])) + timedelta(seconds=1)
+    asked |= {"query": f"stat -L {link}", "subject": link, "at": at}
+    host.add(Answer(**asked, value={**line, "path": link}))
+
+    assert host.findings() == []
+
+
+def test_a_chain_may_differ_while_a_block_job_changes_it(host: RecordedHost) -> None:
+    disk = _disk(host, "vm-plain")
+    host.image(disk, lambda layers: layers.pop())
+    host.set(
+        "libvirt", f"virsh blockjob {host.domain('vm-plain')} vda", {"type": 1, "cur": 1, "end": 9}
+    )
+
+    assert "chain-qmp-vs-ondisk of vm-plain" not in {
+        line.partition(":")[0] for line in host.findings()
+    }

@@ -1,0 +1,111 @@
+"""What libvirt would start next."""
+
+from __future__ import annotations
+
+from tests.conftest import RecordedHost
+
+
+def _stored(host: RecordedHost, name: str) -> str:
+    return f"virsh dumpxml --inactive {host.domain(name)}"
+
+
+def test_chain_live_vs_persistent(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-plain')}/disk"
+    host.edit("libvirt", _stored(host, "vm-plain"), f"'{path}'", f"'{path}.old'")
+
+    assert host.findings() == [
+        f"chain-live-vs-persistent of vm-plain: domain says disks = vda is {path} (qcow2);"
+        f" domain says inactive_disks = vda is {path}.old (qcow2)"
+    ]
+
+
+def test_chain_live_vs_persistent_if_a_disk_is_only_in_one(host: RecordedHost) -> None:
+    volume = host.guest("vm-data").volumes
+    assert volume is not None
+    [serial] = volume
+    xml = host.last("libvirt", _stored(host, "vm-data")).value
+    end = xml.index("</disk>", xml.index(serial)) + len("</disk>")
+    start = xml.rindex("<disk ", 0, end)
+    host.edit("libvirt", _stored(host, "vm-data"), xml[start:end], "")
+
+    found = [
+        (finding.severity.word, finding.check.name)
+        for finding in host.report().findings
+        if finding.check.topic == "definition"
+    ]
+    assert found == [("warning", "chain-live-vs-persistent")]
+
+
+def test_a_medium_may_be_ejected(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-config')}/disk.config"
+    xml = host.last("libvirt", f"virsh dumpxml {host.domain('vm-config')}").value
+    start = xml.index("<source", xml.rindex("<disk ", 0, xml.index(path)))
+    source = xml[start : xml.index("/>", start) + 2]
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-config')}", source, "")
+
+    assert not [line for line in host.findings() if line.startswith("chain-live")]
+
+
+def test_definitions_differ_while_a_block_job_changes_them(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-plain')}/disk"
+    host.edit("libvirt", _stored(host, "vm-plain"), f"'{path}'", f"'{path}.old'")
+    job = f"virsh blockjob {host.domain('vm-plain')} vda"
+    host.set("libvirt", job, {"type": 4, "cur": 1, "end": 9})
+
+    assert not [line for line in host.findings() if line.startswith("chain-live")]
+
+
+def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
+    mine, other = (f"{host.folder(name)}/disk" for name in ("vm-stopped", "vm-plain"))
+    host.edit("libvirt", _stored(host, "vm-stopped"), f"'{mine}'", f"'{other}'")
+
+    foreign, chain = host.findings()
+    assert foreign == (
+        "persistent-xml-foreign-devices of vm-stopped: domain says inactive_disks = vda is"
+        f" {other} (qcow2), folder_of = {host.uuid('vm-plain')}"
+    )
+    assert chain.startswith("uuid-name-chain-broken of vm-stopped: ")
+
+
+def test_persistent_xml_foreign_devices_by_the_volume(host: RecordedHost) -> None:
+    mine, others = host.guest("vm-data").volumes, host.guest("vm-bfv").volumes
+    assert mine and others
+    [ours], [theirs] = mine, others
+    host.edit("libvirt", _stored(host, "vm-data"), f"<serial>{ours}<", f"<serial>{theirs}<")
+
+    found = [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
+    assert len(found) == 1
+    assert found[0].endswith(f"serial {theirs}), belongs_to = {host.uuid('vm-bfv')}")
+
+
+def test_persistent_xml_foreign_devices_by_who_runs_with_it(host: RecordedHost) -> None:
+    # A path that was given to another guest meanwhile; neither has a serial to tell.
+    path = f"{host.folder('vm-stopped')}/disk"
+    host.edit("libvirt", _stored(host, "vm-stopped"), f"'{path}'", "'/dev/sdx'")
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    disk = "<disk type='block' device='disk'><source dev='/dev/sdx'/><target dev='vdz'/></disk>"
+    host.edit("libvirt", live, "<devices>", f"<devices>{disk}")
+
+    found = [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
+    assert found == [
+        "persistent-xml-foreign-devices of vm-stopped: domain says inactive_disks = vda is"
+        f" /dev/sdx (qcow2), belongs_to = {host.uuid('vm-plain')}"
+    ]
+
+
+def test_a_volume_of_several_servers_is_foreign_to_none(host: RecordedHost) -> None:
+    mine, others = host.guest("vm-data").volumes, host.guest("vm-bfv").volumes
+    assert mine and others
+    [ours], [theirs] = mine, others
+    host.edit("libvirt", _stored(host, "vm-data"), f"<serial>{ours}<", f"<serial>{theirs}<")
+    host.row("block_device_mapping", host.uuid("vm-data"), volume_id=theirs)
+
+    assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
+
+
+def test_a_disk_may_be_foreign_while_nova_moves_it(host: RecordedHost) -> None:
+    mine, other = (f"{host.folder(name)}/disk" for name in ("vm-stopped", "vm-plain"))
+    host.edit("libvirt", _stored(host, "vm-stopped"), f"'{mine}'", f"'{other}'")
+    host.task("vm-stopped", "rebuilding")
+
+    assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]

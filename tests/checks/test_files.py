@@ -1,0 +1,182 @@
+"""The instances directory."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import RecordedHost, healthy_report
+
+NOBODY = "00000000-0000-4000-8000-000000000001"
+
+
+def _orphans(host: RecordedHost) -> list[str]:
+    return [line for line in host.findings() if line.startswith("orphan-instance-dir")]
+
+
+def test_instances_path_not_mounted(host: RecordedHost) -> None:
+    # A running guest has its disk open on a file system that is not to be seen there.
+    path = f"{host.folder('vm-plain')}/disk"
+    host.hold("vm-plain", lambda file: {**file, "dev": "8:1"} if file["path"] == path else file)
+    host.remove(host.folder("vm-plain"))
+
+    assert [line for line in host.findings() if line.startswith("instances-path")] == [
+        f"instances-path-not-mounted: process says pid = {host.pid('vm-plain')},"
+        f" files = {path} (8:1); images says folder = nothing"
+    ]
+
+
+def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> None:
+    _lose_all_folders(host)
+
+    found = [line for line in host.findings() if line.startswith("instances-path")]
+    assert len(found) == 1
+    assert "vm_state = " in found[0]
+    here = [guest for guest in healthy_report().cloud.guests if guest.host is not None]
+    assert found[0].endswith(f"; images says folders = none of {len(here)}")
+
+
+def _lose_all_folders(host: RecordedHost) -> None:
+    """As after a boot that did not mount it: no guest runs."""
+    names = [line["path"] for line in host.last("images", f"find {host.top} -ls").value]
+    host.remove(*(path for path in names if path.count("/") == host.top.count("/") + 1))
+
+
+def test_one_folder_alone_may_be_lost_for_another_reason(host: RecordedHost) -> None:
+    host.remove(host.folder("vm-stopped"))
+
+    assert {line.partition(" ")[0] for line in host.findings()} == {"server-without-disk"}
+
+
+def test_in_a_container_there_is_another_instances_directory(host: RecordedHost) -> None:
+    _lose_all_folders(host)
+    for answer in host.bundle.by_layer["kernel"]:
+        if answer.query.startswith("awk ") and answer.error is None:
+            lines = [line.split(" ") for line in answer.value.splitlines()]
+            lines = [[*line[:2], "0:99", *line[3:]] if line[4] == "/" else line for line in lines]
+            host.set("kernel", answer.query, "\n".join(map(" ".join, lines)))
+
+    assert not [line for line in host.findings() if line.startswith("instances-path")]
+
+
+@pytest.mark.parametrize("kind", ["rbd", "lvm"])
+def test_disks_in_other_storage_have_no_folders(host: RecordedHost, kind: str) -> None:
+    _lose_all_folders(host)
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    libvirt = {**conf["libvirt"], "images_type": kind}
+    host.set("host", "/etc/nova/nova.conf", {**conf, "libvirt": libvirt})
+
+    assert not [line for line in host.findings() if line.startswith("instances-path")]
+
+
+def test_resize_source_copy_missing(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-verify')}_resize")
+
+    assert host.findings() == [
+        f"resize-source-copy-missing: instance says uuid = {host.uuid('vm-verify')},"
+        " vm_state = resized; images says copy = nothing"
+    ]
+
+
+def test_a_copy_on_another_host_is_not_missed_here(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-verify')}_resize")
+    host.row("migrations", host.uuid("vm-verify"), source_compute="other")
+
+    assert host.findings() == []
+
+
+def test_the_copy_goes_while_the_resize_is_confirmed(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-verify')}_resize")
+    host.task("vm-verify", "deleting")
+
+    assert not [line for line in host.findings() if line.startswith("resize-source")]
+
+
+def _leave(host: RecordedHost, folder: str) -> None:
+    """Leave a folder with a disk behind, as vm-stopped has one."""
+    query, like = f"find {host.top} -ls", host.folder("vm-stopped")
+    lines = host.last("images", query).value
+    left = [line for line in lines if line["path"] in (like, f"{like}/disk")]
+    assert len(left) == 2
+    copies = [{**line, "path": line["path"].replace(like, folder)} for line in left]
+    host.set("images", query, [*lines, *copies])
+
+
+def _search(host: RecordedHost, uuid: str) -> None:
+    """Ask every cell for a UUID that nova did not speak of, as the collector does."""
+    first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
+    for cell in ("nova", "nova_cell0"):
+        query = f"SELECT id, uuid FROM {cell}.instances WHERE uuid IN ('{uuid}')"
+        value = {"columns": ["id", "uuid"], "rows": []}
+        host.add(first.model_copy(update={"query": query, "value": value}))
+
+
+def test_orphan_instance_dir(host: RecordedHost) -> None:
+    _leave(host, f"{host.top}/{NOBODY}")
+    _search(host, NOBODY)
+
+    size = next(
+        line["size"]
+        for line in host.last("images", f"find {host.top} -ls").value
+        if line["path"] == f"{host.folder('vm-stopped')}/disk"
+    )
+    assert _orphans(host) == [
+        f"orphan-instance-dir of {NOBODY}: nova-db says instance = nothing;"
+        f" images says folder = {host.top}/{NOBODY}, disk_bytes = {size}"
+    ]
+
+
+def test_a_folder_that_no_database_was_asked_about_is_no_orphan(host: RecordedHost) -> None:
+    _leave(host, f"{host.top}/{NOBODY}")
+    host.bundle = host.bundle.with_answers(
+        tuple(
+            answer.model_copy(update={"query": f"{answer.query} WHERE uuid IN ('x')"})
+            if answer.layer == "nova-db"
+            and ".instances" in answer.query
+            and " WHERE " not in answer.query
+            else answer
+            for answer in host.bundle.answers
+        )
+    )
+
+    assert _orphans(host) == []
+
+
+def test_orphan_instance_dir_of_a_resize_that_is_over(host: RecordedHost) -> None:
+    folder = f"{host.folder('vm-resized')}_resize"
+    _leave(host, folder)
+
+    [finding] = _orphans(host)
+    assert finding.startswith(
+        "orphan-instance-dir of vm-resized: instance says vm_state = active;"
+        f" images says folder = {folder}, "
+    )
+
+
+def test_orphan_instance_dir_of_a_deleted_server(host: RecordedHost) -> None:
+    _delete(host, "vm-stopped", "2020-01-01 00:00:00")
+
+    assert _orphans(host)[0].startswith(
+        "orphan-instance-dir of vm-stopped: instance says deleted_at = 2020-01-01 00:00:00; "
+    )
+
+
+def test_a_deletion_takes_a_while(host: RecordedHost) -> None:
+    clock = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
+    _delete(host, "vm-stopped", clock.partition(".")[0])
+
+    assert _orphans(host) == []
+
+
+def _delete(host: RecordedHost, name: str, deleted_at: str) -> None:
+    """Let nova have deleted a server, and libvirt have forgotten it."""
+    uuid = host.uuid(name)
+    lines = host.last("libvirt", "virsh list --all").value
+    host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
+    host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
+    host.row("instances", uuid, deleted=14, deleted_at=deleted_at, vm_state="deleted")
+
+
+def test_a_folder_may_be_odd_while_nova_moves_it(host: RecordedHost) -> None:
+    _leave(host, f"{host.folder('vm-resized')}_resize")
+    host.task("vm-resized", "resize_migrating")
+
+    assert _orphans(host) == []

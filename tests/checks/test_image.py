@@ -1,0 +1,123 @@
+"""What a disk image is."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from tests.conftest import RecordedHost
+
+
+def _name_base(below: str, layers: list[dict[str, Any]]) -> None:
+    layers[0]["backing-filename"] = below
+
+
+def _disk(host: RecordedHost, name: str) -> str:
+    return f"{host.folder(name)}/disk"
+
+
+def test_disk_format_mismatch(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.edit("images", f"cat {path}.info", '"qcow2"', '"raw"')
+
+    assert host.findings() == [
+        f"disk-format-mismatch of vm-stopped: domain says disks = {path} is qcow2;"
+        f" image says path = {path}, declared = raw"
+    ]
+
+
+def test_disk_format_mismatch_by_the_first_bytes(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.file(path, magic="eb6390" + "00" * 13)
+
+    assert host.findings() == [
+        f"disk-format-mismatch of vm-stopped: domain says disks = {path} is qcow2;"
+        f" images says first_bytes = eb6390{'00' * 13}"
+    ]
+
+
+def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
+    path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
+    host.edit(
+        "kernel",
+        f"/proc/{pid}/cmdline",
+        '"driver":"qcow2","file":"libvirt-1-storage"',
+        '"driver":"raw","file":"libvirt-1-storage"',
+    )
+
+    assert host.findings() == [
+        f"disk-format-mismatch of vm-plain: domain says disks = {path} is qcow2;"
+        f" process says pid = {pid}, disks = {path} is raw"
+    ]
+
+
+def test_a_guest_may_write_any_header_onto_its_raw_disk(host: RecordedHost) -> None:
+    # vm-config's disk.config is raw, and nothing is noted down of it.
+    host.file(f"{host.folder('vm-config')}/disk.config", magic="514649fb" + "00" * 12)
+
+    assert host.findings() == []
+
+
+def test_disks_of_which_nova_noted_nothing_down_have_any_format(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.set("images", f"cat {path}.info", "{}")
+
+    assert host.findings() == []
+
+
+def test_image_unsafe_reference(host: RecordedHost) -> None:
+    path, secret = _disk(host, "vm-stopped"), "/etc/shadow"
+    host.image(
+        path,
+        lambda layers: layers[0].update(
+            {"backing-filename": secret, "full-backing-filename": secret}
+        ),
+    )
+
+    assert [line for line in host.findings() if line.startswith("image-unsafe")] == [
+        f"image-unsafe-reference of vm-stopped: image says path = {path}, layer = {path},"
+        f" backing_filename = {secret}"
+    ]
+
+
+def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.image(
+        path, lambda layers: layers[0]["format-specific"]["data"].update({"data-file": "/dev/sda"})
+    )
+
+    assert host.findings() == [
+        f"image-unsafe-reference of vm-stopped: image says path = {path}, data_file = /dev/sda"
+    ]
+
+
+def test_image_unsafe_reference_to_the_network_or_to_a_neighbour(host: RecordedHost) -> None:
+    neighbour = _disk(host, "vm-plain")
+    for below in ("nbd:evil:10809", "json:{}", neighbour, "../../../etc/shadow"):
+        fresh = RecordedHost(host.bundle)
+        fresh.image(
+            _disk(host, "vm-stopped"),
+            partial(_name_base, below),
+        )
+
+        assert any(
+            line.startswith("image-unsafe-reference of vm-stopped") for line in fresh.findings()
+        )
+
+
+def test_image_unsafe_reference_of_a_base(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    host.image(path, lambda layers: layers[1].update({"backing-filename": "/etc/shadow"}))
+
+    found = [line for line in host.findings() if line.startswith("image-unsafe")]
+    assert len(found) == 1
+    assert found[0].endswith("backing_filename = /etc/shadow")
+
+
+def test_a_snapshot_stands_on_the_disk_beside_it(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    for below in (f"{path}.snap", "disk.snap"):
+        fresh = RecordedHost(host.bundle)
+        fresh.image(path, partial(_name_base, below))
+
+        assert not [line for line in fresh.findings() if line.startswith("image-unsafe")]
