@@ -209,6 +209,14 @@ class RecordedHost:
 
         self._change(change)
 
+    def unplug(self, name: str) -> None:
+        """Let a guest's ports be gone, and what the host had of them."""
+        for port in self.ports(name):
+            tap = f"tap{port['id'][:11]}"
+            self.unlist(port["id"])
+            self.unlink(tap)
+            self.switch("Interface", tap, name="another")
+
     def link(self, name: str, **fields: object) -> None:
         """Set fields of a device of the kernel, as `ip link` shows it."""
         rows = self.last("network", "ip -d -j link").value
