@@ -1,5 +1,5 @@
 """A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
-number, PID and console, and everything else as it was recorded."""
+number, PID, console and volumes, and everything else as it was recorded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
     owners = {
         **{guest.uuid: guest.uuid for guest in guests},
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
-        **{volume: guest.uuid for guest in guests for volume in guest.volumes or ()},
+        **{named: guest.uuid for guest in guests for named in _volumes(guest)},
         **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
         **{port.id: guest.uuid for guest in guests for port in guest.ports or ()},
     }
@@ -96,7 +96,7 @@ def _clone(guest: Guest, number: int) -> Clone:
     uuid = f"{number:08x}{guest.uuid[8:]}"
     row = (guest.instance.id or 0, (guest.instance.id or 0) + number * 1024)
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
-    swaps += [(volume, f"{number:08x}{volume[8:]}") for volume in guest.volumes or ()]
+    swaps += [(named, f"{number:08x}{named[8:]}") for named in _volumes(guest)]
     consoles = guest.domain.graphics if guest.process else ()
     for port in (console.port for console in consoles if console.port):
         own = FIRST_PORT + number
@@ -114,6 +114,13 @@ def _clone(guest: Guest, number: int) -> Clone:
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
     return Clone(tuple(swaps), pid, row)
+
+
+def _volumes(guest: Guest) -> list[str]:
+    """The volumes and attachments of a guest."""
+    assert guest.instance is not None
+    named = ((row.volume_id, row.attachment_id) for row in guest.instance.mappings)
+    return [uuid for pair in named for uuid in pair if uuid]
 
 
 def _answers(
@@ -157,6 +164,10 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
     if isinstance(value, dict) and isinstance(value.get("servers"), list):
         servers = list(_grown(value["servers"], clones, lambda server: [server["id"]]))
         return answer.model_copy(update={"value": {**value, "servers": servers}})
+    for name in ("volumes", "attachments"):
+        if isinstance(value, dict) and isinstance(value.get(name), list):
+            grown = list(_grown(value[name], clones, _volume_owner))
+            return answer.model_copy(update={"value": {**value, name: grown}})
     if isinstance(value, dict) and isinstance(value.get("ports"), list):
         ports = list(_grown(value["ports"], clones, lambda port: [port["device_id"]]))
         return answer.model_copy(update={"value": {**value, "ports": ports}})
@@ -200,6 +211,11 @@ def _grown(
             if number >= 0:
                 made[number] = clone.row[1]
             yield made
+
+
+def _volume_owner(item: Any) -> list[str]:
+    entries = item.get("attachments", [])
+    return [item.get("instance"), *(entry["server_id"] for entry in entries)]
 
 
 def _provider(value: dict[str, Any], clones: dict[str, list[Clone]]) -> dict[str, Any]:

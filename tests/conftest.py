@@ -105,6 +105,67 @@ class RecordedHost:
         self._change(change)
         assert edited == set(cells), f"{table} has no row of {owner} with {set(cells) - edited}"
 
+    def mapping(self, volume: str, **cells: object) -> None:
+        """Set cells of the rows that give this volume to somebody, wherever they were shown."""
+        self.mappings(
+            lambda row: [row | _known(row, cells)] if row["volume_id"] == volume else [row]
+        )
+
+    def mappings(self, change: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
+        """Make several rows, or none, of each row of block_device_mapping, wherever it was
+        shown."""
+
+        def edited(answer: Answer) -> Answer:
+            shown = ".block_device_mapping" in answer.query.replace("`", "")
+            if not shown or not answer.query.startswith("SELECT") or answer.error:
+                return answer
+            columns = answer.value["columns"]
+            rows = [
+                new
+                for row in answer.value["rows"]
+                for new in change(dict(zip(columns, row, strict=True)))
+            ]
+            cells = [[row[name] for name in columns] for row in rows]
+            return _with_value(answer, {"columns": columns, "rows": cells})
+
+        before = self.bundle.answers
+        self._change(edited)
+        assert [answer.value for answer in before] != [
+            answer.value for answer in self.bundle.answers
+        ], "no row was changed"
+
+    def cinder(self, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> None:
+        """Change what cinder shows (`volume` or `attachment`, and its body), or leave it out."""
+        edited = False
+
+        def changed(answer: Answer) -> Answer:
+            nonlocal edited
+            if answer.layer != "cinder" or answer.error:
+                return answer
+            value = json.loads(json.dumps(answer.value))
+            for name in ("volumes", "attachments"):
+                if name in value:
+                    bodies = [change(name.removesuffix("s"), body) for body in value[name]]
+                    value[name] = [body for body in bodies if body is not None]
+            edited = edited or value != answer.value
+            return _with_value(answer, value)
+
+        self._change(changed)
+        assert edited, "cinder showed no such thing"
+
+    def no_longer(self, what: str, uuid: str) -> None:
+        """Let cinder have one of its `volumes` or `attachments` no more, and say so when asked."""
+        self.cinder(lambda name, body: _without(uuid, body))
+        self.no_such(what, uuid)
+
+    def no_such(self, what: str, uuid: str) -> None:
+        """Let cinder say, when it is asked for it, that it has no such thing."""
+        asked = self.last("cinder", "GET /v3/os-services [3.70]")
+        raw = asked.model_dump(exclude={"error", "value"})
+        gone = Failure(kind="absent", message=f"HTTP 404: {uuid} could not be found.")
+        raw |= {"query": f"GET /v3/{what}/{uuid} [3.70]", "subject": uuid}
+        self.add(Answer(**raw, error=gone))
+
     def server(self, uuid: str, **fields: object) -> None:
         """Set fields of a server wherever the API showed it (`__` in a name stands for `:`)."""
         edited = False
@@ -304,6 +365,14 @@ class RecordedHost:
     def uuid(self, name: str) -> str:
         return self.guest(name).uuid
 
+    def volume(self, name: str) -> tuple[str, str]:
+        """The volume of a guest that has one, and its attachment."""
+        instance = self.guest(name).instance
+        assert instance is not None
+        [mapping] = [row for row in instance.mappings if row.volume_id]
+        assert mapping.volume_id is not None and mapping.attachment_id is not None
+        return mapping.volume_id, mapping.attachment_id
+
     def domain(self, name: str) -> str:
         domain = self.guest(name).domain
         assert domain is not None
@@ -351,6 +420,18 @@ def explained(finding: Finding) -> list[str]:
     return [
         f"{finding.check.name} ← {shown(one)}" for one in finding.everything() if one is not finding
     ]
+
+
+def _known(row: dict[str, Any], cells: dict[str, Any]) -> dict[str, Any]:
+    return {name: cell for name, cell in cells.items() if name in row}
+
+
+def _without(uuid: str, body: dict[str, Any]) -> dict[str, Any] | None:
+    if body["id"] == uuid:
+        return None
+    shown = body.get("attachments", [])
+    left = [entry for entry in shown if entry["attachment_id"] != uuid]
+    return body | {"attachments": left} if "attachments" in body else body
 
 
 def _with_value(answer: Answer, value: Any) -> Answer:

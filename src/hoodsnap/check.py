@@ -39,6 +39,8 @@ LAYER_OF = {
     "process": "kernel",
     "monitor": "qemu",
     "images": "images",
+    "devices": "block",
+    "volumes": "cinder",
     "log": "logs",
     "ports": "neutron",
     "taps": "network",

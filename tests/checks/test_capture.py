@@ -30,6 +30,21 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
 
 
+def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
+    """The database of a cloud that has other servers, or none."""
+    running = [it for it in host.last("libvirt", "virsh list --all").value if it["id"] is not None]
+    tables = ("FROM nova.instances ", "FROM nova_cell0.instances ")
+    for answer in [it for it in host.bundle.answers if it.layer == "nova-db"]:
+        if any(table in answer.query for table in tables):
+            host.set("nova-db", answer.query, answer.value | {"rows": []})
+
+    assert host.findings() == [
+        f"capture-untrustworthy: libvirt says guests = {len(running)};"
+        " nova-db says instances_of_these = 0"
+    ]
+    assert any("was another cloud's asked?" in skip.reason for skip in host.report().skips)
+
+
 def _only(host: RecordedHost, name: str) -> None:
     """Let libvirt have one guest that runs, and the kernel no QEMU at all."""
     listed = host.last("libvirt", "virsh list --all").value

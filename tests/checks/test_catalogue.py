@@ -20,24 +20,15 @@ from hoodsnap.facts.guest import LAYERS, Guest, Host
 
 LEFT_OUT: tuple[str, ...] = (
     # Checks of images, volumes and the network that are not in this catalogue.
-    "attachment-host-mismatch",
     "backing-not-image-ref",
     "base-cache-orphans",
     "base-image-reapable",
     "base-replaced-or-truncated",
-    "bdm-alive-for-deleted-instance",
-    "bdm-attachment-or-volume-missing",
-    "bdm-not-in-guest",
-    "bdm-record-bad",
     "chain-live-vs-persistent",
     "chain-qmp-vs-ondisk",
-    "cinder-attachment-without-bdm",
     "disk-deleted-but-open",
     "disk-format-mismatch",
     "duplicate-mac-or-port",
-    "encryption-secret-missing",
-    "guest-volume-not-in-bdm",
-    "host-device-leftover",
     "image-unsafe-reference",
     "info-cache-lost",
     "instances-path-not-mounted",
@@ -48,14 +39,9 @@ LEFT_OUT: tuple[str, ...] = (
     "qcow2-corrupt-bit",
     "rbd-lock-or-orphan",
     "resize-source-copy-missing",
-    "root-bdm-broken",
     "shared-cache-registry-stale",
     "stale-managed-save",
     "tap-missing-or-miswired",
-    "volume-attached-twice",
-    "volume-device-wrong-lun",
-    "volume-free-in-cinder-but-open",
-    "volume-size-mismatch",
 )
 """Names that the tables of roots and dangers know, although no check has them: why."""
 

@@ -8,7 +8,7 @@ from hoodsnap.bundle import Answer, Bundle, merge
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
-HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs", "network")
+HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs", "block", "network")
 
 
 def _only(bundle: Bundle, *layers: str) -> Bundle:
@@ -65,7 +65,7 @@ def test_a_compute_node_without_nova_has_its_guests(host: RecordedHost) -> None:
 
 
 def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -> None:
-    guests = read(_only(host.bundle, "nova", "glance", "nova-db")).guests
+    guests = read(_only(host.bundle, "nova", "glance", "nova-db", "cinder")).guests
 
     [plain] = _named(guests, "vm-plain")
     assert (plain.host, plain.host_name) == (None, "vm")
@@ -74,7 +74,7 @@ def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -
 
 def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> None:
     apart = [
-        _only(host.bundle, "nova", "glance", "nova-db", "placement", "neutron"),
+        _only(host.bundle, "nova", "glance", "nova-db", "placement", "cinder", "neutron"),
         _only(host.bundle, *HERE),
     ]
 

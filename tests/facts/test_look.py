@@ -115,3 +115,18 @@ def test_a_migration_that_went_on_moved_its_server() -> None:
     assert moved([moves("running"), moves("completed")]) == {
         UUID: "migration 2 status running → completed"
     }
+
+
+def plugged(*rows: list[object]) -> Answer:
+    columns = ["updated_at", "id", "instance_uuid", "volume_id", "attachment_id", "deleted"]
+    query = f"SELECT {', '.join(columns)} FROM nova.block_device_mapping WHERE deleted = 0"
+    return answer("nova-db", query, {"columns": columns, "rows": list(rows)})
+
+
+def test_a_volume_that_was_plugged_out_meanwhile_is_a_change() -> None:
+    disk: list[object] = ["2026-11-23 00:00:00", 1, UUID, None, None, 0]
+    volume: list[object] = ["2026-11-23 00:00:00", 2, UUID, "v", "a", 0]
+
+    assert moved([plugged(disk, volume), plugged(disk, volume)]) == {}
+    assert moved([plugged(disk, volume), plugged(disk)]) == {UUID: "block devices 1 2 → 1"}
+    assert moved([plugged(disk), plugged(disk, volume)]) == {UUID: "block devices 1 → 1 2"}

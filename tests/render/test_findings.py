@@ -45,8 +45,8 @@ def test_a_root_names_what_it_explains() -> None:
     words = " ".join(" ".join(lines[at:]).split())
     assert f"explains domain-running-on-wrong-host (error, {count} times), port-bound" in words
     assert not any(line.endswith("ERROR domain-running-on-wrong-host") for line in lines)
-    [total] = [line for line in lines if " guests: 1 warning" in line]
-    assert total.endswith(f" ({count + 1} more folded under them)")
+    verdict = f" guests: 1 warning ({count + 1} more folded under them)"
+    assert any(line.endswith(verdict) for line in lines)
 
 
 def test_verbose_shows_what_is_folded_with_its_evidence() -> None:

@@ -82,7 +82,7 @@ def test_a_crowd_is_a_line_each_and_a_multitude_is_counted() -> None:
 
         assert sum(line.startswith("  ✓ vm-") for line in lines) == shown
         assert any(line == f"{count} guests: the layers that were heard agree" for line in lines)
-        assert len(lines) < count + 20
+        assert len(lines) < count + 22
 
 
 def test_a_strangers_text_can_not_move_the_cursor(host: RecordedHost) -> None:

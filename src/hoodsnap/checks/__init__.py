@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from hoodsnap.check import Check
 from hoodsnap.checks import (
+    attachments,
     cache,
     capture,
     chain,
     console,
     corruption,
     definition,
+    devices,
     drift,
     files,
     hardware,
@@ -26,11 +28,12 @@ from hoodsnap.checks import (
     shape,
     state,
     taps,
+    volumes,
 )
 
 TOPICS = (
-    *(capture, host, corruption, chain, definition, image, files, cache),
-    *(moves, identity, records, state, monitor, residue, ports, taps),
+    *(capture, host, corruption, chain, definition, image, files, cache, volumes),
+    *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
     *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

@@ -21,8 +21,9 @@ def capture_untrustworthy(host: Host) -> Problems:
 
     libvirt with running domains and a kernel without one of their processes can't both be right.
     Usually the collector ran in a container or another PID namespace, or asked another libvirt
-    daemon than the one that runs the guests. Everything that would follow from "it is not there"
-    is withdrawn for that layer and listed under what this bundle can't tell.
+    daemon than the one that runs the guests; or nova's API and database are of two clouds.
+    Everything that would follow from "it is not there" is withdrawn for that layer and listed under
+    what this bundle can't tell.
 
     Authority: neither; the capture has to be repeated.
 
@@ -39,6 +40,12 @@ def capture_untrustworthy(host: Host) -> Problems:
     for layer, answer in sorted(host.census.items()):
         if layer in host.unheard:
             yield _doubted(host, layer, answer)
+    if host.instances.doubted is not None and "libvirt" in host.census:
+        running = sum(domain.id is not None for domain in host.domains.values())
+        for answers in host.instances.tables.read.values():
+            here = hears(host.census["libvirt"], "libvirt", guests=running)
+            yield here, hears(answers[0], "nova-db", instances_of_these=0)
+            break
     if len(host.boot_ids) > 1:
         # Two visits with a reboot in between, or two hosts that call themselves the same.
         yield tuple(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items())

@@ -102,8 +102,8 @@ def _others(guest: Guest, host: Host, disk: Disk) -> frozenset[str]:
     """Whose disk it is, if it is not this guest's."""
     volume = disk.serial
     if volume is not None and volume in host.volume_owners:
-        if guest.volumes is None:
+        if guest.volume_ids is None:
             raise Unheard("the instance's block devices were not read")
-        return frozenset() if volume in guest.volumes else host.volume_owners[volume]
+        return frozenset() if volume in guest.volume_ids else host.volume_owners[volume]
     owners = host.disk_owners.get(disk.source or "", frozenset())
     return frozenset() if guest.uuid in owners else owners

@@ -10,6 +10,10 @@ from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.port import Port
 from hoodsnap.facts.release import Release
+from hoodsnap.facts.volume import Volume
+
+JUST = timedelta(minutes=10)
+"""What nova began so recently may still go on."""
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
@@ -141,6 +145,36 @@ def disks_are_not_files(guest: Guest) -> bool:
     # Before Icehouse the option had another name.
     old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
     return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
+
+def rescued(guest: Guest) -> bool:
+    """it is rescued: until that ends, it runs without its other disks"""
+    return guest.record is not None and guest.record.vm_state == "rescued"
+
+
+def volume_moving(guest: Guest) -> bool:
+    """cinder is attaching, detaching, extending or moving a volume of it"""
+    return any(_moves_now(volume) for volume in guest.volumes or ())
+
+
+def _moves_now(volume: Volume) -> bool:
+    """Whether cinder is at work. A volume that hangs in such a state since days is not."""
+    if not volume.is_moving:
+        return False
+    since = moment(volume.updated_at)
+    return since is None or volume.said["body"].at - since < AT_WORK
+
+
+def just_deleted(instance: Instance) -> bool:
+    """it was deleted a moment ago, and nova may still be at it"""
+    since = moment(instance.deleted_at)
+    return since is not None and instance.said["row"].at - since < JUST
+
+
+def same_host(one: str, other: str) -> bool:
+    """both names are of one host: the whole name, and the short one"""
+    one, other = one.lower(), other.lower()
+    return one == other or one.partition(".")[0] == other or one == other.partition(".")[0]
 
 
 def in_a_container(guest: Guest) -> bool:

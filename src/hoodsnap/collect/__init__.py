@@ -1,9 +1,9 @@
 """The only package that touches a host. It reads, and changes nothing.
 
 Here is the order in which the layers are asked: nova first (the API and the database at once), then
-libvirt, the kernel, QEMU and the disk images, then neutron and the host's network, and in the end
-what moves once more. What moved in between is asked again, a few times; what still moves can be
-seen from the answers.
+libvirt, the kernel, QEMU, the disk images and the block devices, then cinder about the volumes that
+those named, neutron and the host's network, and in the end what moves once more. What moved in
+between is asked again, a few times; what still moves can be seen from the answers.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class Visit:
         from hoodsnap.collect.instance import InstanceDatabase
         from hoodsnap.collect.port import PortApi, SeenNetworks
         from hoodsnap.collect.server import ServerApi
+        from hoodsnap.collect.volume import VolumeApi
 
         self.started = datetime.now(UTC)
         self.wishes, self.phase = wishes, phase
@@ -74,6 +75,7 @@ class Visit:
         self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
+        self.volumes = VolumeApi(recorder, wishes.os_cloud)
         self.network = PortApi(recorder, wishes.os_cloud)
         self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
@@ -113,6 +115,7 @@ class Visit:
                 self._ask_guests,
                 self.database.ask_rest,
                 self._ask_surroundings,
+                self._ask_cinder,
             )
             self.phase("neutron and the host's network")
             self._ask_networks()
@@ -133,6 +136,7 @@ class Visit:
             pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
         self.api.close()
+        self.volumes.close()
         self.network.close()
         self.placement.close()
 
@@ -150,6 +154,13 @@ class Visit:
         events = not self.has_database
         self.api.ask_surroundings(self.nova_host, days=self.wishes.days, events=events)
 
+    def _ask_cinder(self) -> None:
+        if self.volumes.connect():
+            if self.nova_host is None:
+                self.volumes.ask_everything()
+            else:
+                self.volumes.ask_services()
+
     def _ask_host(self) -> None:
         from hoodsnap.collect.host import ask_host
 
@@ -164,6 +175,7 @@ class Visit:
         if self.wishes.qmp:
             self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
         self._alone(self._ask_images)
+        self._alone(self._ask_devices)
         self._alone(self._ask_logs)
 
     def _ask_domains(self) -> None:
@@ -183,6 +195,11 @@ class Visit:
         domains = self.seen.values()
         files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
         ask_images(self.recorder, self.folders, self._disks(), files)
+
+    def _ask_devices(self) -> None:
+        from hoodsnap.collect.device import ask_devices
+
+        ask_devices(self.recorder)
 
     def _ask_logs(self) -> None:
         from hoodsnap.collect.log import ask_logs
@@ -236,6 +253,7 @@ class Visit:
             partial(self._ask_allocations, here),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
+        self._alone(lambda: self._ask_volumes(here | self.known))
 
     def _ask_allocations(self, here: Collection[str]) -> None:
         """Ask what the host has to give, and what each server, guest and migration holds."""
@@ -262,6 +280,29 @@ class Visit:
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
 
+    def _ask_volumes(self, servers: Iterable[str]) -> None:
+        """Ask cinder about every volume that was named, and nova's database who else has it."""
+        volumes, attachments = self._named()
+        self.database.ask_volumes(volumes)
+        self.volumes.ask_about(servers, volumes, attachments)
+
+    def _named(self, uuids: Collection[str] | None = None) -> tuple[set[str], set[str]]:
+        """The volumes and attachments that the rows, servers and domains name (of these UUIDs)."""
+        from hoodsnap.facts.rows import Tables
+
+        rows = Tables(answer for answer in self.recorder.answers if answer.layer == "nova-db")
+        volumes = set(self.api.volumes) if uuids is None else set()
+        attachments: set[str] = set()
+        for row in rows.of("block_device_mapping"):
+            if uuids is None or row.cells.get("instance_uuid") in uuids:
+                volumes.add(str(row.cells.get("volume_id")))
+                if not row.cells.get("deleted"):
+                    attachments.add(str(row.cells.get("attachment_id")))
+        for uuid, domain in self.seen.items():
+            if uuids is None or uuid in uuids:
+                volumes |= domain.volumes
+        return volumes, attachments
+
     def _look(self, pool: ThreadPoolExecutor) -> None:
         self._together(
             pool,
@@ -275,6 +316,7 @@ class Visit:
 
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
+        self.volumes.ask_again(uuids, self._named(uuids)[0])
         if self.domains.host is not None:
             return
         pids = [pid for pid, argv in self.processes.items() if argv.uuid in uuids]

@@ -65,6 +65,40 @@ _CONNECTION_DATA = _words(
 )
 _QOS = re.compile(r"consumer|((read|write|total)_(iops|bytes)|size_iops)_sec(_\w+)?")
 
+_VOLUME = _words(
+    "id status size availability_zone created_at updated_at name volume_type volume_type_id"
+    " snapshot_id source_volid bootable encrypted encryption_key_id multiattach attachments"
+    " migration_status shared_targets service_uuid cluster_name group_id provider_id"
+    " replication_status os-vol-tenant-attr:tenant_id os-vol-mig-status-attr:migstat"
+    " os-vol-mig-status-attr:name_id os-vol-host-attr:host user_id"
+)
+_ATTACHMENT = _words(
+    "id attachment_id status instance volume_id server_id host_name device attached_at"
+    " detached_at attach_mode"
+)
+_SNAPSHOT = _words(
+    "id name status size volume_id created_at updated_at"
+    " os-extended-snapshot-attributes:project_id os-extended-snapshot-attributes:progress"
+)
+_CINDER_SERVICE = _words(
+    "binary host zone status state updated_at disabled_reason backend_state cluster frozen"
+    " replication_status active_backend_id"
+)
+_VERSION = _words("id status version min_version updated")
+_LINK = _words("rel href")
+_CINDER = {
+    "volumes": _VOLUME,
+    "volume": _VOLUME,
+    "attachments": _ATTACHMENT,
+    "attachment": _ATTACHMENT,
+    "snapshots": _SNAPSHOT,
+    "services": _CINDER_SERVICE,
+    "versions": _VERSION,
+    "volumes_links": _LINK,
+    "attachments_links": _LINK,
+    "snapshots_links": _LINK,
+}
+"""For each list, or single thing, that cinder answers with: which of its keys are kept."""
 _PROVIDER = _words("uuid name generation parent_provider_uuid root_provider_uuid")
 _PLACEMENT = _PROVIDER | _words(
     "versions resource_providers inventories usages traits aggregates allocations mappings"
@@ -117,7 +151,7 @@ _LONGEST_LINE = 300
 
 _IN_LOGS = (
     # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
-    (re.compile(r"\{.*\}"), f"{{{WITHHELD}}}"),
+    (re.compile(r"\{.*(\}|$)"), f"{{{WITHHELD}}}"),
     (re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE), rf"\1://{WITHHELD}"),
     (re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE), rf"\1 {WITHHELD}"),
     (
@@ -135,6 +169,7 @@ _IN_LOGS = (
 
 def log_line(line: str) -> str:
     """A line of a log, cut short, without what may be a secret in it."""
+    line = line[: 10 * _LONGEST_LINE]  # some are megabytes long
     for secret, instead in _IN_LOGS:
         line = secret.sub(instead, line)
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
@@ -169,16 +204,46 @@ def connection_info(text: str) -> str:
         return WITHHELD
     kept = {key: value for key, value in info.items() if key in _CONNECTION and _is_plain(value)}
     if isinstance(data := info.get("data"), dict):
-        kept["data"] = {
-            key: value
-            for key, value in data.items()
-            if key in _CONNECTION_DATA and _is_plain(value)
-        }
-        if isinstance(qos := data.get("qos_specs"), dict):
-            kept["data"]["qos_specs"] = {
-                key: value for key, value in qos.items() if _QOS.fullmatch(key) and _is_plain(value)
-            }
+        kept["data"] = _connection_data(data)
     return json.dumps(kept)
+
+
+def _connection_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {
+        key: value for key, value in data.items() if key in _CONNECTION_DATA and _is_plain(value)
+    }
+    if isinstance(qos := data.get("qos_specs"), dict):
+        kept["qos_specs"] = {
+            key: value for key, value in qos.items() if _QOS.fullmatch(key) and _is_plain(value)
+        }
+    return kept
+
+
+def volume_body(body: Any) -> Any:
+    """What cinder's API said of volumes, attachments, snapshots and services."""
+    if not isinstance(body, Mapping):
+        return WITHHELD
+    return {
+        key: _cinder_things(value, _CINDER[key]) for key, value in body.items() if key in _CINDER
+    }
+
+
+def _cinder_things(value: Any, wanted: frozenset[str]) -> Any:
+    if isinstance(value, list):
+        return [_cinder_thing(item, wanted) for item in value if isinstance(item, Mapping)]
+    return _cinder_thing(value, wanted) if isinstance(value, Mapping) else WITHHELD
+
+
+def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in thing.items() if key in wanted and _is_plain(value)}
+    # A volume names its attachments, and an attachment the way to its volume.
+    if isinstance(attachments := thing.get("attachments"), list) and "attachments" in wanted:
+        kept["attachments"] = _cinder_things(attachments, _ATTACHMENT)
+    if wanted is _ATTACHMENT and isinstance(info := thing.get("connection_info"), Mapping):
+        kept["connection_info"] = _connection_data(info) | {
+            key: info[key] for key in ("driver_volume_type",) if _is_plain(info.get(key))
+        }
+    return kept
 
 
 def request_spec(text: str) -> str:

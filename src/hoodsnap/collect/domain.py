@@ -42,6 +42,8 @@ class SeenDomain:
     """The paths of its firmware, of the variables that the firmware keeps, and of its TPM's."""
     saves: tuple[str, ...] = ()
     """Where its memory lies in a file, from which it will start."""
+    volumes: frozenset[str] = frozenset()
+    """The serials of its disks: of a volume it is the volume's id."""
 
 
 class Domains:
@@ -68,6 +70,7 @@ class Domains:
         for network in networks.value or []:
             name = network["name"]
             ask(f"virsh net-dumpxml {name}", _network_xml(name))
+        ask("virsh secret-list", _secrets)
 
     def look(self) -> dict[str, Mark] | None:
         """Ask which domains there are and in what state: UUID → mark, sorted by name.
@@ -114,7 +117,8 @@ class Domains:
         paths = firmware(stored or "", uuid) | firmware(live or "", uuid)
         disks = images(stored or "") | images(live or "")
         saves = (f"{SAVES}/{name}.save",) if info and info["managed_save"] else ()
-        return SeenDomain(uuid, name, mark.id, disks, tuple(paths), saves)
+        volumes = frozenset((*serials(stored or ""), *serials(live or "")))
+        return SeenDomain(uuid, name, mark.id, disks, tuple(paths), saves, volumes)
 
 
 def targets(xml: str) -> list[str]:
@@ -122,6 +126,11 @@ def targets(xml: str) -> list[str]:
     return [
         target.get("dev", "") for disk in _disks(xml) if (target := disk.find("target")) is not None
     ]
+
+
+def serials(xml: str) -> list[str]:
+    """The serial numbers that a domain's disks show to the guest."""
+    return [serial for disk in _disks(xml) if (serial := disk.findtext("serial"))]
 
 
 def images(xml: str) -> dict[str, str | None]:
@@ -214,6 +223,19 @@ def _networks(connection: Any) -> list[dict[str, object]]:
 
 def _network_xml(name: str) -> Any:
     return lambda connection: connection.networkLookupByName(name).XMLDesc()
+
+
+def _secrets(connection: Any) -> list[dict[str, object]]:
+    """Which secrets there are, and what each is for: never its value."""
+    found = [
+        {
+            "uuid": secret.UUIDString(),
+            "usage_type": secret.usageType(),
+            "usage_id": secret.usageID(),
+        }
+        for secret in connection.listAllSecrets()
+    ]
+    return sorted(found, key=lambda secret: str(secret["uuid"]))
 
 
 def _domains(connection: Any) -> list[dict[str, object]]:

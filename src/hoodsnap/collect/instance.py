@@ -41,6 +41,7 @@ class InstanceDatabase:
         self._moves: set[str] = set()
         self._hosts_asked = False
         self._flavors_asked: set[int] = set()
+        self._volumes_asked: set[str] = set()
 
     def connect(self) -> bool:
         """Connect and find the cells. False: there is no database to ask, and why is recorded."""
@@ -123,6 +124,17 @@ class InstanceDatabase:
                 cell.found -= moved
             self.ask_rest(moved)
 
+    def ask_volumes(self, volumes: Iterable[str]) -> None:
+        """Ask every cell which instances have these volumes: on other hosts, too."""
+        with self._lock:
+            new = sorted(
+                {volume.lower() for volume in volumes if _UUID.fullmatch(volume.lower())}
+                - self._volumes_asked
+            )
+            self._volumes_asked.update(new)
+            for cell in self._cells.cells:
+                self._ask_about(cell, tables.MAPPINGS_OF_VOLUMES, new)
+
     def close(self) -> None:
         """End the snapshots."""
         for server in self._cells.servers:
@@ -176,10 +188,21 @@ class InstanceDatabase:
         nodes = self._ask_cell(cell, tables.COMPUTE_NODES, of_host)
         self._ask_about(cell, tables.PCI_DEVICES, sorted(_numbers(nodes, "id")))
         self._ask_cell(cell, tables.MIGRATIONS, self._moving())
+        self._ask_left_behind(cell)
+
+    def _ask_left_behind(self, cell: Cell) -> None:
+        """The volumes that rows still give to deleted instances, and the rows of those."""
+        of_host = "" if self._host is None else f" AND host = {quoted(self._host)}"
+        where = tables.MAPPINGS_OF_DELETED.replace("{instances}", tables.INSTANCES.of(cell.name))
+        rows = self._ask_cell(cell, tables.MAPPINGS_OF_VOLUMES, where.replace("{host}", of_host))
+        lost = sorted(_texts(rows, "instance_uuid") - cell.found)
+        self._ask_about(cell, tables.INSTANCES, lost)
 
     def _ask_dependents(self, cell: Cell, uuids: Sequence[str]) -> None:
         for table in tables.OF_AN_INSTANCE:
             self._ask_about(cell, table, uuids)
+        for where in self._about(cell, tables.MAPPING_MARKERS, uuids):
+            self._ask_markers(cell, tables.MAPPING_MARKERS, where)
         actions = self._ask_about(cell, tables.ACTIONS, uuids)
         self._ask_about(cell, tables.EVENTS, sorted(_numbers(actions, "id")))
 

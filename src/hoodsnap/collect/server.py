@@ -142,6 +142,14 @@ class ServerApi:
         """End the connections."""
         self._cloud.close()
 
+    @property
+    def volumes(self) -> set[str]:
+        """The ids of the volumes that the servers show as theirs."""
+        with self._lock:
+            servers = list(self._servers.values())
+        shown = (server.get("os-extended-volumes:volumes_attached") for server in servers)
+        return {item["id"] for items in shown if isinstance(items, list) for item in _dicts(items)}
+
     def _note(self, servers: Iterable[dict[str, Any]]) -> None:
         with self._lock:
             self._servers.update((server["id"], server) for server in servers)

@@ -169,6 +169,36 @@ EVENTS = Table(
     key="action_id",
 )
 
+_MAPPING = _columns(
+    "id uuid instance_uuid boot_index source_type destination_type device_name"
+    " device_type disk_bus guest_format volume_id volume_size volume_type"
+    " snapshot_id image_id attachment_id no_device delete_on_termination tag"
+    " encrypted encryption_format encryption_secret_uuid connection_info"
+    " virtual_name created_at updated_at deleted_at deleted"
+)
+
+MAPPING_MARKERS = Table(
+    "block_device_mapping",
+    _columns("updated_at id instance_uuid volume_id attachment_id deleted"),
+    only="deleted = 0",
+)
+"""What moves while a volume is plugged in or out, which leaves the instance's row as it is."""
+
+MAPPINGS_OF_VOLUMES = Table(
+    "block_device_mapping",
+    _MAPPING,
+    key="volume_id",
+    only="deleted = 0",
+    keep={"connection_info": connection_info},
+)
+"""By the id of a volume: whichever instance has it, on whatever host."""
+
+MAPPINGS_OF_DELETED = (
+    "deleted = 0 AND volume_id IS NOT NULL AND instance_uuid IN"
+    " (SELECT uuid FROM {instances} WHERE deleted <> 0{host})"
+)
+"""Which rows of MAPPINGS_OF_VOLUMES have outlived their instance."""
+
 OF_AN_INSTANCE = (
     Table(
         "instance_extra",
@@ -184,13 +214,7 @@ OF_AN_INSTANCE = (
     ),
     Table(
         "block_device_mapping",
-        _columns(
-            "id uuid instance_uuid boot_index source_type destination_type device_name"
-            " device_type disk_bus guest_format volume_id volume_size volume_type"
-            " snapshot_id image_id attachment_id no_device delete_on_termination tag"
-            " encrypted encryption_format encryption_secret_uuid connection_info"
-            " virtual_name created_at updated_at deleted_at deleted"
-        ),
+        _MAPPING,
         only=_NOT_LONG_DELETED,
         keep={"connection_info": connection_info},
     ),

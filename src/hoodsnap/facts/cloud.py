@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Placement
+from hoodsnap.facts.device import LIST, Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
@@ -21,7 +22,9 @@ from hoodsnap.facts.port import PREFIX, Port, Ports
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
+from hoodsnap.facts.storage import Storage
 from hoodsnap.facts.tap import LINKS, NAME, HostNetwork, Tap
+from hoodsnap.facts.volume import Volume, Volumes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,7 @@ class Cloud:
     servers: Servers
     instances: Instances
     placement: Placement
+    storage: Storage
     ports: Ports
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
@@ -92,10 +96,13 @@ def read(bundle: Bundle) -> Cloud:
     hosts = tuple(
         _read_host(bundle, name, instances, placement, ports) for name in _host_names(bundle)
     )
-    join = _Join(servers, instances, placement, ports, movements)
+    instances.doubted = _another_database(hosts, servers, instances)
+    volumes = Volumes(bundle.by_layer.get("cinder", ()))
+    storage = Storage(volumes, instances, (host.domains for host in hosts))
+    join = _Join(servers, instances, placement, storage, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, placement, ports, hosts, tuple(guests))
+    cloud = Cloud(bundle, servers, instances, placement, storage, ports, hosts, tuple(guests))
     for guest in guests:
         guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
     return cloud
@@ -123,6 +130,7 @@ def _read_host(
         processes=processes,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
+        devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
         logs=Log.read_all(of("logs")),
         network=HostNetwork.read(of("network")),
         ports=ports,
@@ -142,12 +150,13 @@ def _heard_of(
     lists: tuple[tuple[str, str, type[object]], ...] = (
         ("libvirt", "virsh list --all", list[dict[str, object]]),
         ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+        ("block", LIST, dict[str, list[dict[str, object]]]),
         ("network", LINKS, list[dict[str, object]]),
     )
     for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
         try:
-            value_of(answer, LAYERS[layer], shape)
+            value_of(answer, "lsblk" if layer == "block" else LAYERS[layer], shape)
         except Unheard as reason:
             unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
         else:
@@ -208,6 +217,28 @@ def _doubt(
         )
 
 
+def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
+    """Why the databases that were read can't be those of these hosts; None if they may be."""
+    running = {
+        uuid
+        for host in hosts
+        for uuid, domain in host.domains.items()
+        if _is_active(domain) and _is_novas(domain)
+    }
+    if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:
+        return None
+    if not running & servers.by_uuid.keys():
+        return None  # two who both don't know them are right
+    return (
+        f"libvirt runs {len(running)} guests of nova's, its API knows them, and no database does: "
+        "was another cloud's asked?"
+    )
+
+
+def _is_novas(domain: Domain) -> bool:
+    return _is_true(lambda: domain.is_nova)
+
+
 def _is_active(domain: Domain) -> bool:
     return _is_true(lambda: domain.id is not None)
 
@@ -236,11 +267,13 @@ class _Join:
         servers: Servers,
         instances: Instances,
         placement: Placement,
+        storage: Storage,
         ports: Ports,
         movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
+        self.storage = storage
         self.placement = placement
         self.ports = ports
         self.movements = movements
@@ -295,6 +328,8 @@ class _Join:
         census: dict[str, Answer] = {}
         self._hear_nova(uuid, server, unheard, census)
         self._hear_database(uuid, instance, unheard, census)
+        if not self.storage.volumes.heard:
+            unheard["cinder"] = self.storage.volumes.silence
         self._hear_neutron(uuid, unheard, census)
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         allocation = self.placement.of(uuid)
@@ -304,8 +339,8 @@ class _Join:
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            of_host = ("libvirt", "kernel", "qemu", "images", "logs", "network")
-            unheard |= dict.fromkeys(of_host, where)
+            layers = ("libvirt", "kernel", "qemu", "images", "block", "logs", "network")
+            unheard |= dict.fromkeys(layers, where)
             return Guest(
                 uuid=uuid,
                 host=None,
@@ -318,6 +353,9 @@ class _Join:
                 processes=(),
                 monitor=None,
                 images=None,
+                devices=None,
+                volumes=self._volumes(uuid, instance, None),
+                storage=self.storage,
                 log=None,
                 mapping=self.instances.mapping(uuid),
                 copies=tuple(self.instances.copies.get(uuid, ())),
@@ -352,6 +390,9 @@ class _Join:
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
+            devices=None if "block" in unheard else _devices(host, domain),
+            volumes=self._volumes(uuid, instance, domain),
+            storage=self.storage,
             log=host.logs.get(uuid),
             mapping=self.instances.mapping(uuid),
             copies=tuple(self.instances.copies.get(uuid, ())),
@@ -362,6 +403,13 @@ class _Join:
             census=census,
             moving=self.movements.get(uuid),
         )
+
+    def _volumes(
+        self, uuid: str, instance: Instance | None, domain: Domain | None
+    ) -> tuple[Volume, ...] | None:
+        if not self.storage.volumes.heard:
+            return None
+        return self.storage.of(uuid, instance, domain)
 
     def _hear_nova(
         self,
@@ -451,6 +499,14 @@ def _prefixes(domain: Domain | None) -> Iterable[str]:
 def _disks(domain: Domain | None) -> Iterable[str]:
     try:
         return [disk.source for disk in domain.disks if disk.source] if domain else ()
+    except Unheard:
+        return ()
+
+
+def _devices(host: Host, domain: Domain | None) -> tuple[Device, ...]:
+    try:
+        found = (host.devices.find(path) for path in _disks(domain))
+        return tuple(device for device in found if device is not None)
     except Unheard:
         return ()
 

@@ -59,6 +59,8 @@ class Disk(NamedTuple):
     tray_open: bool
     backing: tuple[Image, ...] | None
     """What the image is backed by, nearest first; None if libvirt does not say."""
+    keys: tuple[str, ...] = ()
+    """The UUIDs of the secrets that it is decrypted with."""
 
     @property
     def source(self) -> str | None:
@@ -379,6 +381,12 @@ def _disk(element: Element) -> Disk:
         transient=element.find("transient") is not None,
         tray_open=target is not None and target.get("tray") == "open",
         backing=_backing(element),
+        keys=tuple(
+            uuid.lower()
+            for encryption in element.iter("encryption")
+            for secret in encryption.iterfind("secret")
+            if (uuid := secret.get("uuid"))
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
+from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hypervisor import Hypervisor
@@ -25,7 +26,9 @@ from hoodsnap.facts.process import OpenFile, Process, root_device
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
 from hoodsnap.facts.service import ComputeNode, HostRecords, Service
+from hoodsnap.facts.storage import Storage
 from hoodsnap.facts.tap import HostNetwork, Tap
+from hoodsnap.facts.volume import Volume
 
 LAYERS = {
     "nova": "nova API",
@@ -35,6 +38,8 @@ LAYERS = {
     "kernel": "kernel",
     "qemu": "QEMU",
     "images": "disk images",
+    "block": "block devices",
+    "cinder": "cinder",
     "neutron": "neutron API",
     "network": "host network",
     "logs": "logs",
@@ -65,6 +70,12 @@ class Guest:
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
+    devices: tuple[Device, ...] | None
+    """The host's block devices that its disks are."""
+    volumes: tuple[Volume, ...] | None
+    """The volumes that it has by anybody's word, as cinder shows them."""
+    storage: Storage
+    """What all layers say of all volumes, whosever they are."""
     log: Log | None
     """What the logs' ends say of it."""
     mapping: InstanceMapping
@@ -133,7 +144,7 @@ class Guest:
         return self.believed
 
     @property
-    def volumes(self) -> frozenset[str] | None:
+    def volume_ids(self) -> frozenset[str] | None:
         """The volumes that are attached to it by nova's word; None if that was not heard."""
         instance = self.instance
         if instance is None or instance.devices is None or instance.deleted:
@@ -163,6 +174,7 @@ class Host:
     processes: Mapping[int, Process]
     monitors: Mapping[str, Monitor]
     images: ImageStore
+    devices: Devices
     logs: Mapping[str, Log]
     network: HostNetwork
     ports: Ports
@@ -290,7 +302,7 @@ class Host:
         """Volume → the UUIDs of the guests here that it is attached to by nova's word."""
         found: dict[str, set[str]] = {}
         for guest in self.guests:
-            for volume in guest.volumes or ():
+            for volume in guest.volume_ids or ():
                 found.setdefault(volume, set()).add(guest.uuid)
         return {volume: frozenset(uuids) for volume, uuids in found.items()}
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.migration import Migration
@@ -58,6 +59,8 @@ class Instance(Fact):
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
+    mappings_ever: tuple[DeviceMapping, ...] = ()
+    """The rows of `block_device_mapping` that were shown, those that are deleted too."""
     migrations: tuple[Migration, ...] | None = None
     """Its moves, those that are over too; None if that was not read."""
     cache: Mapping[str, object] | None = None
@@ -75,6 +78,7 @@ class Instance(Fact):
         "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
         "flavor_root_gb": ("extra", "flavor.cur.root_gb"),
         "image": ("row", "image_ref"),
+        "mappings": ("mappings", "block_device_mapping"),
         "devices": ("devices", ""),
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
@@ -335,6 +339,18 @@ class Instance(Fact):
         return self.flavor.vcpus
 
     @property
+    def mappings_shown(self) -> tuple[DeviceMapping, ...]:
+        """Those rows of it that are live; `mappings` knows whether that is all."""
+        return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
+
+    @property
+    def mappings(self) -> tuple[DeviceMapping, ...]:
+        """Its live rows in `block_device_mapping`: all that there are."""
+        if "mappings" not in self.said:
+            raise Unheard("the instance's block devices were not read")
+        return self.mappings_shown
+
+    @property
     def flavor_root_gb(self) -> int | None:
         """GiB, of the stored flavor."""
         return self.flavor.root_gb
@@ -383,6 +399,8 @@ class Instances:
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
+        self.doubted: str | None = None
+        """Why these databases can't be those of the hosts that were captured."""
         self.copies: dict[str, list[Instance]] = {}
         """Every row of a UUID, in whatever database and however deleted."""
         errors = (answer.error for answer in heard if answer.error is not None)
@@ -409,6 +427,8 @@ class Instances:
         if (database, "block_device_mapping") in self.tables.read:
             rows = self.tables.of("block_device_mapping", uuid, database)
             devices = tuple(device.cells for device in rows if not device.cells.get("deleted"))
+            if asked := self._asked_of_mappings(database, uuid):
+                said["mappings"] = asked
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
             migrations = tuple(self._moves(uuid))
@@ -427,6 +447,7 @@ class Instances:
             archived=archived,
             extra=extra and extra.cells,
             devices=devices,
+            mappings_ever=tuple(self._mappings_of(uuid, database)),
             migrations=migrations,
             cache=cache.cells if cache is not None else None,
             cards=cards,
@@ -439,6 +460,24 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _asked_of_mappings(self, database: str, uuid: str) -> Answer | None:
+        """An answer that has all live rows of one instance. Some are of volumes, not of it."""
+        for answer in self.tables.read[(database, "block_device_mapping")]:
+            if "volume_id IN (" not in answer.query and self.tables.asks_for(answer, uuid):
+                return answer
+        return None
+
+    def _mappings_of(self, uuid: str, database: str) -> Iterator[DeviceMapping]:
+        for row in self.tables.of("block_device_mapping", uuid, database):
+            yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
+
+    def mappings(self) -> Iterator[DeviceMapping]:
+        """Every row of `block_device_mapping` that was read, whosever it is."""
+        for database, table in self.tables.rows:
+            if table == "block_device_mapping":
+                for row in self.tables.of(table, database=database):
+                    yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
 
     def _cache(self, uuid: str, database: str) -> Row | None:
         """Its row in `instance_info_caches`, without cells if it has none; None if not read."""
@@ -510,6 +549,8 @@ class Instances:
 
     def searched(self, uuid: str) -> str | None:
         """Why it can't be said that no database has this UUID; None if it can."""
+        if self.doubted is not None:
+            return self.doubted
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed:
             return failed[0].error.message if failed[0].error else "the instances can't be read"
@@ -533,6 +574,8 @@ class Instances:
 
     def of_host(self, host: str) -> tuple[Instance, ...]:
         """Every instance on a host that is not deleted. `Unheard` unless all of them were read."""
+        if self.doubted is not None:
+            raise Unheard(f"nova database: {self.doubted}")
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed or not self.cells:
             why = failed[0].error.message if failed and failed[0].error else self.obstacle

@@ -26,14 +26,24 @@ INSTANCE_MARKERS = (
 MIGRATION_MARKERS = ("status", "updated_at")
 """Likewise of `migrations`."""
 
+MAPPING_MARKERS = ("updated_at", "volume_id", "attachment_id", "deleted")
+"""Likewise of `block_device_mapping`: plugging in a volume moves nothing else."""
+
 SERVER_MARKERS = ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "updated")
 """Likewise in the API, where they are seen without a database password."""
 
 _ROWS = re.compile(
     # Before Queens a migration has no UUID of its own.
-    r"SELECT (?:uuid|status), .* FROM \S+\.`?(?:instances|migrations)`?(?:\s|$)",
+    r"SELECT (?:uuid|status|updated_at), .* FROM \S+\."
+    r"`?(?P<table>instances|migrations|block_device_mapping)`?(?:\s|$)",
     re.DOTALL,
 )
+
+_NUMBERED = {
+    "migrations": ("migration", MIGRATION_MARKERS),
+    "block_device_mapping": ("block device", MAPPING_MARKERS),
+}
+"""The tables with several rows of one instance: what a row is called, and what moves in it."""
 
 _Look = dict[str, dict[str, object]]
 """UUID → marker → value."""
@@ -63,8 +73,8 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
     if answer.error is not None and answer.error.kind != "absent":
         return
     value, query = answer.value, answer.query
-    if answer.layer == "nova-db" and _ROWS.match(query):
-        yield from _rows(f"{answer.host} {answer.layer} {query}", value)
+    if answer.layer == "nova-db" and (found := _ROWS.match(query)):
+        yield from _rows(f"{answer.host} {answer.layer} {query}", found["table"], value)
     elif answer.layer == "libvirt" and query == "virsh list --all":
         yield f"{answer.host} {query}", _domains(value)
     elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
@@ -78,7 +88,7 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
             yield f"{answer.host} nova {uuid}", {uuid: seen}
 
 
-def _rows(source: str, value: object) -> Iterator[tuple[str, _Look]]:
+def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Look]]:
     if not isinstance(value, dict):
         return
     columns, rows = value.get("columns"), value.get("rows")
@@ -88,17 +98,19 @@ def _rows(source: str, value: object) -> Iterator[tuple[str, _Look]]:
     for row in rows:
         if isinstance(row, list) and len(row) == len(columns):
             cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
-            if "instance_uuid" in cells:
-                uuid, number = cells["instance_uuid"], cells.get("id")
-                markers = {
-                    f"migration {number} {name}": cells.get(name) for name in MIGRATION_MARKERS
-                }
+            if table in ("migrations", "block_device_mapping"):
+                uuid, number = cells.get("instance_uuid"), cells.get("id")
+                what, names = _NUMBERED[table]
+                markers = {f"{what} {number} {name}": cells.get(name) for name in names}
             else:
                 uuid, markers = (
                     cells.get("uuid"),
                     {name: cells.get(name) for name in INSTANCE_MARKERS},
                 )
-            look.setdefault(str(uuid).lower(), {}).update(markers)
+            seen = look.setdefault(str(uuid).lower(), {})
+            seen.update(markers)
+            if table == "block_device_mapping":  # a row that came or went is a change, too
+                seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
     yield source, look
 
 

@@ -9,16 +9,19 @@ from functools import partial
 
 from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.allocation import Allocation
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.device import Device, Devices
+from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.port import PREFIX, Port
 from hoodsnap.facts.server import POWER_STATES, Server
+from hoodsnap.facts.storage import volume_of
 from hoodsnap.facts.tap import Tap
 
 LONG_PATH = 40
@@ -37,11 +40,12 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, allocation, domain, process … log."""
+    """Outermost layer first: server, instance, allocation, volumes, domain, process … log."""
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
     if guest.record is not None or guest.allocation is not None:
         yield _step(guest, "allocation", guest.allocation, lambda: _allocation(guest.allocation))
+    yield from _volumes(guest)
     if guest.host is None:
         return
     yield _step(guest, "domain", guest.domain, lambda: _domain(guest.domain))
@@ -53,9 +57,94 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
         yield _step(guest, "images", None, str)
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
+    yield from _devices(guest, guest.host)
     yield from _network(cloud, guest)
     if guest.log is not None and (said := _log(guest, guest.log)):
         yield Step("logs", "log", "there", said)
+
+
+def _volumes(guest: Guest) -> Iterator[Step]:
+    """What cinder says of each volume that nova has plugged in; nothing if it has none."""
+    for mapping in guest.instance.mappings_shown if guest.instance is not None else ():
+        try:
+            named = mapping.volume_id
+            if named is not None:
+                yield Step("cinder", "volume", *_volume(guest, mapping, named))
+        except Unheard as reason:
+            state = "unheard" if guest.volumes is None else "there"
+            yield Step("cinder", "volume", state, str(reason))
+
+
+def _volume(guest: Guest, mapping: DeviceMapping, named: str) -> tuple[str, str]:
+    volume = guest.storage.volumes.volume(named)
+    target = posixpath.basename(mapping.device_name or "")
+    if volume is None:
+        return "absent", f"{target}: cinder has no volume {named}"
+    attachments = guest.storage.volumes.by_volume.get(named, ())
+    own = [found for found in attachments if found.instance == guest.uuid]
+    return "there", _told(
+        lambda: f"{target} = {volume.name or 'volume'} ({named[:8]}…, {volume.size_gib} GiB)",
+        lambda: volume.status,
+        lambda: f"attached on host {own[0].host}" if own else "not attached to it",
+    )
+
+
+def _devices(guest: Guest, host: Host) -> Iterator[Step]:
+    """How each volume of the domain comes to this host."""
+    try:
+        disks = guest.domain.disks if guest.domain is not None else ()
+    except Unheard:
+        return
+    for disk in disks:
+        if volume_of(disk) is not None and disk.source is not None:
+            if "block" in guest.unheard:
+                yield Step("block", "device", "unheard", guest.unheard["block"])
+                return
+            yield Step("block", "device", "there", _device(host.devices, disk))
+
+
+def _device(devices: Devices, disk: Disk) -> str:
+    source = disk.source or ""
+    links = [f"{disk.target} = {_end(source)}"]
+    device = devices.find(source) if disk.image.type == "block" else None
+    try:
+        if device is not None:
+            links.append(_layers(devices, device))
+        elif disk.image.type == "network":
+            links[0] = f"{disk.target} = {source}"
+            links.append(f"{disk.protocol or 'network'}: QEMU itself reaches it")
+        elif (mount := devices.mount_of(source)) is not None:
+            links.append(f"{mount.type} of {_of(devices, mount.source)}")
+        else:
+            links.append("no device of this host that is known")
+    except Unheard as reason:
+        links.append(f"the rest was not heard ({reason})")
+    return " → ".join(links)
+
+
+def _end(path: str) -> str:
+    name = posixpath.basename(path)
+    return name if len(path) > LONG_PATH else path
+
+
+def _layers(devices: Devices, device: Device) -> str:
+    """`mpatha (mpath) → sdb, sdc → iqn.2010-10.org.openstack:volume-… LUN 1`."""
+    disks = sorted(devices.below(device))
+    links = [f"{device.name} ({device.type}, {size(device.size)})"]
+    if disks != [device.kname]:
+        links.append(", ".join(disks))
+    reached = {
+        f"{session.target} LUN {lun}"
+        for session in devices.sessions
+        for lun, kname in session.disks
+        if kname in disks
+    }
+    return " → ".join([*links, *sorted(reached)])
+
+
+def _of(devices: Devices, source: str) -> str:
+    file = devices.loops.get(posixpath.basename(source))
+    return f"{source} ({file})" if file else source
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:

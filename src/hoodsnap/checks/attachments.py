@@ -1,0 +1,424 @@
+"""nova's block device mappings, cinder's attachments and the guest's disks are the same volumes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from hoodsnap.check import Problem, Problems, check
+from hoodsnap.checks.traps import (
+    building,
+    just_deleted,
+    migrating,
+    never_launched,
+    rescued,
+    resizing,
+    same_host,
+    task_in_flight,
+    volume_moving,
+)
+from hoodsnap.facts.bdm import Connection, DeviceMapping
+from hoodsnap.facts.cloud import Cloud
+from hoodsnap.facts.domain import Domain
+from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.storage import is_disk_of, is_own, volume_of
+from hoodsnap.facts.volume import GONE
+from hoodsnap.finding import Evidence, Severity, hears, says
+
+RUNS = frozenset(["active", "paused", "rescued"])
+"""The vm_states of a VM that has been connected to all of its volumes."""
+
+SHARED = frozenset(["rbd", "nfs", "glusterfs", "quobyte", "smbfs", "vzstorage"])
+"""The kinds of storage that a host reaches without being let in by name."""
+
+
+@check(
+    Severity.ERROR,
+    heard=["cinder"],
+    traps=[task_in_flight, building, never_launched, migrating, volume_moving],
+)
+def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Problems:
+    """nova gives the server a volume, and cinder does not.
+
+    cinder may delete the volume, or give it to another server, while this one writes to it. Since
+    2023.2 (28.0.0) every reboot through nova looks for such mappings and destroys the row whose
+    attachment is missing: if it is the root volume, the next start has no root.
+
+    Authority: cinder, for whether there is a volume and an attachment.
+
+    Traps: a tenant's credentials, with which other projects' volumes are 404; mappings from before
+    Queens have no attachment; the attachment of a shelved server is only reserved.
+
+    Next: `nova-manage volume_attachment show UUID VOLUME`, and `cinder attachment-list
+    --all-tenants`. Then, with the server stopped, `nova-manage volume_attachment refresh` (Xena and
+    later) makes a new attachment; or detach and attach the volume while it runs.
+
+    Not yet: `openstack server reboot`, hard or soft: since 2023.2 it destroys the mapping.
+
+    Source: nova compute/manager.py `_delete_dangling_bdms` (bug 2019078); sapcc/openstack-nannies
+    nova-consistency.py.
+    """
+    if instance.deleted:
+        return
+    cinder = guest.storage.volumes
+    for mapping in _volumes_of(instance):
+        named, attached = mapping.volume_id or "", mapping.attachment_id
+        row = says(mapping, volume_id=named, attachment_id=attached)
+        volume = cinder.volume(named)
+        if volume is None:
+            yield row, hears(cinder.absent[named], "cinder", volume=None)
+            continue
+        attachment = cinder.attachment(attached) if attached else None
+        if attached and attachment is None:
+            yield row, hears(cinder.absent[attached], "cinder", attachment=None)
+        elif attachment is not None and attachment.status in GONE:
+            yield row, says(attachment, id=attached, status=attachment.status)
+        elif attachment is not None and (
+            attachment.instance != guest.uuid or attachment.volume_id != named
+        ):
+            whose = says(
+                attachment,
+                id=attached,
+                instance=attachment.instance,
+                volume_id=attachment.volume_id,
+            )
+            yield row, whose
+        elif volume.status == "available" and not guest.storage.plugged(named):
+            yield row, says(volume, id=named, status=volume.status)
+
+
+@check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, building, migrating, volume_moving])
+def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
+    """Cinder has given the server a volume that nova knows nothing of.
+
+    An attach or detach that failed half way leaves one: the volume is in use for ever, and nobody
+    else may have it. Since 2023.2 a reboot through nova deletes such attachments.
+
+    Authority: the nova database, for which volumes the server is to have; whether the guest has it
+    open all the same, libvirt and the kernel tell.
+
+    Traps: attaching and detaching; a live migration has two attachments; attachments of others than
+    servers.
+
+    Next: see whether the guest has it (`virsh domblklist NAME`). Then, if nobody has it open,
+    `cinder attachment-delete ATTACHMENT`.
+
+    Not yet: `cinder reset-state`, `openstack volume delete` while a guest has the volume open.
+
+    Source: nova bugs 2048837, 2088066, 2019078; cinder `attachment_deletion_allowed`.
+    """
+    if instance.deleted:
+        return
+    for attachment in guest.storage.volumes.by_server.get(guest.uuid, ()):
+        if attachment.status not in ("attached", "reserved"):
+            continue
+        same = [row for row in instance.mappings if row.volume_id == attachment.volume_id]
+        # A row from before Queens names no attachment: it has whichever there is.
+        if any(row.attachment_id in (None, attachment.id) for row in same):
+            continue
+        rows = [says(row, volume_id=row.volume_id, attachment_id=row.attachment_id) for row in same]
+        yield (
+            says(
+                attachment,
+                id=attachment.id,
+                status=attachment.status,
+                instance=attachment.instance,
+                volume_id=attachment.volume_id,
+            ),
+            *(rows or [_no_mapping(guest, instance)]),
+        )
+
+
+@check(
+    Severity.ERROR,
+    traps=[task_in_flight, building, never_launched, migrating, rescued, volume_moving],
+)
+def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
+    """nova gives the server a volume that its running guest does not have.
+
+    An attach that failed after nova had written it down, or a detach that only the guest did.
+
+    Authority: libvirt, for what the guest has.
+
+    Traps: attaching and detaching; a rescued server runs without its other disks; a guest that is
+    off gets its disks at its next start.
+
+    Next: `virsh domblklist --details NAME` beside `openstack server volume list UUID`. Then detach
+    the volume through the API and attach it again.
+
+    Not yet: `virsh attach-disk`, which nova would know nothing of; a reboot before
+    bdm-attachment-or-volume-missing is quiet.
+
+    Source: nova bugs 1889108, 1899835.
+    """
+    if instance.deleted or domain.id is None or not guest.is_here:
+        return
+    for mapping in _volumes_of(instance):
+        if not any(is_disk_of(mapping, disk) for disk in domain.disks):
+            targets = ", ".join(disk.target or "?" for disk in domain.disks)
+            yield (
+                says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name),
+                says(domain, disks=targets),
+            )
+
+
+@check(Severity.ERROR, traps=[task_in_flight, building, never_launched, migrating, volume_moving])
+def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) -> Problems:
+    """The guest runs with a disk that nova does not know.
+
+    A detach that the guest never finished, or a disk that somebody plugged in behind nova. cinder
+    may give the volume to another server, and the next hard reboot drops the disk without asking.
+    A disk that is no volume (a warning) is lost then, too.
+
+    Authority: libvirt, for what the guest has.
+
+    Traps: detaching; the disks that nova itself keeps for the server have no volume.
+
+    Next: `virsh domblklist --details NAME`, and inside the guest whether the disk is mounted. Then,
+    once the guest has let go of it, detach it from the guest, and see what cinder says of it.
+
+    Not yet: `openstack server reboot --hard`, `openstack volume delete`, `virsh detach-disk` while
+    the guest uses the disk.
+
+    Source: nova `_detach_with_retry`, bug 1889108; `_get_guest_storage_config`.
+    """
+    if instance.deleted or domain.id is None:
+        return
+    for disk in domain.disks:
+        if is_own(guest.uuid, domain, disk):
+            continue
+        if not any(is_disk_of(mapping, disk) for mapping in instance.mappings):
+            volume = volume_of(disk)
+            plugged = says(domain, disks=f"{disk.target} {disk.source}").and_so(volume=volume)
+            severity = Severity.ERROR if volume else Severity.WARNING
+            yield Problem(severity, (plugged, _no_mapping(guest, instance)))
+
+
+@check(Severity.WARNING)
+def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
+    """A deleted server still has a volume.
+
+    The deletion did not finish, or a row was deleted by hand. While cinder says so too (an error),
+    nobody else may use the volume.
+
+    Authority: the nova database.
+
+    Traps: a deletion in flight; softly deleted servers, which are to keep their volumes.
+
+    Next: `openstack volume show VOLUME`, and that no QEMU has it open (`ls -l /proc/*/fd`). Then
+    `cinder attachment-delete ATTACHMENT`.
+
+    Not yet: `nova-manage db archive_deleted_rows` or purge: it takes away what tells whose the
+    volume was.
+
+    Source: sapcc/openstack-nannies nova-consistency.py.
+    """
+    for instance, mapping in cloud.storage.outlived:
+        if just_deleted(instance):
+            continue
+        held = [
+            attachment
+            for attachment in cloud.storage.volumes.by_volume.get(mapping.volume_id or "", ())
+            if attachment.instance == instance.uuid and attachment.status == "attached"
+        ]
+        yield Problem(
+            Severity.ERROR if held else Severity.WARNING,
+            (
+                says(instance, uuid=instance.uuid, deleted_at=instance.deleted_at),
+                says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name),
+                *(says(one, id=one.id, status=one.status, instance=one.instance) for one in held),
+            ),
+        )
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating, volume_moving])
+def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
+    """nova's record of one of the server's disks contradicts itself, or cinder.
+
+    At the next start nova connects what the record says: one volume twice (an error), another
+    volume's device, or nothing.
+
+    Authority: cinder's attachment, for how a volume is reached.
+
+    Traps: disks that are no volumes have no connection; a server that never ran, or is shelved, has
+    not been connected; cinder moves a volume and keeps its old name.
+
+    Next: `nova-manage volume_attachment show UUID VOLUME`. Of two rows, the one whose attachment
+    cinder knows is the right one. Then, with the server stopped, `nova-manage volume_attachment
+    refresh`.
+
+    Not yet: deleting rows by hand, `openstack server reboot --hard`.
+
+    Source: nova bugs 1937375, 1943431, 1713857, 1552777, 2012365, 1780973.
+    """
+    if instance.deleted:
+        return
+    mappings = instance.mappings
+    yield from _twice(mappings)
+    for mapping in _volumes_of(instance):
+        yield from _bad_connection(guest, instance, mapping)
+
+
+def _twice(mappings: tuple[DeviceMapping, ...]) -> Problems:
+    volumes = Counter(row.volume_id for row in mappings if row.volume_id)
+    names = Counter(row.device_name for row in mappings if row.device_name)
+    for volume, count in volumes.items():
+        if count > 1:
+            same = [row for row in mappings if row.volume_id == volume]
+            rows = (says(row, id=row.id, volume_id=volume) for row in same)
+            yield Problem(Severity.ERROR, tuple(rows))
+    for name, count in names.items():
+        same = [row for row in mappings if row.device_name == name]
+        if count > 1 and len({row.volume_id for row in same}) > 1:
+            yield tuple(says(row, id=row.id, device_name=name) for row in same)
+
+
+def _bad_connection(guest: Guest, instance: Instance, mapping: DeviceMapping) -> Problems:
+    said = says(mapping, volume_id=mapping.volume_id)
+    if not mapping.connection_written:
+        if instance.vm_state in RUNS:
+            state = says(instance, vm_state=instance.vm_state)
+            yield state, says(mapping, volume_id=mapping.volume_id, connection_info=None)
+        return
+    try:
+        connection = mapping.connection
+    except Unheard:
+        yield (said.and_so(connection_info="no JSON"),)
+        return
+    if connection is None:
+        return
+    serial = connection.serial
+    if serial is not None and serial.lower() != mapping.volume_id and not _moved(guest, mapping):
+        told = says(mapping, volume_id=mapping.volume_id, connection_info=f"serial {serial}")
+        yield Problem(Severity.ERROR, (told,))
+    yield from _another_way(guest, mapping, connection)
+
+
+def _moved(guest: Guest, mapping: DeviceMapping) -> bool:
+    """Whether cinder keeps the volume under another name, since it was moved."""
+    volume = guest.storage.volumes.volume(mapping.volume_id or "")
+    return volume is not None and volume.name_id is not None
+
+
+def _another_way(guest: Guest, mapping: DeviceMapping, connection: Connection) -> Problems:
+    """What cinder's attachment says otherwise of how the volume is reached."""
+    attachment = guest.storage.volumes.attachments.get(mapping.attachment_id or "")
+    if attachment is None:
+        return  # bdm-attachment-or-volume-missing speaks of that
+    theirs = attachment.connection
+    ways = (
+        ("driver_volume_type", connection.kind, theirs.kind),
+        ("target", _shown(connection), _shown(theirs)),
+        ("export", connection.export, theirs.export),
+    )
+    for name, ours, other in ways:
+        if ours and other and ours != other:
+            yield (
+                says(mapping, volume_id=mapping.volume_id, connection_info=f"{name} {ours}"),
+                says(attachment, id=attachment.id, connection_info=f"{name} {other}"),
+            )
+
+
+def _shown(connection: Connection) -> str:
+    return ", ".join(f"{target} LUN {lun}" for target, lun in sorted(connection.targets))
+
+
+@check(
+    Severity.ERROR,
+    heard=["cinder"],
+    traps=[task_in_flight, building, migrating, resizing, volume_moving],
+)
+def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
+    """Cinder has let another host to the server's volume than the one it is on.
+
+    A live migration or an evacuation that failed half way. The storage lets hosts in by name, so
+    that the next start fails here, and the other host still sees the volume. Where every host
+    reaches every volume (rbd, NFS: a warning) only cinder's record is wrong.
+
+    Authority: the nova database, for the host that the server is on.
+
+    Traps: migrations have both hosts; one side may write a host's whole name and the other its
+    short one.
+
+    Next: `openstack volume show VOLUME -c attachments` beside `openstack server show UUID -c
+    OS-EXT-SRV-ATTR:host`. Then, with the server stopped, `nova-manage volume_attachment
+    get_connector` on its host and `refresh`.
+
+    Not yet: `openstack server reboot --hard`, evacuating or migrating it.
+
+    Source: nova bugs 2012365, 1939545, 1899835.
+    """
+    if instance.deleted or instance.host is None:
+        return
+    for mapping in _volumes_of(instance):
+        attachment = guest.storage.volumes.attachments.get(mapping.attachment_id or "")
+        if attachment is None or attachment.status != "attached" or attachment.host is None:
+            continue
+        if not same_host(attachment.host, instance.host):
+            connection = mapping.connection
+            shared = connection is not None and connection.kind in SHARED
+            yield Problem(
+                Severity.WARNING if shared else Severity.ERROR,
+                (
+                    says(instance, host=instance.host),
+                    says(
+                        attachment,
+                        id=attachment.id,
+                        volume_id=attachment.volume_id,
+                        host=attachment.host,
+                    ),
+                ),
+            )
+
+
+@check(Severity.ERROR, traps=[task_in_flight, building, never_launched, volume_moving])
+def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
+    """Nova's records do not say which one disk the server boots from.
+
+    At the next start, rebuild or evacuation nova takes another disk for its root, or none. If a
+    volume is said to hold nothing to boot from (a warning), cinder would not let another server
+    boot from it.
+
+    Authority: the nova database.
+
+    Traps: rescuing does not change the records; servers from before Havana have no record of a
+    root that is no volume.
+
+    Next: `openstack server show UUID -c image -c root_device_name`, and the rows of
+    block_device_mapping with their boot_index.
+
+    Not yet: `openstack server reboot --hard`, `rebuild`, `evacuate`, or stopping it: the root that
+    it runs with may not be found again.
+
+    Source: nova `block_device.get_root_bdm`, `_validate_bdm`; nova bug 2019078.
+    """
+    if instance.deleted or not instance.mappings:
+        return
+    roots = [row for row in instance.mappings if row.boot_index == 0]
+    if len(roots) > 1:
+        yield tuple(says(row, id=row.id, boot_index=row.boot_index) for row in roots)
+    elif not roots:
+        severity = Severity.WARNING if instance.image else Severity.ERROR
+        image = says(instance, image=instance.image)
+        rows = [says(row, id=row.id, boot_index=row.boot_index) for row in instance.mappings]
+        yield Problem(severity, (image, *rows))
+    elif roots[0].is_volume and roots[0].volume_id is not None:
+        volume = guest.storage.volumes.volume(roots[0].volume_id)
+        if volume is not None and not volume.bootable:
+            told = says(volume, id=volume.id, bootable=volume.bootable)
+            row = says(roots[0], boot_index=0, volume_id=volume.id)
+            yield Problem(Severity.WARNING, (row, told))
+
+
+def _volumes_of(instance: Instance) -> Iterator[DeviceMapping]:
+    """The live rows that are volumes and have one."""
+    for mapping in instance.mappings:
+        if mapping.is_volume and mapping.volume_id is not None:
+            yield mapping
+
+
+def _no_mapping(guest: Guest, instance: Instance) -> Evidence:
+    """That the database, heard, gives the instance no such volume."""
+    return hears(instance.said["mappings"], "nova-db", guest.uuid, bdm=None)

@@ -1,0 +1,194 @@
+"""The host's block devices, and how a volume comes to it: LVM, iSCSI, multipath, loop devices.
+
+Each tool is asked in its own words, and only to list. What opens a volume (names and passwords of
+CHAP, keys of the device mapper) is left out line by line, key by key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run
+
+LAYER = "block"
+
+_SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_BLOCK = frozenset(
+    [
+        *("name", "kname", "path", "maj:min", "type", "size", "ro", "rm", "hotplug", "fstype"),
+        *("mountpoint", "mountpoints", "pkname", "wwn", "serial", "vendor", "model", "rev"),
+        *("tran", "hctl", "state", "rota", "ptuuid", "partuuid", "log-sec", "phy-sec", "dax"),
+        *("subsystems", "children"),
+    ]
+)
+"""The columns of lsblk that are kept: no labels, which are anybody's text."""
+
+_PV = "pv_name,vg_name,pv_uuid,pv_attr,pv_size,pv_free,dev_size,pv_missing"
+_VG = "vg_name,vg_uuid,vg_attr,vg_size,vg_free,pv_count,lv_count,snap_count"
+_LV = (
+    "lv_name,vg_name,lv_uuid,lv_path,lv_dm_path,lv_attr,lv_size,lv_kernel_major,lv_kernel_minor"
+    ",pool_lv,origin,data_percent,metadata_percent"
+)
+
+TARGETS = Path("/sys/kernel/config/target/iscsi")
+
+_CHAP = re.compile(r"^(\s*(?:username|password)(?:_in)?:[ \t]*)\S.*$", re.MULTILINE)
+
+_ACCOUNTS = re.compile(r"(^ +Account information:\n)((?: {8}.*\n?)*)", re.MULTILINE)
+
+
+def ask_devices(recorder: Recorder) -> None:
+    """Ask everything about the host's block devices."""
+    survey = _Survey(recorder)
+    survey.ask_program(("lsblk", "--json", "--bytes", "--output-all"), _block_devices)
+    survey.ask_program(("losetup", "--json", "--list"), _json_or_nothing)
+    for folder in ("/dev/disk/by-path", "/dev/disk/by-id"):
+        recorder.ask(LAYER, f"ls -l {folder}", _links_in(folder))
+    for tool, columns in (("pvs", _PV), ("vgs", _VG), ("lvs", _LV)):
+        options = ("--reportformat", "json", "--units", "b", "--options", columns)
+        survey.ask_program((tool, *options), json.loads)
+    survey.ask_mapper()
+    survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
+    survey.ask_program(("multipath", "-ll"), str)
+    name = Path("/etc/iscsi/initiatorname.iscsi")
+    recorder.ask(LAYER, f"cat {name}", lambda: _initiator(name))
+    survey.ask_program(("iscsiadm", "-m", "session", "-P", "3"), without_chap, _no_session)
+    recorder.ask(LAYER, f"ls -R {TARGETS}", lambda: targets(TARGETS))
+    survey.ask_program(
+        ("tgtadm", "--lld", "iscsi", "--mode", "target", "--op", "show"), without_accounts
+    )
+
+
+class _Survey:
+    """One look at a host's devices."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def ask_program(
+        self,
+        command: Sequence[str],
+        read: Callable[[str], object],
+        refused: Callable[[Refusal], Refusal] = lambda refusal: refusal,
+    ) -> None:
+        """Run a program, and keep what `read` makes of what it prints."""
+
+        def how() -> object:
+            try:
+                return read(run(command))
+            except Refusal as refusal:
+                # That a host has no multipath, or exports nothing, is an answer about it.
+                if refusal.kind == "missing":
+                    raise Refusal("absent", str(refusal)) from None
+                raise refused(refusal) from None
+
+        self._recorder.ask(LAYER, " ".join(command), how)
+
+    def ask_mapper(self) -> None:
+        """Ask the device mapper for its devices. Its tables are not asked: keys stand in them."""
+        columns = "name,uuid,major,minor,open,segments,attr"
+        options = ("--columns", "--noheadings", "--separator", "|", "--options", columns)
+        command = ("dmsetup", "info", *options)
+
+        def how() -> object:
+            if shutil.which("dmsetup", path=_SEARCHED) and not _has_mapper():
+                raise Refusal("absent", "this kernel has no device mapper")
+            return run(command)
+
+        self._recorder.ask(LAYER, " ".join(command), how)
+
+
+def without_chap(text: str) -> str:
+    """What iscsiadm says of its sessions, without the names and passwords of CHAP."""
+    return _CHAP.sub(rf"\g<1>{WITHHELD}", text)
+
+
+def without_accounts(text: str) -> str:
+    """What tgtadm says of its targets, without the accounts that may log in."""
+    return _ACCOUNTS.sub(rf"\g<1>        {WITHHELD}\n", text)
+
+
+def targets(folder: Path) -> list[dict[str, object]]:
+    """The iSCSI targets that this kernel exports, with their LUNs; no authentication is read."""
+    found: list[dict[str, object]] = []
+    for target in sorted(folder.iterdir()):
+        if not target.is_dir() or target.name == "discovery_auth":
+            continue
+        for group in sorted(target.glob("tpgt_*")):
+            found.append(
+                {
+                    "target": target.name,
+                    "tpgt": group.name,
+                    "luns": [_lun(lun) for lun in sorted(group.glob("lun/lun_*"))],
+                    "initiators": sorted(acl.name for acl in group.glob("acls/*")),
+                }
+            )
+    return found
+
+
+def _lun(lun: Path) -> dict[str, object]:
+    # Beside its attributes a LUN has one link: to what it exports.
+    for link in sorted(lun.iterdir()):
+        if link.is_symlink():
+            store = link.resolve()
+            device = store / "udev_path"
+            path = device.read_text(errors="surrogateescape").strip() if device.exists() else None
+            return {
+                "lun": lun.name.removeprefix("lun_"),
+                "backstore": f"{store.parent.name}/{store.name}",
+                "udev_path": path,
+            }
+    return {"lun": lun.name.removeprefix("lun_"), "backstore": None, "udev_path": None}
+
+
+def _block_devices(text: str) -> object:
+    told = json.loads(text)
+    devices = told.get("blockdevices") if isinstance(told, Mapping) else None
+    if not isinstance(devices, list):
+        raise Refusal("failed", "lsblk printed something else than block devices")
+    return {"blockdevices": [_block_device(device) for device in devices]}
+
+
+def _block_device(device: Any) -> Any:
+    if not isinstance(device, Mapping):
+        return WITHHELD
+    kept = {key: value for key, value in device.items() if key in _BLOCK}
+    if isinstance(children := device.get("children"), list):
+        kept["children"] = [_block_device(child) for child in children]
+    return kept
+
+
+def _json_or_nothing(text: str) -> object:
+    # losetup prints nothing at all where there are no loop devices.
+    return json.loads(text) if text.strip() else {"loopdevices": []}
+
+
+def _links_in(folder: str) -> Callable[[], object]:
+    return lambda: {
+        entry.name: os.readlink(entry.path)
+        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
+        if entry.is_symlink()
+    }
+
+
+def _has_mapper() -> bool:
+    return " device-mapper\n" in Path("/proc/misc").read_text()
+
+
+def _initiator(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    return "\n".join(line for line in lines if line.startswith("InitiatorName="))
+
+
+def _no_session(refusal: Refusal) -> Refusal:
+    """That there are no sessions is an answer, though iscsiadm ends with status 21 then."""
+    if "No active sessions" in str(refusal):
+        return Refusal("absent", str(refusal))
+    return refusal

@@ -1,0 +1,418 @@
+"""nova's block device mappings, cinder's attachments and the guest's disks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
+
+def named(host: RecordedHost) -> list[str]:
+    """The checks that found something, folded ones too, each with its guest."""
+    found = [*host.findings(), *(line.partition("← ")[2] for line in host.folded())]
+    return sorted({line.partition(":")[0] for line in found})
+
+
+def row_of(host: RecordedHost, volume: str) -> dict[str, Any]:
+    """The row of a volume, as the database showed it first."""
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".block_device_mapping WHERE instance_uuid" in answer.query and answer.value:
+            columns = answer.value["columns"]
+            for row in answer.value["rows"]:
+                cells = dict(zip(columns, row, strict=True))
+                if cells.get("volume_id") == volume and "connection_info" in cells:
+                    return cells
+    raise AssertionError("no row of that volume was shown")
+
+
+def connection(host: RecordedHost, volume: str, **changed: Any) -> str:
+    return json.dumps(json.loads(row_of(host, volume)["connection_info"]) | changed)
+
+
+def busy(host: RecordedHost, guest: str = "vm-data") -> None:
+    """nova works on the guest."""
+    uuid = host.uuid(guest)
+    host.row("instances", uuid, task_state="rebuilding")
+
+
+def moving(host: RecordedHost, volume: str, status: str = "detaching") -> None:
+    """Cinder has just begun with the volume."""
+    asked = host.last("cinder", "GET /v3/volumes/detail?all_tenants=True [3.70]").at
+
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        mine = what == "volume" and body["id"] == volume
+        now = f"{asked:%Y-%m-%dT%H:%M:%S}"
+        return body | {"status": status, "updated_at": now} if mine else body
+
+    host.cinder(change)
+
+
+def volume_says(host: RecordedHost, volume: str, **fields: Any) -> None:
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        return body | fields if what == "volume" and body["id"] == volume else body
+
+    host.cinder(change)
+
+
+def unplug(host: RecordedHost, guest: str, volume: str) -> None:
+    """Take the volume's disk out of the running guest's XML."""
+    live = f"virsh dumpxml {host.domain(guest)}"
+    xml = host.last("libvirt", live).value
+    start = xml.rindex("<disk ", 0, xml.index(f"<serial>{volume}"))
+    end = xml.index("</disk>", start) + len("</disk>")
+    host.set("libvirt", live, xml[:start] + xml[end:])
+
+
+def test_bdm_attachment_or_volume_missing(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    host.no_longer("attachments", attachment)
+
+    assert host.findings() == [
+        f"bdm-attachment-or-volume-missing of vm-data: bdm says volume_id = {volume},"
+        f" attachment_id = {attachment}; cinder says attachment = nothing"
+    ]
+
+
+def test_bdm_attachment_or_volume_missing_of_a_volume(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    host.no_longer("volumes", volume)
+    host.cinder(lambda what, body: None if body["id"] == attachment else body)
+
+    assert named(host) == [
+        "bdm-attachment-or-volume-missing of vm-data",
+        "volume-free-in-cinder-but-open of vm-data",
+    ]
+
+
+def test_an_attachment_of_another_server_is_none_of_this_one(host: RecordedHost) -> None:
+    _, attachment = host.volume("vm-data")
+    other = host.uuid("vm-plain")
+    host.cinder(
+        lambda what, body: (
+            body | {"instance": other}
+            if what == "attachment" and body["id"] == attachment
+            else body
+        )
+    )
+
+    assert "bdm-attachment-or-volume-missing of vm-data" in named(host)
+
+
+def test_a_tenants_404_is_no_missing_volume(host: RecordedHost) -> None:
+    _, attachment = host.volume("vm-data")
+    host.no_longer("attachments", attachment)
+    host.drop(lambda answer: answer.query != "GET /v3/os-services [3.70]")
+
+    assert host.findings() == []
+
+
+def test_a_mapping_from_before_queens_has_no_attachment(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, attachment_id=None)
+
+    assert host.findings() == []
+
+
+def test_a_server_that_nova_works_on_may_have_half_an_attachment(host: RecordedHost) -> None:
+    _, attachment = host.volume("vm-data")
+    host.no_longer("attachments", attachment)
+    busy(host)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("vm_state", ["building", "error"])
+def test_a_server_that_never_ran_may_have_half_an_attachment(
+    host: RecordedHost, vm_state: str
+) -> None:
+    _, attachment = host.volume("vm-data")
+    host.no_longer("attachments", attachment)
+    host.row("instances", host.uuid("vm-data"), vm_state=vm_state)
+    host.row("instances", host.uuid("vm-data"), launched_at=None)
+
+    assert "bdm-attachment-or-volume-missing of vm-data" not in named(host)
+
+
+def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    uuid, other = host.uuid("vm-data"), host.uuid("vm-plain")
+    more = {"id": NOBODY, "status": "attached", "instance": other, "volume_id": NOBODY}
+    listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
+    shown = host.last("cinder", listed).value["attachments"]
+    host.set("cinder", listed, {"attachments": [*shown, more]})
+
+    assert host.findings() == [
+        f"cinder-attachment-without-bdm of vm-plain: attachment says id = {NOBODY},"
+        f" status = attached, instance = {other}, volume_id = {NOBODY};"
+        " nova-db says bdm = nothing"
+    ]
+    assert uuid != other and attachment and volume
+
+
+def test_cinder_attachment_without_bdm_beside_the_right_one(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    more = {"id": NOBODY, "status": "attached", "instance": host.uuid("vm-data")}
+    listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
+    shown = host.last("cinder", listed).value["attachments"]
+    host.set("cinder", listed, {"attachments": [*shown, more | {"volume_id": volume}]})
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        f"cinder-attachment-without-bdm of vm-data: attachment says id = {NOBODY}"
+    )
+    assert finding.endswith(f"bdm says volume_id = {volume}, attachment_id = {attachment}")
+
+
+def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
+    moving(host, volume)
+
+    assert host.findings() == []
+
+
+def test_a_volume_that_hangs_in_detaching_is_no_excuse(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
+    moving(host, volume)
+    volume_says(host, volume, updated_at="2001-01-01T00:00:00.000000")
+
+    assert named(host) == [
+        "cinder-attachment-without-bdm of vm-data",
+        "guest-volume-not-in-bdm of vm-data",
+    ]
+
+
+def test_bdm_not_in_guest(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    unplug(host, "vm-data", volume)
+
+    assert (
+        f"bdm-not-in-guest of vm-data: bdm says volume_id = {volume}, device_name = /dev/vdb;"
+        " domain says disks = vda"
+    ) in host.findings()
+
+
+def test_a_rescued_server_runs_without_its_volumes(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    unplug(host, "vm-data", volume)
+    host.row("instances", host.uuid("vm-data"), vm_state="rescued")
+
+    assert "bdm-not-in-guest of vm-data" not in named(host)
+
+
+def test_a_disk_that_is_read_at_the_volumes_place_is_the_volume(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    host.edit("libvirt", live, f"<serial>{volume}</serial>", "")
+
+    assert "bdm-not-in-guest of vm-data" not in named(host)
+
+
+def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
+
+    [attached, plugged] = host.findings()
+    assert attached.startswith("cinder-attachment-without-bdm of vm-data: ")
+    assert plugged.startswith(
+        "guest-volume-not-in-bdm of vm-data: domain says disks = vdb /var/lib"
+    )
+    assert plugged.endswith(f"volume = {volume}; nova-db says bdm = nothing")
+
+
+def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    disk = "<disk type='file' device='disk'><source file='/tmp/x'/><target dev='vdz'/></disk>"
+    host.edit("libvirt", live, "</devices>", f"{disk}</devices>")
+
+    found = [line for line in host.findings() if line.startswith("guest-volume-not-in-bdm")]
+    assert found == [
+        "guest-volume-not-in-bdm of vm-plain: domain says disks = vdz /tmp/x, volume = nothing;"
+        " nova-db says bdm = nothing"
+    ]
+
+
+def test_a_cdrom_is_no_volume(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    disk = "<disk type='file' device='cdrom'><source file='/tmp/x'/><target dev='sda'/></disk>"
+    host.edit("libvirt", live, "</devices>", f"{disk}</devices>")
+
+    assert "guest-volume-not-in-bdm of vm-plain" not in named(host)
+
+
+def deleted(host: RecordedHost, at: str = "2001-01-01 00:00:00") -> str:
+    """The row of vm-deleted, and a volume that was left to it."""
+    [uuid] = [
+        row[0]
+        for answer in host.bundle.by_layer["nova-db"]
+        if " FROM nova.instances " in answer.query and "display_name" in answer.query
+        for row in [
+            [dict(zip(answer.value["columns"], row, strict=True))["uuid"]]
+            for row in answer.value["rows"]
+            if "vm-deleted" in row
+        ]
+    ]
+    host.row("instances", str(uuid), deleted_at=at)
+    volume, _ = host.volume("vm-data")
+    left = row_of(host, volume) | {"id": 999, "instance_uuid": uuid, "volume_id": NOBODY}
+    host.mappings(
+        lambda row: (
+            [row, {name: left.get(name) for name in row}] if row["volume_id"] == volume else [row]
+        )
+    )
+    return str(uuid)
+
+
+def test_bdm_alive_for_deleted_instance(host: RecordedHost) -> None:
+    uuid = deleted(host)
+
+    assert host.findings() == [
+        f"bdm-alive-for-deleted-instance: instance says uuid = {uuid},"
+        f" deleted_at = 2001-01-01 00:00:00; bdm says volume_id = {NOBODY},"
+        " device_name = /dev/vdb"
+    ]
+
+
+def test_a_server_that_was_just_deleted_may_still_have_its_volume(host: RecordedHost) -> None:
+    deleted(host, f"{host.bundle.started:%Y-%m-%d %H:%M:%S}")
+
+    assert host.findings() == []
+
+
+def test_bdm_record_bad(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    number = row_of(host, volume)["id"]
+    host.mappings(lambda row: [row, row | {"id": 999}] if row["volume_id"] == volume else [row])
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm says id = {number}, volume_id = {volume};"
+        f" bdm says id = 999, volume_id = {volume}"
+    ]
+
+
+def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=None)
+
+    assert host.findings() == [
+        "bdm-record-bad of vm-data: instance says vm_state = active;"
+        f" bdm says volume_id = {volume}, connection_info = nothing"
+    ]
+
+
+def test_bdm_record_bad_with_no_json(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info="[withheld]")
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume}, connection_info = no JSON"
+    ]
+
+
+def test_bdm_record_bad_with_another_volumes_serial(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
+        f" connection_info = serial {NOBODY}"
+    ]
+
+
+def test_what_cinder_moved_keeps_the_old_serial(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
+    volume_says(host, volume, **{"os-vol-mig-status-attr:name_id": NOBODY})
+
+    assert host.findings() == []
+
+
+def test_bdm_record_bad_with_another_way_than_cinders(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, driver_volume_type="rbd"))
+
+    assert host.findings() == [
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
+        f" connection_info = driver_volume_type rbd; attachment says id = {attachment},"
+        " connection_info = driver_volume_type nfs"
+    ]
+
+
+def test_attachment_host_mismatch(host: RecordedHost) -> None:
+    volume, attachment = host.volume("vm-data")
+    on_host(host, volume, "elsewhere")
+
+    here = host.guest("vm-data").believed
+    [finding] = host.findings()
+    assert finding == (
+        f"attachment-host-mismatch of vm-data: instance says host = {here};"
+        f" attachment says id = {attachment}, volume_id = {volume}, host = elsewhere"
+    )
+    assert host.report().findings[0].severity.word == "warning"  # NFS lets every host in
+
+
+def on_host(host: RecordedHost, volume: str, name: str) -> None:
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        if what != "volume" or body["id"] != volume:
+            return body
+        return body | {"attachments": [one | {"host_name": name} for one in body["attachments"]]}
+
+    host.cinder(change)
+
+
+def test_a_hosts_whole_name_is_the_same_host(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    on_host(host, volume, f"{host.guest('vm-data').believed}.example.org".upper())
+
+    assert host.findings() == []
+
+
+def test_a_resize_that_waits_may_have_two_hosts(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    on_host(host, volume, "elsewhere")
+    host.row("instances", host.uuid("vm-data"), vm_state="resized")
+
+    assert "attachment-host-mismatch of vm-data" not in named(host)
+
+
+def test_root_bdm_broken(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-bfv")
+    host.mappings(lambda row: [row | _index(row, 3)] if row["instance_uuid"] == uuid else [row])
+
+    assert [line.partition("; bdm")[0] for line in host.findings()] == [
+        "root-bdm-broken of vm-bfv: instance says image = nothing"
+    ]
+
+
+def _index(row: dict[str, Any], index: int) -> dict[str, Any]:
+    return {"boot_index": index} if "boot_index" in row else {}
+
+
+def test_root_bdm_broken_with_two_roots(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, boot_index=0)
+
+    [finding] = [line for line in host.findings() if line.startswith("root-bdm-broken")]
+    assert finding.count("boot_index = 0") == 2
+
+
+def test_root_bdm_broken_with_a_volume_that_boots_nothing(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-bfv")
+    volume_says(host, volume, bootable="false")
+
+    assert host.findings() == [
+        f"root-bdm-broken of vm-bfv: bdm says boot_index = 0, volume_id = {volume};"
+        f" volume says id = {volume}, bootable = False"
+    ]
+
+
+def test_a_server_without_any_row_is_from_before_there_were_such_rows(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.mappings(lambda row: [] if row["instance_uuid"] == uuid else [row])
+
+    assert host.findings() == []

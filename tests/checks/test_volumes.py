@@ -1,0 +1,298 @@
+"""One volume, one owner. The lab has no block devices under its guests: for iSCSI and multipath the
+answers of the host's tools are written here as their documentation shows them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.checks.test_attachments import (
+    NOBODY,
+    busy,
+    connection,
+    moving,
+    named,
+    row_of,
+    volume_says,
+)
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+
+TARGET = "iqn.2010-10.org.openstack:volume-x"
+
+
+def second_attachment(host: RecordedHost, volume: str, server: str) -> None:
+    more = {"id": NOBODY, "status": "attached", "instance": server, "volume_id": volume}
+    listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
+    shown = host.last("cinder", listed).value["attachments"]
+    host.set("cinder", listed, {"attachments": [*shown, more]})
+
+
+def test_volume_attached_twice(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    second_attachment(host, volume, host.uuid("vm-plain"))
+
+    assert named(host) == [
+        "cinder-attachment-without-bdm of vm-plain",
+        "volume-attached-twice of vm-data",
+        "volume-attached-twice of vm-plain",
+    ]
+
+
+def test_volume_attached_twice_by_two_rows(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    other = {"id": 999, "instance_uuid": host.uuid("vm-plain")}
+    host.mappings(lambda row: [row, row | other] if row["volume_id"] == volume else [row])
+
+    assert "volume-attached-twice of vm-data" in named(host)
+    assert "volume-attached-twice of vm-plain" in named(host)
+
+
+def test_a_volume_for_many_servers_may_have_many(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    second_attachment(host, volume, host.uuid("vm-plain"))
+    volume_says(host, volume, multiattach=True)
+
+    assert named(host) == ["cinder-attachment-without-bdm of vm-plain"]
+
+
+def test_two_attachments_of_one_server_are_one_owner(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    second_attachment(host, volume, host.uuid("vm-data"))
+
+    assert named(host) == ["cinder-attachment-without-bdm of vm-data"]
+
+
+def test_a_volume_that_cinder_moves_may_have_two(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    second_attachment(host, volume, host.uuid("vm-plain"))
+    moving(host, volume, "retyping")
+
+    assert named(host) == []
+
+
+def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status="available")
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        "volume-free-in-cinder-but-open of vm-data: domain says disks = vdb /"
+    )
+    assert finding.endswith(f"volume = {volume}; volume says id = {volume}, status = available")
+
+
+def test_a_volume_that_is_being_detached_may_be_free_already(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status="available")
+    busy(host)
+
+    assert host.findings() == []
+
+
+def test_a_guest_that_is_off_has_nothing_open(host: RecordedHost) -> None:
+    live, stored = (
+        f"virsh dumpxml{option} {host.domain(guest)}"
+        for option, guest in (("", "vm-data"), (" --inactive", "vm-stopped"))
+    )
+    volume, _ = host.volume("vm-data")
+    xml = host.last("libvirt", live).value
+    end = xml.index("</disk>", xml.index(volume)) + len("</disk>")
+    disk = xml[xml.rindex("<disk ", 0, xml.index(f"<serial>{volume}")) : end]
+    host.edit("libvirt", stored, "</devices>", f"{disk}</devices>")
+    volume_says(host, volume, status="available")
+
+    assert "volume-free-in-cinder-but-open of vm-stopped" not in named(host)
+
+
+def test_a_serial_number_of_somebodys_own_is_no_volume(host: RecordedHost) -> None:
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    disk = (
+        "<disk type='file' device='disk'><source file='/tmp/x'/><target dev='vdz'/>"
+        f"<serial>{NOBODY}</serial></disk>"
+    )
+    host.edit("libvirt", live, "</devices>", f"{disk}</devices>")
+    host.no_such("volumes", NOBODY)
+
+    assert "volume-free-in-cinder-but-open of vm-plain" not in named(host)
+
+
+def test_volume_device_wrong_lun_of_a_file(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    xml = host.last("libvirt", live).value
+    host.set("libvirt", live, xml.replace(f"volume-{volume}'", f"volume-{NOBODY}'"))
+
+    assert "volume-device-wrong-lun of vm-data" in named(host)
+
+
+def test_what_cinder_moved_is_under_another_name(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    xml = host.last("libvirt", live).value
+    host.set("libvirt", live, xml.replace(f"volume-{volume}'", f"volume-{NOBODY}'"))
+    volume_says(host, volume, **{"os-vol-mig-status-attr:name_id": NOBODY})
+
+    assert "volume-device-wrong-lun of vm-data" not in named(host)
+
+
+def disk(kname: str, number: str, wwn: str, *children: dict[str, Any]) -> dict[str, Any]:
+    made = {"children": list(children)} if children else {}
+    size = 1 << 30
+    named = {"name": kname, "kname": kname, "maj:min": number, "wwn": wwn, "type": "disk"}
+    return named | {"size": size, "mountpoints": [None]} | made
+
+
+MAP = disk("dm-3", "254:3", "") | {"name": "mpatha", "type": "mpath", "wwn": None}
+
+
+def on_iscsi(host: RecordedHost, source: str, devices: list[dict[str, Any]]) -> str:
+    """vm-data's volume comes over iSCSI, and these are the host's devices."""
+    volume, _ = host.volume("vm-data")
+    info = json.loads(row_of(host, volume)["connection_info"])
+    info |= {"driver_volume_type": "iscsi", "data": {"target_iqn": TARGET, "target_lun": 1}}
+    host.mapping(volume, connection_info=json.dumps(info))
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    xml = host.last("libvirt", live).value
+    end = xml.index(f"<serial>{volume}")
+    start = xml.rindex("<disk ", 0, end)
+    place = f"<source dev='{source}'/>"
+    block = xml[start:end].replace("type='file'", "type='block'")
+    before, _, rest = block.partition("<source ")
+    block = before + place + rest.partition("/>")[2]
+    host.set("libvirt", live, xml[:start] + block + xml[end:])
+    host.set("block", "lsblk --json --bytes --output-all", {"blockdevices": devices})
+    links = {f"ip-10.0.0.5:3260-iscsi-{TARGET}-lun-1": "../../sdb"}
+    host.drop(lambda answer: answer.query != "ls -l /dev/disk/by-path")
+    host.add(heard(host, "ls -l /dev/disk/by-path", links))
+    host.drop(lambda answer: answer.layer != "cinder")
+    return volume
+
+
+def heard(host: RecordedHost, query: str, value: Any) -> Answer:
+    raw = host.last("block", "lsblk --json --bytes --output-all").model_dump(
+        exclude={"value", "error"}
+    )
+    return Answer(**(raw | {"query": query, "value": value}))
+
+
+def wrong(host: RecordedHost) -> list[str]:
+    return [line for line in host.findings() if line.startswith("volume-device-wrong-lun")]
+
+
+def test_volume_device_wrong_lun(host: RecordedHost) -> None:
+    devices = [disk("sdb", "8:16", "0x1"), disk("sdc", "8:32", "0x2")]
+    volume = on_iscsi(host, "/dev/sdc", devices)
+
+    assert wrong(host) == [
+        f"volume-device-wrong-lun of vm-data: domain says disks = vdb /dev/sdc, volume = {volume};"
+        f" bdm says volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
+        " device says name = sdc, number = 8:32, made_of = sdc"
+    ]
+
+
+def test_the_lun_that_nova_connected_is_right(host: RecordedHost) -> None:
+    on_iscsi(host, "/dev/sdb", [disk("sdb", "8:16", "0x1"), disk("sdc", "8:32", "0x2")])
+
+    assert wrong(host) == []
+
+
+def test_volume_device_wrong_lun_in_a_map_of_two(host: RecordedHost) -> None:
+    devices = [disk("sdb", "8:16", "0x1", MAP), disk("sdc", "8:32", "0x2", MAP)]
+    on_iscsi(host, "/dev/mapper/mpatha", devices)
+
+    [finding] = wrong(host)
+    assert finding.endswith(
+        "device says kname = sdb, wwn = 0x1; device says kname = sdc, wwn = 0x2"
+    )
+
+
+def test_two_paths_to_one_lun_are_one_volume(host: RecordedHost) -> None:
+    devices = [disk("sdb", "8:16", "0x1", MAP), disk("sdc", "8:32", "0x1", MAP)]
+    on_iscsi(host, "/dev/mapper/mpatha", devices)
+
+    assert wrong(host) == []
+
+
+def test_a_device_that_nobody_listed_is_not_judged(host: RecordedHost) -> None:
+    on_iscsi(host, "/dev/sdz", [disk("sdb", "8:16", "0x1")])
+
+    assert wrong(host) == []
+
+
+def test_volume_size_mismatch(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, size=2)
+
+    [finding] = host.findings()
+    assert finding.startswith(
+        f"volume-size-mismatch of vm-data: volume says id = {volume}, size_gib = 2; image says path"
+    )
+    assert finding.endswith("virtual_size = 1073741824")
+
+
+def test_volume_size_mismatch_of_what_is_larger(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-bfv")
+    volume_says(host, volume, size=1)
+
+    assert named(host) == ["volume-size-mismatch of vm-bfv"]
+    assert host.report().findings[0].severity.word == "note"
+
+
+def test_a_volume_that_is_being_extended_is_not_measured(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, size=2)
+    moving(host, volume, "extending")
+
+    assert host.findings() == []
+
+
+def test_an_encrypted_volume_has_a_header(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, encrypted=True)
+    for answer in host.bundle.by_layer["images"]:
+        if answer.query.startswith("qemu-img info") and volume in answer.query:
+            text = json.dumps(answer.value).replace("1073741824", str((1 << 30) - (16 << 20)))
+            host.set("images", answer.query, json.loads(text))
+
+    assert host.findings() == []
+
+
+def test_encryption_secret_missing(host: RecordedHost) -> None:
+    encrypt(host)
+
+    [finding] = host.findings()
+    assert finding.startswith("encryption-secret-missing of vm-data: domain says disks = vdb /")
+    assert finding.endswith(f"key = {NOBODY}; libvirt says secret = nothing")
+
+
+def encrypt(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    key = f"<encryption format='luks'><secret type='passphrase' uuid='{NOBODY}'/></encryption>"
+    host.edit("libvirt", live, f"<serial>{volume}</serial>", f"<serial>{volume}</serial>{key}")
+
+
+def test_a_key_that_libvirt_has_is_not_missed(host: RecordedHost) -> None:
+    encrypt(host)
+    host.set("libvirt", "virsh secret-list", [{"uuid": NOBODY.upper(), "usage_type": 1}])
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("query", ["virsh secret-list"])
+def test_keys_that_were_not_listed_are_not_missed(host: RecordedHost, query: str) -> None:
+    encrypt(host)
+    host.drop(lambda answer: answer.query != query)
+
+    assert host.findings() == []
+
+
+def test_nothing_of_a_volume_is_judged_while_cinder_is_silent(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
+    host.silence("cinder")
+
+    assert host.findings() == []

@@ -1,0 +1,131 @@
+"""The host's block devices. This machine has neither LVM, iSCSI nor multipath: their outputs are
+written as their documentation shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hoodsnap.collect import device
+from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
+
+SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+
+SESSION = f"""\
+iSCSI Transport Class version 2.0-870
+version 2.1.8
+Target: iqn.2010-10.org.openstack:volume-1 (non-flash)
+\tCurrent Portal: 10.0.0.5:3260,1
+\t\t*****
+\t\tCHAP:
+\t\t*****
+\t\tusername: {SECRET}
+\t\tpassword: {SECRET}
+\t\tusername_in: <empty>
+\t\tpassword_in: {SECRET}
+\t\t************************
+\t\tAttached SCSI devices:
+\t\t************************
+\t\tHost Number: 2\tState: running
+\t\tscsi2 Channel 00 Id 0 Lun: 1
+\t\t\tAttached scsi disk sdb\t\tState: running
+"""
+
+TGT = f"""\
+Target 1: iqn.2010-10.org.openstack:volume-1
+    System information:
+        Driver: iscsi
+        State: ready
+    LUN information:
+        LUN: 1
+            Type: disk
+            Backing store path: /dev/cinder-volumes/volume-1
+    Account information:
+        {SECRET}
+        other-{SECRET} (outgoing)
+    ACL information:
+        ALL
+"""
+
+
+def test_sessions_are_kept_without_chap() -> None:
+    told = device.without_chap(SESSION)
+
+    assert SECRET not in told
+    assert told.count(WITHHELD) == 4
+    assert "Attached scsi disk sdb" in told
+
+
+def test_targets_are_kept_without_accounts() -> None:
+    told = device.without_accounts(TGT)
+
+    assert SECRET not in told
+    assert "Backing store path: /dev/cinder-volumes/volume-1" in told
+    assert "    ACL information:\n        ALL" in told
+
+
+def test_the_kernels_targets_are_read_without_authentication(tmp_path: Path) -> None:
+    store = tmp_path / "core/iblock_0/iqn.2010-10.org.openstack:volume-1"
+    store.mkdir(parents=True)
+    (store / "udev_path").write_text("/dev/cinder-volumes/volume-1\n")
+    group = tmp_path / "iscsi/iqn.2010-10.org.openstack:volume-1/tpgt_1"
+    (group / "lun/lun_0").mkdir(parents=True)
+    (group / "lun/lun_0/1234abcd").symlink_to(store)
+    acl = group / "acls/iqn.1993-08.org.debian:01:host"
+    (acl / "auth").mkdir(parents=True)
+    (acl / "auth/password").write_text(SECRET)
+    (tmp_path / "iscsi/discovery_auth").mkdir()
+
+    assert device.targets(tmp_path / "iscsi") == [
+        {
+            "target": "iqn.2010-10.org.openstack:volume-1",
+            "tpgt": "tpgt_1",
+            "luns": [
+                {
+                    "lun": "0",
+                    "backstore": "iblock_0/iqn.2010-10.org.openstack:volume-1",
+                    "udev_path": "/dev/cinder-volumes/volume-1",
+                }
+            ],
+            "initiators": ["iqn.1993-08.org.debian:01:host"],
+        }
+    ]
+
+
+def test_this_hosts_devices_are_listed_without_labels() -> None:
+    recorder = Recorder("vm")
+    device.ask_devices(recorder)
+
+    listed = next(answer for answer in recorder.answers if answer.query.startswith("lsblk"))
+    if listed.error is not None:
+        pytest.skip("this host has no lsblk")
+    devices = listed.value["blockdevices"]
+    assert all({"kname", "maj:min", "size"} <= line.keys() for line in devices)
+    assert not any("label" in line for line in devices)
+    assert len({answer.query for answer in recorder.answers}) == len(recorder.answers)
+
+
+def test_a_tool_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(command: list[str]) -> str:
+        raise Refusal("missing", f"{command[0]} is not installed")
+
+    monkeypatch.setattr(device, "run", missing)
+    recorder = Recorder("vm")
+    device.ask_devices(recorder)
+
+    programs = [answer for answer in recorder.answers if answer.query.startswith("multipath")]
+    assert [answer.error and answer.error.kind for answer in programs] == ["absent", "absent"]
+
+
+def test_no_session_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(command: list[str]) -> str:
+        raise Refusal("failed", "iscsiadm: No active sessions.")
+
+    monkeypatch.setattr(device, "run", refuse)
+    recorder = Recorder("vm")
+    device.ask_devices(recorder)
+
+    kinds = {answer.query: answer.error.kind for answer in recorder.answers if answer.error}
+    assert kinds["iscsiadm -m session -P 3"] == "absent"
+    assert kinds["multipath -ll"] == "failed"
