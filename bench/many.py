@@ -106,9 +106,9 @@ def _clone(guest: Guest, number: int) -> Clone:
             (f"-vnc\\u0000127.0.0.1:{port - 5900},", f"-vnc\\u0000127.0.0.1:{own - 5900},")
         )
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
-    for port in guest.ports or ():
+    for plug in guest.ports or ():
         # The beginning of a port's id is in the names of its devices.
-        prefix, mac = port.id[:PREFIX], port.mac
+        prefix, mac = plug.id[:PREFIX], plug.mac
         swaps.append((prefix, f"{number:04x}{prefix[4:]}"))
         swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
     if pid is not None:
