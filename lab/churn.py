@@ -182,10 +182,22 @@ class Churning(Thread):
 
 
 def remove(cloud: Cloud, name: str) -> None:
-    """Deletes an instance of that name, if there is one, and its rows."""
+    """Deletes an instance of that name, if there is one, its rows, its volume and its image."""
     if uuid := cloud.db.uuid(name):
         cloud.delete(name, uuid)
     cloud.db.purge(name)
+    if image := cloud.image(name):
+        cloud.admin.image.delete_image(image)
+    cloud.until(f"the volumes of {name} to be deleted", lambda: no_volumes(cloud, name))
+
+
+def no_volumes(cloud: Cloud, name: str) -> bool:
+    """Whether there are none of that name; those that nothing holds any more are deleted."""
+    volumes = list(cloud.admin.block_storage.volumes(name=name))
+    for volume in volumes:
+        if volume.status in ("available", "error"):
+            cloud.admin.block_storage.delete_volume(volume.id)
+    return not volumes
 
 
 def look(path: Path) -> tuple[dict[Key, str], int]:
@@ -269,11 +281,10 @@ def churn(cloud: Cloud, options: argparse.Namespace) -> int:
         for life in lives:
             life.join(10)
         for name in names:
-            remove(cloud, name)
-            for volume in cloud.admin.block_storage.volumes(name=name):
-                cloud.admin.block_storage.delete_volume(volume.id)
-            if image := cloud.image(name):
-                cloud.admin.image.delete_image(image)
+            try:
+                remove(cloud, name)
+            except Exception as error:  # the others are removed; what is left is reported
+                numbers.stuck.append(f"{name} is left: {error}")
         report(numbers, time.monotonic() - began)
     return len(numbers.false)
 

@@ -393,6 +393,74 @@ b_base_unused() { local id; id=$(echo "$RANDOM$RANDOM" | sha1sum | cut -d' ' -f1
 c_base_unused() { [ -e "$INSTANCES/_base/$(saved id)" ]; }
 f_base_unused() { rm -f "$INSTANCES/_base/$(saved id)"; }
 
+fault disk-deleted vm-tenant "rm of the disk of a running guest: it lives on in qemu alone (a hard link keeps it for the undoing)" "nothing until it stops; then it can't start again"
+b_disk_deleted() { ln "$(idir)/disk" "$S/disk"; rm "$(idir)/disk"; }
+c_disk_deleted() { running && [ ! -e "$(idir)/disk" ]; }
+f_disk_deleted() { mv "$S/disk" "$(idir)/disk"; }
+
+fault base-replaced vm-snap "another file with the base's name: the running guest has the old one open" "nothing; the next start reads a mixture of both"
+b_base_replaced() {
+  base_of | save base; mv "$(saved base)" "$(saved base).lab-kept"
+  cp --sparse=always -a "$(saved base).lab-kept" "$(saved base)"; dd if=/dev/urandom of="$(saved base)" bs=4096 seek=99 count=1 conv=notrunc status=none
+}
+c_base_replaced() { [ -e "$(saved base).lab-kept" ] && ! cmp -s "$(saved base)" "$(saved base).lab-kept"; }
+f_base_replaced() { mv "$(saved base).lab-kept" "$(saved base)"; }
+
+rebase() { # BASE: writes another base's name into the header, also while qemu has the disk open
+  qemu-img rebase -u -F raw -b "$1" --image-opts "driver=qcow2,file.driver=file,file.locking=off,file.filename=$(idir)/disk"
+}
+another_base() { find "$INSTANCES/_base" -regextype egrep -regex '.*/[0-9a-f]{40}' ! -path "$(saved base)" | sort | sed -n 1p; }
+fault overlay-rebased vm-tenant "qemu-img rebase -u of a running guest's disk to another base: only its header says so" "nothing; the next start reads the wrong blocks"
+b_overlay_rebased() { base_of | save base; rebase "$(another_base)"; }
+c_overlay_rebased() { running && [ "$(base_of)" != "$(saved base)" ]; }
+f_overlay_rebased() { rebase "$(saved base)"; }
+
+fault backing-outside vm-stopped "the disk's header names a file outside of nova's as its base: /etc/hostname" "nothing; a start would show that file to the guest"
+b_backing_outside() { base_of | save base; rebase /etc/hostname; }
+c_backing_outside() { [ "$(base_of)" = /etc/hostname ]; }
+f_backing_outside() { rebase "$(saved base)"; }
+
+fault disk-corrupt-bit vm-stopped "qcow2's mark of a corrupt image is set in the header of a stopped disk" "nothing; the guest can't write after a start"
+mark_corrupt() { printf '%b' "$1" | dd of="$(idir)/disk" bs=1 seek=79 conv=notrunc status=none; } # the last byte of the incompatible features
+b_disk_corrupt_bit() { mark_corrupt '\x02'; }
+c_disk_corrupt_bit() { [ "$(qemu-img info -U --output json "$(idir)/disk" | jq '."format-specific".data.corrupt')" = true ]; }
+f_disk_corrupt_bit() { mark_corrupt '\x00'; }
+
+fault disk-grown vm-stopped "qemu-img resize by hand: the disk is a GiB larger than its flavor says" "nothing"
+b_disk_grown() { cp --sparse=always -a "$(idir)/disk" "$S/disk.copy"; qemu-img resize -q -f qcow2 "$(idir)/disk" +1G; }
+c_disk_grown() { [ "$(qemu-img info -U --output json "$(idir)/disk" | jq '."virtual-size"')" -gt 1073741824 ]; }
+f_disk_grown() { cp --sparse=always -a "$S/disk.copy" "$(idir)/disk"; rm "$S/disk.copy"; }
+
+fault resize-copy-gone vm-verify "the copy to revert a resize with (UUID_resize) is gone" "nothing; a revert fails"
+b_resize_copy_gone() { mv "$(idir)_resize" "$S/copy"; }
+c_resize_copy_gone() { [ ! -e "$(idir)_resize" ]; }
+f_resize_copy_gone() { mv "$S/copy" "$(idir)_resize"; }
+
+fault leftover-resize vm-resized "a UUID_resize that a confirmed resize left behind" "nothing"
+b_leftover_resize() { mkdir "$(idir)_resize"; cp --sparse=always "$(idir)/disk.info" "$(idir)_resize/"; chown -R nova:nova "$(idir)_resize"; }
+c_leftover_resize() { [ -d "$(idir)_resize" ]; }
+f_leftover_resize() { rm -rf "$(idir)_resize"; }
+
+fault definition-other-disk vm-duo "the stored definition of a running guest names another disk: its next start by hand would use that" "nothing; hard reboot writes the definition anew"
+b_definition_other_disk() { save_definition; sed "s#$(idir)/disk'#$(idir)/disk.old'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
+c_definition_other_disk() { virsh dumpxml --inactive "$u" | grep -q "/disk.old'"; }
+f_definition_other_disk() { virsh -q define "$S/inactive.xml"; }
+
+fault definition-foreign-disk vm-stopped "the definition of a stopped guest names the disk of another server" "nothing; hard reboot and start write the definition anew"
+b_definition_foreign_disk() { save_definition; sed "s#$(idir)/disk'#$INSTANCES/$(uuid_of vm-plain)/disk'#" "$S/inactive.xml" | save edited.xml; virsh -q define "$S/edited.xml"; }
+c_definition_foreign_disk() { virsh dumpxml --inactive "$u" | grep -q "$(uuid_of vm-plain)/disk'"; }
+f_definition_foreign_disk() { virsh -q define "$S/inactive.xml"; }
+
+fault saved-behind vm-config "virsh managedsave, as libvirt-guests does it when the host shuts down: nova has it as ACTIVE (recorded with --freeze)" "the power sync sets it to stopped; its start goes on from the saved memory"
+b_saved_behind() { virsh -q managedsave "$u" >/dev/null; }
+c_saved_behind() { virsh dominfo "$u" | grep -q '^Managed save: *yes'; }
+f_saved_behind() { virsh -q start "$u"; until_ok 30 running; sleep 1; thaw; until_ok 60 idle_in active || back_to_active; }
+
+fault instances-hidden - "an empty file system is mounted over the instances directory (recorded with --freeze)" "starts fail; new images are downloaded into the wrong place"
+b_instances_hidden() { mount -t tmpfs -o size=1M,mode=755 lab-empty "$INSTANCES"; }
+c_instances_hidden() { [ "$(stat -fc %T "$INSTANCES")" = tmpfs ]; }
+f_instances_hidden() { umount "$INSTANCES"; }
+
 # ------------------------------------------------------------------ nova's databases
 fault db-soft-deleted vm-snap "the DB row is marked deleted while the domain runs" "reaps the domain at the next running_deleted_instance_poll_interval (30 min)!"
 b_db_soft_deleted() { row "update nova.instances set deleted=id, deleted_at=utc_timestamp(), terminated_at=utc_timestamp(), vm_state='deleted', power_state=0 where uuid='$u'"; }

@@ -20,7 +20,7 @@ def test_chain_live_vs_persistent(host: RecordedHost) -> None:
 
 
 def test_chain_live_vs_persistent_if_a_disk_is_only_in_one(host: RecordedHost) -> None:
-    volume = host.guest("vm-data").volumes
+    volume = host.guest("vm-data").volume_ids
     assert volume is not None
     [serial] = volume
     xml = host.last("libvirt", _stored(host, "vm-data")).value
@@ -68,7 +68,7 @@ def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
 
 
 def test_persistent_xml_foreign_devices_by_the_volume(host: RecordedHost) -> None:
-    mine, others = host.guest("vm-data").volumes, host.guest("vm-bfv").volumes
+    mine, others = host.guest("vm-data").volume_ids, host.guest("vm-bfv").volume_ids
     assert mine and others
     [ours], [theirs] = mine, others
     host.edit("libvirt", _stored(host, "vm-data"), f"<serial>{ours}<", f"<serial>{theirs}<")
@@ -94,7 +94,7 @@ def test_persistent_xml_foreign_devices_by_who_runs_with_it(host: RecordedHost) 
 
 
 def test_a_volume_of_several_servers_is_foreign_to_none(host: RecordedHost) -> None:
-    mine, others = host.guest("vm-data").volumes, host.guest("vm-bfv").volumes
+    mine, others = host.guest("vm-data").volume_ids, host.guest("vm-bfv").volume_ids
     assert mine and others
     [ours], [theirs] = mine, others
     host.edit("libvirt", _stored(host, "vm-data"), f"<serial>{ours}<", f"<serial>{theirs}<")

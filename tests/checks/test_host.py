@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -196,6 +197,26 @@ def test_a_service_is_late_by_the_databases_clock(host: RecordedHost) -> None:
     )
 
     assert named(host) == {"clocks-apart"}
+
+
+def test_the_clock_of_another_bundle_is_another(host: RecordedHost) -> None:
+    """Two collectors asked the same database, and the other one's clock is a day behind."""
+    clock = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
+    there = {"host": "other", "at": clock.at - timedelta(days=1)}
+    host.bundle = host.bundle.with_answers([clock.model_copy(update=there), *host.bundle.answers])
+
+    assert "service-state-skew" not in named(host)
+
+
+def test_an_aggregate_of_an_odd_number_has_no_hosts(host: RecordedHost) -> None:
+    for name, row in (
+        ("aggregate_hosts", [1, "vm", [7]]),
+        ("aggregate_metadata", [1, [8], "k", "z"]),
+    ):
+        found = next(a for a in host.bundle.asked("nova-db", "SELECT ") if f".{name}" in a.query)
+        host.set("nova-db", found.query, {**found.value, "rows": [row]})
+
+    assert captured(host).records.zone_of("vm") is None
 
 
 def test_service_state_skew_of_a_host_that_no_cell_has(host: RecordedHost) -> None:

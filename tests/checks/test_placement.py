@@ -266,6 +266,15 @@ def test_a_server_that_is_just_being_built_is_somebody(host: RecordedHost) -> No
     assert host.findings() == []
 
 
+def test_a_guest_that_lost_its_server_uses_what_it_holds(host: RecordedHost) -> None:
+    gone = "2026-11-23 01:00:00"
+    host.row("instances", host.uuid("vm-plain"), deleted=1, deleted_at=gone, vm_state="deleted")
+
+    found = {finding.check.name for finding in host.report().findings}
+    assert "domain-of-deleted-server" in found
+    assert "allocation-orphan" not in found
+
+
 def test_what_another_service_holds_is_its_own(host: RecordedHost) -> None:
     hold(host, NOBODY, {"VCPU": 2})
     search(host, NOBODY)

@@ -217,6 +217,8 @@ def test_without_a_file_the_journal_is_asked_for_nova_compute(
         "Authorization: Bearer sesame42",
         f"got gAAAAAB{'sesame42' * 12}",
         "user_data=sesame42",
+        "instance {'metadata': 'sesame42'",
+        f"connection_info {{'data': 'sesame42', {'x' * 5000}}}",
     ],
 )
 def test_a_line_of_a_log_holds_no_secret(line: str) -> None:
@@ -225,6 +227,7 @@ def test_a_line_of_a_log_holds_no_secret(line: str) -> None:
 
 def test_a_line_of_a_log_is_cut_short() -> None:
     assert len(log_line("word " * 1000)) == 301
+    assert len(log_line("a- " * 2_000_000)) == 301
 
 
 def test_what_names_a_guest_stays_in_a_line() -> None:

@@ -145,6 +145,7 @@ def answers() -> list[Answer]:
         answer(f"virsh snapshot-list {NAME}", [{"name": "before", "current": True}]),
         answer(f"virsh blockjob {NAME} vda", {"type": 2, "bandwidth": 0, "cur": 1, "end": 4}),
         answer(f"virsh blockjob {NAME} vdb", {}),
+        answer(f"virsh blockjob {NAME} hda", {}),
     ]
 
 
@@ -159,6 +160,13 @@ def test_what_libvirt_is_at_work_on() -> None:
     assert read.block_jobs == {"vda": "copy, 25 %"}
     assert domain(answer(f"virsh domjobinfo {NAME}", {"type": 1})).job
     assert domain(answer(f"virsh blockjob {NAME} vda", {"type": 9})).block_jobs == {"vda": "job"}
+
+
+def test_a_disk_that_libvirt_was_not_asked_about_may_be_copied() -> None:
+    some = [one for one in answers() if not one.query.endswith(" hda")]
+
+    with pytest.raises(Unheard):
+        Domain.read_all(some)[UUID].block_jobs  # noqa: B018
 
 
 def test_a_domain_that_is_off_is_what_it_would_be() -> None:

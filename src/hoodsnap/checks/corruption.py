@@ -138,7 +138,9 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     held = [file for file in process.files if _is_disk(file)]
     deleted = {file.path: file for file in held if file.deleted and file.path in named}
     for path, file in deleted.items():
-        if file.writable or not _exists(host, path):
+        there = _inode(host, path)
+        # It may have been given its name back; and what replaced a base is another check's.
+        if there != file.ino and (file.writable or there is None):
             yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
     if in_a_container(guest):
         return
@@ -164,11 +166,13 @@ def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
             yield disk.source, not disk.read_only
 
 
-def _exists(host: Host, path: str) -> bool:
+def _inode(host: Host, path: str) -> int | None:
+    """The file that a path leads to now; None if to none that was heard of."""
     try:
-        return host.images.entry(path) is not None
+        entry = host.images.entry(path)
     except Unheard:
-        return False
+        return None
+    return entry.ino if entry is not None else None
 
 
 @check(Severity.ERROR)

@@ -108,6 +108,8 @@ def resize_source_copy_missing(host: Host) -> Problems:
     Source: nova virt/libvirt/driver.py `finish_revert_migration`, `_cleanup_resize`; nova bugs
     1728603, 1769131, 1666831.
     """
+    if not host.images.folders:
+        return  # the directory itself is not there, which is told by instances-path-not-mounted
     for instance in host.instances.by_uuid.values():
         if instance.archived or instance.vm_state != "resized" or instance.deleted:
             continue

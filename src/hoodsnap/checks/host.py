@@ -193,9 +193,9 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
 
 def _asked_at(host: Host, service: Service) -> datetime:
     """When its row was read, by the database's clock if that was heard: ours may be another."""
-    asked = next(answer.at for answer in service.said.values())
-    clock = clock_of(host.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP"))
-    return asked + (clock[1] - clock[0].at) if clock is not None else asked
+    asked = next(iter(service.said.values()))
+    clock = clock_of(host.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP", asked.host))
+    return asked.at + (clock[1] - clock[0].at) if clock is not None else asked.at
 
 
 def _unmapped(host: Host, service: Service) -> Iterator[Problem]:

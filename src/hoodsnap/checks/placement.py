@@ -143,8 +143,8 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     Authority: the nova databases, if all of them were searched; nobody else knows who is a server.
 
     Traps: a cell that was not read may have the server (nova's own audit gets this wrong); a server
-    that is just being built, or was deleted minutes ago; what other services (Zun, Blazar, Cyborg)
-    reserve for themselves.
+    that is just being built, or was deleted minutes ago; a guest that is still there although its
+    server is gone uses what it holds; what other services (Zun, Blazar, Cyborg) reserve.
 
     Next: `nova-manage placement audit --verbose --resource_provider PROVIDER` only reads. Compare
     by eye, then `openstack resource provider allocation delete CONSUMER`, one at a time.
@@ -180,6 +180,10 @@ def _nobody(cloud: Cloud, allocation: Allocation) -> tuple[Evidence, ...]:
     consumer = allocation.consumer
     if allocation.consumer_type not in (None, "INSTANCE", "MIGRATION"):
         return ()
+    if any(
+        guest.domain is not None or guest.process is not None for guest in cloud.twins(consumer)
+    ):
+        return ()  # a guest that nova has no record of uses what is reserved
     instance = cloud.instances.by_uuid.get(consumer)
     if instance is not None:
         old = instance.deleted and _settled(instance.deleted_at, allocation)

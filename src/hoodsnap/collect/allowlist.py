@@ -151,7 +151,7 @@ _LONGEST_LINE = 300
 
 _IN_LOGS = (
     # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
-    (re.compile(r"\{.*\}"), f"{{{WITHHELD}}}"),
+    (re.compile(r"\{.*(\}|$)"), f"{{{WITHHELD}}}"),
     (re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE), rf"\1://{WITHHELD}"),
     (re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE), rf"\1 {WITHHELD}"),
     (
@@ -169,6 +169,7 @@ _IN_LOGS = (
 
 def log_line(line: str) -> str:
     """A line of a log, cut short, without what may be a secret in it."""
+    line = line[: 10 * _LONGEST_LINE]  # some are megabytes long
     for secret, instead in _IN_LOGS:
         line = secret.sub(instead, line)
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

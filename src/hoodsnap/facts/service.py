@@ -230,7 +230,7 @@ class HostRecords:
         self.read("aggregate_hosts")
         self.read("aggregate_metadata")
         member = self._tables.of("aggregate_hosts")
-        own = {r.cells.get("aggregate_id") for r in member if r.cells.get("host") == host}
+        own = [r.cells.get("aggregate_id") for r in member if r.cells.get("host") == host]
         for row in self._tables.of("aggregate_metadata"):
             zone = row.cells.get("value")
             is_zone = row.cells.get("key") == "availability_zone" and not row.cells.get("deleted")
