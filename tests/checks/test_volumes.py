@@ -241,6 +241,34 @@ def test_volume_size_mismatch_of_what_is_larger(host: RecordedHost) -> None:
     assert host.report().findings[0].severity.word == "note"
 
 
+def sized(host: RecordedHost, size: int) -> None:
+    """vm-data's volume is a device of so many bytes, and cinder is heard."""
+    cinder = [answer for answer in host.bundle.answers if answer.layer == "cinder"]
+    on_iscsi(host, "/dev/sdb", [disk("sdb", "8:16", "0x1") | {"size": size}])
+    for answer in cinder:
+        host.add(answer)
+
+
+def measured(host: RecordedHost) -> list[str]:
+    return [line for line in host.findings() if line.startswith("volume-size-mismatch")]
+
+
+def test_volume_size_mismatch_of_a_device_that_is_too_small(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    sized(host, (1 << 30) - 512)
+
+    assert measured(host) == [
+        f"volume-size-mismatch of vm-data: volume says id = {volume}, size_gib = 1;"
+        " device says name = sdb, size = 1073741312"
+    ]
+
+
+def test_block_storage_may_round_up(host: RecordedHost) -> None:
+    sized(host, 8 << 30)
+
+    assert measured(host) == []
+
+
 def test_a_volume_that_is_being_extended_is_not_measured(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     volume_says(host, volume, size=2)

@@ -154,6 +154,8 @@ def column(recorder: Recorder, table: str, name: str) -> list[Any]:
     """All values that were heard of a column."""
     values = []
     for answer in asked(recorder, table):
+        if name not in answer.value["columns"]:
+            continue  # the markers, which have less
         place = answer.value["columns"].index(name)
         values += [row[place] for row in answer.value["rows"]]
     return values
@@ -280,10 +282,10 @@ def test_deleted_rows_are_left_out_unless_they_are_all_there_is(
 ) -> None:
     nova.ask_instances("vm")
     nova.ask_rest()
-    assert column(recorder, "nova.block_device_mapping", "id") == [1]
+    assert set(column(recorder, "nova.block_device_mapping", "id")) == {1}
 
     nova.ask_rest([GONE])
-    assert column(recorder, "nova.block_device_mapping", "id") == [1, 3]
+    assert set(column(recorder, "nova.block_device_mapping", "id")) == {1, 3}
 
 
 def test_a_uuid_seen_on_the_host_is_looked_for_everywhere(
@@ -345,7 +347,8 @@ def test_the_second_look_asks_in_the_words_of_the_first(
     assert set(again) <= set(first)
     assert sum("nova.instances WHERE host = 'vm'" in query for query in again) == 1
     assert sum("nova.migrations" in query for query in again) == 1
-    assert sum(GONE in query for query in again) == 2  # in each of the two cells
+    assert sum(GONE in query and ".instances " in query for query in again) == 2  # in both cells
+    assert sum(GONE in query and ".block_device_mapping " in query for query in again) == 1
 
 
 def test_what_moved_is_asked_again_in_the_new_snapshot(

@@ -210,13 +210,13 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
     """A volume is not as large on this host as cinder sold it.
 
     Where it is smaller, the guest was promised space that is not there, and a write behind the end
-    fails: an extension that did not arrive on the host, or a file that was cut off. Where it is
+    fails: an extension that did not arrive on the host, or a file that was cut off. Where a file is
     larger by a gibibyte or more (a note), cinder's record is old.
 
     Authority: the host's device or file.
 
-    Traps: an extension that is under way; the header of an encrypted volume; storage that rounds
-    up.
+    Traps: an extension that is under way; the header of an encrypted volume; block
+    storage that rounds up.
 
     Next: `openstack volume show VOLUME -c size` beside `qemu-img info -U` or `lsblk -b` of what
     `virsh domblklist NAME` shows. Then `openstack volume set --size`, which extends it again, or a
@@ -238,7 +238,8 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         size, evidence = measured
         sold = volume.size_gib << 30
         least = sold - HEADER if volume.encrypted else sold
-        if size < least or size >= sold + (1 << 30):
+        rounded = disk.image.type == "block"  # some storage has no smaller pieces than 8 GiB
+        if size < least or (size >= sold + (1 << 30) and not rounded):
             severity = Severity.ERROR if size < least else Severity.NOTE
             told = says(volume, id=named, size_gib=volume.size_gib)
             yield Problem(severity, (told, evidence))

@@ -192,6 +192,10 @@ class InstanceDatabase:
 
     def _ask_left_behind(self, cell: Cell) -> None:
         """The volumes that rows still give to deleted instances, and the rows of those."""
+        if tables.MAPPINGS_OF_VOLUMES.key not in self._cells.columns(
+            cell, tables.MAPPINGS_OF_VOLUMES
+        ):
+            return
         of_host = "" if self._host is None else f" AND host = {quoted(self._host)}"
         where = tables.MAPPINGS_OF_DELETED.replace("{instances}", tables.INSTANCES.of(cell.name))
         rows = self._ask_cell(cell, tables.MAPPINGS_OF_VOLUMES, where.replace("{host}", of_host))
