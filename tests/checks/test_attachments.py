@@ -175,6 +175,16 @@ def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -
     assert host.findings() == []
 
 
+def test_a_volume_that_was_plugged_in_while_libvirt_was_asked_may_not_be_seen_there(
+    host: RecordedHost,
+) -> None:
+    volume, _ = host.volume("vm-data")
+    unplug(host, "vm-data", volume)
+    moving(host, volume, "in-use")
+
+    assert named(host) == ["chain-live-vs-persistent of vm-data"]
+
+
 def test_a_volume_that_hangs_in_detaching_is_no_excuse(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])

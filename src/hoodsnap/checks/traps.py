@@ -14,6 +14,9 @@ from hoodsnap.facts.volume import Volume
 JUST = timedelta(minutes=10)
 """What nova began so recently may still go on."""
 
+CAPTURE = timedelta(minutes=1)
+"""Longer than it takes to ask a host everything."""
+
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
 
@@ -154,6 +157,17 @@ def rescued(guest: Guest) -> bool:
 def volume_moving(guest: Guest) -> bool:
     """cinder is attaching, detaching, extending or moving a volume of it"""
     return any(_moves_now(volume) for volume in guest.volumes or ())
+
+
+def volume_just_moved(guest: Guest) -> bool:
+    """cinder changed a volume of it while the others were asked: they may have seen it before"""
+    return any(_moved_now(volume) for volume in guest.volumes or ())
+
+
+def _moved_now(volume: Volume) -> bool:
+    """Whether it changed so late that an answer from before may still lie in the bundle."""
+    since = moment(volume.updated_at)
+    return since is not None and volume.said["body"].at - since < CAPTURE
 
 
 def _moves_now(volume: Volume) -> bool:
