@@ -12,6 +12,8 @@ from typing import Any
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.port import PREFIX
+from hoodsnap.facts.tap import NAME
 
 SAVES = "/var/lib/libvirt/qemu/save"
 
@@ -56,6 +58,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
         **{str(guest.process.pid): guest.uuid for guest in guests if guest.process},
         **{named: guest.uuid for guest in guests for named in _volumes(guest)},
         **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
+        **{port.id: guest.uuid for guest in guests for port in guest.ports or ()},
     }
     rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
@@ -103,6 +106,11 @@ def _clone(guest: Guest, number: int) -> Clone:
             (f"-vnc\\u0000127.0.0.1:{port - 5900},", f"-vnc\\u0000127.0.0.1:{own - 5900},")
         )
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
+    for plug in guest.ports or ():
+        # The beginning of a port's id is in the names of its devices.
+        prefix, mac = plug.id[:PREFIX], plug.mac
+        swaps.append((prefix, f"{number:04x}{prefix[4:]}"))
+        swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
     return Clone(tuple(swaps), pid, row)
@@ -160,7 +168,20 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
         if isinstance(value, dict) and isinstance(value.get(name), list):
             grown = list(_grown(value[name], clones, _volume_owner))
             return answer.model_copy(update={"value": {**value, name: grown}})
+    if isinstance(value, dict) and isinstance(value.get("ports"), list):
+        ports = list(_grown(value["ports"], clones, lambda port: [port["device_id"]]))
+        return answer.model_copy(update={"value": {**value, "ports": ports}})
+    taps = {
+        old: uuid for uuid, group in clones.items() for clone in group for old, _ in clone.swaps
+    }
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        name = value["headings"].index("name")
+        rows = list(_grown(value["data"], clones, lambda row: _tap_owner(row[name], taps)))
+        return answer.model_copy(update={"value": {**value, "data": rows}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
+        if "ifname" in value[0]:
+            rows = list(_grown(value, clones, lambda row: _tap_owner(row["ifname"], taps)))
+            return answer.model_copy(update={"value": rows})
         if "uuid" in value[0]:
             return answer.model_copy(
                 update={"value": list(_grown(value, clones, lambda line: [line["uuid"]]))}
@@ -210,6 +231,11 @@ def _provider(value: dict[str, Any], clones: dict[str, list[Clone]]) -> dict[str
 
 def _path_owner(line: Any) -> list[str]:
     return [part[:36] for part in str(line["path"]).split("/")]
+
+
+def _tap_owner(name: str, taps: dict[str, str]) -> list[str]:
+    found = NAME.fullmatch(name)
+    return [taps.get(found["prefix"], "")] if found else []
 
 
 def _inodes(clone: Clone, value: Any) -> Any:

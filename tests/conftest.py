@@ -255,6 +255,75 @@ class RecordedHost:
         assert changed != files, "nothing was changed"
         self.set("kernel", query, [file for file in changed if file is not None])
 
+    def port(self, uuid: str, **fields: object) -> None:
+        """Set fields of a port wherever neutron listed it (`__` in a name stands for `:`)."""
+        self._set_item("neutron", "/ports?", "ports", "id", uuid, fields)
+
+    def unlist(self, uuid: str) -> None:
+        """Let a port be gone from neutron."""
+
+        def change(answer: Answer) -> Answer:
+            if answer.layer != "neutron" or "/ports?" not in answer.query:
+                return answer
+            kept = [port for port in answer.value["ports"] if port["id"] != uuid]
+            return _with_value(answer, {**answer.value, "ports": kept})
+
+        self._change(change)
+
+    def unplug(self, name: str) -> None:
+        """Let a guest's ports be gone, and what the host had of them."""
+        for port in self.ports(name):
+            tap = f"tap{port['id'][:11]}"
+            self.unlist(port["id"])
+            self.unlink(tap)
+            self.switch("Interface", tap, name="another")
+
+    def link(self, name: str, **fields: object) -> None:
+        """Set fields of a device of the kernel, as `ip link` shows it."""
+        rows = self.last("network", "ip -d -j link").value
+        assert name in [row["ifname"] for row in rows]
+        changed = [row | fields if row["ifname"] == name else row for row in rows]
+        self.set("network", "ip -d -j link", changed)
+
+    def unlink(self, name: str) -> None:
+        """Let a device of the kernel be gone."""
+        rows = self.last("network", "ip -d -j link").value
+        kept = [row for row in rows if row["ifname"] != name]
+        assert len(kept) == len(rows) - 1
+        self.set("network", "ip -d -j link", kept)
+
+    def switch(self, table: str, name: str, /, **cells: object) -> None:
+        """Set cells of a row of Open vSwitch, in its own JSON."""
+        query = next(
+            answer.query
+            for answer in self.bundle.by_layer["network"]
+            if answer.query.endswith(f" list {table}")
+        )
+        value = json.loads(json.dumps(self.last("network", query).value))
+        row = next(row for row in value["data"] if name in row)
+        for column, cell in cells.items():
+            row[value["headings"].index(column)] = cell
+        self.set("network", query, value)
+
+    def _set_item(
+        self, layer: str, part: str, name: str, key: str, item: str, fields: dict[str, object]
+    ) -> None:
+        edited = False
+
+        def change(answer: Answer) -> Answer:
+            nonlocal edited
+            if answer.layer != layer or part not in answer.query or answer.error:
+                return answer
+            value = json.loads(json.dumps(answer.value))
+            for found in value.get(name, []):
+                if found.get(key) == item:
+                    edited = True
+                    found |= {field.replace("__", ":"): said for field, said in fields.items()}
+            return _with_value(answer, value)
+
+        self._change(change)
+        assert edited, f"nobody listed {item}"
+
     def drop(self, keep: Callable[[Answer], bool]) -> None:
         """Leave out the answers that are not to be kept."""
         answers = tuple(answer for answer in self.bundle.answers if keep(answer))
@@ -313,6 +382,10 @@ class RecordedHost:
         process = self.guest(name).process
         assert process is not None
         return process.pid
+
+    def ports(self, name: str) -> list[dict[str, Any]]:
+        """A guest's ports, as neutron lists them."""
+        return [dict(port.raw) for port in self.guest(name).ports or ()]
 
     def report(self) -> Report:
         # Through bytes, as a bundle that was mailed.

@@ -133,6 +133,11 @@ FOUND = {
     "db-vm-state-rescued": ["warning rescue-residue of vm-plain"],
     "block-copy": ["warning snapshot-or-blockjob-residue of vm-snap"],
     "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
+    "tap-renamed": ["error tap-missing-or-miswired of vm-plain"],
+    "tap-deleted": ["error tap-missing-or-miswired of vm-data"],
+    "port-deleted": ["error port-guest-mismatch of vm-resized"],
+    "port-disabled": ["warning port-binding-bad of vm-snap"],
+    "db-info-cache": ["error info-cache-lost of vm-config"],
 }
 """What follows from each fault, worst first, then by guest."""
 
@@ -144,15 +149,10 @@ BEYOND = frozenset(
         "compute-frozen",
         "conductor-down",
         "db-down",
-        "db-info-cache",
         "disk-corrupt",
         "image-deleted",
         "ovs-agent-down",
         "placement-down",
-        "port-deleted",
-        "port-disabled",
-        "tap-deleted",
-        "tap-renamed",
     ]
 )
 """The faults that none of the checks is about, or that lie in layers that are not asked."""

@@ -42,6 +42,8 @@ LAYER_OF = {
     "devices": "block",
     "volumes": "cinder",
     "log": "logs",
+    "ports": "neutron",
+    "taps": "network",
 }
 """For each noun the layer that tells it."""
 

@@ -68,6 +68,7 @@ def test_leftovers_need_no_base(host: RecordedHost) -> None:
     host.drop(lambda answer: not (answer.layer == "libvirt" and answer.subject == uuid))
     host.row("instances", uuid, deleted=14, deleted_at=_now(host), vm_state="deleted")
     host.row("instance_mappings", uuid, queued_for_delete=1)
+    host.unplug("vm-snap")
 
     assert host.findings() == []
 

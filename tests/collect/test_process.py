@@ -329,15 +329,8 @@ def test_what_the_host_as_a_whole_is_asked() -> None:
         "ss -Hltnp",
         "ls /sys/bus/pci/devices",
         "ls /sys/bus/mdev/devices",
-        "ip -d -j link",
-        "ip -j address",
-        "bridge -j link",
     ]
     assert answers["grep btime /proc/stat"].value.startswith("btime ")
-    if answers["ip -j address"].error is None:
-        assert "lo" in [link["ifname"] for link in answers["ip -j address"].value]
-    else:
-        assert answers["ip -j address"].error.kind == "missing"
 
 
 @pytest.mark.lab

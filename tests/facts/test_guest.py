@@ -8,7 +8,7 @@ from hoodsnap.bundle import Answer, Bundle, merge
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
-HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs", "block")
+HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs", "block", "network")
 
 
 def _only(bundle: Bundle, *layers: str) -> Bundle:
@@ -74,7 +74,7 @@ def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -
 
 def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> None:
     apart = [
-        _only(host.bundle, "nova", "glance", "nova-db", "placement", "cinder"),
+        _only(host.bundle, "nova", "glance", "nova-db", "placement", "cinder", "neutron"),
         _only(host.bundle, *HERE),
     ]
 

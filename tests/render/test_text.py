@@ -24,14 +24,29 @@ def test_each_layer_is_a_line_that_names_what_ties_it_to_the_next(host: Recorded
     start = lines.index(f"  vm-snap  {guest.uuid}")
 
     assert guest.instance and guest.domain and guest.process and guest.instance.image
-    words = [line.split()[0] for line in lines[start + 1 : start + 7]]
-    assert words == ["server", "instance", "allocation", "domain", "process", "image"]
+    words = [line.split()[0] for line in lines[start + 1 : start + 9]]
+    assert words == [
+        "server",
+        "instance",
+        "allocation",
+        "domain",
+        "process",
+        "image",
+        "port",
+        "tap",
+    ]
     row, name = guest.instance.id, guest.domain.name
     assert f"row {row} of nova → {name}, active" in lines[start + 2]
     assert "1 VCPU, 64 MEMORY_MB, 1 DISK_GB of" in lines[start + 3]
     assert f"{name}, id {guest.domain.id}, running" in lines[start + 4]
     assert f"pid {guest.process.pid}, -uuid {guest.uuid}" in lines[start + 5]
     assert f"= sha1 of image {guest.instance.image[:8]}…" in lines[start + 6]
+    [port] = guest.ports or ()
+    assert (
+        f"{port.id[:11]}…, ACTIVE, {port.addresses[0]} in lab-net, bound to vm" in lines[start + 7]
+    )
+    assert f"{port.tap} → br-int tag " in lines[start + 8]
+    assert " → qrouter-" in lines[start + 8]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

@@ -22,16 +22,18 @@ from hoodsnap.checks import (
     monitor,
     moves,
     placement,
+    ports,
     records,
     residue,
     shape,
     state,
+    taps,
     volumes,
 )
 
 TOPICS = (
     *(capture, host, corruption, chain, definition, image, files, cache, volumes),
-    *(moves, identity, records, state, monitor, residue, attachments, devices),
+    *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
     *(placement, shape, drift, hardware, hypervisor, console),
 )
 """In the order in which they are run and listed: first what makes all the others worthless."""

@@ -8,6 +8,7 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.migration import ARMED, Migration
+from hoodsnap.facts.port import Port
 from hoodsnap.facts.release import Release
 from hoodsnap.facts.volume import Volume
 
@@ -231,3 +232,26 @@ def softly_deleted(guest: Guest) -> bool:
 def moving_to_another_cell(guest: Guest) -> bool:
     """it is moved from one cell to another (one of its rows is hidden)"""
     return any(copy.hidden and not copy.deleted for copy in guest.copies)
+
+
+MOMENT = timedelta(minutes=1)
+"""How long nova, libvirt and an agent may take until each has heard of what neutron did."""
+
+
+def port_just_changed(guest: Guest) -> bool:
+    """neutron changed one of its ports less than a minute before"""
+    return any(map(just_changed, guest.ports or ()))
+
+
+def just_changed(port: Port) -> bool:
+    """neutron changed the port less than a minute before"""
+    try:
+        at = moment(port.updated_at)
+    except Unheard:
+        return False
+    return at is not None and abs(port.said["port"].at - at) < MOMENT
+
+
+def passed_through(port: Port) -> bool:
+    """the guest has the card itself, or a part of it, so the host has no tap of it"""
+    return port.vnic_type not in ("", "normal")

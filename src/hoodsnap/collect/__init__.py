@@ -2,8 +2,8 @@
 
 Here is the order in which the layers are asked: nova first (the API and the database at once), then
 libvirt, the kernel, QEMU, the disk images and the block devices, then cinder about the volumes that
-those named, and in the end what moves once more. What moved in between is asked again, a few times;
-what still moves can be seen from the answers.
+those named, neutron and the host's network, and in the end what moves once more. What moved in
+between is asked again, a few times; what still moves can be seen from the answers.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Visit:
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
         from hoodsnap.collect.instance import InstanceDatabase
+        from hoodsnap.collect.port import PortApi, SeenNetworks
         from hoodsnap.collect.server import ServerApi
         from hoodsnap.collect.volume import VolumeApi
 
@@ -75,6 +76,7 @@ class Visit:
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.volumes = VolumeApi(recorder, wishes.os_cloud)
+        self.network = PortApi(recorder, wishes.os_cloud)
         self.placement = AllocationApi(recorder, wishes.os_cloud)
         self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
         # The libvirt that nova-compute itself uses is the one that has the guests.
@@ -88,6 +90,8 @@ class Visit:
         self.processes: dict[int, Argv] = {}
         """Each QEMU process, and how it was started."""
         self.folders: tuple[Path, ...] = ()
+        self.networks: SeenNetworks | None = None
+        """What the guests' ports hang on; None if neutron did not say."""
 
     def bundle(self) -> Bundle:
         """What was heard so far, in the order in which it was asked; also after an interruption."""
@@ -113,6 +117,8 @@ class Visit:
                 self._ask_surroundings,
                 self._ask_cinder,
             )
+            self.phase("neutron and the host's network")
+            self._ask_networks()
             self.phase("what else was seen")
             self._ask_late(pool)
             self.phase("second look")
@@ -131,6 +137,7 @@ class Visit:
         self.database.close()
         self.api.close()
         self.volumes.close()
+        self.network.close()
         self.placement.close()
 
     def _ask_servers(self) -> None:
@@ -216,9 +223,29 @@ class Visit:
             },
         )
 
+    def _ask_networks(self) -> None:
+        self._alone(self._ask_ports)
+        if self.domains.host is None:
+            self._alone(self._ask_taps)
+
+    def _ask_ports(self) -> None:
+        if self.network.connect():
+            self.networks = self.network.ask(self.nova_host, self.known | self._here())
+
+    def _ask_taps(self) -> None:
+        from hoodsnap.collect.tap import ask_taps
+
+        ask_taps(self.recorder, self.networks)
+
+    def _here(self) -> set[str]:
+        """The UUIDs that have a trace on this host."""
+        return {*self.seen, *self._running(), *self._foldered()}
+
     def _ask_late(self, pool: ThreadPoolExecutor) -> None:
         """Ask nova about the UUIDs that were seen on the host, and that it did not speak of."""
-        here = {*self.seen, *self._running(), *self._foldered()}
+        here = self._here()
+        if self.networks is not None:
+            here |= self.networks.devices
         unknown = sorted(here - self.known)
         self._together(
             pool,

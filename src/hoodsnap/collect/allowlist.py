@@ -299,3 +299,90 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(_is_plain(item) for item in value)
     return not isinstance(value, dict)
+
+
+_NETWORK_LISTS = _words(
+    "ports networks subnets routers floatingips security_groups agents bindings extensions"
+)
+
+_NETWORK_FIELDS = _NETWORK_LISTS | _words(
+    # of all of them
+    "id name description status admin_state_up tenant_id project_id shared tags created_at"
+    " updated_at revision_number availability_zone availability_zones availability_zone_hints"
+    " rel href links alias updated"
+    # ports and their bindings
+    " network_id mac_address device_id device_owner fixed_ips subnet_id ip_address"
+    " allowed_address_pairs binding:vnic_type binding:host_id binding:vif_type"
+    " binding:vif_details binding:profile port_security_enabled propagate_uplink_status"
+    " dns_name dns_domain dns_assignment hostname fqdn ip_allocation qos_policy_id"
+    " qos_network_policy_id resource_request trunk_details trunk_id sub_ports port_id"
+    " segmentation_type numa_affinity_policy device_profile hardware_offload_type"
+    " host vif_type vnic_type profile vif_details"
+    # of the profile and of the details of a binding
+    " pci_slot pci_vendor_info physical_network migrating_to card_serial_number pf_mac_address"
+    " vf_num trusted allocation os_vif_delegation capabilities local_link_information"
+    " port_filter ovs_hybrid_plug connectivity bound_drivers datapath_type bridge_name vlan"
+    " vhostuser_mode vhostuser_ovs_plug vhostuser_socket vhostuser_vrouter_plug macvtap_mode"
+    " macvtap_source physical_interface profileid backend"
+    # networks and subnets
+    " mtu subnets provider:network_type provider:physical_network provider:segmentation_id"
+    " segments router:external vlan_transparent is_default l2_adjacency ipv4_address_scope"
+    " ipv6_address_scope ip_version cidr gateway_ip enable_dhcp allocation_pools start end"
+    " host_routes destination nexthop dns_nameservers ipv6_ra_mode ipv6_address_mode"
+    " subnetpool_id service_types segment_id"
+    # routers and floating IPs
+    " external_gateway_info external_fixed_ips enable_snat distributed ha routes flavor_id"
+    " floating_ip_address fixed_ip_address floating_network_id router_id port_details"
+    # security groups
+    " security_group_rules security_group_id direction ethertype protocol port_range_min"
+    " port_range_max remote_ip_prefix remote_group_id remote_address_group_id normalized_cidr"
+    " stateful"
+    # agents
+    " agent_type binary topic started_at heartbeat_timestamp alive resources_synced"
+    " configurations bridge_mappings interface_mappings integration_bridge tunnel_types"
+    " tunneling_ip tunneling_ips l2_population arp_responder_enabled in_distributed_mode"
+    " enable_distributed_routing agent_mode devices device_mappings vhostuser_socket_dir"
+    " extension_drivers"
+)
+
+# Their keys are names of somebody's choice, their values plain.
+_NETWORK_MAPS = _words("bridge_mappings interface_mappings bound_drivers device_mappings")
+
+
+def network_body(body: Any) -> Any:
+    """What neutron said, key by key. Keys all stay; of those that are not known not the value."""
+    if isinstance(body, Mapping):
+        return {key: _network_value(key, value) for key, value in body.items()}
+    if isinstance(body, list):
+        return [network_body(item) for item in body]
+    return body
+
+
+def _network_value(key: str, value: Any) -> Any:
+    if key in _NETWORK_MAPS and isinstance(value, Mapping):
+        return dict(value) if all(_is_plain(item) for item in value.values()) else WITHHELD
+    if key in _NETWORK_FIELDS or key.removesuffix("_links") in _NETWORK_LISTS:
+        return network_body(value)
+    return None if value is None else WITHHELD
+
+
+_EXTERNAL_IDS = _words(
+    "iface-id iface-status attached-mac vm-uuid vm-id ovn-installed skip_cleanup"
+    " net_uuid network_type physical_network segmentation_id tag bridge-id"
+)
+
+
+def ovs_rows(table: Any) -> Any:
+    """What `ovs-vsctl --format=json list` printed, without the keys of others' making in it."""
+    if not isinstance(table, dict) or not isinstance(table.get("data"), list):
+        return WITHHELD
+    rows = [[_ovs_cell(cell) for cell in row] for row in table["data"] if isinstance(row, list)]
+    return {**table, "data": rows}
+
+
+def _ovs_cell(cell: Any) -> Any:
+    """Of a map (`["map", [[key, value], …]]`) the values of known keys stay."""
+    if not isinstance(cell, list) or cell[:1] != ["map"] or not isinstance(cell[-1], list):
+        return cell
+    pairs = [pair for pair in cell[-1] if isinstance(pair, list) and len(pair) == 2]
+    return ["map", [[key, value if key in _EXTERNAL_IDS else WITHHELD] for key, value in pairs]]

@@ -107,8 +107,6 @@ def _ask_host(recorder: Recorder) -> None:
     recorder.ask(LAYER, "ss -Hltnp", _listeners)
     recorder.ask(LAYER, "ls /sys/bus/pci/devices", lambda: _names("/sys/bus/pci/devices"))
     recorder.ask(LAYER, "ls /sys/bus/mdev/devices", lambda: _names("/sys/bus/mdev/devices"))
-    for command in ("ip -d -j link", "ip -j address", "bridge -j link"):
-        recorder.ask(LAYER, command, partial(_json, command.split()))
 
 
 def _ps() -> str:
@@ -241,10 +239,6 @@ def _names(folder: str) -> list[str]:
 def _boot_time() -> str:
     lines = _text("/proc/stat").splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("btime"))
-
-
-def _json(command: Sequence[str]) -> Any:
-    return json.loads(run(command) or "[]")  # an older `bridge` prints nothing where nothing is
 
 
 def _text(path: str) -> str:

@@ -18,10 +18,12 @@ from hoodsnap.facts.instance import Instance, Instances
 from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.port import PREFIX, Port, Ports
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
 from hoodsnap.facts.storage import Storage
+from hoodsnap.facts.tap import LINKS, NAME, HostNetwork, Tap
 from hoodsnap.facts.volume import Volume, Volumes
 
 
@@ -34,6 +36,7 @@ class Cloud:
     instances: Instances
     placement: Placement
     storage: Storage
+    ports: Ports
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
     """By host and name; those on no captured host last."""
@@ -88,15 +91,18 @@ def read(bundle: Bundle) -> Cloud:
     servers = Servers(bundle.by_layer.get("nova", ()))
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     placement = Placement(bundle.by_layer.get("placement", ()))
+    ports = Ports(bundle.by_layer.get("neutron", ()))
     movements = moved(bundle.answers)
-    hosts = tuple(_read_host(bundle, name, instances, placement) for name in _host_names(bundle))
+    hosts = tuple(
+        _read_host(bundle, name, instances, placement, ports) for name in _host_names(bundle)
+    )
     instances.doubted = _another_database(hosts, servers, instances)
     volumes = Volumes(bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))
-    join = _Join(servers, instances, placement, storage, movements)
+    join = _Join(servers, instances, placement, storage, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, placement, storage, hosts, tuple(guests))
+    cloud = Cloud(bundle, servers, instances, placement, storage, ports, hosts, tuple(guests))
     for guest in guests:
         guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
     return cloud
@@ -107,7 +113,9 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _read_host(bundle: Bundle, name: str, instances: Instances, placement: Placement) -> Host:
+def _read_host(
+    bundle: Bundle, name: str, instances: Instances, placement: Placement, ports: Ports
+) -> Host:
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
@@ -124,6 +132,8 @@ def _read_host(bundle: Bundle, name: str, instances: Instances, placement: Place
         images=images,
         devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
         logs=Log.read_all(of("logs")),
+        network=HostNetwork.read(of("network")),
+        ports=ports,
         unheard=unheard,
         census=census,
         instances=instances,
@@ -141,6 +151,7 @@ def _heard_of(
         ("libvirt", "virsh list --all", list[dict[str, object]]),
         ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
         ("block", LIST, dict[str, list[dict[str, object]]]),
+        ("network", LINKS, list[dict[str, object]]),
     )
     for layer, query, shape in lists:
         answer = bundle.last(layer, query, name)
@@ -257,12 +268,14 @@ class _Join:
         instances: Instances,
         placement: Placement,
         storage: Storage,
+        ports: Ports,
         movements: Mapping[str, str],
     ) -> None:
         self.servers = servers
         self.instances = instances
         self.storage = storage
         self.placement = placement
+        self.ports = ports
         self.movements = movements
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
@@ -287,9 +300,20 @@ class _Join:
         here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
+        # So does a port that was left bound here.
+        here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
         found = [self._guest(uuid, host) for uuid in here]
         host.guests.extend(sorted(found, key=_order))
         return host.guests
+
+    def _bound_to(self, host: Host) -> Iterable[str]:
+        for uuid, ports in self.ports.by_device.items():
+            if any(_is_bound_to(port, host.nova_name) for port in ports):
+                yield uuid
+
+    def _is_gone(self, uuid: str) -> bool:
+        """nova knows it as deleted, or not at all."""
+        return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
         found = []
@@ -306,6 +330,8 @@ class _Join:
         self._hear_database(uuid, instance, unheard, census)
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
+        self._hear_neutron(uuid, unheard, census)
+        ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         allocation = self.placement.of(uuid)
         if allocation is None:
             self._hear_placement(uuid, unheard, census)
@@ -313,7 +339,7 @@ class _Join:
         if host is None:
             where = f"host {believed} is in no bundle" if believed else "it is on no host"
             where = self.hidden.get(uuid, where)
-            layers = ("libvirt", "kernel", "qemu", "images", "block", "logs")
+            layers = ("libvirt", "kernel", "qemu", "images", "block", "logs", "network")
             unheard |= dict.fromkeys(layers, where)
             return Guest(
                 uuid=uuid,
@@ -334,6 +360,8 @@ class _Join:
                 mapping=self.instances.mapping(uuid),
                 copies=tuple(self.instances.copies.get(uuid, ())),
                 records=self.instances.hosts,
+                ports=ports,
+                taps=None,
                 unheard=unheard,
                 census=census,
                 hidden=self.hidden.get(uuid),
@@ -347,6 +375,8 @@ class _Join:
         if monitor is None:
             unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
         domain, processes = host.domains.get(uuid), host.by_uuid.get(uuid, ())
+        if _sees_another_network(host, processes):
+            unheard["network"] = "its network namespace is another one than was looked at"
         return Guest(
             uuid=uuid,
             host=host,
@@ -367,6 +397,8 @@ class _Join:
             mapping=self.instances.mapping(uuid),
             copies=tuple(self.instances.copies.get(uuid, ())),
             records=self.instances.hosts,
+            ports=ports,
+            taps=None if "network" in unheard else _taps(host, uuid, domain, ports or ()),
             unheard=unheard,
             census=census,
             moving=self.movements.get(uuid),
@@ -414,6 +446,13 @@ class _Join:
         elif answer := self.instances.asked(uuid):
             census["nova-db"] = answer
 
+    def _hear_neutron(self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
+        answer = self.ports.of_device(uuid)
+        if answer is not None:
+            census["neutron"] = answer
+        else:
+            unheard["neutron"] = self.ports.obstacle_of(uuid)
+
     def _hear_placement(
         self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]
     ) -> None:
@@ -421,6 +460,40 @@ class _Join:
             census["placement"] = self.placement.nothing(uuid)
         except Unheard as reason:
             unheard["placement"] = str(reason)
+
+
+def _is_bound_to(port: Port, host: str) -> bool:
+    return _is_true(lambda: port.host == host)
+
+
+def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
+    """The collector looked at the devices of another namespace than the guest's process has."""
+    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
+    try:
+        own = value_of(answer, "its namespaces", dict[str, str]).get("net")
+        theirs = {process.namespaces.get("net") for process in processes}
+    except Unheard:
+        return False
+    return own is not None and bool(theirs - {own, None})
+
+
+def _taps(host: Host, uuid: str, domain: Domain | None, ports: Iterable[Port]) -> tuple[Tap, ...]:
+    """Those of its network cards, then those of its ports, then what Open vSwitch says is its."""
+    prefixes = dict.fromkeys(_prefixes(domain))
+    prefixes |= dict.fromkeys(port.id[:PREFIX] for port in ports)
+    prefixes |= dict.fromkeys(host.network.prefixes_of.get(uuid, ()))
+    found = (host.network.taps.get(prefix) for prefix in prefixes)
+    return tuple(tap for tap in found if tap is not None)
+
+
+def _prefixes(domain: Domain | None) -> Iterable[str]:
+    try:
+        targets = domain.taps if domain is not None else ()
+    except Unheard:
+        return
+    for target in targets:
+        if found := NAME.fullmatch(target):
+            yield found["prefix"]
 
 
 def _disks(domain: Domain | None) -> Iterable[str]:

@@ -106,6 +106,7 @@ class Domain(Fact):
         "disks": ("xml", "/domain/devices/disk"),
         "interfaces": ("xml", "/domain/devices/interface"),
         "macs": ("xml", "/domain/devices/interface/mac/@address"),
+        "taps": ("xml", "/domain/devices/interface/target/@dev"),
         "nova": ("xml", "/domain/metadata/nova:instance"),
         "nova_note": ("xml", "/domain/metadata/nova:instance"),
         "smbios": ("xml", "/domain/sysinfo/system"),
@@ -285,6 +286,11 @@ class Domain(Fact):
     def macs(self) -> tuple[str, ...]:
         """The network cards' addresses, in the order of the XML, lower case."""
         return tuple(card.mac for card in self.xml.interfaces if card.mac is not None)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The host's ends of its network cards by name, in the order of the XML."""
+        return tuple(card.target for card in self.xml.interfaces if card.target is not None)
 
     @property
     def nova(self) -> NovaMetadata | None:

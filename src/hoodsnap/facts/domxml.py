@@ -84,6 +84,8 @@ class Interface(NamedTuple):
     """`bridge`, `ethernet`, `network`, `vhostuser`, `hostdev` …"""
     source: str | None
     """The bridge, network, device or socket it is plugged into."""
+    mtu: int | None = None
+    """Bytes, as the guest is told; None if it is not."""
 
 
 class NovaMetadata(NamedTuple):
@@ -423,7 +425,12 @@ def _interface(element: Element) -> Interface:
         target=None if target is None else target.get("dev"),
         type=element.get("type", ""),
         source=next((place for place in places if place), None),
+        mtu=_mtu(element.find("mtu")),
     )
+
+
+def _mtu(element: Element | None) -> int | None:
+    return None if element is None else whole(element.get("size"))
 
 
 def _nova(element: Element) -> NovaMetadata:

@@ -21,11 +21,13 @@ from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.offer import Offer, read_offers
+from hoodsnap.facts.port import Port, Ports
 from hoodsnap.facts.process import OpenFile, Process, root_device
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.server import Server
 from hoodsnap.facts.service import ComputeNode, HostRecords, Service
 from hoodsnap.facts.storage import Storage
+from hoodsnap.facts.tap import HostNetwork, Tap
 from hoodsnap.facts.volume import Volume
 
 LAYERS = {
@@ -38,6 +40,8 @@ LAYERS = {
     "images": "disk images",
     "block": "block devices",
     "cinder": "cinder",
+    "neutron": "neutron API",
+    "network": "host network",
     "logs": "logs",
 }
 """The layers that a guest is joined from, outermost first, and their names for people."""
@@ -80,6 +84,10 @@ class Guest:
     """Its rows in every cell, the deleted and archived ones too."""
     records: HostRecords
     """What the nova databases say of all hosts."""
+    ports: tuple[Port, ...] | None
+    """Its ports by neutron, wherever they are bound."""
+    taps: tuple[Tap, ...] | None
+    """What of its network this host has."""
     unheard: Mapping[str, str]
     """For each layer that can't say whether it has this VM: why."""
     census: Mapping[str, Answer]
@@ -168,6 +176,9 @@ class Host:
     images: ImageStore
     devices: Devices
     logs: Mapping[str, Log]
+    network: HostNetwork
+    ports: Ports
+    """What neutron says of all hosts."""
     unheard: Mapping[str, str]
     census: Mapping[str, Answer]
     instances: Instances

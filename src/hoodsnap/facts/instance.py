@@ -19,9 +19,12 @@ from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.rows import Row, Tables
 from hoodsnap.facts.service import CELL0, HostRecords
 from hoodsnap.facts.spec import RequestSpec, read_spec
+from hoodsnap.facts.vif import Vif, read_network_info
 
 TABLE_OF = {
     "extra": "instance_extra",
+    "cache": "instance_info_caches",
+    "cards": "virtual_interfaces",
     "fault": "instance_faults",
     "metadata": "instance_system_metadata",
 }
@@ -60,6 +63,10 @@ class Instance(Fact):
     """The rows of `block_device_mapping` that were shown, those that are deleted too."""
     migrations: tuple[Migration, ...] | None = None
     """Its moves, those that are over too; None if that was not read."""
+    cache: Mapping[str, object] | None = None
+    """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
+    cards: tuple[Mapping[str, object], ...] | None = None
+    """Its live rows in `virtual_interfaces`; None if that was not read."""
     looked: Mapping[str, Answer] = field(default_factory=dict)
     """For the columns that the second look brought up to date: its answer."""
     tables: Tables | None = None
@@ -78,6 +85,9 @@ class Instance(Fact):
         "clean_attempts": ("metadata", "clean_attempts"),
         "archived": ("row", ""),
         "cell": ("row", ""),
+        "vifs": ("cache", "network_info"),
+        "cached_ports": ("cache", "network_info"),
+        "macs": ("cards", "address"),
         "pins": ("extra", "numa_topology"),
         "flavor": ("extra", "flavor.cur.name"),
         "old_flavor": ("extra", "flavor.old.name"),
@@ -355,6 +365,31 @@ class Instance(Fact):
             return self.image is None
         return any(text(root, "destination_type") == "volume" for root in roots)
 
+    @cached_property
+    def vifs(self) -> tuple[Vif, ...]:
+        """Its ports as nova noted them (the info cache); empty if the note is empty or gone."""
+        if self.cache is None:
+            raise Unheard("the instance's info cache was not read")
+        return read_network_info(text(self.cache, "network_info") if self.cache else None)
+
+    @property
+    def cached_ports(self) -> tuple[str, ...]:
+        """The ids of `vifs`."""
+        return tuple(vif.id for vif in self.vifs)
+
+    @cached_property
+    def macs(self) -> Mapping[str, str]:
+        """Port id → address, lower case, as nova first gave it (`virtual_interfaces`)."""
+        if self.cards is None:
+            raise Unheard("the instance's virtual interfaces were not read")
+        found = {}
+        for card in self.cards:
+            # Since Pike the port's id stands behind the address, so that one may be used twice.
+            mac, port = (text(card, "address") or "").partition("/")[0], text(card, "uuid")
+            if mac and port:
+                found[port.lower()] = mac.lower()
+        return found
+
 
 class Instances:
     """All that the nova databases said."""
@@ -397,6 +432,15 @@ class Instances:
         migrations = None
         if any(table == "migrations" for _, table in self.tables.read):
             migrations = tuple(self._moves(uuid))
+        cache = self._cache(uuid, database)
+        if cache is not None:
+            said["cache"] = cache.answer
+        cards = None
+        if (database, "virtual_interfaces") in self.tables.read:
+            found = [*self.tables.of("virtual_interfaces", uuid, database)]
+            cards = tuple(card.cells for card in found if not card.cells.get("deleted"))
+            for card in found:
+                said["cards"] = card.answer
         instance = Instance(
             raw=row.cells,
             database=database,
@@ -405,6 +449,8 @@ class Instances:
             devices=devices,
             mappings_ever=tuple(self._mappings_of(uuid, database)),
             migrations=migrations,
+            cache=cache.cells if cache is not None else None,
+            cards=cards,
             looked=row.looked,
             tables=self.tables,
             said=said,
@@ -432,6 +478,17 @@ class Instances:
             if table == "block_device_mapping":
                 for row in self.tables.of(table, database=database):
                     yield DeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
+
+    def _cache(self, uuid: str, database: str) -> Row | None:
+        """Its row in `instance_info_caches`, without cells if it has none; None if not read."""
+        table = "instance_info_caches"
+        row = next(self.tables.of(table, uuid, database), None)
+        if row is not None:
+            return row
+        for answer in self.tables.read.get((database, table), ()):
+            if self.tables.asks_for(answer, uuid):
+                return Row({}, answer, {})
+        return None
 
     def _moves(self, uuid: str) -> Iterator[Migration]:
         for (base, table), owners in self.tables.rows.items():

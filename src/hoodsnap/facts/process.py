@@ -93,6 +93,7 @@ class Process(Fact):
         "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
         "files": ("fd", ""),
+        "taps": ("fd", "fdinfo:iff"),
         "namespaces": ("ns", ""),
         "root_device": ("mountinfo", ""),
     }
@@ -261,6 +262,16 @@ class Process(Fact):
             _open_file(raw, query)
             for raw in value_of(self.said.get("fd"), query, list[dict[str, Any]])
         )
+
+    @cached_property
+    def taps(self) -> frozenset[str]:
+        """The taps that it holds, by the names that they have now."""
+        query = f"ls -lL /proc/{self.pid}/fd"
+        files = value_of(self.said.get("fd"), query, list[dict[str, Any]])
+        tuns = [file.get("iff") for file in files if file.get("path") == "/dev/net/tun"]
+        if not all(isinstance(name, str) for name in tuns):
+            raise Unheard(f"{query}: the kernel does not say which taps these are")
+        return frozenset(str(name) for name in tuns)
 
     @property
     def namespaces(self) -> Mapping[str, str]:

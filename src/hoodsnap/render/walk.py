@@ -19,8 +19,10 @@ from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
+from hoodsnap.facts.port import PREFIX, Port
 from hoodsnap.facts.server import POWER_STATES, Server
 from hoodsnap.facts.storage import volume_of
+from hoodsnap.facts.tap import Tap
 
 LONG_PATH = 40
 """Characters of a path beyond which only its end is shown; the evidence has all of it."""
@@ -56,6 +58,7 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
     yield from _devices(guest, guest.host)
+    yield from _network(cloud, guest)
     if guest.log is not None and (said := _log(guest, guest.log)):
         yield Step("logs", "log", "there", said)
 
@@ -145,7 +148,7 @@ def _of(devices: Devices, source: str) -> str:
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
-    layer = LAYER_OF.get(noun, "images")
+    layer = LAYER_OF.get(noun) or LAYER_OF[f"{noun}s"]
     if fact is not None:
         try:
             return Step(layer, noun, "there", line())
@@ -280,6 +283,64 @@ def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
     else:
         links += [_link(cloud, guest, layer.path) for layer in image.chain[1:]]
     return " → ".join(links)
+
+
+def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    """What neutron has, and under it what the host has of the same port."""
+    taps = {tap.prefix: tap for tap in guest.taps or ()}
+    for port in guest.ports or ():
+        yield _step(guest, "port", port, partial(_port, cloud, port))
+        tap = taps.pop(port.id[:PREFIX], None)
+        # A guest that is off has none, and of one elsewhere this host has nothing to tell.
+        if tap is not None or guest.process is not None or "network" in guest.unheard:
+            yield _step(guest, "tap", tap, partial(_tap, cloud, guest, port, tap))
+    if not guest.ports:
+        yield _step(guest, "port", None, str)
+    for tap in taps.values():
+        yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
+
+
+def _port(cloud: Cloud, port: Port) -> str:
+    network = port.network
+    return _told(
+        lambda: f"{port.id[:PREFIX]}…",
+        lambda: port.status,
+        lambda: "" if port.admin_state_up else "switched off",
+        lambda: " ".join(port.addresses) + (f" in {network.name}" if network else ""),
+        lambda: f"bound to {port.host}" if port.host else "bound to no host",
+    )
+
+
+def _tap(cloud: Cloud, guest: Guest, port: Port | None, tap: Tap | None) -> str:
+    assert tap is not None  # noqa: S101 (asked only of one that is there)
+    links = [_told(lambda: tap.name, lambda: "" if tap.is_there else "no such device")]
+    links.append(_told(lambda: _bridge(tap)))
+    links += _outwards(cloud, guest, port)
+    return " → ".join(filter(None, links))
+
+
+def _bridge(tap: Tap) -> str:
+    try:
+        bridge, tag = tap.bridge, tap.tag
+    except Unheard:
+        bridge, tag = None, None
+    if bridge is None:  # one of the kernel's
+        return tap.master or "" if tap.is_there else ""
+    return bridge if tag is None else f"{bridge} tag {tag}"
+
+
+def _outwards(cloud: Cloud, guest: Guest, port: Port | None) -> Iterator[str]:
+    """The namespace of the router that leads out of the port's network, and the floating IPs."""
+    if port is None or guest.host is None:
+        return
+    try:
+        routers = cloud.ports.routers.get(port.network_id or "", frozenset())
+    except Unheard:
+        return
+    for router in sorted(routers):
+        if f"qrouter-{router}" in guest.host.network.namespaces:
+            yield f"qrouter-{router[:8]}…"
+    yield from cloud.ports.floating.get(port.id, ())
 
 
 def _link(cloud: Cloud, guest: Guest, path: str) -> str:

@@ -1,0 +1,210 @@
+"""The neutron API: the guests' ports and what hangs on them. Bodies are kept as they come, key by
+key of an allow-list.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.allowlist import network_body
+from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
+from hoodsnap.collect.recorder import Recorder, Refusal
+
+LAYER = "neutron"
+
+LIST_PATIENCE = 60.0
+"""Seconds for a page of a list."""
+
+PAGE = 1000
+"""Ports in one answer. Neutron may be configured to give less."""
+
+MOST_PAGES = 1000
+
+AT_ONCE = 4
+"""Small requests at the same time."""
+
+NAMED = 50
+"""How many ids are named in one request: proxies cut off a longer line."""
+
+BINDINGS_TIME = 20.0
+"""Seconds for the bindings of all ports together, which are a request each."""
+
+
+@dataclass(frozen=True)
+class SeenNetworks:
+    """What the guests' ports hang on: which namespaces of a host are theirs."""
+
+    ports: tuple[str, ...] = ()
+    devices: frozenset[str] = field(default_factory=frozenset)
+    """What has ports on the hosts that were asked about: mostly servers."""
+    networks: frozenset[str] = field(default_factory=frozenset)
+    routers: frozenset[str] = field(default_factory=frozenset)
+
+
+class PortApi:
+    """The neutron API of one cloud."""
+
+    def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
+        """Asks nothing yet. `cloud` is a name of clouds.yaml."""
+        self._recorder = recorder
+        self._cloud = Cloud(cloud)
+        self._base = ""
+
+    def connect(self) -> bool:
+        """Log in and ask what the API has. False: there is none to ask, for a reason that is
+        recorded."""
+
+        def how() -> object:
+            endpoint = self._cloud.endpoint("network")
+            base = re.sub(r"(/v\d+(\.\d+)?)?/*$", "", endpoint) + "/v2.0"
+            body = network_body(self._cloud.get(f"{base}/extensions", {}).body)
+            self._base = base
+            return body
+
+        answer = self._recorder.ask(LAYER, "GET /v2.0/extensions", how, patience=LOGIN_TIME)
+        self._extensions = {item.get("alias") for item in _items(answer, "extensions")}
+        return answer.error is None
+
+    def ask(self, host: str | None, uuids: Iterable[str]) -> SeenNetworks:
+        """Ask for the ports of a host (of all without one) and of these servers, and for what
+        they hang on."""
+        ports = self._ask_ports(host, sorted(uuids))
+        networks = {port["network_id"] for port in ports if isinstance(port.get("network_id"), str)}
+        guests = [port for port in ports if _is_guests(port)]
+        theirs = {port["network_id"] for port in guests if isinstance(port.get("network_id"), str)}
+        routers = self._ask_routers(theirs)
+        of_host = f"?host={quote(host)}" if host is not None else ""
+        groups = {group for port in guests for group in _texts(port.get("security_groups"))}
+        tasks: list[Callable[[], object]] = [
+            *self._in_groups("/networks", "id", networks),
+            *self._in_groups("/subnets", "network_id", theirs),
+            *self._in_groups("/routers", "id", routers),
+            *self._in_groups("/floatingips", "port_id", {port["id"] for port in guests}),
+            *self._in_groups("/security-groups", "id", groups),
+            partial(self._get, f"/agents{of_host}"),
+            *self._bindings(guests),
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for _ in pool.map(lambda task: task(), tasks):
+                pass
+        return SeenNetworks(
+            ports=tuple(port["id"] for port in guests),
+            devices=frozenset(port["device_id"] for port in guests),
+            networks=frozenset(theirs),
+            routers=frozenset(routers),
+        )
+
+    def close(self) -> None:
+        """End the connections."""
+        self._cloud.close()
+
+    def _ask_ports(self, host: str | None, uuids: Sequence[str]) -> list[dict[str, Any]]:
+        if host is None:
+            return self._pages("/ports", {}, "ports")
+        found = self._pages("/ports", {"binding:host_id": host}, "ports")
+        # Of a server that is here its ports may be bound elsewhere.
+        for some in _groups(uuids):
+            found += self._pages("/ports", {"device_id": some}, "ports")
+        return list({port["id"]: port for port in found}.values())
+
+    def _ask_routers(self, networks: Collection[str]) -> set[str]:
+        """The routers that have an interface in these networks, by those interfaces."""
+        found = []
+        for some in _groups(sorted(networks)):
+            owners = [
+                "network:router_interface",
+                "network:router_interface_distributed",
+                "network:ha_router_replicated_interface",
+            ]
+            found += self._pages("/ports", {"network_id": some, "device_owner": owners}, "ports")
+        return {port["device_id"] for port in found if isinstance(port.get("device_id"), str)}
+
+    def _in_groups(
+        self, path: str, key: str, values: Collection[str]
+    ) -> Iterator[Callable[[], object]]:
+        for some in _groups(sorted(values)):
+            yield partial(self._pages, path, {key: some}, path[1:].replace("-", "_"))
+
+    def _bindings(self, ports: Iterable[dict[str, Any]]) -> Iterator[Callable[[], object]]:
+        """Of each port the hosts that it is prepared for: two during a live migration."""
+        end = time.monotonic() + BINDINGS_TIME
+        # Since Pike; only administrators.
+        if "binding-extended" not in self._extensions:
+            return
+        for port in ports:
+            if port.get("binding:host_id"):
+                yield partial(self._ask_bindings, port["id"], end)
+
+    def _ask_bindings(self, port: str, end: float) -> None:
+        if time.monotonic() < end:
+            self._get(f"/ports/{quote(port)}/bindings", subject=port)
+
+    # How it is asked
+
+    def _get(
+        self, target: str, *, subject: str | None = None, patience: float = PATIENCE
+    ) -> Answer:
+        def how() -> object:
+            body = network_body(self._cloud.get(self._base + target, {}, patience=patience).body)
+            if not isinstance(body, dict):
+                raise Refusal("failed", "the answer is no object: it does not come from neutron")
+            return body
+
+        text = f"GET /v2.0{target}"
+        return self._recorder.ask(LAYER, text, how, subject=subject, patience=patience + 10)
+
+    def _pages(
+        self, path: str, query: dict[str, str | Sequence[str]], name: str
+    ) -> list[dict[str, Any]]:
+        """Ask for a list to its end; what is in it. A list that never ends ends with a failure."""
+        whole = urlencode({**query, "limit": PAGE}, doseq=True, safe=":")
+        pages = [self._get(f"{path}?{whole}", patience=LIST_PATIENCE)]
+        while (marker := _next(pages[-1], name)) is not None and len(pages) < MOST_PAGES:
+            further = f"{path}?{whole}&marker={quote(marker)}"
+            pages.append(self._get(further, patience=LIST_PATIENCE))
+        return [item for page in pages for item in _items(page, name)]
+
+
+def _is_guests(port: dict[str, Any]) -> bool:
+    owner = port.get("device_owner")
+    is_one = isinstance(owner, str) and owner.startswith("compute:")
+    return is_one and isinstance(port.get("device_id"), str)
+
+
+def _next(page: Answer, name: str) -> str | None:
+    """After which item the next page begins. None: this was the last."""
+    items = _items(page, name)
+    if not items:
+        return None
+    links = page.value.get(f"{name}_links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, dict) and link.get("rel") == "next":
+            markers = parse_qs(urlsplit(str(link.get("href"))).query).get("marker")
+            return markers[0] if markers else None
+    return None
+
+
+def _items(answer: Answer, name: str) -> list[dict[str, Any]]:
+    if answer.error is not None:
+        return []
+    items = answer.value.get(name)
+    key = "alias" if name == "extensions" else "id"
+    listed = items if isinstance(items, list) else []
+    return [item for item in listed if isinstance(item, dict) and isinstance(item.get(key), str)]
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _groups(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(values), NAMED):
+        yield values[at : at + NAMED]

@@ -1,0 +1,161 @@
+"""The host's side of the guests' networks: taps, bridges, Open vSwitch, namespaces, filters.
+
+These are the commands that a person types who follows a packet. All of them only read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.allowlist import ovs_rows
+from hoodsnap.collect.port import SeenNetworks
+from hoodsnap.collect.recorder import Recorder, run
+
+LAYER = "network"
+
+TABLES = {
+    "Interface": "_uuid,name,type,ofport,admin_state,link_state,external_ids,mac_in_use,mtu"
+    ",ifindex,error",
+    "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
+    "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
+}
+"""Of each table of Open vSwitch the columns that may be kept. An `error` came with 2.4."""
+
+STATE_PATHS = ("/var/lib/neutron", "/opt/stack/data/neutron")
+"""Where neutron's DHCP agent keeps its files: packages, devstack."""
+
+FLOWS_TIME = 20.0
+"""Seconds for the flows of all guests together, which are two questions each."""
+
+MOST_NAMESPACES = 32
+"""How many namespaces are looked into where nobody says which are the guests'."""
+
+OF_A_TAP = re.compile(
+    # A chain of a port has the first ten characters of its id in its name.
+    r"neutron-[\w-]+-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
+)
+"""The rules of iptables that are about one guest's tap."""
+
+
+def ask_taps(recorder: Recorder, seen: SeenNetworks | None) -> None:
+    """Ask for everything. `seen`: which networks and routers are the guests', by neutron; None if
+    it did not say."""
+    links = _ask_json(recorder, "ip -d -j link")
+    if links.error is None or links.error.kind != "missing":
+        _ask_json(recorder, "ip -j address")
+        _ask_namespaces(recorder, seen)
+    if _ask_json(recorder, "bridge -j link").error is None:
+        _ask_json(recorder, "bridge -j vlan")
+    _ask_switch(recorder)
+    query = f"iptables-save | grep -E '{OF_A_TAP.pattern}'"
+    recorder.ask(LAYER, query, _filter_rules)
+
+
+def _ask_json(recorder: Recorder, command: str) -> Answer:
+    # `bridge` and `ip netns` print nothing where nothing is.
+    return recorder.ask(LAYER, command, lambda: json.loads(run(command.split()) or "[]"))
+
+
+# Open vSwitch
+
+
+def _ask_switch(recorder: Recorder) -> None:
+    interfaces = _ask_table(recorder, "Interface")
+    if interfaces.error is not None:
+        return  # one failure says it: there is no Open vSwitch, or nobody may ask it
+    _ask_table(recorder, "Port")
+    bridges = _ask_table(recorder, "Bridge")
+    if "br-int" in [row.get("name") for row in _rows(bridges)]:
+        _ask_flows(recorder, _rows(interfaces))
+
+
+def _ask_table(recorder: Recorder, table: str) -> Answer:
+    answer = _list(recorder, table, TABLES[table])
+    if answer.error is not None and "does not contain a column" in answer.error.message:
+        answer = _list(recorder, table, TABLES[table].removesuffix(",error"))
+    return answer
+
+
+def _list(recorder: Recorder, table: str, columns: str) -> Answer:
+    command = f"ovs-vsctl --timeout=5 --format=json --columns={columns} list {table}"
+    return recorder.ask(LAYER, command, lambda: ovs_rows(json.loads(run(command.split()))))
+
+
+def _ask_flows(recorder: Recorder, interfaces: Iterable[dict[str, Any]]) -> None:
+    """The flows of each guest's port on the integration bridge. Its security groups are among
+    them if the firewall is Open vSwitch's: they match what the port was registered as."""
+    end = time.monotonic() + FLOWS_TIME
+    for row in interfaces:
+        ids, number = row.get("external_ids"), row.get("ofport")
+        ids = dict(ids[1]) if isinstance(ids, list) and ids[:1] == ["map"] else {}
+        port = ids.get("iface-id")
+        if "vm-uuid" not in ids or not isinstance(number, int) or number < 1:
+            continue
+        for match in (f"in_port={number}", f"reg5={number}"):
+            if time.monotonic() > end:
+                return
+            # Neutron lets it speak 1.3 since Liberty, and nothing but 1.0 before.
+            command = f"ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int {match}"
+            answer = recorder.ask(LAYER, command, partial(run, command.split()), subject=port)
+            if answer.error is not None:
+                return
+
+
+def _rows(answer: Answer) -> list[dict[str, Any]]:
+    if answer.error is not None or not isinstance(answer.value, dict):
+        return []
+    headings = answer.value.get("headings", [])
+    return [dict(zip(headings, row, strict=False)) for row in answer.value.get("data", [])]
+
+
+# Filters
+
+
+def _filter_rules() -> str:
+    # Not `-t filter`, which would load the kernel's module for it where there is none.
+    lines = run(["iptables-save"]).splitlines(keepends=True)
+    return "".join(line for line in lines if OF_A_TAP.search(line))
+
+
+# Namespaces
+
+
+def _ask_namespaces(recorder: Recorder, seen: SeenNetworks | None) -> None:
+    listed = _ask_json(recorder, "ip -j netns")
+    items = listed.value if listed.error is None and isinstance(listed.value, list) else []
+    names = [item["name"] for item in items if isinstance(item, dict) and "name" in item]
+    for name in _wanted(names, seen):
+        _ask_json(recorder, f"ip -j -n {name} address")
+        _ask_json(recorder, f"ip -j -n {name} route")
+        kind, _, uuid = name.partition("-")
+        if kind == "qdhcp":
+            _ask_leases(recorder, uuid)
+        else:
+            command = f"ip netns exec {name} iptables-save -t nat"
+            recorder.ask(LAYER, command, partial(run, command.split()))
+
+
+def _wanted(names: Sequence[str], seen: SeenNetworks | None) -> list[str]:
+    found = [
+        name for name in sorted(names) if re.fullmatch(r"(qrouter|snat|fip|qdhcp)-[\w-]+", name)
+    ]
+    if seen is None:
+        return found[:MOST_NAMESPACES]
+    theirs = seen.networks | seen.routers
+    return [name for name in found if name.partition("-")[2] in theirs]
+
+
+def _ask_leases(recorder: Recorder, network: str) -> None:
+    folders = [Path(path, "dhcp", network) for path in STATE_PATHS]
+    folder = next((path for path in folders if path.is_dir()), folders[0])
+    for name in ("host", "leases"):
+        path = folder / name
+        how = partial(path.read_text, errors="surrogateescape")
+        recorder.ask(LAYER, f"cat {path}", how, subject=network)

@@ -1,0 +1,363 @@
+"""The ports that neutron has for a guest, what nova noted of them, and the cards it really has."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer
+from hoodsnap.checks import traps
+
+
+def _port(host: RecordedHost, name: str) -> dict[str, Any]:
+    [port] = host.ports(name)
+    return port
+
+
+def _noted(host: RecordedHost, name: str) -> list[dict[str, Any]]:
+    """A guest's info cache."""
+    instance = host.guest(name).instance
+    assert instance is not None
+    assert instance.cache is not None
+    found = json.loads(str(instance.cache["network_info"]))
+    assert isinstance(found, list)
+    return found
+
+
+def _note(host: RecordedHost, name: str, vifs: object) -> None:
+    host.row("instance_info_caches", host.uuid(name), network_info=json.dumps(vifs))
+
+
+def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
+    """Why a difference is said to be none."""
+    return [
+        skip.reason
+        for skip in host.report().skips
+        if skip.check.name == check and skip.guest and skip.guest.name == name and skip.differs
+    ]
+
+
+def _reason(trap: Any) -> str:
+    return str(trap.__doc__).partition("\n")[0]
+
+
+# 66
+
+
+def test_port_bound_elsewhere(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, binding__host_id="compute-9")
+
+    assert host.findings() == [
+        f"port-bound-elsewhere of vm-plain: instance says host = vm; port says id = {port}, host = compute-9;"
+        f" tap says name = tap{port[:11]}"
+    ]
+
+
+def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> None:
+    port = _port(host, "vm-stopped")["id"]
+    host.port(port, binding__host_id="VM")
+
+    assert host.findings() == [
+        f"port-bound-elsewhere of vm-stopped: instance says host = vm; port says id = {port}, host = VM"
+    ]
+
+
+def test_an_inactive_binding_that_was_left_is_a_warning(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    query = f"GET /v2.0/ports/{port}/bindings"
+    [bound] = host.last("neutron", query).value["bindings"]
+    host.set(
+        "neutron",
+        query,
+        {"bindings": [bound, {**bound, "host": "compute-9", "status": "INACTIVE"}]},
+    )
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("port-bound-elsewhere", "warning")
+    assert host.findings() == [
+        f"port-bound-elsewhere of vm-plain: instance says host = vm; port says id = {port},"
+        " bindings = INACTIVE on compute-9"
+    ]
+
+
+def test_a_shelved_server_is_on_no_host_whatever_its_port_is_bound_to(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-shelved")["id"], binding__host_id="compute-9")
+
+    assert host.findings() == []
+
+
+def test_a_port_that_a_tenant_is_not_shown_the_host_of_is_not_judged(host: RecordedHost) -> None:
+    hidden = ("binding:host_id", "binding:vif_type", "binding:vif_details", "binding:profile")
+
+    def less(answer: Answer) -> Answer:
+        if answer.layer != "neutron" or "/ports?" not in answer.query:
+            return answer
+        ports = [
+            {name: value for name, value in port.items() if name not in hidden}
+            for port in answer.value["ports"]
+        ]
+        return answer.model_copy(update={"value": {**answer.value, "ports": ports}})
+
+    host.bundle = host.bundle.with_answers(tuple(map(less, host.bundle.answers)))
+    _note(host, "vm-config", [])
+
+    assert host.findings() == []
+    assert all("neutron" in guest.unheard for guest in host.report().cloud.guests)
+
+
+@pytest.mark.parametrize(
+    ("trap", "row"),
+    [
+        (traps.task_in_flight, {"task_state": "migrating"}),
+        (traps.building, {"vm_state": "building"}),
+        (traps.never_launched, {"vm_state": "error", "launched_at": None}),
+    ],
+)
+def test_nova_may_be_on_its_way_to_the_other_host(
+    host: RecordedHost, trap: Any, row: dict[str, object]
+) -> None:
+    host.port(_port(host, "vm-plain")["id"], binding__host_id="compute-9")
+    host.row("instances", host.uuid("vm-plain"), **row)
+
+    assert _differs(host, "port-bound-elsewhere", "vm-plain") == [_reason(trap)]
+
+
+def test_a_migration_binds_a_port_to_two_hosts(host: RecordedHost) -> None:
+    port = _port(host, "vm-verify")["id"]
+    host.port(port, binding__host_id="compute-9")
+    now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
+    host.row("migrations", host.uuid("vm-verify"), status="running", updated_at=now)
+
+    assert _differs(host, "port-bound-elsewhere", "vm-verify") == [_reason(traps.migrating)]
+
+
+def test_a_card_that_does_its_own_switching_is_bound_by_another_agent(host: RecordedHost) -> None:
+    port = _port(host, "vm-stopped")["id"]
+    host.port(port, binding__host_id="dpu-1", binding__vnic_type="remote-managed")
+
+    assert host.findings() == []
+
+
+# 67
+
+
+def test_port_binding_bad(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, binding__vif_type="binding_failed")
+
+    assert host.findings() == [
+        f"port-binding-bad of vm-plain: port says id = {port}, vif_type = binding_failed, host = vm"
+    ]
+
+
+def test_a_failed_binding_in_the_info_cache_is_found_without_neutron(host: RecordedHost) -> None:
+    [vif] = _noted(host, "vm-plain")
+    _note(host, "vm-plain", [{**vif, "type": "binding_failed"}])
+    host.silence("neutron")
+
+    assert host.findings() == [
+        f"port-binding-bad of vm-plain: instance says vifs = {vif['id']}: binding_failed"
+    ]
+
+
+def test_a_port_of_a_running_guest_that_is_not_wired(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, status="DOWN")
+
+    assert host.findings() == [
+        f"port-binding-bad of vm-plain: port says id = {port}, status = DOWN, host = vm;"
+        " domain says state = running (unpaused)"
+    ]
+
+
+def test_a_port_that_was_switched_off_is_a_warning(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")["id"]
+    host.port(port, status="DOWN", admin_state_up=False)
+    host.switch("Port", f"tap{port[:11]}", tag=4095)
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"port-binding-bad of vm-plain: port says id = {port}, admin_state_up = False;"
+        " domain says state = running (unpaused)"
+    ]
+
+
+@pytest.mark.parametrize("name", ["vm-stopped", "vm-suspended"])
+def test_a_port_of_a_guest_that_is_off_may_be_down(host: RecordedHost, name: str) -> None:
+    host.port(_port(host, name)["id"], status="DOWN")
+
+    assert host.findings() == []
+
+
+def test_whether_a_guest_runs_is_for_libvirt_to_tell(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], status="DOWN")
+    host.silence("libvirt")
+
+    assert host.findings() == []
+
+
+def test_a_port_that_changed_a_moment_ago_is_being_wired(host: RecordedHost) -> None:
+    host.port(
+        _port(host, "vm-plain")["id"],
+        status="DOWN",
+        updated_at=f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}",
+    )
+
+    assert host.findings() == []
+
+
+def test_a_card_that_is_passed_through_follows_its_cable(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], status="DOWN", binding__vnic_type="direct")
+
+    assert host.findings() == []
+
+
+# 69
+
+
+def test_info_cache_lost(host: RecordedHost) -> None:
+    _note(host, "vm-config", [])
+
+    uuid = host.uuid("vm-config")
+    [one, other] = host.ports("vm-config")
+    assert host.findings() == [
+        "info-cache-lost of vm-config: instance says cached_ports = nothing;"
+        f" port says id = {one['id']}, device_id = {uuid}; port says id = {other['id']}, device_id = {uuid}"
+    ]
+
+
+def test_info_cache_lost_in_part(host: RecordedHost) -> None:
+    [one, other] = _noted(host, "vm-config")
+    _note(host, "vm-config", [one])
+
+    assert host.findings() == [
+        f"info-cache-lost of vm-config: instance says cached_ports = {one['id']};"
+        f" port says id = {other['id']}, device_id = {host.uuid('vm-config')}"
+    ]
+
+
+def test_addresses_in_the_info_cache_that_are_old_are_a_warning(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    [fixed] = port["fixed_ips"]
+    host.port(port["id"], fixed_ips=[{**fixed, "ip_address": "10.20.0.251"}])
+
+    [finding] = host.report().findings
+    assert finding.severity.word == "warning"
+    assert host.findings() == [
+        f"info-cache-lost of vm-plain: instance says vifs = {port['id']}: {fixed['ip_address']};"
+        " port says addresses = 10.20.0.251"
+    ]
+
+
+def test_an_info_cache_with_a_port_that_is_gone(host: RecordedHost) -> None:
+    port = _port(host, "vm-stopped")["id"]
+    host.unlist(port)
+    # Its port of Open vSwitch is nobody's then, which is another finding.
+    assert [found for found in host.findings() if "tap-orphan" not in found] == [
+        f"info-cache-lost of vm-stopped: instance says cached_ports = {port}; neutron says port = nothing"
+    ]
+
+
+def test_a_port_that_was_just_plugged_in_is_not_noted_yet(host: RecordedHost) -> None:
+    _note(host, "vm-plain", [])
+    host.port(_port(host, "vm-plain")["id"], updated_at=f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}")
+
+    assert host.findings() == []
+    assert _differs(host, "info-cache-lost", "vm-plain") == [_reason(traps.port_just_changed)]
+
+
+def test_a_list_of_ports_that_was_cut_off_proves_nothing(host: RecordedHost) -> None:
+    port = _port(host, "vm-stopped")["id"]
+    host.unlist(port)
+    query = "GET /v2.0/ports?limit=1000"
+    more = {"rel": "next", "href": f"http://127.0.0.1:9696/v2.0/ports?limit=1000&marker={port}"}
+    host.set("neutron", query, {**host.last("neutron", query).value, "ports_links": [more]})
+
+    assert host.findings() == []
+
+
+# 70
+
+
+def test_port_guest_mismatch(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    host.unlist(port["id"])
+
+    card = f"tap{port['id'][:11]} {port['mac_address']}"
+    assert host.findings() == [
+        f"port-guest-mismatch of vm-plain: domain says interfaces = {card}; neutron says port = nothing"
+    ]
+
+
+def test_a_card_whose_port_is_anothers_now(host: RecordedHost) -> None:
+    port, other = _port(host, "vm-plain"), host.uuid("vm-stopped")
+    host.port(port["id"], device_id=other)
+
+    card = f"tap{port['id'][:11]} {port['mac_address']}"
+    assert (
+        f"port-guest-mismatch of vm-plain: domain says interfaces = {card};"
+        f" port says id = {port['id']}, device_id = {other}"
+    ) in host.findings()
+
+
+def test_a_port_without_a_card_is_a_warning(host: RecordedHost) -> None:
+    [_, other] = host.ports("vm-config")
+    name = host.domain("vm-config")
+    xml = host.last("libvirt", f"virsh dumpxml {name}").value
+    start = xml.index("<interface", xml.index(host.ports("vm-config")[0]["mac_address"]))
+    end = xml.index("</interface>", start) + len("</interface>")
+    cut = xml[start:end]
+    assert other["mac_address"] in cut
+    host.edit("libvirt", f"virsh dumpxml {name}", cut, "")
+
+    found = [one for one in host.report().findings if one.check.name == "port-guest-mismatch"]
+    assert [one.severity.word for one in found] == ["warning"]
+    mac = host.ports("vm-config")[0]["mac_address"]
+    assert (
+        f"port-guest-mismatch of vm-config: port says id = {other['id']}, mac = {other['mac_address']};"
+        f" domain says macs = {mac}"
+    ) in host.findings()
+
+
+def test_the_port_of_a_server_that_nova_has_deleted_is_a_warning(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    at = "2026-11-23 01:00:00"
+    host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
+    host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
+
+    assert host.findings() == [
+        f"port-guest-mismatch of vm-shelved: instance says deleted_at = {at};"
+        f" port says id = {port}, device_id = {host.uuid('vm-shelved')}, host = vm"
+    ]
+
+
+def test_the_port_of_a_server_that_is_bound_elsewhere_is_that_hosts(host: RecordedHost) -> None:
+    at = "2026-11-23 01:00:00"
+    host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
+    host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
+    host.port(_port(host, "vm-shelved")["id"], binding__host_id="compute-9")
+
+    assert host.findings() == []
+
+
+def test_a_trunks_subport_has_no_card(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    host.port(port, device_id=host.uuid("vm-plain"), device_owner="trunk:subport")
+    _note(host, "vm-shelved", [])
+
+    assert host.findings() == []
+
+
+def test_a_card_that_is_passed_through_is_no_interface(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    [vif] = _noted(host, "vm-shelved")
+    host.port(port, device_id=host.uuid("vm-plain"), binding__vnic_type="direct-physical")
+    _note(host, "vm-shelved", [])
+    _note(host, "vm-plain", [*_noted(host, "vm-plain"), vif])
+
+    assert host.findings() == []

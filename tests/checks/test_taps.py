@@ -1,0 +1,470 @@
+"""The way of a guest's packets through its host."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
+from hoodsnap.checks import traps
+
+LINKS = "ip -d -j link"
+
+
+def _port(host: RecordedHost, name: str) -> dict[str, Any]:
+    [port] = host.ports(name)
+    return port
+
+
+def _tap(host: RecordedHost, name: str) -> str:
+    return f"tap{_port(host, name)['id'][:11]}"
+
+
+def _mtu(host: RecordedHost, network: str, mtu: int) -> None:
+    host._set_item("neutron", "/networks?", "networks", "name", network, {"mtu": mtu})
+
+
+def _add_link(host: RecordedHost, like: str, **fields: object) -> None:
+    rows = host.last("network", LINKS).value
+    [row] = [row for row in rows if row["ifname"] == like]
+    host.set("network", LINKS, [*rows, {**row, **fields}])
+
+
+def _refuse(host: RecordedHost, part: str, kind: str) -> None:
+    """Let the questions with this in them fail."""
+
+    def fail(answer: Answer) -> Answer:
+        if answer.layer != "network" or part not in answer.query:
+            return answer
+        said = answer.model_dump(exclude={"value", "error"})
+        return Answer(**said, error=Failure(kind=kind, message="ovs-vsctl is not installed"))
+
+    host.bundle = host.bundle.with_answers(tuple(map(fail, host.bundle.answers)))
+
+
+def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
+    """Why a difference is said to be none."""
+    return [
+        skip.reason
+        for skip in host.report().skips
+        if skip.check.name == check and skip.guest and skip.guest.name == name and skip.differs
+    ]
+
+
+def _reason(trap: Any) -> str:
+    return str(trap.__doc__).partition("\n")[0]
+
+
+def _just_now(host: RecordedHost, name: str) -> None:
+    at = f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}"
+    host.port(_port(host, name)["id"], updated_at=at)
+
+
+# 68
+
+
+def test_mac_chain_mismatch(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    mac, other = port["mac_address"], "fa:16:3e:00:00:01"
+    host.port(port["id"], mac_address=other.upper())
+
+    tap = _tap(host, "vm-plain")
+    assert host.findings() == [
+        f"mac-chain-mismatch of vm-plain: port says mac = {other}; instance says vifs = {tap} {mac};"
+        f" instance says macs = {mac}; domain says interfaces = {tap} {mac}; tap says attached_mac = {mac}"
+    ]
+
+
+def test_an_edited_domain_is_the_odd_one_out(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    mac, other, name = port["mac_address"], "fa:16:3e:00:00:01", host.domain("vm-plain")
+    host.edit(
+        "libvirt", f"virsh dumpxml {name}", f"<mac address='{mac}'/>", f"<mac address='{other}'/>"
+    )
+    host.silence("neutron")
+
+    [found] = [line for line in host.findings() if "mac-chain-mismatch" in line]
+    tap = _tap(host, "vm-plain")
+    assert found == (
+        f"mac-chain-mismatch of vm-plain: instance says vifs = {tap} {mac};"
+        f" instance says macs = {mac}; domain says interfaces = {tap} {other}; tap says attached_mac = {mac}"
+    )
+
+
+def test_addresses_may_be_written_in_capitals(host: RecordedHost) -> None:
+    port = _port(host, "vm-plain")
+    host.port(port["id"], mac_address=port["mac_address"].upper())
+
+    assert host.findings() == []
+
+
+def test_a_guest_that_is_off_has_no_card(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-stopped")["id"], mac_address="fa:16:3e:00:00:01")
+
+    assert host.findings() == []
+
+
+def test_a_port_whose_address_was_just_changed(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], mac_address="fa:16:3e:00:00:01")
+    _just_now(host, "vm-plain")
+
+    assert host.findings() == []
+    assert _differs(host, "mac-chain-mismatch", "vm-plain") == [_reason(traps.port_just_changed)]
+
+
+# 71
+
+
+def test_tap_missing_or_miswired(host: RecordedHost) -> None:
+    tap = _tap(host, "vm-plain")
+    host.unlink(tap)
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says {tap} = nothing"
+    ]
+
+
+def test_a_tap_that_was_renamed_is_still_held(host: RecordedHost) -> None:
+    tap, pid = _tap(host, "vm-plain"), host.pid("vm-plain")
+    host.link(tap, ifname="lab0")
+    host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says {tap} = nothing;"
+        f" process says pid = {pid}, taps = lab0"
+    ]
+
+
+def test_a_tap_that_somebody_else_holds(host: RecordedHost) -> None:
+    tap, pid = _tap(host, "vm-plain"), host.pid("vm-plain")
+    host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
+        f" process says pid = {pid}, taps = lab0"
+    ]
+
+
+def test_a_tap_that_is_switched_off(host: RecordedHost) -> None:
+    tap = _tap(host, "vm-plain")
+    host.link(tap, flags=["BROADCAST", "MULTICAST"])
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, up = False"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("table", "cells", "said"),
+    [
+        ("Interface", {"ofport": -1, "error": "could not open network device"}, None),
+        ("Port", {"tag": 4095}, "tag = 4095"),
+    ],
+)
+def test_what_open_vswitch_could_not_wire(
+    host: RecordedHost, table: str, cells: dict[str, object], said: str | None
+) -> None:
+    tap = _tap(host, "vm-plain")
+    host.switch(table, tap, **cells)
+
+    wrong = said or f"error = could not open network device; tap says name = {tap}, ofport = -1"
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, {wrong}"
+    ]
+
+
+def test_a_tap_with_anothers_ids(host: RecordedHost) -> None:
+    port, other = _port(host, "vm-plain"), _port(host, "vm-duo")
+    ids = ["map", [["iface-id", other["id"]], ["vm-uuid", other["device_id"]]]]
+    host.switch("Interface", _tap(host, "vm-plain"), external_ids=ids)
+
+    tap = f"tap{port['id'][:11]}"
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
+        f" tap says name = {tap}, vm_uuid = {other['device_id']};"
+        f" tap says name = {tap}, iface_id = {other['id']}"
+    ]
+
+
+def test_a_tap_on_another_bridge_than_neutron_wants(host: RecordedHost) -> None:
+    port, tap = _port(host, "vm-plain"), _tap(host, "vm-plain")
+    details = {**port["binding:vif_details"], "bridge_name": "br-other"}
+    host.port(port["id"], binding__vif_details=details)
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, bridge = br-int;"
+        f" port says id = {port['id']}, bridge = br-other"
+    ]
+
+
+def test_a_tap_that_open_vswitch_does_not_have(host: RecordedHost) -> None:
+    tap = _tap(host, "vm-plain")
+    host.switch("Interface", tap, name="tap-of-nobody")
+
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says Interface = nothing"
+    ]
+
+
+def test_a_host_without_open_vswitch_has_none(host: RecordedHost) -> None:
+    _refuse(host, "ovs-", "missing")
+
+    assert host.findings() == []
+
+
+def test_a_tap_in_the_kernels_bridge(host: RecordedHost) -> None:
+    """As with the linuxbridge agent, or a bridge of its own for iptables: libvirt's documentation
+    of `<interface type='bridge'>` and the fields of `ip -d -j link`."""
+    _refuse(host, "ovs-", "missing")
+    tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
+    xml = host.last("libvirt", f"virsh dumpxml {name}").value
+    card = xml[xml.index("<interface") : xml.index("</interface>")]
+    bridged = card.replace("type='ethernet'", "type='bridge'") + "<source bridge='brq311f0106-57'/>"
+    host.edit("libvirt", f"virsh dumpxml {name}", card, bridged)
+    _add_link(host, tap, ifname="brq311f0106-57", linkinfo={"info_kind": "bridge"})
+    host.link(tap, master="brq311f0106-57")
+    assert host.findings() == []
+
+    host.link(tap, master="virbr0")
+    assert host.findings() == [
+        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
+        f" tap says name = {tap}, master = virbr0, expected = brq311f0106-57"
+    ]
+
+
+def test_a_bridge_of_its_own_has_its_end_on_open_vswitch(host: RecordedHost) -> None:
+    """Hybrid plugging (os-vif): the tap is in qbr, and qvo on br-int."""
+    tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
+    prefix = tap.removeprefix("tap")
+    xml = host.last("libvirt", f"virsh dumpxml {name}").value
+    card = xml[xml.index("<interface") : xml.index("</interface>")]
+    bridged = card.replace("type='ethernet'", "type='bridge'") + f"<source bridge='qbr{prefix}'/>"
+    host.edit("libvirt", f"virsh dumpxml {name}", card, bridged)
+    for kind, info in (("qbr", "bridge"), ("qvb", "veth"), ("qvo", "veth")):
+        _add_link(host, tap, ifname=f"{kind}{prefix}", linkinfo={"info_kind": info})
+    host.link(tap, master=f"qbr{prefix}")
+    host.switch("Interface", tap, name=f"qvo{prefix}")
+
+    assert host.findings() == []
+
+
+def test_a_port_that_was_switched_off_is_in_the_dead_vlan(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], admin_state_up=False, status="DOWN")
+    host.switch("Port", _tap(host, "vm-plain"), tag=4095)
+
+    assert not any("tap-missing" in line for line in host.findings())
+
+
+def test_a_card_of_vhost_user_has_no_tap(host: RecordedHost) -> None:
+    tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
+    host.unlink(tap)
+    host.edit(
+        "libvirt",
+        f"virsh dumpxml {name}",
+        "<interface type='ethernet'>",
+        "<interface type='vhostuser'>",
+    )
+
+    assert host.findings() == []
+
+
+def test_a_guest_in_another_network_namespace_is_not_seen(host: RecordedHost) -> None:
+    host.unlink(_tap(host, "vm-plain"))
+    query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
+    host.set("kernel", query, {**host.last("kernel", query).value, "net": "net:[1]"})
+
+    assert host.findings() == []
+    [plain] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
+    assert plain.unheard["network"] == "its network namespace is another one than was looked at"
+
+
+@pytest.mark.parametrize("trap", [traps.task_in_flight, traps.port_just_changed])
+def test_a_tap_may_be_on_its_way(host: RecordedHost, trap: Any) -> None:
+    host.unlink(_tap(host, "vm-plain"))
+    if trap is traps.task_in_flight:
+        host.row("instances", host.uuid("vm-plain"), task_state="rebooting")
+    else:
+        _just_now(host, "vm-plain")
+
+    assert _differs(host, "tap-missing-or-miswired", "vm-plain") == [_reason(trap)]
+
+
+# 72
+
+
+def test_tap_orphan(host: RecordedHost) -> None:
+    _add_link(host, _tap(host, "vm-plain"), ifname="tap01234567-89")
+
+    assert host.findings() == [
+        "tap-orphan: tap says name = tap01234567-89, up = True; neutron says port = nothing"
+    ]
+
+
+def test_a_port_of_open_vswitch_that_was_left(host: RecordedHost) -> None:
+    host.switch("Interface", _tap(host, "vm-stopped"), name="tap01234567-89", ofport=-1)
+
+    assert host.findings() == [
+        "tap-orphan: tap says name = tap01234567-89, ofport = -1, error = nothing; neutron says port = nothing"
+    ]
+
+
+def test_a_tap_whose_port_is_on_another_host(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")
+    assert host.findings() == []
+
+    host.port(port, binding__host_id="compute-9")
+    bound = {"bindings": [{"host": "compute-9", "status": "ACTIVE"}]}
+    host.set("neutron", f"GET /v2.0/ports/{port}/bindings", bound)
+    assert host.findings() == [
+        f"tap-orphan: tap says name = tap{port[:11]}, up = True; port says id = {port}, host = compute-9"
+    ]
+
+
+def test_what_comes_in_by_live_migration_has_its_tap_before(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")
+    host.port(port, binding__host_id="compute-9")
+    two = [{"host": "compute-9", "status": "ACTIVE"}, {"host": "vm", "status": "INACTIVE"}]
+    host.set("neutron", f"GET /v2.0/ports/{port}/bindings", {"bindings": two})
+
+    assert not any("tap-orphan" in line for line in host.findings())
+
+
+def test_neutrons_own_devices_are_nobodys_orphans(host: RecordedHost) -> None:
+    """DHCP's with `ovs_use_veth`, and OVN's for metadata, which has ten characters of the
+    network's id and a digit for its name (neutron agent/ovn/metadata/agent.py)."""
+    tap = _tap(host, "vm-plain")
+    _add_link(host, tap, ifname="tap311f0106-50", linkinfo={"info_kind": "veth"})
+
+    assert host.findings() == []
+
+
+def test_a_tap_that_a_process_holds_is_no_orphan(host: RecordedHost) -> None:
+    tap, pid = _tap(host, "vm-plain"), host.pid("vm-plain")
+    _add_link(host, tap, ifname="tap01234567-89")
+    query = f"ls -lL /proc/{pid}/fd"
+    files = host.last("kernel", query).value
+    [held] = [file for file in files if file.get("iff") == tap]
+    host.set("kernel", query, [*files, {**held, "fd": 999, "iff": "tap01234567-89"}])
+
+    assert not any("tap-orphan" in line for line in host.findings())
+
+
+@pytest.mark.parametrize("layer", ["neutron", "libvirt", "kernel"])
+def test_whose_a_tap_is_must_have_been_heard(host: RecordedHost, layer: str) -> None:
+    _add_link(host, _tap(host, "vm-plain"), ifname="tap01234567-89")
+    host.silence(layer)
+
+    assert host.findings() == []
+    assert [skip for skip in host.report().skips if skip.check.name == "tap-orphan"]
+
+
+# 73
+
+
+def test_duplicate_mac_or_port(host: RecordedHost) -> None:
+    plain, duo = _port(host, "vm-plain"), _port(host, "vm-duo")
+    name = host.domain("vm-duo")
+    old = f"<mac address='{duo['mac_address']}'/>"
+    host.edit("libvirt", f"virsh dumpxml {name}", old, f"<mac address='{plain['mac_address']}'/>")
+
+    [found] = [line for line in host.findings() if line.startswith("duplicate")]
+    mac = plain["mac_address"]
+    cards = [
+        f"domain says name = {host.domain(guest)}, interfaces = {_tap(host, guest)} {mac}"
+        for guest in ("vm-duo", "vm-plain")
+    ]
+    assert found == f"duplicate-mac-or-port: {'; '.join(cards)}"
+
+
+def test_one_port_in_two_domains(host: RecordedHost) -> None:
+    plain, duo = _tap(host, "vm-plain"), _tap(host, "vm-duo")
+    host.edit("libvirt", f"virsh dumpxml {host.domain('vm-duo')}", f"dev='{duo}'", f"dev='{plain}'")
+    host.silence("neutron")
+
+    assert [line for line in host.findings() if line.startswith("duplicate")]
+
+
+def test_the_same_address_in_two_networks_is_nobodys_harm(host: RecordedHost) -> None:
+    [_, second] = host.ports("vm-config")
+    plain = _port(host, "vm-plain")
+    mac = second["mac_address"]
+    host.edit(
+        "libvirt",
+        f"virsh dumpxml {host.domain('vm-plain')}",
+        f"<mac address='{plain['mac_address']}'/>",
+        f"<mac address='{mac}'/>",
+    )
+    assert second["network_id"] != plain["network_id"]
+
+    assert not any(line.startswith("duplicate") for line in host.findings())
+
+
+def test_an_address_whose_network_nobody_knows_proves_nothing(host: RecordedHost) -> None:
+    plain, duo = _port(host, "vm-plain"), _port(host, "vm-duo")
+    name = host.domain("vm-duo")
+    old = f"<mac address='{duo['mac_address']}'/>"
+    host.edit("libvirt", f"virsh dumpxml {name}", old, f"<mac address='{plain['mac_address']}'/>")
+    host.silence("neutron")
+
+    assert not any(line.startswith("duplicate") for line in host.findings())
+
+
+def test_one_guest_on_two_hosts_is_for_others_to_tell(host: RecordedHost) -> None:
+    other = [
+        answer.model_copy(update={"host": "vm2"})
+        for answer in host.bundle.answers
+        if answer.layer in ("libvirt", "kernel", "host", "images", "network")
+    ]
+    host.bundle = host.bundle.with_answers([*host.bundle.answers, *other])
+
+    assert not any(line.startswith("duplicate") for line in host.findings())
+
+
+# 74
+
+
+def test_mtu_mismatch(host: RecordedHost) -> None:
+    _mtu(host, "lab-net2", 1400)
+
+    [_, second] = host.ports("vm-config")
+    tap = f"tap{second['id'][:11]}"
+    assert host.findings() == [
+        "mtu-mismatch of vm-config: network says name = lab-net2, mtu = 1400;"
+        f" instance says vifs = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450"
+    ]
+
+
+def test_a_tap_that_carries_less_than_its_network(host: RecordedHost) -> None:
+    tap = _tap(host, "vm-plain")
+    host.link(tap, mtu=1300)
+
+    [found] = host.findings()
+    assert found == (
+        "mtu-mismatch of vm-plain: network says name = lab-net, mtu = 1450;"
+        f" instance says vifs = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450; tap says mtu = 1300"
+    )
+
+
+def test_a_tap_may_carry_more_than_its_network(host: RecordedHost) -> None:
+    host.link(_tap(host, "vm-plain"), mtu=9000)
+
+    assert host.findings() == []
+
+
+def test_a_release_that_notes_no_mtu(host: RecordedHost) -> None:
+    """Before Newton: nothing in the cache and in the domain (nova network/model.py)."""
+    instance = host.guest("vm-plain").instance
+    assert instance is not None
+    assert instance.cache is not None
+    [vif] = json.loads(str(instance.cache["network_info"]))
+    del vif["network"]["meta"]["mtu"]
+    host.row("instance_info_caches", host.uuid("vm-plain"), network_info=json.dumps([vif]))
+    name = host.domain("vm-plain")
+    host.edit("libvirt", f"virsh dumpxml {name}", "<mtu size='1450'/>", "")
+
+    assert host.findings() == []

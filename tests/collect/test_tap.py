@@ -1,0 +1,169 @@
+"""The host's network, with programs of the tests' own, and without any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hoodsnap.collect import tap as module
+from hoodsnap.collect.allowlist import ovs_rows
+from hoodsnap.collect.port import SeenNetworks
+from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
+from hoodsnap.collect.tap import ask_taps
+
+NETWORK = "311f0106-57a0-4949-8a46-737f380685d6"
+ROUTER = "5f38a793-3c44-40a7-9f2c-9df7b9b7d14c"
+
+INTERFACES: dict[str, Any] = {
+    "headings": ["_uuid", "name", "ofport", "external_ids"],
+    "data": [
+        [
+            ["uuid", "1d94a2f0-6fa9-4c83-9314-61fc96e987de"],
+            "tapd5248b1b-8d",
+            20,
+            ["map", [["iface-id", "d5248b1b-8d01"], ["vm-uuid", "1a26e9fc"], ["note", "sesame42"]]],
+        ],
+        [["uuid", "84a152f1-5ebc-4be1-8de9-381467060f53"], "patch-tun", 2, ["map", []]],
+    ],
+}
+BRIDGES = {"headings": ["name"], "data": [["br-int"]]}
+
+RULES = """\
+*filter
+-A FORWARD -j neutron-openvswi-FORWARD
+-A neutron-openvswi-FORWARD -m physdev --physdev-out tapd5248b1b-8d --physdev-is-bridged -j neutron-openvswi-sg-chain
+-A neutron-openvswi-id5248b1b-8 -m set --match-set NIPv46f2a src -j RETURN
+-A INPUT -s 10.0.0.9/32 -m comment --comment "the boss" -j ACCEPT
+COMMIT
+"""
+"""As the hybrid iptables firewall writes them: neutron agent/linux/iptables_firewall.py."""
+
+
+def asked(
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[Sequence[str]], str],
+    seen: SeenNetworks | None = None,
+) -> Recorder:
+    monkeypatch.setattr(module, "run", said)
+    recorder = Recorder("vm")
+    ask_taps(recorder, seen)
+    return recorder
+
+
+def queries(recorder: Recorder) -> list[str]:
+    return [answer.query for answer in recorder.answers]
+
+
+def missing(command: Sequence[str]) -> str:
+    raise Refusal("missing", f"{command[0]} is not installed")
+
+
+def usual(command: Sequence[str]) -> str:
+    words = " ".join(command)
+    if words == "ip -j netns":
+        names = (f"qdhcp-{NETWORK}", f"qrouter-{ROUTER}", "qrouter-of-somebody-else", "a;b")
+        return json.dumps([{"name": name} for name in names])
+    if words.endswith("list Interface"):
+        return json.dumps(INTERFACES)
+    if words.endswith("list Bridge"):
+        return json.dumps(BRIDGES)
+    if words.endswith("list Port"):
+        return '{"headings": [], "data": []}'
+    if words == "iptables-save":
+        return RULES
+    return "" if command[0] in ("ip", "bridge") else words
+
+
+def test_no_program_that_is_not_there_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = asked(monkeypatch, missing)
+
+    programs = [query.split()[0] for query in queries(recorder)]
+    assert programs == ["ip", "bridge", "ovs-vsctl", "iptables-save"]
+    assert {answer.error and answer.error.kind for answer in recorder.answers} == {"missing"}
+
+
+def test_only_the_guests_namespaces_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = SeenNetworks(networks=frozenset([NETWORK]), routers=frozenset([ROUTER]))
+    recorder = asked(monkeypatch, usual, seen)
+
+    inside = [query for query in queries(recorder) if " -n " in query or "netns exec" in query]
+    assert inside == [
+        f"ip -j -n qdhcp-{NETWORK} address",
+        f"ip -j -n qdhcp-{NETWORK} route",
+        f"ip -j -n qrouter-{ROUTER} address",
+        f"ip -j -n qrouter-{ROUTER} route",
+        f"ip netns exec qrouter-{ROUTER} iptables-save -t nat",
+    ]
+
+
+def test_where_neutron_did_not_say_all_of_neutrons_namespaces_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = asked(monkeypatch, usual)
+
+    assert "ip -j -n qrouter-of-somebody-else address" in queries(recorder)
+    assert not any("a;b" in query for query in queries(recorder))
+
+
+def test_leases_are_read_where_neutron_keeps_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dhcp" / NETWORK
+    folder.mkdir(parents=True)
+    (folder / "host").write_text("fa:16:3e:f8:83:f5,host-10-20-0-250,10.20.0.250\n")
+    monkeypatch.setattr(module, "STATE_PATHS", ("/nowhere", str(tmp_path)))
+
+    recorder = asked(monkeypatch, usual)
+
+    answers = {answer.query: answer for answer in recorder.answers}
+    assert answers[f"cat {folder}/host"].value == "fa:16:3e:f8:83:f5,host-10-20-0-250,10.20.0.250\n"
+    leases = answers[f"cat {folder}/leases"].error
+    assert leases is not None
+    assert leases.kind == "absent"
+
+
+def test_flows_are_asked_for_the_guests_ports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = asked(monkeypatch, usual)
+
+    flows = [answer for answer in recorder.answers if "dump-flows" in answer.query]
+    assert [answer.query for answer in flows] == [
+        "ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int in_port=20",
+        "ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int reg5=20",
+    ]
+    assert {answer.subject for answer in flows} == {"d5248b1b-8d01"}
+
+
+def test_of_the_hosts_filters_only_what_is_about_taps_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = asked(monkeypatch, usual)
+
+    [rules] = [answer.value for answer in recorder.answers if "iptables-save |" in answer.query]
+    assert rules.splitlines() == RULES.splitlines()[2:4]
+
+
+def test_an_older_open_vswitch_has_no_column_for_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    def older(command: Sequence[str]) -> str:
+        if ",error" in " ".join(command):
+            complaint = 'ovs-vsctl: Interface does not contain a column whose name matches "error"'
+            raise Refusal("failed", complaint)
+        return usual(command)
+
+    recorder = asked(monkeypatch, older)
+
+    tables = [answer for answer in recorder.answers if answer.query.endswith("list Interface")]
+    assert [answer.error is None for answer in tables] == [False, True]
+
+
+def test_notes_of_others_in_open_vswitch_are_withheld() -> None:
+    kept = ovs_rows(INTERFACES)
+
+    assert kept["data"][0][3] == [
+        "map",
+        [["iface-id", "d5248b1b-8d01"], ["vm-uuid", "1a26e9fc"], ["note", WITHHELD]],
+    ]
+    assert kept["data"][1] == INTERFACES["data"][1]
