@@ -15,7 +15,7 @@ from hoodsnap.checks.traps import (
     resizing,
     same_host,
     task_in_flight,
-    volume_just_moved,
+    volume_just_attached,
     volume_moving,
 )
 from hoodsnap.facts.bdm import Connection, DeviceMapping
@@ -136,7 +136,7 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     Severity.ERROR,
     traps=[
         *(task_in_flight, building, never_launched, migrating, rescued),
-        *(volume_moving, volume_just_moved),
+        *(volume_moving, volume_just_attached),
     ],
 )
 def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
@@ -170,7 +170,7 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
 
 @check(
     Severity.ERROR,
-    traps=[task_in_flight, building, never_launched, migrating, volume_moving, volume_just_moved],
+    traps=[task_in_flight, building, never_launched, migrating, volume_moving],
 )
 def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """The guest runs with a disk that nova does not know.
@@ -242,7 +242,14 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
 
 @check(
     Severity.WARNING,
-    traps=[task_in_flight, building, never_launched, migrating, volume_moving, volume_just_moved],
+    traps=[
+        task_in_flight,
+        building,
+        never_launched,
+        migrating,
+        volume_moving,
+        volume_just_attached,
+    ],
 )
 def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
     """nova's record of one of the server's disks contradicts itself, or cinder.
