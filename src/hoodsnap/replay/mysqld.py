@@ -212,8 +212,8 @@ class Mysqld:
             start = next((i for i, word in enumerate(words) if word.word in ("from", "in")), 0)
             return self._describe(words[start + 1 :], database)
         if what in ("warnings", "errors"):
-            columns = (_column("Level"), _column("Code", "int"), _column("Message"))
-            return Result(columns, [])
+            found = ("Level", _TEXT), ("Code", "int"), ("Message", _TEXT)
+            return Result(tuple(_column(name, kind) for name, kind in found), [])
         if what == "variables":
             return self._like(words, _column("Variable_name"), ["version"], [self.version])
         raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
