@@ -163,8 +163,7 @@ def volume_moving(guest: Guest) -> bool:
 
 def volume_just_attached(guest: Guest) -> bool:
     """a volume was given to it a moment ago: an attach has no task state"""
-    instance = guest.instance
-    return instance is not None and any(map(_is_new, instance.mappings_shown))
+    return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))
 
 
 def _is_new(mapping: DeviceMapping) -> bool:
