@@ -39,6 +39,16 @@ def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
     ]
 
 
+def test_disk_shared_by_two_qemu_while_nova_moves_one(host: RecordedHost) -> None:
+    # A move is between two hosts, and cold: it never makes two writers on one of them.
+    host.row("migrations", host.uuid("vm-verify"), status="reverting")
+    host.task("vm-verify", "resize_reverting")
+    _hold(host, "vm-duo", _disk(host, "vm-verify"))
+
+    found = {finding.partition(":")[0] for finding in host.findings()}
+    assert "disk-shared-by-two-qemu of vm-verify" in found
+
+
 def test_a_base_that_two_guests_read_is_not_shared(host: RecordedHost) -> None:
     files = host.last("kernel", _fd(host.pid("vm-plain"))).value
     assert any("/_base/" in file["path"] for file in files)

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import disk_is_copied, in_a_container, migrating, task_in_flight
+from hoodsnap.checks.traps import (
+    disk_is_copied,
+    in_a_container,
+    live_migration_at_work,
+    migrating,
+    task_in_flight,
+)
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host, held_by
@@ -22,7 +28,7 @@ AFTERMATH = timedelta(minutes=1)
 """How long after its memory was saved a guest's disk may still be written: QEMU closes it then."""
 
 
-@check(Severity.ERROR, traps=[migrating])
+@check(Severity.ERROR, traps=[live_migration_at_work])
 def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes.
 
@@ -82,7 +88,7 @@ def _shareable(host: Host, domain: Domain | None) -> frozenset[tuple[str, int]]:
     )
 
 
-@check(Severity.ERROR, traps=[migrating])
+@check(Severity.ERROR, traps=[live_migration_at_work])
 def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Problems:
     """Two live QEMU processes claim to be the same VM.
 
