@@ -237,6 +237,23 @@ def test_in_a_container_the_same_path_leads_elsewhere(host: RecordedHost) -> Non
     assert host.findings() == []
 
 
+def test_where_qemu_runs_in_containers_one_that_is_off_will_run_in_one(host: RecordedHost) -> None:
+    disk = f"{host.folder('vm-stopped')}/disk"
+    host.remove(disk)
+    assert host.findings() != []
+    _contain(host, "vm-plain")
+
+    assert not [line for line in host.findings() if " of vm-stopped" in line]
+
+
+def test_the_console_log_of_a_container_lies_elsewhere(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-plain')}/console.log")
+    assert host.findings() != []
+    _contain(host, "vm-plain")
+
+    assert host.findings() == []
+
+
 def _contain(host: RecordedHost, name: str) -> None:
     """Let a guest's QEMU have another file system as its root."""
     [answer] = [

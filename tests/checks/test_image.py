@@ -114,6 +114,22 @@ def test_image_unsafe_reference_of_a_base(host: RecordedHost) -> None:
     assert found[0].endswith("backing_filename = /etc/shadow")
 
 
+def test_the_image_cache_may_have_another_name(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    base = f"{host.top}/_base/"
+    host.image(
+        path,
+        lambda layers: layers[0].update(
+            {
+                name: layers[0][name].replace(base, f"{host.top}/base_192.0.2.7/")
+                for name in ("backing-filename", "full-backing-filename")
+            }
+        ),
+    )
+
+    assert not [line for line in host.findings() if line.startswith("image-unsafe")]
+
+
 def test_a_snapshot_stands_on_the_disk_beside_it(host: RecordedHost) -> None:
     path = _disk(host, "vm-stopped")
     for below in (f"{path}.snap", "disk.snap"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, integer, text
 from hoodsnap.facts.guest import Guest, Host
@@ -24,7 +24,7 @@ CONSOLES = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-dire
 """For nova's kinds of console what QEMU calls them."""
 
 
-@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating, in_a_container])
 def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     """A guest's console log has grown huge, or the file is gone while it runs.
 
@@ -36,7 +36,7 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     Authority: the file.
 
     Traps: what counts is what it takes on disk: a log that was cut while it was written has a hole
-    instead, and only looks large.
+    instead, and only looks large; in a container the same path leads elsewhere.
 
     Next: `ls -ls` of the log, `df -h` of its folder, `virsh dumpxml NAME | grep -A3 '<serial'`.
     Then `truncate -s 0` of a huge one makes room and keeps the file that is open.

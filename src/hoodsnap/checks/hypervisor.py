@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.access import READ, WRITE, User, obstacle
 from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
 from hoodsnap.facts.domxml import Disk
@@ -58,7 +58,7 @@ def _is_elsewhere(guest: Guest) -> bool:
         return False
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight, migrating])
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, in_a_container])
 def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Problems:
     """QEMU may not open the guest's disk: its mode, a folder above it or its label forbids that.
 
@@ -71,7 +71,8 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
 
     Traps: libvirt makes QEMU the owner of each disk when it starts a guest (`dynamic_ownership`),
     so that the owner of a stopped guest's disk may be anybody; on a file server owners are its
-    business; with an access control list mode and owner do not decide.
+    business; with an access control list mode and owner do not decide; in a container the same
+    path leads elsewhere.
 
     Next: `namei -l DISK` shows owner and mode of each folder on the way, `ls -lZ DISK` the label,
     `grep ^user /etc/libvirt/qemu.conf` who opens it. Then give back exactly that one.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
-from hoodsnap.facts.cache import BASE
+from hoodsnap.facts.cache import BASE, OF_AN_IMAGE, OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
@@ -85,7 +85,8 @@ def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
 
     Authority: the image's header.
 
-    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots.
+    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots; the
+    image cache may have another name (hosts that share a directory had one each).
 
     Next: `qemu-img info -U -f qcow2 DISK` names the file; see when the disk was made, and from
     which image. Then suspend the server, keep the disk as evidence, and take the image out of
@@ -119,6 +120,8 @@ def _steps(image: Image) -> Iterator[tuple[str, str]]:
 def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
     if _is_base(above):
         return False
+    if _is_in_a_cache(above, below):
+        return True
     folder, _, name = below.rpartition("/")
     if not folder and ":" not in name:
         return True  # beside it
@@ -126,6 +129,15 @@ def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
         return ":" not in below and ".." not in below
     beside = folder == above.rpartition("/")[0]
     return _is_base(below) or beside or owner_of(below) == guest.uuid
+
+
+def _is_in_a_cache(above: str, below: str) -> bool:
+    """Whether a disk stands on what is named as an image in a folder beside its guest's: the cache
+    may be called anything (`image_cache_subdirectory_name`)."""
+    cache, _, name = below.rpartition("/")
+    top = above.rpartition("/")[0].rpartition("/")[0]
+    made = any(one.fullmatch(name) for one in (OF_AN_IMAGE, OF_SWAP, OF_EPHEMERAL))
+    return made and bool(top) and cache.rpartition("/")[0] == top
 
 
 def _is_base(path: str) -> bool:

@@ -212,8 +212,10 @@ def same_host(one: str, other: str) -> bool:
 
 def in_a_container(guest: Guest) -> bool:
     """its QEMU runs in a container, where the same paths lead to other files"""
-    if guest.host is None or guest.process is None:
+    if guest.host is None:
         return False
+    if guest.process is None:  # one that is off will be where the others are
+        return guest.host.contains
     return guest.host.in_container(guest.process)
 
 

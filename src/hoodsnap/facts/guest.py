@@ -284,6 +284,17 @@ class Host:
         return process.root_device != root_device(value_of(own, "/proc/self/mountinfo", str))
 
     @cached_property
+    def contains(self) -> bool:
+        """Whether one of its domains' QEMU processes sees other files than the collector did."""
+        for process in (one for uuid in self.domains for one in self.by_uuid.get(uuid, ())):
+            try:
+                if self.in_container(process):
+                    return True
+            except Unheard:
+                continue  # the others tell
+        return False
+
+    @cached_property
     def disk_owners(self) -> Mapping[str, frozenset[str]]:
         """File or device → the UUIDs of the guests that run with it as a disk of their own."""
         found: dict[str, set[str]] = {}
