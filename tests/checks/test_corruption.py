@@ -86,6 +86,21 @@ def test_a_shareable_disk_may_be_shared(host: RecordedHost) -> None:
     assert not [line for line in host.findings() if line.startswith("disk-shared")]
 
 
+def test_a_shareable_device_of_which_nobody_knows_which_it_is(host: RecordedHost) -> None:
+    # A volume with multiattach, at two guests of one host, whose link in /dev was not looked at.
+    for name in ("vm-plain", "vm-duo"):
+        held = _disk(host, name) | {"path": "/dev/sdx", "mode": "60660", "rdev": "8:368"}
+        _hold(host, name, held)
+        source = "<source dev='/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn-lun-1'/>"
+        live = f"virsh dumpxml {host.domain(name)}"
+        host.edit("libvirt", live, "<devices>", "<devices>" + _shareable(source))
+
+    assert not [line for line in host.findings() if line.startswith("disk-shared")]
+    # What is surely not that device, is told all the same.
+    _hold(host, "vm-duo", _disk(host, "vm-plain"))
+    assert len([line for line in host.findings() if line.startswith("disk-shared")]) == 2
+
+
 def _shareable(source: str) -> str:
     return f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>{source}<target dev='vdz' bus='virtio'/><shareable/></disk>"
 

@@ -232,6 +232,23 @@ def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
     ]
 
 
+@pytest.mark.parametrize("version", ["15.1.5", "2015.1.4", "0.0.0", "unknown"])
+def test_before_pike_a_note_names_whoever_wrote_it(host: RecordedHost, version: str) -> None:
+    domain, instance = host.guest("vm-plain").domain, host.guest("vm-plain").instance
+    assert domain is not None and domain.nova is not None and instance is not None
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    project = instance.raw["project_id"]
+    host.edit("libvirt", live, f'<nova:project uuid="{project}"', '<nova:project uuid="other"')
+    host.edit(
+        "libvirt",
+        live,
+        f'<nova:package version="{domain.nova.package}"',
+        f'<nova:package version="{version}"',
+    )
+
+    assert host.findings() == []
+
+
 def test_a_note_names_no_image_of_a_server_that_boots_from_a_volume(host: RecordedHost) -> None:
     note = host.guest("vm-bfv").domain.nova  # type: ignore[union-attr]
     assert note is not None and note.root_image is None

@@ -70,7 +70,9 @@ def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> Non
 def test_some_ports_are_bound_to_a_card_or_a_node(host: RecordedHost, kind: str) -> None:
     # Ironic binds a port to its node's UUID, on whatever host nova-compute is.
     port = _port(host, "vm-stopped")["id"]
-    host.port(port, binding__host_id="7d2e3f00-0000-4000-8000-000000000001", binding__vnic_type=kind)
+    host.port(
+        port, binding__host_id="7d2e3f00-0000-4000-8000-000000000001", binding__vnic_type=kind
+    )
 
     assert host.findings() == []
 

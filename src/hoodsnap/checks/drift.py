@@ -13,6 +13,7 @@ from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.hardware import MachineTypes
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.quantity import whole
 from hoodsnap.finding import Evidence, Severity, hears, says
 
 SOLD = ("memory_mb", "vcpus", "root_gb", "ephemeral_gb")
@@ -213,6 +214,17 @@ PARTS: Mapping[str, Callable[[DomainXML], str]] = {
 """What else a start would change, and how it is written."""
 
 
+def _names_its_owner(package: str | None) -> bool:
+    """Whether the nova that wrote the note was Pike or newer: before, it noted whoever did the last
+    thing that wrote it, an administrator's hard reboot too. Before Liberty versions were years."""
+    major = whole((package or "").partition(".")[0])
+    return major is not None and PIKE <= major < YEARS
+
+
+PIKE, YEARS = 16, 1000
+"""The number of nova's Pike, and what is none."""
+
+
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
 def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Problems:
     """nova's note in the domain is older than what nova knows of the server.
@@ -252,7 +264,7 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
         now = {name: pair[1] for name, pair in old.items()}
         yield says(domain, nova_note=note.created).and_so(**then), says(instance, **now)
     project = text(instance.raw, "project_id")
-    if note.project and project and note.project != project:
+    if note.project and project and note.project != project and _names_its_owner(note.package):
         owners = (
             says(domain, nova_note=f"project {note.project}"),
             says(instance, project_id=project),

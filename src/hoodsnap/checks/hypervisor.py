@@ -53,6 +53,8 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 def _is_elsewhere(guest: Guest) -> bool:
     """nova is known to have it on another host, or not at all."""
     try:
+        if guest.host is not None:
+            guest.host.option("DEFAULT", "host")  # without it the host may be called anything
         return not guest.is_here
     except Unheard:
         return False
@@ -200,7 +202,8 @@ def host_fs_overcommit(host: Host) -> Problems:
     Authority: the file system.
 
     Traps: a file system that several hosts share has guests that this bundle does not know; images
-    that are not nova's count too, whatever nova's own sum leaves out.
+    that are not nova's count too, whatever nova's own sum leaves out; with a disk_allocation_ratio
+    above one it is meant so (a note), until the file system is nearly full.
 
     Next: `df -h` and `df -i` of the instances directory, `du -sh` of its folders. Then move guests
     away before it is full.
@@ -218,11 +221,21 @@ def host_fs_overcommit(host: Host) -> Problems:
         free = hears(room.answer, "images", "bavail", folder=folder, free_gib=_gib(room.free))
         listing = host.census.get("images")
         if promised > room.free and listing is not None:
-            severity = Severity.ERROR if nearly_full else Severity.WARNING
+            severity = Severity.NOTE if _is_wanted(host) else Severity.WARNING
+            severity = Severity.ERROR if nearly_full else severity
             disks = hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised))
             yield Problem(severity, (free, disks))
         if room.inodes and room.free_inodes * 100 < room.inodes:
             yield (hears(room.answer, "images", "favail", free_inodes=room.free_inodes),)
+
+
+def _is_wanted(host: Host) -> bool:
+    """Whether its operator lets more be sold of its disk than there is."""
+    try:
+        disk = host.provider.inventories.get("DISK_GB") if host.provider is not None else None
+    except Unheard:
+        return False
+    return disk is not None and disk.ratio > 1
 
 
 def _still_to_grow(host: Host, folder: str) -> Iterator[int]:

@@ -31,7 +31,8 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
     will do.
 
     Traps: a guest may write whatever it likes onto a raw disk, also the beginning of a qcow2: read
-    as raw, and noted down as raw, that is harmless.
+    as raw, and noted down as raw, that is harmless; what is encrypted is raw to libvirt, and LUKS
+    to QEMU.
 
     Next: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME | grep -A1 "<disk"`. Then
     correct the one that is wrong, with the guest off.
@@ -52,7 +53,7 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
             continue
         if process is not None:
             for drive in process.disks:
-                if drive.source == disk.source and drive.format not in (None, disk.format):
+                if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
                     started = f"{drive.source} is {drive.format}"
                     yield read_as, says(process, pid=process.pid, disks=started)
         magic = _magic(host, disk.source)

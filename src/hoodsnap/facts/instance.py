@@ -430,7 +430,7 @@ class Instances:
             if asked := self._asked_of_mappings(database, uuid):
                 said["mappings"] = asked
         migrations = None
-        if any(table == "migrations" for _, table in self.tables.read):
+        if self._asked_of_migrations(database, uuid):
             migrations = tuple(self._moves(uuid))
         cache = self._cache(uuid, database)
         if cache is not None:
@@ -460,6 +460,15 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _asked_of_migrations(self, database: str, uuid: str) -> bool:
+        """Whether its cell told whether one instance is moved; another cell's word is none."""
+        answers = self.tables.read.get((database, "migrations"), ())
+        return any(
+            "status NOT IN" in answer.query
+            or (" uuid IN (" not in answer.query and self.tables.asks_for(answer, uuid))
+            for answer in answers
+        )
 
     def _asked_of_mappings(self, database: str, uuid: str) -> Answer | None:
         """An answer that has all live rows of one instance. Some are of volumes, not of it."""
