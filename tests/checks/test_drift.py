@@ -48,10 +48,11 @@ def test_what_a_resize_keeps_until_it_is_confirmed_is_no_drift(host: RecordedHos
 
 
 def test_a_flavor_that_was_made_anew_is_a_note(host: RecordedHost) -> None:
-    query = "GET /v2.1/flavors/detail?is_public=None [2.93]"
-    body = host.last("nova", query).value
-    made = [it | {"ram": 512} if it["name"] == "lab.duo" else it for it in body["flavors"]]
-    host.set("nova", query, {"flavors": made})
+    listed = [it for it in host.bundle.by_layer["nova"] if "/flavors/detail?" in it.query]
+    for answer in listed:  # our own question, and that of the openstack command
+        flavors = answer.value["flavors"]
+        made = [it | {"ram": 512} if it["name"] == "lab.duo" else it for it in flavors]
+        host.set("nova", answer.query, {"flavors": made})
 
     [finding] = host.report().findings
     assert finding.severity.word == "note"
