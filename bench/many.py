@@ -234,8 +234,8 @@ def _grown(
 def _listeners(line: str, clones: dict[str, list[Clone]]) -> Iterator[str]:
     """A socket, and those of the clones of the guest whose it is."""
     yield line
-    for clone in (clone for group in clones.values() for clone in group if clone.pid):
-        old, new = clone.pid
+    for clone in (clone for group in clones.values() for clone in group):
+        old, new = clone.pid or (0, 0)
         if f"pid={old}," in line:
             line_of_clone = line.replace(f"pid={old},", f"pid={new},")
             for port, own in clone.ports:

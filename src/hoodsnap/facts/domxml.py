@@ -341,7 +341,7 @@ class _Parts(NamedTuple):
     """Of each of the `PLACES` the elements, in order."""
 
 
-_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
+_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>\s*", re.ASCII)
 """Elements that are half of many a document, and that nobody asks for."""
 
 PLACES = frozenset(

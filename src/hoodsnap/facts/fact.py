@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
@@ -85,11 +85,11 @@ def _fits(value: object, shape: object) -> bool:
     if shape is str:
         return isinstance(value, str)
     origin, inside = _parts(shape)
-    if not isinstance(value, origin):
+    if not isinstance(value, dict | list) or not isinstance(value, origin):
         return False
     if inside is object or inside is Any:
         return True
-    items = value.values() if isinstance(value, dict) else value
+    items: Iterable[object] = value.values() if isinstance(value, dict) else value
     if inside is str:
         return all(isinstance(item, str) for item in items)
     return all(_fits(item, inside) for item in items)

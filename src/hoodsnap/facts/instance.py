@@ -491,10 +491,8 @@ class Instances:
         return None
 
     def _moves(self, uuid: str) -> Iterator[Migration]:
-        for (base, table), owners in self.tables.rows.items():
-            if table == "migrations":
-                for row in owners.get(uuid, {}).values():
-                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
+        for base, row in self.tables.each("migrations", uuid):
+            yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @cached_property
     def moves(self) -> Mapping[str, Migration]:

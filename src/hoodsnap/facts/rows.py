@@ -125,6 +125,12 @@ class Tables:
             self._named[id(answer)] = frozenset(UUID.findall(answer.query))
         return uuid in self._named[id(answer)]
 
+    def each(self, table: str, owner: str) -> Iterator[tuple[str, Row]]:
+        """Every row of a table that belongs to one owner, and the database that it is in."""
+        for database in self._databases.get(table, ()):
+            for row in self.rows[(database, table)].get(owner, {}).values():
+                yield database, row
+
     def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
         """Every row of a table in any (or one) database that belongs to one owner, or to any."""
         for its_database in self._databases.get(table, ()):
