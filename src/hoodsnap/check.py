@@ -104,7 +104,7 @@ class Check:
         why."""
         problems: list[Problem] = []
         try:
-            arguments = self._arguments(subject)
+            arguments = self._arguments(subject) if self._of_guests else (subject,)
             if arguments is not None:
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
@@ -113,6 +113,10 @@ class Check:
         except Unheard as reason:
             return problems, str(reason)
         return problems, None
+
+    @cached_property
+    def _of_guests(self) -> bool:
+        return self.scope == "guest"
 
     @cached_property
     def _read(self) -> Callable[[Guest], Sequence[object]]:
@@ -124,23 +128,21 @@ class Check:
         read = operator.attrgetter(*names)
         if len(names) == len(self.needs):
             return read if len(names) > 1 else lambda guest: (read(guest),)
-        place = self.needs.index("guest")
-        if len(names) == 1:
-            return lambda guest: (read(guest), guest) if place else (guest, read(guest))
-        return lambda guest: (*(found := read(guest))[:place], guest, *found[place:])
+        if self.needs[0] != "guest":
+            each = [operator.attrgetter(name) if name != "guest" else None for name in self.needs]
+            return lambda guest: [guest if one is None else one(guest) for one in each]
+        return lambda guest: (guest, *read(guest)) if len(names) > 1 else (guest, read(guest))
 
-    def _arguments(self, subject: Guest | Host | Cloud) -> Sequence[object] | None:
-        if not isinstance(subject, Guest):
-            return (subject,)
-        arguments = self._read(subject)
+    def _arguments(self, guest: Guest) -> Sequence[object] | None:
+        arguments = self._read(guest)
         if None in arguments:
             for name, value in zip(self.needs, arguments, strict=True):
                 if value is None and name not in self.optional:
-                    self._must_be_heard(subject, name)
+                    self._must_be_heard(guest, name)
                     return None  # it is absent, which is the business of identity.py alone
         for layer in self.heard:
-            if layer in subject.unheard:
-                raise Unheard(subject.unheard[layer])
+            if layer in guest.unheard:
+                raise Unheard(guest.unheard[layer])
         return arguments
 
     def _must_be_heard(self, guest: Guest, name: str) -> None:

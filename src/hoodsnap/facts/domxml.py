@@ -341,8 +341,8 @@ class _Parts(NamedTuple):
     """Of each of the `PLACES` the elements, in order."""
 
 
-_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>\s*", re.ASCII)
-"""Elements that are half of many a document, and that nobody asks for."""
+_UNREAD = re.compile(r" *<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
+"""Elements that are half of many a document, and that nobody asks for. Lines stay as they are."""
 
 PLACES = frozenset(
     [
