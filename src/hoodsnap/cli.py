@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hoodsnap.collect import Wishes
     from hoodsnap.facts.guest import Guest
     from hoodsnap.render.text import Line
+    from hoodsnap.replay.recording import Recording
     from hoodsnap.verdict import Finding
 
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
@@ -266,6 +267,80 @@ def collect(
         _give_up("no layer answered")
 
 
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", help="Which host of the bundle.", show_default="the only one"),
+]
+CoverageOption = Annotated[
+    bool,
+    typer.Option("--coverage", help="Say in the end what was asked for and not recorded."),
+]
+
+
+@app.command()
+def shell(
+    bundles: Bundles,
+    host: HostOption = None,
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="Run this line instead of typing.")
+    ] = None,
+    coverage: CoverageOption = False,
+) -> None:
+    """Open a shell in which the real virsh, mysql, openstack, ps … meet the recording.
+
+    Nothing in it is live and nothing can be changed; it has no network. Whatever was not recorded
+    is refused by name.
+    """
+    raise typer.Exit(_replayed(bundles, host, command, (), coverage))
+
+
+@app.command()
+def replay(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    command: Annotated[
+        list[str], typer.Argument(help="A command and its arguments.", metavar="-- COMMAND...")
+    ],
+    host: HostOption = None,
+    coverage: CoverageOption = False,
+) -> None:
+    """Run one command against the recording: `hoodsnap replay bundle.json -- virsh list`."""
+    raise typer.Exit(_replayed([bundle], host, None, tuple(command), coverage))
+
+
+@app.command()
+def serve(
+    bundles: Bundles,
+    host: HostOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if a live libvirt or database listens here.")
+    ] = False,
+) -> None:
+    """Let the stand-ins listen until interrupted, and print how clients are led to them.
+
+    For those who can't have namespaces. A client may still go elsewhere, so this is refused where
+    a live libvirt or database listens.
+    """
+    import tempfile
+    import threading
+
+    from hoodsnap.replay import serve as serving
+
+    recording = _recording(bundles, host)
+    live = serving.live_sockets()
+    if live and not force:
+        _give_up(
+            f"a live server listens at {live[0]}, and a client that does not do as it is told would"
+            " reach it: hoodsnap shell keeps them apart; --force serves all the same",
+            USAGE,
+        )
+    with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
+        for line in serving.start(recording, Path(folder)):
+            typer.echo(line)
+        sys.stdout.flush()
+        _say(f"serving {recording.host} as it was; Ctrl-C ends it")
+        threading.Event().wait()
+
+
 @app.command()
 def demo() -> None:
     """Collect this host if it has Nova or libvirt, else take the recorded cloud; explain it."""
@@ -303,6 +378,38 @@ def main() -> None:
         defect = " ".join(f"{type(error).__name__}: {error}".split())
         _say(f"a defect of hoodsnap: {defect} (HOODSNAP_DEBUG=1 shows where)")
         sys.exit(BLIND)
+
+
+def _recording(paths: Sequence[Path], host: str | None) -> Recording:
+    """The host of these bundles that is to be replayed."""
+    from hoodsnap.replay.recording import Recording, hosts
+
+    bundle = _merged(paths)
+    there = hosts(bundle)
+    if host is None and len(there) == 1:
+        (host,) = there
+    if host not in there:
+        names = ", ".join(there) or "none"
+        wanted = f"there is no host {host}" if host else "--host says which"
+        _give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
+    return Recording(bundle, host)
+
+
+def _replayed(
+    paths: Sequence[Path],
+    host: str | None,
+    line: str | None,
+    arguments: tuple[str, ...],
+    coverage: bool,
+) -> int:
+    from hoodsnap.replay import shell as replaying
+    from hoodsnap.replay.namespaces import NoNamespaces
+
+    recording = _recording(paths, host)
+    try:
+        return replaying.run(recording, line, _say, arguments=arguments, tell_missed=coverage)
+    except NoNamespaces as reason:
+        _give_up(str(reason))
 
 
 def _explain(

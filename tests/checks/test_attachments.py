@@ -175,6 +175,18 @@ def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -
     assert host.findings() == []
 
 
+def test_a_volume_that_was_plugged_in_while_libvirt_was_asked_may_not_be_seen_there(
+    host: RecordedHost,
+) -> None:
+    volume, _ = host.volume("vm-data")
+    unplug(host, "vm-data", volume)
+    asked = host.last("cinder", "GET /v3/volumes/detail?all_tenants=True [3.70]").at
+    new = {"created_at": f"{asked:%Y-%m-%d %H:%M:%S}"}
+    host.mappings(lambda row: [row | new] if row["volume_id"] == volume else [row])
+
+    assert named(host) == ["chain-live-vs-persistent of vm-data"]
+
+
 def test_a_volume_that_hangs_in_detaching_is_no_excuse(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])

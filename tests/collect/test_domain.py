@@ -96,6 +96,8 @@ def test_everything_about_a_running_guest_is_asked_in_a_fixed_order(libvirtd: An
         "max_memory_kib": 16384,
         "memory_kib": 16384,
         "vcpus": 1,
+        "security_label": {"label": "", "enforcing": False},
+        "messages": [],
     }
     assert asked.value("virsh domjobinfo instance-1") == {}
     assert asked.value("virsh blockjob instance-1 vda") == {}

@@ -61,6 +61,12 @@ def test_the_kernels_view_is_kept_word_for_word() -> None:
         "/proc/meminfo",
         "/proc/self/mountinfo",
         "/proc/uptime",
+        "/proc/stat",
+        "/proc/loadavg",
+        "/proc/version",
+        "/proc/cpuinfo",
+        "/proc/sys/kernel/pid_max",
+        "/proc/sys/kernel/osrelease",
     }
 
 

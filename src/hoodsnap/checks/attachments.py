@@ -15,6 +15,7 @@ from hoodsnap.checks.traps import (
     resizing,
     same_host,
     task_in_flight,
+    volume_just_attached,
     volume_moving,
 )
 from hoodsnap.facts.bdm import Connection, DeviceMapping
@@ -133,7 +134,10 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
 
 @check(
     Severity.ERROR,
-    traps=[task_in_flight, building, never_launched, migrating, rescued, volume_moving],
+    traps=[
+        *(task_in_flight, building, never_launched, migrating, rescued),
+        *(volume_moving, volume_just_attached),
+    ],
 )
 def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """nova gives the server a volume that its running guest does not have.
@@ -164,7 +168,10 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
             )
 
 
-@check(Severity.ERROR, traps=[task_in_flight, building, never_launched, migrating, volume_moving])
+@check(
+    Severity.ERROR,
+    traps=[task_in_flight, building, never_launched, migrating, volume_moving],
+)
 def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) -> Problems:
     """The guest runs with a disk that nova does not know.
 
@@ -233,7 +240,17 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
         )
 
 
-@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, migrating, volume_moving])
+@check(
+    Severity.WARNING,
+    traps=[
+        task_in_flight,
+        building,
+        never_launched,
+        migrating,
+        volume_moving,
+        volume_just_attached,
+    ],
+)
 def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
     """nova's record of one of the server's disks contradicts itself, or cinder.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.instance import Instance, moment
@@ -14,6 +15,9 @@ from hoodsnap.facts.volume import Volume
 
 JUST = timedelta(minutes=10)
 """What nova began so recently may still go on."""
+
+CAPTURE = timedelta(minutes=1)
+"""Longer than an attach takes, and than asking a host everything."""
 
 AT_WORK = timedelta(hours=6)
 """nova brings a migration's record up to date every few minutes while it is at work."""
@@ -155,6 +159,18 @@ def rescued(guest: Guest) -> bool:
 def volume_moving(guest: Guest) -> bool:
     """cinder is attaching, detaching, extending or moving a volume of it"""
     return any(_moves_now(volume) for volume in guest.volumes or ())
+
+
+def volume_just_attached(guest: Guest) -> bool:
+    """a volume was given to it a moment ago: an attach has no task state"""
+    return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))
+
+
+def _is_new(mapping: DeviceMapping) -> bool:
+    """Whether nova wrote the row so late that others were perhaps asked before the plugging."""
+    made = mapping.raw.get("created_at")
+    since = moment(made) if isinstance(made, str) else None
+    return since is not None and mapping.said["row"].at - since < CAPTURE
 
 
 def _moves_now(volume: Volume) -> bool:

@@ -115,6 +115,7 @@ class Visit:
                 self._ask_guests,
                 self.database.ask_rest,
                 self._ask_surroundings,
+                lambda: self.api.ask_for_clients(self.nova_host),
                 self._ask_cinder,
             )
             self.phase("neutron and the host's network")

@@ -13,7 +13,7 @@ from typing import Any
 
 from hoodsnap.collect.database import LAYER, Address, Database, Rows
 from hoodsnap.collect.recorder import Recorder, Refusal
-from hoodsnap.collect.tables import CELL_MAPPINGS, Table
+from hoodsnap.collect.tables import CELL_MAPPINGS, Table, named
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")
 """Where distributions put the socket of a database on this host."""
@@ -72,6 +72,9 @@ class Cells:
                 self.servers.append(main)
                 main.ask("SELECT UTC_TIMESTAMP(6)")
                 self._find(main)
+                main.ask("SHOW DATABASES")
+                for cell in filter(None, (self.api, *self.cells)):
+                    cell.server.ask(f"SHOW TABLES FROM {named(cell.name)}")
                 return bool(self.cells)
         return False
 
@@ -80,6 +83,9 @@ class Cells:
         known = (cell.server, cell.name, table.name)
         if known not in self._columns:
             answer = cell.server.ask(f"SHOW CREATE TABLE {table.of(cell.name)}")
+            if answer.error is None:
+                # What `describe` shows: it is in the definition too, but not in these words.
+                cell.server.ask(f"SHOW COLUMNS FROM {table.of(cell.name)}")
             definition = "" if answer.error is not None else _cell(answer.value["rows"], 1)
             self._columns[known] = frozenset(re.findall(r"^ +[`\"](\w+)[`\"] ", definition, re.M))
         return tuple(column for column in table.columns if column in self._columns[known])

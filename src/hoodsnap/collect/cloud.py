@@ -107,6 +107,30 @@ class Cloud:
             raise _refused(response.status_code, body)
         return Response(_parsed(body), response.headers)
 
+    def access(self) -> dict[str, Any]:
+        """Who asks, in which project and role, and where which API is: a token without what opens
+        anything."""
+        session = self._open()
+        access = session.auth.get_access(session)
+        endpoint = ("interface", "region", "region_id", "url")
+        catalog = [
+            {
+                "type": service.get("type"),
+                "name": service.get("name"),
+                "endpoints": [
+                    {key: one.get(key) for key in endpoint} for one in service.get("endpoints", ())
+                ],
+            }
+            for service in access.service_catalog.catalog
+        ]
+        token = {
+            "user": {"id": access.user_id, "name": access.username},
+            "project": {"id": access.project_id, "name": access.project_name},
+            "roles": [{"name": name} for name in access.role_names],
+            "catalog": catalog,
+        }
+        return {"token": token}
+
     def close(self) -> None:
         """End its connections."""
         if self._session is not None:

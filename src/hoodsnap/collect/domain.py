@@ -204,7 +204,9 @@ def _nodeinfo(connection: Any) -> dict[str, object]:
         "cores",  # of each socket
         "threads",  # of each core
     )
-    return dict(zip(names, connection.getInfo(), strict=True))
+    model, interpretation = connection.getSecurityModel()
+    found: dict[str, object] = dict(zip(names, connection.getInfo(), strict=True))
+    return {**found, "security_model": {"model": model, "doi": interpretation}}
 
 
 def _networks(connection: Any) -> list[dict[str, object]]:
@@ -257,7 +259,8 @@ def _state(domain: Any) -> dict[str, int]:
 
 def _info(domain: Any) -> dict[str, object]:
     _, max_memory, memory, vcpus, cpu_time = domain.info()
-    return {
+    label = domain.securityLabel()
+    found = {
         "persistent": bool(domain.isPersistent()),
         "autostart": bool(domain.autostart()),
         "managed_save": bool(domain.hasManagedSaveImage()),
@@ -265,7 +268,11 @@ def _info(domain: Any) -> dict[str, object]:
         "memory_kib": memory,
         "vcpus": vcpus,
         "cpu_time_ns": cpu_time,
+        "security_label": {"label": label[0], "enforcing": bool(label[1])},
     }
+    if hasattr(domain, "messages"):  # libvirt 7.1
+        found["messages"] = domain.messages()
+    return found
 
 
 def _xml(domain: Any) -> str:

@@ -28,6 +28,16 @@ PACKAGES = (
 )
 """The packages, of whichever distribution, whose versions decide how the layers speak."""
 
+OF_PS = (
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/version",
+    "/proc/cpuinfo",
+    "/proc/sys/kernel/pid_max",
+    "/proc/sys/kernel/osrelease",
+)
+"""What ps and top read beside the processes themselves."""
+
 
 LIBVIRT_CONF = {
     "qemu.conf": frozenset(
@@ -78,7 +88,7 @@ def _ask_view(recorder: Recorder) -> None:
     """Ask with which eyes the collector looks: another container sees other files."""
     recorder.ask("host", "id", lambda: run(["id"]).strip())
     recorder.ask("host", "readlink /proc/self/ns/*", _namespaces)
-    for path in ("/proc/self/mountinfo", "/proc/meminfo"):
+    for path in ("/proc/self/mountinfo", "/proc/meminfo", *OF_PS):
         recorder.ask("kernel", path, _content(path))
 
 

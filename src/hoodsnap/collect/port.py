@@ -84,11 +84,11 @@ class PortApi:
         of_host = f"?host={quote(host)}" if host is not None else ""
         groups = {group for port in guests for group in _texts(port.get("security_groups"))}
         tasks: list[Callable[[], object]] = [
-            *self._in_groups("/networks", "id", networks),
-            *self._in_groups("/subnets", "network_id", theirs),
-            *self._in_groups("/routers", "id", routers),
-            *self._in_groups("/floatingips", "port_id", {port["id"] for port in guests}),
-            *self._in_groups("/security-groups", "id", groups),
+            *self._of_all(host, "/networks", "id", networks),
+            *self._of_all(host, "/subnets", "network_id", theirs),
+            *self._of_all(host, "/routers", "id", routers),
+            *self._of_all(host, "/floatingips", "port_id", {port["id"] for port in guests}),
+            *self._of_all(host, "/security-groups", "id", groups),
             partial(self._get, f"/agents{of_host}"),
             *self._bindings(guests),
         ]
@@ -126,6 +126,15 @@ class PortApi:
             ]
             found += self._pages("/ports", {"network_id": some, "device_owner": owners}, "ports")
         return {port["device_id"] for port in found if isinstance(port.get("device_id"), str)}
+
+    def _of_all(
+        self, host: str | None, path: str, key: str, values: Collection[str]
+    ) -> Iterator[Callable[[], object]]:
+        """The things of one host; of all hosts whole lists, as clients of the recording ask."""
+        if host is None:
+            yield partial(self._pages, path, {}, path[1:].replace("-", "_"))
+        else:
+            yield from self._in_groups(path, key, values)
 
     def _in_groups(
         self, path: str, key: str, values: Collection[str]

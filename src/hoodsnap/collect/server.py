@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.allowlist import api_body, image_body
+from hoodsnap.collect.clients import ask_for_clients
 from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
 from hoodsnap.collect.recorder import Recorder, Refusal
 
@@ -137,6 +138,11 @@ class ServerApi:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(lambda task: task(), tasks):
                 pass
+
+    def ask_for_clients(self, host: str | None) -> None:
+        """Ask for what only clients of the recording will ask for."""
+        if self._version == "/v2.1":
+            ask_for_clients(self._recorder, self._cloud, self._base, host)
 
     def close(self) -> None:
         """End the connections."""

@@ -1,0 +1,101 @@
+"""A QEMU monitor that knows what was recorded: QMP, over libvirt or over a socket of its own.
+
+Each question of `collect --qmp` can be asked again, in the same words. Whatever else, and whatever
+would change something, is an error of QMP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.replay.recording import NotRecorded, Recording
+
+_COMMAND = re.compile(r"virsh qemu-monitor-command .*? '(\{.*\})'", re.DOTALL)
+_SHELL = re.compile(r"qmp-shell .*?: (\S+)(.*)", re.DOTALL)
+
+LONGEST_LINE = 1 << 20
+"""Bytes of a question."""
+
+
+def reply(recording: Recording, uuid: str, question: str) -> str:
+    """The monitor's reply (JSON) to one command (JSON)."""
+    return json.dumps(_replied(recording, uuid, question), separators=(",", ":"))
+
+
+def _replied(recording: Recording, uuid: str, question: str) -> dict[str, Any]:
+    try:
+        asked = json.loads(question)
+        command = asked["execute"]
+        arguments = asked.get("arguments") or {}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return _error("GenericError", "Invalid JSON syntax")
+    same = {"id": asked["id"]} if "id" in asked else {}
+    if command == "qmp_capabilities":
+        return {"return": {}, **same}
+    for answer in recording.asked("qemu", ""):
+        if answer.subject == uuid and _asked(answer) == (command, arguments):
+            return {"return": answer.value, **same}
+    text = f"{command} was not recorded"
+    recording.miss("monitor", text)
+    return {**_error("CommandNotFound", f"hoodsnap: {text}"), **same}
+
+
+def _error(kind: str, text: str) -> dict[str, Any]:
+    return {"error": {"class": kind, "desc": text}}
+
+
+def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
+    """The command and the arguments of a recorded question."""
+    if found := _COMMAND.fullmatch(answer.query):
+        try:
+            said = json.loads(found[1])
+        except (ValueError, RecursionError):
+            return None
+        return said.get("execute", ""), said.get("arguments", {})
+    if found := _SHELL.fullmatch(answer.query):
+        words = (word.partition("=") for word in found[2].split())
+        return found[1], {name: json.loads(value) for name, _, value in words}
+    return None
+
+
+def monitored(recording: Recording) -> set[str]:
+    """The UUIDs whose monitors were recorded."""
+    return {answer.subject for answer in recording.asked("qemu", "") if answer.subject}
+
+
+class MonitorSocket:
+    """One guest's monitor."""
+
+    def __init__(self, recording: Recording, uuid: str) -> None:
+        self._recording = recording
+        self._uuid = uuid
+
+    async def serve(self, path: str) -> asyncio.Server:
+        """Listen on a UNIX socket."""
+        return await asyncio.start_unix_server(self._client, path, limit=LONGEST_LINE)
+
+    def greeting(self) -> dict[str, Any]:
+        """QEMU's first line: its version, and no capability that would have to be negotiated."""
+        found = _replied(self._recording, self._uuid, '{"execute": "query-version"}')
+        if "return" not in found:
+            raise NotRecorded("the monitor's version was not recorded")
+        return {"QMP": {"version": found["return"], "capabilities": []}}
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def say(line: object) -> None:
+            writer.write(json.dumps(line).encode() + b"\r\n")
+
+        try:
+            say(self.greeting())
+            while line := await reader.readline():
+                if line.strip():
+                    say(_replied(self._recording, self._uuid, line.decode(errors="replace")))
+                await writer.drain()
+        except (NotRecorded, ConnectionError, ValueError):
+            pass  # it hangs up, as a QEMU that ends
+        finally:
+            writer.close()

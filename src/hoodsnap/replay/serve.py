@@ -1,0 +1,35 @@
+"""The stand-ins for those who can't have namespaces: sockets, and how clients are led to them.
+
+A client that is led only by its environment may go elsewhere after all (MYSQL_UNIX_PORT gives way
+to a configuration file), and on a host with live servers elsewhere is the live one. So this is
+refused where one listens.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from hoodsnap.replay import namespaces, stage
+from hoodsnap.replay.recording import Recording
+
+LIVE = ("/libvirt-sock", "/virtqemud-sock", "/mysqld.sock", "/mysql.sock")
+"""The ends of the names of sockets on which a live server is likely to listen."""
+
+
+def live_sockets() -> tuple[str, ...]:
+    """The sockets of live libvirt daemons and databases on this host."""
+    return tuple(path for path in namespaces.listening() if path.endswith(LIVE))
+
+
+def start(recording: Recording, folder: Path) -> list[str]:
+    """Start the stand-ins; the lines that a shell has to read."""
+    environment = stage.start(recording, folder, ports=False)
+    libvirt = folder / "libvirt" / "libvirt-sock"
+    mysql = folder / "mysqld" / "mysqld.sock"
+    environment["LIBVIRT_DEFAULT_URI"] = f"qemu+unix:///system?socket={libvirt}"
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
+    # The option goes before every configuration file; the variable does not.
+    command = f"mysql --no-defaults --socket={shlex.quote(str(mysql))}"
+    lines.append(f"alias mysql={shlex.quote(command)}")
+    return lines

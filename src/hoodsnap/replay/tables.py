@@ -1,0 +1,238 @@
+"""The recorded rows of nova's databases as tables that can be asked: SQLite in memory, read only.
+
+A column that was not recorded is there by name, and reading it is refused: a blank would be a lie.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.rows import Tables
+from hoodsnap.replay.recording import NotRecorded, Recording
+
+_NAME = r"`?([^`.\s]+)`?"
+_DEFINITION = re.compile(rf"SHOW CREATE TABLE {_NAME}\.{_NAME}")
+_COLUMNS = re.compile(rf"SHOW COLUMNS FROM {_NAME}\.{_NAME}")
+_NAMES = re.compile(rf"SHOW TABLES FROM {_NAME}")
+_COLUMN = re.compile(r"^ +[`\"](\w+)[`\"] (\w+(?:\([^)]*\))?(?: unsigned)?)(.*?),?$", re.MULTILINE)
+
+WITHHELD = "[withheld]"
+"""What stands in a bundle where a secret stood."""
+
+LONGEST_TEXT = 64 << 20
+"""Bytes that one expression may come to."""
+
+NOT_NULL = "not_null"
+"""What a column's declared type says that can't be NULL."""
+
+_WHOLE = re.compile(r"(tiny|small|medium|big)?int", re.IGNORECASE)
+_REAL = re.compile(r"float|double", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a result."""
+
+    name: str
+    type: str
+    """As MySQL declares it: `varchar(255)`; empty for an expression."""
+    required: bool = False
+    """It is never NULL."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One recorded table."""
+
+    definition: str
+    """The CREATE TABLE statement, verbatim."""
+    columns: Mapping[str, Column]
+    recorded: frozenset[str]
+    """The columns whose values were recorded."""
+    described: tuple[tuple[str | None, ...], ...] | None
+    """The rows of SHOW COLUMNS; None if that was not recorded."""
+
+
+class RecordedTables:
+    """Every recorded table of one nova."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._answers = list(recording.asked("nova-db", ""))
+        self._names = _listed(self._answers)
+        self.tables = _read(recording, self._answers)
+        """(database, table) → table."""
+        self.sqlite = sqlite3.connect(":memory:", check_same_thread=False)
+        self.sqlite.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_TEXT)
+        self._denied: str | None = None
+        rows = Tables(recording.bundle.by_layer.get("nova-db", ()))
+        for database in self.databases:
+            self.sqlite.execute(f"ATTACH ':memory:' AS {quoted(database)}")
+        for (database, name), table in self.tables.items():
+            self._fill(database, name, table, rows)
+        self.sqlite.commit()
+        self.sqlite.set_authorizer(self._authorize)
+
+    @property
+    def databases(self) -> tuple[str, ...]:
+        """Those of which a table was recorded, sorted."""
+        return tuple(sorted({database for database, _ in self.tables}))
+
+    def names(self, database: str) -> tuple[str, ...]:
+        """The names of all tables of a database, whether their rows were recorded or not."""
+        if database not in self._names:
+            raise NotRecorded(f"the list of the tables of {database} was not recorded")
+        return self._names[database]
+
+    def select(self, statement: str) -> tuple[tuple[Column, ...], sqlite3.Cursor]:
+        """Run a SELECT in SQLite's words. Raises `NotRecorded` and `sqlite3.Error`."""
+        self._denied = None
+        try:
+            cursor = self.sqlite.execute(statement)
+        except sqlite3.DatabaseError:
+            if self._denied is not None:
+                raise NotRecorded(self._denied) from None
+            raise
+        names = [column[0] for column in cursor.description or ()]
+        return tuple(self._columns(statement, names)), cursor
+
+    def _columns(self, statement: str, names: list[str]) -> Iterator[Column]:
+        """The declared types of a result. SQLite tells them of a view, through every join and
+        alias, and nothing of an expression."""
+        self.sqlite.set_authorizer(None)
+        try:
+            self.sqlite.execute(f"CREATE TEMP VIEW result AS {statement}")
+            declared = [row[2] for row in self.sqlite.execute("PRAGMA temp.table_info(result)")]
+        except sqlite3.DatabaseError:
+            declared = []
+        finally:
+            self.sqlite.execute("DROP VIEW IF EXISTS temp.result")
+            self.sqlite.set_authorizer(self._authorize)
+        for number, name in enumerate(names):
+            words = declared[number] if number < len(declared) else ""
+            kind = words.removeprefix("text ").removesuffix(NOT_NULL).strip()
+            yield Column(name, kind, words.endswith(NOT_NULL))
+
+    def _fill(self, database: str, name: str, table: Table, rows: Tables) -> None:
+        if not table.columns:
+            return
+        declared = ", ".join(f"{quoted(c.name)} {_declared(c)}" for c in table.columns.values())
+        where = f"{quoted(database)}.{quoted(name)}"
+        self.sqlite.execute(f"CREATE TABLE {where} ({declared})")
+        found = [_with_url(row.cells) for row in rows.of(name, None, database)]
+        columns = [column for column in table.columns if column in table.recorded]
+        if not columns:
+            return
+        if all(isinstance(cells.get("id"), int) for cells in found):
+            found.sort(key=lambda cells: cells["id"])  # type: ignore[arg-type,return-value]
+        names, marks = ", ".join(map(quoted, columns)), ", ".join("?" * len(columns))
+        self.sqlite.executemany(
+            f"INSERT INTO {where} ({names}) VALUES ({marks})",  # noqa: S608 (quoted)
+            ([_storable(cells.get(column)) for column in columns] for cells in found),
+        )
+
+    def _authorize(
+        self,
+        action: int,
+        first: str | None,
+        second: str | None,
+        database: str | None,
+        _: str | None,
+    ) -> int:
+        if action == sqlite3.SQLITE_READ and second:
+            table = self.tables.get((database or "", first or ""))
+            if table is not None and second not in table.recorded:
+                self._denied = f"the column {second} of {database}.{first} was not recorded"
+                return sqlite3.SQLITE_DENY
+        allowed = (
+            sqlite3.SQLITE_SELECT,
+            sqlite3.SQLITE_READ,
+            sqlite3.SQLITE_FUNCTION,
+            sqlite3.SQLITE_RECURSIVE,
+        )
+        return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+
+
+def quoted(name: str) -> str:
+    """A name in SQLite's words."""
+    return '"' + name.replace('"', '""').replace("\0", "") + '"'
+
+
+def _declared(column: Column) -> str:
+    """A type that SQLite keeps as it is, and that makes it store and compare as MySQL does."""
+    if _WHOLE.match(column.type) or _REAL.match(column.type):
+        kind = column.type
+    else:
+        kind = f"text {column.type}"
+    kind = quoted(f"{kind} {NOT_NULL}" if column.required else kind)
+    return f"{kind} COLLATE NOCASE"
+
+
+def _storable(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode(errors="surrogateescape").decode(errors="replace")
+    if isinstance(value, int) and abs(value) >= 1 << 63:
+        return str(value)
+    return value if isinstance(value, int | float) else None
+
+
+def _listed(answers: list[Answer]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for answer in answers:
+        if named := _NAMES.match(answer.query):
+            found[named[1]] = tuple(str(row[0]) for row in _rows(answer))
+    return found
+
+
+def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], Table]:
+    rows = Tables(recording.bundle.by_layer.get("nova-db", ()))
+    described = {}
+    for answer in answers:
+        if named := _COLUMNS.match(answer.query):
+            described[named[1], named[2]] = tuple(
+                tuple(None if cell is None else str(cell) for cell in row) for row in _rows(answer)
+            )
+    found = {}
+    for answer in answers:
+        if (named := _DEFINITION.match(answer.query)) is None:
+            continue
+        place = (named[1], named[2])
+        cells = _rows(answer)
+        definition = str(cells[0][1]) if cells and len(cells[0]) > 1 else ""
+        columns = {
+            name: Column(name, kind, "NOT NULL" in rest)
+            for name, kind, rest in _COLUMN.findall(definition)
+        }
+        found[place] = Table(
+            definition, columns, _recorded(rows, place) & columns.keys(), described.get(place)
+        )
+    return found
+
+
+def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
+    """The columns that every row that was read has."""
+    database, name = place
+    read = [frozenset(_with_url(row.cells)) for row in rows.of(name, None, database)]
+    if read:
+        return frozenset.intersection(*read)
+    asked = [answer.value.get("columns", ()) for answer in rows.read.get(place, ())]
+    return frozenset().union(*asked)
+
+
+def _with_url(cells: Mapping[str, object]) -> Mapping[str, object]:
+    """Of a cell's URL the collector keeps where it leads, and not who may go there."""
+    if "database_host" not in cells or "database_name" not in cells:
+        return cells
+    url = f"mysql+pymysql://{WITHHELD}@{cells['database_host']}/{cells['database_name']}"
+    return {**cells, "database_connection": url}
+
+
+def _rows(answer: Answer) -> list[list[Any]]:
+    value = answer.value.get("rows") if isinstance(answer.value, dict) else None
+    return (
+        [row for row in value if isinstance(row, list) and row] if isinstance(value, list) else []
+    )

@@ -1,0 +1,237 @@
+"""The same commands live and over the recording: their outputs are the same, byte for byte.
+
+Each is asked live before and after the lab is collected. Where those two differ, the cloud moved
+and the replay may say what either said. Every other difference stands in ACCEPTED with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.lab
+
+VIRSH = """
+virsh list
+virsh list --all
+virsh list --all --name --uuid
+virsh list --inactive
+virsh list --state-paused
+virsh list --all --managed-save
+virsh domstate --reason $D
+virsh domstate --reason $OFF
+virsh dominfo $D
+virsh dominfo $OFF
+virsh dumpxml $D
+virsh dumpxml --inactive $D
+virsh dumpxml $OFF
+virsh domblklist $D
+virsh domblklist $D --details
+virsh domiflist $D
+virsh domid $D
+virsh domuuid $D
+virsh domname $U
+virsh vncdisplay $D
+virsh domdisplay $D
+virsh ttyconsole $D
+virsh domjobinfo $D
+virsh blockjob $D vda
+virsh snapshot-list $D
+virsh metadata $D http://openstack.org/xmlns/libvirt/nova/1.1
+virsh net-list --all
+virsh net-dumpxml default
+virsh nodeinfo
+virsh hostname
+virsh version
+virsh capabilities
+virsh dominfo no-such-domain
+"""
+
+MYSQL = """
+mysql nova -e 'select uuid, vm_state, hostname, host from instances'
+mysql nova -t -e 'select uuid, vm_state, hostname, host from instances'
+mysql nova -B -N -e 'select id, display_name, power_state from instances where deleted = 0'
+mysql nova -e 'select id, uuid, host, node, launched_at from instances limit 2 \\G'
+mysql nova -t -e 'describe instances'
+mysql nova -e 'show create table instances \\G'
+mysql nova -t -e 'show tables'
+mysql nova -t -e "show tables like 'inst%'"
+mysql nova -t -e 'select count(*), host from instances group by host order by host'
+mysql nova -t -e 'select i.display_name, b.device_name, b.volume_id from instances i join block_device_mapping b on b.instance_uuid = i.uuid where b.deleted = 0 and i.deleted = 0 order by i.id, b.id'
+mysql nova -t -e 'select distinct vm_state from instances order by 1'
+mysql nova -t -e "select concat(display_name, '@', host) as place from instances where display_name like 'vm-%' and host is not null order by id"
+mysql nova -t -e 'select max(id), min(id), avg(memory_mb) from instances where deleted = 0'
+mysql nova -t -e 'select host, `binary`, disabled, forced_down from services where deleted = 0'
+mysql nova -t -e 'select source_compute, dest_compute, status, migration_type from migrations'
+mysql nova -t -e 'select i.display_name, m.`key`, m.value from instances i join instance_system_metadata m on m.instance_uuid = i.uuid where m.`key` = "image_base_image_ref" and i.deleted = 0 order by i.id'
+mysql nova_cell0 -t -e 'select display_name, vm_state from instances'
+mysql nova_api -t -e 'select id, uuid, name, disabled from cell_mappings'
+mysql nova_api -t -e 'select f.name, f.memory_mb, f.vcpus, f.root_gb from flavors f order by f.id'
+mysql nova -t -e 'select uuid from nosuch'
+mysql nova -t -e 'select nosuch from instances'
+mysql nova -t -e 'select database(), 1+1, version()'
+"""
+
+OPENSTACK = """
+openstack server list
+openstack server list --all-projects
+openstack server list --all-projects --long
+openstack server list --all-projects -f json
+openstack server list --status PAUSED
+openstack server show vm-plain
+openstack server show vm-bfv -f json
+openstack hypervisor list
+openstack hypervisor show $H
+openstack compute service list
+openstack flavor list
+openstack flavor show lab.tiny
+openstack image list
+openstack image show lab-guest
+openstack port list
+openstack port list --server vm-plain
+openstack network list
+openstack subnet list
+openstack volume list --all-projects
+openstack volume show $V
+openstack resource provider list
+openstack aggregate list
+nova list
+nova list --all-tenants
+nova show vm-duo
+"""
+
+HOST = """
+pgrep qemu
+pgrep -c qemu
+pgrep qemu | xargs ps ww
+pgrep -a qemu
+ps -o pid,ppid,comm,args ww $(pgrep qemu)
+ps -o pid,user,nlwp,vsz $(pgrep qemu)
+ls -1 /var/lib/nova/instances
+ls -l /var/lib/nova/instances/$U
+ls -ln /var/lib/nova/instances/$U/disk
+ls -1 /var/lib/nova/instances/_base
+qemu-img info -U /var/lib/nova/instances/$U/disk
+qemu-img info -U --backing-chain /var/lib/nova/instances/$U/disk
+qemu-img info -U --backing-chain --output=json /var/lib/nova/instances/$U/disk
+qemu-img info -U --backing-chain --output=json -f qcow2 /var/lib/nova/instances/$U/disk
+cat /var/lib/nova/instances/$U/disk.info
+tail -n 1 /var/log/libvirt/qemu/$D.log
+virsh qemu-monitor-command $D '{"execute": "query-status"}'
+virsh qemu-monitor-command $D '{"execute": "query-uuid"}'
+"""
+
+ACCEPTED = {
+    r"^openstack server (show|list --all-projects --long)|^nova show": (
+        r"(properties *\| |metadata *\| |role=).*",
+        "metadata is its owner's and not recorded",
+    ),
+    r"^nova show": (
+        r"\| server_groups .*",
+        "lists do not tell them, and each one is not asked for",
+    ),
+    r"^virsh dominfo|^pgrep.*ps|^ps": (
+        r"(CPU time: .*|\s\d+:\d\d\s|messages:.*|tainted: .*)",
+        "the CPU time goes on while it is collected, and asking a monitor taints",
+    ),
+    r"^openstack (hypervisor show|compute service list|resource provider list)": (
+        r"(\d{4}-\d\d-\d\d[T ][\d:.]+|uptime .*|load_average .*|users .*|host_time .*|generation.*)",
+        "it changes every few seconds",
+    ),
+    r"^openstack resource provider": (r"\| +\d+ \|", "a generation counts every change"),
+    r"^openstack image show": (r"(properties|direct_url|locations) .*", "free text is withheld"),
+    r"qemu-monitor-command": (r',"id":"libvirt-\d+"', "libvirt numbers its own questions"),
+    r"^openstack volume show": (r"(properties|volume_image_metadata) .*", "free text is withheld"),
+}
+"""Commands → what may differ in their lines, and why."""
+
+
+def _commands() -> list[str]:
+    groups = (VIRSH, MYSQL, OPENSTACK, HOST)
+    return [line for group in groups for line in group.strip().splitlines()]
+
+
+def _run(commands: list[str], folder: Path, prefix: list[str], names: dict[str, str]) -> None:
+    """Run each; what it prints goes to `folder/NUMBER`."""
+    folder.mkdir()
+    script = folder / "script"
+    lines = [f"( {line} ) >{folder}/{number} 2>&1" for number, line in enumerate(commands)]
+    script.write_text("\n".join(lines) + "\n")
+    subprocess.run([*prefix, "bash", str(script)], env=os.environ | names, stdin=subprocess.DEVNULL)
+
+
+def _accepted(command: str, text: str) -> str:
+    lines = text.splitlines()
+    for pattern, (differs, _) in ACCEPTED.items():
+        if re.search(pattern, command):
+            lines = [re.sub(differs, "…", line) for line in lines]
+    # A column is as wide as what stands in it.
+    return "\n".join(re.sub(r"(-{2,}| {2,}|…\s*\|?)", " ", line).strip() for line in lines)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
+    state = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
+    if os.geteuid() != 0 or not (state / "clouds.yaml").exists():
+        pytest.skip("this needs root and the lab (make lab)")
+    folder = tmp_path_factory.mktemp("differential")
+    credentials = subprocess.run(
+        ["bash", "-c", f". {state}/openrc; env"], capture_output=True, text=True, check=True
+    ).stdout
+    names = dict(line.split("=", 1) for line in credentials.splitlines() if line[:3] == "OS_")
+    names |= _things(names)
+    commands = _commands()
+    _run(commands, folder / "before", [], names)
+    bundle = folder / "bundle.json.zst"
+    hoodsnap = [sys.executable, "-m", "hoodsnap"]
+    subprocess.run(
+        [*hoodsnap, "collect", "--all-hosts", "--qmp", "-o", bundle],
+        env=os.environ | names, stderr=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    _run(commands, folder / "after", [], names)
+    plain = {key: value for key, value in names.items() if key[:3] != "OS_"}
+    _run(commands, folder / "replay", [*hoodsnap, "replay", str(bundle), "--"], plain)
+    yield folder, commands
+
+
+def _things(names: dict[str, str]) -> dict[str, str]:
+    """What the commands are about: a domain, one that is off, their UUID, a host, a volume."""
+
+    def ask(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], env=os.environ | names, capture_output=True, text=True
+        )
+        return done.stdout.split()[0]
+
+    where = "from nova.instances where deleted = 0 and display_name"
+    return {
+        "U": ask(f"mysql -N -e \"select uuid {where} = 'vm-plain'\""),
+        "D": ask(f"virsh domname $(mysql -N -e \"select uuid {where} = 'vm-plain'\")"),
+        "OFF": ask(f"virsh domname $(mysql -N -e \"select uuid {where} = 'vm-stopped'\")"),
+        "H": ask("virsh hostname"),
+        "V": ask("openstack volume list --all-projects -f value -c ID"),
+    }
+
+
+def test_there_are_enough_of_them() -> None:
+    assert len(_commands()) >= 60
+
+
+@pytest.mark.parametrize("number", range(len(_commands())), ids=_commands())
+def test_the_replay_says_what_the_host_said(outputs: tuple[Path, list[str]], number: int) -> None:
+    folder, commands = outputs
+    before, after, replayed = (
+        (folder / name / str(number)).read_text(errors="surrogateescape")
+        for name in ("before", "after", "replay")
+    )
+    if replayed in (before, after):
+        return
+    command = commands[number]
+    accepted = [_accepted(command, text) for text in (before, after, replayed)]
+    assert accepted[2] in accepted[:2], f"live:\n{after}\nreplayed:\n{replayed}"

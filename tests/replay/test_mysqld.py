@@ -1,0 +1,200 @@
+"""MySQL's protocol over recorded tables, asked by PyMySQL."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.conftest import RecordedHost, healthy
+
+from hoodsnap.facts.rows import Tables
+from hoodsnap.replay import sql
+from hoodsnap.replay.mysqld import Mysqld, Refusal, Result
+from hoodsnap.replay.recording import Recording, hosts
+
+pymysql: Any = pytest.importorskip("pymysql")
+
+
+def served(host: RecordedHost) -> Mysqld:
+    (name,) = hosts(host.bundle)
+    return Mysqld(Recording(host.bundle, name))
+
+
+@pytest.fixture
+def socket(host: RecordedHost, tmp_path: Path) -> Iterator[str]:
+    """A server over the healthy recording; the path of its socket."""
+    loop = asyncio.new_event_loop()
+    path = str(tmp_path / "mysqld.sock")
+    server = loop.run_until_complete(served(host).serve(path))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield path
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.close()
+
+
+@pytest.fixture
+def nova(socket: str) -> Iterator[Any]:
+    """A cursor in the database nova."""
+    with pymysql.connect(unix_socket=socket, database="nova") as connection:
+        yield connection.cursor()
+
+
+def _rows(host: RecordedHost, *columns: str) -> list[tuple[object, ...]]:
+    tables = Tables(host.bundle.by_layer["nova-db"])
+    rows = [row.cells for row in tables.of("instances", None, "nova")]
+    rows.sort(key=lambda cells: cells["id"])  # type: ignore[arg-type,return-value]
+    return [tuple(cells[column] for column in columns) for cells in rows]
+
+
+def test_the_exercise_s_own_question(nova: Any, host: RecordedHost) -> None:
+    nova.execute("select uuid, vm_state, hostname, host from instances")
+
+    assert list(nova.fetchall()) == _rows(host, "uuid", "vm_state", "hostname", "host")
+
+
+def test_numbers_are_numbers_and_nothing_is_null(nova: Any, host: RecordedHost) -> None:
+    nova.execute("select id, task_state from instances where display_name = 'vm-plain'")
+
+    ((number, task),) = nova.fetchall()
+    assert (number, task) == (_rows(host, "id")[0][0], None)
+
+
+def test_tables_are_joined(nova: Any, host: RecordedHost) -> None:
+    nova.execute(
+        "select count(*) from instances i join block_device_mapping b"
+        " on b.instance_uuid = i.uuid where b.deleted = 0 and i.display_name = %s",
+        ("vm-data",),
+    )
+
+    assert nova.fetchall() == ((2,),)  # its root disk and its volume
+
+
+def test_another_database_is_another(socket: str, host: RecordedHost) -> None:
+    with pymysql.connect(unix_socket=socket) as connection:
+        cursor = connection.cursor()
+        cursor.execute("use nova_cell0")
+        cursor.execute("select display_name from instances")
+        assert cursor.fetchall() == (("vm-error",),)
+        cursor.execute("select count(*) from nova.instances where display_name = 'vm-error'")
+        assert cursor.fetchall() == ((0,),)
+
+
+def test_now_is_when_it_was_recorded(nova: Any, host: RecordedHost) -> None:
+    said = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
+
+    nova.execute("select now(), now() - interval 1 hour < now()")
+
+    assert nova.fetchall() == ((said[:19], 1),)
+
+
+def test_a_description_is_the_recorded_one(nova: Any, host: RecordedHost) -> None:
+    nova.execute("describe instances")
+    described = nova.fetchall()
+    nova.execute("show create table instances")
+
+    columns = host.last("nova-db", "SHOW COLUMNS FROM nova.instances").value["rows"]
+    assert [list(row) for row in described] == columns
+    table = host.last("nova-db", "SHOW CREATE TABLE nova.instances").value["rows"][0]
+    assert nova.fetchall() == (tuple(table),)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from instances",
+        "update instances set host = 'x'",
+        "insert into instances (id) values (1)",
+        "drop table instances",
+        "create table t (a int)",
+        "truncate instances",
+        "load data infile '/etc/passwd' into table instances",
+        "attach database '/tmp/x' as y",
+        "pragma writable_schema = 1",
+    ],
+)
+def test_nothing_can_be_changed(nova: Any, statement: str) -> None:
+    with pytest.raises(pymysql.err.MySQLError, match="this is a recording") as refusal:
+        nova.execute(statement)
+
+    assert refusal.value.args[0] == 1290
+
+
+def test_no_statement_hides_behind_another(nova: Any) -> None:
+    with pytest.raises(pymysql.err.MySQLError, match="one statement at a time"):
+        nova.execute("select 1; delete from instances")
+
+
+def test_a_column_that_was_not_recorded_is_named(nova: Any) -> None:
+    for statement in ("select user_data from instances", "select * from instances"):
+        with pytest.raises(pymysql.err.MySQLError, match=r"the column \w+ of nova.instances was"):
+            nova.execute(statement)
+
+
+def test_a_table_that_was_not_recorded_is_named(nova: Any) -> None:
+    with pytest.raises(pymysql.err.MySQLError, match=r"the table nova\.quotas was not recorded"):
+        nova.execute("select * from quotas")
+    with pytest.raises(pymysql.err.MySQLError, match=r"Table 'nova\.nosuch' doesn't exist"):
+        nova.execute("select * from nosuch")
+
+
+def test_a_setting_that_was_not_recorded_is_named(nova: Any) -> None:
+    with pytest.raises(pymysql.err.MySQLError, match="innodb_buffer_pool_size was not recorded"):
+        nova.execute("select @@innodb_buffer_pool_size")
+
+
+def test_a_url_has_no_password(host: RecordedHost) -> None:
+    found = served(host).ask("select database_connection from cell_mappings", "nova_api")
+
+    assert isinstance(found, Result)
+    for (url,) in found.rows:
+        assert str(url).startswith("mysql+pymysql://[withheld]@")
+
+
+@pytest.mark.parametrize(
+    ("mysql", "sqlite"),
+    [
+        ("select a from t where b <=> null", "select a from @.t where b IS null"),
+        ('select "it\'s", "a""b"', "select 'it''s' , 'a\"b'"),
+        ("select `a` from `t`", 'select "a" from @."t"'),
+        ("select a from x.t, u", "select a from x . t , @.u"),
+        ("select a from (select b from t) s", "select a from ( select b from @.t ) s"),
+        (
+            "select a - interval 5 minute from t",
+            "select date_sub ( a , interval_of ( 5 , 'minute' ) ) from @.t",
+        ),
+    ],
+)
+def test_words_are_exchanged(mysql: str, sqlite: str) -> None:
+    said = sql.translated(sql.tokens(mysql), "d", lambda name: "d")
+
+    assert said == sqlite.replace("@.", '"d" . ')
+
+
+@given(statement=st.text(max_size=80))
+def test_no_statement_breaks_it(statement: str) -> None:
+    server = _healthy_server()
+    with contextlib.suppress(Refusal):
+        server.ask(statement, "nova")
+
+
+_server: list[Mysqld] = []
+
+
+def _healthy_server() -> Mysqld:
+    if not _server:
+        (name,) = hosts(healthy())
+        _server.append(Mysqld(Recording(healthy(), name)))
+    return _server[0]

@@ -1,0 +1,164 @@
+"""The APIs of a recorded cloud."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.replay.openstack import OpenStack, Refused, server
+from hoodsnap.replay.recording import Recording, hosts
+
+PLAIN: dict[str, str] = {}
+NEWEST = {"OpenStack-API-Version": "compute latest"}
+
+
+def replayed(host: RecordedHost) -> OpenStack:
+    (name,) = hosts(host.bundle)
+    return OpenStack(Recording(host.bundle, name), "http://127.0.0.1:5000")
+
+
+@pytest.fixture
+def cloud(host: RecordedHost) -> OpenStack:
+    return replayed(host)
+
+
+def get(cloud: OpenStack, target: str, headers: dict[str, str] = PLAIN) -> Any:
+    status, body, _ = cloud.answer("GET", target, headers)
+    assert status == 200
+    return body
+
+
+def test_the_same_question_gets_the_same_answer(cloud: OpenStack, host: RecordedHost) -> None:
+    query = next(
+        answer.query
+        for answer in host.bundle.answers
+        if answer.query.startswith("GET /v2.1/servers/detail") and answer.query.endswith("]")
+    )
+    path, _, version = query.removeprefix("GET ").partition(" ")
+
+    status, body, said = cloud.answer(
+        "GET", f"/compute{path}", {"OpenStack-API-Version": f"compute {version.strip('[]')}"}
+    )
+
+    assert (status, said) == (200, version.strip("[]"))
+    assert body == host.last("nova", query).value
+
+
+def test_a_list_without_all_tenants_is_of_one_project(cloud: OpenStack, host: RecordedHost) -> None:
+    everybody = get(cloud, "/compute/v2.1/servers/detail?all_tenants=1")["servers"]
+
+    ours = get(cloud, "/compute/v2.1/servers/detail")["servers"]
+
+    names = {server["name"] for server in everybody} - {server["name"] for server in ours}
+    assert names == {"vm-tenant"}
+
+
+def test_one_of_a_list_by_its_id(cloud: OpenStack, host: RecordedHost) -> None:
+    uuid = host.uuid("vm-duo")
+
+    found = get(cloud, f"/compute/v2.1/servers/{uuid}")["server"]
+
+    assert (found["id"], found["name"]) == (uuid, "vm-duo")
+
+
+def test_by_name_as_nova_does_it(cloud: OpenStack) -> None:
+    found = get(cloud, "/compute/v2.1/servers?name=vm-s")["servers"]
+
+    assert {server["name"] for server in found} == {
+        "vm-stopped", "vm-suspended", "vm-shelved", "vm-snap",
+    }  # fmt: skip
+    assert all(set(server) == {"id", "name", "links"} for server in found)
+
+
+def test_pages(cloud: OpenStack) -> None:
+    whole = get(cloud, "/compute/v2.1/servers/detail")["servers"]
+
+    first = get(cloud, "/compute/v2.1/servers/detail?limit=2")["servers"]
+    second = get(cloud, f"/compute/v2.1/servers/detail?limit=2&marker={first[-1]['id']}")["servers"]
+
+    assert first + second == whole[:4]
+
+
+def test_what_is_in_a_whole_list_is_not_there_otherwise(cloud: OpenStack) -> None:
+    with pytest.raises(Refused) as refusal:
+        get(cloud, "/compute/v2.1/servers/no-such-name")
+
+    assert refusal.value.status == 404
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/compute/v2.1/os-keypairs",
+        "/compute/v2.1/servers/detail?shade_of_blue=7",
+        "/image/v2/tasks",
+        "/network/v2.0/trunks",
+        "/v3/users",
+    ],
+)
+def test_what_was_not_recorded_is_refused_and_named(cloud: OpenStack, target: str) -> None:
+    with pytest.raises(Refused, match="was not recorded") as refusal:
+        get(cloud, target)
+
+    assert refusal.value.status == 501
+
+
+def test_another_microversion_is_not_made_up(cloud: OpenStack) -> None:
+    with pytest.raises(Refused, match="was not recorded"):
+        get(cloud, "/compute/v2.1/servers/detail", {"OpenStack-API-Version": "compute 2.26"})
+
+
+def test_a_microversion_that_changed_nothing_is_the_same(cloud: OpenStack) -> None:
+    said = {"OpenStack-API-Version": "compute 2.90"}
+
+    assert get(cloud, "/compute/v2.1/servers/detail", said)["servers"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
+def test_nothing_can_be_changed(cloud: OpenStack, host: RecordedHost, method: str) -> None:
+    with pytest.raises(Refused, match="this is a recording") as refusal:
+        cloud.answer(method, f"/compute/v2.1/servers/{host.uuid('vm-plain')}", PLAIN)
+
+    assert refusal.value.status == 403
+
+
+def test_a_server_that_nova_hid_is_not_said_to_be_absent(host: RecordedHost) -> None:
+    host.drop(lambda answer: "/servers/detail" not in answer.query)
+
+    with pytest.raises(Refused) as refusal:
+        get(replayed(host), f"/compute/v2.1/servers/{host.uuid('vm-plain')}")
+
+    assert refusal.value.status == 501
+
+
+@pytest.fixture
+def port(host: RecordedHost) -> Iterator[int]:
+    (name,) = hosts(host.bundle)
+    listening = server(Recording(host.bundle, name), 0)
+    thread = threading.Thread(target=listening.serve_forever)
+    thread.start()
+    yield listening.server_port
+    listening.shutdown()
+    thread.join()
+    listening.server_close()
+
+
+@pytest.mark.filterwarnings("ignore:.*(service_type|_compute_attributes)")  # its own calls
+def test_openstacksdk_is_a_client(port: int, host: RecordedHost) -> None:
+    openstack: Any = pytest.importorskip("openstack")
+
+    with openstack.connect(
+        auth_url=f"http://127.0.0.1:{port}/v3",
+        username="recorded",
+        password="recorded",  # noqa: S106 (the stand-in lets everybody in)
+        project_name="recorded",
+        user_domain_id="default",
+        project_domain_id="default",
+    ) as connection:
+        names = {found.name for found in connection.compute.servers(all_projects=True)}
+
+    assert names >= {"vm-plain", "vm-tenant", "vm-error"}

@@ -1,0 +1,171 @@
+"""A shell over a recording: real clients, if they are installed, in real namespaces."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import HEALTHY, RecordedHost
+
+from hoodsnap.bundle import save
+
+
+def replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "hoodsnap", *arguments], capture_output=True, text=True
+    )
+    if "no namespaces" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    return done
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    reason = f"{program} is not installed"
+    return pytest.mark.skipif(shutil.which(program) is None, reason=reason)
+
+
+def test_a_command_has_its_own_status_and_output() -> None:
+    done = replay("shell", HEALTHY, "-c", "echo here; exit 7")
+
+    assert (done.returncode, done.stdout, done.stderr) == (7, "here\n", "")
+
+
+def test_a_command_that_is_not_installed() -> None:
+    done = replay("replay", HEALTHY, "--", "no-such-program")
+
+    assert done.returncode == 127
+    assert done.stderr == "hoodsnap: no-such-program is not installed\n"
+
+
+@needs("virsh")
+def test_virsh_lists_the_recorded_domains(host: RecordedHost) -> None:
+    done = replay("replay", HEALTHY, "--", "virsh", "list", "--all", "--uuid")
+
+    listed = host.last("libvirt", "virsh list --all").value
+    assert sorted(done.stdout.split()) == sorted(row["uuid"] for row in listed)
+
+
+@needs("ps")
+@needs("pgrep")
+def test_the_exercise_s_own_words(host: RecordedHost) -> None:
+    done = replay("shell", HEALTHY, "-c", "pgrep qemu | xargs ps ww")
+
+    recorded = host.last("kernel", "pgrep qemu | xargs ps ww").value
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        line.split()[0] for line in recorded.splitlines()
+    ]
+    assert [line[27:] for line in done.stdout.splitlines()] == [
+        line[27:] for line in recorded.splitlines()
+    ]
+
+
+@needs("mysql")
+def test_the_exercise_s_question_to_the_database(host: RecordedHost) -> None:
+    asked = "select uuid from instances where display_name = 'vm-plain'"
+
+    done = replay("shell", HEALTHY, "-c", f'sudo mysql -N nova -e "{asked}"')
+
+    assert done.stdout == host.uuid("vm-plain") + "\n"
+
+
+def test_a_folder_lists_what_was_in_it(host: RecordedHost) -> None:
+    folder = f"/var/lib/nova/instances/{host.uuid('vm-plain')}"
+
+    done = replay("shell", HEALTHY, "-c", f"ls -1 {folder}")
+
+    assert done.stdout.split() == ["console.log", "disk", "disk.info"]
+
+
+def test_it_has_no_network() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    program = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2)"
+
+    done = replay("replay", HEALTHY, "--", sys.executable, "-c", program)
+
+    listener.close()
+    assert "ConnectionRefusedError" in done.stderr
+
+
+def test_no_socket_in_a_file_leads_out(tmp_path: Path) -> None:
+    path = tmp_path / "live.sock"
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    program = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+
+    done = replay("replay", HEALTHY, "--", sys.executable, "-c", program)
+
+    listener.close()
+    assert "Error" in done.stderr
+    assert done.returncode == 1
+
+
+def test_the_host_is_as_it_was() -> None:
+    def seen() -> tuple[str, list[str], list[str]]:
+        mounts = Path("/proc/self/mountinfo").read_text()
+        return mounts, sorted(os.listdir("/run")), sorted(os.listdir("/var/lib"))
+
+    before = seen()
+    replay("shell", HEALTHY, "-c", "mkdir -p /var/lib/nova/instances/new; true")
+
+    assert seen() == before
+
+
+def test_what_was_missed_is_told(tmp_path: Path) -> None:
+    if shutil.which("virsh") is None:
+        pytest.skip("virsh is not installed")
+    done = replay("shell", HEALTHY, "-c", "virsh domstats; virsh list >/dev/null", "--coverage")
+
+    assert "hoodsnap: asked for and not recorded:" in done.stderr
+    assert "domstats was not recorded" in done.stderr.splitlines()[-1]
+
+
+def test_which_host_must_be_said(host: RecordedHost, tmp_path: Path) -> None:
+    answers = host.bundle.answers
+    other = tuple(answer.model_copy(update={"host": "other"}) for answer in answers)
+    both = tmp_path / "both.json"
+    save(host.bundle.with_answers((*answers, *other)), both)
+
+    done = replay("shell", both, "-c", "true")
+    chosen = replay("shell", both, "--host", "other", "-c", "true")
+
+    assert done.returncode == 2
+    assert "--host says which; hosts of this bundle:" in done.stderr
+    assert chosen.returncode == 0
+
+
+def test_serving_is_refused_beside_a_live_server(tmp_path: Path) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(tmp_path / "mysqld.sock"))
+    listener.listen()
+
+    done = replay("serve", HEALTHY)
+
+    listener.close()
+    assert done.returncode == 2
+    assert "a live server listens at" in done.stderr
+
+
+@needs("nsenter")
+def test_no_namespace_leads_back() -> None:
+    done = replay("replay", HEALTHY, "--", "nsenter", "--target", "1", "--net", "true")
+
+    assert done.returncode != 0
+    assert "denied" in done.stderr or "not permitted" in done.stderr
+
+
+@needs("ip")
+def test_no_network_of_the_host_is_entered() -> None:
+    listed = subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout.split()
+    if not listed:
+        pytest.skip("this host has no network namespaces")
+
+    done = replay("replay", HEALTHY, "--", "ip", "netns", "exec", listed[0], "true")
+
+    assert done.returncode != 0
