@@ -104,7 +104,9 @@ class Check:
         why."""
         problems: list[Problem] = []
         try:
-            arguments = self._arguments(subject) if self._of_guests else (subject,)
+            arguments: Sequence[object] | None = (subject,)
+            if isinstance(subject, Guest):
+                arguments = self._arguments(subject)
             if arguments is not None:
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
@@ -113,10 +115,6 @@ class Check:
         except Unheard as reason:
             return problems, str(reason)
         return problems, None
-
-    @cached_property
-    def _of_guests(self) -> bool:
-        return self.scope == "guest"
 
     @cached_property
     def _read(self) -> Callable[[Guest], Sequence[object]]:
