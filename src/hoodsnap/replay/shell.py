@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from hoodsnap.replay import namespaces, procfs, stage
 from hoodsnap.replay.images import Images
-from hoodsnap.replay.recording import Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
 
 READERS_OF_PROC = ("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w")
 """The programs that are run with the recorded /proc in the place of the real one. Not the whole
@@ -106,14 +106,16 @@ def _inside(
         namespaces.enter(ask_for_map)
         namespaces.memory(root)
         namespaces.silence(sockets, root / "nothing")
-        environment = _Stage(recording, root).build()
+        environment = _Stage(recording, root, say).build()
         if command is None and not arguments:
             say(_banner(recording, time.monotonic() - started))
+            for line in lacking(recording):
+                say(line)
         status = _shell(command, arguments, environment)
     except namespaces.NoNamespaces as reason:
         os.write(tell, str(reason).encode())
     except Exception as error:
-        say(f"the shell can't be set up: {type(error).__name__}: {error}")
+        say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")
         if os.environ.get("HOODSNAP_DEBUG"):
             raise
     finally:
@@ -130,7 +132,7 @@ def coverage(recording: Recording) -> list[str]:
     if not recording.missed:
         return ["everything that was asked for was recorded"]
     lines = [
-        f"{count:4} × {client:8} {what}" for (client, what), count in recording.missed.most_common()
+        f"{count:4} × {client:8} {plain(what)}" for (client, what), count in recording.missed.most_common()
     ]
     return ["asked for and not recorded:", *lines]
 
@@ -138,9 +140,36 @@ def coverage(recording: Recording) -> list[str]:
 def _banner(recording: Recording, took: float) -> str:
     when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
     return (
-        f"host {recording.host} as it was on {when}, ready in {took:.2f} s; nothing here is live, "
+        f"host {plain(recording.host)} as it was on {when}, ready in {took:.2f} s; nothing here is live, "
         "nothing can be changed; leave with exit"
     )
+
+
+PARTS = (
+    ("libvirt", "virsh list --all", "libvirt", "virsh"),
+    ("kernel", "ls -l /proc/*/exe", "the processes", "ps and pgrep"),
+    ("nova-db", "SELECT VERSION()", "nova's database", "mysql"),
+)
+"""Layer and question without which a client hears refusals only, what that is, and the client."""
+
+
+def lacking(recording: Recording) -> list[str]:
+    """What this recording has nothing of, and so which clients can't be asked."""
+    lines = []
+    for layer, query, what, clients in PARTS:
+        try:
+            recording.value(layer, query)
+        except NotRecorded as reason:
+            lines.append(plain(f"not in this recording: {what}, for {clients} ({reason})"))
+    apis = [service for service in CLOUD if not any(recording.asked(service, "GET "))]
+    if apis:
+        lines.append(f"not in this recording: the APIs of {', '.join(apis)}")
+    if not any(recording.asked("images", "")):
+        lines.append("not in this recording: the disk images, for qemu-img and ls")
+    return lines
+
+
+CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
 def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
@@ -161,15 +190,16 @@ def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping
 class _Stage:
     """Sets everything up below a folder in memory, and puts it where it was."""
 
-    def __init__(self, recording: Recording, root: Path) -> None:
+    def __init__(self, recording: Recording, root: Path, say: Callable[[str], None]) -> None:
         self._recording = recording
         self._root = root
+        self._say = say
 
     def build(self) -> dict[str, str]:
         """The environment for what runs on it."""
         for name in ("bin", "real", "proc", "images"):
             (self._root / name).mkdir()
-        cloud = stage.start(self._recording, self._root)
+        cloud = stage.start(self._recording, self._root, self._say)
         if procfs.make(self._recording, self._root / "proc"):
             self._wrap_readers()
         for folder in Images(self._recording, self._root / "images").make():
