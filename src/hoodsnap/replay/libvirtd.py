@@ -42,7 +42,7 @@ INACTIVE = 2
 """The flag of a definition that would be started next (VIR_DOMAIN_XML_INACTIVE)."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refusal(Exception):
     """An error as libvirt sends it: virsh prints the text."""
 

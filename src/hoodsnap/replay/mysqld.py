@@ -79,7 +79,7 @@ _NUMERIC = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refusal(Exception):
     """An error as a server sends it."""
 

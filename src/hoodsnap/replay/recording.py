@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer, Bundle
 
-
 UNREADABLE = (
     LookupError,
     TypeError,

@@ -156,9 +156,12 @@ class RecordedTables:
         database: str | None,
         _: str | None,
     ) -> int:
-        if action == sqlite3.SQLITE_READ and second:
+        if action == sqlite3.SQLITE_READ:
             table = self.tables.get((database or "", first or ""))
-            if table is not None and second not in table.recorded:
+            if table is not None and not table.recorded:
+                self._denied = f"the rows of {database}.{first} were not recorded"
+                return sqlite3.SQLITE_DENY
+            if table is not None and second and second not in table.recorded:
                 self._denied = f"the column {second} of {database}.{first} was not recorded"
                 return sqlite3.SQLITE_DENY
         allowed = (
