@@ -30,7 +30,7 @@ from hoodsnap.replay.mysqld import Mysqld, Refusal, Result
 from hoodsnap.replay.openstack import OpenStack, Refused
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
 
-several = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+several = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 
 odd_texts = st.sampled_from(
     (

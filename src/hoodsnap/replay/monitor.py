@@ -71,7 +71,7 @@ def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
 
 def _questions(heard: str) -> tuple[list[str], str]:
     """The questions that are whole, and the beginning of the next."""
-    found = []
+    found: list[str] = []
     while heard := heard.lstrip():
         try:
             _, end = json.JSONDecoder().raw_decode(heard)

@@ -244,11 +244,11 @@ class Mysqld:
         if what == "variables":
             said_of_itself = {name: value.strip("'") for name, value in _SETTINGS.items()}
             known = {**said_of_itself, "version": self.version}
-            found = self._like(words, _column("Variable_name"), [*known], [*known.values()])
-            if not found.rows:
+            listed = self._like(words, _column("Variable_name"), [*known], [*known.values()])
+            if not listed.rows:
                 # An empty list would say that the server has no such variable.
                 raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
-            return found
+            return listed
         raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
 
     def _like(

@@ -465,10 +465,10 @@ def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer
         def log_message(self, format: str, *args: object) -> None:
             pass  # nobody asked for a list of requests
 
-    address = listener.getsockname()
-    found = ThreadingHTTPServer(address, Handler, bind_and_activate=False)
+    host, port = listener.getsockname()
+    found = ThreadingHTTPServer((host, port), Handler, bind_and_activate=False)
     found.socket.close()
-    found.socket, found.server_name, found.server_port = listener, *address
+    found.socket, found.server_name, found.server_port = listener, host, port
     stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")
     return found
 
