@@ -388,6 +388,7 @@ def serve(
     import threading
 
     from hoodsnap.replay import serve as serving
+    from hoodsnap.replay.recording import plain
 
     recording = _recording(bundles, host)
     live = serving.live_sockets()
@@ -398,10 +399,10 @@ def serve(
             USAGE,
         )
     with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
-        for line in serving.start(recording, Path(folder)):
+        for line in serving.start(recording, Path(folder), _say):
             typer.echo(line)
         sys.stdout.flush()
-        _say(f"serving {recording.host} as it was; Ctrl-C ends it")
+        _say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
         threading.Event().wait()
 
 
@@ -446,14 +447,14 @@ def main() -> None:
 
 def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     """The host of these bundles that is to be replayed."""
-    from hoodsnap.replay.recording import Recording, hosts
+    from hoodsnap.replay.recording import Recording, hosts, plain
 
     bundle = _merged(paths)
     there = hosts(bundle)
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
-        names = ", ".join(there) or "none"
+        names = plain(", ".join(there)) or "none"
         wanted = f"there is no host {host}" if host else "--host says which"
         _give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
     return Recording(bundle, host)
