@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
-from hoodsnap.facts.access import READ, WRITE, User, obstacle
+from hoodsnap.facts.access import READ, WRITE
 from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
 from hoodsnap.facts.domxml import Disk
 from hoodsnap.facts.fact import Unheard
@@ -83,8 +83,7 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
 
     Source: libvirt qemu.conf, `dynamic_ownership`; security_dac.c, security_selinux.c.
     """
-    uid, gid = host.hypervisor.owner
-    user = User(uid, gid, _groups(host, uid))
+    access = host.access
     given = host.hypervisor.setting("dynamic_ownership", "1") != "0"
     kept_out = any(label.model == "dac" and not label.relabel for label in domain.definition.labels)
     blamed: set[str] = set()
@@ -92,7 +91,7 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     for disk in domain.definition.disks:
         for path, wanted in _files(host, disk):
             try:
-                found = obstacle(host.images, path, user, wanted, owned=given and not kept_out)
+                found = access.obstacle(path, wanted, owned=given and not kept_out)
             except Unheard as reason:
                 missing = reason
                 continue
@@ -104,16 +103,6 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
         yield from _mislabelled(host, domain)
     if missing is not None and not blamed:
         raise missing
-
-
-def _groups(host: Host, uid: int) -> frozenset[int] | None:
-    for process in host.processes.values():
-        try:
-            if process.uid == uid:
-                return process.groups
-        except Unheard:
-            continue
-    return None
 
 
 def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.access import Access, User
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
@@ -270,6 +271,21 @@ class Host:
     def cache(self) -> ImageCache:
         """Its base images, and which of them nova would remove."""
         return ImageCache(self)
+
+    @cached_property
+    def access(self) -> Access:
+        """What the user may open that libvirt runs QEMU as."""
+        uid, gid = self.hypervisor.owner
+        return Access(self.images, User(uid, gid, self._groups(uid)))
+
+    def _groups(self, uid: int) -> frozenset[int] | None:
+        for process in self.processes.values():
+            try:
+                if process.uid == uid:
+                    return process.groups
+            except Unheard:
+                continue
+        return None
 
     @property
     def listing(self) -> Answer:

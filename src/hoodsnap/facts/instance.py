@@ -177,12 +177,12 @@ class Instance(Fact):
         """When that was, UTC."""
         return text(self.fault.cells, "created_at") if self.fault is not None else None
 
-    @property
+    @cached_property
     def vm_state(self) -> str:
         """`active`, `stopped`, `soft-delete` …"""
         return text(self.raw, "vm_state") or ""
 
-    @property
+    @cached_property
     def task_state(self) -> str | None:
         """What nova is doing with it; None when nothing."""
         return text(self.raw, "task_state") or None
@@ -227,7 +227,7 @@ class Instance(Fact):
         """UTC; None while it is not."""
         return text(self.raw, "deleted_at")
 
-    @property
+    @cached_property
     def deleted(self) -> bool:
         """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
         return self.archived or bool(integer(self.raw, "deleted"))
@@ -290,7 +290,7 @@ class Instance(Fact):
         stored = self._flavors.get(which)
         return None if stored is None else mapping(mapping(self._flavors, which), DATA)
 
-    @property
+    @cached_property
     def flavor(self) -> Flavor:
         """The flavor as it was at boot, kept with the instance (Kilo and later)."""
         data = self.stored_flavor("cur")
@@ -338,7 +338,7 @@ class Instance(Fact):
         """Of the stored flavor."""
         return self.flavor.vcpus
 
-    @property
+    @cached_property
     def mappings_shown(self) -> tuple[DeviceMapping, ...]:
         """Those rows of it that are live; `mappings` knows whether that is all."""
         return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
@@ -500,10 +500,8 @@ class Instances:
         return None
 
     def _moves(self, uuid: str) -> Iterator[Migration]:
-        for (base, table), owners in self.tables.rows.items():
-            if table == "migrations":
-                for row in owners.get(uuid, {}).values():
-                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
+        for base, row in self.tables.each("migrations", uuid):
+            yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @cached_property
     def moves(self) -> Mapping[str, Migration]:
