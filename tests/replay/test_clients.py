@@ -87,14 +87,12 @@ def test_libvirt_s_binding_hears_a_refusal(
         domain.blockInfo("vda")
 
 
-def test_libvirt_s_binding_changes_nothing(
-    libvirt: Any, sockets: Path, host: RecordedHost
-) -> None:
+def test_libvirt_s_binding_changes_nothing(libvirt: Any, sockets: Path, host: RecordedHost) -> None:
     writable = libvirt.open(f"qemu+unix:///system?socket={sockets}/libvirt/libvirt-sock")
     domain = writable.lookupByName(host.domain("vm-plain"))
 
     for change in (domain.destroy, domain.suspend, domain.undefine, domain.shutdown, domain.reset):
-        with pytest.raises(libvirt.libvirtError, match="a recording, .* changes nothing here"):
+        with pytest.raises(libvirt.libvirtError, match=r"a recording, .* changes nothing here"):
             change()
 
     writable.close()
