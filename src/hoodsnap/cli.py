@@ -299,6 +299,11 @@ WithinOption = Annotated[
     typer.Option("--within", metavar="MINUTES", min=0, help="How old the bundle may be."),
 ]
 
+PlausibleOption = Annotated[
+    bool,
+    typer.Option("--plausible", help="Also compare what a forger forgets: clocks, numbers, files."),
+]
+
 
 @app.command()
 def verify(
@@ -306,6 +311,7 @@ def verify(
     allowed_signers: AllowedSignersOption = None,
     challenge: AnswersOption = None,
     within: WithinOption = None,
+    plausible: PlausibleOption = False,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Say whether bundles are still what was collected, by whom and for whom."""
@@ -315,7 +321,7 @@ def verify(
         _give_up("--within needs --challenge: without it anybody can say any time", USAGE)
     if allowed_signers is not None and not allowed_signers.is_file():
         _give_up(f"{allowed_signers} can't be read: there is no such file", USAGE)
-    wanted = trust.Wanted(allowed_signers, challenge, within)
+    wanted = trust.Wanted(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
         typer.echo(trust.as_json(verdicts), nl=False)
