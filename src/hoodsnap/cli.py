@@ -267,6 +267,45 @@ def collect(
         _give_up("no layer answered")
 
 
+RedactedOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Where to write (.gz and .zst compress; - for stdout)."),
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        help="The key that the pseudonyms are made with: made if it is not there. Several bundles "
+        "redacted with one key still belong together.",
+        show_default="a new key, which nobody keeps",
+    ),
+]
+
+
+@app.command()
+def redact(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    output: RedactedOption,
+    key_file: KeyFileOption = None,
+) -> None:
+    """Write a bundle with pseudonyms for names, ids and addresses; every relation stays.
+
+    Whoever has the key can recompute which pseudonym belongs to which name: keep it to yourself.
+    """
+    from hoodsnap import pseudonym, redact
+
+    try:
+        key = pseudonym.key(key_file)
+    except (OSError, ValueError) as error:
+        _give_up(f"{key_file} can't be used: {getattr(error, 'strerror', None) or error}", USAGE)
+    original = _merged([bundle])
+    redactor = redact.Redactor(pseudonym.Pseudonyms(key), [original])
+    redacted = redactor.bundle(original)
+    for line in redactor.summary():
+        _say(line)
+    _saved(redacted, output)
+
+
 HostOption = Annotated[
     str | None,
     typer.Option("--host", help="Which host of the bundle.", show_default="the only one"),
