@@ -52,6 +52,14 @@ FORBIDDEN = {
         "pymysql",
         "qemu",
         "hoodsnap.collect",
+        "hoodsnap.replay",
+    ),
+    "hoodsnap.replay.shell": (
+        "hoodsnap.collect",
+        "hoodsnap.checks",
+        "hoodsnap.analysis",
+        "hoodsnap.render",
+        "hoodsnap.cli",
     ),
 }
 """For each module what importing it must not bring along."""

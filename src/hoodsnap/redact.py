@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from hoodsnap.bundle import Answer, Bundle, Failure
+from hoodsnap.fingerprint import ABOUT_ALL, LAYER
 from hoodsnap.identity import Identities
 from hoodsnap.pseudonym import Pseudonyms
 
@@ -111,8 +112,12 @@ class Redactor:
             yield written, made
 
     def bundle(self, bundle: Bundle) -> Bundle:
-        """The bundle with pseudonyms."""
-        return bundle.with_answers(map(self.answer, bundle.answers))
+        """The bundle with pseudonyms, and without fingerprint and signature, which were another's."""
+        return bundle.with_answers(
+            self.answer(answer)
+            for answer in bundle.answers
+            if answer.layer != LAYER or answer.query not in ABOUT_ALL
+        )
 
     def answer(self, answer: Answer) -> Answer:
         """The answer with pseudonyms; when it was asked and how long it took stay."""

@@ -158,14 +158,13 @@ class Images:
 
     def _occupy(self, path: str, handle: int, wanted: int, size: int) -> None:
         """Let a file use as much space as it did, as far as there is some to spend."""
-        start = size // PAGE * PAGE
         used = os.fstat(handle).st_blocks * 512
         if wanted - used > self._budget:
             self.unlike[path] = "its disk size is less than recorded, to save memory"
             return
         self._budget -= max(wanted - used, 0)
         # From the end: the beginning has been written.
-        end = start + PAGE
+        end = -(-size // PAGE) * PAGE
         while used < wanted and end > 0:
             start = max(0, end - (wanted - used + PAGE - 1) // PAGE * PAGE)
             os.posix_fallocate(handle, start, end - start)

@@ -607,6 +607,18 @@ class Libvirtd:
             raise Refusal(1, text, domain=19)
         return xdr.string(found[1])
 
+    @procedure(287)
+    def list_all_secrets(self, arguments: xdr.Reader) -> bytes:
+        """Which there are, and what for; their values were never asked for."""
+        wanted, flags = arguments.int(), arguments.uint()
+        if flags:
+            raise NotRecorded(f"the list of secrets with the flags {flags:#x} was not recorded")
+        found = [
+            UUID(row["uuid"]).bytes + xdr.int_(row["usage_type"]) + xdr.string(row["usage_id"])
+            for row in self._host("virsh secret-list")
+        ]
+        return (xdr.array(found) if wanted else xdr.uint(0)) + xdr.uint(len(found))
+
     # QEMU's driver.
 
     @procedure(1, QEMU)

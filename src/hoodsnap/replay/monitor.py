@@ -23,7 +23,7 @@ LONGEST_LINE = 1 << 20
 
 def reply(recording: Recording, uuid: str, question: str) -> str:
     """The monitor's reply (JSON) to one command (JSON)."""
-    return json.dumps(_replied(recording, uuid, question))
+    return json.dumps(_replied(recording, uuid, question), separators=(",", ":"))
 
 
 def _replied(recording: Recording, uuid: str, question: str) -> dict[str, Any]:

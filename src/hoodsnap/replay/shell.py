@@ -8,6 +8,7 @@ do: a client whose own configuration names another socket would reach the live s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -47,12 +48,31 @@ def run(
     sockets = namespaces.listening()
     root = Path(tempfile.mkdtemp(prefix="hoodsnap-"))
     told, tell = os.pipe()
+    asked, ask = os.pipe()
+    mapped, tell_mapped = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         os.close(told)
-        _inside(recording, root, sockets, command, arguments, say, started, tell, tell_missed)
-    os.close(tell)
+        os.close(asked)
+
+        def ask_for_map() -> None:
+            os.write(ask, b"?")
+            if not os.read(mapped, 1):
+                raise OSError(errno.EPERM, "its users can't be mapped")
+
+        _inside(
+            recording, root, sockets, command, arguments, say, started, tell, tell_missed,
+            ask_for_map,
+        )  # fmt: skip
+    for handle in (tell, ask, mapped):
+        os.close(handle)
+    # It asks as soon as it is in namespaces of its own; if it does not, this ends with it.
+    if os.read(asked, 1):
+        with contextlib.suppress(OSError):
+            namespaces.map_users(child)
+            os.write(tell_mapped, b"!")
+    os.close(tell_mapped)
     # Ctrl-C is for who is inside; we wait for that to end.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -78,11 +98,12 @@ def _inside(
     started: float,
     tell: int,
     tell_missed: bool,
+    ask_for_map: Callable[[], None],
 ) -> None:
     """The child: it never returns."""
     status = 3
     try:
-        namespaces.enter()
+        namespaces.enter(ask_for_map)
         namespaces.memory(root)
         namespaces.silence(sockets, root / "nothing")
         environment = _Stage(recording, root).build()
