@@ -86,7 +86,7 @@ def test_two_addresses_share_as_long_a_prefix_as_before(
 ) -> None:
     made = [int(ipaddress.IPv4Address(PSEUDONYMS.address(str(its)))) for its in (one, other)]
 
-    assert common(*made, 32) == common(int(one), int(other), 32)
+    assert common(made[0], made[1], 32) == common(int(one), int(other), 32)
 
 
 @given(sixes.filter(lambda its: int(its) >> 24 & 0xFFFF != 0xFFFE), st.integers(0, 127))
@@ -96,7 +96,7 @@ def test_ipv6_too(one: ipaddress.IPv6Address, bit: int) -> None:
         return
     made = [int(ipaddress.IPv6Address(PSEUDONYMS.address(str(its)))) for its in (one, other)]
 
-    assert common(*made, 128) == common(int(one), int(other), 128)
+    assert common(made[0], made[1], 128) == common(int(one), int(other), 128)
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,7 @@ def collect(
     _check_key(sign)
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = _collected(wishes)
+    _must_have_no_secret(bundle)
     path = output or _default_name(bundle)
     if sign is not None:
         bundle = _signed(bundle, sign, path)
@@ -448,6 +449,7 @@ def demo() -> None:
     if worth_asking():
         _say("this host has Nova or libvirt: collecting it")
         bundle, _ = _collected(Wishes())
+        _must_have_no_secret(bundle)
         path = _default_name(bundle)
         _saved(bundle, path)
     else:
@@ -752,6 +754,19 @@ def _collected(wishes: Wishes) -> tuple[Bundle, bool]:
     for line in summary(bundle):
         console.print(line, markup=False, soft_wrap=True)
     return bundle, interrupted
+
+
+def _must_have_no_secret(bundle: Bundle) -> None:
+    from hoodsnap.collect.fence import leaks
+
+    found = list(leaks(bundle))
+    for leak in found[:10]:
+        _say(str(leak))
+    if found:
+        _give_up(
+            f"the bundle is not written: {len(found)} places in it look like secrets, "
+            "which no collector may keep; please report the places"
+        )
 
 
 def _saved(bundle: Bundle, path: Path) -> None:

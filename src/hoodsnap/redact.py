@@ -112,7 +112,7 @@ class Redactor:
             yield written, made
 
     def bundle(self, bundle: Bundle) -> Bundle:
-        """The bundle with pseudonyms, and without fingerprint and signature, which were another's."""
+        """The bundle with pseudonyms, without the fingerprint and signature of the other."""
         return bundle.with_answers(
             self.answer(answer)
             for answer in bundle.answers
