@@ -341,6 +341,11 @@ WithinOption = Annotated[
     typer.Option("--within", metavar="MINUTES", min=0, help="How old the bundle may be."),
 ]
 
+PlausibleOption = Annotated[
+    bool,
+    typer.Option("--plausible", help="Also compare what a forger forgets: clocks, numbers, files."),
+]
+
 
 @app.command()
 def verify(
@@ -348,6 +353,7 @@ def verify(
     allowed_signers: AllowedSignersOption = None,
     challenge: AnswersOption = None,
     within: WithinOption = None,
+    plausible: PlausibleOption = False,
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Say whether bundles are still what was collected, by whom and for whom."""
@@ -357,7 +363,7 @@ def verify(
         _give_up("--within needs --challenge: without it anybody can say any time", USAGE)
     if allowed_signers is not None and not allowed_signers.is_file():
         _give_up(f"{allowed_signers} can't be read: there is no such file", USAGE)
-    wanted = trust.Wanted(allowed_signers, challenge, within)
+    wanted = trust.Wanted(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
         typer.echo(trust.as_json(verdicts), nl=False)
@@ -424,6 +430,7 @@ def serve(
     import threading
 
     from hoodsnap.replay import serve as serving
+    from hoodsnap.replay.recording import plain
 
     recording = _recording(bundles, host)
     live = serving.live_sockets()
@@ -434,10 +441,10 @@ def serve(
             USAGE,
         )
     with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
-        for line in serving.start(recording, Path(folder)):
+        for line in serving.start(recording, Path(folder), _say):
             typer.echo(line)
         sys.stdout.flush()
-        _say(f"serving {recording.host} as it was; Ctrl-C ends it")
+        _say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
         threading.Event().wait()
 
 
@@ -483,14 +490,14 @@ def main() -> None:
 
 def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     """The host of these bundles that is to be replayed."""
-    from hoodsnap.replay.recording import Recording, hosts
+    from hoodsnap.replay.recording import Recording, hosts, plain
 
     bundle = _merged(paths)
     there = hosts(bundle)
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
-        names = ", ".join(there) or "none"
+        names = plain(", ".join(there)) or "none"
         wanted = f"there is no host {host}" if host else "--host says which"
         _give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
     return Recording(bundle, host)

@@ -8,11 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hoodsnap import challenge
 from hoodsnap.bundle import Bundle
 from hoodsnap.fingerprint import LAYER, SIGNATURE, Verdict, recorded, verify
 from hoodsnap.signature import NotTrustedError, signer
+
+if TYPE_CHECKING:
+    from hoodsnap.plausible import Doubt
 
 FORMAT = 1
 """Of the JSON."""
@@ -29,6 +33,8 @@ class Wanted:
     challenge: str | None = None
     within: int | None = None
     """Minutes."""
+    plausible: bool = False
+    """Also look for what can't be true together."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Trust:
     """The fingerprint of the bundle that this one was made from."""
     doubts: tuple[str, ...]
     """Why it is not what was wanted: one sentence each."""
+    implausible: tuple[Doubt, ...] = ()
 
 
 def examine(bundle: Bundle, name: str, wanted: Wanted, now: datetime) -> Trust:
@@ -57,7 +64,14 @@ def examine(bundle: Bundle, name: str, wanted: Wanted, now: datetime) -> Trust:
     if wanted.challenge is not None:
         within = timedelta(minutes=wanted.within) if wanted.within is not None else None
         doubts += challenge.doubts(bundle, wanted.challenge, within, now)
-    return Trust(name, verdict, who, verdict.original, tuple(doubts))
+    found: tuple[Doubt, ...] = ()
+    if wanted.plausible:
+        from hoodsnap import plausible
+
+        found = tuple(plausible.doubts(bundle))
+        if found:
+            doubts.append(f"not plausible, for {len(found)} reasons")
+    return Trust(name, verdict, who, verdict.original, tuple(doubts), found)
 
 
 def lines(found: Iterable[Trust]) -> Iterator[str]:
@@ -73,6 +87,8 @@ def lines(found: Iterable[Trust]) -> Iterator[str]:
             yield _plain(f"  signed by {one.signer}")
         for doubt in one.doubts[not one.verdict.intact :]:
             yield _plain(f"  {doubt}")
+        for rule, host, reason in one.implausible:
+            yield _plain(f"    {rule} {host}: {reason}")
 
 
 def as_json(found: Iterable[Trust]) -> str:
@@ -88,6 +104,7 @@ def as_json(found: Iterable[Trust]) -> str:
             "altered": list(one.verdict.altered),
             "signer": one.signer,
             "doubts": list(one.doubts),
+            "implausible": [doubt._asdict() for doubt in one.implausible],
         }
         for one in found
     ]

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _NEWNS, _NEWNET, _NEWUSER = 0x00020000, 0x40000000, 0x10000000
-_BIND, _REC, _PRIVATE, _NOSUID, _NODEV = 0x1000, 0x4000, 1 << 18, 2, 4
+_BIND, _REC, _PRIVATE, _NOSUID, _NODEV, _NOEXEC = 0x1000, 0x4000, 1 << 18, 2, 4, 8
 _RDONLY, _REMOUNT = 1, 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -84,9 +84,15 @@ def _what_to_do(error: OSError, uid: int) -> str:
     )
 
 
-def memory(place: Path) -> None:
-    """A file system in memory, which ends with us."""
-    _mount("tmpfs", str(place), "tmpfs", _NOSUID | _NODEV, "mode=0755")
+_memory: set[int] = set()
+"""The devices of the file systems that we have in memory."""
+
+
+def memory(place: Path, *, programs: bool = True) -> None:
+    """A file system in memory, which ends with us; `programs`: from which some may be run."""
+    flags = _NOSUID | _NODEV | (0 if programs else _NOEXEC)
+    _mount("tmpfs", str(place), "tmpfs", flags, "mode=0755")
+    _memory.add(place.stat().st_dev)
 
 
 def bind(source: Path, place: Path) -> None:
@@ -121,16 +127,12 @@ def _shadow_above(place: Path) -> None:
         parent.chmod(mode)
         for name in names:
             _take_over(f"/proc/self/fd/{handle}/{name}", parent / name)
-        (parent / _MARK).touch()
     finally:
         os.close(handle)
 
 
-_MARK = ".hoodsnap"
-
-
 def _is_ours(folder: Path) -> bool:
-    return (folder / _MARK).exists()
+    return folder.stat().st_dev in _memory
 
 
 def _take_over(old: str, new: Path) -> None:
