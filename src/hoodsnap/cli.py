@@ -422,6 +422,7 @@ def demo() -> None:
         bundle = _merged([path])
     _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
+    _say(f"ask it yourself: hoodsnap shell {path} -c 'ps ww'")
 
 
 def main() -> None:
