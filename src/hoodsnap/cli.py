@@ -422,7 +422,7 @@ def demo() -> None:
         bundle = _merged([path])
     _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
-    _say(f"ask it yourself: hoodsnap shell {path} -c 'ps ww'")
+    _say(f"ask it yourself: hoodsnap shell {path} -c 'pgrep -a qemu'")
 
 
 def main() -> None:
