@@ -276,6 +276,7 @@ def collect(
     _check_key(sign)
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = _collected(wishes)
+    _must_have_no_secret(bundle)
     path = output or _default_name(bundle)
     if sign is not None:
         bundle = _signed(bundle, sign, path)
@@ -284,6 +285,47 @@ def collect(
         _give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
     if not _speaks(bundle):
         _give_up("no layer answered")
+
+
+RedactedOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Where to write (.gz and .zst compress; - for stdout)."),
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        help="The key that the pseudonyms are made with: made if it is not there. Several bundles "
+        "redacted with one key still belong together.",
+        show_default="a new key, which nobody keeps",
+    ),
+]
+
+
+@app.command()
+def redact(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    output: RedactedOption,
+    key_file: KeyFileOption = None,
+) -> None:
+    """Write a bundle with pseudonyms for names, ids and addresses; every relation stays.
+
+    Whoever has the key can recompute which pseudonym belongs to which name: keep it to yourself.
+    The signature goes, since it names somebody; the new fingerprint names the original's.
+    """
+    from hoodsnap import pseudonym, redact
+    from hoodsnap.fingerprint import fingerprint, fingerprinted
+
+    try:
+        key = pseudonym.key(key_file)
+    except (OSError, ValueError) as error:
+        _give_up(f"{key_file} can't be used: {getattr(error, 'strerror', None) or error}", USAGE)
+    original = _merged([bundle])
+    redactor = redact.Redactor(pseudonym.Pseudonyms(key), [original])
+    redacted = fingerprinted(redactor.bundle(original), fingerprint(original))
+    for line in redactor.summary():
+        _say(line)
+    _saved(redacted, output)
 
 
 AllowedSignersOption = Annotated[
@@ -414,6 +456,7 @@ def demo() -> None:
     if worth_asking():
         _say("this host has Nova or libvirt: collecting it")
         bundle, _ = _collected(Wishes())
+        _must_have_no_secret(bundle)
         path = _default_name(bundle)
         _saved(bundle, path)
     else:
@@ -719,6 +762,19 @@ def _collected(wishes: Wishes) -> tuple[Bundle, bool]:
     for line in summary(bundle):
         console.print(line, markup=False, soft_wrap=True)
     return bundle, interrupted
+
+
+def _must_have_no_secret(bundle: Bundle) -> None:
+    from hoodsnap.collect.fence import leaks
+
+    found = list(leaks(bundle))
+    for leak in found[:10]:
+        _say(str(leak))
+    if found:
+        _give_up(
+            f"the bundle is not written: {len(found)} places in it look like secrets, "
+            "which no collector may keep; please report the places"
+        )
 
 
 def _saved(bundle: Bundle, path: Path) -> None:
