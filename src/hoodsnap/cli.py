@@ -477,6 +477,7 @@ def demo() -> None:
         bundle = _merged([path])
     _explain(bundle, None, Document.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
+    _say(f"ask it yourself: hoodsnap shell {path} -c 'pgrep -a qemu'")
 
 
 def main() -> None:
