@@ -62,6 +62,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Document(StrEnum):
+    """How the whole report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
 class Listing(StrEnum):
     """How findings alone are written."""
 
@@ -91,6 +99,10 @@ ServerOption = Annotated[
         "--server", "-s", help="Only this server: its UUID, its name or its domain's. Repeatable."
     ),
 ]
+DocumentOption = Annotated[
+    Document,
+    typer.Option("--format", "-f", help="How to write the report; markdown is for bug trackers."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Every guest's walk, every reason, whole queries.")
@@ -114,7 +126,7 @@ def hood(
 def explain(
     bundles: Bundles,
     server: ServerOption = None,
-    format: FormatOption = Format.TEXT,
+    format: DocumentOption = Document.TEXT,
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
@@ -463,8 +475,9 @@ def demo() -> None:
         path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
         _say("this host has neither Nova nor libvirt: taking the recorded cloud")
         bundle = _merged([path])
-    _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
+    _explain(bundle, None, Document.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
+    _say(f"ask it yourself: hoodsnap shell {path} -c 'pgrep -a qemu'")
 
 
 def main() -> None:
@@ -569,17 +582,21 @@ def _trusted(paths: Sequence[Path], wanted: trust.Wanted) -> tuple[list[trust.Tr
 
 
 def _explain(
-    bundle: Bundle, servers: Iterable[str] | None, format: Format, verbose: bool, fail_on: FailOn
+    bundle: Bundle, servers: Iterable[str] | None, format: Document, verbose: bool, fail_on: FailOn
 ) -> int:
     """Print the report; the exit status."""
     from hoodsnap.analysis import analyze
 
     report = analyze(bundle)
     guests = _chosen(report, tuple(servers or ()))
-    if format is Format.JSON:
+    if format is Document.JSON:
         from hoodsnap.render import json
 
         typer.echo(json.render(report, guests), nl=False)
+    elif format is Document.MARKDOWN:
+        from hoodsnap.render import markdown
+
+        typer.echo(markdown.render(report, guests, verbose=verbose), nl=False)
     else:
         _print(report, guests, verbose)
     return _status(report, guests, fail_on)
