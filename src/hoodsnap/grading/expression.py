@@ -125,6 +125,8 @@ def _interpreter() -> Any:
             if not isinstance(value, dict):
                 kind = "a list" if isinstance(value, list) else "no object"
                 raise ExpressionError(f"there is no {name} in what is {kind}")
+            if name == "null" and name not in value:
+                return None  # JMESPath has no such word, and who writes `== null` means it
             if name not in value:
                 known = ", ".join(sorted(map(str, value)))[:200]
                 raise ExpressionError(f"there is no {name}, only: {known}")
