@@ -52,6 +52,17 @@ FORBIDDEN = {
         "pymysql",
         "qemu",
         "hoodsnap.collect",
+        "hoodsnap.grading",
+        "yaml",
+        "jmespath",
+    ),
+    "hoodsnap.grading.command": (
+        "hoodsnap.collect",
+        "hoodsnap.replay",
+        "hoodsnap.cli",
+        "rich",
+        "yaml",
+        "jmespath",
     ),
 }
 """For each module what importing it must not bring along."""
