@@ -12,7 +12,9 @@ from typing import Any
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.hypervisor import LISTENERS
 from hoodsnap.facts.port import PREFIX
+from hoodsnap.facts.rows import SELECT
 from hoodsnap.facts.tap import NAME
 
 SAVES = "/var/lib/libvirt/qemu/save"
@@ -33,6 +35,8 @@ class Clone:
     """Texts of the recorded guest and what the clone has instead, longest first."""
     pid: tuple[int, int] | None
     row: tuple[int, int]
+    ports: tuple[tuple[int, int], ...]
+    """Of its consoles."""
 
     def text(self, said: str) -> str:
         """A text about the guest, about the clone."""
@@ -98,8 +102,8 @@ def _clone(guest: Guest, number: int) -> Clone:
     swaps = [(guest.uuid, uuid), (guest.domain.name, f"instance-{row[1]:08x}")]
     swaps += [(named, f"{number:08x}{named[8:]}") for named in _volumes(guest)]
     consoles = guest.domain.graphics if guest.process else ()
-    for port in (console.port for console in consoles if console.port):
-        own = FIRST_PORT + number
+    ports = [(console.port, FIRST_PORT + number) for console in consoles if console.port]
+    for port, own in ports:
         swaps.append((f"port='{port}'", f"port='{own}'"))
         # As JSON has it on the command line: `-vnc 127.0.0.1:0`.
         swaps.append(
@@ -113,7 +117,7 @@ def _clone(guest: Guest, number: int) -> Clone:
         swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
     if pid is not None:
         swaps.append((f"/proc/{pid[0]}/", f"/proc/{pid[1]}/"))
-    return Clone(tuple(swaps), pid, row)
+    return Clone(tuple(swaps), pid, row, tuple(ports))
 
 
 def _volumes(guest: Guest) -> list[str]:
@@ -128,6 +132,7 @@ def _answers(
 ) -> Iterator[Answer]:
     owner = _owner(answer, owners)
     if owner is None:
+        answer = answer.model_copy(update={"query": _asked(answer.query, clones, owners)})
         yield _listing(answer, clones) if answer.error is None else answer
         return
     yield answer
@@ -149,14 +154,27 @@ def _owner(answer: Answer, owners: dict[str, str]) -> str | None:
     return owners.get(found[0]) if found and "_base" not in subject else None
 
 
+def _asked(query: str, clones: dict[str, list[Clone]], owners: dict[str, str]) -> str:
+    """The question: one that names guests, or volumes of theirs, names the clones' too."""
+
+    def named(quoted: re.Match[str]) -> str:
+        group = clones.get(owners.get(quoted[0].strip("'"), ""), ())
+        return ", ".join([quoted[0], *(clone.text(quoted[0]) for clone in group)])
+
+    return re.sub(r"'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'", named, query)
+
+
 def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
     value = answer.value
+    if answer.query == LISTENERS:
+        lines = [line for known in value.splitlines() for line in _listeners(known, clones)]
+        return answer.model_copy(update={"value": "\n".join(lines)})
     if isinstance(value, dict) and isinstance(value.get("rows"), list):
         columns = value["columns"]
         keys = [columns.index(name) for name in ("instance_uuid", "uuid") if name in columns]
-        number = (
-            columns.index("id") if ".instances " in f"{answer.query} " and "id" in columns else -1
-        )
+        asked = SELECT.match(answer.query)
+        instances = asked is not None and asked["table"] == "instances"
+        number = columns.index("id") if instances and "id" in columns else -1
         rows = list(_grown(value["rows"], clones, lambda row: [row[key] for key in keys], number))
         return answer.model_copy(update={"value": {**value, "rows": rows}})
     if isinstance(value, dict) and answer.query.startswith("GET /resource_providers/"):
@@ -211,6 +229,18 @@ def _grown(
             if number >= 0:
                 made[number] = clone.row[1]
             yield made
+
+
+def _listeners(line: str, clones: dict[str, list[Clone]]) -> Iterator[str]:
+    """A socket, and those of the clones of the guest whose it is."""
+    yield line
+    for clone in (clone for group in clones.values() for clone in group):
+        old, new = clone.pid or (0, 0)
+        if f"pid={old}," in line:
+            line_of_clone = line.replace(f"pid={old},", f"pid={new},")
+            for port, own in clone.ports:
+                line_of_clone = line_of_clone.replace(f":{port} ", f":{own} ")
+            yield line_of_clone
 
 
 def _volume_owner(item: Any) -> list[str]:

@@ -52,6 +52,7 @@ FORBIDDEN = {
         "pymysql",
         "qemu",
         "hoodsnap.collect",
+        "hoodsnap.replay",
         "hoodsnap.grading",
         "yaml",
         "jmespath",
@@ -63,6 +64,13 @@ FORBIDDEN = {
         "rich",
         "yaml",
         "jmespath",
+    ),
+    "hoodsnap.replay.shell": (
+        "hoodsnap.collect",
+        "hoodsnap.checks",
+        "hoodsnap.analysis",
+        "hoodsnap.render",
+        "hoodsnap.cli",
     ),
 }
 """For each module what importing it must not bring along."""

@@ -12,7 +12,7 @@ from hoodsnap.check import Check, Problem
 from hoodsnap.checks import CATALOGUE
 from hoodsnap.facts.cloud import Cloud, read
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
 from hoodsnap.finding import Evidence, Severity
 from hoodsnap.folding import folded
 from hoodsnap.gating import Gates
@@ -85,22 +85,16 @@ def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Sk
         scope: [c for c in catalogue if c.scope == scope] for scope in ("cloud", "host", "guest")
     }
     for check in scopes["cloud"]:
-        yield from _one(check, cloud, None, None)
+        yield from _weighed(check, None, None, *check.run(cloud))
     for host in cloud.hosts:
         for check in scopes["host"]:
-            yield from _one(check, host, host.name, None)
+            yield from _weighed(check, host.name, None, *check.run(host))
     for guest in cloud.guests:
         name = guest.host.name if guest.host else None
         for check in scopes["guest"]:
-            yield from _one(check, guest, name, guest)
-
-
-def _one(
-    check: Check, subject: Guest | Host | Cloud, host: str | None, guest: Guest | None
-) -> Iterable[Finding | Skip]:
-    problems, unheard = check.run(subject)
-    # Nearly always, and a million times for ten thousand guests.
-    return _weighed(check, host, guest, problems, unheard) if problems or unheard else ()
+            problems, unheard = check.run(guest)
+            if problems or unheard:  # once in a million times for ten thousand guests
+                yield from _weighed(check, name, guest, problems, unheard)
 
 
 def _weighed(

@@ -189,7 +189,9 @@ def parse(data: bytes) -> Bundle:
         data = _decompressed(data)
         text = data.decode()
         del data  # of a large bundle, bytes and text and objects need not all be there at once
-        raw = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        # No text is longer than the line that it stands in: JSON has no line ends inside of one.
+        unique = _unique if _longest_line(text) <= LARGEST_STRING else _unique_and_short
+        raw = json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
         del text
         if not isinstance(raw, dict):
             raise UnreadableBundleError("it is JSON, but no hoodsnap bundle")
@@ -269,10 +271,22 @@ def _written(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _longest_line(text: str) -> int:
+    start = longest = 0
+    while (end := text.find("\n", start)) >= 0:
+        longest, start = max(longest, end - start), end + 1
+    return max(longest, len(text) - start)
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise UnreadableBundleError("a key occurs twice in one object, which hoodsnap never writes")
+    return found
+
+
+def _unique_and_short(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = _unique(pairs)
     for value in found.values():
         if type(value) is str and len(value) > LARGEST_STRING:
             raise UnreadableBundleError(

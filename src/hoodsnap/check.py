@@ -7,6 +7,7 @@ Which checks there are is the business of `checks/`; running them all is that of
 from __future__ import annotations
 
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,9 @@ class Check:
         why."""
         problems: list[Problem] = []
         try:
-            arguments = self._arguments(subject)
+            arguments: Sequence[object] | None = (subject,)
+            if isinstance(subject, Guest):
+                arguments = self._arguments(subject)
             if arguments is not None:
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
@@ -114,23 +117,30 @@ class Check:
         return problems, None
 
     @cached_property
-    def _parameters(self) -> tuple[tuple[str, bool], ...]:
-        """Its parameters, and whether each must be there. This is asked for every guest."""
-        return tuple((name, name not in self.optional) for name in self.needs)
+    def _read(self) -> Callable[[Guest], Sequence[object]]:
+        """Reads its parameters off a guest. This is done for every guest, and nothing else is done
+        so often."""
+        names = [name for name in self.needs if name != "guest"]
+        if not names:
+            return lambda guest: (guest,)
+        read = operator.attrgetter(*names)
+        if len(names) == len(self.needs):
+            return read if len(names) > 1 else lambda guest: (read(guest),)
+        if self.needs[0] != "guest":
+            each = [operator.attrgetter(name) if name != "guest" else None for name in self.needs]
+            return lambda guest: [guest if one is None else one(guest) for one in each]
+        return lambda guest: (guest, *read(guest)) if len(names) > 1 else (guest, read(guest))
 
-    def _arguments(self, subject: Guest | Host | Cloud) -> Sequence[object] | None:
-        if not isinstance(subject, Guest):
-            return (subject,)
-        arguments: list[object] = []
-        for name, must_be in self._parameters:
-            value = subject if name == "guest" else getattr(subject, name)
-            if value is None and must_be:
-                self._must_be_heard(subject, name)
-                return None  # it is absent, which is the business of identity.py alone
-            arguments.append(value)
+    def _arguments(self, guest: Guest) -> Sequence[object] | None:
+        arguments = self._read(guest)
+        if None in arguments:
+            for name, value in zip(self.needs, arguments, strict=True):
+                if value is None and name not in self.optional:
+                    self._must_be_heard(guest, name)
+                    return None  # it is absent, which is the business of identity.py alone
         for layer in self.heard:
-            if layer in subject.unheard:
-                raise Unheard(subject.unheard[layer])
+            if layer in guest.unheard:
+                raise Unheard(guest.unheard[layer])
         return arguments
 
     def _must_be_heard(self, guest: Guest, name: str) -> None:

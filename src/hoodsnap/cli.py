@@ -26,6 +26,7 @@ import hoodsnap
 from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, save
 
 if TYPE_CHECKING:
+    from hoodsnap import trust
     from hoodsnap.analysis import Report
     from hoodsnap.baseline import Entry
     from hoodsnap.check import Check
@@ -243,6 +244,18 @@ QmpOption = Annotated[
     ),
 ]
 DaysOption = Annotated[int, typer.Option("--days", min=0, help="How far back actions are read.")]
+SignOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign the bundle with this OpenSSH key; a public one is looked for in the agent.",
+    ),
+]
+ChallengeOption = Annotated[
+    str | None,
+    typer.Option("--challenge", help="A text that somebody chose, put into the bundle."),
+]
 
 
 @app.command()
@@ -254,17 +267,68 @@ def collect(
     libvirt_uri: LibvirtOption = None,
     qmp: QmpOption = False,
     days: DaysOption = 7,
+    sign: SignOption = None,
+    challenge: ChallengeOption = None,
 ) -> None:
     """Ask every layer of this host, changing nothing, and write the answers to one file."""
     from hoodsnap.collect import Wishes
 
-    wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days)
+    _check_key(sign)
+    wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = _collected(wishes)
-    _saved(bundle, output or _default_name(bundle))
+    path = output or _default_name(bundle)
+    if sign is not None:
+        bundle = _signed(bundle, sign, path)
+    _saved(bundle, path)
     if interrupted:
         _give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
     if not _speaks(bundle):
         _give_up("no layer answered")
+
+
+AllowedSignersOption = Annotated[
+    Path | None,
+    typer.Option("--allowed-signers", help="Whose signatures count: ssh-keygen's file of signers."),
+]
+AnswersOption = Annotated[
+    str | None,
+    typer.Option("--challenge", help="The text that was given to whoever collected the bundle."),
+]
+WithinOption = Annotated[
+    int | None,
+    typer.Option("--within", metavar="MINUTES", min=0, help="How old the bundle may be."),
+]
+
+PlausibleOption = Annotated[
+    bool,
+    typer.Option("--plausible", help="Also compare what a forger forgets: clocks, numbers, files."),
+]
+
+
+@app.command()
+def verify(
+    bundles: Bundles,
+    allowed_signers: AllowedSignersOption = None,
+    challenge: AnswersOption = None,
+    within: WithinOption = None,
+    plausible: PlausibleOption = False,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """Say whether bundles are still what was collected, by whom and for whom."""
+    from hoodsnap import trust
+
+    if within is not None and challenge is None:
+        _give_up("--within needs --challenge: without it anybody can say any time", USAGE)
+    if allowed_signers is not None and not allowed_signers.is_file():
+        _give_up(f"{allowed_signers} can't be read: there is no such file", USAGE)
+    wanted = trust.Wanted(allowed_signers, challenge, within, plausible)
+    verdicts, status = _trusted(bundles, wanted)
+    if format is Format.JSON:
+        typer.echo(trust.as_json(verdicts), nl=False)
+    else:
+        for line in trust.lines(verdicts):
+            typer.echo(line)
+    raise typer.Exit(status)
 
 
 HostOption = Annotated[
@@ -324,6 +388,7 @@ def serve(
     import threading
 
     from hoodsnap.replay import serve as serving
+    from hoodsnap.replay.recording import plain
 
     recording = _recording(bundles, host)
     live = serving.live_sockets()
@@ -334,10 +399,10 @@ def serve(
             USAGE,
         )
     with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
-        for line in serving.start(recording, Path(folder)):
+        for line in serving.start(recording, Path(folder), _say):
             typer.echo(line)
         sys.stdout.flush()
-        _say(f"serving {recording.host} as it was; Ctrl-C ends it")
+        _say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
         threading.Event().wait()
 
 
@@ -497,14 +562,14 @@ def main() -> None:
 
 def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     """The host of these bundles that is to be replayed."""
-    from hoodsnap.replay.recording import Recording, hosts
+    from hoodsnap.replay.recording import Recording, hosts, plain
 
     bundle = _merged(paths)
     there = hosts(bundle)
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
-        names = ", ".join(there) or "none"
+        names = plain(", ".join(there)) or "none"
         wanted = f"there is no host {host}" if host else "--host says which"
         _give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
     return Recording(bundle, host)
@@ -525,6 +590,54 @@ def _replayed(
         return replaying.run(recording, line, _say, arguments=arguments, tell_missed=coverage)
     except NoNamespaces as reason:
         _give_up(str(reason))
+
+
+def _check_key(key: Path | None) -> None:
+    """Better before an hour's collecting than after."""
+    if key is None:
+        return
+    from hoodsnap.signature import SshKeygenError, require_ssh_keygen
+
+    if not key.is_file():
+        _give_up(f"{key} can't be signed with: there is no such file", USAGE)
+    try:
+        require_ssh_keygen()
+    except SshKeygenError as reason:
+        _give_up(f"the bundle can't be signed: {reason}")
+
+
+def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
+    """The bundle with a signature. If there can't be one, what was collected is not lost."""
+    from hoodsnap.fingerprint import fingerprint, signed
+    from hoodsnap.signature import SshKeygenError, sign
+
+    try:
+        return signed(bundle, sign(fingerprint(bundle), key))
+    except SshKeygenError as reason:
+        _saved(bundle, path)
+        _give_up(f"the bundle is not signed: {reason}")
+
+
+def _trusted(paths: Sequence[Path], wanted: trust.Wanted) -> tuple[list[trust.Trust], int]:
+    """What is to be said of each bundle that can be read; the exit status of all."""
+    from hoodsnap import trust
+    from hoodsnap.signature import SshKeygenError
+
+    verdicts, status = [], AGREE
+    for path in paths:
+        try:
+            verdict = trust.examine(load(path), str(path), wanted, datetime.now(UTC))
+        except UnreadableBundleError as reason:
+            _say(f"{path} can't be read: {reason}")
+            status = BLIND
+            continue
+        except SshKeygenError as reason:
+            _give_up(f"signatures can't be checked: {reason}")
+        verdicts.append(verdict)
+        blind = verdict.verdict.recorded is None and not verdict.verdict.altered
+        worst = BLIND if blind else DISAGREE if verdict.doubts else AGREE
+        status = max(status, worst)
+    return verdicts, status
 
 
 def _explain(
@@ -706,6 +819,7 @@ def _collected(wishes: Wishes) -> tuple[Bundle, bool]:
 
     from hoodsnap.collect import Visit
     from hoodsnap.collect.summary import summary
+    from hoodsnap.fingerprint import fingerprinted
 
     console = Console(stderr=True, highlight=False)
     interrupted = False
@@ -715,7 +829,7 @@ def _collected(wishes: Wishes) -> tuple[Bundle, bool]:
             visit.run()
         except KeyboardInterrupt:
             interrupted = True
-        bundle = visit.bundle()
+        bundle = fingerprinted(visit.bundle())
     for line in summary(bundle):
         console.print(line, markup=False, soft_wrap=True)
     return bundle, interrupted

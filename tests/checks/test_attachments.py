@@ -384,6 +384,22 @@ def test_a_hosts_whole_name_is_the_same_host(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+@pytest.mark.parametrize(("hypervisor", "found"), [("QEMU", 1), ("ironic", 0), ("VMware", 0)])
+def test_other_hypervisors_are_let_in_under_other_names(
+    host: RecordedHost, hypervisor: str, found: int
+) -> None:
+    # Of a server on a host that is in no bundle.
+    volume, _ = host.volume("vm-data")
+    here = host.guest("vm-data").host
+    assert here is not None and here.node is not None
+    on_host(host, volume, "elsewhere")
+    host.drop(lambda answer: answer.layer not in ("libvirt", "kernel", "images", "network"))
+    host.row("compute_nodes", str(here.node.uuid), hypervisor_type=hypervisor)
+
+    lines = [line for line in host.findings() if line.startswith("attachment-host-mismatch")]
+    assert len(lines) == found
+
+
 def test_a_resize_that_waits_may_have_two_hosts(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     on_host(host, volume, "elsewhere")

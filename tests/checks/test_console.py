@@ -121,6 +121,22 @@ def test_two_consoles_at_one_port(host: RecordedHost) -> None:
     ]
 
 
+def test_many_consoles_at_one_port_are_one_finding_each(host: RecordedHost) -> None:
+    names = ["vm-plain", "vm-duo", "vm-data", "vm-bfv", "vm-linux"]
+    port = _console(host, "vm-plain")
+    for name in names[1:]:
+        own = _console(host, name)
+        host.edit(
+            "libvirt", f"virsh dumpxml {host.domain(name)}", f"port='{own}'", f"port='{port}'"
+        )
+        cmdline = f"/proc/{host.pid(name)}/cmdline"
+        host.edit("kernel", cmdline, f"127.0.0.1:{own - 5900},", f"127.0.0.1:{port - 5900},")
+
+    found = host.findings()
+    assert len(found) == len(names)
+    assert all(line.count("domain says") == 4 and line.endswith("others = more") for line in found)
+
+
 def test_somebody_else_listens_where_the_console_should_be(host: RecordedHost) -> None:
     here, pid = host.pid("vm-plain"), host.pid("vm-duo")
     port = _console(host, "vm-plain")

@@ -39,6 +39,16 @@ def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
     ]
 
 
+def test_disk_shared_by_two_qemu_while_nova_moves_one(host: RecordedHost) -> None:
+    # A move is between two hosts, and cold: it never makes two writers on one of them.
+    host.row("migrations", host.uuid("vm-verify"), status="reverting")
+    host.task("vm-verify", "resize_reverting")
+    _hold(host, "vm-duo", _disk(host, "vm-verify"))
+
+    found = {finding.partition(":")[0] for finding in host.findings()}
+    assert "disk-shared-by-two-qemu of vm-verify" in found
+
+
 def test_a_base_that_two_guests_read_is_not_shared(host: RecordedHost) -> None:
     files = host.last("kernel", _fd(host.pid("vm-plain"))).value
     assert any("/_base/" in file["path"] for file in files)
@@ -74,6 +84,21 @@ def test_a_shareable_disk_may_be_shared(host: RecordedHost) -> None:
     )
 
     assert not [line for line in host.findings() if line.startswith("disk-shared")]
+
+
+def test_a_shareable_device_of_which_nobody_knows_which_it_is(host: RecordedHost) -> None:
+    # A volume with multiattach, at two guests of one host, whose link in /dev was not looked at.
+    for name in ("vm-plain", "vm-duo"):
+        held = _disk(host, name) | {"path": "/dev/sdx", "mode": "60660", "rdev": "8:368"}
+        _hold(host, name, held)
+        source = "<source dev='/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn-lun-1'/>"
+        live = f"virsh dumpxml {host.domain(name)}"
+        host.edit("libvirt", live, "<devices>", "<devices>" + _shareable(source))
+
+    assert not [line for line in host.findings() if line.startswith("disk-shared")]
+    # What is surely not that device, is told all the same.
+    _hold(host, "vm-duo", _disk(host, "vm-plain"))
+    assert len([line for line in host.findings() if line.startswith("disk-shared")]) == 2
 
 
 def _shareable(source: str) -> str:
@@ -222,6 +247,23 @@ def test_a_disk_may_be_replaced_while_it_is_copied(host: RecordedHost) -> None:
 
 def test_in_a_container_the_same_path_leads_elsewhere(host: RecordedHost) -> None:
     host.file(_root(host, "vm-plain"), ino=4711)
+    _contain(host, "vm-plain")
+
+    assert host.findings() == []
+
+
+def test_where_qemu_runs_in_containers_one_that_is_off_will_run_in_one(host: RecordedHost) -> None:
+    disk = f"{host.folder('vm-stopped')}/disk"
+    host.remove(disk)
+    assert host.findings() != []
+    _contain(host, "vm-plain")
+
+    assert not [line for line in host.findings() if " of vm-stopped" in line]
+
+
+def test_the_console_log_of_a_container_lies_elsewhere(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-plain')}/console.log")
+    assert host.findings() != []
     _contain(host, "vm-plain")
 
     assert host.findings() == []

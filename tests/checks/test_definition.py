@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.conftest import RecordedHost
 
 
@@ -91,6 +92,26 @@ def test_persistent_xml_foreign_devices_by_who_runs_with_it(host: RecordedHost) 
         "persistent-xml-foreign-devices of vm-stopped: domain says inactive_disks = vda is"
         f" /dev/sdx (qcow2), belongs_to = {host.uuid('vm-plain')}"
     ]
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_the_device_of_a_server_that_is_off_may_be_anothers_by_now(
+    host: RecordedHost, database: bool
+) -> None:
+    # nova disconnected its volume when it was stopped; by the serial it connects it anew.
+    volume, _ = host.volume("vm-data")
+    path = f"{host.folder('vm-stopped')}/disk"
+    stored = _stored(host, "vm-stopped")
+    old = f"<source file='{path}'/>"
+    host.edit("libvirt", stored, old, f"<source dev='/dev/sdx'/><serial>{volume}</serial>")
+    host.row("block_device_mapping", host.uuid("vm-stopped"), volume_id=volume)
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    disk = "<disk type='block' device='disk'><source dev='/dev/sdx'/><target dev='vdz'/></disk>"
+    host.edit("libvirt", live, "<devices>", f"<devices>{disk}")
+    if not database:
+        host.silence("nova-db")
+
+    assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
 
 
 def test_a_volume_of_several_servers_is_foreign_to_none(host: RecordedHost) -> None:

@@ -125,6 +125,22 @@ def test_one_guest_that_is_elsewhere_makes_no_other_host(host: RecordedHost) -> 
     assert "host-identity-changed" not in named(host)
 
 
+@pytest.mark.parametrize(("source", "changed"), [("vm", False), ("third", True)])
+def test_what_was_moved_away_says_nothing_of_the_hosts_name(
+    host: RecordedHost, source: str, changed: bool
+) -> None:
+    # A host that was drained: two domains wait here, switched off, for their confirmation.
+    waiting = {host.uuid("vm-verify"), host.uuid("vm-resized")}
+    for guest in captured(host).guests:
+        if guest.uuid in waiting:
+            host.row("instances", guest.uuid, host="other", node="other")
+            host.row("migrations", guest.uuid, source_compute=source)
+        elif guest.instance is not None:
+            host.row("instances", guest.uuid, vm_state="deleted", deleted=99)
+
+    assert ("host-identity-changed" in named(host)) == changed
+
+
 def test_a_host_without_nova_conf_may_be_called_anything(host: RecordedHost) -> None:
     host.drop(lambda answer: answer.query != CONF)
     for guest in captured(host).guests:
@@ -185,6 +201,13 @@ def test_a_service_may_be_allowed_to_be_silent(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+def test_a_service_may_report_elsewhere(host: RecordedHost) -> None:
+    host.row("services", service(host), last_seen_up="2026-11-23 01:00:00")
+    option(host, "DEFAULT", servicegroup_driver="mc")
+
+    assert host.findings() == []
+
+
 def test_a_service_is_late_by_the_databases_clock(host: RecordedHost) -> None:
     """Ours is a day ahead: that alone lets nobody be late."""
     asked = table(host, "services").at
@@ -226,6 +249,15 @@ def test_service_state_skew_of_a_host_that_no_cell_has(host: RecordedHost) -> No
     assert host.findings() == [
         "service-state-skew: service says host = vm; nova-db says host_mapping = nothing"
     ]
+
+
+def test_before_ocata_a_host_may_be_of_no_cell(host: RecordedHost) -> None:
+    found = table(host, "host_mappings")
+    host.set("nova-db", found.query, {**found.value, "rows": []})
+    host.drop(lambda answer: answer.query != "nova-compute --version")
+    host.row("services", service(host), version=15)
+
+    assert not [line for line in host.findings() if "host_mapping" in line]
 
 
 def test_a_cloud_without_an_api_database_has_no_mappings(host: RecordedHost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -46,6 +47,15 @@ def test_guest_autostart_enabled_of_one_that_nova_has_elsewhere(host: RecordedHo
     found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
     assert [it.severity.word for it in found] == ["error"]
     assert str(found[0].evidence[1]) == "instance says host = other"
+
+
+def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost) -> None:
+    _autostart(host, "vm-stopped")
+    host.row("instances", host.uuid("vm-stopped"), host="vm.example.org")
+    host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
+
+    found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
+    assert [it.severity.word for it in found] == ["warning"]
 
 
 def test_a_domain_that_is_not_novas_may_start_by_itself(host: RecordedHost) -> None:
@@ -227,6 +237,21 @@ def test_host_fs_overcommit_that_will_soon_stop_guests(host: RecordedHost) -> No
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("host-fs-overcommit", "error")
+
+
+def test_a_host_may_be_meant_to_sell_more_than_it_has(host: RecordedHost) -> None:
+    node = host.guest("vm-plain").host.node  # type: ignore[union-attr]
+    query = f"GET /resource_providers/{node.uuid}/inventories [1.39]"  # type: ignore[union-attr]
+    value = json.loads(json.dumps(host.last("placement", query).value))
+    value["inventories"]["DISK_GB"]["allocation_ratio"] = 3.0
+    host.set("placement", query, value)
+    query = "stat -f /var/lib/nova/instances"
+    room = host.last("images", query).value
+    half = room["blocks"] // 2
+    host.set("images", query, room | {"bavail": half, "frsize": (4 << 30) // half})
+
+    found = [it for it in host.report().findings if it.check.name == "host-fs-overcommit"]
+    assert [it.severity.word for it in found] == ["note"]
 
 
 def test_host_fs_overcommit_of_inodes(host: RecordedHost) -> None:

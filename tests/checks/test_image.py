@@ -51,6 +51,23 @@ def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
     ]
 
 
+def test_what_is_encrypted_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost) -> None:
+    path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
+    host.edit(
+        "kernel",
+        f"/proc/{pid}/cmdline",
+        '"driver":"qcow2","file":"libvirt-1-storage"',
+        '"driver":"luks","file":"libvirt-1-storage"',
+    )
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    xml = host.last("libvirt", live).value
+    [disk] = [part for part in xml.split("<disk ") if f"'{path}'" in part]
+    host.edit("libvirt", live, disk, disk.replace("type='qcow2'", "type='raw'", 1))
+
+    found = [line for line in host.findings() if line.startswith("disk-format-mismatch")]
+    assert not [line for line in found if "process says" in line]
+
+
 def test_a_guest_may_write_any_header_onto_its_raw_disk(host: RecordedHost) -> None:
     # vm-config's disk.config is raw, and nothing is noted down of it.
     host.file(f"{host.folder('vm-config')}/disk.config", magic="514649fb" + "00" * 12)
@@ -112,6 +129,22 @@ def test_image_unsafe_reference_of_a_base(host: RecordedHost) -> None:
     found = [line for line in host.findings() if line.startswith("image-unsafe")]
     assert len(found) == 1
     assert found[0].endswith("backing_filename = /etc/shadow")
+
+
+def test_the_image_cache_may_have_another_name(host: RecordedHost) -> None:
+    path = _disk(host, "vm-stopped")
+    base = f"{host.top}/_base/"
+    host.image(
+        path,
+        lambda layers: layers[0].update(
+            {
+                name: layers[0][name].replace(base, f"{host.top}/base_192.0.2.7/")
+                for name in ("backing-filename", "full-backing-filename")
+            }
+        ),
+    )
+
+    assert not [line for line in host.findings() if line.startswith("image-unsafe")]
 
 
 def test_a_snapshot_stands_on_the_disk_beside_it(host: RecordedHost) -> None:

@@ -334,6 +334,18 @@ def test_a_move_with_a_task_is_at_work_or_stuck(host: RecordedHost) -> None:
     assert about(host, "vm-plain") == []
 
 
+@pytest.mark.parametrize(("age", "found"), [(timedelta(hours=20), 0), (timedelta(hours=30), 1)])
+def test_a_task_that_hangs_for_days_excuses_nothing(
+    host: RecordedHost, age: timedelta, found: int
+) -> None:
+    believe(host, "vm-plain")
+    since = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").at - age
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, task_state="resize_prep", updated_at=f"{since:%Y-%m-%d %H:%M:%S}")
+
+    assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"] * found
+
+
 def test_a_resize_may_wait_for_months(host: RecordedHost) -> None:
     host.row("migrations", host.uuid("vm-verify"), updated_at="2019-01-01 00:00:00")
 

@@ -313,7 +313,7 @@ def flavor(host: RecordedHost, name: str, old: str, new: str) -> None:
 
     def change(answer: Answer) -> Answer:
         nonlocal edited
-        if answer.layer != "nova-db" or " FROM nova.instance_extra" not in answer.query:
+        if not answer.query.startswith("SELECT ") or ".instance_extra" not in answer.query:
             return answer
         columns = answer.value["columns"]
         rows = [[*row] for row in answer.value["rows"]]
@@ -358,6 +358,17 @@ def test_a_server_on_a_volume_needs_no_root_disk(host: RecordedHost, disk: dict[
     hold(host, host.uuid("vm-bfv"), {"VCPU": 1, "MEMORY_MB": 64, **disk})
 
     assert [f for f in host.findings() if f.startswith("allocation")] == []
+
+
+def test_what_it_holds_of_shared_storage_may_not_have_been_asked(host: RecordedHost) -> None:
+    query = list_of(host, node(host), "allocations")
+    value = json.loads(json.dumps(host.last("placement", query).value))
+    uuid = host.uuid("vm-plain")
+    del value["allocations"][uuid]["resources"]["DISK_GB"]
+    host.set("placement", query, value)
+    host.drop(lambda answer: answer.query != "GET /resource_providers [1.39]")
+
+    assert not [line for line in host.findings() if line.startswith("allocation-amount")]
 
 
 def test_swap_is_counted_in_whole_gigabytes(host: RecordedHost) -> None:

@@ -66,6 +66,17 @@ def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> Non
     ]
 
 
+@pytest.mark.parametrize("kind", ["baremetal", "remote-managed", "smart-nic"])
+def test_some_ports_are_bound_to_a_card_or_a_node(host: RecordedHost, kind: str) -> None:
+    # Ironic binds a port to its node's UUID, on whatever host nova-compute is.
+    port = _port(host, "vm-stopped")["id"]
+    host.port(
+        port, binding__host_id="7d2e3f00-0000-4000-8000-000000000001", binding__vnic_type=kind
+    )
+
+    assert host.findings() == []
+
+
 def test_an_inactive_binding_that_was_left_is_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
     query = f"GET /v2.0/ports/{port}/bindings"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.conftest import RecordedHost, healthy
+from tests.conftest import FAULTS, RecordedHost, healthy
 
-from hoodsnap.bundle import Answer, Bundle, merge
+from hoodsnap.bundle import Answer, Bundle, load, merge
 from hoodsnap.facts.cloud import read
 from hoodsnap.facts.guest import Guest
 
@@ -114,3 +114,14 @@ def test_novas_name_of_a_host_is_in_its_configuration(host: RecordedHost) -> Non
 
     assert plain.is_here
     assert not duo.is_here
+
+
+def test_of_two_processes_the_one_that_libvirt_means_is_the_guests() -> None:
+    guests = read(load(FAULTS / "duplicate-qemu.json.zst")).guests
+    (twice,) = (guest for guest in guests if len(guest.processes) > 1)
+
+    assert twice.process is not None
+    pid_file = f"/{twice.domain_name}.pid"
+    assert any(file.path.endswith(pid_file) for file in twice.process.files)
+    others = [process for process in twice.processes if process.pid != twice.process.pid]
+    assert not any(file.path.endswith(pid_file) for other in others for file in other.files)

@@ -214,3 +214,22 @@ def test_a_table_that_a_release_does_not_have_is_no_failure() -> None:
 )
 def test_a_time_of_the_database_is_utc(written: str | None, read: datetime | None) -> None:
     assert moment(written) == read
+
+
+@pytest.mark.parametrize(
+    ("query", "heard"),
+    [
+        ("SELECT id FROM cell1.migrations WHERE deleted = 0 AND (status NOT IN ('error'))", True),
+        (f"SELECT id FROM cell1.migrations WHERE instance_uuid IN ('{UUID}')", True),
+        ("SELECT id FROM cell1.migrations WHERE instance_uuid IN ('another')", False),
+        # By their own UUIDs: of the consumers of placement, servers among them.
+        (f"SELECT id FROM cell1.migrations WHERE uuid IN ('{UUID}')", False),
+        ("SELECT id FROM cell2.migrations WHERE deleted = 0 AND (status NOT IN ('error'))", False),
+    ],
+)
+def test_only_its_own_cell_tells_whether_it_is_moved(query: str, heard: bool) -> None:
+    own = rows("SELECT id, uuid FROM cell1.instances", ["id", "uuid"], [1, UUID])
+    moves = rows(query, ["id", "uuid", "instance_uuid", "status"])
+
+    instance = Instances([own, moves]).by_uuid[UUID]
+    assert instance.migrations == (() if heard else None)

@@ -160,7 +160,7 @@ def test_a_monitor_answers_what_it_was_asked(monitored: RecordedHost) -> None:
     said = client.call(MONITOR, encoded + asked, QEMU).string()
     quit_ = client.call(MONITOR, encoded + xdr.string('{"execute": "quit"}') + xdr.uint(0), QEMU)
 
-    assert said == f'{{"return": {{"UUID": "{domain["uuid"]}"}}, "id": 5}}'
+    assert said == f'{{"return":{{"UUID":"{domain["uuid"]}"}},"id":5}}'
     assert "hoodsnap: quit was not recorded" in quit_.string()
 
 

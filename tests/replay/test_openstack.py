@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -138,7 +139,7 @@ def test_a_server_that_nova_hid_is_not_said_to_be_absent(host: RecordedHost) -> 
 @pytest.fixture
 def port(host: RecordedHost) -> Iterator[int]:
     (name,) = hosts(host.bundle)
-    listening = server(Recording(host.bundle, name), 0)
+    listening = server(Recording(host.bundle, name), socket.create_server(("127.0.0.1", 0)))
     thread = threading.Thread(target=listening.serve_forever)
     thread.start()
     yield listening.server_port

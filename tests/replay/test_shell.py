@@ -150,3 +150,22 @@ def test_serving_is_refused_beside_a_live_server(tmp_path: Path) -> None:
     listener.close()
     assert done.returncode == 2
     assert "a live server listens at" in done.stderr
+
+
+@needs("nsenter")
+def test_no_namespace_leads_back() -> None:
+    done = replay("replay", HEALTHY, "--", "nsenter", "--target", "1", "--net", "true")
+
+    assert done.returncode != 0
+    assert "denied" in done.stderr or "not permitted" in done.stderr
+
+
+@needs("ip")
+def test_no_network_of_the_host_is_entered() -> None:
+    listed = subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout.split()
+    if not listed:
+        pytest.skip("this host has no network namespaces")
+
+    done = replay("replay", HEALTHY, "--", "ip", "netns", "exec", listed[0], "true")
+
+    assert done.returncode != 0

@@ -34,6 +34,9 @@ RUNS = frozenset(["active", "paused", "rescued"])
 SHARED = frozenset(["rbd", "nfs", "glusterfs", "quobyte", "smbfs", "vzstorage"])
 """The kinds of storage that a host reaches without being let in by name."""
 
+LIBVIRTS = frozenset(["QEMU", "KVM", "LXC", "Parallels", "Xen"])
+"""The types of hypervisors that nova drives through libvirt."""
+
 
 @check(
     Severity.ERROR,
@@ -357,7 +360,7 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
     Authority: the nova database, for the host that the server is on.
 
     Traps: migrations have both hosts; one side may write a host's whole name and the other its
-    short one.
+    short one; Ironic's nodes and VMware's are let in under names of their own.
 
     Next: `openstack volume show VOLUME -c attachments` beside `openstack server show UUID -c
     OS-EXT-SRV-ATTR:host`. Then, with the server stopped, `nova-manage volume_attachment
@@ -374,6 +377,8 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
         if attachment is None or attachment.status != "attached" or attachment.host is None:
             continue
         if not same_host(attachment.host, instance.host):
+            if not _is_libvirts(guest, instance.host):
+                return
             connection = mapping.connection
             shared = connection is not None and connection.kind in SHARED
             yield Problem(
@@ -388,6 +393,15 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
                     ),
                 ),
             )
+
+
+def _is_libvirts(guest: Guest, host: str) -> bool:
+    """Whether a host's guests are libvirt's: others are let in under other names. Raises
+    `Unheard`."""
+    if guest.host is not None and guest.is_here:
+        return True
+    types = {node.hypervisor_type for node in guest.records.nodes_of(host)}
+    return bool(types) and types <= LIBVIRTS
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, never_launched, volume_moving])

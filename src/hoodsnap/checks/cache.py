@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
@@ -10,6 +9,7 @@ from hoodsnap.facts.cache import BASE, SIGNED_UP, ImageCache
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Host
 from hoodsnap.facts.image import Entry, Image
+from hoodsnap.facts.process import Process
 from hoodsnap.finding import Evidence, Severity, hears, says
 
 NAMED = 3
@@ -56,7 +56,7 @@ def base_image_reapable(host: Host) -> Problems:
     """
     cache = host.cache
     for name, entry in host.images.bases.items():
-        users = list(_users(cache, name, entry))
+        users = _users(cache, name, entry)
         if not users or not cache.is_removed(name) or cache.is_known(name):
             continue
         unused, limit = cache.unused_for(entry), cache.limit(name)
@@ -69,19 +69,26 @@ def base_image_reapable(host: Host) -> Problems:
             removed_after=_hours(limit),
         )
         severity = Severity.ERROR if unused >= limit else Severity.WARNING
-        yield Problem(severity, (evidence, *users[:NAMED]))
+        shown = [_uses(user, entry) for user in users[:NAMED]]
+        yield Problem(severity, (evidence, *shown))
 
 
-def _users(cache: ImageCache, name: str, entry: Entry) -> Iterator[Evidence]:
+def _users(cache: ImageCache, name: str, entry: Entry) -> list[Image] | list[Process]:
     """Who stands on a base, without those that are on their way out."""
     overlays = cache.overlays.get(name, ())
-    for image in overlays:
-        if image.backing_path == entry.path and not _is_going(cache, image):
-            yield says(image, path=image.path, backing_filename=image.backing_filename)
     if not overlays:
-        for pid in cache.open_files.get(name, ()):
-            process = cache.host.processes[pid]
-            yield says(process, pid=pid, files=entry.path)
+        return [cache.host.processes[pid] for pid in cache.open_files.get(name, ())]
+    return [
+        image
+        for image in overlays
+        if image.backing_path == entry.path and not _is_going(cache, image)
+    ]
+
+
+def _uses(user: Image | Process, entry: Entry) -> Evidence:
+    if isinstance(user, Image):
+        return says(user, path=user.path, backing_filename=user.backing_filename)
+    return says(user, pid=user.pid, files=entry.path)
 
 
 def _is_going(cache: ImageCache, image: Image) -> bool:

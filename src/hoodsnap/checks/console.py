@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, integer, text
 from hoodsnap.facts.guest import Guest, Host
@@ -24,7 +25,7 @@ CONSOLES = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-dire
 """For nova's kinds of console what QEMU calls them."""
 
 
-@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating, in_a_container])
 def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     """A guest's console log has grown huge, or the file is gone while it runs.
 
@@ -36,7 +37,7 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     Authority: the file.
 
     Traps: what counts is what it takes on disk: a log that was cut while it was written has a hole
-    instead, and only looks large.
+    instead, and only looks large; in a container the same path leads elsewhere.
 
     Next: `ls -ls` of the log, `df -h` of its folder, `virsh dumpxml NAME | grep -A3 '<serial'`.
     Then `truncate -s 0` of a huge one makes room and keeps the file that is open.
@@ -70,6 +71,10 @@ def _room(host: Host, path: str) -> Room | None:
         return host.hypervisor.room(path)
     except Unheard:
         return None
+
+
+FEW = 3
+"""So many other guests at one port are named."""
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
@@ -113,18 +118,30 @@ def vnc_port_conflict_or_exposed(
 def _conflicts(
     guest: Guest, host: Host, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:
-    here = says(domain, name=domain.name, graphics=f"{console.type} at port {console.port}")
-    for other in host.claims.ports.get(console.port or 0, ()):
-        if other is guest or other.domain is None:
-            continue
-        theirs = [it for it in other.domain.graphics if it.port == console.port]
-        if any(_overlap(console, it) for it in theirs):
-            there = says(other.domain, name=other.domain.name, graphics=f"port {console.port}")
-            yield Problem(Severity.ERROR, (here, there))
+    claimants = host.claims.ports.get(console.port or 0, ())
+    # As many as may be: a copied definition gives everybody the same port.
+    others = [*islice(_others(guest, claimants, console), FEW + 1)] if len(claimants) > 1 else []
     started = [it.port for it in process.graphics if it.type == console.type]
+    if not others and (not started or console.port in started):
+        return
+    here = says(domain, name=domain.name, graphics=f"{console.type} at port {console.port}")
+    if others:
+        theirs = [says(it, name=it.name, graphics=f"port {console.port}") for it in others[:FEW]]
+        if len(others) > FEW:
+            theirs[-1] = theirs[-1].and_so(others="more")
+        yield Problem(Severity.ERROR, (here, *theirs))
     if started and console.port not in started:
         told = ", ".join(f"port {port}" for port in started)
         yield Problem(Severity.ERROR, (here, says(process, pid=process.pid, graphics=told)))
+
+
+def _others(guest: Guest, claimants: Iterable[Guest], console: Graphics) -> Iterator[Domain]:
+    """The domains of other guests that have their console where this one's is."""
+    for other in claimants:
+        if other is not guest and other.domain is not None:
+            theirs = [it for it in other.domain.graphics if it.port == console.port]
+            if any(_overlap(console, it) for it in theirs):
+                yield other.domain
 
 
 def _taken(host: Host, domain: Domain, process: Process, console: Graphics) -> Iterator[Problem]:

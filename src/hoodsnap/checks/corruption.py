@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import disk_is_copied, in_a_container, migrating, task_in_flight
+from hoodsnap.checks.traps import (
+    disk_is_copied,
+    in_a_container,
+    live_migration_at_work,
+    migrating,
+    task_in_flight,
+)
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host, held_by
@@ -22,7 +28,7 @@ AFTERMATH = timedelta(minutes=1)
 """How long after its memory was saved a guest's disk may still be written: QEMU closes it then."""
 
 
-@check(Severity.ERROR, traps=[migrating])
+@check(Severity.ERROR, traps=[live_migration_at_work])
 def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes.
 
@@ -45,15 +51,22 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
 
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
-    shareable = _shareable(host, guest.domain)
+    shareable, undecided = _shareable(host, guest.domain)
+    maybe = False
     for file in process.files:
         holders = host.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if others and _is_disk(file) and held_by(file) not in shareable:
-            yield (
-                says(process, pid=process.pid, files=_held(file)),
-                *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
-            )
+        if not others or not _is_disk(file) or held_by(file) in shareable:
+            continue
+        if undecided is not None and stat.S_ISBLK(file.mode):
+            maybe = True
+            continue
+        yield (
+            says(process, pid=process.pid, files=_held(file)),
+            *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
+        )
+    if maybe and undecided is not None:
+        raise undecided
 
 
 def _held(file: OpenFile) -> str:
@@ -66,23 +79,34 @@ def _is_disk(file: OpenFile) -> bool:
     return not memory and (stat.S_ISREG(file.mode) or stat.S_ISBLK(file.mode))
 
 
-def _shareable(host: Host, domain: Domain | None) -> frozenset[tuple[str, int]]:
-    """The disks (`held_by`) that the guest's definition lets others write to."""
+def _shareable(
+    host: Host, domain: Domain | None
+) -> tuple[frozenset[tuple[str, int]], Unheard | None]:
+    """The disks (`held_by`) that the guest's definition lets others write to; and why that may not
+    be all of them."""
+    found: set[tuple[str, int]] = set()
+    undecided = None
     try:
         disks = domain.disks if domain is not None else ()
-        sources = [disk.source for disk in disks if disk.source and disk.shareable]
-        # A definition names a device by any of its names; the kernel has one.
-        files = [host.images.entry(source) for source in sources]
-    except Unheard:
-        return frozenset()
-    return frozenset(
-        (f"block {file.rdev}", 0) if file.type == "b" else (file.dev or "", file.ino or 0)
-        for file in files
-        if file is not None
-    )
+    except Unheard as reason:
+        return frozenset(), reason
+    for disk in disks:
+        if disk.source is None or not disk.shareable:
+            continue
+        try:
+            # A definition names a device by any of its names; the kernel has one.
+            file = host.images.entry(disk.source)
+        except Unheard as reason:
+            undecided = reason
+            continue
+        if file is not None and file.type == "b":
+            found.add((f"block {file.rdev}", 0))
+        elif file is not None:
+            found.add((file.dev or "", file.ino or 0))
+    return frozenset(found), undecided
 
 
-@check(Severity.ERROR, traps=[migrating])
+@check(Severity.ERROR, traps=[live_migration_at_work])
 def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Problems:
     """Two live QEMU processes claim to be the same VM.
 

@@ -106,4 +106,8 @@ def _others(guest: Guest, host: Host, disk: Disk) -> frozenset[str]:
             raise Unheard("the instance's block devices were not read")
         return frozenset() if volume in guest.volume_ids else host.volume_owners[volume]
     owners = host.disk_owners.get(disk.source or "", frozenset())
+    if volume is not None and owners and guest.volume_ids is None:
+        # A server that is off has let go of its devices: nova connects the volumes anew, by the
+        # serial number, wherever that leads to then.
+        raise Unheard("the instance's block devices were not read")
     return frozenset() if guest.uuid in owners else owners

@@ -13,6 +13,7 @@ from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.hardware import MachineTypes
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.quantity import whole
 from hoodsnap.finding import Evidence, Severity, hears, says
 
 SOLD = ("memory_mb", "vcpus", "root_gb", "ephemeral_gb")
@@ -130,10 +131,8 @@ def machine_or_cpu_drift(
         yield says(domain, machine=domain.machine), says(process, machine=process.machine)
     if instance is not None:
         for row in instance.rows("instance_system_metadata"):
-            wanted = text(row.cells, "value")
-            if row.cells.get("key") != MACHINE_TYPE or not wanted:
-                continue
-            if types is not None and not types.fits(wanted, domain.machine):
+            wanted = text(row.cells, "value") if row.cells.get("key") == MACHINE_TYPE else None
+            if wanted and types is not None and not types.fits(wanted, domain.machine):
                 noted = hears(row.answer, "instance", MACHINE_TYPE, **{MACHINE_TYPE: wanted})
                 yield noted, says(domain, machine=domain.machine)
 
@@ -183,14 +182,16 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
         return
     live, stored = domain.xml, domain.inactive
     for name, read in SIZES.items():
-        if read(live) != read(stored):
-            now = says(domain, xml=f"{name} {read(live)}")
-            then = says(domain, inactive=f"{name} {read(stored)}")
+        size, other = read(live), read(stored)
+        if size != other:
+            now = says(domain, xml=f"{name} {size}")
+            then = says(domain, inactive=f"{name} {other}")
             yield Problem(Severity.WARNING, (now, then))
-    for part, shown in PARTS.items():
-        one, other = shown(live), shown(stored)
-        if one != other:
-            yield says(domain, xml=f"{part} {one}"), says(domain, inactive=f"{part} {other}")
+    for part, has in PARTS.items():
+        one, two = {*has(live)} - NOTHING, {*has(stored)} - NOTHING
+        if one != two:
+            now = says(domain, xml=f"{part} {_listed(one)}")
+            yield now, says(domain, inactive=f"{part} {_listed(two)}")
 
 
 SIZES: Mapping[str, Callable[[DomainXML], int]] = {
@@ -203,14 +204,27 @@ def _listed(things: Iterable[str | None]) -> str:
     return ", ".join(sorted({thing for thing in things if thing})) or "none"
 
 
-PARTS: Mapping[str, Callable[[DomainXML], str]] = {
-    "firmware": lambda xml: _listed(xml.firmware),
-    "network cards": lambda xml: _listed(card.mac for card in xml.interfaces),
-    "host devices": lambda xml: _listed(device.address for device in xml.host_devices),
-    "console logs": lambda xml: _listed(xml.logs),
-    "consoles at": lambda xml: _listed(at for it in xml.graphics for at in it.listens),
+NOTHING = frozenset([None, ""])
+
+PARTS: Mapping[str, Callable[[DomainXML], Iterable[str | None]]] = {
+    "firmware": lambda xml: xml.firmware,
+    "network cards": lambda xml: [card.mac for card in xml.interfaces],
+    "host devices": lambda xml: [device.address for device in xml.host_devices],
+    "console logs": lambda xml: xml.logs,
+    "consoles at": lambda xml: [at for it in xml.graphics for at in it.listens],
 }
-"""What else a start would change, and how it is written."""
+"""What else a start would change."""
+
+
+def _names_its_owner(package: str | None) -> bool:
+    """Whether the nova that wrote the note was Pike or newer: before, it noted whoever did the last
+    thing that wrote it, an administrator's hard reboot too. Before Liberty versions were years."""
+    major = whole((package or "").partition(".")[0])
+    return major is not None and PIKE <= major < YEARS
+
+
+PIKE, YEARS = 16, 1000
+"""The number of nova's Pike, and what is none."""
 
 
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
@@ -252,7 +266,7 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
         now = {name: pair[1] for name, pair in old.items()}
         yield says(domain, nova_note=note.created).and_so(**then), says(instance, **now)
     project = text(instance.raw, "project_id")
-    if note.project and project and note.project != project:
+    if note.project and project and note.project != project and _names_its_owner(note.package):
         owners = (
             says(domain, nova_note=f"project {note.project}"),
             says(instance, project_id=project),

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import (
     building,
+    in_a_container,
     migrating,
     never_started,
     resizing,
@@ -182,7 +183,10 @@ def _query_of(instance: Instance) -> str:
     return asked[-1].query if asked else ""
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing, never_started])
+@check(
+    Severity.ERROR,
+    traps=[building, task_in_flight, migrating, resizing, never_started, in_a_container],
+)
 def firmware_state_missing(
     guest: Guest, host: Host, record: Server | Instance, domain: Domain
 ) -> Problems:

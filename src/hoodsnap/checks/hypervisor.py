@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import building, migrating, task_in_flight
-from hoodsnap.facts.access import READ, WRITE, User, obstacle
+from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
+from hoodsnap.facts.access import READ, WRITE
 from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
 from hoodsnap.facts.domxml import Disk
 from hoodsnap.facts.fact import Unheard
@@ -53,12 +53,14 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 def _is_elsewhere(guest: Guest) -> bool:
     """nova is known to have it on another host, or not at all."""
     try:
+        if guest.host is not None:
+            guest.host.option("DEFAULT", "host")  # without it the host may be called anything
         return not guest.is_here
     except Unheard:
         return False
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight, migrating])
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating, in_a_container])
 def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Problems:
     """QEMU may not open the guest's disk: its mode, a folder above it or its label forbids that.
 
@@ -71,7 +73,8 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
 
     Traps: libvirt makes QEMU the owner of each disk when it starts a guest (`dynamic_ownership`),
     so that the owner of a stopped guest's disk may be anybody; on a file server owners are its
-    business; with an access control list mode and owner do not decide.
+    business; with an access control list mode and owner do not decide; in a container the same
+    path leads elsewhere.
 
     Next: `namei -l DISK` shows owner and mode of each folder on the way, `ls -lZ DISK` the label,
     `grep ^user /etc/libvirt/qemu.conf` who opens it. Then give back exactly that one.
@@ -80,8 +83,7 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
 
     Source: libvirt qemu.conf, `dynamic_ownership`; security_dac.c, security_selinux.c.
     """
-    uid, gid = host.hypervisor.owner
-    user = User(uid, gid, _groups(host, uid))
+    access = host.access
     given = host.hypervisor.setting("dynamic_ownership", "1") != "0"
     kept_out = any(label.model == "dac" and not label.relabel for label in domain.definition.labels)
     blamed: set[str] = set()
@@ -89,7 +91,7 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     for disk in domain.definition.disks:
         for path, wanted in _files(host, disk):
             try:
-                found = obstacle(host.images, path, user, wanted, owned=given and not kept_out)
+                found = access.obstacle(path, wanted, owned=given and not kept_out)
             except Unheard as reason:
                 missing = reason
                 continue
@@ -101,16 +103,6 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
         yield from _mislabelled(host, domain)
     if missing is not None and not blamed:
         raise missing
-
-
-def _groups(host: Host, uid: int) -> frozenset[int] | None:
-    for process in host.processes.values():
-        try:
-            if process.uid == uid:
-                return process.groups
-        except Unheard:
-            continue
-    return None
 
 
 def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
@@ -199,7 +191,8 @@ def host_fs_overcommit(host: Host) -> Problems:
     Authority: the file system.
 
     Traps: a file system that several hosts share has guests that this bundle does not know; images
-    that are not nova's count too, whatever nova's own sum leaves out.
+    that are not nova's count too, whatever nova's own sum leaves out; with a disk_allocation_ratio
+    above one it is meant so (a note), until the file system is nearly full.
 
     Next: `df -h` and `df -i` of the instances directory, `du -sh` of its folders. Then move guests
     away before it is full.
@@ -217,11 +210,21 @@ def host_fs_overcommit(host: Host) -> Problems:
         free = hears(room.answer, "images", "bavail", folder=folder, free_gib=_gib(room.free))
         listing = host.census.get("images")
         if promised > room.free and listing is not None:
-            severity = Severity.ERROR if nearly_full else Severity.WARNING
+            severity = Severity.NOTE if _is_wanted(host) else Severity.WARNING
+            severity = Severity.ERROR if nearly_full else severity
             disks = hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised))
             yield Problem(severity, (free, disks))
         if room.inodes and room.free_inodes * 100 < room.inodes:
             yield (hears(room.answer, "images", "favail", free_inodes=room.free_inodes),)
+
+
+def _is_wanted(host: Host) -> bool:
+    """Whether its operator lets more be sold of its disk than there is."""
+    try:
+        disk = host.provider.inventories.get("DISK_GB") if host.provider is not None else None
+    except Unheard:
+        return False
+    return disk is not None and disk.ratio > 1
 
 
 def _still_to_grow(host: Host, folder: str) -> Iterator[int]:

@@ -8,6 +8,7 @@ from hoodsnap.checks.traps import (
     boots_from_volume,
     building,
     disks_are_not_files,
+    in_a_container,
     migrating,
     never_launched,
     of_another_libvirt,
@@ -187,7 +188,10 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
 @check(
     Severity.ERROR,
     heard=["images"],
-    traps=[task_in_flight, building, never_launched, migrating, disks_are_not_files],
+    traps=[
+        *(task_in_flight, building, never_launched, migrating),
+        *(disks_are_not_files, in_a_container),
+    ],
 )
 def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> Problems:
     """nova has the server on this host, and its disk file is not there.
@@ -198,7 +202,7 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
 
     Traps: servers that boot from a volume, and disks in rbd or LVM, have no such file; a moved
     server's files are in `UUID_resize`; an instances directory that is not mounted misses all of
-    them.
+    them; where QEMU runs in a container, the directory is another one.
 
     Next: look for `UUID_resize` and `UUID_del` beside it, at `findmnt -T` of the instances
     directory, and at `ls -l /proc/PID/fd` of a process that still runs.

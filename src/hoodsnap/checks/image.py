@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
-from hoodsnap.facts.cache import BASE
+from hoodsnap.facts.cache import BASE, OF_AN_IMAGE, OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host
@@ -31,7 +31,8 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
     will do.
 
     Traps: a guest may write whatever it likes onto a raw disk, also the beginning of a qcow2: read
-    as raw, and noted down as raw, that is harmless.
+    as raw, and noted down as raw, that is harmless; what is encrypted is raw to libvirt, and LUKS
+    to QEMU.
 
     Next: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME | grep -A1 "<disk"`. Then
     correct the one that is wrong, with the guest off.
@@ -52,7 +53,7 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
             continue
         if process is not None:
             for drive in process.disks:
-                if drive.source == disk.source and drive.format not in (None, disk.format):
+                if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
                     started = f"{drive.source} is {drive.format}"
                     yield read_as, says(process, pid=process.pid, disks=started)
         magic = _magic(host, disk.source)
@@ -85,7 +86,8 @@ def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
 
     Authority: the image's header.
 
-    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots.
+    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots; the
+    image cache may have another name (hosts that share a directory had one each).
 
     Next: `qemu-img info -U -f qcow2 DISK` names the file; see when the disk was made, and from
     which image. Then suspend the server, keep the disk as evidence, and take the image out of
@@ -119,6 +121,8 @@ def _steps(image: Image) -> Iterator[tuple[str, str]]:
 def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
     if _is_base(above):
         return False
+    if _is_in_a_cache(above, below):
+        return True
     folder, _, name = below.rpartition("/")
     if not folder and ":" not in name:
         return True  # beside it
@@ -126,6 +130,15 @@ def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
         return ":" not in below and ".." not in below
     beside = folder == above.rpartition("/")[0]
     return _is_base(below) or beside or owner_of(below) == guest.uuid
+
+
+def _is_in_a_cache(above: str, below: str) -> bool:
+    """Whether a disk stands on what is named as an image in a folder beside its guest's: the cache
+    may be called anything (`image_cache_subdirectory_name`)."""
+    cache, _, name = below.rpartition("/")
+    top = above.rpartition("/")[0].rpartition("/")[0]
+    made = any(one.fullmatch(name) for one in (OF_AN_IMAGE, OF_SWAP, OF_EPHEMERAL))
+    return made and bool(top) and cache.rpartition("/")[0] == top
 
 
 def _is_base(path: str) -> bool:

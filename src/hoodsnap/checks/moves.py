@@ -334,12 +334,10 @@ def _other_flavor(instance: Instance, spec: RequestSpec) -> Iterator[tuple[Evide
     stored = instance.stored_flavor("cur")
     if stored is None:
         raise Unheard("the instance's stored flavor can't be read")
+    wanted = spec.flavor
     names = ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap")
-    differ = {
-        name: (integer(stored, name), integer(spec.flavor, name))
-        for name in names
-        if integer(stored, name) != integer(spec.flavor, name)
-    }
+    pairs = {name: (integer(stored, name), integer(wanted, name)) for name in names}
+    differ = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if differ:
         yield (
             says(instance, flavor=instance.flavor.name).and_so(

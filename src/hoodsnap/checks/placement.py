@@ -243,6 +243,8 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     held = dict(allocation.resources)
     held["CPU"] = held.pop("VCPU", 0) + held.pop("PCPU", 0)
     wrong = {name for name, legal in wanted.items() if held.get(name, 0) not in legal}
+    if wrong and not allocation.whole:
+        raise Unheard("what else it holds (of shared storage) was not asked")
     if wrong:
         flavor = instance.flavor
         yield (

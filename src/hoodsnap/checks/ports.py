@@ -23,6 +23,10 @@ from hoodsnap.facts.server import Server
 from hoodsnap.facts.tap import NAME
 from hoodsnap.finding import Evidence, Severity, hears, says
 
+BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
+"""The kinds of ports that are bound to another name than their nova-compute's: to that of the card,
+or of Ironic's node."""
+
 
 @check(Severity.ERROR, traps=[task_in_flight, building, never_launched, migrating])
 def port_bound_elsewhere(
@@ -37,7 +41,8 @@ def port_bound_elsewhere(
 
     Authority: nova for where the guest is, once it is seen to run there; neutron for the binding.
 
-    Traps: a migration has it bound to two hosts; ports of a card that does the switching itself.
+    Traps: a migration has it bound to two hosts; ports of a card that does the switching itself,
+    and of Ironic's nodes, which are bound to the node.
 
     Next: `openstack port show PORT -c binding_host_id -c binding_vif_type`, `openstack server show
     UUID -c OS-EXT-SRV-ATTR:host`, and see on which host it runs (`virsh domstate NAME`). Then
@@ -52,7 +57,7 @@ def port_bound_elsewhere(
     if record.deleted or not _judged_here(guest):
         return
     for port in ports:
-        if port.vnic_type == "remote-managed":
+        if port.vnic_type in BOUND_OTHERWISE:
             continue
         if port.host is not None and port.host != guest.host_name:
             evidence = (says(record, host=record.host), says(port, id=port.id, host=port.host))

@@ -18,7 +18,7 @@ from hoodsnap.checks.traps import (
     task_in_flight,
 )
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Fact, Unheard
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.mapping import InstanceMapping
@@ -36,8 +36,8 @@ GIVES_UP = 5
 
 _FOLDER = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:_resize|_del)?/disk[^/]*$")
 
-Word = tuple[str, Evidence]
-"""What one layer calls a guest, and where it says so."""
+Word = tuple[str, Fact, str, str]
+"""What one layer calls a guest, made comparable; the fact and its field, and what that says."""
 
 
 @check(Severity.ERROR, traps=[migrating, task_in_flight])
@@ -74,27 +74,27 @@ def uuid_name_chain_broken(
 
 
 def _apart(words: list[Word]) -> Iterator[tuple[Evidence, ...]]:
-    if len({word for word, _ in words}) > 1:
-        yield tuple(evidence for _, evidence in words)
+    if len({word for word, *_ in words}) > 1:
+        yield tuple(says(fact, **{field: said}) for _, fact, field, said in words)
 
 
 def _uuids(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
-    yield domain.uuid, says(domain, uuid=domain.uuid)
+    yield domain.uuid, domain, "uuid", domain.uuid
     if inside := _told(lambda: domain.current.smbios.get("uuid")):
-        yield inside.lower(), says(domain, smbios=inside)
+        yield inside.lower(), domain, "smbios", inside
     if process is not None and (told := _told(lambda: process.uuid)):
-        yield told, says(process, uuid=told)
+        yield told, process, "uuid", told
     if process is not None and (inside := _told(lambda: process.smbios.get("uuid"))):
-        yield inside.lower(), says(process, smbios=inside)
+        yield inside.lower(), process, "smbios", inside
     if monitor is not None and (told := _told(lambda: monitor.uuid)):
-        yield told, says(monitor, uuid=told)
+        yield told, monitor, "uuid", told
 
 
 def _names(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
     facts: tuple[Domain | Process | Monitor | None, ...] = (domain, process, monitor)
     for fact in facts:
         if fact is not None and (name := _told(partial(getattr, fact, "name"))):
-            yield name, says(fact, name=name)
+            yield name, fact, "name", name
 
 
 def _told(said: Callable[[], object]) -> str | None:

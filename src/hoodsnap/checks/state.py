@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hoodsnap.check import Problems, check
+from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.states import CRASHED, LEGAL, PAUSED, PAUSED_BY_NOBODY, POWER_OF, RUNNING
-from hoodsnap.checks.traps import building, job_runs, migrating, task_in_flight
+from hoodsnap.checks.traps import TASK, building, job_runs, migrating, task_in_flight
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
@@ -291,7 +291,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     Authority: nova's own record; whether work is going on is seen in migrations, block jobs and
     growing files.
 
-    Traps: uploading a large snapshot, shelving, migrating much memory take hours rightly.
+    Traps: uploading a large snapshot, shelving, migrating much memory take hours rightly, and a
+    migration may wait for others: a warning, until a day is over.
 
     Next: `openstack server event list UUID`, `openstack server migration list --server UUID`,
     `virsh domjobinfo NAME`. The evidence says what a restart of nova-compute would do to *this*
@@ -312,4 +313,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     if age > (QUICK if task in QUICK_TASKS else SLOW):
         restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task")
         since_then = says(record, task_state=task, updated_at=record.updated_at)
-        yield (since_then.and_so(after_a_restart_nova_compute=restart),)
+        # Much memory, or a large image, may take longer still; nothing takes longer than a day.
+        sure = task in QUICK_TASKS or age > TASK.total_seconds()
+        evidence = since_then.and_so(after_a_restart_nova_compute=restart)
+        yield Problem(Severity.ERROR if sure else Severity.WARNING, (evidence,))

@@ -11,6 +11,7 @@ from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.port import Port
 from hoodsnap.facts.release import Release
+from hoodsnap.facts.server import Server
 from hoodsnap.facts.volume import Volume
 
 JUST = timedelta(minutes=10)
@@ -26,6 +27,10 @@ RIPE = timedelta(minutes=10)
 """A server that was ordered longer ago has a cell, or never will."""
 
 
+TASK = timedelta(days=1)
+"""No task takes longer, however large the image: whoever worked on it is gone, and what it left
+behind is to be seen."""
+
 LIVE = timedelta(hours=1)
 """Of a live migration it does so every few seconds."""
 
@@ -35,7 +40,18 @@ EARLIER = timedelta(seconds=5)
 
 def task_in_flight(guest: Guest) -> bool:
     """nova is doing something with it (task_state is set)"""
-    return guest.record is not None and bool(guest.record.task_state)
+    record = guest.record
+    return record is not None and bool(record.task_state) and not _is_stuck(record)
+
+
+def _is_stuck(record: Server | Instance) -> bool:
+    """Whether its task is so old that nobody works on it. While nova migrates it live, or does
+    anything in steps, it writes the record anew."""
+    try:
+        since, answer = moment(record.updated_at), record.where("updated_at")[0]
+    except Unheard:
+        return False
+    return since is not None and answer is not None and answer.at - since > TASK
 
 
 def building(guest: Guest) -> bool:
@@ -75,7 +91,8 @@ def _goes_on(moved: Migration, instance: Instance) -> bool:
         return False
     since = moment(moved.updated_at)
     asked = instance.said["row"].at
-    return since is None or asked - since < AT_WORK or instance.task_state is not None
+    busy = instance.task_state is not None and not _is_stuck(instance)
+    return since is None or asked - since < AT_WORK or busy
 
 
 def live_migration_at_work(guest: Guest) -> bool:
@@ -195,8 +212,10 @@ def same_host(one: str, other: str) -> bool:
 
 def in_a_container(guest: Guest) -> bool:
     """its QEMU runs in a container, where the same paths lead to other files"""
-    if guest.host is None or guest.process is None:
+    if guest.host is None:
         return False
+    if guest.process is None:  # one that is off will be where the others are
+        return guest.host.contains
     return guest.host.in_container(guest.process)
 
 

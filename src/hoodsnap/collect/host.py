@@ -12,8 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from hoodsnap.challenge import BOOT_ID
+from hoodsnap.challenge import QUERY as CHALLENGE
 from hoodsnap.collect.configuration import Configuration, Service, kept, service
 from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.fingerprint import LAYER
 
 NOVA_CONF = Path("/etc/nova/nova.conf")
 
@@ -69,10 +72,19 @@ def ask_host(recorder: Recorder, configuration: Configuration) -> None:
     _ask_versions(recorder, nova)
 
 
+def answer_challenge(recorder: Recorder, text: str) -> None:
+    """Put a text that somebody chose into the bundle, with this boot and the time."""
+
+    def answer() -> dict[str, object]:
+        return {"challenge": text, "boot_id": _content(BOOT_ID)().strip(), **_now()}
+
+    recorder.ask(LAYER, CHALLENGE, answer)
+
+
 def _ask_clocks(recorder: Recorder) -> None:
     recorder.ask("host", "date --utc", _now)
     recorder.ask("host", "date '+%z %Z'", lambda: time.strftime("%z %Z"))
-    for path in ("/proc/uptime", "/proc/sys/kernel/random/boot_id"):
+    for path in ("/proc/uptime", BOOT_ID):
         recorder.ask("kernel", path, _content(path))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.fingerprint import LAYER
 
 EXPECTED = frozenset(["absent"])
 """Failures that are answers: there is no such thing."""
@@ -15,7 +16,8 @@ def summary(bundle: Bundle) -> Iterator[str]:
     """One line per layer: how much it said, and why it did not say the rest."""
     outermost = ("host", "nova", "glance", "nova-db", "placement", "libvirt", "kernel", "qemu")
     order = {layer: number for number, layer in enumerate(outermost)}
-    layers = sorted(bundle.by_layer.items(), key=lambda item: (order.get(item[0], 9), item[0]))
+    heard_of = (item for item in bundle.by_layer.items() if item[0] != LAYER)
+    layers = sorted(heard_of, key=lambda item: (order.get(item[0], 9), item[0]))
     for layer, answers in layers:
         heard = [answer for answer in answers if _is_told(answer)]
         took = sum(answer.took for answer in answers)

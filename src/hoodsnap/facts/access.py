@@ -6,7 +6,6 @@ Where something else decides too (access control lists, groups that were not tol
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from hoodsnap.facts.fact import Unheard
@@ -14,6 +13,9 @@ from hoodsnap.facts.image import Entry, ImageStore
 from hoodsnap.facts.quantity import LARGEST
 
 READ, WRITE, PASS = 4, 2, 1
+
+DEEPEST = 64
+"""No file of a guest has so many folders above it."""
 
 
 class User(NamedTuple):
@@ -38,35 +40,42 @@ class User(NamedTuple):
         return mode & wanted == wanted
 
 
-def obstacle(
-    images: ImageStore, path: str, user: User, wanted: int, *, owned: bool
-) -> Entry | None:
-    """What keeps a user from opening a file: a folder above it, or the file; None if nothing does.
+class Access:
+    """What one user may open on one host."""
 
-    `owned`: whoever starts it makes this user the owner of the file (not of the folders) first.
-    Raises `Unheard` if nobody looked.
-    """
-    for folder in _above(path):
-        entry = images.entry(folder)
-        if entry is not None and not user.may(entry, PASS):
-            return entry
-    entry = images.entry(path)
-    if entry is None:
-        return None  # that it is not there is not a question of who may open it
-    if not owned:
-        return None if user.may(entry, wanted) else entry
-    if user.uid == 0 or (entry.dev or "0:").startswith("0:"):
-        return None  # a file server may keep its own owner, and let it in all the same
-    return None if _mode(entry) >> 6 & wanted == wanted else entry
+    def __init__(self, images: ImageStore, user: User) -> None:
+        self._images = images
+        self._user = user
+        self._closed: dict[str, Entry | None] = {}
+        """The folders that were looked at: many guests lie below the same ones."""
 
+    def obstacle(self, path: str, wanted: int, *, owned: bool) -> Entry | None:
+        """What keeps the user from opening a file: a folder above it, or the file; None if nothing
+        does.
 
-def _above(path: str) -> Iterator[str]:
-    folders: list[str] = []
-    folder = posixpath.dirname(path)
-    while folder not in ("/", "") and len(folders) < 64:
-        folders.append(folder)
-        folder = posixpath.dirname(folder)
-    yield from reversed(folders)
+        `owned`: whoever starts it makes this user the owner of the file (not of the folders) first.
+        Raises `Unheard` if nobody looked.
+        """
+        closed = self._folder(posixpath.dirname(path), DEEPEST)
+        entry = closed or self._images.entry(path)
+        if closed or entry is None:
+            return closed  # that it is not there is not a question of who may open it
+        if not owned:
+            return None if self._user.may(entry, wanted) else entry
+        if self._user.uid == 0 or (entry.dev or "0:").startswith("0:"):
+            return None  # a file server may keep its own owner, and let it in all the same
+        return None if _mode(entry) >> 6 & wanted == wanted else entry
+
+    def _folder(self, folder: str, depth: int) -> Entry | None:
+        """The outermost folder, of this one and those above it, that lets nobody pass."""
+        if folder in ("/", "") or not depth:
+            return None
+        if folder not in self._closed:
+            closed = self._folder(posixpath.dirname(folder), depth - 1)
+            entry = closed or self._images.entry(folder)
+            shut = closed is None and entry is not None and not self._user.may(entry, PASS)
+            self._closed[folder] = entry if shut else closed
+        return self._closed[folder]
 
 
 def _mode(entry: Entry) -> int:

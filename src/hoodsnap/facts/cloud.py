@@ -386,7 +386,7 @@ class _Join:
             instance=instance,
             allocation=allocation,
             domain=domain,
-            process=_own(processes),
+            process=_own(processes, domain),
             processes=processes,
             monitor=monitor,
             images=None if "images" in unheard else host.images.of(uuid, _disks(domain)),
@@ -511,8 +511,20 @@ def _devices(host: Host, domain: Domain | None) -> tuple[Device, ...]:
         return ()
 
 
-def _own(processes: tuple[Process, ...]) -> Process | None:
+def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | None:
+    """Of several that claim to be this guest the one that libvirt means: it writes each QEMU's PID
+    into a file, which that QEMU holds open."""
+    if len(processes) > 1 and domain is not None:
+        held = [process for process in processes if _holds_pid_file(process, domain)]
+        if len(held) == 1:
+            return held[0]
     return processes[0] if processes else None
+
+
+def _holds_pid_file(process: Process, domain: Domain) -> bool:
+    return _is_true(
+        lambda: any(file.path.endswith(f"/{domain.name}.pid") for file in process.files)
+    )
 
 
 def _order(guest: Guest) -> tuple[str, str]:

@@ -140,7 +140,7 @@ class Domain(Fact):
             for uuid, line in listed.items()
         }
 
-    @property
+    @cached_property
     def name(self) -> str:
         """As in the list; if that was not heard, as in the XML."""
         if self.listed is None:
@@ -148,31 +148,31 @@ class Domain(Fact):
         name = self.listed.get("name")
         return name if isinstance(name, str) else unheard("virsh list: the name can't be read")
 
-    @property
+    @cached_property
     def id(self) -> int | None:
         """libvirt's number of a domain that runs or is paused; None when it is off."""
         if self.listed is None:
             return self.xml.id
         return integer(self.listed, "id")
 
-    @property
+    @cached_property
     def state(self) -> int:
         """libvirt's number: 1 running, 3 paused, 5 shut off …"""
         return self._number("state")
 
-    @property
+    @cached_property
     def reason(self) -> int:
         """libvirt's number of why it is in this state; each state has its own."""
         return self._number("reason")
 
-    @property
+    @cached_property
     def state_words(self) -> str:
         """As virsh says it: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
         state, _, reasons = WORDS.get(self.state, f"state {self.state}: unknown").partition(": ")
         words = reasons.split(", ")
         return f"{state} ({words[self.reason] if self.reason < len(words) else 'unknown'})"
 
-    @property
+    @cached_property
     def persistent(self) -> bool:
         """Whether libvirt knows it beyond its end."""
         return self._flag("persistent")
@@ -187,12 +187,12 @@ class Domain(Fact):
         """Whether its memory lies in a file, from which it will start."""
         return self._flag("managed_save")
 
-    @property
+    @cached_property
     def xml(self) -> DomainXML:
         """What it is now: the running machine, or if there is none what would be started."""
         return self._document(self._live)
 
-    @property
+    @cached_property
     def inactive(self) -> DomainXML:
         """What would be started next."""
         return self._document(self._inactive)
@@ -282,7 +282,7 @@ class Domain(Fact):
         """Every network card, in the order of the XML."""
         return self.xml.interfaces
 
-    @property
+    @cached_property
     def macs(self) -> tuple[str, ...]:
         """The network cards' addresses, in the order of the XML, lower case."""
         return tuple(card.mac for card in self.xml.interfaces if card.mac is not None)
@@ -297,7 +297,7 @@ class Domain(Fact):
         """What nova noted down in it; None if nothing."""
         return self.xml.nova
 
-    @property
+    @cached_property
     def nova_note(self) -> NovaMetadata | None:
         """As `nova`, also of a domain that is off."""
         return (self.xml if "xml" in self.said else self.inactive).nova
@@ -307,7 +307,7 @@ class Domain(Fact):
         """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
         return self.xml.smbios
 
-    @property
+    @cached_property
     def is_nova(self) -> bool:
         """Whether nova made it: by its note, its product name, or the domain's name."""
         try:

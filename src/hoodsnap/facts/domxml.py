@@ -6,6 +6,7 @@ when the first question comes, and only what is read of it is kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -129,15 +130,13 @@ class DomainXML:
     @property
     def id(self) -> int | None:
         """The number of a running domain; None when it is off."""
-        return whole(self._domain.get("id"))
+        return whole(self._kept.domain.get("id"))
 
     @property
     def status(self) -> Mapping[str, str]:
         """`state`, `reason` and `pid`, if this is the note (`<domstatus>`) that libvirt keeps of a
         running domain."""
-        if isinstance(self._root, Unheard) or self._root.tag != "domstatus":
-            return {}
-        return self._root.attrib
+        return {} if isinstance(self._parts, Unheard) else self._parts.status
 
     @cached_property
     def memory_kib(self) -> int:
@@ -272,7 +271,7 @@ class DomainXML:
 
     def check(self) -> None:
         """Raise `Unheard` if this is no document at all."""
-        _ = self._domain
+        _ = self._kept
 
     def _text_of(self, path: str) -> str:
         return self._one(path).text or ""
@@ -286,31 +285,36 @@ class DomainXML:
 
     def _find(self, path: str) -> Sequence[Element]:
         """The elements at one of the `PLACES`."""
-        return self._domain.findall(path)
+        return self._kept.places.get(path, ())
+
+    @property
+    def _kept(self) -> _Parts:
+        if isinstance(self._parts, Unheard):
+            raise Unheard(str(self._parts))
+        return self._parts
 
     @cached_property
-    def _root(self) -> Element | Unheard:
-        """The whole, or why there is none: a large document is not parsed twice in vain."""
+    def _parts(self) -> _Parts | Unheard:
+        """What is kept of it, or why there is none: no document is parsed twice in vain."""
         try:
-            root = parsed(self._text)
+            root = parsed(_UNREAD.sub("", self._text))
         except Unheard as reason:
             return reason
         domain = root if root.tag == "domain" else root.find("domain")
         if domain is None or root.tag not in ("domain", "domstatus"):
             return Unheard("this is no XML of a domain")
         # All that is never asked for is most of it, and there may be thousands.
-        domain[:] = [child for child in domain if child.tag in _KEPT]
+        places: dict[str, list[Element]] = {}
         for child in domain:
+            if child.tag in PLACES:
+                places.setdefault(child.tag, []).append(child)
             if child.tag in ("cpu", "devices"):
-                child[:] = [item for item in child if f"{child.tag}/{item.tag}" in PLACES]
-        return root
-
-    @property
-    def _domain(self) -> Element:
-        if isinstance(self._root, Unheard):
-            raise Unheard(str(self._root))
-        domain = self._root if self._root.tag == "domain" else self._root.find("domain")
-        return domain if domain is not None else unheard("this is no XML of a domain")
+                for item in child:
+                    path = f"{child.tag}/{item.tag}"
+                    if path in PLACES:
+                        places.setdefault(path, []).append(item)
+        status = root.attrib if root.tag == "domstatus" else {}
+        return _Parts(domain.attrib, status, places)
 
 
 def read_domain_xml(text: str) -> DomainXML:
@@ -326,23 +330,36 @@ def read_domain_xml(text: str) -> DomainXML:
     return xml
 
 
+class _Parts(NamedTuple):
+    """What is kept of a document."""
+
+    domain: Mapping[str, str]
+    """The attributes of `<domain>`."""
+    status: Mapping[str, str]
+    """Those of `<domstatus>`."""
+    places: Mapping[str, Sequence[Element]]
+    """Of each of the `PLACES` the elements, in order."""
+
+
+_UNREAD = re.compile(r" *<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
+"""Elements that are half of many a document, and that nobody asks for. Lines stay as they are."""
+
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu/numa", "cpu/model", "cputune", "seclabel", "devices/emulator"),
+        *("cpu", "cpu/numa", "cputune", "seclabel", "devices/emulator"),
         *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]
 )
 """What is read of a document."""
 
-_KEPT = frozenset(path.partition("/")[0] for path in PLACES)
-
 
 def parsed(text: str) -> Element:
     """The root of a document; names keep their prefixes. `Unheard` if it has a document type."""
     # Without namespaces: a long one, repeated by the parser for each element, fills any memory.
     parser, builder = expat.ParserCreate(), TreeBuilder()
+    parser.buffer_text = True
     parser.StartElementHandler = builder.start
     parser.EndElementHandler = builder.end
     parser.CharacterDataHandler = builder.data

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
@@ -11,6 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from hoodsnap.bundle import Answer
 
 T = TypeVar("T")
+
+LARGEST = 1 << 63
+"""No number that a layer keeps reaches this."""
 
 
 class Unheard(Exception):
@@ -80,14 +84,24 @@ def _fits(value: object, shape: object) -> bool:
         return True
     if shape is str:
         return isinstance(value, str)
+    origin, inside = _parts(shape)
+    if not isinstance(value, dict | list) or not isinstance(value, origin):
+        return False
+    if inside is object or inside is Any:
+        return True
+    items: Iterable[object] = value.values() if isinstance(value, dict) else value
+    if inside is str:
+        return all(isinstance(item, str) for item in items)
+    return all(_fits(item, inside) for item in items)
+
+
+@cache
+def _parts(shape: object) -> tuple[type, object]:
+    """`list` or `dict`, and the shape of what is in it; as in JSON every key is a text."""
     origin, parts = get_origin(shape), get_args(shape)
     if origin not in (list, dict):
         raise TypeError
-    inside = parts[-1]  # of an object; as in JSON every key is a text
-    if not isinstance(value, origin):
-        return False
-    items = value.values() if isinstance(value, dict) else value
-    return inside in (object, Any) or all(_fits(item, inside) for item in items)
+    return origin, parts[-1]
 
 
 _adapters: dict[object, TypeAdapter[object]] = {}
@@ -107,7 +121,11 @@ def unheard(reason: str) -> NoReturn:
 def text(raw: Mapping[str, object], key: str) -> str | None:
     """The text (or null) under a key. `Unheard` if the key is missing: that release, or that user's
     view, does not have it."""
-    value = _item(raw, key)
+    # One of the most frequent questions of all: it is asked and answered in one place.
+    try:
+        value = raw[key]
+    except KeyError:
+        raise Unheard(f"{key} was not told") from None
     if value is None or isinstance(value, str):
         return value
     raise Unheard(f"{key} can't be read")
@@ -115,22 +133,21 @@ def text(raw: Mapping[str, object], key: str) -> str | None:
 
 def integer(raw: Mapping[str, object], key: str) -> int | None:
     """The whole number (or null) under a key; `Unheard` as for `text`."""
-    value = _item(raw, key)
-    if value is None or (isinstance(value, int) and abs(value) < 1 << 63):
+    try:
+        value = raw[key]
+    except KeyError:
+        raise Unheard(f"{key} was not told") from None
+    if value is None or (isinstance(value, int) and abs(value) < LARGEST):
         return value
     raise Unheard(f"{key} can't be read")
 
 
 def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
     """The object under a key; `Unheard` if there is none."""
-    value = _item(raw, key)
+    try:
+        value = raw[key]
+    except KeyError:
+        raise Unheard(f"{key} was not told") from None
     if isinstance(value, dict):
         return value
     raise Unheard(f"{key} can't be read")
-
-
-def _item(raw: Mapping[str, object], key: str) -> object:
-    try:
-        return raw[key]
-    except KeyError:
-        raise Unheard(f"{key} was not told") from None

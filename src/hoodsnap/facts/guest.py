@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.access import Access, User
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
@@ -271,6 +272,21 @@ class Host:
         """Its base images, and which of them nova would remove."""
         return ImageCache(self)
 
+    @cached_property
+    def access(self) -> Access:
+        """What the user may open that libvirt runs QEMU as."""
+        uid, gid = self.hypervisor.owner
+        return Access(self.images, User(uid, gid, self._groups(uid)))
+
+    def _groups(self, uid: int) -> frozenset[int] | None:
+        for process in self.processes.values():
+            try:
+                if process.uid == uid:
+                    return process.groups
+            except Unheard:
+                continue
+        return None
+
     @property
     def listing(self) -> Answer:
         """The list of everything in its instances directory."""
@@ -282,6 +298,17 @@ class Host:
         """Whether a process sees other files under the same paths than the collector did."""
         own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
         return process.root_device != root_device(value_of(own, "/proc/self/mountinfo", str))
+
+    @cached_property
+    def contains(self) -> bool:
+        """Whether one of its domains' QEMU processes sees other files than the collector did."""
+        for process in (one for uuid in self.domains for one in self.by_uuid.get(uuid, ())):
+            try:
+                if self.in_container(process):
+                    return True
+            except Unheard:
+                continue  # the others tell
+        return False
 
     @cached_property
     def disk_owners(self) -> Mapping[str, frozenset[str]]:

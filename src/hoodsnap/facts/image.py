@@ -270,6 +270,7 @@ class ImageStore:
         self._lines: dict[str, dict[str, object]] = {}  # path → line of a list, not checked yet
         self._tops: list[str] = []
         self._looked: dict[str, Entry | None] = {}
+        self._read: dict[str, Entry] = {}  # the lines that were asked for, checked
 
     @classmethod
     def read(cls, answers: Iterable[Answer]) -> ImageStore:
@@ -314,6 +315,7 @@ class ImageStore:
         for path in [path for path in self._looked if path.startswith(f"{top}/")]:
             del self._looked[path]
         self._lines |= found
+        self._read.clear()
         self._tops.append(top)
         self.listing = self.listing or answer
 
@@ -334,7 +336,9 @@ class ImageStore:
         if path in self._looked:
             return self._looked[path]
         if path in self._lines:
-            return _entry(self._lines[path])
+            if path not in self._read:
+                self._read[path] = _entry(self._lines[path])
+            return self._read[path]
         folder = path.rpartition("/")[0]
         while folder and folder not in self._lines:
             folder = folder.rpartition("/")[0]

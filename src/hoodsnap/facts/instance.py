@@ -177,12 +177,12 @@ class Instance(Fact):
         """When that was, UTC."""
         return text(self.fault.cells, "created_at") if self.fault is not None else None
 
-    @property
+    @cached_property
     def vm_state(self) -> str:
         """`active`, `stopped`, `soft-delete` …"""
         return text(self.raw, "vm_state") or ""
 
-    @property
+    @cached_property
     def task_state(self) -> str | None:
         """What nova is doing with it; None when nothing."""
         return text(self.raw, "task_state") or None
@@ -227,7 +227,7 @@ class Instance(Fact):
         """UTC; None while it is not."""
         return text(self.raw, "deleted_at")
 
-    @property
+    @cached_property
     def deleted(self) -> bool:
         """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
         return self.archived or bool(integer(self.raw, "deleted"))
@@ -290,7 +290,7 @@ class Instance(Fact):
         stored = self._flavors.get(which)
         return None if stored is None else mapping(mapping(self._flavors, which), DATA)
 
-    @property
+    @cached_property
     def flavor(self) -> Flavor:
         """The flavor as it was at boot, kept with the instance (Kilo and later)."""
         data = self.stored_flavor("cur")
@@ -338,7 +338,7 @@ class Instance(Fact):
         """Of the stored flavor."""
         return self.flavor.vcpus
 
-    @property
+    @cached_property
     def mappings_shown(self) -> tuple[DeviceMapping, ...]:
         """Those rows of it that are live; `mappings` knows whether that is all."""
         return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
@@ -430,7 +430,7 @@ class Instances:
             if asked := self._asked_of_mappings(database, uuid):
                 said["mappings"] = asked
         migrations = None
-        if any(table == "migrations" for _, table in self.tables.read):
+        if self._asked_of_migrations(database, uuid):
             migrations = tuple(self._moves(uuid))
         cache = self._cache(uuid, database)
         if cache is not None:
@@ -460,6 +460,15 @@ class Instances:
         # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
+
+    def _asked_of_migrations(self, database: str, uuid: str) -> bool:
+        """Whether its cell told whether one instance is moved; another cell's word is none."""
+        answers = self.tables.read.get((database, "migrations"), ())
+        return any(
+            "status NOT IN" in answer.query
+            or (" uuid IN (" not in answer.query and self.tables.asks_for(answer, uuid))
+            for answer in answers
+        )
 
     def _asked_of_mappings(self, database: str, uuid: str) -> Answer | None:
         """An answer that has all live rows of one instance. Some are of volumes, not of it."""
@@ -491,10 +500,8 @@ class Instances:
         return None
 
     def _moves(self, uuid: str) -> Iterator[Migration]:
-        for (base, table), owners in self.tables.rows.items():
-            if table == "migrations":
-                for row in owners.get(uuid, {}).values():
-                    yield Migration(raw=row.cells, database=base, said={"row": row.answer})
+        for base, row in self.tables.each("migrations", uuid):
+            yield Migration(raw=row.cells, database=base, said={"row": row.answer})
 
     @cached_property
     def moves(self) -> Mapping[str, Migration]:

@@ -35,10 +35,9 @@ class InstanceMapping(Fact):
         said: dict[str, Answer] = {}
         raw = None
         for part, table in (("row", "instance_mappings"), ("build", "build_requests")):
-            for (_, name), answers in tables.read.items():
-                asked = [one for one in answers if name == table and tables.asks_for(one, uuid)]
-                if asked:
-                    said[part] = asked[-1]
+            asked = tables.asked(table, uuid)
+            if asked is not None:
+                said[part] = asked
         for row in tables.of("instance_mappings", uuid):
             raw, said["row"] = row.cells, row.answer
         return cls(uuid=uuid, raw=raw, tables=tables, said=said)

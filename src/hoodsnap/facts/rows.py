@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
@@ -87,6 +88,23 @@ class Tables:
             else:
                 kept[number] = Row(cells, answer, {})
 
+    @cached_property
+    def _databases(self) -> Mapping[str, Sequence[str]]:
+        """For each table the databases that have it."""
+        found: dict[str, list[str]] = {}
+        for database, table in self.rows:
+            found.setdefault(table, []).append(database)
+        return found
+
+    def asked(self, table: str, uuid: str) -> Answer | None:
+        """The last answer that has every row of one owner in a table, in whatever database."""
+        found = None
+        for database in self._databases.get(table, ()):
+            for answer in self.read[(database, table)]:
+                if self.asks_for(answer, uuid):
+                    found = answer
+        return found
+
     def database_of(self, cell: Mapping[str, object], table: str = "instances") -> str | None:
         """What the database of a cell (a row of `cell_mappings`) is called here; None if this table
         was not read in it."""
@@ -107,11 +125,18 @@ class Tables:
             self._named[id(answer)] = frozenset(UUID.findall(answer.query))
         return uuid in self._named[id(answer)]
 
+    def each(self, table: str, owner: str) -> Iterator[tuple[str, Row]]:
+        """Every row of a table that belongs to one owner, and the database that it is in."""
+        for database in self._databases.get(table, ()):
+            for row in self.rows[(database, table)].get(owner, {}).values():
+                yield database, row
+
     def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
         """Every row of a table in any (or one) database that belongs to one owner, or to any."""
-        for (its_database, its_table), owners in self.rows.items():
-            if its_table != table or database not in (None, its_database):
+        for its_database in self._databases.get(table, ()):
+            if database not in (None, its_database):
                 continue
+            owners = self.rows[(its_database, table)]
             if owner is None:
                 for rows in owners.values():
                     yield from rows.values()

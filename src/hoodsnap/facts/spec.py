@@ -78,13 +78,9 @@ class RequestSpec(Fact):
 
 def read_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:
     """A server's request spec; the answer that shows that it has none. Raises `Unheard`."""
-    for (database, table), owners in tables.rows.items():
-        if table == "request_specs":
-            for row in owners.get(uuid, {}).values():
-                return RequestSpec(raw=row.cells, database=database, said={"row": row.answer})
-    for (_, table), answers in tables.read.items():
-        if table == "request_specs":
-            for answer in answers:
-                if tables.asks_for(answer, uuid):
-                    return answer
+    for database, row in tables.each("request_specs", uuid):
+        return RequestSpec(raw=row.cells, database=database, said={"row": row.answer})
+    answer = tables.asked("request_specs", uuid)
+    if answer is not None:
+        return answer
     raise Unheard("its request spec was not read")

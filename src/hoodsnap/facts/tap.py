@@ -294,16 +294,21 @@ class HostNetwork:
         links: Mapping[str, Mapping[str, object]],
         rows: Mapping[str, Row],
     ) -> Tap:
-        said = {"links": self.listing, "switch": self.switch_listing}
-        for query, answer in self.said.items():
-            if query.endswith(" list Port") and answer.error is None:
-                said["ports"] = answer
         return Tap(
             prefix=prefix,
             links=links,
             rows=self.switch if isinstance(self.switch, Unheard) else rows,
-            said={part: answer for part, answer in said.items() if answer is not None},
+            said=self._lists,
         )
+
+    @cached_property
+    def _lists(self) -> Mapping[str, Answer]:
+        """The answers that all taps are read from."""
+        said = {"links": self.listing, "switch": self.switch_listing}
+        for query, answer in self.said.items():
+            if query.endswith(" list Port") and answer.error is None:
+                said["ports"] = answer
+        return {part: answer for part, answer in said.items() if answer is not None}
 
     @cached_property
     def namespaces(self) -> Mapping[str, tuple[str, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-
 from typing import NamedTuple
 
 from hoodsnap.analysis import Report

@@ -18,7 +18,7 @@ from typing import Any
 
 from hoodsnap.facts.quantity import whole
 from hoodsnap.replay import qcow2
-from hoodsnap.replay.recording import Recording
+from hoodsnap.replay.recording import UNREADABLE, Recording
 
 PLACES = ("/var/lib", "/opt", "/srv", "/mnt", "/media", "/data", "/exports")
 """Below which images are put back where they were: a recording decides nothing else about what
@@ -29,6 +29,9 @@ BUDGET = 256 << 20
 
 MOST_FILES = 100_000
 """Files that are made. A host has about five for each guest."""
+
+DEEPEST = 32
+"""Folders above a file."""
 
 PAGE = 4096
 
@@ -42,6 +45,7 @@ class Images:
         self._recording = recording
         self._root = root
         self._budget = BUDGET
+        self._reached: set[Path] = set()
         self.unlike: dict[str, str] = {}
         """The paths that could not be made as they were, and why."""
 
@@ -54,14 +58,13 @@ class Images:
         for path in sorted(entries, key=lambda path: (entries[path].get("type") == "l", path)):
             self._make(path, entries[path], infos.get(path))
         for path in infos.keys() - entries.keys():
-            place = self._place(path)
-            if place is not None and not place.exists() and self._is_reached(path, place):
-                self._fill(path, place, {}, infos[path])
+            self._make(path, {"type": "f"}, infos[path])
         # Folders last and from below: what is made in them changes their times.
         for path in sorted(entries, reverse=True):
-            place = self._place(path)
-            if place is not None and place.is_dir() and self._is_reached(path, place / "x"):
-                _dress(place, entries[path])
+            with suppress(OSError, *UNREADABLE):
+                place = self._place(path)
+                if place is not None and place.is_dir() and self._is_reached(path, place / "x"):
+                    _dress(place, entries[path])
         return self._folders([*entries, *infos])
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
@@ -96,13 +99,15 @@ class Images:
         """Where a recorded path is made: below the root, and nowhere else."""
         pure = PurePosixPath(path)
         below = any(pure.is_relative_to(place) and str(pure) != place for place in PLACES)
-        if not below or ".." in pure.parts or "\0" in path or len(os.fsencode(path)) > 4000:
+        if not below or not path.isprintable() or ".." in pure.parts or len(pure.parts) > DEEPEST:
             self.unlike[path] = "it stands where no images are put back"
             return None
         return self._root / pure.relative_to("/")
 
     def _is_reached(self, path: str, place: Path) -> bool:
         """Make the folders above a place. False if a link among them leads elsewhere."""
+        if place.parent in self._reached:
+            return True
         folder = self._root
         for part in place.parent.relative_to(self._root).parts:
             folder /= part
@@ -110,6 +115,8 @@ class Images:
                 self.unlike[path] = "a link leads to it"
                 return False
             folder.mkdir(exist_ok=True)
+        # It stays one: no link is made where something is.
+        self._reached.add(folder)
         return True
 
     def _make(self, path: str, entry: Mapping[str, Any], info: Mapping[str, Any] | None) -> None:
@@ -124,12 +131,12 @@ class Images:
                 # It leads where it led: inside the shell that is where it leads to.
                 with suppress(FileExistsError):
                     place.symlink_to(entry["target"])
-            elif kind == "f" and not place.is_symlink():
+            elif kind == "f" and not os.path.lexists(place):
                 self._fill(path, place, entry, info)
                 _dress(place, entry)
             else:
                 self.unlike[path] = "it is no file"
-        except (OSError, ValueError) as error:
+        except (OSError, *UNREADABLE) as error:
             self.unlike[path] = str(error)
 
     def _fill(
@@ -158,14 +165,13 @@ class Images:
 
     def _occupy(self, path: str, handle: int, wanted: int, size: int) -> None:
         """Let a file use as much space as it did, as far as there is some to spend."""
-        start = size // PAGE * PAGE
         used = os.fstat(handle).st_blocks * 512
         if wanted - used > self._budget:
             self.unlike[path] = "its disk size is less than recorded, to save memory"
             return
         self._budget -= max(wanted - used, 0)
         # From the end: the beginning has been written.
-        end = start + PAGE
+        end = -(-size // PAGE) * PAGE
         while used < wanted and end > 0:
             start = max(0, end - (wanted - used + PAGE - 1) // PAGE * PAGE)
             os.posix_fallocate(handle, start, end - start)
@@ -174,6 +180,10 @@ class Images:
         os.ftruncate(handle, size)
 
     def _text(self, path: str) -> str | None:
+        """Of the two small files whose content was recorded. Of no other: it might be a program, or
+        what configures one."""
+        if PurePosixPath(path).name not in ("disk.info", "compute_nodes"):
+            return None
         for answer in self._recording.asked("images", f"cat {path}"):
             if answer.query == f"cat {path}":
                 return answer.value if isinstance(answer.value, str) else json.dumps(answer.value)
@@ -185,7 +195,7 @@ class Images:
         tops = {str(self._root / place.lstrip("/")) for place in PLACES}
         for path in paths:
             place = self._place(path)
-            if place is None or not place.exists():
+            if place is None or not os.path.lexists(place):
                 continue
             recorded = place if place.is_dir() and not place.is_symlink() else place.parent
             if str(recorded) not in tops:
@@ -204,8 +214,8 @@ def _dress(place: Path, entry: Mapping[str, Any]) -> None:
     mode = entry.get("mode")
     if isinstance(mode, str) and re.fullmatch(r"[0-7]{1,7}", mode):
         place.chmod(
-            stat.S_IMODE(int(mode, 8)) & 0o1777
-        )  # nothing that was recorded runs as another
+            stat.S_IMODE(int(mode, 8)) & (0o1777 if place.is_dir() else 0o666)
+        )  # nothing that was recorded is a program
     written = entry.get("mtime")
     if isinstance(written, str):
         with suppress(ValueError, OverflowError, OSError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from uuid import UUID
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.quantity import whole
 from hoodsnap.replay import monitor, xdr
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
 
 REMOTE, QEMU = 0x20008086, 0x20008087
 """The programs: everything, and what only QEMU's driver has."""
@@ -32,13 +33,16 @@ LARGEST_MESSAGE = 32 << 20
 """Bytes, as of libvirt (VIR_NET_MESSAGE_MAX)."""
 
 _HEADER = struct.Struct(">IIiIII")
-_REPLY = 1
+_CALL, _REPLY, _MESSAGE = 0, 1, 2
+
+KEEPALIVE, _PING, _PONG = 0x6B656570, 1, 2
+"""The program that asks whether anybody is there (virkeepaliveprotocol.x)."""
 
 INACTIVE = 2
 """The flag of a definition that would be started next (VIR_DOMAIN_XML_INACTIVE)."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refusal(Exception):
     """An error as libvirt sends it: virsh prints the text."""
 
@@ -147,6 +151,8 @@ def procedure(number: int, program: int = REMOTE) -> Callable[[_P], _P]:
     """Register a method under its number in remote_protocol.x (qemu_protocol.x)."""
 
     def register(method: _P) -> _P:
+        if (program, number) in PROCEDURES:
+            raise ValueError(f"two methods answer {program:#x}/{number}")
         PROCEDURES[program, number] = method
         return method
 
@@ -163,6 +169,10 @@ class Libvirtd:
         """Listen on a UNIX socket."""
         return await asyncio.start_unix_server(self._client, path)
 
+    async def serve_on(self, listener: socket.socket) -> asyncio.Server:
+        """Answer on a socket that listens already."""
+        return await asyncio.start_unix_server(self._client, sock=listener)
+
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
@@ -178,13 +188,21 @@ class Libvirtd:
             writer.close()
 
     def reply(self, message: bytes) -> bytes:
-        """The answer to one call, both without the length before the first."""
-        program, version, number, _, serial, _ = _HEADER.unpack_from(message)
+        """The answer to one message, which has no length before it; empty if none is due."""
+        program, version, number, kind, serial, _ = _HEADER.unpack_from(message)
+        if program == KEEPALIVE and number == _PING:
+            pong = _HEADER.pack(program, version, _PONG, _MESSAGE, serial, 0)
+            return struct.pack(">I", len(pong) + 4) + pong
+        if kind != _CALL:
+            return b""
         try:
             payload, status = self._call(program, number, xdr.Reader(message[_HEADER.size :])), 0
         except Refusal as refusal:
             self._recording.miss("libvirt", refusal.text)
             payload, status = _error(refusal), 1
+        if len(payload) > LARGEST_MESSAGE - _HEADER.size - 4:
+            large = Refusal(INVALID, "hoodsnap: what was recorded is too large for a message")
+            payload, status = _error(large), 1
         header = _HEADER.pack(program, version, number, _REPLY, serial, status)
         return struct.pack(">I", len(header) + len(payload) + 4) + header + payload
 
@@ -197,6 +215,10 @@ class Libvirtd:
             raise Refusal(INVALID, f"hoodsnap: {reason}") from None
         except (Unheard, xdr.Malformed) as reason:
             raise Refusal(INVALID, f"hoodsnap: {reason}") from None
+        except UNREADABLE as error:
+            what = type(error).__name__
+            text = f"hoodsnap: what was recorded for this can't be read ({what})"
+            raise Refusal(INVALID, text) from None
         if program == REMOTE and number in WRITES:
             word = WRITES[number]
             raise Refusal(NO_SUPPORT, f"hoodsnap: this is a recording, {word} changes nothing here")
@@ -208,13 +230,10 @@ class Libvirtd:
 
     @cached_property
     def _domains(self) -> tuple[_Domain, ...]:
-        listed = self._recording.value("libvirt", "virsh list --all")
-        found = []
-        for row in listed if isinstance(listed, list) else ():
-            name, uuid, number = row.get("name"), row.get("uuid"), row.get("id")
-            if isinstance(name, str) and _is_uuid(uuid):
-                found.append(_Domain(name, uuid.lower(), whole(number)))
-        return tuple(found)
+        listed: Any = self._recording.value("libvirt", "virsh list --all")
+        if not isinstance(listed, list):
+            raise NotRecorded("what was recorded as the list of domains is none")
+        return tuple(_domain(row) for row in listed)
 
     @cached_property
     def _by_uuid(self) -> Mapping[str, _Domain]:
@@ -226,9 +245,10 @@ class Libvirtd:
 
     @cached_property
     def _networks(self) -> Mapping[str, Mapping[str, Any]]:
-        listed = self._recording.value("libvirt", "virsh net-list --all")
-        rows = listed if isinstance(listed, list) else ()
-        return {str(row["name"]): row for row in rows if _is_uuid(row.get("uuid"))}
+        listed: Any = self._recording.value("libvirt", "virsh net-list --all")
+        if not isinstance(listed, list):
+            raise NotRecorded("what was recorded as the list of networks is none")
+        return {str(row["name"]): row for row in listed}
 
     def _host(self, query: str) -> Any:
         return self._recording.value("libvirt", query)
@@ -607,6 +627,18 @@ class Libvirtd:
             raise Refusal(1, text, domain=19)
         return xdr.string(found[1])
 
+    @procedure(287)
+    def list_all_secrets(self, arguments: xdr.Reader) -> bytes:
+        """Which there are, and what for; their values were never asked for."""
+        wanted, flags = arguments.int(), arguments.uint()
+        if flags:
+            raise NotRecorded(f"the list of secrets with the flags {flags:#x} was not recorded")
+        found = [
+            UUID(row["uuid"]).bytes + xdr.int_(row["usage_type"]) + xdr.string(row["usage_id"])
+            for row in self._host("virsh secret-list")
+        ]
+        return (xdr.array(found) if wanted else xdr.uint(0)) + xdr.uint(len(found))
+
     # QEMU's driver.
 
     @procedure(1, QEMU)
@@ -620,7 +652,7 @@ class Libvirtd:
 
 def _error(refusal: Refusal) -> bytes:
     """struct remote_error."""
-    text = xdr.optional_string(refusal.text)
+    text = xdr.optional_string(plain(refusal.text))
     nothing = xdr.optional_string(None)
     level_and_domain = xdr.int_(2) + xdr.uint(0)
     numbers_and_network = xdr.int_(-1) + xdr.int_(-1) + xdr.uint(0)
@@ -651,11 +683,11 @@ def _encoded(network: Mapping[str, Any]) -> bytes:
     return xdr.string(network["name"]) + UUID(network["uuid"]).bytes
 
 
-def _is_uuid(said: object) -> bool:
-    try:
-        return isinstance(said, str) and bool(UUID(said))
-    except ValueError:
-        return False
+def _domain(row: Mapping[str, Any]) -> _Domain:
+    number = row["id"]
+    if number is not None and whole(number) is None:
+        raise ValueError("the number of a domain is none")
+    return _Domain(str(row["name"]), str(UUID(row["uuid"])), whole(number))
 
 
 _INTS = frozenset(["operation", "auto_converge_throttle"])

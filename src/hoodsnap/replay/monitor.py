@@ -7,23 +7,25 @@ would change something, is an error of QMP.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import json
 import re
+import socket
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
 _COMMAND = re.compile(r"virsh qemu-monitor-command .*? '(\{.*\})'", re.DOTALL)
 _SHELL = re.compile(r"qmp-shell .*?: (\S+)(.*)", re.DOTALL)
 
-LONGEST_LINE = 1 << 20
-"""Bytes of a question."""
+LONGEST_QUESTION = 1 << 20
+"""Characters."""
 
 
 def reply(recording: Recording, uuid: str, question: str) -> str:
     """The monitor's reply (JSON) to one command (JSON)."""
-    return json.dumps(_replied(recording, uuid, question))
+    return json.dumps(_replied(recording, uuid, question), separators=(",", ":"))
 
 
 def _replied(recording: Recording, uuid: str, question: str) -> dict[str, Any]:
@@ -55,11 +57,38 @@ def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
             said = json.loads(found[1])
         except (ValueError, RecursionError):
             return None
+        if not isinstance(said, dict):
+            return None
         return said.get("execute", ""), said.get("arguments", {})
     if found := _SHELL.fullmatch(answer.query):
         words = (word.partition("=") for word in found[2].split())
-        return found[1], {name: json.loads(value) for name, _, value in words}
+        try:
+            return found[1], {name: json.loads(value) for name, _, value in words}
+        except (ValueError, RecursionError):
+            return None
     return None
+
+
+def _questions(heard: str) -> tuple[list[str], str]:
+    """The questions that are whole, and the beginning of the next."""
+    found: list[str] = []
+    while heard := heard.lstrip():
+        try:
+            _, end = json.JSONDecoder().raw_decode(heard)
+        except RecursionError:
+            return [*found, heard], ""
+        except ValueError as error:
+            # Wrong before its end, it will not be right after it.
+            wrong = isinstance(error, json.JSONDecodeError) and error.pos < len(heard.rstrip()) - 1
+            line, ends, rest = heard.partition("\n")
+            if not (wrong and ends):
+                return found, heard
+            found.append(line)
+            heard = rest
+            continue
+        found.append(heard[:end])
+        heard = heard[end:]
+    return found, ""
 
 
 def monitored(recording: Recording) -> set[str]:
@@ -76,7 +105,11 @@ class MonitorSocket:
 
     async def serve(self, path: str) -> asyncio.Server:
         """Listen on a UNIX socket."""
-        return await asyncio.start_unix_server(self._client, path, limit=LONGEST_LINE)
+        return await asyncio.start_unix_server(self._client, path)
+
+    async def serve_on(self, listener: socket.socket) -> asyncio.Server:
+        """Answer on a socket that listens already."""
+        return await asyncio.start_unix_server(self._client, sock=listener)
 
     def greeting(self) -> dict[str, Any]:
         """QEMU's first line: its version, and no capability that would have to be negotiated."""
@@ -91,11 +124,16 @@ class MonitorSocket:
 
         try:
             say(self.greeting())
-            while line := await reader.readline():
-                if line.strip():
-                    say(_replied(self._recording, self._uuid, line.decode(errors="replace")))
+            left, letters = "", codecs.getincrementaldecoder("utf-8")("replace")
+            while heard := await reader.read(1 << 16):
+                # A question ends where its JSON does: not every client ends its line.
+                questions, left = _questions(left + letters.decode(heard))
+                for question in questions:
+                    say(_replied(self._recording, self._uuid, question))
+                if len(left) > LONGEST_QUESTION:
+                    break
                 await writer.drain()
-        except (NotRecorded, ConnectionError, ValueError):
+        except (NotRecorded, ConnectionError, *UNREADABLE):
             pass  # it hangs up, as a QEMU that ends
         finally:
             writer.close()

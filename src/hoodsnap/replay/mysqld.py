@@ -10,8 +10,10 @@ The protocol is described in MariaDB's documentation, "Client/Server Protocol".
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import re
+import socket
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator
@@ -20,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hoodsnap.replay import sql
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
 from hoodsnap.replay.tables import Column, RecordedTables
 
 # What this server can do, in the protocol's bits.
@@ -50,7 +52,7 @@ LARGEST_STATEMENT = 1 << 24
 
 # Its commands.
 _QUIT, _INIT_DB, _QUERY, _FIELD_LIST, _STATISTICS, _PING = 1, 2, 3, 4, 9, 14
-_SET_OPTION, _RESET = 27, 31
+_PREPARE, _SET_OPTION, _RESET = 22, 27, 31
 
 _TEXT = "varchar(255)"
 
@@ -77,7 +79,7 @@ _NUMERIC = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Refusal(Exception):
     """An error as a server sends it."""
 
@@ -92,6 +94,21 @@ class Result:
 
     columns: tuple[Column, ...]
     rows: Iterable[Iterable[object]]
+
+
+async def refuse_on(listener: socket.socket, why: str) -> asyncio.Server:
+    """Say to every client that there is no database, and why."""
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = _Session()
+        # Before it has said what it speaks a client takes no state of SQL.
+        _send(session, b"\xff" + struct.pack("<H", 1105) + f"hoodsnap: {plain(why)}".encode()[:512])
+        with contextlib.suppress(ConnectionError):
+            writer.write(session.out)
+            await writer.drain()
+            writer.close()
+
+    return await asyncio.start_server(refuse, sock=listener)
 
 
 @dataclass
@@ -123,16 +140,23 @@ class Mysqld:
         """Listen on a port."""
         return await asyncio.start_server(self._client, host, port)
 
+    async def serve_on(self, listener: socket.socket) -> asyncio.Server:
+        """Answer on a socket that listens already."""
+        return await asyncio.start_server(self._client, sock=listener)
+
     def _version(self) -> str:
         value: Any = self._recording.value("nova-db", "SELECT VERSION()")
-        return str(value["rows"][0][0])
+        try:
+            return plain(str(value["rows"][0][0]))[:60]
+        except UNREADABLE:
+            raise NotRecorded("what was recorded as the database's version is none") from None
 
     def _now(self) -> datetime:
         """The database's clock when it was read last; else the end of the recording."""
         try:
             value: Any = self._recording.value("nova-db", "SELECT UTC_TIMESTAMP(6)")
             return datetime.fromisoformat(str(value["rows"][0][0])).replace(tzinfo=UTC)
-        except (NotRecorded, ValueError, LookupError, TypeError):
+        except (NotRecorded, *UNREADABLE):
             return self._recording.bundle.ended
 
     # Statements.
@@ -154,6 +178,9 @@ class Mysqld:
         except NotRecorded as reason:
             self._recording.miss("mysql", str(reason))
             raise Refusal(1105, "HY000", f"hoodsnap: {reason}") from None
+        except UNREADABLE as error:
+            text = f"hoodsnap: this, or what was recorded for it, can't be read ({error})"
+            raise Refusal(1105, "HY000", text) from None
 
     def _exactly(self, statement: str) -> Result | None:
         """What was said to the same words, if what was kept of it are the columns asked for."""
@@ -215,7 +242,13 @@ class Mysqld:
             found = ("Level", _TEXT), ("Code", "int"), ("Message", _TEXT)
             return Result(tuple(_column(name, kind) for name, kind in found), [])
         if what == "variables":
-            return self._like(words, _column("Variable_name"), ["version"], [self.version])
+            said_of_itself = {name: value.strip("'") for name, value in _SETTINGS.items()}
+            known = {**said_of_itself, "version": self.version}
+            listed = self._like(words, _column("Variable_name"), [*known], [*known.values()])
+            if not listed.rows:
+                # An empty list would say that the server has no such variable.
+                raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
+            return listed
         raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
 
     def _like(
@@ -273,6 +306,8 @@ class Mysqld:
         return found
 
     def _no_table(self, database: str, name: str) -> Refusal | NotRecorded:
+        if (why := self._tables.unlike.get((database, name))) is not None:
+            return NotRecorded(f"the table {database}.{name} can't be asked: {why}")
         try:
             if name in self._tables.names(database):
                 return NotRecorded(f"the table {database}.{name} was not recorded")
@@ -295,17 +330,21 @@ class Mysqld:
                 raise Refusal(1046, "3D000", "No database selected")
             if (database, name) not in self._tables.tables:
                 raise self._no_table(database, name)
+            if (database, name) in self._tables.unlike:
+                raise self._no_table(database, name)
             return database
 
         try:
             statement = sql.translated(words, database, place)
             columns, cursor = self._tables.select(statement)
-            found = cursor.fetchall()
+            rows = cursor.fetchall()
         except sql.NotUnderstood as reason:
             raise Refusal(1064, "42000", f"hoodsnap: {reason} is not understood here") from None
         except sqlite3.Error as error:
+            if found := re.match(r"no such table: ([^.]+)\.(.+)", str(error), re.DOTALL):
+                raise self._no_table(found[1], found[2]) from None
             raise _refused(error, "SELECT" if "MariaDB" in self.version else "field list") from None
-        return Result(tuple(map(_guessed, columns, _columnwise(found, len(columns)))), found)
+        return Result(tuple(map(_guessed, columns, _columnwise(rows, len(columns)))), rows)
 
     # The protocol.
 
@@ -324,7 +363,7 @@ class Mysqld:
                 writer.write(session.out)
                 session.out = bytearray()
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+        except (asyncio.IncompleteReadError, ConnectionError, *UNREADABLE):
             pass  # the client has gone, or is none
         finally:
             writer.close()
@@ -380,6 +419,9 @@ class Mysqld:
             self._field_list(session, rest.split(b"\0")[0].decode(errors="replace"))
         elif command == _QUERY:
             self._query(session, rest.decode(errors="replace"))
+        elif command == _PREPARE:
+            text = "hoodsnap: no prepared statements here: let the client put in its parameters"
+            raise Refusal(1295, "HY000", text)
         else:
             raise Refusal(1047, "08S01", f"hoodsnap: command {command} is not spoken here")
 
@@ -449,7 +491,7 @@ def _error(refusal: Refusal) -> bytes:
         + struct.pack("<H", refusal.number)
         + b"#"
         + refusal.state.encode()
-        + refusal.text.encode(errors="replace")
+        + plain(refusal.text).encode()[:512]
     )
 
 
@@ -464,7 +506,11 @@ def _length(number: int) -> bytes:
 
 
 def _coded(value: object) -> bytes:
-    data = _shown(value).encode(errors="surrogateescape")
+    text = _shown(value)
+    try:
+        data = text.encode(errors="surrogateescape")
+    except UnicodeError:
+        data = text.encode(errors="replace")
     return _length(len(data)) + data
 
 
@@ -484,11 +530,11 @@ def _definition(column: Column, database: str | None) -> bytes:
     decimals = 31 if name in ("float", "double") else 0
     names = (
         b"def",
-        (database or "").encode(),
+        (database or "").encode(errors="replace"),
         b"",
         b"",
-        column.name.encode(),
-        column.name.encode(),
+        column.name.encode(errors="replace"),
+        column.name.encode(errors="replace"),
     )
     return (
         b"".join(_length(len(part)) + part for part in names)

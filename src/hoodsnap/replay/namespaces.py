@@ -13,10 +13,11 @@ import re
 import socket
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 _NEWNS, _NEWNET, _NEWUSER = 0x00020000, 0x40000000, 0x10000000
-_BIND, _REC, _PRIVATE, _NOSUID, _NODEV = 0x1000, 0x4000, 1 << 18, 2, 4
+_BIND, _REC, _PRIVATE, _NOSUID, _NODEV, _NOEXEC = 0x1000, 0x4000, 1 << 18, 2, 4, 8
 _RDONLY, _REMOUNT = 1, 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -26,13 +27,19 @@ class NoNamespaces(Exception):
     """This kernel does not let this user have namespaces of its own. The text says what to do."""
 
 
-def enter() -> None:
-    """Leave the host's mounts and network for ones of our own. Of a process with one thread."""
+def enter(ask_for_map: Callable[[], None]) -> None:
+    """Leave the host's users, mounts and network for ones of our own. Of a process with one thread.
+
+    Root, too, becomes the root of a namespace only: else `ip netns exec` or `nsenter` would lead
+    back. `ask_for_map` lets the parent call `map_users`, since only who stayed outside may let
+    root keep more than one user. Raises `NoNamespaces`.
+    """
     uid, gid = os.geteuid(), os.getegid()
-    flags = _NEWNS | _NEWNET | (0 if uid == 0 else _NEWUSER)
     try:
-        _call("unshare", flags)
-        if uid != 0:
+        _call("unshare", _NEWUSER | _NEWNS | _NEWNET)
+        if uid == 0:
+            ask_for_map()
+        else:
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
             Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
@@ -40,6 +47,16 @@ def enter() -> None:
     except OSError as error:
         raise NoNamespaces(_what_to_do(error, uid)) from None
     _bring_up_loopback()
+
+
+def map_users(pid: int) -> None:
+    """Let the root of another process's user namespace have every user that there is here."""
+    for name in ("uid_map", "gid_map"):
+        ours = Path(f"/proc/self/{name}").read_text().split()
+        # What is mapped here is mapped there, each to itself.
+        ranges = zip(ours[::3], ours[2::3], strict=True)
+        text = "\n".join(f"{first} {first} {count}" for first, count in ranges)
+        Path(f"/proc/{pid}/{name}").write_text(text)
 
 
 def _what_to_do(error: OSError, uid: int) -> str:
@@ -67,9 +84,15 @@ def _what_to_do(error: OSError, uid: int) -> str:
     )
 
 
-def memory(place: Path) -> None:
-    """A file system in memory, which ends with us."""
-    _mount("tmpfs", str(place), "tmpfs", _NOSUID | _NODEV, "mode=0755")
+_memory: set[int] = set()
+"""The devices of the file systems that we have in memory."""
+
+
+def memory(place: Path, *, programs: bool = True) -> None:
+    """A file system in memory, which ends with us; `programs`: from which some may be run."""
+    flags = _NOSUID | _NODEV | (0 if programs else _NOEXEC)
+    _mount("tmpfs", str(place), "tmpfs", flags, "mode=0755")
+    _memory.add(place.stat().st_dev)
 
 
 def bind(source: Path, place: Path) -> None:
@@ -104,16 +127,12 @@ def _shadow_above(place: Path) -> None:
         parent.chmod(mode)
         for name in names:
             _take_over(f"/proc/self/fd/{handle}/{name}", parent / name)
-        (parent / _MARK).touch()
     finally:
         os.close(handle)
 
 
-_MARK = ".hoodsnap"
-
-
 def _is_ours(folder: Path) -> bool:
-    return (folder / _MARK).exists()
+    return folder.stat().st_dev in _memory
 
 
 def _take_over(old: str, new: Path) -> None:

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hoodsnap.replay.recording import NotRecorded, Recording
-
-PORT = 5000
-"""Of keystone, behind which the others are."""
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
 _QUERY = re.compile(r"GET (?P<path>[^?\s]*)(?:\?(?P<query>\S*))?(?: \[(?P<version>[\d.]+)\])?")
 
@@ -136,7 +135,8 @@ class OpenStack:
                         found["version"] or _DEFAULTS.get(service.layer, ""),
                         answer.value,
                     )
-                    self._note(service, recorded)
+                    with suppress(*UNREADABLE):
+                        self._note(service, recorded)
 
     def _note(self, service: Service, recorded: _Recorded) -> None:
         self._exact.setdefault((service.layer, recorded.path), []).append(recorded)
@@ -425,8 +425,8 @@ _ALIASES = {
 """The filters that have another name than the field that they look at."""
 
 
-def server(recording: Recording, port: int = PORT) -> ThreadingHTTPServer:
-    """Listen on loopback (0: at a free port); `serve_forever` answers."""
+def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer:
+    """Keystone, with the others behind it, on a socket that listens; `serve_forever` answers."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -440,8 +440,7 @@ def server(recording: Recording, port: int = PORT) -> ThreadingHTTPServer:
             except Refused as refusal:
                 status, version = refusal.status, ""
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
-                # A recorded body may have any shape.
+            except UNREADABLE as error:
                 status, version = 501, ""
                 text = f"hoodsnap: what was recorded can't be read: {error!r}"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
@@ -466,7 +465,10 @@ def server(recording: Recording, port: int = PORT) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             pass  # nobody asked for a list of requests
 
-    found = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    host, port = listener.getsockname()
+    found = ThreadingHTTPServer((host, port), Handler, bind_and_activate=False)
+    found.socket.close()
+    found.socket, found.server_name, found.server_port = listener, host, port
     stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")
     return found
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
-from hoodsnap.replay.recording import Recording
+from hoodsnap.replay.recording import UNREADABLE, Recording
 
 OF_A_PROCESS = ("stat", "statm", "status", "cmdline", "comm", "cgroup")
 OF_THE_HOST = (
@@ -61,5 +62,7 @@ def _stand_in_for_the_reader(root: Path) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(text))
+    with suppress(*UNREADABLE):
+        data = os.fsencode(text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)

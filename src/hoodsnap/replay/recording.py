@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer, Bundle
+
+UNREADABLE = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    struct.error,
+)
+"""What goes wrong where a recorded answer has another shape than the layer gives it: a stranger's
+bundle may hold anything."""
 
 
 class NotRecorded(Exception):
@@ -62,6 +75,11 @@ class Recording:
 
 OF_ONE_HOST = frozenset(["libvirt", "kernel", "qemu", "images", "host", "network", "block", "logs"])
 """The layers whose answers belong to the host that was asked; the others' are the cloud's."""
+
+
+def plain(text: str) -> str:
+    """A recorded text for a terminal: one line, and nothing that a terminal obeys."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def hosts(bundle: Bundle) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ refused where one listens.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from hoodsnap.replay import namespaces, stage
@@ -22,9 +23,9 @@ def live_sockets() -> tuple[str, ...]:
     return tuple(path for path in namespaces.listening() if path.endswith(LIVE))
 
 
-def start(recording: Recording, folder: Path) -> list[str]:
+def start(recording: Recording, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Start the stand-ins; the lines that a shell has to read."""
-    environment = stage.start(recording, folder, ports=False)
+    environment = stage.start(recording, folder, say, ports=False)
     libvirt = folder / "libvirt" / "libvirt-sock"
     mysql = folder / "mysqld" / "mysqld.sock"
     environment["LIBVIRT_DEFAULT_URI"] = f"qemu+unix:///system?socket={libvirt}"

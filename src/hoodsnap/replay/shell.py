@@ -8,6 +8,7 @@ do: a client whose own configuration names another socket would reach the live s
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -20,12 +21,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
 from hoodsnap.replay import namespaces, procfs, stage
-from hoodsnap.replay.images import Images
-from hoodsnap.replay.recording import Recording
+from hoodsnap.replay.images import PLACES, Images
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
 
 READERS_OF_PROC = ("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w")
 """The programs that are run with the recorded /proc in the place of the real one. Not the whole
 shell: what runs in it is found in the real one."""
+
+CLIENTS = (*READERS_OF_PROC, "virsh", "mysql", "openstack", "nova", "qemu-img", "qmp-shell")
 
 _UNSET = re.compile(r"LIBVIRT_.*|VIRSH_.*|MYSQL_.*|MARIADB_.*|OS_.*|.*_proxy|.*_PROXY|PYTHON.*")
 """What could lead a client elsewhere, or only to a refusal."""
@@ -47,12 +50,31 @@ def run(
     sockets = namespaces.listening()
     root = Path(tempfile.mkdtemp(prefix="hoodsnap-"))
     told, tell = os.pipe()
+    asked, ask = os.pipe()
+    mapped, tell_mapped = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
         os.close(told)
-        _inside(recording, root, sockets, command, arguments, say, started, tell, tell_missed)
-    os.close(tell)
+        os.close(asked)
+
+        def ask_for_map() -> None:
+            os.write(ask, b"?")
+            if not os.read(mapped, 1):
+                raise OSError(errno.EPERM, "its users can't be mapped")
+
+        _inside(
+            recording, root, sockets, command, arguments, say, started, tell, tell_missed,
+            ask_for_map,
+        )  # fmt: skip
+    for handle in (tell, ask, mapped):
+        os.close(handle)
+    # It asks as soon as it is in namespaces of its own; if it does not, this ends with it.
+    if os.read(asked, 1):
+        with contextlib.suppress(OSError):
+            namespaces.map_users(child)
+            os.write(tell_mapped, b"!")
+    os.close(tell_mapped)
     # Ctrl-C is for who is inside; we wait for that to end.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -78,21 +100,24 @@ def _inside(
     started: float,
     tell: int,
     tell_missed: bool,
+    ask_for_map: Callable[[], None],
 ) -> None:
     """The child: it never returns."""
     status = 3
     try:
-        namespaces.enter()
+        namespaces.enter(ask_for_map)
         namespaces.memory(root)
         namespaces.silence(sockets, root / "nothing")
-        environment = _Stage(recording, root).build()
+        environment = _Stage(recording, root, say).build()
         if command is None and not arguments:
             say(_banner(recording, time.monotonic() - started))
+            for line in lacking(recording):
+                say(line)
         status = _shell(command, arguments, environment)
     except namespaces.NoNamespaces as reason:
         os.write(tell, str(reason).encode())
     except Exception as error:
-        say(f"the shell can't be set up: {type(error).__name__}: {error}")
+        say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")
         if os.environ.get("HOODSNAP_DEBUG"):
             raise
     finally:
@@ -109,7 +134,8 @@ def coverage(recording: Recording) -> list[str]:
     if not recording.missed:
         return ["everything that was asked for was recorded"]
     lines = [
-        f"{count:4} × {client:8} {what}" for (client, what), count in recording.missed.most_common()
+        f"{count:4} × {client:8} {plain(what)}"
+        for (client, what), count in recording.missed.most_common()
     ]
     return ["asked for and not recorded:", *lines]
 
@@ -117,9 +143,36 @@ def coverage(recording: Recording) -> list[str]:
 def _banner(recording: Recording, took: float) -> str:
     when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
     return (
-        f"host {recording.host} as it was on {when}, ready in {took:.2f} s; nothing here is live, "
-        "nothing can be changed; leave with exit"
+        f"host {plain(recording.host)} as it was on {when}, ready in {took:.2f} s; nothing here is "
+        "live, nothing can be changed; leave with exit"
     )
+
+
+PARTS = (
+    ("libvirt", "virsh list --all", "libvirt", "virsh"),
+    ("kernel", "ls -l /proc/*/exe", "the processes", "ps and pgrep"),
+    ("nova-db", "SELECT VERSION()", "nova's database", "mysql"),
+)
+"""Layer and question without which a client hears refusals only, what that is, and the client."""
+
+
+def lacking(recording: Recording) -> list[str]:
+    """What this recording has nothing of, and so which clients can't be asked."""
+    lines = []
+    for layer, query, what, clients in PARTS:
+        try:
+            recording.value(layer, query)
+        except NotRecorded as reason:
+            lines.append(plain(f"not in this recording: {what}, for {clients} ({reason})"))
+    apis = [service for service in CLOUD if not any(recording.asked(service, "GET "))]
+    if apis:
+        lines.append(f"not in this recording: the APIs of {', '.join(apis)}")
+    if not any(recording.asked("images", "")):
+        lines.append("not in this recording: the disk images, for qemu-img and ls")
+    return lines
+
+
+CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
 def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
@@ -140,19 +193,19 @@ def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping
 class _Stage:
     """Sets everything up below a folder in memory, and puts it where it was."""
 
-    def __init__(self, recording: Recording, root: Path) -> None:
+    def __init__(self, recording: Recording, root: Path, say: Callable[[str], None]) -> None:
         self._recording = recording
         self._root = root
+        self._say = say
 
     def build(self) -> dict[str, str]:
         """The environment for what runs on it."""
         for name in ("bin", "real", "proc", "images"):
             (self._root / name).mkdir()
-        cloud = stage.start(self._recording, self._root)
+        cloud = stage.start(self._recording, self._root, self._say)
         if procfs.make(self._recording, self._root / "proc"):
             self._wrap_readers()
-        for folder in Images(self._recording, self._root / "images").make():
-            namespaces.bind(self._root / "images" / folder.lstrip("/"), Path(folder))
+        self._put_back_images()
         namespaces.bind(self._root / "libvirt", Path("/run/libvirt"))
         namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
         if any((self._root / "qemu").iterdir()):
@@ -162,23 +215,40 @@ class _Stage:
         self._stand_in_for_sudo()
         return self._environment() | cloud
 
+    def _put_back_images(self) -> None:
+        made = self._root / "images"
+        namespaces.memory(made, programs=False)
+        in_use = _in_use()
+        for folder in Images(self._recording, made).make():
+            place = Path(os.path.realpath(folder))
+            if any(_is_within(place, used) or _is_within(used, place) for used in in_use):
+                self._say(f"{folder} is not put back: programs of this machine are there")
+                continue
+            try:
+                namespaces.bind(made / folder.lstrip("/"), Path(folder))
+            except OSError as error:
+                self._say(f"{folder} is not put back: {error.strerror}")
+
     def _put_back_texts(self) -> None:
         """The ends of the logs, and nova.conf as far as it was kept."""
         folder = self._root / "texts"
         for answer in self._recording.asked("logs", "tail -c "):
             path = PurePosixPath(answer.query.split(" ", 3)[-1])
             if isinstance(answer.value, str) and _is_log(path):
-                place = folder / path.relative_to("/")
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(answer.value, errors="surrogateescape")
+                with contextlib.suppress(OSError, *UNREADABLE):
+                    place = folder / path.relative_to("/")
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    place.write_text(answer.value, errors="surrogateescape")
         logs = folder / "var/log"
         for place in sorted(logs.iterdir()) if logs.is_dir() else ():
-            namespaces.bind(place, Path("/var/log") / place.name)
+            with contextlib.suppress(OSError):
+                namespaces.bind(place, Path("/var/log") / place.name)
         for answer in self._recording.asked("host", "/etc/nova/nova.conf"):
-            place = folder / "nova.conf"
-            place.parent.mkdir(exist_ok=True)
-            place.write_text(_configuration(answer.value), errors="surrogateescape")
-            namespaces.bind(place, Path("/etc/nova/nova.conf"))
+            with contextlib.suppress(OSError, *UNREADABLE):
+                place = folder / "nova.conf"
+                place.parent.mkdir(exist_ok=True)
+                place.write_text(_configuration(answer.value), errors="surrogateescape")
+                namespaces.bind(place, Path("/etc/nova/nova.conf"))
 
     def _wrap_readers(self) -> None:
         unshare = shutil.which("unshare")
@@ -221,7 +291,8 @@ class _Stage:
         """The names of the recorded files' owners, which this machine may not know."""
         names: dict[str, dict[int, str]] = {"passwd": {}, "group": {}}
         for answer in self._recording.asked("images", "find "):
-            for entry in answer.value if isinstance(answer.value, list) else ():
+            listed = answer.value if isinstance(answer.value, list) else ()
+            for entry in (entry for entry in listed if isinstance(entry, dict)):
                 for file, number, name in (
                     ("passwd", entry.get("uid"), entry.get("user")),
                     ("group", entry.get("gid"), entry.get("group")),
@@ -257,6 +328,23 @@ class _Stage:
         home = self._root / "home"
         home.mkdir()
         return home
+
+
+def _in_use() -> frozenset[Path]:
+    """The folders from which this machine's programs come. A recording may be anybody's: it puts
+    nothing in their place."""
+    folders = {sys.prefix, sys.base_prefix, str(Path(__file__).parent)}
+    folders.update(filter(os.path.isabs, os.environ.get("PATH", "").split(":")))
+    for name in CLIENTS:
+        if found := shutil.which(name):
+            # Of a virtual environment the whole: bin/ is beside what its programs load.
+            folders.add(os.path.dirname(os.path.dirname(os.path.realpath(found))))
+    real = {Path(os.path.realpath(folder)) for folder in folders}
+    return frozenset(real - {Path("/"), *map(Path, PLACES)})
+
+
+def _is_within(folder: Path, other: Path) -> bool:
+    return folder == other or other in folder.parents
 
 
 def _is_log(path: PurePosixPath) -> bool:

@@ -1,22 +1,23 @@
-"""The stand-ins of one recorded host, started: which sockets and ports they listen on."""
+"""The stand-ins of one recorded host, started: which sockets and ports they listen on.
+
+They listen at once, and are made while the shell starts: who connects meanwhile waits a moment.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import re
+import resource
+import socket
 import threading
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from hoodsnap.replay import openstack
-from hoodsnap.replay.libvirtd import Libvirtd
-from hoodsnap.replay.monitor import MonitorSocket, monitored
-from hoodsnap.replay.mysqld import Mysqld
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
 LIBVIRT_SOCKETS = ("libvirt-sock", "libvirt-sock-ro", "virtqemud-sock", "virtqemud-sock-ro")
 
-MYSQL_PORT = 3306
+KEYSTONE_PORT, MYSQL_PORT = 5000, 3306
 
 CLOUD = {
     "OS_USERNAME": "recorded",
@@ -27,49 +28,129 @@ CLOUD = {
     "OS_IDENTITY_API_VERSION": "3",
 }
 
+_WAITING = 128
+"""Clients that may wait until they are answered."""
 
-def start(recording: Recording, folder: Path, *, ports: bool = True) -> dict[str, str]:
-    """Start every stand-in that has something to say, with its sockets in a folder (`libvirt/`,
-    `mysqld/`, `qemu/`), in threads that end with the program.
 
-    `ports`: at the ports where clients look for them; else at whichever are free. Returns the
-    environment in which OpenStack's clients find theirs.
+@dataclass
+class _Listeners:
+    libvirt: list[socket.socket]
+    mysql: list[socket.socket]
+    monitors: dict[str, socket.socket]
+    """By the guest's UUID."""
+    cloud: socket.socket
+
+
+def start(
+    recording: Recording, folder: Path, say: Callable[[str], None], *, ports: bool = True
+) -> dict[str, str]:
+    """Start every stand-in, with its sockets in a folder (`libvirt/`, `mysqld/`, `qemu/`), in
+    threads that end with the program.
+
+    `ports`: at the ports where clients look for them; else at whichever are free. `say` is told
+    of what can't be started. Returns the environment in which OpenStack's clients find theirs.
     """
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(_listen(recording, folder, ports))
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    api = openstack.server(recording, openstack.PORT if ports else 0)
-    threading.Thread(target=api.serve_forever, daemon=True).start()
-    return {"OS_AUTH_URL": f"http://127.0.0.1:{api.server_port}/v3", **CLOUD}
-
-
-async def _listen(recording: Recording, folder: Path, ports: bool) -> None:
     for name in ("libvirt", "mysqld", "qemu"):
         (folder / name).mkdir()
-    libvirtd = Libvirtd(recording)
-    for name in LIBVIRT_SOCKETS:
-        await libvirtd.serve(str(folder / "libvirt" / name))
-    with suppress(NotRecorded):
-        mysqld = Mysqld(recording)
-        await mysqld.serve(str(folder / "mysqld" / "mysqld.sock"))
-        if ports:
-            await mysqld.serve_tcp("127.0.0.1", MYSQL_PORT)
-    with suppress(NotRecorded):
-        await _listen_for_monitors(recording, folder / "qemu")
+    mysql = [_at(folder / "mysqld" / "mysqld.sock")]
+    if ports:
+        mysql.append(socket.create_server(("127.0.0.1", MYSQL_PORT), backlog=_WAITING))
+    listeners = _Listeners(
+        [_at(folder / "libvirt" / name) for name in LIBVIRT_SOCKETS],
+        mysql,
+        _monitors(recording, folder / "qemu"),
+        socket.create_server(("127.0.0.1", KEYSTONE_PORT if ports else 0), backlog=_WAITING),
+    )
+    threading.Thread(target=_serve, args=(recording, listeners, say), daemon=True).start()
+    port = listeners.cloud.getsockname()[1]
+    return {"OS_AUTH_URL": f"http://127.0.0.1:{port}/v3", **CLOUD}
 
 
-async def _listen_for_monitors(recording: Recording, folder: Path) -> None:
+def _at(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(_WAITING)
+    return listener
+
+
+def _monitors(recording: Recording, folder: Path) -> dict[str, socket.socket]:
     """Where libvirt has them: `domain-ID-NAME/monitor.sock`, the name cut off after 20 letters."""
-    with_monitor = monitored(recording)
-    listed = recording.value("libvirt", "virsh list --all")
+    recorded = {answer.subject for answer in recording.asked("qemu", "")}
+    found: dict[str, socket.socket] = {}
+    if not recorded:
+        return found
+    try:
+        listed = recording.value("libvirt", "virsh list --all")
+    except NotRecorded:
+        return found
+    most = _room()
     for row in listed if isinstance(listed, list) else ():
-        number, name = row.get("id"), str(row.get("name"))
-        if row.get("uuid") in with_monitor and isinstance(number, int) and is_plain(name):
+        if not isinstance(row, dict) or len(found) == most:
+            continue
+        uuid, number, name = row.get("uuid"), row.get("id"), row.get("name")
+        if not isinstance(uuid, str) or uuid not in recorded or uuid in found:
+            continue
+        if _is_number(number) and isinstance(name, str) and is_plain(name):
             place = folder / f"domain-{number}-{name[:20]}"
-            place.mkdir()
-            await MonitorSocket(recording, row["uuid"]).serve(str(place / "monitor.sock"))
+            try:
+                place.mkdir()
+                found[uuid] = _at(place / "monitor.sock")
+            except OSError:
+                continue  # two of one name, or a path too long for a socket
+    return found
+
+
+def _room() -> int:
+    """How many monitors may listen: half of the files that we may have open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 1 << 16
+    most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    if most > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return max(most, soft) // 2
+
+
+def _serve(recording: Recording, listeners: _Listeners, say: Callable[[str], None]) -> None:
+    """Make the stand-ins and let them answer, for ever. What can't be made hangs up."""
+    # Here and not above: the shell is there while they are read.
+    import asyncio
+
+    from hoodsnap.replay import mysqld, openstack
+    from hoodsnap.replay.libvirtd import Libvirtd
+    from hoodsnap.replay.monitor import MonitorSocket
+
+    async def listen() -> None:
+        libvirtd = Libvirtd(recording)
+        for listener in listeners.libvirt:
+            await libvirtd.serve_on(listener)
+        for uuid, listener in listeners.monitors.items():
+            await MonitorSocket(recording, uuid).serve_on(listener)
+        try:
+            database = mysqld.Mysqld(recording)
+        except (NotRecorded, *UNREADABLE) as reason:
+            why = f"nova's database is not in this recording: {reason}"
+            for listener in listeners.mysql:
+                await mysqld.refuse_on(listener, why)
+            return
+        for listener in listeners.mysql:
+            await database.serve_on(listener)
+
+    try:
+        api = openstack.server(recording, listeners.cloud)
+        threading.Thread(target=api.serve_forever, daemon=True).start()
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(listen())
+        loop.run_forever()
+    except (OSError, *UNREADABLE) as error:
+        say(f"a stand-in can't be started: {type(error).__name__}")
+        for listener in (*listeners.libvirt, *listeners.mysql, *listeners.monitors.values()):
+            listener.close()
 
 
 def is_plain(name: str) -> bool:
     """Whether a recorded name may become the name of a file."""
     return re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) is not None and name.strip(".") != ""
+
+
+def _is_number(said: object) -> bool:
+    return isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 1 << 31

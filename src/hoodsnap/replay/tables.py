@@ -13,7 +13,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.rows import Tables
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
 _NAME = r"`?([^`.\s]+)`?"
 _DEFINITION = re.compile(rf"SHOW CREATE TABLE {_NAME}\.{_NAME}")
@@ -69,13 +69,26 @@ class RecordedTables:
         self.sqlite = sqlite3.connect(":memory:", check_same_thread=False)
         self.sqlite.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_TEXT)
         self._denied: str | None = None
+        self.unlike: dict[tuple[str, str], str] = {}
+        """(database, table) → why it can't be asked."""
         rows = Tables(recording.bundle.by_layer.get("nova-db", ()))
-        for database in self.databases:
-            self.sqlite.execute(f"ATTACH ':memory:' AS {quoted(database)}")
-        for (database, name), table in self.tables.items():
-            self._fill(database, name, table, rows)
+        attached = {database for database in self.databases if self._attach(database)}
+        for place, table in self.tables.items():
+            try:
+                if place[0] not in attached:
+                    raise ValueError("there are too many databases")
+                self._fill(*place, table, rows)
+            except (sqlite3.Error, *UNREADABLE) as error:
+                self.unlike[place] = str(error)
         self.sqlite.commit()
         self.sqlite.set_authorizer(self._authorize)
+
+    def _attach(self, database: str) -> bool:
+        try:
+            self.sqlite.execute(f"ATTACH ':memory:' AS {quoted(database)}")
+        except sqlite3.Error:
+            return False  # SQLite takes ten, and none called main
+        return True
 
     @property
     def databases(self) -> tuple[str, ...]:
@@ -143,9 +156,12 @@ class RecordedTables:
         database: str | None,
         _: str | None,
     ) -> int:
-        if action == sqlite3.SQLITE_READ and second:
+        if action == sqlite3.SQLITE_READ:
             table = self.tables.get((database or "", first or ""))
-            if table is not None and second not in table.recorded:
+            if table is not None and not table.recorded:
+                self._denied = f"the rows of {database}.{first} were not recorded"
+                return sqlite3.SQLITE_DENY
+            if table is not None and second and second not in table.recorded:
                 self._denied = f"the column {second} of {database}.{first} was not recorded"
                 return sqlite3.SQLITE_DENY
         allowed = (
@@ -174,7 +190,10 @@ def _declared(column: Column) -> str:
 
 def _storable(value: object) -> object:
     if isinstance(value, str):
-        return value.encode(errors="surrogateescape").decode(errors="replace")
+        try:
+            return value.encode(errors="surrogateescape").decode(errors="replace")
+        except UnicodeError:
+            return value.encode(errors="replace").decode()
     if isinstance(value, int) and abs(value) >= 1 << 63:
         return str(value)
     return value if isinstance(value, int | float) else None
@@ -219,7 +238,7 @@ def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
     read = [frozenset(_with_url(row.cells)) for row in rows.of(name, None, database)]
     if read:
         return frozenset.intersection(*read)
-    asked = [answer.value.get("columns", ()) for answer in rows.read.get(place, ())]
+    asked = [answer.value["columns"] for answer in rows.read.get(place, ())]
     return frozenset().union(*asked)
 
 

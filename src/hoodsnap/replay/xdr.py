@@ -1,4 +1,7 @@
-"""XDR (RFC 4506), as far as libvirt's protocol uses it: big endian, everything a multiple of 4."""
+"""XDR (RFC 4506), as far as libvirt's protocol uses it: big endian, everything a multiple of 4.
+
+A number that does not fit is a `struct.error`: cut off, it would be another number.
+"""
 
 from __future__ import annotations
 
@@ -49,17 +52,17 @@ class Reader:
 
 def uint(number: int) -> bytes:
     """`unsigned int`."""
-    return struct.pack(">I", number & 0xFFFFFFFF)
+    return struct.pack(">I", number)
 
 
 def int_(number: int) -> bytes:
     """`int`."""
-    return uint(number)
+    return struct.pack(">i", number)
 
 
 def hyper(number: int) -> bytes:
     """`hyper`, with or without a sign."""
-    return struct.pack(">Q", number & 0xFFFFFFFFFFFFFFFF)
+    return struct.pack(">q" if number < 0 else ">Q", number)
 
 
 def string(text: str) -> bytes:

@@ -1,0 +1,89 @@
+"""What a list of files and the processes that have them open say of the same file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hoodsnap.facts.process import GONE
+from hoodsnap.plausible.visit import SKEW, Visit, moment
+
+
+def one_path_one_file(visit: Visit) -> Iterator[str]:
+    """A path that was not replaced leads a process to the file that the list has under it."""
+    listed = {entry["path"]: entry for _, entry in _listed(visit)}
+    for answer in visit.asked("kernel", "ls -lL /proc/"):
+        asked = re.fullmatch(r"ls -lL /proc/(\d+)/fd", answer.query, re.ASCII)
+        files = answer.value if isinstance(answer.value, list) else []
+        if asked is None or not _sees_the_same(visit, asked[1]):
+            continue
+        for file in files:
+            path = file.get("path") if isinstance(file, dict) else None
+            entry = listed.get(path) if isinstance(path, str) else None
+            if entry is None or str(path).endswith(GONE):
+                continue
+            same_place = file.get("dev") == entry.get("dev")
+            if same_place and file.get("ino") != entry.get("ino"):
+                yield (
+                    f"{path} is inode {entry.get('ino')} in the list of files and"
+                    f" {file.get('ino')} in what process {asked[1]} has open"
+                )
+
+
+def one_file_one_path(visit: Visit) -> Iterator[str]:
+    """A file with one name stands in a list once."""
+    mounts = visit.text("kernel", "/proc/self/mountinfo")
+    for query in dict.fromkeys(query for query, _ in _listed(visit)):
+        if f" {query.removeprefix('find ').removesuffix(' -ls')}/" in mounts:
+            continue  # a part of it may be mounted in another place, too
+        names: dict[tuple[Any, Any], str] = {}
+        for listing, entry in _listed(visit):
+            key = (entry.get("dev"), entry.get("ino"))
+            if listing != query or entry.get("type") != "f" or entry.get("nlink") != 1:
+                continue
+            if names.setdefault(key, entry["path"]) != entry["path"]:
+                yield (
+                    f"{names[key]} and {entry['path']} are one file (inode {key[1]}), which has"
+                    " only one name"
+                )
+
+
+def changed_before_seen(visit: Visit) -> Iterator[str]:
+    """No file was changed after it was listed. Whoever sets a file's times can't set that one."""
+    for _, entry in _listed(visit):
+        changed = moment(entry.get("ctime"))
+        remote = str(entry.get("dev")).startswith("0:")  # another host's clock
+        if changed is not None and not remote and changed - visit.latest > SKEW:
+            yield f"{entry['path']} was changed at {changed:%Y-%m-%d %H:%M:%S}, which is later"
+
+
+def _listed(visit: Visit) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file of the newest lists, and the question that listed it."""
+    for query in dict.fromkeys(answer.query for answer in visit.asked("images", "find ")):
+        answer = visit.last("images", query)
+        entries = answer.value if answer is not None else None
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+                ids = (entry.get("dev"), entry.get("ino"))
+                if isinstance(ids[0], str) and isinstance(ids[1], int):
+                    yield query, entry
+
+
+def _sees_the_same(visit: Visit, pid: str) -> bool:
+    """Whether a process sees the directories that were listed where the collector saw them."""
+    own = {_mount(line) for line in visit.text("kernel", "/proc/self/mountinfo").splitlines()}
+    asked = [
+        answer.value
+        for answer in visit.asked("kernel", "awk ")
+        if answer.subject == pid and answer.query.endswith(f"/proc/{pid}/mountinfo")
+    ]
+    if not asked or not isinstance(asked[-1], str):
+        return False
+    lines = asked[-1].splitlines()
+    return bool(lines) and all(_mount(line) in own for line in lines)
+
+
+def _mount(line: str) -> tuple[str, ...]:
+    """Device, root and mount point."""
+    return tuple(line.split(" ")[2:5])
