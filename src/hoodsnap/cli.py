@@ -423,7 +423,7 @@ LabArgument = Annotated[
 GradeFormatOption = Annotated[
     GradeFormat, typer.Option("--format", "-f", help="How to write the grades.")
 ]
-AnswersOption = Annotated[
+StudentsAnswersOption = Annotated[
     Path | None, typer.Option("--answers", help="The student's answers, as YAML.")
 ]
 StudentsServerOption = Annotated[
@@ -450,7 +450,7 @@ def grade(
             metavar="BUNDLE...",
         ),
     ],
-    answers: AnswersOption = None,
+    answers: StudentsAnswersOption = None,
     server: StudentsServerOption = None,
     format: GradeFormatOption = GradeFormat.TEXT,
     hidden: HiddenOption = False,

@@ -14,6 +14,7 @@ from tests.conftest import HEALTHY, RecordedHost, healthy
 from tests.grading.conftest import task
 
 from hoodsnap.bundle import Bundle, dump, load, parse
+from hoodsnap.fingerprint import fingerprinted
 from hoodsnap.grading import command, submissions
 from hoodsnap.grading.classroom import copies, grade_submission, traces
 from hoodsnap.grading.result import Grade, Status
@@ -119,6 +120,23 @@ def test_a_bundle_before_the_opening_is_stale() -> None:
     assert grade("ann", dump(healthy()), opened).remarks[0].startswith("stale: captured ")
     assert grade("ann", dump(healthy()), closed).remarks[0].startswith("late: captured ")
     assert grade("ann", dump(healthy())).remarks == ()
+
+
+def test_a_bundle_without_the_challenge_is_remarked() -> None:
+    challenged = json.dumps(json.loads(SHEET) | {"challenge": "week 3"})
+
+    remarks = grade("ann", dump(healthy()), challenged).remarks
+
+    assert remarks == ("unchallenged: it answers no challenge",)
+
+
+def test_an_altered_bundle_is_remarked() -> None:
+    data = dump(fingerprinted(healthy()))
+    assert grade("ann", data).remarks == ()
+
+    remarks = grade("ann", data.replace(b'"ACTIVE"', b'"SHUTOFF"')).remarks
+
+    assert remarks[0].startswith("altered after it was collected: ")
 
 
 def another_host(bundle: Bundle) -> Bundle:

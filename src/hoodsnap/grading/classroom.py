@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,9 +12,11 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+from hoodsnap import challenge
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Answer, Bundle, UnreadableBundleError, merge, parse
 from hoodsnap.facts.visits import newest
+from hoodsnap.fingerprint import fingerprint, verify
 from hoodsnap.grading import submissions
 from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
 from hoodsnap.grading.result import Copy, Grade, Traces
@@ -43,6 +44,8 @@ def grade_submission(
         if not submission.bundles:
             remarks.append("there is no bundle")
         return nothing("there is no bundle that can be read"), None
+    for one in bundles:
+        remarks += _trust(sheet, one)
     if len(bundles) > 1:
         bundles, superseded = newest(bundles)
         remarks += superseded
@@ -82,6 +85,15 @@ def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
             remarks.append(f"{name} can't be read: {error}")
 
 
+def _trust(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
+    """Why a bundle may not be what was collected, or not for this lab."""
+    if altered := verify(bundle).altered:
+        yield f"altered after it was collected: {altered[0]}"
+    if sheet.challenge is not None:
+        for doubt in challenge.doubts(bundle, sheet.challenge, None, bundle.ended):
+            yield f"unchallenged: {doubt}"
+
+
 def _stale(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
     if sheet.opens is not None and bundle.started < sheet.opens:
         yield f"stale: captured {_moment(bundle)}, before the lab was opened"
@@ -107,19 +119,12 @@ def traces(bundle: Bundle) -> Traces:
     )
     uuids = (str(line.get("uuid", "")) for one in servers for line in one if isinstance(line, dict))
     return Traces(
-        fingerprints=frozenset([_fingerprint(bundle)]),
+        fingerprints=frozenset([fingerprint(bundle)]),
         boots=frozenset(boots),
         hosts=frozenset(answer.host for answer in bundle.answers),
         servers=frozenset(uuid.lower() for uuid in uuids if uuid),
         moments=frozenset(map(_taken, bundle.answers)),
     )
-
-
-def _fingerprint(bundle: Bundle) -> str:
-    """Of what was answered, in whatever order."""
-    answers = (answer.as_json() for answer in bundle.answers)
-    lines = sorted(json.dumps(answer, sort_keys=True) for answer in answers)
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _taken(answer: Answer) -> int:

@@ -129,6 +129,8 @@ class Sheet(_Part):
     """The name of the server that it is about; None: the student says which."""
     opens: AwareDatetime | None = None
     closes: AwareDatetime | None = None
+    challenge: str | None = None
+    """What bundles must have been collected with (`collect --challenge`)."""
     tasks: Annotated[tuple[Task, ...], Field(min_length=1, max_length=500)]
 
 
