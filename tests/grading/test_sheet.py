@@ -71,6 +71,7 @@ def test_all_mistakes_are_named_at_once() -> None:
         (b"x" * 300_000, "it is larger than 256 KiB"),
         (b"\xff\xfe\x00", "it is no text in UTF-8"),
         (b"", "line 1: a sheet is an object with id, title and tasks"),
+        (b"id: lab\ntitle: Lab\ntasks: []", "line 3: tasks: there are 1 to 500 of them"),
         (b"- one", "line 1: a sheet is an object with id, title and tasks"),
         (b"a: \x00", "unacceptable character"),
         (b"a: !!python/object/apply:os.system [id]", "line 1: id: Field required"),
