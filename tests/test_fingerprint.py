@@ -87,6 +87,10 @@ def test_any_value_survives_the_way_through_a_file(said: list[Any]) -> None:
     assert verify(mailed(written)).intact
 
 
+def test_an_object_whose_keys_are_no_texts_survives_it_too() -> None:
+    assert verify(mailed(fingerprinted(bundle({10: "a", 9: [1, (2, 3)], 1.5: None})))).intact
+
+
 @given(st.lists(values, min_size=1, max_size=4), values, st.data())
 def test_any_other_value_is_seen(said: list[Any], other: Any, data: st.DataObject) -> None:
     which = data.draw(st.integers(0, len(said) - 1))

@@ -16,6 +16,10 @@ FORBIDDEN = {
         "hoodsnap.collect",
     ),
     "hoodsnap.bundle": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
+    "hoodsnap.fingerprint": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
+    "hoodsnap.challenge": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
+    "hoodsnap.plausible": ("hoodsnap.finding", "hoodsnap.check", "hoodsnap.collect", "subprocess"),
+    "hoodsnap.trust": ("hoodsnap.analysis", "hoodsnap.collect", "hoodsnap.cli"),
     "hoodsnap.facts.cloud": (
         "hoodsnap.finding",
         "hoodsnap.check",

@@ -5,19 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from tests.conftest import HEALTHY, RecordedHost, healthy
 from tests.test_cli import hoodsnap
+from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, load, save
 from hoodsnap.challenge import doubts
+from hoodsnap.cli import app
+from hoodsnap.collect import Wishes
 from hoodsnap.collect.host import answer_challenge
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.fingerprint import LAYER, fingerprint, fingerprinted, signed, verify
-from hoodsnap.signature import sign
+from hoodsnap.fingerprint import (
+    LAYER,
+    SIGNATURE,
+    fingerprint,
+    fingerprinted,
+    recorded,
+    signed,
+    verify,
+)
+from hoodsnap.signature import sign, signer
 
 needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen")
 
@@ -230,6 +242,66 @@ def test_without_ssh_keygen_nothing_is_collected_to_be_signed(tmp_path: Path) ->
 
     assert done.returncode == 3
     assert done.stderr == b"hoodsnap: the bundle can't be signed: ssh-keygen is not installed\n"
+
+
+class RecordedVisit:
+    """A visit to the recorded host, which takes no time."""
+
+    def __init__(self, wishes: Wishes, phase: object) -> None:
+        self.wishes = wishes
+
+    def run(self) -> None: ...
+
+    def bundle(self) -> Bundle:
+        text = self.wishes.challenge
+        return healthy() if text is None else challenged(healthy(), text)
+
+
+@pytest.fixture
+def collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, Path]]:
+    """What `hoodsnap collect` with these options writes, and its exit status."""
+    monkeypatch.setattr("hoodsnap.collect.Visit", RecordedVisit)
+
+    def collect(*options: str | Path) -> tuple[int, Path]:
+        path = tmp_path / "collected.json.gz"
+        done = CliRunner().invoke(app, ["collect", "-o", str(path), *map(str, options)])
+        return done.exit_code, path
+
+    return collect
+
+
+def test_every_bundle_that_is_collected_has_a_fingerprint(
+    collected: Callable[..., tuple[int, Path]],
+) -> None:
+    status, path = collected()
+
+    assert status == 0
+    assert verify(load(path)).intact
+
+
+@needs_ssh
+def test_a_bundle_is_signed_and_bound_to_a_challenge_when_it_is_collected(
+    collected: Callable[..., tuple[int, Path]], alice: Path, allowed: Path
+) -> None:
+    status, path = collected("--sign", alice, "--challenge", "winter-7")
+
+    assert status == 0
+    bundle = load(path)
+    assert verify(bundle).intact
+    assert list(doubts(bundle, "winter-7", None, bundle.ended)) == []
+    assert signer(fingerprint(bundle), bundle.answers[-1].value, allowed) == "alice@example.org"
+
+
+@needs_ssh
+def test_what_was_collected_is_kept_if_it_can_not_be_signed(
+    collected: Callable[..., tuple[int, Path]], tmp_path: Path
+) -> None:
+    (tmp_path / "nonsense").write_text("no key\n")
+    status, path = collected("--sign", tmp_path / "nonsense")
+
+    assert status == 3
+    assert verify(load(path)).intact
+    assert recorded(load(path), SIGNATURE) is None
 
 
 def challenged(bundle: Bundle, text: str = "winter-7") -> Bundle:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from hoodsnap.bundle import Answer, Bundle, dump, parse
+from hoodsnap.bundle import Answer, Bundle
 
 LAYER = "hoodsnap"
 """The layer of what hoodsnap itself has to say of a bundle."""
@@ -59,10 +59,8 @@ class Verdict:
 
 def fingerprint(bundle: Bundle) -> str:
     """`sha256:` and 64 hexadecimal digits."""
-    remark = recorded(bundle, QUERY)
-    value = remark.value if remark is not None else None
     hashes = [_hash(answer) for answer in _covered(bundle)]
-    return _combined(bundle, hashes, value.get("original") if isinstance(value, dict) else None)
+    return _combined(bundle, hashes, _recorded(bundle).get("original"))
 
 
 def fingerprinted(bundle: Bundle, original: str | None = None) -> Bundle:
@@ -70,13 +68,12 @@ def fingerprinted(bundle: Bundle, original: str | None = None) -> Bundle:
 
     `original` is the fingerprint of the bundle that this one was made from, if it was.
     """
-    # What is hashed is what a reader will read: times rounded, keys texts, tuples lists.
-    written = parse(dump(bundle))
-    hashes = [_hash(answer) for answer in _covered(written)]
-    value: dict[str, object] = {"fingerprint": _combined(written, hashes, original)}
+    # What is hashed is what a reader will read: of an object whose keys are no texts, as texts.
+    hashes = [_digest(json.loads(json.dumps(answer.as_json()))) for answer in _covered(bundle)]
+    value: dict[str, object] = {"fingerprint": _combined(bundle, hashes, original)}
     if original is not None:
         value["original"] = original
-    value["answers"] = list(map(_mark, _covered(written), hashes))
+    value["answers"] = list(map(_mark, _covered(bundle), hashes))
     return bundle.with_answers([*_covered(bundle), _remark(bundle, QUERY, value)])
 
 
@@ -96,14 +93,13 @@ def verify(bundle: Bundle) -> Verdict:
     """Whether the bundle is still as it was written, and if not, what is not."""
     answers = tuple(_covered(bundle))
     hashes = [_hash(answer) for answer in answers]
-    now = fingerprint(bundle)
-    several = sum(answer.query == QUERY for answer in bundle.by_layer.get(LAYER, ()))
-    remark = recorded(bundle, QUERY)
-    value = remark.value if remark is not None else None
-    if not isinstance(value, dict) or not isinstance(value.get("fingerprint"), str):
+    value = _recorded(bundle)
+    now = _combined(bundle, hashes, value.get("original"))
+    said, listed, original = (value.get(key) for key in ("fingerprint", "answers", "original"))
+    if not isinstance(said, str):
+        several = sum(answer.query == QUERY for answer in bundle.by_layer.get(LAYER, ()))
         patchwork = ("it has several fingerprints: it was put together from several",)
         return Verdict(now, None, len(answers), altered=patchwork if several > 1 else ())
-    said, listed, original = (value.get(key) for key in ("fingerprint", "answers", "original"))
     written = (
         [mark if isinstance(mark, str) else "" for mark in listed]
         if isinstance(listed, list)
@@ -145,8 +141,14 @@ def _named(answer: Answer) -> str:
 
 
 def _mark(answer: Answer, digest: str) -> str:
-    question = answer.model_dump(mode="json", include={"layer", "host", "query", "subject"})
+    question = {name: getattr(answer, name) for name in ("host", "layer", "query", "subject")}
     return _digest(question)[:QUESTION] + digest[:WHOLE]
+
+
+def _recorded(bundle: Bundle) -> dict[str, object]:
+    """What the bundle says of its own fingerprint; empty if that can't be read."""
+    remark = recorded(bundle, QUERY)
+    return remark.value if remark is not None and isinstance(remark.value, dict) else {}
 
 
 def _covered(bundle: Bundle) -> Iterator[Answer]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
 from hoodsnap.replay import xdr
-from hoodsnap.replay.libvirtd import PROCEDURES, QEMU, REMOTE, WRITES, Libvirtd
+from hoodsnap.replay.libvirtd import PROCEDURES, QEMU, REMOTE, WRITES, Libvirtd, procedure
 from hoodsnap.replay.recording import Recording, hosts
 
 ALL = 273
@@ -175,3 +175,27 @@ def test_no_message_breaks_it(number: int, payload: bytes) -> None:
     reply = daemon.reply(struct.pack(">IIiIII", REMOTE, 1, number, 0, 1, 0) + payload)
 
     assert struct.unpack_from(">IIiIII", reply, 4)[5] in (0, 1)
+
+
+def test_two_methods_can_t_answer_one_call() -> None:
+    with pytest.raises(ValueError, match="two methods answer 0x20008086/1"):
+        procedure(1)(Libvirtd.open)
+
+
+def test_who_asks_whether_anybody_is_there_hears_so(client: Client) -> None:
+    ping = struct.pack(">IIiIII", 0x6B656570, 1, 1, 2, 0, 0)
+
+    assert client.daemon.reply(ping)[4:] == struct.pack(">IIiIII", 0x6B656570, 1, 2, 2, 0, 0)
+
+
+def test_what_is_no_call_gets_no_reply(client: Client) -> None:
+    for kind in (1, 2, 3):
+        assert client.daemon.reply(struct.pack(">IIiIII", REMOTE, 1, ALL, kind, 1, 0)) == b""
+
+
+def test_a_number_that_does_not_fit_is_no_other_number() -> None:
+    for number in (1 << 31, -(1 << 31) - 1):
+        with pytest.raises(struct.error):
+            xdr.int_(number)
+    with pytest.raises(struct.error):
+        xdr.uint(-1)

@@ -13,10 +13,11 @@ from hoodsnap.plausible.visit import SKEW, Visit, moment
 def one_path_one_file(visit: Visit) -> Iterator[str]:
     """A path that was not replaced leads a process to the file that the list has under it."""
     listed = {entry["path"]: entry for _, entry in _listed(visit)}
+    here = _seeing_the_same(visit)
     for answer in visit.asked("kernel", "ls -lL /proc/"):
         asked = re.fullmatch(r"ls -lL /proc/(\d+)/fd", answer.query, re.ASCII)
         files = answer.value if isinstance(answer.value, list) else []
-        if asked is None or not _sees_the_same(visit, asked[1]):
+        if asked is None or asked[1] not in here:
             continue
         for file in files:
             path = file.get("path") if isinstance(file, dict) else None
@@ -70,18 +71,16 @@ def _listed(visit: Visit) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield query, entry
 
 
-def _sees_the_same(visit: Visit, pid: str) -> bool:
-    """Whether a process sees the directories that were listed where the collector saw them."""
+def _seeing_the_same(visit: Visit) -> set[str]:
+    """The processes that see the listed directories where the collector saw them."""
     own = {_mount(line) for line in visit.text("kernel", "/proc/self/mountinfo").splitlines()}
-    asked = [
-        answer.value
-        for answer in visit.asked("kernel", "awk ")
-        if answer.subject == pid and answer.query.endswith(f"/proc/{pid}/mountinfo")
-    ]
-    if not asked or not isinstance(asked[-1], str):
-        return False
-    lines = asked[-1].splitlines()
-    return bool(lines) and all(_mount(line) in own for line in lines)
+    found: dict[str, bool] = {}
+    for answer in visit.asked("kernel", "awk "):
+        asked = re.search(r" /proc/(\d+)/mountinfo$", answer.query, re.ASCII)
+        if asked is not None:
+            lines = answer.value.splitlines() if isinstance(answer.value, str) else []
+            found[asked[1]] = bool(lines) and all(_mount(line) in own for line in lines)
+    return {pid for pid, same in found.items() if same}
 
 
 def _mount(line: str) -> tuple[str, ...]:

@@ -18,11 +18,13 @@ from typing import Any
 
 from hoodsnap.facts.quantity import whole
 from hoodsnap.replay import qcow2
-from hoodsnap.replay.recording import UNREADABLE, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
 PLACES = ("/var/lib", "/opt", "/srv", "/mnt", "/media", "/data", "/exports")
 """Below which images are put back where they were: a recording decides nothing else about what
 stands where in a shell."""
+
+_BELOW = tuple(f"{place}/" for place in PLACES)
 
 BUDGET = 256 << 20
 """Bytes of memory that are really used, so that `disk size` is right. Beyond, it is less."""
@@ -46,6 +48,7 @@ class Images:
         self._root = root
         self._budget = BUDGET
         self._reached: set[Path] = set()
+        self._places: dict[str, Path | None] = {}
         self.unlike: dict[str, str] = {}
         """The paths that could not be made as they were, and why."""
 
@@ -97,12 +100,18 @@ class Images:
 
     def _place(self, path: str) -> Path | None:
         """Where a recorded path is made: below the root, and nowhere else."""
-        pure = PurePosixPath(path)
-        below = any(pure.is_relative_to(place) and str(pure) != place for place in PLACES)
-        if not below or not path.isprintable() or ".." in pure.parts or len(pure.parts) > DEEPEST:
+        if path in self._places:
+            return self._places[path]
+        parts = [part for part in path.split("/") if part not in ("", ".")]
+        plain = "/" + "/".join(parts)
+        is_safe = path.startswith("/") and path.isprintable() and ".." not in parts
+        place = None
+        if is_safe and len(parts) < DEEPEST and plain.startswith(_BELOW):
+            place = self._root / plain[1:]
+        else:
             self.unlike[path] = "it stands where no images are put back"
-            return None
-        return self._root / pure.relative_to("/")
+        self._places[path] = place
+        return place
 
     def _is_reached(self, path: str, place: Path) -> bool:
         """Make the folders above a place. False if a link among them leads elsewhere."""
@@ -184,10 +193,11 @@ class Images:
         what configures one."""
         if PurePosixPath(path).name not in ("disk.info", "compute_nodes"):
             return None
-        for answer in self._recording.asked("images", f"cat {path}"):
-            if answer.query == f"cat {path}":
-                return answer.value if isinstance(answer.value, str) else json.dumps(answer.value)
-        return None
+        try:
+            said = self._recording.value("images", f"cat {path}")
+        except NotRecorded:
+            return None
+        return said if isinstance(said, str) else json.dumps(said)
 
     def _folders(self, paths: list[str]) -> list[str]:
         """The highest recorded folders: each is put in its place whole."""

@@ -37,10 +37,12 @@ class Recording:
         self.host = host
         self.missed: Counter[tuple[str, str]] = Counter()
         """(client, what it asked for) → how often."""
-        self._by_query: dict[tuple[str, str], dict[str | None, Answer]] = {}
+        self._by_layer: dict[str, dict[str, dict[str | None, Answer]]] = {}
+        """Layer → query → subject → the newest answer."""
         for answer in bundle.answers:
             if answer.host == host or answer.layer not in OF_ONE_HOST:
-                subjects = self._by_query.setdefault((answer.layer, answer.query), {})
+                asked = self._by_layer.setdefault(answer.layer, {})
+                subjects = asked.setdefault(answer.query, {})
                 before = subjects.get(answer.subject)
                 # A question that failed when it was asked again takes nothing back.
                 if before is None or answer.error is None or before.error is not None:
@@ -48,7 +50,7 @@ class Recording:
 
     def answer(self, layer: str, query: str, subject: str | None = None) -> Answer:
         """The newest answer to a question. `NotRecorded` if it was not asked, or failed."""
-        subjects = self._by_query.get((layer, query), {})
+        subjects = self._by_layer.get(layer, {}).get(query, {})
         found = subjects.get(subject)
         if found is None and subject is None and len(subjects) == 1:
             (found,) = subjects.values()
@@ -64,8 +66,8 @@ class Recording:
 
     def asked(self, layer: str, start: str) -> Iterator[Answer]:
         """Every newest answer of a layer whose query starts so and that is no failure."""
-        for (its_layer, query), subjects in self._by_query.items():
-            if its_layer == layer and query.startswith(start):
+        for query, subjects in self._by_layer.get(layer, {}).items():
+            if query.startswith(start):
                 yield from (answer for answer in subjects.values() if answer.error is None)
 
     def miss(self, client: str, what: str) -> None:
