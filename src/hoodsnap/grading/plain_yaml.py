@@ -13,6 +13,9 @@ from typing import Any
 LARGEST = 256 << 10
 """Bytes. A sheet of a hundred tasks has fifty thousand."""
 
+DEEPEST = 50
+"""Lists and objects in each other; a sheet needs seven."""
+
 Place = tuple[str | int, ...]
 """The way to a value: keys and numbers."""
 
@@ -43,10 +46,15 @@ def read(data: bytes) -> Document:
         raise YamlError(f"it is larger than {LARGEST >> 10} KiB")
     try:
         text = data.decode("utf-8-sig")
+        depth = 0
         for event in yaml.parse(text, Loader=yaml.BaseLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 line = event.start_mark.line + 1
                 raise YamlError(f"line {line}: anchors and aliases are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:  # the scanner's time grows with the square of the depth
+                raise YamlError("it is nested too deeply")
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         lines: dict[Place, int] = {}
         return Document(_plain(node, (), lines) if node is not None else None, lines)
