@@ -62,6 +62,14 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Document(StrEnum):
+    """How the whole report is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    MARKDOWN = "markdown"
+
+
 class Listing(StrEnum):
     """How findings alone are written."""
 
@@ -91,6 +99,10 @@ ServerOption = Annotated[
         "--server", "-s", help="Only this server: its UUID, its name or its domain's. Repeatable."
     ),
 ]
+DocumentOption = Annotated[
+    Document,
+    typer.Option("--format", "-f", help="How to write the report; markdown is for bug trackers."),
+]
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
 VerboseOption = Annotated[
     bool, typer.Option("--verbose", "-v", help="Every guest's walk, every reason, whole queries.")
@@ -114,7 +126,7 @@ def hood(
 def explain(
     bundles: Bundles,
     server: ServerOption = None,
-    format: FormatOption = Format.TEXT,
+    format: DocumentOption = Document.TEXT,
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
@@ -276,6 +288,7 @@ def collect(
     _check_key(sign)
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = _collected(wishes)
+    _must_have_no_secret(bundle)
     path = output or _default_name(bundle)
     if sign is not None:
         bundle = _signed(bundle, sign, path)
@@ -284,6 +297,47 @@ def collect(
         _give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
     if not _speaks(bundle):
         _give_up("no layer answered")
+
+
+RedactedOption = Annotated[
+    Path,
+    typer.Option("--output", "-o", help="Where to write (.gz and .zst compress; - for stdout)."),
+]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        help="The key that the pseudonyms are made with: made if it is not there. Several bundles "
+        "redacted with one key still belong together.",
+        show_default="a new key, which nobody keeps",
+    ),
+]
+
+
+@app.command()
+def redact(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    output: RedactedOption,
+    key_file: KeyFileOption = None,
+) -> None:
+    """Write a bundle with pseudonyms for names, ids and addresses; every relation stays.
+
+    Whoever has the key can recompute which pseudonym belongs to which name: keep it to yourself.
+    The signature goes, since it names somebody; the new fingerprint names the original's.
+    """
+    from hoodsnap import pseudonym, redact
+    from hoodsnap.fingerprint import fingerprint, fingerprinted
+
+    try:
+        key = pseudonym.key(key_file)
+    except (OSError, ValueError) as error:
+        _give_up(f"{key_file} can't be used: {getattr(error, 'strerror', None) or error}", USAGE)
+    original = _merged([bundle])
+    redactor = redact.Redactor(pseudonym.Pseudonyms(key), [original])
+    redacted = fingerprinted(redactor.bundle(original), fingerprint(original))
+    for line in redactor.summary():
+        _say(line)
+    _saved(redacted, output)
 
 
 AllowedSignersOption = Annotated[
@@ -529,14 +583,16 @@ def demo() -> None:
     if worth_asking():
         _say("this host has Nova or libvirt: collecting it")
         bundle, _ = _collected(Wishes())
+        _must_have_no_secret(bundle)
         path = _default_name(bundle)
         _saved(bundle, path)
     else:
         path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
         _say("this host has neither Nova nor libvirt: taking the recorded cloud")
         bundle = _merged([path])
-    _explain(bundle, None, Format.TEXT, False, FailOn.NEVER)
+    _explain(bundle, None, Document.TEXT, False, FailOn.NEVER)
     _say(f"the same again: hoodsnap explain {path}")
+    _say(f"ask it yourself: hoodsnap shell {path} -c 'pgrep -a qemu'")
 
 
 def main() -> None:
@@ -641,17 +697,21 @@ def _trusted(paths: Sequence[Path], wanted: trust.Wanted) -> tuple[list[trust.Tr
 
 
 def _explain(
-    bundle: Bundle, servers: Iterable[str] | None, format: Format, verbose: bool, fail_on: FailOn
+    bundle: Bundle, servers: Iterable[str] | None, format: Document, verbose: bool, fail_on: FailOn
 ) -> int:
     """Print the report; the exit status."""
     from hoodsnap.analysis import analyze
 
     report = analyze(bundle)
     guests = _chosen(report, tuple(servers or ()))
-    if format is Format.JSON:
+    if format is Document.JSON:
         from hoodsnap.render import json
 
         typer.echo(json.render(report, guests), nl=False)
+    elif format is Document.MARKDOWN:
+        from hoodsnap.render import markdown
+
+        typer.echo(markdown.render(report, guests, verbose=verbose), nl=False)
     else:
         _print(report, guests, verbose)
     return _status(report, guests, fail_on)
@@ -833,6 +893,19 @@ def _collected(wishes: Wishes) -> tuple[Bundle, bool]:
     for line in summary(bundle):
         console.print(line, markup=False, soft_wrap=True)
     return bundle, interrupted
+
+
+def _must_have_no_secret(bundle: Bundle) -> None:
+    from hoodsnap.collect.fence import leaks
+
+    found = list(leaks(bundle))
+    for leak in found[:10]:
+        _say(str(leak))
+    if found:
+        _give_up(
+            f"the bundle is not written: {len(found)} places in it look like secrets, "
+            "which no collector may keep; please report the places"
+        )
 
 
 def _saved(bundle: Bundle, path: Path) -> None:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 from tests.conftest import RecordedHost
 
+from hoodsnap.bundle import Answer
+
 
 def _fd(pid: int) -> str:
     return f"ls -lL /proc/{pid}/fd"
@@ -259,6 +261,17 @@ def test_where_qemu_runs_in_containers_one_that_is_off_will_run_in_one(host: Rec
     _contain(host, "vm-plain")
 
     assert not [line for line in host.findings() if " of vm-stopped" in line]
+
+
+def test_a_console_log_of_which_only_a_single_look_is_left(host: RecordedHost) -> None:
+    path = f"{host.folder('vm-plain')}/console.log"
+    listed = host.last("images", f"find {host.top} -ls")
+    gone = listed.model_dump(exclude={"value"}) | {"query": f"stat -L {path}", "subject": path}
+    gone["error"] = {"kind": "absent", "message": "No such file or directory"}
+    host.drop(lambda answer: not answer.query.startswith("find "))
+    host.add(Answer(**gone))
+
+    assert not [line for line in host.findings() if line.startswith("console-log")]
 
 
 def test_the_console_log_of_a_container_lies_elsewhere(host: RecordedHost) -> None:

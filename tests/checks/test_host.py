@@ -380,6 +380,15 @@ def test_capacity_lie_of_guests_that_nobody_counts(host: RecordedHost) -> None:
     assert int(str(said["memory_mib"])) > 800 - 512
 
 
+def test_guests_of_a_list_that_is_missing_are_not_summed_up(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"].update(total=1024, reserved=1000)
+    host.set("placement", query, value)
+    host.drop(lambda answer: answer.query != "ls -l /proc/*/exe")
+
+    assert "capacity-lie" not in named(host)
+
+
 def test_capacity_lie_while_guests_are_swapped_out(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}

@@ -84,6 +84,19 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
     assert finding.endswith(f"volume = {volume}; volume says id = {volume}, status = available")
 
 
+@pytest.mark.parametrize(("attached", "severity"), [(True, "warning"), (False, "error")])
+def test_a_volume_in_error_may_be_attached_all_the_same(
+    host: RecordedHost, attached: bool, severity: str
+) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, status="error")
+    if not attached:
+        host.cinder(lambda what, body: body | {"attachments": []} if what == "volume" else None)
+
+    found = {it.severity.word for it in host.report().everything() if "free-in" in it.check.name}
+    assert found == {severity}
+
+
 def test_a_volume_that_is_being_detached_may_be_free_already(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     volume_says(host, volume, status="available")

@@ -52,11 +52,11 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
         entry = host.images.entry(path)
         if entry is None:
             if runs:
-                missing = hears(guest.census["images"], "images", path, console_log="missing")
+                missing = hears(host.listing, "images", path, console_log="missing")
                 yield says(domain, state=domain.state_words, logs=path), missing
         elif entry.blocks is not None and entry.blocks * 512 > HUGE:
             taken = entry.blocks * 512
-            size = hears(guest.census["images"], "images", path, path=path, mib=taken >> 20)
+            size = hears(host.listing, "images", path, path=path, mib=taken >> 20)
             room = _room(host, path)
             if room is None:
                 yield (size,)

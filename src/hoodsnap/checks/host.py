@@ -354,6 +354,8 @@ def capacity_lie(host: Host) -> Problems:
     memory = provider.inventories.get("MEMORY_MB")
     if memory is None or promised <= memory.capacity:
         return
+    if "kernel" not in host.census:
+        raise Unheard(host.unheard.get("kernel", "the processes were not listed"))
     swapped = sum(process.swap_kib for process in running)
     severity = Severity.ERROR if swapped > SWAPPED_KIB else Severity.WARNING
     evidence = (

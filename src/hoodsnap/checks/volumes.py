@@ -9,7 +9,7 @@ from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_mo
 from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import value_of
+from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.guest import Guest, Host
 from hoodsnap.facts.storage import Storage, is_own, volume_in, volume_of
 from hoodsnap.facts.volume import Volume
@@ -75,7 +75,8 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
 
     Authority: libvirt and the kernel: the volume is in use.
 
-    Traps: detaching; a tenant's credentials, with which other projects' volumes are 404.
+    Traps: detaching; a tenant's credentials, with which other projects' volumes are 404; one in the
+    status `error` that is still attached is kept (a warning).
 
     Next: `openstack volume show VOLUME` and `virsh domblklist --details NAME`. Then, with the
     server stopped, `nova-manage volume_attachment refresh` (Xena and later), or detach and attach
@@ -96,9 +97,20 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         volume = guest.storage.volumes.volume(named)
         plugged = _plugged(domain, disk)
         if volume is not None and volume.status in FREE:
-            yield plugged, says(volume, id=named, status=volume.status)
+            told = says(volume, id=named, status=volume.status)
+            held = volume.status == "error" and _is_attached(guest, named)
+            yield Problem(Severity.WARNING if held else Severity.ERROR, (plugged, told))
         elif volume is None and _is_cinders(guest.storage, named, disk):
             yield plugged, hears(guest.storage.volumes.absent[named], "cinder", volume=None)
+
+
+def _is_attached(guest: Guest, volume: str) -> bool:
+    """Whether cinder has it attached to this guest after all: it deletes no such volume."""
+    try:
+        attachments = guest.storage.volumes.by_volume.get(volume, ())
+        return any(it.instance == guest.uuid and it.status == "attached" for it in attachments)
+    except Unheard:
+        return False
 
 
 def _is_cinders(storage: Storage, volume: str, disk: Disk) -> bool:
