@@ -57,6 +57,17 @@ FORBIDDEN = {
         "qemu",
         "hoodsnap.collect",
         "hoodsnap.replay",
+        "hoodsnap.grading",
+        "yaml",
+        "jmespath",
+    ),
+    "hoodsnap.grading.command": (
+        "hoodsnap.collect",
+        "hoodsnap.replay",
+        "hoodsnap.cli",
+        "rich",
+        "yaml",
+        "jmespath",
     ),
     "hoodsnap.replay.shell": (
         "hoodsnap.collect",

@@ -1,0 +1,210 @@
+"""Grades submissions, many at once, and finds those that are of one machine or one moment of it."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from hoodsnap import challenge
+from hoodsnap.analysis import analyze
+from hoodsnap.bundle import Answer, Bundle, UnreadableBundleError, merge, parse
+from hoodsnap.facts.visits import newest
+from hoodsnap.fingerprint import fingerprint, verify
+from hoodsnap.grading import submissions
+from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
+from hoodsnap.grading.result import Copy, Grade, Traces
+from hoodsnap.grading.sheet import Answers, AnswersError, Sheet, read_answers
+from hoodsnap.grading.submissions import Submission
+
+SHARED = 10
+"""So many answers of the same microsecond, which took as long, are no accident."""
+
+
+def grade_submission(
+    sheet: Sheet, submission: Submission, server: str | None = None
+) -> tuple[Grade, Bundle | None]:
+    """What one student gets, and what it was read from. Raises nothing for what was handed in."""
+    remarks = list(submission.remarks)
+    answers, named = _answers(submission, sheet, remarks)
+    bundles = [*_bundles(submission, remarks)]
+    wanted = server or sheet.server or named
+
+    def nothing(reason: str) -> Grade:
+        results = ungraded(sheet, reason)
+        return Grade(submission.student, wanted or "", results, tuple(remarks))
+
+    if not bundles:
+        if not submission.bundles:
+            remarks.append("there is no bundle")
+        return nothing("there is no bundle that can be read"), None
+    for one in bundles:
+        remarks += _trust(sheet, one)
+    if len(bundles) > 1:
+        bundles, superseded = newest(bundles)
+        remarks += superseded
+    bundle = merge(bundles)
+    remarks += _stale(sheet, bundle)
+    report = analyze(bundle)
+    try:
+        guest = chosen(report, wanted)
+    except NoServerError as reason:
+        return replace(nothing(str(reason)), traces=traces(bundle)), bundle
+    results = grade(sheet, report, guest, answers)
+    found = Grade(
+        submission.student, guest.name or guest.uuid, results, tuple(remarks), traces(bundle)
+    )
+    return found, bundle
+
+
+def _answers(
+    submission: Submission, sheet: Sheet, remarks: list[str]
+) -> tuple[Answers, str | None]:
+    if submission.answers is None:
+        return {}, None
+    try:
+        answers, server, strange = read_answers(submission.answers, sheet)
+    except AnswersError as error:
+        remarks.append(f"the answers can't be read: {error}")
+        return {}, None
+    remarks += (f"answers: {remark}" for remark in strange[:10])
+    return answers, server
+
+
+def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
+    for name, data in submission.bundles:
+        try:
+            yield parse(data)
+        except UnreadableBundleError as error:
+            remarks.append(f"{name} can't be read: {error}")
+
+
+def _trust(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
+    """Why a bundle may not be what was collected, or not for this lab."""
+    if altered := verify(bundle).altered:
+        yield f"altered after it was collected: {altered[0]}"
+    if sheet.challenge is not None:
+        for doubt in challenge.doubts(bundle, sheet.challenge, None, bundle.ended):
+            yield f"unchallenged: {doubt}"
+
+
+def _stale(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
+    if sheet.opens is not None and bundle.started < sheet.opens:
+        yield f"stale: captured {_moment(bundle)}, before the lab was opened"
+    if sheet.closes is not None and bundle.ended > sheet.closes:
+        yield f"late: captured {_moment(bundle)}, after the lab was closed"
+
+
+def _moment(bundle: Bundle) -> str:
+    return f"{bundle.started:%Y-%m-%d %H:%M} UTC"
+
+
+def traces(bundle: Bundle) -> Traces:
+    """By what this bundle would be known again."""
+    boots = (
+        str(answer.value).strip()
+        for answer in bundle.asked("kernel", "/proc/sys/kernel/random/boot_id")
+        if answer.error is None
+    )
+    servers = (
+        answer.value
+        for answer in bundle.asked("libvirt", "virsh list --all")
+        if isinstance(answer.value, list)
+    )
+    uuids = (str(line.get("uuid", "")) for one in servers for line in one if isinstance(line, dict))
+    return Traces(
+        fingerprints=frozenset([fingerprint(bundle)]),
+        boots=frozenset(boots),
+        hosts=frozenset(answer.host for answer in bundle.answers),
+        servers=frozenset(uuid.lower() for uuid in uuids if uuid),
+        moments=frozenset(map(_taken, bundle.answers)),
+    )
+
+
+def _taken(answer: Answer) -> int:
+    moment = f"{answer.at.timestamp():.6f} {answer.took:.6f}"
+    return int.from_bytes(hashlib.sha256(moment.encode()).digest()[:8], "big")
+
+
+def copies(grades: Sequence[Grade]) -> Iterator[Copy]:
+    """Of every two submissions that are of one machine or one moment of it: by what."""
+    seen: dict[object, list[int]] = {}
+    for number, one in enumerate(grades):
+        marks = one.traces
+        for key in (*marks.boots, *marks.servers, *marks.moments):
+            seen.setdefault(key, []).append(number)
+    pairs = {
+        (first, second)
+        for numbers in seen.values()
+        if len(numbers) > 1
+        for first, second in pairwise(numbers)
+    }
+    for first, second in sorted(pairs):
+        if shared := tuple(_shared(grades[first].traces, grades[second].traces)):
+            yield Copy(grades[first].student, grades[second].student, shared)
+
+
+def _shared(one: Traces, other: Traces) -> Iterator[str]:
+    if one.fingerprints & other.fingerprints:
+        yield "the same bundle"
+    else:
+        same = len(one.moments & other.moments)
+        if same >= SHARED:
+            count = min(len(one.moments), len(other.moments))
+            yield f"{same} of {count} answers were asked in the same microsecond and took as long"
+    if one.boots & other.boots:
+        hosts = ", ".join(sorted(one.hosts & other.hosts)[:3])
+        yield "the same boot of the same host" + (f" ({hosts})" if hosts else ", renamed")
+    if servers := one.servers & other.servers:
+        yield f"{len(servers)} servers with the same ids"
+
+
+_sheet: tuple[Sheet, str | None] | None = None
+"""In a process of the pool: what all are graded by."""
+
+
+def _begin(sheet: Sheet, server: str | None) -> None:
+    global _sheet
+    _sheet = (sheet, server)
+    gc.enable()  # one bundle after the other: what was read does not stay
+
+
+def _grade_path(path: Path) -> Grade:
+    assert _sheet is not None  # noqa: S101 (the pool has begun)
+    found, _ = grade_submission(_sheet[0], submissions.read(path), _sheet[1])
+    return found
+
+
+def grade_class(sheet: Sheet, paths: Sequence[Path], server: str | None = None) -> list[Grade]:
+    """Every submission, in the order of the paths. One that breaks the process it is read in, as
+    for want of memory, costs nobody else anything."""
+    grades: dict[Path, Grade] = {}
+    workers = max(1, min(len(os.sched_getaffinity(0)), len(paths)))
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(sheet, server)) as pool:
+        waiting = [(path, pool.submit(_grade_path, path)) for path in paths]
+        grades |= _arrived(waiting)
+    for path in paths:
+        if path not in grades:
+            with ProcessPoolExecutor(1, initializer=_begin, initargs=(sheet, server)) as alone:
+                grades |= _arrived([(path, alone.submit(_grade_path, path))])
+        if path not in grades:
+            remark = f"{path.name} can't be read: it does not fit into this machine's memory"
+            results = ungraded(sheet, "there is no bundle that can be read")
+            grades[path] = Grade(submissions.name_of(path), "", results, (remark,))
+    return [grades[path] for path in paths]
+
+
+def _arrived(waiting: Iterable[tuple[Path, Future[Grade]]]) -> dict[Path, Grade]:
+    found = {}
+    for path, future in waiting:
+        try:
+            found[path] = future.result()
+        except BrokenProcessPool:
+            continue  # it, or one of its neighbours: each is tried alone
+    return found

@@ -1,0 +1,158 @@
+"""What `hoodsnap grade` and `hoodsnap lab` do: what they print, and how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hoodsnap.analysis import analyze
+from hoodsnap.bundle import UnreadableBundleError, load, merge
+from hoodsnap.grading import classroom, csv, gradescope, json, junit, sheet, submissions, text
+from hoodsnap.grading.facts import documented
+from hoodsnap.grading.grader import NoServerError, chosen, mistakes
+from hoodsnap.grading.result import Grade, Status
+from hoodsnap.grading.sheet import Sheet, SheetError
+from hoodsnap.grading.submissions import Submission
+from hoodsnap.render.text import Line, line
+
+RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3
+
+
+class UsageError(Exception):
+    """It was asked for what can't be. The text is one sentence, or a line for each mistake."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What is to be printed, and the exit status."""
+
+    lines: Callable[[int], Iterable[Line]]
+    """For a width."""
+    status: int = RIGHT
+
+
+def grade(
+    lab: str,
+    paths: Sequence[Path],
+    answers: Path | None,
+    server: str | None,
+    format: str,
+    hidden: bool,
+) -> Done:
+    """Grade one student, or a class. Raises `UsageError`."""
+    by = _sheet(lab)
+    if any(path.is_dir() for path in paths):
+        if len(paths) > 1 or answers is not None:
+            raise UsageError("of a class there is one folder, and the answers are in it")
+        return _class(by, paths[0], server, format, hidden)
+    found, _ = classroom.grade_submission(by, _one(paths, answers), server)
+    return _student(by, found, format, hidden)
+
+
+def _student(by: Sheet, found: Grade, format: str, hidden: bool) -> Done:
+    statuses = {one.status for one in found.shown(hidden)}
+    status = NOT_RIGHT
+    if Status.UNGRADED in statuses:
+        status = UNKNOWN
+    elif statuses == {Status.RIGHT}:
+        status = RIGHT
+    if format == "text":
+        return Done(lambda width: text.render(by, found, width=width, hidden=hidden), status)
+    if format == "gradescope":
+        return Done(_written(gradescope.render(found)), status)
+    return Done(_written(_document(by, [found], format, hidden)), status)
+
+
+def _class(by: Sheet, folder: Path, server: str | None, format: str, hidden: bool) -> Done:
+    if format == "gradescope":
+        raise UsageError("Gradescope takes one student at a time: name the bundle, not the folder")
+    try:
+        paths = submissions.students(folder)
+    except OSError as error:
+        raise UsageError(f"{folder} can't be read: {error.strerror}") from None
+    if not paths:
+        raise UsageError(f"there is no submission in {folder}")
+    grades = classroom.grade_class(by, paths, server)
+    copied = tuple(classroom.copies(grades))
+    status = RIGHT if all(one.traces.fingerprints for one in grades) else UNKNOWN
+    if format == "text":
+        return Done(lambda width: text.overview(grades, copied, width=width), status)
+    if format == "csv":
+        return Done(_written(csv.render(by, grades, copied)), status)
+    if format == "json":
+        return Done(_written(json.render(by, grades, copied, hidden=hidden)), status)
+    return Done(_written(junit.render(by, grades, hidden=hidden)), status)
+
+
+def _document(by: Sheet, grades: Sequence[Grade], format: str, hidden: bool) -> str:
+    if format == "junit":
+        return junit.render(by, grades, hidden=hidden)
+    if format == "csv":
+        return csv.render(by, grades, ())
+    return json.render(by, grades, (), hidden=hidden)
+
+
+def _one(paths: Sequence[Path], answers: Path | None) -> Submission:
+    """All that one student gave, by the names of its files."""
+    parts = [submissions.read(path) for path in paths]
+    given = next((part.answers for part in parts if part.answers is not None), None)
+    if answers is not None:
+        try:
+            given = answers.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{answers} can't be read: {error.strerror}") from None
+    return Submission(
+        parts[0].student,
+        tuple(bundle for part in parts for bundle in part.bundles),
+        given,
+        tuple(remark for part in parts for remark in part.remarks),
+    )
+
+
+def show(lab: str, answers: bool) -> Done:
+    """The tasks, for whoever does them. Raises `UsageError`."""
+    by = _sheet(lab)
+    if answers:
+        return Done(lambda width: map(line, text.answer_sheet(by)))
+    return Done(lambda width: text.tasks(by, width=width))
+
+
+def check(lab: str, paths: Sequence[Path], server: str | None) -> Done:
+    """What is wrong with a sheet, by itself and with an example. Raises `UsageError`."""
+    by = _sheet(lab)
+    said = [f"{by.id}: {len(by.tasks)} tasks, {_total(by):g} points"]
+    if not paths:
+        return Done(lambda width: map(line, said))
+    try:
+        report = analyze(merge([load(path) for path in paths]))
+        guest = chosen(report, server or by.server)
+    except (UnreadableBundleError, NoServerError) as reason:
+        raise UsageError(f"the example can't be used: {reason}") from None
+    wrong = mistakes(by, report, guest)
+    said += (f"{name} can't be graded by this example: {reason}" for name, reason in wrong.items())
+    if not wrong:
+        said.append("everything can be graded by this example")
+    return Done(lambda width: map(line, said), NOT_RIGHT if wrong else RIGHT)
+
+
+def _total(by: Sheet) -> float:
+    return sum(task.worth + sum(one.points for one in task.questions) for task in by.tasks)
+
+
+def facts() -> Done:
+    """Every field that an expression may name."""
+    return Done(lambda width: (line(f"{path.ljust(38)} {said}") for path, said in documented()))
+
+
+def _sheet(lab: str) -> Sheet:
+    try:
+        return sheet.load(lab)
+    except SheetError as reason:
+        rows = str(reason).splitlines()
+        raise UsageError(f"{lab} can't be used: " + "\n  ".join(rows)) from None
+
+
+def _written(document: str) -> Callable[[int], Iterator[Line]]:
+    rows = document.removesuffix("\n").split("\n")
+    return lambda width: (line(row) for row in rows)

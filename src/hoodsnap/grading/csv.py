@@ -1,0 +1,47 @@
+"""A class as CSV: a row for each student, a column for each task and question."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from hoodsnap.grading.result import Copy, Grade, points, worth
+from hoodsnap.grading.sheet import Sheet
+from hoodsnap.render.text import clean
+
+
+def render(sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy]) -> str:
+    """With the hidden tasks: it is for the teacher. What can't be graded is an empty cell."""
+    ids = [
+        name
+        for task in sheet.tasks
+        for name in (
+            *([task.id] if task.conditions else []),
+            *(f"{task.id}.{question.id}" for question in task.questions),
+        )
+    ]
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(["student", "server", "points", "of", "not graded", *ids, "remarks"])
+    for grade in grades:
+        cells = {one.id: f"{one.points:g}" if one.is_graded else "" for one in grade.results}
+        own = [str(one) for one in copied if grade.student in (one.first, one.second)]
+        table.writerow(
+            [
+                _harmless(grade.student),
+                _harmless(grade.server),
+                f"{points(grade.results):g}",
+                f"{worth(grade.results):g}",
+                len(grade.ungraded),
+                *(cells.get(name, "") for name in ids),
+                _harmless("; ".join([*grade.remarks, *own])),
+            ]
+        )
+    return out.getvalue()
+
+
+def _harmless(said: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    said = clean(said)
+    return f"'{said}" if said.startswith(("=", "+", "-", "@")) else said

@@ -1,0 +1,172 @@
+"""JMESPath over facts, in which unknown stays unknown.
+
+An expression that touches what was not heard has no value, and says why. One that names a field
+that does not exist is wrong, where JMESPath itself would say null. It may only take so long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from hoodsnap.facts.fact import Unheard
+
+LONGEST = 2_000
+"""Characters of an expression."""
+
+MOST_STEPS = 200_000
+"""Steps of its evaluation; ten thousand guests are filtered by one of them."""
+
+MOST_HELD = 2_000_000
+"""Items and characters of any value on the way."""
+
+
+class ExpressionError(Exception):
+    """The expression is wrong: it can't be parsed, names no field, or never ends."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Stands for a value that was not heard."""
+
+    reason: str
+
+
+@dataclass
+class Touch:
+    """A value that an expression read."""
+
+    part: Mapping[str, object]
+    name: str
+    value: object
+
+
+@dataclass
+class Value:
+    """What came of an expression, and what it read."""
+
+    value: object
+    touched: list[Touch] = field(default_factory=list)
+
+    @property
+    def holds(self) -> bool:
+        """By JMESPath's truth: not false, null or empty."""
+        return self.value is not None and self.value is not False and self.value not in ("", [], {})
+
+
+@cache
+def compiled(text: str) -> Any:
+    """The parsed expression. Raises `ExpressionError`."""
+    import jmespath
+    from jmespath.exceptions import JMESPathError
+
+    if len(text) > LONGEST:
+        raise ExpressionError(f"it has more than {LONGEST} characters")
+    try:
+        return jmespath.compile(text).parsed
+    except JMESPathError as error:
+        raise ExpressionError(_one_line(error)) from None
+    except RecursionError:
+        raise ExpressionError("it is nested too deeply") from None
+    except (ValueError, OverflowError) as error:  # a number of more digits than Python will read
+        raise ExpressionError(_one_line(error)) from None
+
+
+def evaluate(text: str, facts: object) -> Value:
+    """Compute an expression. Raises `Unheard` and `ExpressionError`."""
+    from jmespath.exceptions import JMESPathError
+
+    tree = compiled(text)
+    found = Value(None)
+    try:
+        interpreter = _interpreter()(found.touched)
+        found.value = interpreter.visit(tree, facts)
+        interpreter.weigh(found.value)
+    except JMESPathError as error:
+        raise ExpressionError(_one_line(error)) from None
+    except RecursionError:
+        raise ExpressionError("it is nested too deeply") from None
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise ExpressionError(_one_line(error)) from None
+    return found
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+@cache
+def _interpreter() -> Any:
+    from jmespath.visitor import TreeInterpreter
+
+    class Interpreter(TreeInterpreter):  # type: ignore[misc]  # it has no types
+        def __init__(self, touched: list[Touch]) -> None:
+            super().__init__()
+            self.touched = touched
+            self.steps = 0
+
+        def visit(self, node: Any, *args: Any, **options: Any) -> Any:
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                raise ExpressionError("it takes too long")
+            value = super().visit(node, *args, **options)
+            if isinstance(value, Silence):
+                raise Unheard(value.reason)
+            if isinstance(value, list | str):
+                self.steps += len(value) // 100
+            return value
+
+        def visit_field(self, node: Any, value: Any) -> Any:
+            name = node["value"]
+            if value is None:
+                return None
+            if not isinstance(value, dict):
+                kind = "a list" if isinstance(value, list) else "no object"
+                raise ExpressionError(f"there is no {name} in what is {kind}")
+            if name == "null" and name not in value:
+                return None  # JMESPath has no such word, and who writes `== null` means it
+            if name not in value:
+                known = ", ".join(sorted(map(str, value)))[:200]
+                raise ExpressionError(f"there is no {name}, only: {known}")
+            found = value[name]
+            if not isinstance(found, dict | Silence):
+                self.touched.append(Touch(value, name, found))
+            return found
+
+        def visit_comparator(self, node: Any, value: Any) -> Any:
+            sides = [self.weigh(self.visit(child, value)) for child in node["children"]]
+            # The values themselves, so that nothing is computed twice.
+            literals = [{"type": "literal", "value": side, "children": []} for side in sides]
+            return super().visit_comparator({**node, "children": literals}, value)
+
+        def visit_function_expression(self, node: Any, value: Any) -> Any:
+            resolved = [self.visit(child, value) for child in node["children"]]
+            if node["value"] not in ("keys", "length", "type"):
+                for one in resolved:
+                    self.weigh(one)
+            return self._functions.call_function(node["value"], resolved)
+
+        def weigh(self, value: Any) -> Any:
+            """The value, if there is no silence in it and it is not larger than anything real."""
+            waiting, weight = [value], 0
+            while waiting:
+                one = waiting.pop()
+                weight += 1
+                if isinstance(one, Silence):
+                    raise Unheard(one.reason)
+                if isinstance(one, str):
+                    weight += len(one)
+                elif isinstance(one, list):
+                    waiting += one
+                    weight += len(one)
+                elif isinstance(one, dict):
+                    waiting += one.values()
+                    weight += len(one)
+                if weight > MOST_HELD:
+                    raise ExpressionError("what it makes is too large")
+            self.steps += weight // 100
+            return value
+
+    return Interpreter

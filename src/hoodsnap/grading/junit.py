@@ -1,0 +1,50 @@
+"""JUnit XML: a suite for each student. What can't be graded is an error, never a success."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element, SubElement, indent, tostring
+
+from hoodsnap.grading.gradescope import output
+from hoodsnap.grading.result import Grade, Status
+from hoodsnap.grading.sheet import Sheet
+from hoodsnap.grading.text import WORDS
+
+
+def render(sheet: Sheet, grades: Sequence[Grade], *, hidden: bool = False) -> str:
+    """One document of all students."""
+    root = Element("testsuites", name=_legal(sheet.title))
+    for grade in grades:
+        results = grade.shown(hidden)
+        failed = [one for one in results if one.status not in (Status.RIGHT, Status.UNGRADED)]
+        unknown = [one for one in results if one.status is Status.UNGRADED]
+        suite = SubElement(
+            root,
+            "testsuite",
+            name=_legal(grade.student),
+            tests=str(len(results)),
+            failures=str(len(failed)),
+            errors=str(len(unknown)),
+        )
+        for result in results:
+            case = SubElement(suite, "testcase", classname=sheet.id, name=_legal(result.id))
+            if result.status is not Status.RIGHT:
+                kind = "error" if result.status is Status.UNGRADED else "failure"
+                said = result.reason or WORDS[result.status]
+                SubElement(case, kind, message=_legal(said)).text = _legal(output(result))
+        if grade.remarks:
+            SubElement(suite, "system-out").text = _legal("\n".join(grade.remarks))
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+def _legal(said: str) -> str:
+    """Without what XML 1.0 has no way to write."""
+    return "".join(
+        char if char in "\n\t" or (ord(char) >= 32 and not _is_outside(ord(char))) else "�"
+        for char in said
+    )
+
+
+def _is_outside(code: int) -> bool:
+    return 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or code in (0xFFFE, 0xFFFF)

@@ -1,0 +1,89 @@
+"""YAML that a stranger wrote: plain texts, lists and objects, and the line that each stands in.
+
+Every scalar stays the text that it is: a student's answer `0010` is no octal number, and `no` is no
+boolean. Anchors and aliases, of which bombs are made, are refused, and so is a key that occurs
+twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LARGEST = 256 << 10
+"""Bytes. A sheet of a hundred tasks has fifty thousand."""
+
+DEEPEST = 50
+"""Lists and objects in each other; a sheet needs seven."""
+
+Place = tuple[str | int, ...]
+"""The way to a value: keys and numbers."""
+
+
+class YamlError(Exception):
+    """It can't be read. The text is one sentence, with the line where there is one."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """What it holds, and the line (from 1) of each value."""
+
+    value: Any
+    lines: dict[Place, int]
+
+    def line(self, place: Place) -> int:
+        """The line of a value; of one that is missing, that of what should hold it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return self.lines.get(place, 1)
+
+
+def read(data: bytes) -> Document:
+    """Read one YAML document. Raises `YamlError`, and nothing else."""
+    import yaml
+
+    if len(data) > LARGEST:
+        raise YamlError(f"it is larger than {LARGEST >> 10} KiB")
+    try:
+        text = data.decode("utf-8-sig")
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.BaseLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                line = event.start_mark.line + 1
+                raise YamlError(f"line {line}: anchors and aliases are not allowed")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:  # the scanner's time grows with the square of the depth
+                raise YamlError("it is nested too deeply")
+        node = yaml.compose(text, Loader=yaml.BaseLoader)
+        lines: dict[Place, int] = {}
+        return Document(_plain(node, (), lines) if node is not None else None, lines)
+    except UnicodeDecodeError:
+        raise YamlError("it is no text in UTF-8") from None
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise YamlError(f"{where}{error.problem or 'it is no YAML'}") from None
+    except yaml.YAMLError as error:
+        raise YamlError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise YamlError("it is nested too deeply") from None
+
+
+def _plain(node: Any, place: Place, lines: dict[Place, int]) -> Any:
+    import yaml
+
+    lines[place] = node.start_mark.line + 1
+    if isinstance(node, yaml.ScalarNode):
+        return node.value
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*place, number), lines) for number, item in enumerate(node.value)]
+    found: dict[str, Any] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise YamlError(f"line {line}: a key must be a text")
+        if key.value in found:
+            raise YamlError(f"line {line}: {key.value} occurs twice")
+        found[key.value] = _plain(value, (*place, key.value), lines)
+        lines[(*place, key.value)] = line
+    return found

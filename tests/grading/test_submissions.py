@@ -1,0 +1,329 @@
+"""A class hands in what it likes: damaged, copied, renamed, hostile."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
+
+import pytest
+from tests.conftest import HEALTHY, RecordedHost, healthy
+from tests.grading.conftest import task
+
+from hoodsnap.bundle import Bundle, dump, load, parse
+from hoodsnap.fingerprint import fingerprinted
+from hoodsnap.grading import command, submissions
+from hoodsnap.grading.classroom import copies, grade_submission, traces
+from hoodsnap.grading.result import Grade, Status
+from hoodsnap.grading.sheet import parse as parse_sheet
+from hoodsnap.grading.submissions import Submission
+
+SHEET = task(holds="guest.server.status == 'ACTIVE'", title="=1+1")
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_folder_a_zip_and_a_file_are_read_alike(tmp_path: Path) -> None:
+    folder = tmp_path / "ann"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "mine.json").write_bytes(b"{}")
+    (folder / "answers.yaml").write_bytes(b"a: b")
+    (folder / "essay.pdf").write_bytes(b"%PDF")
+    archive = zipped(
+        tmp_path / "ann.zip",
+        {"x/mine.json": b"{}", "x/answers.yaml": b"a: b", "__MACOSX/._mine.json": b"?"},
+    )
+    (tmp_path / "file").mkdir()
+    file = tmp_path / "file" / "ann.json"
+    file.write_bytes(b"{}")
+    (tmp_path / "file" / "ann.answers.yaml").write_bytes(b"a: b")
+
+    read = [submissions.read(path) for path in (folder, archive, file)]
+
+    assert [one.student for one in read] == ["ann", "ann", "ann"]
+    assert [[data for _, data in one.bundles] for one in read] == [[b"{}"]] * 3
+    assert [one.answers for one in read] == [b"a: b"] * 3
+    assert [one.remarks for one in read] == [()] * 3
+
+
+def test_a_zip_writes_nothing_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    archive = zipped(tmp_path / "in" / "ann.zip", {"../../evil.json": b"{}", "/tmp/x.json": b"{}"})
+    before = sorted(tmp_path.rglob("*"))
+
+    read = submissions.read(archive)
+
+    assert [name for name, _ in read.bundles] == ["evil.json", "x.json"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_links_are_not_followed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_bytes(b"{}")
+    folder = tmp_path / "ann"
+    folder.mkdir()
+    (folder / "mine.json").symlink_to(secret)
+    (folder / "deep").symlink_to(tmp_path)
+    link = zipfile.ZipInfo("mine.json")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "bob.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+
+    assert submissions.read(folder).bundles == ()
+    assert submissions.read(tmp_path / "bob.zip").bundles == ()
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submissions, "MOST_BYTES", 1 << 20)
+    bomb = zipped(tmp_path / "ann.zip", {"a.json": b" " * (2 << 20)})
+    many = zipped(tmp_path / "bob.zip", {f"{number}.json": b"" for number in range(1001)})
+
+    assert submissions.read(bomb).remarks == ("ann.zip can't be read: it is larger than 1 MiB",)
+    assert submissions.read(many).remarks == ("bob.zip can't be read: it has more than 1000 files",)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no zip", b"PK\x05\x06" + b"\xff" * 18])
+def test_a_damaged_zip_is_a_remark(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "ann.zip"
+    path.write_bytes(data)
+
+    read = submissions.read(path)
+
+    assert (read.bundles, len(read.remarks)) == ((), 1)
+
+
+def grade(student: str, data: bytes, sheet: str = SHEET) -> Grade:
+    handed_in = Submission(student, ((f"{student}.json", data),))
+    return grade_submission(parse_sheet(sheet.encode()), handed_in, "vm-plain")[0]
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\x1f\x8b damaged", b"[]", b"\x28\xb5\x2f\xfd"])
+def test_a_damaged_bundle_is_not_graded_and_says_so(data: bytes) -> None:
+    found = grade("ann", data)
+
+    assert [one.status for one in found.results] == [Status.UNGRADED]
+    assert found.remarks[0].startswith("ann.json can't be read: ")
+
+
+def test_a_bundle_before_the_opening_is_stale() -> None:
+    opened = json.dumps(json.loads(SHEET) | {"opens": "2030-01-01T00:00:00Z"})
+    closed = json.dumps(json.loads(SHEET) | {"closes": "2020-01-01T00:00:00Z"})
+
+    assert grade("ann", dump(healthy()), opened).remarks[0].startswith("stale: captured ")
+    assert grade("ann", dump(healthy()), closed).remarks[0].startswith("late: captured ")
+    assert grade("ann", dump(healthy())).remarks == ()
+
+
+def test_a_bundle_without_the_challenge_is_remarked() -> None:
+    challenged = json.dumps(json.loads(SHEET) | {"challenge": "week 3"})
+
+    remarks = grade("ann", dump(healthy()), challenged).remarks
+
+    assert remarks == ("unchallenged: it answers no challenge",)
+
+
+def test_an_altered_bundle_is_remarked() -> None:
+    data = dump(fingerprinted(healthy()))
+    assert grade("ann", data).remarks == ()
+
+    remarks = grade("ann", data.replace(b'"ACTIVE"', b'"SHUTOFF"')).remarks
+
+    assert remarks[0].startswith("altered after it was collected: ")
+
+
+def another_host(bundle: Bundle) -> Bundle:
+    """A bundle of other moments: as if another student had taken it of another machine."""
+    text = dump(bundle).decode()
+    boots = traces(bundle).boots
+    servers = traces(bundle).servers
+    for one in (*boots, *servers):
+        text = text.replace(one, one[::-1])
+    made = parse(text.encode())
+    return made.with_answers(
+        answer.model_copy(update={"took": answer.took + 0.001 + number / 1e5})
+        for number, answer in enumerate(made.answers)
+    )
+
+
+def marked(student: str, bundle: Bundle) -> Grade:
+    return Grade(student, "", (), (), traces(bundle))
+
+
+def test_two_who_worked_for_themselves_are_no_copies() -> None:
+    grades = [marked("ann", healthy()), marked("bob", another_host(healthy()))]
+
+    assert list(copies(grades)) == []
+
+
+def test_a_copy_is_found() -> None:
+    [copy] = copies([marked("ann", healthy()), marked("bob", healthy())])
+
+    assert (copy.first, copy.second) == ("ann", "bob")
+    assert copy.shared[0] == "the same bundle"
+
+
+def test_a_copy_is_found_after_everything_in_it_was_renamed() -> None:
+    text = dump(healthy()).decode()
+    own = traces(healthy())
+    for one in (*own.boots, *own.servers):
+        text = text.replace(one, one[::-1])
+    renamed = parse(
+        text.replace("vm-plain", "my-server").replace('"host":"vm"', '"host":"me"').encode()
+    )
+
+    [copy] = copies([marked("ann", healthy()), marked("bob", renamed)])
+
+    assert len(copy.shared) == 1
+    assert copy.shared[0].endswith("answers were asked in the same microsecond and took as long")
+
+
+def test_a_second_visit_to_somebody_elses_host_is_found() -> None:
+    again = healthy().with_answers(
+        answer.model_copy(update={"took": answer.took + 0.001 + number / 1e5})
+        for number, answer in enumerate(healthy().answers)
+    )
+
+    [copy] = copies([marked("ann", healthy()), marked("bob", again)])
+
+    assert copy.shared[0].startswith("the same boot of the same host")
+    assert copy.shared[1].endswith("servers with the same ids")
+
+
+@pytest.fixture(scope="module")
+def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four students: a good one, a damaged one, a copy in a zip, and one with a name for Excel."""
+    top = tmp_path_factory.mktemp("school")
+    data = HEALTHY.read_bytes()
+    (top / "submissions").mkdir()
+    (top / "submissions" / "ann.json.zst").write_bytes(data)
+    (top / "submissions" / "bob.json").write_bytes(b"{")
+    zipped(top / "submissions" / "cat.zip", {"mine.json.zst": data})
+    (top / "submissions" / "=cmd").mkdir()
+    (top / "sheet.yaml").write_text(SHEET)
+    return top
+
+
+def run(school: Path, format: str, *paths: Path) -> tuple[str, int]:
+    given = paths or (school / "submissions",)
+    done = command.grade(str(school / "sheet.yaml"), given, None, "vm-plain", format, False)
+    return "\n".join(line.plain for line in done.lines(80)), done.status
+
+
+def test_a_class_as_csv(school: Path) -> None:
+    text, status = run(school, "csv")
+
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert status == 3
+    assert [(row["student"], row["points"], row["one"]) for row in rows] == [
+        ("'=cmd", "0", ""),
+        ("ann", "1", "1"),
+        ("bob", "0", ""),
+        ("cat", "1", "1"),
+    ]
+    assert "ann and cat: the same bundle" in rows[1]["remarks"]
+
+
+def test_a_class_for_a_person(school: Path) -> None:
+    text, _ = run(school, "text")
+
+    assert "bob: bob.json can't be read: " in text
+    assert "ann and cat: the same bundle" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_class_as_junit(school: Path) -> None:
+    text, _ = run(school, "junit")
+
+    root = fromstring(text.encode())  # noqa: S314 (we wrote it)
+    found = [
+        (suite.get("name"), suite.get("failures"), suite.get("errors"))
+        for suite in root.iter("testsuite")
+    ]
+    assert found == [("=cmd", "0", "1"), ("ann", "0", "0"), ("bob", "0", "1"), ("cat", "0", "0")]
+
+
+def test_a_class_as_json(school: Path) -> None:
+    text, _ = run(school, "json")
+
+    read = json.loads(text)
+    assert read["students"][0]["results"][0]["points"] is None
+    assert read["copies"][0]["students"] == ["ann", "cat"]
+
+
+def test_one_student_for_gradescope(school: Path) -> None:
+    text, status = run(school, "gradescope", school / "submissions" / "cat.zip")
+
+    read = json.loads(text)
+    assert (status, read["score"]) == (0, 1)
+    assert read["tests"][0]["status"] == "passed"
+    assert read["tests"][0]["visibility"] == "visible"
+
+
+def test_what_cannot_be_graded_has_no_score(school: Path) -> None:
+    text, status = run(school, "gradescope", school / "submissions" / "bob.json")
+
+    read = json.loads(text)
+    assert status == 3
+    assert "score" not in read["tests"][0]
+    assert read["extra_data"]["ungraded"] == ["one"]
+    assert read["output"].startswith("1 can't be graded")
+
+
+def test_what_a_student_writes_does_nothing_to_a_terminal(
+    host: RecordedHost, tmp_path: Path
+) -> None:
+    asking = task(questions=[{"id": "pid", "text": "?", "answer": "guest.process.pid"}])
+    (tmp_path / "sheet.yaml").write_text(asking)
+    (tmp_path / "answers.yaml").write_text('one: {pid: "\\e[31mred\\a"}')
+
+    for format in ("text", "gradescope", "junit", "csv", "json"):
+        done = command.grade(
+            str(tmp_path / "sheet.yaml"),
+            [HEALTHY],
+            tmp_path / "answers.yaml",
+            "vm-plain",
+            format,
+            False,
+        )
+        text = "\n".join(line.plain for line in done.lines(80))
+        assert "\x1b" not in text
+        assert "\x07" not in text
+        if format == "junit":
+            fromstring(text.encode())  # noqa: S314 (we wrote it)
+
+
+def test_an_example_shows_what_is_wrong_with_a_sheet(tmp_path: Path) -> None:
+    path = tmp_path / "sheet.yaml"
+    path.write_text(task(holds="guest.servr"))
+
+    done = command.check(str(path), [HEALTHY], "vm-plain")
+
+    said = [line.plain for line in done.lines(80)]
+    assert done.status == 1
+    assert said[1].startswith(
+        "one can't be graded by this example: the sheet is wrong: guest.servr"
+    )
+
+
+def test_every_documented_field_is_there() -> None:
+    """The list that a teacher reads is what the expressions see, and nothing else."""
+    from hoodsnap.analysis import analyze
+    from hoodsnap.grading.expression import evaluate
+    from hoodsnap.grading.facts import documented, view
+
+    report = analyze(load(HEALTHY))
+    for name in ("vm-data", "vm-config", "vm-plain"):
+        [guest] = [one for one in report.cloud.guests if one.name == name]
+        facts = view(report, guest).facts
+        for path, said in documented():
+            # Of some other guest something was not heard, so all of them together are not.
+            evaluate("length(guests)" if path == "guests[]" else path, facts)
+            assert said, path
