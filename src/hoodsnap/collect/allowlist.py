@@ -239,6 +239,10 @@ def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str,
     # A volume names its attachments, and an attachment the way to its volume.
     if isinstance(attachments := thing.get("attachments"), list) and "attachments" in wanted:
         kept["attachments"] = _cinder_things(attachments, _ATTACHMENT)
+    # Free text, but clients fail where the field itself is missing.
+    for key in ("metadata", "volume_image_metadata"):
+        if isinstance(said := thing.get(key), Mapping) and "attachments" in wanted:
+            kept[key] = dict.fromkeys(said, WITHHELD)
     if wanted is _ATTACHMENT and isinstance(info := thing.get("connection_info"), Mapping):
         kept["connection_info"] = _connection_data(info) | {
             key: info[key] for key in ("driver_volume_type",) if _is_plain(info.get(key))

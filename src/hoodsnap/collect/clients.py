@@ -38,14 +38,16 @@ def _plain(
     recorder: Recorder, cloud: Cloud, nova: str, host: str | None
 ) -> Iterator[Callable[[], object]]:
     of_host = "" if host is None else f"&host={quote(host)}"
-    targets = {
-        f"/servers/detail?all_tenants=True{of_host}": None,
-        "/os-hypervisors/detail": None,
-        "/os-services": None,
-        "/os-aggregates": None,
-        "/flavors/detail?is_public=None": "2.61",
-    }
-    for target, number in targets.items():
+    targets = (
+        (f"/servers/detail?all_tenants=True{of_host}", ""),
+        ("/os-hypervisors/detail", ""),
+        ("/os-services", ""),
+        ("/os-aggregates", ""),
+        ("/os-aggregates", "2.81"),
+        ("/flavors/detail?is_public=None", ""),
+        ("/flavors/detail?is_public=None", "2.61"),
+    )
+    for target, number in targets:
         headers = {"OpenStack-API-Version": f"compute {number}"} if number else {}
         text = f"GET /v2.1{target}" + (f" [{number}]" if number else "")
 

@@ -189,6 +189,8 @@ class OpenStack:
         if collection is not None and collection.lists:
             return self._list(service, path, collection, query, wanted)
         above, _, key = path.rpartition("/")
+        if key == "os-extra_specs" and (specs := self._specs(service, above)) is not None:
+            return 200, {"extra_specs": specs}, wanted
         collection = self._collections.get((service.layer, above))
         if collection is not None:
             return self._one(service, above, key, collection, wanted)
@@ -296,6 +298,13 @@ class OpenStack:
         if any(not set(one.query) - NO_FILTERS for one in collection.lists):
             raise Refused(404, f"No {above.rpartition('/')[2]} with the id {key} was recorded")
         raise self._not_recorded(service.layer, f"GET {above}/{key}")
+
+    def _specs(self, service: Service, path: str) -> Any:
+        """The extra specs of a flavor, which newer microversions show with the flavor itself."""
+        above, _, key = path.rpartition("/")
+        collection = self._collections.get((service.layer, above))
+        shown = collection.items.get(key, {}) if collection is not None else {}
+        return next((item["extra_specs"] for item in shown.values() if "extra_specs" in item), None)
 
     def _not_recorded(self, client: str, what: str) -> Refused:
         self._recording.miss(client, what)
