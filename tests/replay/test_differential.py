@@ -135,7 +135,10 @@ PARTS = {
         "a heartbeat, a count of changes",
     ),
     r"qemu-monitor-command": (r',"id":"libvirt-\d+"', "libvirt numbers its own questions"),
-    r"^openstack server list .*--long": (r"[\w-]+='[^']*'", "metadata is its owner's: withheld"),
+    r"^openstack server list .*--long": (
+        r"\| (nova|) +\| [\w-]* +\|.*$",
+        "the last column is metadata: its owner's, and withheld",
+    ),
 }
 """Commands → what may differ within their lines, and why."""
 
@@ -178,7 +181,7 @@ def _accepted(command: str, text: str) -> list[str]:
             lines = [line for line in lines if not re.search(differs, line)]
     for pattern, (differs, _) in PARTS.items():
         if re.search(pattern, command):
-            lines = [re.sub(differs, " ", line) for line in lines]
+            lines = [re.sub(differs, "", line) for line in lines]
     # A column is as wide as what stands in it.
     return [re.sub(r"-{2,}|\s+", " ", line).strip() for line in lines if line.strip()]
 
