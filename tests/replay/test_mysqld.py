@@ -39,10 +39,18 @@ def socket(host: RecordedHost, tmp_path: Path) -> Iterator[str]:
     loop.call_soon_threadsafe(server.close)
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-        loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+    loop.run_until_complete(_hang_up())
     loop.close()
+
+
+async def _hang_up() -> None:
+    """End whoever still talks, and wait until the connections are closed."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for _ in range(5):  # closing a connection takes the loop a round or two
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
