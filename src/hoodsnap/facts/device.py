@@ -156,11 +156,6 @@ class Devices:
         except Unheard as reason:
             return reason
 
-    @cached_property
-    def by_number(self) -> Mapping[str, Device]:
-        """By `major:minor`."""
-        return {device.number: device for device in self.by_name.values()}
-
     def find(self, path: str) -> Device | None:
         """The device that a path means; None if it means none that is known."""
         return self.by_name.get(self._names.get(path, ""))

@@ -91,11 +91,6 @@ def _questions(heard: str) -> tuple[list[str], str]:
     return found, ""
 
 
-def monitored(recording: Recording) -> set[str]:
-    """The UUIDs whose monitors were recorded."""
-    return {answer.subject for answer in recording.asked("qemu", "") if answer.subject}
-
-
 class MonitorSocket:
     """One guest's monitor."""
 

@@ -136,10 +136,6 @@ class Mysqld:
         """Listen on a UNIX socket."""
         return await asyncio.start_unix_server(self._client, path)
 
-    async def serve_tcp(self, host: str, port: int) -> asyncio.Server:
-        """Listen on a port."""
-        return await asyncio.start_server(self._client, host, port)
-
     async def serve_on(self, listener: socket.socket) -> asyncio.Server:
         """Answer on a socket that listens already."""
         return await asyncio.start_server(self._client, sock=listener)
