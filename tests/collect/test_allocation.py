@@ -225,6 +225,7 @@ def test_a_provider_is_called_as_its_hypervisor() -> None:
     assert names_of(heard, "vm") == {"vm", "vm.local", "vm.example.org", NODE}
 
 
+@pytest.mark.lab
 def test_the_lab_is_asked(cloud: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(cloud / "clouds.yaml"))
     api = AllocationApi(recorder, "hoodlab")
