@@ -157,6 +157,14 @@ def test_a_part_of_the_host_is_the_host(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
+EVACUATED = {
+    "migration_type": "evacuation",
+    "status": "done",
+    "source_compute": "other",
+    "source_node": "other",
+}
+
+
 def moved(host: RecordedHost, name: str, **cells: object) -> None:
     """Give a server a migration: the one of a server whose resize is long confirmed."""
     host.row("migrations", host.uuid("vm-resized"), instance_uuid=host.uuid(name), **cells)
@@ -164,12 +172,33 @@ def moved(host: RecordedHost, name: str, **cells: object) -> None:
 
 def test_an_evacuated_server_holds_both_hosts(host: RecordedHost) -> None:
     second_host(host, "other", host.uuid("vm-plain"))
-    cells = {"migration_type": "evacuation", "status": "done", "source_compute": "other"}
-    moved(host, "vm-plain", **cells)
+    moved(host, "vm-plain", **EVACUATED)
 
     found = [finding for finding in host.findings() if "vm-plain" in finding]
     assert found == []
     assert any("evacuated" in reason for reason in reasons(host, "allocation-wrong-provider"))
+
+
+def test_an_evacuated_server_that_was_moved_on_still_holds_the_first_host(
+    host: RecordedHost,
+) -> None:
+    """Evacuated from `other` to `third`, and from there moved here: only `other` itself removes
+    what is held of it, when its nova-compute starts."""
+    second_host(host, "other", host.uuid("vm-plain"))
+    moved(host, "vm-plain", **EVACUATED, dest_compute="third", dest_node="third")
+
+    assert [finding for finding in host.findings() if "vm-plain" in finding] == []
+    assert any("evacuated" in reason for reason in reasons(host, "allocation-wrong-provider"))
+
+
+@pytest.mark.parametrize("cells", [{"source_node": "fourth"}, {"status": "completed"}])
+def test_an_evacuation_explains_only_what_is_held_of_the_host_it_left(
+    host: RecordedHost, cells: dict[str, str]
+) -> None:
+    second_host(host, "other", host.uuid("vm-plain"))
+    moved(host, "vm-plain", **EVACUATED | cells)
+
+    assert "allocation-wrong-provider of vm-plain" in "".join(host.findings())
 
 
 @pytest.mark.parametrize(("version", "quiet"), [("16.1.8", True), ("17.0.1", False)])

@@ -22,9 +22,6 @@ from hoodsnap.facts.instance import Instance, moment
 from hoodsnap.facts.migration import OVER, Migration
 from hoodsnap.finding import Evidence, Severity, hears, says
 
-OF_A_HOST = frozenset(["VCPU", "PCPU", "MEMORY_MB"])
-"""The resource classes that only the host a server runs on can give. Disk may be shared storage."""
-
 SHOWN = 10
 """Allocations that one finding shows; the others are counted."""
 
@@ -89,8 +86,9 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
 
     Authority: the hypervisor for where the guest runs; then nova's record; placement only follows.
 
-    Traps: a server that is being moved holds both hosts; so does an evacuated one until
-    nova-compute of its old host has started again; shared storage is a provider of its own.
+    Traps: a server that is being moved holds both hosts; so does an evacuated one, wherever it
+    went since, until nova-compute of the host it left has started again; shared storage is a
+    provider of its own.
 
     Next: `openstack resource provider allocation show UUID`. When it is proven where the guest
     runs: `openstack resource provider allocation unset --provider WRONG UUID`.
@@ -115,9 +113,7 @@ def _roots(
     guest: Guest, instance: Instance, allocation: Allocation
 ) -> tuple[frozenset[str], frozenset[str]]:
     """The hosts that it holds something of: its own, and others."""
-    held = allocation.held
-    givers = [uuid for uuid, amounts in held.items() if OF_A_HOST & amounts.keys()]
-    roots = frozenset(allocation.root(uuid) for uuid in givers)
+    roots = allocation.hosts
     own = frozenset(root for root in roots if _is_its_node(guest, instance, allocation, root))
     return own, roots - own
 
@@ -127,9 +123,7 @@ def _is_its_node(guest: Guest, instance: Instance, allocation: Allocation, root:
         node = guest.host.node
         if node is not None and node.uuid == root:
             return True
-    if root not in allocation.providers:
-        raise Unheard(f"provider {root} was not asked")
-    return allocation.providers[root].name == instance.node
+    return allocation.provider(root).name == instance.node
 
 
 @check(Severity.WARNING)
@@ -213,7 +207,7 @@ def _settled(written: str | None, allocation: Allocation) -> bool:
     return all((answer.at - since).total_seconds() > SETTLED for answer in allocation.said.values())
 
 
-@check(Severity.WARNING, traps=[task_in_flight, building, migrating, evacuated_from_elsewhere])
+@check(Severity.WARNING, traps=[task_in_flight, building, migrating])
 def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Allocation) -> Problems:
     """Placement has reserved more or less for a server than its flavor says.
 

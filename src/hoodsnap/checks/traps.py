@@ -133,15 +133,21 @@ def moved_between_captures(guest: Guest) -> bool:
 
 def evacuated_from_elsewhere(guest: Guest) -> bool:
     """it was evacuated, and nova-compute of the host that it left has not started again since"""
-    instance = guest.instance
-    if instance is None:
+    instance, allocation = guest.instance, guest.allocation
+    if instance is None or allocation is None:
         return False
     if instance.migrations is None:
         raise Unheard("its migrations were not read")
-    return any(
-        moved.type == "evacuation" and moved.status in ARMED and moved.dest_compute == instance.host
+    left = {
+        moved.source_node
         for moved in instance.migrations
-    )
+        if moved.type == "evacuation" and moved.status in ARMED
+    }
+    if not left:
+        return False
+    # What it holds there is removed only by the host that it left, wherever it went since.
+    others = {allocation.provider(uuid).name for uuid in allocation.hosts} - {instance.node}
+    return bool(others) and others <= left
 
 
 def moved_before_queens(guest: Guest) -> bool:

@@ -16,6 +16,9 @@ _QUERY = re.compile(
     r"(?P<filter>\?\S+)?( \[[\d.]+\])?"
 )
 
+OF_A_HOST = frozenset(["VCPU", "PCPU", "MEMORY_MB"])
+"""The resource classes that only the host a server runs on can give. Disk may be shared storage."""
+
 Amounts = Mapping[str, int]
 """Resource class → how many: `{"VCPU": 1, "MEMORY_MB": 64}`."""
 
@@ -143,11 +146,21 @@ class Allocation(Fact):
         """The UUIDs of the hosts (and of shared storage) that it holds something of."""
         return frozenset(self.root(uuid) for uuid in self.entries)
 
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The UUIDs of the hosts that it holds something of. Raises `Unheard`."""
+        givers = (uuid for uuid, amounts in self.held.items() if OF_A_HOST & amounts.keys())
+        return frozenset(map(self.root, givers))
+
     def root(self, uuid: str) -> str:
         """The host that a provider is a part of. Raises `Unheard`."""
+        return self.provider(uuid).root
+
+    def provider(self, uuid: str) -> Provider:
+        """One of those that it holds something of, or the host of one. Raises `Unheard`."""
         if uuid not in self.providers:
             raise Unheard(f"provider {uuid} was not asked")
-        return self.providers[uuid].root
+        return self.providers[uuid]
 
     @property
     def names(self) -> tuple[str, ...]:

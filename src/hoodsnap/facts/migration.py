@@ -72,6 +72,11 @@ class Migration(Fact):
         return text(self.raw, "source_compute")
 
     @property
+    def source_node(self) -> str | None:
+        """The compute node that it leaves, by its hypervisor's host name."""
+        return text(self.raw, "source_node")
+
+    @property
     def dest_compute(self) -> str | None:
         """The nova-compute host that it goes to; None while none is chosen."""
         return text(self.raw, "dest_compute")
