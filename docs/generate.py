@@ -14,8 +14,11 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import typer
+
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
+from hoodsnap.cli import app
 from hoodsnap.render import catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -33,7 +36,26 @@ EXAMPLES = {
 """Blocks of the README, by name: the arguments of `hoodsnap explain`, and how the first line of
 what is shown of it begins. It ends with the next empty line."""
 
-COMMANDS = ("", "collect", "explain", "check", "checks", "demo")
+STATUS = {
+    "0": (
+        "the layers agree (`explain`, `check`)",
+        "the bundle was written (`collect`, `redact`)",
+        "nothing speaks against it (`verify`)",
+        "everything is right (`grade`)",
+    ),
+    "1": (
+        "they disagree at or above `--fail-on`",
+        "something speaks against the bundle",
+        "something that a student did is not right",
+    ),
+    "2": ("wrong usage",),
+    "3": (
+        "could not look: an unreadable bundle, no layer that answered, no namespaces",
+        "something can't be graded",
+    ),
+    "130": ("interrupted: `collect` has written what was heard until then",),
+    "any": ("what the command that was run ended with (`shell`, `replay`)",),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -103,18 +125,19 @@ def _link(name: str) -> str:
 
 def _cli() -> str:
     parts = ["# The commands", ""]
-    for command in COMMANDS:
-        name = f"hoodsnap {command}".strip()
-        shown = _run(*command.split(), "--help")
-        parts += [f"## {name}", "", "```text", shown, "```", ""]
+    for words in _commands(typer.main.get_command(app), ()):
+        name = " ".join(("hoodsnap", *words))
+        parts += [f"## {name}", "", "```text", _run(*words, "--help"), "```", ""]
     parts += ["## Exit status", "", "| status | meaning |", "|---|---|"]
-    parts += [
-        "| 0 | the layers agree (`explain`, `check`), or the bundle was written (`collect`) |"
-    ]
-    parts += ["| 1 | they disagree at or above `--fail-on` |", "| 2 | wrong usage |"]
-    parts += ["| 3 | could not look: an unreadable bundle, or no layer answered |"]
-    parts += ["| 130 | interrupted; what was heard until then is written |"]
+    parts += [f"| {status} | {'; '.join(meanings)} |" for status, meanings in STATUS.items()]
     return "\n".join(parts) + "\n"
+
+
+def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The words of each command and of each group of them, the program's own first."""
+    yield words
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*words, name))
 
 
 def _with_examples(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -210,3 +211,17 @@ def test_a_bundle_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> Non
         last
         == f"hoodsnap: {tmp_path}/no/where.json can't be written: No such file or directory".encode()
     )
+
+
+def test_the_demo_explains_and_replays(tmp_path: Path) -> None:
+    """Of whatever this machine is: a host that is collected, or one that takes the recording."""
+    command = [sys.executable, "-m", "hoodsnap", "demo"]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("captured ")
+    assert "hoodsnap: the same again: hoodsnap explain " in done.stderr
+    replayed = "hoodsnap: the recording answers real clients: hoodsnap replay "
+    assert (replayed in done.stderr) == any(map(shutil.which, ("virsh", "pgrep")))
+    assert "a defect of hoodsnap" not in done.stderr

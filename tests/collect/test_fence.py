@@ -119,7 +119,7 @@ def test_nothing_is_written_and_the_place_is_said(host: RecordedHost, tmp_path: 
     bundle = with_value(host, {"password": SECRET})
     out = tmp_path / "out.json"
 
-    with patch("hoodsnap.cli._collected", return_value=(bundle, False)):
+    with patch("hoodsnap.cli.collect.collected", return_value=(bundle, False)):
         done = CliRunner().invoke(app, ["collect", "-o", str(out)])
 
     assert done.exit_code == 3

@@ -1,0 +1,78 @@
+"""The commands, a file each. Only this folder prints or exits.
+
+Standard output carries the result and nothing else; progress, warnings and the summary go to
+standard error. Exit status: 0 the layers agree; 1 they disagree; 2 usage; 3 could not look;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import Annotated
+
+# Looking for plugins costs a program that has none a twentieth of its start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
+
+import typer
+
+import hoodsnap
+from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, verify
+from hoodsnap.cli.terminal import AGREE, BLIND, INTERRUPTED, say
+
+app = typer.Typer(
+    help=hoodsnap.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def hood(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Look under the hood of Nova instances."""
+    if version:
+        typer.echo(f"hoodsnap {hoodsnap.__version__}")
+        raise typer.Exit
+
+
+for command in (
+    explain.explain,
+    check.check,
+    check.checks,
+    collect.collect,
+    redact.redact,
+    verify.verify,
+    replay.shell,
+    replay.replay,
+    replay.serve,
+    grade.grade,
+    demo.demo,
+):
+    app.command()(command)
+app.add_typer(grade.labs, name="lab")
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    # What is read stays until the end, so looking for garbage in it only takes time.
+    gc.disable()
+    try:
+        app(prog_name="hoodsnap")
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(AGREE)
+    except Exception as error:
+        if os.environ.get("HOODSNAP_DEBUG"):
+            raise
+        defect = " ".join(f"{type(error).__name__}: {error}".split())
+        say(f"a defect of hoodsnap: {defect} (HOODSNAP_DEBUG=1 shows where)")
+        sys.exit(BLIND)

@@ -1,0 +1,60 @@
+"""The bundles that a command reads, and the one that it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, save
+from hoodsnap.cli.terminal import give_up, say
+
+LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
+"""A bundle without a word of any of them is worth nothing."""
+
+
+Bundles = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Bundles (.json, .json.gz, .json.zst; - for standard input).", metavar="BUNDLE"
+    ),
+]
+
+
+def merged(paths: Sequence[Path]) -> Bundle:
+    """One bundle of all of these."""
+    bundles = _loaded(paths)
+    if len(bundles) > 1:
+        from hoodsnap.facts.visits import newest
+
+        bundles, remarks = newest(bundles)
+        for remark in remarks:
+            say(remark)
+    return merge(bundles)
+
+
+def _loaded(paths: Iterable[Path]) -> list[Bundle]:
+    bundles = []
+    for path in paths:
+        try:
+            bundles.append(load(path))
+        except UnreadableBundleError as reason:
+            give_up(f"{path} can't be read: {reason}")
+    return bundles
+
+
+def speaks(bundle: Bundle) -> bool:
+    """Whether a single layer that has guests said anything."""
+    return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
+
+
+def saved(bundle: Bundle, path: Path) -> None:
+    """Write it, and say so; give up if it can't be written."""
+    try:
+        save(bundle, path)
+    except OSError as error:
+        give_up(f"{path} can't be written: {error.strerror}")
+    if path != STDIO:
+        say(f"wrote {path} ({len(bundle.answers)} answers)")

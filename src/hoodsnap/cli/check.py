@@ -1,0 +1,210 @@
+"""hoodsnap check: what is found and nobody accepted; and hoodsnap checks: what is looked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hoodsnap.cli.bundles import Bundles, merged, speaks
+from hoodsnap.cli.explain import (
+    FailOn,
+    FailOnOption,
+    ServerOption,
+    VerboseOption,
+    chosen,
+    status,
+)
+from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, say
+
+if TYPE_CHECKING:
+    from hoodsnap.analysis import Report
+    from hoodsnap.baseline import Entry
+    from hoodsnap.check import Check
+    from hoodsnap.facts.guest import Guest
+    from hoodsnap.verdict import Finding
+
+
+GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
+"""The layers of a host without which nearly nothing of its guests is judged."""
+
+
+class Listing(StrEnum):
+    """How findings alone are written."""
+
+    LINE = "line"
+    TEXT = "text"
+    JSON = "json"
+
+
+ListingOption = Annotated[
+    Listing,
+    typer.Option("--format", "-f", help="One line for each finding, the whole finding, or JSON."),
+]
+
+
+SelectOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", help="Only these checks: names or topics, * and ? allowed. Repeatable."
+    ),
+]
+
+
+IgnoreOption = Annotated[
+    list[str] | None, typer.Option("--ignore", help="Not these checks. Repeatable.")
+]
+
+
+BaselineOption = Annotated[
+    Path | None,
+    typer.Option("--baseline", help="Findings that were accepted, each for a reason and a time."),
+]
+
+
+WriteBaselineOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--write-baseline", help="Write the findings there are as a baseline, to be filled in."
+    ),
+]
+
+
+def check(
+    bundles: Bundles,
+    server: ServerOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    baseline: BaselineOption = None,
+    write_baseline: WriteBaselineOption = None,
+    format: ListingOption = Listing.LINE,
+    verbose: VerboseOption = False,
+    fail_on: FailOnOption = FailOn.WARNING,
+) -> None:
+    """Print the findings and nothing else: for cron and CI. Silent if there are none."""
+    from hoodsnap.analysis import analyze
+
+    catalogue = _selected(select, ignore)
+    if write_baseline and write_baseline != baseline and write_baseline.exists():
+        give_up(f"{write_baseline} is there: with --baseline too its reasons are kept", USAGE)
+    entries = _accepted(baseline)
+    bundle = merged(bundles)
+    if not speaks(bundle):
+        give_up("no layer answered when this was collected")
+    report = analyze(bundle, catalogue)
+    guests = chosen(report, tuple(server or ()))
+    _tell_what_is_unheard(report)
+    parted = _parted(report, guests, entries, write_baseline, str(baseline))
+    if write_baseline:
+        raise typer.Exit
+    report = replace(report, findings=parted)
+    _list(report, guests, format, verbose)
+    raise typer.Exit(status(report, guests, fail_on))
+
+
+def checks(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Checks or topics, * and ? allowed.", metavar="NAME"),
+    ] = None,
+    format: FormatOption = Format.TEXT,
+) -> None:
+    """List the checks; of one that is named, print its page."""
+    from hoodsnap.render import catalogue
+
+    wanted = _selected(names, None)
+    if format is Format.JSON:
+        typer.echo(catalogue.as_json(wanted), nl=False)
+        return
+    lines = catalogue.listing(wanted)
+    if names and all(name in {check.name for check in wanted} for name in names):
+        pages = ("\n".join(catalogue.page(check)) for check in wanted)
+        lines = iter(["\n\n".join(pages)])
+    for line in lines:
+        typer.echo(line)
+
+
+def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check, ...]:
+    from fnmatch import fnmatchcase
+
+    from hoodsnap.checks import CATALOGUE
+
+    def matching(patterns: list[str] | None) -> set[str]:
+        found: set[str] = set()
+        for pattern in (part for given in patterns or () for part in given.split(",")):
+            names = {
+                check.name
+                for check in CATALOGUE
+                if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
+            }
+            if not names:
+                give_up(f"no check and no topic is called {pattern} (see: hoodsnap checks)", USAGE)
+            found |= names
+        return found
+
+    wanted, unwanted = matching(select), matching(ignore)
+    return tuple(
+        check
+        for check in CATALOGUE
+        if (check.name in wanted or not select) and check.name not in unwanted
+    )
+
+
+def _accepted(path: Path | None) -> tuple[Entry, ...]:
+    from hoodsnap.baseline import UnreadableBaselineError, read
+
+    try:
+        return read(path) if path is not None else ()
+    except UnreadableBaselineError as reason:
+        give_up(f"{path} can't be read: {reason}", USAGE)
+    except OSError as error:
+        give_up(f"{path} can't be read: {error.strerror}", USAGE)
+
+
+def _parted(
+    report: Report,
+    guests: tuple[Guest, ...],
+    entries: tuple[Entry, ...],
+    write: Path | None,
+    source: str,
+) -> tuple[Finding, ...]:
+    """The findings that nobody accepted; what is wrong with the baseline is said."""
+    from hoodsnap.baseline import part, written
+
+    today = datetime.now(UTC).date()
+    parted = part(report.about(guests), entries, today)
+    for remark in parted.remarks:
+        say(f"{source}: {remark}")
+    if write is not None:
+        try:
+            write.write_text(written(parted, today))
+        except OSError as error:
+            give_up(f"{write} can't be written: {error.strerror}")
+        count = len(parted.remaining)
+        say(f"wrote {write}: {count} new entries, each accepts nothing before it has a reason")
+    return parted.remaining
+
+
+def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
+    from hoodsnap.render import text
+
+    if format is Listing.JSON:
+        from hoodsnap.render import json
+
+        told = {id(guest) for one in report.everything() for guest in one.guests}
+        typer.echo(json.render(report, [guest for guest in guests if id(guest) in told]), nl=False)
+    elif format is Listing.LINE:
+        put(lambda width: map(text.row, report.findings))
+    else:
+        put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
+
+
+def _tell_what_is_unheard(report: Report) -> None:
+    """Silence must not look like health."""
+    for host in report.cloud.hosts:
+        for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):
+            say(f"{host.name}: not judged: {host.unheard[layer]}")

@@ -1,0 +1,180 @@
+"""hoodsnap collect: ask this host, write one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hoodsnap.bundle import Bundle
+from hoodsnap.cli.bundles import saved, speaks
+from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say
+
+if TYPE_CHECKING:
+    from hoodsnap.collect import Wishes
+
+
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        help="Where to write (.gz and .zst compress; - for standard output).",
+        show_default="hoodsnap-HOST-TIME.json.gz",
+    ),
+]
+
+
+AllHostsOption = Annotated[
+    bool, typer.Option("--all-hosts", help="nova's records of every host, not only of this one.")
+]
+
+
+CloudOption = Annotated[
+    str | None,
+    typer.Option("--os-cloud", help="An entry of clouds.yaml.", show_default="OS_CLOUD, else OS_*"),
+]
+
+
+DatabaseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--db-url",
+        help="nova's database, as nova.conf would name it.",
+        show_default="nova.conf's, else the local socket as root",
+    ),
+]
+
+
+LibvirtOption = Annotated[
+    str | None,
+    typer.Option("--libvirt-uri", help="Which libvirt to ask.", show_default="qemu:///system"),
+]
+
+
+QmpOption = Annotated[
+    bool,
+    typer.Option(
+        "--qmp",
+        help="Ask QEMU's monitors too (query-* only). Off by default, because libvirt marks every "
+        "domain that is asked as tainted (custom-monitor) in its log and in `virsh dominfo` "
+        "until its next start.",
+    ),
+]
+
+
+DaysOption = Annotated[int, typer.Option("--days", min=0, help="How far back actions are read.")]
+
+
+SignOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign the bundle with this OpenSSH key; a public one is looked for in the agent.",
+    ),
+]
+
+
+ChallengeOption = Annotated[
+    str | None,
+    typer.Option("--challenge", help="A text that somebody chose, put into the bundle."),
+]
+
+
+def collect(
+    output: OutputOption = None,
+    all_hosts: AllHostsOption = False,
+    os_cloud: CloudOption = None,
+    db_url: DatabaseOption = None,
+    libvirt_uri: LibvirtOption = None,
+    qmp: QmpOption = False,
+    days: DaysOption = 7,
+    sign: SignOption = None,
+    challenge: ChallengeOption = None,
+) -> None:
+    """Ask every layer of this host, changing nothing, and write the answers to one file."""
+    from hoodsnap.collect import Wishes
+
+    _check_key(sign)
+    wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
+    bundle, interrupted = collected(wishes)
+    must_have_no_secret(bundle)
+    path = output or default_name(bundle)
+    if sign is not None:
+        bundle = _signed(bundle, sign, path)
+    saved(bundle, path)
+    if interrupted:
+        give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
+    if not speaks(bundle):
+        give_up("no layer answered")
+
+
+def _check_key(key: Path | None) -> None:
+    """Better before an hour's collecting than after."""
+    if key is None:
+        return
+    from hoodsnap.signature import SshKeygenError, require_ssh_keygen
+
+    if not key.is_file():
+        give_up(f"{key} can't be signed with: there is no such file", USAGE)
+    try:
+        require_ssh_keygen()
+    except SshKeygenError as reason:
+        give_up(f"the bundle can't be signed: {reason}")
+
+
+def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
+    """The bundle with a signature. If there can't be one, what was collected is not lost."""
+    from hoodsnap.fingerprint import fingerprint, signed
+    from hoodsnap.signature import SshKeygenError, sign
+
+    try:
+        return signed(bundle, sign(fingerprint(bundle), key))
+    except SshKeygenError as reason:
+        saved(bundle, path)
+        give_up(f"the bundle is not signed: {reason}")
+
+
+def collected(wishes: Wishes) -> tuple[Bundle, bool]:
+    """A bundle of this host, and whether it was cut short."""
+    from rich.console import Console
+
+    from hoodsnap.collect import Visit
+    from hoodsnap.collect.summary import summary
+    from hoodsnap.fingerprint import fingerprinted
+
+    console = Console(stderr=True, highlight=False)
+    interrupted = False
+    with console.status("reading nova.conf …") as status:
+        visit = Visit(wishes, lambda phase: status.update(f"{phase} …"))
+        try:
+            visit.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        bundle = fingerprinted(visit.bundle())
+    for line in summary(bundle):
+        console.print(line, markup=False, soft_wrap=True)
+    return bundle, interrupted
+
+
+def must_have_no_secret(bundle: Bundle) -> None:
+    """Give up, naming the places, if something in it looks like a secret."""
+    from hoodsnap.collect.fence import leaks
+
+    found = list(leaks(bundle))
+    for leak in found[:10]:
+        say(str(leak))
+    if found:
+        give_up(
+            f"the bundle is not written: {len(found)} places in it look like secrets, "
+            "which no collector may keep; please report the places"
+        )
+
+
+def default_name(bundle: Bundle) -> Path:
+    """Of the host and the time, safe in any file system."""
+    host = bundle.answers[0].host if bundle.answers else "host"
+    safe = "".join(char if char.isalnum() or char in "-." else "_" for char in host)
+    return Path(f"hoodsnap-{safe}-{bundle.started:%Y%m%dT%H%M%SZ}.json.gz")

@@ -1,0 +1,59 @@
+"""hoodsnap demo: the main job at once, with or without a cloud."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hoodsnap
+from hoodsnap.cli.bundles import merged, saved
+from hoodsnap.cli.collect import collected, default_name, must_have_no_secret
+from hoodsnap.cli.explain import Document, FailOn, tell
+from hoodsnap.cli.terminal import say
+
+if TYPE_CHECKING:
+    from hoodsnap.bundle import Bundle
+
+COMMANDS = (("virsh", "list", "--all"), ("pgrep", "-l", "qemu"))
+"""What is run over the recording: the first that this machine has."""
+
+
+def demo() -> None:
+    """Collect this host if it has Nova or libvirt, else take the recorded cloud; explain it."""
+    from hoodsnap.collect import Wishes, worth_asking
+
+    if worth_asking():
+        say("this host has Nova or libvirt: collecting it")
+        bundle, _ = collected(Wishes())
+        must_have_no_secret(bundle)
+        path = default_name(bundle)
+        saved(bundle, path)
+    else:
+        path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
+        say("this host has neither Nova nor libvirt: taking the recorded cloud")
+        bundle = merged([path])
+    tell(bundle, None, Document.TEXT, False, FailOn.NEVER)
+    say(f"the same again: hoodsnap explain {path}")
+    _replay(bundle, path)
+    say(f"ask it what you like: hoodsnap shell {path}")
+
+
+def _replay(bundle: Bundle, path: Path) -> None:
+    """Run a client of this machine over the recording."""
+    from hoodsnap.replay import shell
+    from hoodsnap.replay.namespaces import NoNamespaces
+    from hoodsnap.replay.recording import Recording, hosts
+
+    for command in COMMANDS:
+        if shutil.which(command[0]):
+            break
+    else:
+        return
+    say(f"the recording answers real clients: hoodsnap replay {path} -- {' '.join(command)}")
+    sys.stdout.flush()  # or what is not yet written is written by the child too
+    try:
+        shell.run(Recording(bundle, min(hosts(bundle))), None, say, arguments=command)
+    except NoNamespaces as reason:
+        say(str(reason))

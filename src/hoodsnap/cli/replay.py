@@ -1,0 +1,122 @@
+"""hoodsnap shell, replay and serve: real clients meet a recording."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hoodsnap.cli.bundles import Bundles, merged
+from hoodsnap.cli.terminal import USAGE, give_up, say
+
+if TYPE_CHECKING:
+    from hoodsnap.replay.recording import Recording
+
+
+HostOption = Annotated[
+    str | None,
+    typer.Option("--host", help="Which host of the bundle.", show_default="the only one"),
+]
+
+
+CoverageOption = Annotated[
+    bool,
+    typer.Option("--coverage", help="Say in the end what was asked for and not recorded."),
+]
+
+
+def shell(
+    bundles: Bundles,
+    host: HostOption = None,
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="Run this line instead of typing.")
+    ] = None,
+    coverage: CoverageOption = False,
+) -> None:
+    """Open a shell in which the real virsh, mysql, openstack, ps … meet the recording.
+
+    Nothing in it is live and nothing can be changed; it has no network. Whatever was not recorded
+    is refused by name.
+    """
+    raise typer.Exit(_replayed(bundles, host, command, (), coverage))
+
+
+def replay(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    command: Annotated[
+        list[str], typer.Argument(help="A command and its arguments.", metavar="-- COMMAND")
+    ],
+    host: HostOption = None,
+    coverage: CoverageOption = False,
+) -> None:
+    """Run one command against the recording: `hoodsnap replay bundle.json -- virsh list`."""
+    raise typer.Exit(_replayed([bundle], host, None, tuple(command), coverage))
+
+
+def serve(
+    bundles: Bundles,
+    host: HostOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if a live libvirt or database listens here.")
+    ] = False,
+) -> None:
+    """Let the stand-ins listen until interrupted, and print how clients are led to them.
+
+    For those who can't have namespaces. A client may still go elsewhere, so this is refused where
+    a live libvirt or database listens.
+    """
+    import tempfile
+    import threading
+
+    from hoodsnap.replay import serve as serving
+    from hoodsnap.replay.recording import plain
+
+    recording = _recording(bundles, host)
+    live = serving.live_sockets()
+    if live and not force:
+        give_up(
+            f"a live server listens at {live[0]}, and a client that does not do as it is told would"
+            " reach it: hoodsnap shell keeps them apart; --force serves all the same",
+            USAGE,
+        )
+    with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
+        for line in serving.start(recording, Path(folder), say):
+            typer.echo(line)
+        sys.stdout.flush()
+        say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
+        threading.Event().wait()
+
+
+def _recording(paths: Sequence[Path], host: str | None) -> Recording:
+    """The host of these bundles that is to be replayed."""
+    from hoodsnap.replay.recording import Recording, hosts, plain
+
+    bundle = merged(paths)
+    there = hosts(bundle)
+    if host is None and len(there) == 1:
+        (host,) = there
+    if host not in there:
+        names = plain(", ".join(there)) or "none"
+        wanted = f"there is no host {host}" if host else "--host says which"
+        give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
+    return Recording(bundle, host)
+
+
+def _replayed(
+    paths: Sequence[Path],
+    host: str | None,
+    line: str | None,
+    arguments: tuple[str, ...],
+    coverage: bool,
+) -> int:
+    from hoodsnap.replay import shell as replaying
+    from hoodsnap.replay.namespaces import NoNamespaces
+
+    recording = _recording(paths, host)
+    try:
+        return replaying.run(recording, line, say, arguments=arguments, tell_missed=coverage)
+    except NoNamespaces as reason:
+        give_up(str(reason))
