@@ -26,8 +26,9 @@ from hoodsnap.identity import COMMON
 from hoodsnap.pseudonym import Pseudonyms
 from hoodsnap.redact import Redactor, any_of
 from hoodsnap.replay import xdr
-from hoodsnap.replay.libvirtd import REMOTE, Libvirtd
+from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.mysqld import Mysqld, Result
+from hoodsnap.replay.procedure import REMOTE
 from hoodsnap.replay.recording import Recording, hosts
 
 PSEUDONYMS = Pseudonyms(b"k" * 32)

@@ -24,10 +24,11 @@ from tests.test_hostile import odd_values
 from hoodsnap.bundle import Answer, Bundle, Failure, load, save
 from hoodsnap.replay import procfs, shell, xdr
 from hoodsnap.replay.images import Images
-from hoodsnap.replay.libvirtd import PROCEDURES, REMOTE, Libvirtd
+from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.monitor import MonitorSocket, reply
 from hoodsnap.replay.mysqld import Mysqld, Refusal, Result
 from hoodsnap.replay.openstack import OpenStack, Refused
+from hoodsnap.replay.procedure import PROCEDURES, REMOTE
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
 
 several = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])

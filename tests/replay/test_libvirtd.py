@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
-from hoodsnap.replay import xdr
-from hoodsnap.replay.libvirtd import PROCEDURES, QEMU, REMOTE, WRITES, Libvirtd, procedure
+from hoodsnap.replay import connection, xdr
+from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay.procedure import PROCEDURES, QEMU, REMOTE, WRITES, procedure
 from hoodsnap.replay.recording import Recording, hosts
 
 ALL = 273
@@ -177,9 +178,9 @@ def test_no_message_breaks_it(number: int, payload: bytes) -> None:
     assert struct.unpack_from(">IIiIII", reply, 4)[5] in (0, 1)
 
 
-def test_two_methods_can_t_answer_one_call() -> None:
-    with pytest.raises(ValueError, match="two methods answer 0x20008086/1"):
-        procedure(1)(Libvirtd.open)
+def test_two_functions_can_t_answer_one_call() -> None:
+    with pytest.raises(ValueError, match="two functions answer 0x20008086/1"):
+        procedure(1)(connection.connect_open)
 
 
 def test_who_asks_whether_anybody_is_there_hears_so(client: Client) -> None:

@@ -79,3 +79,8 @@ def optional_string(text: str | None) -> bytes:
 def array(items: list[bytes]) -> bytes:
     """`item items<>`."""
     return uint(len(items)) + b"".join(items)
+
+
+def characters(text: str) -> bytes:
+    """`char text<>`: an array of ints, the final zero included."""
+    return array([int_(byte) for byte in text.encode() + b"\0"])

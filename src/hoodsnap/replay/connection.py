@@ -1,0 +1,182 @@
+"""What libvirt says of itself, of its host, and of the host's networks and secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from hoodsnap.replay import xdr
+from hoodsnap.replay.host import Host
+from hoodsnap.replay.procedure import counted, procedure
+from hoodsnap.replay.recording import NotRecorded
+from hoodsnap.replay.virterror import FROM_NETWORK, INTERNAL, Refusal
+
+
+@procedure(66)
+def auth_list(_: Host, __: xdr.Reader) -> bytes:
+    """None is needed."""
+    return xdr.array([xdr.int_(0)])
+
+
+@procedure(60)
+def supports_feature(_: Host, __: xdr.Reader) -> bytes:
+    """No keepalive, no events, no file descriptors."""
+    return xdr.int_(0)
+
+
+@procedure(1)
+def connect_open(_: Host, __: xdr.Reader) -> bytes:
+    """Whatever URI: this is the daemon that it leads to."""
+    return b""
+
+
+@procedure(2)
+def connect_close(_: Host, __: xdr.Reader) -> bytes:
+    """Nothing to do."""
+    return b""
+
+
+@procedure(149)
+def is_secure(_: Host, __: xdr.Reader) -> bytes:
+    """A UNIX socket is."""
+    return xdr.int_(1)
+
+
+@procedure(3)
+def hypervisor_type(host: Host, _: xdr.Reader) -> bytes:
+    """`QEMU`."""
+    return xdr.string(host.said("virsh version")["type"])
+
+
+@procedure(4)
+def version(host: Host, _: xdr.Reader) -> bytes:
+    """QEMU's."""
+    return xdr.hyper(host.said("virsh version")["hypervisor"])
+
+
+@procedure(157)
+def library_version(host: Host, _: xdr.Reader) -> bytes:
+    """libvirtd's."""
+    return xdr.hyper(host.said("virsh version")["daemon"])
+
+
+@procedure(59)
+def hostname(host: Host, _: xdr.Reader) -> bytes:
+    """What libvirt calls its host."""
+    return xdr.string(host.said("virsh hostname"))
+
+
+@procedure(110)
+def uri(host: Host, _: xdr.Reader) -> bytes:
+    """`qemu:///system`."""
+    return xdr.string(host.said("virsh uri"))
+
+
+@procedure(7)
+def capabilities(host: Host, _: xdr.Reader) -> bytes:
+    """The document."""
+    return xdr.string(host.said("virsh capabilities"))
+
+
+@procedure(6)
+def node_info(host: Host, _: xdr.Reader) -> bytes:
+    """struct remote_node_get_info_ret; the model is 32 characters, each an int."""
+    info = host.said("virsh nodeinfo")
+    model = info["cpu_model"].encode()[:31].ljust(32, b"\0")
+    names = ("cpus", "mhz", "numa_cells", "sockets", "cores", "threads")
+    numbers = b"".join(xdr.int_(info[name]) for name in names)
+    # In KiB, which libvirt's binding for Python divides by 1024.
+    memory = _host_memory(host.said("virsh capabilities"), info["memory_mib"])
+    return b"".join(map(xdr.int_, model)) + xdr.hyper(memory) + numbers
+
+
+@procedure(122)
+def security_model(host: Host, _: xdr.Reader) -> bytes:
+    """Model and domain of interpretation, each an array of characters."""
+    model = host.said("virsh nodeinfo").get("security_model")
+    if model is None:
+        raise NotRecorded("the host's security model was not recorded")
+    return xdr.characters(model["model"]) + xdr.characters(model["doi"])
+
+
+def _host_memory(capabilities: str, mib: int) -> int:
+    """KiB, of the capabilities, which were recorded a moment before or after."""
+    cells = re.findall(r"<memory unit='KiB'>(\d+)</memory>", capabilities)
+    return sum(map(int, cells)) if cells and sum(map(int, cells)) >> 10 == mib else mib << 10
+
+
+@procedure(283)
+def list_all_networks(host: Host, arguments: xdr.Reader) -> bytes:
+    """All, or those that the flags (VIR_CONNECT_LIST_NETWORKS_*) pick."""
+    wanted, flags = arguments.int(), arguments.uint()
+    pairs = ((2, 1, "active"), (4, 8, "persistent"), (16, 32, "autostart"))
+    found = [
+        _encoded(row)
+        for row in host.networks.values()
+        if all(
+            flags & (yes | no) in (0, yes | no) or bool(row[field]) == bool(flags & yes)
+            for yes, no, field in pairs
+        )
+    ]
+    return counted(found, wanted)
+
+
+@procedure(46)
+def network_by_name(host: Host, arguments: xdr.Reader) -> bytes:
+    """The network of a name."""
+    return _encoded(host.network_called(arguments.string()))
+
+
+@procedure(152)
+def network_is_active(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.network(arguments)["active"])
+
+
+@procedure(153)
+def network_is_persistent(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.network(arguments)["persistent"])
+
+
+@procedure(44)
+def network_autostart(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.network(arguments)["autostart"])
+
+
+@procedure(43)
+def network_xml(host: Host, arguments: xdr.Reader) -> bytes:
+    """The document."""
+    network = host.network(arguments)
+    return xdr.string(host.said(f"virsh net-dumpxml {network['name']}"))
+
+
+@procedure(45)
+def network_bridge(host: Host, arguments: xdr.Reader) -> bytes:
+    """The name of its bridge, of the document."""
+    network = host.network(arguments)
+    found = re.search(r"<bridge name='([^']*)'", host.said(f"virsh net-dumpxml {network['name']}"))
+    if found is None:
+        text = f"internal error: network '{network['name']}' does not have a bridge name."
+        raise Refusal(INTERNAL, text, FROM_NETWORK)
+    return xdr.string(found[1])
+
+
+@procedure(287)
+def list_all_secrets(host: Host, arguments: xdr.Reader) -> bytes:
+    """Which there are, and what for; their values were never asked for."""
+    wanted, flags = arguments.int(), arguments.uint()
+    if flags:
+        raise NotRecorded(f"the list of secrets with the flags {flags:#x} was not recorded")
+    found = [
+        UUID(row["uuid"]).bytes + xdr.int_(row["usage_type"]) + xdr.string(row["usage_id"])
+        for row in host.said("virsh secret-list")
+    ]
+    return counted(found, wanted)
+
+
+def _encoded(network: Mapping[str, Any]) -> bytes:
+    return xdr.string(network["name"]) + UUID(network["uuid"]).bytes

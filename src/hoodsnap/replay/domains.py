@@ -1,0 +1,287 @@
+"""What libvirt says of a host's domains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from hoodsnap.replay import monitor, xdr
+from hoodsnap.replay.host import INACTIVE, Domain, Host, there
+from hoodsnap.replay.procedure import QEMU, counted, procedure
+from hoodsnap.replay.recording import NotRecorded
+from hoodsnap.replay.virterror import INVALID, NO_METADATA, Refusal
+
+
+@procedure(273)
+def list_all_domains(host: Host, arguments: xdr.Reader) -> bytes:
+    """All, or those that the flags (VIR_CONNECT_LIST_DOMAINS_*) pick."""
+    wanted, flags = arguments.int(), arguments.uint()
+    found = [domain for domain in host.domains if _is_picked(host, domain, flags)]
+    return counted([domain.encoded for domain in found], wanted)
+
+
+def _is_picked(host: Host, domain: Domain, flags: int) -> bool:
+    def one(yes: int, no: int, is_so: Callable[[], bool]) -> bool:
+        both = flags & (yes | no)
+        return both in (0, yes | no) or is_so() == bool(flags & yes)
+
+    def state() -> bool:
+        number = host.state(domain)[0]
+        return bool(flags & {1: 16, 3: 32, 5: 64}.get(number, 128))
+
+    return (
+        one(1, 2, lambda: domain.id is not None)
+        and one(4, 8, lambda: host.info(domain, "persistent"))
+        and (not flags & 0xF0 or state())
+        and one(0x100, 0x200, lambda: host.info(domain, "managed_save"))
+        and one(0x400, 0x800, lambda: host.info(domain, "autostart"))
+        and one(0x1000, 0x2000, lambda: bool(host.of(domain, "snapshot-list")))
+        and one(0x4000, 0x8000, lambda: bool(host.of(domain, "checkpoint-list")))
+    )
+
+
+@procedure(51)
+def count_active(host: Host, _: xdr.Reader) -> bytes:
+    """How many have an id."""
+    return xdr.int_(sum(domain.id is not None for domain in host.domains))
+
+
+@procedure(37)
+def list_ids(host: Host, arguments: xdr.Reader) -> bytes:
+    """Up to so many ids."""
+    ids = [domain.id for domain in host.domains if domain.id is not None]
+    return xdr.array([xdr.int_(number) for number in ids[: arguments.int()]])
+
+
+@procedure(25)
+def count_defined(host: Host, _: xdr.Reader) -> bytes:
+    """How many are off."""
+    return xdr.int_(sum(domain.id is None for domain in host.domains))
+
+
+@procedure(21)
+def list_defined(host: Host, arguments: xdr.Reader) -> bytes:
+    """Up to so many names of those that are off."""
+    names = [domain.name for domain in host.domains if domain.id is None]
+    return xdr.array([xdr.string(name) for name in names[: arguments.int()]])
+
+
+@procedure(22)
+def by_id(host: Host, arguments: xdr.Reader) -> bytes:
+    """The domain of a number."""
+    number = arguments.int()
+    found = next((domain for domain in host.domains if domain.id == number), None)
+    return there(found, f"matching id {number}").encoded
+
+
+@procedure(23)
+def by_name(host: Host, arguments: xdr.Reader) -> bytes:
+    """The domain of a name."""
+    name = arguments.string()
+    return there(host.by_name.get(name), f"matching name '{name}'").encoded
+
+
+@procedure(24)
+def by_uuid(host: Host, arguments: xdr.Reader) -> bytes:
+    """The domain of a UUID."""
+    uuid = arguments.uuid()
+    return there(host.by_uuid.get(uuid), f"matching uuid '{uuid}'").encoded
+
+
+@procedure(14)
+def xml(host: Host, arguments: xdr.Reader) -> bytes:
+    """The document, as it is or as it would be started next."""
+    domain, flags = host.domain(arguments), arguments.uint()
+    if flags & ~INACTIVE:
+        text = f"the definition of {domain.name} with the flags {flags:#x} was not recorded"
+        raise NotRecorded(text)
+    return xdr.string(host.xml(domain, flags))
+
+
+@procedure(212)
+def state(host: Host, arguments: xdr.Reader) -> bytes:
+    """State and reason."""
+    state, reason = host.state(host.domain(arguments))
+    return xdr.int_(state) + xdr.int_(reason)
+
+
+@procedure(16)
+def info(host: Host, arguments: xdr.Reader) -> bytes:
+    """struct remote_domain_get_info_ret."""
+    domain = host.domain(arguments)
+    info = host.of(domain, "dominfo")
+    return (
+        xdr.uint(host.state(domain)[0])
+        + xdr.hyper(info["max_memory_kib"])
+        + xdr.hyper(info["memory_kib"])
+        + xdr.uint(info["vcpus"])
+        + xdr.hyper(info["cpu_time_ns"])
+    )
+
+
+@procedure(17)
+def max_memory(host: Host, arguments: xdr.Reader) -> bytes:
+    """KiB."""
+    return xdr.hyper(host.info(host.domain(arguments), "max_memory_kib"))
+
+
+@procedure(19)
+def os_type(host: Host, arguments: xdr.Reader) -> bytes:
+    """`hvm`, of the definition."""
+    domain = host.domain(arguments)
+    found = re.search(r"<type\b[^>]*>([^<]*)</type>", host.xml(domain))
+    if found is None:
+        raise NotRecorded(f"the OS type of {domain.name} was not recorded")
+    return xdr.string(found[1])
+
+
+@procedure(15)
+def autostart(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.info(host.domain(arguments), "autostart"))
+
+
+@procedure(150)
+def is_active(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.domain(arguments).id is not None)
+
+
+@procedure(151)
+def is_persistent(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.info(host.domain(arguments), "persistent"))
+
+
+@procedure(183)
+def has_managed_save(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    return xdr.int_(host.info(host.domain(arguments), "managed_save"))
+
+
+@procedure(202)
+def is_updated(host: Host, arguments: xdr.Reader) -> bytes:
+    """Whether its definition was changed while it runs: libvirt's QEMU driver says yes as soon
+    as the two differ, which the recorded documents do not tell."""
+    raise NotRecorded(f"whether {host.domain(arguments).name} was updated was not recorded")
+
+
+@procedure(121)
+def security_label(host: Host, arguments: xdr.Reader) -> bytes:
+    """The label, an array of characters, and whether it is enforced."""
+    label = host.info(host.domain(arguments), "security_label")
+    return xdr.characters(label["label"]) + xdr.int_(label["enforcing"])
+
+
+@procedure(426)
+def messages(host: Host, arguments: xdr.Reader) -> bytes:
+    """Taints and deprecations."""
+    said = host.info(host.domain(arguments), "messages")
+    return xdr.array([xdr.string(text) for text in said])
+
+
+@procedure(265)
+def metadata(host: Host, arguments: xdr.Reader) -> bytes:
+    """Description, title, or the element of a namespace, cut out of the recorded document."""
+    domain = host.domain(arguments)
+    kind, uri, flags = arguments.int(), arguments.optional_string(), arguments.uint()
+    found = _metadata(host.xml(domain, INACTIVE if flags & 2 else 0), kind, uri or "")
+    if found is None:
+        text = "metadata not found: Requested metadata element is not present"
+        raise Refusal(NO_METADATA, text)
+    return xdr.string(found)
+
+
+@procedure(298)
+def job(host: Host, arguments: xdr.Reader) -> bytes:
+    """The kind of a job, and its numbers."""
+    domain = host.domain(arguments)
+    if domain.id is None:
+        raise Refusal(INVALID, "Requested operation is not valid: domain is not running")
+    said = dict(host.of(domain, "domjobinfo"))
+    kind = said.pop("type", 0)
+    return xdr.int_(kind) + xdr.array([_parameter(*item) for item in said.items()])
+
+
+@procedure(238)
+def block_job(host: Host, arguments: xdr.Reader) -> bytes:
+    """struct remote_domain_get_block_job_info_ret."""
+    domain, disk = host.domain(arguments), arguments.string()
+    job = host.of(domain, "blockjob", f" {disk}")
+    return (
+        xdr.int_(bool(job))
+        + xdr.int_(job.get("type", 0))
+        + b"".join(xdr.hyper(job.get(name, 0)) for name in ("bandwidth", "cur", "end"))
+    )
+
+
+@procedure(274)
+def snapshots(host: Host, arguments: xdr.Reader) -> bytes:
+    """Their names."""
+    domain, wanted = host.domain(arguments), arguments.int()
+    listed = host.of(domain, "snapshot-list")
+    found = [xdr.string(row["name"]) + domain.encoded for row in listed]
+    return counted(found, wanted)
+
+
+@procedure(271)
+def snapshot_is_current(host: Host, arguments: xdr.Reader) -> bytes:
+    """0 or 1."""
+    name = arguments.string()
+    listed = host.of(host.domain(arguments), "snapshot-list")
+    return xdr.int_(any(row["name"] == name and row["current"] for row in listed))
+
+
+@procedure(413)
+def checkpoints(host: Host, arguments: xdr.Reader) -> bytes:
+    """Their names."""
+    domain, wanted = host.domain(arguments), arguments.int()
+    found = [xdr.string(name) + domain.encoded for name in host.of(domain, "checkpoint-list")]
+    return counted(found, wanted)
+
+
+@procedure(1, QEMU)
+def monitor_command(host: Host, arguments: xdr.Reader) -> bytes:
+    """What the monitor said to this command when it was recorded."""
+    domain, command, flags = host.domain(arguments), arguments.string(), arguments.uint()
+    if flags & 1:
+        raise NotRecorded("QEMU's human monitor was not recorded")
+    return xdr.string(monitor.reply(host.recording, domain.uuid, command))
+
+
+_INTS = frozenset(["operation", "auto_converge_throttle"])
+"""The numbers of a job that are an `int`; virsh does not find them under another type."""
+
+
+def _parameter(name: str, value: Any) -> bytes:
+    """struct remote_typed_param."""
+    if isinstance(value, bool):
+        kind, encoded = 6, xdr.int_(value)
+    elif isinstance(value, str):
+        kind, encoded = 7, xdr.string(value)
+    elif name in _INTS:
+        kind, encoded = 1, xdr.int_(value)
+    else:
+        kind, encoded = 4, xdr.hyper(value)
+    return xdr.string(name) + xdr.int_(kind) + encoded
+
+
+def _metadata(document: str, kind: int, uri: str) -> str | None:
+    """Cut out of the text, since an XML reader would write it in a way of its own."""
+    if kind in (0, 1):
+        word = ("description", "title")[kind]
+        found = re.search(rf"^  <{word}>(.*?)</{word}>$", document, re.MULTILINE | re.DOTALL)
+        return found[1] if found else None
+    found = re.search(
+        rf'^( *)<(\w+):(\w+) xmlns:\2="{re.escape(uri)}"[^>]*(?:/>|>.*?^\1</\2:\3>)$',
+        document,
+        re.MULTILINE | re.DOTALL,
+    )
+    if found is None:
+        return None
+    # libvirt shows it alone: without the prefix of its namespace, and at the left margin.
+    indent, prefix = found[1], found[2]
+    text = re.sub(rf"(?m)^{indent}", "", found[0])
+    text = re.sub(rf"(</?){prefix}:", r"\1", text)
+    return text.replace(f' xmlns:{prefix}="{uri}"', "", 1)

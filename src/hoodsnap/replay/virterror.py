@@ -1,0 +1,41 @@
+"""libvirt's errors (its virterror.h), as a daemon sends them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hoodsnap.replay import xdr
+from hoodsnap.replay.recording import plain
+
+INTERNAL, NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID, NO_METADATA = 1, 3, 42, 43, 55, 80
+"""Their codes (VIR_ERR_*)."""
+
+FROM_QEMU, FROM_NETWORK = 10, 19
+"""Which part of libvirt one is from (VIR_FROM_*)."""
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """An error as libvirt sends it: virsh prints the text."""
+
+    code: int
+    text: str
+    domain: int = FROM_QEMU
+
+    @property
+    def encoded(self) -> bytes:
+        """struct remote_error."""
+        text = xdr.optional_string(plain(self.text))
+        nothing = xdr.optional_string(None)
+        level_and_domain = xdr.int_(2) + xdr.uint(0)
+        numbers_and_network = xdr.int_(-1) + xdr.int_(-1) + xdr.uint(0)
+        return (
+            xdr.int_(self.code)
+            + xdr.int_(self.domain)
+            + text
+            + level_and_domain
+            + text
+            + nothing
+            + nothing
+            + numbers_and_network
+        )
