@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import typing
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap import checks
+from hoodsnap.analysis import Report
+from hoodsnap.bundle import Answer
 from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
@@ -174,3 +177,32 @@ def test_an_answer_that_is_missing_is_no_finding(host: RecordedHost, number: int
     host.bundle = host.bundle.with_answers(kept)
 
     assert host.findings() == []
+
+
+def test_two_cells_whose_databases_have_one_name_change_nothing(host: RecordedHost) -> None:
+    """The cell's database is on another server, and on the first one another cell, which is empty,
+    has one of the same name."""
+    there = " /* at 10.0.0.5:3306 */"
+    listed = host.last(
+        "nova-db",
+        "SELECT id, uuid, name, disabled, database_connection FROM nova_api.cell_mappings",
+    )
+    [first, own] = listed.value["rows"]
+    cells = [first, [*own[:4], "10.0.0.5:3306", "nova"], [3, "c3", "cell2", 0, *own[4:]]]
+    host.set("nova-db", listed.query, listed.value | {"rows": cells})
+    answers: list[Answer] = []
+    for answer in host.bundle.answers:
+        if answer.layer == "nova-db" and " FROM nova." in answer.query:
+            answers.append(answer.model_copy(update={"query": answer.query + there}))
+            empty = {"columns": answer.value["columns"], "rows": []} if answer.value else None
+            answer = answer.model_copy(update={"value": empty})
+        answers.append(answer)
+    host.bundle = host.bundle.with_answers(tuple(answers))
+
+    report = host.report()
+    assert report.findings == ()
+    assert skipped(report) == skipped(healthy_report())
+
+
+def skipped(report: Report) -> Counter[str]:
+    return Counter(f"{skip.check.name}: {skip.reason}" for skip in report.skips)

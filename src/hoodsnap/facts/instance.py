@@ -541,7 +541,7 @@ class Instances:
     def _is_cell0(self, database: str) -> bool:
         rows = self.tables.of("cell_mappings")
         return any(
-            row.cells.get("uuid") == CELL0 and row.cells.get("database_name") == database
+            row.cells.get("uuid") == CELL0 and self.tables.database_of(row.cells) == database
             for row in rows
         )
 

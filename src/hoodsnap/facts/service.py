@@ -190,11 +190,18 @@ class HostRecords:
 
     @cached_property
     def cells(self) -> Mapping[object, str]:
-        """The database of each cell, by the number of its mapping."""
+        """The database of each cell, by the number of its mapping, called as in other rows. Of two
+        of one name that was not read is left out: it might be either."""
         rows = [row.cells for row in self._tables.of("cell_mappings")]
-        return {
-            row.get("id"): name for row in rows if isinstance(name := row.get("database_name"), str)
-        }
+        names = [row.get("database_name") for row in rows]
+        found: dict[object, str] = {}
+        for row, name in zip(rows, names, strict=True):
+            known = self._tables.database_of(row, ComputeNode.table)
+            if known is not None:
+                found[row.get("id")] = known
+            elif isinstance(name, str) and names.count(name) == 1:
+                found[row.get("id")] = name
+        return found
 
     def read(self, table: str) -> Answer:
         """An answer that read this table: the evidence that it has no such row. Raises `Unheard` if
