@@ -361,7 +361,10 @@ class _Page:
         waiting = [item for item in self.report.gates.of(guest) if not item.forbidden_by]
         if not waiting:
             return
-        said = f"{len(waiting)} other commands that can do harm wait for checks that could not be"
+        which = "1 other command that can do harm waits"
+        if len(waiting) > 1:
+            which = f"{len(waiting)} other commands that can do harm wait"
+        said = f"{which} for checks that could not be"
         if not self.verbose:
             yield from self._wrapped(f"      {said} decided (--verbose names them)", "dim", 15)
             return
