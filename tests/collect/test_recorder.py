@@ -156,6 +156,23 @@ SECRETS = [
     "-vnc 127.0.0.1:0,password={}",
     "mysql+pymysql://nova:{}@127.0.0.1/nova",
     "<graphics type='vnc' passwd='{}'/>",
+    "-object qom-type=secret,id=s,data={}",
+    "-object secret,id=s,data=a,,{}",
+    '{{"data":"{}","qom-type":"secret"}}',
+    '{{"qom-type":"secret","data":"a\\"{}"}}',
+    '{{"qom-type":"secret","data":"{}',  # what older kernels cut off
+    '{{"file":"json:{{\\"driver\\":\\"ssh\\",\\"password\\":\\"{}\\"}}"}}',
+    '{{"=keyvalue-pairs": "[\\"auth\\", \\"x\\", \\"key\\", \\"{}\\"]"}}',
+    '{{"=keyvalue-pairs":["key","{}"]}}',
+    '{{"auth_method": "CHAP", "discovery_auth_password": "{}"}}',
+    "-iscsi user=u,password=a,,{}",
+    "iscsi://user%{}@10.0.0.5:3260/iqn.2010-10.org.openstack:volume-1/0",
+    "iscsi://user%p@ss{}@10.0.0.5:3260/iqn.2010-10.org.openstack:volume-1/0",
+    "rabbit://nova:p@{0}/ss@10.0.0.1:5672,nova:{0}@10.0.0.2:5672/",
+    "redis://:{}@10.0.0.1:6379",
+    "OS_PASSWORD={}",
+    "rd.luks.passphrase={}",
+    "password='it is {}'",
 ]
 
 
@@ -165,6 +182,28 @@ def test_a_secret_in_a_text_is_withheld(text: str) -> None:
 
     assert "S3CRET" not in kept
     assert WITHHELD in kept
+
+
+def test_a_key_of_ceph_is_known_by_its_shape() -> None:
+    key = f"AQS3CRET{'A' * 30}=="
+
+    assert without_secrets(f"[client.nova] {key}, x") == f"[client.nova] {WITHHELD}, x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://10.0.0.1:8774/v2.1/servers?name=a@b",
+        '{"url": "http://10.0.0.1:8774", "user": "a@b"}',
+        "nbd://10.0.0.1:10809/disk@snap",
+        "qemu+ssh://nova@compute2/system",
+        "[fd00::1]:8774 a@b",
+        '{"qom-type": "iothread", "data": "x"}',
+        "ALTER TABLE users ADD password varchar(255)",
+    ],
+)
+def test_what_looks_a_little_like_a_secret_stays(text: str) -> None:
+    assert without_secrets(text) == text
 
 
 def test_what_stands_beside_a_secret_is_kept() -> None:

@@ -113,6 +113,9 @@ _SPEC = _words(
 _HINTS = _words("group same_host different_host target_cell different_cell cidr build_near_host_ip")
 
 
+_DATA = "nova_object.data"
+
+
 def api_body(body: Any) -> Any:
     """What nova's API said, with the values withheld that must not be kept; keys all stay."""
     if isinstance(body, Mapping):
@@ -253,10 +256,12 @@ def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str,
 def request_spec(text: str) -> str:
     """The column request_specs.spec: what decides about the next move, without free text."""
     spec = _object(text)
-    data = spec.get("nova_object.data") if spec is not None else None
+    data = spec.get(_DATA) if spec is not None else None
     if spec is None or not isinstance(data, dict):
         return WITHHELD
     kept = {key: value for key, value in data.items() if key in _SPEC}
+    if isinstance(image := kept.get("image"), dict):
+        kept["image"] = _spec_image(image)
     if isinstance(hints := kept.get("scheduler_hints"), dict):
         kept["scheduler_hints"] = {
             key: value if key in _HINTS else WITHHELD for key, value in hints.items()
@@ -265,9 +270,25 @@ def request_spec(text: str) -> str:
         {
             "nova_object.name": spec.get("nova_object.name"),
             "nova_object.version": spec.get("nova_object.version"),
-            "nova_object.data": _slim(kept),
+            _DATA: _slim(kept),
         }
     )
+
+
+def _spec_image(image: Mapping[str, Any]) -> dict[str, Any]:
+    """An image in a request spec: of its properties those that nova acts on when it places."""
+    data = image.get(_DATA)
+    if not isinstance(data, dict):
+        return {key: value for key, value in image.items() if _is_plain(value)}
+    properties = data.get("properties")
+    said = properties.get(_DATA) if isinstance(properties, dict) else None
+    kept = {
+        key: value
+        for key, value in (said.items() if isinstance(said, dict) else ())
+        if _IMAGE_PROPERTY.fullmatch(key) or key == "traits_required"
+    }
+    shape = properties if isinstance(properties, dict) else {}
+    return {**image, _DATA: {**data, "properties": {**shape, _DATA: kept}}}
 
 
 _LEFT_OUT = frozenset(

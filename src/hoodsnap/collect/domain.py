@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hoodsnap.collect.definition import kept_definition
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.facts.hardware import home_of, tpm_state
@@ -276,12 +277,12 @@ def _info(domain: Any) -> dict[str, object]:
 
 
 def _xml(domain: Any) -> str:
-    return str(domain.XMLDesc())
+    return kept_definition(str(domain.XMLDesc()))
 
 
 def _stored_xml(domain: Any) -> str:
     inactive = 2  # VIR_DOMAIN_XML_INACTIVE
-    return str(domain.XMLDesc(inactive))
+    return kept_definition(str(domain.XMLDesc(inactive)))
 
 
 def _job(domain: Any) -> dict[str, object]:

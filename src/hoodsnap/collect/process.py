@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect.arguments import kept_cmdline, kept_ps
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, run
 
@@ -80,7 +81,8 @@ def _ask_process(
     argv: tuple[str, ...] = ()
     for name in _FILES:
         path = f"{folder}/{name}"
-        answer = patience.ask(recorder, LAYER, path, partial(_text, path), who)
+        read = _cmdline if name == "cmdline" else _text
+        answer = patience.ask(recorder, LAYER, path, partial(read, path), who)
         if name == "cmdline" and answer.error is None:
             argv = tuple(answer.value.removesuffix("\0").split("\0")) if answer.value else ()
     for name in ("exe", "root"):
@@ -111,12 +113,21 @@ def _ask_host(recorder: Recorder) -> None:
 
 def _ps() -> str:
     try:
-        return run(["ps", "ww", *run(["pgrep", "qemu"]).split()])
+        pids = run(["pgrep", "qemu"]).split()
+        words_of = {int(pid): _words(pid) for pid in pids}
+        return kept_ps(run(["ps", "ww", *pids]), words_of)
     except Refusal as refusal:
         # Both say "none" so. `xargs` without any input would show the processes of this terminal.
         if str(refusal) == "exit status 1":
             return ""
         raise
+
+
+def _words(pid: str) -> list[str]:
+    try:
+        return _text(f"/proc/{pid}/cmdline").removesuffix("\0").split("\0")
+    except OSError:  # it ended while we looked, or ps will not see it either
+        return []
 
 
 def _emulators() -> list[dict[str, Any]]:
@@ -239,6 +250,10 @@ def _names(folder: str) -> list[str]:
 def _boot_time() -> str:
     lines = _text("/proc/stat").splitlines(keepends=True)
     return "".join(line for line in lines if line.startswith("btime"))
+
+
+def _cmdline(path: str) -> str:
+    return kept_cmdline(_text(path))
 
 
 def _text(path: str) -> str:

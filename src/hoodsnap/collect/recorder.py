@@ -135,25 +135,37 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         process.stderr.close()
 
 
+_WORD = r"pass(?:w(?:or)?d|phrase)"
+
+# A text in JSON, and in JSON that is itself a text in JSON, where the quotes have backslashes.
+_JSON_KEY = r"((\\*\")(?:{})\2\s*:\s*\2)"
+_JSON_TEXT = r"(?!\2)(?:(?!(?<!\\)\2)[^\0])+"
+
 _SECRETS = (
-    # QEMU's rbd driver up to 2.x took the cephx key on its command line.
-    re.compile(r"(:key=)[^:,\s\0]+"),
-    # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs.
-    re.compile(r"(-object[ \0]secret,[^ \0]*?\bdata=)[^,\s\0]+"),
-    re.compile(r"(\bpassword=)(?!on\b|off\b)[^,\s\0]+", re.IGNORECASE),
-    re.compile(r"(://[^/:@\s\0]+:)[^@/\s\0]+(?=@)"),
-    re.compile(r'("qom-type":\s*"secret"[^}]*?"data":\s*")[^"]+'),
-    # virsh never shows these on a read-only connection; a hand-written file may.
-    re.compile(r"(\bpasswd=['\"])[^'\"]+"),
+    # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
+    re.compile(r"(:key=)[^:,\s\0'\"]+"),
+    re.compile(r"(keyvalue-pairs[^\]]*?\"key\\*\",\s*\\*\")[^\"\\]+"),
+    re.compile(r"((?<![A-Za-z0-9+/]))AQ[A-Za-z0-9+/]{36}=="),
+    # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
+    re.compile(r"((?:-object[ \0]|\bsecret,)[^ \0]*?\bdata=)(?:[^,\s\0]|,,)+"),
+    # virsh never shows the first on a read-only connection; a hand-written file may.
+    re.compile(rf"({_WORD}=(['\"]))(?:(?!\2).)+", re.IGNORECASE),
+    re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?:[^,\s\0]|,,)+", re.IGNORECASE),
+    # Who puts a password into a URL does not always spell its `@` and `/` as it should.
+    re.compile(r"(://[^/:@\s\0'\"<>]*:)(?!\d+(?:[/,;?#)'\"\s\0]|$))[^\s\0'\"<>]+(?=@)"),
+    re.compile(r"((?:iscsi|iser)://[^/%@\s\0]*%)[^\s\0'\"<>]+(?=@)"),
+    re.compile(r"((\\*\")qom-type\2\s*:\s*\2secret\2[^{}]*?\2data\2\s*:\s*\2)" + _JSON_TEXT),
     re.compile(
-        r'("(?:admin_?pass(?:word)?|password|secret|auth_password)":\s*")[^"]+', re.IGNORECASE
+        _JSON_KEY.format("data") + _JSON_TEXT + r"(?=\2[^{}]*?\2qom-type\2\s*:\s*\2secret\2)"
     ),
-    # libiscsi's URLs.
-    re.compile(r"(iscsi://[^/%@\s\0]+%)[^@/\s\0]+(?=@)"),
+    re.compile(
+        _JSON_KEY.format(rf"[\w.-]*{_WORD}|admin_?pass|secret|cookie|keyring") + _JSON_TEXT,
+        re.IGNORECASE,
+    ),
 )
 
 
-_MARKS = re.compile(r"key=|data|pass|secret|://", re.IGNORECASE)
+_MARKS = re.compile(r"key[=vr]|data|pass|secret|cookie|://|==", re.IGNORECASE)
 """What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
 
 

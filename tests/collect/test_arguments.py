@@ -1,0 +1,92 @@
+"""What a command line keeps, and what of it nobody gets to read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hoodsnap.collect.arguments import kept_cmdline, kept_ps, kept_words
+from hoodsnap.collect.recorder import WITHHELD
+
+SECRET = 'se,,same 42:@/"x'  # noqa: S105 (it is planted, to be looked for; a comma is doubled)
+
+WITH_SECRETS = [
+    (["-append", f"root=/dev/vda password={SECRET}"], ["-append", WITHHELD]),
+    (["-append", f"-x {SECRET}", "-S"], ["-append", WITHHELD, "-S"]),
+    (["-object", f"secret,id=s0,data={SECRET}"], ["-object", f"secret,id=s0,data={WITHHELD}"]),
+    (
+        ["-object", f"id=s0,data={SECRET},format=raw,qom-type=secret"],
+        ["-object", f"id=s0,data={WITHHELD},format=raw,qom-type=secret"],
+    ),
+    (
+        ["--object", json.dumps({"data": SECRET, "qom-type": "secret", "id": "s0"})],
+        ["--object", json.dumps({"data": WITHHELD, "qom-type": "secret", "id": "s0"})],
+    ),
+    (
+        ["-spice", f"port=5900,password={SECRET},seamless-migration=on"],
+        ["-spice", f"port=5900,password={WITHHELD},seamless-migration=on"],
+    ),
+    (
+        ["-drive", f"file.driver=https,file.cookie={SECRET},if=none"],
+        ["-drive", f"file.driver=https,file.cookie={WITHHELD},if=none"],
+    ),
+    (["-iscsi", f"user=u,password={SECRET}"], ["-iscsi", f"user=u,password={WITHHELD}"]),
+    (
+        ["-fw_cfg", f"name=opt/org.example/seed,string={SECRET}"],
+        ["-fw_cfg", f"name=opt/org.example/seed,string={WITHHELD}"],
+    ),
+    (["-smbios", f"type=11,value={SECRET}"], ["-smbios", f"type=11,value={WITHHELD}"]),
+    (["--password", SECRET, "-v"], ["--password", WITHHELD, "-v"]),
+    ([f"--password={SECRET}"], [f"--password={WITHHELD}"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"), WITH_SECRETS, ids=[words[0] for words, _ in WITH_SECRETS]
+)
+def test_a_secret_is_withheld_to_its_end_and_nothing_else(
+    words: list[str], kept: list[str]
+) -> None:
+    assert kept_words(["qemu-system-x86_64", *words, "-S"]) == ["qemu-system-x86_64", *kept, "-S"]
+
+
+WITHOUT = [
+    "qemu-system-x86_64",
+    *("-name", "guest=instance-00000001,debug-threads=on"),
+    *("-object", '{"qom-type":"secret","id":"masterKey0","format":"raw","file":"/run/key.aes"}'),
+    *("-object", "tls-creds-x509,id=t,dir=/etc/pki,passwordid=sec0"),
+    *("-smbios", "type=1,manufacturer=OpenStack Foundation,serial=x"),
+    *("-spice", "port=5901,disable-ticketing=on,password-secret=sec0"),
+    *("-vnc", "127.0.0.1:0,password=on,audiodev=audio1"),
+    *("-blockdev", '{"driver":"iscsi","user":"u","password-secret":"sec0","node-name":"n"}'),
+    *("-kernel", "/var/lib/nova/instances/x/kernel", "-append", ""),
+]
+
+
+def test_what_only_names_a_secret_stays() -> None:
+    assert kept_words(WITHOUT) == WITHOUT
+    assert kept_cmdline("\0".join(WITHOUT) + "\0") == "\0".join(WITHOUT) + "\0"
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)))
+def test_a_command_line_keeps_its_number_of_words(words: list[str]) -> None:
+    assert len(kept_words(words)) == len(words)
+
+
+def test_a_line_of_ps_is_that_of_the_process() -> None:
+    words = {
+        7: ["qemu-nbd", "--object", "secret,id=s,data=a b", "x"],
+        8: ["qemu-img", "info"],
+        9: [],
+    }
+    table = (
+        "    PID TTY      STAT   TIME COMMAND\n"
+        "      7 ?        Sl     0:01 qemu-nbd --object secret,id=s,data=a b x\n"
+        "      8 pts/0    R+     0:00 qemu-img info\n"
+        "      9 ?        S      0:00 [qemu-worker]\n"
+    )
+
+    assert kept_ps(table, words) == table.replace("data=a b", f"data={WITHHELD}")
