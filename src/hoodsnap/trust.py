@@ -58,7 +58,7 @@ def examine(bundle: Bundle, name: str, wanted: Wanted, now: datetime) -> Trust:
     who, doubts = None, [*_about_fingerprint(verdict)]
     if wanted.allowed_signers is not None:
         try:
-            who = _signer(bundle, verdict.fingerprint, wanted.allowed_signers)
+            who = signed_by(bundle, verdict.fingerprint, wanted.allowed_signers)
         except NotTrustedError as reason:
             doubts.append(str(reason))
     if wanted.challenge is not None:
@@ -72,6 +72,18 @@ def examine(bundle: Bundle, name: str, wanted: Wanted, now: datetime) -> Trust:
         if found:
             doubts.append(f"not plausible, for {len(found)} reasons")
     return Trust(name, verdict, who, verdict.original, tuple(doubts), found)
+
+
+def signed_by(bundle: Bundle, fingerprint: str, allowed: Path) -> str:
+    """Whom of the allowed signers a bundle of this fingerprint is signed by.
+
+    Raises `NotTrustedError` if it is by none of them, and `SshKeygenError` if nobody can look.
+    """
+    answer = recorded(bundle, SIGNATURE)
+    if answer is None:
+        several = any(one.query == SIGNATURE for one in bundle.by_layer.get(LAYER, ()))
+        raise NotTrustedError("it has several signatures" if several else "it is not signed")
+    return signer(fingerprint, answer.value, allowed)
 
 
 def lines(found: Iterable[Trust]) -> Iterator[str]:
@@ -124,14 +136,6 @@ def _about_fingerprint(verdict: Verdict) -> Iterator[str]:
         yield "nobody can tell: it has no fingerprint"
     else:
         yield "changed since it was written"
-
-
-def _signer(bundle: Bundle, fingerprint: str, allowed: Path) -> str:
-    answer = recorded(bundle, SIGNATURE)
-    if answer is None:
-        several = any(one.query == SIGNATURE for one in bundle.by_layer.get(LAYER, ()))
-        raise NotTrustedError("it has several signatures" if several else "it is not signed")
-    return signer(fingerprint, answer.value, allowed)
 
 
 def _plain(line: str) -> str:

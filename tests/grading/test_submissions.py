@@ -12,14 +12,16 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from tests.conftest import HEALTHY, RecordedHost, healthy
 from tests.grading.conftest import task
+from tests.test_trust import key, needs_ssh
 
 from hoodsnap.bundle import Bundle, dump, load, parse
-from hoodsnap.fingerprint import fingerprinted
+from hoodsnap.fingerprint import fingerprint, fingerprinted, signed
 from hoodsnap.grading import command, submissions
 from hoodsnap.grading.classroom import copies, grade_submission, traces
 from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import parse as parse_sheet
 from hoodsnap.grading.submissions import Submission
+from hoodsnap.signature import sign
 
 SHEET = task(holds="guest.server.status == 'ACTIVE'", title="=1+1")
 
@@ -137,6 +139,41 @@ def test_an_altered_bundle_is_remarked() -> None:
     remarks = grade("ann", data.replace(b'"ACTIVE"', b'"SHUTOFF"')).remarks
 
     assert remarks[0].startswith("altered after it was collected: ")
+
+
+def test_what_can_not_be_true_is_remarked(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    host.edit("kernel", f"/proc/{pid}/stat", f"{pid} (", "7 (")
+    said = f"not plausible: /proc/{pid}/stat is of process 7 (numbered-alike)"
+
+    remarks = grade("ann", dump(host.bundle)).remarks
+
+    assert said in remarks
+
+
+@needs_ssh
+def test_what_the_student_did_not_sign_is_remarked(tmp_path: Path) -> None:
+    alice = key(tmp_path / "alice")
+    allowed = tmp_path / "allowed"
+    allowed.write_text(f"alice@example.org {alice.with_suffix('.pub').read_text()}")
+    bundle = fingerprinted(healthy())
+    hers = dump(signed(bundle, sign(fingerprint(bundle), alice)))
+
+    def remarks(student: str, data: bytes) -> tuple[str, ...]:
+        handed_in = Submission(student, (("mine.json", data),))
+        sheet = parse_sheet(SHEET.encode())
+        return grade_submission(sheet, handed_in, "vm-plain", allowed)[0].remarks
+
+    assert remarks("alice", hers) == ()
+    assert remarks("bob", hers) == ("not signed by bob: signed by alice@example.org",)
+    assert remarks("alice", dump(bundle)) == ("not signed by alice: it is not signed",)
+
+
+def test_signatures_need_a_list_of_signers(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+
+    with pytest.raises(command.UsageError, match="nowhere can't be read: there is no such file"):
+        command.grade("compute", [HEALTHY], None, "vm-plain", "text", False, nowhere)
 
 
 def another_host(bundle: Bundle) -> Bundle:

@@ -53,6 +53,16 @@ HiddenOption = Annotated[
 ]
 
 
+SignersOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--allowed-signers",
+        help="The students' keys: remark what its student did not sign. ssh-keygen's file, in "
+        "which a signer is called like the student, or NAME@….",
+    ),
+]
+
+
 def grade(
     lab: LabArgument,
     submissions: Annotated[
@@ -66,6 +76,7 @@ def grade(
     server: StudentsServerOption = None,
     format: GradeFormatOption = GradeFormat.TEXT,
     hidden: HiddenOption = False,
+    allowed_signers: SignersOption = None,
 ) -> None:
     """Grade bundles, and answers to questions about them, by a lab sheet.
 
@@ -75,7 +86,9 @@ def grade(
     from hoodsnap.grading import command
 
     try:
-        done = command.grade(lab, submissions, answers, server, format.value, hidden)
+        done = command.grade(
+            lab, submissions, answers, server, format.value, hidden, allowed_signers
+        )
     except command.UsageError as reason:
         give_up(str(reason), USAGE)
     put(lambda width: done.lines(width))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from hoodsnap import challenge
+from hoodsnap import challenge, plausible, trust
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Answer, Bundle, UnreadableBundleError, merge, parse
 from hoodsnap.facts.visits import newest
@@ -22,15 +22,21 @@ from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
 from hoodsnap.grading.result import Copy, Grade, Traces
 from hoodsnap.grading.sheet import Answers, AnswersError, Sheet, read_answers
 from hoodsnap.grading.submissions import Submission
+from hoodsnap.signature import NotTrustedError
 
 SHARED = 10
 """So many answers of the same microsecond, which took as long, are no accident."""
 
 
+DOUBTS = 3
+"""So many reasons why a bundle is not plausible are told; `verify --plausible` tells all."""
+
+
 def grade_submission(
-    sheet: Sheet, submission: Submission, server: str | None = None
+    sheet: Sheet, submission: Submission, server: str | None = None, signers: Path | None = None
 ) -> tuple[Grade, Bundle | None]:
-    """What one student gets, and what it was read from. Raises nothing for what was handed in."""
+    """What one student gets, and what it was read from. Raises nothing for what was handed in, but
+    `SshKeygenError` if there are allowed `signers` and no way to check signatures."""
     remarks = list(submission.remarks)
     answers, named = _answers(submission, sheet, remarks)
     bundles = [*_bundles(submission, remarks)]
@@ -46,6 +52,8 @@ def grade_submission(
         return nothing("there is no bundle that can be read"), None
     for one in bundles:
         remarks += _trust(sheet, one)
+        if signers is not None:
+            remarks += _signature(one, submission.student, signers)
     if len(bundles) > 1:
         bundles, superseded = newest(bundles)
         remarks += superseded
@@ -92,6 +100,23 @@ def _trust(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
     if sheet.challenge is not None:
         for doubt in challenge.doubts(bundle, sheet.challenge, None, bundle.ended):
             yield f"unchallenged: {doubt}"
+    implausible = [*plausible.doubts(bundle)]
+    for rule, _, reason in implausible[:DOUBTS]:
+        yield f"not plausible: {reason} ({rule})"
+    if len(implausible) > DOUBTS:
+        yield f"not plausible for {len(implausible) - DOUBTS} more reasons"
+
+
+def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
+    """Why nobody knows that it is this student's: signers are called like their students, perhaps
+    with the rest of a mail address."""
+    try:
+        signer = trust.signed_by(bundle, fingerprint(bundle), allowed)
+    except NotTrustedError as reason:
+        yield f"not signed by {student}: {reason}"
+    else:
+        if student not in (signer, signer.partition("@")[0]):
+            yield f"not signed by {student}: signed by {signer}"
 
 
 def _stale(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
@@ -165,33 +190,41 @@ def _shared(one: Traces, other: Traces) -> Iterator[str]:
         yield f"{len(servers)} servers with the same ids"
 
 
-_sheet: tuple[Sheet, str | None] | None = None
+_demand: tuple[Sheet, str | None, Path | None] | None = None
 """In a process of the pool: what all are graded by."""
 
 
-def _begin(sheet: Sheet, server: str | None) -> None:
-    global _sheet
-    _sheet = (sheet, server)
+def _begin(sheet: Sheet, server: str | None, signers: Path | None) -> None:
+    global _demand
+    _demand = (sheet, server, signers)
     gc.enable()  # one bundle after the other: what was read does not stay
 
 
 def _grade_path(path: Path) -> Grade:
-    assert _sheet is not None  # noqa: S101 (the pool has begun)
-    found, _ = grade_submission(_sheet[0], submissions.read(path), _sheet[1])
+    assert _demand is not None  # noqa: S101 (the pool has begun)
+    sheet, server, signers = _demand
+    found, _ = grade_submission(sheet, submissions.read(path), server, signers)
     return found
 
 
-def grade_class(sheet: Sheet, paths: Sequence[Path], server: str | None = None) -> list[Grade]:
+def grade_class(
+    sheet: Sheet, paths: Sequence[Path], server: str | None = None, signers: Path | None = None
+) -> list[Grade]:
     """Every submission, in the order of the paths. One that breaks the process it is read in, as
     for want of memory, costs nobody else anything."""
     grades: dict[Path, Grade] = {}
     workers = max(1, min(len(os.sched_getaffinity(0)), len(paths)))
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(sheet, server)) as pool:
+
+    def processes(number: int) -> ProcessPoolExecutor:
+        initargs = (sheet, server, signers)
+        return ProcessPoolExecutor(number, initializer=_begin, initargs=initargs)
+
+    with processes(workers) as pool:
         waiting = [(path, pool.submit(_grade_path, path)) for path in paths]
         grades |= _arrived(waiting)
     for path in paths:
         if path not in grades:
-            with ProcessPoolExecutor(1, initializer=_begin, initargs=(sheet, server)) as alone:
+            with processes(1) as alone:
                 grades |= _arrived([(path, alone.submit(_grade_path, path))])
         if path not in grades:
             remark = f"{path.name} can't be read: it does not fit into this machine's memory"

@@ -15,6 +15,7 @@ from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import Sheet, SheetError
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.render.text import Line, line
+from hoodsnap.signature import SshKeygenError, require_ssh_keygen
 
 RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3
 
@@ -39,14 +40,17 @@ def grade(
     server: str | None,
     format: str,
     hidden: bool,
+    signers: Path | None = None,
 ) -> Done:
     """Grade one student, or a class. Raises `UsageError`."""
     by = _sheet(lab)
+    if signers is not None:
+        _must_be_checked(signers)
     if any(path.is_dir() for path in paths):
         if len(paths) > 1 or answers is not None:
             raise UsageError("of a class there is one folder, and the answers are in it")
-        return _class(by, paths[0], server, format, hidden)
-    found, _ = classroom.grade_submission(by, _one(paths, answers), server)
+        return _class(by, paths[0], server, format, hidden, signers)
+    found, _ = classroom.grade_submission(by, _one(paths, answers), server, signers)
     return _student(by, found, format, hidden)
 
 
@@ -64,7 +68,18 @@ def _student(by: Sheet, found: Grade, format: str, hidden: bool) -> Done:
     return Done(_written(_document(by, [found], format, hidden)), status)
 
 
-def _class(by: Sheet, folder: Path, server: str | None, format: str, hidden: bool) -> Done:
+def _must_be_checked(signers: Path) -> None:
+    if not signers.is_file():
+        raise UsageError(f"{signers} can't be read: there is no such file")
+    try:
+        require_ssh_keygen()
+    except SshKeygenError as reason:
+        raise UsageError(f"signatures can't be checked: {reason}") from None
+
+
+def _class(
+    by: Sheet, folder: Path, server: str | None, format: str, hidden: bool, signers: Path | None
+) -> Done:
     if format == "gradescope":
         raise UsageError("Gradescope takes one student at a time: name the bundle, not the folder")
     try:
@@ -73,7 +88,7 @@ def _class(by: Sheet, folder: Path, server: str | None, format: str, hidden: boo
         raise UsageError(f"{folder} can't be read: {error.strerror}") from None
     if not paths:
         raise UsageError(f"there is no submission in {folder}")
-    grades = classroom.grade_class(by, paths, server)
+    grades = classroom.grade_class(by, paths, server, signers)
     copied = tuple(classroom.copies(grades))
     status = RIGHT if all(one.traces.fingerprints for one in grades) else UNKNOWN
     if format == "text":
