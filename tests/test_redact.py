@@ -26,8 +26,8 @@ from hoodsnap.identity import COMMON
 from hoodsnap.pseudonym import Pseudonyms
 from hoodsnap.redact import Redactor, any_of
 from hoodsnap.replay import xdr
+from hoodsnap.replay.database import Database, Result
 from hoodsnap.replay.libvirtd import Libvirtd
-from hoodsnap.replay.mysqld import Mysqld, Result
 from hoodsnap.replay.procedure import REMOTE
 from hoodsnap.replay.recording import Recording, hosts
 
@@ -323,7 +323,7 @@ def test_the_recording_can_still_be_replayed() -> None:
         document = xdr.Reader(reply[28:]).string()
         assert row["uuid"] in document
     uuid = listed[0]["uuid"]
-    result = Mysqld(recording).ask(f"SELECT id FROM instances WHERE uuid = '{uuid}'", "nova")
+    result = Database(recording).ask(f"SELECT id FROM instances WHERE uuid = '{uuid}'", "nova")
     assert isinstance(result, Result)
     numbers = [number for row in result.rows for number in row]
     assert [f"instance-{int(str(number)):08x}" for number in numbers] == [listed[0]["name"]]

@@ -23,10 +23,11 @@ from tests.test_hostile import odd_values
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load, save
 from hoodsnap.replay import procfs, shell, xdr
+from hoodsnap.replay.database import Database, Result
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.monitor import MonitorSocket, reply
-from hoodsnap.replay.mysqld import Mysqld, Refusal, Result
+from hoodsnap.replay.mysqld_error import Refusal
 from hoodsnap.replay.openstack import OpenStack, Refused
 from hoodsnap.replay.procedure import PROCEDURES, REMOTE
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
@@ -127,12 +128,12 @@ STATEMENTS = (
 def test_a_database_says_it_or_refuses(damage: Any) -> None:
     recording = damaged(healthy(), ["nova-db"], damage)
     try:
-        server = Mysqld(recording)
+        database = Database(recording)
     except NotRecorded:
         return
     for statement in STATEMENTS:
         with contextlib.suppress(Refusal):
-            found = server.ask(statement, "nova")
+            found = database.ask(statement, "nova")
             if isinstance(found, Result):
                 for row in found.rows:
                     assert len([*row]) == len(found.columns)
@@ -222,26 +223,26 @@ def test_of_a_thousand_databases_ten_can_be_asked(host: RecordedHost) -> None:
         query = f"SHOW CREATE TABLE d{number:04}.instances"
         host.add(made.model_copy(update={"query": query}))
 
-    server = Mysqld(Recording(host.bundle, hosts(host.bundle)[0]))
+    database = Database(Recording(host.bundle, hosts(host.bundle)[0]))
 
     with pytest.raises(Refusal) as refused:
-        server.ask("select host from instances", "d0999")
+        database.ask("select host from instances", "d0999")
     assert "d0999.instances can't be asked: there are too many databases" in refused.value.text
     with pytest.raises(Refusal, match=r"d0999\.instances can't be asked"):
-        server.ask("select host from d0999.instances", None)
+        database.ask("select host from d0999.instances", None)
     with pytest.raises(Refusal, match=r"the rows of d0001\.instances were not recorded"):
-        server.ask("select count(*) from d0001.instances", None)
+        database.ask("select count(*) from d0001.instances", None)
 
 
 def test_a_definition_that_is_none_is_refused_by_name(host: RecordedHost) -> None:
     twice = "CREATE TABLE `instances` (\n  `uuid` int(11),\n  `UUID` int(11)\n)"
     host.set("nova-db", "SHOW CREATE TABLE nova.instances", {"columns": [], "rows": [["t", twice]]})
 
-    server = Mysqld(Recording(host.bundle, hosts(host.bundle)[0]))
+    database = Database(Recording(host.bundle, hosts(host.bundle)[0]))
 
     with pytest.raises(Refusal, match=r"the table nova\.instances can't be asked"):
-        server.ask("select uuid from instances", "nova")
-    assert isinstance(server.ask("select count(*) from services", "nova"), Result)
+        database.ask("select uuid from instances", "nova")
+    assert isinstance(database.ask("select count(*) from services", "nova"), Result)
 
 
 def _with(host: RecordedHost, tmp_path: Path, *entries: dict[str, Any]) -> Path:

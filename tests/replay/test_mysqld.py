@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from tests.conftest import RecordedHost, healthy
 
 from hoodsnap.facts.rows import Tables
 from hoodsnap.replay import sql
-from hoodsnap.replay.mysqld import Mysqld, Refusal, Result
+from hoodsnap.replay.database import Database, Result
+from hoodsnap.replay.mysqld import Mysqld
+from hoodsnap.replay.mysqld_error import Refusal
 from hoodsnap.replay.recording import Recording, hosts
 
 pymysql: Any = pytest.importorskip("pymysql")
 
 
-def served(host: RecordedHost) -> Mysqld:
+def recording(host: RecordedHost) -> Recording:
     (name,) = hosts(host.bundle)
-    return Mysqld(Recording(host.bundle, name))
+    return Recording(host.bundle, name)
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def socket(host: RecordedHost, tmp_path: Path) -> Iterator[str]:
     """A server over the healthy recording; the path of its socket."""
     loop = asyncio.new_event_loop()
     path = str(tmp_path / "mysqld.sock")
-    server = loop.run_until_complete(served(host).serve(path))
+    server = loop.run_until_complete(Mysqld(recording(host)).serve(path))
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield path
@@ -164,7 +167,9 @@ def test_a_setting_that_was_not_recorded_is_named(nova: Any) -> None:
 
 
 def test_a_url_has_no_password(host: RecordedHost) -> None:
-    found = served(host).ask("select database_connection from cell_mappings", "nova_api")
+    found = Database(recording(host)).ask(
+        "select database_connection from cell_mappings", "nova_api"
+    )
 
     assert isinstance(found, Result)
     for (url,) in found.rows:
@@ -193,16 +198,12 @@ def test_words_are_exchanged(mysql: str, sqlite: str) -> None:
 
 @given(statement=st.text(max_size=80))
 def test_no_statement_breaks_it(statement: str) -> None:
-    server = _healthy_server()
+    database = _healthy_database()
     with contextlib.suppress(Refusal):
-        server.ask(statement, "nova")
+        database.ask(statement, "nova")
 
 
-_server: list[Mysqld] = []
-
-
-def _healthy_server() -> Mysqld:
-    if not _server:
-        (name,) = hosts(healthy())
-        _server.append(Mysqld(Recording(healthy(), name)))
-    return _server[0]
+@cache
+def _healthy_database() -> Database:
+    (name,) = hosts(healthy())
+    return Database(Recording(healthy(), name))

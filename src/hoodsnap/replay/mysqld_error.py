@@ -1,0 +1,63 @@
+"""MySQL's errors (its mysqld_error.h), as a server sends them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import struct
+from dataclasses import dataclass
+
+from hoodsnap.replay.recording import plain
+
+
+@dataclass(eq=False)
+class Refusal(Exception):
+    """An error as a server sends it."""
+
+    number: int
+    state: str
+    """SQL's: five letters or digits."""
+    text: str
+
+    @property
+    def encoded(self) -> bytes:
+        """The packet."""
+        return (
+            b"\xff"
+            + struct.pack("<H", self.number)
+            + b"#"
+            + self.state.encode()
+            + plain(self.text).encode()[:512]
+        )
+
+
+def none_selected() -> Refusal:
+    """A table was named without its database."""
+    return Refusal(1046, "3D000", "No database selected")
+
+
+def no_database(name: str) -> Refusal:
+    """There is none of this name."""
+    return Refusal(1049, "42000", f"Unknown database '{name}'")
+
+
+def no_table(name: str) -> Refusal:
+    """There is none of this name, which may begin with its database's."""
+    return Refusal(1146, "42S02", f"Table '{name}' doesn't exist")
+
+
+def of_sqlite(error: sqlite3.Error, clause: str) -> Refusal:
+    """What MySQL would say instead. `clause`: where it would miss a column."""
+    text = str(error)
+    if found := re.match(r"no such column: (\S+)", text):
+        return Refusal(1054, "42S22", f"Unknown column '{found[1]}' in '{clause}'")
+    if found := re.match(r"no such function: (\S+)", text):
+        return Refusal(1305, "42000", f"hoodsnap: the function {found[1]} is not known here")
+    if found := re.match(r"no such table: (\S+)", text):
+        return no_table(found[1])
+    if found := re.match(r"unknown database (\S+)", text):
+        return no_database(found[1])
+    if "ambiguous column name" in text:
+        name = text.rpartition(" ")[2]
+        return Refusal(1052, "23000", f"Column '{name}' in field list is ambiguous")
+    return Refusal(1064, "42000", f"hoodsnap: {text}")
