@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
 from tests.conftest import RecordedHost, healthy_report
+
+APPLIANCE = "0f2e4f6a-1111-4222-8333-9d8c7b6a5040"
 
 
 def _running() -> int:
@@ -64,6 +68,81 @@ def test_in_a_container_one_guest_without_a_process_is_enough(host: RecordedHost
     found = host.findings()
     assert "domain-without-qemu" not in "".join(found)
     assert "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 1" in found
+
+
+def _only_process(host: RecordedHost, name: str) -> None:
+    """Let libvirt have nothing, and the kernel one QEMU."""
+    pid = host.pid(name)
+    listed = host.last("kernel", "ls -l /proc/*/exe").value
+    host.set("libvirt", "virsh list --all", [])
+    host.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] == pid])
+    host.drop(
+        lambda answer: (
+            answer.layer != "kernel" or answer.subject == str(pid) or not _is_pid(answer.subject)
+        )
+    )
+
+
+def _checks(host: RecordedHost) -> set[str]:
+    """The checks that found something, folded or not."""
+    return {finding.check.name for finding in host.report().everything()}
+
+
+def _is_pid(subject: str | None) -> bool:
+    return (subject or "").isdigit()
+
+
+def _another_uri(host: RecordedHost) -> None:
+    host.set("libvirt", "virsh uri", "qemu:///session")
+
+
+def _another_host(host: RecordedHost) -> None:
+    host.set("libvirt", "virsh hostname", "compute7.example.org")
+
+
+def _session(host: RecordedHost) -> None:
+    query = f"/proc/{host.pid('vm-plain')}/cmdline"
+    home = "/home/stack/.config/libvirt/qemu/lib/domain-1-"
+    host.edit("kernel", query, '"file":"/var/lib/libvirt/qemu/domain-1-', f'"file":"{home}')
+
+
+def _container(host: RecordedHost) -> None:
+    query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
+    spaces = host.last("kernel", query).value
+    host.set("kernel", query, spaces | {"pid": "pid:[4026539999]"})
+
+
+@pytest.mark.parametrize("elsewhere", [_another_uri, _another_host, _session, _container])
+def test_one_guest_of_another_libvirt_than_was_asked(
+    host: RecordedHost, elsewhere: Callable[[RecordedHost], None]
+) -> None:
+    _only_process(host, "vm-plain")
+    assert "qemu-without-domain" in _checks(host)
+
+    elsewhere(host)
+
+    said = "capture-untrustworthy: libvirt says guests = 0; kernel says guests = 1"
+    assert said in host.findings()
+    assert not {"qemu-without-domain", "server-without-domain"} & _checks(host)
+
+
+def test_a_libvirt_at_a_longer_name_of_its_host_is_there(host: RecordedHost) -> None:
+    _only_process(host, "vm-plain")
+    host.set("libvirt", "virsh hostname", "VM.example.org")
+
+    assert "qemu-without-domain" in _checks(host)
+
+
+def test_qemu_of_nobody_in_nova_need_not_be_in_its_libvirt(host: RecordedHost) -> None:
+    """An appliance that somebody runs in his own session, on a host without guests."""
+    _only_process(host, "vm-plain")
+    _session(host)
+    query = f"/proc/{host.pid('vm-plain')}/cmdline"
+    host.edit("kernel", query, "guest=instance-00000001", "guest=guestfs-1a2b3c")
+    host.edit("kernel", query, "product=OpenStack Nova", "product=Standard PC")
+    host.edit("kernel", query, f"-uuid\0{host.uuid('vm-plain')}", f"-uuid\0{APPLIANCE}")
+
+    assert not {"capture-untrustworthy", "qemu-without-domain"} & _checks(host)
 
 
 def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:

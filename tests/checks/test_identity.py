@@ -108,6 +108,32 @@ def test_qemu_in_another_container_may_be_another_libvirts(host: RecordedHost) -
     assert "qemu-without-domain of vm-plain" not in {f.split(":")[0] for f in host.findings()}
 
 
+def test_qemu_of_another_libvirt_beside_this_ones_guests(host: RecordedHost) -> None:
+    _undefine(host, "vm-plain")
+    query = f"/proc/{host.pid('vm-plain')}/cmdline"
+    home = "/home/stack/.config/libvirt/qemu/lib/domain-1-"
+    host.edit("kernel", query, '"file":"/var/lib/libvirt/qemu/domain-1-', f'"file":"{home}')
+
+    assert host.findings() == []
+
+
+def test_an_old_definition_in_another_libvirt_does_not_make_qemu_its_own(
+    host: RecordedHost,
+) -> None:
+    """What ran here before it moved into a container is still defined, and off."""
+    uuid, name = host.uuid("vm-plain"), host.domain("vm-plain")
+    listed = host.last("libvirt", "virsh list --all").value
+    off = [line | {"id": None} if line["uuid"] == uuid else line for line in listed]
+    host.set("libvirt", "virsh list --all", off)
+    host.set("libvirt", f"virsh domstate --reason {name}", {"state": 5, "reason": 0})
+    assert "qemu-without-domain of vm-plain" in {f.split(":")[0] for f in host.findings()}
+
+    query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
+    spaces = host.last("kernel", query).value
+    host.set("kernel", query, spaces | {"pid": "pid:[4026539999]"})
+    assert "qemu-without-domain of vm-plain" not in {f.split(":")[0] for f in host.findings()}
+
+
 def test_domain_without_qemu(host: RecordedHost) -> None:
     host.end("vm-plain")
 

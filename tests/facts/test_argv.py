@@ -304,6 +304,27 @@ def test_monitors_are_found_by_their_sockets() -> None:
     assert read.monitors == ("/a.sock", "/b.sock")
 
 
+@pytest.mark.parametrize(
+    ("line", "home"),
+    [
+        (HAVANA, "/var/lib/libvirt/qemu"),
+        (
+            "qemu -chardev socket,id=m,path=/var/lib/libvirt/qemu/domain-instance-0000002a/monitor.sock"
+            " -mon chardev=m",
+            "/var/lib/libvirt/qemu",
+        ),
+        (
+            "qemu -object secret,id=masterKey0,format=raw,"
+            "file=/home/u/.config/libvirt/qemu/lib/domain-3-box/master-key.aes",
+            "/home/u/.config/libvirt/qemu/lib",
+        ),
+        ("qemu -monitor stdio -m 64", None),
+    ],
+)
+def test_the_libvirt_that_started_it_is_known_by_its_folder(line: str, home: str | None) -> None:
+    assert argv(line).home == home
+
+
 FIELDS = [name for name in vars(Argv) if not name.startswith("_") and name not in ("last", "words")]
 
 words = st.one_of(

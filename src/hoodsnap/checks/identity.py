@@ -33,8 +33,9 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
 
     Authority: the kernel. The process is there.
 
-    Traps: libvirt that was not reached; a second libvirt (session, container) that has it; QEMU
-    that nobody started for nova.
+    Traps: libvirt that was not reached; a second libvirt (a session's, in a container) that has
+    it, by where QEMU's files are and the processes it lives among; QEMU that nobody started for
+    nova.
 
     Next: `cat /proc/PID/cmdline | tr '\\0' ' '`, `ls -l /proc/PID/fd` and `cat
     /run/libvirt/qemu/NAME.pid`. If it is the only copy, let the guest shut down from inside, then
@@ -151,7 +152,9 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
 
 
 @check(
-    Severity.ERROR, heard=["libvirt"], traps=[task_in_flight, building, never_launched, migrating]
+    Severity.ERROR,
+    heard=["libvirt"],
+    traps=[task_in_flight, building, never_launched, migrating, of_another_libvirt],
 )
 def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     """nova has the server on this host, and libvirt has no domain for it.

@@ -236,11 +236,10 @@ def disk_is_copied(guest: Guest) -> bool:
 
 
 def of_another_libvirt(guest: Guest) -> bool:
-    """its process lives among others than those of this libvirt (in another container)"""
-    if guest.host is None or guest.process is None or not guest.host.spaces:
+    """its process was started by another libvirt than was asked (in a container, or a session)"""
+    if guest.host is None or guest.process is None:
         return False
-    space = guest.process.space
-    return space is not None and space not in guest.host.spaces
+    return not guest.host.daemon.may_have(guest.process)
 
 
 def just_ordered(guest: Guest) -> bool:

@@ -36,6 +36,9 @@ FREE = frozenset(["append", "name", "kernel", "initrd", "smbios", "fw_cfg"])
 
 NAME_OPTIONS = re.compile(r",(?:process|debug-threads)=(?:[^,]|,,)*")
 
+OF_A_DOMAIN = re.compile(r"domain-.+")
+"""What libvirt (1.3.3 and later) calls the folder that each domain has of its own."""
+
 Properties = Mapping[str, object]
 """The `key=value,…` or the JSON object of one option. Of `key=value` all values are text."""
 
@@ -273,6 +276,20 @@ class Argv:
                 kind, _, rest = value.partition(":")
                 found.append(rest.partition(",")[0] if kind == "unix" else None)
         return tuple(path for path in found if isinstance(path, str))
+
+    @cached_property
+    def home(self) -> str | None:
+        """The folder where the libvirt that started it keeps its files (`/var/lib/libvirt/qemu`):
+        the key of its secrets, or its monitor's socket, lies below. None if neither is named."""
+        objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
+        keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
+        for path in (*keys, *self.monitors):
+            folder = path.rpartition("/")[0] if isinstance(path, str) else ""
+            if OF_A_DOMAIN.fullmatch(folder.rpartition("/")[2]):
+                folder = folder.rpartition("/")[0]
+            if folder:
+                return folder
+        return None
 
     @property
     def is_probe(self) -> bool:

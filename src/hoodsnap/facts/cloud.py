@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Placement
+from hoodsnap.facts.daemon import doubts
 from hoodsnap.facts.device import LIST, Device, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.fact import Unheard, is_true, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
 from hoodsnap.facts.instance import Instance, Instances
@@ -93,8 +94,9 @@ def read(bundle: Bundle) -> Cloud:
     placement = Placement(bundle.by_layer.get("placement", ()))
     ports = Ports(bundle.by_layer.get("neutron", ()))
     movements = moved(bundle.answers)
+    known = servers.by_uuid.keys() | instances.by_uuid.keys()
     hosts = tuple(
-        _read_host(bundle, name, instances, placement, ports) for name in _host_names(bundle)
+        _read_host(bundle, name, known, instances, placement, ports) for name in _host_names(bundle)
     )
     instances.doubted = _another_database(hosts, servers, instances)
     volumes = Volumes(bundle.by_layer.get("cinder", ()))
@@ -114,15 +116,23 @@ def _host_names(bundle: Bundle) -> list[str]:
 
 
 def _read_host(
-    bundle: Bundle, name: str, instances: Instances, placement: Placement, ports: Ports
+    bundle: Bundle,
+    name: str,
+    known: Collection[str],
+    instances: Instances,
+    placement: Placement,
+    ports: Ports,
 ) -> Host:
+    """One of the hosts. `known` are the UUIDs that nova spoke of."""
+
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
     domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
     images = ImageStore.read(of("images"))
     unheard, census = _heard_of(bundle, name, images)
-    _doubt(domains, processes, unheard, aside=_is_aside(bundle, name))
+    for layer, why in doubts(bundle, name, domains, processes, known).items():
+        unheard.setdefault(layer, why)
     return Host(
         name=name,
         bundle=bundle,
@@ -180,43 +190,6 @@ def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
     return None
 
 
-INITIAL = "pid:[4026531836]"
-"""The PID namespace of a host itself (the kernel's PROC_PID_INIT_INO): a container has another."""
-
-
-def _is_aside(bundle: Bundle, name: str) -> bool:
-    """Whether the kernel was asked in a container that has processes of its own."""
-    answer = bundle.last("host", "readlink /proc/self/ns/*", name)
-    spaces = answer.value if answer is not None else None
-    return isinstance(spaces, dict) and spaces.get("pid", INITIAL) != INITIAL
-
-
-def _doubt(
-    domains: Mapping[str, Domain],
-    processes: Mapping[int, Process],
-    unheard: dict[str, str],
-    *,
-    aside: bool,
-) -> None:
-    """A list that is empty while its neighbour's is full was asked in the wrong place."""
-    running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
-    guests = {process.uuid for process in processes.values() if _is_guest(process)}
-    if running & guests:
-        return
-    # One alone may be the odd one; several that all miss their other half are not.
-    alone = aside and running and not processes
-    if (len(running) > 1 or alone) and "kernel" not in unheard:
-        unheard["kernel"] = (
-            f"libvirt has {len(running)} running, and the QEMU process of none is to be seen: "
-            "was this asked in another PID namespace?"
-        )
-    if len(guests) > 1 and not guests & domains.keys() and "libvirt" not in unheard:
-        unheard["libvirt"] = (
-            f"{len(guests)} QEMU processes run, and libvirt has the domain of none: "
-            "was another libvirt asked?"
-        )
-
-
 def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
     """Why the databases that were read can't be those of these hosts; None if they may be."""
     running = {
@@ -236,27 +209,15 @@ def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instan
 
 
 def _is_novas(domain: Domain) -> bool:
-    return _is_true(lambda: domain.is_nova)
+    return is_true(lambda: domain.is_nova)
 
 
 def _is_active(domain: Domain) -> bool:
-    return _is_true(lambda: domain.id is not None)
+    return is_true(lambda: domain.id is not None)
 
 
 def _is_deleted(instance: Instance | None) -> bool:
-    return instance is not None and _is_true(lambda: instance.deleted)
-
-
-def _is_guest(process: Process) -> bool:
-    return _is_true(lambda: bool(process.uuid) and not process.is_probe)
-
-
-def _is_true(said: Callable[[], bool]) -> bool:
-    """Whether a layer said so; False if it did not, whatever the reason."""
-    try:
-        return said()
-    except Unheard:
-        return False
+    return instance is not None and is_true(lambda: instance.deleted)
 
 
 class _Join:
@@ -463,7 +424,7 @@ class _Join:
 
 
 def _is_bound_to(port: Port, host: str) -> bool:
-    return _is_true(lambda: port.host == host)
+    return is_true(lambda: port.host == host)
 
 
 def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
@@ -522,9 +483,7 @@ def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | Non
 
 
 def _holds_pid_file(process: Process, domain: Domain) -> bool:
-    return _is_true(
-        lambda: any(file.path.endswith(f"/{domain.name}.pid") for file in process.files)
-    )
+    return is_true(lambda: any(file.path.endswith(f"/{domain.name}.pid") for file in process.files))
 
 
 def _order(guest: Guest) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
@@ -111,6 +111,14 @@ def _adapter(shape: type[T]) -> TypeAdapter[T]:
     if shape not in _adapters:
         _adapters[shape] = TypeAdapter(shape)
     return _adapters[shape]  # type: ignore[return-value]  # one dict for adapters of every type
+
+
+def is_true(said: Callable[[], bool]) -> bool:
+    """Whether a layer said so; False if it did not, whatever the reason."""
+    try:
+        return said()
+    except Unheard:
+        return False
 
 
 def unheard(reason: str) -> NoReturn:

@@ -12,6 +12,7 @@ from hoodsnap.facts.access import Access, User
 from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
+from hoodsnap.facts.daemon import Daemon
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
@@ -374,10 +375,9 @@ class Host:
         return None
 
     @cached_property
-    def spaces(self) -> frozenset[str]:
-        """The PID namespaces that its domains' processes live in, as far as that was told."""
-        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
-        return frozenset(process.space for process in own if process.space is not None)
+    def daemon(self) -> Daemon:
+        """The libvirt that was asked there."""
+        return Daemon.read(self.bundle, self.name, self.domains, self.processes)
 
     @cached_property
     def named(self) -> Mapping[str, Domain]:

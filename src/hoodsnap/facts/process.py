@@ -176,6 +176,12 @@ class Process(Fact):
         return self._nothing(self.argv.disks, "disks")
 
     @property
+    def home(self) -> str | None:
+        """The folder where the libvirt that started it keeps its files; None if none did, or that
+        is not seen."""
+        return self.argv.home or self._nothing(None, "libvirt's files")
+
+    @property
     def is_probe(self) -> bool:
         """It runs no guest: somebody asks this QEMU what it can do."""
         return self.argv.is_probe or self._nothing(False, "guest")
