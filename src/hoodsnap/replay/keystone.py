@@ -1,0 +1,90 @@
+"""Keystone, as far as clients need it: who asks, and which APIs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.services import SERVICES
+
+REGION = "RegionOne"
+
+
+class Keystone:
+    """Lets everybody in, as who collected."""
+
+    def __init__(self, recording: Recording, base: str) -> None:
+        self._recording = recording
+        self._base = base
+
+    def discovery(self, path: str) -> tuple[int, Any, str]:
+        """Status, body and (no) microversion of the documents that say which versions there are."""
+        version = {
+            "id": "v3.14",
+            "status": "stable",
+            "updated": "2020-04-07T00:00:00Z",
+            "links": [{"rel": "self", "href": f"{self._base}/v3/"}],
+            "media-types": [],
+        }
+        if path:
+            return 200, {"version": version}, ""
+        return 300, {"versions": {"values": [version]}}, ""
+
+    @property
+    def project(self) -> Mapping[str, Any]:
+        """The project of who collected; empty if that was not recorded."""
+        found = self._access().get("project")
+        return found if isinstance(found, dict) else {}
+
+    def _access(self) -> Mapping[str, Any]:
+        """Who collected, as keystone told it."""
+        try:
+            value = self._recording.value("keystone", "GET /v3/auth/tokens")
+        except NotRecorded:
+            return {}
+        token = value.get("token") if isinstance(value, dict) else None
+        return token if isinstance(token, dict) else {}
+
+    def token(self) -> Any:
+        """A token of this stand-in: it opens nothing else. Its owner is who collected."""
+        access = self._access()
+        domain = {"id": "default", "name": "Default"}
+        catalog = [
+            {
+                "type": kind,
+                "name": kind,
+                "id": kind,
+                "endpoints": [
+                    {
+                        "id": f"{kind}-{interface}",
+                        "interface": interface,
+                        "region": REGION,
+                        "region_id": REGION,
+                        "url": self._base + service.endpoint,
+                    }
+                    for interface in ("public", "internal", "admin")
+                ],
+            }
+            for service in SERVICES
+            for kind in service.types
+        ]
+        return {
+            "token": {
+                "methods": ["password"],
+                "user": {
+                    "domain": domain,
+                    **(access.get("user") or {"id": "recorded", "name": "recorded"}),
+                },
+                "project": {
+                    "domain": domain,
+                    **(access.get("project") or {"id": "recorded", "name": "recorded"}),
+                },
+                "roles": access.get("roles") or [{"id": "reader", "name": "reader"}],
+                "audit_ids": ["hoodsnap"],
+                "is_domain": False,
+                "issued_at": "2000-01-01T00:00:00.000000Z",
+                "expires_at": "2999-01-01T00:00:00.000000Z",
+                "catalog": catalog,
+            }
+        }
