@@ -8,8 +8,8 @@ import pytest
 from tests.facts.test_instance import UUID, rows
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.instance import Instances
 
 OTHER = "0a9d8b7c-1111-4222-8333-444455556666"
 ELSEWHERE = " /* at 10.0.0.5:3306 */"

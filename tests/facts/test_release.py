@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from hoodsnap.bundle import Answer, Bundle, Failure
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.instance import Instances
 from hoodsnap.facts.release import Release, Span, release_of_cloud, release_of_host
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -8,8 +8,8 @@ import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.instance import Instances
 from hoodsnap.facts.service import HostRecords
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)

@@ -14,11 +14,12 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest, Host, held_by
 from hoodsnap.facts.image import Image
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import OpenFile, Process
 from hoodsnap.facts.server import Server

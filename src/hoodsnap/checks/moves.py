@@ -15,10 +15,11 @@ from hoodsnap.checks.traps import (
     resizing,
     task_in_flight,
 )
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, integer
 from hoodsnap.facts.guest import Guest, Host
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.server import Server
 from hoodsnap.facts.spec import RequestSpec

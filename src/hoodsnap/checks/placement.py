@@ -15,10 +15,11 @@ from hoodsnap.checks.traps import (
     task_in_flight,
 )
 from hoodsnap.facts.allocation import Allocation, worded
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.fact import Unheard, integer
 from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.migration import OVER, Migration
 from hoodsnap.finding import Evidence, Severity, hears, says
 

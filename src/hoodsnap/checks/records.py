@@ -17,10 +17,11 @@ from hoodsnap.checks.traps import (
     softly_deleted,
     task_in_flight,
 )
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Fact, Unheard
 from hoodsnap.facts.guest import Guest, Host
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process

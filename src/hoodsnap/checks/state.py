@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.states import CRASHED, LEGAL, PAUSED, PAUSED_BY_NOBODY, POWER_OF, RUNNING
 from hoodsnap.checks.traps import TASK, building, job_runs, migrating, task_in_flight
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hoodsnap.facts.bdm import DeviceMapping
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.port import Port
 from hoodsnap.facts.release import Release

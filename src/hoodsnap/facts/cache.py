@@ -16,9 +16,10 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Unheard, integer, text, value_of
 from hoodsnap.facts.image import Entry, Image, base_of
-from hoodsnap.facts.instance import Instance, moment
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.release import Release
 

@@ -10,12 +10,13 @@ from functools import cached_property
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.daemon import doubts
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import LIST, Device, Devices
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, is_true, value_of
 from hoodsnap.facts.guest import LAYERS, Guest, Host
 from hoodsnap.facts.image import ImageStore, base_of
-from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log, listing_of
 from hoodsnap.facts.look import moved
 from hoodsnap.facts.monitor import Monitor

@@ -13,12 +13,13 @@ from hoodsnap.facts.allocation import Allocation, Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
 from hoodsnap.facts.daemon import Daemon
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import Image, ImageStore
-from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.monitor import Monitor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,7 @@ from typing import ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, Unheard, mapping, text
 from hoodsnap.facts.rows import Tables
-
-DATA = "nova_object.data"
+from hoodsnap.facts.stored import DATA, fields_of, read_object
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,14 +36,9 @@ class RequestSpec(Fact):
     @cached_property
     def _spec(self) -> Mapping[str, object] | Unheard:
         try:
-            spec = json.loads(text(self.raw, "spec") or "")
+            return read_object(text(self.raw, "spec"), "the request spec")
         except Unheard as reason:
             return reason
-        except (ValueError, RecursionError):
-            return Unheard("the request spec can't be read")
-        if not isinstance(spec, dict):
-            return Unheard("the request spec can't be read")
-        return spec
 
     @property
     def _data(self) -> Mapping[str, object]:
@@ -61,7 +54,7 @@ class RequestSpec(Fact):
     @property
     def flavor(self) -> Mapping[str, object]:
         """The fields of the flavor that is looked for."""
-        return mapping(mapping(self._data, "flavor"), DATA)
+        return fields_of(self._data, "flavor")
 
     @property
     def flavor_name(self) -> str | None:
@@ -73,7 +66,7 @@ class RequestSpec(Fact):
         """The id of the image; None if it has none."""
         if self._data.get("image") is None:
             return None
-        return text(mapping(mapping(self._data, "image"), DATA), "id") or None
+        return text(fields_of(self._data, "image"), "id") or None
 
 
 def read_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:

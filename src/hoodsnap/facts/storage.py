@@ -8,9 +8,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 from hoodsnap.facts.bdm import DeviceMapping
+from hoodsnap.facts.database import Instances
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.instance import Instance, Instances
+from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.rows import UUID
 from hoodsnap.facts.volume import Volume, Volumes
 
