@@ -11,7 +11,8 @@ from hoodsnap.check import Check, Problem, Problems, check
 from hoodsnap.checks.roots import CROWDS, ROOTS
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.finding import Severity, hears, says
 
 # The checks below have the names of real ones and find what a test wants, for the tables go by name.

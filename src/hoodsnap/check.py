@@ -15,7 +15,8 @@ from functools import cached_property
 
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.finding import Evidence, Severity
 
 Trap = Callable[[Guest], bool]

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.guest import Host
+from hoodsnap.facts.host import Host
 from hoodsnap.verdict import Finding, Shared
 
 SHARED_BY, FEWEST = 0.8, 3

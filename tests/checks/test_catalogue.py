@@ -19,7 +19,8 @@ from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.guest import LAYERS, Guest, Host
+from hoodsnap.facts.guest import LAYERS, Guest
+from hoodsnap.facts.host import Host
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # why: docs/explanation/not-checked.md
 """Names that the tables of roots and dangers know, although no check has them: why."""
@@ -60,7 +61,7 @@ def test_parameters_are_what_a_guest_has(check: Check) -> None:
     hints = typing.get_type_hints(check.find)
     hints.pop("return")
     if check.scope == "guest":
-        attributes = typing.get_type_hints(Guest)
+        attributes = typing.get_type_hints(Guest, localns={"Host": Host})
         attributes["record"] = typing.get_type_hints(typing.cast(property, Guest.record).fget)[
             "return"
         ]

@@ -7,7 +7,7 @@ from datetime import timedelta
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.facts.cache import BASE, SIGNED_UP, ImageCache
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Host
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Entry, Image
 from hoodsnap.facts.process import Process
 from hoodsnap.finding import Evidence, Severity, hears, says

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check
 from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.guest import Host
+from hoodsnap.facts.host import Host
 from hoodsnap.finding import Evidence, Severity, hears
 
 TOLERATED_SKEW = 2.0

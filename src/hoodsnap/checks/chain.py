@@ -17,7 +17,8 @@ from hoodsnap.checks.traps import (
 from hoodsnap.facts.cache import BASE, OF_AN_IMAGE
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, integer, text, value_of
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image, base_of, path_in
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor

@@ -9,8 +9,9 @@ from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, integer, text
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.hardware import Graphics
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.hypervisor import LISTENERS, Room
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process

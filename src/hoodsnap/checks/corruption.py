@@ -17,7 +17,8 @@ from hoodsnap.checks.traps import (
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host, held_by
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host, held_by
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor

@@ -6,7 +6,8 @@ from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import owner_of
 from hoodsnap.finding import Severity, says
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hoodsnap.check import Problems, check
 from hoodsnap.facts.device import Device, Session
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Host
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.storage import volume_in
 from hoodsnap.finding import Severity, hears, says
 

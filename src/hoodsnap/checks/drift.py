@@ -9,8 +9,9 @@ from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.domxml import DomainXML
 from hoodsnap.facts.fact import Unheard, integer, text
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.hardware import MachineTypes
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.quantity import whole

@@ -8,7 +8,8 @@ from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Folder
 from hoodsnap.finding import Evidence, Severity, hears, says
 

@@ -15,8 +15,9 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, text
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import Server

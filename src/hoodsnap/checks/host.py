@@ -11,7 +11,8 @@ from hoodsnap.check import Problem, Problems, check
 from hoodsnap.facts.allocation import worded
 from hoodsnap.facts.clock import clock_of, moment
 from hoodsnap.facts.fact import Unheard, integer, value_of
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.release import Release
 from hoodsnap.facts.service import Service

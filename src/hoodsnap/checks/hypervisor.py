@@ -11,7 +11,8 @@ from hoodsnap.facts.access import READ, WRITE
 from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
 from hoodsnap.facts.domxml import Disk
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Entry
 from hoodsnap.facts.process import GONE, Process
 from hoodsnap.finding import Evidence, Severity, hears, says

@@ -16,7 +16,8 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.process import Process
 from hoodsnap.facts.server import Server

@@ -9,7 +9,8 @@ from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_f
 from hoodsnap.facts.cache import BASE, OF_AN_IMAGE, OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image, Layer, owner_of
 from hoodsnap.facts.process import Process
 from hoodsnap.finding import Severity, hears, says

@@ -9,7 +9,8 @@ from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.states import STATUS_OF
 from hoodsnap.checks.traps import migrating, task_in_flight
 from hoodsnap.facts.domain import ON, Domain
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
 from hoodsnap.finding import Evidence, Severity, hears, says

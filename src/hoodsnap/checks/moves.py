@@ -18,7 +18,8 @@ from hoodsnap.checks.traps import (
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, integer
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.migration import ARMED, Migration
 from hoodsnap.facts.server import Server

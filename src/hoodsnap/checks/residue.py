@@ -11,7 +11,8 @@ from hoodsnap.checks.states import RUNNING
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import BLOCK_JOB, ON, Disk, Domain
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.server import Server

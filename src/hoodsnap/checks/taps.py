@@ -16,7 +16,8 @@ from hoodsnap.checks.traps import (
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.domain import ON, Domain, Interface
 from hoodsnap.facts.fact import Fact, Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.port import PREFIX, Port
 from hoodsnap.facts.process import Process

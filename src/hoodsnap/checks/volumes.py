@@ -10,7 +10,8 @@ from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard, value_of
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.storage import Storage, is_own, volume_in, volume_of
 from hoodsnap.facts.volume import Volume
 from hoodsnap.finding import Evidence, Severity, hears, says

@@ -24,7 +24,8 @@ from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.release import Release
 
 if TYPE_CHECKING:
-    from hoodsnap.facts.guest import Guest, Host
+    from hoodsnap.facts.guest import Guest
+    from hoodsnap.facts.host import Host
 
 BASE = "_base"
 

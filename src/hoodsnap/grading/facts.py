@@ -17,7 +17,8 @@ from hoodsnap.facts.allocation import Allocation
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Fact, Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.port import Port

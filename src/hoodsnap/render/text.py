@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from hoodsnap.analysis import APART, HANDFUL, Report
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import LAYERS, Guest, Host
+from hoodsnap.facts.guest import LAYERS, Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.finding import Evidence, Severity
 from hoodsnap.gating import NotYet, closed_by
 from hoodsnap.render.walk import Step, steps

@@ -14,7 +14,8 @@ from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Disk, Domain
 from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest, Host
+from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
