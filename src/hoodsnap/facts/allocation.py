@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.body import item_of
 from hoodsnap.facts.fact import Fact, Unheard, integer, text, value_of
 
 _QUERY = re.compile(
@@ -100,11 +101,7 @@ class Provider(Fact):
         return {uuid.lower(): entry for uuid, entry in entries.items() if isinstance(entry, dict)}
 
     def _part(self, part: str) -> Mapping[str, object]:
-        what = f"the provider's {part}"
-        found = value_of(self.said.get(part), what, dict[str, object]).get(part)
-        if not isinstance(found, dict):
-            raise Unheard(f"{what} can't be read")
-        return found
+        return item_of(self.said.get(part), part, f"the provider's {part}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -288,10 +285,7 @@ class Placement:
 
     def _own(self, consumer: str) -> Mapping[str, Mapping[str, object]]:
         """What the answer about this consumer says: provider UUID → entry."""
-        answer = self._consumers.get(consumer)
-        found = value_of(answer, "what it holds", dict[str, object]).get("allocations")
-        if not isinstance(found, dict):
-            raise Unheard("what it holds can't be read")
+        found = item_of(self._consumers.get(consumer), "allocations", "what it holds")
         if not all(isinstance(entry, dict) for entry in found.values()):
             raise Unheard("what it holds can't be read")
         return {uuid.lower(): entry for uuid, entry in found.items()}

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, unheard, value_of
+from hoodsnap.facts.body import items_of
+from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, unheard
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 
@@ -168,10 +169,7 @@ class Port(Fact):
     @cached_property
     def bindings(self) -> tuple[Binding, ...]:
         """Every host that it is prepared for (Pike and later, for administrators)."""
-        body = value_of(self.said.get("bindings"), "the port's bindings", dict[str, Any])
-        listed = body.get("bindings")
-        if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-            raise Unheard("the port's bindings can't be read")
+        listed = items_of(self.said.get("bindings"), "bindings", "the port's bindings")
         return tuple(
             Binding(text(item, "host") or "", text(item, "status") or "") for item in listed
         )
@@ -332,13 +330,11 @@ class _List:
 
 def _items(answer: Answer, name: str) -> list[dict[str, Any]] | None:
     """What is in a list; None if it was not told, or not all of it can be read."""
-    if answer.error is not None or not isinstance(answer.value, dict):
+    try:
+        items = items_of(answer, name, f"the list of {name}")
+    except Unheard:
         return None
-    listed = answer.value.get(name)
-    if not isinstance(listed, list):
-        return None
-    items = [item for item in listed if isinstance(item, dict) and isinstance(item.get("id"), str)]
-    return items if len(items) == len(listed) else None
+    return items if all(isinstance(item.get("id"), str) for item in items) else None
 
 
 def _next(answer: Answer) -> str | None:

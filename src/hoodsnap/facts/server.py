@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, value_of
+from hoodsnap.facts.body import item_of, items_of
+from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text
 
 LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<options>\S*))? \[")
 """A question for many servers. `all_tenants` and `host` in its options say how many."""
@@ -166,15 +167,9 @@ class Servers:
                 self._read_one(answer, found["uuid"])
 
     def _read_list(self, answer: Answer, options: str) -> None:
-        if answer.error is not None:
-            self.failures.append(answer)
-            return
         try:
-            servers = value_of(answer, "the list of servers", dict[str, object])["servers"]
-            found = value_of(
-                answer.model_copy(update={"value": servers}), "", list[dict[str, object]]
-            )
-        except (Unheard, KeyError):
+            found = items_of(answer, "servers", "the list of servers")
+        except Unheard:
             self.failures.append(answer)
             return
         self.heard = True
@@ -204,8 +199,7 @@ class Servers:
                 self.unreadable[uuid] = answer.error.message
             return
         try:
-            body = value_of(answer, "the server", dict[str, object])
-            self._add(mapping(body, "server"), answer)
+            self._add(item_of(answer, "server", "the server"), answer)
         except Unheard as reason:
             self.unreadable[uuid] = str(reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -11,7 +11,8 @@ from urllib.parse import parse_qsl
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.bdm import Connection
-from hoodsnap.facts.fact import Fact, Unheard, integer, text, value_of
+from hoodsnap.facts.body import item_of, items_of
+from hoodsnap.facts.fact import Fact, Unheard, integer, text
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -285,7 +286,7 @@ class Volumes:
             # A newer list of a server's attachments takes the older one's place.
             for known in self._of_server.pop(server, ()):
                 self._raw.pop(known, None)
-        for item in _items(answer, what):
+        for item in items_of(answer, what, "cinder's list"):
             self._add(answer, what, item)
         self.heard = True
 
@@ -297,11 +298,7 @@ class Volumes:
                 self.by_id.pop(uuid, None)
                 self._raw.pop(uuid, None)
             return
-        body = value_of(answer, "cinder's answer", dict[str, object])
-        item = body.get(what.removesuffix("s"))
-        if not isinstance(item, dict):
-            raise Unheard("cinder's answer can't be read")
-        self._add(answer, what, item)
+        self._add(answer, what, item_of(answer, what.removesuffix("s"), "cinder's answer"))
         self.heard = True
 
     def _add(self, answer: Answer, what: str, raw: Mapping[str, object]) -> None:
@@ -322,14 +319,6 @@ class Volumes:
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, dict) and isinstance(entry.get("attachment_id"), str)
         }
-
-
-def _items(answer: Answer, what: str) -> Iterator[Mapping[str, object]]:
-    body = value_of(answer, "cinder's list", dict[str, object])
-    items = body.get(what)
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise Unheard("cinder's list can't be read")
-    yield from items
 
 
 def _by_id(attachment: Attachment) -> str:
