@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
+from typing import Any
 
+import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
@@ -247,3 +250,81 @@ def test_while_a_disk_was_not_read_any_base_may_be_below_it(host: RecordedHost) 
     host.drop(lambda answer: not (answer.query.startswith("qemu-img") and answer.subject == disk))
 
     assert host.findings() == []
+
+
+def _call_cache(host: RecordedHost, name: str, section: str, option: str) -> None:
+    """Let the image cache have another name, in nova.conf and on every path to it."""
+    answers = []
+    for answer in host.bundle.answers:
+        raw = json.loads(answer.model_dump_json(exclude_unset=True))
+        answers.append(Answer.model_validate(_renamed(raw, f"/{name}")))
+    host.bundle = host.bundle.with_answers(tuple(answers))
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    own = {**conf, section: {**conf.get(section, {}), option: name}}
+    host.set("host", "/etc/nova/nova.conf", own)
+
+
+def _renamed(raw: Any, name: str) -> Any:
+    if isinstance(raw, str):
+        return re.sub(r"/_base\b", name, raw)
+    if isinstance(raw, list):
+        return [_renamed(one, name) for one in raw]
+    if isinstance(raw, dict):
+        return {_renamed(key, name): _renamed(one, name) for key, one in raw.items()}
+    return raw
+
+
+@pytest.mark.parametrize(
+    ("section", "option"),
+    [
+        ("image_cache", "subdirectory_name"),
+        ("DEFAULT", "image_cache_subdirectory_name"),
+        ("DEFAULT", "base_dir_name"),
+    ],
+)
+def test_a_cache_of_another_name_is_judged_like_any(
+    host: RecordedHost, section: str, option: str
+) -> None:
+    base = _base(host, "vm-snap").replace("/_base/", "/_base_10.0.0.7/")
+    _call_cache(host, "_base_10.0.0.7", section, option)
+    assert host.findings() == []
+
+    host.row("instances", host.uuid("vm-snap"), host="other")
+    host.file(base, mtime=LONG_AGO)
+    assert [severity for severity, _ in _reapable(host)] == ["error"]
+
+
+def test_the_cache_of_another_host_is_not_this_ones_to_clean(host: RecordedHost) -> None:
+    _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    conf["image_cache"]["subdirectory_name"] = "_base_10.0.0.8"
+    host.set("host", "/etc/nova/nova.conf", conf)
+    host.row("instances", host.uuid("vm-snap"), host="other")
+
+    assert _reapable(host) == []
+
+
+def test_a_cache_whose_name_can_not_be_read_is_not_guessed(host: RecordedHost) -> None:
+    _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    conf["image_cache"]["subdirectory_name"] = "_base_$my_ip"
+    host.set("host", "/etc/nova/nova.conf", conf)
+
+    skips = {skip.check.name: skip for skip in host.report().skips if not skip.legal}
+    assert "what the image cache is called" in skips["base-image-reapable"].reason
+
+
+def test_in_a_cache_of_another_name_a_base_may_be_replaced(host: RecordedHost) -> None:
+    base = _base(host, "vm-snap").replace("/_base/", "/cache/")
+    _call_cache(host, "cache", "image_cache", "subdirectory_name")
+    host.file(base, ino=4711)
+
+    assert "base-replaced-or-truncated of vm-snap" in "".join(host.findings())
+
+
+def test_in_a_cache_of_another_name_a_base_is_of_an_image(host: RecordedHost) -> None:
+    _call_cache(host, "cache", "image_cache", "subdirectory_name")
+    host.row("instances", host.uuid("vm-snap"), image_ref="another")
+    host.server(host.uuid("vm-snap"), image={"id": "another"})
+
+    assert "backing-not-image-ref of vm-snap" in "".join(host.findings())

@@ -183,15 +183,7 @@ def test_a_blank_image_has_a_blank_base(host: RecordedHost) -> None:
 
 def test_a_base_that_another_container_sees_is_not_replaced(host: RecordedHost) -> None:
     host.file(_base(host, "vm-snap"), ino=4711)
-    [answer] = [
-        answer
-        for answer in host.bundle.by_layer["kernel"]
-        if answer.query.endswith(f"/proc/{host.pid('vm-snap')}/mountinfo")
-    ]
-    fields = next(line for line in answer.value.splitlines() if line.split(" ")[4] == "/").split(
-        " "
-    )
-    host.set("kernel", answer.query, " ".join([*fields[:2], "0:99", *fields[3:]]) + "\n")
+    host.contain("vm-snap")
 
     assert host.findings() == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.facts.cache import BASE, SIGNED_UP, ImageCache
+from hoodsnap.facts.cache import SIGNED_UP, ImageCache
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Entry, Image
@@ -41,8 +41,9 @@ def base_image_reapable(host: Host) -> Problems:
     Authority: the disk images and the kernel for what is used; nova's own rules for what it will
     do, applied to its records.
 
-    Traps: with remove_unused_base_images off nothing is removed; a used file's time is that of the
-    cache manager's last pass, not its age.
+    Traps: with remove_unused_base_images off nothing is removed; the cache may be called otherwise
+    (`subdirectory_name`), and what lies in another one beside it is another host's; a used file's
+    time is that of the cache manager's last pass, not its age.
 
     Next: `grep -c "Removable base files" /var/log/nova/nova-compute.log`, `qemu-img info -U DISK`.
     Then give the file a second name on the same filesystem, `ln _base/NAME keep/NAME`: that
@@ -55,8 +56,11 @@ def base_image_reapable(host: Host) -> Problems:
     compute/manager.py `_run_image_cache_manager_pass`.
     """
     cache = host.cache
-    for name, entry in host.images.bases.items():
-        users = _users(cache, name, entry)
+    undecided: Unheard | None = None
+    for name, entry in cache.files.items():
+        users = _users(cache, entry)
+        if not users and name in cache.out_of_sight and cache.is_removed(name):
+            undecided = Unheard(f"whether the {name} that disks stand on is this one was not seen")
         if not users or not cache.is_removed(name) or cache.is_known(name):
             continue
         unused, limit = cache.unused_for(entry), cache.limit(name)
@@ -71,18 +75,16 @@ def base_image_reapable(host: Host) -> Problems:
         severity = Severity.ERROR if unused >= limit else Severity.WARNING
         shown = [_uses(user, entry) for user in users[:NAMED]]
         yield Problem(severity, (evidence, *shown))
+    if undecided is not None:
+        raise undecided
 
 
-def _users(cache: ImageCache, name: str, entry: Entry) -> list[Image] | list[Process]:
+def _users(cache: ImageCache, entry: Entry) -> list[Image] | list[Process]:
     """Who stands on a base, without those that are on their way out."""
-    overlays = cache.overlays.get(name, ())
+    overlays = cache.overlays.get(entry.path, ())
     if not overlays:
-        return [cache.host.processes[pid] for pid in cache.open_files.get(name, ())]
-    return [
-        image
-        for image in overlays
-        if image.backing_path == entry.path and not _is_going(cache, image)
-    ]
+        return [cache.host.processes[pid] for pid in cache.open_files.get(entry.path, ())]
+    return [image for image in overlays if not _is_going(cache, image)]
 
 
 def _uses(user: Image | Process, entry: Entry) -> Evidence:
@@ -171,7 +173,7 @@ def base_cache_orphans(host: Host) -> Problems:
     Source: nova virt/libvirt/imagecache.py; nova bug 1602193; nova admin guide, image caching.
     """
     cache = host.cache
-    left = [entry for name, entry in host.images.bases.items() if _is_left(cache, name, entry)]
+    left = [entry for name, entry in cache.files.items() if _is_left(cache, name, entry)]
     if left:
         if cache.unread:
             raise Unheard(cache.unread)
@@ -179,11 +181,15 @@ def base_cache_orphans(host: Host) -> Problems:
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         taken = sum((entry.blocks or 0) * 512 for entry in left)
         listing = host.listing
-        yield (hears(listing, "images", f"{BASE}/", unused=f"{names}{more}", bytes_taken=taken),)
+        yield (
+            hears(listing, "images", f"{cache.name}/", unused=f"{names}{more}", bytes_taken=taken),
+        )
 
 
 def _is_left(cache: ImageCache, name: str, entry: Entry) -> bool:
-    if cache.overlays.get(name) or cache.open_files.get(name):
+    if cache.overlays.get(entry.path) or cache.open_files.get(entry.path):
+        return False
+    if name in cache.out_of_sight:
         return False
     age = cache.unused_for(entry)
     if name.endswith(UNFINISHED):

@@ -10,16 +10,15 @@ from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import (
     building,
     disk_is_copied,
-    in_a_container,
+    disks_out_of_sight,
     migrating,
     task_in_flight,
 )
-from hoodsnap.facts.cache import BASE, OF_AN_IMAGE
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard, integer, text, value_of
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Image, base_of, path_in
+from hoodsnap.facts.image import OF_AN_IMAGE, Image, base_of, is_base, path_in
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
@@ -29,7 +28,7 @@ from hoodsnap.finding import Evidence, Severity, hears, says
 MIB = 1 << 20
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight, in_a_container])
+@check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
 def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
     """A disk's backing file is gone: the guest can't start again.
 
@@ -102,14 +101,13 @@ def backing_not_image_ref(
     for image in images:
         if not image.path.endswith(f"/{guest.uuid}/disk") or image.backing_filename is None:
             continue
-        folder, _, name = image.backing_filename.rpartition("/")
-        made_from = OF_AN_IMAGE.fullmatch(name)
-        if folder.endswith(f"/{BASE}") and made_from and made_from[1] != expected:
+        made_from = OF_AN_IMAGE.fullmatch(image.backing_filename.rpartition("/")[2])
+        if made_from and made_from[1] != expected:
             base = says(image, path=image.path, backing_filename=image.backing_filename)
             yield says(record, image=record.image).and_so(base=expected), base
 
 
-@check(Severity.ERROR, traps=[building, task_in_flight, in_a_container])
+@check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
 def base_replaced_or_truncated(
     images: tuple[Image, ...],
     host: Host,
@@ -149,18 +147,14 @@ def base_replaced_or_truncated(
                 )
     for image in images:
         base = image.backing_path
-        if base is not None and _is_base(base) and host.images.entry(base) is not None:
+        if base is not None and is_base(base) and host.images.entry(base) is not None:
             yield from _wrong_size(host, image, base, record)
-
-
-def _is_base(path: str) -> bool:
-    return path.rpartition("/")[0].endswith(f"/{BASE}")
 
 
 def _bases_in_use(domain: Domain) -> Iterator[str]:
     for disk in domain.disks if domain.id is not None else ():
         for below in disk.backing or ():
-            if below.source is not None and _is_base(below.source):
+            if below.source is not None and is_base(below.source):
                 yield below.source
 
 
@@ -168,7 +162,7 @@ def _bases_held(process: Process) -> str:
     held = {
         f"{file.path}{' (deleted)' if file.deleted else ''} (inode {file.ino})"
         for file in process.files
-        if _is_base(file.path)
+        if is_base(file.path)
     }
     return ", ".join(sorted(held)) or "no base"
 
@@ -205,9 +199,9 @@ def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
     return size, stored
 
 
-@check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied, in_a_container])
+@check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
 def chain_qmp_vs_ondisk(
-    domain: Domain, host: Host, images: tuple[Image, ...], monitor: Monitor | None
+    guest: Guest, domain: Domain, host: Host, images: tuple[Image, ...], monitor: Monitor | None
 ) -> Problems:
     """QEMU has other files open below a disk than the disk's own header names.
 
@@ -233,7 +227,8 @@ def chain_qmp_vs_ondisk(
     if domain.id is None:
         return
     for chain in _chains(domain, monitor):
-        image = host.images.images.get(chain.files[0])
+        disks_out_of_sight(guest)  # raises: then this is the path of another file, or of none
+        image = host.images.image(chain.files[0])
         if image is None or image.format != "qcow2":
             continue
         header = tuple(layer.path for layer in image.chain)

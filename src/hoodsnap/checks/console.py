@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
+from hoodsnap.checks.traps import building, disks_out_of_sight, migrating, task_in_flight
 from hoodsnap.facts.domain import ON, Domain
 from hoodsnap.facts.fact import Unheard, integer, text
 from hoodsnap.facts.guest import Guest
@@ -26,7 +26,7 @@ CONSOLES = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-dire
 """For nova's kinds of console what QEMU calls them."""
 
 
-@check(Severity.WARNING, traps=[building, task_in_flight, migrating, in_a_container])
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating, disks_out_of_sight])
 def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     """A guest's console log has grown huge, or the file is gone while it runs.
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import (
     disk_is_copied,
-    in_a_container,
+    disks_out_of_sight,
     live_migration_at_work,
     migrating,
     task_in_flight,
@@ -168,8 +168,7 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
         # It may have been given its name back; and what replaced a base is another check's.
         if there != file.ino and (file.writable or there is None):
             yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
-    if in_a_container(guest):
-        return
+    disks_out_of_sight(guest)  # raises: then nothing is known of the others
     numbers = {file.ino for file in held}
     for path in named.keys() - deleted.keys():
         entry = host.images.entry(path)

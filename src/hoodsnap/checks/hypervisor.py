@@ -13,7 +13,7 @@ from hoodsnap.facts.domxml import Disk
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Entry
+from hoodsnap.facts.image import Entry, is_base
 from hoodsnap.facts.process import GONE, Process
 from hoodsnap.finding import Evidence, Severity, hears, says
 
@@ -111,7 +111,7 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
     if disk.image.type != "file" or disk.source is None or not disk.source.startswith("/"):
         return
     yield disk.source, READ if disk.read_only else READ + WRITE
-    image = host.images.images.get(disk.source)
+    image = host.images.image(disk.source)
     try:
         below = image.chain[1:] if image is not None else ()
     except Unheard:
@@ -230,7 +230,7 @@ def _is_wanted(host: Host) -> bool:
 
 def _still_to_grow(host: Host, folder: str) -> Iterator[int]:
     for path, image in host.images.images.items():
-        if path.startswith(f"{folder}/") and "/_base/" not in path:
+        if path.startswith(f"{folder}/") and not is_base(path):
             try:
                 yield max(0, image.virtual_size - (image.actual_size or 0))
             except Unheard:

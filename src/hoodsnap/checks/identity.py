@@ -8,7 +8,7 @@ from hoodsnap.checks.traps import (
     boots_from_volume,
     building,
     disks_are_not_files,
-    in_a_container,
+    disks_out_of_sight,
     migrating,
     never_launched,
     of_another_libvirt,
@@ -194,7 +194,7 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     heard=["images"],
     traps=[
         *(task_in_flight, building, never_launched, migrating),
-        *(disks_are_not_files, in_a_container),
+        *(disks_are_not_files, disks_out_of_sight),
     ],
 )
 def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> Problems:

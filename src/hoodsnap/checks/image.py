@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problems, check
-from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
-from hoodsnap.facts.cache import BASE, OF_AN_IMAGE, OF_EPHEMERAL, OF_SWAP
+from hoodsnap.checks.traps import (
+    building,
+    disk_is_copied,
+    disks_out_of_sight,
+    migrating,
+    task_in_flight,
+)
+from hoodsnap.facts.cache import OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Image, Layer, owner_of
+from hoodsnap.facts.image import BASE, OF_AN_IMAGE, Image, Layer, is_base, owner_of
 from hoodsnap.facts.process import Process
 from hoodsnap.finding import Severity, hears, says
 
@@ -20,7 +26,9 @@ QCOW2 = b"QFI\xfb".hex()
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) -> Problems:
+def disk_format_mismatch(
+    guest: Guest, domain: Domain, host: Host, process: Process | None
+) -> Problems:
     """A disk is read in another format than it has, or than nova noted down for it.
 
     Read as raw, a qcow2 disk shows the guest its tables in place of its data, and the first write
@@ -48,7 +56,7 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
         if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
             continue
         read_as = says(domain, disks=f"{disk.source} is {disk.format}")
-        image = host.images.images.get(disk.source)
+        image = host.images.image(disk.source)
         if image is not None and _declared(image) not in (None, disk.format):
             yield read_as, says(image, path=image.path, declared=image.declared)
             continue
@@ -61,6 +69,8 @@ def disk_format_mismatch(domain: Domain, host: Host, process: Process | None) ->
         if disk.format == "qcow2" and magic is not None and not magic.startswith(QCOW2):
             listing = host.listing
             yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
+        if image is None:
+            disks_out_of_sight(guest)  # raises: then nobody saw what nova noted of this disk
 
 
 def _declared(image: Image) -> str | None:
@@ -120,7 +130,7 @@ def _steps(image: Image) -> Iterator[tuple[str, str]]:
 
 
 def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
-    if _is_base(above):
+    if is_base(above):
         return False
     if _is_in_a_cache(above, below):
         return True

@@ -219,6 +219,25 @@ def same_host(one: str, other: str) -> bool:
 
 def in_a_container(guest: Guest) -> bool:
     """its QEMU runs in a container, where the same paths lead to other files"""
+    if _is_in_a_container(guest):
+        # That makes no difference legal: it hides whether there is one.
+        raise Unheard("its QEMU runs in a container, where the same paths lead to other files")
+    return False
+
+
+def disks_out_of_sight(guest: Guest) -> bool:
+    """its QEMU runs in a container, and none of the files that it has there was found outside"""
+    if guest.host is None or not _is_in_a_container(guest):
+        return False
+    if not guest.host.recognises(guest.process):
+        raise Unheard(
+            "its QEMU runs in a container, and none of the files that it has there was found"
+            " outside"
+        )
+    return False
+
+
+def _is_in_a_container(guest: Guest) -> bool:
     if guest.host is None:
         return False
     if guest.process is None:  # one that is off will be where the others are

@@ -197,11 +197,12 @@ class Visit:
         self._run(ask_processes(self.recorder, self.folders))
 
     def _ask_images(self) -> None:
-        from hoodsnap.collect.image import ask_images
+        from hoodsnap.collect.image import ask_images, cache_name
 
         domains = self.seen.values()
         files = [path for domain in domains for path in (*domain.firmware, *domain.saves)]
-        ask_images(self.recorder, self.folders, self._disks(), files)
+        cache = cache_name(self.conf)
+        ask_images(self.recorder, self.folders, self._disks(), files, cache)
 
     def _ask_devices(self) -> None:
         from hoodsnap.collect.device import ask_devices
@@ -333,7 +334,7 @@ class Visit:
         disks = self._disks(uuids)
         for folder in self.folders:  # of one that has no domain, too
             disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
-        image.ask_again(self.recorder, self.folders, disks)
+        image.ask_again(self.recorder, self.folders, disks, image.cache_name(self.conf))
         names = self._names()
         log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 

@@ -19,6 +19,7 @@ from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.facts.image import BASE, is_base
 
 LAYER = "images"
 
@@ -34,8 +35,6 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 # `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
 _FOLDER = re.compile(rf"(?:{_UUID}|instance-[0-9a-f]{{8}})(?:_\w+)?")
-
-_BASE = "_base"
 
 _THREADS = 4
 """More don't help: qemu-img is bound by the processor, not by the disk."""
@@ -61,19 +60,28 @@ def find_instances_dirs(
     return tuple(found.values())
 
 
+def cache_name(conf: Mapping[str, Mapping[str, object]]) -> str:
+    """What the folder of nova's image cache is called, by nova.conf."""
+    old = conf.get("DEFAULT", {})
+    name = old.get("image_cache_subdirectory_name") or old.get("base_dir_name") or BASE
+    return str(conf.get("image_cache", {}).get("subdirectory_name") or name).strip("/")
+
+
 def ask_images(
     recorder: Recorder,
     dirs: Iterable[Path],
     disks: Mapping[str, str | None],
     firmware: Iterable[str] = (),
+    cache: str = BASE,
 ) -> None:
     """Ask for everything in the instances directories, and for every disk of the domains.
 
+    `cache`: what the folder of the image cache is called in there.
     `disks`: path → format, as the domains' definitions say it (None: they don't). What is no
     absolute path (a network source) is left out. `firmware`: other files that they need; of these
     only owner, mode and size are asked.
     """
-    survey = _Survey(recorder)
+    survey = _Survey(recorder, cache)
     for folder in dirs:
         survey.ask_folder(str(folder))
     survey.ask_files(firmware)
@@ -82,12 +90,17 @@ def ask_images(
     survey.ask_files(str(folder) for path in found for folder in Path(path).parents)
 
 
-def ask_again(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str | None]) -> None:
+def ask_again(
+    recorder: Recorder,
+    dirs: Iterable[Path],
+    disks: Mapping[str, str | None],
+    cache: str = BASE,
+) -> None:
     """Ask for the instances directories again, and for these disks and the others beside them.
 
     Of a guest that has no domain, name the `disk` in its folder: it need not exist.
     """
-    survey = _Survey(recorder)
+    survey = _Survey(recorder, cache)
     for folder in dirs:
         survey.ask_listing(str(folder))
     guests = {_guest_of(path) for path in disks}
@@ -97,8 +110,9 @@ def ask_again(recorder: Recorder, dirs: Iterable[Path], disks: Mapping[str, str 
 class _Survey:
     """One look at a host's images. No question is asked twice in it."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, cache: str) -> None:
         self._recorder = recorder
+        self._cache = cache
         self._patience = Patience()
         self._types: dict[str, str] = {}  # of every path that was listed or looked at
         self._headers: dict[str, Header] = {}
@@ -116,7 +130,7 @@ class _Survey:
     def ask_listing(self, folder: str) -> bool:
         """What is there; whether that was told."""
         listing = self._list(folder)
-        base = f"{folder}/{_BASE}"
+        base = f"{folder}/{self._cache}"
         for line in listing:
             # The image cache may lie elsewhere: behind a link, or on a file system of its own.
             if line["path"] == base and (line["type"] == "l" or "error" in line):
@@ -271,8 +285,7 @@ def _is_disk(path: str) -> bool:
 
 def _is_base(path: str) -> bool:
     # `.part` and `.converted` are downloads that nova has not checked yet.
-    in_cache = os.path.basename(os.path.dirname(path)) == _BASE
-    return in_cache and not path.endswith((".part", ".converted"))
+    return is_base(path) and not path.endswith((".part", ".converted"))
 
 
 def _disk_info(folder: str, text: object) -> dict[str, str]:

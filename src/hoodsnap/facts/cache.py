@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Unheard, integer, text, value_of
-from hoodsnap.facts.image import Entry, Image, base_of
+from hoodsnap.facts.image import BASE, OF_AN_IMAGE, Entry, Image, base_of, is_base
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.release import Release
@@ -26,11 +26,6 @@ from hoodsnap.facts.release import Release
 if TYPE_CHECKING:
     from hoodsnap.facts.guest import Guest
     from hoodsnap.facts.host import Host
-
-BASE = "_base"
-
-OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
-"""The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
 
 OF_SWAP = re.compile(r"swap_[0-9]+")
 """A blank disk for swap, by its MiB. Removed by nova since Kilo."""
@@ -47,9 +42,28 @@ SIGNED_UP = timedelta(hours=24)
 
 @dataclass(frozen=True, eq=False)
 class ImageCache:
-    """The files in `_base` of one host's instances directories."""
+    """The image cache in one host's instances directories: `_base`, or what it is called there."""
 
     host: Host
+
+    @cached_property
+    def name(self) -> str:
+        """What its folder is called. `Unheard` if that can't be told."""
+        old = self.host.option("DEFAULT", "base_dir_name", BASE)
+        name = self._option("subdirectory_name", old, old="image_cache_subdirectory_name")
+        if "$" in name:  # it has an option in it that is set nowhere
+            raise Unheard("what the image cache is called can't be read")
+        return name.strip("/")
+
+    @cached_property
+    def files(self) -> Mapping[str, Entry]:
+        """Its files by name. What lies in another host's cache beside it is none of its own."""
+        own = (
+            files
+            for folder, files in self.host.images.caches.items()
+            if folder.endswith(f"/{self.name}")
+        )
+        return {name: entry for files in own for name, entry in files.items()}
 
     @cached_property
     def now(self) -> datetime:
@@ -164,17 +178,29 @@ class ImageCache:
 
     @cached_property
     def overlays(self) -> Mapping[str, tuple[Image, ...]]:
-        """Name in `_base` → the images that stand on it, as far as they were read."""
+        """Path of a base → the images that stand on it, as far as they were read."""
         found: dict[str, list[Image]] = {}
         for image in self.host.images.images.values():
             try:
                 base = image.backing_path
             except Unheard:
                 continue
-            folder, _, name = (base or "").rpartition("/")
-            if folder.endswith(f"/{BASE}"):
-                found.setdefault(name, []).append(image)
-        return {name: tuple(images) for name, images in found.items()}
+            if base is not None:
+                found.setdefault(self.host.images.called(base), []).append(image)
+        return {path: tuple(images) for path, images in found.items()}
+
+    @cached_property
+    def out_of_sight(self) -> frozenset[str]:
+        """The names of bases that disks stand on, and that were not found where these name them: in
+        a container a path may lead to the file of that name in here."""
+        return frozenset(path.rpartition("/")[2] for path in self.overlays if self._is_hidden(path))
+
+    def _is_hidden(self, path: str) -> bool:
+        try:
+            self.host.images.entry(path)
+        except Unheard:
+            return is_base(path)
+        return False
 
     @cached_property
     def unread(self) -> str | None:
@@ -195,18 +221,17 @@ class ImageCache:
 
     @cached_property
     def open_files(self) -> Mapping[str, tuple[int, ...]]:
-        """Name in `_base` → the PIDs that have it open, by the name that it has now."""
+        """Path of a base → the PIDs that have it open, by the name that it has now."""
         found: dict[str, list[int]] = {}
         for process in self.host.processes.values():
             try:
-                names = {file.path for file in process.files if not file.deleted}
+                paths = {file.path for file in process.files if not file.deleted}
             except Unheard:
                 continue
-            for path in names:
-                folder, _, name = path.rpartition("/")
-                if folder.endswith(f"/{BASE}"):
-                    found.setdefault(name, []).append(process.pid)
-        return {name: tuple(sorted(pids)) for name, pids in found.items()}
+            for path in paths:
+                if is_base(path):
+                    found.setdefault(self.host.images.called(path), []).append(process.pid)
+        return {path: tuple(sorted(pids)) for path, pids in found.items()}
 
     def guest_of(self, image: Image) -> Guest | None:
         """Whose folder an image lies in, if that guest is on this host."""

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.access import Access, User
+from hoodsnap.facts.alias import tops_of
 from hoodsnap.facts.allocation import Placement, Provider
 from hoodsnap.facts.cache import ImageCache
 from hoodsnap.facts.claims import Claims
@@ -176,6 +177,31 @@ class Host:
                 continue  # the others tell
         return False
 
+    def recognises(self, process: Process | None) -> bool:
+        """Whether it is known where the paths of a process lead in the instances directory: files
+        that it, or another one in its container, has open there were found in the list. None: of a
+        guest that is off, and will be where the others are."""
+        if process is not None:
+            return process.root_device in self._recognised
+        return all(root in self._recognised for root in self._roots)
+
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        """The root file systems of its domains' QEMU processes."""
+        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
+        return frozenset(root for process in own if (root := _root(process)) is not None)
+
+    @cached_property
+    def _recognised(self) -> frozenset[str | None]:
+        """Those of processes of which an open file was found in the list, in a directory whose
+        name is no other process' for another one."""
+        aliases = self.images.aliases
+        return frozenset(
+            _root(process)
+            for process in self.processes.values()
+            if any(aliases.get(name) == top for name, top in tops_of(self.images, process))
+        )
+
     @cached_property
     def disk_owners(self) -> Mapping[str, frozenset[str]]:
         """File or device → the UUIDs of the guests that run with it as a disk of their own."""
@@ -281,6 +307,7 @@ def read_host(
 
     domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
     images = ImageStore.read(of("images"))
+    images.processes = processes.values()
     unheard, census = _heard_of(bundle, name, images)
     for layer, why in doubts(bundle, name, domains, processes, known).items():
         unheard.setdefault(layer, why)
@@ -339,6 +366,13 @@ def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
         if answer.host == host and answer.error is not None:
             return f"{LAYERS[layer]}: {answer.error.message}"
     return None
+
+
+def _root(process: Process) -> str | None:
+    try:
+        return process.root_device
+    except Unheard:
+        return None
 
 
 def held_by(file: OpenFile) -> tuple[str, int]:

@@ -14,11 +14,19 @@ from typing import Annotated, ClassVar
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, ValidationError
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.alias import read_aliases
 from hoodsnap.facts.fact import Fact, Unheard, value_of
+from hoodsnap.facts.process import Process
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 _FOLDER = re.compile(r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?P<suffix>(?:_\w+)?)")
+
+BASE = "_base"
+"""What nova calls the folder of its image cache, unless it is told otherwise."""
+
+OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
+"""The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
 
 _LISTING = re.compile(r"find (/.*?)/? -ls")
 
@@ -26,6 +34,12 @@ _LISTING = re.compile(r"find (/.*?)/? -ls")
 def base_of(image: str) -> str:
     """The name of a glance image's file in `_base`: the SHA-1 of its id."""
     return hashlib.sha1(image.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+
+
+def is_base(path: str) -> bool:
+    """Whether a file is one of an image cache, whatever that is called."""
+    folder, _, name = path.rpartition("/")
+    return folder.endswith(f"/{BASE}") or OF_AN_IMAGE.fullmatch(name) is not None
 
 
 def owner_of(path: str) -> str | None:
@@ -271,6 +285,8 @@ class ImageStore:
         self._tops: list[str] = []
         self._looked: dict[str, Entry | None] = {}
         self._read: dict[str, Entry] = {}  # the lines that were asked for, checked
+        self.processes: Iterable[Process] = ()
+        """Those that have files in here open, and may call its directories otherwise."""
 
     @classmethod
     def read(cls, answers: Iterable[Answer]) -> ImageStore:
@@ -333,6 +349,7 @@ class ImageStore:
 
         Raises `Unheard` if nobody looked there.
         """
+        path = self.called(path)
         if path in self._looked:
             return self._looked[path]
         if path in self._lines:
@@ -346,6 +363,28 @@ class ImageStore:
         if around.get("type") != "d" or around.get("error") is not None:
             raise Unheard(f"{path}: {around.get('error') or 'nobody looked there'}")
         return None
+
+    @cached_property
+    def aliases(self) -> Mapping[str, str]:
+        """The instances directories by the names that QEMU has for them, as far as files in them
+        are open: as they were listed."""
+        return read_aliases(self, self.processes)
+
+    def called(self, path: str) -> str:
+        """What a path that QEMU or a disk's header names is called where it was listed."""
+        for name, top in self.aliases.items():
+            if top is not name and path.startswith(f"{name}/"):
+                return top + path.removeprefix(name)
+        return path
+
+    def image(self, path: str | None) -> Image | None:
+        """What qemu-img says of the file at a path; None if it was not asked."""
+        return self.images.get(self.called(path)) if path is not None else None
+
+    def inode(self, path: str) -> int | None:
+        """Of the file that is listed under a path; None if none is."""
+        ino = self._lines.get(path, {}).get("ino")
+        return ino if isinstance(ino, int) else None
 
     @property
     def tops(self) -> tuple[str, ...]:
@@ -367,9 +406,8 @@ class ImageStore:
     def of(self, uuid: str, disks: Iterable[str] = ()) -> tuple[Image, ...]:
         """A guest's images: the disks that its domain names, then the others in its folder."""
         beside = self._in_folder.get(uuid, ())
-        return tuple(
-            self.images[path] for path in dict.fromkeys((*disks, *beside)) if path in self.images
-        )
+        paths = dict.fromkeys((*map(self.called, disks), *beside))
+        return tuple(self.images[path] for path in paths if path in self.images)
 
     @cached_property
     def _in_folder(self) -> Mapping[str, list[str]]:
@@ -400,13 +438,26 @@ class ImageStore:
         )
 
     @cached_property
-    def bases(self) -> Mapping[str, Entry]:
-        """The files of the image cache, by name. `base_of` is the name of an image's."""
+    def caches(self) -> Mapping[str, Mapping[str, Entry]]:
+        """The folders of image caches, each with its files by name. One is known by its name, or by
+        what is in it: it may be called anything, and hosts that share a directory may have several.
+        """
+        found: dict[str, dict[str, dict[str, object]]] = {}
+        for path, line in self._lines.items():
+            folder, _, name = path.rpartition("/")
+            top, _, own = folder.rpartition("/")
+            if line.get("type") == "f" and top in self._tops and not _FOLDER.fullmatch(own):
+                found.setdefault(folder, {})[name] = line
         return {
-            path.rpartition("/")[2]: _entry(line)
-            for path, line in self._lines.items()
-            if line.get("type") == "f" and path.rpartition("/")[0].endswith("/_base")
+            folder: {name: _entry(line) for name, line in lines.items()}
+            for folder, lines in found.items()
+            if folder.endswith(f"/{BASE}") or any(map(OF_AN_IMAGE.fullmatch, lines))
         }
+
+    @cached_property
+    def bases(self) -> Mapping[str, Entry]:
+        """The files of the image caches, by name. `base_of` is the name of an image's."""
+        return {name: entry for files in self.caches.values() for name, entry in files.items()}
 
     @cached_property
     def by_inode(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
