@@ -14,7 +14,9 @@ from hoodsnap.collect.allowlist import (
     api_body,
     connection_info,
     image_body,
+    network_info,
     request_spec,
+    volume_body,
 )
 from hoodsnap.collect.recorder import WITHHELD
 
@@ -92,6 +94,7 @@ def test_no_key_of_a_connection_survives_that_is_not_on_the_list(value: Any) -> 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '"x"', "[" * 100_000])
 def test_what_is_no_object_is_withheld(text: str) -> None:
+    assert network_info(text) == ("[]" if text == "[]" else WITHHELD)
     assert connection_info(text) == WITHHELD
     assert request_spec(text) == WITHHELD
 
@@ -127,6 +130,58 @@ def test_a_request_spec_keeps_what_decides_about_the_next_move() -> None:
     assert said["requested_destination"]["nova_object.data"]["host"] == "vm"
     assert said["flavor"] == {"nova_object.data": {"vcpus": 1}}
     assert said["force_hosts"] == ["vm"]
+
+
+def test_of_a_ports_profile_that_nova_noted_no_other_key_says_anything() -> None:
+    plain = {"id": "127bc193", "profile": {}, "meta": {"mtu": 1450}}
+    odd = {**plain, "profile": {"pci_slot": "0000:3b:02.1", "token": SECRET, "x": [SECRET]}}
+
+    assert network_info(json.dumps([plain])) == json.dumps([plain])
+    assert json.loads(network_info(json.dumps([plain, odd]))) == [
+        plain,
+        {**odd, "profile": {"pci_slot": "0000:3b:02.1", "token": WITHHELD, "x": WITHHELD}},
+    ]
+
+
+def test_of_the_image_in_a_request_spec_the_properties_stay_that_nova_acts_on() -> None:
+    properties = {"hw_cpu_policy": "dedicated", "os_command_line": SECRET, "traits_required": ["T"]}
+    image = {"id": "f4cc0a13", "properties": {"nova_object.data": properties}}
+    spec = {"nova_object.data": {"image": {"nova_object.data": image}}}
+
+    kept = json.loads(request_spec(json.dumps(spec)))["nova_object.data"]["image"]
+
+    assert kept["nova_object.data"] == {
+        "id": "f4cc0a13",
+        "properties": {
+            "nova_object.data": {"hw_cpu_policy": "dedicated", "traits_required": ["T"]}
+        },
+    }
+
+
+@pytest.mark.parametrize("properties", [None, [SECRET], {"os_command_line": SECRET}])
+def test_of_an_image_in_another_shape_nothing_odd_stays(properties: object) -> None:
+    for image in ({"nova_object.data": {"properties": properties}}, {"properties": properties}):
+        spec = {"nova_object.data": {"image": image}}
+
+        assert SECRET not in request_spec(json.dumps(spec))
+
+
+def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() -> None:
+    said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "licence": SECRET}
+    volume = {"id": "c3986145", "description": SECRET, "metadata": {"plan": SECRET}}
+    plain = {"id": "5a2c9d10", "description": None}
+
+    assert volume_body({"volumes": [{**volume, "volume_image_metadata": said}, plain]}) == {
+        "volumes": [
+            {
+                "id": "c3986145",
+                "description": WITHHELD,
+                "metadata": {"plan": WITHHELD},
+                "volume_image_metadata": {**said, "licence": WITHHELD},
+            },
+            plain,
+        ]
+    }
 
 
 def test_of_a_server_everything_stays_but_the_secrets() -> None:

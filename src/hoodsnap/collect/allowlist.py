@@ -69,8 +69,8 @@ _VOLUME = _words(
     "id status size availability_zone created_at updated_at name volume_type volume_type_id"
     " snapshot_id source_volid bootable encrypted encryption_key_id multiattach attachments"
     " migration_status shared_targets service_uuid cluster_name group_id provider_id"
-    " replication_status os-vol-tenant-attr:tenant_id os-vol-mig-status-attr:migstat"
-    " os-vol-mig-status-attr:name_id os-vol-host-attr:host user_id"
+    " replication_status consistencygroup_id consumes_quota os-vol-tenant-attr:tenant_id"
+    " os-vol-mig-status-attr:migstat os-vol-mig-status-attr:name_id os-vol-host-attr:host user_id"
 )
 _ATTACHMENT = _words(
     "id attachment_id status instance volume_id server_id host_name device attached_at"
@@ -242,13 +242,29 @@ def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str,
     # A volume names its attachments, and an attachment the way to its volume.
     if isinstance(attachments := thing.get("attachments"), list) and "attachments" in wanted:
         kept["attachments"] = _cinder_things(attachments, _ATTACHMENT)
-    # Free text, but clients fail where the field itself is missing.
-    for key in ("metadata", "volume_image_metadata"):
-        if isinstance(said := thing.get(key), Mapping) and "attachments" in wanted:
-            kept[key] = dict.fromkeys(said, WITHHELD)
+    if "attachments" in wanted:
+        kept |= _free_text(thing)
     if wanted is _ATTACHMENT and isinstance(info := thing.get("connection_info"), Mapping):
         kept["connection_info"] = _connection_data(info) | {
             key: info[key] for key in ("driver_volume_type",) if _is_plain(info.get(key))
+        }
+    return kept
+
+
+_OF_VOLUMES_IMAGE = _words("image_id image_name signature_verified")
+
+
+def _free_text(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """What somebody wrote of a volume. Clients fail where the fields themselves are missing."""
+    kept: dict[str, Any] = {}
+    if "description" in volume:
+        kept["description"] = WITHHELD if volume["description"] else None
+    if isinstance(said := volume.get("metadata"), Mapping):
+        kept["metadata"] = dict.fromkeys(said, WITHHELD)
+    if isinstance(said := volume.get("volume_image_metadata"), Mapping):
+        kept["volume_image_metadata"] = {
+            key: value if key in _OF_VOLUMES_IMAGE else _image_value(key, value)
+            for key, value in said.items()
         }
     return kept
 
@@ -275,11 +291,11 @@ def request_spec(text: str) -> str:
     )
 
 
-def _spec_image(image: Mapping[str, Any]) -> dict[str, Any]:
+def _spec_image(image: Mapping[str, Any]) -> Any:
     """An image in a request spec: of its properties those that nova acts on when it places."""
     data = image.get(_DATA)
     if not isinstance(data, dict):
-        return {key: value for key, value in image.items() if _is_plain(value)}
+        return WITHHELD
     properties = data.get("properties")
     said = properties.get(_DATA) if isinstance(properties, dict) else None
     kept = {
@@ -287,8 +303,7 @@ def _spec_image(image: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in (said.items() if isinstance(said, dict) else ())
         if _IMAGE_PROPERTY.fullmatch(key) or key == "traits_required"
     }
-    shape = properties if isinstance(properties, dict) else {}
-    return {**image, _DATA: {**data, "properties": {**shape, _DATA: kept}}}
+    return {**image, _DATA: {**data, "properties": {_DATA: kept}}}
 
 
 _LEFT_OUT = frozenset(
@@ -389,6 +404,19 @@ def _network_value(key: str, value: Any) -> Any:
     if key in _NETWORK_FIELDS or key.removesuffix("_links") in _NETWORK_LISTS:
         return network_body(value)
     return None if value is None else WITHHELD
+
+
+def network_info(text: str) -> str:
+    """The column instance_info_caches.network_info: of a port's profile what neutron's may keep."""
+    try:
+        vifs = json.loads(text)
+    except (ValueError, RecursionError):
+        return WITHHELD
+    if not isinstance(vifs, list) or not all(isinstance(vif, dict) for vif in vifs):
+        return WITHHELD
+    if not any(vif.get("profile") for vif in vifs):
+        return text
+    return json.dumps([{**vif, "profile": network_body(vif.get("profile"))} for vif in vifs])
 
 
 _EXTERNAL_IDS = _words(

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoodsnap.collect.allowlist import SYSTEM_METADATA, connection_info, request_spec
+from hoodsnap.collect.allowlist import SYSTEM_METADATA, connection_info, network_info, request_spec
 from hoodsnap.collect.database import Rows
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
@@ -218,7 +218,11 @@ OF_AN_INSTANCE = (
         only=_NOT_LONG_DELETED,
         keep={"connection_info": connection_info},
     ),
-    Table("instance_info_caches", _columns("instance_uuid network_info updated_at deleted")),
+    Table(
+        "instance_info_caches",
+        _columns("instance_uuid network_info updated_at deleted"),
+        keep={"network_info": network_info},
+    ),
     Table(
         "instance_faults",
         _columns("id instance_uuid code message host created_at deleted"),
