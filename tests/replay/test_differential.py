@@ -104,6 +104,10 @@ openstack aggregate list
 nova list
 nova list --all-tenants
 nova show vm-duo
+nova show vm-tenant
+nova server-group-list
+openstack server group list --all-projects
+openstack volume show $V
 """
 
 HOST = """
@@ -144,8 +148,8 @@ PARTS = {
 
 LINES = {
     r"^openstack server show|^nova show": (
-        r"^\| (properties|metadata|server_groups) ",
-        "metadata is its owner's: withheld; only a question for each server tells its groups",
+        r"^\| (properties|metadata) ",
+        "metadata is its owner's: withheld",
     ),
     r"^virsh dominfo": (r"^(Messages:|\s+tainted:)", "asking a monitor taints"),
     r"^openstack hypervisor show": (
@@ -212,7 +216,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
 
 
 def _things(names: dict[str, str]) -> dict[str, str]:
-    """What the commands are about: a domain, one that is off, their UUID, a host."""
+    """What the commands are about: a domain, one that is off, its UUID, a host, a volume."""
 
     def ask(command: str) -> str:
         done = subprocess.run(
@@ -220,12 +224,14 @@ def _things(names: dict[str, str]) -> dict[str, str]:
         )
         return done.stdout.split()[0]
 
+    volumes = "select volume_id from nova.block_device_mapping where deleted = 0"
     where = "from nova.instances where deleted = 0 and display_name"
     return {
         "U": ask(f"mysql -N -e \"select uuid {where} = 'vm-plain'\""),
         "D": ask(f"virsh domname $(mysql -N -e \"select uuid {where} = 'vm-plain'\")"),
         "OFF": ask(f"virsh domname $(mysql -N -e \"select uuid {where} = 'vm-stopped'\")"),
         "H": ask("virsh hostname"),
+        "V": ask(f"mysql -N -e '{volumes} and volume_id is not null'"),
     }
 
 

@@ -66,6 +66,32 @@ def test_one_of_a_list_by_its_id(cloud: OpenStack, host: RecordedHost) -> None:
     assert (found["id"], found["name"]) == (uuid, "vm-duo")
 
 
+GROUPS = "GET /v2.1/os-server-groups?all_projects=True [2.93]"
+
+
+def test_the_groups_of_a_server_follow_from_the_list_of_groups(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-duo")
+    group = {"id": "9a4fbbd4", "name": "apart", "policy": "anti-affinity", "members": [uuid]}
+    host.set("nova", GROUPS, {"server_groups": [group]})
+    cloud = replayed(host)
+
+    servers = [
+        get(cloud, f"/compute/v2.1/servers/{one}", NEWEST)["server"]
+        for one in (uuid, host.uuid("vm-plain"))
+    ]
+
+    assert [server["server_groups"] for server in servers] == [["9a4fbbd4"], []]
+    assert "server_groups" not in get(cloud, f"/compute/v2.1/servers/{uuid}")["server"]
+
+
+def test_where_not_all_groups_were_listed_nothing_is_said_of_them(host: RecordedHost) -> None:
+    host.drop(lambda answer: answer.query != GROUPS)
+
+    server = get(replayed(host), f"/compute/v2.1/servers/{host.uuid('vm-duo')}", NEWEST)["server"]
+
+    assert "server_groups" not in server
+
+
 def test_by_name_as_nova_does_it(cloud: OpenStack) -> None:
     found = get(cloud, "/compute/v2.1/servers?name=vm-s")["servers"]
 

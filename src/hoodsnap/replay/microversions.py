@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hoodsnap.replay.services import Service
@@ -73,9 +73,19 @@ def same(service: Service, path: str, recorded: str, wanted: str) -> bool:
 
 def as_of(service: Service, path: str, item: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
     """One thing as an older microversion shows it: without the fields that came later."""
-    since = SINCE.get((service.layer, _kind(path)), {})
-    later = {name for name, number in since.items() if _number(wanted) < _number(number)}
+    added = SINCE.get((service.layer, _kind(path)), {})
+    later = {name for name, number in added.items() if not since(wanted, number)}
     return {name: value for name, value in item.items() if name not in later}
+
+
+def newest(versions: Iterable[str]) -> str:
+    """The highest of some."""
+    return max(versions, key=_number)
+
+
+def since(version: str, first: str) -> bool:
+    """Whether a microversion is this one or a later one."""
+    return _number(version) >= _number(first)
 
 
 def _number(version: str) -> tuple[int, int]:

@@ -32,6 +32,9 @@ from hoodsnap.replay.services import SERVICES, Service
 
 _QUERY = re.compile(r"GET (?P<path>[^?\s]*)(?:\?(?P<query>\S*))?(?: \[(?P<version>[\d.]+)\])?")
 
+_CUT_OFF = 1000
+"""What nova shows of a list at once (`max_limit`): one as long may go on."""
+
 Reply = tuple[int, Any, str]
 """Status, body, and the microversion that it is in (empty: none)."""
 
@@ -153,14 +156,28 @@ class OpenStack:
             if not same:
                 text = f"GET {path}/{key} in {wanted} (only in {', '.join(found)})"
                 raise self._not_recorded(service.layer, text)
-            version = same[-1]
+            version = microversions.newest(same)
             item = microversions.as_of(service, path, found[version], wanted)
+            if (service.layer, kind) == ("nova", "servers"):
+                item = {**self._groups_of(key, path, version), **item}
             if service.layer in ("glance", "placement"):
                 return 200, item, version
             return 200, {_singular(kind.replace("-", "_").removeprefix("os_")): item}, version
         if collection.is_whole:
             raise Refused(404, f"No {kind} with the id {key} was recorded")
         raise self._not_recorded(service.layer, f"GET {path}/{key}")
+
+    def _groups_of(self, uuid: str, path: str, version: str) -> Mapping[str, Any]:
+        """The groups of a server, which only the answer about it alone names: by the list of all
+        groups."""
+        groups = self._collections.get(("nova", path.replace("servers", "os-server-groups")))
+        if groups is None or not groups.is_whole or not microversions.since(version, "2.71"):
+            return {}
+        listed = {key: shown[microversions.newest(shown)] for key, shown in groups.items.items()}
+        if len(listed) >= _CUT_OFF:
+            return {}
+        theirs = [key for key, group in listed.items() if uuid in group.get("members", ())]
+        return {"server_groups": theirs}
 
     def _specs(self, service: Service, path: str) -> Any:
         """The extra specs of a flavor, which newer microversions show with the flavor itself."""
