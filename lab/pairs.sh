@@ -30,6 +30,11 @@ migrate() { # NAME OPTION...: from the first host to the second
 }
 slow() { tc qdisc add dev hl-second root tbf rate "$1" burst 16kb latency 400ms; } # RATE: from the first host to the second
 memory_moves() { virsh domjobinfo "$1" | grep -q '^Memory processed: *[1-9]'; }
+moved_away() { # NAME: its live migration is over, and holds nothing of the first host any more
+  local over="select uuid from nova.migrations where instance_uuid = '$(uuid_of "$1")' and migration_type = 'live-migration'"
+  [ -z "$(sql "$over and status not in ('completed', 'error', 'failed', 'cancelled')")" ] &&
+    [ -z "$(sql "select id from placement.allocations where consumer_id in ($over)")" ]
+}
 forced() { osc --os-compute-api-version 2.53 compute service set "--$1" "$SECOND" nova-compute; } # up, down
 evacuate() { # NAME: from the second host to the first
   # client 6.0.0 asks for it, and then fails to print the answer: 'TupleWithMeta' has no 'to_dict'
@@ -63,6 +68,7 @@ p_migrated_live() {
   create pair-live "$LAB_HOST"
   migrate pair-live --live-migration --block-migration
   wait_is pair-live active "$SECOND"
+  wait_for 60 "the first host to be done with pair-live" moved_away pair-live
 }
 
 pair evacuated "evacuated from a host whose nova-compute had died: the guest there still runs"
@@ -135,6 +141,10 @@ down_records() { # evacuations that the second host's nova-compute has not heard
 }
 all_heard() { ! down_records; }
 is_forced_down() { [ "$(sql "select forced_down from nova.services where host = '$SECOND' and \`binary\` = 'nova-compute' and deleted = 0")" = 1 ]; }
+all_moved() {
+  local name
+  for name in $(pairs_left); do moved_away "$name" || return 1; done
+}
 pairs_left() { sql "select display_name from nova.instances where deleted = 0 and display_name like 'pair-%'"; }
 none_left() { [ -z "$(pairs_left)" ]; }
 idle_pairs() { [ -z "$(sql "select uuid from nova.instances where deleted = 0 and display_name like 'pair-%' and task_state is not null")" ]; }
@@ -145,6 +155,8 @@ undo() {
   if [ -e "$S/undo.sql" ]; then sql "$(cat "$S/undo.sql")"; fi
   second compute thaw 2>/dev/null || true
   wait_for 120 "nova to work on no pair-… any more" idle_pairs
+  # the guest is idle before its old host is; who deletes it then leaves an allocation to nobody
+  wait_for 60 "the live migrations of the pair-… to be over" all_moved
   if down_records; then # a start of nova-compute removes what was evacuated, and notes it
     second compute stop
     second compute start
