@@ -133,7 +133,6 @@ def test_an_inventory_is_counted_with_its_ratio() -> None:
         ("inventories", {"inventories": {"VCPU": []}}),
         ("inventories", {"inventories": {"VCPU": {"total": "x", "reserved": 0}}}),
         ("inventories", {"inventories": []}),
-        ("usages", {"usages": {"VCPU": "x"}}),
         ("traits", {"traits": None}),
     ],
 )

@@ -49,7 +49,6 @@ class Provider(Fact):
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "inventories": ("inventories", "inventories"),
-        "usages": ("usages", "usages"),
         "traits": ("traits", "traits"),
         "consumers": ("allocations", "allocations"),
     }
@@ -79,11 +78,6 @@ class Provider(Fact):
                 raise Unheard(f"the inventory of {name} can't be read")
             found[name] = Inventory(total, reserved or 0, float(ratio))
         return found
-
-    @cached_property
-    def usages(self) -> Amounts:
-        """What is given away of it, by resource class."""
-        return _amounts(self._part("usages"))
 
     @cached_property
     def traits(self) -> frozenset[str]:

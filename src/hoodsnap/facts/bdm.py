@@ -87,11 +87,6 @@ class DeviceMapping(Fact):
         return integer(self.raw, "boot_index")
 
     @property
-    def source_type(self) -> str | None:
-        """What it was made of: `image`, `volume`, `snapshot` or `blank`."""
-        return text(self.raw, "source_type")
-
-    @property
     def destination_type(self) -> str | None:
         """What it is: a `volume`, or `local` for a disk that nova keeps."""
         return text(self.raw, "destination_type")
@@ -106,11 +101,6 @@ class DeviceMapping(Fact):
         """Lower case; None if it is no volume, or not made yet."""
         volume = text(self.raw, "volume_id")
         return volume.lower() if volume else None
-
-    @property
-    def volume_size(self) -> int | None:
-        """GiB, as it was when it was plugged in."""
-        return integer(self.raw, "volume_size")
 
     @property
     def attachment_id(self) -> str | None:

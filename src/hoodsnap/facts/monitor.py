@@ -51,9 +51,6 @@ class Monitor(Fact):
     layer: ClassVar[str] = "qemu"
     noun: ClassVar[str] = "monitor"
 
-    uuid_asked: str
-    """Of the domain whose monitor was asked, lower case. `uuid` is what QEMU answered."""
-
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "status": ("query-status", "status"),
         "running": ("query-status", "running"),
@@ -75,7 +72,7 @@ class Monitor(Fact):
             command = COMMAND.search(answer.query)
             if command is not None and answer.subject is not None:
                 said.setdefault(answer.subject.lower(), {})[command[1]] = answer
-        return {uuid: cls(uuid_asked=uuid, said=parts) for uuid, parts in said.items()}
+        return {uuid: cls(said=parts) for uuid, parts in said.items()}
 
     @property
     def status(self) -> str:

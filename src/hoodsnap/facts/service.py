@@ -112,41 +112,6 @@ class ComputeNode(Record):
         """`QEMU` (KVM, too), `ironic` …"""
         return text(self.raw, "hypervisor_type")
 
-    @property
-    def host_ip(self) -> str | None:
-        """nova.conf's `my_ip`."""
-        return text(self.raw, "host_ip")
-
-    @property
-    def vcpus(self) -> int | None:
-        """Its CPUs."""
-        return integer(self.raw, "vcpus")
-
-    @property
-    def vcpus_used(self) -> int | None:
-        """The sum over the rows of its instances, not over what runs."""
-        return integer(self.raw, "vcpus_used")
-
-    @property
-    def memory_mb(self) -> int | None:
-        """MiB, all of it."""
-        return integer(self.raw, "memory_mb")
-
-    @property
-    def memory_mb_used(self) -> int | None:
-        """MiB: the sum over the rows of its instances, and what is reserved for the host."""
-        return integer(self.raw, "memory_mb_used")
-
-    @property
-    def local_gb(self) -> int | None:
-        """GiB of the storage where disks are made."""
-        return integer(self.raw, "local_gb")
-
-    @property
-    def running_vms(self) -> int | None:
-        """How many instances have a row on it."""
-        return integer(self.raw, "running_vms")
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HostMapping(Record):

@@ -107,7 +107,6 @@ class Volume(Fact):
         "size_gib": ("body", "size"),
         "backend": ("body", "os-vol-host-attr:host"),
         "name_id": ("body", "os-vol-mig-status-attr:name_id"),
-        "migration_status": ("body", "os-vol-mig-status-attr:migstat"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -156,11 +155,6 @@ class Volume(Fact):
         """Under which id the storage has it, once cinder has moved it; only administrators see
         it."""
         return text(self.raw, "os-vol-mig-status-attr:name_id")
-
-    @property
-    def migration_status(self) -> str | None:
-        """What became of cinder's moving it to other storage; only administrators see it."""
-        return text(self.raw, "os-vol-mig-status-attr:migstat")
 
     @property
     def backend(self) -> str | None:
