@@ -16,6 +16,7 @@ from hoodsnap.baseline import part, written
 from hoodsnap.bundle import dump, parse
 from hoodsnap.render import json as as_json
 from hoodsnap.render import text as as_text
+from hoodsnap.render.finding import row
 
 odd_values = st.one_of(
     st.none(),
@@ -65,7 +66,7 @@ def _explain(raw: Any) -> None:
         for line in as_text.findings(report, report.cloud.guests, verbose=verbose):
             assert line.plain.isprintable()
     for finding in report.findings:
-        assert as_text.row(finding).plain.isprintable()
+        assert row(finding).plain.isprintable()
     today = datetime.now(UTC).date()
     tomllib.loads(written(part(report.findings, (), today), today))
 

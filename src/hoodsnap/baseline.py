@@ -17,7 +17,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from hoodsnap.finding import Evidence
-from hoodsnap.render.text import clean
+from hoodsnap.render.line import clean
 from hoodsnap.verdict import Finding
 
 ACCEPTED_FOR = timedelta(days=90)

@@ -8,7 +8,9 @@ from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import load, merge
-from hoodsnap.render.text import clean, filled, render, shortened
+from hoodsnap.render.finding import filled
+from hoodsnap.render.line import clean, shortened
+from hoodsnap.render.text import render
 
 
 def _lines(host: RecordedHost, width: int = 80, verbose: bool = False) -> list[str]:

@@ -190,7 +190,7 @@ def _parted(
 
 
 def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
-    from hoodsnap.render import text
+    from hoodsnap.render import finding, text
 
     if format is Listing.JSON:
         from hoodsnap.render import json
@@ -198,7 +198,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
         told = {id(guest) for one in report.everything() for guest in one.guests}
         typer.echo(json.render(report, [guest for guest in guests if id(guest) in told]), nl=False)
     elif format is Listing.LINE:
-        put(lambda width: map(text.row, report.findings))
+        put(lambda width: map(finding.row, report.findings))
     else:
         put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
 

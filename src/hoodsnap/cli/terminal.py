@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from hoodsnap.render.text import Line
+    from hoodsnap.render.line import Line
 
 
 PIPE_WIDTH = 80

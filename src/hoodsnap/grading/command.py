@@ -14,7 +14,7 @@ from hoodsnap.grading.grader import NoServerError, chosen, mistakes
 from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import Sheet, SheetError
 from hoodsnap.grading.submissions import Submission
-from hoodsnap.render.text import Line, line
+from hoodsnap.render.line import Line, line
 from hoodsnap.signature import SshKeygenError, require_ssh_keygen
 
 RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3

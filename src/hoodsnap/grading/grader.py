@@ -13,7 +13,7 @@ from hoodsnap.grading.expression import ExpressionError, Touch, Value, evaluate
 from hoodsnap.grading.facts import View, view
 from hoodsnap.grading.result import Result, Status
 from hoodsnap.grading.sheet import CHECKS, Answers, Question, Sheet, Task
-from hoodsnap.render.text import shortened
+from hoodsnap.render.line import shortened
 
 LONG_QUERY = 100
 """Characters."""

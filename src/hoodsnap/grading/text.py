@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from hoodsnap.grading.result import Copy, Grade, Result, Status, points, worth
 from hoodsnap.grading.sheet import Sheet
-from hoodsnap.render.text import Line, clean, line
+from hoodsnap.render.line import Line, clean, line
 
 MARK = {
     Status.RIGHT: ("✓", "green"),

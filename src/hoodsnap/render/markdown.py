@@ -14,6 +14,7 @@ from hoodsnap.bundle import Bundle
 from hoodsnap.facts.guest import Guest
 from hoodsnap.fingerprint import verify
 from hoodsnap.render import text
+from hoodsnap.render.line import clean
 
 LIMIT = 65_536
 """Characters that GitHub takes; Launchpad and Storyboard take as many or more."""
@@ -51,7 +52,7 @@ def render(report: Report, guests: Iterable[Guest], *, verbose: bool = False) ->
 
 
 def _captured(bundle: Bundle) -> Iterator[str]:
-    yield f"collected by {text.clean(bundle.tool)[:100]}, {bundle.started:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"collected by {clean(bundle.tool)[:100]}, {bundle.started:%Y-%m-%d %H:%M:%S} UTC"
     seal = verify(bundle)
     state = "as it was written" if seal.intact else "changed, or never written down"
     yield f"bundle {seal.fingerprint} ({state})"
@@ -61,9 +62,9 @@ def _captured(bundle: Bundle) -> Iterator[str]:
             continue
         if asked := _VERSIONS.fullmatch(answer.query):
             first = answer.value.partition("\n")[0]
-            said[text.clean(f"{asked[1]}: {first}")[:200]] = None
+            said[clean(f"{asked[1]}: {first}")[:200]] = None
         elif answer.query == "cat /etc/os-release" and (name := _NAME.search(answer.value)):
-            said[text.clean(f"system: {name[1]}")[:200]] = None
+            said[clean(f"system: {name[1]}")[:200]] = None
     yield from list(said)[:40]
 
 

@@ -6,54 +6,29 @@ It fits 80 columns, and reads the same in a pipe: colour and marks add nothing t
 from __future__ import annotations
 
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
-from hoodsnap.analysis import APART, HANDFUL, Report
+from hoodsnap.analysis import APART, Report
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.host import Host
-from hoodsnap.finding import Evidence, Severity
-from hoodsnap.gating import NotYet, closed_by
+from hoodsnap.finding import Severity
+from hoodsnap.gating import closed_by
+from hoodsnap.render.finding import STYLE, TOO_MANY, Teller
+from hoodsnap.render.line import Line, clean, line, wrapped
 from hoodsnap.render.walk import Step, steps
-from hoodsnap.verdict import Finding, Shared, Skip
+from hoodsnap.verdict import Finding, Skip
 
 WALK_ALL = 20
 """Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
-
-NAME_ALL = 5
-"""Of more guests than these that share a finding, only the first are named."""
 
 MOST_REASONS = 10
 """Why something can't be told: so many reasons are read, and no more."""
 
 LIST_ALL = 100
 """Beyond so many guests, those without findings are counted."""
-
-TOO_MANY = (
-    "So many at once are rarely so many faults: doubt the capture and this tool first "
-    "(was a layer asked in the wrong place?), then look for the one thing they have in common. "
-    "Repair none of them by itself."
-)
-"""What is said when a check fires for more than a handful."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line: its parts, each with its style in rich's words (empty: none)."""
-
-    parts: tuple[tuple[str, str], ...]
-
-    @property
-    def plain(self) -> str:
-        """Without styles, as it goes into a pipe."""
-        return "".join(text for text, _ in self.parts)
-
-
-STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
-MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
 
 
 def render(
@@ -70,27 +45,6 @@ def findings(
     return _Page(report, tuple(guests), width, verbose).findings()
 
 
-def row(finding: Finding) -> Line:
-    """A finding in one line: severity, check, host, server, message and evidence."""
-    severity = (finding.severity.word, STYLE[finding.severity])
-    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
-    place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
-    name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
-    about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
-    said = clean("; ".join(map(str, finding.evidence)))
-    folded = sum(1 for one in finding.everything() if one.check is not finding.check)
-    more = f" (explains {folded} more)" if folded else ""
-    return line(severity, f"{place}{name}: {finding.check.message}{about} [{said}]{more}")
-
-
-def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
-    """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
-    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
-    more = len(shared.guests) - len(named)
-    names = ", ".join(named) + (f" and {more} more" if more else "")
-    return f"{len(shared.guests)} of its {shared.among} guests: {names}"
-
-
 class _Page:
     def __init__(
         self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool
@@ -104,10 +58,8 @@ class _Page:
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
         self.elsewhere: dict[int, list[Finding]] = {}
         """The findings of a guest that are told with another's, its host's or the cloud's."""
-        self.told: Counter[str] = Counter()
-        """How often each check was told: the first time in full, then shorter, then in a line."""
-        self.forbidden: set[tuple[str, ...]] = set()
-        """The checks of which was told what they forbid together."""
+        self.teller = Teller(self.width, verbose)
+        self._wrapped = partial(wrapped, self.width)
         self.found = report.about(guests)
         for finding in self.found:
             if finding.guest is None:
@@ -143,8 +95,8 @@ class _Page:
         """What was found of hosts and of the cloud."""
         for finding in self.general:
             yield line()
-            yield from self._finding(finding, "")
-            yield from self._not_yet(closed_by(finding.everything()), 2)
+            yield from self.teller.full(finding)
+            yield from self.teller.not_yet(closed_by(finding.everything()), 2)
         yield from self._doubts()
 
     def _heading(self) -> Iterator[Line]:
@@ -175,7 +127,7 @@ class _Page:
                 yield from self._walk(guest)
             return
         for guest in loud:
-            known = all(self.told[one.check.name] >= HANDFUL for one in self.of_guest[id(guest)])
+            known = all(map(self.teller.is_known, self.of_guest[id(guest)]))
             yield from self._brief(guest) if known else self._walk(guest)
         if quiet and (loud or not counted):
             yield line()
@@ -207,20 +159,18 @@ class _Page:
     def _findings(self, guest: Guest) -> Iterator[Line]:
         findings = self.of_guest.get(id(guest), [])
         for finding in findings:
-            yield from self._finding(finding, "    ")
+            yield from self.teller.full(finding, "    ")
         yield from self._told_elsewhere(guest)
         if findings:
             everything = [one for finding in findings for one in finding.everything()]
-            yield from self._not_yet(closed_by(everything), 6)
+            yield from self.teller.not_yet(closed_by(everything), 6)
             yield from self._not_known(guest)
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
         """A guest whose findings are all like those of several before."""
         yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
-            said = "; ".join(map(str, finding.evidence))
-            mark, style = MARK[finding.severity], STYLE[finding.severity]
-            yield from self._wrapped(f"    {mark} {finding.check.name}: {said}", style, 6)
+            yield from self.teller.brief(finding)
 
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
@@ -262,100 +212,12 @@ class _Page:
             mark, f"{name[:28]:<28} {clean(', '.join(filter(None, parts)))}"[: self.width - 4]
         )
 
-    def _finding(self, finding: Finding, indent: str) -> Iterator[Line]:
-        style, mark = STYLE[finding.severity], MARK[finding.severity]
-        where = "" if finding.guest or not finding.host else f" on host {clean(finding.host)}"
-        title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
-        yield line((title, style))
-        inner = len(indent) + 2
-        yield from self._wrapped(" " * inner + finding.check.message, "", inner)
-        about = finding.guest
-        if finding.shared is not None:
-            about = finding.shared.guests[0]
-            yield from self._sharing(finding, inner)
-        for evidence in finding.evidence:
-            yield from self._evidence(evidence, inner + 2, about)
-        yield from self._folded(finding, inner)
-        sections = finding.check.sections
-        again = self.told[finding.check.name] > 0 and not self.verbose
-        self.told[finding.check.name] += 1
-        for section in ("next",) if again else ("why", "next", "not yet"):
-            yield from self._advice(section, sections.get(section, ""), finding, inner)
-
-    def _sharing(self, finding: Finding, indent: int) -> Iterator[Line]:
-        """One finding of nearly all guests: the tool doubts itself first, and says so."""
-        shared = finding.shared
-        assert shared is not None  # noqa: S101 (asked only of one that is)
-        count = _sharers(shared, None if self.verbose else NAME_ALL)
-        yield from self._wrapped(" " * indent + count, "bold", indent + 2)
-        cause = f" If they are true, {shared.cause}." if shared.cause else ""
-        doubt = f"{TOO_MANY}{cause}"
-        yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
-        first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
-
-    def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
-        """What it explains: how many findings, of which checks; all of them if verbose."""
-        own = finding.shared is not None
-        explained = [
-            one
-            for one in list(finding.everything())[1:]
-            if one.shared is None and not (own and one.check is finding.check)
-        ]
-        counts = Counter(one.check.name for one in explained)
-        worst = dict.fromkeys(counts, Severity.NOTE)
-        for one in explained:
-            worst[one.check.name] = max(worst[one.check.name], one.severity)
-        names = [
-            f"{name} ({worst[name].word}{f', {count} times' if count > 1 else ''})"
-            for name, count in counts.items()
-        ]
-        if names:
-            words = f"{'explains':<8} {', '.join(names)}"
-            yield from self._wrapped(" " * indent + words, "bold", indent + 9)
-        if self.verbose:
-            for one in finding.folded:
-                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
-                title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
-                yield line((title, STYLE[one.severity]))
-                for evidence in one.evidence:
-                    yield from self._evidence(evidence, indent + 4, one.guest)
-                yield from self._folded(one, indent + 2)
-
     def _told_elsewhere(self, guest: Guest) -> Iterator[Line]:
         told = self.elsewhere.get(id(guest), ())
         if told:
             names = ", ".join(dict.fromkeys(finding.check.name for finding in told))
             where = "below, as it is not this guest's alone"
             yield from self._wrapped(f"    ✗ {names}: told {where}", "yellow", 6)
-
-    def _not_yet(self, closed: Iterable[NotYet], indent: int) -> Iterator[Line]:
-        """The commands that wait, together where the same checks forbid them."""
-        together: dict[tuple[str, ...], list[str]] = {}
-        for item in closed:
-            if item.forbidden_by:
-                together.setdefault(item.forbidden_by, []).append(item.danger.command)
-        for names, commands in together.items():
-            stands = "stands" if len(names) == 1 else "stand"
-            again = names in self.forbidden and not self.verbose
-            self.forbidden.add(names)
-            count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
-            head = f"{'not yet':<8} while {', '.join(names)} {stands}"
-            head += f": the same {count} as above" if again else ""
-            yield from self._wrapped(" " * indent + head, "", indent + 9)
-            if not again:
-                yield from self._packed(commands, indent + 11)
-
-    def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
-        """As many on a line as it holds; none is broken that fits one."""
-        row = ""
-        for item in items:
-            longer = f"{row} · {item}" if row else item
-            if row and indent + len(longer) > self.width:
-                yield line(" " * indent + row)
-                longer = item
-            row = longer
-        yield from self._wrapped(" " * indent + row, "", indent + 2)
 
     def _not_known(self, guest: Guest) -> Iterator[Line]:
         """The commands of which nobody knows, as a check that gates them could not be decided."""
@@ -382,25 +244,6 @@ class _Page:
             counts = ", ".join(f"{name} ({count} times)" for name, count in crowds.items())
             yield from self._wrapped(f"  {counts}", "yellow", 4)
             yield from self._wrapped(f"  {TOO_MANY}", "", 2)
-
-    def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
-        yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
-        places: dict[int, list[str]] = {}
-        answers = {id(where.answer): where.answer for where in evidence.where}
-        for where in evidence.where:
-            places.setdefault(id(where.answer), []).append(where.place)
-        for key, answer in answers.items():
-            query, place = answer.query, ", ".join(filter(None, places[key]))
-            if not self.verbose:
-                query = shortened(query)
-                place = place.replace(guest.uuid, "…") if guest is not None else place
-            source = f"{query}  ({place})" if place else query
-            yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
-
-    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
-        for paragraph in filter(None, said.split("\n\n")):
-            named = filled(paragraph, finding.guest).replace("`", "")
-            yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
 
     def _unknown(self) -> Iterator[Line]:
         """What the bundle can't tell: each reason once, with how many guests it concerns. Reasons
@@ -468,16 +311,6 @@ class _Page:
             if any(answer.error is None for answer in by_layer.get(layer, ()))
         ]
 
-    def _wrapped(self, words: str, style: str, hanging: int) -> Iterator[Line]:
-        for part in textwrap.wrap(
-            clean(words),
-            self.width,
-            subsequent_indent=" " * hanging,
-            break_long_words=False,
-            break_on_hyphens=False,
-        ):
-            yield line((part, style))
-
 
 def _runs(guest: Guest) -> bool:
     """Whether it may run on its host."""
@@ -487,36 +320,5 @@ def _runs(guest: Guest) -> bool:
         return True
 
 
-def line(*parts: str | tuple[str, str]) -> Line:
-    """A line of plain and of styled parts."""
-    return Line(tuple((part, "") if isinstance(part, str) else part for part in parts))
-
-
-def clean(said: str) -> str:
-    """Text of a stranger's bundle, without what could move the cursor or turn the line around."""
-    if said.isprintable():
-        return said
-    return "".join(char if char.isprintable() else "�" for char in said)
-
-
-def shortened(query: str) -> str:
-    """A query short enough to be recognised: column lists and lists of UUIDs become `…`."""
-    query = re.sub(r"^SELECT .* FROM ", "SELECT … FROM ", query, flags=re.DOTALL)
-    query = re.sub(r" IN \([^)]{40,}\)", " IN (…)", query)
-    return query if len(query) <= 160 else query[:157] + "…"
-
-
 def _kind(reason: str) -> str:
     return re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|/\S+|\d+", "…", reason)
-
-
-def filled(advice: str, guest: Guest | None) -> str:
-    """Advice with this guest's own UUID, domain name and PID in it."""
-    if guest is None:
-        return advice
-    values = {"UUID": guest.uuid}
-    if guest.domain_name is not None:
-        values["NAME"] = guest.domain_name
-    if guest.process is not None:
-        values["PID"] = str(guest.process.pid)
-    return re.sub(r"\b(UUID|NAME|PID)\b", lambda found: values.get(found[1], found[1]), advice)

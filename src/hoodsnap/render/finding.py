@@ -1,0 +1,191 @@
+"""A finding for the eye: in full, shorter, or in one line."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+
+from hoodsnap.analysis import HANDFUL
+from hoodsnap.facts.guest import Guest
+from hoodsnap.finding import Evidence, Severity
+from hoodsnap.gating import NotYet
+from hoodsnap.render.line import Line, clean, line, shortened, wrapped
+from hoodsnap.verdict import Finding, Shared
+
+NAME_ALL = 5
+"""Of more guests than these that share a finding, only the first are named."""
+
+TOO_MANY = (
+    "So many at once are rarely so many faults: doubt the capture and this tool first "
+    "(was a layer asked in the wrong place?), then look for the one thing they have in common. "
+    "Repair none of them by itself."
+)
+"""What is said when a check fires for more than a handful."""
+
+STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
+
+
+def row(finding: Finding) -> Line:
+    """A finding in one line: severity, check, host, server, message and evidence."""
+    severity = (finding.severity.word, STYLE[finding.severity])
+    uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
+    place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
+    name = f" {clean(finding.guest.name)}" if finding.guest is not None else ""
+    about = f" ({_sharers(finding.shared)})" if finding.shared is not None else ""
+    said = clean("; ".join(map(str, finding.evidence)))
+    folded = sum(1 for one in finding.everything() if one.check is not finding.check)
+    more = f" (explains {folded} more)" if folded else ""
+    return line(severity, f"{place}{name}: {finding.check.message}{about} [{said}]{more}")
+
+
+class Teller:
+    """Tells the findings of one report, the first of each check in full."""
+
+    def __init__(self, width: int, verbose: bool) -> None:
+        self.width, self.verbose = width, verbose
+        self._wrapped = partial(wrapped, width)
+        self._told: Counter[str] = Counter()
+        """How often each check was told."""
+        self._forbidden: set[tuple[str, ...]] = set()
+        """The checks of which was told what they forbid together."""
+
+    def full(self, finding: Finding, indent: str = "") -> Iterator[Line]:
+        """With its evidence and advice; less advice if its check was told before."""
+        style, mark = STYLE[finding.severity], MARK[finding.severity]
+        where = "" if finding.guest or not finding.host else f" on host {clean(finding.host)}"
+        title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
+        yield line((title, style))
+        inner = len(indent) + 2
+        yield from self._wrapped(" " * inner + finding.check.message, "", inner)
+        about = finding.guest
+        if finding.shared is not None:
+            about = finding.shared.guests[0]
+            yield from self._sharing(finding, inner)
+        for evidence in finding.evidence:
+            yield from self._evidence(evidence, inner + 2, about)
+        yield from self._folded(finding, inner)
+        sections = finding.check.sections
+        again = self._told[finding.check.name] > 0 and not self.verbose
+        self._told[finding.check.name] += 1
+        for section in ("next",) if again else ("why", "next", "not yet"):
+            yield from self._advice(section, sections.get(section, ""), finding, inner)
+
+    def is_known(self, finding: Finding) -> bool:
+        """Its check was told of a handful by now."""
+        return self._told[finding.check.name] >= HANDFUL
+
+    def brief(self, finding: Finding) -> Iterator[Line]:
+        """A finding in one line, below the guest that it is of."""
+        said = "; ".join(map(str, finding.evidence))
+        mark, style = MARK[finding.severity], STYLE[finding.severity]
+        yield from self._wrapped(f"    {mark} {finding.check.name}: {said}", style, 6)
+
+    def _sharing(self, finding: Finding, indent: int) -> Iterator[Line]:
+        """One finding of nearly all guests: the tool doubts itself first, and says so."""
+        shared = finding.shared
+        assert shared is not None  # noqa: S101 (asked only of one that is)
+        count = _sharers(shared, None if self.verbose else NAME_ALL)
+        yield from self._wrapped(" " * indent + count, "bold", indent + 2)
+        cause = f" If they are true, {shared.cause}." if shared.cause else ""
+        doubt = f"{TOO_MANY}{cause}"
+        yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
+        first = shared.guests[0]
+        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
+
+    def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
+        """What it explains: how many findings, of which checks; all of them if verbose."""
+        own = finding.shared is not None
+        explained = [
+            one
+            for one in list(finding.everything())[1:]
+            if one.shared is None and not (own and one.check is finding.check)
+        ]
+        counts = Counter(one.check.name for one in explained)
+        worst = dict.fromkeys(counts, Severity.NOTE)
+        for one in explained:
+            worst[one.check.name] = max(worst[one.check.name], one.severity)
+        names = [
+            f"{name} ({worst[name].word}{f', {count} times' if count > 1 else ''})"
+            for name, count in counts.items()
+        ]
+        if names:
+            words = f"{'explains':<8} {', '.join(names)}"
+            yield from self._wrapped(" " * indent + words, "bold", indent + 9)
+        if self.verbose:
+            for one in finding.folded:
+                name = f" of {clean(one.guest.name or one.guest.uuid)}" if one.guest else ""
+                title = f"{' ' * (indent + 2)}{MARK[one.severity]} {one.check.name}{name}"
+                yield line((title, STYLE[one.severity]))
+                for evidence in one.evidence:
+                    yield from self._evidence(evidence, indent + 4, one.guest)
+                yield from self._folded(one, indent + 2)
+
+    def not_yet(self, closed: Iterable[NotYet], indent: int) -> Iterator[Line]:
+        """The commands that wait, together where the same checks forbid them."""
+        together: dict[tuple[str, ...], list[str]] = {}
+        for item in closed:
+            if item.forbidden_by:
+                together.setdefault(item.forbidden_by, []).append(item.danger.command)
+        for names, commands in together.items():
+            stands = "stands" if len(names) == 1 else "stand"
+            again = names in self._forbidden and not self.verbose
+            self._forbidden.add(names)
+            count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
+            head = f"{'not yet':<8} while {', '.join(names)} {stands}"
+            head += f": the same {count} as above" if again else ""
+            yield from self._wrapped(" " * indent + head, "", indent + 9)
+            if not again:
+                yield from self._packed(commands, indent + 11)
+
+    def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
+        """As many on a line as it holds; none is broken that fits one."""
+        row = ""
+        for item in items:
+            longer = f"{row} · {item}" if row else item
+            if row and indent + len(longer) > self.width:
+                yield line(" " * indent + row)
+                longer = item
+            row = longer
+        yield from self._wrapped(" " * indent + row, "", indent + 2)
+
+    def _evidence(self, evidence: Evidence, indent: int, guest: Guest | None) -> Iterator[Line]:
+        yield from self._wrapped(" " * indent + str(evidence), "", indent + 2)
+        places: dict[int, list[str]] = {}
+        answers = {id(where.answer): where.answer for where in evidence.where}
+        for where in evidence.where:
+            places.setdefault(id(where.answer), []).append(where.place)
+        for key, answer in answers.items():
+            query, place = answer.query, ", ".join(filter(None, places[key]))
+            if not self.verbose:
+                query = shortened(query)
+                place = place.replace(guest.uuid, "…") if guest is not None else place
+            source = f"{query}  ({place})" if place else query
+            yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
+
+    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
+        for paragraph in filter(None, said.split("\n\n")):
+            named = filled(paragraph, finding.guest).replace("`", "")
+            yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
+
+
+def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
+    """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
+    named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
+    more = len(shared.guests) - len(named)
+    names = ", ".join(named) + (f" and {more} more" if more else "")
+    return f"{len(shared.guests)} of its {shared.among} guests: {names}"
+
+
+def filled(advice: str, guest: Guest | None) -> str:
+    """Advice with this guest's own UUID, domain name and PID in it."""
+    if guest is None:
+        return advice
+    values = {"UUID": guest.uuid}
+    if guest.domain_name is not None:
+        values["NAME"] = guest.domain_name
+    if guest.process is not None:
+        values["PID"] = str(guest.process.pid)
+    return re.sub(r"\b(UUID|NAME|PID)\b", lambda found: values.get(found[1], found[1]), advice)
