@@ -191,7 +191,7 @@ def test_a_url_has_no_password(host: RecordedHost) -> None:
     ],
 )
 def test_words_are_exchanged(mysql: str, sqlite: str) -> None:
-    said = sql.translated(sql.tokens(mysql), "d", lambda name: "d")
+    said = sql.translated(sql.tokens(mysql), lambda name: "d")
 
     assert said == sqlite.replace("@.", '"d" . ')
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from hoodsnap.replay import sql, variables
+from hoodsnap.replay import functions, sql, variables
 from hoodsnap.replay.mysqld_error import Refusal, no_database, no_table, none_selected, of_sqlite
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
 from hoodsnap.replay.tables import Column, RecordedTables
@@ -42,7 +42,7 @@ class Database:
             for answer in recording.asked("nova-db", "SELECT ")
             if _is_table(answer.value)
         }
-        sql.teach(self._tables.sqlite, self._now(), self.version)
+        functions.teach(self._tables.sqlite, self._now(), self.version)
 
     def _version(self) -> str:
         value: Any = self._recording.value("nova-db", "SELECT VERSION()")
@@ -234,7 +234,7 @@ class Database:
             return database
 
         try:
-            statement = sql.translated(words, database, place)
+            statement = sql.translated(words, place)
             columns, cursor = self._tables.select(statement)
             rows = cursor.fetchall()
         except sql.NotUnderstood as reason:
