@@ -87,7 +87,7 @@ def test_a_tenant_does_not_see_all() -> None:
     ports = Ports([listed("limit=1000", port())])
 
     assert ports.of_device(SERVER) is None
-    assert ports.obstacle_of(SERVER).endswith("only the ports of some projects")
+    assert ports.silence.endswith("only the ports of some projects")
     with pytest.raises(Unheard, match="binding:host_id was not told"):
         _ = ports.by_device[SERVER][0].host
 
@@ -95,8 +95,8 @@ def test_a_tenant_does_not_see_all() -> None:
 def test_why_neutron_did_not_speak() -> None:
     refused = answer("GET /v2.0/extensions", error=Failure(kind="denied", message="no password"))
 
-    assert Ports([refused]).obstacle_of(SERVER) == "neutron API: no password"
-    assert Ports([]).obstacle_of(SERVER) == "neutron API: it was not asked for this UUID"
+    assert Ports([refused]).silence == "neutron API: no password"
+    assert Ports([]).silence == "neutron API: it was not asked for this UUID"
 
 
 def test_routers_are_known_by_their_interfaces() -> None:

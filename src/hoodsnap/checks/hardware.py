@@ -61,7 +61,7 @@ def pinned_cpu_overlap(
     if pins and domain is not None and domain.state in ON and _is_loose(domain, pins):
         yield Problem(Severity.ERROR, (ours, says(domain, pins=_pinned(domain.pins))))
     if process is not None and host.claims.processors:
-        yield from _threads(guest, host, instance, process)
+        yield from _threads(host, instance, process)
     if pins:
         yield from _outside(host, instance)
 
@@ -70,7 +70,7 @@ def _is_loose(domain: Domain, pins: Mapping[int, int]) -> bool:
     return any(domain.pins.get(vcpu) != frozenset([cpu]) for vcpu, cpu in pins.items())
 
 
-def _threads(guest: Guest, host: Host, instance: Instance, process: Process) -> Iterator[Problem]:
+def _threads(host: Host, instance: Instance, process: Process) -> Iterator[Problem]:
     pins, threads = instance.pins, process.vcpu_threads
     loose = {
         vcpu: cpus for vcpu, cpus in threads.items() if vcpu in pins and not cpus <= {pins[vcpu]}

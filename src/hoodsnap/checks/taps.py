@@ -282,7 +282,7 @@ def tap_orphan(host: Host) -> Problems:
         if prefix in prefixes:
             continue
         if listing is None:
-            raise Unheard(host.ports.obstacle_of(""))
+            raise Unheard(host.ports.silence)
         ports = host.ports.by_prefix.get(prefix, ())
         if not any(_is_awaited(host, port) for port in ports):
             none = hears(listing, "neutron", tap.name, port=None)

@@ -181,7 +181,7 @@ class Join:
         if answer is not None:
             census["neutron"] = answer
         else:
-            unheard["neutron"] = self.ports.obstacle_of(uuid)
+            unheard["neutron"] = self.ports.silence
         if allocation is None:
             try:
                 census["placement"] = self.placement.nothing(uuid)

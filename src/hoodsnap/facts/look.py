@@ -57,13 +57,13 @@ def moved(answers: Iterable[Answer]) -> dict[str, str]:
         for source, look in _looks(answer):
             looks.setdefault(source, []).append(look)
     found: dict[str, str] = {}
-    for source, series in looks.items():
+    for series in looks.values():
         if len(series) < 2:
             continue
         before, after = series[-2:]
         # A list shows what is there: who is missing has gone. One domain's state says only its own.
         for uuid in sorted(before.keys() | after.keys()):
-            change = _change(before.get(uuid), after.get(uuid), source)
+            change = _change(before.get(uuid), after.get(uuid))
             if change:
                 found.setdefault(uuid, change)
     return found
@@ -130,7 +130,7 @@ def _servers(value: object) -> list[dict[str, object]]:
     return [server for server in servers if isinstance(server, dict)]
 
 
-def _change(before: dict[str, object] | None, after: dict[str, object] | None, source: str) -> str:
+def _change(before: dict[str, object] | None, after: dict[str, object] | None) -> str:
     if before is None or after is None:
         return "it appeared" if before is None else "it went away"
     for name, value in after.items():

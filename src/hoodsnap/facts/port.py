@@ -237,7 +237,8 @@ class Ports:
         is bound."""
         return any("binding:host_id" in port.raw for port in self.by_id.values())
 
-    def obstacle_of(self, uuid: str) -> str:
+    @property
+    def silence(self) -> str:
         """Why it can't be said which ports a server has, if `of_device` has no answer."""
         if self.by_id and not self.sees_all:
             return "neutron API: it shows this user only the ports of some projects"

@@ -290,7 +290,7 @@ def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """What neutron has, and under it what the host has of the same port."""
     taps = {tap.prefix: tap for tap in guest.taps or ()}
     for port in guest.ports or ():
-        yield _step(guest, "port", port, partial(_port, cloud, port))
+        yield _step(guest, "port", port, partial(_port, port))
         tap = taps.pop(port.id[:PREFIX], None)
         # A guest that is off has none, and of one elsewhere this host has nothing to tell.
         if tap is not None or guest.process is not None or "network" in guest.unheard:
@@ -301,7 +301,7 @@ def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
         yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
 
 
-def _port(cloud: Cloud, port: Port) -> str:
+def _port(port: Port) -> str:
     network = port.network
     return _told(
         lambda: f"{port.id[:PREFIX]}…",
