@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoodsnap.facts.argv import Display, read_argv
-from hoodsnap.facts.domxml import DomainXML, parsed, read_domain_xml
+from hoodsnap.facts.domxml import DomainXML, read_domain_xml
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.hardware import (
     Graphics,
@@ -20,6 +20,7 @@ from hoodsnap.facts.hardware import (
     read_machine_types,
     tpm_state,
 )
+from hoodsnap.facts.xml import parsed
 
 
 def domain(devices: str = "", rest: str = "") -> DomainXML:

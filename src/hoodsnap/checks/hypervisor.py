@@ -8,8 +8,8 @@ from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.facts.access import READ, WRITE
+from hoodsnap.facts.disk import Disk
 from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
-from hoodsnap.facts.domxml import Disk
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.domxml import Disk, DomainXML, Image, Interface, NovaMetadata, read_domain_xml
+from hoodsnap.facts.disk import Disk, Image
+from hoodsnap.facts.domxml import DomainXML, Interface, read_domain_xml
 from hoodsnap.facts.fact import Fact, Unheard, integer, unheard, value_of
 from hoodsnap.facts.hardware import Firmware, Graphics, HostDevice, Label, Tpm
+from hoodsnap.facts.metadata import NovaMetadata
 from hoodsnap.facts.quantity import whole
 
 __all__ = ["Disk", "Domain", "DomainXML", "Image", "Interface", "NovaMetadata", "read_domain_xml"]

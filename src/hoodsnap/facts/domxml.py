@@ -10,68 +10,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 from hoodsnap.facts import hardware
+from hoodsnap.facts.disk import Disk, read_disk
 from hoodsnap.facts.fact import Unheard, unheard
+from hoodsnap.facts.metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.quantity import size, whole
+from hoodsnap.facts.xml import parsed
 
 LARGEST_XML = 4 << 20
 """Characters. libvirt sends no longer text to its clients."""
 
-NOVA = "http://openstack.org/xmlns/libvirt/nova/"
-
 MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
 """The memory devices, whose size libvirt counts in `<memory>`."""
-
-
-class Image(NamedTuple):
-    """One image of a disk: the disk's own, or one that it is backed by."""
-
-    type: str
-    """`file`, `block`, `network`, `dir`, `volume` …"""
-
-    source: str | None
-    """A path, `pool/image` or `pool/image@snapshot` of rbd, or another protocol's name of it; None:
-    no medium."""
-
-    format: str | None
-    """`qcow2`, `raw` …; None if libvirt does not say."""
-
-
-class Disk(NamedTuple):
-    """One `<disk>`."""
-
-    target: str | None
-    """`vda`."""
-    bus: str | None
-    device: str
-    """`disk`, `cdrom`, `floppy` or `lun`."""
-    image: Image
-    protocol: str | None
-    """Of a network disk: `rbd`, `iscsi` …"""
-    serial: str | None
-    """A volume's UUID."""
-    read_only: bool
-    shareable: bool
-    transient: bool
-    """Writes go to an overlay that is thrown away."""
-    tray_open: bool
-    backing: tuple[Image, ...] | None
-    """What the image is backed by, nearest first; None if libvirt does not say."""
-    keys: tuple[str, ...] = ()
-    """The UUIDs of the secrets that it is decrypted with."""
-
-    @property
-    def source(self) -> str | None:
-        """Where the image is; None: no medium."""
-        return self.image.source
-
-    @property
-    def format(self) -> str | None:
-        """How it is read: `qcow2`, `raw` …"""
-        return self.image.format
 
 
 class Interface(NamedTuple):
@@ -87,28 +39,6 @@ class Interface(NamedTuple):
     """The bridge, network, device or socket it is plugged into."""
     mtu: int | None = None
     """Bytes, as the guest is told; None if it is not."""
-
-
-class NovaMetadata(NamedTuple):
-    """What nova writes into a domain, for people. It is as old as the XML is."""
-
-    package: str | None
-    """The version of nova-compute."""
-    name: str | None
-    created: str | None
-    """When the XML was made: `2026-11-23 06:52:09`, UTC."""
-    flavor: str | None
-    memory_mib: int | None
-    vcpus: int | None
-    disk_gb: int | None
-    ephemeral_gb: int | None
-    swap_mib: int | None
-    user: str | None
-    project: str | None
-    root_image: str | None
-    """UUID of the image; None when it boots from a volume."""
-    ports: tuple[str, ...]
-    """UUIDs."""
 
 
 class DomainXML:
@@ -241,7 +171,7 @@ class DomainXML:
     @cached_property
     def disks(self) -> tuple[Disk, ...]:
         """Every `<disk>`, in order."""
-        return tuple(_disk(element) for element in self._find("devices/disk"))
+        return tuple(read_disk(element) for element in self._find("devices/disk"))
 
     @cached_property
     def interfaces(self) -> tuple[Interface, ...]:
@@ -251,14 +181,7 @@ class DomainXML:
     @cached_property
     def nova(self) -> NovaMetadata | None:
         """What nova noted down; None if nova did not make this domain, or before 2014."""
-        for metadata in self._find("metadata"):
-            for child in metadata:
-                # A prefix is anybody's choice, and a paste may have lost its declaration.
-                if child.tag == "nova:instance" or any(
-                    value.startswith(NOVA) for value in child.attrib.values()
-                ):
-                    return _nova(child)
-        return None
+        return read_metadata(self._find("metadata"))
 
     @cached_property
     def smbios(self) -> Mapping[str, str]:
@@ -355,80 +278,11 @@ PLACES = frozenset(
 """What is read of a document."""
 
 
-def parsed(text: str) -> Element:
-    """The root of a document; names keep their prefixes. `Unheard` if it has a document type."""
-    # Without namespaces: a long one, repeated by the parser for each element, fills any memory.
-    parser, builder = expat.ParserCreate(), TreeBuilder()
-    parser.buffer_text = True
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
-    parser.StartDoctypeDeclHandler = _refuse
-    try:
-        parser.Parse(text, True)
-    except (expat.ExpatError, UnicodeError) as error:
-        raise Unheard(f"the XML can't be read: {error}") from None
-    return builder.close()
-
-
-def _refuse(*declaration: object) -> None:
-    raise Unheard("the XML has a document type, which libvirt's never has")
-
-
 def _kib(text: str | None, unit: str | None, what: str) -> int:
     amount = size(text or "", unit=unit or "KiB") if unit is None or unit.isalpha() else None
     if amount is None:
         raise Unheard(f"the XML's {what} can't be read")
     return -(-amount // 1024)
-
-
-def _disk(element: Element) -> Disk:
-    target, driver = element.find("target"), element.find("driver")
-    source, serial = element.find("source"), element.find("serial")
-    form = None if driver is None else driver.get("type")
-    return Disk(
-        target=None if target is None else target.get("dev"),
-        bus=None if target is None else target.get("bus"),
-        device=element.get("device", "disk"),
-        image=Image(element.get("type", "file"), _source(source), form),
-        protocol=None if source is None else source.get("protocol"),
-        serial=None if serial is None else serial.text,
-        read_only=element.find("readonly") is not None,
-        shareable=element.find("shareable") is not None,
-        transient=element.find("transient") is not None,
-        tray_open=target is not None and target.get("tray") == "open",
-        backing=_backing(element),
-        keys=tuple(
-            uuid.lower()
-            for encryption in element.iter("encryption")
-            for secret in encryption.iterfind("secret")
-            if (uuid := secret.get("uuid"))
-        ),
-    )
-
-
-def _source(source: Element | None) -> str | None:
-    if source is None:
-        return None
-    if source.get("volume"):
-        return f"{source.get('pool')}/{source.get('volume')}"
-    places = (source.get(key) for key in ("file", "dev", "dir", "name", "path"))
-    place = next((place for place in places if place), None)
-    snapshot = source.find("snapshot")
-    return place if snapshot is None else f"{place}@{snapshot.get('name')}"
-
-
-def _backing(disk: Element) -> tuple[Image, ...] | None:
-    chain: list[Image] = []
-    store = disk.find("backingStore")
-    while store is not None:
-        source, form = store.find("source"), store.find("format")
-        if source is None:  # <backingStore/> says that there is nothing below
-            return tuple(chain)
-        form_name = None if form is None else form.get("type")
-        chain.append(Image(store.get("type", "file"), _source(source), form_name))
-        store = store.find("backingStore")
-    return None
 
 
 def _interface(element: Element) -> Interface:
@@ -448,40 +302,3 @@ def _interface(element: Element) -> Interface:
 
 def _mtu(element: Element | None) -> int | None:
     return None if element is None else whole(element.get("size"))
-
-
-def _nova(element: Element) -> NovaMetadata:
-    parts = _parts(element)
-    flavor, owner, root = parts.get("flavor"), _parts(parts.get("owner")), parts.get("root")
-    sold = _parts(flavor)
-    ports = parts.get("ports")
-    return NovaMetadata(
-        package=_attribute(parts.get("package"), "version"),
-        name=_content(parts.get("name")),
-        created=_content(parts.get("creationTime")),
-        flavor=_attribute(flavor, "name"),
-        memory_mib=whole(_content(sold.get("memory"))),
-        vcpus=whole(_content(sold.get("vcpus"))),
-        disk_gb=whole(_content(sold.get("disk"))),
-        ephemeral_gb=whole(_content(sold.get("ephemeral"))),
-        swap_mib=whole(_content(sold.get("swap"))),
-        user=_attribute(owner.get("user"), "uuid"),
-        project=_attribute(owner.get("project"), "uuid"),
-        root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,
-        ports=tuple(port.get("uuid", "") for port in (ports if ports is not None else ())),
-    )
-
-
-def _parts(element: Element | None) -> Mapping[str, Element]:
-    """The children by name, without the prefix of their namespace."""
-    return {
-        child.tag.rpartition(":")[2]: child for child in (element if element is not None else ())
-    }
-
-
-def _attribute(element: Element | None, name: str) -> str | None:
-    return None if element is None else element.get(name)
-
-
-def _content(element: Element | None) -> str | None:
-    return None if element is None else element.text

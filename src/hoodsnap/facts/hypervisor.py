@@ -11,10 +11,10 @@ from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
 from hoodsnap.bundle import Answer, Bundle
-from hoodsnap.facts.domxml import parsed
 from hoodsnap.facts.fact import Unheard, value_of
 from hoodsnap.facts.hardware import MachineTypes, read_machine_types
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.xml import parsed
 
 CAPABILITIES = "virsh capabilities"
 
