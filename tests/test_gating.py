@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
+from tests.checks.test_moves import believe, second
 from tests.conftest import RecordedHost
 
 from hoodsnap.analysis import Report
@@ -95,3 +96,19 @@ def test_each_command_stands_once() -> None:
     commands = [danger.command for danger in DANGERS]
 
     assert len(commands) == len(set(commands))
+
+
+def test_what_runs_on_another_host_forbids_it_where_nova_has_the_server(
+    host: RecordedHost,
+) -> None:
+    """A hard reboot is carried out where nova has the server, which is not where it runs."""
+    believe(host, "vm-plain")
+    second(host, "vm-plain", None)
+    report = host.report()
+
+    [there] = [g for g in report.cloud.guests if g.name == "vm-plain" and g.is_here]
+    assert there.host is not None and there.host.name == "other"
+    closed = {item.danger.command: item for item in report.gates.of(there)}
+    assert "domain-running-on-wrong-host" in (
+        closed["openstack server reboot --hard UUID"].forbidden_by
+    )

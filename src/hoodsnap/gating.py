@@ -47,7 +47,10 @@ class Gates:
 
     def _of(self, guest: Guest, states: Mapping[object, set[str]]) -> set[str]:
         host = guest.host.name if guest.host else None
-        return {name for subject in {guest, host, None} for name in states.get(subject, ())}
+        # A command names a UUID, and is carried out where nova has it: what another host has of the
+        # same server forbids it too.
+        subjects = {guest, *guest.twins, host, None}
+        return {name for subject in subjects for name in states.get(subject, ())}
 
 
 def closed_by(findings: Iterable[Finding]) -> tuple[NotYet, ...]:
