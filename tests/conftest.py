@@ -255,6 +255,12 @@ class RecordedHost:
         assert changed != files, "nothing was changed"
         self.set("kernel", query, [file for file in changed if file is not None])
 
+    def conf(self, section: str, **options: str) -> None:
+        """Set options of nova.conf."""
+        conf = self.last("host", "/etc/nova/nova.conf").value
+        changed = {**conf, section: {**conf.get(section, {}), **options}}
+        self.set("host", "/etc/nova/nova.conf", changed)
+
     def contain(self, name: str) -> None:
         """Let a guest's QEMU run in a container: another file system is its root, and what it has
         open is of another one, too."""

@@ -76,6 +76,28 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
     ]
 
 
+def test_what_is_not_known_of_one_resize_hides_no_other(host: RecordedHost) -> None:
+    """Another server waits for its confirmation, and what it boots from can't be read."""
+    host.remove(f"{host.folder('vm-verify')}_resize")
+    host.row("instances", host.uuid("vm-bfv"), vm_state="resized")
+    host.row("block_device_mapping", host.uuid("vm-bfv"), boot_index="?")
+
+    report = host.report()
+    assert "resize-source-copy-missing" in {finding.check.name for finding in report.findings}
+    assert "resize-source-copy-missing" in {skip.check.name for skip in report.skips}
+
+
+def test_before_icehouse_the_kind_of_storage_had_another_option(host: RecordedHost) -> None:
+    host.remove(f"{host.folder('vm-verify')}_resize")
+    host.conf("libvirt", images_type="default")
+    assert "resize-source-copy-missing" in "".join(host.findings())
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    older = conf["DEFAULT"] | {"libvirt_images_type": "lvm"}
+    host.set("host", "/etc/nova/nova.conf", {"DEFAULT": older})
+
+    assert "resize-source-copy-missing" not in "".join(host.findings())
+
+
 def test_a_copy_on_another_host_is_not_missed_here(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-verify')}_resize")
     host.row("migrations", host.uuid("vm-verify"), source_compute="other")

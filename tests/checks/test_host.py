@@ -141,6 +141,38 @@ def test_what_was_moved_away_says_nothing_of_the_hosts_name(
     assert ("host-identity-changed" in named(host)) == changed
 
 
+@pytest.mark.parametrize(
+    ("address", "silent", "changed"),
+    [("10.0.0.8", 0, False), ("127.0.0.1", 0, True), ("10.0.0.8", 3600, True)],
+)
+def test_where_the_other_nova_compute_is_at_work_it_is_no_old_name(
+    host: RecordedHost, address: str, silent: int, changed: bool
+) -> None:
+    """All that runs here nova has on `other`, whose nova-compute reports from another machine: then
+    the guests are on the wrong host."""
+    for guest in captured(host).guests:
+        if guest.instance is not None and guest.instance.host is not None:
+            host.row("instances", guest.uuid, host="other")
+    seen = table(host, "services").at - timedelta(seconds=silent + 5)
+    columns = table(host, "services").value["columns"]
+    rows = [dict(zip(columns, row, strict=True)) for row in table(host, "services").value["rows"]]
+    compute = next(row for row in rows if row["binary"] == "nova-compute")
+    other = compute | {
+        "id": 99,
+        "uuid": OTHER,
+        "host": "other",
+        "last_seen_up": f"{seen:%Y-%m-%d %H:%M:%S}",
+    }
+    value = {"columns": columns, "rows": [[*row.values()] for row in (*rows, other)]}
+    host.set("nova-db", table(host, "services").query, value)
+    node = {"id": 2, "uuid": OTHER, "host": "other"}
+    only(host, "compute_nodes", {}, node | {"hypervisor_hostname": "other", "host_ip": address})
+
+    checks = {finding.check.name for finding in host.report().everything()}
+    assert ("host-identity-changed" in checks) is changed
+    assert "domain-running-on-wrong-host" in checks
+
+
 def test_a_host_without_nova_conf_may_be_called_anything(host: RecordedHost) -> None:
     host.drop(lambda answer: answer.query != CONF)
     for guest in captured(host).guests:

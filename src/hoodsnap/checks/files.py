@@ -11,6 +11,7 @@ from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Folder
+from hoodsnap.facts.instance import Instance
 from hoodsnap.finding import Evidence, Severity, hears, says
 
 FEW = 2
@@ -55,7 +56,7 @@ def instances_path_not_mounted(host: Host) -> Problems:
     expected = [guest for guest in host.guests if _has_a_folder(guest)]
     if len(expected) < FEW or any(guest.uuid in host.images.folders for guest in expected):
         return
-    if host.option("libvirt", "images_type", "default") in ("rbd", "lvm"):
+    if host.keeps_disks_elsewhere:
         return
     if any(host.in_container(process) for process in host.processes.values()):
         return
@@ -111,29 +112,32 @@ def resize_source_copy_missing(host: Host) -> Problems:
     """
     if not host.images.folders:
         return  # the directory itself is not there, which is told by instances-path-not-mounted
+    undecided: Unheard | None = None
     for instance in host.instances.by_uuid.values():
-        if instance.archived or instance.vm_state != "resized" or instance.deleted:
-            continue
-        if instance.task_state or instance.boots_from_volume:
-            continue
-        if instance.migrations is None:
-            raise Unheard("the migrations were not read")
-        waits = [moved for moved in instance.migrations if moved.status == "finished"]
-        if not waits or waits[-1].source_compute != host.nova_name:
-            continue
-        if host.option("libvirt", "images_type", "default") in ("rbd", "lvm"):
-            return
-        if host.images.size_of(f"{instance.uuid}_resize", "disk") is None:
-            listing = host.listing
-            yield (
-                says(instance, uuid=instance.uuid, vm_state=instance.vm_state),
-                hears(
-                    listing,
-                    "images",
-                    f"{instance.uuid}_resize/disk",
-                    copy=None,
-                ),
-            )
+        try:
+            lacks = _waits_here(host, instance) and not host.keeps_disks_elsewhere
+            copy = f"{instance.uuid}_resize"
+            if lacks and host.images.size_of(copy, "disk") is None:
+                waits = says(instance, uuid=instance.uuid, vm_state=instance.vm_state)
+                yield waits, hears(host.listing, "images", f"{copy}/disk", copy=None)
+        except Unheard as reason:
+            undecided = undecided or reason
+    if undecided is not None:
+        raise undecided
+
+
+def _waits_here(host: Host, instance: Instance) -> bool:
+    """Whether an instance waits for the confirmation of a move away from this host, with a disk of
+    its own."""
+    if instance.archived or instance.vm_state != "resized" or instance.deleted:
+        return False
+    if instance.task_state or instance.boots_from_volume:
+        return False
+    if instance.migrations is None:
+        raise Unheard("the migrations were not read")
+    finished = [moved for moved in instance.migrations if moved.status == "finished"]
+    newest = max(finished, key=lambda moved: moved.id or 0, default=None)
+    return newest is not None and newest.source_compute == host.nova_name
 
 
 @check(

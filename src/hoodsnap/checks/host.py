@@ -46,8 +46,9 @@ def host_identity_changed(host: Host) -> Problems:
     Authority: what the guests' records and allocations name: the old name.
 
     Traps: a host name in short or in full is another name for nova; Ironic has many nodes on one
-    host; one guest alone that nova has elsewhere is a guest in the wrong place, not a renamed host;
-    what was resized, migrated or evacuated from here leaves its domain for a while.
+    host; where a nova-compute of the other name is at work on another machine, that is no old name
+    of this one; one guest alone that nova has elsewhere is a guest in the wrong place, not a
+    renamed host; what was resized, migrated or evacuated from here leaves its domain for a while.
 
     Next: compare `hostname`, `grep ^host /etc/nova/nova.conf` and `openstack compute service list
     --service nova-compute`. Give the host its old name back (`host` in nova.conf) before
@@ -93,9 +94,22 @@ def _guests_elsewhere(host: Host, name: str) -> tuple[Evidence, ...]:
         if guest.believed is not None and elsewhere and not _was_moved(guest, name):
             there[guest.believed] += 1
             shown.append(says(guest.record, host=guest.believed))
-    if len(there) == 1 and there.total() > 1:
+    if len(there) == 1 and there.total() > 1 and not _is_another_machine(host, *there):
         return (_own_name(host, name).and_so(guests_of_another=there.total()), *shown[:SHOWN])
     return ()
+
+
+def _is_another_machine(host: Host, other: str) -> bool:
+    """Whether a nova-compute of that name is at work, and not here: then two hosts have the names,
+    and the guests are on the wrong one of them."""
+    address = host.option("DEFAULT", "my_ip")
+    alive = any(_seconds_silent(host, one) <= DOWN_TIME for one in host.records.services_of(other))
+    if not alive or not address:
+        return False  # a nova-compute that was started under the old name goes on with it
+    answer = host.bundle.last("libvirt", "virsh hostname", host.name)
+    own = {value_of(answer, "virsh hostname", str), address}
+    nodes = host.records.nodes_of(other)
+    return bool(nodes) and not any(own & {node.hypervisor_hostname, node.host_ip} for node in nodes)
 
 
 def _was_moved(guest: Guest, name: str) -> bool:
@@ -191,16 +205,20 @@ def _commanded(service: Service, running: list[Guest]) -> Iterator[Problem]:
 def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
     if host.option("DEFAULT", "servicegroup_driver", "db") != "db":
         return  # it reports elsewhere (memcached), and its row stays as it is
-    since = moment(service.last_seen_up)
-    if since is None:
-        raise Unheard("when nova-compute reported last can't be read")
     allowed = whole(host.option("DEFAULT", "service_down_time")) or DOWN_TIME
-    age = (_asked_at(host, service) - since).total_seconds()
+    age = _seconds_silent(host, service)
     if age > allowed + LATE:
         late = says(service, last_seen_up=service.last_seen_up).and_so(
             seconds_ago=round(age), running_guests=len(running)
         )
         yield Problem(Severity.WARNING, (late,))
+
+
+def _seconds_silent(host: Host, service: Service) -> float:
+    since = moment(service.last_seen_up)
+    if since is None:
+        raise Unheard("when nova-compute reported last can't be read")
+    return (_asked_at(host, service) - since).total_seconds()
 
 
 def _asked_at(host: Host, service: Service) -> datetime:
@@ -396,7 +414,7 @@ def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:
         most = max(memory, int(total[1]) // 1024)  # memory may be plugged in while it runs
         found["MEMORY_MB"] = (most, hears(kernel, "kernel", "MemTotal", memory_mib=most))
     rooms = host.hypervisor.rooms.values()
-    if rooms and host.option("libvirt", "images_type", "default") not in ("rbd", "lvm"):
+    if rooms and not host.keeps_disks_elsewhere:
         room = max(rooms, key=lambda one: one.total)
         gib = room.total / (1 << 30)
         found["DISK_GB"] = (gib, hears(room.answer, "images", "blocks", size_gib=round(gib, 1)))

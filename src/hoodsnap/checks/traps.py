@@ -168,11 +168,7 @@ def boots_from_volume(guest: Guest) -> bool:
 
 def disks_are_not_files(guest: Guest) -> bool:
     """this host keeps its disks in rbd or LVM, not in files"""
-    if guest.host is None:
-        return False
-    # Before Icehouse the option had another name.
-    old = guest.host.option("DEFAULT", "libvirt_images_type", "default")
-    return guest.host.option("libvirt", "images_type", old) in ("rbd", "lvm")
+    return guest.host is not None and guest.host.keeps_disks_elsewhere
 
 
 def rescued(guest: Guest) -> bool:
@@ -243,6 +239,17 @@ def _is_in_a_container(guest: Guest) -> bool:
     if guest.process is None:  # one that is off will be where the others are
         return guest.host.contains
     return guest.host.in_container(guest.process)
+
+
+def just_ended(guest: Guest) -> bool:
+    """it ended less than a minute before, and nova hears of that with some delay"""
+    if guest.log is None or guest.domain is None or "state" not in guest.domain.said:
+        return False
+    try:
+        ended = guest.log.ended_at
+    except Unheard:
+        return False
+    return ended is not None and abs(guest.domain.said["state"].at - ended) < MOMENT
 
 
 def job_runs(guest: Guest) -> bool:

@@ -71,6 +71,13 @@ class Host:
             raise Unheard(str(self._conf))
         return str(self._conf.get(section, {}).get(name, default))
 
+    @property
+    def keeps_disks_elsewhere(self) -> bool:
+        """Its guests' disks are in rbd or LVM, not in files. `Unheard` if nova.conf was."""
+        # Before Icehouse the option had another name.
+        old = self.option("DEFAULT", "libvirt_images_type", "default")
+        return self.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
     @cached_property
     def nova_name(self) -> str:
         """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""

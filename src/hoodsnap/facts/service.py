@@ -108,6 +108,11 @@ class ComputeNode(Record):
         return text(self.raw, "hypervisor_hostname")
 
     @property
+    def host_ip(self) -> str | None:
+        """nova.conf's `my_ip`."""
+        return text(self.raw, "host_ip")
+
+    @property
     def hypervisor_type(self) -> str | None:
         """`QEMU` (KVM, too), `ironic` …"""
         return text(self.raw, "hypervisor_type")
