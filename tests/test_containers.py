@@ -165,3 +165,14 @@ def test_where_a_container_calls_the_files_as_the_host_does_all_is_said(
     host.file(f"{host.folder('vm-plain')}/disk", ino=4711)
 
     assert _found(host) == {"disk-deleted-but-open of vm-plain"}
+
+
+def test_a_cache_of_another_name_is_no_strange_file_from_outside(kolla: RecordedHost) -> None:
+    answers = []
+    for answer in kolla.bundle.answers:
+        raw = answer.model_dump_json(exclude_unset=True).replace("/_base", "/cache")
+        answers.append(Answer.model_validate_json(raw))
+    kolla.bundle = kolla.bundle.with_answers(tuple(answers))
+    kolla.conf("image_cache", subdirectory_name="cache")
+
+    assert _found(kolla) == set()

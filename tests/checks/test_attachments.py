@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -207,6 +208,20 @@ def test_bdm_not_in_guest(host: RecordedHost) -> None:
         f"bdm-not-in-guest of vm-data: bdm says volume_id = {volume}, device_name = /dev/vdb;"
         " domain says disks = vda"
     ) in host.findings()
+
+
+def test_a_volume_whose_medium_the_guest_has_ejected_is_still_its_own(host: RecordedHost) -> None:
+    """A server that boots from an image of a CD: the drive is empty, and keeps its number."""
+    volume, _ = host.volume("vm-data")
+    for query in ("virsh dumpxml", "virsh dumpxml --inactive"):
+        name = f"{query} {host.domain('vm-data')}"
+        xml = host.last("libvirt", name).value
+        disk = next(one for one in re.findall(r"<disk .*?</disk>", xml, re.S) if volume in one)
+        ejected = re.sub(r"<source [^>]*/>|<source .*?</source>", "", disk, flags=re.S)
+        ejected = ejected.replace("device='disk'", "device='cdrom'")
+        host.set("libvirt", name, xml.replace(disk, ejected))
+
+    assert "bdm-not-in-guest of vm-data" not in named(host)
 
 
 def test_a_rescued_server_runs_without_its_volumes(host: RecordedHost) -> None:

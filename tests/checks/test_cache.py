@@ -259,9 +259,7 @@ def _call_cache(host: RecordedHost, name: str, section: str, option: str) -> Non
         raw = json.loads(answer.model_dump_json(exclude_unset=True))
         answers.append(Answer.model_validate(_renamed(raw, f"/{name}")))
     host.bundle = host.bundle.with_answers(tuple(answers))
-    conf = host.last("host", "/etc/nova/nova.conf").value
-    own = {**conf, section: {**conf.get(section, {}), option: name}}
-    host.set("host", "/etc/nova/nova.conf", own)
+    host.conf(section, **{option: name})
 
 
 def _renamed(raw: Any, name: str) -> Any:
@@ -296,9 +294,7 @@ def test_a_cache_of_another_name_is_judged_like_any(
 
 def test_the_cache_of_another_host_is_not_this_ones_to_clean(host: RecordedHost) -> None:
     _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
-    conf = host.last("host", "/etc/nova/nova.conf").value
-    conf["image_cache"]["subdirectory_name"] = "_base_10.0.0.8"
-    host.set("host", "/etc/nova/nova.conf", conf)
+    host.conf("image_cache", subdirectory_name="_base_10.0.0.8")
     host.row("instances", host.uuid("vm-snap"), host="other")
 
     assert _reapable(host) == []
@@ -306,9 +302,7 @@ def test_the_cache_of_another_host_is_not_this_ones_to_clean(host: RecordedHost)
 
 def test_a_cache_whose_name_can_not_be_read_is_not_guessed(host: RecordedHost) -> None:
     _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
-    conf = host.last("host", "/etc/nova/nova.conf").value
-    conf["image_cache"]["subdirectory_name"] = "_base_$my_ip"
-    host.set("host", "/etc/nova/nova.conf", conf)
+    host.conf("image_cache", subdirectory_name="_base_$my_ip")
 
     skips = {skip.check.name: skip for skip in host.report().skips if not skip.legal}
     assert "what the image cache is called" in skips["base-image-reapable"].reason

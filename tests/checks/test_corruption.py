@@ -140,6 +140,28 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     }
 
 
+def test_in_another_container_another_guest_may_have_the_name(host: RecordedHost) -> None:
+    cmdline = f"/proc/{host.pid('vm-duo')}/cmdline"
+    host.edit(
+        "kernel", cmdline, f"guest={host.domain('vm-duo')},", f"guest={host.domain('vm-plain')},"
+    )
+    query = f"readlink /proc/{host.pid('vm-duo')}/ns/*"
+    spaces = host.last("kernel", query).value
+    host.set("kernel", query, spaces | {"pid": "pid:[4026539999]"})
+
+    assert "duplicate-qemu-identity" not in "".join(host.findings())
+
+
+def test_a_uuid_is_nobody_elses_in_any_container(host: RecordedHost) -> None:
+    plain, duo = host.uuid("vm-plain"), host.uuid("vm-duo")
+    host.edit("kernel", f"/proc/{host.pid('vm-duo')}/cmdline", f"-uuid\0{duo}", f"-uuid\0{plain}")
+    query = f"readlink /proc/{host.pid('vm-duo')}/ns/*"
+    spaces = host.last("kernel", query).value
+    host.set("kernel", query, spaces | {"pid": "pid:[4026539999]"})
+
+    assert "duplicate-qemu-identity of vm-plain" in "".join(host.findings())
+
+
 def test_io_error_paused(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 5})

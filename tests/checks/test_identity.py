@@ -269,6 +269,14 @@ def test_server_without_domain_where_only_the_api_was_heard(host: RecordedHost) 
     ]
 
 
+def test_server_without_domain_that_waits_for_its_confirmation(host: RecordedHost) -> None:
+    _undefine(host, "vm-verify")
+    host.end("vm-verify")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("server-without-domain", "error")
+
+
 def test_a_server_that_is_being_built_has_no_domain_yet(host: RecordedHost) -> None:
     _undefine(host, "vm-stopped")
     host.row("instances", host.uuid("vm-stopped"), vm_state="building", task_state="spawning")
@@ -288,6 +296,18 @@ def test_server_without_disk(host: RecordedHost) -> None:
         "server-without-disk of vm-stopped: instance says vm_state = stopped, host = vm;"
         " images says disk = missing"
     ]
+
+
+def test_before_grizzly_a_folder_had_the_domains_name(host: RecordedHost) -> None:
+    uuid, name = host.uuid("vm-stopped"), host.domain("vm-stopped")
+    host.list_files(
+        lambda line: line | {"path": line["path"].replace(f"/{uuid}", f"/{name}")},
+    )
+    query = f"virsh dumpxml --inactive {name}"
+    xml = host.last("libvirt", query).value
+    host.set("libvirt", query, xml.replace(f"/{uuid}/", f"/{name}/"))
+
+    assert "server-without-disk" not in "".join(host.findings())
 
 
 def test_server_without_disk_that_is_empty(host: RecordedHost) -> None:

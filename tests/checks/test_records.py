@@ -344,6 +344,15 @@ def test_active_without_host_that_nova_knows(host: RecordedHost) -> None:
     ) in host.findings()
 
 
+def test_active_without_host_whose_build_failed_and_whose_guest_runs(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), host=None, node=None, vm_state="error")
+
+    assert (
+        "active-without-host of vm-plain: instance says vm_state = error, host = nothing;"
+        " domain says state = running (unpaused)"
+    ) in host.findings()
+
+
 def test_hosts_whose_services_were_not_read_may_be_there(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
     host.drop(lambda answer: ".services" not in answer.query)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from tests.conftest import RecordedHost, healthy_report
 
@@ -32,6 +34,29 @@ def test_active_but_domain_off(host: RecordedHost) -> None:
         "active-but-domain-off of vm-plain: instance says vm_state = active;"
         " domain says state = shut off (crashed)"
     ]
+
+
+def test_active_but_domain_off_that_was_paused(host: RecordedHost) -> None:
+    host.end("vm-paused")
+    _state(host, "vm-paused", 5, 3)
+
+    assert host.findings() == [
+        "active-but-domain-off of vm-paused: instance says vm_state = paused;"
+        " domain says state = shut off (crashed)"
+    ]
+
+
+@pytest.mark.parametrize(("seconds", "quiet"), [(20, True), (90, False)])
+def test_a_guest_that_has_just_ended_is_not_stopped_yet(
+    host: RecordedHost, seconds: int, quiet: bool
+) -> None:
+    host.end("vm-plain")
+    _state(host, "vm-plain", 5, 1)
+    asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}").at
+    ended = asked - timedelta(seconds=seconds)
+    _logged(host, "vm-plain", f"{ended:%Y-%m-%d %H:%M:%S.000}+0000: shutting down, reason=shutdown")
+
+    assert ("active-but-domain-off" not in "".join(host.findings())) is quiet
 
 
 def test_a_guest_whose_process_lives_is_not_off(host: RecordedHost) -> None:
@@ -164,13 +189,40 @@ def test_stuck_task_state(host: RecordedHost) -> None:
     ("image_uploading", 1450, "error"),
 ])  # fmt: skip
 def test_a_task_may_take_its_time(host: RecordedHost, task: str, minutes: int, stuck: str) -> None:
-    from datetime import timedelta
-
     since = host.bundle.started - timedelta(minutes=minutes)
     row = {"task_state": task, "updated_at": f"{since:%Y-%m-%d %H:%M:%S}"}
     host.row("instances", host.uuid("vm-paused"), **row)
 
     assert "".join(it.severity.word for it in host.report().findings) == stuck
+
+
+def test_a_guest_is_given_the_time_to_shut_down_that_it_was_promised(host: RecordedHost) -> None:
+    since = f"{host.bundle.started - timedelta(minutes=20):%Y-%m-%d %H:%M:%S}"
+    host.row("instances", host.uuid("vm-paused"), task_state="powering-off", updated_at=since)
+    assert len(host.findings()) == 1
+
+    host.conf("DEFAULT", shutdown_timeout="1800")
+    assert host.findings() == []
+
+
+def test_the_image_says_how_long_a_guest_may_take_to_shut_down(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-paused")
+    since = f"{host.bundle.started - timedelta(minutes=20):%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, task_state="powering-off", updated_at=since)
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".instance_system_metadata" in answer.query and answer.query.startswith("SELECT"):
+            row = [uuid, "image_os_shutdown_timeout", "1800", 0]
+            value = {**answer.value, "rows": [*answer.value["rows"], row]}
+            host.set("nova-db", answer.query, value)
+
+    assert host.findings() == []
+
+
+def test_much_memory_is_read_back_for_as_long_as_that_takes(host: RecordedHost) -> None:
+    since = f"{host.bundle.started - timedelta(minutes=30):%Y-%m-%d %H:%M:%S}"
+    host.row("instances", host.uuid("vm-suspended"), task_state="resuming", updated_at=since)
+
+    assert host.findings() == []
 
 
 def test_a_task_whose_begin_can_not_be_read_is_not_judged(host: RecordedHost) -> None:

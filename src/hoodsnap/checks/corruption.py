@@ -118,7 +118,8 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     Authority: the kernel for which processes exist; libvirt for which of them it controls.
 
     Traps: QEMU that libvirt starts for a moment to ask what it can do has no UUID; a guest that
-    migrates within one host exists twice for a while.
+    migrates within one host exists twice for a while; in a container with a libvirt of its own,
+    another guest may have the same name.
 
     Next: `virsh domstate UUID; cat /run/libvirt/qemu/NAME.pid` shows which PID libvirt means; `ls
     -l /proc/PID/fd` of both shows which one holds the disks.
@@ -128,13 +129,22 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     Source: libvirt qemu_process.c (reconnect after the loss of /run); containers/podman issue
     12717.
     """
-    claimants = (*guest.processes, *host.by_name.get(process.name, ()))
+    same_name = (
+        other for other in host.by_name.get(process.name, ()) if _are_neighbours(process, other)
+    )
+    claimants = (*guest.processes, *same_name)
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
         if pid != process.pid:
             yield (
                 says(process, pid=process.pid, uuid=process.uuid, name=process.name),
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
             )
+
+
+def _are_neighbours(process: Process, other: Process) -> bool:
+    """Whether both live among the same processes. Names are given anew in every container that has
+    a libvirt and processes of its own; UUIDs are not."""
+    return None in (process.space, other.space) or process.space == other.space
 
 
 @check(Severity.ERROR, traps=[migrating, disk_is_copied])

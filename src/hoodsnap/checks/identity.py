@@ -14,7 +14,7 @@ from hoodsnap.checks.traps import (
     of_another_libvirt,
     task_in_flight,
 )
-from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Domain
+from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Disk, Domain
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
@@ -178,8 +178,8 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     """
     if guest.domain is not None or not guest.is_here or record.deleted:
         return
-    if record.vm_state in RUNS | RESTS:
-        severity = Severity.ERROR if record.vm_state in RUNS else Severity.NOTE
+    if record.vm_state in RUNS | RESTS | {"resized"}:
+        severity = Severity.NOTE if record.vm_state in RESTS else Severity.ERROR
         yield Problem(
             severity,
             (
@@ -252,12 +252,17 @@ def _local_devices(guest: Guest) -> list[tuple[object, object]]:
 
 
 def _has_another_root(guest: Guest) -> bool:
-    """Its domain has disks, and none of them is its folder's `disk`: it lies in other storage."""
+    """Its domain has disks, and none of them is its folder's `disk`: it lies in other storage, or,
+    since before Grizzly, in a folder of the domain's name."""
     try:
-        disks = guest.domain.disks if guest.domain is not None else ()
+        disks = guest.domain.current.disks if guest.domain is not None else ()
     except Unheard:
         return False
-    return bool(disks) and not any((disk.source or "").endswith("/disk") for disk in disks)
+    return bool(disks) and not any(_is_in_its_folder(guest, disk) for disk in disks)
+
+
+def _is_in_its_folder(guest: Guest, disk: Disk) -> bool:
+    return (disk.source or "").endswith(f"/{guest.uuid}/disk")
 
 
 def _lacks(guest: Guest, layer: str, noun: str) -> Evidence:

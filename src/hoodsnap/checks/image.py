@@ -87,7 +87,7 @@ def _magic(host: Host, path: str) -> str | None:
 
 
 @check(Severity.ERROR, traps=[building, disk_is_copied])
-def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
+def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
     """A disk's header leads to a file that no disk of nova's ever stands on.
 
     A qcow2 header may name any file as its base or as the place of its data. An image that was
@@ -114,7 +114,7 @@ def image_unsafe_reference(guest: Guest, images: tuple[Image, ...]) -> Problems:
         if image.data_file is not None:
             yield (says(image, path=image.path, data_file=image.data_file),)
         for above, below in _steps(image):
-            if not _may_stand_on(guest, above, below):
+            if not _may_stand_on(guest, above, host.images.called(below)):
                 yield (says(image, path=image.path).and_so(layer=above, backing_filename=below),)
 
 

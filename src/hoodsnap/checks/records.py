@@ -296,7 +296,8 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
 
     Authority: the hosts: where its guest is seen.
 
-    Traps: building, shelved and moving servers, and those whose build failed, have none rightly.
+    Traps: building, shelved and moving servers, and those whose build failed, have none rightly, as
+    long as nothing of them runs.
 
     Next: look for UUID in `virsh list --all --uuid` of every host; `openstack compute service
     list`, `openstack server event list UUID`.
@@ -306,9 +307,13 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
 
     Source: nova compute/api.py `check_instance_host`; nova bugs 1763183, 1852610.
     """
-    if instance.deleted or instance.vm_state not in STAYS:
+    if instance.deleted or instance.vm_state not in STAYS | {"error"}:
         return
-    if instance.host is None or instance.node is None:
+    if instance.vm_state == "error":
+        # Whose build or unshelving failed has no host, and nothing that runs.
+        if instance.host is None and guest.runs:
+            yield says(instance, vm_state="error", host=None), *_seen(guest.domain)
+    elif instance.host is None or instance.node is None:
         placed = says(instance, vm_state=instance.vm_state, host=instance.host, node=instance.node)
         yield placed, *_seen(guest.domain)
     elif not guest.records.services_of(instance.host):

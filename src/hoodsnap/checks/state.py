@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.states import CRASHED, LEGAL, PAUSED, PAUSED_BY_NOBODY, POWER_OF, RUNNING
-from hoodsnap.checks.traps import TASK, building, job_runs, migrating, task_in_flight
+from hoodsnap.checks.traps import (
+    TASK,
+    building,
+    job_runs,
+    just_ended,
+    migrating,
+    task_in_flight,
+)
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import Unheard
@@ -15,6 +22,7 @@ from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
 from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.server import POWER_STATES, Server
 from hoodsnap.finding import Evidence, Severity, says
 
@@ -46,7 +54,6 @@ QUICK_TASKS = frozenset(
         "powering-on",
         "pausing",
         "unpausing",
-        "resuming",
         "deleting",
         "soft-deleting",
         "restoring",
@@ -61,24 +68,25 @@ QUICK_TASKS = frozenset(
         "resize_confirming",
     ]
 )
-"""The tasks that take moments; the others copy an image or memory."""
+"""The tasks that take moments; the others copy an image, or read or write memory."""
 
 
-@check(Severity.ERROR, traps=[task_in_flight, migrating])
+@check(Severity.ERROR, traps=[task_in_flight, migrating, just_ended])
 def active_but_domain_off(
     guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
 ) -> Problems:
-    """nova says that the server is active, and its guest is switched off.
+    """nova says that the server is active (or paused), and its guest is switched off.
 
     Within ten minutes nova notices and stops the server officially; its owner sees a VM that
-    "stopped by itself". libvirt's reason tells more, as long as libvirtd has not been restarted
-    since (its log keeps it): `shutdown`, the guest shut itself down; `destroyed`, somebody on the
-    host; `crashed`, QEMU died (see its log, and the kernel's OOM killer); `saved`, its memory is in
-    a file.
+    "stopped by itself", and what was in the memory of a paused one is gone. libvirt's reason tells
+    more, as long as libvirtd has not been restarted since (its log keeps it): `shutdown`, the guest
+    shut itself down; `destroyed`, somebody on the host; `crashed`, QEMU died (see its log, and the
+    kernel's OOM killer); `saved`, its memory is in a file.
 
     Authority: libvirt for whether it runs.
 
-    Traps: a task in flight; a host that has just rebooted.
+    Traps: a task in flight; a host that has just rebooted; a guest that ended less than a minute
+    before, which nova hears of with some delay.
 
     Next: `virsh domstate --reason NAME`, the end of /var/log/libvirt/qemu/NAME.log, `journalctl -k
     | grep -i oom`, `last reboot`.
@@ -90,7 +98,8 @@ def active_but_domain_off(
     """
     if guest.process is not None:
         return  # it is not off: libvirt has lost sight of it, which qemu-without-domain tells
-    if guest.is_here and record.vm_state == "active" and domain.state == OFF and not record.deleted:
+    on = record.vm_state in ("active", "paused") and not record.deleted
+    if guest.is_here and on and domain.state == OFF:
         yield (
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words),
@@ -292,8 +301,9 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     Authority: nova's own record; whether work is going on is seen in migrations, block jobs and
     growing files.
 
-    Traps: uploading a large snapshot, shelving, migrating much memory take hours rightly, and a
-    migration may wait for others: a warning, until a day is over.
+    Traps: uploading a large snapshot, shelving, migrating or resuming much memory take hours
+    rightly, and a migration may wait for others: a warning, until a day is over; a guest that is
+    being shut down is given the time that nova.conf or its image says.
 
     Next: `openstack server event list UUID`, `openstack server migration list --server UUID`,
     `virsh domjobinfo NAME`. The evidence says what a restart of nova-compute would do to *this*
@@ -311,10 +321,24 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     if since is None:
         raise Unheard("when the task began can't be read")
     age = (asked.at - since).total_seconds()
-    if age > (QUICK if task in QUICK_TASKS else SLOW):
+    patience = QUICK if task in QUICK_TASKS else SLOW
+    if task == "powering-off":
+        patience += _shutdown_timeout(guest)
+    if age > patience:
         restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task")
         since_then = says(record, task_state=task, updated_at=record.updated_at)
         # Much memory, or a large image, may take longer still; nothing takes longer than a day.
         sure = task in QUICK_TASKS or age > TASK.total_seconds()
         evidence = since_then.and_so(after_a_restart_nova_compute=restart)
         yield Problem(Severity.ERROR if sure else Severity.WARNING, (evidence,))
+
+
+def _shutdown_timeout(guest: Guest) -> float:
+    """Seconds that nova waits for a guest to shut itself down: its image may say so, too."""
+    try:
+        said = guest.instance.shutdown_timeout if guest.instance is not None else None
+        if said is None and guest.host is not None:
+            said = whole(guest.host.option("DEFAULT", "shutdown_timeout"))
+    except Unheard:
+        return 0.0
+    return float(said or 0)

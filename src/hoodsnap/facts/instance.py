@@ -66,6 +66,7 @@ class Instance(Fact):
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
         "clean_attempts": ("metadata", "clean_attempts"),
+        "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
         "archived": ("row", ""),
         "cell": ("row", ""),
         "vifs": ("cache", "network_info"),
@@ -133,6 +134,11 @@ class Instance(Fact):
     def clean_attempts(self) -> int:
         """How often nova-compute tried in vain to remove its files; after five it gives up."""
         return whole(self._metadata[0].get("clean_attempts", 0)) or 0
+
+    @property
+    def shutdown_timeout(self) -> int | None:
+        """Seconds that its image gives it to shut down; None if that leaves it to nova.conf."""
+        return whole(self._metadata[0].get("image_os_shutdown_timeout"))
 
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:

@@ -117,6 +117,11 @@ class Log(Fact):
         return self._end["time"] if self._end else None
 
     @property
+    def ended_at(self) -> datetime | None:
+        """The same as a moment."""
+        return _moment(self.ended)
+
+    @property
     def end_reason(self) -> str | None:
         """Why: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`; None if libvirt
         (before 3.1) does not say."""

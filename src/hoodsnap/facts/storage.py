@@ -41,12 +41,12 @@ def volume_in(source: str | None) -> str | None:
 
 def is_disk_of(mapping: DeviceMapping, disk: Disk) -> bool:
     """Whether a domain's disk is the one of a row: by its volume, or by the place it is read at."""
-    if mapping.volume_id is None or disk.source is None:
+    if mapping.volume_id is None:
         return False
     if volume_of(disk) == mapping.volume_id:
-        return True
+        return True  # also of a drive whose medium the guest has ejected
     connection = mapping.connection
-    if connection is None:
+    if connection is None or disk.source is None:
         return False
     name = (connection.name or "").rpartition("/")[2]
     return disk.source == connection.device_path or (
