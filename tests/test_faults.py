@@ -140,6 +140,7 @@ FOUND = {
     "shelved-defined": ["warning shelved-or-soft-deleted-residue of vm-shelved"],
     "tap-renamed": ["error tap-missing-or-miswired of vm-plain"],
     "tap-deleted": ["error tap-missing-or-miswired of vm-data"],
+    "ovs-agent-down": ["warning network-agent-dead of "],
     "port-deleted": ["error port-guest-mismatch of vm-resized"],
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
@@ -156,7 +157,6 @@ BEYOND = frozenset(
         "db-down",
         "disk-corrupt",
         "image-deleted",
-        "ovs-agent-down",
         "placement-down",
     ]
 )

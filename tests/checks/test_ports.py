@@ -372,3 +372,57 @@ def test_a_card_that_is_passed_through_is_no_interface(host: RecordedHost) -> No
     _note(host, "vm-plain", [*_noted(host, "vm-plain"), vif])
 
     assert host.findings() == []
+
+
+# beyond the catalogue
+
+
+def _dead(host: RecordedHost, *more: dict[str, Any]) -> None:
+    """Let neutron hear nothing more of the agent of Open vSwitch, and name further ones."""
+    agents = host.last("neutron", AGENTS).value["agents"]
+    told = [
+        {**agent, "alive": agent["alive"] and agent["agent_type"] != "Open vSwitch agent"}
+        for agent in agents
+    ]
+    host.set("neutron", AGENTS, {"agents": [*told, *more]})
+
+
+AGENTS = "GET /v2.0/agents"
+
+
+def test_network_agent_dead(host: RecordedHost) -> None:
+    [agent] = [
+        agent
+        for agent in host.last("neutron", AGENTS).value["agents"]
+        if agent["agent_type"] == "Open vSwitch agent"
+    ]
+    _dead(host)
+
+    assert host.findings() == [
+        "network-agent-dead: agent says kind = Open vSwitch agent, alive = False,"
+        f" heartbeat = {agent['heartbeat_timestamp']}, host = vm, running_guests = 12"
+    ]
+
+
+def test_an_agent_that_another_one_has_followed_may_be_dead(host: RecordedHost) -> None:
+    other = {"id": "7d0f", "agent_type": "OVN Controller agent", "host": "vm", "alive": True}
+    _dead(host, {**other, "heartbeat_timestamp": None})
+
+    assert host.findings() == []
+
+
+def test_the_agent_of_another_host_says_nothing_of_this_one(host: RecordedHost) -> None:
+    agents = host.last("neutron", AGENTS).value["agents"]
+    other = {**agents[0], "id": "7d0f", "host": "compute-9", "alive": False}
+    host.set("neutron", AGENTS, {"agents": [*agents, other]})
+
+    assert host.findings() == []
+
+
+def test_a_port_that_no_agent_could_bind_is_folded_under_the_dead_one(host: RecordedHost) -> None:
+    host.port(_port(host, "vm-plain")["id"], binding__vif_type="binding_failed")
+    _dead(host)
+
+    [finding] = host.report().findings
+    assert finding.check.name == "network-agent-dead"
+    assert [one.check.name for one in finding.folded] == ["port-binding-bad"]

@@ -39,7 +39,11 @@ from hoodsnap.collect.recorder import WITHHELD
 
 pytestmark = pytest.mark.lab
 
-SPELLINGS = (MARK, BASE64, PERCENT)
+VNC = MARK[:8]
+"""A password of VNC has no more characters."""
+
+SPELLINGS = (VNC, BASE64, PERCENT)
+"""None of them may be in the bundle."""
 
 
 # What is planted.
@@ -182,14 +186,14 @@ def in_libvirt(plant: ExitStack, folder: Path) -> None:
       <sysinfo type='smbios'><oemStrings><entry>test:{MARK}oem</entry></oemStrings></sysinfo>
       <sysinfo type='fwcfg'><entry name='opt/test/seed'>{MARK}fwcfg</entry></sysinfo>
       <devices>
-        <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{MARK[:8]}'/>
+        <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{VNC}'/>
         <graphics type='spice' autoport='yes' listen='127.0.0.1' passwd='{MARK}spice'/>
       </devices>
       <qemu:commandline>{passed}<qemu:env name='PLANTED' value='{MARK}environment'/>
       </qemu:commandline>"""
     off = f"""
       <devices>
-        <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{MARK[:8]}'/>
+        <graphics type='vnc' port='-1' autoport='yes' listen='127.0.0.1' passwd='{VNC}'/>
         <disk type='network' device='cdrom'><driver name='qemu' type='raw'/>
           <source protocol='https' name='disk'><host name='127.0.0.1' port='1'/>
             <cookies><cookie name='session'>{MARK}cookie</cookie></cookies>

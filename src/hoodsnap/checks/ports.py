@@ -14,9 +14,11 @@ from hoodsnap.checks.traps import (
     port_just_changed,
     task_in_flight,
 )
+from hoodsnap.facts.agent import WIRING
 from hoodsnap.facts.domain import ON, Domain, Interface
 from hoodsnap.facts.fact import Unheard
 from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.port import NOT_BOUND, PREFIX, Port
 from hoodsnap.facts.server import Server
@@ -284,3 +286,42 @@ def _known(guest: Guest, card: Interface) -> Iterable[Port]:
     if name is None or guest.host is None:
         return ()
     return guest.host.ports.by_prefix.get(name["prefix"], ())
+
+
+@check(Severity.WARNING)
+def network_agent_dead(host: Host) -> Problems:
+    """neutron hears nothing more of the agent that wires the guests of this host.
+
+    The packets of the guests that run go on, since Open vSwitch keeps its flows. But nothing new
+    gets through: neutron binds no port to this host any more (`binding_failed`), so whatever is
+    started, moved or plugged in here fails or has no network, and changes of security groups and
+    addresses do not arrive.
+
+    Authority: the host for whether the agent runs; neutron for what is bound.
+
+    Traps: neutron counts by the clock of its own server; agents of DHCP and routers, which wire no
+    guest; the record of an agent that another kind, or another installation, has followed: one that
+    lives is enough.
+
+    Next: `openstack network agent list --host HOST --long`, `systemctl status
+    neutron-openvswitch-agent`, its log, and whether the host reaches the message queue. Then start
+    it: it leaves what is wired as it is.
+
+    Not yet: `openstack server reboot --hard`, migrating to this host, plugging in ports: each wants
+    a binding.
+
+    Source: neutron db/agents_db.py `is_agent_down`; neutron ml2 mech_agent.py `bind_port`.
+    """
+    if host.ports.agents is None:
+        raise Unheard("neutron API: it did not show its agents")
+    wiring = [
+        agent
+        for agent in host.ports.agents.values()
+        if agent.kind in WIRING and agent.host == host.nova_name
+    ]
+    if any(agent.alive for agent in wiring):
+        return
+    guests = sum(guest.process is not None for guest in host.guests if guest.is_here)
+    for agent in wiring:
+        said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
+        yield (said.and_so(host=agent.host, running_guests=guests),)

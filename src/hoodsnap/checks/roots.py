@@ -94,6 +94,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "host-device-leftover",
         "encryption-secret-missing",
     ),
+    # Nobody on the host does what neutron wants there.
+    "network-agent-dead": ("port-binding-bad",),
     # A block device mapping of a volume that is not there.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from urllib.parse import parse_qs
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.agent import Agent
 from hoodsnap.facts.body import items_of
 from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, unheard
 
@@ -185,7 +186,8 @@ class Ports:
         self.networks: dict[str, Network] = {}
         self.floating: dict[str, tuple[str, ...]] = {}
         """For each port the floating IPs that lead to it."""
-        self.agents: list[tuple[Mapping[str, object], Answer]] = []
+        self.agents: dict[str, Agent] | None = None
+        """By id; None if they were not shown."""
         self._lists: dict[frozenset[tuple[str, frozenset[str]]], _List] = {}
         """The lists of ports, by their options without the page."""
         bindings: dict[str, Answer] = {}
@@ -218,6 +220,8 @@ class Ports:
             asked.pop("limit", None)
             listed = self._lists.setdefault(frozenset(asked.items()), _List(asked))
             listed.add(answer, items, marker)
+        if name == "agents" and items is not None:
+            self.agents = self.agents or {}
         for raw in items or ():
             uuid = raw["id"].lower()
             if name == "ports":
@@ -228,8 +232,8 @@ class Ports:
                 port, ip = raw.get("port_id"), raw.get("floating_ip_address")
                 if isinstance(port, str) and isinstance(ip, str):
                     self.floating[port] = (*self.floating.get(port, ()), ip)
-            elif name == "agents":
-                self.agents.append((raw, answer))
+            elif name == "agents" and self.agents is not None:
+                self.agents[uuid] = Agent(raw=raw, said={"agent": answer})
 
     @cached_property
     def sees_all(self) -> bool:
