@@ -202,17 +202,18 @@ class _Stage:
         """The environment for what runs on it."""
         for name in ("bin", "real", "proc", "images"):
             (self._root / name).mkdir()
-        cloud = stage.start(self._recording, self._root, self._say)
         if procfs.make(self._recording, self._root / "proc"):
             self._wrap_readers()
         self._put_back_images()
+        self._put_back_texts()
+        self._name_owners()
+        self._stand_in_for_sudo()
+        # Last: its threads would hold up all of the above, and nobody asks them before.
+        cloud = stage.start(self._recording, self._root, self._say)
         namespaces.bind(self._root / "libvirt", Path("/run/libvirt"))
         namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
         if any((self._root / "qemu").iterdir()):
             namespaces.bind(self._root / "qemu", Path("/var/lib/libvirt/qemu"))
-        self._put_back_texts()
-        self._name_owners()
-        self._stand_in_for_sudo()
         return self._environment() | cloud
 
     def _put_back_images(self) -> None:
