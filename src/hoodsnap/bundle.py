@@ -39,7 +39,7 @@ class UnreadableBundleError(Exception):
 class Failure(BaseModel):
     """Why there is no answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: str
     """`absent` (there is no such thing), `denied`, `timeout`, `unreachable`, `missing` (a program
@@ -53,7 +53,7 @@ class Failure(BaseModel):
 class Answer(BaseModel):
     """What one layer of one host said to one question, or why it did not answer."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     layer: str
     """Open: a layer that this release does not know is kept and ignored."""
