@@ -264,7 +264,7 @@ class _Parts(NamedTuple):
     """Of each of the `PLACES` the elements, in order."""
 
 
-_UNREAD = re.compile(r" *<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
+_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
 """Elements that are half of many a document, and that nobody asks for. Lines stay as they are."""
 
 PLACES = frozenset(
