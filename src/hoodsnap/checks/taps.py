@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from hoodsnap.check import Problems, check
@@ -36,7 +36,13 @@ class _Word(NamedTuple):
     """What one layer says of one card."""
 
     value: object
-    evidence: Evidence
+    fact: Fact
+    said: Mapping[str, object]
+
+    @property
+    def evidence(self) -> Evidence:
+        """Made only where the words differ: nearly all agree."""
+        return says(self.fact, **self.said)
 
 
 @check(
@@ -80,7 +86,7 @@ def mac_chain_mismatch(
         words = [
             *_heard(of_port.get(prefix), "mac"),
             *_noted(instance, prefix),
-            _Word(card.mac, says(domain, interfaces=f"{card.target} {card.mac}")),
+            _Word(card.mac, domain, {"interfaces": f"{card.target} {card.mac}"}),
             *_heard(of_tap.get(prefix), "attached_mac"),
         ]
         if len({word.value for word in words if word.value}) > 1:
@@ -101,7 +107,7 @@ def _heard(fact: Fact | None, field: str) -> Iterator[_Word]:
     except Unheard:
         return
     if value is not None and fact is not None:
-        yield _Word(value, says(fact, **{field: value}))
+        yield _Word(value, fact, {field: value})
 
 
 def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
@@ -111,13 +117,13 @@ def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
     try:
         for vif in instance.vifs:
             if vif.id[:PREFIX] == prefix and vif.mac is not None:
-                yield _Word(vif.mac, says(instance, vifs=f"{vif.device} {vif.mac}"))
+                yield _Word(vif.mac, instance, {"vifs": f"{vif.device} {vif.mac}"})
     except Unheard:
         pass
     try:
         for port, mac in instance.macs.items():
             if port[:PREFIX] == prefix:
-                yield _Word(mac, says(instance, macs=mac))
+                yield _Word(mac, instance, {"macs": mac})
     except Unheard:
         pass
 
@@ -425,12 +431,14 @@ def mtu_mismatch(
         wanted = network.mtu if network is not None else None
         if network is None or wanted is None:
             continue
-        words = [_Word(wanted, says(network, name=network.name, mtu=wanted))]
+        words = [_Word(wanted, network, {"name": network.name, "mtu": wanted})]
         vif, card = noted.get(port.id), cards.get(port.id[:PREFIX])
         if vif is not None and vif.mtu is not None and instance is not None:
-            words.append(_Word(vif.mtu, says(instance, vifs=f"{vif.device} mtu {vif.mtu}")))
+            said = f"{vif.device} mtu {vif.mtu}"
+            words.append(_Word(vif.mtu, instance, {"vifs": said}))
         if card is not None and card.mtu is not None:
-            words.append(_Word(card.mtu, says(domain, interfaces=f"{card.target} mtu {card.mtu}")))
+            said = f"{card.target} mtu {card.mtu}"
+            words.append(_Word(card.mtu, domain, {"interfaces": said}))
         words += [
             word for word in _heard(of_tap.get(port.id[:PREFIX]), "mtu") if _is_less(word, wanted)
         ]

@@ -259,10 +259,14 @@ class MachineTypes:
         return _family(stands_for) == _family(self.canonical.get(machine, machine))
 
 
+_FAMILY = re.compile(r"(pc-i440fx|pc-q35|pseries|virt|s390-ccw-virtio|pc)\b")
+
+
 def _family(machine: str) -> str:
     """`pc-i440fx` of `pc-i440fx-7.2`, and of Red Hat's and Ubuntu's `pc-i440fx-rhel7.6.0` and
     `pc-i440fx-jammy-hpb`."""
-    return re.sub(r"^(pc-i440fx|pc-q35|pseries|virt|s390-ccw-virtio|pc)\b.*", r"\1", machine)
+    found = _FAMILY.match(machine)
+    return found[0] if found else machine
 
 
 def read_machine_types(capabilities: Element) -> Mapping[str, MachineTypes]:

@@ -170,8 +170,22 @@ class Host:
 
     def in_container(self, process: Process) -> bool:
         """Whether a process sees other files under the same paths than the collector did."""
+        return process.root_device != self.root_device
+
+    @cached_property
+    def network_space(self) -> str | None:
+        """The network namespace that the collector looked at; None if that was not told."""
+        answer = self.bundle.last("host", "readlink /proc/self/ns/*", self.name)
+        try:
+            return value_of(answer, "its namespaces", dict[str, str]).get("net")
+        except Unheard:
+            return None
+
+    @cached_property
+    def root_device(self) -> str:
+        """`major:minor` of the file system that is `/` for the collector. Raises `Unheard`."""
         own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
-        return process.root_device != root_device(value_of(own, "/proc/self/mountinfo", str))
+        return root_device(value_of(own, "/proc/self/mountinfo", str))
 
     @cached_property
     def contains(self) -> bool:

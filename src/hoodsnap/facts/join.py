@@ -9,7 +9,7 @@ from hoodsnap.facts.allocation import Allocation, Placement
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, is_true, value_of
+from hoodsnap.facts.fact import Unheard, is_true
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
@@ -211,9 +211,8 @@ def _is_bound_to(port: Port, host: str) -> bool:
 
 def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
     """The collector looked at the devices of another namespace than the guest's process has."""
-    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
+    own = host.network_space
     try:
-        own = value_of(answer, "its namespaces", dict[str, str]).get("net")
         theirs = {process.namespaces.get("net") for process in processes}
     except Unheard:
         return False

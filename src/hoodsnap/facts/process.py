@@ -292,7 +292,7 @@ class Process(Fact):
         except Unheard:
             return None
 
-    @property
+    @cached_property
     def root_device(self) -> str:
         """`major:minor` of the file system that is `/` for it; in a container another one."""
         return root_device(self._text("mountinfo"))
@@ -385,8 +385,11 @@ def _open_file(raw: Mapping[str, object], query: str) -> OpenFile:
     )
 
 
+_OCTAL = re.compile(r"[0-7]{1,20}")
+
+
 def _octal(raw: Mapping[str, object], key: str) -> int:
     digits = text(raw, key) or ""
-    if not re.fullmatch(r"[0-7]{1,20}", digits):
+    if not _OCTAL.fullmatch(digits):
         raise Unheard(f"{key} can't be read")
     return int(digits, 8)

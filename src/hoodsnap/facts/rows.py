@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from types import NoneType
 from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
@@ -167,5 +168,8 @@ def _number(table: str, cells: Mapping[str, object]) -> object:
     return cells.get("id", cells.get("key"))
 
 
+_KEYS = (NoneType, str, int)
+
+
 def _is_key(value: object) -> bool:
-    return value is None or isinstance(value, str | int)
+    return isinstance(value, _KEYS)
