@@ -46,17 +46,33 @@ def test_active_but_domain_off_that_was_paused(host: RecordedHost) -> None:
     ]
 
 
-@pytest.mark.parametrize(("seconds", "quiet"), [(20, True), (90, False)])
-def test_a_guest_that_has_just_ended_is_not_stopped_yet(
-    host: RecordedHost, seconds: int, quiet: bool
+@pytest.mark.parametrize(
+    ("seconds", "reason", "quiet"), [(20, 1, True), (90, 1, False), (20, 3, False)]
+)
+def test_a_guest_that_has_just_shut_itself_down_is_not_stopped_yet(
+    host: RecordedHost, seconds: int, reason: int, quiet: bool
 ) -> None:
     host.end("vm-plain")
-    _state(host, "vm-plain", 5, 1)
+    _state(host, "vm-plain", 5, reason)
     asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}").at
     ended = asked - timedelta(seconds=seconds)
     _logged(host, "vm-plain", f"{ended:%Y-%m-%d %H:%M:%S.000}+0000: shutting down, reason=shutdown")
 
     assert ("active-but-domain-off" not in "".join(host.findings())) is quiet
+
+
+def test_stopped_but_domain_on_that_was_paused(host: RecordedHost) -> None:
+    _state(host, "vm-paused", 1, 5)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("stopped-but-domain-on", "warning")
+
+
+def test_paused_or_crashed_guest_that_fell_asleep(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 7, 0)
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("paused-or-crashed-guest", "warning")
 
 
 def test_a_guest_whose_process_lives_is_not_off(host: RecordedHost) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import CRASHED, LEGAL, PAUSED, PAUSED_BY_NOBODY, POWER_OF, RUNNING
+from hoodsnap.checks.states import (
+    ASLEEP,
+    CRASHED,
+    LEGAL,
+    PAUSED,
+    PAUSED_BY_NOBODY,
+    POWER_OF,
+    RUNNING,
+    SLEEPS,
+)
 from hoodsnap.checks.traps import (
     TASK,
     building,
@@ -85,8 +94,8 @@ def active_but_domain_off(
 
     Authority: libvirt for whether it runs.
 
-    Traps: a task in flight; a host that has just rebooted; a guest that ended less than a minute
-    before, which nova hears of with some delay.
+    Traps: a task in flight; a host that has just rebooted; a guest that shut itself down less than
+    a minute before, which nova hears of with some delay.
 
     Next: `virsh domstate --reason NAME`, the end of /var/log/libvirt/qemu/NAME.log, `journalctl -k
     | grep -i oom`, `last reboot`.
@@ -120,12 +129,13 @@ def _end(log: Log | None) -> Iterator[Evidence]:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
-    """nova says that the server is stopped, and its guest runs.
+    """nova says that the server is stopped (or paused), and its guest runs.
 
     For `stopped` nova's next power sync (ten minutes) *forces it off*, without a shutdown.
     Somebody started it behind nova's back: `virsh start`, autostart, the libvirt-guests service.
 
-    Of a suspended one the memory that was saved is used up then, and `resume` fails.
+    Of a suspended one the memory that was saved is used up then, and `resume` fails. One that nova
+    paused and somebody resumed is let be (a warning): its owner believes that it stands still.
 
     Authority: libvirt for whether it runs; its owner for whether it should.
 
@@ -140,12 +150,16 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
     rests = record.vm_state in ("stopped", "suspended", "soft-delete", "shelved")
-    if guest.is_here and rests and domain.state in ON and not record.deleted:
+    resumed = record.vm_state == "paused" and domain.state in RUNNING
+    if not guest.is_here or record.deleted:
+        return
+    if resumed or (rests and domain.state in ON):
         sync = LEGAL[record.vm_state].sync
-        yield (
+        evidence = (
             says(record, vm_state=record.vm_state).and_so(its_power_sync=sync),
             says(domain, state=domain.state_words),
         )
+        yield Problem(Severity.WARNING if resumed else Severity.ERROR, evidence)
 
 
 @check(Severity.WARNING, heard=["kernel"], traps=[task_in_flight, migrating, building])
@@ -197,7 +211,7 @@ def paused_or_crashed_guest(
 
     Somebody on the host did (`virsh suspend`, a backup that broke off), or QEMU stopped it: its
     watchdog fired, its kernel panicked, libvirt gave up. nova shows it as active for
-    ever, and does nothing.
+    ever, and does nothing. One that put itself to sleep (a warning) it stops within ten minutes.
 
     Authority: libvirt's reason for the pause.
 
@@ -223,6 +237,9 @@ def paused_or_crashed_guest(
             that_is=PAUSED_BY_NOBODY[domain.reason]
         )
         yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
+    elif domain.state == ASLEEP and record.vm_state == "active":
+        asleep = says(domain, state=domain.state_words).and_so(that_is=SLEEPS)
+        yield Problem(Severity.WARNING, (says(record, vm_state=record.vm_state), asleep))
     elif domain.state == CRASHED:
         yield (
             says(record, vm_state=record.vm_state),

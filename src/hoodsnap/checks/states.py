@@ -17,6 +17,11 @@ PAUSED = 3
 
 CRASHED = 6
 
+ASLEEP = 7
+"""Its guest put it to sleep (S3)."""
+
+SLEEPS = "its guest put itself to sleep, and nova takes that for off: it stops it"
+
 NONE = -1
 """Stands for having no domain where libvirt's number of a state is expected."""
 

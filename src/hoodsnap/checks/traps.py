@@ -242,11 +242,12 @@ def _is_in_a_container(guest: Guest) -> bool:
 
 
 def just_ended(guest: Guest) -> bool:
-    """it ended less than a minute before, and nova hears of that with some delay"""
+    """it shut itself down less than a minute before, and nova hears of that with some delay"""
     if guest.log is None or guest.domain is None or "state" not in guest.domain.said:
         return False
     try:
-        ended = guest.log.ended_at
+        # What was ended from outside is worth knowing at once.
+        ended = guest.log.ended_at if guest.domain.reason == SHUT_DOWN else None
     except Unheard:
         return False
     return ended is not None and abs(guest.domain.said["state"].at - ended) < MOMENT
@@ -286,6 +287,9 @@ def moving_to_another_cell(guest: Guest) -> bool:
     """it is moved from one cell to another (one of its rows is hidden)"""
     return any(copy.hidden and not copy.deleted for copy in guest.copies)
 
+
+SHUT_DOWN = 1
+"""libvirt's reason of a domain that is off: its guest shut itself down."""
 
 MOMENT = timedelta(minutes=1)
 """How long nova, libvirt and an agent may take until each has heard of what neutron did."""
