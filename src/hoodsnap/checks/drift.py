@@ -115,12 +115,13 @@ def machine_or_cpu_drift(
     """
     types = _types(host, domain.definition)
     known = types or MachineTypes(frozenset(), frozenset(), {})
-    if types is not None and domain.definition.machine not in (None, *types.names):
+    machine = domain.definition.machine
+    if types is not None and machine is not None and machine not in types.names:
         answer = host.hypervisor.answer("libvirt", "virsh capabilities")
         if answer is not None:
-            machine = says(domain, definition=domain.definition.machine)
+            written = says(domain, definition=machine)
             none = hears(answer, "libvirt", "/capabilities/guest/arch/machine", that_machine=None)
-            yield Problem(Severity.ERROR, (machine, none))
+            yield Problem(Severity.ERROR, (written, none))
     if domain.id is None or domain.machine is None:
         return
     if domain.persistent:
@@ -145,7 +146,8 @@ def _types(host: Host, xml: DomainXML) -> MachineTypes | None:
     """What the domain's emulator can be; None if it is another than libvirt was asked about."""
     types = host.hypervisor.machine_types.get(xml.architecture or "")
     emulator = xml.emulator
-    return types if types is not None and emulator in (None, *types.emulators) else None
+    is_known = types is not None and (emulator is None or emulator in types.emulators)
+    return types if is_known else None
 
 
 def _processors(domain: Domain) -> Iterator[tuple[Evidence, ...]]:
