@@ -170,8 +170,9 @@ def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() 
     said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "licence": SECRET}
     volume = {"id": "c3986145", "description": SECRET, "metadata": {"plan": SECRET}}
     plain = {"id": "5a2c9d10", "description": None}
+    empty = {"id": "b7707b4c", "description": ""}
 
-    assert volume_body({"volumes": [{**volume, "volume_image_metadata": said}, plain]}) == {
+    assert volume_body({"volumes": [{**volume, "volume_image_metadata": said}, plain, empty]}) == {
         "volumes": [
             {
                 "id": "c3986145",
@@ -180,6 +181,7 @@ def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() 
                 "volume_image_metadata": {**said, "licence": WITHHELD},
             },
             plain,
+            empty,
         ]
     }
 

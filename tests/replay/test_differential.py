@@ -156,6 +156,10 @@ LINES = {
         r"^\| (uptime|load_average|users|host_time|.*_used|free_.*|disk_avail.*|memory_.*) ",
         "a question of its own that is not asked; and what changes every minute",
     ),
+    r"^openstack volume show": (
+        r"^\| (properties|volume_image_metadata|description) ",
+        "free text is withheld",
+    ),
     r"^openstack image show": (
         r"^\| (properties|direct_url|locations) ",
         "free text is withheld",

@@ -258,7 +258,7 @@ def _free_text(volume: Mapping[str, Any]) -> dict[str, Any]:
     """What somebody wrote of a volume. Clients fail where the fields themselves are missing."""
     kept: dict[str, Any] = {}
     if "description" in volume:
-        kept["description"] = WITHHELD if volume["description"] else None
+        kept["description"] = volume["description"] and WITHHELD
     if isinstance(said := volume.get("metadata"), Mapping):
         kept["metadata"] = dict.fromkeys(said, WITHHELD)
     if isinstance(said := volume.get("volume_image_metadata"), Mapping):
