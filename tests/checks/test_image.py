@@ -16,6 +16,13 @@ def _disk(host: RecordedHost, name: str) -> str:
     return f"{host.folder(name)}/disk"
 
 
+def _open_as(host: RecordedHost, pid: int, driver: str) -> None:
+    """QEMU was told to open its first disk in another format than qcow2."""
+    file = '"file":"libvirt-1-storage"'
+    told = f'"driver":"{driver}",{file}'
+    host.edit("kernel", f"/proc/{pid}/cmdline", f'"driver":"qcow2",{file}', told)
+
+
 def test_disk_format_mismatch(host: RecordedHost) -> None:
     path = _disk(host, "vm-stopped")
     host.edit("images", f"cat {path}.info", '"qcow2"', '"raw"')
@@ -38,12 +45,7 @@ def test_disk_format_mismatch_by_the_first_bytes(host: RecordedHost) -> None:
 
 def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
     path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
-    host.edit(
-        "kernel",
-        f"/proc/{pid}/cmdline",
-        '"driver":"qcow2","file":"libvirt-1-storage"',
-        '"driver":"raw","file":"libvirt-1-storage"',
-    )
+    _open_as(host, pid, "raw")
 
     assert host.findings() == [
         f"disk-format-mismatch of vm-plain: domain says disks = {path} is qcow2;"
@@ -53,12 +55,7 @@ def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
 
 def test_what_is_encrypted_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost) -> None:
     path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
-    host.edit(
-        "kernel",
-        f"/proc/{pid}/cmdline",
-        '"driver":"qcow2","file":"libvirt-1-storage"',
-        '"driver":"luks","file":"libvirt-1-storage"',
-    )
+    _open_as(host, pid, "luks")
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     xml = host.last("libvirt", live).value
     [disk] = [part for part in xml.split("<disk ") if f"'{path}'" in part]
