@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hoodsnap.replay import monitor, xdr
-from hoodsnap.replay.host import INACTIVE, Domain, Host, there
+from hoodsnap.replay.host import INACTIVE, Domain, Host, must_be_there
 from hoodsnap.replay.procedure import QEMU, counted, procedure
 from hoodsnap.replay.recording import NotRecorded
 from hoodsnap.replay.virterror import INVALID, NO_METADATA, Refusal
@@ -72,21 +72,21 @@ def by_id(host: Host, arguments: xdr.Reader) -> bytes:
     """The domain of a number."""
     number = arguments.int()
     found = next((domain for domain in host.domains if domain.id == number), None)
-    return there(found, f"matching id {number}").encoded
+    return must_be_there(found, f"matching id {number}").encoded
 
 
 @procedure(23)
 def by_name(host: Host, arguments: xdr.Reader) -> bytes:
     """The domain of a name."""
     name = arguments.string()
-    return there(host.by_name.get(name), f"matching name '{name}'").encoded
+    return must_be_there(host.by_name.get(name), f"matching name '{name}'").encoded
 
 
 @procedure(24)
 def by_uuid(host: Host, arguments: xdr.Reader) -> bytes:
     """The domain of a UUID."""
     uuid = arguments.uuid()
-    return there(host.by_uuid.get(uuid), f"matching uuid '{uuid}'").encoded
+    return must_be_there(host.by_uuid.get(uuid), f"matching uuid '{uuid}'").encoded
 
 
 @procedure(14)

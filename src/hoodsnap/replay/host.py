@@ -72,7 +72,7 @@ class Host:
     def domain(self, arguments: xdr.Reader) -> Domain:
         """The domain that a call names. Raises `Refusal`."""
         name, uuid, _ = arguments.string(), arguments.uuid(), arguments.int()
-        return there(self.by_uuid.get(uuid), f"matching uuid '{uuid}' ({name})")
+        return must_be_there(self.by_uuid.get(uuid), f"matching uuid '{uuid}' ({name})")
 
     def network(self, arguments: xdr.Reader) -> Mapping[str, Any]:
         """The network that a call names. Raises `Refusal`."""
@@ -110,8 +110,8 @@ class Host:
         return str(self.of(domain, "dumpxml --inactive" if stored else "dumpxml"))
 
 
-def there(domain: Domain | None, what: str) -> Domain:
-    """A domain that was looked for by `what`. Raises `Refusal` if there is none."""
+def must_be_there(domain: Domain | None, what: str) -> Domain:
+    """The domain that was looked for by `what`. Raises `Refusal` if there is none."""
     if domain is None:
         raise Refusal(NO_DOMAIN, f"Domain not found: no domain with {what}")
     return domain
