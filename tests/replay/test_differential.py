@@ -134,6 +134,7 @@ virsh qemu-monitor-command $D '{"execute": "query-uuid"}'
 PARTS = {
     r"^virsh dominfo": (r"CPU time: .*", "it goes on while it is collected"),
     r"^pgrep.*ps|^ps": (r" [A-Z][<NLsl+]*\s+\d+:\d\d ", "state and CPU time go on, too"),
+    r"^pgrep|^ps": (r"(?<=-append )\S+", "what a kernel is told is withheld"),
     r"^openstack (compute service|resource provider)": (
         r"\d{4}-\d\d-\d\d[T ][\d:.]+|\| +\d+ \|",
         "a heartbeat, a count of changes",
