@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -215,6 +215,10 @@ class Images:
         )
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
 def _dress(place: Path, entry: Mapping[str, Any]) -> None:
     """Mode, owner and time. In a user namespace of its own nobody else's files can be made."""
     uid, gid = whole(entry.get("uid")), whole(entry.get("gid"))
@@ -229,8 +233,9 @@ def _dress(place: Path, entry: Mapping[str, Any]) -> None:
     written = entry.get("mtime")
     if isinstance(written, str):
         with suppress(ValueError, OverflowError, OSError):
-            moment = datetime.fromisoformat(written.replace("Z", "+00:00")).timestamp()
-            os.utime(place, (moment, moment))
+            since = datetime.fromisoformat(written.replace("Z", "+00:00")) - _EPOCH
+            moment = since // _MICROSECOND * 1000  # a float's last digit would be another
+            os.utime(place, ns=(moment, moment))
 
 
 def _unhexed(digits: str) -> bytes:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -197,6 +198,8 @@ class _Stage:
         self._recording = recording
         self._root = root
         self._say = say
+        self._later: list[Callable[[], None]] = []
+        """What may wait until the shell is there."""
 
     def build(self) -> dict[str, str]:
         """The environment for what runs on it."""
@@ -204,12 +207,15 @@ class _Stage:
             (self._root / name).mkdir()
         if procfs.make(self._recording, self._root / "proc"):
             self._wrap_readers()
+            self._wrap_our_own()
         self._put_back_images()
         self._put_back_texts()
         self._name_owners()
         self._stand_in_for_sudo()
         # Last: its threads would hold up all of the above, and nobody asks them before.
         cloud = stage.start(self._recording, self._root, self._say)
+        for work in self._later:
+            threading.Thread(target=work, daemon=True).start()
         namespaces.bind(self._root / "libvirt", Path("/run/libvirt"))
         namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
         if any((self._root / "qemu").iterdir()):
@@ -262,12 +268,37 @@ class _Stage:
             real = self._root / "real" / name
             real.touch()
             namespaces.bind(Path(os.path.realpath(found)), real)
-            wrapper = self._script(
-                name,
-                f"exec {unshare} --mount --pid --fork /bin/sh -c "
-                f'\'mount --bind {self._root}/proc /proc && exec "$0" "$@"\' {real} "$@"',
-            )
+            wrapper = self._script(name, self._among_the_recorded(unshare, str(real)))
             namespaces.bind(wrapper, Path(os.path.realpath(found)))
+
+    def _wrap_our_own(self) -> None:
+        """`hoodsnap collect` in here sees the recorded /proc, and more of it than others do. That
+        is made when it is first wanted: whoever reads this pipe waits for its end."""
+        unshare = shutil.which("unshare")
+        if unshare is None:
+            return
+        wanted = self._root / "wanted"
+        os.mkfifo(wanted)
+
+        def complete() -> None:
+            with wanted.open("w"):
+                procfs.complete(self._recording, self._root / "proc")
+                made = self._root / "made"
+                made.touch()
+                made.rename(wanted)  # from now on there is nothing to wait for
+
+        self._later.append(complete)
+        program = f"{sys.executable} -m hoodsnap"
+        line = self._among_the_recorded(unshare, program)
+        self._script("hoodsnap", f"read -r _ <{wanted}\n{line}")
+
+    def _among_the_recorded(self, unshare: str, program: str) -> str:
+        """A line of a script that runs a program with the recorded /proc and the script's
+        arguments."""
+        return (
+            f"exec {unshare} --mount --pid --fork /bin/sh -c "
+            f'\'mount --bind {self._root}/proc /proc && exec "$0" "$@"\' {program} "$@"'
+        )
 
     def _stand_in_for_sudo(self) -> None:
         """Who has namespaces of his own is root in them already, and sudo could not work there."""
