@@ -180,12 +180,14 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
             yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
     disks_out_of_sight(guest)  # raises: then nothing is known of the others
     numbers = {file.ino for file in held}
-    for path in named.keys() - deleted.keys():
+    for path, written in named.items():
+        if path in deleted:
+            continue
         entry = host.images.entry(path)
         if entry is None:
             gone = hears(host.listing, "images", path, that_file="missing")
             yield says(process, pid=process.pid), says(domain, disks=path), gone
-        elif named[path] and entry.type == "f" and entry.ino not in numbers:
+        elif written and entry.type == "f" and entry.ino not in numbers:
             other = hears(host.listing, "images", path, inode=entry.ino)
             holds = next((_held(file) for file in held if file.path == path), "another file")
             yield says(process, pid=process.pid, files=holds), says(domain, disks=path), other

@@ -84,7 +84,7 @@ QUICK_TASKS = frozenset(
 def active_but_domain_off(
     guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
 ) -> Problems:
-    """nova says that the server is active (or paused), and its guest is switched off.
+    """nova says that the server is active or paused, and its guest is switched off.
 
     Within ten minutes nova notices and stops the server officially; its owner sees a VM that
     "stopped by itself", and what was in the memory of a paused one is gone. libvirt's reason tells
