@@ -18,7 +18,7 @@ import typer
 
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
-from hoodsnap.cli import app
+from hoodsnap.cli import program
 from hoodsnap.render import catalogue
 
 ROOT = Path(__file__).parent.parent
@@ -125,7 +125,7 @@ def _link(name: str) -> str:
 
 def _cli() -> str:
     parts = ["# The commands", ""]
-    for words in _commands(typer.main.get_command(app), ()):
+    for words in _commands(typer.main.get_command(program()), ()):
         name = " ".join(("hoodsnap", *words))
         parts += [f"## {name}", "", "```text", _run(*words, "--help"), "```", ""]
     parts += ["## Exit status", "", "| status | meaning |", "|---|---|"]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, load, save
 from hoodsnap.challenge import doubts
-from hoodsnap.cli import app
+from hoodsnap.cli import program
 from hoodsnap.collect import Wishes
 from hoodsnap.collect.host import answer_challenge
 from hoodsnap.collect.recorder import Recorder
@@ -264,7 +264,7 @@ def collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
 
     def collect(*options: str | Path) -> tuple[int, Path]:
         path = tmp_path / "collected.json.gz"
-        done = CliRunner().invoke(app, ["collect", "-o", str(path), *map(str, options)])
+        done = CliRunner().invoke(program(), ["collect", "-o", str(path), *map(str, options)])
         return done.exit_code, path
 
     return collect

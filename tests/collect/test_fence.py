@@ -10,7 +10,7 @@ from tests.conftest import FAULTS, HEALTHY, MONITORS, RecordedHost
 from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load
-from hoodsnap.cli import app
+from hoodsnap.cli import program
 from hoodsnap.collect.fence import leaks
 from hoodsnap.collect.recorder import WITHHELD, without_secrets
 
@@ -120,7 +120,7 @@ def test_nothing_is_written_and_the_place_is_said(host: RecordedHost, tmp_path: 
     out = tmp_path / "out.json"
 
     with patch("hoodsnap.cli.collect.collected", return_value=(bundle, False)):
-        done = CliRunner().invoke(app, ["collect", "-o", str(out)])
+        done = CliRunner().invoke(program(), ["collect", "-o", str(out)])
 
     assert done.exit_code == 3
     assert not out.exists()

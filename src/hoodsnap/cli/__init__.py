@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 # Looking for plugins costs a program that has none a twentieth of its start.
@@ -21,16 +22,40 @@ import hoodsnap
 from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, verify
 from hoodsnap.cli.terminal import AGREE, BLIND, INTERRUPTED, say
 
-app = typer.Typer(
-    help=hoodsnap.__doc__,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "explain": explain.explain,
+    "check": check.check,
+    "checks": check.checks,
+    "collect": collect.collect,
+    "redact": redact.redact,
+    "verify": verify.verify,
+    "shell": replay.shell,
+    "replay": replay.replay,
+    "serve": replay.serve,
+    "grade": grade.grade,
+    "demo": demo.demo,
+}
 
 
-@app.callback(invoke_without_command=True)
+def program(wanted: str | None = None) -> typer.Typer:
+    """The program with all its commands; or with one that is wanted alone, since a person waits
+    for it and building them all takes a twentieth of the start."""
+    made = typer.Typer(
+        help=hoodsnap.__doc__,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback(invoke_without_command=True)(hood)
+    for name, command in COMMANDS.items():
+        if wanted not in COMMANDS or wanted == name:
+            made.command(name)(command)
+    if wanted not in COMMANDS:
+        made.add_typer(grade.labs, name="lab")
+    return made
+
+
 def hood(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
@@ -40,29 +65,12 @@ def hood(
         raise typer.Exit
 
 
-for command in (
-    explain.explain,
-    check.check,
-    check.checks,
-    collect.collect,
-    redact.redact,
-    verify.verify,
-    replay.shell,
-    replay.replay,
-    replay.serve,
-    grade.grade,
-    demo.demo,
-):
-    app.command()(command)
-app.add_typer(grade.labs, name="lab")
-
-
 def main() -> None:
     """The entry point of the console script."""
     # What is read stays until the end, so looking for garbage in it only takes time.
     gc.disable()
     try:
-        app(prog_name="hoodsnap")
+        program(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="hoodsnap")
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(INTERRUPTED)
