@@ -320,6 +320,21 @@ def test_migration_record_stale_of_a_resize_that_nobody_can_confirm(host: Record
     assert about(host, "vm-verify") == ["error migration-record-stale on vm"]
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(5, 0), (90, 1)])
+def test_a_resize_that_is_being_confirmed_is_so_first_in_the_row_of_its_move(
+    host: RecordedHost, seconds: int, found: int
+) -> None:
+    since = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").at - timedelta(seconds=seconds)
+    host.row(
+        "migrations",
+        host.uuid("vm-verify"),
+        status="confirmed",
+        updated_at=f"{since:%Y-%m-%d %H:%M:%S}",
+    )
+
+    assert about(host, "vm-verify") == ["error migration-record-stale on vm"] * found
+
+
 def test_migration_record_stale_of_a_resize_that_nothing_waits_for(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-verify"), vm_state="active")
     host.row("migrations", host.uuid("vm-verify"), updated_at=LONG_AGO)

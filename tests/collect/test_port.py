@@ -95,6 +95,20 @@ def test_a_hosts_ports_and_what_hangs_on_them(small: SmallCloud, recorder: Recor
     assert answer.value == {"ports": [mine, dhcp]}
 
 
+def test_who_moved_is_asked_about_again(small: SmallCloud, recorder: Recorder) -> None:
+    mine = {"ports": [port(PORT, "compute:nova", SERVER)]}
+    small.reply(f"/network/v2.0/ports?device_id={SERVER}&limit=1000", mine)
+    api = PortApi(recorder)
+
+    api.ask_again([SERVER])
+    assert recorder.answers == []  # there is nobody to ask yet
+    assert api.connect()
+    api.ask_again([SERVER])
+    api.close()
+
+    assert recorder.answers[-1].value == mine
+
+
 def test_a_list_in_pages_is_read_to_its_end(small: SmallCloud, recorder: Recorder) -> None:
     link = f"{small.url}/network/v2.0/ports?limit=1000&marker={PORT}"
     first = {"ports": [port(PORT, "compute:nova", SERVER)]}

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hoodsnap.bundle import Answer, Failure
-from hoodsnap.facts.look import moved
+from hoodsnap.facts.look import gone, moved
 
 UUID = "fa1ddbab-417f-4890-abc1-4cdf2bbfa787"
 MARKERS = ["uuid", "host", "node", "vm_state", "task_state", "power_state", "updated_at", "deleted"]
@@ -130,3 +130,36 @@ def test_a_volume_that_was_plugged_out_meanwhile_is_a_change() -> None:
     assert moved([plugged(disk, volume), plugged(disk, volume)]) == {}
     assert moved([plugged(disk, volume), plugged(disk)]) == {UUID: "block devices 1 2 → 1"}
     assert moved([plugged(disk), plugged(disk, volume)]) == {UUID: "block devices 1 → 1 2"}
+
+
+def nobody(layer: str) -> Answer:
+    if layer == "nova-db":
+        return answer("nova-db", ROWS, {"columns": MARKERS, "rows": []})
+    return answer("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]", {"servers": []})
+
+
+def test_whose_row_was_purged_has_gone_though_the_last_looks_agree() -> None:
+    looks = [row("active"), nobody("nova-db"), nobody("nova-db")]
+
+    assert moved(looks) == {}
+    assert gone(looks) == {UUID: "it went away"}
+
+
+def test_who_is_only_elsewhere_has_not_gone() -> None:
+    by_id = ROWS.replace("host = 'vm'", f"uuid IN ('{UUID}')")
+    there = [UUID, "compute-9", "compute-9", "active", None, 1, "2026-11-23 00:00:01", 0]
+    again = answer("nova-db", by_id, {"columns": MARKERS, "rows": [there]})
+
+    assert gone([row("active"), nobody("nova-db"), again, nobody("nova-db")]) == {}
+
+
+def test_whom_the_api_lists_no_more_has_gone_unless_there_is_still_a_row() -> None:
+    lists = [server("ACTIVE"), nobody("nova"), nobody("nova")]
+
+    assert gone(lists) == {UUID: "it went away"}
+    assert gone([row("deleted"), *lists, row("deleted")]) == {}
+
+
+def test_who_was_always_there_or_never_has_not_gone() -> None:
+    assert gone([row("active"), server("ACTIVE"), row("stopped"), server("SHUTOFF")]) == {}
+    assert gone([nobody("nova"), nobody("nova-db"), server("ACTIVE"), row("active")]) == {}

@@ -54,6 +54,25 @@ def test_a_list_of_everything_shows_every_servers_ports_and_every_hosts() -> Non
     assert ports.of_host("vm2") is not None
 
 
+def test_whose_ports_are_asked_again_has_those_alone() -> None:
+    before = listed("limit=1000", bound(), bound(id="c3a1", device_id="other"), bound(id="9e0f"))
+    again = listed(f"device_id={SERVER}&limit=1000", bound(mac_address="fa:16:3e:00:00:01"))
+
+    ports = Ports([before, again])
+
+    assert [one.id for one in ports.by_device[SERVER]] == [PORT.lower()]
+    assert [one.id for one in ports.by_device["other"]] == ["c3a1"]
+    assert ports.of_device(SERVER) is again
+    assert ports.of_device("other") is before
+
+
+def test_another_cloud_that_has_no_such_ports_says_nothing_of_them() -> None:
+    before = listed("limit=1000", bound())
+    again = listed(f"device_id={SERVER}&limit=1000").model_copy(update={"host": "vm2"})
+
+    assert [one.id for one in Ports([before, again]).by_device[SERVER]] == [PORT.lower()]
+
+
 def test_a_hosts_list_does_not_show_a_servers_ports_elsewhere() -> None:
     ports = Ports([listed("binding:host_id=vm&limit=1000", bound())])
 

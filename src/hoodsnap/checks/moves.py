@@ -21,7 +21,7 @@ from hoodsnap.facts.fact import Unheard, integer
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.migration import ARMED, Migration
+from hoodsnap.facts.migration import ARMED, OVER, Migration
 from hoodsnap.facts.server import Server
 from hoodsnap.facts.spec import RequestSpec
 from hoodsnap.finding import Evidence, Severity, hears, says
@@ -34,6 +34,9 @@ PAUSED = 3
 
 BY_A_MIGRATION = frozenset([2, 12, 13])
 """libvirt's reasons of a pause: migrating, post-copy, post-copy failed."""
+
+SETTLES = timedelta(minutes=1)
+"""How long nova may take from the end of a move to what follows from it."""
 
 STALE = timedelta(hours=1)
 """A migration that is at work and has no task set can't last longer: nova sets a task first."""
@@ -262,8 +265,8 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
 
     Authority: nova's own record: while it works on a move, the server has a task.
 
-    Traps: a resize may wait for its confirmation for months; a task that is set belongs to
-    `stuck-task-state`.
+    Traps: a resize may wait for its confirmation for months; one that was confirmed, or ended
+    otherwise, less than a minute ago; a task that is set belongs to `stuck-task-state`.
 
     Next: `openstack server migration list --server UUID`, `openstack server event list UUID`; then
     `openstack server resize confirm` or `revert`, or `openstack server migration abort`.
@@ -287,6 +290,10 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),
             )
+    # The row of the server follows that of its move when it is confirmed or reverted.
+    ends = (moment(moved.updated_at) for moved in moves if moved.status in OVER)
+    if any(since is not None and asked - since < SETTLES for since in ends):
+        return
     if waits and not any(moved.status in ("finished", "confirming") for moved in moves):
         shown = tuple(_ends(moved) for moved in moves)
         yield Problem(Severity.ERROR, (says(instance, vm_state=instance.vm_state), *shown))

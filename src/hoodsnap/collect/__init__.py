@@ -325,6 +325,7 @@ class Visit:
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
         self.volumes.ask_again(uuids, self._named(uuids)[0])
+        self.network.ask_again(uuids)
         if self.domains.host is not None:
             return
         pids = [pid for pid, argv in self.processes.items() if argv.uuid in uuids]

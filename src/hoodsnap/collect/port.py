@@ -102,6 +102,13 @@ class PortApi:
             routers=frozenset(routers),
         )
 
+    def ask_again(self, uuids: Iterable[str]) -> None:
+        """Ask again for the ports of these servers, which moved."""
+        if not self._base:
+            return
+        for some in _groups(sorted(uuids)):
+            self._pages("/ports", {"device_id": some}, "ports")
+
     def close(self) -> None:
         """End the connections."""
         self._cloud.close()

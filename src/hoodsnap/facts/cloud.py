@@ -17,7 +17,7 @@ from hoodsnap.facts.host import Host, read_host
 from hoodsnap.facts.image import base_of
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.join import Join
-from hoodsnap.facts.look import moved
+from hoodsnap.facts.look import gone, moved
 from hoodsnap.facts.port import Ports
 from hoodsnap.facts.release import Span, release_of_cloud
 from hoodsnap.facts.server import Server, Servers
@@ -90,7 +90,7 @@ def read(bundle: Bundle) -> Cloud:
     instances = Instances(bundle.by_layer.get("nova-db", ()))
     placement = Placement(bundle.by_layer.get("placement", ()))
     ports = Ports(bundle.by_layer.get("neutron", ()))
-    movements = moved(bundle.answers)
+    movements = gone(bundle.answers) | moved(bundle.answers)
     known = servers.by_uuid.keys() | instances.by_uuid.keys()
     hosts = tuple(
         read_host(bundle, name, known, instances, placement, ports) for name in _host_names(bundle)

@@ -1,7 +1,8 @@
 """Time is a fact: what moved while it was captured.
 
 A few cheap questions (the markers) are asked first and again at the end. Whatever differs between
-the last two looks was asked in the middle of a change, and what was heard of it proves nothing.
+the last two looks was asked in the middle of a change, and what was heard of it proves nothing. Who
+has gone since an earlier look was not asked about again: nobody can be.
 """
 
 from __future__ import annotations
@@ -67,6 +68,33 @@ def moved(answers: Iterable[Answer]) -> dict[str, str]:
             if change:
                 found.setdefault(uuid, change)
     return found
+
+
+def gone(answers: Iterable[Answer]) -> dict[str, str]:
+    """The UUIDs of servers that one look showed and the next did not, nor anything after it: their
+    rows were archived or purged, or the API, asked alone, lists them no more."""
+    before: dict[str, set[str]] = {}
+    rows: set[str] = set()
+    missed: dict[str, set[str]] = {"nova-db": set(), "nova": set()}
+    for answer in answers:
+        for source, look in _lists(answer):
+            missed[answer.layer] |= before.get(source, set()) - look
+            missed[answer.layer] -= look
+            before[source] = look
+            rows |= look if answer.layer == "nova-db" else set()
+    return dict.fromkeys(sorted(missed["nova-db"] | (missed["nova"] - rows)), "it went away")
+
+
+def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
+    if answer.error is not None:
+        return
+    if answer.layer == "nova-db" and (found := _ROWS.match(answer.query)):
+        if found["table"] == "instances":
+            for source, look in _rows(answer.query, found["table"], answer.value):
+                yield f"{answer.host} {source}", {*look}
+    elif answer.layer == "nova" and LISTS.match(answer.query):
+        found_there = {str(server.get("id")).lower() for server in _servers(answer.value)}
+        yield f"{answer.host} {answer.query}", found_there
 
 
 def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:

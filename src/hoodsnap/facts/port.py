@@ -220,6 +220,11 @@ class Ports:
             asked.pop("limit", None)
             listed = self._lists.setdefault(frozenset(asked.items()), _List(asked))
             listed.add(answer, items, marker)
+            if items is not None and asked.keys() == {"device_id"} and listed.is_one_page:
+                # What was heard of them before, and is not among them now, has gone meanwhile.
+                for uuid, (raw, before) in [*rows.items()]:
+                    if raw.get("device_id") in asked["device_id"] and before.host == answer.host:
+                        del rows[uuid]
         if name == "agents" and items is not None:
             self.agents = self.agents or {}
         for raw in items or ():
@@ -261,7 +266,7 @@ class Ports:
         or to a user who does not see all."""
         if not self.sees_all:
             return None
-        for listed in self._lists.values():
+        for listed in reversed(self._lists.values()):  # who moved was asked about again
             is_asked = listed.asked.keys() <= {key} and value in listed.asked.get(key, {value})
             if is_asked and listed.complete:
                 return listed.first
@@ -319,6 +324,11 @@ class _List:
         if marker is None:
             self.first = answer
         self._after[marker] = _next(answer)
+
+    @property
+    def is_one_page(self) -> bool:
+        """There is nothing behind its first page."""
+        return self._after == {None: None}
 
     @property
     def complete(self) -> bool:
