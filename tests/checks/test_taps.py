@@ -311,6 +311,16 @@ def test_a_port_of_open_vswitch_that_was_left(host: RecordedHost) -> None:
     ]
 
 
+def test_a_tap_whose_port_went_while_the_host_was_asked(host: RecordedHost) -> None:
+    port = _port(host, "vm-shelved")["id"]
+    _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")
+    before = host.last("neutron", "GET /v2.0/ports?limit=1000")
+    again = f"GET /v2.0/ports?device_id={host.uuid('vm-shelved')}&limit=1000"
+    host.add(before.model_copy(update={"query": again, "value": {"ports": []}}))
+
+    assert not [found for found in host.findings() if found.startswith("tap-orphan")]
+
+
 def test_a_tap_whose_port_is_on_another_host(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")

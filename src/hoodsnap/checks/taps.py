@@ -264,7 +264,8 @@ def tap_orphan(host: Host) -> Problems:
     Authority: libvirt and the kernel for who uses it; neutron for whose it is.
 
     Traps: the taps of DHCP and routers are neutron's own; what comes in by live migration has its
-    tap before it has a domain; guests that are off keep their port of Open vSwitch.
+    tap before it has a domain; guests that are off keep their port of Open vSwitch; one whose port
+    neutron still had when the taps were looked at, and a moment later no more.
 
     Next: `ovs-vsctl --columns=name,ofport,error,external_ids list Interface`, `openstack port show
     PORT`, `grep -l TAP /proc/*/fdinfo/*`. Then `ovs-vsctl del-port br-int TAP` or `ip link del`.
@@ -285,7 +286,7 @@ def tap_orphan(host: Host) -> Problems:
     prefixes = {found["prefix"] for name in used if (found := NAME.fullmatch(name))}
     listing = host.ports.of_host(host.nova_name)
     for prefix, tap in left.items():
-        if prefix in prefixes:
+        if prefix in prefixes or prefix in host.ports.went:
             continue
         if listing is None:
             raise Unheard(host.ports.silence)

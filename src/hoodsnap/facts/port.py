@@ -188,6 +188,8 @@ class Ports:
         """For each port the floating IPs that lead to it."""
         self.agents: dict[str, Agent] | None = None
         """By id; None if they were not shown."""
+        self.went: set[str] = set()
+        """What of their id is in the names of the devices of ports that went away meanwhile."""
         self._lists: dict[frozenset[tuple[str, frozenset[str]]], _List] = {}
         """The lists of ports, by their options without the page."""
         bindings: dict[str, Answer] = {}
@@ -225,12 +227,14 @@ class Ports:
                 for uuid, (raw, before) in [*rows.items()]:
                     if raw.get("device_id") in asked["device_id"] and before.host == answer.host:
                         del rows[uuid]
+                        self.went.add(uuid[:PREFIX])
         if name == "agents" and items is not None:
             self.agents = self.agents or {}
         for raw in items or ():
             uuid = raw["id"].lower()
             if name == "ports":
                 rows[uuid] = (raw, answer)
+                self.went.discard(uuid[:PREFIX])
             elif name == "networks":
                 self.networks[uuid] = Network(raw=raw, said={"network": answer})
             elif name == "floatingips":
