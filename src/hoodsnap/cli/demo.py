@@ -20,24 +20,38 @@ COMMANDS = (("virsh", "list", "--all"), ("pgrep", "-l", "qemu"))
 """What is run over the recording: the first that this machine has."""
 
 
+RECORDED = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
+
+
 def demo() -> None:
-    """Collect this host if it has Nova or libvirt, else take the recorded cloud; explain it."""
-    from hoodsnap.collect import Wishes, worth_asking
+    """Collect this host if it has Nova or libvirt, and explain it; without guests here, explain the
+    recorded cloud."""
+    from hoodsnap.collect import worth_asking
 
     if worth_asking():
         say("this host has Nova or libvirt: collecting it")
-        bundle, _ = collected(Wishes())
-        must_have_no_secret(bundle)
-        path = default_name(bundle)
-        saved(bundle, path)
+        bundle, path = _collect()
     else:
-        path = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
         say("this host has neither Nova nor libvirt: taking the recorded cloud")
-        bundle = merged([path])
+        bundle, path = merged([RECORDED]), RECORDED
     tell(bundle, None, Document.TEXT, False, FailOn.NEVER)
     say(f"the same again: hoodsnap explain {path}")
     _replay(bundle, path)
     say(f"ask it what you like: hoodsnap shell {path}")
+
+
+def _collect() -> tuple[Bundle, Path]:
+    from hoodsnap.collect import Wishes
+    from hoodsnap.facts.cloud import read
+
+    bundle, _ = collected(Wishes())
+    must_have_no_secret(bundle)
+    path = default_name(bundle)
+    saved(bundle, path)
+    if read(bundle).guests:
+        return bundle, path
+    say("it has no guests: taking the recorded cloud")
+    return merged([RECORDED]), RECORDED
 
 
 def _replay(bundle: Bundle, path: Path) -> None:
