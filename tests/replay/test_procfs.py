@@ -54,10 +54,19 @@ def test_nothing_else_becomes_a_file(host: RecordedHost, tmp_path: Path) -> None
         ("readlink /proc/12345678/exe", "/bin/sh"),
         ("readlink /proc/7/exe", "/bin/sh"),  # of no process that was recorded
         (f"readlink /proc/{pid}/ns/*", {"../../../evil": "/bin/sh"}),
-        (f"ls -lL /proc/{pid}/fd", [{"fd": "../../evil", "path": "/bin/sh"}, {"fd": 1, "path": 1}]),
-        ("grep -E '^(Name|Cpus_allowed_list):' /proc/{pid}/task/*/status", {"../../../evil": {}}),
+        (
+            f"ls -lL /proc/{pid}/fd",
+            [
+                {"fd": "../../evil", "path": "/bin/sh"},
+                {"fd": 1, "path": 1},
+                {"fd": 2, "path": "/a" * 5000},
+                {"fd": 3, "path": "/once"},
+                {"fd": 3, "path": "/twice"},
+            ],
+        ),
+        (f"grep -E '^(Name|Cpus_allowed_list):' /proc/{pid}/task/*/status", {"../../../evil": {}}),
     ):
-        host.add(asked.model_copy(update={"query": query, "value": value, "subject": "7"}))
+        host.add(asked.model_copy(update={"query": query, "value": value, "subject": str(pid)}))
 
     recording = Recording(host.bundle, name)
     procfs.make(recording, tmp_path / "proc")

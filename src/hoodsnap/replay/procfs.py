@@ -101,7 +101,8 @@ def _items(found: object) -> Iterable[tuple[str, object]]:
 
 
 def _link(path: Path, target: object) -> None:
-    with suppress(*UNREADABLE):
+    # A stranger's may be there twice, or lead to what is longer than any path.
+    with suppress(OSError, *UNREADABLE):
         if isinstance(target, str) and target:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.symlink(os.fsencode(target), path)

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -281,14 +282,16 @@ class _Stage:
         os.mkfifo(wanted)
 
         def complete() -> None:
+            made = self._root / "made"
+            made.touch()
             with wanted.open("w"):
-                procfs.complete(self._recording, self._root / "proc")
-                made = self._root / "made"
-                made.touch()
-                made.rename(wanted)  # from now on there is nothing to wait for
+                try:
+                    procfs.complete(self._recording, self._root / "proc")
+                finally:
+                    made.rename(wanted)  # from now on there is nothing to wait for
 
         self._later.append(complete)
-        program = f"{sys.executable} -m hoodsnap"
+        program = f"{shlex.quote(sys.executable)} -m hoodsnap"
         line = self._among_the_recorded(unshare, program)
         self._script("hoodsnap", f"read -r _ <{wanted}\n{line}")
 
