@@ -4,8 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
+HASHED := --disable-pip-version-check --quiet install --require-hashes
+# Neither where packages came from nor where this checkout is may stand in a file that is committed.
+COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --annotation-style=line \
+	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab record churn bench clean
+.PHONY: help demo test lint docs lab lab-down test-lab record churn bench requirements sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,8 +50,20 @@ churn: $(VENV)/lab ## look for false alarms for ten minutes while guests come an
 bench: $(VENV)/dev ## measure every limit, as ratios in one run
 	$(BIN)/python -m bench
 
+requirements: $(VENV)/release ## pin and hash in requirements/ what users install, at the versions of constraints.txt
+	for extra in collect grading; do $(COMPILE) --extra $$extra -o requirements/$$extra.txt pyproject.toml || exit 1; done
+	$(COMPILE) -o requirements/explain.txt pyproject.toml
+	$(COMPILE) -o requirements/build.txt requirements/build.in
+	$(COMPILE) -o requirements/release.txt requirements/release.in
+
+sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (CycloneDX) of what users install
+	rm -rf build/users && $(PYTHON) -m venv --without-pip build/users
+	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED) -r requirements/build.txt -r requirements/collect.txt -r requirements/grading.txt
+	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED:--require-hashes=) --no-deps --no-build-isolation .
+	$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json build/users
+
 clean: ## remove the virtual environment
-	rm -rf $(VENV)
+	rm -rf $(VENV) build
 
 # Each mark is a set of packages that is installed; they are made again when what they stand for changes.
 $(VENV)/made:
@@ -71,4 +88,11 @@ $(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt
 	@touch $(VENV)/core $(VENV)/collect $@
 
 $(VENV)/lab: $(VENV)/dev
+	@touch $@
+
+# What makes a release lives apart from what is tested and shipped.
+$(VENV)/release: $(VENV)/made requirements/release.txt
+	@echo "installing what makes a release (pip-tools, cyclonedx-bom)"
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip $(HASHED) -r requirements/release.txt
 	@touch $@
