@@ -235,5 +235,3 @@ def report(leaks: list[Leak], most: int = 10) -> list[str]:
         of = len({(leak.layer, leak.query) for leak in leaks[most:]})
         lines.append(f"withheld: {len(leaks) - most} more places, in the answers to {of} questions")
     return lines
-
-

@@ -75,7 +75,7 @@ class ServerApi:
         body = self._cloud.get(f"{root}{version}/", {}).body
         self._microversion = _highest(body)
         self._version = version
-        return body
+        return api_body(body)
 
     def _date(self) -> object:
         """The API's clock, to compare with the host's and the database's."""

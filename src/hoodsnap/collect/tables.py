@@ -10,7 +10,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoodsnap.collect.allowlist import SYSTEM_METADATA, connection_info, network_info, request_spec
+from hoodsnap.collect.allowlist import (
+    SYSTEM_METADATA,
+    connection_info,
+    network_info,
+    nova_object,
+    request_spec,
+)
 from hoodsnap.collect.database import Rows
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
@@ -205,6 +211,13 @@ OF_AN_INSTANCE = (
         _columns(
             "instance_uuid flavor numa_topology pci_requests vcpu_model migration_context"
             " vpmems resources updated_at deleted"
+        ),
+        keep=dict.fromkeys(
+            (
+                *("flavor", "numa_topology", "pci_requests", "vcpu_model"),
+                *("migration_context", "vpmems", "resources"),
+            ),
+            nova_object,
         ),
     ),
     Table(
