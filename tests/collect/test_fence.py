@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load
 from hoodsnap.cli import program
-from hoodsnap.collect.fence import fenced, leaks, looks, report
+from hoodsnap.collect.fence import _looks, fenced, leaks, report
 from hoodsnap.collect.recorder import WITHHELD, without_secrets
 from hoodsnap.fingerprint import fingerprinted, verify
 
@@ -210,7 +210,7 @@ IDS = [
 
 @given(st.sampled_from(IDS) | st.uuids().map(str))
 def test_no_id_looks_like_a_secret(text: str) -> None:
-    assert looks(text) is None
+    assert _looks(text) is None
 
 
 def test_many_places_are_summed_up(host: RecordedHost) -> None:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from hoodsnap.collect.novaapi import api_body
+from hoodsnap.collect.saying import unsaid
 from hoodsnap.collect.secret import WITHHELD, without_secrets
 from hoodsnap.collect.shape import Names, Shape, bounded, hidden, is_plain, kept_json, words
 
@@ -136,6 +137,11 @@ _HINTS = words("group same_host different_host target_cell different_cell cidr b
 _DATA = "nova_object.data"
 
 
+def is_image_property(name: str) -> bool:
+    """Return whether nova acts on a property of an image."""
+    return _IMAGE_PROPERTY.fullmatch(name) is not None
+
+
 def image_body(body: Any) -> Any:
     """What glance said about an image. Of properties unknown to nova only the name stays."""
     if not isinstance(body, Mapping):
@@ -157,29 +163,10 @@ def _image_value(key: str, value: Any) -> Any:
 
 _LONGEST_LINE = 300
 
-_IN_LOGS = (
-    # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
-    (re.compile(r"\{.*(\}|$)"), f"{{{WITHHELD}}}"),
-    (re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE), rf"\1://{WITHHELD}"),
-    (re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE), rf"\1 {WITHHELD}"),
-    (
-        re.compile(
-            r"\b([\w-]*(?:pass|secret|token|credential|user_?data|auth|key)[\w-]*['\"]?\s*[=:]\s*)"
-            r"('[^']*'|\"[^\"]*\"|[^\s,;)]+)",
-            re.IGNORECASE,
-        ),
-        rf"\1{WITHHELD}",
-    ),
-    # What is longer than a checksum and has no separators is a token.
-    (re.compile(r"[A-Za-z0-9+=_-]{65,}"), WITHHELD),
-)
-
 
 def log_line(line: str) -> str:
     """A line of a log, cut short, without what may be a secret in it."""
-    line = line[: 10 * _LONGEST_LINE]  # some are megabytes long
-    for secret, instead in _IN_LOGS:
-        line = secret.sub(instead, line)
+    line = unsaid(line[: 10 * _LONGEST_LINE])  # some are megabytes long
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 

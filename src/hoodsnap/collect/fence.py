@@ -34,7 +34,8 @@ _LOOKS: dict[str, re.Pattern[str]] = {
         r"()-----BEGIN (?:[A-Z0-9]++ )*PRIVATE KEY(?:(?!-----END)[^\0'\"<>])*+"
     ),
     "a password": re.compile(
-        rf"((?<![A-Za-z]){_WORDS}['\"]?[ \t]*+[=:][ \t]*+['\"]?){_NONE}[^\s\0'\",;&)}}\]<>\\]{_REST}",
+        rf"((?<![A-Za-z]){_WORDS}['\"]?[ \t]*+[=:][ \t]*+['\"]?){_NONE}"
+        rf"[^\s\0'\",;&)}}\]<>\\]{_REST}",
         re.IGNORECASE,
     ),
     "a token of keystone": re.compile(r"\b()gAAAA[A-Za-z0-9_-]{50,}+"),
@@ -154,7 +155,7 @@ class _Walk:
         number = 0
         for key, item in value.items():
             name = str(key)
-            if looks(name):
+            if _looks(name):
                 self._found.append((f"a key in {place}", "a secret"))
                 number += 1
                 while (unused := f"{WITHHELD} {number}") in value:
@@ -169,7 +170,7 @@ class _Walk:
 
     def text(self, text: str, place: str, *, whole: bool = True) -> str:
         """The text, or what may be kept of it. `whole`: a name is withheld as a whole."""
-        what = looks(text)
+        what = _looks(text)
         if what is None:
             return text
         self._found.append((place, what))
@@ -190,7 +191,7 @@ def _is_secret(key: str, value: Any) -> bool:
     return True
 
 
-def looks(text: str) -> str | None:
+def _looks(text: str) -> str | None:
     """What a text looks like, if it looks like a secret."""
     small = text.lower()
     for what, pattern in _LOOKS.items():
@@ -207,7 +208,7 @@ def _cleaned(text: str) -> str:
     text = without_secrets(text)
     for pattern in _LOOKS.values():
         text = pattern.sub(rf"\g<1>{WITHHELD}", text)
-    return WITHHELD if looks(text) else text
+    return WITHHELD if _looks(text) else text
 
 
 def _of_json(text: str) -> str | None:
@@ -219,7 +220,7 @@ def _of_json(text: str) -> str | None:
         kept = json.dumps(_Walk([]).value(document, ""))
     except (ValueError, RecursionError):
         return None
-    return None if looks(kept) else kept
+    return None if _looks(kept) else kept
 
 
 def _shown(text: str) -> str:

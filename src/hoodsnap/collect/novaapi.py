@@ -28,7 +28,7 @@ _FLAVOR = Shape(
     hidden=words("description"),
 )
 
-_FAULT = Shape(words("code created message"), hidden=words("details"))
+_FAULT = Shape(words("code created"), sayings=words("message"), hidden=words("details"))
 
 _SERVER = Shape(
     words(

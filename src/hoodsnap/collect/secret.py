@@ -63,7 +63,7 @@ def _without_user_info(word: re.Match[str]) -> str:
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
     (re.compile(r"(:key=)[^:,\s\0'\"]++"), rf"\g<1>{WITHHELD}"),
-    (re.compile(r"keyvalue-pairs[^\]]*+"), _in_words(_PAIR_OF_A_KEY)),
+    (re.compile(r"keyvalue-pairs(?:[^\]]++|(?<=\[withheld)\])*+"), _in_words(_PAIR_OF_A_KEY)),
     (re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}=="), WITHHELD),
     # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
     (re.compile(r"(?:-object[ \0]|\bsecret,)[^ \0]*+"), _in_words(_DATA_OF_A_WORD)),

@@ -1,7 +1,8 @@
 """Which keys of a JSON body may be kept: an allow-list that has the shape of the body.
 
-An unknown key goes, with whatever is under it: a later release may put anything there. Of a key that
-a client fails without, but whose value is a person's text, the key stays and the value is withheld.
+An unknown key goes, with whatever is under it: a later release may put anything there. Of a key
+that a client fails without, but whose value is a person's text, the key stays and the value is
+withheld.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hoodsnap.collect.saying import unsaid
 from hoodsnap.collect.secret import WITHHELD
 
 LONGEST = 4096
-"""Characters of one value. A name has at most 255, a list of CPUs or an extra spec a few hundred."""
+"""Characters of one value. A name has at most 255, a list of CPUs a few hundred."""
 
 
 def words(text: str) -> frozenset[str]:
@@ -36,6 +38,9 @@ class Shape:
     documents: Mapping[str, Shape] = field(default_factory=dict)
     """The same for values that some releases write as objects, and some as a text in JSON."""
 
+    sayings: frozenset[str] = frozenset()
+    """Keys of lines that a program wrote for people, kept as those of a log."""
+
     hidden: frozenset[str] = frozenset()
     """Keys that stay while their values are withheld. That there is no value can still be seen."""
 
@@ -48,7 +53,10 @@ class Shape:
         return {key: self._value(key, item) for key, item in value.items() if self._knows(key)}
 
     def _knows(self, key: Any) -> bool:
-        return any(key in keys for keys in (self.plain, self.inner, self.documents, self.hidden))
+        return any(
+            key in keys
+            for keys in (self.plain, self.inner, self.documents, self.sayings, self.hidden)
+        )
 
     def _value(self, key: str, value: Any) -> Any:
         if key in self.plain:
@@ -57,6 +65,8 @@ class Shape:
             return self.inner[key].kept(value)
         if key in self.documents:
             return kept_json(value, self.documents[key].kept)
+        if key in self.sayings and isinstance(value, str):
+            return unsaid(bounded(value))
         return hidden(value)
 
 

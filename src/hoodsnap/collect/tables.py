@@ -18,6 +18,7 @@ from hoodsnap.collect.allowlist import (
     request_spec,
 )
 from hoodsnap.collect.database import Rows
+from hoodsnap.collect.saying import unsaid
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
 
@@ -240,6 +241,7 @@ OF_AN_INSTANCE = (
         "instance_faults",
         _columns("id instance_uuid code message host created_at deleted"),
         only=_newest("instance_faults", 3),
+        keep={"message": unsaid},
     ),
     Table("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
     Table(
