@@ -70,9 +70,9 @@ _MARKS = {
 """What a text in small letters must have in it to be looked at closer: finding that is cheap."""
 
 _OF_DOOR = (
-    ("a URL with credentials", re.compile(r"://[^\s\0'\"<>@]*+@")),
-    ("a key of ceph", re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}==")),
     ("a secret of QEMU", re.compile(r"\bsecret,|:key=|keyvalue-pairs")),
+    ("a key of ceph", re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}==")),
+    ("a URL with credentials", re.compile(r"://[^\s\0'\"<>@]{0,256}:")),
 )
 """What to call a text that the door would have changed, by what is in it."""
 
