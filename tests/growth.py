@@ -11,7 +11,6 @@ import importlib
 import inspect
 import pkgutil
 import re
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -117,16 +116,16 @@ def patterns() -> tuple[tuple[Found, ...], frozenset[str]]:
         for call, function in _calls(tree):
             if isinstance(call.func, ast.Attribute) and _name(call.func.value) == "re":
                 place = f"{module.__name__}.{function}"
-                pattern = _evaluated(call, module)
-                if pattern is None:
+                made = _evaluated(call, module)
+                if made is None:
                     unknown.add(place)
                 else:
                     method = call.func.attr
-                    entry = _add(found, pattern, place)
+                    entry = _add(found, made, place)
                     entry.methods |= {method} if method != "compile" else set()
             elif isinstance(call.func, ast.Attribute) and call.func.attr in FUNCTIONS:
-                if name := _name(call.func.value):
-                    used[name].add(call.func.attr)
+                used[_name(call.func.value)].add(call.func.attr)
+    used.pop("", None)
     for entry in found.values():
         for place in entry.places:
             # Of a pattern that nobody calls by its name (it stands in a table), all may be done.
@@ -292,12 +291,11 @@ def _is_in(members: Iterable[Any], char: str) -> bool:
 
 
 def growth(use: Callable[[str], object], start: str, unit: str, end: str = "\x01") -> float:
-    """By how much the time of `use` grows when the text does by four: the most from size to size.
+    """By how much the time of `use` grows when the text does by four, if that is steep; else 0.
 
     What looks steep is measured again: a busy machine makes one time longer, but not the shortest
     of several.
     """
-    steepest = 0.0
     before: float | None = None
     for size in SIZES:
         text = start + unit * (size // len(unit)) + end
@@ -309,8 +307,7 @@ def growth(use: Callable[[str], object], start: str, unit: str, end: str = "\x01
                 return min(ratios)
             now = _seconds(use, text, 1)
         before = max(now, 10 * _RESOLUTION)
-        steepest = max(steepest, 0.0)
-    return steepest
+    return 0.0
 
 
 _RESOLUTION = time.get_clock_info("process_time").resolution or 1e-9
@@ -341,17 +338,3 @@ def uses(found: Found) -> Iterator[tuple[str, Callable[[str], object]]]:
             "search, again and again",
             lambda text: sum(1 for _ in pattern.finditer(convert(text))),
         )
-
-
-if __name__ == "__main__":
-    _found, _unknown = patterns()
-    print(len(_found), "patterns;", *sorted(_unknown), sep="\n")
-    for _one in _found:
-        _start = time.process_time()
-        for _how, _use in uses(_one):
-            for _begin, _unit in attacks(_one):
-                if (_by := growth(_use, _begin, _unit)) >= STEEPEST:
-                    print(f"x{_by:.0f}", sorted(_one.places)[-1], _how, repr(_begin), repr(_unit),
-                          _one.pattern.pattern[:80], flush=True)  # fmt: skip
-                    break
-    sys.exit()

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 from tests.growth import SEEDS, STEEPEST, Found, attacks, growth, patterns, uses
 
+from hoodsnap.bundle import Bundle
 from hoodsnap.collect.allowlist import log_line, network_body
 from hoodsnap.collect.arguments import kept_ps, kept_words
 from hoodsnap.collect.definition import kept_definition
@@ -69,6 +71,8 @@ def test_what_is_quadratic_is_noticed() -> None:
         )
 
 
+OPTIONS = ("-object", "-fw_cfg", "-smbios", "-netdev", "-set", "-incoming", "-drive", "-blockdev")
+
 READERS: dict[str, Callable[[str], object]] = {
     "door": without_secrets,
     "fence": _looks,
@@ -88,8 +92,6 @@ READERS: dict[str, Callable[[str], object]] = {
     "neutron": lambda text: network_body({"ports": [{"name": text, text[:99]: text}]}),
     "SQL": tokens,
 }
-
-OPTIONS = ("-object", "-fw_cfg", "-smbios", "-netdev", "-set", "-incoming", "-drive", "-blockdev")
 
 UNITS = (
     *SEEDS,
@@ -116,21 +118,13 @@ def test_a_reader_takes_linear_time(reader: str) -> None:
 def test_many_places_take_linear_time() -> None:
     """In one answer: names that look like secrets, as keys and as values."""
     recorder = Recorder("vm")
+    now = datetime.now(UTC)
 
     def fence(text: str) -> object:
         keys = {f"password: {number}": number for number in range(len(text) // 8)}
         recorder.answers.clear()
         value = [keys, *({"name": key} for key in keys)]
         answer = recorder.ask("nova", "GET /servers", lambda: json.loads(json.dumps(value)))
-        return fenced(_bundle(answer))
+        return fenced(Bundle(tool="", started=now, ended=now, answers=(answer,)))
 
     assert growth(fence, "", "x") < STEEPEST
-
-
-def _bundle(answer: object) -> object:
-    from datetime import UTC, datetime
-
-    from hoodsnap.bundle import Bundle
-
-    now = datetime.now(UTC)
-    return Bundle(tool="hoodsnap 0", started=now, ended=now, answers=(answer,))

@@ -219,7 +219,7 @@ def test_of_a_server_everything_stays_but_the_secrets() -> None:
 
 
 def test_that_there_is_no_user_data_can_still_be_seen() -> None:
-    server = {"OS-EXT-SRV-ATTR:user_data": None, "description": None, "tags": []}
+    server: dict[str, Any] = {"OS-EXT-SRV-ATTR:user_data": None, "description": None, "tags": []}
 
     assert api_body({"server": server}) == {"server": server}
 

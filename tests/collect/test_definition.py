@@ -87,7 +87,7 @@ def test_a_text_that_anybody_may_have_written_is_withheld(text: str) -> None:
     assert SECRET not in kept
     assert kept.startswith("<domain type='kvm'>\n  <name>i</name>\n  <")
     assert kept.endswith(">\n  <uuid>148ab7d4</uuid>\n</domain>\n")
-    ElementTree.fromstring(kept.replace("qemu:", "").replace("<domain", "<domain xmlns:x='x'"))
+    ElementTree.fromstring(kept.replace("qemu:", ""))  # noqa: S314 (our own text)
 
 
 KEPT = """\

@@ -285,7 +285,7 @@ SECRET_ARGUMENTS = [
 def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) -> None:
     backup = tmp_path / "backup-qemu"
     shutil.copy(shutil.which("bash") or "/bin/bash", backup)
-    command = [backup, "-c", "read _", *SECRET_ARGUMENTS]
+    command = [str(backup), "-c", "read _", *SECRET_ARGUMENTS]
     recorder = Recorder("host")
     with subprocess.Popen(command, stdin=subprocess.PIPE) as running:
         try:

@@ -1,4 +1,4 @@
-"""What may be kept of a definition of libvirt's: XML in, the same XML out, and of some texts nothing.
+"""What may be kept of a definition of libvirt's: XML in, and the same XML out.
 
 libvirt leaves out what it knows to be a secret (the passwords of the graphics) where a connection
 may only read. What it only passes on, it shows to everybody. The text is read tag by tag, each

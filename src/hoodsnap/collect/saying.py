@@ -28,7 +28,7 @@ _LINK = (
 )
 """How a sentence gets from the name of a secret to the secret."""
 
-_NOT_A_SECRET = (
+_FOLLOWING = (
     r"(?!(?:not|no|is|was|are|were|be|has|have|had|with|without|for|from|of|in|on|to|by|at|as|and|or"
     r"|but|if|that|this|the|an?|can|could|can't|must|may|will|does|did|wrong|invalid|incorrect"
     r"|missing|required|empty|expired|set|unset|found|failed|uuid|id|ids|file|object|type|name)\b)"
@@ -69,14 +69,14 @@ _IN_SAYINGS = (
     (
         re.compile(
             rf"((?<![\w.-])(?=[\w.-]*?{_STRONG})[\w.-]++['\"]?\s*+(?:,|{_LINK})\s*+)"
-            rf"{_NOT_A_SECRET}{_VALUE}",
+            rf"{_FOLLOWING}{_VALUE}",
             re.IGNORECASE,
         ),
         rf"\1{WITHHELD}",
     ),
     (
         re.compile(
-            rf"((?<![\w.-])(?=[\w.-]*?{_STRONG})[\w.-]++['\"]?\s++){_NOT_A_SECRET}"
+            rf"((?<![\w.-])(?=[\w.-]*?{_STRONG})[\w.-]++['\"]?\s++){_FOLLOWING}"
             rf"(?!{re.escape(WITHHELD)}){_VALUE}",
             re.IGNORECASE,
         ),
