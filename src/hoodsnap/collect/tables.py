@@ -19,6 +19,7 @@ from hoodsnap.collect.allowlist import (
 )
 from hoodsnap.collect.database import Rows
 from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.shape import hidden
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
 
@@ -135,6 +136,7 @@ INSTANCES = Table(
         " internal_id"
     ),
     key="uuid",
+    keep={"display_description": hidden},
 )
 
 SHADOW_INSTANCES = Table(
@@ -168,6 +170,7 @@ ACTIONS = Table(
         " message created_at updated_at"
     ),
     only=_newest("instance_actions", 10),
+    keep={"message": unsaid},
 )
 
 EVENTS = Table(
@@ -184,6 +187,11 @@ _MAPPING = _columns(
     " virtual_name created_at updated_at deleted_at deleted"
 )
 
+_OF_MAPPING: Mapping[str, Callable[[str], str]] = {
+    "connection_info": connection_info,
+    "tag": hidden,
+}
+
 MAPPING_MARKERS = Table(
     "block_device_mapping",
     _columns("updated_at id instance_uuid volume_id attachment_id deleted"),
@@ -196,7 +204,7 @@ MAPPINGS_OF_VOLUMES = Table(
     _MAPPING,
     key="volume_id",
     only="deleted = 0",
-    keep={"connection_info": connection_info},
+    keep=_OF_MAPPING,
 )
 """By the id of a volume: whichever instance has it, on whatever host."""
 
@@ -230,7 +238,7 @@ OF_AN_INSTANCE = (
         "block_device_mapping",
         _MAPPING,
         only=_NOT_LONG_DELETED,
-        keep={"connection_info": connection_info},
+        keep=_OF_MAPPING,
     ),
     Table(
         "instance_info_caches",
@@ -248,6 +256,7 @@ OF_AN_INSTANCE = (
         "virtual_interfaces",
         _columns("id uuid instance_uuid address network_id tag created_at deleted_at deleted"),
         only=_NOT_LONG_DELETED,
+        keep={"tag": hidden},
     ),
     Table(
         "console_auth_tokens",
