@@ -118,13 +118,11 @@ NOBODY = re.compile(r"(?!)")
 
 
 def hidden(value: Any) -> Any:
-    """A person's text, withheld; of a list its length, of an object its keys stay."""
+    """A person's text, withheld. Of a list its length stays, and that there is none."""
     if value in (None, "", [], {}):
         return value
     if isinstance(value, list):
         return [WITHHELD] * len(value)
-    if isinstance(value, Mapping):
-        return {bounded(key): WITHHELD for key in value}
     return WITHHELD
 
 
