@@ -57,6 +57,19 @@ WITH_SECRETS = [
         ["-netdev", f"user,id=n,guestfwd=tcp:1:2-cmd:{WITHHELD},hostfwd=tcp::1-:2"],
     ),
     (
+        ["-netdev", '{"type":"user","guestfwd":[{"str":"tcp:1:2-cmd:a -u \\"b\\", sesame42"}]}'],
+        ["-netdev", f'{{"type":"user","guestfwd":[{{"str":"tcp:1:2-cmd:{WITHHELD}"}}]}}'],
+    ),
+    (
+        ["-netdev", "l2tpv3,id=n,txcookie=sesame42,rxcookie=sesame42,src=h"],
+        ["-netdev", f"l2tpv3,id=n,txcookie={WITHHELD},rxcookie={WITHHELD},src=h"],
+    ),
+    (
+        ["-incoming", '{"channel-type":"main","addr":{"transport":"exec","args":["sesame42"]}}'],
+        ["-incoming", WITHHELD],
+    ),
+    (["-incoming", "tcp:[::]:49152"], ["-incoming", "tcp:[::]:49152"]),
+    (
         ["-smbios", f"type=1,serial=ds=nocloud-net;s=http://h/{SECRET},uuid=148ab7d4"],
         ["-smbios", f"type=1,serial={WITHHELD},uuid=148ab7d4"],
     ),

@@ -27,7 +27,9 @@ _VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?:[^,]++|,,)++"
 
 _IN_JSON = r'("(?:{})"\s*+:\s*+")(?:[^"\\]++|\\.)++'
 
-_ANYWHERE = re.compile(_VALUE.format("pass(?:w(?:or)?d|phrase)|cookie"), re.DOTALL)
+_ANYWHERE = re.compile(
+    _VALUE.format(r"pass(?:w(?:or)?d|phrase)|pwd|[rt]?x?cookie|token"), re.DOTALL
+)
 
 _OF_OBJECTS = "data|iv|username|id-auth|id-block|host-data"
 
@@ -40,11 +42,6 @@ _OF_OPTIONS = {
     "fw_cfg": (re.compile(_VALUE.format("string"), re.DOTALL),),
     "semihosting-config": (re.compile(_VALUE.format("arg"), re.DOTALL),),
     "set": (re.compile(r"^([^=]*+=).++", re.DOTALL),),
-    # A program that QEMU starts, with its arguments.
-    **dict.fromkeys(
-        ("netdev", "nic", "net"),
-        (re.compile(r"(\bcmd:)(?:[^,]++|,,)++", re.DOTALL),),
-    ),
 }
 """Option → what of its value is withheld: secrets, and texts that are passed on to the guest."""
 
@@ -152,4 +149,18 @@ def _incoming(word: str) -> str:
     return f"{scheme}:{WITHHELD}" if colon and scheme.isalpha() else WITHHELD
 
 
-_OF_FUNCTIONS: Mapping[str, Callable[[str], str]] = {"smbios": _smbios, "incoming": _incoming}
+_COMMAND = re.compile(r"(\bcmd:)(?:[^,]++|,,)++", re.DOTALL)
+_COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?:[^"\\]++|\\.)++', re.DOTALL)
+
+
+def _network(word: str) -> str:
+    """A network of a guest's, which may start a program for each connection."""
+    command = _COMMAND_IN_JSON if word.startswith("{") else _COMMAND
+    return command.sub(rf"\g<1>{WITHHELD}", word)
+
+
+_OF_FUNCTIONS: Mapping[str, Callable[[str], str]] = {
+    "smbios": _smbios,
+    "incoming": _incoming,
+    **dict.fromkeys(("netdev", "nic", "net"), _network),
+}
