@@ -55,13 +55,11 @@ _NOBODYS = ("GET /v2.0/extensions", "virsh capabilities")
 """Questions whose answers describe software, and nobody's cloud."""
 
 _IN_XML = re.compile(
-    r"<nova:(?:name|user|project)\b[^>]*>([^<]+)<|<nova:flavor name=[\"']([^\"']+)[\"']"
-    r"|<hostname>([^<]+)<|<(?:domain|network|pool|domainsnapshot)\b[^>]*>\s*<name>([^<]+)<"
+    r"<nova:(?:name|user|project)\b[^<>]*+>([^<]+)<|<nova:flavor name=[\"']([^\"']+)[\"']"
+    r"|<hostname>([^<]+)<|<(?:domain|network|pool|domainsnapshot)\b[^<>]*+>\s*+<name>([^<]+)<"
     r"|<title>([^<]+)<|<description>([^<]+)<|<entry name=['\"]hostname['\"]>([^<]+)<"
 )
-_URL_HOST = re.compile(
-    r"\b[a-z][a-z0-9+]*://(?:[^/@\s\"']*@)?([A-Za-z][A-Za-z0-9.-]*[A-Za-z0-9])[:/]"
-)
+_URL_HOST = re.compile(r"(?<=[a-z0-9+])://(?:[^/@\s\"']*@)?([A-Za-z][A-Za-z0-9.-]*[A-Za-z0-9])[:/]")
 _FOREIGN = re.compile(
     r"(^|\.)(openstack|libvirt|debian|ubuntu|launchpad|canonical|redhat|fedoraproject|qemu|w3|dmtf"
     r"|relaxng|centos|rockylinux|almalinux|kernel)\.(org|com|net)$"
@@ -72,7 +70,7 @@ _INSTANCE = re.compile(r"[A-Za-z_.]+-[0-9a-f]{8}(?:[._-](?:resize|del|rescue|she
 _NOVAS = ("instance-0", "AUTO: ")
 """How names and reasons begin that nova gave, and reads."""
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|\b[0-9a-f]{32}\b")
-_ADDRESS = re.compile(r"[0-9.]+|[0-9A-Fa-f:]*:[0-9A-Fa-f:]+")
+_ADDRESS = re.compile(r"[0-9.]+|(?=[0-9A-Fa-f]*+:[0-9A-Fa-f:])[0-9A-Fa-f:]++")
 
 LONGEST = 255
 """Characters of a name. What is longer is a description, of which no other layer has a copy."""

@@ -124,6 +124,15 @@ def older_emulator(folder: Path, *arguments: str) -> ExitStack:
     return stack
 
 
+def other_program(folder: Path, *arguments: str) -> ExitStack:
+    """What has the name of a QEMU in its own."""
+    program = folder / "backup-qemu"
+    shutil.copy("/bin/bash", program)
+    stack = ExitStack()
+    stack.enter_context(process(program, "-c", "read _", *arguments))
+    return stack
+
+
 @contextmanager
 def disk_on_the_web() -> Iterator[str]:
     """Where a web server has a disk for QEMU: an address with the password that it is asked with."""

@@ -1,18 +1,22 @@
-"""A bundle with a secret in it is refused, whatever let it through."""
+"""Whatever looks like a secret in a bundle is withheld, whatever let it through."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.conftest import FAULTS, HEALTHY, MONITORS, RecordedHost
 from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load
 from hoodsnap.cli import program
-from hoodsnap.collect.fence import leaks
+from hoodsnap.collect.fence import _looks, fenced, leaks, report
 from hoodsnap.collect.recorder import WITHHELD, without_secrets
+from hoodsnap.fingerprint import fingerprinted, verify
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
@@ -115,14 +119,129 @@ def test_what_was_recorded_has_none(path: Path) -> None:
     assert list(leaks(load(path))) == []
 
 
-def test_nothing_is_written_and_the_place_is_said(host: RecordedHost, tmp_path: Path) -> None:
-    bundle = with_value(host, {"password": SECRET})
+NAMES = [
+    "password: reset the VM",
+    "api_key: rotate",
+    "Reset-password: done",
+    "keyring: prod",
+    "$1$00000000",
+    "lab$2a$abcdefgh",
+    "-----BEGIN PRIVATE KEY-----",
+    f"gAAAA{'x' * 60}",
+    "http://a:b@c/",
+    "secret,data=x",
+    ":key=AQ",
+    "user_data = \x1b[31m\u202e\0",
+]
+"""What a tenant may call a server, a port, a volume or a flavor."""
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_prevents_a_bundle_and_only_the_name_is_withheld(
+    host: RecordedHost, name: str
+) -> None:
+    value = {"servers": [{"id": "148ab7d4", "name": name, "status": "ACTIVE"}, {"name": "web"}]}
+
+    kept, found = fenced(with_value(host, value))
+
+    shown = kept.answers[-1].value["servers"]
+    assert (shown[0]["id"], shown[0]["status"], shown[1]) == ("148ab7d4", "ACTIVE", {"name": "web"})
+    assert WITHHELD in shown[0]["name"]
+    assert [leak.place for leak in found] == ["the answer/servers/0/name"]
+    assert leaks(kept) == []
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_a_name_inside_of_a_document_leaves_the_document(host: RecordedHost, name: str) -> None:
+    xml = f"<domain>\n  <nova:name>{name}</nova:name>\n  <uuid>148ab7d4</uuid>\n</domain>\n"
+    spec = json.dumps({"display_name": name, "flavor": {"name": "lab.tiny"}, "said": "x" * 300})
+
+    kept, found = fenced(with_value(host, [xml, spec]))
+
+    cleaned, document = kept.answers[-1].value
+    assert cleaned.endswith("</nova:name>\n  <uuid>148ab7d4</uuid>\n</domain>\n")
+    assert json.loads(document) == {**json.loads(spec), "display_name": WITHHELD}
+    assert len(found) == 2
+    assert not any(word in cleaned + document for word in ("reset", "rotate", "done"))
+
+
+def test_a_key_that_looks_like_a_secret_is_withheld_with_what_is_under_it(
+    host: RecordedHost,
+) -> None:
+    value = {"password: a": SECRET, f"{WITHHELD} 1": 1, "password: b": [SECRET], "plan": "x"}
+
+    kept, found = fenced(with_value(host, {"metadata": value}))
+
+    shown = kept.answers[-1].value["metadata"]
+    assert shown == {
+        f"{WITHHELD} 1": 1,
+        f"{WITHHELD} 2": WITHHELD,
+        f"{WITHHELD} 3": WITHHELD,
+        "plan": "x",
+    }
+    assert {leak.place for leak in found} == {"a key in the answer/metadata"}
+
+
+def test_the_names_of_a_host_and_of_what_was_asked_are_withheld_too(host: RecordedHost) -> None:
+    asked = host.last("host", "hostname").model_copy(
+        update={"host": "password: x", "query": f"virsh dumpxml password: {SECRET}"}
+    )
+
+    kept, found = fenced(host.bundle.with_answers([asked]))
+
+    [answer] = kept.answers
+    assert (answer.host, answer.query) == (WITHHELD, f"virsh dumpxml password: {WITHHELD}")
+    assert [leak.place for leak in found] == ["the query", "the host"]
+
+
+IDS = [
+    "148ab7d4-5c5f-420e-85dd-eb24494f9617",
+    "req-148ab7d4-5c5f-420e-85dd-eb24494f9617",
+    "fa:16:3e:00:00:01",
+    "instance-00000010",
+    "0" * 32,
+    "a" * 64,
+    "iqn.2010-10.org.openstack:volume-148ab7d4-5c5f-420e-85dd-eb24494f9617",
+    "/var/lib/nova/instances/148ab7d4-5c5f-420e-85dd-eb24494f9617/disk.config",
+    "tapdc16d96a-bc",
+    "0000:3b:02.1",
+]
+
+
+@given(st.sampled_from(IDS) | st.uuids().map(str))
+def test_no_id_looks_like_a_secret(text: str) -> None:
+    assert _looks(text) is None
+
+
+def test_many_places_are_summed_up(host: RecordedHost) -> None:
+    _, found = fenced(with_value(host, [{"name": f"password: {n}"} for n in range(10_000)]))
+    lines = report(found)
+
+    assert len(found) == 10_000
+    assert len(lines) == 11
+    assert lines[-1] == "withheld: 9990 more places, in the answers to 1 questions"
+
+
+def test_a_control_character_of_a_key_is_not_in_the_report(host: RecordedHost) -> None:
+    bundle = with_value(host, {"\x1b]0;x\x07\n": {"name": "password: x"}})
+
+    assert all(line.isprintable() for line in report(leaks(bundle)))
+
+
+def test_the_bundle_is_written_without_the_text_and_the_place_is_reported(
+    host: RecordedHost, tmp_path: Path
+) -> None:
+    bundle = with_value(host, {"password": SECRET, "name": "password: reset", "id": "148ab7d4"})
+    bundle = fingerprinted(bundle)
     out = tmp_path / "out.json"
 
     with patch("hoodsnap.cli.collect.collected", return_value=(bundle, False)):
         done = CliRunner().invoke(program(), ["collect", "-o", str(out)])
 
-    assert done.exit_code == 3
-    assert not out.exists()
     assert "host, cat /somewhere, the answer/password: it looks like a password" in done.output
-    assert SECRET not in done.output
+    assert SECRET not in done.output + out.read_text()
+    written = load(out)
+    [answer] = written.asked("host", "cat /somewhere")
+    assert answer.value == {"password": WITHHELD, "name": WITHHELD, "id": "148ab7d4"}
+    assert verify(written).intact
+    assert done.exit_code == 3, "only because this bundle has no layer that nova is asked through"

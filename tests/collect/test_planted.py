@@ -29,6 +29,7 @@ from tests.collect.planting import (
     libvirt_secret,
     more,
     older_emulator,
+    other_program,
     row,
     sql,
     virsh,
@@ -62,6 +63,11 @@ def in_nova(plant: ExitStack, uuid: str) -> None:
     for context in (
         cell("nova.instances", "user_data", of_it, in_base64(f"{MARK}userdata")),
         cell("nova.instances", "key_data", of_it, f"ssh-rsa {MARK}keypair"),
+        cell("nova.instances", "display_description", of_it, f"log in with {MARK}description"),
+        # What looks like a secret and is only a name prevents no bundle.
+        cell("nova.instances", "display_name", of_it, f"password: {MARK}name"),
+        row("nova.tags", resource_id=owner, tag=f"'{MARK}tag'"),
+        cell("nova_api.flavors", "description", "name = 'lab.tiny'", f"{MARK}flavor"),
         cell("nova.block_device_mapping", "connection_info", volume, json.dumps(info)),
         cell("nova_api.request_specs", "spec", f"instance_uuid = {owner}", json.dumps(spec)),
         row("nova.instance_metadata", key="'plan'", value=f"'{MARK}metadata'",
@@ -87,6 +93,7 @@ def in_other_databases(plant: ExitStack, uuid: str) -> None:
     )
     image = sql(f"SELECT image_ref FROM nova.instances WHERE uuid = '{uuid}'")
     port = sql(f"SELECT id FROM neutron.ports WHERE device_id = '{uuid}' LIMIT 1")
+    standard = sql(f"SELECT standard_attr_id FROM neutron.ports WHERE id = '{port}'")
     of_it = f"volume_id = '{volume}' AND deleted = 0"
     info = json.loads(sql(f"SELECT connection_info FROM cinder.volume_attachment WHERE {of_it}"))
     info |= {"auth_method": "CHAP", "auth_username": "u", "auth_password": f"{MARK}cinder"}
@@ -101,6 +108,9 @@ def in_other_databases(plant: ExitStack, uuid: str) -> None:
             value=f"'password={MARK}image'", created_at="UTC_TIMESTAMP()", deleted="0"),
         row("glance.image_properties", image_id=f"'{image}'", name="'os_admin_password'",
             value=f"'{MARK}image'", created_at="UTC_TIMESTAMP()", deleted="0"),
+        cell("neutron.ports", "name", f"id = '{port}'", f"keyring: {MARK}port"),
+        cell("neutron.standardattributes", "description", f"id = {standard}", f"{MARK}description"),
+        row("neutron.tags", standard_attr_id=standard, tag=f"'{MARK}tag'"),
         cell("neutron.ml2_port_bindings", "profile", f"port_id = '{port}'", json.dumps(profile)),
     ):  # fmt: skip
         plant.enter_context(context)
@@ -112,6 +122,17 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] Failed:"
         f" mysql+pymysql://nova:{MARK}url@127.0.0.1/nova password={MARK}log"
         f" http://nova:{PERCENT}@h/ Authorization: Basic {in_base64(f'user1:{MARK}')}\n"
+    )
+    lines += "".join(
+        f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] {said}\n"
+        for said in (
+            f"the password is {MARK}said",
+            f"auth_password {MARK}said",
+            f"('auth_password', '{MARK}said')",
+            f"curl -u admin:{MARK}option",
+            f"iscsiadm --op update --value {MARK}option -n node.session.auth.password",
+            f"mysqldump -u root -p{MARK}option",
+        )
     )
     graphics = f'vnc_password = "{MARK}vnc"\nspice_password = "{MARK}spice"\n'
     node = f"node.session.auth.username = u\nnode.session.auth.password = {MARK}node\n"
@@ -172,6 +193,13 @@ def in_processes(plant: ExitStack, folder: Path, web: str) -> None:
         older_emulator(folder, "-drive", f"file=rbd:p/x:id=admin:key={BASE64}A==:conf=/x,if=none"),
         older_emulator(folder, "-drive", f"file=nbd://u:p@{MARK}/x@h:1/x,if=none"),
         older_emulator(folder, "-blockdev", json.dumps(iscsi), "-blockdev", nested),
+        older_emulator(folder, "-prom-env", f"pw={MARK}prom", "-set", f"object.s.data={MARK}set"),
+        older_emulator(folder, "-incoming", f"exec:curl -u a:{MARK}exec http://x"),
+        older_emulator(folder, "-netdev", f"user,id=n,guestfwd=tcp:1:2-cmd:env PW={MARK}cmd x"),
+        older_emulator(folder, "-smbios", f"type=1,serial=ds=nocloud-net;s=http://h/{MARK}serial"),
+        older_emulator(folder, "-object", f"sev-snp-guest,id=s,id-auth={MARK}auth,policy=1"),
+        older_emulator(folder, "-drive", f"file=ssh://u:{MARK}ssh@h/x,file.password={MARK}drive"),
+        other_program(folder, "--auth", f"a:{MARK}other", "-u", f"root:{MARK}other", MARK),
     ):  # fmt: skip
         plant.enter_context(context)
     until(monitor.exists)
@@ -199,6 +227,18 @@ def in_libvirt(plant: ExitStack, folder: Path) -> None:
             <cookies><cookie name='session'>{MARK}cookie</cookie></cookies>
           </source><target dev='hda' bus='ide'/><readonly/></disk>
       </devices>"""
+    plain = f"""
+      <title>{MARK}title</title><description>{MARK}description</description>
+      <metadata><a:x xmlns:a='http://a'><a:token of='{MARK}'>{MARK}metadata</a:token></a:x></metadata>
+      <sysinfo type='smbios'><system><entry name='serial'>ds=nocloud;s={MARK}</entry>
+        <entry name='sku'>{MARK}sku</entry></system></sysinfo>
+      <qemu:commandline><qemu:arg value='-incoming'/><qemu:arg value='exec:x {MARK}exec'/>
+        <qemu:arg value='-netdev'/><qemu:arg value='user,id=n,guestfwd=tcp:1-cmd:x {MARK}'/>
+      </qemu:commandline>
+      <devices>
+        <interface type='bridge'><source bridge='br-int'/><filterref filter='clean-traffic'>
+          <parameter name='PASSWORD' value='{MARK}filter'/></filterref></interface>
+      </devices>"""
     arguments = ("-drive", f"file=iscsi://u%{MARK}@127.0.0.1:1/iqn.2026-01.test:p/0,if=none")
     passed = "".join(f"<qemu:arg value='{word}'/>" for word in arguments)
     broken = f"<qemu:commandline>{passed}</qemu:commandline>"
@@ -208,6 +248,7 @@ def in_libvirt(plant: ExitStack, folder: Path) -> None:
     way = ("create", "--paused")
     plant.enter_context(domain(folder, "planted", *way, os=boot + smbios, rest=running))
     plant.enter_context(domain(folder, "planted-off", "define", rest=off))
+    plant.enter_context(domain(folder, "planted-plain", "define", os=smbios, rest=plain))
     plant.enter_context(domain(folder, "planted-broken", "define", rest=broken))
     # They have no disk to start from, and say in their logs which they wanted.
     assert not virsh("start", "planted-off")
@@ -279,6 +320,18 @@ SEEN = {
     "the same in ps": ("kernel", "pgrep", f"-append {WITHHELD} -S"),
     "a secret with a comma in it": ("kernel", "pgrep", f"secret,id=sec0,data={WITHHELD}\\n"),
     "what is handed to the guest": ("kernel", "pgrep", f"type=11,value={WITHHELD}"),
+    "what another program is told": ("kernel", "pgrep", f"backup-qemu {WITHHELD}\\n"),
+    "where a guest comes from": ("kernel", "pgrep", f"-incoming exec:{WITHHELD}\\n"),
+    "whom a guest may talk to": ("kernel", "pgrep", f"2-cmd:{WITHHELD}"),
+    "a server's description": ("nova", "/servers", f'"description": "{WITHHELD}"'),
+    "its tag": ("nova", "/servers", f'"tags": ["{WITHHELD}"]'),
+    "its name": ("nova", "/servers", f'"name": "{WITHHELD}"'),
+    "a port's name": ("neutron", "/ports", f'"name": "{WITHHELD}"'),
+    "a flavor's description": ("nova", "/flavors", f'"description": "{WITHHELD}"'),
+    "what the log says of a password": ("logs", "nova-compute.log", f"password is {WITHHELD}"),
+    "another's metadata": ("libvirt", "--inactive planted-plain", f"<metadata>\\n    {WITHHELD}"),
+    "what a person calls a domain": ("libvirt", "--inactive planted-plain", f"<title>{WITHHELD}<"),
+    "a parameter of a filter": ("libvirt", "--inactive planted-plain", f"'PASSWORD' value='{WITHHELD}'"),
     "a password of SPICE": ("kernel", "pgrep", f"port=5999,password={WITHHELD}"),
     "a password of CHAP": ("kernel", "pgrep", f"user=u,password={WITHHELD}"),
     "an iSCSI disk": ("kernel", "pgrep", f"iscsi://user%{WITHHELD}@h/iqn"),

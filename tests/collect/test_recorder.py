@@ -76,6 +76,46 @@ def test_what_hangs_is_left_behind() -> None:
     hanging.set()
 
 
+def test_what_can_not_be_searched_in_time_is_not_kept() -> None:
+    """An answer that came in time, in which there is more to withhold than in its patience."""
+    answer = Recorder("vm").ask(
+        "host", "cat", lambda: ["password=sesame42"] * 500_000, patience=0.1
+    )
+
+    assert answer.error is not None
+    assert answer.error.kind == "timeout"
+    assert answer.value is None
+
+
+def test_bytes_that_are_not_utf_8_are_readable_in_a_question_and_an_error() -> None:
+    recorder = Recorder("vm")
+
+    answer = recorder.ask("host", "stat /\udcff", lambda: "\udcff", subject="/\udcff")
+    failed = recorder.ask("host", "stat", lambda: fails(ValueError("/\udcff")))
+
+    assert (answer.query, answer.subject, answer.value) == ("stat /\\udcff", "/\\udcff", "\udcff")
+    assert failed.error is not None
+    assert failed.error.message == "ValueError: /\\udcff"
+
+
+@pytest.mark.parametrize("depth", [150, 100_000])
+def test_what_is_nested_too_deeply_is_not_kept(depth: int) -> None:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+
+    answer = Recorder("vm").ask("nova", "GET /", lambda: value)
+
+    assert answer.error is not None
+    assert answer.error.kind == "too-large"
+
+
+def test_numbers_that_json_does_not_have_become_texts() -> None:
+    answer = Recorder("vm").ask("nova", "GET /", lambda: [float("nan"), float("-inf"), 1.5])
+
+    assert answer.value == ["nan", "-inf", 1.5]
+
+
 def test_several_threads_may_ask_at_once() -> None:
     recorder = Recorder("vm")
 

@@ -94,13 +94,16 @@ def collect(
     sign: SignOption = None,
     challenge: ChallengeOption = None,
 ) -> None:
-    """Ask every layer of this host, changing nothing, and write the answers to one file."""
+    """Ask every layer of this host, changing nothing, and write the answers to one file.
+
+    A text that looks like a secret (a server's name, say) is withheld; its place is on stderr.
+    """
     from hoodsnap.collect import Wishes
 
     _check_key(sign)
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = collected(wishes)
-    must_have_no_secret(bundle)
+    bundle = without_leaks(bundle)
     path = output or default_name(bundle)
     if sign is not None:
         bundle = _signed(bundle, sign, path)
@@ -159,18 +162,15 @@ def collected(wishes: Wishes) -> tuple[Bundle, bool]:
     return bundle, interrupted
 
 
-def must_have_no_secret(bundle: Bundle) -> None:
-    """Give up, naming the places, if something in it looks like a secret."""
-    from hoodsnap.collect.fence import leaks
+def without_leaks(bundle: Bundle) -> Bundle:
+    """Return the bundle without texts that look like secrets, and name their places on stderr."""
+    from hoodsnap.collect.fence import fenced, report
+    from hoodsnap.fingerprint import fingerprinted
 
-    found = list(leaks(bundle))
-    for leak in found[:10]:
-        say(str(leak))
-    if found:
-        give_up(
-            f"the bundle is not written: {len(found)} places in it look like secrets, "
-            "which no collector may keep; please report the places"
-        )
+    kept, leaks = fenced(bundle)
+    for line in report(leaks):
+        say(line)
+    return fingerprinted(kept) if leaks else kept
 
 
 def default_name(bundle: Bundle) -> Path:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import hoodsnap
 from hoodsnap.cli.bundles import merged, saved
-from hoodsnap.cli.collect import collected, default_name, must_have_no_secret
+from hoodsnap.cli.collect import collected, default_name, without_leaks
 from hoodsnap.cli.explain import Document, FailOn, tell
 from hoodsnap.cli.terminal import say
 
@@ -45,7 +45,7 @@ def _collect() -> tuple[Bundle, Path]:
     from hoodsnap.facts.cloud import read
 
     bundle, _ = collected(Wishes())
-    must_have_no_secret(bundle)
+    bundle = without_leaks(bundle)
     path = default_name(bundle)
     saved(bundle, path)
     if read(bundle).guests:

@@ -1,4 +1,4 @@
-"""What of an answer of nova and glance may be kept, key by key. JSON in, JSON out, nothing else.
+"""What of an answer of the cloud's other APIs, of nova's JSON columns and of logs may be kept.
 
 Users put passwords wherever a field takes free text: into metadata, user data, properties of
 images, scheduler hints. Nobody who reads a bundle needs those.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from hoodsnap.collect.recorder import WITHHELD
+from hoodsnap.collect.novaapi import api_body
+from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.secret import WITHHELD, without_secrets
+from hoodsnap.collect.shape import Names, Shape, bounded, hidden, is_plain, kept_json, words
 
 IMAGE_PROPERTIES = (
     "hw_.+|os_(type|distro|version|require_quiesce|secure_boot|shutdown_timeout)"
@@ -32,60 +36,60 @@ SYSTEM_METADATA = (
 """The keys of instance_system_metadata whose rows are read (a regular expression for MySQL)."""
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
+__all__ = [
+    "IMAGE_PROPERTIES",
+    "SYSTEM_METADATA",
+    "api_body",
+    "connection_info",
+    "image_body",
+    "log_line",
+    "network_body",
+    "network_info",
+    "nova_object",
+    "ovs_rows",
+    "placement_body",
+    "request_spec",
+    "volume_body",
+]
 
-
-_IMAGE_FIELDS = _words(
+_IMAGE_FIELDS = words(
     "id name status visibility size virtual_size checksum os_hash_algo os_hash_value"
     " os_hidden owner min_disk min_ram disk_format container_format created_at updated_at"
-    " protected tags self file schema stores"
+    " protected self file schema stores"
 )
 _IMAGE_PROPERTY = re.compile(f"({IMAGE_PROPERTIES})")
 
-_NEVER = frozenset(
-    {
-        "adminPass",
-        "admin_pass",
-        "user_data",
-        "OS-EXT-SRV-ATTR:user_data",
-        "personality",
-        "details",  # of a fault: a traceback with whatever was in the arguments
-        "traceback",
-    }
-)
-
-_CONNECTION = _words(
+_CONNECTION = words(
     "driver_volume_type serial volume_id instance status attached_at detached_at multiattach"
 )
-_CONNECTION_DATA = _words(
+_CONNECTION_DATA = words(
     "target_iqn target_iqns target_lun target_luns target_portal target_portals"
     " target_wwn target_nqn nqn volume_nguid ns_id device_path multipath_id export name"
     " format volume_id encrypted access_mode hosts ports discard cluster_name"
 )
 _QOS = re.compile(r"consumer|((read|write|total)_(iops|bytes)|size_iops)_sec(_\w+)?")
 
-_VOLUME = _words(
+_VOLUME = words(
     "id status size availability_zone created_at updated_at name volume_type volume_type_id"
     " snapshot_id source_volid bootable encrypted encryption_key_id multiattach attachments"
     " migration_status shared_targets service_uuid cluster_name group_id provider_id"
     " replication_status consistencygroup_id consumes_quota os-vol-tenant-attr:tenant_id"
     " os-vol-mig-status-attr:migstat os-vol-mig-status-attr:name_id os-vol-host-attr:host user_id"
 )
-_ATTACHMENT = _words(
+_ATTACHMENT = words(
     "id attachment_id status instance volume_id server_id host_name device attached_at"
     " detached_at attach_mode"
 )
-_SNAPSHOT = _words(
+_SNAPSHOT = words(
     "id name status size volume_id created_at updated_at"
     " os-extended-snapshot-attributes:project_id os-extended-snapshot-attributes:progress"
 )
-_CINDER_SERVICE = _words(
+_CINDER_SERVICE = words(
     "binary host zone status state updated_at disabled_reason backend_state cluster frozen"
     " replication_status active_backend_id"
 )
-_VERSION = _words("id status version min_version updated")
-_LINK = _words("rel href")
+_VERSION = words("id status version min_version updated")
+_LINK = words("rel href")
 _CINDER = {
     "volumes": _VOLUME,
     "volume": _VOLUME,
@@ -99,50 +103,57 @@ _CINDER = {
     "snapshots_links": _LINK,
 }
 """For each list, or single thing, that cinder answers with: which of its keys are kept."""
-_PROVIDER = _words("uuid name generation parent_provider_uuid root_provider_uuid")
-_PLACEMENT = _PROVIDER | _words(
-    "versions resource_providers inventories usages traits aggregates allocations mappings"
-    " resource_provider_generation consumer_generation consumer_type project_id user_id"
+_LINKS = Shape(words("rel href"))
+_PROVIDER = words("uuid name generation parent_provider_uuid root_provider_uuid")
+_PLACEMENT = Shape(
+    _PROVIDER
+    | words(
+        "traits aggregates resource_provider_generation consumer_generation consumer_type"
+        " project_id user_id"
+    ),
+    {
+        # Each provider comes with the URLs of all that can be asked of it: most of the list.
+        "resource_providers": Shape(_PROVIDER),
+        "versions": Shape(words("id status max_version min_version"), {"links": _LINKS}),
+        "inventories": Names(
+            Shape(words("total reserved min_unit max_unit step_size allocation_ratio"))
+        ),
+        "usages": Names(),
+        "mappings": Names(),
+        "allocations": Names(
+            Shape(words("generation consumer_generation"), {"resources": Names()})
+        ),
+    },
 )
 
-_SPEC = _words(
+_SPEC = words(
     "image numa_topology pci_requests project_id user_id availability_zone flavor"
     " num_instances ignore_hosts force_hosts force_nodes requested_destination limits"
     " instance_group scheduler_hints instance_uuid is_bfv requested_resources"
 )
-_HINTS = _words("group same_host different_host target_cell different_cell cidr build_near_host_ip")
+_HINTS = words("group same_host different_host target_cell different_cell cidr build_near_host_ip")
 
 
 _DATA = "nova_object.data"
 
 
-def api_body(body: Any) -> Any:
-    """What nova's API said, with the values withheld that must not be kept; keys all stay."""
-    if isinstance(body, Mapping):
-        return {key: _api_value(key, value) for key, value in body.items()}
-    if isinstance(body, list):
-        return [api_body(item) for item in body]
-    return body
-
-
-def _api_value(key: str, value: Any) -> Any:
-    if key in _NEVER:
-        return None if value is None else WITHHELD
-    if key == "metadata":
-        return dict.fromkeys(value, WITHHELD) if isinstance(value, Mapping) else WITHHELD
-    return api_body(value)
+def is_image_property(name: str) -> bool:
+    """Return whether nova acts on a property of an image."""
+    return _IMAGE_PROPERTY.fullmatch(name) is not None
 
 
 def image_body(body: Any) -> Any:
     """What glance said about an image. Of properties unknown to nova only the name stays."""
     if not isinstance(body, Mapping):
         return WITHHELD
-    return {key: _image_value(key, value) for key, value in body.items()}
+    return {bounded(key): _image_value(key, value) for key, value in body.items()}
 
 
 def _image_value(key: str, value: Any) -> Any:
     if key in _IMAGE_FIELDS or _IMAGE_PROPERTY.fullmatch(key):
-        return value
+        return bounded(value) if is_plain(value) else WITHHELD
+    if key == "tags":
+        return hidden(value)
     if key == "direct_url":
         return _location(value)
     if key == "locations" and isinstance(value, list):
@@ -152,29 +163,10 @@ def _image_value(key: str, value: Any) -> Any:
 
 _LONGEST_LINE = 300
 
-_IN_LOGS = (
-    # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
-    (re.compile(r"\{.*(\}|$)"), f"{{{WITHHELD}}}"),
-    (re.compile(r"\b([a-z][a-z0-9+.-]*)://\S+", re.IGNORECASE), rf"\1://{WITHHELD}"),
-    (re.compile(r"\b(Bearer|Basic)\s+\S+", re.IGNORECASE), rf"\1 {WITHHELD}"),
-    (
-        re.compile(
-            r"\b([\w-]*(?:pass|secret|token|credential|user_?data|auth|key)[\w-]*['\"]?\s*[=:]\s*)"
-            r"('[^']*'|\"[^\"]*\"|[^\s,;)]+)",
-            re.IGNORECASE,
-        ),
-        rf"\1{WITHHELD}",
-    ),
-    # What is longer than a checksum and has no separators is a token.
-    (re.compile(r"[A-Za-z0-9+=_-]{65,}"), WITHHELD),
-)
-
 
 def log_line(line: str) -> str:
     """A line of a log, cut short, without what may be a secret in it."""
-    line = line[: 10 * _LONGEST_LINE]  # some are megabytes long
-    for secret, instead in _IN_LOGS:
-        line = secret.sub(instead, line)
+    line = unsaid(line[: 10 * _LONGEST_LINE])  # some are megabytes long
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 
@@ -186,18 +178,8 @@ def _location(url: Any) -> str:
 
 
 def placement_body(body: Any) -> Any:
-    """What placement said: numbers and the names of what they are of."""
-    if not isinstance(body, Mapping):
-        return WITHHELD
-    kept = {key: value for key, value in body.items() if key in _PLACEMENT}
-    if isinstance(listed := kept.get("resource_providers"), list):
-        # Each with the URLs of all that can be asked of it, which are most of the list.
-        kept["resource_providers"] = [
-            {key: value for key, value in provider.items() if key in _PROVIDER}
-            for provider in listed
-            if isinstance(provider, Mapping)
-        ]
-    return kept
+    """What placement returned: numbers and the names of what they are of."""
+    return _PLACEMENT.kept(body) if isinstance(body, Mapping) else WITHHELD
 
 
 def connection_info(text: str) -> str:
@@ -205,7 +187,7 @@ def connection_info(text: str) -> str:
     info = _object(text)
     if info is None:
         return WITHHELD
-    kept = {key: value for key, value in info.items() if key in _CONNECTION and _is_plain(value)}
+    kept = {key: value for key, value in info.items() if key in _CONNECTION and is_plain(value)}
     if isinstance(data := info.get("data"), dict):
         kept["data"] = _connection_data(data)
     return json.dumps(kept)
@@ -213,13 +195,26 @@ def connection_info(text: str) -> str:
 
 def _connection_data(data: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
-        key: value for key, value in data.items() if key in _CONNECTION_DATA and _is_plain(value)
+        key: _way(value) if key in ("export", "name", "device_path") else bounded(value)
+        for key, value in data.items()
+        if key in _CONNECTION_DATA and is_plain(value)
     }
     if isinstance(qos := data.get("qos_specs"), dict):
         kept["qos_specs"] = {
-            key: value for key, value in qos.items() if _QOS.fullmatch(key) and _is_plain(value)
+            key: value for key, value in qos.items() if _QOS.fullmatch(key) and is_plain(value)
         }
     return kept
+
+
+def _way(value: Any) -> Any:
+    """Where a volume lies, without the user and the options that some drivers put beside it."""
+    if not isinstance(value, str):
+        return bounded(value)
+    place, options, _ = bounded(value).partition("?")
+    user, at, rest = place.rpartition("@")
+    if at and ":" in user.rpartition("//")[2]:
+        place = f"{user[: len(user) - len(user.rpartition('//')[2])]}{WITHHELD}@{rest}"
+    return str(without_secrets(place)) + (options and f"?{WITHHELD}")
 
 
 def volume_body(body: Any) -> Any:
@@ -238,7 +233,7 @@ def _cinder_things(value: Any, wanted: frozenset[str]) -> Any:
 
 
 def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
-    kept = {key: value for key, value in thing.items() if key in wanted and _is_plain(value)}
+    kept = {key: value for key, value in thing.items() if key in wanted and is_plain(value)}
     # A volume names its attachments, and an attachment the way to its volume.
     if isinstance(attachments := thing.get("attachments"), list) and "attachments" in wanted:
         kept["attachments"] = _cinder_things(attachments, _ATTACHMENT)
@@ -246,12 +241,12 @@ def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str,
         kept |= _free_text(thing)
     if wanted is _ATTACHMENT and isinstance(info := thing.get("connection_info"), Mapping):
         kept["connection_info"] = _connection_data(info) | {
-            key: info[key] for key in ("driver_volume_type",) if _is_plain(info.get(key))
+            key: info[key] for key in ("driver_volume_type",) if key in info and is_plain(info[key])
         }
     return kept
 
 
-_OF_VOLUMES_IMAGE = _words("image_id image_name signature_verified")
+_OF_VOLUMES_IMAGE = words("image_id image_name signature_verified")
 
 
 def _free_text(volume: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,15 +275,23 @@ def request_spec(text: str) -> str:
         kept["image"] = _spec_image(image)
     if isinstance(hints := kept.get("scheduler_hints"), dict):
         kept["scheduler_hints"] = {
-            key: value if key in _HINTS else WITHHELD for key, value in hints.items()
+            bounded(key): bounded(value) if key in _HINTS and is_plain(value) else WITHHELD
+            for key, value in hints.items()
         }
     return json.dumps(
         {
             "nova_object.name": spec.get("nova_object.name"),
             "nova_object.version": spec.get("nova_object.version"),
-            _DATA: _slim(kept),
+            _DATA: _spec_kept(kept),
         }
     )
+
+
+def _spec_kept(spec: Mapping[str, Any]) -> dict[str, Any]:
+    of_image = ("image", "scheduler_hints")
+    return {
+        key: value if key in of_image else _object_value(key, value) for key, value in spec.items()
+    }
 
 
 def _spec_image(image: Mapping[str, Any]) -> Any:
@@ -303,27 +306,75 @@ def _spec_image(image: Mapping[str, Any]) -> Any:
         for key, value in (said.items() if isinstance(said, dict) else ())
         if _IMAGE_PROPERTY.fullmatch(key) or key == "traits_required"
     }
-    return {**image, _DATA: {**data, "properties": {_DATA: kept}}}
-
-
-_LEFT_OUT = frozenset(
-    {
-        # Which fields of an object were set: a third of the text.
-        "nova_object.changes",
-        "nova_object.namespace",
-        # Of the cell mapping inside a requested destination.
-        "database_connection",
-        "transport_url",
+    plain = {
+        key: bounded(value)
+        for key, value in data.items()
+        if key in _OBJECT_KEYS and key != "properties" and is_plain(value)
     }
+    names = {key: image[key] for key in ("nova_object.name", "nova_object.version") if key in image}
+    kept = {key: bounded(value) for key, value in kept.items() if is_plain(value)}
+    return {**names, _DATA: {**plain, "properties": {_DATA: kept}}}
+
+
+_OBJECT_KEYS = words(
+    "nova_object.name nova_object.version nova_object.data objects"
+    # flavors
+    " cur old new id name memory_mb vcpus root_gb ephemeral_gb flavorid swap rxtx_factor"
+    " vcpu_weight disabled is_public extra_specs created_at updated_at deleted_at deleted"
+    # images
+    " status checksum owner size container_format disk_format min_ram min_disk properties"
+    # topologies of CPUs and memory
+    " cells cpuset pcpuset cpuset_reserved memory pagesize cpu_topology sockets cores threads"
+    " cpu_pinning cpu_pinning_raw cpu_policy cpu_thread_policy emulator_threads_policy"
+    " cpu_emulator_threads numa_topology arch vendor topology features policy match model mode"
+    # devices
+    " requests instance_uuid count spec alias_name is_new request_id numa_policy requester_id"
+    " vendor_id product_id physical_network dev_type capabilities address compute_node_id"
+    " dev_id label extra_info numa_node parent_addr uuid managed remote_managed trusted"
+    " live_migratable resource_class traits parent_ifname mac_address pf_mac_address vf_num"
+    # migrations and resources
+    " migration_id new_numa_topology old_numa_topology new_pci_devices old_pci_devices"
+    " new_pci_requests old_pci_requests new_resources old_resources new_vpmems old_vpmems"
+    " resources identifier provider_uuid metadata path align"
+    # where to
+    " host node cell aggregates allow_cross_cell_move require_tenant_aggregate"
+    " required_traits forbidden_traits forbidden_aggregates provider_uuids use_same_provider"
+    " in_tree vcpu disk_gb limits user_id project_id policies rules members hosts"
+    " max_server_per_host resource_type aggregate_uuids description"
 )
+"""Keys of nova's versioned objects, whichever of them they are of. The URLs of a cell, which a
+requested destination may hold, are not here."""
+
+_OF_OBJECT = words("nova_object.namespace nova_object.changes")
+"""What is kept beside these but in a request spec, where it is a third of the text."""
+
+_OBJECT_NAMES = words(
+    "extra_specs capabilities resources rules limits extra_info cpu_pinning cpu_pinning_raw"
+)
+"""Of these the keys are names of somebody's choice, and their values are kept if they are plain."""
 
 
-def _slim(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _slim(item) for key, item in value.items() if key not in _LEFT_OUT}
+def nova_object(text: str) -> str:
+    """A column that holds versioned objects in JSON: what of them is known."""
+    return str(kept_json(text, partial(_object_kept, known=_OBJECT_KEYS | _OF_OBJECT)))
+
+
+def _object_kept(value: Any, known: frozenset[str] = _OBJECT_KEYS) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _object_value(key, item, known) for key, item in value.items() if key in known}
     if isinstance(value, list):
-        return [_slim(item) for item in value]
-    return value
+        return [_object_kept(item, known) for item in value]
+    return bounded(value)
+
+
+def _object_value(key: str, value: Any, known: frozenset[str] = _OBJECT_KEYS) -> Any:
+    if key == "description":
+        return hidden(value)
+    if key in _OBJECT_NAMES and isinstance(value, Mapping) and _DATA not in value:
+        return Names().kept(value)
+    if key == "spec" and isinstance(value, list):  # of a PCI request: properties of devices
+        return [Names().kept(item) for item in value]
+    return _object_kept(value, known)
 
 
 def _object(text: str) -> dict[str, Any] | None:
@@ -334,20 +385,13 @@ def _object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_plain(value: Any) -> bool:
-    """A scalar or a list of scalars: nothing in which another key could hide."""
-    if isinstance(value, list):
-        return all(_is_plain(item) for item in value)
-    return not isinstance(value, dict)
-
-
-_NETWORK_LISTS = _words(
+_NETWORK_LISTS = words(
     "ports networks subnets routers floatingips security_groups agents bindings extensions"
 )
 
-_NETWORK_FIELDS = _NETWORK_LISTS | _words(
+_NETWORK_FIELDS = _NETWORK_LISTS | words(
     # of all of them
-    "id name description status admin_state_up tenant_id project_id shared tags created_at"
+    "id name status admin_state_up tenant_id project_id shared created_at"
     " updated_at revision_number availability_zone availability_zones availability_zone_hints"
     " rel href links alias updated"
     # ports and their bindings
@@ -382,44 +426,102 @@ _NETWORK_FIELDS = _NETWORK_LISTS | _words(
     " configurations bridge_mappings interface_mappings integration_bridge tunnel_types"
     " tunneling_ip tunneling_ips l2_population arp_responder_enabled in_distributed_mode"
     " enable_distributed_routing agent_mode devices device_mappings vhostuser_socket_dir"
-    " extension_drivers"
+    " extension_drivers chassis_name bridge-mappings"
 )
 
 # Their keys are names of somebody's choice, their values plain.
-_NETWORK_MAPS = _words("bridge_mappings interface_mappings bound_drivers device_mappings")
+_NETWORK_MAPS = words("bridge_mappings interface_mappings bound_drivers device_mappings")
+
+
+_OF_NEUTRON = "Default security group"
+"""The one description that neutron writes itself."""
+
+_EXTENSION = Shape(words("name alias description updated"), {"links": _LINKS})
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def network_body(body: Any) -> Any:
-    """What neutron said, key by key. Keys all stay; of those that are not known not the value."""
+    """What neutron returned: the values of known keys. Of others the key stays, for its clients."""
     if isinstance(body, Mapping):
-        return {key: _network_value(key, value) for key, value in body.items()}
+        return {bounded(key): _network_value(key, value) for key, value in body.items()}
     if isinstance(body, list):
         return [network_body(item) for item in body]
-    return body
+    return bounded(body)
 
 
 def _network_value(key: str, value: Any) -> Any:
     if key in _NETWORK_MAPS and isinstance(value, Mapping):
-        return dict(value) if all(_is_plain(item) for item in value.values()) else WITHHELD
+        return Names().kept(value)
+    if key == "extensions" and isinstance(value, list) and all(map(_is_object, value)):
+        return _EXTENSION.kept(value)  # what neutron's own programmers wrote
+    if key in ("tags", "description"):
+        return value if value == _OF_NEUTRON else hidden(value)
     if key in _NETWORK_FIELDS or key.removesuffix("_links") in _NETWORK_LISTS:
         return network_body(value)
     return None if value is None else WITHHELD
 
 
+_VIF_META = Shape(
+    words(
+        "injected tenant_id mtu physical_network tunneled multi_host bridge vlan rxtx_cap"
+        " should_create_bridge should_create_vlan bridge_interface"
+    )
+)
+_VIF_ADDRESS = Shape(words("address type version"), {"meta": Shape()})
+_VIF_SUBNET = Shape(
+    words("cidr version"),
+    {
+        "dns": _VIF_ADDRESS,
+        "gateway": _VIF_ADDRESS,
+        "ips": Shape(
+            words("address type version"), {"meta": Shape(), "floating_ips": _VIF_ADDRESS}
+        ),
+        "routes": Shape(words("cidr interface"), {"gateway": _VIF_ADDRESS, "meta": Shape()}),
+        "meta": Shape(words("dhcp_server")),
+    },
+)
+_VIF = Shape(
+    words(
+        "id address type devname ovs_interfaceid active vnic_type preserve_on_delete"
+        " delegate_create"
+    ),
+    {
+        "network": Shape(
+            words("id bridge label"),
+            {
+                "subnets": _VIF_SUBNET,
+                "meta": _VIF_META,
+            },
+        ),
+        "meta": _VIF_META,
+        "qbh_params": Shape(),
+        "qbg_params": Shape(words("profileid")),
+    },
+)
+
+
 def network_info(text: str) -> str:
-    """The column instance_info_caches.network_info: of a port's profile what neutron's may keep."""
-    try:
-        vifs = json.loads(text)
-    except (ValueError, RecursionError):
-        return WITHHELD
+    """The column instance_info_caches.network_info: what nova knew of the ports of an instance."""
+    return str(kept_json(text, _vifs)) if text else WITHHELD
+
+
+def _vifs(vifs: Any) -> Any:
     if not isinstance(vifs, list) or not all(isinstance(vif, dict) for vif in vifs):
-        return WITHHELD
-    if not any(vif.get("profile") for vif in vifs):
-        return text
-    return json.dumps([{**vif, "profile": network_body(vif.get("profile"))} for vif in vifs])
+        raise ValueError
+    return [_vif(vif) for vif in vifs]
 
 
-_EXTERNAL_IDS = _words(
+def _vif(vif: Mapping[str, Any]) -> dict[str, Any]:
+    """One port. What a driver noted of its binding is kept as neutron's own may be."""
+    kept = _VIF.kept(vif)
+    of_driver = {key: network_body(vif[key]) for key in ("details", "profile") if key in vif}
+    return {key: {**kept, **of_driver}[key] for key in vif if key in kept or key in of_driver}
+
+
+_EXTERNAL_IDS = words(
     "iface-id iface-status attached-mac vm-uuid vm-id ovn-installed skip_cleanup"
     " net_uuid network_type physical_network segmentation_id tag bridge-id"
 )

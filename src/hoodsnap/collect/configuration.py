@@ -313,5 +313,28 @@ def _without_credentials(value: str) -> str:
     # An indented line belongs to the option before it, even if it was meant to be another one.
     if "\n" in value:
         return WITHHELD
-    # A password may have an `@` or `/` in it, so all up to the last `@` goes.
-    return re.sub(r"(://[^:@\s]*:)\S*@", rf"\g<1>{WITHHELD}@", value)
+    scheme, slashes, rest = value.partition("://")
+    if not slashes:
+        return value
+    # A password may have an `@`, `/` or `?` in it, so all up to the last `@` goes.
+    user, at, rest = rest.rpartition("@")
+    if at:
+        name, colon, _ = user.partition(":")
+        user = (name if name in _ACCOUNTS else WITHHELD) + (f":{WITHHELD}" if colon else "")
+    place, mark, query = rest.partition("#")[0].partition("?")
+    return f"{scheme}://{user}{at}{place}{mark}{'&'.join(map(_parameter, query.split('&')))}"
+
+
+_ACCOUNTS = ("nova", "root", "stack")
+"""Names of users that may stand in a URI; any other may be a token."""
+
+
+def _parameter(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    if not parameter or name in _PARAMETERS:
+        return parameter
+    return f"{name}={WITHHELD}" if equals else WITHHELD
+
+
+_PARAMETERS = ("socket", "mode", "no_verify", "no_tty")
+"""Parameters of libvirt's URIs whose values are kept."""

@@ -39,9 +39,9 @@ _LV = (
 
 TARGETS = Path("/sys/kernel/config/target/iscsi")
 
-_CHAP = re.compile(r"^(\s*(?:username|password)(?:_in)?:[ \t]*)\S.*$", re.MULTILINE)
+_CHAP = re.compile(r"^([ \t]*+(?:username|password)(?:_in)?:[ \t]*+)\S.*$", re.MULTILINE)
 
-_ACCOUNTS = re.compile(r"(^ +Account information:\n)((?: {8}.*\n?)*)", re.MULTILINE)
+_ACCOUNTS = re.compile(r"(^ ++Account information:\n)((?: {8}.*+\n?)*+)", re.MULTILINE)
 
 
 def ask_devices(recorder: Recorder) -> None:

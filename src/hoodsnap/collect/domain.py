@@ -225,7 +225,7 @@ def _networks(connection: Any) -> list[dict[str, object]]:
 
 
 def _network_xml(name: str) -> Any:
-    return lambda connection: connection.networkLookupByName(name).XMLDesc()
+    return lambda connection: kept_definition(str(connection.networkLookupByName(name).XMLDesc()))
 
 
 def _secrets(connection: Any) -> list[dict[str, object]]:

@@ -54,18 +54,19 @@ _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _KERNEL = re.compile(
     r"out of memory|oom-kill|oom_reaper|invoked oom-killer|I/O error|EXT4-fs (error|warning)"
-    r"|XFS \(.*(error|shutdown|corrupt)|BTRFS (error|critical)|nfs: server .* (not responding|OK)"
-    r"|multipath.*(failing|reinstated) path|conn error|rport-\S+ blocked|rejecting I/O"
+    r"|XFS \(.{0,200}(error|shutdown|corrupt)|BTRFS (error|critical)"
+    r"|nfs: server .{1,200} (not responding|OK)"
+    r"|multipath.{0,200}(failing|reinstated) path|conn error|rport-\S{1,64} blocked|rejecting I/O"
     r"|blocked for more than \d+ seconds|Remounting filesystem read-only"
-    r"|(qemu|kvm)\S*\[\d+\].*(segfault|trap|general protection)|libceph: .*(socket|timed out)"
+    r"|(qemu|kvm)\S{0,64}\[\d{1,9}\].{0,200}(segfault|trap|general protection)"
+    r"|libceph: .{0,200}(socket|timed out)"
     r"|Hardware Error|Machine check",
     re.IGNORECASE,
 )
 """The kernel's lines about memory that ran out and storage that failed."""
 
-_NOVA = re.compile(
-    rf" (?P<level>INFO|WARNING|ERROR|CRITICAL) .*?\[instance: (?P<uuid>{_UUID})\] (?P<said>.*)"
-)
+_LEVEL = re.compile(r" (?P<level>INFO|WARNING|ERROR|CRITICAL) ")
+_OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{_UUID})\] ")
 
 _LIFECYCLE = re.compile(
     r"VM \w+ \(Lifecycle|During .* does not match|Instance (spawned|destroyed|shutdown|failed|"
@@ -186,9 +187,10 @@ def _qemu_log(path: Path) -> str:
 
 def _is_argument(line: str) -> bool:
     """Whether it is of a start whose first line was cut off, or of no known kind."""
-    return line.endswith("\\") or not re.match(
-        r"\d{4}-\d\d-\d\d[T ]|char device|\S*qemu\S*: ", line
-    )
+    first, blank, _ = line.partition(" ")
+    is_complaint = bool(blank) and "qemu" in first and first.endswith(":")
+    is_known = is_complaint or re.match(r"\d{4}-\d\d-\d\d[T ]|char device", line)
+    return line.endswith("\\") or not is_known
 
 
 _DMESG = ("dmesg", "--time-format", "iso")
@@ -204,12 +206,14 @@ def _nova_lines(text: str) -> str:
     """The last lines about each instance: what went wrong, and what was done with it."""
     by_uuid: dict[str, list[tuple[int, str]]] = {}
     for number, line in enumerate(text.splitlines()):
-        found = _NOVA.search(line)
-        if found is None or not _tells(found["level"], found["said"]):
+        level = _LEVEL.search(line)
+        found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
+        if level is None or found is None or not _tells(level["level"], line[found.end() :]):
             continue
         stamp = re.match(r"[\d-]+[T ][\d:.+]+", line)
-        kept = f"{stamp[0] if stamp else ''} {found['level']} [instance: {found['uuid']}] "
-        by_uuid.setdefault(found["uuid"], []).append((number, kept + log_line(found["said"])))
+        kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
+        said = log_line(line[found.end() :])
+        by_uuid.setdefault(found["uuid"], []).append((number, kept + said))
     last = [line for lines in by_uuid.values() for line in lines[-NOVA_LINES:]]
     return "\n".join(line for _, line in sorted(last))
 

@@ -64,7 +64,7 @@ class PortApi:
 
         def how() -> object:
             endpoint = self._cloud.endpoint("network")
-            base = re.sub(r"(/v\d+(\.\d+)?)?/*$", "", endpoint) + "/v2.0"
+            base = re.sub(r"/v\d+(\.\d+)?\Z", "", endpoint.rstrip("/")) + "/v2.0"
             body = network_body(self._cloud.get(f"{base}/extensions", {}).body)
             self._base = base
             return body

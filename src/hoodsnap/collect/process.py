@@ -114,8 +114,17 @@ def _ask_host(recorder: Recorder) -> None:
 def _ps() -> str:
     try:
         pids = run(["pgrep", "qemu"]).split()
-        words_of = {int(pid): _words(pid) for pid in pids}
-        return kept_ps(run(["ps", "ww", *pids]), words_of)
+        words_of: dict[int, list[str]] = {}
+        programs: dict[int, str] = {}
+        for pid in map(int, pids):
+            try:
+                if _is_emulator(pid):
+                    words_of[pid] = _words(pid)
+                else:
+                    programs[pid] = _name(pid)
+            except OSError:  # it ended while we looked, or ps will not see it either
+                continue
+        return kept_ps(run(["ps", "ww", *pids]), words_of, programs)
     except Refusal as refusal:
         # Both say "none" so. `xargs` without any input would show the processes of this terminal.
         if str(refusal) == "exit status 1":
@@ -123,11 +132,19 @@ def _ps() -> str:
         raise
 
 
-def _words(pid: str) -> list[str]:
-    try:
-        return _text(f"/proc/{pid}/cmdline").removesuffix("\0").split("\0")
-    except OSError:  # it ended while we looked, or ps will not see it either
-        return []
+def _words(pid: int) -> list[str]:
+    return _text(f"/proc/{pid}/cmdline").removesuffix("\0").split("\0")
+
+
+def _is_emulator(pid: int) -> bool:
+    """Return whether the arguments of a process may be kept. Raises `OSError` if it has ended."""
+    return _EMULATOR.fullmatch(_program(f"/proc/{pid}")[1]) is not None
+
+
+def _name(pid: int) -> str:
+    """The name of a process' program: the file's, else the one that the kernel has."""
+    exe, name = _program(f"/proc/{pid}")
+    return name if exe is not None else _text(f"/proc/{pid}/comm").removesuffix("\n")
 
 
 def _emulators() -> list[dict[str, Any]]:
@@ -253,7 +270,11 @@ def _boot_time() -> str:
 
 
 def _cmdline(path: str) -> str:
-    return kept_cmdline(_text(path))
+    text = _text(path)
+    # It may have become another program since it was listed.
+    if text and not _is_emulator(int(path.split("/")[2])):
+        raise Refusal("denied", "its arguments are not kept: it is not an emulator any more")
+    return kept_cmdline(text)
 
 
 def _text(path: str) -> str:

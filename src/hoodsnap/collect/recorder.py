@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import errno
 import queue
-import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
+from hoodsnap.collect.secret import WITHHELD, TooLargeError, without_secrets
+
+__all__ = ["PATIENCE", "WITHHELD", "Recorder", "Refusal", "patiently", "run", "without_secrets"]
 
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""
-
-WITHHELD = "[withheld]"
-"""What stands in a bundle where a secret stood."""
 
 
 class Refusal(Exception):
@@ -64,26 +62,37 @@ class Recorder:
         """
         at = datetime.now(UTC)
         start = time.monotonic()
-        result = patiently(how, patience)
+        # The search for secrets is part of the question: an answer that can't be searched in time
+        # is a failure, and never an answer that was not searched.
+        result = patiently(lambda: _searched(how()), patience)
         took = time.monotonic() - start
         asked = {
             "layer": layer,
-            "host": host or self.host,
-            "query": without_secrets(query),
-            "subject": subject,
+            "host": _plain(host or self.host),
+            "query": _plain(without_secrets(query)),
+            "subject": None if subject is None else _plain(subject),
             "at": at,
             "took": round(took, 6),
         }
         if isinstance(result, BaseException):
             answer = Answer(**asked, error=_failure(result, patience))
-        elif isinstance(result, str) and len(result) > LARGEST_STRING:
-            message = f"the answer has {len(result)} characters, more than a bundle keeps"
-            answer = Answer(**asked, error=Failure(kind="too-large", message=message))
         else:
-            answer = Answer(**asked, value=without_secrets(result))
+            answer = Answer(**asked, value=result)
         self.answers.append(answer)
         self._heard(answer)
         return answer
+
+
+def _searched(value: object) -> object:
+    """The value as it may be recorded. Raises `TooLargeError`."""
+    if isinstance(value, str) and len(value) > LARGEST_STRING:
+        raise TooLargeError(f"the answer has {len(value)} characters, more than a bundle keeps")
+    return without_secrets(value)
+
+
+def _plain(text: str) -> str:
+    r"""The text with a byte that is not UTF-8 written as `\udcff`: no model takes it otherwise."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
@@ -135,56 +144,6 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         process.stderr.close()
 
 
-_WORD = r"pass(?:w(?:or)?d|phrase)"
-
-# A text in JSON, and in JSON that is itself a text in JSON, where the quotes have backslashes.
-_JSON_KEY = r"((\\*\")(?:{})\2\s*:\s*\2)"
-_JSON_TEXT = r"(?!\2)(?:(?!(?<!\\)\2)[^\0])+"
-
-_SECRETS = (
-    # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
-    re.compile(r"(:key=)[^:,\s\0'\"]+"),
-    re.compile(r"(keyvalue-pairs[^\]]*?\"key\\*\",\s*\\*\")[^\"\\]+"),
-    re.compile(r"((?<![A-Za-z0-9+/]))AQ[A-Za-z0-9+/]{36}=="),
-    # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
-    re.compile(r"((?:-object[ \0]|\bsecret,)[^ \0]*?\bdata=)(?:[^,\s\0]|,,)+"),
-    # virsh never shows the first on a read-only connection; a hand-written file may.
-    re.compile(rf"({_WORD}=(['\"]))(?:(?!\2).)+", re.IGNORECASE),
-    re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?:[^,\s\0]|,,)+", re.IGNORECASE),
-    # Who puts a password into a URL does not always spell its `@` and `/` as it should.
-    re.compile(r"(://[^/:@\s\0'\"<>]*:)(?!\d+(?:[/,;?#)'\"\s\0]|$))[^\s\0'\"<>]+(?=@)"),
-    re.compile(r"((?:iscsi|iser)://[^/%@\s\0]*%)[^\s\0'\"<>]+(?=@)"),
-    re.compile(r"((\\*\")qom-type\2\s*:\s*\2secret\2[^{}]*?\2data\2\s*:\s*\2)" + _JSON_TEXT),
-    re.compile(
-        _JSON_KEY.format("data") + _JSON_TEXT + r"(?=\2[^{}]*?\2qom-type\2\s*:\s*\2secret\2)"
-    ),
-    re.compile(
-        _JSON_KEY.format(rf"[\w.-]*{_WORD}|admin_?pass|secret|cookie|keyring") + _JSON_TEXT,
-        re.IGNORECASE,
-    ),
-)
-
-
-_MARKS = re.compile(r"key[=vr]|data|pass|secret|cookie|://|==", re.IGNORECASE)
-"""What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
-
-
-def without_secrets(value: Any) -> Any:
-    """The value with each secret in its texts replaced by `WITHHELD`.
-
-    The second fence. The first are the collectors' allow-lists of columns, keys and files.
-    """
-    if isinstance(value, str):
-        for secret in _SECRETS if _MARKS.search(value) else ():
-            value = secret.sub(rf"\g<1>{WITHHELD}", value)
-        return value
-    if isinstance(value, dict):
-        return {key: without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_secrets(item) for item in value]
-    return value
-
-
 class _Worker(threading.Thread):
     """A thread that answers one question after another, until one takes too long."""
 
@@ -233,6 +192,10 @@ _KINDS = {
 }
 
 
+_SEARCHED = 16 << 10
+"""Characters of an error message that are looked at. A program may print any number of them."""
+
+
 def _failure(error: BaseException, patience: float) -> Failure:
     if isinstance(error, Refusal):
         kind, message = error.kind, str(error)
@@ -242,11 +205,15 @@ def _failure(error: BaseException, patience: float) -> Failure:
         kind, message = _KINDS.get(error.errno or 0, "failed"), error.strerror or str(error)
     elif isinstance(error, ModuleNotFoundError):
         kind, message = "missing", f"the Python package {error.name} is not installed"
+    elif isinstance(error, TooLargeError):
+        kind, message = "too-large", str(error)
     elif isinstance(error, MemoryError):
         kind, message = "too-large", "the answer does not fit into memory"
+    elif isinstance(error, RecursionError):
+        kind, message = "too-large", "the answer is nested too deeply"
     else:
         kind, message = "failed", f"{type(error).__name__}: {error}"
-    message = " ".join(without_secrets(message).split())[:500]
+    message = _plain(" ".join(without_secrets(message[:_SEARCHED]).split())[:500])
     return Failure(kind=kind, message=message or type(error).__name__)
 
 

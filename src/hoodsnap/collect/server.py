@@ -75,7 +75,7 @@ class ServerApi:
         body = self._cloud.get(f"{root}{version}/", {}).body
         self._microversion = _highest(body)
         self._version = version
-        return body
+        return api_body(body)
 
     def _date(self) -> object:
         """The API's clock, to compare with the host's and the database's."""
@@ -289,7 +289,7 @@ def _is_denied(answer: Answer) -> bool:
 
 def _split(endpoint: str) -> tuple[str, str]:
     """An endpoint of the catalogue without its version, and the `/PROJECT` that may follow it."""
-    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?/*", endpoint)
+    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
     return (match[1], match[2] or "") if match else (endpoint, "")
 
 

@@ -10,8 +10,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoodsnap.collect.allowlist import SYSTEM_METADATA, connection_info, network_info, request_spec
+from hoodsnap.collect.allowlist import (
+    SYSTEM_METADATA,
+    connection_info,
+    network_info,
+    nova_object,
+    request_spec,
+)
 from hoodsnap.collect.database import Rows
+from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.shape import hidden
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
 
@@ -128,6 +136,7 @@ INSTANCES = Table(
         " internal_id"
     ),
     key="uuid",
+    keep={"display_description": hidden},
 )
 
 SHADOW_INSTANCES = Table(
@@ -161,6 +170,7 @@ ACTIONS = Table(
         " message created_at updated_at"
     ),
     only=_newest("instance_actions", 10),
+    keep={"message": unsaid},
 )
 
 EVENTS = Table(
@@ -177,6 +187,11 @@ _MAPPING = _columns(
     " virtual_name created_at updated_at deleted_at deleted"
 )
 
+_OF_MAPPING: Mapping[str, Callable[[str], str]] = {
+    "connection_info": connection_info,
+    "tag": hidden,
+}
+
 MAPPING_MARKERS = Table(
     "block_device_mapping",
     _columns("updated_at id instance_uuid volume_id attachment_id deleted"),
@@ -189,7 +204,7 @@ MAPPINGS_OF_VOLUMES = Table(
     _MAPPING,
     key="volume_id",
     only="deleted = 0",
-    keep={"connection_info": connection_info},
+    keep=_OF_MAPPING,
 )
 """By the id of a volume: whichever instance has it, on whatever host."""
 
@@ -206,6 +221,13 @@ OF_AN_INSTANCE = (
             "instance_uuid flavor numa_topology pci_requests vcpu_model migration_context"
             " vpmems resources updated_at deleted"
         ),
+        keep=dict.fromkeys(
+            (
+                *("flavor", "numa_topology", "pci_requests", "vcpu_model"),
+                *("migration_context", "vpmems", "resources"),
+            ),
+            nova_object,
+        ),
     ),
     Table(
         "instance_system_metadata",
@@ -216,7 +238,7 @@ OF_AN_INSTANCE = (
         "block_device_mapping",
         _MAPPING,
         only=_NOT_LONG_DELETED,
-        keep={"connection_info": connection_info},
+        keep=_OF_MAPPING,
     ),
     Table(
         "instance_info_caches",
@@ -227,12 +249,14 @@ OF_AN_INSTANCE = (
         "instance_faults",
         _columns("id instance_uuid code message host created_at deleted"),
         only=_newest("instance_faults", 3),
+        keep={"message": unsaid},
     ),
     Table("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
     Table(
         "virtual_interfaces",
         _columns("id uuid instance_uuid address network_id tag created_at deleted_at deleted"),
         only=_NOT_LONG_DELETED,
+        keep={"tag": hidden},
     ),
     Table(
         "console_auth_tokens",

@@ -39,7 +39,7 @@ MOST_NAMESPACES = 32
 
 OF_A_TAP = re.compile(
     # A chain of a port has the first ten characters of its id in its name.
-    r"neutron-[\w-]+-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
+    r"neutron-[\w-]{1,20}-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
 )
 """The rules of iptables that are about one guest's tap."""
 

@@ -225,7 +225,7 @@ def _next(page: Answer, name: str) -> str | None:
 
 def _split(endpoint: str) -> tuple[str, str]:
     """An endpoint of the catalogue without its version, and the `/PROJECT` that may follow it."""
-    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?/*", endpoint)
+    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
     return (match[1], match[2] or "") if match else (endpoint, "")
 
 

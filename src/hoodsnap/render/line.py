@@ -47,5 +47,5 @@ def wrapped(width: int, words: str, style: str, hanging: int) -> Iterator[Line]:
 def shortened(query: str) -> str:
     """A query short enough to be recognised: column lists and lists of UUIDs become `…`."""
     query = re.sub(r"^SELECT .* FROM ", "SELECT … FROM ", query, flags=re.DOTALL)
-    query = re.sub(r" IN \([^)]{40,}\)", " IN (…)", query)
+    query = re.sub(r" IN \([^()]{40,}+\)", " IN (…)", query)
     return query if len(query) <= 160 else query[:157] + "…"

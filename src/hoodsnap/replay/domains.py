@@ -130,7 +130,7 @@ def max_memory(host: Host, arguments: xdr.Reader) -> bytes:
 def os_type(host: Host, arguments: xdr.Reader) -> bytes:
     """`hvm`, of the definition."""
     domain = host.domain(arguments)
-    found = re.search(r"<type\b[^>]*>([^<]*)</type>", host.xml(domain))
+    found = re.search(r"<type\b[^<>]*+>([^<]*+)</type>", host.xml(domain))
     if found is None:
         raise NotRecorded(f"the OS type of {domain.name} was not recorded")
     return xdr.string(found[1])

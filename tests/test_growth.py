@@ -1,0 +1,130 @@
+"""No text of a stranger's makes a reader slow: time grows with the length, and not with its square.
+
+Hosts, tenants and senders of bundles choose what is read. 12 arguments of 126 KB stopped `collect`
+for good once, as each pattern looked at them again and again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from tests.growth import SEEDS, STEEPEST, Found, attacks, growth, patterns, uses
+
+from hoodsnap.bundle import Bundle
+from hoodsnap.collect.allowlist import log_line, network_body
+from hoodsnap.collect.arguments import kept_ps, kept_words
+from hoodsnap.collect.definition import kept_definition
+from hoodsnap.collect.fence import _looks, fenced
+from hoodsnap.collect.log import _is_argument, _nova_lines
+from hoodsnap.collect.recorder import Recorder, without_secrets
+from hoodsnap.collect.saying import unsaid
+from hoodsnap.replay.sql import tokens
+
+LATER = {
+    "hoodsnap.plausible.processes.numbered_alike": "one of two that are constants",
+    "hoodsnap.redact.__init__": "the names of a bundle, each a literal",
+    "hoodsnap.replay.collection._agrees": "what a client of the replayed API filters by",
+    "hoodsnap.replay.database._matcher": "what a client of the replayed database matches by",
+    "hoodsnap.replay.functions._regexp": "the same for REGEXP",
+    "hoodsnap.replay.domains._metadata": "the name of an element that a client asks for",
+}
+"""Where a pattern is made of what is known only then, and of what."""
+
+
+def test_every_pattern_is_found_in_the_source() -> None:
+    found, later = patterns()
+
+    assert later <= LATER.keys()
+    assert len(found) > 100
+    places = {place for entry in found for place in entry.places}
+    assert {"hoodsnap.collect.saying._IN_SAYINGS[][]", "hoodsnap.replay.sql._TOKEN"} <= places
+
+
+def _id(found: Found) -> str:
+    return min(place for place in found.places if not place.endswith("."))
+
+
+@pytest.mark.parametrize("found", patterns()[0], ids=_id)
+def test_a_pattern_takes_linear_time(found: Found) -> None:
+    for how, use in uses(found):
+        for start, unit in attacks(found):
+            by = growth(use, start, unit)
+
+            assert by < STEEPEST, f"x{by:.0f} for four times the text: {how}, {start!r}, {unit!r}"
+
+
+def test_what_is_quadratic_is_noticed() -> None:
+    """Those that the door had."""
+    for text in (
+        r"(?:-object[ \0]|\bsecret,)[^ \0]*?\bdata=",
+        r"((\\*\")password\2)",
+        r"\S*qemu\S*: ",
+    ):
+        found = Found(re.compile(text))
+
+        assert any(
+            growth(use, *pair) >= STEEPEST for _, use in uses(found) for pair in attacks(found)
+        )
+
+
+OPTIONS = ("-object", "-fw_cfg", "-smbios", "-netdev", "-set", "-incoming", "-drive", "-blockdev")
+
+READERS: dict[str, Callable[[str], object]] = {
+    "door": without_secrets,
+    "fence": _looks,
+    "log": log_line,
+    "saying": unsaid,
+    "words": lambda text: kept_words(
+        ["qemu", *(word for option in OPTIONS for word in (option, text)), text]
+    ),
+    "ps": lambda text: kept_ps(f"PID\n 1 ? S 0:00 {text}\n{text}", {1: [text]}),
+    "definition": kept_definition,
+    "definition's text": lambda text: kept_definition(f"<domain><name>{text}</name></domain>"),
+    "definition's attribute": lambda text: kept_definition(
+        f"<domain><source file='{text}'/><qemu:arg value='{text}'/></domain>"
+    ),
+    "QEMU's log": _is_argument,
+    "nova's log": _nova_lines,
+    "neutron": lambda text: network_body({"ports": [{"name": text, text[:99]: text}]}),
+    "SQL": tokens,
+}
+
+UNITS = (
+    *SEEDS,
+    "<a/>",
+    "</a>",
+    "<metadata><",
+    "&quot;",
+    "<!--",
+    "x='",
+    " INFO ",
+    "[instance: ",
+    "1 ? S ",
+)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_takes_linear_time(reader: str) -> None:
+    for unit in UNITS:
+        by = growth(READERS[reader], "", unit)
+
+        assert by < STEEPEST, f"x{by:.0f} for four times the text: {unit!r}"
+
+
+def test_many_places_take_linear_time() -> None:
+    """In one answer: names that look like secrets, as keys and as values."""
+    recorder = Recorder("vm")
+    now = datetime.now(UTC)
+
+    def fence(text: str) -> object:
+        keys = {f"password: {number}": number for number in range(len(text) // 8)}
+        recorder.answers.clear()
+        value = [keys, *({"name": key} for key in keys)]
+        answer = recorder.ask("nova", "GET /servers", lambda: json.loads(json.dumps(value)))
+        return fenced(Bundle(tool="", started=now, ended=now, answers=(answer,)))
+
+    assert growth(fence, "", "x") < STEEPEST
