@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_LINKS = 40
 """Links on one path, as in the kernel."""
+
+_OF_PROCESS = re.compile(r"(/proc/(?:\d+|self)/root)(?:/|$)")
 
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -164,9 +167,17 @@ class Walk:
 
 @contextmanager
 def parent_of(path: str, top: str = "/") -> Iterator[tuple[Walk, str]]:
-    """The walk to the folder of a path, and the name in it. A relative path starts here."""
+    """The walk to the folder of a path, and the name in it. A relative path starts here.
+
+    `/proc/PID/root` at the beginning is the top: a walk along its name would end on this host.
+    """
+    if top == "/":
+        if inside := _OF_PROCESS.match(path):
+            top, path = inside[1], path[inside.end() :]
+        else:
+            path = os.path.join(os.getcwd(), path)
     with Walk(top) as walk:
-        yield walk, walk.go(path if top != "/" else os.path.join(os.getcwd(), path))
+        yield walk, walk.go(path)
 
 
 def trusted_owners() -> frozenset[int]:

@@ -10,10 +10,12 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoodsnap.collect import file
 from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run
 
 LAYER = "block"
@@ -139,7 +141,7 @@ def _lun(lun: Path) -> dict[str, object]:
         if link.is_symlink():
             store = link.resolve()
             device = store / "udev_path"
-            path = device.read_text(errors="surrogateescape").strip() if device.exists() else None
+            path = file.text(device).strip() if device.exists() else None
             return {
                 "lun": lun.name.removeprefix("lun_"),
                 "backstore": f"{store.parent.name}/{store.name}",
@@ -171,19 +173,23 @@ def _json_or_nothing(text: str) -> object:
 
 
 def _links_in(folder: str) -> Callable[[], object]:
-    return lambda: {
-        entry.name: os.readlink(entry.path)
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        if entry.is_symlink()
-    }
+    def links() -> dict[str, str]:
+        found = {}
+        with file.folder(folder) as handle:
+            for name in file.names_at(handle, folder):
+                if stat.S_ISLNK(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    found[name] = os.readlink(name, dir_fd=handle)
+        return found
+
+    return links
 
 
 def _has_mapper() -> bool:
-    return " device-mapper\n" in Path("/proc/misc").read_text()
+    return " device-mapper\n" in file.text("/proc/misc")
 
 
 def _initiator(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines()
+    lines = file.text(path).splitlines()
     return "\n".join(line for line in lines if line.startswith("InitiatorName="))
 
 

@@ -86,6 +86,12 @@ def tail(path: str | Path, size: int, top: str | Path = "/") -> str:
     return found.partition("\n")[2] if start else found
 
 
+def head(path: str | Path, size: int) -> bytes:
+    """Return the first bytes of a file. Raises as `read` does."""
+    with opened(path) as handle:
+        return _piece(handle, 0, size)
+
+
 def head_at(name: str, folder: int, size: int) -> bytes:
     """Return the first bytes of the regular file `name` in an open folder; of others nothing."""
     try:
