@@ -33,9 +33,8 @@ class StrangeLinkError(PermissionError):
     """The path leads through a link that others than root or the caller could have made."""
 
     def __init__(self, path: str, link: str) -> None:
-        super().__init__(
-            errno.EPERM, f"{path} leads through {link}, a link that others could have made"
-        )
+        through = "is" if path == link else f"leads through {link},"
+        super().__init__(errno.EPERM, f"{path} {through} a link that others could have made")
 
 
 class _Folder(Enum):
