@@ -59,7 +59,8 @@ QmpOption = Annotated[
         "--qmp",
         help="Ask QEMU's monitors too (query-* only). Off by default, because libvirt marks every "
         "domain that is asked as tainted (custom-monitor) in its log and in `virsh dominfo` "
-        "until its next start.",
+        "until its next start. A guest with a network disk is not asked about its disks: that "
+        "could stop it.",
     ),
 ]
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run
 
@@ -55,10 +56,11 @@ def ask_devices(recorder: Recorder) -> None:
         recorder.ask(LAYER, f"ls -l {folder}", _links_in(folder))
     for tool, columns in (("pvs", _PV), ("vgs", _VG), ("lvs", _LV)):
         options = ("--reportformat", "json", "--units", "b", "--options", columns)
-        survey.ask_program((tool, *options), json.loads)
+        survey.ask_program((tool, *options, "--nolocking"), json.loads)
     survey.ask_mapper()
-    survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
-    survey.ask_program(("multipath", "-ll"), str)
+    maps = survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
+    if maps.error is not None:  # the daemon has it all, and this one sends a command to each path
+        survey.ask_program(("multipath", "-ll"), str)
     name = Path("/etc/iscsi/initiatorname.iscsi")
     recorder.ask(LAYER, f"cat {name}", lambda: _initiator(name))
     survey.ask_program(("iscsiadm", "-m", "session", "-P", "3"), without_chap, _no_session)
@@ -79,19 +81,19 @@ class _Survey:
         command: Sequence[str],
         read: Callable[[str], object],
         refused: Callable[[Refusal], Refusal] = lambda refusal: refusal,
-    ) -> None:
+    ) -> Answer:
         """Run a program, and keep what `read` makes of what it prints."""
 
         def how() -> object:
             try:
-                return read(run(command))
+                return read(_run(command))
             except Refusal as refusal:
                 # That a host has no multipath, or exports nothing, is an answer about it.
                 if refusal.kind == "missing":
                     raise Refusal("absent", str(refusal)) from None
                 raise refused(refusal) from None
 
-        self._recorder.ask(LAYER, " ".join(command), how)
+        return self._recorder.ask(LAYER, " ".join(command), how)
 
     def ask_mapper(self) -> None:
         """Ask the device mapper for its devices. Its tables are not asked: keys stand in them."""
@@ -105,6 +107,17 @@ class _Survey:
             return run(command)
 
         self._recorder.ask(LAYER, " ".join(command), how)
+
+
+def _run(command: Sequence[str]) -> str:
+    # LVM's tools lock their volume groups while they read the labels of all devices. With one dead
+    # device that lasts, and cinder can make no volume until it ends.
+    try:
+        return run(command)
+    except Refusal as refusal:
+        if "--nolocking" in command and "nolocking" in str(refusal):  # before LVM 2.03
+            return run([word for word in command if word != "--nolocking"])
+        raise
 
 
 def without_chap(text: str) -> str:
