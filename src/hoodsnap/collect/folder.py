@@ -49,7 +49,7 @@ def list_folder(top: str, seen: Seen) -> list[dict[str, Any]]:
     """
     with file.folder(top) as handle:
         root = os.fstat(handle)
-        entries = [_entry(top, root, f"/proc/self/fd/{handle}")]
+        entries = [_entry(top, root, ".", handle)]
         for found in _walk(handle, top, root.st_dev, 1, seen, entries[0]):
             must_go_on()
             entries.append(found)
@@ -67,21 +67,21 @@ def look_at(path: str, seen: Seen) -> dict[str, Any]:
     with parent_of(path) as (walk, name):
         status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
         magic = _magic(path, name, walk.folder, status, seen)
-        return _entry(path, status, f"/proc/self/fd/{walk.folder}/{name}", magic=magic)
+        return _entry(path, status, name, walk.folder, magic=magic)
 
 
 def entry(path: str) -> dict[str, Any]:
     """One line of `find -ls`, as a dict: `look_at` without the first bytes."""
     with parent_of(path) as (walk, name):
         status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
-        return _entry(path, status, f"/proc/self/fd/{walk.folder}/{name}")
+        return _entry(path, status, name, walk.folder)
 
 
 def _entry(
-    path: str, status: os.stat_result, reached: str, *, magic: str | None = None
+    path: str, status: os.stat_result, name: str, folder: int, *, magic: str | None = None
 ) -> dict[str, Any]:
-    """`reached`: how the file is reached through a folder that is open already."""
-    target = os.readlink(reached) if stat.S_ISLNK(status.st_mode) else None
+    """`name`: what the file is called in the open `folder`."""
+    target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else None
     return {
         "path": path,
         "type": _TYPES.get(stat.S_IFMT(status.st_mode), "?"),
@@ -101,7 +101,7 @@ def _entry(
         "btime": None,  # Python's stat can't ask Linux for it
         "target": target,
         "magic": magic,
-        **_attributes(reached),
+        **_attributes(path, name, folder),
     }
 
 
@@ -120,7 +120,7 @@ def _walk(
         try:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             magic = _magic(path, name, handle, status, seen)
-            found = _entry(path, status, f"/proc/self/fd/{handle}/{name}", magic=magic)
+            found = _entry(path, status, name, handle, magic=magic)
         except FileNotFoundError:  # removed while we looked
             continue
         except OSError as error:  # a folder whose names may be read, but nothing else of them
@@ -175,15 +175,19 @@ def _is_private(folder: int) -> bool:
     return status.st_uid in trusted_owners() and not is_writable_by_others(status)
 
 
-def _attributes(reached: str) -> dict[str, Any]:
+def _attributes(path: str, name: str, folder: int) -> dict[str, Any]:
     """What decides besides owner and mode who may open it: SELinux' label, and whether there is an
     access control list."""
-    try:
-        names = os.listxattr(reached, follow_symlinks=False)
-        label = os.getxattr(reached, _LABEL, follow_symlinks=False) if _LABEL in names else b""
-    except OSError:  # it has ended, or its file system knows of no such thing
-        return {"acl": None, "selinux": None}
-    return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
+    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc has no such folder
+        try:
+            names = os.listxattr(reached, follow_symlinks=False)
+            label = os.getxattr(reached, _LABEL, follow_symlinks=False) if _LABEL in names else b""
+        except FileNotFoundError:
+            continue
+        except OSError:  # it has ended, or its file system knows of no such thing
+            break
+        return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
+    return {"acl": None, "selinux": None}
 
 
 @cache
