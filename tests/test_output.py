@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import HEALTHY
 
+from hoodsnap.collect import worth_asking
 from hoodsnap.output import PUBLIC, UnwritableError, is_same_file, require_writable, write
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two accounts")
@@ -278,10 +279,31 @@ class TestAnotherAccount:
 
     def test_a_read_only_file_system_is_found_before(self, tmp_path: Path) -> None:
         path = tmp_path / "x.json"
-        mounted = f"mount -t tmpfs -o ro none {tmp_path} && exec {sys.executable} -m hoodsnap"
-        command = ["unshare", "-m", "sh", "-c", f"{mounted} redact {HEALTHY} -o {path}"]
 
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = self.on_a_read_only_file_system(tmp_path, f"redact {HEALTHY} -o {path}")
 
         assert done.returncode == 3
         assert done.stderr == f"hoodsnap: {path} can't be written: Read-only file system\n"
+
+    @pytest.mark.parametrize("command", ["collect", "demo"])
+    def test_the_folder_that_is_taken_without_an_output_is_tried_too(
+        self, tmp_path: Path, command: str
+    ) -> None:
+        if command == "demo" and not worth_asking():
+            pytest.skip("this host is not collected by the demo")
+
+        done = self.on_a_read_only_file_system(tmp_path, command)
+
+        assert done.returncode == 3
+        assert done.stderr.splitlines()[-1] == (
+            "hoodsnap: hoodsnap.json.gz can't be written: Read-only file system"
+        )
+
+    @staticmethod
+    def on_a_read_only_file_system(
+        folder: Path, arguments: str
+    ) -> subprocess.CompletedProcess[str]:
+        mounted = f"mount -t tmpfs -o ro none {folder} && cd {folder}"
+        run = f"{mounted} && exec {sys.executable} -m hoodsnap {arguments}"
+        command = ["unshare", "-m", "sh", "-c", run]
+        return subprocess.run(command, capture_output=True, text=True)

@@ -306,7 +306,7 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
     """Path → format. The paths in the file are those of before it was moved to `<uuid>_resize`."""
     try:
         said = json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(said, dict):
         return {}
