@@ -160,6 +160,18 @@ def test_redact_does_not_overwrite_what_it_reads(tmp_path: Path, name: str) -> N
     assert bundle.read_bytes() == HEALTHY.read_bytes()
 
 
+def test_redact_does_not_overwrite_its_standard_input(tmp_path: Path) -> None:
+    bundle = tmp_path / "x.json.zst"
+    shutil.copy(HEALTHY, bundle)
+
+    with bundle.open() as stdin:
+        command = [sys.executable, "-m", "hoodsnap", "redact", "-", "-o", str(bundle)]
+        done = subprocess.run(command, stdin=stdin, capture_output=True)
+
+    assert done.returncode == 2
+    assert bundle.read_bytes() == HEALTHY.read_bytes()
+
+
 def test_redact_does_not_overwrite_its_key(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("0" * 64)

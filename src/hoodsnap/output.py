@@ -50,7 +50,7 @@ def require_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     `UnwritableError`.
     """
     for given in inputs:
-        if is_same_file(path, given):
+        if is_same_file(given, path):
             raise OverwritesInputError(f"{given} is read by this command and would be overwritten")
     if path == STDIO or _descriptor(path) is not None:
         return
@@ -81,12 +81,16 @@ def write(path: Path, data: bytes, mode: int = PRIVATE) -> None:
         raise UnwritableError(_reason(error)) from None
 
 
-def is_same_file(one: Path, other: Path) -> bool:
-    """Are these two names of one file, through links, hard links or another spelling?"""
-    if STDIO in (one, other):
+def is_same_file(given: Path, path: Path) -> bool:
+    """Are these two names of one regular file, through links, hard links or another spelling?
+
+    `given` may be `-`, which is whatever file is standard input.
+    """
+    if path == STDIO:
         return False
     try:
-        return os.path.samefile(one, other)
+        status = os.fstat(0) if given == STDIO else os.stat(given)
+        return stat.S_ISREG(status.st_mode) and os.path.samestat(status, os.stat(path))
     except OSError:  # one of them does not exist
         return False
 

@@ -17,7 +17,7 @@ import pytest
 
 from hoodsnap.collect import file
 from hoodsnap.collect.folder import list_folder, look_at
-from hoodsnap.collect.image import ask_images
+from hoodsnap.collect.image import ask_images, find_instances_dirs
 from hoodsnap.collect.question import AbandonedError, Question, answering
 from hoodsnap.collect.recorder import Recorder, Refusal, patiently, run
 from hoodsnap.path import StrangeLinkError
@@ -344,6 +344,26 @@ class TestAnotherAccount:
             assert error is not None
             assert error.kind == "denied"
         assert not [query for query in asked if query.startswith("qemu-img")]
+
+    def test_a_strange_instances_directory_is_said_beside_another(
+        self, theirs: Path, tmp_path: Path, stranger: pwd.struct_passwd
+    ) -> None:
+        """Nova's account may put a link in the place of the folder that nova.conf names."""
+        (theirs / "instances").symlink_to(tmp_path / "private")
+        os.lchown(theirs / "instances", stranger.pw_uid, stranger.pw_gid)
+        (tmp_path / "real").mkdir()
+        conf = {"DEFAULT": {"instances_path": f"{theirs}/instances"}}
+        disk = f"{tmp_path}/real/11111111-2222-3333-4444-555555555555/disk"
+        recorder = Recorder("vm")
+
+        found = find_instances_dirs(recorder, conf, [disk])
+
+        assert theirs / "instances" not in found
+        assert tmp_path / "real" in found
+        said = {answer.query: answer.error for answer in recorder.answers}
+        error = said[f"stat -L {theirs}/instances"]
+        assert error is not None
+        assert error.message == f"{theirs}/instances is a link that others could have made"
 
     def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(
         self,

@@ -21,7 +21,7 @@ from hoodsnap.collect import libvirtd as daemon_module
 from hoodsnap.collect import monitor as module
 from hoodsnap.collect.domain import Domains, SeenDomain
 from hoodsnap.collect.monitor import Query, ask_monitors, ask_sockets
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.recorder import Recorder
 
 
 @pytest.fixture
@@ -53,10 +53,6 @@ def seen(uri: str) -> list[SeenDomain]:
     return domains.ask_about(domains.look() or ())
 
 
-def no_obstacle(subject: str) -> Refusal | None:
-    return None
-
-
 def kinds(recorder: Recorder) -> list[str | None]:
     return [answer.error.kind if answer.error else None for answer in recorder.answers]
 
@@ -70,7 +66,7 @@ def test_each_active_guest_is_asked_through_libvirt(libvirtd: Any) -> None:
     with libvirtd.guest("instance-1") as domain:
         uuid = domain.UUIDString()
         domains = [*seen(libvirtd.uri), SeenDomain("u", "off", None, {})]
-        ask_monitors(recorder, domains, no_obstacle, libvirtd.uri)
+        ask_monitors(recorder, domains, libvirtd.uri)
 
     command = "virsh qemu-monitor-command instance-1"
     asked = [answer.query for answer in recorder.answers]
@@ -92,7 +88,7 @@ def test_only_who_is_asked_through_its_monitor_becomes_tainted(libvirtd: Any) ->
     with libvirtd.guest("asked") as asked, libvirtd.guest("spared") as spared:
         before = asked.messages()
         domains = [domain for domain in seen(libvirtd.uri) if domain.name == "asked"]
-        ask_monitors(Recorder("here"), domains, no_obstacle, libvirtd.uri)
+        ask_monitors(Recorder("here"), domains, libvirtd.uri)
 
         assert not any("monitor" in message for message in before + spared.messages())
         assert any("custom monitor control" in message for message in asked.messages())
@@ -106,7 +102,7 @@ def test_a_frozen_guest_is_waited_for_once_and_the_others_are_heard(
     with libvirtd.guest("a-frozen"), libvirtd.guest("b-awake"):
         domains = seen(libvirtd.uri)
         with stopped(libvirtd.qemu("a-frozen")):
-            ask_monitors(recorder, domains, no_obstacle, libvirtd.uri)
+            ask_monitors(recorder, domains, libvirtd.uri)
 
     assert kinds(recorder) == ["timeout"] * len(Query) + [None] * len(Query)
     assert recorder.answers[0].took > 0.4
@@ -118,8 +114,8 @@ def test_a_free_monitor_is_asked_directly(folder: Path, qemu: subprocess.Popen[b
     recorder = Recorder("here")
     path = f"{folder}/qmp"
 
-    ask_sockets(recorder, {str(qemu.pid): path}, no_obstacle)
-    ask_sockets(recorder, {str(qemu.pid): path}, no_obstacle)  # it is as free as it was before
+    ask_sockets(recorder, {str(qemu.pid): path})
+    ask_sockets(recorder, {str(qemu.pid): path})  # it is as free as it was before
 
     assert len(recorder.answers) == 2 * len(Query)
     values = dict(zip(Query, recorder.answers[len(Query) :], strict=True))
@@ -149,7 +145,7 @@ def test_a_monitor_that_somebody_else_uses_is_waited_for_once(
         other.connect(f"{folder}/qmp")
         assert b"QMP" in other.recv(4096)
         start = time.monotonic()
-        ask_sockets(recorder, {"1": f"{folder}/qmp"}, no_obstacle)
+        ask_sockets(recorder, {"1": f"{folder}/qmp"})
         took = time.monotonic() - start
 
     assert kinds(recorder) == ["timeout"] * len(Query)
@@ -162,7 +158,7 @@ def test_a_qemu_that_freezes_is_waited_for_once(
     monkeypatch.setattr(module, "PATIENCE", 0.5)
     recorder = Recorder("here")
     with stopped(qemu.pid):
-        ask_sockets(recorder, {"1": f"{folder}/qmp"}, no_obstacle)
+        ask_sockets(recorder, {"1": f"{folder}/qmp"})
 
     assert kinds(recorder) == ["timeout"] * len(Query)
     assert sum(answer.took for answer in recorder.answers) < 1
@@ -172,7 +168,7 @@ def test_a_socket_without_qemu_is_unreachable(folder: Path) -> None:
     recorder = Recorder("here")
     with socket.socket(socket.AF_UNIX) as closed:
         closed.bind(f"{folder}/closed")
-    ask_sockets(recorder, {"1": f"{folder}/nothing", "2": f"{folder}/closed"}, no_obstacle)
+    ask_sockets(recorder, {"1": f"{folder}/nothing", "2": f"{folder}/closed"})
 
     assert kinds(recorder) == ["unreachable"] * 2 * len(Query)
 
@@ -183,7 +179,7 @@ def test_a_socket_of_somebody_else_is_denied(folder: Path) -> None:
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{folder}/other")
         os.chmod(f"{folder}/other", 0)
-        ask_sockets(recorder, {"1": f"{folder}/other"}, no_obstacle)
+        ask_sockets(recorder, {"1": f"{folder}/other"})
 
     assert set(kinds(recorder)) == {"denied"}
 
@@ -223,7 +219,7 @@ def old_qemu(path: Path, *, answers: int) -> Iterator[None]:
 def test_an_old_qemu_is_asked_for_its_block_nodes_in_the_old_way(folder: Path) -> None:
     recorder = Recorder("here")
     with old_qemu(folder / "old", answers=100):
-        ask_sockets(recorder, {"1": f"{folder}/old"}, no_obstacle)
+        ask_sockets(recorder, {"1": f"{folder}/old"})
 
     nodes = [answer for answer in recorder.answers if Query.NAMED_BLOCK_NODES in answer.query]
     refused, accepted = nodes
@@ -236,7 +232,7 @@ def test_an_old_qemu_is_asked_for_its_block_nodes_in_the_old_way(folder: Path) -
 def test_what_a_qemu_said_before_it_hung_up_is_kept(folder: Path) -> None:
     recorder = Recorder("here")
     with old_qemu(folder / "old", answers=3):
-        ask_sockets(recorder, {"1": f"{folder}/old"}, no_obstacle)
+        ask_sockets(recorder, {"1": f"{folder}/old"})
 
     assert kinds(recorder) == [None] * 3 + ["unreachable"] * (len(Query) - 3)
 
@@ -248,6 +244,6 @@ def test_without_libvirt_python_each_query_says_so(
     monkeypatch.setitem(sys.modules, "libvirt", None)
     recorder = Recorder("here")
 
-    ask_monitors(recorder, [SeenDomain("u", "instance-1", 1, {})], no_obstacle)
+    ask_monitors(recorder, [SeenDomain("u", "instance-1", 1, {})])
 
     assert kinds(recorder) == ["missing"] * len(Query)

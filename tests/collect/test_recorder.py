@@ -106,9 +106,9 @@ PYTHON = [sys.executable, "-c"]
 
 
 def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorders, "LARGEST_OUTPUT", 1000)
+    monkeypatch.setattr(recorders, "LARGEST_STRING", 1000)
 
-    with pytest.raises(Refusal, match="printed more than 1000 bytes") as refusal:
+    with pytest.raises(Refusal, match="printed more than a bundle keeps") as refusal:
         run([*PYTHON, "while True: print('x' * 100)"])
     assert refusal.value.kind == "too-large"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -23,8 +24,8 @@ from tests.conftest import MONITORS, RecordedHost
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Failure, load
 from hoodsnap.collect import storage
-from hoodsnap.collect.domain import SeenDomain, remote
-from hoodsnap.collect.monitor import Query, ask_sockets
+from hoodsnap.collect.domain import Domains, SeenDomain, remote
+from hoodsnap.collect.monitor import Query, ask_monitors, ask_sockets
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.storage import obstacle
 from hoodsnap.facts.argv import Argv, read_argv
@@ -219,6 +220,26 @@ def _spy(monitor: Path, path: Path, sent: list[str]) -> None:
         server.close()
 
     threading.Thread(target=serve, daemon=True).start()
+
+
+def test_libvirt_is_handed_no_question_about_a_network_disk(libvirtd: Any) -> None:
+    recorder = Recorder("here")
+    with libvirtd.guest("instance-1"):
+        domains = Domains(Recorder("here"), libvirtd.uri)
+        seen = [
+            dataclasses.replace(domain, remote=frozenset(["rbd"]))
+            for domain in domains.ask_about(domains.look() or ())
+        ]
+        ask_monitors(recorder, seen, libvirtd.uri)
+
+    kinds = dict(
+        zip(Query, [answer.error and answer.error.kind for answer in recorder.answers], strict=True)
+    )
+    assert {query for query, kind in kinds.items() if kind == "denied"} == {
+        Query.BLOCK,
+        Query.NAMED_BLOCK_NODES,
+    }
+    assert set(kinds.values()) == {None, "denied"}
 
 
 def test_what_was_not_asked_is_no_silence_of_qemu() -> None:

@@ -221,7 +221,7 @@ class Visit:
 
         wanted = set(uuids)
         domains = [domain for uuid, domain in self.seen.items() if uuid in wanted]
-        ask_monitors(self.recorder, domains, self._obstacle, self.libvirt_uri)
+        ask_monitors(self.recorder, domains, self.libvirt_uri, self._obstacle)
         libvirts = {uuid for uuid, domain in self.seen.items() if domain.id is not None}
         ask_sockets(
             self.recorder,

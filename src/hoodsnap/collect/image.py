@@ -53,7 +53,10 @@ def find_instances_dirs(
     first: what libvirt calls a folder is what the other layers will call its files.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
-    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names))
+    strange: list[str] = []
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names, strange))
+    for name in strange:  # what is not believed is said, also where another folder was found
+        recorder.ask(LAYER, f"stat -L {name}", partial(entry, name), subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
@@ -258,15 +261,16 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         yield path.rstrip("/")
 
 
-def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
+def _existing(names: Iterable[str], strange: list[str]) -> list[dict[str, Any]]:
+    """The folders among these names; those behind a strange link are added to `strange`."""
     found, denied = [], []
-    strange: StrangeLinkError | None = None
     for name in names:
         must_go_on()
         try:
             line = entry(name)
-        except StrangeLinkError as error:
-            strange = error
+        except StrangeLinkError:
+            strange.append(name)
+            denied.append(name)
             continue
         except PermissionError:
             denied.append(name)
@@ -277,8 +281,6 @@ def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
             found.append(line)
     if found:
         return found
-    if strange is not None:
-        raise strange
     if denied:
         raise Refusal("denied", f"there may be an instances directory below {', '.join(denied)}")
     raise Refusal("absent", f"there is no instances directory: {', '.join(names)}")

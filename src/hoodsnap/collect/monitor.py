@@ -20,6 +20,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect.domain import SeenDomain
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.storage import obstacle
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -62,13 +63,21 @@ Obstacle = Callable[[str], Refusal | None]
 
 
 def ask_monitors(
-    recorder: Recorder, domains: Iterable[SeenDomain], obstacle: Obstacle, uri: str | None = None
+    recorder: Recorder,
+    domains: Iterable[SeenDomain],
+    uri: str | None = None,
+    obstacle_of: Obstacle | None = None,
 ) -> None:
-    """Ask the QEMU of each active domain through libvirt, which taints the domain."""
+    """Ask the QEMU of each active domain through libvirt, which taints the domain.
+
+    Without `obstacle_of` the definition of a domain alone decides.
+    """
     daemon = Daemon(recorder, uri, layer="qemu", read_write=True)
     for domain in domains:
         if domain.id is not None:
-            _ask_all(_through_libvirt(daemon, domain), partial(obstacle, domain.uuid))
+            by_definition = partial(obstacle, domain, ())
+            decided = partial(obstacle_of, domain.uuid) if obstacle_of else by_definition
+            _ask_all(_through_libvirt(daemon, domain), decided)
 
 
 def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
@@ -87,7 +96,11 @@ def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
     return ask
 
 
-def ask_sockets(recorder: Recorder, sockets: Mapping[str, str], obstacle: Obstacle) -> None:
+def ask_sockets(
+    recorder: Recorder,
+    sockets: Mapping[str, str],
+    obstacle_of: Obstacle = lambda subject: None,
+) -> None:
     """Ask QEMUs directly whose monitor nobody else uses: subject → path of the socket.
 
     A monitor has room for one, and libvirt never leaves its own: that one would not answer. A QEMU
@@ -95,7 +108,7 @@ def ask_sockets(recorder: Recorder, sockets: Mapping[str, str], obstacle: Obstac
     """
     for subject, path in sockets.items():
         with _Socket(path) as socket:
-            _ask_all(_directly(recorder, subject, path, socket), partial(obstacle, subject))
+            _ask_all(_directly(recorder, subject, path, socket), partial(obstacle_of, subject))
 
 
 def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _Ask:
@@ -112,10 +125,10 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
     return ask
 
 
-def _ask_all(ask: _Ask, obstacle: Callable[[], Refusal | None]) -> None:
+def _ask_all(ask: _Ask, decided: Callable[[], Refusal | None]) -> None:
     for query in Query:
         # A look at the files a moment ago says nothing about now, so each question has its own.
-        refusal = obstacle() if query in _OF_DISKS else None
+        refusal = decided() if query in _OF_DISKS else None
         answer = ask(query, _FLAT if query is Query.NAMED_BLOCK_NODES else {}, refusal)
         if answer.error is not None and "'flat'" in answer.error.message:  # QEMU before 5.0
             ask(query, {}, None)

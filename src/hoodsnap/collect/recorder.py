@@ -31,6 +31,10 @@ LARGEST_OUTPUT = 8 << 20
 
 Ten answers of that size may be in memory at once, each as bytes, as text and as JSON."""
 
+_TALKATIVE = {"journalctl": 24 << 20, "iptables-save": 24 << 20}
+"""Bytes that are read of programs of whose output a few lines are kept: twenty thousand lines of
+nova-compute with debug = True, two hundred thousand rules."""
+
 _LIMITS = {
     resource.RLIMIT_AS: 4 << 30,
     resource.RLIMIT_CPU: 60,
@@ -108,6 +112,7 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
     For use inside `Recorder.ask`: the program is killed when its question is abandoned. Output
     beyond `LARGEST_OUTPUT` is not read into memory.
     """
+    largest = min(LARGEST_STRING, _TALKATIVE.get(command[0], LARGEST_OUTPUT))
     try:
         process = subprocess.Popen(
             command,
@@ -133,10 +138,10 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
     try:
         with current().answered_by(process):
             _limit(process.pid)
-            output = process.stdout.read(LARGEST_OUTPUT + 1)
-            if len(output) > LARGEST_OUTPUT:
+            output = process.stdout.read(largest + 1)
+            if len(output) > largest:
                 process.kill()
-                raise Refusal("too-large", f"{command[0]} printed more than {LARGEST_OUTPUT} bytes")
+                raise Refusal("too-large", f"{command[0]} printed more than a bundle keeps")
             status = process.wait()
         if not timer.is_alive() and status == -9:
             raise Refusal("timeout", f"{command[0]} was ended after {patience:g} s")
