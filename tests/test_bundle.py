@@ -28,6 +28,7 @@ from hoodsnap.bundle import (
     parse,
     save,
 )
+from hoodsnap.output import UnwritableError
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -124,7 +125,7 @@ def test_only_its_owner_may_read_a_bundle(tmp_path: Path) -> None:
 
 
 def test_a_file_that_can_not_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(UnwritableError, match="No such file or directory"):
         save(a_bundle(answer()), tmp_path / "missing" / "bundle.json")
     assert list(tmp_path.iterdir()) == []
 

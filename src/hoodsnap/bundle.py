@@ -9,9 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -22,14 +20,14 @@ from typing import Any, BinaryIO, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
 
 from hoodsnap.compat import FORMAT, UnknownFormatError, upgrade
+from hoodsnap.output import STDIO as STDIO
+from hoodsnap.output import write
 
 LARGEST_BUNDLE = 2 << 30
 """Bytes of JSON, uncompressed. Ten thousand guests fit four times."""
 
 LARGEST_STRING = 64 << 20
 """Characters. No layer's answer is kept if it is longer, so a longer one is not ours."""
-
-STDIO = Path("-")
 
 
 class UnreadableBundleError(Exception):
@@ -232,34 +230,16 @@ def dump(bundle: Bundle) -> bytes:
 def save(bundle: Bundle, path: Path) -> None:
     """Write a bundle to a file (`-`: standard output); `.gz` and `.zst` in its name compress it.
 
-    A file appears whole or not at all, and only its owner may read it. Raises `OSError`.
+    A file appears whole or not at all, and only its owner may read it. Raises `UnwritableError`.
     """
     data = dump(bundle)
-    if path == STDIO:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     elif path.suffix == ".zst":
         import zstandard
 
         data = zstandard.ZstdCompressor(level=12).compress(data)
-    _replace(path, data)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    if path.exists() and not path.is_file():  # a pipe or a device is written to, never replaced
-        path.write_bytes(data)
-        return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    write(path, data)
 
 
 def _compact(raw: object) -> str:

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import secrets
+import stat
 from functools import cached_property
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def key(path: Path | None) -> bytes:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(f"{secrets.token_hex(32)}\n")
     except FileExistsError:
-        pass
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
+            raise ValueError(f"other accounts can read it: chmod 600 {path}") from None
     if not re.fullmatch(r"[0-9a-f]{64,}", digits := path.read_text(errors="replace").strip()):
         raise ValueError("it holds no key, which is 64 hexadecimal digits")
     return bytes.fromhex(digits)

@@ -3,6 +3,10 @@ written as their documentation shows them."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -116,6 +120,52 @@ def test_a_tool_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) 
 
     programs = [answer for answer in recorder.answers if answer.query.startswith("multipath")]
     assert [answer.error and answer.error.kind for answer in programs] == ["absent", "absent"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("lvs"), reason="needs root and LVM")
+def test_lvm_is_asked_without_its_locks() -> None:
+    """A lock that a hanging `lvs` holds would stop cinder; one that cinder holds stops no answer."""
+    locks = Path("/run/lock/lvm")
+    locks.mkdir(exist_ok=True, parents=True)
+    recorder = Recorder("vm")
+    with (locks / "P_global").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(["lvs"], stdout=subprocess.DEVNULL, close_fds=True)
+        try:
+            device.ask_devices(recorder)
+            assert waiting.poll() is None  # who asks for the lock still waits for it
+        finally:
+            waiting.kill()
+            waiting.wait()
+
+    asked = {answer.query[:4]: answer for answer in recorder.answers}
+    assert [asked[tool].error for tool in ("pvs ", "vgs ", "lvs ")] == [None] * 3
+
+
+def test_an_old_lvm_is_asked_with_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(command: list[str]) -> str:
+        if "--nolocking" in command:
+            raise Refusal("failed", f"{command[0]}: unrecognized option '--nolocking'")
+        return '{"report": []}'
+
+    monkeypatch.setattr(device, "run", old)
+    recorder = Recorder("vm")
+    device.ask_devices(recorder)
+
+    [lvs] = [answer for answer in recorder.answers if answer.query.startswith("lvs ")]
+    assert lvs.value == {"report": []}
+
+
+def test_paths_are_sent_commands_only_where_the_daemon_is_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "run", lambda command: '{"maps": []}')
+    recorder = Recorder("vm")
+    device.ask_devices(recorder)
+
+    asked = {answer.query for answer in recorder.answers}
+    assert "multipathd show maps json" in asked
+    assert "multipath -ll" not in asked
 
 
 def test_no_session_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoodsnap.collect.header import NOT_REGULAR, Header, read_head, read_header, route
+from hoodsnap.collect.file import head
+from hoodsnap.collect.header import HEAD_SIZE, NOT_REGULAR, Header, read_header, route
 
 RAW = Header("raw")
 
@@ -28,7 +29,7 @@ def image(tmp_path: Path) -> Path:
 def create(image: Path, *options: str) -> Header:
     command = ["qemu-img", "create", "-q", "-f", "qcow2", *options, str(image), "1M"]
     subprocess.run(command, check=True)
-    return read_header(read_head(str(image)))
+    return read_header(head(image, HEAD_SIZE))
 
 
 @pytest.mark.parametrize("compat", ["0.10", "1.1"])
@@ -44,11 +45,11 @@ def test_a_real_overlay_without_a_format_for_its_base_says_none(image: Path) -> 
     create(image)
     subprocess.run(["qemu-img", "rebase", "-u", "-b", "/base", str(image)], check=False)
     # Since 6.1 qemu-img refuses to leave the format out. Old ones wrote such headers.
-    head = bytearray(read_head(str(image)))
-    head[8:20] = struct.pack(">QI", 0x200, 5)
-    head[0x200:0x205] = b"/base"
+    start = bytearray(head(image, HEAD_SIZE))
+    start[8:20] = struct.pack(">QI", 0x200, 5)
+    start[0x200:0x205] = b"/base"
 
-    assert read_header(bytes(head)) == qcow2("/base")
+    assert read_header(bytes(start)) == qcow2("/base")
 
 
 def test_a_data_file_of_a_real_image_is_seen(image: Path) -> None:

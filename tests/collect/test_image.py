@@ -486,3 +486,36 @@ def test_of_firmware_and_of_the_folders_above_only_the_owners_are_asked(
     queries = [answer.query for answer in recorder.answers]
     assert "stat -L /" in queries
     assert len(queries) == len(set(queries))
+
+
+def test_a_disk_info_of_a_thousand_brackets_costs_nothing_else(instances: Instances) -> None:
+    disk = instances.overlay("11111111-2222-3333-4444-555555555555/disk")
+    (disk.parent / "disk.info").write_text("[" * 200_000)
+
+    recorder = instances.ask()
+
+    assert any(query.endswith(f"{disk}") for query in asked(recorder, "qemu-img info"))
+
+
+def test_every_qemu_img_has_limits_and_may_write_nothing(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for what libvirt or nova declared: its tables are still the guest's or the tenant's."""
+    disk = instances.overlay("11111111-2222-3333-4444-555555555555/disk")
+    instances.declare(disk, "qcow2")
+    commands: list[list[str]] = []
+
+    def note(command: list[str]) -> str:
+        commands.append(command)
+        return "[]"
+
+    monkeypatch.setattr(image, "run", note)
+    instances.ask()
+
+    assert commands
+    for command in commands:
+        limits, program = command[: command.index("--")], command[command.index("--") + 1]
+        assert program == "qemu-img"
+        assert limits == [
+            *("prlimit", f"--as={1 << 30}", "--cpu=30", "--fsize=0", "--core=0"),
+        ]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
-from hoodsnap.collect.header import read_head, read_header
+from hoodsnap.collect.file import head as first_bytes
+from hoodsnap.collect.header import HEAD_SIZE, read_header
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.recording import Recording, hosts
 
@@ -55,7 +56,7 @@ def test_an_overlay_names_its_base(host: RecordedHost, tmp_path: Path) -> None:
     }
     info = json.loads(answer)[0]
 
-    header = read_header(read_head(str(tmp_path / disk.lstrip("/"))))
+    header = read_header(first_bytes(tmp_path / disk.lstrip("/"), HEAD_SIZE))
 
     assert (header.format, header.backing) == ("qcow2", info["backing-filename"])
     assert header.backing_format == "raw"

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, save
-from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
+from hoodsnap.cli.terminal import BLIND, USAGE, give_up, say
+from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
 
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
 """A bundle without a word of any of them is worth nothing."""
@@ -50,11 +51,20 @@ def speaks(bundle: Bundle) -> bool:
     return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
 
 
+def must_be_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
+    """Give up before the work if its result can't be written, or would overwrite an input."""
+    try:
+        require_writable(path, inputs)
+    except UnwritableError as reason:
+        status = USAGE if isinstance(reason, OverwritesInputError) else BLIND
+        give_up(f"{path} can't be written: {reason}", status)
+
+
 def saved(bundle: Bundle, path: Path) -> None:
     """Write it, and say so; give up if it can't be written."""
     try:
         save(bundle, path)
-    except OSError as error:
-        give_up(f"{path} can't be written: {error.strerror}")
+    except UnwritableError as reason:
+        give_up(f"{path} can't be written: {reason}")
     if path != STDIO:
         say(f"wrote {path} ({len(bundle.answers)} answers)")

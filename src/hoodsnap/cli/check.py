@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hoodsnap.cli.bundles import Bundles, merged, speaks
+from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
 from hoodsnap.cli.explain import (
     FailOn,
     FailOnOption,
@@ -91,6 +91,8 @@ def check(
     catalogue = _selected(select, ignore)
     if write_baseline and write_baseline != baseline and write_baseline.exists():
         give_up(f"{write_baseline} is there: with --baseline too its reasons are kept", USAGE)
+    if write_baseline:
+        must_be_writable(write_baseline, bundles)
     entries = _accepted(baseline)
     bundle = merged(bundles)
     if not speaks(bundle):
@@ -173,6 +175,7 @@ def _parted(
     source: str,
 ) -> tuple[Finding, ...]:
     """The findings that nobody accepted; what is wrong with the baseline is said."""
+    from hoodsnap import output
     from hoodsnap.baseline import part, written
 
     today = datetime.now(UTC).date()
@@ -181,9 +184,9 @@ def _parted(
         say(f"{source}: {remark}")
     if write is not None:
         try:
-            write.write_text(written(parted, today))
-        except OSError as error:
-            give_up(f"{write} can't be written: {error.strerror}")
+            output.write(write, written(parted, today).encode(), output.PUBLIC)
+        except output.UnwritableError as reason:
+            give_up(f"{write} can't be written: {reason}")
         count = len(parted.remaining)
         say(f"wrote {write}: {count} new entries, each accepts nothing before it has a reason")
     return parted.remaining

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.cli.bundles import saved, speaks
+from hoodsnap.cli.bundles import must_be_writable, saved, speaks
 from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ QmpOption = Annotated[
         "--qmp",
         help="Ask QEMU's monitors too (query-* only). Off by default, because libvirt marks every "
         "domain that is asked as tainted (custom-monitor) in its log and in `virsh dominfo` "
-        "until its next start.",
+        "until its next start. A guest with a network disk is not asked about its disks: that "
+        "could stop it.",
     ),
 ]
 
@@ -101,6 +102,7 @@ def collect(
     from hoodsnap.collect import Wishes
 
     _check_key(sign)
+    must_be_writable(output or Path("hoodsnap.json.gz"), [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     bundle, interrupted = collected(wishes)
     bundle = without_leaks(bundle)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hoodsnap
-from hoodsnap.cli.bundles import merged, saved
+from hoodsnap.cli.bundles import merged, must_be_writable, saved
 from hoodsnap.cli.collect import collected, default_name, without_leaks
 from hoodsnap.cli.explain import Document, FailOn, tell
 from hoodsnap.cli.terminal import say
@@ -44,6 +44,7 @@ def _collect() -> tuple[Bundle, Path]:
     from hoodsnap.collect import Wishes
     from hoodsnap.facts.cloud import read
 
+    must_be_writable(Path("hoodsnap.json.gz"))
     bundle, _ = collected(Wishes())
     bundle = without_leaks(bundle)
     path = default_name(bundle)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hoodsnap.cli.bundles import merged, saved
+from hoodsnap.cli.bundles import merged, must_be_writable, saved
 from hoodsnap.cli.terminal import USAGE, give_up, say
 
 RedactedOption = Annotated[
@@ -40,6 +40,7 @@ def redact(
     from hoodsnap import pseudonym, redact
     from hoodsnap.fingerprint import fingerprint, fingerprinted
 
+    must_be_writable(output, [bundle] if key_file is None else [bundle, key_file])
     try:
         key = pseudonym.key(key_file)
     except (OSError, ValueError) as error:

@@ -27,6 +27,7 @@ from hoodsnap.facts.rows import UUID
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain
+    from hoodsnap.collect.recorder import Refusal
     from hoodsnap.facts.argv import Argv
 
 LOOKS = 3
@@ -220,7 +221,7 @@ class Visit:
 
         wanted = set(uuids)
         domains = [domain for uuid, domain in self.seen.items() if uuid in wanted]
-        ask_monitors(self.recorder, domains, self.libvirt_uri)
+        ask_monitors(self.recorder, domains, self.libvirt_uri, self._obstacle)
         libvirts = {uuid for uuid, domain in self.seen.items() if domain.id is not None}
         ask_sockets(
             self.recorder,
@@ -229,7 +230,15 @@ class Visit:
                 for argv in self.processes.values()
                 if argv.uuid in wanted - libvirts and (path := _free_socket(argv)) is not None
             },
+            self._obstacle,
         )
+
+    def _obstacle(self, uuid: str) -> Refusal | None:
+        from hoodsnap.collect.storage import obstacle
+
+        uuid = uuid.lower()
+        processes = [(pid, argv) for pid, argv in self.processes.items() if argv.uuid == uuid]
+        return obstacle(self.seen.get(uuid), processes)
 
     def _ask_networks(self) -> None:
         self._alone(self._ask_ports)

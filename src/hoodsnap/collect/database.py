@@ -188,6 +188,8 @@ class Database:
         """Begin the snapshot, under limits of time as far as this server knows them."""
         self._try("ROLLBACK")
         self._try("SET SESSION lock_wait_timeout = 5")
+        # A collector that stopped must not keep its snapshot, for which a schema's change waits.
+        self._try("SET SESSION wait_timeout = 300")
         self._try("SET SESSION sql_quote_show_create = 1")
         if not self._try(f"SET SESSION max_statement_time = {_STATEMENT_TIME}"):  # MariaDB 10.1
             self._try(f"SET SESSION max_execution_time = {_STATEMENT_TIME * 1000}")  # MySQL 5.7

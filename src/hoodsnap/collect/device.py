@@ -10,10 +10,13 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from hoodsnap.bundle import Answer
+from hoodsnap.collect import file
 from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run
 
 LAYER = "block"
@@ -53,10 +56,11 @@ def ask_devices(recorder: Recorder) -> None:
         recorder.ask(LAYER, f"ls -l {folder}", _links_in(folder))
     for tool, columns in (("pvs", _PV), ("vgs", _VG), ("lvs", _LV)):
         options = ("--reportformat", "json", "--units", "b", "--options", columns)
-        survey.ask_program((tool, *options), json.loads)
+        survey.ask_program((tool, *options, "--nolocking"), json.loads)
     survey.ask_mapper()
-    survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
-    survey.ask_program(("multipath", "-ll"), str)
+    maps = survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
+    if maps.error is not None:  # the daemon has it all, and this one sends a command to each path
+        survey.ask_program(("multipath", "-ll"), str)
     name = Path("/etc/iscsi/initiatorname.iscsi")
     recorder.ask(LAYER, f"cat {name}", lambda: _initiator(name))
     survey.ask_program(("iscsiadm", "-m", "session", "-P", "3"), without_chap, _no_session)
@@ -77,19 +81,19 @@ class _Survey:
         command: Sequence[str],
         read: Callable[[str], object],
         refused: Callable[[Refusal], Refusal] = lambda refusal: refusal,
-    ) -> None:
+    ) -> Answer:
         """Run a program, and keep what `read` makes of what it prints."""
 
         def how() -> object:
             try:
-                return read(run(command))
+                return read(_run(command))
             except Refusal as refusal:
                 # That a host has no multipath, or exports nothing, is an answer about it.
                 if refusal.kind == "missing":
                     raise Refusal("absent", str(refusal)) from None
                 raise refused(refusal) from None
 
-        self._recorder.ask(LAYER, " ".join(command), how)
+        return self._recorder.ask(LAYER, " ".join(command), how)
 
     def ask_mapper(self) -> None:
         """Ask the device mapper for its devices. Its tables are not asked: keys stand in them."""
@@ -103,6 +107,17 @@ class _Survey:
             return run(command)
 
         self._recorder.ask(LAYER, " ".join(command), how)
+
+
+def _run(command: Sequence[str]) -> str:
+    # LVM's tools lock their volume groups while they read the labels of all devices. With one dead
+    # device that lasts, and cinder can make no volume until it ends.
+    try:
+        return run(command)
+    except Refusal as refusal:
+        if "--nolocking" in command and "nolocking" in str(refusal):  # before LVM 2.03
+            return run([word for word in command if word != "--nolocking"])
+        raise
 
 
 def without_chap(text: str) -> str:
@@ -139,7 +154,7 @@ def _lun(lun: Path) -> dict[str, object]:
         if link.is_symlink():
             store = link.resolve()
             device = store / "udev_path"
-            path = device.read_text(errors="surrogateescape").strip() if device.exists() else None
+            path = file.text(device).strip() if device.exists() else None
             return {
                 "lun": lun.name.removeprefix("lun_"),
                 "backstore": f"{store.parent.name}/{store.name}",
@@ -171,19 +186,23 @@ def _json_or_nothing(text: str) -> object:
 
 
 def _links_in(folder: str) -> Callable[[], object]:
-    return lambda: {
-        entry.name: os.readlink(entry.path)
-        for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)
-        if entry.is_symlink()
-    }
+    def links() -> dict[str, str]:
+        found = {}
+        with file.folder(folder) as handle:
+            for name in file.names_at(handle, folder):
+                if stat.S_ISLNK(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                    found[name] = os.readlink(name, dir_fd=handle)
+        return found
+
+    return links
 
 
 def _has_mapper() -> bool:
-    return " device-mapper\n" in Path("/proc/misc").read_text()
+    return " device-mapper\n" in file.text("/proc/misc")
 
 
 def _initiator(path: Path) -> str:
-    lines = path.read_text(errors="replace").splitlines()
+    lines = file.text(path).splitlines()
     return "\n".join(line for line in lines if line.startswith("InitiatorName="))
 
 

@@ -45,6 +45,9 @@ class SeenDomain:
     """Where its memory lies in a file, from which it will start."""
     volumes: frozenset[str] = frozenset()
     """The serials of its disks: of a volume it is the volume's id."""
+    remote: frozenset[str] | None = frozenset()
+    """The protocols (`rbd`, `nbd` …) of its disks that are no files and devices of the host; None
+    if it runs and its definition was not read."""
 
 
 class Domains:
@@ -119,7 +122,8 @@ class Domains:
         disks = images(stored or "") | images(live or "")
         saves = (f"{SAVES}/{name}.save",) if info and info["managed_save"] else ()
         volumes = frozenset((*serials(stored or ""), *serials(live or "")))
-        return SeenDomain(uuid, name, mark.id, disks, tuple(paths), saves, volumes)
+        far = None if active and live is None else remote(stored or "") | remote(live or "")
+        return SeenDomain(uuid, name, mark.id, disks, tuple(paths), saves, volumes, far)
 
 
 def targets(xml: str) -> list[str]:
@@ -148,6 +152,22 @@ def images(xml: str) -> dict[str, str | None]:
                 form = image.find("driver" if image is disk else "format")
                 found.setdefault(path, None if form is None else form.get("type"))
     return found
+
+
+def remote(xml: str) -> frozenset[str]:
+    """The protocols of a domain's images, backing files and mirrors among them, that lie neither in
+    files nor on devices of the host; of a libvirt pool `volume`, as nobody says what it is."""
+    found = set()
+    for disk in _disks(xml):
+        for image in disk.iter():
+            kind = image.get("type")
+            if image.tag in _IMAGES and kind not in (None, "file", "block", "dir"):
+                source = image.find("source")
+                found.add((source.get("protocol") if source is not None else None) or str(kind))
+    return frozenset(found)
+
+
+_IMAGES = frozenset(["disk", "backingStore", "mirror", "dataStore"])
 
 
 def firmware(xml: str, uuid: str) -> dict[str, None]:

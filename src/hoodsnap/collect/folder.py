@@ -1,6 +1,6 @@
 """A folder of files, as `find DIR -ls` shows it: names, owners, sizes, inodes; no content.
 
-It follows no link and opens nothing but regular files, of which it reads the first bytes.
+It follows no link, and of files it opens only regular ones, of which it reads the first bytes.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from functools import cache
 from grp import getgrgid
 from typing import Any
 
-from hoodsnap.collect.header import MAGIC_SIZE, read_head
+from hoodsnap.collect import file
+from hoodsnap.collect.header import HEAD_SIZE, MAGIC_SIZE
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Refusal
+from hoodsnap.path import is_writable_by_others, parent_of, trusted_owners
 
 DEEPEST = 3
 """Levels below the folder: `snapshots/tmpa1b2c3/delta` is the deepest that nova makes."""
 
-MOST = 200_000
-"""Entries that are listed. Ten thousand guests have a third of that."""
+MOST = 75_000
+"""Entries that are listed: a kilobyte of memory each. Ten thousand guests have 66,000."""
 
 _TYPES = {
     stat.S_IFREG: "f",
@@ -44,26 +47,41 @@ def list_folder(top: str, seen: Seen) -> list[dict[str, Any]]:
 
     A folder that is not gone into says why under `error`: what is in there is unknown, not absent.
     """
-    root = os.stat(top)
-    entries = [entry(top, root)]
-    for found in _walk(top, root.st_dev, 1, seen, entries[0]):
-        entries.append(found)
-        if len(entries) > MOST:
-            raise Refusal("too-large", f"there are more than {MOST} files in {top}")
+    with file.folder(top) as handle:
+        root = os.fstat(handle)
+        entries = [_entry(top, root, ".", handle)]
+        for found in _walk(handle, top, root.st_dev, 1, seen, entries[0]):
+            must_go_on()
+            entries.append(found)
+            if len(entries) > MOST:
+                raise Refusal("too-large", f"there are more than {MOST} files in {top}")
     entries[1:] = sorted(entries[1:], key=lambda found: str(found["path"]))
     return entries
 
 
 def look_at(path: str, seen: Seen) -> dict[str, Any]:
-    """One file, with links followed."""
-    real = os.path.realpath(path, strict=True)
-    status = os.stat(real)
-    return entry(path, status, magic=_magic(path, real, status, seen))
+    """One file, with those links followed that nobody else could have made.
+
+    Raises `OSError`; `StrangeLinkError` for a link of another account.
+    """
+    with parent_of(path) as (walk, name):
+        status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
+        magic = _magic(path, name, walk.folder, status, seen)
+        return _entry(path, status, name, walk.folder, magic=magic)
 
 
-def entry(path: str, status: os.stat_result, *, magic: str | None = None) -> dict[str, Any]:
-    """One line of `find -ls`, as a dict."""
-    target = os.readlink(path) if stat.S_ISLNK(status.st_mode) else None
+def entry(path: str) -> dict[str, Any]:
+    """One line of `find -ls`, as a dict: `look_at` without the first bytes."""
+    with parent_of(path) as (walk, name):
+        status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
+        return _entry(path, status, name, walk.folder)
+
+
+def _entry(
+    path: str, status: os.stat_result, name: str, folder: int, *, magic: str | None = None
+) -> dict[str, Any]:
+    """`name`: what the file is called in the open `folder`."""
+    target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else None
     return {
         "path": path,
         "type": _TYPES.get(stat.S_IFMT(status.st_mode), "?"),
@@ -83,23 +101,26 @@ def entry(path: str, status: os.stat_result, *, magic: str | None = None) -> dic
         "btime": None,  # Python's stat can't ask Linux for it
         "target": target,
         "magic": magic,
-        **_attributes(path),
+        **_attributes(path, name, folder),
     }
 
 
 def _walk(
-    folder: str, device: int, depth: int, seen: Seen, line: dict[str, Any]
+    handle: int, folder: str, device: int, depth: int, seen: Seen, line: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
+    """Yield what is in an open folder. A folder that is swapped for a link meanwhile leads nowhere:
+    each name is looked up in the folder that is open."""
     try:
-        names = os.listdir(folder)
+        names = file.names_at(handle, folder, MOST)
     except OSError as error:
         line["error"] = error.strerror
         return
     for name in names:
         path = f"{folder.rstrip('/')}/{name}"
         try:
-            status = os.lstat(path)
-            found = entry(path, status, magic=_magic(path, path, status, seen))
+            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+            magic = _magic(path, name, handle, status, seen)
+            found = _entry(path, status, name, handle, magic=magic)
         except FileNotFoundError:  # removed while we looked
             continue
         except OSError as error:  # a folder whose names may be read, but nothing else of them
@@ -113,30 +134,60 @@ def _walk(
         elif depth == DEEPEST:
             found["error"] = "not listed: too deep"
         else:
-            yield from _walk(path, device, depth + 1, seen, found)
+            yield from _walk_into(name, handle, path, device, depth + 1, seen, found)
 
 
-def _magic(path: str, real: str, status: os.stat_result, seen: Seen) -> str | None:
+def _walk_into(
+    name: str,
+    above: int,
+    folder: str,
+    device: int,
+    depth: int,
+    seen: Seen,
+    line: dict[str, Any],
+) -> Iterator[dict[str, Any]]:
+    try:
+        handle = file.folder_at(name, above)
+    except OSError as error:
+        line["error"] = error.strerror
+        return
+    try:
+        yield from _walk(handle, folder, device, depth, seen, line)
+    finally:
+        os.close(handle)
+
+
+def _magic(path: str, name: str, folder: int, status: os.stat_result, seen: Seen) -> str | None:
     # What a guest printed on its console is content, even sixteen bytes of it.
     if not stat.S_ISREG(status.st_mode) or os.path.basename(path).startswith("console.log"):
         return None
     try:
-        head = read_head(real)
+        head = file.head_at(name, folder, HEAD_SIZE)
     except OSError:  # the rest of the line is known all the same
         return None
     seen(path, head)
-    return head[:MAGIC_SIZE].hex()
+    # A file with several names could be another account's, put here with fs.protected_hardlinks=0.
+    return None if status.st_nlink > 1 and not _is_private(folder) else head[:MAGIC_SIZE].hex()
 
 
-def _attributes(path: str) -> dict[str, Any]:
+def _is_private(folder: int) -> bool:
+    status = os.fstat(folder)
+    return status.st_uid in trusted_owners() and not is_writable_by_others(status)
+
+
+def _attributes(path: str, name: str, folder: int) -> dict[str, Any]:
     """What decides besides owner and mode who may open it: SELinux' label, and whether there is an
     access control list."""
-    try:
-        names = os.listxattr(path, follow_symlinks=False)
-        label = os.getxattr(path, _LABEL, follow_symlinks=False) if _LABEL in names else b""
-    except OSError:  # it has ended, or its file system knows of no such thing
-        return {"acl": None, "selinux": None}
-    return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
+    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc has no such folder
+        try:
+            names = os.listxattr(reached, follow_symlinks=False)
+            label = os.getxattr(reached, _LABEL, follow_symlinks=False) if _LABEL in names else b""
+        except FileNotFoundError:
+            continue
+        except OSError:  # it has ended, or its file system knows of no such thing
+            break
+        return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
+    return {"acl": None, "selinux": None}
 
 
 @cache

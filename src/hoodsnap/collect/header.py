@@ -4,13 +4,12 @@ qemu-img opens every file that an image's header names: its backing file, a data
 of a VMDK. A guest may write any header it likes onto a raw disk, so a probed format hands the
 choice of these files to the guest: another's disk, a network address, /dev/watchdog, all as root.
 (That hole has had CVE-2015-7548, CVE-2016-2140, CVE-2024-32498 and CVE-2024-4467.) Before qemu-img
-runs, this file decides how far it may go. It opens regular files only, and changes none.
+runs, this file decides how far it may go. The bytes come from `hoodsnap.collect.file`.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -50,21 +49,6 @@ class Header:
 
 NOT_REGULAR = Header(None, regular=False)
 """A directory, a device, a pipe: even opening it can do more than read."""
-
-
-def read_head(path: str) -> bytes:
-    """The first bytes of a regular file, without a trace on it where the kernel allows that."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-    try:
-        handle = os.open(path, flags | os.O_NOATIME)
-    except PermissionError:  # only root and the owner may leave the access time alone
-        handle = os.open(path, flags)
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):  # it was swapped for another since `lstat`
-            return b""
-        return os.pread(handle, HEAD_SIZE, 0)
-    finally:
-        os.close(handle)
 
 
 def read_header(head: bytes) -> Header:

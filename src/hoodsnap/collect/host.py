@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hoodsnap.challenge import BOOT_ID
 from hoodsnap.challenge import QUERY as CHALLENGE
+from hoodsnap.collect import file
 from hoodsnap.collect.configuration import Configuration, Service, kept, service
 from hoodsnap.collect.recorder import Recorder, Refusal, run
 from hoodsnap.fingerprint import LAYER
@@ -30,6 +31,9 @@ PACKAGES = (
     *("openvswitch-switch", "openvswitch"),
 )
 """The packages, of whichever distribution, whose versions decide how the layers speak."""
+
+LARGEST = 4 << 20
+"""Bytes of a file: /proc/cpuinfo has 1,500 for each processor."""
 
 OF_PS = (
     "/proc/stat",
@@ -123,7 +127,7 @@ def _libvirt_conf(name: str) -> dict[str, str]:
     root = daemon.root if daemon else Path("/")
     path, keys = root / "etc/libvirt" / name, LIBVIRT_CONF[name]
     found = {}
-    for line in path.read_text(errors="surrogateescape").splitlines():
+    for line in file.text(path).splitlines():
         name, equals, value = line.partition("=")
         if equals and name.strip() in keys:
             found[name.strip()] = value.partition("#")[0].strip().strip("\"'")
@@ -143,7 +147,7 @@ def _ask_versions(recorder: Recorder, nova: Service | None) -> None:
 
 
 def _content(path: str | Path) -> Callable[[], str]:
-    return lambda: Path(path).read_text(errors="surrogateescape")
+    return lambda: file.text(path, LARGEST)
 
 
 def _now() -> dict[str, object]:
@@ -164,8 +168,7 @@ def _full_name() -> str:
 
 
 def _namespaces() -> dict[str, str]:
-    folder = Path("/proc/self/ns")
-    return {link.name: os.readlink(link) for link in sorted(folder.iterdir())}
+    return {name: os.readlink(f"/proc/self/ns/{name}") for name in file.names("/proc/self/ns")}
 
 
 def _configuration(configuration: Configuration) -> Configuration:

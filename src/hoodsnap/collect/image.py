@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect import file
 from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
 from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, Refusal, run
 from hoodsnap.facts.image import BASE, is_base
+from hoodsnap.path import StrangeLinkError
 
 LAYER = "images"
 
@@ -41,8 +43,6 @@ _THREADS = 4
 
 _FORMAT = re.compile(r"[a-z][a-z0-9-]*")
 
-_LARGEST_TEXT = 1 << 20
-
 
 def find_instances_dirs(
     recorder: Recorder, conf: Mapping[str, Mapping[str, object]], disks: Iterable[str]
@@ -53,7 +53,10 @@ def find_instances_dirs(
     first: what libvirt calls a folder is what the other layers will call its files.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
-    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names))
+    strange: list[str] = []
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names, strange))
+    for name in strange:  # what is not believed is said, also where another folder was found
+        recorder.ask(LAYER, f"stat -L {name}", partial(entry, name), subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
@@ -123,7 +126,7 @@ class _Survey:
         if self.ask_listing(folder):
             self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
             nodes = f"{folder}/compute_nodes"
-            self._ask(f"cat {nodes}", lambda: _text(nodes), nodes)
+            self._ask(f"cat {nodes}", partial(file.text, nodes), nodes)
             # Whoever may not go through one of these reaches nothing below.
             self.ask_files(map(str, Path(folder).parents))
 
@@ -142,7 +145,7 @@ class _Survey:
         for path in paths:
             if path not in self._types and path not in self._looked:
                 self._looked.add(path)
-                self._ask(f"stat -L {path}", partial(_stat, path), path)
+                self._ask(f"stat -L {path}", partial(entry, path), path)
 
     def listed(self, wanted: Callable[[str], bool]) -> list[str]:
         """The regular files in the listings that are wanted."""
@@ -185,7 +188,7 @@ class _Survey:
         """The header of a file; None if there is no such file, or if it can't be read."""
         if self._types.get(path, "l") == "l" and path not in self._looked:
             self._looked.add(path)
-            answer = self._ask(f"stat -L {path}", lambda: look_at(path, self._seen), path)
+            answer = self._ask(f"stat -L {path}", lambda: self._look_at(path), path)
             if answer.error is None:
                 self._types[path] = answer.value["type"]
             elif answer.error.kind == "timeout":
@@ -194,13 +197,20 @@ class _Survey:
             return self._headers.get(path)
         return NOT_REGULAR
 
+    def _look_at(self, path: str) -> dict[str, Any]:
+        try:
+            return look_at(path, self._seen)
+        except StrangeLinkError:
+            self._types[path] = "?"  # qemu-img would follow it
+            raise
+
     def _formats(self, paths: Iterable[str], named: Mapping[str, str | None]) -> dict[str, str]:
         """The declared formats: by the domain, else by nova's `disk.info`, else by the name."""
         formats = {path: "raw" for path in paths if "/disk.config" in path}
         for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
             info = f"{folder}/disk.info"
             if self._types.get(info) == "f":
-                answer = self._ask(f"cat {info}", partial(_text, info), info)
+                answer = self._ask(f"cat {info}", partial(file.text, info), info)
                 formats |= _disk_info(folder, answer.value)
         formats |= {path: form for path, form in named.items() if form}
         return {path: form for path, form in formats.items() if _FORMAT.fullmatch(form)}
@@ -229,7 +239,7 @@ class _Survey:
         def how() -> object:
             if way.obstacle:
                 raise Refusal("failed", f"not asked: {way.obstacle}")
-            return read(run(command if way.trusted else [*_limits(), *command]))
+            return read(run([*_limits(), *command]))
 
         return self._ask(" ".join(command), how, command[-1])
 
@@ -251,18 +261,24 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         yield path.rstrip("/")
 
 
-def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
+def _existing(names: Iterable[str], strange: list[str]) -> list[dict[str, Any]]:
+    """The folders among these names; those behind a strange link are added to `strange`."""
     found, denied = [], []
     for name in names:
+        must_go_on()
         try:
-            status = os.stat(name)
+            line = entry(name)
+        except StrangeLinkError:
+            strange.append(name)
+            denied.append(name)
+            continue
         except PermissionError:
             denied.append(name)
             continue
         except (FileNotFoundError, NotADirectoryError):
             continue
-        if stat.S_ISDIR(status.st_mode):
-            found.append(entry(name, status))
+        if line["type"] == "d":
+            found.append(line)
     if found:
         return found
     if denied:
@@ -292,7 +308,7 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
     """Path → format. The paths in the file are those of before it was moved to `<uuid>_resize`."""
     try:
         said = json.loads(str(text))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(said, dict):
         return {}
@@ -303,25 +319,18 @@ def _disk_info(folder: str, text: object) -> dict[str, str]:
     }
 
 
-def _stat(path: str) -> dict[str, Any]:
-    return entry(path, os.stat(path))
-
-
 def _statvfs(path: str) -> dict[str, int]:
-    numbers = os.statvfs(path)
+    with file.folder(path) as handle:
+        numbers = os.fstatvfs(handle)
     names = ("bsize", "frsize", "blocks", "bfree", "bavail", "files", "ffree", "favail", "flag")
     return {name: getattr(numbers, f"f_{name}") for name in names}
 
 
-def _text(path: str) -> str:
-    with open(path, "rb") as file:
-        return os.fsdecode(file.read(_LARGEST_TEXT))
-
-
 @cache
 def _limits() -> tuple[str, ...]:
-    # A header that a guest wrote can claim tables of any size. These are nova's limits against it.
+    # A header that a guest wrote can claim tables of any size. These are nova's limits against it;
+    # qemu-img has nothing to write either.
     # (Not used to say that qemu-img is not there: that would sound as if the disk was not.)
     if shutil.which("prlimit") is None or shutil.which("qemu-img") is None:
         return ()
-    return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--")
+    return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--fsize=0", "--core=0", "--")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
+from hoodsnap.collect import file
 from hoodsnap.collect.allowlist import log_line
 from hoodsnap.collect.configuration import Configuration, service
 from hoodsnap.collect.patience import Patience
-from hoodsnap.collect.recorder import Recorder, run
+from hoodsnap.collect.recorder import Recorder, Refusal, patiently, run
 
 LAYER = "logs"
 
@@ -44,6 +46,9 @@ TAIL = 64 << 10
 
 NOVA_TAIL = 4 << 20
 """Bytes of nova-compute's log: a day of a quiet host, an hour of one in trouble."""
+
+_LOOK = 2.0
+"""Seconds for the question whether there is such a file."""
 
 LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
 """How many are kept at most: of a QEMU, of the kernel, of nova-compute for one UUID."""
@@ -87,9 +92,9 @@ def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) 
     listed = ask(LAYER, "dmesg --time-format iso", partial(_kernel, _DMESG))
     if listed.error is not None and listed.error.kind != "timeout":
         ask(LAYER, "journalctl -k -o short-iso", partial(_kernel, _JOURNAL))
-    if (path := _first_of(_nova_logs(conf), Path.is_file)) is not None:
+    if (path := _first_of(_nova_logs(conf), _is_there)) is not None:
         query = f"tail -c {NOVA_TAIL} {path}"
-        ask(LAYER, query, lambda: _nova_lines(_tail(path, NOVA_TAIL)))
+        ask(LAYER, query, lambda: _nova_lines(file.tail(path, NOVA_TAIL)))
     else:
         units = [word for unit in UNITS for word in ("-u", unit)]
         command = ["journalctl", *units, "-n", "20000", "-o", "short-iso"]
@@ -116,26 +121,38 @@ def _ask_qemu(recorder: Recorder, names: Mapping[str, str]) -> None:
 
 
 def _first_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | None:
+    """Return the first path that is wanted, or that has to be asked why it can't be read."""
     for path in paths:
-        try:
-            if wanted(path):
-                return path
-        except PermissionError:
-            return path  # asking it says so
+        # Not even a look at a path is free: it may lie on a dead NFS server.
+        found = patiently(partial(wanted, path), _LOOK)
+        if found is True or isinstance(found, PermissionError | TimeoutError | Refusal):
+            return path
     return None
 
 
 def _has_logs(folder: Path) -> bool:
-    return folder.is_dir() and any(name.endswith(".log") for name in os.listdir(folder))
+    try:
+        return any(name.endswith(".log") for name in file.names(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.status(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def _logs_in(folder: Path) -> list[dict[str, object]]:
     found: list[dict[str, object]] = []
-    for entry in os.scandir(folder):
-        if entry.name.endswith(".log") and entry.is_file():
-            status = entry.stat()
-            found.append({"name": entry.name, "size": status.st_size, "mtime": status.st_mtime})
-    return sorted(found, key=lambda line: str(line["name"]))
+    with file.folder(folder) as handle:
+        for name in file.names_at(handle, str(folder)):
+            if name.endswith(".log"):
+                status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    found.append({"name": name, "size": status.st_size, "mtime": status.st_mtime})
+    return found
 
 
 def _nova_logs(conf: Configuration) -> list[Path]:
@@ -152,23 +169,13 @@ def _nova_logs(conf: Configuration) -> list[Path]:
     return [Path(own), *map(Path, NOVA_LOGS)]
 
 
-def _tail(path: Path, size: int) -> str:
-    """The end of a file, from the first whole line on."""
-    with path.open("rb") as file:
-        start = max(0, file.seek(0, os.SEEK_END) - size)
-        file.seek(start)
-        data = file.read(size)
-    text = data.decode("utf-8", "replace")
-    return text.partition("\n")[2] if start else text
-
-
 def _qemu_log(path: Path) -> str:
     """Its last lines and its last start, without the environment and the arguments of a start:
     those of a process that runs are in /proc."""
     kept: list[str] = []
     last_start: list[str] = []
     in_start = False
-    for line in _tail(path, TAIL).splitlines():
+    for line in file.tail(path, TAIL).splitlines():
         if START.match(line):
             in_start = True
             kept.append(log_line(line))

@@ -12,6 +12,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,6 +20,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect.domain import SeenDomain
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.storage import obstacle
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -47,25 +49,44 @@ class Query(StrEnum):
     VNC = "query-vnc"
 
 
-_Ask = Callable[[Query, dict[str, bool]], Answer]
+_OF_DISKS = frozenset([Query.BLOCK, Query.NAMED_BLOCK_NODES])
+"""What QEMU may have to wait for the storage of its disks for, and all vCPUs with it."""
+
+_Ask = Callable[[Query, dict[str, bool], Refusal | None], Answer]
 
 _FLAT = {"flat": True}
 """Without the images of images inside of images, which are in the list themselves."""
 
 
-def ask_monitors(recorder: Recorder, domains: Iterable[SeenDomain], uri: str | None = None) -> None:
-    """Ask the QEMU of each active domain through libvirt, which taints the domain."""
+Obstacle = Callable[[str], Refusal | None]
+"""Why the guest of a subject must not be asked about its disks: see `hoodsnap.collect.storage`."""
+
+
+def ask_monitors(
+    recorder: Recorder,
+    domains: Iterable[SeenDomain],
+    uri: str | None = None,
+    obstacle_of: Obstacle | None = None,
+) -> None:
+    """Ask the QEMU of each active domain through libvirt, which taints the domain.
+
+    Without `obstacle_of` the definition of a domain alone decides.
+    """
     daemon = Daemon(recorder, uri, layer="qemu", read_write=True)
     for domain in domains:
         if domain.id is not None:
-            _ask_all(_through_libvirt(daemon, domain))
+            by_definition = partial(obstacle, domain, ())
+            decided = partial(obstacle_of, domain.uuid) if obstacle_of else by_definition
+            _ask_all(_through_libvirt(daemon, domain), decided)
 
 
 def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
-    def ask(query: Query, arguments: dict[str, bool]) -> Answer:
+    def ask(query: Query, arguments: dict[str, bool], refusal: Refusal | None) -> Answer:
         command = json.dumps({"execute": query, **({"arguments": arguments} if arguments else {})})
 
         def question(libvirt_domain: Any) -> object:
+            if refusal is not None:
+                raise refusal
             reply = binding("libvirt_qemu").qemuMonitorCommand(libvirt_domain, command, 0)
             return _returned(json.loads(reply))
 
@@ -75,7 +96,11 @@ def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
     return ask
 
 
-def ask_sockets(recorder: Recorder, sockets: Mapping[str, str]) -> None:
+def ask_sockets(
+    recorder: Recorder,
+    sockets: Mapping[str, str],
+    obstacle_of: Obstacle = lambda subject: None,
+) -> None:
     """Ask QEMUs directly whose monitor nobody else uses: subject → path of the socket.
 
     A monitor has room for one, and libvirt never leaves its own: that one would not answer. A QEMU
@@ -83,16 +108,16 @@ def ask_sockets(recorder: Recorder, sockets: Mapping[str, str]) -> None:
     """
     for subject, path in sockets.items():
         with _Socket(path) as socket:
-            _ask_all(_directly(recorder, subject, path, socket))
+            _ask_all(_directly(recorder, subject, path, socket), partial(obstacle_of, subject))
 
 
 def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _Ask:
-    def ask(query: Query, arguments: dict[str, bool]) -> Answer:
+    def ask(query: Query, arguments: dict[str, bool], refusal: Refusal | None) -> Answer:
         words = [query.value, *(f"{name}={json.dumps(it)}" for name, it in arguments.items())]
         return recorder.ask(
             "qemu",
             f"qmp-shell {path}: {' '.join(words)}",
-            lambda: socket.ask(query, arguments),
+            partial(_raise, refusal) if refusal else partial(socket.ask, query, arguments),
             subject=subject,
             patience=2 * PATIENCE,  # the socket stops waiting by itself, and earlier
         )
@@ -100,14 +125,17 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
     return ask
 
 
-def _ask_all(ask: _Ask) -> None:
+def _ask_all(ask: _Ask, decided: Callable[[], Refusal | None]) -> None:
     for query in Query:
-        if query is not Query.NAMED_BLOCK_NODES:
-            ask(query, {})
-            continue
-        answer = ask(query, _FLAT)
+        # A look at the files a moment ago says nothing about now, so each question has its own.
+        refusal = decided() if query in _OF_DISKS else None
+        answer = ask(query, _FLAT if query is Query.NAMED_BLOCK_NODES else {}, refusal)
         if answer.error is not None and "'flat'" in answer.error.message:  # QEMU before 5.0
-            ask(query, {})
+            ask(query, {}, None)
+
+
+def _raise(refusal: Refusal) -> None:
+    raise refusal
 
 
 class _Socket:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect import file
 from hoodsnap.collect.arguments import kept_cmdline, kept_ps
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, run
@@ -32,6 +33,19 @@ _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
 # Network and pass-through devices. What else a QEMU has open as a character device says nothing.
 _DEVICES = ("/dev/net/tun", "/dev/tap", "/dev/vhost", "/dev/vfio/")
+
+LARGEST_CMDLINE = 512 << 10
+"""Bytes of a process' arguments. libvirt's longest have some ten thousand; any account can start a
+program with megabytes of them."""
+
+LARGEST_TEXT = 4 << 20
+"""Bytes of any other file of /proc. The largest, /proc/locks, has a hundred for each lock."""
+
+LARGEST_MOUNTS, MOST_MOUNTS = 64 << 20, 10_000
+"""Bytes of a process' mountinfo, and its lines that are kept: Linux allows 100,000 mounts."""
+
+MOST_THREADS, MOST_FILES = 32_768, 8192
+"""Threads of one QEMU, and its open files that have a path."""
 
 _NOT_DISKS = ("/dev", "/run/", "/var/run/", "/var/log/")
 
@@ -133,7 +147,7 @@ def _ps() -> str:
 
 
 def _words(pid: int) -> list[str]:
-    return _text(f"/proc/{pid}/cmdline").removesuffix("\0").split("\0")
+    return file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE).removesuffix("\0").split("\0")
 
 
 def _is_emulator(pid: int) -> bool:
@@ -149,7 +163,7 @@ def _name(pid: int) -> str:
 
 def _emulators() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in _numbers("/proc"):
         try:
             comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
             exe, name = _program(f"/proc/{pid}")
@@ -167,31 +181,33 @@ def _program(folder: str) -> tuple[str | None, str]:
     except FileNotFoundError:  # a thread of the kernel, or a process that has ended
         return None, ""
     except PermissionError:
-        argv0 = _text(f"{folder}/cmdline").split("\0")[0]
-        return None, os.path.basename(argv0)
+        argv0 = file.head(f"{folder}/cmdline", 4096).split(b"\0")[0]
+        return None, os.path.basename(os.fsdecode(argv0))
     return exe, os.path.basename(exe.removesuffix(" (deleted)"))
 
 
 def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
     """The open files that have a path: regular ones, block devices, taps and the like."""
     found = []
-    for number in sorted(int(name) for name in os.listdir(f"{folder}/fd")):
+    for number in _numbers(f"{folder}/fd"):
         try:
             path = os.readlink(f"{folder}/fd/{number}")
             if not path.startswith("/"):  # a pipe, a socket, an eventfd
                 continue
-            file: dict[str, Any] = {
+            known: dict[str, Any] = {
                 "fd": number,
                 "path": path,
                 **_fdinfo(f"{folder}/fdinfo/{number}"),
             }
             if look:
-                file |= _stat(f"{folder}/fd/{number}")
+                known |= _stat(f"{folder}/fd/{number}")
         except (FileNotFoundError, ProcessLookupError):  # closed while we looked
             continue
-        kind = stat.S_IFMT(int(file.get("mode", "100000"), 8))
+        kind = stat.S_IFMT(int(known.get("mode", "100000"), 8))
         if kind in (stat.S_IFREG, stat.S_IFBLK) or path.startswith(_DEVICES):
-            found.append(file)
+            found.append(known)
+            if len(found) > MOST_FILES:
+                raise Refusal("too-large", f"more than {MOST_FILES} files are open")
     return found
 
 
@@ -219,7 +235,7 @@ def _stat(path: str) -> dict[str, Any]:
 
 def _threads(folder: str) -> dict[str, dict[str, str]]:
     found = {}
-    for tid in sorted(os.listdir(f"{folder}/task"), key=int):
+    for tid in map(str, _numbers(f"{folder}/task", MOST_THREADS)):
         try:
             text = _text(f"{folder}/task/{tid}/status")
         except (FileNotFoundError, ProcessLookupError):  # ended while we looked
@@ -230,16 +246,16 @@ def _threads(folder: str) -> dict[str, dict[str, str]]:
 
 
 def _links(folder: str) -> dict[str, str]:
-    return {name: os.readlink(f"{folder}/{name}") for name in sorted(os.listdir(folder))}
+    return {name: os.readlink(f"{folder}/{name}") for name in file.names(folder)}
 
 
 def _places(files: Answer, paths: Iterable[Path]) -> tuple[str, ...]:
     """The folders, with a slash at the end, whose mounts are worth keeping."""
     places = {f"{path}/" for path in paths}
     if files.error is None:
-        for file in files.value:
-            folder = os.path.dirname(file["path"])
-            if file.get("mode", "100").startswith("100") and not folder.startswith(_NOT_DISKS):
+        for known in files.value:
+            folder = os.path.dirname(known["path"])
+            if known.get("mode", "100").startswith("100") and not folder.startswith(_NOT_DISKS):
                 places.add(f"{folder}/")
     return tuple(sorted(places)) or ("/",)
 
@@ -247,10 +263,12 @@ def _places(files: Answer, paths: Iterable[Path]) -> tuple[str, ...]:
 def _mounts(folder: str, places: Sequence[str]) -> str:
     # A container host has hundreds of mounts, and each QEMU would repeat them all.
     kept = []
-    for line in _text(f"{folder}/mountinfo").splitlines(keepends=True):
+    for line in file.lines(f"{folder}/mountinfo", LARGEST_MOUNTS):
         fields = line.split(" ", 5)
         if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
             kept.append(line)
+            if len(kept) > MOST_MOUNTS:
+                raise Refusal("too-large", f"more than {MOST_MOUNTS} mounts concern its files")
     return "".join(kept)
 
 
@@ -261,22 +279,25 @@ def _listeners() -> str:
 
 
 def _names(folder: str) -> list[str]:
-    return sorted(os.listdir(folder))
+    return file.names(folder)
 
 
 def _boot_time() -> str:
-    lines = _text("/proc/stat").splitlines(keepends=True)
+    lines = file.lines("/proc/stat", LARGEST_TEXT)
     return "".join(line for line in lines if line.startswith("btime"))
 
 
 def _cmdline(path: str) -> str:
-    text = _text(path)
+    text = file.text(path, LARGEST_CMDLINE)
     # It may have become another program since it was listed.
     if text and not _is_emulator(int(path.split("/")[2])):
         raise Refusal("denied", "its arguments are not kept: it is not an emulator any more")
     return kept_cmdline(text)
 
 
+def _numbers(folder: str, most: int = file.MOST_NAMES) -> list[int]:
+    return sorted(int(name) for name in file.names(folder, most) if name.isdigit())
+
+
 def _text(path: str) -> str:
-    with open(path, "rb") as file:
-        return os.fsdecode(file.read())
+    return file.text(path, LARGEST_TEXT)

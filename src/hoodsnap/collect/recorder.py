@@ -7,8 +7,11 @@ else in this package catches errors in order to go on.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import queue
+import resource
 import subprocess
 import threading
 import time
@@ -16,12 +19,29 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
+from hoodsnap.collect.question import Question, answering, current
 from hoodsnap.collect.secret import WITHHELD, TooLargeError, without_secrets
 
 __all__ = ["PATIENCE", "WITHHELD", "Recorder", "Refusal", "patiently", "run", "without_secrets"]
 
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""
+
+LARGEST_OUTPUT = 8 << 20
+"""Bytes that are read of one program's output: a hundred times what a host with many guests has.
+
+Ten answers of that size may be in memory at once, each as bytes, as text and as JSON."""
+
+_TALKATIVE = {"journalctl": 24 << 20, "iptables-save": 24 << 20}
+"""Bytes that are read of programs of whose output a few lines are kept: twenty thousand lines of
+nova-compute with debug = True, two hundred thousand rules."""
+
+_LIMITS = {
+    resource.RLIMIT_AS: 4 << 30,
+    resource.RLIMIT_CPU: 60,
+    resource.RLIMIT_CORE: 0,
+}
+"""Of each program that is asked. None of them needs a tenth of that."""
 
 
 class Refusal(Exception):
@@ -98,15 +118,16 @@ def _plain(text: str) -> str:
 def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
     """What a program prints. Raises `Refusal` if it fails, is missing, too slow or too talkative.
 
-    For use inside `Recorder.ask`; output beyond the limit is not read into memory.
+    For use inside `Recorder.ask`: the program is killed when its question is abandoned. Output
+    beyond `LARGEST_OUTPUT` is not read into memory.
     """
+    largest = min(LARGEST_STRING, _TALKATIVE.get(command[0], LARGEST_OUTPUT))
     try:
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            errors="surrogateescape",
             env={
                 "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
                 "LC_ALL": "C.UTF-8",
@@ -116,25 +137,29 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         raise Refusal("missing", f"{command[0]} is not installed") from None
     # A second thread ends the program when time is up, so that reading its output ends too.
     timer = threading.Timer(patience, process.kill)
+    timer.daemon = True
     timer.start()
-    complaint: list[str] = []
+    complaint: list[bytes] = []
     assert process.stdout is not None and process.stderr is not None  # noqa: S101 (both are PIPE)
     stderr = process.stderr
     listener = threading.Thread(target=lambda: complaint.append(stderr.read(1 << 16)), daemon=True)
     listener.start()
     try:
-        output = process.stdout.read(LARGEST_STRING + 1)
-        if len(output) > LARGEST_STRING:
-            process.kill()
-            raise Refusal("too-large", f"{command[0]} printed more than a bundle keeps")
-        status = process.wait()
+        with current().answered_by(process):
+            _limit(process.pid)
+            output = process.stdout.read(largest + 1)
+            if len(output) > largest:
+                process.kill()
+                raise Refusal("too-large", f"{command[0]} printed more than a bundle keeps")
+            status = process.wait()
         if not timer.is_alive() and status == -9:
             raise Refusal("timeout", f"{command[0]} was ended after {patience:g} s")
         listener.join(timeout=1)
         if status != 0:
-            said = " ".join("".join(complaint).split()) or f"exit status {status}"
+            words = os.fsdecode(b"".join(complaint)).split()
+            said = " ".join(words) or f"exit status {status}"
             raise Refusal(_kind_of(said), said)
-        return output
+        return os.fsdecode(output)
     finally:
         timer.cancel()
         process.kill()
@@ -144,37 +169,55 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         process.stderr.close()
 
 
+def _limit(pid: int) -> None:
+    for which, most in _LIMITS.items():
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
+            resource.prlimit(pid, which, (most, most))
+
+
 class _Worker(threading.Thread):
     """A thread that answers one question after another, until one takes too long."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)  # a question that never ends must not keep the program
-        self.questions: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self.questions: queue.SimpleQueue[tuple[Question, Callable[[], object]]] = (
+            queue.SimpleQueue()
+        )
         self.results: queue.SimpleQueue[object] = queue.SimpleQueue()
         self.start()
 
     def run(self) -> None:
         while True:
-            how = self.questions.get()
+            question, how = self.questions.get()
             try:
-                self.results.put(how())
+                with answering(question):
+                    result: object = how()
             except BaseException as error:  # whatever it was, the door outside records it
-                self.results.put(error)
+                result = error
+            if question.is_abandoned:
+                return  # nobody will ask this thread again
+            self.results.put(result)
+            del how, result  # the next question may be long in coming
 
 
 _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
 
 
 def patiently(how: Callable[[], object], patience: float) -> object:
-    """What `how` returns, or the exception it raised; `TimeoutError` if it takes too long."""
+    """What `how` returns, or the exception it raised; `TimeoutError` if it takes too long.
+
+    After that its reading and its child programs end: see `hoodsnap.collect.question`.
+    """
+    question = Question()
     try:
         worker = _idle.get_nowait()
     except queue.Empty:
         worker = _Worker()
-    worker.questions.put(how)
+    worker.questions.put((question, how))
     try:
         result = worker.results.get(timeout=patience)
     except queue.Empty:
+        question.abandon()
         return TimeoutError()
     _idle.put(worker)
     return result

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect import file
 from hoodsnap.collect.allowlist import ovs_rows
 from hoodsnap.collect.port import SeenNetworks
-from hoodsnap.collect.recorder import Recorder, run
+from hoodsnap.collect.recorder import Recorder, patiently, run
 
 LAYER = "network"
 
@@ -33,6 +34,9 @@ STATE_PATHS = ("/var/lib/neutron", "/opt/stack/data/neutron")
 
 FLOWS_TIME = 20.0
 """Seconds for the flows of all guests together, which are two questions each."""
+
+LARGEST_LEASES = 4 << 20
+"""Bytes of a network's hosts or leases: a line of a hundred for each port."""
 
 MOST_NAMESPACES = 32
 """How many namespaces are looked into where nobody says which are the guests'."""
@@ -154,8 +158,9 @@ def _wanted(names: Sequence[str], seen: SeenNetworks | None) -> list[str]:
 
 def _ask_leases(recorder: Recorder, network: str) -> None:
     folders = [Path(path, "dhcp", network) for path in STATE_PATHS]
-    folder = next((path for path in folders if path.is_dir()), folders[0])
+    is_there = (path for path in folders if patiently(partial(file.exists, path), 2.0) is True)
+    folder = next(is_there, folders[0])
     for name in ("host", "leases"):
         path = folder / name
-        how = partial(path.read_text, errors="surrogateescape")
+        how = partial(file.text, path, LARGEST_LEASES)
         recorder.ask(LAYER, f"cat {path}", how, subject=network)

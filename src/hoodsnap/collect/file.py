@@ -1,0 +1,224 @@
+"""Files of the host as root may safely read them: regular, of bounded size, behind no strange link.
+
+Everything in this package that reads the content of a file does so here. A path is walked as
+`hoodsnap.path` describes, nothing but a regular file is opened, its access time stays where the
+kernel allows that, and the reading ends with the question that it is for.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hoodsnap.collect.question import must_go_on
+from hoodsnap.collect.recorder import Refusal
+from hoodsnap.path import Walk, parent_of
+
+LARGEST = 1 << 20
+"""Bytes of a file, where the caller names no other limit. Configurations have some thousands."""
+
+MOST_NAMES = 100_000
+"""Names in one folder."""
+
+_CHUNK = 1 << 16
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a link",
+}
+
+
+def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes:
+    """Return the content of a file.
+
+    `top`: the root of the path, `/proc/PID/root` for a file in a container. Raises `OSError`, and
+    `Refusal`: `denied` for what is no regular file or could be another account's, `too-large`.
+    """
+    with opened(path, top) as handle:
+        pieces, size = [], 0
+        while piece := os.read(handle, _CHUNK):
+            must_go_on()
+            size += len(piece)
+            if size > limit:
+                raise Refusal("too-large", f"{path} has more than {limit} bytes")
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def text(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> str:
+    """Return the content of a file; bytes that are not UTF-8 become lone surrogates."""
+    return os.fsdecode(read(path, limit, top))
+
+
+def lines(path: str | Path, limit: int, longest: int = LARGEST) -> Iterator[str]:
+    """Yield the lines of a file, each with its line end, without ever holding the whole file.
+
+    `limit`: bytes of the file, `longest`: bytes of one line. Raises as `read` does.
+    """
+    with opened(path) as handle:
+        rest, size = b"", 0
+        while piece := os.read(handle, _CHUNK):
+            must_go_on()
+            size += len(piece)
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from (os.fsdecode(line + b"\n") for line in whole)
+            if size > limit or len(rest) > longest:
+                raise Refusal("too-large", f"{path} has more than {limit} bytes")
+        if rest:
+            yield os.fsdecode(rest)
+
+
+def tail(path: str | Path, size: int, top: str | Path = "/") -> str:
+    """Return the last `size` bytes of a file as text, from the first whole line on."""
+    with opened(path, top) as handle:
+        start = max(0, os.fstat(handle).st_size - size)
+        data = _piece(handle, start, size)
+    found = data.decode("utf-8", "replace")
+    return found.partition("\n")[2] if start else found
+
+
+def head(path: str | Path, size: int) -> bytes:
+    """Return the first bytes of a file. Raises as `read` does."""
+    with opened(path) as handle:
+        return _piece(handle, 0, size)
+
+
+def head_at(name: str, folder: int, size: int) -> bytes:
+    """Return the first bytes of the regular file `name` in an open folder; of others nothing."""
+    try:
+        handle = _open(name, folder)
+    except Refusal:  # it was swapped for another since it was looked at
+        return b""
+    try:
+        return _piece(handle, 0, size)
+    finally:
+        os.close(handle)
+
+
+def status(path: str | Path, top: str | Path = "/") -> os.stat_result:
+    """Return `stat` of a file, without following a link that others could have made."""
+    with parent_of(str(path), str(top)) as (walk, name):
+        return os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
+
+
+def exists(path: str | Path, top: str | Path = "/") -> bool:
+    """Is there such a file, and may its path be followed?"""
+    try:
+        status(path, top)
+    except OSError:
+        return False
+    return True
+
+
+def names(path: str | Path, most: int = MOST_NAMES, top: str | Path = "/") -> list[str]:
+    """Return the sorted names in a folder. Raises `Refusal` (`too-large`) and `OSError`."""
+    with folder(path, top) as handle:
+        return names_at(handle, str(path), most)
+
+
+def names_at(handle: int, path: str, most: int = MOST_NAMES) -> list[str]:
+    """Return the sorted names in an open folder; `path` is what messages call it."""
+    found = []
+    with os.scandir(handle) as entries:
+        for entry in entries:
+            must_go_on()
+            found.append(entry.name)
+            if len(found) > most:
+                raise Refusal("too-large", f"there are more than {most} entries in {path}")
+    return sorted(found)
+
+
+@contextmanager
+def folder(path: str | Path, top: str | Path = "/") -> Iterator[int]:
+    """Open a folder for `names_at` and the functions of `os` that take a `dir_fd`."""
+    with parent_of(str(path), str(top)) as (walk, name):
+        handle = folder_at(name, walk.folder)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def folder_at(name: str, folder: int) -> int:
+    """Open a folder in an open folder. Raises `OSError`, also for a link."""
+    return _without_trace(name, _FLAGS | os.O_DIRECTORY, folder)
+
+
+@contextmanager
+def opened(path: str | Path, top: str | Path = "/") -> Iterator[int]:
+    """Open a regular file for reading. Raises `OSError` and `Refusal` (`denied`)."""
+    with parent_of(str(path), str(top)) as (walk, name):
+        handle = _open(name, walk.folder, str(path))
+        try:
+            _must_belong_here(walk, os.fstat(handle), path)
+        except BaseException:
+            os.close(handle)
+            raise
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _open(name: str, folder: int, path: str | None = None) -> int:
+    # Opening alone can rewind a tape, arm a watchdog, or wake the process that waits at a FIFO.
+    _must_be_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), path or name)
+    handle = _without_trace(name, _FLAGS, folder)
+    try:
+        _must_be_regular(os.fstat(handle), path or name)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _without_trace(name: str, flags: int, folder: int) -> int:
+    """Open something and leave its access time alone, where the kernel allows that."""
+    try:
+        return os.open(name, flags | os.O_NOATIME, dir_fd=folder)
+    except PermissionError:  # only root and the owner may
+        return os.open(name, flags, dir_fd=folder)
+
+
+def _must_be_regular(status: os.stat_result, path: str) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+        raise Refusal("denied", f"{path} is {kind}, not a regular file")
+
+
+def _must_belong_here(walk: Walk, status: os.stat_result, path: str | Path) -> None:
+    """Refuse a file that another account could have put into this folder from elsewhere.
+
+    Where fs.protected_hardlinks is 0 any account can give a second name to any file of the same
+    file system, and the owner of a folder can rename what other accounts have put into it.
+    """
+    if walk.is_ours:
+        return
+    if status.st_nlink > 1:
+        raise Refusal(
+            "denied", f"{path} has {status.st_nlink} names (hard links), and others could add one"
+        )
+    readable_by_all = status.st_mode & stat.S_IROTH
+    if status.st_uid != os.fstat(walk.folder).st_uid and not readable_by_all:
+        raise Refusal(
+            "denied", f"{path} is private to another account than the one that owns its folder"
+        )
+
+
+def _piece(handle: int, start: int, size: int) -> bytes:
+    pieces = []
+    while size > 0 and (piece := os.pread(handle, min(size, _CHUNK), start)):
+        must_go_on()
+        pieces.append(piece)
+        start += len(piece)
+        size -= len(piece)
+    return b"".join(pieces)

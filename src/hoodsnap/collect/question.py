@@ -1,0 +1,83 @@
+"""The question that a thread is answering, and its end when nobody waits for the answer any more.
+
+A thread can't be ended from outside, so whatever reads in a loop calls `must_go_on` between two
+pieces, and child programs are registered here: both end with the question.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class AbandonedError(Exception):
+    """The question took too long and was abandoned. Nobody records this error."""
+
+
+class Question:
+    """One question, shared by the thread that answers and the thread that waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_abandoned = False
+        self._children: set[subprocess.Popen[bytes]] = set()
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Did the waiting thread stop waiting?"""
+        return self._is_abandoned
+
+    def abandon(self) -> None:
+        """Stop the reading and kill the child programs of this question."""
+        with self._lock:
+            self._is_abandoned = True
+            for child in self._children:
+                child.kill()
+
+    @contextmanager
+    def answered_by(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
+        """Kill this program as soon as the question is abandoned. Raises `AbandonedError`."""
+        with self._lock:
+            if not self._is_abandoned:
+                self._children.add(child)
+        try:
+            self.must_go_on()
+            yield
+        finally:
+            with self._lock:
+                self._children.discard(child)
+
+    def must_go_on(self) -> None:
+        """Raise `AbandonedError` if nobody waits for the answer."""
+        if self._is_abandoned:
+            raise AbandonedError
+
+
+class _Current(threading.local):
+    question: Question | None = None
+
+
+_current = _Current()
+
+
+@contextmanager
+def answering(question: Question) -> Iterator[None]:
+    """Make it the question of this thread."""
+    before, _current.question = _current.question, question
+    try:
+        yield
+    finally:
+        _current.question = before
+
+
+def current() -> Question:
+    """Return the question of this thread; outside of a recorder one that nobody abandons."""
+    return _current.question or Question()
+
+
+def must_go_on() -> None:
+    """Raise `AbandonedError` if nobody waits for this thread's answer. Call it in every loop."""
+    if _current.question is not None:
+        _current.question.must_go_on()

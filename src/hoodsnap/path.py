@@ -1,0 +1,201 @@
+"""Paths that lead where they say: walked name by name, without links that others could have made.
+
+The kernel follows every link on the way to a file, with the rights of the caller. A caller that is
+root and takes a path from a folder of another account therefore lets that account choose the file.
+`Walk` opens each name by itself, relative to the folder before it, and follows a link only if root
+or the caller alone could have made it: the link and all folders on the way belong to them, and
+nobody else may write to these folders.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_LINKS = 40
+"""Links on one path, as in the kernel."""
+
+_OF_PROCESS = re.compile(r"(/proc/(?:\d+|self)/root)(?:/|$)")
+
+_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class StrangeLinkError(PermissionError):
+    """The path leads through a link that others than root or the caller could have made."""
+
+    def __init__(self, path: str, link: str) -> None:
+        through = "is" if path == link else f"leads through {link},"
+        super().__init__(errno.EPERM, f"{path} {through} a link that others could have made")
+
+
+class _Folder(Enum):
+    """Who could have put the names into a folder."""
+
+    OURS = 1
+    """Root or the caller alone."""
+    STICKY = 2
+    """Everybody, but nobody can rename or remove another account's entries, as in /tmp."""
+    OTHERS = 3
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One open folder on the way."""
+
+    handle: int
+    name: str
+    kind: _Folder
+
+
+class Walk:
+    """A walk from a folder (`/`, or the root of a container) to one file, without leaving it.
+
+    Use as a context manager; all descriptors are closed at the end. `..` at the top stays there,
+    and an absolute link starts at the top again.
+    """
+
+    def __init__(self, top: str = "/") -> None:
+        self._owners = trusted_owners()
+        # The top is given by the caller: /proc/PID/root is a link that the kernel made.
+        handle = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._steps = [_Step(handle, "", self._kind(os.fstat(handle), _Folder.OURS))]
+        self._top = "" if top == "/" else top.rstrip("/")
+        self._links = 0
+
+    def __enter__(self) -> Walk:
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        for step in self._steps:
+            os.close(step.handle)
+
+    @property
+    def folder(self) -> int:
+        """The descriptor (`O_PATH`) of the folder that was reached."""
+        return self._steps[-1].handle
+
+    @property
+    def is_ours(self) -> bool:
+        """Can nobody but root and the caller have put the names into the folder?"""
+        return self._steps[-1].kind is _Folder.OURS
+
+    def go(self, path: str) -> str:
+        """Go to the folder of a path; return the last name in it, which is no link.
+
+        The name may be missing; `.` stands for the folder itself. Raises `OSError`.
+        """
+        waiting = [name for name in path.split("/") if name not in ("", ".")][::-1]
+        while waiting:
+            name = waiting.pop()
+            if name == "..":
+                self._back()
+                continue
+            target = self._enter(name, path, last=not waiting)
+            if target is None:
+                if not waiting:
+                    return name
+                continue
+            if target.startswith("/"):
+                self._back(len(self._steps))
+            waiting += [name for name in target.split("/") if name not in ("", ".")][::-1]
+        return "."
+
+    def _enter(self, name: str, path: str, *, last: bool) -> str | None:
+        """Go into a folder, unless the name is the last; return the target if it is a link."""
+        folder = self.folder
+        if not last:
+            try:
+                # With O_DIRECTORY the kernel mounts what an automounter has there.
+                self._push(os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=folder), name)
+            except NotADirectoryError:
+                pass
+            else:
+                return None
+        status = _status(name, folder)
+        if status is not None and stat.S_ISLNK(status.st_mode):
+            return self._target(name, path)
+        if not last:
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._shown(name))
+        return None
+
+    def _target(self, name: str, path: str) -> str:
+        self._links += 1
+        if self._links > MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        link = os.open(name, _LOOK, dir_fd=self.folder)
+        try:
+            status = os.fstat(link)
+            kind = self._steps[-1].kind
+            made_by_us = status.st_uid in self._owners and (
+                # Anybody may give another account's link a second name where links can be linked.
+                kind is _Folder.OURS or (kind is _Folder.STICKY and status.st_nlink == 1)
+            )
+            if not made_by_us:
+                raise StrangeLinkError(path, self._shown(name))
+            return os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
+
+    def _push(self, handle: int, name: str) -> None:
+        kind = self._kind(os.fstat(handle), self._steps[-1].kind)
+        self._steps.append(_Step(handle, name, kind))
+
+    def _back(self, steps: int = 1) -> None:
+        for _ in range(min(steps, len(self._steps) - 1)):
+            os.close(self._steps.pop().handle)
+
+    def _kind(self, status: os.stat_result, above: _Folder) -> _Folder:
+        if above is _Folder.OTHERS or status.st_uid not in self._owners:
+            return _Folder.OTHERS
+        if not is_writable_by_others(status):
+            return _Folder.OURS
+        return _Folder.STICKY if status.st_mode & stat.S_ISVTX else _Folder.OTHERS
+
+    def _shown(self, name: str) -> str:
+        return "/".join((self._top, *(step.name for step in self._steps[1:]), name))
+
+
+@contextmanager
+def parent_of(path: str, top: str = "/") -> Iterator[tuple[Walk, str]]:
+    """The walk to the folder of a path, and the name in it. A relative path starts here.
+
+    `/proc/PID/root` at the beginning is the top: a walk along its name would end on this host.
+    """
+    if top == "/":
+        if inside := _OF_PROCESS.match(path):
+            top, path = inside[1], path[inside.end() :]
+        else:
+            path = os.path.join(os.getcwd(), path)
+    with Walk(top) as walk:
+        yield walk, walk.go(path)
+
+
+def trusted_owners() -> frozenset[int]:
+    """The accounts that may choose what this process opens: root, its own, and the owner of `/`,
+    who is root under another number where this is a user namespace."""
+    return frozenset([0, os.geteuid(), os.stat("/").st_uid])
+
+
+def is_writable_by_others(status: os.stat_result) -> bool:
+    """Is a folder or file writable by accounts other than its owner and root's group?
+
+    With an access control list the mode's group bits are its mask, so they show this as well.
+    """
+    by_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return bool(status.st_mode & stat.S_IWOTH or by_group)
+
+
+def _status(name: str, folder: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
