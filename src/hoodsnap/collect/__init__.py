@@ -61,7 +61,7 @@ class Visit:
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
         from hoodsnap.collect.allocation import AllocationApi
-        from hoodsnap.collect.configuration import read_nova_conf
+        from hoodsnap.collect.configuration import NovaConf, read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
         from hoodsnap.collect.instance import InstanceDatabase
@@ -74,7 +74,8 @@ class Visit:
         self.recorder = recorder = Recorder(socket.gethostname())
         # It looks for nova-compute among the processes, and one of them may not let itself be read.
         found = patiently(read_nova_conf, 5.0)
-        self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
+        self.nova = found if isinstance(found, NovaConf) else NovaConf.nothing(found)
+        self.conf = self.nova.options
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.volumes = VolumeApi(recorder, wishes.os_cloud)
@@ -171,7 +172,7 @@ class Visit:
     def _ask_host(self) -> None:
         from hoodsnap.collect.host import ask_host
 
-        ask_host(self.recorder, self.conf)
+        ask_host(self.recorder, self.nova)
 
     def _ask_guests(self) -> None:
         """Downwards from libvirt. What one layer's questions come to does not stop the next."""

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect.allowlist import log_line
-from hoodsnap.collect.configuration import Configuration, service
+from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, run
+from hoodsnap.collect.service import service
 
 LAYER = "logs"
 

@@ -16,14 +16,12 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.arguments import kept_cmdline, kept_ps
+from hoodsnap.collect.emulator import emulator_of
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.collect.service import Doubt, Found
 
 LAYER = "kernel"
-
-# qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
-# `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
-_EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu)")
 
 # The kernel keeps fifteen characters of a name.
 _LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
@@ -69,7 +67,10 @@ def _patience() -> Patience:
 
 def _ask_lists(recorder: Recorder) -> list[int]:
     recorder.ask(LAYER, "pgrep qemu | xargs ps ww", _ps)
-    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", _emulators)
+    refused: dict[int, Refusal] = {}
+    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused))
+    found = Found("qemu", (), tuple(Doubt(pid, str(why)) for pid, why in refused.items()))
+    found.say(recorder)
     return [] if answer.error else [emulator["pid"] for emulator in answer.value]
 
 
@@ -130,29 +131,20 @@ def _words(pid: str) -> list[str]:
         return []
 
 
-def _emulators() -> list[dict[str, Any]]:
+def _emulators(refused: dict[int, Refusal]) -> list[dict[str, Any]]:
+    """The emulators of this host; `refused` gets the processes that only carry such a name."""
     found: list[dict[str, Any]] = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
-            exe, name = _program(f"/proc/{pid}")
+            exe = emulator_of(pid)
+            if exe is not None:
+                comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
+                found.append({"pid": pid, "comm": comm, "exe": exe or None})
+        except Refusal as refusal:
+            refused[pid] = refusal
         except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
             continue
-        if _EMULATOR.fullmatch(name):
-            found.append({"pid": pid, "comm": comm, "exe": exe})
     return found
-
-
-def _program(folder: str) -> tuple[str | None, str]:
-    """The program of a process, None if that may not be seen; and its name."""
-    try:
-        exe = os.readlink(f"{folder}/exe")
-    except FileNotFoundError:  # a thread of the kernel, or a process that has ended
-        return None, ""
-    except PermissionError:
-        argv0 = _text(f"{folder}/cmdline").split("\0")[0]
-        return None, os.path.basename(argv0)
-    return exe, os.path.basename(exe.removesuffix(" (deleted)"))
 
 
 def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:

@@ -22,6 +22,9 @@ from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""
 
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, whatever the collector's own environment says."""
+
 WITHHELD = "[withheld]"
 """What stands in a bundle where a secret stood."""
 
@@ -98,10 +101,7 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             errors="surrogateescape",
-            env={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LC_ALL": "C.UTF-8",
-            },
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
         raise Refusal("missing", f"{command[0]} is not installed") from None
