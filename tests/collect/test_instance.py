@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import warnings
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.collect.conftest import closed_folder
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import cells, database, instance
@@ -114,7 +114,7 @@ def mariadb() -> Iterator[MariaDB]:
         if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
             pytest.skip(f"{program} is not installed")
     pytest.importorskip("pymysql")
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
+    folder = closed_folder()
     server = MariaDB(folder)
     try:
         yield server

@@ -129,6 +129,11 @@ class NovaConf:
         return _owners(self.found)
 
     @property
+    def knows_account(self) -> bool:
+        """Whether nova has an account on this host that is known."""
+        return self.found.service is not None or account("nova") is not None
+
+    @property
     def service(self) -> Service | None:
         """The service that is followed; None if none runs."""
         return self.found.service

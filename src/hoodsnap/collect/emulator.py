@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import NamedTuple
 
 from hoodsnap.collect.recorder import Refusal
 from hoodsnap.collect.service import Process, account, is_trusted_program
@@ -38,9 +39,17 @@ def is_emulator(pid: int) -> bool:
         return False
 
 
-def emulator_of(pid: int) -> str | None:
-    """Return the path of the emulator that a process runs, "" if only root may see it; None if it
-    has another program.
+class Emulator(NamedTuple):
+    """The emulator that a process runs."""
+
+    exe: str | None
+    """Its path; None if only root may see it."""
+    uid: int | None
+    """The process's account; None if it has the rights of several."""
+
+
+def emulator_of(pid: int) -> Emulator | None:
+    """Return the emulator that a process runs; None if it has another program.
 
     Raises `Refusal` (`denied`) if it carries an emulator's name and is not believed, and `OSError`
     if it has ended.
@@ -56,13 +65,13 @@ def emulator_of(pid: int) -> str | None:
                 return None
             if not _is_of_libvirt(process):
                 raise Refusal("denied", "only root can see which executable it runs") from None
-            return ""
+            return Emulator(None, process.uid)
         if NAME.fullmatch(os.path.basename(path)) is None:
             return None
         # Whoever runs the collector may have built an emulator of their own.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
             raise Refusal("denied", f"others than root can write to its executable {path}")
-        return path
+        return Emulator(path, process.uid)
 
 
 def is_of_libvirt(pid: int) -> bool:

@@ -17,8 +17,9 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
+from hoodsnap.collect.ownership import Owners, folder_refusal
 from hoodsnap.collect.patience import Patience
-from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.collect.recorder import PATH, Recorder, Refusal, run
 from hoodsnap.facts.image import BASE, is_base
 
 LAYER = "images"
@@ -45,15 +46,23 @@ _LARGEST_TEXT = 1 << 20
 
 
 def find_instances_dirs(
-    recorder: Recorder, conf: Mapping[str, Mapping[str, object]], disks: Iterable[str]
+    recorder: Recorder,
+    conf: Mapping[str, Mapping[str, object]],
+    disks: Iterable[str],
+    owners: Owners | None = None,
 ) -> tuple[Path, ...]:
     """The instances directories of this host, each once, whatever it is called.
 
     `conf` is nova.conf by section, `disks` are the paths in the domains' definitions. Those come
-    first: what libvirt calls a folder is what the other layers will call its files.
+    first: what libvirt calls a folder is what the other layers will call its files. `owners` are
+    nova's accounts; of a folder that is neither nova's nor root's the bundle says so.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
-    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names))
+    refused: dict[str, Refusal] = {}
+    how = partial(_existing, names, owners, refused)
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
+    for name, refusal in refused.items():
+        recorder.ask("host", f"stat -L {name}", partial(_raise, refusal))
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
@@ -251,11 +260,21 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         yield path.rstrip("/")
 
 
-def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
+def _raise(refusal: Refusal) -> None:
+    raise refusal
+
+
+def _existing(
+    names: Iterable[str], owners: Owners | None, refused: dict[str, Refusal]
+) -> list[dict[str, Any]]:
     found, denied = [], []
     for name in names:
         try:
             status = os.stat(name)
+            is_default = name in DEFAULTS and os.path.realpath(name) == name
+            if not is_default and (refusal := folder_refusal(name, owners)) is not None:
+                refused[name] = refusal
+                continue
         except PermissionError:
             denied.append(name)
             continue
@@ -265,6 +284,8 @@ def _existing(names: Iterable[str]) -> list[dict[str, Any]]:
             found.append(entry(name, status))
     if found:
         return found
+    if refused:
+        raise next(iter(refused.values()))
     if denied:
         raise Refusal("denied", f"there may be an instances directory below {', '.join(denied)}")
     raise Refusal("absent", f"there is no instances directory: {', '.join(names)}")
@@ -322,6 +343,6 @@ def _text(path: str) -> str:
 def _limits() -> tuple[str, ...]:
     # A header that a guest wrote can claim tables of any size. These are nova's limits against it.
     # (Not used to say that qemu-img is not there: that would sound as if the disk was not.)
-    if shutil.which("prlimit") is None or shutil.which("qemu-img") is None:
+    if any(shutil.which(name, path=PATH) is None for name in ("prlimit", "qemu-img")):
         return ()
     return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--")

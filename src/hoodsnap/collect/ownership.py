@@ -52,6 +52,16 @@ class Owners:
         return None
 
 
+def operators() -> Owners:
+    """Return the account that runs the collector, and the one that became it with sudo."""
+    uids, gids = {os.geteuid()}, {os.getegid()}
+    for found, name in ((uids, "SUDO_UID"), (gids, "SUDO_GID")):
+        number = os.environ.get(name, "")
+        if number.isdecimal() and len(number) < 11:
+            found.add(int(number))
+    return Owners(frozenset(uids), frozenset(gids))
+
+
 def read_owned(path: str, owners: Owners, *, root: str = "/") -> str:
     """Return the text of a regular file that only its `owners` can have written.
 
@@ -82,6 +92,36 @@ def names_in(path: str, owners: Owners, *, root: str = "/") -> list[str]:
             return sorted(os.listdir(f"/proc/self/fd/{descriptor}"))
         except OSError as error:
             raise _refused(error, path) from None
+
+
+SYSTEM = ("boot", "dev", "etc", "home", "proc", "root", "run", "sys", "usr")
+"""Folders of `/` below which the guests' files never lie, but other secrets do."""
+
+
+def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
+    """Return why a folder is not listed that is said to be the service's; None if it is.
+
+    The service could name any folder, and the collector could read it where the service can't. So
+    the folder belongs to the service, or to root where the service may list it itself. `owners`:
+    None if the service's account is not known, then it belongs to root. Raises `OSError`.
+    """
+    real = os.path.realpath(path)
+    status = os.stat(real)
+    uids = owners.uids if owners else frozenset[int]()
+    mine = {0, os.geteuid()}
+    if not stat.S_ISDIR(status.st_mode):
+        return Refusal("denied", f"not listed: {path} is not a folder")
+    if status.st_uid in uids - mine:
+        return None
+    if status.st_uid not in mine:
+        return Refusal("denied", f"not listed: {path} belongs to uid {status.st_uid}")
+    if _steps(real)[:1] in ([], *([name] for name in SYSTEM)):
+        return Refusal("denied", f"not listed: {path} is a folder of the system")
+    needed = stat.S_IRWXO & ~stat.S_IWOTH
+    bits = status.st_mode | (status.st_mode >> 3 if owners and status.st_gid in owners.gids else 0)
+    if uids - mine and bits & needed != needed:
+        return Refusal("denied", f"not listed: {path} is closed to the service's own account")
+    return None
 
 
 @contextmanager

@@ -136,10 +136,10 @@ def _emulators(refused: dict[int, Refusal]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            exe = emulator_of(pid)
-            if exe is not None:
+            emulator = emulator_of(pid)
+            if emulator is not None:
                 comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
-                found.append({"pid": pid, "comm": comm, "exe": exe or None})
+                found.append({"pid": pid, "comm": comm, **emulator._asdict()})
         except Refusal as refusal:
             refused[pid] = refusal
         except (FileNotFoundError, ProcessLookupError):  # it ended while we looked

@@ -314,11 +314,12 @@ def _require_account(process: Process, uid: int, program: str, *, own_unit: bool
     own = _own_account(program)
     if uid == 0 or own_unit or (own is not None and name == own):
         return
-    in_image = own is not None and name is None and process.is_elsewhere
+    if own is None:
+        raise Refusal("denied", f"it runs as uid {uid}, which is not root's account")
+    in_image = name is None and process.is_elsewhere
     if in_image and (uid == KOLLA_UIDS.get(own) or process.account_inside(own)):
         return
-    accounts = f"root's nor {own}'s" if own else "root's"
-    raise Refusal("denied", f"it runs as uid {uid}, which is not {accounts} account")
+    raise Refusal("denied", f"it runs as uid {uid}, which is neither root's nor {own}'s account")
 
 
 def _require_executable(process: Process, uid: int, program: str, *, own_unit: bool) -> None:
