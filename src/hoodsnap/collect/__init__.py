@@ -27,6 +27,7 @@ from hoodsnap.facts.rows import UUID
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain
+    from hoodsnap.facts.account import Accounts
     from hoodsnap.facts.argv import Argv
 
 LOOKS = 3
@@ -363,11 +364,22 @@ class Visit:
     def _run(self, processes: Mapping[int, Sequence[str]]) -> None:
         from hoodsnap.facts.argv import read_argv
 
+        accounts = self._accounts()
         for pid, argv in processes.items():
-            if _is_of_libvirt(pid):
+            if (uid := _uid_of(pid)) is not None and accounts.has(uid):
                 self.processes[pid] = read_argv(argv)
             else:
                 self.strangers.add(pid)
+
+    def _accounts(self) -> Accounts:
+        """The accounts that libvirt runs guests as, by what it said until now."""
+        from hoodsnap.facts.account import Accounts
+        from hoodsnap.facts.domain import Domain
+        from hoodsnap.facts.hypervisor import Hypervisor
+
+        answers = [answer for answer in self.recorder.answers if answer.layer == "libvirt"]
+        hypervisor = Hypervisor(self.bundle(), self.recorder.host)
+        return Accounts(hypervisor, Domain.read_all(answers).values())
 
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""
@@ -412,14 +424,15 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
-def _is_of_libvirt(pid: int) -> bool:
-    """Whether a process may be a guest of libvirt's. One that has ended is not asked any more."""
-    from hoodsnap.collect.emulator import is_of_libvirt
+def _uid_of(pid: int) -> int | None:
+    """The account of a process; None if it has several, or has ended."""
+    from hoodsnap.collect.service import Process
 
     try:
-        return is_of_libvirt(pid)
+        with Process(pid) as process:
+            return process.uid
     except OSError:
-        return False
+        return None
 
 
 def _free_socket(argv: Argv) -> str | None:

@@ -113,6 +113,8 @@ class NovaConf:
     """The processes that carry the service's name."""
     refused: tuple[tuple[str, Refusal], ...] = ()
     """The files that the service reads and that are not believed: path, and why."""
+    files: tuple[str, ...] = ()
+    """The files that were read."""
 
     @classmethod
     def nothing(cls, why: object) -> NovaConf:
@@ -143,7 +145,7 @@ class NovaConf:
         """Why the configuration is not known, or not all of it; None if it is."""
         if self.refused:
             return self.refused[0][1]
-        return None if self.options else Refusal("absent", "no configuration file was found")
+        return None if self.files else Refusal("absent", "nova has no configuration file here")
 
     def say(self, recorder: Recorder) -> None:
         """Put into the bundle which processes and files are not followed, and why."""
@@ -166,7 +168,8 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
     for file in files:
         for section, options in parse(reader.lines(file)).items():
             merged.setdefault(section, {}).update(options)
-    return NovaConf(substituted(merged), found, tuple(reader.refused.items()))
+    refused, read = tuple(reader.refused.items()), tuple(reader.read)
+    return NovaConf(substituted(merged), found, refused, read)
 
 
 def _raise(refusal: Refusal) -> None:
@@ -188,6 +191,7 @@ class _Reader:
 
     def __init__(self, owners: Owners, root: Path) -> None:
         self.refused: dict[str, Refusal] = {}
+        self.read: list[str] = []
         self._owners = owners
         self._root = str(root)
 
@@ -198,6 +202,7 @@ class _Reader:
         except Refusal as refusal:
             self._note(path, refusal)
             return []
+        self.read.append(path)
         return text.splitlines(keepends=True)
 
     def files_in(self, folder: str) -> list[str]:

@@ -2,8 +2,8 @@
 
 An emulator is known by its executable: a file of an emulator's name that belongs to root and that
 nobody else can write to. The command line is the process's own word. Any account may run the
-host's QEMU, so being an emulator does not make a process a guest of nova's: `is_of_libvirt` tells
-whether its account is one that libvirt runs guests as.
+host's QEMU, so being an emulator does not make a process a guest of nova's: its account tells
+(`hoodsnap.facts.account`).
 """
 
 from __future__ import annotations
@@ -72,15 +72,6 @@ def emulator_of(pid: int) -> Emulator | None:
         if not is_trusted_program(status, frozenset({os.geteuid()})):
             raise Refusal("denied", f"others than root can write to its executable {path}")
         return Emulator(path, process.uid)
-
-
-def is_of_libvirt(pid: int) -> bool:
-    """Return whether a process runs as an account that libvirt runs guests as.
-
-    Raises `OSError` if it has ended.
-    """
-    with Process(pid) as process:
-        return _is_of_libvirt(process)
 
 
 def _is_of_libvirt(process: Process) -> bool:

@@ -61,10 +61,8 @@ def option_file() -> Mapping[str, str]:
         parser.read_string(read_owned(str(own), operators()))
     except Error as error:
         raise Refusal("failed", f"{own} can't be read: {type(error).__name__}") from None
-    if not parser.has_section("client"):
-        return {}
-    section = parser["client"]
-    return {name: parser.get("client", name) for name in _OPTIONS if section.get(name)}
+    named = [name for name in _OPTIONS if parser.has_option("client", name)]
+    return {name: value for name in named if (value := parser.get("client", name))}
 
 
 def _handlers() -> dict[bytes, type[_Handler]]:
