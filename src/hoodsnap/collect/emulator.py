@@ -56,22 +56,29 @@ def emulator_of(pid: int) -> Emulator | None:
     """
     with Process(pid) as process:
         try:
+            if process.is_recorded:  # its program need not be on this machine
+                path = process.exe_path
+                return Emulator(path, process.uid) if _is_named(path) else None
             path, status = process.exe
         except FileNotFoundError:  # a thread of the kernel, or a zombie
             return None
         except PermissionError:
             words = process.words
-            if not words or NAME.fullmatch(os.path.basename(words[0])) is None:
+            if not words or not _is_named(words[0]):
                 return None
             if not _is_of_libvirt(process):
                 raise Refusal("denied", "only root can see which executable it runs") from None
             return Emulator(None, process.uid)
-        if NAME.fullmatch(os.path.basename(path)) is None:
+        if not _is_named(path):
             return None
         # Whoever runs the collector may have built an emulator of their own.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
             raise Refusal("denied", f"others than root can write to its executable {path}")
         return Emulator(path, process.uid)
+
+
+def _is_named(path: str) -> bool:
+    return NAME.fullmatch(os.path.basename(path.removesuffix(" (deleted)"))) is not None
 
 
 def _is_of_libvirt(process: Process) -> bool:

@@ -15,6 +15,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from hoodsnap.collect.recorder import Refusal
 
@@ -41,15 +43,32 @@ class Owners:
         uid = status.st_uid
         if stat.S_ISLNK(status.st_mode):  # its mode means nothing
             # A service could point root at files that the service itself may not read.
-            mine = uid in (0, os.geteuid())
+            mine = uid in _roots() | {os.geteuid()}
             return None if mine else Refusal("denied", f"not followed: {path} is uid {uid}'s link")
-        if uid not in self.uids | {0}:
+        if uid not in self.uids | _roots():
             return Refusal("denied", f"not followed: {path} belongs to uid {uid}")
         if status.st_mode & stat.S_IWOTH:
             return Refusal("denied", f"not followed: every account can write to {path}")
         if status.st_mode & stat.S_IWGRP and (acl or status.st_gid not in self.gids | {0}):
             return Refusal("denied", f"not followed: group {status.st_gid} can write to {path}")
         return None
+
+
+@cache
+def _roots() -> frozenset[int]:
+    """The numbers under which root's files are seen: in a user namespace that has no number for
+    them (as the one that a recording is shown in) they are the kernel's stand-in's."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:
+        return frozenset({0, OVERFLOW})
+    ranges = [[int(number) for number in line.split()] for line in lines]
+    mapped = any(first <= OVERFLOW < first + count for first, _, count in ranges)
+    return frozenset({0} if mapped else {0, OVERFLOW})
+
+
+OVERFLOW = 65534
+"""The account that the kernel shows for those without a number in a user namespace."""
 
 
 def operators() -> Owners:
@@ -108,7 +127,7 @@ def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
     real = os.path.realpath(path)
     status = os.stat(real)
     uids = owners.uids if owners else frozenset[int]()
-    mine = {0, os.geteuid()}
+    mine = _roots() | {os.geteuid()}
     if not stat.S_ISDIR(status.st_mode):
         return Refusal("denied", f"not listed: {path} is not a folder")
     if status.st_uid in uids - mine:

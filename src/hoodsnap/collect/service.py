@@ -22,12 +22,13 @@ import os
 import pwd
 import re
 import stat
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from hoodsnap.collect.ownership import Owners, read_owned
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.recorder import Recorder, Refusal, patiently
 
 COMPUTE = "nova-compute"
 
@@ -38,6 +39,10 @@ MOST_DOUBTS = 10
 
 LONGEST = 64 << 10
 """Bytes of a command line that are read."""
+
+PATIENCE, MOST_LOST = 0.2, 1.0
+"""Seconds for the command line of a process that can't be a service, and for all that don't
+answer."""
 
 KOLLA_UIDS = {"nova": 42436}
 """The accounts of Kolla's, TripleO's and EDPM's images, which hosts have no names for."""
@@ -126,22 +131,62 @@ def find(program: str = COMPUTE) -> Found:
     """
     believed: list[tuple[bool, Service]] = []
     doubts: list[Doubt] = []
+    lost = 0.0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
             with Process(pid) as process:
-                words = process.words
-                if not words or not _claims(words, program):
-                    continue
-                try:
+                if not _may_be(process, program):
+                    start = time.monotonic()
+                    if lost < MOST_LOST and _claims(_words_of_stranger(pid), program):
+                        doubts.append(Doubt(pid, _why_not(process, program)))
+                    lost += max(0.0, time.monotonic() - start - PATIENCE / 2)
+                elif _claims(process.words, program):
                     believed.append((process.is_elsewhere, _believed(process, program)))
-                except Refusal as refusal:
-                    doubts.append(Doubt(pid, str(refusal)))
-                except PermissionError:
-                    doubts.append(Doubt(pid, "only root can see which executable it runs"))
+        except Refusal as refusal:
+            doubts.append(Doubt(pid, str(refusal)))
+        except PermissionError:
+            doubts.append(Doubt(pid, "only root can see which executable it runs"))
         except OSError:  # it has ended
             continue
     believed.sort(key=lambda item: (item[0], item[1].pid))
     return Found(program, tuple(one for _, one in believed), tuple(doubts))
+
+
+def _may_be(process: Process, program: str) -> bool:
+    """Whether a process could be believed, by what the kernel tells at once."""
+    try:
+        uid = process.uid
+        if uid is not None:
+            _require_account(process, uid, program, own_unit=_is_in_own_unit(process, program))
+    except (Refusal, PermissionError):
+        return False
+    return uid is not None
+
+
+def _why_not(process: Process, program: str) -> str:
+    try:
+        _believed(process, program)
+    except Refusal as refusal:
+        return str(refusal)
+    except PermissionError:
+        return "only root can see which executable it runs"
+    return "its account changed while it was looked at"
+
+
+def _words_of_stranger(pid: int) -> list[str]:
+    """The command line of a process that is not believed in any case. Its account can keep a reader
+    waiting for ever: the kernel asks the process's memory, which can lie in a file of its own."""
+
+    def read() -> bytes:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read(LONGEST)
+
+    data = patiently(read, PATIENCE)
+    return _split(data) if isinstance(data, bytes) else []
+
+
+def _split(data: bytes) -> list[str]:
+    return [] if len(data) == LONGEST else os.fsdecode(data).rstrip("\0").split("\0")
 
 
 class Process:
@@ -162,8 +207,7 @@ class Process:
     def words(self) -> list[str]:
         """Its command line, which is its own word and no more; empty if it is longer than any
         service's."""
-        data = self._read("cmdline", LONGEST)
-        return [] if len(data) == LONGEST else os.fsdecode(data).rstrip("\0").split("\0")
+        return _split(self._read("cmdline", LONGEST))
 
     @cached_property
     def status(self) -> dict[str, list[str]]:
@@ -190,8 +234,17 @@ class Process:
 
         The status is that of the file itself, even if it was deleted or lies in a container.
         """
-        path = os.readlink("exe", dir_fd=self._folder)
-        return path.removesuffix(" (deleted)"), os.stat("exe", dir_fd=self._folder)
+        return self.exe_path, os.stat("exe", dir_fd=self._folder)
+
+    @property
+    def exe_path(self) -> str:
+        """The path of the file that it runs; ` (deleted)` behind it if that has gone."""
+        return os.readlink("exe", dir_fd=self._folder)
+
+    @property
+    def is_recorded(self) -> bool:
+        """It is one of a recording that is shown as /proc: the kernel's own link has no size."""
+        return os.lstat("exe", dir_fd=self._folder).st_size > 0
 
     @cached_property
     def root(self) -> os.stat_result:
@@ -283,12 +336,12 @@ def account(name: str) -> pwd.struct_passwd | None:
 
 def _believed(process: Process, program: str) -> Service:
     """The service that a process is. Raises `Refusal` with the reason why it is none."""
-    words, uid = process.words, process.uid
+    uid = process.uid
     if uid is None:
         raise Refusal("denied", "it has the rights of several accounts at once, as setuid programs")
-    unit = process.unit
-    own_unit = unit is not None and _unit_of(program).fullmatch(unit) is not None
+    own_unit = _is_in_own_unit(process, program)
     _require_account(process, uid, program, own_unit=own_unit)
+    words = process.words
     _require_executable(process, uid, program, own_unit=own_unit)
     _require_place(process)
     if process.words != words:
@@ -301,6 +354,11 @@ def _believed(process: Process, program: str) -> Service:
         path = Path("/usr/bin") / path.name
     root = _root_of(Path(f"/proc/{process.pid}/root"))
     return Service(process.pid, root, path, tuple(words[place + 1 :]), uid, process.gid)
+
+
+def _is_in_own_unit(process: Process, program: str) -> bool:
+    unit = process.unit
+    return unit is not None and _unit_of(program).fullmatch(unit) is not None
 
 
 def _require_account(process: Process, uid: int, program: str, *, own_unit: bool) -> None:
@@ -324,7 +382,7 @@ def _require_account(process: Process, uid: int, program: str, *, own_unit: bool
 
 def _require_executable(process: Process, uid: int, program: str, *, own_unit: bool) -> None:
     path, status = process.exe
-    name = os.path.basename(path)
+    name = os.path.basename(path.removesuffix(" (deleted)"))
     if not (_PYTHON.fullmatch(name) if _is_python(program) else name == program):
         raise Refusal("denied", f"its executable is {name}")
     # Who runs the collector could as well have started it with a program of his own.
@@ -360,7 +418,7 @@ def _unit_of(program: str) -> re.Pattern[str]:
 
 def _claims(words: list[str], program: str) -> bool:
     """Whether a command line has the service's name, as its program or as Python's."""
-    names = [os.path.basename(word) for word in words[:4]]
+    names = [os.path.basename(word) for word in words[:4]] or [""]
     return names[0] == program or (names[0].startswith("python") and program in names)
 
 
