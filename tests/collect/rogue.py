@@ -15,6 +15,9 @@ PLUGIN_AUTH, SECURE, LENENC, PROTOCOL41, TLS = 1 << 19, 1 << 15, 1 << 21, 1 << 9
 
 OK = b"\0\0\0\2\0\0\0"
 
+THEN = b"<then>"
+"""Between two packets that are sent without waiting for an answer."""
+
 LOCAL_INFILE = b"\xfb/etc/hostname"
 """The answer to a statement by which a server asks for a file of the client's."""
 
@@ -74,7 +77,8 @@ class RogueServer:
         last = b"\xff\x15\x04#28000Access denied"
         while True:
             last = next(asks, last)
-            client.sendall(_packet(number + 1, last))
+            for place, part in enumerate(last.split(THEN)):
+                client.sendall(_packet(number + 1 + place, part))
             number, packet = _received(client)
             self.sent.append(packet)
 

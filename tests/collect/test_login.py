@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.collect.rogue import LOCAL_INFILE, OK, rogue_server, self_signed
+from tests.collect.rogue import LOCAL_INFILE, OK, THEN, rogue_server, self_signed
 
 from hoodsnap.collect import cells
 from hoodsnap.collect.database import Address, Database
@@ -30,6 +30,7 @@ CLEAR = b"\xfemysql_clear_password\0"
 DIALOG = b"\xfedialog\0\4Password: "
 SHA256 = b"\xfesha256_password\0" + b"x" * 20 + b"\0"
 SHA2 = b"\xfecaching_sha2_password\0" + b"x" * 20 + b"\0"
+DENIED = b"\xff\x15\x04#28000Access denied"
 FULL, KEY = b"\1\4", b"\1" + PUBLIC_KEY
 
 WAYS = {
@@ -93,6 +94,16 @@ def test_a_certificate_that_was_verified_is_enough(tmp_path: Path) -> None:
         open_at(server.port, ssl_ca=f"{certificate}.crt")
 
     assert PASSWORD.encode() + b"\0" in server.sent
+
+
+def test_a_proof_is_enough_for_a_server_that_remembers_the_account() -> None:
+    """MySQL 8, whose services have logged in before us."""
+    remembered = b"\1\3" + THEN + OK
+    with rogue_server(b"caching_sha2_password", SHA2, remembered, OK, DENIED) as server:
+        open_at(server.port)
+
+    assert server.sent[2] == b"\x03SET NAMES utf8mb4"  # so it was let in
+    assert not any(PASSWORD.encode() in packet for packet in server.sent)
 
 
 def test_no_server_gets_a_file_of_ours() -> None:

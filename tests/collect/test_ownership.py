@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hoodsnap.collect import Visit, Wishes
 from hoodsnap.collect.ownership import Owners, folder_refusal, names_in, operators, read_owned
 from hoodsnap.collect.recorder import Refusal
 from hoodsnap.collect.uri import configured_uri
@@ -261,3 +262,17 @@ def test_a_socket_is_followed_where_nobody_else_can_have_put_it(closed: Path) ->
             os.chown(path, OTHER, OTHER)
             with pytest.raises(Refusal, match=f"belongs to uid {OTHER}"):
                 configured_uri(uri)
+
+
+def test_what_is_not_followed_is_in_the_bundle_and_this_hosts_libvirt_is_asked() -> None:
+    visit = Visit(Wishes())
+    visit.conf = {"libvirt": {"connection_uri": "qemu+ext:///system?command=/home/mallory/pwn.sh"}}
+
+    assert visit._configured_uri() is None
+    answer = visit.recorder.answers[-1]
+    assert answer.query == "grep ^connection_uri /etc/nova/nova.conf"
+    assert answer.error is not None
+    assert answer.error.kind == "denied"
+    assert answer.error.message.endswith("name it with --libvirt-uri")
+    typed = Visit(Wishes(libvirt_uri="qemu+tcp://10.0.0.5/system"))
+    assert typed.libvirt_uri == "qemu+tcp://10.0.0.5/system"

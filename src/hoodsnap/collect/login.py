@@ -17,6 +17,8 @@ from hoodsnap.collect.recorder import Refusal
 
 UNSENT = "the server wants the password itself, which is sent over verified TLS only (ssl_ca=…)"
 
+_ASKED_AGAIN = ("sha256_password", "caching_sha2_password")
+
 _OPTIONS = ("user", "password", "ssl-ca", "ssl-cert", "ssl-key")
 
 
@@ -31,8 +33,9 @@ def connect(**arguments: Any) -> Any:
 
         def _get_server_information(self) -> None:
             super()._get_server_information()
-            if getattr(self, "_auth_plugin_name", "") == "sha256_password":
-                # It would be in the clear there. The server asks again, and then `_Sha2` answers.
+            if getattr(self, "_auth_plugin_name", "") in _ASKED_AGAIN:
+                # PyMySQL would answer the first round by itself. The server asks again if it has
+                # to, and then the handlers answer.
                 self._auth_plugin_name = "mysql_native_password"
 
     return CarefulConnection(
