@@ -13,7 +13,7 @@ from hoodsnap.collect.server import ServerApi
 def main() -> int:
     """Ask everything that a visit asks the API, with its second look."""
     api = ServerApi(Recorder("bench"), "hoodlab")
-    host = nova_host_name(read_nova_conf())
+    host = nova_host_name(read_nova_conf().options)
     if not api.connect():
         return 1
     api.ask_servers(host)

@@ -36,6 +36,19 @@ def broken(host: RecordedHost, tmp_path: Path) -> Path:
     return tmp_path / "broken.json.gz"
 
 
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
+    """Root may stand in a folder of another account, or in an unpacked mail."""
+    for name in ("typer", "json", "rich", "pydantic"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from here')\n")
+    environment = {name: it for name, it in os.environ.items() if name != "PYTHONSAFEPATH"}
+    command = [sys.executable, "-m", "hoodsnap", "--version"]
+
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.startswith(b"hoodsnap ")
+
+
 def test_layers_that_agree_end_with_0() -> None:
     done = hoodsnap("explain", HEALTHY)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 
+import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
@@ -124,6 +126,45 @@ def test_duplicate_qemu_identity(host: RecordedHost) -> None:
         f" process says pid = {first}, uuid = {plain.uuid}, name = {names[first]};"
         f" process says pid = {second}, uuid = {plain.uuid}, name = {names[second]}"
     ) in host.findings()
+
+
+@pytest.mark.parametrize(
+    ("uid", "found"),
+    [
+        (4242, False),  # any account may start the host's QEMU with any UUID
+        (1_004_242, False),
+        (0, True),  # started by hand
+        (64055, True),  # the account of libvirt's guests
+    ],
+)
+def test_an_ordinary_accounts_qemu_is_no_duplicate_of_a_guest(
+    host: RecordedHost, uid: int, found: bool
+) -> None:
+    plain, duo = host.guest("vm-plain"), host.guest("vm-duo")
+    pid = host.pid("vm-duo")
+    host.edit("kernel", f"/proc/{pid}/cmdline", f"-uuid\0{duo.uuid}", f"-uuid\0{plain.uuid}")
+    status = host.last("kernel", f"/proc/{pid}/status").value
+    theirs = re.sub(r"(?m)^Uid:.*$", f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}", status)
+    host.set("kernel", f"/proc/{pid}/status", theirs)
+
+    [again] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
+    assert again.process is not None
+    assert (pid in [process.pid for process in again.processes]) is found
+    assert ("duplicate-qemu-identity of vm-plain" in "".join(host.findings())) is found
+    # A guest whose own process is another account's has none.
+    assert "domain-without-qemu of vm-duo" in "".join(host.findings() + host.folded())
+
+
+def test_an_ordinary_account_can_not_hide_that_a_process_is_missing(host: RecordedHost) -> None:
+    """What it starts has a command line that nobody can read, and ends while it is asked."""
+    host.end("vm-plain")
+    before = host.findings()
+    listed = host.last("kernel", "ls -l /proc/*/exe").value
+    row = {"pid": 999_999, "comm": "qemu", "exe": "/usr/bin/qemu-system-x86_64", "uid": 4242}
+    host.set("kernel", "ls -l /proc/*/exe", [*listed, row])
+
+    assert before
+    assert host.findings() == before
 
 
 def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -136,6 +137,24 @@ def stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+def closed_folder() -> Path:
+    """A folder that no other account can write to, nor to any folder above it, as /tmp is not."""
+    home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
+    folder = Path(tempfile.mkdtemp(prefix="hs-", dir=home))
+    folder.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that no other account can write to, nor to any folder above it."""
+    folder = closed_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def until(there: Callable[[], object], patience: float = 20.0) -> None:

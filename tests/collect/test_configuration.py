@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,10 +22,10 @@ from hoodsnap.collect.configuration import (
     kept,
     parse,
     read_nova_conf,
-    service,
     substituted,
 )
 from hoodsnap.collect.recorder import WITHHELD
+from hoodsnap.collect.service import service
 
 PROGRAM = "nova-unittest"
 """No service has this name, so that what runs on this host does not matter."""
@@ -216,7 +218,7 @@ def test_later_files_override_earlier_ones(host: Callable[[str, str], Path]) -> 
     host("etc/nova/nova.conf.d/10.conf", "[DEFAULT]\nd = 10\n")
     root = host("etc/nova/nova.conf.d/20.conf", "[DEFAULT]\nd = 20\n")
 
-    assert read_nova_conf(PROGRAM, root) == {
+    assert read_nova_conf(PROGRAM, root).options == {
         "DEFAULT": {"a": "dist", "b": "main", "c": "own", "d": "20"},
         "libvirt": {"e": "main"},
     }
@@ -232,13 +234,13 @@ def test_later_files_override_earlier_ones(host: Callable[[str, str], Path]) -> 
 def test_where_nova_lives_in_containers_its_file_is_found(
     path: str, host: Callable[[str, str], Path]
 ) -> None:
-    assert read_nova_conf(PROGRAM, host(path, "[DEFAULT]\nhost = a\n")) == {
+    assert read_nova_conf(PROGRAM, host(path, "[DEFAULT]\nhost = a\n")).options == {
         "DEFAULT": {"host": "a"}
     }
 
 
 def test_without_any_file_there_is_nothing(tmp_path: Path) -> None:
-    assert read_nova_conf(PROGRAM, tmp_path) == {}
+    assert read_nova_conf(PROGRAM, tmp_path).options == {}
 
 
 @contextmanager
@@ -255,55 +257,31 @@ def running(folder: Path, *arguments: str) -> Iterator[int]:
 
 
 def test_a_running_service_says_itself_which_files_it_reads(
-    tmp_path: Path, host: Callable[[str, str], Path]
+    closed: Path,
 ) -> None:
-    host("first.conf", "[DEFAULT]\na = first\nb = first\nc = first\n")
-    host("second.conf", "[DEFAULT]\nb = second\nc = second\n")
-    host("folder/1.conf", "[DEFAULT]\nc = folder\n")
-    host("folder/ignored.txt", "[DEFAULT]\nd = no\n")
+    (closed / "first.conf").write_text("[DEFAULT]\na = first\nb = first\nc = first\n")
+    (closed / "second.conf").write_text("[DEFAULT]\nb = second\nc = second\n")
+    (closed / "folder").mkdir()
+    (closed / "folder/1.conf").write_text("[DEFAULT]\nc = folder\n")
+    (closed / "folder/ignored.txt").write_text("[DEFAULT]\nd = no\n")
     arguments = [
         "--config-file",
-        f"{tmp_path}/first.conf",
-        f"--config-file={tmp_path}/second.conf",
+        f"{closed}/first.conf",
+        f"--config-file={closed}/second.conf",
         "--config-dir",
-        f"{tmp_path}/folder",
+        f"{closed}/folder",
     ]
-    with running(tmp_path, *arguments) as pid:
+    with running(closed, *arguments) as pid:
         found = service(PROGRAM)
-        configuration = read_nova_conf(PROGRAM)
+        conf = read_nova_conf(PROGRAM)
 
     assert found is not None
     assert found.pid == pid
-    assert found.program == tmp_path / PROGRAM
+    assert found.program == closed / PROGRAM
     assert found.arguments == tuple(arguments)
-    assert configuration == {"DEFAULT": {"a": "first", "b": "second", "c": "folder"}}
+    assert conf.refused == ()
+    assert conf.options == {"DEFAULT": {"a": "first", "b": "second", "c": "folder"}}
     assert service(PROGRAM) is None
-
-
-@pytest.mark.parametrize(
-    ("root", "namespace"),
-    [("/srv/chroot", "mnt:[1]"), ("/", "mnt:[2]"), ("/srv/chroot", "mnt:[2]")],
-)
-def test_the_hosts_own_service_comes_before_one_in_a_container(
-    root: str, namespace: str, tmp_path: Path
-) -> None:
-    def process(pid: str, root: str, namespace: str) -> None:
-        (tmp_path / pid / "ns").mkdir(parents=True)
-        (tmp_path / pid / "root").symlink_to(root)
-        (tmp_path / pid / "ns/mnt").symlink_to(namespace)
-        (tmp_path / pid / "cmdline").write_text(f"/usr/bin/python3\0/usr/bin/{PROGRAM}\0")
-
-    process("self", "/", "mnt:[1]")
-    process("7", root, namespace)
-    alone = service(PROGRAM, tmp_path)
-    process("40", "/", "mnt:[1]")
-    process("300", "/", "mnt:[1]")
-    beside = service(PROGRAM, tmp_path)
-
-    assert alone is not None
-    assert alone.pid == 7
-    assert beside is not None
-    assert beside.pid == 40
 
 
 def test_a_file_that_is_only_looked_at_is_no_service(tmp_path: Path) -> None:
@@ -353,3 +331,96 @@ def test_credentials_inside_of_a_kept_option_are_withheld() -> None:
             "live_migration_uri": "qemu+ssh://nova@%s/system",
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "kept_value"),
+    [
+        ("qemu+unix:///system?socket=/run/x", "qemu+unix:///system?socket=/run/x"),
+        ("qemu:///system?token=c0rrect-h0rse", f"qemu:///system?token={WITHHELD}"),
+        ("qemu+ssh://h/system?keyfile=/k&command=c", "qemu+ssh://h/system?keyfile={0}&command={0}"),
+        ("qemu+tcp://c0rrect-h0rse@h/system", f"qemu+tcp://{WITHHELD}@h/system"),
+        ("qemu+tcp://nova:what?c0rrect-h0rse@h/system", f"qemu+tcp://nova:{WITHHELD}@h/system"),
+        ("qemu:///system#c0rrect-h0rse", "qemu:///system"),
+        ("qemu:///system?c0rrect-h0rse", f"qemu:///system?{WITHHELD}"),
+    ],
+)
+def test_of_a_uri_only_known_users_and_parameters_are_kept(value: str, kept_value: str) -> None:
+    found = kept({"libvirt": {"connection_uri": value}})
+
+    assert found == {"libvirt": {"connection_uri": kept_value.replace("{0}", WITHHELD)}}
+
+
+def test_a_reference_to_an_option_that_is_not_recorded_stays_as_it_was_written() -> None:
+    secret = "c0rrect-h0rse"  # noqa: S105 (it is planted, to be looked for)
+    configuration = substituted(
+        {
+            "DEFAULT": {
+                "my_ip": "$auth",
+                "auth": secret,
+                "host": "${my_ip}",
+                "transport_url": "rabbit://${auth}",
+            },
+            "keystone_authtoken": {"password": secret},
+            "vnc": {"server_listen": "${keystone_authtoken.password}"},
+            "database": {"connection": "mysql://nova:${keystone_authtoken.password}@db/nova"},
+        }
+    )
+
+    assert kept(configuration) == {
+        "DEFAULT": {"host": "$auth", "my_ip": "$auth"},
+        "vnc": {"server_listen": "${keystone_authtoken.password}"},
+    }
+    # What is never recorded is what nova takes it for.
+    assert configuration["database"]["connection"] == f"mysql://nova:{secret}@db/nova"
+    assert configuration["DEFAULT"]["transport_url"] == f"rabbit://{secret}"
+
+
+def test_a_file_that_others_can_write_to_is_not_followed(
+    host: Callable[[str, str], Path],
+) -> None:
+    host("etc/nova/nova.conf", "[DEFAULT]\nhost = theirs\n")
+    root = host(f"etc/nova/{PROGRAM}.conf", "[DEFAULT]\nmy_ip = ours\n")
+    (root / "etc/nova/nova.conf").chmod(0o666)
+
+    conf = read_nova_conf(PROGRAM, root)
+
+    assert conf.options == {"DEFAULT": {"my_ip": "ours"}}
+    [(path, refusal)] = conf.refused
+    assert path == "/etc/nova/nova.conf"
+    assert refusal.kind == "denied"
+    # Of half a configuration nobody could tell what is set and what is not.
+    assert conf.unread is refusal
+
+
+def test_a_folder_of_files_that_others_can_write_to_is_not_followed(
+    host: Callable[[str, str], Path],
+) -> None:
+    root = host("etc/nova/nova.conf", "[DEFAULT]\nhost = ours\n")
+    host("etc/nova/nova.conf.d/9.conf", "[DEFAULT]\nhost = theirs\n")
+    (root / "etc/nova/nova.conf.d").chmod(0o1777)
+
+    conf = read_nova_conf(PROGRAM, root)
+
+    assert conf.options == {"DEFAULT": {"host": "ours"}}
+    assert [path for path, _ in conf.refused] == ["/etc/nova/nova.conf.d"]
+
+
+@pytest.mark.parametrize("endless", ["/dev/zero", "fifo", "large"])
+def test_what_never_ends_is_not_read(endless: str, host: Callable[[str, str], Path]) -> None:
+    root = host("etc/nova/nova.conf.d/1.conf", "[DEFAULT]\nhost = ours\n")
+    file = root / "etc/nova/nova.conf"
+    if endless == "fifo":
+        os.mkfifo(file, 0o600)
+    elif endless == "large":
+        with file.open("wb") as large:
+            large.truncate(1 << 40)
+    elif os.geteuid() == 0:
+        os.mknod(file, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+    else:
+        pytest.skip("only root can make a device")
+
+    conf = read_nova_conf(PROGRAM, root)
+
+    assert conf.options == {"DEFAULT": {"host": "ours"}}
+    assert [path for path, _ in conf.refused] == ["/etc/nova/nova.conf"]

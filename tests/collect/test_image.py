@@ -14,6 +14,7 @@ import pytest
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import image
 from hoodsnap.collect.image import ask_again, ask_images, find_instances_dirs
+from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.facts.image import ImageStore
@@ -519,3 +520,38 @@ def test_every_qemu_img_has_limits_and_may_write_nothing(
         assert limits == [
             *("prlimit", f"--as={1 << 30}", "--cpu=30", "--fsize=0", "--core=0"),
         ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
+def test_a_folder_of_others_is_no_instances_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nova's account could name any folder, and root can read where that account can't."""
+    monkeypatch.setattr(image, "DEFAULTS", ())
+    nova = Owners(frozenset({64060, 0}), frozenset({64060}))
+    top = Path("/var/lib") / f"hs-{os.getpid()}"
+    top.mkdir()
+    try:
+        for name, owner, mode in (
+            ("novas", 64060, 0o700),
+            ("roots", 0, 0o700),
+            ("mallorys", 4242, 0o755),
+        ):
+            (top / name).mkdir(mode)
+            os.chown(top / name, owner, owner)
+        (top / "link").symlink_to("/root")
+        paths = [str(top / name) for name in ("novas", "roots", "mallorys", "link")]
+        refused = {}
+        for path in (*paths, "/root", "/etc"):
+            recorder = Recorder("host")
+            conf = {"DEFAULT": {"instances_path": path}}
+            found = find_instances_dirs(recorder, conf, [], nova)
+            none = {"DEFAULT": {"instances_path": "/nowhere"}}
+            disks = find_instances_dirs(Recorder("host"), none, [f"{path}/{UUID}/disk"], nova)
+            assert found == disks
+            refused[path] = found == ()
+            if not found:
+                kinds = [answer.error.kind for answer in recorder.answers if answer.error]
+                assert kinds == ["denied", "denied"]
+    finally:
+        shutil.rmtree(top)
+
+    assert [path for path, is_refused in refused.items() if not is_refused] == [f"{top}/novas"]

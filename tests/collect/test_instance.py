@@ -11,7 +11,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 import warnings
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.collect.conftest import closed_folder
+from tests.collect.rogue import rogue_server
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import cells, database, instance
@@ -114,7 +115,7 @@ def mariadb() -> Iterator[MariaDB]:
         if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
             pytest.skip(f"{program} is not installed")
     pytest.importorskip("pymysql")
-    folder = Path(tempfile.mkdtemp(prefix="hs-"))
+    folder = closed_folder()
     server = MariaDB(folder)
     try:
         yield server
@@ -485,6 +486,60 @@ def test_two_cells_whose_databases_have_one_name_are_told_apart(
     marked = [query.removesuffix(there) for query in queries if query.endswith(there)]
     assert "SHOW CREATE TABLE nova.instances" in marked
     assert set(marked) <= set(queries)
+    assert SECRET not in everything(recorder)
+
+
+@pytest.mark.parametrize(
+    ("template", "error"),
+    [
+        ("{{scheme}}://{{username}}:{{password}}@127.0.0.1:{port}/nova_cell2", "denied"),
+        ("mysql://nova:{{password}}@127.0.0.1:{port}/nova_cell2?charset=utf8", "denied"),
+        ("mysql://nova@127.0.0.1:{port}/{{password}}", "missing"),
+        ("mysql://{{password}}@127.0.0.1:{port}/nova_cell2", "missing"),
+        ("mysql://nova@{{password}}.example.org/nova_cell2", "missing"),
+        ("mysql://nova:{{password}}@{{hostname}}:{{port}}/{{password}}", "missing"),
+        ("mysql://nova:x@127.0.0.1:{port}/nova_cell2?unix_socket={folder}/socket", "denied"),
+        ("mysql://nova:x@127.0.0.1:{port}/nova_cell2?ssl_key={folder}/key", "denied"),
+    ],
+)
+def test_a_list_of_cells_sends_novas_password_nowhere_else(
+    template: str, error: str, recorder: Recorder, mariadb: MariaDB, tmp_path: Path
+) -> None:
+    """cell_mappings are the word of whoever runs the API's database."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "key").touch()
+    with socket.socket(socket.AF_UNIX) as listener, rogue_server(b"mysql_native_password") as rogue:
+        listener.bind(str(tmp_path / "socket"))
+        url = template.format(port=rogue.port, folder=tmp_path)
+        mariadb.run(f"INSERT INTO nova_api.cell_mappings VALUES (3, 'c3', 'cell2', '', '{url}', 0)")
+        try:
+            nova = InstanceDatabase(recorder, conf(mariadb.url()))
+            assert nova.connect()
+            assert nova.ask_instances("vm") == {HERE, MOVED}
+            nova.close()
+        finally:
+            mariadb.run("DELETE FROM nova_api.cell_mappings WHERE id = 3")
+
+    assert rogue.sent == []
+    assert errors(recorder) == [("SELECT VERSION() /* cell c3 */", error)]
+    assert SECRET not in everything(recorder)
+
+
+def test_a_template_for_the_same_server_is_filled(recorder: Recorder, mariadb: MariaDB) -> None:
+    url = "{scheme}://{username}:{password}@{hostname}:{port}/nova?{query}"
+    mariadb.run(f"UPDATE nova_api.cell_mappings SET database_connection = '{url}' WHERE id = 2")
+    try:
+        nova = InstanceDatabase(recorder, conf(mariadb.url()))
+        assert nova.connect()
+        assert nova.ask_instances("vm") == {HERE, MOVED}
+        nova.close()
+    finally:
+        mariadb.run(
+            "UPDATE nova_api.cell_mappings SET database_connection ="
+            f" '{mariadb.url()}' WHERE id = 2"
+        )
+
+    assert errors(recorder) == []
     assert SECRET not in everything(recorder)
 
 

@@ -152,7 +152,7 @@ def _taken(host: Host, domain: Domain, process: Process, console: Graphics) -> I
     if claimed > 1 or any(listener.pid == process.pid for listener in listeners):
         return
     for listener in listeners:
-        other = host.processes.get(listener.pid)
+        other = host.processes.get(listener.pid) or host.strangers.get(listener.pid)
         if other is not None and other.namespaces.get("net") == process.namespaces.get("net"):
             answer = host.hypervisor.answer("kernel", LISTENERS)
             if answer is not None:

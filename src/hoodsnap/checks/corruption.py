@@ -119,7 +119,8 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
 
     Traps: QEMU that libvirt starts for a moment to ask what it can do has no UUID; a guest that
     migrates within one host exists twice for a while; in a container with a libvirt of its own,
-    another guest may have the same name.
+    another guest may have the same name; any account can start QEMU with any UUID, so a process of
+    an account that is neither root's, nor libvirt's, nor a service's is not counted.
 
     Next: `virsh domstate UUID; cat /run/libvirt/qemu/NAME.pid` shows which PID libvirt means; `ls
     -l /proc/PID/fd` of both shows which one holds the disks.

@@ -93,7 +93,8 @@ def _used(host: Host) -> frozenset[str]:
     """The numbers of the devices that QEMU processes have open. All must have been read."""
     if "kernel" in host.unheard or host.nameless:
         raise Unheard(host.unheard.get("kernel") or host.nameless or "")
-    return frozenset(file.rdev for process in host.processes.values() for file in process.files)
+    processes = (*host.processes.values(), *host.strangers.values())
+    return frozenset(file.rdev for process in processes for file in process.files)
 
 
 def _is_in_use(device: Device, used: frozenset[str]) -> bool:

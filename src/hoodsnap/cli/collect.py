@@ -49,7 +49,11 @@ DatabaseOption = Annotated[
 
 LibvirtOption = Annotated[
     str | None,
-    typer.Option("--libvirt-uri", help="Which libvirt to ask.", show_default="qemu:///system"),
+    typer.Option(
+        "--libvirt-uri",
+        help="Which libvirt to ask.",
+        show_default="nova.conf's if it is local, else qemu:///system",
+    ),
 ]
 
 

@@ -28,6 +28,7 @@ from hoodsnap.facts.rows import UUID
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain
     from hoodsnap.collect.recorder import Refusal
+    from hoodsnap.facts.account import Accounts
     from hoodsnap.facts.argv import Argv
 
 LOOKS = 3
@@ -62,7 +63,7 @@ class Visit:
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
         """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
         from hoodsnap.collect.allocation import AllocationApi
-        from hoodsnap.collect.configuration import read_nova_conf
+        from hoodsnap.collect.configuration import NovaConf, read_nova_conf
         from hoodsnap.collect.domain import Domains
         from hoodsnap.collect.host import nova_host_name
         from hoodsnap.collect.instance import InstanceDatabase
@@ -75,26 +76,40 @@ class Visit:
         self.recorder = recorder = Recorder(socket.gethostname())
         # It looks for nova-compute among the processes, and one of them may not let itself be read.
         found = patiently(read_nova_conf, 5.0)
-        self.conf: dict[str, dict[str, str]] = found if isinstance(found, dict) else {}
+        self.nova = found if isinstance(found, NovaConf) else NovaConf.nothing(found)
+        self.conf = self.nova.options
         self.nova_host = None if wishes.all_hosts else nova_host_name(self.conf)
         self.api = ServerApi(recorder, wishes.os_cloud)
         self.volumes = VolumeApi(recorder, wishes.os_cloud)
         self.network = PortApi(recorder, wishes.os_cloud)
         self.placement = AllocationApi(recorder, wishes.os_cloud)
-        self.database = InstanceDatabase(recorder, self.conf, wishes.db_url)
-        # The libvirt that nova-compute itself uses is the one that has the guests.
-        uri = self.conf.get("libvirt", {}).get("connection_uri")
-        self.libvirt_uri = wishes.libvirt_uri or uri
+        self.database = InstanceDatabase(recorder, self.conf, wishes.db_url, self.nova.owners)
+        self.libvirt_uri = wishes.libvirt_uri or self._configured_uri()
         self.domains = Domains(recorder, self.libvirt_uri)
         self.has_database = False
         self.known: set[str] = set()
         """The UUIDs that the API showed."""
         self.seen: dict[str, SeenDomain] = {}
         self.processes: dict[int, Argv] = {}
-        """Each QEMU process, and how it was started."""
+        """Each QEMU process of an account that libvirt runs guests as, and how it was started."""
+        self.strangers: set[int] = set()
+        """The QEMU processes of other accounts, whose command lines are their own word."""
         self.folders: tuple[Path, ...] = ()
         self.networks: SeenNetworks | None = None
         """What the guests' ports hang on; None if neutron did not say."""
+
+    def _configured_uri(self) -> str | None:
+        """The libvirt that nova-compute itself uses, which is the one that has the guests; None
+        if nova.conf names none that may be followed: then it is this host's own."""
+        from hoodsnap.collect.uri import configured_uri
+
+        uri = self.conf.get("libvirt", {}).get("connection_uri")
+        answer = patiently(lambda: configured_uri(uri) if uri else None, 5.0)
+        if isinstance(answer, BaseException):
+            query = "grep ^connection_uri /etc/nova/nova.conf"
+            self.recorder.ask("host", query, partial(_raise, answer))
+            return None
+        return str(answer) if answer else None
 
     def bundle(self) -> Bundle:
         """What was heard so far, in the order in which it was asked; also after an interruption."""
@@ -170,9 +185,11 @@ class Visit:
                 self.volumes.ask_services()
 
     def _ask_host(self) -> None:
+        from hoodsnap.collect.cloud import say_files
         from hoodsnap.collect.host import ask_host
 
-        ask_host(self.recorder, self.conf)
+        ask_host(self.recorder, self.nova)
+        say_files(self.recorder)
 
     def _ask_guests(self) -> None:
         """Downwards from libvirt. What one layer's questions come to does not stop the next."""
@@ -194,7 +211,8 @@ class Visit:
         from hoodsnap.collect.image import find_instances_dirs
         from hoodsnap.collect.process import ask_processes
 
-        self.folders = find_instances_dirs(self.recorder, self.conf, self._disks())
+        owners = self.nova.owners if self.nova.knows_account else None
+        self.folders = find_instances_dirs(self.recorder, self.conf, self._disks(), owners)
         self._run(ask_processes(self.recorder, self.folders))
 
     def _ask_images(self) -> None:
@@ -338,7 +356,8 @@ class Visit:
         if self.domains.host is not None:
             return
         pids = [pid for pid, argv in self.processes.items() if argv.uuid in uuids]
-        self._run(process.ask_again(self.recorder, pids, self.processes, self.folders))
+        known = {*self.processes, *self.strangers}
+        self._run(process.ask_again(self.recorder, pids, known, self.folders))
         if self.wishes.qmp:
             self._ask_monitors(uuids)
         disks = self._disks(uuids)
@@ -354,7 +373,22 @@ class Visit:
     def _run(self, processes: Mapping[int, Sequence[str]]) -> None:
         from hoodsnap.facts.argv import read_argv
 
-        self.processes |= {pid: read_argv(argv) for pid, argv in processes.items()}
+        accounts = self._accounts()
+        for pid, argv in processes.items():
+            if (uid := _uid_of(pid)) is not None and accounts.has(uid):
+                self.processes[pid] = read_argv(argv)
+            else:
+                self.strangers.add(pid)
+
+    def _accounts(self) -> Accounts:
+        """The accounts that libvirt runs guests as, by what it said until now."""
+        from hoodsnap.facts.account import Accounts
+        from hoodsnap.facts.domain import Domain
+        from hoodsnap.facts.hypervisor import Hypervisor
+
+        answers = [answer for answer in self.recorder.answers if answer.layer == "libvirt"]
+        hypervisor = Hypervisor(self.bundle(), self.recorder.host)
+        return Accounts(hypervisor, Domain.read_all(answers).values())
 
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""
@@ -395,8 +429,19 @@ class Visit:
             self.recorder.ask("host", "hoodsnap collect", partial(_raise, defect))
 
 
-def _raise(error: Exception) -> None:
+def _raise(error: BaseException) -> None:
     raise error
+
+
+def _uid_of(pid: int) -> int | None:
+    """The account of a process; None if it has several, or has ended."""
+    from hoodsnap.collect.service import Process
+
+    try:
+        with Process(pid) as process:
+            return process.uid
+    except OSError:
+        return None
 
 
 def _free_socket(argv: Argv) -> str | None:

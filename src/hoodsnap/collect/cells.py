@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.collect.database import LAYER, Address, Database, Rows
+from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder, Refusal
 from hoodsnap.collect.tables import CELL_MAPPINGS, Table, named
 
@@ -53,8 +54,18 @@ class Cell:
 class Cells:
     """All databases of one nova."""
 
-    def __init__(self, recorder: Recorder, conf: Conf, url: str | None = None) -> None:
-        """Connects to nothing yet. `url` goes before what nova.conf says."""
+    def __init__(
+        self,
+        recorder: Recorder,
+        conf: Conf,
+        url: str | None = None,
+        owners: Owners | None = None,
+    ) -> None:
+        """Connects to nothing yet.
+
+        `url`: the operator's, goes before what nova.conf says. `owners`: the accounts whose word
+        nova.conf is.
+        """
         self.servers: list[Database] = []
         self.api: Cell | None = None
         """The API database. None before there was one."""
@@ -62,6 +73,7 @@ class Cells:
         self._recorder = recorder
         self._conf = conf
         self._url = url
+        self._owners = owners or Owners()
         self._columns: dict[tuple[Database, str, str], frozenset[str]] = {}
 
     def open(self) -> bool:
@@ -96,7 +108,9 @@ class Cells:
         """Where to try, in this order, until one answers."""
         found = False
         for url in [self._url] if self._url else _urls(self._conf):
-            address = self._parsed(url)
+            address = self._parsed(url, named=url is self._url)
+            if address is not None and not address.named:
+                address = self._believed(address)
             found = True
             if address is not None:
                 yield address
@@ -105,7 +119,10 @@ class Cells:
         for socket in SOCKETS:
             if Path(socket).is_socket():
                 found = True
-                yield Address(socket=socket, user="root")
+                # Where the distribution's own database listens, its clients send ~/.my.cnf, too.
+                address = self._believed(Address(socket=socket, user="root", named=True))
+                if address is not None:
+                    yield address
         if not found:
             self._refuse(
                 Refusal(
@@ -115,12 +132,22 @@ class Cells:
                 )
             )
 
-    def _parsed(self, url: str, note: str = "") -> Address | None:
+    def _parsed(self, url: str, note: str = "", *, named: bool = False) -> Address | None:
         try:
-            return Address.parse(url)
+            address = Address.parse(url, named=named)
         except Refusal as refusal:
             self._refuse(refusal, note)
             return None
+        return address
+
+    def _believed(self, address: Address, note: str = "") -> Address | None:
+        """The address, unless it names files that others could have put there."""
+        try:
+            address.require_own_files(self._owners)
+        except Refusal as refusal:
+            self._refuse(refusal, note)
+            return None
+        return address
 
     def _refuse(self, refusal: Refusal, note: str = "") -> None:
         def how() -> object:
@@ -162,19 +189,39 @@ class Cells:
         """The cells of the API database's list."""
         columns = self.columns(api, CELL_MAPPINGS)
         urls: dict[str, str] = {}
+        templates: set[str] = set()
         base = self._conf.get("database", {}).get("connection") or self._url or ""
         statement = CELL_MAPPINGS.select(api.name, columns)
-        if api.server.ask(statement, lambda rows: _places(rows, base, urls)).error is not None:
+        if (
+            api.server.ask(statement, lambda rows: _places(rows, base, urls, templates)).error
+            is not None
+        ):
             return
-        places = {uuid: self._parsed(url, f" /* cell {uuid} */") for uuid, url in urls.items()}
+        places = {uuid: self._parsed(url, _note(uuid)) for uuid, url in urls.items()}
         names = [place.database for place in places.values() if place is not None]
         for uuid, place in places.items():
             if place is None:
                 continue
             # Under another address (a proxy, a tunnel, the socket) it is still the same database.
             ours = place.database in here and names.count(place.database) == 1
-            server = api.server if ours else self._server(place)
-            self.cells.append(Cell(server, place.database, uuid))
+            if ours:
+                self.cells.append(Cell(api.server, place.database, uuid))
+            elif self._may_go_to(place, _note(uuid), with_password=uuid in templates):
+                self.cells.append(Cell(self._server(place), place.database, uuid))
+
+    def _may_go_to(self, place: Address, note: str, *, with_password: bool) -> bool:
+        """Whether a cell's database is asked. The list of cells is the word of whoever runs the
+        API's database; `with_password`: it says that nova.conf's own password is sent there."""
+        if with_password and place.password:
+            named = [url for url in (*_urls(self._conf), self._url) if url]
+            if place.server not in {_server_of(url) for url in named}:
+                message = (
+                    f"not asked: cell_mappings would send nova.conf's password to {place.server},"
+                    " which nova.conf does not name; collect it with --db-url"
+                )
+                self._refuse(Refusal("denied", message), note)
+                return False
+        return self._believed(place, note) is not None
 
     def _find_unmapped(self, main: Database, here: set[str]) -> None:
         """Before Ocata: the one database of nova."""
@@ -184,7 +231,8 @@ class Cells:
             if name in here:
                 self.cells.append(Cell(main, name))
                 return
-        self.cells.extend(Cell(self._server(place), place.database) for place in own)
+        believed = [place for place in own if self._believed(place) is not None]
+        self.cells.extend(Cell(self._server(place), place.database) for place in believed)
 
 
 def _cell(rows: list[list[Any]], column: int) -> str:
@@ -202,13 +250,30 @@ def _urls(conf: Conf) -> list[str]:
     return [url for url in urls if url]
 
 
-def _places(rows: Rows, base: str, urls: dict[str, str]) -> Rows:
-    """The cells, with where their database is in the place of its URL, which `urls` gets."""
+def _note(uuid: str) -> str:
+    return f" /* cell {uuid} */"
+
+
+def _server_of(url: str) -> str | None:
+    try:
+        return Address.parse(url).server
+    except Refusal:
+        return None
+
+
+def _places(rows: Rows, base: str, urls: dict[str, str], templates: set[str]) -> Rows:
+    """The cells, with where their database is in the place of its URL, which `urls` gets.
+
+    `templates` gets the cells whose URL is filled with the password of nova's own.
+    """
     columns = [column for column in rows["columns"] if column != "database_connection"]
     kept = []
     for row in rows["rows"]:
         cell: dict[str, Any] = dict(zip(rows["columns"], row, strict=True))
-        urls[cell["uuid"]] = url = _filled(cell.get("database_connection") or "", base)
+        written = cell.get("database_connection") or ""
+        urls[cell["uuid"]] = url = _filled(written, base)
+        if "{password}" in written:
+            templates.add(cell["uuid"])
         try:
             place = Address.parse(url)
             where: list[str | None] = [place.server, place.database]
@@ -222,6 +287,8 @@ def _filled(url: str, base: str) -> str:
     """A cell's URL may be a template, which nova fills from its own [database] connection."""
     if "{" not in url:
         return url
+    if "{password}" in url and _PASSWORD_PLACE.fullmatch(url) is None:
+        return ""  # anywhere else it would be a name, and names are recorded and looked up
     place = re.fullmatch(
         r"(?P<scheme>[^:]+)://(?:(?P<username>[^:@/]*)(?::(?P<password>[^@]*))?@)?"
         r"(?P<hostname>[^:/?]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?.*",
@@ -229,3 +296,6 @@ def _filled(url: str, base: str) -> str:
     )
     values = place.groupdict(default="") if place else {"scheme": "mysql"}
     return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], ""), url)
+
+
+_PASSWORD_PLACE = re.compile(r"[^:]+://[^:@/?#]*:\{password\}@(?!.*\{password\}).*")

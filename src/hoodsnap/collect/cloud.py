@@ -13,10 +13,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.ownership import opened, operators
+from hoodsnap.collect.recorder import Recorder, Refusal
 
 LARGEST = 64 << 20
 """Bytes of a body that is read."""
@@ -148,7 +150,7 @@ class Cloud:
                     # Without a handler of their own, Python prints their warnings on stderr.
                     logging.getLogger(name).addHandler(logging.NullHandler())
                 try:
-                    self._region = OpenStackConfig().get_one(
+                    self._region = OpenStackConfig(**_own_files({})).get_one(
                         cloud=self._name, api_timeout=_KEYSTONE_TIME
                     )
                     self._session = self._region.get_session()
@@ -165,6 +167,47 @@ class Cloud:
             "no credentials: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not say"
             " which cloud to take; --os-cloud names one of it",
         )
+
+
+def say_files(recorder: Recorder) -> None:
+    """Put into the bundle which clouds.yaml and secure.yaml are not followed, and why."""
+    refused: dict[str, Refusal] = {}
+    try:
+        _own_files(refused)
+    except ModuleNotFoundError:  # the APIs themselves say so
+        return
+    for path, refusal in refused.items():
+        recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))
+
+
+def _own_files(refused: dict[str, Refusal]) -> dict[str, Any]:
+    """The files in which openstacksdk looks for clouds, without those that others could have
+    written: it begins in the current folder, and takes the address of a cloud from one file and the
+    password from another. `refused` gets those that are left out."""
+    from openstack.config import loader
+
+    own = operators()
+
+    def is_own(path: str) -> bool:
+        if not os.path.exists(path):
+            return False
+        try:
+            with opened(path, own):
+                return True
+        except Refusal as refusal:
+            refused[path] = refusal
+            return False
+
+    lists = {
+        "config_files": loader.CONFIG_FILES,
+        "secure_files": loader.SECURE_FILES,
+        "vendor_files": loader.VENDOR_FILES,
+    }
+    return {name: [path for path in paths if is_own(path)] for name, paths in lists.items()}
+
+
+def _raise(refusal: Refusal) -> None:
+    raise refusal
 
 
 def _none(service: str) -> str:

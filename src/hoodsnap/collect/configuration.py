@@ -10,14 +10,15 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from hoodsnap.collect.recorder import WITHHELD
+from hoodsnap.collect.ownership import Owners, names_in, read_owned
+from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
+from hoodsnap.collect.service import COMPUTE, Found, Service, account, find
 
 Configuration = dict[str, dict[str, str]]
 """Section → option → value. As read, it holds passwords: only what is `kept` of it is recorded."""
-
-COMPUTE = "nova-compute"
 
 KEPT: Mapping[str, frozenset[str]] = {
     section: frozenset(options.split())
@@ -103,127 +104,172 @@ KEPT: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
-    """A running nova service."""
+class NovaConf:
+    """What the running service has as its configuration; without one, what it would have."""
 
-    pid: int
+    options: Configuration
+    """Of the files that are believed. Holds passwords."""
+    found: Found
+    """The processes that carry the service's name."""
+    refused: tuple[tuple[str, Refusal], ...] = ()
+    """The files that the service reads and that are not believed: path, and why."""
+    files: tuple[str, ...] = ()
+    """The files that were read."""
 
-    root: Path
-    """How its `/` is reached from here: another one if it runs in a container."""
+    @classmethod
+    def nothing(cls, why: object) -> NovaConf:
+        """Return a configuration that could not be read; `why` is what reading it raised."""
+        late = isinstance(why, TimeoutError)
+        refusal = Refusal(
+            "timeout" if late else "failed", f"nova.conf was not read: {why or 'late'}"
+        )
+        return cls({}, Found(COMPUTE, (), ()), (("/etc/nova/nova.conf", refusal),))
 
-    program: Path
-    """Where its program is, in there."""
+    @property
+    def owners(self) -> Owners:
+        """The accounts whose word the configuration is: root's and the service's."""
+        return _owners(self.found)
 
-    arguments: tuple[str, ...]
+    @property
+    def knows_account(self) -> bool:
+        """Whether nova has an account on this host that is known."""
+        return self.found.service is not None or account("nova") is not None
 
+    @property
+    def service(self) -> Service | None:
+        """The service that is followed; None if none runs."""
+        return self.found.service
 
-def service(program: str = COMPUTE, proc: Path = Path("/proc")) -> Service | None:
-    """The running nova service of this name: of several, one that is not in a container or chroot,
-    and the one with the lowest PID."""
-    pids = sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit())
-    found = [it for pid in pids if (it := _service(program, proc / str(pid))) is not None]
-    return min(found, key=lambda it: (_is_elsewhere(proc, it.pid), it.pid), default=None)
+    @property
+    def unread(self) -> Refusal | None:
+        """Why the configuration is not known, or not all of it; None if it is."""
+        if self.refused:
+            return self.refused[0][1]
+        return None if self.files else Refusal("absent", "nova has no configuration file here")
 
-
-def _service(program: str, process: Path) -> Service | None:
-    try:
-        argv = (process / "cmdline").read_bytes()
-    except OSError:  # it has ended
-        return None
-    if program.encode() not in argv:
-        return None
-    words = os.fsdecode(argv).rstrip("\0").split("\0")
-    names = [Path(word).name for word in words[:4]]
-    place = names.index(program) if program in names else -1
-    if place != 0 and (place < 0 or not names[0].startswith("python")):
-        return None
-    root = _root_of(process / "root")
-    return Service(int(process.name), root, Path(words[place]), tuple(words[place + 1 :]))
-
-
-def _is_elsewhere(proc: Path, pid: int) -> bool:
-    """Whether a process sees other files than we do; no, where only root may know."""
-    try:
-        chroot = os.readlink(proc / f"{pid}/root") != os.readlink(proc / "self/root")
-        return chroot or os.readlink(proc / f"{pid}/ns/mnt") != os.readlink(proc / "self/ns/mnt")
-    except OSError:
-        return False
-
-
-def _root_of(link: Path) -> Path:
-    try:
-        next(link.iterdir(), None)
-    except OSError:  # only root may look through it
-        return Path("/")
-    return link
+    def say(self, recorder: Recorder) -> None:
+        """Put into the bundle which processes and files are not followed, and why."""
+        self.found.say(recorder)
+        for path, refusal in self.refused:
+            recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))
 
 
-def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> Configuration:
-    """What the running service of this name has as its configuration; without one, what it would.
+def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
+    """Read the configuration of the running service of this name, or the host's if none runs.
 
-    Files that can't be read are left out. Holds passwords.
+    Files that don't exist, or that only root may read, are left out. Files that others than root
+    and the service's account could have written are not believed.
     """
-    found = service(program)
-    files = _files_of(found, program) if found else _files_on(root, program)
+    found = find(program)
+    running = found.service
+    reader = _Reader(_owners(found), running.root if running else root)
+    files = _files_of(running, program, reader) if running else _files_on(program, reader)
     merged: Configuration = {}
     for file in files:
-        try:
-            with file.open(errors="surrogateescape") as lines:
-                parsed = parse(lines)
-        except OSError:
-            continue
-        for section, options in parsed.items():
+        for section, options in parse(reader.lines(file)).items():
             merged.setdefault(section, {}).update(options)
-    return substituted(merged)
+    refused, read = tuple(reader.refused.items()), tuple(reader.read)
+    return NovaConf(substituted(merged), found, refused, read)
 
 
-def _files_of(found: Service, program: str) -> list[Path]:
+def _raise(refusal: Refusal) -> None:
+    raise refusal
+
+
+def _owners(found: Found) -> Owners:
+    """Root, whoever runs the collector, and the running service or else the account nova."""
+    if found.service is not None:
+        own = found.service.owners
+    else:
+        nova = account("nova")
+        own = Owners(frozenset({nova.pw_uid}), frozenset({nova.pw_gid})) if nova else Owners()
+    return Owners(own.uids | {os.geteuid()}, own.gids | {os.getegid()})
+
+
+class _Reader:
+    """Reads the files of a service inside its root, and notes those that are not believed."""
+
+    def __init__(self, owners: Owners, root: Path) -> None:
+        self.refused: dict[str, Refusal] = {}
+        self.read: list[str] = []
+        self._owners = owners
+        self._root = str(root)
+
+    def lines(self, path: str) -> list[str]:
+        """The lines of a file; none if it does not exist or is not believed."""
+        try:
+            text = read_owned(path, self._owners, root=self._root)
+        except Refusal as refusal:
+            self._note(path, refusal)
+            return []
+        self.read.append(path)
+        return text.splitlines(keepends=True)
+
+    def files_in(self, folder: str) -> list[str]:
+        """The paths of the configuration files in a folder, sorted."""
+        try:
+            names = names_in(folder, self._owners, root=self._root)
+        except Refusal as refusal:
+            self._note(folder, refusal)
+            return []
+        return [f"{folder}/{name}" for name in names if _is_conf(name)]
+
+    def exists(self, path: str) -> bool:
+        """Whether a file is there, believed or not."""
+        return os.path.lexists(f"{self._root.rstrip('/')}{path}")
+
+    def _note(self, path: str, refusal: Refusal) -> None:
+        if refusal.kind != "absent":
+            self.refused[path] = refusal
+
+
+def _is_conf(name: str) -> bool:
+    return name.endswith(".conf") and not name.startswith(".")
+
+
+def _files_of(running: Service, program: str, reader: _Reader) -> list[str]:
     """The files that a service was started with, in the order in which it reads them."""
-    explicit: list[Path] = []
+    explicit: list[str] = []
     named = {"--config-file": False, "--config-dir": False}
-    words = iter(found.arguments)
+    words = iter(running.arguments)
     for word in words:
         option, equals, value = word.partition("=")
         if option not in named:
             continue
         named[option] = True
-        path = found.root / (value if equals else next(words, "")).lstrip("/")
-        explicit += [path] if option == "--config-file" else _files_in(path)
-    files = [] if named["--config-file"] else _default_files(found.root, program)
+        path = "/" + (value if equals else next(words, "")).lstrip("/")
+        explicit += [path] if option == "--config-file" else reader.files_in(path)
+    files = [] if named["--config-file"] else _default_files(program)
     # Naming files does not switch the default folders off; they are read before.
-    folders = [] if named["--config-dir"] else _default_folders(found.root, program)
+    folders = [] if named["--config-dir"] else _default_folders(program, reader)
     return files + folders + explicit
 
 
-def _files_on(root: Path, program: str) -> list[Path]:
+def _files_on(program: str, reader: _Reader) -> list[str]:
     """The files that a service would read on this host, wherever its distribution put them."""
     places = [
-        [*_default_files(root, program), *_default_folders(root, program)],
-        [root / f"etc/kolla/{program}/nova.conf"],
-        [root / "var/lib/config-data/puppet-generated/nova_libvirt/etc/nova/nova.conf"],
+        [*_default_files(program), *_default_folders(program, reader)],
+        [f"/etc/kolla/{program}/nova.conf"],
+        ["/var/lib/config-data/puppet-generated/nova_libvirt/etc/nova/nova.conf"],
     ]
     if program == COMPUTE:  # DevStack gives it one of its own, without databases
-        places.insert(0, [root / "etc/nova/nova-cpu.conf"])
-    return next((files for files in places if any(file.exists() for file in files)), [])
+        places.insert(0, ["/etc/nova/nova-cpu.conf"])
+    return next((files for files in places if any(map(reader.exists, files))), [])
 
 
-def _default_files(root: Path, program: str) -> list[Path]:
+def _default_files(program: str) -> list[str]:
     return [
-        root / "usr/share/nova/nova-dist.conf",  # RDO
-        root / "etc/nova/nova.conf",
-        root / f"etc/nova/{program}.conf",
+        "/usr/share/nova/nova-dist.conf",  # RDO
+        "/etc/nova/nova.conf",
+        f"/etc/nova/{program}.conf",
     ]
 
 
-def _default_folders(root: Path, program: str) -> list[Path]:
+def _default_folders(program: str, reader: _Reader) -> list[str]:
     return [
-        *_files_in(root / "etc/nova/nova.conf.d"),
-        *_files_in(root / f"etc/nova/{program}.conf.d"),
+        *reader.files_in("/etc/nova/nova.conf.d"),
+        *reader.files_in(f"/etc/nova/{program}.conf.d"),
     ]
-
-
-def _files_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.conf"))
 
 
 def parse(lines: Iterable[str]) -> Configuration:
@@ -267,7 +313,10 @@ def _unquoted(value: str) -> str:
 
 
 def substituted(configuration: Configuration) -> Configuration:
-    """With `$option` and `${section.option}` replaced by their values, as far as these are set."""
+    """With `$option` and `${section.option}` replaced by their values, as far as these are set.
+
+    In an option that is recorded, a reference to one that is not stays as it was written.
+    """
     return {
         section: {
             option: _substituted(configuration, section, value, ((section, option),))
@@ -286,11 +335,15 @@ _REFERENCE = re.compile(
 def _substituted(
     configuration: Configuration, section: str, value: str, within: tuple[tuple[str, str], ...]
 ) -> str:
+    recorded = _is_kept(*within[0])
+
     def meaning(reference: re.Match[str]) -> str:
         if reference["dollar"]:
             return "$"
         group, dot, option = (reference["plain"] or reference["braced"]).rpartition(".")
         for place in (group,) if dot else (section, "DEFAULT"):
+            if recorded and not _is_kept(place, option):
+                continue
             found = configuration.get(place, {}).get(option)
             if found is not None and (place, option) not in within:  # else it leads back to itself
                 return _substituted(configuration, place, found, (*within, (place, option)))
@@ -299,12 +352,16 @@ def _substituted(
     return _REFERENCE.sub(meaning, value.replace("\\$", "$$"))
 
 
+def _is_kept(section: str, option: str) -> bool:
+    return option in KEPT.get(section, ())
+
+
 def kept(configuration: Configuration) -> Configuration:
     """The options that may be recorded, sorted."""
     found: Configuration = {}
     for section, options in sorted(configuration.items()):
         for option, value in sorted(options.items()):
-            if option in KEPT.get(section, ()):
+            if _is_kept(section, option):
                 found.setdefault(section, {})[option] = _without_credentials(value)
     return found
 

@@ -6,16 +6,19 @@ for everything but whole numbers.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect.login import UNSENT, connect, option_file
+from hoodsnap.collect.ownership import Owners, read_owned
 from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.uri import DATABASE_ACCOUNTS, must_be_socket_of
 
 LAYER = "nova-db"
 
@@ -53,9 +56,11 @@ class Address:
     password: str = field(default="", repr=False)
     database: str = ""
     tls: Mapping[str, str] = field(default_factory=dict)
+    named: bool = False
+    """The operator named this server, so that the password of ~/.my.cnf may go there."""
 
     @classmethod
-    def parse(cls, url: str) -> Address:
+    def parse(cls, url: str, *, named: bool = False) -> Address:
         """Read SQLAlchemy's form of it: `mysql+pymysql://user:password@host:3306/nova?charset=utf8`.
 
         Raises `Refusal` (`missing`) whose text never holds the URL, since that holds the password.
@@ -79,7 +84,16 @@ class Address:
             tls={
                 name: options[name] for name in ("ssl_ca", "ssl_cert", "ssl_key") if name in options
             },
+            named=named,
         )
+
+    def require_own_files(self, owners: Owners) -> None:
+        """Raise `Refusal` unless the files that a configuration's or a cell's URL names are the
+        service's: a socket of root or the database's account, keys that only `owners` can write."""
+        if self.socket and os.path.lexists(self.socket):  # else nobody listens there
+            must_be_socket_of(self.socket, DATABASE_ACCOUNTS)
+        for path in self.tls.values():
+            read_owned(path, owners)
 
     @property
     def server(self) -> str:
@@ -99,6 +113,7 @@ class Database:
         self._connection: Any = None  # pymysql.Connection; its types leave out what is needed
         self._given_up = ""
         self._slow = 0
+        self._unused: Refusal | None = None
 
     def open(self) -> bool:
         """Connect, and take the snapshot that all statements see. Asks for the server's version."""
@@ -108,7 +123,10 @@ class Database:
             self._begin()
             return self._read("SELECT VERSION()")
 
-        return self._ask("SELECT VERSION()", version).error is None
+        found = self._ask("SELECT VERSION()", version)
+        if (unused := self._unused) is not None:
+            self._recorder.ask("host", "ls -ld ~/.my.cnf", lambda: _raise(unused))
+        return found.error is None
 
     def ask(self, statement: str, keep: Callable[[Rows], Rows] = lambda rows: rows) -> Answer:
         """Ask one statement. `keep` takes out of the rows what must not be kept."""
@@ -159,15 +177,15 @@ class Database:
         import pymysql
 
         where = self.address
-        own = Path("~/.my.cnf").expanduser()
+        own = self._option_file()
+        tls = {name.replace("-", "_"): own[name] for name in own if name.startswith("ssl-")}
         try:
-            return pymysql.connect(
+            return connect(
                 host=where.host,
                 port=where.port,
                 unix_socket=where.socket or None,
-                user=where.user or None,
-                password=where.password,
-                read_default_file=str(own) if not where.password and own.is_file() else None,
+                user=where.user or own.get("user") or None,
+                password=where.password or own.get("password", ""),
                 connect_timeout=_CONNECT_TIME,
                 read_timeout=_READ_TIME,
                 write_timeout=_READ_TIME,
@@ -175,14 +193,22 @@ class Database:
                 use_unicode=False,  # bytes come, and `_plain` decides
                 conv={},
                 autocommit=None,
-                ssl_ca=where.tls.get("ssl_ca"),
-                ssl_cert=where.tls.get("ssl_cert"),
-                ssl_key=where.tls.get("ssl_key"),
+                **{**tls, **where.tls},
             )
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
             refusal = self._refusal(error)
             self._given_up = str(refusal)
             raise refusal from None
+
+    def _option_file(self) -> Mapping[str, str]:
+        """What ~/.my.cnf says, if it may be sent to this server."""
+        if self.address.password or not self.address.named:
+            return {}
+        try:
+            return option_file()
+        except Refusal as refusal:
+            self._unused = refusal
+            return {}
 
     def _begin(self) -> None:
         """Begin the snapshot, under limits of time as far as this server knows them."""
@@ -221,7 +247,8 @@ class Database:
             rows = _rows(cursor)
             cursor.close()
             return rows
-        except (pymysql.MySQLError, OSError) as error:
+        except (pymysql.MySQLError, OSError, RuntimeError) as error:
+            # PyMySQL raises a RuntimeError where the server asks for a file of ours.
             raise self._refusal(error, connection) from None
         except Refusal:
             self._skip_the_rest(cursor, connection)
@@ -244,6 +271,8 @@ class Database:
             return Refusal("denied", text)
         if code in _ABSENT:
             return Refusal("absent", text)
+        if text == UNSENT:
+            return Refusal("denied", f"{where}: {text}")
         if code in _TIMEOUT:
             self._slow += 1
             if self._slow >= _TOO_SLOW:
@@ -265,6 +294,10 @@ _DENIED = frozenset({1044, 1045, 1129, 1130, 1142, 1143, 1227, 1370, 1698})
 _ABSENT = frozenset({1049, 1051, 1109, 1146})
 _TIMEOUT = frozenset({1205, 1969, 3024})
 _LOST = frozenset({1040, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
+
+
+def _raise(refusal: Refusal) -> None:
+    raise refusal
 
 
 def _said(error: Exception) -> tuple[int, str]:

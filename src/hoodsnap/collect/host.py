@@ -15,11 +15,11 @@ from pathlib import Path
 from hoodsnap.challenge import BOOT_ID
 from hoodsnap.challenge import QUERY as CHALLENGE
 from hoodsnap.collect import file
-from hoodsnap.collect.configuration import Configuration, Service, kept, service
-from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.collect.configuration import Configuration, NovaConf, kept
+from hoodsnap.collect.ownership import Owners, read_owned
+from hoodsnap.collect.recorder import PATH, Recorder, Refusal, run
+from hoodsnap.collect.service import Service, find
 from hoodsnap.fingerprint import LAYER
-
-NOVA_CONF = Path("/etc/nova/nova.conf")
 
 PACKAGES = (
     *("nova-common", "nova-compute", "nova-compute-libvirt", "python3-nova"),
@@ -65,15 +65,14 @@ def nova_host_name(configuration: Configuration) -> str:
     return configuration.get("DEFAULT", {}).get("host") or socket.gethostname()
 
 
-def ask_host(recorder: Recorder, configuration: Configuration) -> None:
+def ask_host(recorder: Recorder, conf: NovaConf) -> None:
     """Ask everything about the host that is not about a guest."""
     _ask_clocks(recorder)
     _ask_names(recorder)
     _ask_view(recorder)
-    nova = service()
-    _ask_nova(recorder, configuration, nova)
+    _ask_nova(recorder, conf)
     _ask_libvirt(recorder)
-    _ask_versions(recorder, nova)
+    _ask_versions(recorder, conf.service)
 
 
 def answer_challenge(recorder: Recorder, text: str) -> None:
@@ -108,26 +107,43 @@ def _ask_view(recorder: Recorder) -> None:
         recorder.ask("kernel", path, _content(path))
 
 
-def _ask_nova(recorder: Recorder, configuration: Configuration, nova: Service | None) -> None:
-    recorder.ask("host", "/etc/nova/nova.conf", lambda: _configuration(configuration))
-    state = configuration.get("DEFAULT", {}).get("state_path", "/var/lib/nova")
+def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
+    conf.say(recorder)
+    recorder.ask("host", "/etc/nova/nova.conf", lambda: _configuration(conf))
+    state = conf.options.get("DEFAULT", {}).get("state_path", "/var/lib/nova")
     path = f"{state}/compute_id"
-    root = nova.root if nova else Path("/")
-    recorder.ask("host", f"cat {path}", _content(root / path.lstrip("/")))
+    root = str(conf.service.root) if conf.service else "/"
+    recorder.ask("host", f"cat {path}", lambda: _compute_id(path, conf.owners, root))
+
+
+def _compute_id(path: str, owners: Owners, root: str) -> str:
+    """The UUID in a file; whatever else is in it is not kept."""
+    text = read_owned(path, owners, root=root)
+    if _UUID.fullmatch(text.strip()) is None:
+        raise Refusal("failed", f"{path} holds no UUID, and what it holds is not kept")
+    return text
+
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def _ask_libvirt(recorder: Recorder) -> None:
+    daemons = (find("libvirtd"), find("virtqemud"))
+    for found in daemons:
+        found.say(recorder)
+    daemon = next((found.service for found in daemons if found.service is not None), None)
+    # In a container it has files of its own.
+    root = str(daemon.root) if daemon else "/"
     for name in LIBVIRT_CONF:
-        recorder.ask("host", f"/etc/libvirt/{name}", partial(_libvirt_conf, name))
+        recorder.ask("host", f"/etc/libvirt/{name}", partial(_libvirt_conf, name, root))
 
 
-def _libvirt_conf(name: str) -> dict[str, str]:
-    """The lines of a file of libvirt's that may be kept. In a container it has its own."""
-    daemon = service("libvirtd") or service("virtqemud")
-    root = daemon.root if daemon else Path("/")
-    path, keys = root / "etc/libvirt" / name, LIBVIRT_CONF[name]
+def _libvirt_conf(name: str, root: str) -> dict[str, str]:
+    """The lines of a file of libvirt's that may be kept."""
+    keys = LIBVIRT_CONF[name]
+    text = read_owned(f"/etc/libvirt/{name}", Owners(), root=root)
     found = {}
-    for line in file.text(path).splitlines():
+    for line in text.splitlines():
         name, equals, value = line.partition("=")
         if equals and name.strip() in keys:
             found[name.strip()] = value.partition("#")[0].strip().strip("\"'")
@@ -140,7 +156,7 @@ def _ask_versions(recorder: Recorder, nova: Service | None) -> None:
     daemon = _first_installed("libvirtd", "virtqemud")
     for program in (emulator, daemon):
         recorder.ask("host", f"{program} --version", _version_of(program))
-    if shutil.which("dpkg-query"):
+    if shutil.which("dpkg-query", path=PATH):
         recorder.ask("host", f"dpkg-query -W {' '.join(PACKAGES)}", _debian_packages)
     else:
         recorder.ask("host", f"rpm -qa {' '.join(PACKAGES)}", _red_hat_packages)
@@ -171,11 +187,11 @@ def _namespaces() -> dict[str, str]:
     return {name: os.readlink(f"/proc/self/ns/{name}") for name in file.names("/proc/self/ns")}
 
 
-def _configuration(configuration: Configuration) -> Configuration:
-    if not configuration:
-        # Nothing was read. Opening the usual file says why: there is none, or it may not be read.
-        NOVA_CONF.open().close()
-    return kept(configuration)
+def _configuration(conf: NovaConf) -> Configuration:
+    if conf.unread is not None:
+        # Of half a configuration nobody could tell what is set and what is not.
+        raise conf.unread
+    return kept(conf.options)
 
 
 def _nova_version(nova: Service | None) -> str:
@@ -199,8 +215,7 @@ _METADATA = re.compile(r"nova-(\d[^-]*)(?:-py[\d.]+)?\.(?:egg|dist)-info")
 
 def _first_installed(*programs: str) -> str:
     """The first of them that is there; if none is, the first, so that asking it says so."""
-    path = f"/usr/sbin:/sbin:{os.environ.get('PATH', os.defpath)}"
-    return next((program for program in programs if shutil.which(program, path=path)), programs[0])
+    return next((program for program in programs if shutil.which(program, path=PATH)), programs[0])
 
 
 def _version_of(program: str) -> Callable[[], str]:

@@ -17,9 +17,10 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
+from hoodsnap.collect.ownership import Owners, folder_refusal
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.collect.recorder import PATH, Recorder, Refusal, run
 from hoodsnap.facts.image import BASE, is_base
 from hoodsnap.path import StrangeLinkError
 
@@ -45,18 +46,24 @@ _FORMAT = re.compile(r"[a-z][a-z0-9-]*")
 
 
 def find_instances_dirs(
-    recorder: Recorder, conf: Mapping[str, Mapping[str, object]], disks: Iterable[str]
+    recorder: Recorder,
+    conf: Mapping[str, Mapping[str, object]],
+    disks: Iterable[str],
+    owners: Owners | None = None,
 ) -> tuple[Path, ...]:
     """The instances directories of this host, each once, whatever it is called.
 
     `conf` is nova.conf by section, `disks` are the paths in the domains' definitions. Those come
-    first: what libvirt calls a folder is what the other layers will call its files.
+    first: what libvirt calls a folder is what the other layers will call its files. `owners` are
+    nova's accounts; of a folder that is neither nova's nor root's the bundle says so.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
-    strange: list[str] = []
-    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), partial(_existing, names, strange))
-    for name in strange:  # what is not believed is said, also where another folder was found
-        recorder.ask(LAYER, f"stat -L {name}", partial(entry, name), subject=name)
+    refused: dict[str, Refusal] = {}
+    how = partial(_existing, names, owners, refused)
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
+    for name, refusal in refused.items():
+        # What is not believed is said, also where another folder was found.
+        recorder.ask(LAYER, f"stat -L {name}", partial(_raise, refusal), subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
@@ -261,16 +268,25 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         yield path.rstrip("/")
 
 
-def _existing(names: Iterable[str], strange: list[str]) -> list[dict[str, Any]]:
-    """The folders among these names; those behind a strange link are added to `strange`."""
+def _raise(refusal: Refusal) -> None:
+    raise refusal
+
+
+def _existing(
+    names: Iterable[str], owners: Owners | None, refused: dict[str, Refusal]
+) -> list[dict[str, Any]]:
+    """The folders among these names; `refused` gets those that others could have put there."""
     found, denied = [], []
     for name in names:
         must_go_on()
         try:
             line = entry(name)
-        except StrangeLinkError:
-            strange.append(name)
-            denied.append(name)
+            is_default = name in DEFAULTS and os.path.realpath(name) == name
+            if not is_default and (refusal := folder_refusal(name, owners)) is not None:
+                refused[name] = refusal
+                continue
+        except StrangeLinkError as error:
+            refused[name] = Refusal("denied", str(error))
             continue
         except PermissionError:
             denied.append(name)
@@ -281,6 +297,8 @@ def _existing(names: Iterable[str], strange: list[str]) -> list[dict[str, Any]]:
             found.append(line)
     if found:
         return found
+    if refused:
+        raise next(iter(refused.values()))
     if denied:
         raise Refusal("denied", f"there may be an instances directory below {', '.join(denied)}")
     raise Refusal("absent", f"there is no instances directory: {', '.join(names)}")
@@ -331,6 +349,6 @@ def _limits() -> tuple[str, ...]:
     # A header that a guest wrote can claim tables of any size. These are nova's limits against it;
     # qemu-img has nothing to write either.
     # (Not used to say that qemu-img is not there: that would sound as if the disk was not.)
-    if shutil.which("prlimit") is None or shutil.which("qemu-img") is None:
+    if any(shutil.which(name, path=PATH) is None for name in ("prlimit", "qemu-img")):
         return ()
     return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--fsize=0", "--core=0", "--")

@@ -14,6 +14,7 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import tables
 from hoodsnap.collect.cells import Cell, Cells, Conf
+from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.tables import RECENT, Table, quoted
 
@@ -31,9 +32,16 @@ Row = dict[str, Any]
 class InstanceDatabase:
     """Nova's databases, as far as one host's instances are in them. For several threads."""
 
-    def __init__(self, recorder: Recorder, conf: Conf, url: str | None = None) -> None:
-        """Connects to nothing yet. `conf` is nova.conf by section; `url` goes before it."""
-        self._cells = Cells(recorder, conf, url)
+    def __init__(
+        self,
+        recorder: Recorder,
+        conf: Conf,
+        url: str | None = None,
+        owners: Owners | None = None,
+    ) -> None:
+        """Connects to nothing yet. `conf` is nova.conf by section; `url` goes before it. `owners`
+        are the accounts whose word nova.conf is."""
+        self._cells = Cells(recorder, conf, url, owners)
         self._lock = threading.RLock()
         self._host: str | None = None
         self._wanted: set[str] = set()

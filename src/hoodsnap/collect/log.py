@@ -15,9 +15,10 @@ from pathlib import Path
 
 from hoodsnap.collect import file
 from hoodsnap.collect.allowlist import log_line
-from hoodsnap.collect.configuration import Configuration, service
+from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, patiently, run
+from hoodsnap.collect.service import service
 
 LAYER = "logs"
 

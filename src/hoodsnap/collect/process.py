@@ -17,14 +17,12 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.arguments import kept_cmdline, kept_ps
+from hoodsnap.collect.emulator import emulator_of, is_emulator
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, Refusal, run
+from hoodsnap.collect.service import Doubt, Found
 
 LAYER = "kernel"
-
-# qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
-# `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
-_EMULATOR = re.compile(r"\.?(qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu)")
 
 # The kernel keeps fifteen characters of a name.
 _LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
@@ -83,7 +81,10 @@ def _patience() -> Patience:
 
 def _ask_lists(recorder: Recorder) -> list[int]:
     recorder.ask(LAYER, "pgrep qemu | xargs ps ww", _ps)
-    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", _emulators)
+    refused: dict[int, Refusal] = {}
+    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused))
+    found = Found("qemu", (), tuple(Doubt(pid, str(why)) for pid, why in refused.items()))
+    found.say(recorder)
     return [] if answer.error else [emulator["pid"] for emulator in answer.value]
 
 
@@ -132,7 +133,7 @@ def _ps() -> str:
         programs: dict[int, str] = {}
         for pid in map(int, pids):
             try:
-                if _is_emulator(pid):
+                if is_emulator(pid):
                     words_of[pid] = _words(pid)
                 else:
                     programs[pid] = _name(pid)
@@ -150,40 +151,29 @@ def _words(pid: int) -> list[str]:
     return file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE).removesuffix("\0").split("\0")
 
 
-def _is_emulator(pid: int) -> bool:
-    """Return whether the arguments of a process may be kept. Raises `OSError` if it has ended."""
-    return _EMULATOR.fullmatch(_program(f"/proc/{pid}")[1]) is not None
-
-
 def _name(pid: int) -> str:
     """The name of a process' program: the file's, else the one that the kernel has."""
-    exe, name = _program(f"/proc/{pid}")
-    return name if exe is not None else _text(f"/proc/{pid}/comm").removesuffix("\n")
+    try:
+        exe = os.readlink(f"/proc/{pid}/exe")
+    except PermissionError:
+        return _text(f"/proc/{pid}/comm").removesuffix("\n")
+    return os.path.basename(exe.removesuffix(" (deleted)"))
 
 
-def _emulators() -> list[dict[str, Any]]:
+def _emulators(refused: dict[int, Refusal]) -> list[dict[str, Any]]:
+    """The emulators of this host; `refused` gets the processes that only carry such a name."""
     found: list[dict[str, Any]] = []
     for pid in _numbers("/proc"):
         try:
-            comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
-            exe, name = _program(f"/proc/{pid}")
+            emulator = emulator_of(pid)
+            if emulator is not None:
+                comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
+                found.append({"pid": pid, "comm": comm, **emulator._asdict()})
+        except Refusal as refusal:
+            refused[pid] = refusal
         except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
             continue
-        if _EMULATOR.fullmatch(name):
-            found.append({"pid": pid, "comm": comm, "exe": exe})
     return found
-
-
-def _program(folder: str) -> tuple[str | None, str]:
-    """The program of a process, None if that may not be seen; and its name."""
-    try:
-        exe = os.readlink(f"{folder}/exe")
-    except FileNotFoundError:  # a thread of the kernel, or a process that has ended
-        return None, ""
-    except PermissionError:
-        argv0 = file.head(f"{folder}/cmdline", 4096).split(b"\0")[0]
-        return None, os.path.basename(os.fsdecode(argv0))
-    return exe, os.path.basename(exe.removesuffix(" (deleted)"))
 
 
 def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
@@ -290,7 +280,7 @@ def _boot_time() -> str:
 def _cmdline(path: str) -> str:
     text = file.text(path, LARGEST_CMDLINE)
     # It may have become another program since it was listed.
-    if text and not _is_emulator(int(path.split("/")[2])):
+    if text and not is_emulator(int(path.split("/")[2])):
         raise Refusal("denied", "its arguments are not kept: it is not an emulator any more")
     return kept_cmdline(text)
 

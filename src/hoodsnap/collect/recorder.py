@@ -42,6 +42,8 @@ _LIMITS = {
     resource.RLIMIT_CORE: 0,
 }
 """Of each program that is asked. None of them needs a tenth of that."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where programs are looked for, whatever the collector's own environment says."""
 
 
 class Refusal(Exception):
@@ -128,10 +130,7 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={
-                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "LC_ALL": "C.UTF-8",
-            },
+            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
         raise Refusal("missing", f"{command[0]} is not installed") from None

@@ -9,6 +9,7 @@ from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.access import Access, User
+from hoodsnap.facts.account import Accounts
 from hoodsnap.facts.alias import tops_of
 from hoodsnap.facts.allocation import Placement, Provider
 from hoodsnap.facts.cache import ImageCache
@@ -17,7 +18,7 @@ from hoodsnap.facts.daemon import Daemon, doubts
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import LIST, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.fact import Unheard, is_true, value_of
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import ImageStore
@@ -26,6 +27,7 @@ from hoodsnap.facts.monitor import Monitor
 from hoodsnap.facts.offer import Offer, read_offers
 from hoodsnap.facts.port import Ports
 from hoodsnap.facts.process import OpenFile, Process, root_device
+from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.release import Span, release_of_host
 from hoodsnap.facts.service import ComputeNode, HostRecords, Service
 from hoodsnap.facts.tap import LINKS, HostNetwork
@@ -40,6 +42,10 @@ class Host:
     bundle: Bundle
     domains: Mapping[str, Domain]
     processes: Mapping[int, Process]
+    """The QEMU processes that may be guests of libvirt's, by their accounts."""
+    strangers: Mapping[int, Process]
+    """The QEMU processes of ordinary accounts, whose command lines say nothing about a guest."""
+    accounts: Accounts
     monitors: Mapping[str, Monitor]
     images: ImageStore
     devices: Devices
@@ -257,7 +263,7 @@ class Host:
         """The open files (`held_by`) that several QEMU processes hold and one at least may write:
         who holds each, as often as it does."""
         found: dict[tuple[str, int], list[tuple[Process, OpenFile]]] = {}
-        for process in self.processes.values():
+        for process in (*self.processes.values(), *self.strangers.values()):
             try:
                 for file in process.files:
                     found.setdefault(held_by(file), []).append((process, file))
@@ -276,7 +282,8 @@ class Host:
         listed = self.bundle.last("kernel", "ls -l /proc/*/exe", self.name)
         try:
             rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
-            pids = {row.get("pid") for row in rows} | set(self.processes)
+            own = [row for row in rows if not _is_row_of_stranger(row, self.accounts)]
+            pids = {row.get("pid") for row in own} - set(self.strangers) | set(self.processes)
             for pid in pids:
                 process = self.processes.get(pid) if isinstance(pid, int) else None
                 if process is None:
@@ -326,7 +333,10 @@ def read_host(
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
-    domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
+    domains, everyones = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
+    accounts = Accounts(Hypervisor(bundle, name), domains.values())
+    strangers = {pid: one for pid, one in everyones.items() if _is_strange(one, accounts)}
+    processes = {pid: one for pid, one in everyones.items() if pid not in strangers}
     images = ImageStore.read(of("images"))
     images.processes = processes.values()
     unheard, census = _heard_of(bundle, name, images)
@@ -337,6 +347,8 @@ def read_host(
         bundle=bundle,
         domains=domains,
         processes=processes,
+        strangers=strangers,
+        accounts=accounts,
         monitors=Monitor.read_all(of("qemu")),
         images=images,
         devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
@@ -387,6 +399,15 @@ def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
         if answer.host == host and answer.error is not None:
             return f"{LAYERS[layer]}: {answer.error.message}"
     return None
+
+
+def _is_strange(process: Process, accounts: Accounts) -> bool:
+    return is_true(lambda: not accounts.has(process.uid))
+
+
+def _is_row_of_stranger(row: Mapping[str, object], accounts: Accounts) -> bool:
+    uid = whole(row.get("uid"))  # not in bundles of older releases
+    return uid is not None and not accounts.has(uid)
 
 
 def _root(process: Process) -> str | None:

@@ -1,0 +1,146 @@
+"""The login at a MySQL or MariaDB server, which may be anybody's.
+
+A server chooses how it is convinced of a password, and some of its ways hand it the password
+itself. Those are answered only over TLS whose certificate was verified; all others prove that the
+password is known without sending it. Nothing that a server asks for beside that is answered.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.collect.ownership import operators, read_owned
+from hoodsnap.collect.recorder import Refusal
+
+UNSENT = "the server wants the password itself, which is sent over verified TLS only (ssl_ca=…)"
+
+_ASKED_AGAIN = ("sha256_password", "caching_sha2_password")
+
+_OPTIONS = ("user", "password", "ssl-ca", "ssl-cert", "ssl-key")
+
+
+def connect(**arguments: Any) -> Any:
+    """Return a `pymysql` connection. Raises what `pymysql.connect` does."""
+    from pymysql import connections
+
+    base: Any = connections.Connection  # its types leave out what is overridden
+
+    class CarefulConnection(base):  # type: ignore[misc]
+        """Sends no password in its first packet."""
+
+        def _get_server_information(self) -> None:
+            super()._get_server_information()
+            if getattr(self, "_auth_plugin_name", "") in _ASKED_AGAIN:
+                # PyMySQL would answer the first round by itself. The server asks again if it has
+                # to, and then the handlers answer.
+                self._auth_plugin_name = "mysql_native_password"
+
+    return CarefulConnection(
+        local_infile=False,
+        auth_plugin_map=_handlers(),
+        # Or PyMySQL takes a CA's file for the wish to have TLS, and verifies nothing.
+        ssl_verify_cert=True if arguments.get("ssl_ca") else None,
+        **arguments,
+    )
+
+
+def option_file() -> Mapping[str, str]:
+    """Return what the operator's ~/.my.cnf says for clients: user, password and files for TLS.
+
+    Empty if there is none. Raises `Refusal` (`denied`) if others could have written it.
+    """
+    from configparser import Error
+
+    from pymysql.optionfile import Parser
+
+    own = Path("~/.my.cnf").expanduser()
+    if not own.is_file():
+        return {}
+    parser = Parser(strict=False)
+    try:
+        parser.read_string(read_owned(str(own), operators()))
+    except Error as error:
+        raise Refusal("failed", f"{own} can't be read: {type(error).__name__}") from None
+    named = [name for name in _OPTIONS if parser.has_option("client", name)]
+    return {name: value for name in named if (value := parser.get("client", name))}
+
+
+def _handlers() -> dict[bytes, type[_Handler]]:
+    return {
+        b"mysql_clear_password": _Clear,
+        b"dialog": _Handler,
+        b"mysql_old_password": _Handler,
+        b"sha256_password": _Sha256,
+        b"caching_sha2_password": _CachingSha2,
+    }
+
+
+class _Handler:
+    """A way to log in that is not gone."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def authenticate(self, packet: Any) -> Any:
+        """Answer a packet of the server; what it answers to that."""
+        self._must_be_verified(on_this_host=False)
+        raise _refused("the server asks in a way that is not known (dialog, mysql_old_password)")
+
+    def _must_be_verified(self, *, on_this_host: bool) -> None:
+        own = self.connection
+        verified = own._secure and own.ssl and own.ctx.verify_mode == ssl.CERT_REQUIRED
+        if own.password and not verified and not (on_this_host and own.unix_socket):
+            raise _refused(UNSENT)
+
+
+class _Clear(_Handler):
+    """mysql_clear_password."""
+
+    def authenticate(self, packet: Any) -> Any:
+        self._must_be_verified(on_this_host=False)
+        self.connection.write_packet(self.connection.password + b"\0")
+        answer = self.connection._read_packet()
+        answer.check_error()
+        return answer
+
+
+class _Sha256(_Handler):
+    """sha256_password: the password itself, at best under a key that the server just sent."""
+
+    def authenticate(self, packet: Any) -> Any:
+        from pymysql import _auth
+
+        self._must_be_verified(on_this_host=True)
+        answer: object = _auth.sha256_password_auth(self.connection, packet)  # type: ignore[no-untyped-call]
+        return answer
+
+
+class _CachingSha2(_Handler):
+    """caching_sha2_password: a proof, and the password itself if the server does not remember."""
+
+    def authenticate(self, packet: Any) -> Any:
+        from pymysql import _auth
+
+        own = self.connection
+        if packet.is_auth_switch_request() and own.password:
+            own.salt = packet.read_all().removesuffix(b"\0")
+            own.write_packet(_auth.scramble_caching_sha2(own.password, own.salt))
+            packet = own._read_packet()
+            packet.check_error()
+        if packet.is_extra_auth_data() and packet.get_all_data()[1:2] == _FULL:
+            self._must_be_verified(on_this_host=True)
+        return packet if packet.is_ok_packet() else _auth.caching_sha2_password_auth(own, packet)
+
+
+_FULL = b"\4"
+"""The server's word that it does not remember, and wants the password itself."""
+
+
+def _refused(message: str) -> Exception:
+    from pymysql.constants import CR
+    from pymysql.err import OperationalError
+
+    return OperationalError(CR.CR_AUTH_PLUGIN_ERR, message)

@@ -1,0 +1,216 @@
+"""Files whose content is an instruction to the collector: who could have written them.
+
+A configuration file says which database is asked and which folders are listed, and the collector
+is root. So a file is followed only if nobody but root and the service's own account could have put
+it there: neither the file nor any folder above it belongs to another account or is writable for
+one, and every link on the way is root's. A sticky folder (`/tmp`) does not count as
+closed: whoever may create names there may have created this one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hoodsnap.collect.recorder import Refusal
+
+LARGEST = 4 << 20
+"""Bytes of a configuration file. nova's sample, with all its comments, has half a million."""
+
+MOST_LINKS = 40
+"""Symbolic links on one way; the kernel's own limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """The accounts that may have written a file, by number. Root is always one of them."""
+
+    uids: frozenset[int] = frozenset()
+    gids: frozenset[int] = frozenset()
+    """The groups whose members may write. Root's is always one of them."""
+
+    def refusal(self, path: str, status: os.stat_result, *, acl: bool = False) -> Refusal | None:
+        """Return why a file or folder of this status is not believed; None if it is.
+
+        `acl`: it has a POSIX access control list, whose entries the mode does not show.
+        """
+        uid = status.st_uid
+        if stat.S_ISLNK(status.st_mode):  # its mode means nothing
+            # A service could point root at files that the service itself may not read.
+            mine = uid in _roots() | {os.geteuid()}
+            return None if mine else Refusal("denied", f"not followed: {path} is uid {uid}'s link")
+        if uid not in self.uids | _roots():
+            return Refusal("denied", f"not followed: {path} belongs to uid {uid}")
+        if status.st_mode & stat.S_IWOTH:
+            return Refusal("denied", f"not followed: every account can write to {path}")
+        if status.st_mode & stat.S_IWGRP and (acl or status.st_gid not in self.gids | {0}):
+            return Refusal("denied", f"not followed: group {status.st_gid} can write to {path}")
+        return None
+
+
+@cache
+def _roots() -> frozenset[int]:
+    """The numbers under which root's files are seen: in a user namespace that has no number for
+    them (as the one that a recording is shown in) they are the kernel's stand-in's."""
+    try:
+        lines = Path("/proc/self/uid_map").read_text().splitlines()
+    except OSError:
+        return frozenset({0, OVERFLOW})
+    ranges = [[int(number) for number in line.split()] for line in lines]
+    mapped = any(first <= OVERFLOW < first + count for first, _, count in ranges)
+    return frozenset({0} if mapped else {0, OVERFLOW})
+
+
+OVERFLOW = 65534
+"""The account that the kernel shows for those without a number in a user namespace."""
+
+
+def operators() -> Owners:
+    """Return the account that runs the collector, and the one that became it with sudo."""
+    uids, gids = {os.geteuid()}, {os.getegid()}
+    for found, name in ((uids, "SUDO_UID"), (gids, "SUDO_GID")):
+        number = os.environ.get(name, "")
+        if number.isdecimal() and len(number) < 11:
+            found.add(int(number))
+    return Owners(frozenset(uids), frozenset(gids))
+
+
+def read_owned(path: str, owners: Owners, *, root: str = "/") -> str:
+    """Return the text of a regular file that only its `owners` can have written.
+
+    `path` is resolved inside of `root`, links included. Raises `Refusal` (`denied`, `absent` or
+    `too-large`).
+    """
+    with opened(path, owners, root=root) as descriptor:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Refusal("denied", f"not followed: {path} is not a regular file")
+        # A second description of the same file: the first can't be read from.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+        try:
+            again = os.open(f"/proc/self/fd/{descriptor}", flags)
+        except OSError as error:
+            raise _refused(error, path) from None
+    with open(again, "rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise Refusal("too-large", f"not followed: {path} has more than {LARGEST >> 20} MiB")
+    return data.decode("utf-8", "surrogateescape")
+
+
+def names_in(path: str, owners: Owners, *, root: str = "/") -> list[str]:
+    """Return the sorted names in a folder that only its `owners` can have filled."""
+    with opened(path, owners, root=root) as descriptor:
+        try:
+            return sorted(os.listdir(f"/proc/self/fd/{descriptor}"))
+        except OSError as error:
+            raise _refused(error, path) from None
+
+
+SYSTEM = ("boot", "dev", "etc", "home", "proc", "root", "run", "sys", "usr")
+"""Folders of `/` below which the guests' files never lie, but other secrets do."""
+
+
+def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
+    """Return why a folder is not listed that is said to be the service's; None if it is.
+
+    The service could name any folder, and the collector could read it where the service can't. So
+    the folder belongs to the service, or to root where the service may list it itself. `owners`:
+    None if the service's account is not known, then it belongs to root. Raises `OSError`.
+    """
+    real = os.path.realpath(path)
+    status = os.stat(real)
+    uids = owners.uids if owners else frozenset[int]()
+    mine = _roots() | {os.geteuid()}
+    if not stat.S_ISDIR(status.st_mode):
+        return Refusal("denied", f"not listed: {path} is not a folder")
+    if status.st_uid in uids - mine:
+        return None
+    if status.st_uid not in mine:
+        return Refusal("denied", f"not listed: {path} belongs to uid {status.st_uid}")
+    if _steps(real)[:1] in ([], *([name] for name in SYSTEM)):
+        return Refusal("denied", f"not listed: {path} is a folder of the system")
+    needed = stat.S_IRWXO & ~stat.S_IWOTH
+    bits = status.st_mode | (status.st_mode >> 3 if owners and status.st_gid in owners.gids else 0)
+    if uids - mine and bits & needed != needed:
+        return Refusal("denied", f"not listed: {path} is closed to the service's own account")
+    return None
+
+
+@contextmanager
+def opened(path: str, owners: Owners, *, root: str = "/") -> Iterator[int]:
+    """Open a path (O_PATH) whose every step only its `owners` can have made.
+
+    Raises `Refusal`: the way leads through a file of others, or leads nowhere.
+    """
+    # Folders that were gone through, the root first; `..` goes back along them, never above.
+    way = [_open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
+    here = ["/"]
+    try:
+        _check(way[0], "/", owners)
+        steps = _steps(path)
+        links = 0
+        while steps:
+            step = steps.pop(0)
+            if step == "..":
+                if len(way) > 1:
+                    os.close(way.pop())
+                    here.pop()
+                continue
+            name = os.path.join(here[-1], step)
+            found = _open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, way[-1], name)
+            way.append(found)
+            here.append(name)
+            status = _check(found, name, owners)
+            if stat.S_ISLNK(status.st_mode):
+                links += 1
+                if links > MOST_LINKS:
+                    raise Refusal("denied", f"not followed: {path} has too many links on its way")
+                target = os.readlink("", dir_fd=found)
+                os.close(way.pop())
+                here.pop()
+                if target.startswith("/"):
+                    for folder in way[1:]:
+                        os.close(folder)
+                    del way[1:], here[1:]
+                steps = _steps(target) + steps
+        yield way[-1]
+    finally:
+        for folder in way:
+            os.close(folder)
+
+
+def _steps(path: str) -> list[str]:
+    return [step for step in path.split("/") if step not in ("", ".")]
+
+
+def _open(step: str, flags: int, folder: int | None = None, name: str = "") -> int:
+    try:
+        return os.open(step, flags, dir_fd=folder)
+    except OSError as error:
+        raise _refused(error, name or step) from None
+
+
+def _check(descriptor: int, name: str, owners: Owners) -> os.stat_result:
+    status = os.fstat(descriptor)
+    acl = False
+    if status.st_mode & stat.S_IWGRP and not stat.S_ISLNK(status.st_mode):
+        try:
+            names = os.listxattr(f"/proc/self/fd/{descriptor}")
+            acl = "system.posix_acl_access" in names
+        except OSError:  # a file system without attributes has no such lists
+            acl = False
+    if refusal := owners.refusal(name, status, acl=acl):
+        raise refusal
+    return status
+
+
+def _refused(error: OSError, path: str) -> Refusal:
+    absent = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+    return Refusal("absent" if absent else "denied", f"{path}: {error.strerror}")

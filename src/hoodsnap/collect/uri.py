@@ -1,0 +1,78 @@
+"""Addresses that a configuration names: data, never instructions.
+
+A libvirt URI can name a command to run, a key to log in with or a program to speak through. Of a
+configuration only this host's own daemon is followed, at a socket that nobody but root and libvirt
+can have put there; whatever else an operator means, the operator types.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from urllib.parse import quote, unquote
+
+from hoodsnap.collect.ownership import Owners, opened
+from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.service import account
+
+LIBVIRT_ACCOUNTS = ("libvirt-qemu", "qemu", "libvirt")
+DATABASE_ACCOUNTS = ("mysql",)
+
+_LOCAL = re.compile(r"qemu(?:\+unix)?:///system(?:\?(?P<query>[^#]*))?")
+
+_MODES = ("auto", "direct", "legacy")
+
+
+def configured_uri(uri: str) -> str:
+    """Return the libvirt URI of a configuration file, written anew from the parts that are known.
+
+    Raises `Refusal` (`denied`) for any other than `qemu:///system` or
+    `qemu+unix:///system?socket=PATH`.
+    """
+    match = _LOCAL.fullmatch(uri)
+    if match is None:
+        raise _refused("it is not qemu:///system or qemu+unix:///system")
+    known: dict[str, str] = {}
+    for parameter in re.split("[&;]", match["query"] or ""):
+        name, _, value = parameter.partition("=")
+        if not parameter:
+            continue
+        if name in known or name not in ("socket", "mode"):
+            raise _refused("it has parameters besides socket and mode")
+        known[name] = unquote(value)
+    if known.get("mode", "auto") not in _MODES:
+        raise _refused("its mode is unknown")
+    if "socket" in known:
+        must_be_socket_of(known["socket"], LIBVIRT_ACCOUNTS)
+    query = "&".join(f"{name}={quote(value)}" for name, value in known.items())
+    transport = "+unix" if "socket" in known else ""
+    return f"qemu{transport}:///system" + (f"?{query}" if query else "")
+
+
+def must_be_socket_of(path: str, accounts: tuple[str, ...]) -> None:
+    """Raise `Refusal` (`denied`, `absent`) unless a path leads to a socket of root or one of these
+    accounts, through folders that nobody else can write to."""
+    if not path.startswith("/"):
+        raise Refusal("denied", f"not followed: {path} is not an absolute path")
+    found = (account(name) for name in accounts)
+    uids = frozenset(one.pw_uid for one in found if one is not None) | {os.geteuid()}
+    folder, name = os.path.split(path)
+    with opened(folder, Owners(uids)) as handle:
+        try:
+            status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+        except OSError as error:
+            kind = "absent" if isinstance(error, FileNotFoundError) else "denied"
+            raise Refusal(kind, f"{path}: {error.strerror}") from None
+    if not stat.S_ISSOCK(status.st_mode):
+        raise Refusal("denied", f"not followed: {path} is not a socket")
+    if status.st_uid not in uids | {0}:
+        raise Refusal("denied", f"not followed: {path} belongs to uid {status.st_uid}")
+
+
+def _refused(why: str) -> Refusal:
+    return Refusal(
+        "denied",
+        f"nova.conf's connection_uri is not followed: {why}; if it is the right one, name it with"
+        " --libvirt-uri",
+    )
