@@ -44,14 +44,16 @@ def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes
     `Refusal`: `denied` for what is no regular file or could be another account's, `too-large`.
     """
     with opened(path, top) as handle:
-        pieces, size = [], 0
-        while piece := os.read(handle, _CHUNK):
+        found = bytearray()
+        # Of what is too large already not a byte is held. Files of /proc have a size of 0.
+        too_large = os.fstat(handle).st_size > limit
+        while not too_large and (piece := os.read(handle, _CHUNK)):
             must_go_on()
-            size += len(piece)
-            if size > limit:
-                raise Refusal("too-large", f"{path} has more than {limit} bytes")
-            pieces.append(piece)
-    return b"".join(pieces)
+            found += piece
+            too_large = len(found) > limit
+    if too_large:
+        raise Refusal("too-large", f"{path} has more than {limit} bytes")
+    return bytes(found)
 
 
 def text(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> str:
