@@ -154,7 +154,7 @@ def test_a_line_of_ps_is_that_of_the_process() -> None:
         "      8 pts/0    R+     0:00 qemu-kvm -S\n"
         "      9 ?        S      0:00 qemu-kvm -S\n"
         f"     10 ?        S      0:00 qemu-nbd {WITHHELD}\n"
-        "     11 ?        S      0:00 backup-qemu\n"
+        f"     11 ?        S      0:00 backup-qemu {WITHHELD}\n"
         f"     12 ?        S      0:00 {WITHHELD}\n"
         "     13 ?        S      0:00 [qemu-worker]\n"
         f"{WITHHELD}\n"

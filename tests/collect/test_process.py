@@ -299,15 +299,18 @@ def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) 
     assert "S3CRET" not in json.dumps([answer.as_json() for answer in recorder.answers])
 
 
+@pytest.mark.parametrize(("count", "kind"), [(3, None), (12, "too-large")])
 @pytest.mark.parametrize("unit", ["secret,", "-object ", "://a:", "keyvalue-pairs", '\\"x'])
-def test_no_arguments_make_the_collector_slow(tmp_path: Path, unit: str) -> None:
-    """Twelve of the longest that the kernel takes: the patterns of the door once never came back."""
+def test_no_arguments_make_the_collector_slow(
+    tmp_path: Path, unit: str, count: int, kind: str | None
+) -> None:
+    """The longest that the kernel takes: the patterns of the door once never came back."""
     emulator = tmp_path / "qemu-system-x86_64"
     shutil.copy(shutil.which("bash") or "/bin/bash", emulator)
     long = (unit * (126_000 // len(unit) + 1))[:126_000]
     recorder = Recorder("host")
     with subprocess.Popen(
-        [str(emulator), "-c", "read _", *[long] * 12], stdin=subprocess.PIPE
+        [str(emulator), "-c", "read _", *[long] * count], stdin=subprocess.PIPE
     ) as running:
         try:
             ask_processes(recorder)
@@ -316,8 +319,8 @@ def test_no_arguments_make_the_collector_slow(tmp_path: Path, unit: str) -> None
 
     answers = {answer.query: answer for answer in recorder.answers}
     cmdline = answers[f"/proc/{running.pid}/cmdline"]
-    assert cmdline.error is None
-    assert all(len(word) < 20_000 for word in cmdline.value.split("\0"))
+    assert (cmdline.error and cmdline.error.kind) == kind
+    assert all(len(word) < 20_000 for word in (cmdline.value or "").split("\0"))
     assert answers["pgrep qemu | xargs ps ww"].error is None
 
 

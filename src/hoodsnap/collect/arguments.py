@@ -72,9 +72,9 @@ def kept_cmdline(text: str) -> str:
 def kept_ps(
     text: str, words_of: Mapping[int, Sequence[str]], programs: Mapping[int, str] | None = None
 ) -> str:
-    """The lines of `ps ww`, in which blanks part the words: those of each process, by PID.
+    """The lines of `ps ww` (of `ps c` for `programs`), with the words of each process, by PID.
 
-    A line stays as ps wrote it unless there is something to withhold in it. `programs`: of these
+    Blanks part the words there, and may be in them. A line stays as ps wrote it unless there is something to withhold in it. `programs`: of these
     the name of the program is all that is kept. Of a process that is neither here nor there, and
     has ended meanwhile, not even that.
     """
@@ -97,8 +97,7 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
     if _NO_ARGUMENTS.fullmatch(command):
         return line
     if pid in others:
-        name = others[pid]
-        return f"{start}{name if command == name else f'{name} {WITHHELD}'}\n"
+        return f"{start}{others[pid]} {WITHHELD}\n"
     words = words_of.get(pid)
     if not words:
         return f"{start}{WITHHELD}\n"

@@ -286,7 +286,7 @@ def _existing(
                 refused[name] = refusal
                 continue
         except StrangeLinkError as error:
-            refused[name] = Refusal("denied", str(error))
+            refused[name] = Refusal("denied", str(error.strerror))
             continue
         except PermissionError:
             denied.append(name)

@@ -127,28 +127,49 @@ def _ask_host(recorder: Recorder) -> None:
 
 
 def _ps() -> str:
+    words_of: dict[int, list[str]] = {}
+    programs: dict[int, str] = {}
+    for pid in map(int, _or_none(["pgrep", "qemu"]).split()):
+        try:
+            if not is_emulator(pid) or (words := _words(pid)) is None:
+                programs[pid] = _name(pid)
+            else:
+                words_of[pid] = words
+        except OSError:  # it ended while we looked, or ps will not see it either
+            continue
+    # Of others not even ps reads the arguments: any account can give megabytes to a program.
+    header, rows = "", []
+    for how, pids in (("ww", words_of), ("c", programs)):
+        table = _or_none(["ps", how, *map(str, pids)]) if pids else ""
+        header, *more = table.split("\n") if table else [header]
+        rows += [row for row in more if row]
+    rows.sort(key=_pid_of)
+    return kept_ps("".join(f"{row}\n" for row in (header, *rows) if row), words_of, programs)
+
+
+def _or_none(command: Sequence[str]) -> str:
+    """The output of pgrep or ps; nothing if there is no such process, which both say by status 1.
+    Without any PID ps would show the processes of this terminal."""
     try:
-        pids = run(["pgrep", "qemu"]).split()
-        words_of: dict[int, list[str]] = {}
-        programs: dict[int, str] = {}
-        for pid in map(int, pids):
-            try:
-                if is_emulator(pid):
-                    words_of[pid] = _words(pid)
-                else:
-                    programs[pid] = _name(pid)
-            except OSError:  # it ended while we looked, or ps will not see it either
-                continue
-        return kept_ps(run(["ps", "ww", *pids]), words_of, programs)
+        return run(command)
     except Refusal as refusal:
-        # Both say "none" so. `xargs` without any input would show the processes of this terminal.
         if str(refusal) == "exit status 1":
             return ""
         raise
 
 
-def _words(pid: int) -> list[str]:
-    return file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE).removesuffix("\0").split("\0")
+def _pid_of(row: str) -> int:
+    number = row.split(maxsplit=1)[0]
+    return int(number) if number.isdecimal() and len(number) < 10 else 0
+
+
+def _words(pid: int) -> list[str] | None:
+    """The arguments of a process; None if they are longer than any guest's."""
+    try:
+        text = file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE)
+    except Refusal:
+        return None
+    return text.removesuffix("\0").split("\0")
 
 
 def _name(pid: int) -> str:
