@@ -226,7 +226,9 @@ class OpenStack:
         )
 
 
-def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer:
+def server(
+    recording: Recording, listener: socket.socket, password: str | None = None
+) -> ThreadingHTTPServer:
     """Keystone, with the others behind it, on a socket that listens; `serve_forever` answers."""
 
     class Handler(BaseHTTPRequestHandler):

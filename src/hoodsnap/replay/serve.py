@@ -7,6 +7,7 @@ refused where one listens.
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,10 @@ def live_sockets() -> tuple[str, ...]:
 
 def start(recording: Recording, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Start the stand-ins; the lines that a shell has to read."""
-    environment = stage.start(recording, folder, say, ports=False)
+    password = secrets.token_hex(16)
+    listeners = stage.listen(recording, folder, ports=False)
+    stage.answer(recording, listeners, say, password)
+    environment = stage.environment(listeners, password)
     libvirt = folder / "libvirt" / "libvirt-sock"
     mysql = folder / "mysqld" / "mysqld.sock"
     environment["LIBVIRT_DEFAULT_URI"] = f"qemu+unix:///system?socket={libvirt}"
