@@ -58,12 +58,14 @@ def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
     return found
 
 
-def make(recording: Recording, root: str, own: str | None = None) -> int:
+def make(recording: Recording, root: str | os.PathLike[str], own: str | None = None) -> int:
     """Write the files below a folder; the number of processes. `own`: the real /proc, in which
     processes find themselves.
 
     Highest process first: a tmpfs lists its newest file first, and the kernel the lowest number.
     """
+    root = os.fspath(root)
+    os.makedirs(root, exist_ok=True)
     maker = _Maker(recording, root)
     maker.make_host()
     if own is not None:

@@ -262,10 +262,14 @@ class _Task:
         python = f"{shlex.quote(sys.executable)} -I -c {shlex.quote(start)}"
         _script("hoodsnap", f'exec {python} "$@"')
         _script("sudo", _SUDO)
+        _stand_before("sudo")
         for name in reader.PROGRAMS:
-            # The host's programs are where they will be seen already.
-            if (program := shutil.which(name, path=":".join(programs.SYSTEM_PATH))) is not None:
-                _script(name, reader.wrapper(program))
+            if (program := _program(name)) is not None:
+                real = f"{_OURS}/real/{name}"
+                tree.write(real, "")
+                namespaces.bind(program, real)
+                _script(name, reader.wrapper(real))
+                _stand_before(name)
 
     def _start(self, control: socket.socket, cloud: dict[str, str]) -> int:
         """Start the shell, in a session of its own; its PID. Before there are threads."""
@@ -350,6 +354,18 @@ def _script(name: str, text: str) -> None:
     path = f"{_OURS}/{name}"
     tree.write(path, f"#!/bin/sh\n{text}\n")
     os.chmod(path, 0o755)
+
+
+def _program(name: str) -> str | None:
+    """A program of the host, as the new tree has it."""
+    found = shutil.which(name, path=":".join(programs.SYSTEM_PATH))
+    return None if found is None else os.path.realpath(found)
+
+
+def _stand_before(name: str) -> None:
+    """Let our script be run for a program of the host, also where its path is written out."""
+    if (program := _program(name)) is not None:
+        namespaces.bind(f"{_OURS}/{name}", program)
 
 
 def _host_name(recording: Recording) -> str:
