@@ -68,7 +68,6 @@ def serve(
     For those who can't have namespaces. A client may still go elsewhere, so this is refused where
     a live libvirt or database listens.
     """
-    import tempfile
     import threading
 
     from hoodsnap.replay import serve as serving
@@ -82,8 +81,8 @@ def serve(
             " reach it: hoodsnap shell keeps them apart; --force serves all the same",
             USAGE,
         )
-    with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
-        for line in serving.start(recording, Path(folder), say):
+    with serving.folder_of_ours() as folder:
+        for line in serving.start(recording, folder, say):
             typer.echo(line)
         sys.stdout.flush()
         say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")

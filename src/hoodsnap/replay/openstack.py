@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -228,11 +229,37 @@ class OpenStack:
         )
 
 
+MOST_CLIENTS = 64
+"""Connections that are answered at once; others wait."""
+
 LARGEST_BODY = 1 << 20
 """Bytes of a request."""
 
 PATIENCE = 60.0
 """Seconds that a client may take for a request."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, and no more threads than there may be."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._room = BoundedSemaphore(MOST_CLIENTS)
+        super().__init__(*arguments, **named)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Wait for room, then answer in a thread."""
+        self._room.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client has gone, or is none."""
 
 
 def server(
@@ -303,7 +330,7 @@ def server(
         def log_message(self, format: str, *args: object) -> None:
             pass  # nobody asked for a list of requests
 
-    found = ThreadingHTTPServer((address, port), Handler, bind_and_activate=False)
+    found = _Server((address, port), Handler, bind_and_activate=False)
     found.socket.close()
     found.socket, found.server_name, found.server_port = listener, address, port
     stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")

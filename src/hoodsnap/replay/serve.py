@@ -7,9 +7,13 @@ refused where one listens.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import shlex
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hoodsnap.replay import namespaces, stage
@@ -17,6 +21,27 @@ from hoodsnap.replay.recording import Recording
 
 LIVE = ("/libvirt-sock", "/virtqemud-sock", "/mysqld.sock", "/mysql.sock")
 """The ends of the names of sockets on which a live server is likely to listen."""
+
+
+@contextlib.contextmanager
+def folder_of_ours() -> Iterator[Path]:
+    """A folder that only this user can enter. It goes when this process ends, however it ends: a
+    process of its own waits for that. Entered before there are threads."""
+    folder = tempfile.mkdtemp(prefix="hoodsnap-")
+    waiting, held = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(held)
+        os.setsid()  # a key typed at the terminal is not for it
+        os.read(waiting, 1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(0)
+    os.close(waiting)
+    try:
+        yield Path(folder)
+    finally:
+        os.close(held)
+        os.waitpid(child, 0)
 
 
 def live_sockets() -> tuple[str, ...]:
