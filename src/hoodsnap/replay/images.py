@@ -70,6 +70,11 @@ class Images:
         self.covered: dict[str, None] = {}
         """The reserved folders in which something was recorded, in the order of the recording."""
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Were there more files and folders than are made?"""
+        return self._left == 0
+
     def make(self) -> None:
         """Make them, in time that grows with the number of files and folders."""
         os.makedirs(self._top, exist_ok=True)

@@ -26,7 +26,7 @@ OF_THE_HOST = (
     "sys/kernel/random/boot_id",
     "locks",
 )
-MOST_ENTRIES = 200_000
+MOST_ENTRIES = 100_000
 """Files and folders that are made. A guest's process has about two hundred."""
 
 MOST_FILES = 10_000
@@ -38,9 +38,9 @@ _OF_SELF = ("mounts", "net")
 _A_PROCESS = re.compile(r"/proc/([1-9][0-9]{0,6})/([a-z]+)")
 
 
-def highest(recording: Recording) -> int:
-    """The highest recorded PID; 0 if there is none."""
-    return max(_recorded(recording), default=0)
+def pids(recording: Recording) -> frozenset[int]:
+    """The recorded PIDs."""
+    return frozenset(_recorded(recording))
 
 
 def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
@@ -106,10 +106,10 @@ class _Maker:
                 self._write(f"{folder}/{name}", text)
             self._write(f"{folder}/environ", "")
             self._make_folder(f"{folder}/task/{pid}")
-        pids = set(made)
+        known = set(made)
         for answer in self._recording.asked("kernel", "awk "):
             named = re.fullmatch(r"awk .* /proc/([0-9]{1,7})/mountinfo", answer.query)
-            if named and int(named[1]) in pids and isinstance(answer.value, str):
+            if named and int(named[1]) in known and isinstance(answer.value, str):
                 self._write(f"{self._root}/{named[1]}/mountinfo", answer.value)
         for pid in made:
             self._complete(f"{self._root}/{pid}", pid)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hoodsnap.replay import namespaces, procfs, programs, reader, stage, terminal, texts, tree
-from hoodsnap.replay.images import PLACES, Images
+from hoodsnap.replay.images import MOST_FILES, PLACES, Images
 from hoodsnap.replay.recording import NotRecorded, Recording, plain
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
@@ -237,14 +237,19 @@ class _Task:
 
     def _build(self) -> reader.Entries:
         """Make the tree, with everything recorded in its place."""
-        namespaces.allow_no_more(procfs.highest(self._recording))
+        pids = procfs.pids(self._recording)
+        namespaces.allow_no_more(max(pids, default=0))
         tree.begin(self._programs)
-        procfs.make(self._recording, f"{tree.RECORDED}/proc", tree.PROCESSES)
+        made = procfs.make(self._recording, f"{tree.RECORDED}/proc", tree.PROCESSES)
+        if made < len(pids):
+            self._say(f"only {made} of {len(pids)} recorded processes are put back")
         refused = self._programs.trees
         images = Images(
             self._recording, Path(tree.RECORDED, "images"), [place for place, _ in refused]
         )
         images.make()
+        if images.is_cut_off:
+            self._say(f"only {MOST_FILES} of the recorded files and folders are put back")
         for folder in images.covered:
             self._say(f"{plain(folder)} is not put back: programs of this machine are there")
         texts.put_back(self._recording, self._nova_conf)
