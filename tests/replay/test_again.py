@@ -6,7 +6,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.conftest import HEALTHY, NOT_SEALED, healthy

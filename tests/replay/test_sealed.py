@@ -42,9 +42,7 @@ NEEDED = (
 """What an ordinary user's Python has to have: copied, where root's can't be read by others."""
 
 
-def run(
-    line: str, bundle: Path = HEALTHY, **options: Any
-) -> subprocess.CompletedProcess[str]:
+def run(line: str, bundle: Path = HEALTHY, **options: Any) -> subprocess.CompletedProcess[str]:
     """A line in a shell over a recording."""
     done = subprocess.run(
         [*HOODSNAP, "shell", bundle, "-c", line], capture_output=True, text=True, **options
@@ -65,7 +63,7 @@ def python(program: str, bundle: Path = HEALTHY, **options: Any) -> str:
     if NOT_SEALED in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return str(done.stdout)
 
 
 @pytest.fixture
@@ -88,22 +86,32 @@ def _was_there(path: Path) -> bool:
 
 
 def test_nothing_can_be_written_beside_memory() -> None:
-    folders = ("/", "/etc", "/usr", "/usr/bin", "/run", "/var", "/var/log", "/var/lib", "/proc", "/dev")
+    folders = (
+        "/",
+        "/etc",
+        "/usr",
+        "/usr/bin",
+        "/run",
+        "/var",
+        "/var/log",
+        "/var/lib",
+        "/proc",
+        "/dev",
+    )
     done = run("; ".join(f"echo x >{folder}/written-in-the-shell" for folder in folders))
 
-    refused = re.findall("Read-only file system|No such file", done.stderr)
-    assert len(refused) == len(folders)
     left = [Path(folder, "written-in-the-shell") for folder in folders]
     assert [path for path in left if _was_there(path)] == []
+    assert len(re.findall("Read-only file system|No such file", done.stderr)) == len(folders)
 
 
 def test_what_is_written_ends_with_the_shell() -> None:
     names = [f"{folder}/written-in-the-shell" for folder in ("~", "/tmp", "/var/tmp", "/dev/shm")]
     done = run("; ".join(f"echo x >{name} && cat {name}" for name in names))
 
-    assert done.stdout == "x\n" * len(names)
     left = [Path(name).expanduser() for name in (*names, "/root/written-in-the-shell")]
     assert [path for path in left if _was_there(path)] == []
+    assert done.stdout == "x\n" * len(names)
 
 
 def test_the_folders_of_programs_are_read_only() -> None:
@@ -162,7 +170,14 @@ def test_the_root_has_programs_and_the_recording_only() -> None:
 
 def test_nothing_of_the_host_is_there() -> None:
     paths = (
-        *("/etc/shadow", "/etc/sudoers", "/etc/ssh", "/etc/ssl/private", "/etc/libvirt", "/etc/fstab"),
+        *(
+            "/etc/shadow",
+            "/etc/sudoers",
+            "/etc/ssh",
+            "/etc/ssl/private",
+            "/etc/libvirt",
+            "/etc/fstab",
+        ),
         *("/root/.ssh", "/root/.bashrc", "/root/.my.cnf", "/home/", "/boot", "/sys/kernel"),
         *("/run/docker.sock", "/run/dbus", "/run/systemd", "/run/user", "/var/lib/dpkg", "/host"),
         *("/proc/1", "/run/proc/sys", "/run/proc/kcore", "/dev/kvm", "/dev/mem", "/dev/vda"),
@@ -296,7 +311,9 @@ for name in names:
 NAMES = ("absolute", "relative", "datagram", "packets", "a name\nof two lines", "renamed", "linked")
 
 
-@pytest.mark.parametrize("place", ["/tmp", "/home", "/opt", "/srv", "/var/lib", "/run", "/root", "."])
+@pytest.mark.parametrize(
+    "place", ["/tmp", "/home", "/opt", "/srv", "/var/lib", "/run", "/root", "."]
+)
 def test_no_socket_of_the_host_is_reached(place: str) -> None:
     try:
         folder = Path(tempfile.mkdtemp(prefix="hs", dir=place)).absolute()
@@ -326,10 +343,10 @@ def test_no_socket_of_the_host_is_reached(place: str) -> None:
 
 def test_no_socket_that_is_bound_later_is_reached(short_folder: Path) -> None:
     path = short_folder / "late"
-    program = f"print('ready', flush=True); import time; time.sleep(1)\n" + CONNECT.format(
+    program = "print('ready', flush=True); import time; time.sleep(1)\n" + CONNECT.format(
         abstract="\0none", tops=["/tmp"], names=[str(path)]
     )
-    command = [*HOODSNAP, "replay", HEALTHY, "--", sys.executable, "-I", "-c", program]
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -452,7 +469,7 @@ def ordinary() -> Iterator[list[str]]:
     if not Path(base).exists():
         pytest.skip(f"there is no {base}, which others than root may run")
     with tempfile.TemporaryDirectory(prefix="hoodsnap-test-", dir="/opt") as folder:
-        os.chmod(folder, 0o755)
+        os.chmod(folder, 0o755)  # noqa: S103: another user has to enter it
         subprocess.run([base, "-m", "venv", "--without-pip", f"{folder}/venv"], check=True)
         (packages,) = Path(folder).glob("venv/lib/python3*/site-packages")
         for name in NEEDED:
@@ -469,7 +486,7 @@ def ordinary() -> Iterator[list[str]]:
 
 
 def test_an_ordinary_user_has_the_same_seal(ordinary: list[str], short_folder: Path) -> None:
-    os.chmod(short_folder, 0o777)
+    os.chmod(short_folder, 0o777)  # noqa: S103: he has to be able to write, were he not sealed off
     account: dict[str, Any] = {"cwd": short_folder}
     if os.geteuid() == 0:
         account |= {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
@@ -480,7 +497,7 @@ def test_an_ordinary_user_has_the_same_seal(ordinary: list[str], short_folder: P
         subprocess.Popen(["sleep", "60"], **account) as victim,
     ):
         listener.bind(str(short_folder / "own"))
-        os.chmod(short_folder / "own", 0o777)
+        os.chmod(short_folder / "own", 0o777)  # noqa: S103: as above
         listener.listen()
         line = (
             f"id -u; kill -9 {victim.pid}; for place in / /etc /usr {short_folder};"
@@ -516,7 +533,7 @@ def _typed(command: list[str], *steps: tuple[str, bytes]) -> str:
     typed then."""
     pid, master = pty.fork()
     if pid == 0:
-        os.execvp(command[0], command)
+        os.execvp(command[0], command)  # noqa: S606: the child of the fork
     said, seen = "", 0
     waiting = list(steps)
     with contextlib.suppress(OSError):
@@ -551,24 +568,36 @@ def test_a_shell_to_type_in_has_a_terminal_and_jobs() -> None:
     assert "in2terrupted" in said
 
 
-def test_nothing_can_be_typed_into_the_operator_s_terminal() -> None:
+@pytest.mark.parametrize("rest", ["", "2>/dev/null", "| cat", "2>&1 | cat", "</dev/null"])
+def test_nothing_can_be_typed_into_the_operator_s_terminal(rest: str) -> None:
     program = (
-        "import fcntl, os\n"
+        "import fcntl, os, termios\n"
         "for handle in (0, 1, 2):\n"
+        "  try: fcntl.ioctl(handle, termios.TIOCSCTTY, 1)\n"
+        "  except OSError: pass\n"
         "  for number, data in ((0x5412, b'X'), (0x541C, bytes([3]))):\n"
         "    try: fcntl.ioctl(handle, number, data)\n"
         "    except OSError: pass\n"
-        "print(os.ttyname(0))"
+        "print('tried')"
     )
-    inner = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
     # What was typed into the operator's terminal his shell would read after it.
-    quoted = " ".join(f"'{word}'" if "'" not in word else f'"{word}"' for word in inner)
-    script = f"{quoted}; stty -icanon min 0 time 2; echo \"left:$(head -c 1 | tr X Y)\""
+    left = 'stty -icanon min 0 time 2; echo "left:$(head -c 1 | tr X Y)"'
 
-    said = _typed(["sh", "-c", script])
+    said = _typed(["sh", "-c", f"{shlex.join(command)} {rest}; {left}"])
+
+    assert "tried" in said
+    assert "left:\r\n" in said
+
+
+def test_what_is_sent_to_a_file_at_a_terminal_goes_there(tmp_path: Path) -> None:
+    command = [*HOODSNAP, "shell", str(HEALTHY), "-c", "tty; echo wrong >&2"]
+
+    said = _typed(["sh", "-c", f"{shlex.join(command)} 2>{tmp_path}/errors"])
 
     assert "/dev/pts/0" in said
-    assert "left:\r\n" in said
+    assert "wrong" not in said
+    assert (tmp_path / "errors").read_text() == "wrong\n"
 
 
 # Where it can't be sealed.
@@ -577,7 +606,7 @@ def test_nothing_can_be_typed_into_the_operator_s_terminal() -> None:
 def test_without_user_namespaces_it_says_what_is_missing() -> None:
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
-    line = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\""
+    line = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
     done = subprocess.run(
         ["unshare", "--user", "--map-root-user", "sh", "-c", line, "sh",
          *HOODSNAP, "shell", str(HEALTHY), "-c", "echo ran"],
@@ -621,9 +650,7 @@ def test_deep_folders_are_counted_and_cut_off(tmp_path: Path) -> None:
 
 
 def test_processes_without_number_are_cut_off(tmp_path: Path) -> None:
-    stats = [
-        ("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1 0") for pid in range(2, 60_000)
-    ]
+    stats = [("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1 0") for pid in range(2, 60_000)]
     bundle = _made_in(tmp_path, [*stats, ("kernel", "ls -lL /proc/59999/fd", [
         {"fd": number, "path": "/x", "flags": "0"} for number in range(50_000)
     ])])  # fmt: skip
@@ -655,7 +682,7 @@ def test_time_grows_with_the_number_of_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_what_is_killed_leaves_nothing(number: int, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    command = [*HOODSNAP, "replay", HEALTHY, "--", "sh", "-c", "echo ready; exec sleep 4242"]
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", "sh", "-c", "echo ready; exec sleep 4242"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     ) as process:

@@ -81,7 +81,13 @@ def test_nothing_is_answered_without_the_token(
 @pytest.mark.parametrize("password", ["", "recorded", "x" * 32])
 def test_no_token_is_given_for_another_password(served: dict[str, str], password: str) -> None:
     assert token(served, password) is None
-    for body in ([], {"auth": 1}, {"auth": {"identity": {"methods": ["token"]}}}, "x" * 100):
+    bodies: tuple[object, ...] = (
+        [],
+        {"auth": 1},
+        {"auth": {"identity": {"methods": ["token"]}}},
+        "x" * 100,
+    )
+    for body in bodies:
         status, headers, _ = asked(served, "/v3/auth/tokens", method="POST", body=body)
         assert (status, headers["X-Subject-Token"]) == (401, None)
 
@@ -128,9 +134,7 @@ def test_a_body_has_a_limit(served: dict[str, str], length: str) -> None:
 @pytest.mark.skipif(shutil.which("openstack") is None, reason="openstack is not installed")
 def test_the_real_client_is_let_in_by_what_was_printed(served: dict[str, str]) -> None:
     command = ["openstack", "server", "list", "-f", "value", "-c", "Name"]
-    right = subprocess.run(
-        command, env={**os.environ, **served}, capture_output=True, text=True
-    )
+    right = subprocess.run(command, env={**os.environ, **served}, capture_output=True, text=True)
     wrong = subprocess.run(
         command, env={**os.environ, **served, "OS_PASSWORD": "x"}, capture_output=True, text=True
     )

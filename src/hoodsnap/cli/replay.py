@@ -38,8 +38,9 @@ def shell(
 ) -> None:
     """Open a shell in which the real virsh, mysql, openstack, ps … meet the recording.
 
-    Nothing in it is live and nothing can be changed; it has no network. Whatever was not recorded
-    is refused by name.
+    It is sealed: no file, process, socket or network of this machine is in it, only programs. What
+    is written in it is lost with it; -c COMMAND > FILE keeps a result. Whatever was not recorded is
+    refused by name.
     """
     raise typer.Exit(_replayed(bundles, host, command, (), coverage))
 
@@ -65,8 +66,8 @@ def serve(
 ) -> None:
     """Let the stand-ins listen until interrupted, and print how clients are led to them.
 
-    For those who can't have namespaces. A client may still go elsewhere, so this is refused where
-    a live libvirt or database listens.
+    For hosts that give no namespaces. The OpenStack APIs ask for the password that is printed. A
+    client may still go elsewhere, so this is refused where a live libvirt or database listens.
     """
     import threading
 

@@ -362,14 +362,12 @@ class Door:
             raise Refused(421, "hoodsnap: this server has another name")
         if self._password is None:
             return
+        has_token = self._is_known(headers.get("X-Auth-Token"), self.token)
         if _is_about_tokens(target):
-            if not self._is_known(headers.get("X-Auth-Token"), self.token) and not self._is_known(
-                _password_in(data), self._password
-            ):
+            if not has_token and not self._is_known(_password_in(data), self._password):
                 raise Refused(401, "hoodsnap: OS_PASSWORD is not the one that serve printed")
-        elif urlsplit(target).path.rstrip("/") not in ("", "/v3"):
-            if not self._is_known(headers.get("X-Auth-Token"), self.token):
-                raise Refused(401, "hoodsnap: the token is not the one that keystone gave")
+        elif not has_token and urlsplit(target).path.rstrip("/") not in ("", "/v3"):
+            raise Refused(401, "hoodsnap: the token is not the one that keystone gave")
 
     def _is_known(self, said: object, wanted: str) -> bool:
         # In the same time wherever they differ.

@@ -44,7 +44,7 @@ def pids(recording: Recording) -> frozenset[int]:
 
 
 def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
-    """PID → what was recorded of it, by file. Never the first process: in a namespace it is ours."""
+    """PID → what was recorded of it, by file. Never the first process: it is the shell's own."""
     found: dict[int, dict[str, str]] = {}
     for answer in recording.asked("kernel", "/proc/"):
         named = _A_PROCESS.fullmatch(answer.query)

@@ -20,11 +20,21 @@ CLIENTS = (
 )
 """The programs that meet the recording."""
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+)
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
-_NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")
+_NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108: none of them is written
 """What can't be a folder of programs, whatever Python or PATH says."""
 
 

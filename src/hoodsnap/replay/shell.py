@@ -98,10 +98,7 @@ def _wait_until_done(control: socket.socket, child: int, master: int | None) -> 
     before = {
         # Ctrl-C is for the command: it is not in this process group.
         **{each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGQUIT)},
-        **{
-            each: signal.signal(each, terminal.end_on)
-            for each in (signal.SIGTERM, signal.SIGHUP)
-        },
+        **{each: signal.signal(each, terminal.end_on) for each in (signal.SIGTERM, signal.SIGHUP)},
     }
     try:
         if master is not None:
@@ -283,8 +280,7 @@ class _Task:
             master, slave = os.openpty()
             socket.send_fds(control, [_TERMINAL], [master])
             os.close(master)
-            for number in (1, 2):  # what we say belongs on that terminal, too
-                os.dup2(slave, number)
+            terminal.replace(slave)  # what we say belongs there, too
         control.send(_READY)
         line = self._line()
         if not (self._command or self._arguments):
@@ -306,7 +302,7 @@ class _Task:
             os.chdir(tree.HOME)
             os.umask(0o022)
             os.closerange(3, 1 << 16)
-            os.execvpe(line[0], line, environment)
+            os.execvpe(line[0], line, environment)  # noqa: S606: it becomes the command
         except (FileNotFoundError, NotADirectoryError):
             os.write(2, f"hoodsnap: {line[0]} is not installed\n".encode(errors="replace"))
             os._exit(127)
@@ -358,7 +354,7 @@ exec "$@"
 def _script(name: str, text: str) -> None:
     path = f"{_OURS}/{name}"
     tree.write(path, f"#!/bin/sh\n{text}\n")
-    os.chmod(path, 0o755)
+    os.chmod(path, 0o755)  # noqa: S103: a program
 
 
 def _program(name: str) -> str | None:
@@ -394,5 +390,7 @@ def _signal_on(control: socket.socket, shell: int) -> None:
 
 def _close_inherited(kept: int) -> None:
     """Close every file that the caller has open, but a few: none leads out of the namespaces."""
-    os.closerange(3, kept)
-    os.closerange(kept + 1, 1 << 16)
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the folder itself, read to its end
+                os.close(int(name))

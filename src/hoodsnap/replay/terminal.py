@@ -21,34 +21,41 @@ _BLOCK = 1 << 16
 
 
 def is_wanted() -> bool:
-    """Is this command typed and read at a terminal?"""
-    return os.isatty(0) and (os.isatty(1) or os.isatty(2))
+    """Is this command typed and read at a terminal? What is read by another program (`| less`) is
+    not, for that one types, too: it gets no terminal at all, and can't type into one."""
+    return os.isatty(0) and os.isatty(1)
 
 
 def take(slave: int) -> None:
-    """Let a terminal be this session's, and standard input, output and error."""
+    """Let a terminal be this session's, in the place of the operator's."""
+    replace(slave)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+
+def replace(slave: int) -> None:
+    """Let a terminal stand for standard input, output and error, where these are one: what was
+    sent to a file goes there."""
     for number in (0, 1, 2):
-        os.dup2(slave, number)
+        if os.isatty(number):
+            os.dup2(slave, number)
 
 
 def carry(master: int) -> None:
     """Carry what is typed to a pseudo terminal and what it says back, until it is closed. The
     operator's terminal is then as it was."""
     before = termios.tcgetattr(0)
-    out = 1 if os.isatty(1) else 2
     _resize(master)
     handled = signal.signal(signal.SIGWINCH, lambda _, __: _resize(master))
     termios.tcsetattr(master, termios.TCSANOW, before)
     try:
         tty.setraw(0)
-        _exchange(master, out)
+        _exchange(master)
     finally:
         signal.signal(signal.SIGWINCH, handled)
         termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
-def _exchange(master: int, out: int) -> None:
+def _exchange(master: int) -> None:
     os.set_blocking(master, False)
     typed = b""
     sources = [master, 0]
@@ -67,7 +74,7 @@ def _exchange(master: int, out: int) -> None:
                 return  # its last user has gone
             if not said:
                 return
-            _write(out, said)
+            _write(1, said)
         if 0 in ready:
             typed = os.read(0, _BLOCK)
             if not typed:
