@@ -58,7 +58,7 @@ def enter(ask_for_map: Callable[[], None]) -> None:
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
-        _call("unshare", _EVERYTHING)
+        call("unshare", _EVERYTHING)
         if uid == 0:
             ask_for_map()
             os.setgroups([])
@@ -137,32 +137,32 @@ def allow_no_more(first_pid: int) -> None:
 
 def end_with_parent() -> None:
     """Be killed when the parent ends, however it ends."""
-    _call("prctl", _SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    call("prctl", _SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def drop_privileges() -> None:
     """Give up every capability but `DAC_READ_SEARCH`, for good, and the caller's keys; and let no
     other process of the namespaces look into this one."""
     # Its memory has the environment in which hoodsnap was started.
-    _call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
+    call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
     if (keyctl := _SYS_KEYCTL.get(platform.machine())) is not None:
         with contextlib.suppress(OSError):  # a kernel without keys has none to give up
-            _call("syscall", keyctl, _JOIN_SESSION_KEYRING, None)
-    _call("prctl", _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+            call("syscall", keyctl, _JOIN_SESSION_KEYRING, None)
+    call("prctl", _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     with contextlib.suppress(OSError):
-        _call("prctl", _AMBIENT, _CLEAR_AMBIENT, 0, 0, 0)
+        call("prctl", _AMBIENT, _CLEAR_AMBIENT, 0, 0, 0)
     for capability in range(64):
         if capability == DAC_READ_SEARCH:
             continue
         try:
-            _call("prctl", _DROP_FROM_BOUNDING, capability, 0, 0, 0)
+            call("prctl", _DROP_FROM_BOUNDING, capability, 0, 0, 0)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             break  # the kernel has no more of them
     header = struct.pack("=Ii", _CAPABILITIES_3, 0)
     kept = 1 << DAC_READ_SEARCH
-    _call("capset", header, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
+    call("capset", header, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
 
 
 def memory(place: str, *, flags: int = NOSUID | NODEV, data: str = "mode=0755") -> None:
@@ -202,7 +202,7 @@ def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) ->
     """Make a mount read-only, and (`below`) every mount below it."""
     attributes = struct.pack("=4Q", flags | _ATTRIBUTE_READ_ONLY, 0, 0, 0)
     recursive = _AT_RECURSIVE if below else 0
-    _call(
+    call(
         "syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(place), recursive,
         attributes, ctypes.c_size_t(len(attributes)),
     )  # fmt: skip
@@ -211,13 +211,13 @@ def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) ->
 def change_root(place: str, before: str) -> None:
     """Let a mount be the root; the root before it is then at the folder `before` of it."""
     os.chdir(place)
-    _call("pivot_root", b".", os.fsencode(before))
+    call("pivot_root", b".", os.fsencode(before))
     os.chdir("/")
 
 
 def detach(place: str) -> None:
     """Take away a mount and all that is mounted below it."""
-    _call("umount2", os.fsencode(place), _DETACH)
+    call("umount2", os.fsencode(place), _DETACH)
 
 
 def listening() -> tuple[str, ...]:
@@ -238,10 +238,11 @@ def _bring_up_loopback() -> None:
 
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     encoded = (os.fsencode(text) for text in (source, target, kind))
-    _call("mount", *encoded, ctypes.c_ulong(flags), os.fsencode(data))
+    call("mount", *encoded, ctypes.c_ulong(flags), os.fsencode(data))
 
 
-def _call(name: str, *arguments: object) -> None:
+def call(name: str, *arguments: object) -> None:
+    """A function of the C library. Raises `OSError` where it fails."""
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -34,7 +34,7 @@ SYSTEM = (
 
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
-_NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108: none of them is written
+_NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108 none of them is written
 """What can't be a folder of programs, whatever Python or PATH says."""
 
 

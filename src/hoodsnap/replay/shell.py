@@ -25,7 +25,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from hoodsnap.replay import namespaces, procfs, programs, reader, stage, terminal, texts, tree
+from hoodsnap.replay import (
+    namespaces,
+    procfs,
+    programs,
+    reader,
+    seccomp,
+    stage,
+    terminal,
+    texts,
+    tree,
+)
 from hoodsnap.replay.images import MOST_FILES, PLACES, Images
 from hoodsnap.replay.recording import NotRecorded, Recording, plain
 
@@ -191,6 +201,7 @@ class _Task:
         try:
             namespaces.end_with_parent()
             os.setsid()  # a key typed at the terminal is not for us
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             _close_inherited(control.fileno())
             namespaces.enter(ask_for_map)
             child = os.fork()
@@ -213,6 +224,7 @@ class _Task:
                 namespaces.bind("/run/qemu", "/var/lib/libvirt/qemu", flags=tree.DATA)
             tree.close()
             namespaces.drop_privileges()
+            seccomp.enter()
             shell = self._start(control, stage.environment(listeners))
             entries.keep()
             stage.answer(self._recording, listeners, self._say)
@@ -302,7 +314,7 @@ class _Task:
             os.chdir(tree.HOME)
             os.umask(0o022)
             os.closerange(3, 1 << 16)
-            os.execvpe(line[0], line, environment)  # noqa: S606: it becomes the command
+            os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
             os.write(2, f"hoodsnap: {line[0]} is not installed\n".encode(errors="replace"))
             os._exit(127)
@@ -354,7 +366,7 @@ exec "$@"
 def _script(name: str, text: str) -> None:
     path = f"{_OURS}/{name}"
     tree.write(path, f"#!/bin/sh\n{text}\n")
-    os.chmod(path, 0o755)  # noqa: S103: a program
+    os.chmod(path, 0o755)  # noqa: S103 a program
 
 
 def _program(name: str) -> str | None:

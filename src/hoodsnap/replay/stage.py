@@ -27,7 +27,7 @@ CLOUD = {
     "OS_IDENTITY_API_VERSION": "3",
 }
 
-KNOWN_PASSWORD = "recorded"  # noqa: S105: it opens nothing
+KNOWN_PASSWORD = "recorded"  # noqa: S105 it opens nothing
 """Where only the shell's own processes can connect, the stand-in lets everybody in."""
 
 _WAITING = 128
