@@ -202,10 +202,16 @@ def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) ->
     """Make a mount read-only, and (`below`) every mount below it."""
     attributes = struct.pack("=4Q", flags | _ATTRIBUTE_READ_ONLY, 0, 0, 0)
     recursive = _AT_RECURSIVE if below else 0
-    call(
-        "syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(place), recursive,
-        attributes, ctypes.c_size_t(len(attributes)),
-    )  # fmt: skip
+    size = ctypes.c_size_t(len(attributes))
+    try:
+        call(
+            "syscall", _SYS_MOUNT_SETATTR, _AT_FDCWD, os.fsencode(place), recursive,
+            attributes, size,
+        )  # fmt: skip
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            raise
+        raise NoNamespaces(f"this kernel is older than Linux 5.12; {_ELSE}") from None
 
 
 def change_root(place: str, before: str) -> None:
