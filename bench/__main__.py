@@ -85,7 +85,9 @@ def _shell_ready() -> int:
 def _replayed(path: Path) -> int:
     """Clients at ten thousand guests; each against what can be repeated without a recording."""
     python = sys.executable
-    command = [python, "-m", "hoodsnap", "replay", str(path), "--", python, "-m", "bench.clients"]
+    # The shell has nothing of this folder: the program goes in as an argument.
+    program = (ROOT / "bench" / "clients.py").read_text()
+    command = [python, "-m", "hoodsnap", "replay", str(path), "--", python, "-I", "-c", program]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT
     ) as process:

@@ -24,6 +24,8 @@ settings.load_profile("hoodsnap")
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 MONITORS = ROOT / "fixtures/monitors.json.zst"
+NOT_SEALED = "needs no namespaces"
+"""What `hoodsnap shell` says where the kernel does not let it seal a shell."""
 FAULTS = ROOT / "fixtures/faults"
 
 

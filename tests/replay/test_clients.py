@@ -23,7 +23,8 @@ from hoodsnap.replay.recording import Recording, hosts
 def _served(path: Path, folder: str) -> Path:
     bundle = load(path)
     said: list[str] = []
-    stage.start(Recording(bundle, hosts(bundle)[0]), Path(folder), said.append, ports=False)
+    recording = Recording(bundle, hosts(bundle)[0])
+    stage.answer(recording, stage.listen(recording, Path(folder), ports=False), said.append)
     assert said == []
     return Path(folder)
 

@@ -7,10 +7,13 @@ stands in PARTS or LINES with its reason.
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -175,12 +178,17 @@ def _commands() -> list[str]:
 
 
 def _run(commands: list[str], folder: Path, prefix: list[str], names: dict[str, str]) -> None:
-    """Run each; what it prints goes to `folder/NUMBER`."""
+    """Run each; what it prints goes to `folder/NUMBER`, by way of standard output: nothing else
+    leaves a shell over a recording."""
     folder.mkdir()
-    script = folder / "script"
-    lines = [f"( {line} ) >{folder}/{number} 2>&1" for number, line in enumerate(commands)]
-    script.write_text("\n".join(lines) + "\n")
-    subprocess.run([*prefix, "bash", str(script)], env=os.environ | names, stdin=subprocess.DEVNULL)
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in names.items()]
+    lines = [f"( {line} ) >$OUT/{number} 2>&1" for number, line in enumerate(commands)]
+    script = [*exports, "OUT=$(mktemp -d)", *lines, "tar -c -C $OUT .", "rm -r $OUT"]
+    done = subprocess.run(
+        [*prefix, "bash", "-c", "\n".join(script)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as found:
+        found.extractall(folder, filter="data")
 
 
 def _accepted(command: str, text: str) -> list[str]:

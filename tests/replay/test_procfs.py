@@ -30,9 +30,8 @@ def test_our_own_collector_finds_more(host: RecordedHost, tmp_path: Path) -> Non
     pid = host.pid("vm-plain")
     folder = tmp_path / str(pid)
     recording = Recording(host.bundle, name)
-    procfs.make(recording, tmp_path)
 
-    procfs.complete(recording, tmp_path)
+    procfs.make(recording, tmp_path)
 
     assert os.readlink(folder / "exe") == host.last("kernel", f"readlink /proc/{pid}/exe").value
     spaces = host.last("kernel", f"readlink /proc/{pid}/ns/*").value
@@ -70,7 +69,6 @@ def test_nothing_else_becomes_a_file(host: RecordedHost, tmp_path: Path) -> None
 
     recording = Recording(host.bundle, name)
     procfs.make(recording, tmp_path / "proc")
-    procfs.complete(recording, tmp_path / "proc")
 
     assert [found.name for found in tmp_path.iterdir()] == ["proc"]
     assert not (tmp_path / "proc/7").exists()

@@ -38,8 +38,9 @@ def shell(
 ) -> None:
     """Open a shell in which the real virsh, mysql, openstack, ps … meet the recording.
 
-    Nothing in it is live and nothing can be changed; it has no network. Whatever was not recorded
-    is refused by name.
+    It is sealed: no file, process, socket or network of this machine is in it, only programs. What
+    is written in it is lost with it; -c COMMAND > FILE keeps a result. Whatever was not recorded is
+    refused by name.
     """
     raise typer.Exit(_replayed(bundles, host, command, (), coverage))
 
@@ -65,10 +66,9 @@ def serve(
 ) -> None:
     """Let the stand-ins listen until interrupted, and print how clients are led to them.
 
-    For those who can't have namespaces. A client may still go elsewhere, so this is refused where
-    a live libvirt or database listens.
+    For hosts that give no namespaces. The OpenStack APIs ask for the password that is printed. A
+    client may still go elsewhere, so this is refused where a live libvirt or database listens.
     """
-    import tempfile
     import threading
 
     from hoodsnap.replay import serve as serving
@@ -82,8 +82,8 @@ def serve(
             " reach it: hoodsnap shell keeps them apart; --force serves all the same",
             USAGE,
         )
-    with tempfile.TemporaryDirectory(prefix="hoodsnap-") as folder:
-        for line in serving.start(recording, Path(folder), say):
+    with serving.folder_of_ours() as folder:
+        for line in serving.start(recording, folder, say):
             typer.echo(line)
         sys.stdout.flush()
         say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")

@@ -10,13 +10,14 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.rows import UUID
 from hoodsnap.replay import qcow2
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
@@ -30,7 +31,10 @@ BUDGET = 256 << 20
 """Bytes of memory that are really used, so that `disk size` is right. Beyond, it is less."""
 
 MOST_FILES = 100_000
-"""Files that are made. A host has about five for each guest."""
+"""Files and folders that are made. A host has about five for each guest."""
+
+LONGEST_TEXT = 1 << 16
+"""Characters of disk.info or compute_nodes."""
 
 DEEPEST = 32
 """Folders above a file."""
@@ -41,34 +45,55 @@ _INFO = re.compile(r"qemu-img info -U (?:--backing-chain )?--output=json .*")
 
 
 class Images:
-    """The images of one recorded host, to be made below a folder."""
+    """The images of one recorded host, to be made below a folder.
 
-    def __init__(self, recording: Recording, root: Path) -> None:
+    `reserved`: the folders in which nothing is made, for something else stands there.
+    """
+
+    def __init__(self, recording: Recording, root: Path, reserved: Collection[str] = ()) -> None:
         self._recording = recording
         self._root = root
+        self._top = os.fspath(root)
+        self._reserved = tuple(f"{folder.rstrip('/')}/" for folder in reserved)
         self._budget = BUDGET
-        self._reached: set[Path] = set()
-        self._places: dict[str, Path | None] = {}
+        self._left = MOST_FILES
+        self._folders: set[str] = set()
+        """Those that are there, of our making: none of them is a link."""
+        self._places: dict[str, str | None] = {}
+        self._tops = {
+            answer.query.removeprefix("find ").removesuffix(" -ls").rstrip("/")
+            for answer in recording.asked("images", "find ")
+        }
+        """Instances directories."""
         self.unlike: dict[str, str] = {}
         """The paths that could not be made as they were, and why."""
+        self.covered: dict[str, None] = {}
+        """The reserved folders in which something was recorded, in the order of the recording."""
 
-    def make(self) -> list[str]:
-        """Make them; the folders that have to be put in their place."""
-        self._root.mkdir(exist_ok=True)
+    @property
+    def is_cut_off(self) -> bool:
+        """Were there more files and folders than are made?"""
+        return self._left == 0
+
+    def make(self) -> None:
+        """Make them, in time that grows with the number of files and folders."""
+        os.makedirs(self._top, exist_ok=True)
         entries = {entry["path"]: entry for entry in self._entries()}
         infos = self._infos()
-        # Links last: nothing is made in what one of them leads to.
-        for path in sorted(entries, key=lambda path: (entries[path].get("type") == "l", path)):
+        links = [path for path, entry in entries.items() if entry.get("type") == "l"]
+        for path in sorted(entries.keys() - set(links)):
             self._make(path, entries[path], infos.get(path))
-        for path in infos.keys() - entries.keys():
+        for path in sorted(infos.keys() - entries.keys()):
             self._make(path, {"type": "f"}, infos[path])
-        # Folders last and from below: what is made in them changes their times.
+        # Links last: nothing is made in what one of them leads to.
+        for path in sorted(links):
+            self._make(path, entries[path], None)
+        # Folders from below: what is made in them changes their times.
         for path in sorted(entries, reverse=True):
-            with suppress(OSError, *UNREADABLE):
-                place = self._place(path)
-                if place is not None and place.is_dir() and self._is_reached(path, place / "x"):
+            place = self._place(path)
+            if place is not None and place in self._folders:
+                with suppress(OSError, *UNREADABLE):
                     _dress(place, entries[path])
-        return self._folders([*entries, *infos])
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         count = 0
@@ -98,58 +123,67 @@ class Images:
                     found[info["filename"]] = info
         return found
 
-    def _place(self, path: str) -> Path | None:
+    def _place(self, path: str) -> str | None:
         """Where a recorded path is made: below the root, and nowhere else."""
-        if path in self._places:
-            return self._places[path]
-        parts = [part for part in path.split("/") if part not in ("", ".")]
-        plain = "/" + "/".join(parts)
-        is_safe = path.startswith("/") and path.isprintable() and ".." not in parts
-        place = None
-        if is_safe and len(parts) < DEEPEST and plain.startswith(_BELOW):
-            place = self._root / plain[1:]
-        else:
-            self.unlike[path] = "it stands where no images are put back"
-        self._places[path] = place
-        return place
+        if path not in self._places:
+            parts = [part for part in path.split("/") if part not in ("", ".")]
+            plain = "/" + "/".join(parts)
+            is_safe = path.startswith("/") and path.isprintable() and ".." not in parts
+            place = None
+            if not is_safe or len(parts) >= DEEPEST or not plain.startswith(_BELOW):
+                self.unlike[path] = "it stands where no images are put back"
+            elif reserved := next((x for x in self._reserved if f"{plain}/".startswith(x)), None):
+                self.unlike[path] = "programs of this machine are there"
+                self.covered.setdefault(reserved.rstrip("/"))
+            else:
+                place = self._top + plain
+            self._places[path] = place
+        return self._places[path]
 
-    def _is_reached(self, path: str, place: Path) -> bool:
-        """Make the folders above a place. False if a link among them leads elsewhere."""
-        if place.parent in self._reached:
-            return True
-        folder = self._root
-        for part in place.parent.relative_to(self._root).parts:
-            folder /= part
-            if folder.is_symlink():
-                self.unlike[path] = "a link leads to it"
-                return False
-            folder.mkdir(exist_ok=True)
-        # It stays one: no link is made where something is.
-        self._reached.add(folder)
-        return True
+    def _make_folder(self, place: str) -> None:
+        """Make a folder and those above it, each once. Raises `OSError`, where one of them is a
+        file, and `ValueError` where there are too many."""
+        missing = []
+        while place != self._top and place not in self._folders:
+            missing.append(place)
+            place = place.rpartition("/")[0]
+        for folder in reversed(missing):
+            self._spend()
+            try:
+                os.mkdir(folder)
+            except FileExistsError:
+                if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                    raise
+            self._folders.add(folder)
+
+    def _spend(self) -> None:
+        if self._left == 0:
+            raise ValueError(f"there are more than {MOST_FILES} files and folders")
+        self._left -= 1
 
     def _make(self, path: str, entry: Mapping[str, Any], info: Mapping[str, Any] | None) -> None:
         place = self._place(path)
         kind = entry.get("type")
+        if place is None:
+            return
         try:
-            if place is None or not self._is_reached(path, place):
-                return
-            if kind == "d":
-                place.mkdir(exist_ok=True)
-            elif kind == "l" and isinstance(entry.get("target"), str):
+            self._make_folder(place if kind == "d" else place.rpartition("/")[0])
+            if kind == "l" and isinstance(entry.get("target"), str):
                 # It leads where it led: inside the shell that is where it leads to.
+                self._spend()
                 with suppress(FileExistsError):
-                    place.symlink_to(entry["target"])
+                    os.symlink(entry["target"], place)
             elif kind == "f" and not os.path.lexists(place):
+                self._spend()
                 self._fill(path, place, entry, info)
                 _dress(place, entry)
-            else:
+            elif kind != "d":
                 self.unlike[path] = "it is no file"
         except (OSError, *UNREADABLE) as error:
             self.unlike[path] = str(error)
 
     def _fill(
-        self, path: str, place: Path, entry: Mapping[str, Any], info: Mapping[str, Any] | None
+        self, path: str, place: str, entry: Mapping[str, Any], info: Mapping[str, Any] | None
     ) -> None:
         size = whole(entry.get("size"))
         handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -163,7 +197,7 @@ class Images:
             elif (text := self._text(path)) is not None:
                 written = file.write(text.encode(errors="surrogateescape"))
             elif isinstance(magic := entry.get("magic"), str):
-                written = file.write(_unhexed(magic))
+                written = file.write(_magic(magic))
             if size is None and info is not None:
                 size = whole(info.get("virtual-size"))
             if size is not None and size >= written:
@@ -189,37 +223,41 @@ class Images:
         os.ftruncate(handle, size)
 
     def _text(self, path: str) -> str | None:
-        """Of the two small files whose content was recorded. Of no other: it might be a program, or
-        what configures one."""
-        if PurePosixPath(path).name not in ("disk.info", "compute_nodes"):
+        """Of nova's two small files whose content was recorded, where nova has them and in nova's
+        form. Of no other: it might be a program, or what configures one."""
+        top, _, name = path.rpartition("/")
+        if name == "disk.info":
+            top, _, uuid = top.rpartition("/")
+            if UUID.fullmatch(re.sub("_(resize|del)$", "", uuid)) is None:
+                return None
+        elif name != "compute_nodes":
+            return None
+        if top not in self._tops:
             return None
         try:
             said = self._recording.value("images", f"cat {path}")
         except NotRecorded:
             return None
-        return said if isinstance(said, str) else json.dumps(said)
+        text = said if isinstance(said, str) else json.dumps(said)
+        return text if len(text) <= LONGEST_TEXT and _is_flat(text) else None
 
-    def _folders(self, paths: list[str]) -> list[str]:
-        """The highest recorded folders: each is put in its place whole."""
-        found: set[str] = set()
-        tops = {str(self._root / place.lstrip("/")) for place in PLACES}
-        for path in paths:
-            place = self._place(path)
-            if place is None or not os.path.lexists(place):
-                continue
-            recorded = place if place.is_dir() and not place.is_symlink() else place.parent
-            if str(recorded) not in tops:
-                found.add("/" + str(recorded.relative_to(self._root)))
-        return sorted(
-            one for one in found if not any(one.startswith(f"{other}/") for other in found)
-        )
+
+def _is_flat(text: str) -> bool:
+    """Is this a JSON object of texts (disk.info) or of numbers (compute_nodes)?"""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(
+        isinstance(value, str | int | float) for value in found.values()
+    )
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _dress(place: Path, entry: Mapping[str, Any]) -> None:
+def _dress(place: str, entry: Mapping[str, Any]) -> None:
     """Mode, owner and time. In a user namespace of its own nobody else's files can be made."""
     uid, gid = whole(entry.get("uid")), whole(entry.get("gid"))
     if uid is not None and gid is not None:
@@ -227,9 +265,9 @@ def _dress(place: Path, entry: Mapping[str, Any]) -> None:
             os.chown(place, uid, gid)
     mode = entry.get("mode")
     if isinstance(mode, str) and re.fullmatch(r"[0-7]{1,7}", mode):
-        place.chmod(
-            stat.S_IMODE(int(mode, 8)) & (0o1777 if place.is_dir() else 0o666)
-        )  # nothing that was recorded is a program
+        # Nothing that was recorded is a program.
+        most = 0o1777 if stat.S_ISDIR(os.lstat(place).st_mode) else 0o666
+        os.chmod(place, stat.S_IMODE(int(mode, 8)) & most)
     written = entry.get("mtime")
     if isinstance(written, str):
         with suppress(ValueError, OverflowError, OSError):
@@ -238,8 +276,15 @@ def _dress(place: Path, entry: Mapping[str, Any]) -> None:
             os.utime(place, ns=(moment, moment))
 
 
-def _unhexed(digits: str) -> bytes:
+_MAGICS = (b"QFI\xfb", b"KDM", b"COWD", b"vhdxfile", b"conectix", b"LUKS", b"QED", b"<<< ")
+"""How images begin that begin with letters."""
+
+
+def _magic(digits: str) -> bytes:
+    """The first bytes of an image: of a text none, for it might be a program's."""
     try:
-        return bytes.fromhex(digits)[:16]
+        begin = bytes.fromhex(digits)[:16]
     except ValueError:
         return b""
+    is_text = begin[:1].isspace() or 0x20 < (begin or b"\0")[0] < 0x7F
+    return b"" if is_text and not begin.startswith(_MAGICS) else begin

@@ -16,7 +16,7 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
-_COMMAND = re.compile(r"virsh qemu-monitor-command .*? '(\{.*\})'", re.DOTALL)
+_COMMAND = "virsh qemu-monitor-command "
 _SHELL = re.compile(r"qmp-shell .*?: (\S+)(.*)", re.DOTALL)
 
 LONGEST_QUESTION = 1 << 20
@@ -52,9 +52,11 @@ def _error(kind: str, text: str) -> dict[str, Any]:
 
 def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
     """The command and the arguments of a recorded question."""
-    if found := _COMMAND.fullmatch(answer.query):
+    if answer.query.startswith(_COMMAND):
+        # Searched for once: a pattern with two gaps takes the square of the time.
+        question = answer.query.partition(" '")[2].removesuffix("'")
         try:
-            said = json.loads(found[1])
+            said = json.loads(question)
         except (ValueError, RecursionError):
             return None
         if not isinstance(said, dict):

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -226,31 +229,92 @@ class OpenStack:
         )
 
 
-def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer:
-    """Keystone, with the others behind it, on a socket that listens; `serve_forever` answers."""
+MOST_CLIENTS = 64
+"""Connections that are answered at once; others wait."""
+
+LARGEST_BODY = 1 << 20
+"""Bytes of a request."""
+
+PATIENCE = 60.0
+"""Seconds that a client may take for a request."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, and no more threads than there may be."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._room = BoundedSemaphore(MOST_CLIENTS)
+        super().__init__(*arguments, **named)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Wait for room, then answer in a thread."""
+        self._room.acquire()
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: the client has gone, or is none."""
+
+
+def server(
+    recording: Recording, listener: socket.socket, password: str | None = None
+) -> ThreadingHTTPServer:
+    """Keystone, with the others behind it, on a socket that listens; `serve_forever` answers.
+
+    With a `password` keystone gives its token to clients that send it, the others answer to that
+    token only, and no name of this machine but those of the loopback is answered to: a web page
+    can't reach the recording by a name of its own.
+    """
+    address, port = listener.getsockname()[:2]
+    door = Door(port, password)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        timeout = PATIENCE
 
         def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            version = ""
             try:
+                data = self._data()
+                door.admit(self.path, self.headers, data)
                 status, body, version = stand_in.answer(
                     self.command, self.path, dict(self.headers.items())
                 )
             except Refused as refusal:
-                status, version = refusal.status, ""
+                status = refusal.status
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
+                # What comes after a request that was not read whole is no request.
+                self.close_connection = status in _HANG_UP or self.close_connection
             except UNREADABLE as error:
-                status, version = 501, ""
+                status = 501
                 text = f"hoodsnap: what was recorded can't be read: {error!r}"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
+            self._reply(status, body, version)
+
+        def _data(self) -> bytes:
+            """The request's body. Raises `Refused`."""
+            said = self.headers.get("Content-Length") or "0"
+            if not re.fullmatch("[0-9]{1,7}", said) or int(said) > LARGEST_BODY:
+                raise Refused(413, f"hoodsnap: a request has {LARGEST_BODY} bytes at most")
+            return self.rfile.read(int(said))
+
+        def _reply(self, status: int, body: Any, version: str) -> None:
             data = b"" if body is None else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(data)))
-            if self.path.startswith("/v3/auth/tokens"):
-                self.send_header("X-Subject-Token", "recorded")
+            if status < 300 and _is_about_tokens(self.path):
+                self.send_header("X-Subject-Token", door.token)
+            if status == 401:
+                self.send_header("WWW-Authenticate", f'Keystone uri="http://{address}:{port}/v3"')
+            if self.close_connection:
+                self.send_header("Connection", "close")
             if version:
                 for service in SERVICES:
                     if service.header and self.path.startswith(service.prefix):
@@ -266,12 +330,59 @@ def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer
         def log_message(self, format: str, *args: object) -> None:
             pass  # nobody asked for a list of requests
 
-    host, port = listener.getsockname()
-    found = ThreadingHTTPServer((host, port), Handler, bind_and_activate=False)
+    found = _Server((address, port), Handler, bind_and_activate=False)
     found.socket.close()
-    found.socket, found.server_name, found.server_port = listener, host, port
+    found.socket, found.server_name, found.server_port = listener, address, port
     stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")
     return found
+
+
+_HANG_UP = (413, 421)
+
+
+def _is_about_tokens(target: str) -> bool:
+    return urlsplit(target).path.rstrip("/") == "/v3/auth/tokens"
+
+
+class Door:
+    """Decides which requests are answered at all: none of another name, and with a password none
+    of a client that does not know it."""
+
+    def __init__(self, port: int, password: str | None) -> None:
+        names = ("127.0.0.1", "localhost", "[::1]")
+        self._hosts = frozenset(f"{name}:{port}" for name in names)
+        self._password = password
+        self.token = "recorded" if password is None else secrets.token_hex(16)
+        """What keystone gives to clients, and the other APIs ask for."""
+
+    def admit(self, target: str, headers: Message, data: bytes) -> None:
+        """Raises `Refused`."""
+        named = headers.get_all("Host") or []
+        if len(named) != 1 or named[0].strip().lower() not in self._hosts:
+            raise Refused(421, "hoodsnap: this server has another name")
+        if self._password is None:
+            return
+        has_token = self._is_known(headers.get("X-Auth-Token"), self.token)
+        if _is_about_tokens(target):
+            if not has_token and not self._is_known(_password_in(data), self._password):
+                raise Refused(401, "hoodsnap: OS_PASSWORD is not the one that serve printed")
+        elif not has_token and urlsplit(target).path.rstrip("/") not in ("", "/v3"):
+            raise Refused(401, "hoodsnap: the token is not the one that keystone gave")
+
+    def _is_known(self, said: object, wanted: str) -> bool:
+        # In the same time wherever they differ.
+        return isinstance(said, str) and secrets.compare_digest(
+            said.encode(errors="replace"), wanted.encode()
+        )
+
+
+def _password_in(data: bytes) -> object:
+    """The password of a request for a token (identity API v3, method `password`); None if it has
+    none."""
+    try:
+        return json.loads(data)["auth"]["identity"]["password"]["user"]["password"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
 
 
 def _parsed(query: str) -> Query:

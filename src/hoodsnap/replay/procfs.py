@@ -1,6 +1,7 @@
 """The /proc of a recorded host, for the real ps, pgrep and top, and for our own collector.
 
-Only what they read, of the processes that were recorded, and of the host as a whole.
+Only what they read, of the processes that were recorded, and of the host as a whole. What a process
+looks up about itself (`/proc/self`) is never recorded: it leads to the real /proc of the shell.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
 
@@ -26,101 +26,155 @@ OF_THE_HOST = (
     "sys/kernel/random/boot_id",
     "locks",
 )
-MOST_PROCESSES = 100_000
+MOST_ENTRIES = 100_000
+"""Files and folders that are made. A guest's process has about two hundred."""
+
 MOST_FILES = 10_000
 """Threads, or open files, of one process."""
 
+_OWN = ("self", "thread-self")
+_OF_SELF = ("mounts", "net")
 
-def make(recording: Recording, root: Path) -> int:
-    """Write the files below a folder; the number of processes.
+_A_PROCESS = re.compile(r"/proc/([1-9][0-9]{0,6})/([a-z]+)")
+
+
+def pids(recording: Recording) -> frozenset[int]:
+    """The recorded PIDs."""
+    return frozenset(_recorded(recording))
+
+
+def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
+    """PID → what was recorded of it, by file. Never the first process: it is the shell's own."""
+    found: dict[int, dict[str, str]] = {}
+    for answer in recording.asked("kernel", "/proc/"):
+        named = _A_PROCESS.fullmatch(answer.query)
+        if (
+            named
+            and named[2] in OF_A_PROCESS
+            and isinstance(answer.value, str)
+            and (pid := int(named[1])) != 1
+        ):
+            found.setdefault(pid, {})[named[2]] = answer.value
+    return found
+
+
+def make(recording: Recording, root: str | os.PathLike[str], own: str | None = None) -> int:
+    """Write the files below a folder; the number of processes. `own`: the real /proc, in which
+    processes find themselves.
 
     Highest process first: a tmpfs lists its newest file first, and the kernel the lowest number.
     """
-    for name in OF_THE_HOST:
-        for answer in recording.asked("kernel", f"/proc/{name}"):
-            if answer.query == f"/proc/{name}" and isinstance(answer.value, str):
-                _write(root / name, answer.value)
-    found: dict[int, dict[str, str]] = {}
-    for answer in recording.asked("kernel", "/proc/"):
-        named = re.fullmatch(r"/proc/([0-9]{1,7})/([a-z]+)", answer.query)
-        if named and named[2] in OF_A_PROCESS and isinstance(answer.value, str):
-            found.setdefault(int(named[1]), {})[named[2]] = answer.value
-    for pid in sorted(found, reverse=True)[:MOST_PROCESSES]:
-        for name, text in found[pid].items():
-            _write(root / str(pid) / name, text)
-        _write(root / str(pid) / "environ", "")
-        (root / str(pid) / "task" / str(pid)).mkdir(parents=True, exist_ok=True)
-    _stand_in_for_the_reader(root)
-    return len(found)
+    root = os.fspath(root)
+    os.makedirs(root, exist_ok=True)
+    maker = _Maker(recording, root)
+    maker.make_host()
+    if own is not None:
+        for name in _OWN:
+            os.symlink(f"{own}/{name}", f"{root}/{name}")
+        for name in _OF_SELF:
+            os.symlink(f"self/{name}", f"{root}/{name}")
+    return maker.make_processes()
 
 
-def complete(recording: Recording, root: Path) -> None:
-    """Add what only our own collector reads, of each process that `make` has written."""
-    pids = {int(path.name) for path in root.iterdir() if path.name.isdigit()}
-    for answer in recording.asked("kernel", "awk "):
-        named = re.fullmatch(r"awk .* /proc/([0-9]{1,7})/mountinfo", answer.query)
-        if named and int(named[1]) in pids and isinstance(answer.value, str):
-            _write(root / named[1] / "mountinfo", answer.value)
-    for pid in pids:
-        _complete(recording, root / str(pid), pid)
+class _Maker:
+    """Writes files and links of a recorded /proc, as many as there may be."""
 
+    def __init__(self, recording: Recording, root: str) -> None:
+        self._recording = recording
+        self._root = root
+        self._left = MOST_ENTRIES
+        self._folders: set[str] = {root}
 
-def _complete(recording: Recording, folder: Path, pid: int) -> None:
-    """A process' program, root, namespaces, threads and open files. Its links are there to be read:
-    what they lead to is this machine's, or an image that was put back."""
-    for name in ("exe", "root"):
-        for target in _said(recording, f"readlink /proc/{pid}/{name}"):
-            _link(folder / name, target)
-    for found in _said(recording, f"readlink /proc/{pid}/ns/*"):
-        for name, target in _items(found):
-            if re.fullmatch("[a-z_]+", name):
-                _link(folder / "ns" / name, target)
-    threads = f"grep -E '^(Name|Cpus_allowed_list):' /proc/{pid}/task/*/status"
-    for found in _said(recording, threads):
-        for tid, thread in _items(found):
-            if re.fullmatch("[0-9]{1,7}", tid) and isinstance(thread, dict):
-                text = f"Name:\t{thread.get('comm')}\nCpus_allowed_list:\t{thread.get('cpus')}\n"
-                _write(folder / "task" / tid / "status", text)
-    for found in _said(recording, f"ls -lL /proc/{pid}/fd"):
-        for file in found[:MOST_FILES] if isinstance(found, list) else ():
-            if isinstance(file, dict) and isinstance(number := file.get("fd"), int):
-                _link(folder / "fd" / str(number), file.get("path"))
-                names = [name for name in ("flags", "iff") if name in file]
-                lines = (f"{name}:\t{file[name]}\n" for name in names)
-                _write(folder / "fdinfo" / str(number), "".join(lines))
+    def make_host(self) -> None:
+        """The files about the host."""
+        for name in OF_THE_HOST:
+            for answer in self._recording.asked("kernel", f"/proc/{name}"):
+                if answer.query == f"/proc/{name}" and isinstance(answer.value, str):
+                    self._write(f"{self._root}/{name}", answer.value)
 
+    def make_processes(self) -> int:
+        """The folders of the processes, each as far as it was recorded: first for all of them what
+        `ps` reads."""
+        found = _recorded(self._recording)
+        made = []
+        for pid in sorted(found, reverse=True):
+            if self._left < len(found[pid]) + 5:
+                break
+            made.append(pid)
+            folder = f"{self._root}/{pid}"
+            for name, text in found[pid].items():
+                self._write(f"{folder}/{name}", text)
+            self._write(f"{folder}/environ", "")
+            self._make_folder(f"{folder}/task/{pid}")
+        known = set(made)
+        for answer in self._recording.asked("kernel", "awk "):
+            named = re.fullmatch(r"awk .* /proc/([0-9]{1,7})/mountinfo", answer.query)
+            if named and int(named[1]) in known and isinstance(answer.value, str):
+                self._write(f"{self._root}/{named[1]}/mountinfo", answer.value)
+        for pid in made:
+            self._complete(f"{self._root}/{pid}", pid)
+        return len(made)
 
-def _said(recording: Recording, query: str) -> Iterator[object]:
-    """What was answered to a question about a process: nothing, if it was not asked."""
-    with suppress(NotRecorded):
-        yield recording.value("kernel", query)
+    def _complete(self, folder: str, pid: int) -> None:
+        """A process' program, root, namespaces, threads and open files, for our own collector. Its
+        links are there to be read: what they lead to is the shell's."""
+        for name in ("exe", "root"):
+            for target in self._said(f"readlink /proc/{pid}/{name}"):
+                self._link(f"{folder}/{name}", target)
+        for found in self._said(f"readlink /proc/{pid}/ns/*"):
+            for name, target in _items(found):
+                if re.fullmatch("[a-z_]+", name):
+                    self._link(f"{folder}/ns/{name}", target)
+        threads = f"grep -E '^(Name|Cpus_allowed_list):' /proc/{pid}/task/*/status"
+        for found in self._said(threads):
+            for tid, thread in _items(found):
+                if re.fullmatch("[0-9]{1,7}", tid) and isinstance(thread, dict):
+                    cpus = thread.get("cpus")
+                    text = f"Name:\t{thread.get('comm')}\nCpus_allowed_list:\t{cpus}\n"
+                    self._write(f"{folder}/task/{tid}/status", text)
+        for found in self._said(f"ls -lL /proc/{pid}/fd"):
+            for file in found[:MOST_FILES] if isinstance(found, list) else ():
+                if isinstance(file, dict) and isinstance(number := file.get("fd"), int):
+                    self._link(f"{folder}/fd/{number}", file.get("path"))
+                    names = [name for name in ("flags", "iff") if name in file]
+                    lines = (f"{name}:\t{file[name]}\n" for name in names)
+                    self._write(f"{folder}/fdinfo/{number}", "".join(lines))
+
+    def _said(self, query: str) -> Iterator[object]:
+        """What was answered to a question about a process: nothing, if it was not asked."""
+        with suppress(NotRecorded):
+            yield self._recording.value("kernel", query)
+
+    def _make_folder(self, folder: str) -> None:
+        if folder not in self._folders:
+            self._make_folder(folder.rpartition("/")[0])
+            self._left -= 1
+            with suppress(FileExistsError):
+                os.mkdir(folder)
+            self._folders.add(folder)
+
+    def _link(self, path: str, target: object) -> None:
+        # A stranger's may be there twice, or lead to what is longer than any path.
+        with suppress(OSError, *UNREADABLE):
+            if self._left > 0 and isinstance(target, str) and target:
+                self._make_folder(path.rpartition("/")[0])
+                self._left -= 1
+                os.symlink(os.fsencode(target), path)
+
+    def _write(self, path: str, text: str) -> None:
+        with suppress(OSError, *UNREADABLE):
+            data = os.fsencode(text)
+            if self._left <= 0:
+                return
+            self._make_folder(path.rpartition("/")[0])
+            self._left -= 1
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            handle = os.open(path, flags, 0o444)
+            try:
+                os.write(handle, data)
+            finally:
+                os.close(handle)
 
 
 def _items(found: object) -> Iterable[tuple[str, object]]:
     return [*found.items()][:MOST_FILES] if isinstance(found, dict) else ()
-
-
-def _link(path: Path, target: object) -> None:
-    # A stranger's may be there twice, or lead to what is longer than any path.
-    with suppress(OSError, *UNREADABLE):
-        if isinstance(target, str) and target:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.symlink(os.fsencode(target), path)
-
-
-def _stand_in_for_the_reader(root: Path) -> None:
-    """Who reads /proc looks for itself first. In a PID namespace of its own it is the first."""
-    own = root / "1"
-    for name in ("stat", "status", "statm", "cmdline", "comm"):
-        text = Path(f"/proc/self/{name}").read_text(errors="surrogateescape")
-        _write(own / name, re.sub(r"\A\d+ ", "1 ", text) if name == "stat" else text)
-    _write(own / "environ", "")
-    (own / "task" / "1").mkdir(parents=True, exist_ok=True)
-    (root / "self").symlink_to("1")
-
-
-def _write(path: Path, text: str) -> None:
-    with suppress(*UNREADABLE):
-        data = os.fsencode(text)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)

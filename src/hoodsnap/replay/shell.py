@@ -1,39 +1,56 @@
-"""A shell in which real clients meet the recording.
+"""A shell in which real clients meet the recording, sealed from the host.
 
-The stand-ins answer where the servers answered, the images stand where they stood, and ps reads
-the recorded /proc: all in namespaces that end with the shell. Environment variables alone would not
-do: a client whose own configuration names another socket would reach the live server.
+The stand-ins answer where the servers answered, the images stand where they stood, and /proc has
+the recorded processes: all in namespaces and in memory that end with the shell. Nothing of the host
+is in there but its programs (see `tree`), so nothing of it can be reached, ended or changed.
+
+Three processes: the caller stays outside and carries signals and a terminal's bytes; a second one
+enters the namespaces; its child is their first process, makes the tree, answers the clients, and
+starts the shell. When any of them ends, so do all that are below it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
+import socket
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
-from hoodsnap.replay import namespaces, procfs, stage
-from hoodsnap.replay.images import PLACES, Images
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
+from hoodsnap.replay import (
+    namespaces,
+    procfs,
+    programs,
+    reader,
+    seccomp,
+    stage,
+    terminal,
+    texts,
+    tree,
+)
+from hoodsnap.replay.images import MOST_FILES, PLACES, Images
+from hoodsnap.replay.recording import NotRecorded, Recording, plain
 
-READERS_OF_PROC = ("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w")
-"""The programs that are run with the recorded /proc in the place of the real one. Not the whole
-shell: what runs in it is found in the real one."""
+_KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
+"""The variables that are passed in. None of them leads a client anywhere or holds a secret."""
 
-CLIENTS = (*READERS_OF_PROC, "virsh", "mysql", "openstack", "nova", "qemu-img", "qmp-shell")
+_LONGEST_VARIABLE = 256
 
-_UNSET = re.compile(r"LIBVIRT_.*|VIRSH_.*|MYSQL_.*|MARIADB_.*|OS_.*|.*_proxy|.*_PROXY|PYTHON.*")
-"""What could lead a client elsewhere, or only to a refusal."""
+_OURS = "/run/hoodsnap"
+"""The folder of our own programs, first in PATH."""
+
+_MAP, _MAPPED, _READY, _REFUSED, _TERMINAL = b"map", b"mapped", b"ready", b"refused:", b"terminal"
+"""What the processes tell each other."""
+
+_MESSAGE = 1 << 16
 
 
 def run(
@@ -45,90 +62,64 @@ def run(
     tell_missed: bool = False,
 ) -> int:
     """Run a line in a shell, one command with its arguments, or (with neither) a shell to type in;
-    its exit status. `tell_missed`: say in the end what was asked for and not recorded.
+    its exit status. `tell_missed`: list in the end what was asked for and not recorded.
 
     Raises `namespaces.NoNamespaces`.
     """
-    sockets = namespaces.listening()
-    root = Path(tempfile.mkdtemp(prefix="hoodsnap-"))
-    told, tell = os.pipe()
-    asked, ask = os.pipe()
-    mapped, tell_mapped = os.pipe()
-    started = time.monotonic()
+    task = _Task(recording, command, arguments, say, tell_missed)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
     child = os.fork()
     if child == 0:
-        os.close(told)
-        os.close(asked)
+        ours.close()
+        task.enter(theirs)
+    theirs.close()
+    with ours:
+        master = _wait_until_ready(ours, child)
+        return _wait_until_done(ours, child, master)
 
-        def ask_for_map() -> None:
-            os.write(ask, b"?")
-            if not os.read(mapped, 1):
-                raise OSError(errno.EPERM, "its users can't be mapped")
 
-        _inside(
-            recording, root, sockets, command, arguments, say, started, tell, tell_missed,
-            ask_for_map,
-        )  # fmt: skip
-    for handle in (tell, ask, mapped):
-        os.close(handle)
-    # It asks as soon as it is in namespaces of its own; if it does not, this ends with it.
-    if os.read(asked, 1):
+def _wait_until_ready(control: socket.socket, child: int) -> int | None:
+    """Until the shell is started; the master of its terminal, if it has one."""
+    master = None
+    while True:
+        message, handles, _, _ = socket.recv_fds(control, _MESSAGE, 1)
+        if message == _MAP:
+            with contextlib.suppress(OSError):
+                namespaces.map_users(child)
+                control.send(_MAPPED)
+                continue
+            control.send(b"")
+        elif message == _TERMINAL:
+            (master,) = handles
+        elif message.startswith(_REFUSED):
+            os.waitpid(child, 0)
+            raise namespaces.NoNamespaces(message.removeprefix(_REFUSED).decode(errors="replace"))
+        else:  # ready; or it ended before, and has said why
+            return master
+
+
+def _wait_until_done(control: socket.socket, child: int, master: int | None) -> int:
+    def pass_on(number: int, _: object) -> None:
         with contextlib.suppress(OSError):
-            namespaces.map_users(child)
-            os.write(tell_mapped, b"!")
-    os.close(tell_mapped)
-    # Ctrl-C is for who is inside; we wait for that to end.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            control.send(bytes([number]))
+
+    before = {
+        # Ctrl-C is for the command: it is not in this process group.
+        **{each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGQUIT)},
+        **{each: signal.signal(each, terminal.end_on) for each in (signal.SIGTERM, signal.SIGHUP)},
+    }
     try:
-        with os.fdopen(told) as pipe:
-            refusal = pipe.read()
+        if master is not None:
+            terminal.carry(master)
         _, status = os.waitpid(child, 0)
     finally:
-        signal.signal(signal.SIGINT, before)
-        with contextlib.suppress(OSError):
-            root.rmdir()
-    if refusal:
-        raise namespaces.NoNamespaces(refusal)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if master is not None:
+            os.close(master)
     return os.waitstatus_to_exitcode(status) % 256
-
-
-def _inside(
-    recording: Recording,
-    root: Path,
-    sockets: tuple[str, ...],
-    command: str | None,
-    arguments: tuple[str, ...],
-    say: Callable[[str], None],
-    started: float,
-    tell: int,
-    tell_missed: bool,
-    ask_for_map: Callable[[], None],
-) -> None:
-    """The child: it never returns."""
-    status = 3
-    try:
-        namespaces.enter(ask_for_map)
-        namespaces.memory(root)
-        namespaces.silence(sockets, root / "nothing")
-        environment = _Stage(recording, root, say).build()
-        if command is None and not arguments:
-            say(_banner(recording, time.monotonic() - started))
-            for line in lacking(recording):
-                say(line)
-        status = _shell(command, arguments, environment)
-    except namespaces.NoNamespaces as reason:
-        os.write(tell, str(reason).encode())
-    except Exception as error:
-        say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")
-        if os.environ.get("HOODSNAP_DEBUG"):
-            raise
-    finally:
-        if tell_missed:
-            for line in coverage(recording):
-                say(line)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
 
 
 def coverage(recording: Recording) -> list[str]:
@@ -146,7 +137,7 @@ def _banner(recording: Recording, took: float) -> str:
     when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
     return (
         f"host {plain(recording.host)} as it was on {when}, ready in {took:.2f} s; nothing here is "
-        "live, nothing can be changed; leave with exit"
+        "live; files that you write are lost with the shell; leave with exit"
     )
 
 
@@ -177,223 +168,241 @@ def lacking(recording: Recording) -> list[str]:
 CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
-def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping[str, str]) -> int:
-    shell = shutil.which("bash") or "/bin/sh"
-    if arguments:
-        line = [*arguments]
-    elif command is not None:
-        line = [shell, "-c", command]
-    else:
-        line = [shell, "--norc", "-i"] if shell.endswith("bash") else [shell, "-i"]
-    try:
-        return subprocess.run(line, env=dict(environment)).returncode % 256
-    except FileNotFoundError:
-        sys.stderr.write(f"hoodsnap: {line[0]} is not installed\n")
-        return 127
+class _Task:
+    """What runs in the namespaces, from the second process on."""
 
-
-class _Stage:
-    """Sets everything up below a folder in memory, and puts it where it was."""
-
-    def __init__(self, recording: Recording, root: Path, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        recording: Recording,
+        command: str | None,
+        arguments: tuple[str, ...],
+        say: Callable[[str], None],
+        tell_missed: bool,
+    ) -> None:
         self._recording = recording
-        self._root = root
+        self._command = command
+        self._arguments = arguments
         self._say = say
-        self._later: list[Callable[[], None]] = []
-        """What may wait until the shell is there."""
+        self._tell_missed = tell_missed
+        self._started = time.monotonic()
+        self._programs = programs.found()
+        self._nova_conf = texts.nova_conf(recording)
+        self._has_terminal = terminal.is_wanted()
 
-    def build(self) -> dict[str, str]:
-        """The environment for what runs on it."""
-        for name in ("bin", "real", "proc", "images"):
-            (self._root / name).mkdir()
-        if procfs.make(self._recording, self._root / "proc"):
-            self._wrap_readers()
-            self._wrap_our_own()
-        self._put_back_images()
-        self._put_back_texts()
-        self._name_owners()
-        self._stand_in_for_sudo()
-        # Last: its threads would hold up all of the above, and nobody asks them before.
-        cloud = stage.start(self._recording, self._root, self._say)
-        for work in self._later:
-            threading.Thread(target=work, daemon=True).start()
-        namespaces.bind(self._root / "libvirt", Path("/run/libvirt"))
-        namespaces.bind(self._root / "mysqld", Path("/run/mysqld"))
-        if any((self._root / "qemu").iterdir()):
-            namespaces.bind(self._root / "qemu", Path("/var/lib/libvirt/qemu"))
-        return self._environment() | cloud
+    def enter(self, control: socket.socket) -> NoReturn:
+        """The second process: it enters the namespaces, whose first process is its child."""
 
-    def _put_back_images(self) -> None:
-        made = self._root / "images"
-        namespaces.memory(made, programs=False)
-        in_use = _in_use()
-        for folder in Images(self._recording, made).make():
-            place = Path(os.path.realpath(folder))
-            if any(_is_within(place, used) or _is_within(used, place) for used in in_use):
-                self._say(f"{folder} is not put back: programs of this machine are there")
-                continue
-            try:
-                namespaces.bind(made / folder.lstrip("/"), Path(folder))
-            except OSError as error:
-                self._say(f"{folder} is not put back: {error.strerror}")
+        def ask_for_map() -> None:
+            control.send(_MAP)
+            if control.recv(_MESSAGE) != _MAPPED:
+                raise PermissionError("its users can't be mapped")
 
-    def _put_back_texts(self) -> None:
-        """The ends of the logs, and nova.conf as far as it was kept."""
-        folder = self._root / "texts"
-        for answer in self._recording.asked("logs", "tail -c "):
-            path = PurePosixPath(answer.query.split(" ", 3)[-1])
-            if isinstance(answer.value, str) and _is_log(path):
-                with contextlib.suppress(OSError, *UNREADABLE):
-                    place = folder / path.relative_to("/")
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_text(answer.value, errors="surrogateescape")
-        logs = folder / "var/log"
-        for place in sorted(logs.iterdir()) if logs.is_dir() else ():
-            with contextlib.suppress(OSError):
-                namespaces.bind(place, Path("/var/log") / place.name)
-        for answer in self._recording.asked("host", "/etc/nova/nova.conf"):
-            with contextlib.suppress(OSError, *UNREADABLE):
-                place = folder / "nova.conf"
-                place.parent.mkdir(exist_ok=True)
-                place.write_text(_configuration(answer.value), errors="surrogateescape")
-                namespaces.bind(place, Path("/etc/nova/nova.conf"))
+        status = 3
+        try:
+            namespaces.end_with_parent()
+            os.setsid()  # a key typed at the terminal is not for us
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _close_inherited(control.fileno())
+            namespaces.enter(ask_for_map)
+            child = os.fork()
+            if child == 0:
+                self._be_first(control)
+            control.close()
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
+        except namespaces.NoNamespaces as reason:
+            control.send(_REFUSED + str(reason).encode())
+        finally:
+            os._exit(status)
 
-    def _wrap_readers(self) -> None:
-        unshare = shutil.which("unshare")
-        if unshare is None:
-            return
-        for name in READERS_OF_PROC:
-            found = shutil.which(name)
-            if found is None:
-                continue
-            real = self._root / "real" / name
-            real.touch()
-            namespaces.bind(Path(os.path.realpath(found)), real)
-            wrapper = self._script(name, self._among_the_recorded(unshare, str(real)))
-            namespaces.bind(wrapper, Path(os.path.realpath(found)))
+    def _be_first(self, control: socket.socket) -> NoReturn:
+        status = 3
+        try:
+            namespaces.end_with_parent()
+            entries = self._build()
+            listeners = stage.listen(self._recording, Path("/run"))
+            if listeners.monitors:
+                namespaces.bind("/run/qemu", "/var/lib/libvirt/qemu", flags=tree.DATA)
+            tree.close()
+            namespaces.drop_privileges()
+            seccomp.enter()
+            shell = self._start(control, stage.environment(listeners))
+            entries.keep()
+            stage.answer(self._recording, listeners, self._say)
+            threading.Thread(target=_signal_on, args=(control, shell), daemon=True).start()
+            status = _wait_for(shell)
+        except namespaces.NoNamespaces as reason:
+            control.send(_REFUSED + str(reason).encode())
+        except Exception as error:
+            self._say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")
+            if os.environ.get("HOODSNAP_DEBUG"):
+                raise
+        finally:
+            if self._tell_missed:
+                for line in coverage(self._recording):
+                    self._say(line)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
 
-    def _wrap_our_own(self) -> None:
-        """`hoodsnap collect` in here sees the recorded /proc, and more of it than others do. That
-        is made when it is first wanted: whoever reads this pipe waits for its end."""
-        unshare = shutil.which("unshare")
-        if unshare is None:
-            return
-        wanted = self._root / "wanted"
-        os.mkfifo(wanted)
-
-        def complete() -> None:
-            made = self._root / "made"
-            made.touch()
-            with wanted.open("w"):
-                try:
-                    procfs.complete(self._recording, self._root / "proc")
-                finally:
-                    made.rename(wanted)  # from now on there is nothing to wait for
-
-        self._later.append(complete)
-        program = f"{shlex.quote(sys.executable)} -m hoodsnap"
-        line = self._among_the_recorded(unshare, program)
-        self._script("hoodsnap", f"read -r _ <{wanted}\n{line}")
-
-    def _among_the_recorded(self, unshare: str, program: str) -> str:
-        """A line of a script that runs a program with the recorded /proc and the script's
-        arguments."""
-        return (
-            f"exec {unshare} --mount --pid --fork /bin/sh -c "
-            f'\'mount --bind {self._root}/proc /proc && exec "$0" "$@"\' {program} "$@"'
+    def _build(self) -> reader.Entries:
+        """Make the tree, with everything recorded in its place."""
+        pids = procfs.pids(self._recording)
+        namespaces.allow_no_more(max(pids, default=0))
+        tree.begin(self._programs)
+        made = procfs.make(self._recording, f"{tree.RECORDED}/proc", tree.PROCESSES)
+        if made < len(pids):
+            self._say(f"only {made} of {len(pids)} recorded processes are put back")
+        refused = self._programs.trees
+        images = Images(
+            self._recording, Path(tree.RECORDED, "images"), [place for place, _ in refused]
         )
+        images.make()
+        if images.is_cut_off:
+            self._say(f"only {MOST_FILES} of the recorded files and folders are put back")
+        for folder in images.covered:
+            self._say(f"{plain(folder)} is not put back: programs of this machine are there")
+        texts.put_back(self._recording, self._nova_conf)
+        entries = reader.Entries()
+        self._make_own_programs()
+        tree.finish(self._programs, PLACES)
+        socket.sethostname(_host_name(self._recording))
+        return entries
 
-    def _stand_in_for_sudo(self) -> None:
-        """Who has namespaces of his own is root in them already, and sudo could not work there."""
-        found = shutil.which("sudo")
-        script = self._script(
-            "sudo",
-            'while :; do case "$1" in\n'
-            "-u | -g | -h | -p | -C | -T | -R | -D | -r | -t | -U) shift 2 ;;\n"
-            "--) shift; break ;;\n-*) shift ;;\n"
-            '*=*) export "$1"; shift ;;\n*) break ;;\nesac; done\nexec "$@"',
-        )
-        if found is not None:
-            namespaces.bind(script, Path(os.path.realpath(found)))
+    def _make_own_programs(self) -> None:
+        # -I: nothing is imported from the current folder, whatever is unpacked there.
+        package = os.path.dirname(os.path.dirname(os.path.realpath(programs.__file__)))
+        above = os.path.dirname(package)
+        start = f"import sys; sys.path.append({above!r}); from hoodsnap.cli import main; main()"
+        python = f"{shlex.quote(sys.executable)} -I -c {shlex.quote(start)}"
+        _script("hoodsnap", f'exec {python} "$@"')
+        _script("sudo", _SUDO)
+        _stand_before("sudo")
+        for name in reader.PROGRAMS:
+            if (program := _program(name)) is not None:
+                real = f"{_OURS}/real/{name}"
+                tree.write(real, "")
+                namespaces.bind(program, real)
+                _script(name, reader.wrapper(real))
+                _stand_before(name)
 
-    def _script(self, name: str, text: str) -> Path:
-        path = self._root / "bin" / name
-        path.write_text(f"#!/bin/sh\n{text}\n")
-        path.chmod(0o755)
-        return path
+    def _start(self, control: socket.socket, cloud: dict[str, str]) -> int:
+        """Start the shell, in a session of its own; its PID. Before there are threads."""
+        slave = None
+        if self._has_terminal:
+            master, slave = os.openpty()
+            socket.send_fds(control, [_TERMINAL], [master])
+            os.close(master)
+            terminal.replace(slave)  # what we say belongs there, too
+        control.send(_READY)
+        line = self._line()
+        if not (self._command or self._arguments):
+            self._say(_banner(self._recording, time.monotonic() - self._started))
+            for lack in lacking(self._recording):
+                self._say(lack)
+        environment = self._environment() | cloud
+        child = os.fork()
+        if child != 0:
+            if slave is not None:
+                os.close(slave)
+            return child
+        try:
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGPIPE, signal.SIGXFSZ):
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()
+            if slave is not None:
+                terminal.take(slave)
+            os.chdir(tree.HOME)
+            os.umask(0o022)
+            os.closerange(3, 1 << 16)
+            os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
+        except (FileNotFoundError, NotADirectoryError):
+            os.write(2, f"hoodsnap: {line[0]} is not installed\n".encode(errors="replace"))
+            os._exit(127)
+        except OSError as error:
+            os.write(2, f"hoodsnap: {line[0]}: {error.strerror}\n".encode(errors="replace"))
+            os._exit(126)
+        finally:
+            os._exit(3)
 
-    def _name_owners(self) -> None:
-        """The names of the recorded files' owners, which this machine may not know."""
-        names: dict[str, dict[int, str]] = {"passwd": {}, "group": {}}
-        for answer in self._recording.asked("images", "find "):
-            listed = answer.value if isinstance(answer.value, list) else ()
-            for entry in (entry for entry in listed if isinstance(entry, dict)):
-                for file, number, name in (
-                    ("passwd", entry.get("uid"), entry.get("user")),
-                    ("group", entry.get("gid"), entry.get("group")),
-                ):
-                    if isinstance(number, int) and isinstance(name, str) and stage.is_plain(name):
-                        names[file].setdefault(number, name)
-        for file, found in names.items():
-            here = Path("/etc") / file
-            known = here.read_text(errors="surrogateescape") if here.exists() else ""
-            taken = {line.split(":")[0] for line in known.splitlines()}
-            more = [
-                f"{name}:x:{number}:{number}::/:/bin/false"
-                if file == "passwd"
-                else f"{name}:x:{number}:"
-                for number, name in sorted(found.items())
-                if name not in taken and 0 < number < 1 << 31
-            ]
-            if more:
-                ours = self._root / file
-                text = known + "".join(f"{line}\n" for line in more)
-                ours.write_text(text, errors="surrogateescape")
-                namespaces.bind(ours, here)
+    def _line(self) -> list[str]:
+        if self._arguments:
+            return [*self._arguments]
+        shell = shutil.which("bash", path=self._path()) or "/bin/sh"
+        if self._command is not None:
+            return [shell, "-c", self._command]
+        return [shell, "--norc", "--noprofile", "-i"] if shell.endswith("bash") else [shell, "-i"]
+
+    def _path(self) -> str:
+        return ":".join((_OURS, *self._programs.path))
 
     def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not _UNSET.fullmatch(name)}
-        path = f"{self._root}/bin:{kept.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
-        host = re.sub(r"[^\w.-]", "_", self._recording.host)
-        own = {"PATH": path, "PS1": f"[recorded {host}] \\w\\$ ", "HOME": str(self._home())}
-        return kept | own
-
-    def _home(self) -> Path:
-        """A home of its own: the caller's may configure clients to go elsewhere."""
-        home = self._root / "home"
-        home.mkdir()
-        return home
-
-
-def _in_use() -> frozenset[Path]:
-    """The folders from which this machine's programs come. A recording may be anybody's: it puts
-    nothing in their place."""
-    folders = {sys.prefix, sys.base_prefix, str(Path(__file__).parent)}
-    folders.update(filter(os.path.isabs, os.environ.get("PATH", "").split(":")))
-    for name in CLIENTS:
-        if found := shutil.which(name):
-            # Of a virtual environment the whole: bin/ is beside what its programs load.
-            folders.add(os.path.dirname(os.path.dirname(os.path.realpath(found))))
-    real = {Path(os.path.realpath(folder)) for folder in folders}
-    return frozenset(real - {Path("/"), *map(Path, PLACES)})
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if _KEPT.fullmatch(name) and len(value) <= _LONGEST_VARIABLE
+        }
+        return kept | {
+            "PATH": self._path(),
+            "PS1": f"[recorded {_host_name(self._recording)}] \\w\\$ ",
+            "HOME": tree.HOME,
+            "USER": "root",
+            "LOGNAME": "root",
+            "SHELL": "/bin/bash",
+        }
 
 
-def _is_within(folder: Path, other: Path) -> bool:
-    return folder == other or other in folder.parents
+_SUDO = """while :; do case "$1" in
+-u | -g | -h | -p | -C | -T | -R | -D | -r | -t | -U) shift 2 ;;
+--) shift; break ;;
+-*) shift ;;
+*=*) export "$1"; shift ;;
+*) break ;;
+esac; done
+exec "$@"
+"""
+"""The shell's user is root already, and the real sudo can't work in it."""
 
 
-def _is_log(path: PurePosixPath) -> bool:
-    return (
-        path.is_relative_to("/var/log")
-        and len(path.parts) > 4
-        and all(stage.is_plain(part) for part in path.parts[1:])
-    )
+def _script(name: str, text: str) -> None:
+    path = f"{_OURS}/{name}"
+    tree.write(path, f"#!/bin/sh\n{text}\n")
+    os.chmod(path, 0o755)  # noqa: S103 a program
 
 
-def _configuration(sections: object) -> str:
-    lines = []
-    for section, options in sections.items() if isinstance(sections, dict) else ():
-        lines.append(f"[{section}]")
-        for option, value in options.items() if isinstance(options, dict) else ():
-            lines.append(f"{option} = {value}".replace("\n", " "))
-    return "".join(f"{line}\n" for line in lines)
+def _program(name: str) -> str | None:
+    """A program of the host, as the new tree has it."""
+    found = shutil.which(name, path=":".join(programs.SYSTEM_PATH))
+    return None if found is None else os.path.realpath(found)
+
+
+def _stand_before(name: str) -> None:
+    """Let our script be run for a program of the host, also where its path is written out."""
+    if (program := _program(name)) is not None:
+        namespaces.bind(f"{_OURS}/{name}", program)
+
+
+def _host_name(recording: Recording) -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "_", recording.host)[:63] or "recorded"
+
+
+def _wait_for(shell: int) -> int:
+    """The exit status of the shell; until then every process without a parent ends here."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == shell:
+            return os.waitstatus_to_exitcode(status) % 256
+
+
+def _signal_on(control: socket.socket, shell: int) -> None:
+    """Pass on the caller's signals to the shell and what it started."""
+    while message := control.recv(_MESSAGE):
+        with contextlib.suppress(OSError):
+            os.killpg(shell, message[0])
+
+
+def _close_inherited(kept: int) -> None:
+    """Close every file that the caller has open, but a few: none leads out of the namespaces."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the folder itself, read to its end
+                os.close(int(name))

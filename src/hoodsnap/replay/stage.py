@@ -21,19 +21,23 @@ KEYSTONE_PORT, MYSQL_PORT = 5000, 3306
 
 CLOUD = {
     "OS_USERNAME": "recorded",
-    "OS_PASSWORD": "recorded",  # the stand-in lets everybody in
     "OS_PROJECT_NAME": "recorded",
     "OS_USER_DOMAIN_ID": "default",
     "OS_PROJECT_DOMAIN_ID": "default",
     "OS_IDENTITY_API_VERSION": "3",
 }
 
+KNOWN_PASSWORD = "recorded"  # noqa: S105 it opens nothing
+"""Where only the shell's own processes can connect, the stand-in lets everybody in."""
+
 _WAITING = 128
 """Clients that may wait until they are answered."""
 
 
 @dataclass
-class _Listeners:
+class Listeners:
+    """Sockets that listen; who connects waits until `answer` is called."""
+
     libvirt: list[socket.socket]
     mysql: list[socket.socket]
     monitors: dict[str, socket.socket]
@@ -41,29 +45,40 @@ class _Listeners:
     cloud: socket.socket
 
 
-def start(
-    recording: Recording, folder: Path, say: Callable[[str], None], *, ports: bool = True
-) -> dict[str, str]:
-    """Start every stand-in, with its sockets in a folder (`libvirt/`, `mysqld/`, `qemu/`), in
-    threads that end with the program.
+def listen(recording: Recording, folder: Path, *, ports: bool = True) -> Listeners:
+    """Listen for every stand-in, with its sockets in a folder (`libvirt/`, `mysqld/`, `qemu/`).
 
-    `ports`: at the ports where clients look for them; else at whichever are free. `say` is told
-    of what can't be started. Returns the environment in which OpenStack's clients find theirs.
+    `ports`: at the ports where clients look for them; else at whichever are free.
     """
     for name in ("libvirt", "mysqld", "qemu"):
         (folder / name).mkdir()
     mysql = [_at(folder / "mysqld" / "mysqld.sock")]
     if ports:
         mysql.append(socket.create_server(("127.0.0.1", MYSQL_PORT), backlog=_WAITING))
-    listeners = _Listeners(
+    return Listeners(
         [_at(folder / "libvirt" / name) for name in LIBVIRT_SOCKETS],
         mysql,
         _monitors(recording, folder / "qemu"),
         socket.create_server(("127.0.0.1", KEYSTONE_PORT if ports else 0), backlog=_WAITING),
     )
-    threading.Thread(target=_serve, args=(recording, listeners, say), daemon=True).start()
+
+
+def environment(listeners: Listeners, password: str = KNOWN_PASSWORD) -> dict[str, str]:
+    """By which OpenStack's clients find their stand-ins."""
     port = listeners.cloud.getsockname()[1]
-    return {"OS_AUTH_URL": f"http://127.0.0.1:{port}/v3", **CLOUD}
+    return {**CLOUD, "OS_AUTH_URL": f"http://127.0.0.1:{port}/v3", "OS_PASSWORD": password}
+
+
+def answer(
+    recording: Recording,
+    listeners: Listeners,
+    say: Callable[[str], None],
+    password: str | None = None,
+) -> None:
+    """Answer for every stand-in, in threads that end with the program; `say` is told of what can't
+    be started. `password`: only to OpenStack clients that send it; None: to all."""
+    arguments = (recording, listeners, say, password)
+    threading.Thread(target=_serve, args=arguments, daemon=True).start()
 
 
 def _at(path: Path) -> socket.socket:
@@ -110,7 +125,12 @@ def _room() -> int:
     return max(most, soft) // 2
 
 
-def _serve(recording: Recording, listeners: _Listeners, say: Callable[[str], None]) -> None:
+def _serve(
+    recording: Recording,
+    listeners: Listeners,
+    say: Callable[[str], None],
+    password: str | None,
+) -> None:
     """Make the stand-ins and let them answer, for ever. What can't be made hangs up."""
     # Here and not above: the shell is there while they are read.
     import asyncio
@@ -136,7 +156,7 @@ def _serve(recording: Recording, listeners: _Listeners, say: Callable[[str], Non
             await database.serve_on(listener)
 
     try:
-        api = openstack.server(recording, listeners.cloud)
+        api = openstack.server(recording, listeners.cloud, password)
         threading.Thread(target=api.serve_forever, daemon=True).start()
         loop = asyncio.new_event_loop()
         loop.run_until_complete(listen())

@@ -1,0 +1,106 @@
+"""The programs of this machine that a sealed shell can run, and the folders that they come from.
+
+Folders of the system, Python's own, and the virtual environments of clients that the caller's PATH
+leads to. A socket in one of them could be bound only by a user who may replace the programs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import site
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CLIENTS = (
+    *("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w"),
+    *("virsh", "mysql", "openstack", "nova", "qemu-img", "qmp-shell"),
+)
+"""The programs that meet the recording."""
+
+SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+)
+
+SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+
+_NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108 none of them is written
+"""What can't be a folder of programs, whatever Python or PATH says."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Absolute folders, as they are on the host."""
+
+    trees: tuple[tuple[str, str], ...]
+    """Beside those of the system: where each is seen, and where it really is."""
+    path: tuple[str, ...]
+    """For PATH."""
+
+
+def found() -> Programs:
+    """The programs of this machine, by this Python and the caller's PATH and home."""
+    wanted = [*_of_python(), *_of_clients()]
+    trees: dict[str, str] = {}
+    for folder in wanted:
+        real = os.path.realpath(folder)
+        for place in (folder, real):
+            if _may_be_seen(place) and _may_be_seen(real) and os.path.isdir(real):
+                trees.setdefault(place, real)
+    # What is below another one is there with it.
+    kept = {
+        place: real
+        for place, real in trees.items()
+        if not any(is_within(place, other) for other in trees if other != place)
+    }
+    visible = (*SYSTEM, *kept)
+    path = [os.path.normpath(each) for each in os.environ.get("PATH", "").split(":") if each]
+    path += [os.path.dirname(sys.executable), *SYSTEM_PATH]
+    shown = (each for each in path if any(is_within(each, top) for top in visible))
+    return Programs(tuple(sorted(kept.items())), tuple(dict.fromkeys(shown)))
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Is the path the folder or below it? Both absolute."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _may_be_seen(place: str) -> bool:
+    home = os.path.realpath(os.path.expanduser("~"))
+    if not os.path.isabs(place) or place in (*_NO_PROGRAMS, home):
+        return False
+    return not any(is_within(place, top) for top in SYSTEM)
+
+
+def _of_python() -> Iterator[str]:
+    """Python's prefixes and libraries, and this package. Of the folder above the package nothing
+    else is seen: it may be anybody's working folder."""
+    yield from (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
+    yield from site.getsitepackages()
+    if site.ENABLE_USER_SITE:
+        yield site.getusersitepackages()
+    yield str(Path(__file__).resolve().parent.parent)
+
+
+def _of_clients() -> Iterator[str]:
+    """The virtual environments of the clients, and of the Python that each has."""
+    for name in CLIENTS:
+        program = shutil.which(name)
+        if program is None or not os.path.isabs(program):
+            continue
+        for each in (program, os.path.realpath(program)):
+            top = os.path.dirname(os.path.dirname(each))
+            if os.path.isfile(f"{top}/pyvenv.cfg"):
+                yield top
+                python = os.path.realpath(f"{top}/bin/python")
+                yield os.path.dirname(os.path.dirname(python))

@@ -1,0 +1,742 @@
+"""What a shell over a recording can do to the host: nothing. Tried by real processes, as root and
+as an ordinary user, whichever runs the tests."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import pty
+import re
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import HEALTHY, NOT_SEALED, ROOT, RecordedHost
+
+from hoodsnap.bundle import load, save
+from hoodsnap.replay.images import Images
+from hoodsnap.replay.recording import Recording
+
+HOODSNAP = [sys.executable, "-m", "hoodsnap"]
+
+ORDINARY = 65533
+"""A user and group of no account."""
+
+NEEDED = (
+    *("typer", "click", "rich", "pygments", "pydantic", "pydantic_core", "annotated_types"),
+    *("typing_extensions", "typing_inspection", "shellingham", "markdown_it", "mdurl", "zstandard"),
+    *("annotated_doc", "orjson"),
+)
+"""What an ordinary user's Python has to have: copied, where root's can't be read by others."""
+
+
+def run(line: str, bundle: Path = HEALTHY, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A line in a shell over a recording."""
+    done = subprocess.run(
+        [*HOODSNAP, "shell", bundle, "-c", line], capture_output=True, text=True, **options
+    )
+    if NOT_SEALED in done.stderr:
+        pytest.skip(done.stderr.strip())
+    return done
+
+
+def python(program: str, bundle: Path = HEALTHY, **options: Any) -> str:
+    """What a Python program prints in there."""
+    done = subprocess.run(
+        [*HOODSNAP, "replay", bundle, "--", sys.executable, "-I", "-c", program],
+        capture_output=True,
+        text=True,
+        **options,
+    )
+    if NOT_SEALED in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """For sockets: their paths may have 107 characters."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+# What may be written.
+
+
+def _was_there(path: Path) -> bool:
+    """Was this left behind? It is no more."""
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def test_nothing_can_be_written_beside_memory() -> None:
+    folders = (
+        "/",
+        "/etc",
+        "/usr",
+        "/usr/bin",
+        "/run",
+        "/var",
+        "/var/log",
+        "/var/lib",
+        "/proc",
+        "/dev",
+    )
+    done = run("; ".join(f"echo x >{folder}/written-in-the-shell" for folder in folders))
+
+    left = [Path(folder, "written-in-the-shell") for folder in folders]
+    assert [path for path in left if _was_there(path)] == []
+    assert len(re.findall("Read-only file system|No such file", done.stderr)) == len(folders)
+
+
+def test_what_is_written_ends_with_the_shell() -> None:
+    names = [f"{folder}/written-in-the-shell" for folder in ("~", "/tmp", "/var/tmp", "/dev/shm")]
+    done = run("; ".join(f"echo x >{name} && cat {name}" for name in names))
+
+    left = [Path(name).expanduser() for name in (*names, "/root/written-in-the-shell")]
+    assert [path for path in left if _was_there(path)] == []
+    assert done.stdout == "x\n" * len(names)
+
+
+def test_the_folders_of_programs_are_read_only() -> None:
+    folders = (sys.prefix, os.path.dirname(HEALTHY))
+    done = run("; ".join(f"touch {folder}/x" for folder in folders))
+
+    assert done.stderr.count("Read-only file system") == len(folders)
+
+
+def test_no_capability_takes_it_back() -> None:
+    done = run("grep -E '^(Cap|NoNewPrivs)' /proc/self/status")
+
+    said = dict(line.split(":\t") for line in done.stdout.splitlines())
+    assert said["NoNewPrivs"] == "1"
+    # CAP_DAC_READ_SEARCH at most: recorded files belong to other users.
+    assert {said[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0000000000000004"}
+    assert {said[name] for name in ("CapInh", "CapAmb")} == {"0000000000000000"}
+
+
+def test_nothing_can_be_mounted() -> None:
+    lines = (
+        "mount -t tmpfs none /usr",
+        "mount -o remount,rw,bind /usr",
+        "umount /usr",
+        "unshare --user --map-root-user --mount true",
+        "unshare --mount true",
+        "chroot / true",
+        "mknod /tmp/null c 1 3",
+    )
+    assert run("; ".join(f"{line} && echo done" for line in lines)).stdout == ""
+
+
+def test_no_data_of_a_recording_can_be_run() -> None:
+    mounts = run("cat /proc/self/mountinfo").stdout.splitlines()
+
+    flags = {line.split()[4]: set(line.split()[5].split(",")) for line in mounts}
+    for place in ("/var/lib", "/var/log", "/proc", "/run/proc"):
+        assert {"ro", "nosuid", "nodev", "noexec"} <= flags[place]
+    for place, found in flags.items():
+        assert "nosuid" in found, place
+        assert "nodev" in found or place.startswith("/dev/"), place
+
+
+# What may be seen.
+
+
+def test_the_root_has_programs_and_the_recording_only() -> None:
+    seen = set(run("ls -A /").stdout.split())
+
+    programs = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "nix", "gnu"}
+    ours = {"dev", "etc", "proc", "root", "run", "sys", "tmp", "var"}
+    pythons = {Path(folder).parts[1] for folder in (sys.prefix, sys.base_prefix, ROOT)}
+    assert seen - programs - ours - pythons == set()
+    assert ours <= seen
+
+
+def test_nothing_of_the_host_is_there() -> None:
+    paths = (
+        *(
+            "/etc/shadow",
+            "/etc/sudoers",
+            "/etc/ssh",
+            "/etc/ssl/private",
+            "/etc/libvirt",
+            "/etc/fstab",
+        ),
+        *("/root/.ssh", "/root/.bashrc", "/root/.my.cnf", "/home/", "/boot", "/sys/kernel"),
+        *("/run/docker.sock", "/run/dbus", "/run/systemd", "/run/user", "/var/lib/dpkg", "/host"),
+        *("/proc/1", "/run/proc/sys", "/run/proc/kcore", "/dev/kvm", "/dev/mem", "/dev/vda"),
+        *("/etc/mysql/debian.cnf", "/etc/pip.conf", "/etc/environment", "/etc/hostname"),
+    )
+    assert run(f"for path in {' '.join(paths)}; do ls -d $path; done").stdout == ""
+
+
+def test_no_other_account_of_the_host_is_named() -> None:
+    for line in run("cat /etc/passwd").stdout.splitlines():
+        name = line.split(":")[0]
+        assert name in ("root", "nobody", "nova", "libvirt-qemu", "qemu", "kvm")
+
+
+def test_the_devices_are_those_that_programs_need() -> None:
+    listed = run("ls -A /dev").stdout.split()
+
+    assert set(listed) == {
+        *("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm"),
+        *("fd", "stdin", "stdout", "stderr"),
+    }
+    assert run("echo x >/dev/null; head -c 2 /dev/zero | wc -c; cat <(echo y)").stdout == "2\ny\n"
+
+
+def test_the_environment_is_what_a_terminal_needs() -> None:
+    secrets = {
+        "AWS_SECRET_ACCESS_KEY": "s3cret",
+        "GITHUB_TOKEN": "s3cret",
+        "SSH_AUTH_SOCK": "/tmp/s3cret",
+        "LIBVIRT_DEFAULT_URI": "qemu+ssh://s3cret/system",
+        "BASH_ENV": "/tmp/s3cret",
+        "LD_PRELOAD": "",
+        "LS_COLORS": "s3cret",
+        "NOVA_PASSWORD": "s3cret",
+    }
+    done = run(
+        "env; cat /run/proc/*/environ | tr '\\0' '\\n'",
+        env={**os.environ, **secrets, "LC_ALL": "C.UTF-8", "TZ": "Asia/Tokyo"},
+    )
+
+    names = {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert "s3cret" not in done.stdout
+    assert {"LC_ALL", "TZ", "PATH", "HOME", "OS_AUTH_URL"} <= names
+    assert names.isdisjoint(secrets)
+
+
+def test_no_open_file_of_the_caller_is_passed_in(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("s3cret")
+    handle = os.open(tmp_path, os.O_RDONLY)
+    os.set_inheritable(handle, True)
+
+    done = run("ls -l /proc/self/fd; cat /proc/self/fd/*/x", close_fds=False)
+
+    os.close(handle)
+    assert str(tmp_path) not in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+# What may be reached.
+
+
+def test_no_process_of_the_host_is_ended_by_its_number() -> None:
+    with subprocess.Popen(["sleep", "60"]) as victim:
+        # Nothing wider than this one number: a shell that is not sealed would end the host.
+        run(f"kill -9 {victim.pid}")
+        time.sleep(0.1)
+        still = victim.poll() is None
+        victim.kill()
+
+    assert still
+
+
+def test_a_recorded_number_is_nobody_s(host: RecordedHost) -> None:
+    pid = host.pid("vm-plain")
+    done = run(f"ps -o pid= {pid}; kill -9 {pid}; for n in $(pgrep qemu); do kill -0 $n; done")
+
+    assert done.stdout.strip() == str(pid)
+    assert done.stderr.count("No such process") > 5
+
+
+def test_only_the_shell_s_own_processes_run_there() -> None:
+    running = run("ls /run/proc").stdout.split()
+
+    assert len([name for name in running if name.isdigit()]) <= 4
+    assert not {"sys", "kcore", "sysrq-trigger", "kallsyms"} & set(running)
+
+
+def _listening(folder: Path, ready: Path) -> subprocess.Popen[bytes]:
+    """A process with sockets of every kind, under every kind of name."""
+    program = f"""
+import os, socket, time
+os.chdir({str(folder)!r})
+kept = []
+def bind(name, kind=socket.SOCK_STREAM):
+    one = socket.socket(socket.AF_UNIX, kind)
+    one.bind(name)
+    if kind != socket.SOCK_DGRAM:
+        one.listen()
+    kept.append(one)
+bind({str(folder)!r} + "/absolute")
+bind("relative")
+bind("datagram", socket.SOCK_DGRAM)
+bind("packets", socket.SOCK_SEQPACKET)
+bind("a name\\nof two lines")
+bind("before"); os.rename("before", "renamed")
+bind("one"); os.link("one", "linked")
+bind("\\0abstract-" + {folder.name!r})
+open({str(ready)!r}, "w").close()
+time.sleep(120)
+"""
+    return subprocess.Popen([sys.executable, "-I", "-c", program])
+
+
+CONNECT = """
+import os, socket
+names = [{abstract!r}]
+for top in {tops!r}:
+    for folder, _, files in os.walk(top):
+        names += [os.path.join(folder, name) for name in files]
+names += {names!r}
+for name in names:
+    for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+        try:
+            socket.socket(socket.AF_UNIX, kind).connect(name)
+        except OSError:
+            pass
+        else:
+            print("reached", repr(name), flush=True)
+"""
+
+NAMES = ("absolute", "relative", "datagram", "packets", "a name\nof two lines", "renamed", "linked")
+
+
+@pytest.mark.parametrize(
+    "place", ["/tmp", "/home", "/opt", "/srv", "/var/lib", "/run", "/root", "."]
+)
+def test_no_socket_of_the_host_is_reached(place: str) -> None:
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="hs", dir=place)).absolute()
+    except OSError as error:
+        pytest.skip(f"{place}: {error.strerror}")
+    program = CONNECT.format(
+        abstract=f"\0abstract-{folder.name}",
+        tops=[str(folder), "/tmp", "/home", "/srv", "/opt", "/var/tmp"],
+        names=[f"{folder}/{name}" for name in (*NAMES, "late")],
+    )
+    try:
+        with _listening(folder, folder / "ready") as server:
+            while not (folder / "ready").exists():
+                time.sleep(0.01)
+            # The sockets can be reached from here.
+            outside = subprocess.run(
+                [sys.executable, "-I", "-c", program], capture_output=True, text=True
+            )
+            inside = python(program)
+            server.kill()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    assert outside.stdout.count("reached") >= len(NAMES)
+    assert inside == ""
+
+
+def test_no_socket_that_is_bound_later_is_reached(short_folder: Path) -> None:
+    path = short_folder / "late"
+    program = "print('ready', flush=True); import time; time.sleep(1)\n" + CONNECT.format(
+        abstract="\0none", tops=["/tmp"], names=[str(path)]
+    )
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(path))
+            listener.listen()
+            rest, errors = process.communicate()
+    if NOT_SEALED in errors:
+        pytest.skip(errors.strip())
+
+    assert (first, rest) == ("ready\n", "")
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers there")
+def test_no_call_leads_around_the_namespaces() -> None:
+    program = """
+import ctypes, errno, socket
+for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
+    socket.socket(family, socket.SOCK_RAW if family == socket.AF_NETLINK else socket.SOCK_STREAM)
+for family in (socket.AF_VSOCK, socket.AF_PACKET, 31, 38):
+    try:
+        socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+libc = ctypes.CDLL(None, use_errno=True)
+for number in (248, 249, 250, 425, 0x40000000 + 41):
+    libc.syscall(number, 0, 0, 0, 0, 0)
+    print(errno.errorcode[ctypes.get_errno()])
+"""
+    assert python(program).split() == ["EAFNOSUPPORT"] * 4 + ["EPERM"] * 5
+
+
+# What is started.
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
+    for name in ("typer", "hoodsnap", "sitecustomize", "usercustomize", "json"):
+        (tmp_path / f"{name}.py").write_text("print('hostile')")
+    line = (
+        "for name in typer sitecustomize json; do echo \"print('hostile')\" >$name.py; done;"
+        "hoodsnap --version"
+    )
+
+    done = run(line, cwd=tmp_path, env={**os.environ, "PYTHONSAFEPATH": "1"})
+
+    assert done.stdout.startswith("hoodsnap ")
+    assert "hostile" not in done.stdout + done.stderr
+
+
+def _rce(path: Path, uri: str, program: str) -> None:
+    """A bundle whose nova.conf names a command, and whose disk.info is a program."""
+    disk = "/var/lib/nova/instances/148ab7d4-5c5f-420e-85dd-eb24494f9617/disk.info"
+    answers = (
+        ("host", "/etc/nova/nova.conf", {"libvirt": {"connection_uri": uri.format(disk)}}),
+        ("images", "find /var/lib/nova/instances -ls", [
+            {"path": disk, "type": "f", "mode": "100755", "size": len(program)}
+        ]),
+        ("images", f"cat {disk}", program),
+        ("kernel", "/proc/4242/stat", "4242 (x) S 1 1 1 0"),
+        ("kernel", "/proc/1/stat", "1 (x) S 1 1 1 0"),
+        ("kernel", "ls -lL /proc/1/fd", [{"fd": fd, "path": "/dev/null"} for fd in range(40)]),
+        ("kernel", "ls -lL /proc/self/fd", [{"fd": fd, "path": "/dev/null"} for fd in range(40)]),
+    )  # fmt: skip
+    moment = "2026-11-25T14:51:00Z"
+    path.write_text(
+        json.dumps(
+            {"format": 1, "tool": "t", "started": moment, "ended": moment, "answers": [
+                {"layer": layer, "host": "vm", "query": query, "at": moment, "took": 0.1,
+                 "value": value}
+                for layer, query, value in answers
+            ]}
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "qemu+ssh://h/system?command=/usr/bin/python3&keyfile={}",
+        "qemu+ext:///system?command={}",
+        "qemu+unix:///system?socket={}",
+        "qemu:///system?a=b\nconnection_uri = qemu+ext:///system?command={}",
+    ],
+)
+def test_no_bundle_runs_a_program(tmp_path: Path, uri: str) -> None:
+    mark = f"/tmp/hoodsnap-mark-{os.getpid()}"
+    bundle = tmp_path / "hostile.json"
+    _rce(bundle, uri, f'#!/bin/sh\nimport os; os.system("touch {mark}")\n')
+
+    done = run(
+        f"hoodsnap collect -o x.json; ls {mark}; cat /etc/nova/nova.conf;"
+        " cat /var/lib/nova/instances/*/disk.info | tr -d '\\0'; ls -d /proc/1",
+        bundle,
+    )
+
+    assert "No such file" in done.stderr
+    assert not Path(mark).exists()
+    assert done.stdout == "[libvirt]\nconnection_uri = qemu:///system\n"
+
+
+def test_nova_conf_has_only_what_a_collector_keeps(host: RecordedHost, tmp_path: Path) -> None:
+    host.set(
+        "host",
+        "/etc/nova/nova.conf",
+        {
+            "DEFAULT": {"host": "a", "x]\n[libvirt": "b", "my_ip": "1\nconnection_uri = c"},
+            "libvirt": {"connection_uri": "qemu+ssh://x", "live_migration_uri": "x://h?command=y"},
+            "database": {"connection": "mysql://x"},
+            "evil]\n[libvirt": {"host": "d"},
+        },
+    )
+    save(host.bundle, tmp_path / "odd.json")
+
+    done = run("cat /etc/nova/nova.conf", tmp_path / "odd.json")
+
+    assert done.stdout == "[DEFAULT]\nhost = a\n[libvirt]\nconnection_uri = qemu:///system\n"
+
+
+# An ordinary user.
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> Iterator[list[str]]:
+    """How an ordinary user calls hoodsnap: as `setpriv` would, by a Python that he can read."""
+    if os.geteuid() != 0:
+        yield HOODSNAP
+        return
+    base = f"/usr/bin/python3.{sys.version_info.minor}"
+    if not Path(base).exists():
+        pytest.skip(f"there is no {base}, which others than root may run")
+    with tempfile.TemporaryDirectory(prefix="hoodsnap-test-", dir="/opt") as folder:
+        os.chmod(folder, 0o755)  # noqa: S103 another user has to enter it
+        subprocess.run([base, "-m", "venv", "--without-pip", f"{folder}/venv"], check=True)
+        (packages,) = Path(folder).glob("venv/lib/python3*/site-packages")
+        for name in NEEDED:
+            spec = importlib.util.find_spec(name)
+            if spec is None or spec.origin is None:
+                continue
+            origin = Path(spec.origin)
+            if origin.name == "__init__.py":
+                shutil.copytree(origin.parent, packages / name)
+            else:
+                shutil.copy(origin, packages)
+        shutil.copytree(ROOT / "src/hoodsnap", packages / "hoodsnap")
+        yield [f"{folder}/venv/bin/python", "-P", "-m", "hoodsnap"]
+
+
+def test_an_ordinary_user_has_the_same_seal(ordinary: list[str], short_folder: Path) -> None:
+    os.chmod(short_folder, 0o777)  # noqa: S103 he has to be able to write, were he not sealed off
+    account: dict[str, Any] = {"cwd": short_folder}
+    if os.geteuid() == 0:
+        account |= {"user": ORDINARY, "group": ORDINARY, "extra_groups": []}
+    connect = CONNECT.format(abstract="\0none", tops=["/tmp"], names=[f"{short_folder}/own"])
+    (short_folder / "x.json.zst").write_bytes(HEALTHY.read_bytes())
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        subprocess.Popen(["sleep", "60"], **account) as victim,
+    ):
+        listener.bind(str(short_folder / "own"))
+        os.chmod(short_folder / "own", 0o777)  # noqa: S103 as above
+        listener.listen()
+        line = (
+            f"id -u; kill -9 {victim.pid}; for place in / /etc /usr {short_folder};"
+            f" do echo x >$place/written && echo wrote; done; ls -d {short_folder} /etc/shadow;"
+            f" python3 -I -c {shlex.quote(connect)}; pgrep -c qemu; touch ~/x; ls ~;"
+            " ps -o pid= $(pgrep -n qemu); grep CapEff /proc/self/status; virsh list | head -n 1"
+        )
+        done = subprocess.run(
+            [*ordinary, "shell", short_folder / "x.json.zst", "-c", line],
+            capture_output=True, text=True, **account,
+        )  # fmt: skip
+        time.sleep(0.1)
+        still = victim.poll() is None
+        victim.kill()
+    if NOT_SEALED in done.stderr:
+        pytest.skip(done.stderr.strip())
+
+    said = done.stdout.split()
+    assert still
+    assert said[:2] == ["0", "12"]
+    assert "x" in said
+    assert "wrote" not in said
+    assert "reached" not in said
+    assert "0000000000000004" in said
+    assert not (short_folder / "written").exists()
+
+
+# A terminal.
+
+
+def _typed(command: list[str], *steps: tuple[str, bytes]) -> str:
+    """What a command says at a terminal of its own. Each step: what it says first, and what is
+    typed then."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execvp(command[0], command)  # noqa: S606 the child of the fork
+    said, seen = "", 0
+    waiting = list(steps)
+    with contextlib.suppress(OSError):
+        while select.select([master], [], [], 60)[0]:
+            said += os.read(master, 4096).decode(errors="replace")
+            if waiting and (at := said.find(waiting[0][0], seen)) >= 0:
+                seen = at + len(waiting[0][0])
+                os.write(master, waiting.pop(0)[1])
+    os.close(master)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    if NOT_SEALED in said:
+        pytest.skip(said.strip())
+    return said
+
+
+def test_a_shell_to_type_in_has_a_terminal_and_jobs() -> None:
+    said = _typed(
+        [*HOODSNAP, "shell", str(HEALTHY)],
+        ("# ", b"sleep 99 &\n"),
+        ("# ", b"jobs; tty; stty size; kill %1\n"),
+        ("# ", b"echo go''es; sleep 98\n"),
+        ("goes\r\n", b"\x03"),
+        ("# ", b"echo in$((1+1))terrupted\n"),
+        ("# ", b"exit 5\n"),
+    )
+
+    assert "job control" not in said
+    assert "Running" in said
+    assert "/dev/pts/0" in said
+    assert "in2terrupted" in said
+
+
+@pytest.mark.parametrize("rest", ["", "2>/dev/null", "| cat", "2>&1 | cat", "</dev/null"])
+def test_nothing_can_be_typed_into_the_operator_s_terminal(rest: str) -> None:
+    program = (
+        "import fcntl, os, termios\n"
+        "for handle in (0, 1, 2):\n"
+        "  try: fcntl.ioctl(handle, termios.TIOCSCTTY, 1)\n"
+        "  except OSError: pass\n"
+        "  for number, data in ((0x5412, b'X'), (0x541C, bytes([3]))):\n"
+        "    try: fcntl.ioctl(handle, number, data)\n"
+        "    except OSError: pass\n"
+        "print('tried')"
+    )
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
+    # What was typed into the operator's terminal his shell would read after it.
+    left = 'stty -icanon min 0 time 2; echo "left:$(head -c 1 | tr X Y)"'
+
+    said = _typed(["sh", "-c", f"{shlex.join(command)} {rest}; {left}"])
+
+    assert "tried" in said
+    assert "left:\r\n" in said
+
+
+def test_what_is_sent_to_a_file_at_a_terminal_goes_there(tmp_path: Path) -> None:
+    command = [*HOODSNAP, "shell", str(HEALTHY), "-c", "tty; echo wrong >&2"]
+
+    said = _typed(["sh", "-c", f"{shlex.join(command)} 2>{tmp_path}/errors"])
+
+    assert "/dev/pts/0" in said
+    assert "wrong" not in said
+    assert (tmp_path / "errors").read_text() == "wrong\n"
+
+
+# Where it can't be sealed.
+
+
+def test_without_user_namespaces_it_says_what_is_missing() -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("unshare is not installed")
+    line = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
+    done = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "sh", "-c", line, "sh",
+         *HOODSNAP, "shell", str(HEALTHY), "-c", "echo ran"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if "unshare failed" in done.stderr or "unshare:" in done.stderr:
+        pytest.skip(done.stderr.strip())
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "allows no user namespaces (user.max_user_namespaces is 0)" in done.stderr
+    assert "hoodsnap serve" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# Its size.
+
+
+def _made_in(tmp_path: Path, answers: list[tuple[str, str, object]]) -> Path:
+    moment = "2026-11-25T14:51:00Z"
+    path = tmp_path / "large.json"
+    shown = [
+        {"layer": layer, "host": "vm", "query": query, "at": moment, "took": 0.1, "value": value}
+        for layer, query, value in answers
+    ]
+    document = {"format": 1, "tool": "t", "started": moment, "ended": moment, "answers": shown}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_deep_folders_are_counted_and_cut_off(tmp_path: Path) -> None:
+    files = [
+        {"path": f"/var/lib/x/{'/'.join(f'{n}-{level}' for level in range(26))}/f", "type": "f"}
+        for n in range(20_000)
+    ]
+    bundle = _made_in(tmp_path, [("images", "find /var/lib/x -ls", files)])
+
+    done = run("find /var/lib/x | wc -l", bundle)
+
+    assert "only 100000 of the recorded files and folders are put back" in done.stderr
+    assert 99_000 < int(done.stdout) <= 100_000
+
+
+def test_processes_without_number_are_cut_off(tmp_path: Path) -> None:
+    stats = [("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1 0") for pid in range(2, 60_000)]
+    bundle = _made_in(tmp_path, [*stats, ("kernel", "ls -lL /proc/59999/fd", [
+        {"fd": number, "path": "/x", "flags": "0"} for number in range(50_000)
+    ])])  # fmt: skip
+
+    done = run("ls /proc | wc -l", bundle)
+
+    assert "of 59998 recorded processes are put back" in done.stderr
+    assert 10_000 < int(done.stdout) < 50_000
+
+
+def test_each_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+    for name in ("mkdir", "lstat", "symlink"):
+        real = getattr(os, name)
+
+        def counted(*arguments: Any, real: Any = real, name: str = name, **named: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments, **named)
+
+        monkeypatch.setattr(os, name, counted)
+    folders, names = 300, "abcdefghij"
+    files = [
+        {"path": f"/var/lib/x{n}/{'/'.join(names)}/{file}", "type": "f"}
+        for n in range(folders)
+        for file in range(3)
+    ]
+    bundle = load(_made_in(tmp_path, [("images", "find /var/lib/x -ls", files)]))
+
+    Images(Recording(bundle, "vm"), tmp_path / "made").make()
+
+    # Those above all of them, and the root.
+    assert calls["mkdir"] == folders * (1 + len(names)) + 3
+    # Two for each file (is it there? what is its mode?), none for the folders above it.
+    assert calls["lstat"] <= 2 * len(files) + 10
+
+
+# Its end.
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+def test_what_is_killed_leaves_nothing(number: int, tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", "sh", "-c", "echo ready; exec sleep 4242"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        if process.stdout.readline() != "ready\n":
+            pytest.skip(process.stderr.read().strip())
+        process.send_signal(number)
+        process.wait()
+        # It ends when the last that can write to it has ended.
+        rest = process.stdout.read()
+
+    assert rest == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_serve_leaves_nothing(number: int, tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*HOODSNAP, "serve", "--force", HEALTHY],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(list(tmp_path.iterdir())) == 1
+        process.send_signal(number)
+        process.wait()
+
+    for _ in range(500):
+        if not list(tmp_path.iterdir()):
+            break
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == []
