@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import ipaddress
 import json
 import os
@@ -45,14 +46,10 @@ def decoded(text: str) -> Iterator[str]:
     yield text
     for word in re.findall(r"[A-Za-z0-9+/_-]{6,}={0,2}", text):
         bare = word.rstrip("=").replace("-", "+").replace("_", "/")
-        try:
+        with contextlib.suppress(binascii.Error, ValueError):
             yield base64.b64decode(bare + "=" * (-len(bare) % 4)).decode()
-        except (binascii.Error, ValueError):
-            pass
-        try:
+        with contextlib.suppress(ValueError):
             yield bytes.fromhex(word.removeprefix("0x")).decode()
-        except ValueError:
-            pass
 
 
 def trace(bundle: Bundle, *secrets: str) -> list[str]:
