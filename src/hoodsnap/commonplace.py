@@ -75,6 +75,7 @@ _SYSTEM = words(
     " ovn ceph ceph-mon mysql mariadb rabbitmq memcache memcached apache httpd nginx haproxy"
     " keepalived etcd epmd stack kolla docker podman lxd tcpdump unbound saned colord avahi"
     " postfix postdrop nfsnobody netdev scanner uuidd landscape fwupd-refresh syslog _ssh vsock"
+    " ubuntu debian centos fedora rocky almalinux cirros alpine arch ec2-user cloud-user vagrant"
 )
 """Accounts and groups that packages make."""
 

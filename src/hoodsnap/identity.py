@@ -16,7 +16,6 @@ from xml.sax.saxutils import escape
 from hoodsnap.bundle import Answer
 from hoodsnap.commonplace import (
     AUTHORITIES,
-    COMMON,
     UNITS,
     is_common,
     is_last_label,
@@ -24,22 +23,25 @@ from hoodsnap.commonplace import (
     is_standard_network,
     is_system_account,
 )
+from hoodsnap.commonplace import COMMON as COMMON
 from hoodsnap.commonplace import words as _words
 from hoodsnap.looks import FOUR, LOOKS, MAC, is_told
 
 _HOSTS = _words(
     "host node hypervisor_hostname source_compute dest_compute source_node dest_node dest_host"
     " launched_on host_name nodename OS-EXT-SRV-ATTR:host OS-EXT-SRV-ATTR:hypervisor_hostname"
-    " os-vol-host-attr:host binding:host_id active_backend_id"
+    " os-vol-host-attr:host binding:host_id active_backend_id fqdn live_migration_inbound_addr"
+    " server_proxyclient_address ignore_hosts force_hosts force_nodes hosts"
 )
 """Keys and columns of hosts, perhaps `host@backend#pool`."""
 
 _NAMES = _words(
     "display_name display_description hostname OS-EXT-SRV-ATTR:hostname key_name"
     " availability_zone OS-EXT-AZ:availability_zone zone original_name volume_type cluster_name"
-    " description disabled_reason locked_reason dns_domain region region_id dns_name"
+    " description disabled_reason locked_reason region region_id dns_name"
     " asset vg_name pool_lv lv_name pool images_rbd_pool images_volume_group"
-    " default_availability_zone image_name server_group"
+    " default_availability_zone image_name server_group availability_zones"
+    " availability_zone_hints"
 )
 """Keys and columns of other names, wherever they stand."""
 
@@ -247,7 +249,13 @@ class Identities:
 
     def _item(self, key: str, item: Any, inside: str, layer: str) -> None:
         if key in _HOSTS:
-            self._host(item)
+            for host in item if isinstance(item, list) else [item]:
+                self._host(host)
+        elif key == "dns_domain" and isinstance(item, str):
+            self._labels(item.strip("."))
+        elif key in _NAMES and isinstance(item, list):
+            for name in item:
+                self._name(name)
         elif key in _NAMES or (key in ("name", "label") and inside in _NAMED):
             self._name(item)
         elif key == "name" and inside == "resource_providers":
@@ -298,7 +306,7 @@ class Identities:
         """A host's name, alone or as `host@backend#pool`; with its domain, and without."""
         if not isinstance(name, str):
             return
-        name, *backend = re.split("[@#]", name.strip())
+        name, *backend = re.split("[@#]", name.strip().removesuffix("."))
         for part in backend:
             self._name(part)
         short, _, domain = name.partition(".")

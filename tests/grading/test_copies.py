@@ -29,6 +29,11 @@ HONEST = [*sorted(FAULTS.glob("*.zst")), *sorted((ROOT / "fixtures/two-hosts").g
 HONEST += [HEALTHY, MONITORS]
 
 
+def chances() -> random.Random:
+    """Always the same ones."""
+    return random.Random(7)  # noqa: S311 (nothing is secret here)
+
+
 def marked(student: str, bundle: Bundle) -> Grade:
     return Grade(student, "", (), (), traces(bundle))
 
@@ -65,12 +70,12 @@ def jittered(answer: Answer, chance: random.Random, most: int = 3) -> Answer:
 
 
 def forged() -> Bundle:
-    chance = random.Random(7)
+    chance = chances()
     return edited(renamed(), lambda answer: jittered(answer, chance))
 
 
 def with_answers_dropped() -> Bundle:
-    chance = random.Random(7)
+    chance = chances()
     return edited(
         renamed(),
         lambda answer: jittered(answer, chance) if chance.random() < 0.5 else None,
@@ -79,13 +84,13 @@ def with_answers_dropped() -> Bundle:
 
 def in_another_order() -> Bundle:
     made = [*forged().answers]
-    random.Random(7).shuffle(made)
+    chances().shuffle(made)
     return fingerprinted(forged().with_answers(made))
 
 
 def with_numbers_changed() -> Bundle:
     """A fifth of all larger numbers is another, and all was asked an hour later."""
-    chance = random.Random(7)
+    chance = chances()
 
     def other(number: re.Match[str]) -> str:
         return number[0][:-1] + str(chance.randint(0, 9)) if chance.random() < 0.2 else number[0]
@@ -105,7 +110,7 @@ def without_half_of_the_guests() -> Bundle:
         {answer.subject for answer in healthy().by_layer["kernel"] if answer.subject is not None}
     )
     gone = {pid for pid in pids[::2] if pid.isdigit()}
-    chance = random.Random(7)
+    chance = chances()
 
     def change(answer: Answer) -> Answer | None:
         later = answer.model_copy(update={"at": answer.at + timedelta(minutes=9)})
@@ -142,7 +147,7 @@ def test_a_careful_forgery_is_plausible_and_is_found_all_the_same() -> None:
 
 
 def test_a_shift_of_some_seconds_hides_nothing() -> None:
-    chance = random.Random(7)
+    chance = chances()
     seconds = timedelta(seconds=5)
     bundle = edited(
         renamed(),
@@ -201,7 +206,7 @@ def test_a_second_visit_is_known_after_everything_was_renamed() -> None:
 
 def test_students_who_started_from_one_snapshot_are_no_copies() -> None:
     """Boot, start times, inodes and records are those of the snapshot; all that passes is not."""
-    chance = random.Random(7)
+    chance = chances()
 
     def later(answer: Answer) -> Answer:
         moved = answer.model_copy(update={"at": answer.at + timedelta(days=1)})
