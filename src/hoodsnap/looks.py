@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
-FOUR = r"(?<![0-9A-Za-z.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.[0-9])"
+FOUR = r"(?<![0-9A-Za-z.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.(?:[0-9]|in-addr))"
 MAC = r"(?<![0-9A-Fa-f:.-])[0-9A-Fa-f]{2}(?:[:.-]?[0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:.-])"
 """In any way of writing it; what has no separators is only one if it is known to be."""
 
@@ -44,7 +44,10 @@ LOOKS = re.compile(
             r"(?<!-)(?P<macdash>(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2})(?![0-9A-Za-z]|-[0-9A-Fa-f])",
             r"(?<!:)(?P<octets>(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}"
             r"(?:(?::[0-9A-Fa-f]{2}){8}(?:(?::[0-9A-Fa-f]{2}){4})?)?)(?![0-9A-Fa-f]|:[0-9A-Fa-f])",
-            r"(?P<cisco>[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4})(?![0-9A-Za-z]|\.[0-9])",
+            r"(?<!:)(?P<cisco>[0-9A-Fa-f]{4}(?P<dot>[.:-])[0-9A-Fa-f]{4}(?P=dot)[0-9A-Fa-f]{4}"
+            r"|[0-9A-Fa-f]{2}(?P<low>[_ ])[0-9A-Fa-f]{2}(?:(?P=low)[0-9A-Fa-f]{2}){4})"
+            r"(?![0-9A-Za-z:]|[.-][0-9A-Fa-f])",
+            r"(?P<begin>[0-9A-Fa-f]{8}[-_][0-9A-Fa-f]{4})(?![0-9A-Za-z]|[-_][0-9A-Fa-f])",
             r"0x(?P<load>f[ae]163e[0-9a-f]{6})(?![0-9a-f])",
             r"(?P<initiator>iqn\.[0-9]{4}-[0-9]{2}\.[a-z.]{1,255}:(?:01:)?)(?P<tail>[0-9a-f]{8,12})"
             r"(?![0-9A-Za-z-])",
@@ -75,7 +78,9 @@ LOOKS = re.compile(
 
 MARKS = re.compile(
     r"[0-9a-fA-F]{7}|[0-9]\.[0-9]|:[0-9A-Fa-f]{0,4}:|[0-9][-_][0-9]|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"
-    r"|\.arpa|[0-9A-Fa-f]{4}\.[0-9A-Fa-f]{4}\.|[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-"
+    r"|\.arpa"
+    r"|[0-9A-Fa-f]{4}[.:][0-9A-Fa-f]{4}[.:]|(?:[0-9A-Fa-f]{2}[_ ]){5}"
+    r"|[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-"
 )
 """What a text must have in it to hold one of `LOOKS`; of many short ones none has."""
 
@@ -93,6 +98,7 @@ KINDS = {
     "macdash": "MAC",
     "octets": "MAC",
     "cisco": "MAC",
+    "begin": "UUID",
     "load": "MAC",
     "twelve": "MAC",
     "tail": "initiator",
@@ -110,7 +116,9 @@ KINDS = {
     "mapped": "address",
 }
 
-_PERHAPS = frozenset({"eight", "decimal", "twelve", "sixteen", "known", "cisco", "wwid", "pv"})
+_PERHAPS = frozenset(
+    {"eight", "decimal", "twelve", "sixteen", "known", "cisco", "begin", "wwid", "pv"}
+)
 """What is exchanged only if it is known from elsewhere, or looks like something else as well."""
 
 

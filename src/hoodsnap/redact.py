@@ -324,8 +324,11 @@ class Redactor:
         return self.pseudonyms.hexadecimal(digits) if digits.strip("0fF") else digits
 
     def _address(self, found: re.Match[str]) -> str:
+        plain = found[0]
+        if ":" not in plain and plain[:1] == "0":  # each number has three digits
+            plain = re.sub(r"\b0+(?=[0-9])", "", plain)
         try:
-            return self.pseudonyms.address(found[0])
+            return self.pseudonyms.address(plain)
         except ValueError:
             return found[0]
 
@@ -389,7 +392,11 @@ class Redactor:
         before = found.string[: found.start()]
         if not head and digits.lower() in self._starts and not before.endswith("instance-"):
             return self.pseudonyms.uuid(digits)
-        return found[0]
+        return self._decimal(found) if not head and digits.isdigit() else found[0]
+
+    def _begin(self, found: re.Match[str]) -> str:
+        known = found[0][:8].lower() in self._starts
+        return self.pseudonyms.uuid(found[0]) if known else found[0]
 
     def _decimal(self, found: re.Match[str]) -> str:
         value = int(found[0])
@@ -406,7 +413,7 @@ class Redactor:
         return self.pseudonyms.mac(found[0]) if self._is_mac(found[0]) else found[0]
 
     def _is_mac(self, text: str) -> bool:
-        digits = text.replace(".", "").lower()
+        digits = re.sub("[^0-9a-f]", "", text.lower())
         return digits[2:] in self.identities.macs or digits.startswith(
             ("fa163e", "fe163e", "f8163e")
         )
@@ -478,6 +485,7 @@ _WAYS: dict[str, Callable[[Redactor, re.Match[str]], str]] = {
     "macdash": lambda self, found: self.pseudonyms.mac(found[0]),
     "octets": Redactor._octets,
     "cisco": Redactor._cisco,
+    "begin": Redactor._begin,
     "load": Redactor._load,
     "twelve": Redactor._twelve,
     "tail": Redactor._initiator,

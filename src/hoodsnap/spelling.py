@@ -52,6 +52,12 @@ ESCAPES = (
         lambda char, like: f"{like[:-2]}{ord(char):02x}",
     ),
     Escape(
+        "\\",
+        re.compile(r"\\{1,4}[01][0-7]{2}"),
+        lambda unit: chr(int(unit[-3:], 8)),
+        lambda char, like: f"{like[:-3]}{ord(char):03o}",
+    ),
+    Escape(
         "%",
         re.compile("%[0-7][0-9A-Fa-f]"),
         lambda unit: chr(int(unit[1:], 16)),
@@ -70,7 +76,7 @@ ESCAPES = (
         lambda char, like: f"&#x{ord(char):x};" if "x" in like else f"&#{ord(char)};",
     ),
 )
-"""Device mapper, systemd, URLs, JSON, XML."""
+"""Device mapper, systemd, mountinfo, URLs, JSON, XML."""
 
 _ENDS = frozenset(" \t\n\r\0\"'/,;|()[]{}<>=")
 """Characters that end a word in which all is escaped alike."""
