@@ -43,6 +43,9 @@ _VERBATIM = frozenset({"magic"})
 _DEEPEST_CODE = 3
 """Words that are encoded in words that are encoded."""
 
+_DEEPEST_ESCAPE = 2
+"""Escapes of escapes: each way is tried with each other."""
+
 _SHORT = 512
 """Characters of a text whose pseudonyms are remembered: keys, states and paths come again."""
 
@@ -205,7 +208,7 @@ class Redactor:
         """Everything that is to be replaced in a text, in the order in which it stands there."""
         spans: list[Span] = []
         if depth < _DEEPEST_CODE:
-            for escape in ESCAPES:
+            for escape in ESCAPES if depth < _DEEPEST_ESCAPE else ():
                 if escape.mark in text and escape.unit.search(text):
                     deeper = depth + 1
                     found = respelled(
