@@ -164,7 +164,14 @@ def test_an_address_that_was_made_of_a_mac_still_is() -> None:
 def test_a_host_s_short_name_is_the_beginning_of_its_long_one() -> None:
     short, long = PSEUDONYMS.host("compute7"), PSEUDONYMS.host("compute7.example.com")
 
-    assert long == f"{short}.{PSEUDONYMS.name('example.com')}"
+    assert long == f"{short}.{PSEUDONYMS.name('example')}.com"
+
+
+def test_hosts_of_one_domain_stay_in_one() -> None:
+    one, other = PSEUDONYMS.host("a7.dc2.acme.org"), PSEUDONYMS.host("b7.dc3.acme.org")
+
+    assert one.split(".")[1:] != other.split(".")[1:]
+    assert one.split(".")[2:] == other.split(".")[2:] == [PSEUDONYMS.name("acme"), "org"]
 
 
 def test_with_another_key_all_is_different() -> None:

@@ -14,23 +14,34 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from hoodsnap.bundle import Answer
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from hoodsnap.commonplace import (
+    AUTHORITIES,
+    UNITS,
+    is_common,
+    is_last_label,
+    is_standard_link,
+    is_standard_network,
+    is_system_account,
+)
+from hoodsnap.commonplace import COMMON as COMMON
+from hoodsnap.commonplace import words as _words
+from hoodsnap.looks import FOUR, LOOKS, MAC, is_told
 
 _HOSTS = _words(
     "host node hypervisor_hostname source_compute dest_compute source_node dest_node dest_host"
     " launched_on host_name nodename OS-EXT-SRV-ATTR:host OS-EXT-SRV-ATTR:hypervisor_hostname"
-    " os-vol-host-attr:host binding:host_id active_backend_id"
+    " os-vol-host-attr:host binding:host_id active_backend_id fqdn live_migration_inbound_addr"
+    " server_proxyclient_address ignore_hosts force_hosts force_nodes hosts"
 )
 """Keys and columns of hosts, perhaps `host@backend#pool`."""
 
 _NAMES = _words(
     "display_name display_description hostname OS-EXT-SRV-ATTR:hostname key_name"
     " availability_zone OS-EXT-AZ:availability_zone zone original_name volume_type cluster_name"
-    " description disabled_reason locked_reason dns_domain region region_id"
+    " description disabled_reason locked_reason region region_id dns_name"
+    " asset vg_name pool_lv lv_name pool images_rbd_pool images_volume_group"
+    " default_availability_zone image_name server_group availability_zones"
+    " availability_zone_hints"
 )
 """Keys and columns of other names, wherever they stand."""
 
@@ -47,7 +58,27 @@ _NAMED_TABLES = ("instance_groups", "aggregates", "flavors", "instance_types")
 _MAPS_OF_NAMES = _words("addresses")
 """Objects whose keys are names."""
 
-_BLOCK = _words("serial wwn")
+_ACCOUNTS = _words("user group username user_name login rbd_user auth_username owner_name")
+"""Keys of unix accounts and groups; packages' own stay."""
+
+_NETWORKS = _words(
+    "physical_network provider:physical_network bridge_name integration_bridge physnet"
+    " hw_physnet segmentation_physnet"
+)
+_NETWORK_MAPS = _words("bridge_mappings interface_mappings device_mappings")
+"""Objects whose keys are physical networks, and whose values are bridges or devices."""
+
+_SERIALS = _words(
+    "serial wwn wwid uuid partuuid ptuuid vg_uuid pv_uuid lv_uuid asset asset_tag sku"
+)
+"""Keys that hold serial numbers in what is said of block devices."""
+_NUMBERED = _words("serial asset_tag wwn wwid multipath_id target_wwn")
+"""Those that hold one anywhere."""
+
+FREE = _words("description display_description disabled_reason locked_reason challenge")
+"""Keys whose text is replaced whole, however long it is."""
+
+_LINK_KEYS = ("ifname", "master", "link")
 
 _HOST_QUERIES = frozenset({"hostname", "hostname -f", "virsh hostname"})
 _LISTS = ("virsh list --all", "virsh net-list")
@@ -58,7 +89,53 @@ _IN_XML = re.compile(
     r"<nova:(?:name|user|project)\b[^<>]*+>([^<]+)<|<nova:flavor name=[\"']([^\"']+)[\"']"
     r"|<hostname>([^<]+)<|<(?:domain|network|pool|domainsnapshot)\b[^<>]*+>\s*+<name>([^<]+)<"
     r"|<title>([^<]+)<|<description>([^<]+)<|<entry name=['\"]hostname['\"]>([^<]+)<"
+    r"|<entry name=['\"](?:asset|sku|serial)['\"]>([^<]+)<|<serial>([^<]+)<"
+    r"|<source\b[^>]{0,400}?\b(?:network|pool|portgroup|volume)=['\"]([^'\"]+)['\"]"
+    r"|<source\b[^>]{0,400}?\bprotocol=['\"]rbd['\"][^>]{0,400}?\bname=['\"]([^'\"/]+)/"
+    r"|<auth username=['\"]([^'\"]+)['\"]"
 )
+_BRIDGES = re.compile(r"<(?:source|bridge)\b[^>]{0,400}?\b(?:bridge|name)=['\"]([^'\"]+)['\"]")
+
+_HOME = re.compile(r"/home/([^/\s\"'\\,:;<>()\0]{1,64})")
+_ACCOUNT = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:username|user|uname)=([^,\s\"'\\\0/@]{1,64})(?![^,\s])"
+)
+_IDS = re.compile(r"[0-9]\(([^()\s]{1,64})\)")
+_SERIAL = re.compile(r"(?<![A-Za-z0-9_])(?:serial|asset|sku|wwn)=([^,\s\"'\0]{4,128})")
+_LABEL = re.compile(r"(?<![A-Za-z0-9_])(?:PART)?LABEL=([^\s\"',\0]{1,64})")
+_QUALIFIED = re.compile(
+    r"\b[in]qn\.[0-9]{4}-[0-9]{2}\.([A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,9})"
+    r"(?::([^\s\"'<>,;\0]{1,223}))?",
+    re.IGNORECASE,
+)
+_SUBJECT = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:CN|OU|DC|O|L|ST|UID|emailAddress) ?= ?([^,/+\"'\n<>\\=]{2,64})"
+)
+_SOURCE = re.compile(
+    r"(?:^|[ \t\"'])(?:([A-Za-z][A-Za-z0-9.-]{0,252}|[0-9.]{7,15}|\[[0-9A-Fa-f:]{2,45}\]):"
+    r"|//([A-Za-z0-9.-]{1,253}))(/[^\s\"',]{1,1024})",
+    re.MULTILINE,
+)
+"""Where a network file system is mounted from."""
+_MAPPER = re.compile(r"(?:/dev/mapper/|\bdm-name-)([A-Za-z0-9+_.:#-]{1,127})")
+_RD_LV = re.compile(r"\brd\.lvm\.(?:lv|vg)=([A-Za-z0-9+_.-]{1,127})(?:/([A-Za-z0-9+_.-]{1,127}))?")
+_IN_JSON = re.compile(r'\\{0,4}"(?:pool|vg_name)\\{0,4}" ?: ?\\{0,4}"([^"\\]{1,255})')
+_MAIL = re.compile(
+    r"(?<![A-Za-z0-9._%+-])([A-Za-z0-9._%+-]{1,64})@([A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+)"
+)
+_WWN = re.compile(
+    r"(?<![0-9A-Za-z])(?:0x|3|naa\.|eui\.)?([0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?)(?![0-9A-Za-z])"
+)
+_WIDE = re.compile(
+    r"(?<![0-9A-Za-z])(?:naa\.|eui\.|wwn-0x|3(?=[0-9A-Fa-f]{32}(?![0-9A-Za-z])))"
+    r"([0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?)(?![0-9A-Za-z])"
+)
+"""What says of itself that it is the world-wide name of a LUN."""
+_LOGIN = re.compile(r"[^\W\d][\w.@\\-]{0,63}\$?")
+"""An account's or group's name, perhaps with its domain."""
+_LETTERS = re.compile(r"[^\W\d_]")
+_NO_HEX = re.compile(r"[g-z]|[^\x00-\x7f]", re.IGNORECASE)
+
 _URL_HOST = re.compile(r"(?<=[a-z0-9+])://(?:[^/@\s\"']*@)?([A-Za-z][A-Za-z0-9.-]*[A-Za-z0-9])[:/]")
 _FOREIGN = re.compile(
     r"(^|\.)(openstack|libvirt|debian|ubuntu|launchpad|canonical|redhat|fedoraproject|qemu|w3|dmtf"
@@ -75,35 +152,6 @@ _ADDRESS = re.compile(r"[0-9.]+|(?=[0-9A-Fa-f]*+:[0-9A-Fa-f:])[0-9A-Fa-f:]++")
 LONGEST = 255
 """Characters of a name. What is longer is a description, of which no other layer has a copy."""
 
-COMMON = _words(
-    # what OpenStack calls its own things
-    "admin default internal public private external nova neutron cinder glance keystone placement"
-    " service services demo member reader heat swift ironic compute controller network volume"
-    " image images block storage api cell cell0 cell1 scheduler conductor console consoleauth"
-    " agent metadata global local localhost localdomain localhost.localdomain openstacklocal"
-    " RegionOne regionOne Default None none null true false True False N/A NULL"
-    " novalocal openstack OpenStack hypervisor node host hosts server servers instance instances"
-    # words of the formats
-    " disk disks root data swap ephemeral config config.drive name names id ids uuid type types"
-    " status state states active ACTIVE running paused shutdown shutoff SHUTOFF error ERROR raw"
-    " qcow2 file files driver drivers bus virtio ide scsi sata usb pci vda vdb vdc sda hda qemu"
-    " kvm tcg pc q35 lvm nfs rbd ceph iscsi fc multipath loop tap bridge br-int br-ex br-tun ovs"
-    " ovn linuxbridge vlan vxlan gre geneve flat eth0 lo enabled disabled up down on off yes no"
-    " var lib run etc usr bin dev proc sys mnt opt srv tmp home log stack kolla docker"
-    " libvirt libvirtd systemd kernel linux Linux Debian Ubuntu x86_64 aarch64 amd64 AMD Intel"
-    " device devices port ports ip address addresses mac link links self bookmark version value"
-    " key keys user users project projects domain domains tenant owner group groups size used"
-    " total free memory memory_mb vcpus vcpu cpu cpus ram flavor flavors extra spec specs from"
-    " From FROM SELECT WHERE AND OR IN to the and or of in is a an for with by as at not no"
-    " SHOW TABLES COLUMNS table columns rows query get GET HEAD virsh list all info stat cat find"
-    " test base _base snapshot backup volumes snapshots attachments new old time date"
-    " fixed floating IPv4 IPv6 ingress egress tcp udp icmp arp drop accept monitor mon"
-    " serial chardev netdev blockdev object machine smp smbios uefi bios boot rtc msg"
-    " timestamp event return execute arguments result text json xml bytes format filename"
-    " instance_uuid display_name hostname launched_at created_at updated_at deleted deleted_at"
-)
-"""Words that identify nobody, and that formats use. They stay even where they are a name."""
-
 
 class Identities:
     """The names in a bundle's answers."""
@@ -116,13 +164,30 @@ class Identities:
         """NFS shares; nova mounts each in a folder called by its md5."""
         self.kept: set[str] = set()
         """Names that stay, being common words or too short to be found."""
+        self.volumes: set[tuple[str, str]] = set()
+        """Volume groups, each with a logical volume of it."""
+        self.fours: set[str] = set()
+        """IPv4 addresses."""
+        self.macs: set[str] = set()
+        """The last five bytes of MACs, as ten digits."""
+        self.wwns: set[str] = set()
+        """World-wide names of LUNs: 16 or 32 digits."""
 
     def add(self, answer: Answer) -> None:
         """Collect the names of one answer."""
         self._host(answer.host)
         value = answer.value
+        for text in (answer.query, answer.subject, answer.error and answer.error.message):
+            if text:
+                self._everywhere(text)
         if answer.query.startswith(_NOBODYS):
             return
+        if isinstance(value, str):
+            self._printed(answer.query, value)
+        if answer.layer == "hoodsnap" and isinstance(value, dict):
+            self._name(value.get("challenge"))
+        if answer.layer == "network" and isinstance(value, dict | list):
+            self._links(answer.query, value)
         if answer.query in _HOST_QUERIES and isinstance(value, str):
             self._host(value)
         elif answer.query.startswith(_LISTS) and isinstance(value, list):
@@ -163,9 +228,16 @@ class Identities:
 
     def _walk(self, value: Any, inside: str, layer: str) -> None:
         if isinstance(value, dict):
+            if isinstance(value.get("vg_name"), str) and isinstance(value.get("lv_name"), str):
+                self.volumes.add((value["vg_name"], value["lv_name"]))
             for key, item in value.items():
-                if inside in _MAPS_OF_NAMES:
+                self._everywhere(key)
+                if inside in _MAPS_OF_NAMES or (inside == "metadata" and is_distinctive(key)):
                     self._name(key)
+                elif inside in _NETWORK_MAPS:
+                    for name in (key, item):
+                        if isinstance(name, str) and not is_standard_link(name):
+                            self._name(name)
                 self._item(key, item, inside, layer)
         elif isinstance(value, list):
             for item in value:
@@ -175,28 +247,54 @@ class Identities:
 
     def _item(self, key: str, item: Any, inside: str, layer: str) -> None:
         if key in _HOSTS:
-            self._host(item)
+            for host in item if isinstance(item, list) else [item]:
+                self._host(host)
+        elif key == "dns_domain" and isinstance(item, str):
+            self._labels(item.strip("."))
+        elif key in _NAMES and isinstance(item, list):
+            for name in item:
+                self._name(name)
         elif key in _NAMES or (key in ("name", "label") and inside in _NAMED):
             self._name(item)
         elif key == "name" and inside == "resource_providers":
             self._host(item)
-        elif layer == "block" and key in _BLOCK:
+        elif key in _ACCOUNTS:
+            self._account(item)
+        elif key in _NETWORKS:
+            if isinstance(item, str) and not is_standard_network(item):
+                self._name(item)
+        elif layer == "block" and key in ("label", "partlabel"):
             self._name(item)
+        elif key in _NUMBERED or (layer == "block" and key in _SERIALS):
+            self._serial(item)
+        elif key == "name" and layer == "block" and isinstance(item, str):
+            self._mapper(item)
         elif key == "tags" and isinstance(item, list):
             for tag in item:
                 self._name(tag)
         elif key == "export" and isinstance(item, str):
             self.exports.add(item)
+            for one, other, path in _SOURCE.findall(item):
+                self._host(one or other)
+                self._components(path)
         if isinstance(item, dict | list | str):
             self._walk(item, key, layer)
 
     def _text(self, text: str, inside: str, layer: str) -> None:
+        self._everywhere(text)
         if text[:1] in ("{", "[") and layer != "logs":
             with suppress(ValueError, RecursionError):  # only what is JSON is looked into
                 self._walk(json.loads(text), inside, layer)
         elif "<" in text and "</" in text:
             for found in _IN_XML.finditer(text):
-                self._domain(_unescaped(next(filter(None, found.groups()))))
+                said = _unescaped(next(filter(None, found.groups())))
+                if found[0].startswith(("<serial", "<entry")):
+                    self._serial(said)
+                else:
+                    self._domain(said)
+            for name in _BRIDGES.findall(text):
+                if not is_standard_link(name):
+                    self._name(name)
         if "://" in text:
             for host in _URL_HOST.findall(text):
                 if not _FOREIGN.search(host):
@@ -206,7 +304,9 @@ class Identities:
         """A host's name, alone or as `host@backend#pool`; with its domain, and without."""
         if not isinstance(name, str):
             return
-        name = re.split("[@#]", name.strip())[0]
+        name, *backend = re.split("[@#]", name.strip().removesuffix("."))
+        for part in backend:
+            self._name(part)
         short, _, domain = name.partition(".")
         if _ADDRESS.fullmatch(name) or name.startswith("["):
             return
@@ -214,6 +314,136 @@ class Identities:
             if self._is_name(part):
                 self.names.add(part)
                 self.hosts.add(part)
+        self._labels(domain)
+
+    def _labels(self, domain: str) -> None:
+        """The labels of a domain, each a name of its own; `com` and the like stay."""
+        labels = domain.split(".") if domain else []
+        for at, label in enumerate(labels):
+            if not (at == len(labels) - 1 and is_last_label(label)) and self._is_name(label):
+                self.names.add(label)
+                self.hosts.add(label)
+
+    def _account(self, name: object) -> None:
+        if isinstance(name, str) and _LOGIN.fullmatch(name) and not is_system_account(name):
+            self._name(name)
+
+    def _serial(self, text: object) -> None:
+        """A serial number, unless its looks tell what it is; it may have no letter."""
+        if not isinstance(text, str) or not (text := text.strip()):
+            return
+        if found := _WWN.fullmatch(text):
+            self.wwns.add(found[1].lower())
+        elif not is_told(text):
+            if len(text) >= 6 and re.fullmatch(r"[0-9. :_-]+", text):
+                self.names.add(text)
+            else:
+                self._name(text)
+
+    def _mapper(self, name: str) -> None:
+        """The parts of a name of the device mapper, whose hyphens are doubled in each."""
+        if "-" not in name or name.startswith(("dm-", "mpath")):
+            return
+        parts = [part.replace("\0", "-") for part in name.replace("--", "\0").split("-")]
+        for part in parts if "--" in name or len(parts) == 2 else ():
+            self._name(part)
+
+    def _links(self, query: str, value: Any) -> None:
+        """The bridges and devices of the host that somebody named."""
+        names: list[object] = []
+        if isinstance(value, dict) and isinstance(value.get("headings"), list):
+            headings, rows = value["headings"], value.get("data")
+            if "name" in headings and isinstance(rows, list):
+                at = headings.index("name")
+                names = [row[at] for row in rows if isinstance(row, list) and len(row) > at]
+        elif isinstance(value, list):
+            names = [row.get(key) for row in value if isinstance(row, dict) for key in _LINK_KEYS]
+        for name in names:
+            if isinstance(name, str) and not is_standard_link(name) and not LOOKS.search(name):
+                self._name(name.removeprefix("int-").removeprefix("phy-"))
+
+    def _printed(self, query: str, text: str) -> None:
+        """What has its meaning from the question: who we are, what is mounted, whose processes."""
+        if query == "id" or query.startswith("id "):
+            for name in _IDS.findall(text):
+                self._account(name)
+        if "mountinfo" in query or query.startswith(("mount", "/proc/mounts", "findmnt")):
+            for one, other, path in _SOURCE.findall(text):
+                self._host(one or other)
+                self._components(path)
+        first, _, rest = text.partition("\n")
+        if "USER" in (heads := first.split()):
+            at = heads.index("USER")
+            for line in rest.splitlines():
+                fields = line.split(maxsplit=at + 1)
+                if len(fields) > at:
+                    self._account(fields[at].removesuffix("+"))
+
+    def _components(self, path: str) -> None:
+        for part in path.split("/"):
+            self._name(part)
+
+    def _everywhere(self, text: str) -> None:
+        """What is told by what stands before it, in any text: homes, serials, IQNs, subjects."""
+        if len(text) < 7:
+            return
+        if "." in text and text.count(".") >= 3:
+            self.fours.update(re.findall(FOUR, text))
+        if ":" in text or "-" in text:
+            for mac in re.findall(MAC, text):
+                if len(mac) == 17:
+                    self.macs.add(re.sub("[^0-9a-f]", "", mac.lower())[2:])
+        if "/home/" in text:
+            for name in _HOME.findall(text):
+                self._account(name)
+        if "=" in text:
+            self._assigned(text)
+        if "qn." in text.lower():
+            for authority, rest in _QUALIFIED.findall(text):
+                self._qualified(authority, rest)
+        if "@" in text:
+            for local, domain in _MAIL.findall(text):
+                if domain.rpartition(".")[2] not in UNITS:
+                    self._account(local)
+                    self._labels(domain)
+        for name in _WIDE.findall(text):
+            self.wwns.add(name.lower())
+        if "mapper/" in text or "dm-name-" in text:
+            for name in _MAPPER.findall(text):
+                self._mapper(name)
+        if '"pool' in text or '"vg_name' in text:
+            for name in _IN_JSON.findall(text):
+                self._name(name)
+
+    def _assigned(self, text: str) -> None:
+        if "user" in text or "uname" in text:
+            for name in _ACCOUNT.findall(text):
+                self._account(name)
+        if "CN" in text:
+            for name in _SUBJECT.findall(text):
+                self._host(name.strip()) if "." in name else self._name(name.strip())
+        for name in _SERIAL.findall(text):
+            self._serial(name)
+        if "LABEL=" in text:
+            for name in _LABEL.findall(text):
+                self._name(name)
+        if "rd.lvm" in text:
+            for group, volume in _RD_LV.findall(text):
+                self._name(group)
+                self._name(volume)
+
+    def _qualified(self, authority: str, rest: str) -> None:
+        """An IQN or NQN: whose domain, and what that calls it."""
+        known = AUTHORITIES.match(authority.lower())
+        labels = authority[known.end() :].split(".") if known else authority.split(".")
+        for label in labels:
+            if label and not (label == labels[0] and is_last_label(label) and not known):
+                self._name(label)
+        if known and known[0] in ("org.openstack", "org.debian"):
+            return
+        for part in re.split("[:.]", rest):
+            if part not in ("uuid", "sn", "01", "x8664") and not is_told(part):
+                self._name(part)
 
     def _domain(self, name: object) -> None:
         """A name that nova may have made of a row's id, which stays: it says nothing."""
@@ -222,6 +452,8 @@ class Identities:
 
     def _name(self, name: object) -> None:
         if not isinstance(name, str) or name.startswith(_NOVAS):
+            return
+        if is_told(name):  # that is exchanged for itself
             return
         while name.endswith("-shelved"):  # nova's addition to the name of the server
             name = name.removesuffix("-shelved")
@@ -235,10 +467,22 @@ class Identities:
         """Whether it can be looked for everywhere without touching what is no name."""
         if not name or name == "[withheld]" or _ADDRESS.fullmatch(name) or len(name) > LONGEST:
             return False
-        if name in COMMON or len(name) < 2 or not re.search(r"[^\W\d_]", name):
+        if is_common(name) or len(name) < 2 or not _LETTERS.search(name):
             self.kept.add(name)
             return False
         return True
+
+
+def is_distinctive(name: str) -> bool:
+    """Is a name found inside of longer words, too? It has seven characters or more, letters and
+    something else, and is not made of hexadecimal digits and hyphens alone."""
+    return len(name) >= 7 and not name.isalpha() and _NO_HEX.search(name) is not None
+
+
+def is_word(name: str) -> bool:
+    """Is a name found next to `_` and digits, though not next to letters? It has four letters or
+    more, and nothing else."""
+    return len(name) >= 4 and name.isalpha() and name.isascii()
 
 
 def _unescaped(text: str) -> str:

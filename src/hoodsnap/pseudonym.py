@@ -7,16 +7,25 @@ whatever shares a beginning (the addresses of a subnet, a port's id and its tap)
 
 from __future__ import annotations
 
+import base64
 import hmac
 import ipaddress
 import os
 import re
 import secrets
 import stat
+import zlib
 from functools import cached_property
 from pathlib import Path
 
+from hoodsnap.commonplace import is_common, is_last_label
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_DIGITS = frozenset("0123456789abcdefABCDEF")
+_LVM = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_MIXED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
+"""Which letters of `name` are capitals: none, all and the first alone mean something else."""
 
 _ZEROS = "0" * 32
 _VERSION, _VARIANT = 12, 16
@@ -74,13 +83,43 @@ class Pseudonyms:
 
     def name(self, text: str) -> str:
         """Of a host, a server, a project …: `name-1f3a5c7e9b`. Whatever they are, the same text
-        gets the same, since text that names a host in one layer is a plain word in another."""
-        return f"name-{self._digest('name', text).hex()[:10]}"
+        gets the same, since text that names a host in one layer is a plain word in another. In
+        another case it gets the same pseudonym in another case."""
+        made = f"name-{self._digest('name', text.lower()).hex()[:10]}"
+        if text == text.lower():
+            return made
+        if text == text.upper():
+            return made.upper()
+        if text == text.capitalize():
+            return made.capitalize()
+        # Which letters are capitals makes one of the other ways to write these four.
+        pattern = "".join("1" if char.isupper() else "0" for char in text)
+        way = _MIXED[zlib.crc32(pattern.encode()) % len(_MIXED)]
+        word = "".join(char.upper() if way >> at & 1 else char for at, char in enumerate("name"))
+        return word + made[4:]
 
     def host(self, text: str) -> str:
-        """Of a host's name, which may have a domain: the short name stays its beginning."""
-        short, dot, domain = text.partition(".")
-        return f"{self.name(short)}{dot}{self.name(domain)}" if domain else self.name(text)
+        """Of a host's name, which may have a domain: label by label, so that the short name stays
+        the beginning, and two hosts of a domain stay in one. Common words and `.com` stay."""
+        first, *labels = text.split(".")
+        made = [self.name(first) if not labels or not is_common(first) else first]
+        for at, label in enumerate(labels, 1):
+            stays = not label or is_common(label) or (at == len(labels) and is_last_label(label))
+            made.append(label if stays else self.name(label))
+        return ".".join(made)
+
+    def lvm(self, text: str) -> str:
+        """Of LVM's 32 characters, with hyphens or without."""
+        plain = text.replace("-", "")
+        digest = self._digest("lvm", plain)
+        made = (_LVM[byte % len(_LVM)] for byte in digest)
+        return "".join(char if char == "-" else next(made) for char in text)
+
+    def key(self, text: str) -> str:
+        """Of a fingerprint or a public key in base64: as long."""
+        size = len(text.rstrip("="))
+        parts = [self._digest(f"key {at}", text) for at in range(size // 40 + 1)]
+        return base64.b64encode(b"".join(parts)).decode()[:size] + text[size:]
 
     def hexadecimal(self, digits: str) -> str:
         """Of a checksum: as long, and in the same case."""
@@ -90,11 +129,12 @@ class Pseudonyms:
 
     def uuid(self, text: str) -> str:
         """Of a UUID with dashes or without, or of the beginning of one; in the same case."""
-        digits = text.replace("-", "").lower()
+        digits = re.sub("[^0-9a-f]", "", text.lower())
         if not digits.strip("0"):
             return text
         made = iter(self._uuid(digits))
-        return _cased("".join(char if char == "-" else next(made) for char in text), text)
+        mixed = "".join(next(made) if char in _DIGITS else char for char in text)
+        return _cased(mixed, text)
 
     def _uuid(self, digits: str) -> str:
         if digits not in self._known:
@@ -110,6 +150,11 @@ class Pseudonyms:
     def mac(self, text: str) -> str:
         """Of a MAC. The first three bytes stay; what a guest's fa:16:3e and its tap's fe:16:3e
         share is exchanged alike."""
+        separator = text[2] if len(text) == 17 else ""
+        if separator != ":":
+            bare = re.sub("[^0-9A-Fa-f]", "", text)
+            given = iter(self.mac(":".join(re.findall("..", bare))).replace(":", ""))
+            return "".join(next(given) if char in _DIGITS else char for char in text)
         first, rest = text[:2], text[3:].lower()
         if text.lower().startswith(("33:33", "01:")) or not re.search("[1-9a-e]", text.lower()):
             return text  # multicast, nobody's, everybody's

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hoodsnap.cli.bundles import merged, must_be_writable, saved
 from hoodsnap.cli.terminal import USAGE, give_up, say
+
+if TYPE_CHECKING:
+    from hoodsnap.redact import Redactor
 
 RedactedOption = Annotated[
     Path,
@@ -27,10 +31,24 @@ KeyFileOption = Annotated[
 ]
 
 
+ExplainOption = Annotated[
+    bool,
+    typer.Option(
+        "--explain",
+        help="List what was replaced, by kind, layer and question. Names and their pseudonyms are "
+        "listed only if standard error is a terminal.",
+    ),
+]
+
+MOST_NAMES = 200
+"""Names that a terminal shows."""
+
+
 def redact(
     bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
     output: RedactedOption,
     key_file: KeyFileOption = None,
+    explain: ExplainOption = False,
 ) -> None:
     """Write a bundle with pseudonyms for names, ids and addresses; every relation stays.
 
@@ -48,6 +66,17 @@ def redact(
     original = merged([bundle])
     redactor = redact.Redactor(pseudonym.Pseudonyms(key), [original])
     redacted = fingerprinted(redactor.bundle(original), fingerprint(original))
-    for line in redactor.summary():
+    for line in redactor.explained() if explain else redactor.summary():
         say(line)
+    if explain and sys.stderr.isatty():
+        _show_originals(redactor)
     saved(redacted, output)
+
+
+def _show_originals(redactor: Redactor) -> None:
+    """Print names with their pseudonyms, for the owner's eyes: never into a file or a pipe."""
+    names = list(redactor.originals())
+    for name, made in names[:MOST_NAMES]:
+        say(f"{made} was {name!a}")
+    if len(names) > MOST_NAMES:
+        say(f"{len(names) - MOST_NAMES} more names are not shown")

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 from hoodsnap import challenge, plausible, trust
 from hoodsnap.analysis import analyze
-from hoodsnap.bundle import Answer, Bundle, UnreadableBundleError, merge, parse
+from hoodsnap.bundle import Bundle, UnreadableBundleError, merge, parse
 from hoodsnap.facts.visits import newest
 from hoodsnap.fingerprint import fingerprint, verify
 from hoodsnap.grading import submissions
+from hoodsnap.grading.copies import copies as copies
+from hoodsnap.grading.copies import traces
 from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
-from hoodsnap.grading.result import Copy, Grade, Traces
+from hoodsnap.grading.result import Grade
 from hoodsnap.grading.sheet import Answers, AnswersError, Sheet, read_answers
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.signature import NotTrustedError
-
-SHARED = 10
-"""So many answers of the same microsecond, which took as long, are no accident."""
-
 
 DOUBTS = 3
 """So many reasons why a bundle is not plausible are told; `verify --plausible` tells all."""
@@ -128,66 +124,6 @@ def _stale(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
 
 def _moment(bundle: Bundle) -> str:
     return f"{bundle.started:%Y-%m-%d %H:%M} UTC"
-
-
-def traces(bundle: Bundle) -> Traces:
-    """By what this bundle would be known again."""
-    boots = (
-        str(answer.value).strip()
-        for answer in bundle.asked("kernel", "/proc/sys/kernel/random/boot_id")
-        if answer.error is None
-    )
-    servers = (
-        answer.value
-        for answer in bundle.asked("libvirt", "virsh list --all")
-        if isinstance(answer.value, list)
-    )
-    uuids = (str(line.get("uuid", "")) for one in servers for line in one if isinstance(line, dict))
-    return Traces(
-        fingerprints=frozenset([fingerprint(bundle)]),
-        boots=frozenset(boots),
-        hosts=frozenset(answer.host for answer in bundle.answers),
-        servers=frozenset(uuid.lower() for uuid in uuids if uuid),
-        moments=frozenset(map(_taken, bundle.answers)),
-    )
-
-
-def _taken(answer: Answer) -> int:
-    moment = f"{answer.at.timestamp():.6f} {answer.took:.6f}"
-    return int.from_bytes(hashlib.sha256(moment.encode()).digest()[:8], "big")
-
-
-def copies(grades: Sequence[Grade]) -> Iterator[Copy]:
-    """Of every two submissions that are of one machine or one moment of it: by what."""
-    seen: dict[object, list[int]] = {}
-    for number, one in enumerate(grades):
-        marks = one.traces
-        for key in (*marks.boots, *marks.servers, *marks.moments):
-            seen.setdefault(key, []).append(number)
-    pairs = {
-        (first, second)
-        for numbers in seen.values()
-        if len(numbers) > 1
-        for first, second in pairwise(numbers)
-    }
-    for first, second in sorted(pairs):
-        if shared := tuple(_shared(grades[first].traces, grades[second].traces)):
-            yield Copy(grades[first].student, grades[second].student, shared)
-
-
-def _shared(one: Traces, other: Traces) -> Iterator[str]:
-    if one.fingerprints & other.fingerprints:
-        yield "the same bundle"
-    else:
-        same = len(one.moments & other.moments)
-        if same >= SHARED:
-            count = min(len(one.moments), len(other.moments))
-            yield f"{same} of {count} answers were asked in the same microsecond and took as long"
-    if one.boots & other.boots:
-        hosts = ", ".join(sorted(one.hosts & other.hosts)[:3])
-        yield "the same boot of the same host" + (f" ({hosts})" if hosts else ", renamed")
-    if servers := one.servers & other.servers:
-        yield f"{len(servers)} servers with the same ids"
 
 
 _demand: tuple[Sheet, str | None, Path | None] | None = None

@@ -97,7 +97,7 @@ def _class(
         return Done(_written(csv.render(by, grades, copied)), status)
     if format == "json":
         return Done(_written(json.render(by, grades, copied, hidden=hidden)), status)
-    return Done(_written(junit.render(by, grades, hidden=hidden)), status)
+    return Done(_written(junit.render(by, grades, copied, hidden=hidden)), status)
 
 
 def _document(by: Sheet, grades: Sequence[Grade], format: str, hidden: bool) -> str:

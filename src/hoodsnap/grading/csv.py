@@ -26,7 +26,7 @@ def render(sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy]) -> str
     table.writerow(["student", "server", "points", "of", "not graded", *ids, "remarks"])
     for grade in grades:
         cells = {one.id: f"{one.points:g}" if one.is_graded else "" for one in grade.results}
-        own = [str(one) for one in copied if grade.student in (one.first, one.second)]
+        own = [one.short(grade.student) for one in copied if grade.student in one.students]
         table.writerow(
             [
                 _harmless(grade.student),

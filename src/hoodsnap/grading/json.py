@@ -20,7 +20,8 @@ def render(
         "lab": sheet.id,
         "students": [_grade(grade, hidden) for grade in grades],
         "copies": [
-            {"students": [one.first, one.second], "shared": list(one.shared)} for one in copied
+            {"students": list(one.students), "sure": one.sure.value, "shared": list(one.shared)}
+            for one in copied
         ],
     }
     # ASCII only: what a student wrote can then do nothing to a terminal.

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from hoodsnap.grading.gradescope import output
-from hoodsnap.grading.result import Grade, Status
+from hoodsnap.grading.result import Copy, Grade, Status
 from hoodsnap.grading.sheet import Sheet
 from hoodsnap.grading.text import WORDS
 
 
-def render(sheet: Sheet, grades: Sequence[Grade], *, hidden: bool = False) -> str:
-    """One document of all students."""
+def render(
+    sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy] = (), *, hidden: bool = False
+) -> str:
+    """One document of all students; with copies, each member has a line of its group."""
     root = Element("testsuites", name=_legal(sheet.title))
     for grade in grades:
         results = grade.shown(hidden)
@@ -32,8 +34,9 @@ def render(sheet: Sheet, grades: Sequence[Grade], *, hidden: bool = False) -> st
                 kind = "error" if result.status is Status.UNGRADED else "failure"
                 said = result.reason or WORDS[result.status]
                 SubElement(case, kind, message=_legal(said)).text = _legal(output(result))
-        if grade.remarks:
-            SubElement(suite, "system-out").text = _legal("\n".join(grade.remarks))
+        groups = (one.short(grade.student) for one in copied if grade.student in one.students)
+        if remarks := [*grade.remarks, *groups]:
+            SubElement(suite, "system-out").text = _legal("\n".join(remarks))
     indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 
@@ -43,17 +44,45 @@ class Result:
         return self.status is not Status.UNGRADED
 
 
+class Sure(StrEnum):
+    """How sure it is that submissions belong together, and how."""
+
+    CERTAIN = "certain"
+    """Copies: no two visits leave the same."""
+    LIKELY = "likely"
+    """Copies, as far as can be seen; a person should look."""
+    SAME_HOST = "same host"
+    """No copies: one host, or one snapshot of it, recorded at different times."""
+
+
 @dataclass(frozen=True)
 class Copy:
-    """Two submissions that are of one machine, or of one moment of it."""
+    """Submissions that are copies of one another, or of one host."""
 
-    first: str
-    second: str
+    students: tuple[str, ...]
     shared: tuple[str, ...]
-    """What is the same in both."""
+    """What is the same in all of them; the first says what they are."""
+    sure: Sure = Sure.CERTAIN
+
+    @property
+    def first(self) -> str:
+        """The first of its students."""
+        return self.students[0]
+
+    @property
+    def second(self) -> str:
+        """The second of its students."""
+        return self.students[1]
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.second}: {'; '.join(self.shared)}"
+        *most, last = self.students
+        return f"{', '.join(most)} and {last}: {'; '.join(self.shared)}"
+
+    def short(self, student: str) -> str:
+        """A remark for one of its students, whose length does not grow with the group."""
+        others = [name for name in self.students if name != student]
+        named = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} others"
+        return f"with {named}: {'; '.join(self.shared)}"
 
 
 @dataclass(frozen=True)
@@ -64,8 +93,9 @@ class Traces:
     boots: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
-    moments: frozenset[int] = frozenset()
-    """When each answer was asked and how long it took: what renaming everything leaves."""
+    marks: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    """What renaming everything leaves, by kind: see `grading/copies.py`."""
+    started: datetime | None = None
 
 
 @dataclass(frozen=True)

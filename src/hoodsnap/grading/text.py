@@ -110,7 +110,7 @@ def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80
         yield from _filled("! ", "  ", [f"{one.student}: {said}" for said in one.remarks], width)
     if copied:
         yield line("")
-        yield line(("of one machine, or one moment of it", "bold"))
+        yield line(("copies, and submissions of one host", "bold"))
         yield from _filled("  ", "    ", list(map(str, copied)), width)
 
 

@@ -1,0 +1,128 @@
+"""Identifiers that are told by their looks: UUIDs, MACs, addresses, checksums, WWIDs, mail, keys.
+
+Each alternative of the patterns has bounded parts, so that a text is read in linear time.
+"""
+
+from __future__ import annotations
+
+import re
+
+UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+FOUR = r"(?<![0-9A-Za-z.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.(?:[0-9]|in-addr))"
+MAC = r"(?<![0-9A-Fa-f:.-])[0-9A-Fa-f]{2}(?:[:.-]?[0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:.-])"
+"""In any way of writing it; what has no separators is only one if it is known to be."""
+
+WHOLE = re.compile(
+    r"(?P<sshkey>\b(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp[0-9]{3}|sk-[a-z0-9-]{3,40}"
+    r"@openssh\.com) AAAA[A-Za-z0-9+/]{16,16384}={0,2}(?: [^\s\"'\\@]{1,64}@[^\s\"'\\]{1,255})?)"
+    r"|(?P<print>\bSHA256:[A-Za-z0-9+/]{43}(?![A-Za-z0-9+/]))"
+    r"|(?<![A-Za-z0-9._%+-])(?P<mail>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}"
+    r"(?:\.[A-Za-z0-9-]{1,63}){1,8})(?![A-Za-z0-9-])"
+)
+"""What is exchanged before any name in it is looked for."""
+WHOLE_MARK = re.compile(r"@|SHA256:|AAAA")
+
+LOOKS = re.compile(
+    r"(?P<lvm>LVM-[A-Za-z0-9]{64}(?![A-Za-z0-9]))"
+    r"|(?<![A-Za-z0-9-])(?P<pv>[A-Za-z0-9]{6}(?:-[A-Za-z0-9]{4}){5}-[A-Za-z0-9]{6})(?![A-Za-z0-9-])"
+    rf"|(?P<uuid>{UUID})"
+    r"|(?P<apart>[0-9A-Fa-f]{8}(?P<gap>[_.: ])[0-9A-Fa-f]{4}(?P=gap)[0-9A-Fa-f]{4}(?P=gap)"
+    r"[0-9A-Fa-f]{4}(?P=gap)[0-9A-Fa-f]{12})"
+    r"|(?<![0-9A-Za-z])(?:"
+    + "|".join(
+        (
+            # A port's id, or its beginning, in a device, a chain, a set of addresses.
+            r"(?P<device>[a-z]{2,4}-?|macvtap|N?IPv[46]|neutron-[a-z]{1,40}-[a-z]{1,2}|virtio-)"
+            rf"(?P<start>{UUID}(?![0-9A-Fa-f])"
+            r"|[0-9a-f]{8}-[0-9a-f]{1,4}(?:-[0-9a-f]{1,4}){0,3}(?![0-9A-Za-z]|-[0-9A-Fa-f]))",
+            # A virtual disk's serial has room for 20 characters.
+            r"(?<!-)(?P<part>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}(?:-[0-9a-f]{1,4})?)"
+            r"(?![0-9A-Za-z]|-[0-9A-Fa-f])",
+            # Of a DHCP client, 01 says that it calls itself by its MAC.
+            r"(?<!:)(?P<client>01:)?(?P<mac>(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})"
+            r"(?![0-9A-Fa-f]|:[0-9A-Fa-f])",
+            r"(?<!-)(?P<macdash>(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2})(?![0-9A-Za-z]|-[0-9A-Fa-f])",
+            r"(?<!:)(?P<octets>(?:[0-9A-Fa-f]{2}:){7}[0-9A-Fa-f]{2}"
+            r"(?:(?::[0-9A-Fa-f]{2}){8}(?:(?::[0-9A-Fa-f]{2}){4})?)?)(?![0-9A-Fa-f]|:[0-9A-Fa-f])",
+            r"(?<!:)(?P<cisco>[0-9A-Fa-f]{4}(?P<dot>[.:-])[0-9A-Fa-f]{4}(?P=dot)[0-9A-Fa-f]{4}"
+            r"|[0-9A-Fa-f]{2}(?P<low>[_ ])[0-9A-Fa-f]{2}(?:(?P=low)[0-9A-Fa-f]{2}){4})"
+            r"(?![0-9A-Za-z:]|[.-][0-9A-Fa-f])",
+            r"(?P<begin>[0-9A-Fa-f]{8}[-_][0-9A-Fa-f]{4})(?![0-9A-Za-z]|[-_][0-9A-Fa-f])",
+            r"0x(?P<load>f[ae]163e[0-9a-f]{6})(?![0-9a-f])",
+            r"(?P<initiator>iqn\.[0-9]{4}-[0-9]{2}\.[a-z.]{1,255}:(?:01:)?)(?P<tail>[0-9a-f]{8,12})"
+            r"(?![0-9A-Za-z-])",
+            r"(?P<wwid>(?:0x|3|naa\.|eui\.|t10\.)[0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?)(?![0-9A-Za-z])",
+            r"(?P<hex>[0-9A-Fa-f]{32}|[0-9A-Fa-f]{40}|[0-9A-Fa-f]{56}"
+            r"|[0-9A-Fa-f]{64}|[0-9A-Fa-f]{96}|[0-9A-Fa-f]{128})(?![0-9A-Za-z])",
+            r"(?P<sixteen>[0-9A-Fa-f]{16})(?![0-9A-Za-z])",
+            r"(?P<twelve>(?:0x)?[0-9A-Fa-f]{12})(?![0-9A-Za-z])",
+            r"(?P<eight>0x[0-9A-Fa-f]{7,8}|[0-9A-Fa-f]{8})(?![0-9A-Za-z])",
+            r"(?P<decimal>[0-9]{8,10})(?![0-9A-Za-z])",
+            r"(?P<prefix>host-|ip-)(?P<dashed>[0-9]{1,3}(?:-[0-9]{1,3}){3})(?![0-9A-Za-z])",
+            r"(?P<known>[0-9]{1,3}(?P<bar>[-_])[0-9]{1,3}(?P=bar)[0-9]{1,3}(?P=bar)[0-9]{1,3})"
+            r"(?![0-9A-Za-z]|[-_][0-9])",
+            r"(?P<arpa>(?:[0-9]{1,3}\.){1,4}(?=in-addr\.arpa)|(?:[0-9A-Fa-f]\.){1,32}(?=ip6\.arpa))",
+            r"(?<!\.)(?P<four>[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?:/[0-9]{1,2})?)"
+            r"(?![0-9A-Za-z]|\.[0-9])",
+            r"(?<!:)(?P<interface>[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,2}ff:fe[0-9A-Fa-f]{2}:"
+            r"[0-9A-Fa-f]{1,4})(?![0-9A-Za-z:])",
+            r"(?<!:)(?P<six>[23fF][0-9A-Fa-f]{1,3}:[0-9A-Fa-f:]{0,60}:[0-9A-Fa-f]{0,4}"
+            r"(?:/[0-9]{1,3})?)(?![0-9A-Za-z:])",
+        )
+    )
+    + ")"
+    r"|(?<![0-9A-Za-z:])(?P<mapped>(?:::|(?:0{1,4}:){5})[fF]{4}:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4})"
+    r"(?![0-9A-Za-z:])"
+)
+"""What identifies and can be told by its looks."""
+
+MARKS = re.compile(
+    r"[0-9a-fA-F]{7}|[0-9]\.[0-9]|:[0-9A-Fa-f]{0,4}:|[0-9][-_][0-9]|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"
+    r"|\.arpa"
+    r"|[0-9A-Fa-f]{4}[.:][0-9A-Fa-f]{4}[.:]|(?:[0-9A-Fa-f]{2}[_ ]){5}"
+    r"|[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-"
+)
+"""What a text must have in it to hold one of `LOOKS`; of many short ones none has."""
+
+KINDS = {
+    "sshkey": "key",
+    "print": "key",
+    "mail": "mail address",
+    "lvm": "LVM id",
+    "pv": "LVM id",
+    "uuid": "UUID",
+    "apart": "UUID",
+    "start": "UUID",
+    "part": "UUID",
+    "mac": "MAC",
+    "macdash": "MAC",
+    "octets": "MAC",
+    "cisco": "MAC",
+    "begin": "UUID",
+    "load": "MAC",
+    "twelve": "MAC",
+    "tail": "initiator",
+    "wwid": "WWID",
+    "sixteen": "WWID",
+    "hex": "id or checksum",
+    "eight": "address",
+    "decimal": "address",
+    "dashed": "address",
+    "known": "address",
+    "arpa": "address",
+    "four": "address",
+    "six": "address",
+    "interface": "address",
+    "mapped": "address",
+}
+
+_PERHAPS = frozenset(
+    {"eight", "decimal", "twelve", "sixteen", "known", "cisco", "begin", "wwid", "pv"}
+)
+"""What is exchanged only if it is known from elsewhere, or looks like something else as well."""
+
+
+def is_told(text: str) -> bool:
+    """Is the whole text exchanged for its looks alone? Then it need not be known as a name."""
+    found = LOOKS.fullmatch(text) or WHOLE.fullmatch(text)
+    return found is not None and found.lastgroup not in _PERHAPS
