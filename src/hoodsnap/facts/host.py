@@ -17,7 +17,7 @@ from hoodsnap.facts.daemon import Daemon, doubts
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import LIST, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.fact import Unheard, caught, read_each, value_of
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import ImageStore
@@ -326,22 +326,27 @@ def read_host(
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
-    domains, processes = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
-    images = ImageStore.read(of("images"))
+    domains = read_each(Domain.read_all, of("libvirt"))
+    processes = read_each(Process.read_all, of("kernel"))
+    images = read_each(ImageStore.read, of("images"))
     images.processes = processes.values()
     unheard, census = _heard_of(bundle, name, images)
-    for layer, why in doubts(bundle, name, domains, processes, known).items():
+    try:
+        doubted = doubts(bundle, name, domains, processes, known)
+    except Exception as error:  # a net: then nobody knows whether the right ones were asked
+        doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
+    for layer, why in doubted.items():
         unheard.setdefault(layer, why)
     return Host(
         name=name,
         bundle=bundle,
         domains=domains,
         processes=processes,
-        monitors=Monitor.read_all(of("qemu")),
+        monitors=read_each(Monitor.read_all, of("qemu")),
         images=images,
         devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
-        logs=Log.read_all(of("logs")),
-        network=HostNetwork.read(of("network")),
+        logs=read_each(Log.read_all, of("logs")),
+        network=read_each(HostNetwork.read, of("network")),
         ports=ports,
         unheard=unheard,
         census=census,
