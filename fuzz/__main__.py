@@ -8,14 +8,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from fuzz.campaign import Campaign, Tally
+from fuzz.campaign import Part, Tally, part
 from fuzz.targets import TARGETS
 
 
@@ -31,27 +29,17 @@ def main() -> int:
     targets = given.target or list(TARGETS)
     print(f"seed {given.seed}, {given.jobs} processes, {given.minutes:g} minutes", flush=True)
     parts = [
-        (given.seed + number, given.minutes * 60, given.out, targets) for number in range(given.jobs)
+        Part(given.seed + number, given.minutes * 60, given.out, targets)
+        for number in range(given.jobs)
     ]
     whole = Tally()
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.jobs, mp_context=spawn) as pool:
-        for tally in pool.map(_part, parts):
+        for tally in pool.map(part, parts):
             whole.add(tally)
     for line in table(whole):
         print(line)
     return int(any(signature.escapes for signature in whole.finds))
-
-
-def _part(given: tuple[int, float, Path, list[str]]) -> Tally:
-    seed, seconds, out, targets = given
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    return Campaign(seed, out, targets).run(_until(seconds))
-
-
-def _until(seconds: float) -> Callable[[Tally], bool]:
-    end = time.monotonic() + seconds
-    return lambda tally: time.monotonic() > end
 
 
 def table(tally: Tally) -> list[str]:

@@ -100,6 +100,24 @@ class Tally:
         self.kinds |= other.kinds
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one process is to do."""
+
+    seed: int
+    seconds: float
+    out: Path
+    targets: Sequence[str]
+
+
+def part(given: Part) -> Tally:
+    """Do one process' part."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end = time.monotonic() + given.seconds
+    campaign = Campaign(given.seed, given.out, given.targets)
+    return campaign.run(lambda tally: time.monotonic() > end)
+
+
 class Campaign:
     """One process' part: an endless row of bundles, each tampered with, until its time is over."""
 

@@ -200,9 +200,9 @@ def load(path: Path, measured: Measured | None = None) -> Bundle:
     """
     try:
         if path == STDIO:
-            return parse(sys.stdin.buffer.read(bounds.LARGEST + 1), measured)
+            return parse(read_up_to(sys.stdin.buffer, bounds.LARGEST), measured)
         with path.open("rb") as file:
-            return parse(file.read(bounds.LARGEST + 1), measured)
+            return parse(read_up_to(file, bounds.LARGEST), measured)
     except OSError as error:
         raise UnreadableBundleError(error.strerror or str(error)) from None
     except MemoryError:
@@ -287,6 +287,8 @@ def save(bundle: Bundle, path: Path) -> None:
     """
     data = dump(bundle)
     if path == STDIO:
+        if sys.stdout.isatty():  # all that is no ASCII is escaped; of ASCII this one is a control
+            data = data.replace(b"\x7f", b"\\u007f")
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
@@ -362,7 +364,7 @@ def _decompressed(data: bytes) -> bytes:
     try:
         if data.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-                data = _read_up_to(stream, most)
+                data = read_up_to(stream, most)
         elif data.startswith(b"\x28\xb5\x2f\xfd"):
             data = _read_zstd(data, most)
         else:
@@ -384,13 +386,15 @@ def _read_zstd(data: bytes, most: int) -> bytes:
     try:
         # A frame may ask for gigabytes of window; ours never need more than this.
         reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(data)
-        out = _read_up_to(reader, most)
+        out = read_up_to(reader, most)
     except zstandard.ZstdError:
         raise UnreadableBundleError("its zstd data is damaged or cut off") from None
     return out
 
 
-def _read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
+def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
+    """What is in a stream; of more than `most` bytes only a little more, to be refused."""
+    # In parts: asked for all at once, Python makes room for as much as it might be.
     parts, size = [], 0
     while size <= most and (part := stream.read(1 << 20)):
         parts.append(part)

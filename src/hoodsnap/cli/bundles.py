@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hoodsnap import memory
 from hoodsnap.bundle import STDIO, Bundle, UnreadableBundleError, load, merge, save
 from hoodsnap.cli.terminal import give_up, say
 
@@ -39,7 +40,7 @@ def _loaded(paths: Iterable[Path]) -> list[Bundle]:
     bundles = []
     for path in paths:
         try:
-            bundles.append(load(path))
+            bundles.append(load(path, memory.allow))
         except UnreadableBundleError as reason:
             give_up(f"{path} can't be read: {reason}")
     return bundles

@@ -19,7 +19,7 @@ from hoodsnap.cli.explain import (
     chosen,
     status,
 )
-from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, say
+from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, put_document, say
 
 if TYPE_CHECKING:
     from hoodsnap.analysis import Report
@@ -118,14 +118,14 @@ def checks(
 
     wanted = _selected(names, None)
     if format is Format.JSON:
-        typer.echo(catalogue.as_json(wanted), nl=False)
+        put_document(catalogue.as_json(wanted))
         return
     lines = catalogue.listing(wanted)
     if names and all(name in {check.name for check in wanted} for name in names):
         pages = ("\n".join(catalogue.page(check)) for check in wanted)
         lines = iter(["\n\n".join(pages)])
     for line in lines:
-        typer.echo(line)
+        put_document(f"{line}\n")
 
 
 def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check, ...]:
@@ -196,7 +196,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
         from hoodsnap.render import json
 
         told = {id(guest) for one in report.everything() for guest in one.guests}
-        typer.echo(json.render(report, [guest for guest in guests if id(guest) in told]), nl=False)
+        put_document(json.render(report, [guest for guest in guests if id(guest) in told]))
     elif format is Listing.LINE:
         put(lambda width: map(finding.row, report.findings))
     else:

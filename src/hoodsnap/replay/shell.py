@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 
+from hoodsnap import memory
 from hoodsnap.replay import namespaces, procfs, stage
 from hoodsnap.replay.images import PLACES, Images
 from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
@@ -186,9 +187,11 @@ def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping
     else:
         line = [shell, "--norc", "-i"] if shell.endswith("bash") else [shell, "-i"]
     try:
-        return subprocess.run(line, env=dict(environment)).returncode % 256
+        # The memory that our bundle may take is no limit of the client's.
+        done = subprocess.run(line, env=dict(environment), preexec_fn=memory.lift)  # noqa: PLW1509
+        return done.returncode % 256
     except FileNotFoundError:
-        sys.stderr.write(f"hoodsnap: {line[0]} is not installed\n")
+        sys.stderr.write(f"hoodsnap: {plain(line[0])} is not installed\n")
         return 127
 
 
