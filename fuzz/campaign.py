@@ -78,7 +78,7 @@ class Tally:
     refused: int = 0
     """Bundles that `parse` refused with a sentence: no target saw them."""
     executions: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     worst: dict[str, float] = field(default_factory=dict)
     """CPU seconds of the longest execution."""
     finds: Counter[Signature] = field(default_factory=Counter)
@@ -92,7 +92,7 @@ class Tally:
         self.refused += other.refused
         self.executions += other.executions
         for name, seconds in other.seconds.items():
-            self.seconds[name] += seconds
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         for name, worst in other.worst.items():
             self.worst[name] = max(worst, self.worst.get(name, 0.0))
         self.finds += other.finds
@@ -185,7 +185,7 @@ class Campaign:
             signatures = list(_run(name, data))
             took = time.process_time() - started
             self.tally.executions[name] += 1
-            self.tally.seconds[name] += took
+            self.tally.seconds[name] = self.tally.seconds.get(name, 0.0) + took
             self.tally.worst[name] = max(took, self.tally.worst.get(name, 0.0))
             for signature in signatures:
                 if signature.kind == "refused":

@@ -220,7 +220,9 @@ def _json(document: str) -> None:
 
 def _text(text: str, *, newlines: bool = True) -> None:
     if newlines:
-        text = text.replace("\n", "").replace("\r", "") if "\r\n" in text else text.replace("\n", "")
+        text = (
+            text.replace("\n", "").replace("\r", "") if "\r\n" in text else text.replace("\n", "")
+        )
     if not text.isprintable():
         odd = next(char for char in text if not char.isprintable())
         raise Shown(f"{odd!a} in {text[:80]!a}")

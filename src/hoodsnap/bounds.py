@@ -1,8 +1,8 @@
 """Bounds of a bundle: sizes beyond which a file is refused before it costs memory or time.
 
-A bundle comes from a stranger. Each bound is several times what recordings have (their numbers stand
-beside it), grows with the size of the file where a real bundle's would, and is checked on bytes,
-before an object is made of them.
+A bundle comes from a stranger. Each bound is several times what recordings have (their numbers
+stand beside it), grows with the size of the file where a real bundle's would, and is checked on
+bytes, before an object is made of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SHARES = (
 """What each costs a hundred times its own bytes in memory."""
 
 ANSWERS, BYTES_PER_ANSWER = 20_000, 400
-"""So many answers, and one more for so many bytes. Recordings have 1,200 to 2,200 bytes for each."""
+"""So many answers, and one more for so many bytes. Recordings have 1,200 to 2,200 for each."""
 
 LENGTHS = {"layer": 256, "host": 1024, "query": 4 << 20, "subject": 64 << 10}
 """Characters of an answer's own words. A query that names ten thousand servers has 0.4 million."""

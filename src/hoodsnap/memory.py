@@ -1,8 +1,8 @@
 """Memory that a command may take to read a bundle: an address-space limit (RLIMIT_AS).
 
 Linux promises more memory than there is, so a bundle that does not fit would end in the kernel's
-out-of-memory killer, which may choose another process. With the limit it ends in a `MemoryError` and
-one sentence. The limit grows with the bundle; only the soft one is set, so that programs that a
+out-of-memory killer, which may choose another process. With the limit it ends in a `MemoryError`
+and one sentence. The limit grows with the bundle; only the soft one is set, so that programs that a
 command starts (the clients in the shell) get back what was allowed before.
 """
 

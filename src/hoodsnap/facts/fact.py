@@ -31,8 +31,8 @@ def caught(error: Exception) -> Unheard:
     """Return what a net makes of an exception that a recorded value has caused: `Unheard`.
 
     Each net stands where one thing ends (a check of one guest, one step of a walk, one answer): a
-    field of an unexpected type must cost that thing and nothing else. Its text names the type of the
-    exception and our own line, never the exception's text, which may quote the bundle. With
+    field of an unexpected type must cost that thing and nothing else. Its text names the type of
+    the exception and our own line, never the exception's text, which may quote the bundle. With
     HOODSNAP_DEBUG set the exception is raised instead, so that a net hides no defect from us. Want
     of memory is raised too: the next thing would not fit either.
     """
@@ -62,8 +62,8 @@ MOST_UNREADABLE = 8
 def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) -> T:
     """Read a layer's answers; one that breaks the reader is read as a failed one instead.
 
-    So what can't be read is unheard, as if the layer had not answered; it is never taken for absent.
-    Which answer it is, is found by halving: the shortest beginning that breaks the reader ends with
+    So what can't be read is unheard, as if the layer had not answered; it is never taken for
+    absent. The answer is found by halving: the shortest beginning that breaks the reader ends with
     it.
     """
     heard = tuple(answers)
@@ -82,7 +82,9 @@ def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) 
                 reason, breaks = str(caught(error)), middle
         if breaks:
             heard = (*heard[: breaks - 1], failed(heard[breaks - 1], reason), *heard[breaks:])
-    return read(tuple(failed(answer, "too much of its layer could not be read") for answer in heard))
+    return read(
+        tuple(failed(answer, "too much of its layer could not be read") for answer in heard)
+    )
 
 
 def failed(answer: Answer, reason: str) -> Answer:

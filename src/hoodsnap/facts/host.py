@@ -276,9 +276,10 @@ class Host:
         listed = self.bundle.last("kernel", "ls -l /proc/*/exe", self.name)
         try:
             rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
-            pids = {row.get("pid") for row in rows} | set(self.processes)
-            for pid in pids:
+            for pid in [*(row.get("pid") for row in rows), *self.processes]:
                 process = self.processes.get(pid) if isinstance(pid, int) else None
+                if process is None and not isinstance(pid, int | str | None):
+                    raise Unheard("the PID of a process can't be read")
                 if process is None:
                     raise Unheard(f"process {pid} was not asked")
                 process.argv  # noqa: B018 (raises if it was not heard)

@@ -73,7 +73,9 @@ class Join:
         # So does a port that was left bound here.
         try:
             here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
-        except Exception as error:  # a net: the guests that other layers show are there all the same
+        except (
+            Exception
+        ) as error:  # a net: the guests that other layers show are there all the same
             self.unread_ports = str(caught(error))
         found = [self._netted(uuid, host) for uuid in here]
         host.guests.extend(sorted(found, key=_order))

@@ -225,7 +225,10 @@ class Ports:
             if items is not None and asked.keys() == {"device_id"} and listed.is_one_page:
                 # What was heard of them before, and is not among them now, has gone meanwhile.
                 for uuid, (raw, before) in [*rows.items()]:
-                    if raw.get("device_id") in asked["device_id"] and before.host == answer.host:
+                    device = raw.get("device_id")
+                    if not isinstance(device, str) or before.host != answer.host:
+                        continue
+                    if device in asked["device_id"]:
                         del rows[uuid]
                         self.went.add(uuid[:PREFIX])
         if name == "agents" and items is not None:

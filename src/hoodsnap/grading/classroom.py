@@ -281,8 +281,8 @@ def grade_class(
     signers: Path | None = None,
     patience: float = PATIENCE,
 ) -> list[Grade]:
-    """Every submission, in the order of the paths. One that breaks, hangs or fills the process it is
-    read in costs nobody else anything."""
+    """Every submission, in the order of the paths. One that breaks, hangs or fills the process
+    that reads it costs nobody else anything."""
     grades: dict[Path, Grade] = {}
     workers = max(1, min(len(os.sched_getaffinity(0)), len(paths)))
 

@@ -241,9 +241,9 @@ def server(recording: Recording, listener: socket.socket) -> ThreadingHTTPServer
             except Refused as refusal:
                 status, version = refusal.status, ""
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
-            except UNREADABLE as error:
+            except Exception as error:  # the net around each request
                 status, version = 501, ""
-                text = f"hoodsnap: what was recorded can't be read: {error!r}"
+                text = f"hoodsnap: what was recorded can't be read ({type(error).__name__})"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
             data = b"" if body is None else json.dumps(body).encode()
             self.send_response(status)

@@ -188,7 +188,7 @@ def _shell(command: str | None, arguments: tuple[str, ...], environment: Mapping
         line = [shell, "--norc", "-i"] if shell.endswith("bash") else [shell, "-i"]
     try:
         # The memory that our bundle may take is no limit of the client's.
-        done = subprocess.run(line, env=dict(environment), preexec_fn=memory.lift)  # noqa: PLW1509
+        done = subprocess.run(line, env=dict(environment), preexec_fn=memory.lift)
         return done.returncode % 256
     except FileNotFoundError:
         sys.stderr.write(f"hoodsnap: {plain(line[0])} is not installed\n")
