@@ -230,6 +230,15 @@ def test_a_limit_that_is_set_already_is_not_raised(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [f"({most}, {most})"] * 2
 
 
+def test_a_client_of_the_shell_may_take_what_it_needs() -> None:
+    done = _limited(["shell", str(HEALTHY), "-c", "ulimit -Sv"])
+    if done.returncode == 3:
+        pytest.skip(f"this machine gives no namespaces: {done.stderr}")
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    assert done.stdout.strip() == ("unlimited" if soft < 0 else str(soft >> 10))
+
+
 def test_a_class_goes_on_where_one_bundle_does_not_fit(tmp_path: Path) -> None:
     subs = tmp_path / "subs"
     subs.mkdir()

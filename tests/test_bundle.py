@@ -70,7 +70,9 @@ answers = st.builds(
     host=st.text(),
     query=any_text,
     subject=st.none() | st.text(),
-    at=st.datetimes(min_value=datetime(1970, 1, 1), max_value=datetime(8999, 1, 1), timezones=st.just(UTC)),
+    at=st.datetimes(
+        min_value=datetime(1970, 1, 1), max_value=datetime(8999, 1, 1), timezones=st.just(UTC)
+    ),
     took=st.integers(0, 10**9).map(lambda micros: micros / 10**6),
     value=json_values | any_text,
 ) | st.builds(

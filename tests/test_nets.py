@@ -219,6 +219,21 @@ def test_a_rule_that_breaks_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [doubt.rule for doubt in plausible.doubts(healthy())] == ["broken"]
 
 
+@pytest.mark.usefixtures("closed")
+def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
+    def broken(guest: object) -> Iterator[Any]:
+        """It breaks."""
+        yield from _breaking(guest)
+
+    broken.__annotations__ = {"guest": "Guest"}
+
+    report = analyze(healthy(), (checks.check(Severity.ERROR)(broken),))
+    told = [line.plain for line in as_text.render(report, report.cloud.guests)]
+
+    assert not [line for line in told if line.strip().startswith("✓")]
+    assert sum("? not all of it could not be read" in line for line in told) >= 10
+
+
 def test_with_debugging_no_net_hides_anything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOODSNAP_DEBUG", "1")
 

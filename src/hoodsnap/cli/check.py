@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
 """The layers of a host without which nearly nothing of its guests is judged."""
+
+
+MOST_BROKEN = 10
+"""So many checks are named that met what they could not read."""
 
 
 class Listing(StrEnum):
@@ -205,6 +210,13 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 
 def _tell_what_is_unheard(report: Report) -> None:
     """Silence must not look like health."""
+    from hoodsnap.facts.fact import NOT_READ
+
     for host in report.cloud.hosts:
         for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):
             say(f"{host.name}: not judged: {host.unheard[layer]}")
+    broken = Counter((one.check.name, one.reason) for one in report.skips if NOT_READ in one.reason)
+    for (name, reason), count in broken.most_common(MOST_BROKEN):
+        say(f"not judged: {name}{f' ({count} times)' if count > 1 else ''}: {reason}")
+    if len(broken) > MOST_BROKEN:
+        say(f"not judged: {len(broken) - MOST_BROKEN} more checks for such reasons")

@@ -15,6 +15,9 @@ from hoodsnap.bundle import Answer, Failure
 
 T = TypeVar("T")
 
+NOT_READ = "could not be read"
+"""How the reason begins of what a net has caught; nothing else is called so."""
+
 LARGEST = 1 << 63
 """No number that a layer keeps reaches this."""
 
@@ -40,7 +43,7 @@ def caught(error: Exception) -> Unheard:
         return error
     if isinstance(error, MemoryError) or os.environ.get("HOODSNAP_DEBUG"):
         raise error
-    return Unheard(f"could not be read: {type(error).__name__} at {_line_of(error)}")
+    return Unheard(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
 
 
 def _line_of(error: BaseException) -> str:
