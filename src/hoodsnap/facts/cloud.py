@@ -11,7 +11,7 @@ from hoodsnap.bundle import Bundle
 from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, caught, is_true, read_each
+from hoodsnap.facts.fact import caught, is_true, read_each
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host, read_host
 from hoodsnap.facts.image import base_of
@@ -79,7 +79,8 @@ class Cloud:
             try:
                 if fact.image:
                     known.add(fact.image)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {base_of(image): image for image in known}
 

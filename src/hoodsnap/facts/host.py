@@ -83,7 +83,8 @@ class Host:
         """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
         try:
             return self.option("DEFAULT", "host") or self.name
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return self.name
 
     @cached_property
@@ -137,7 +138,8 @@ class Host:
         """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
         try:
             services = self.records.services_of(self.nova_name)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             services = ()
         return release_of_host(self.bundle, self.name, services)
 
@@ -157,7 +159,8 @@ class Host:
             try:
                 if process.uid == uid:
                     return process.groups
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return None
 
@@ -178,7 +181,8 @@ class Host:
         answer = self.bundle.last("host", "readlink /proc/self/ns/*", self.name)
         try:
             return value_of(answer, "its namespaces", dict[str, str]).get("net")
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return None
 
     @cached_property
@@ -194,7 +198,8 @@ class Host:
             try:
                 if self.in_container(process):
                     return True
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # the others tell
         return False
 
@@ -230,7 +235,8 @@ class Host:
         for uuid, domain in self.domains.items():
             try:
                 disks = domain.disks if domain.id is not None else ()
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # what it runs with is not known, and is nobody else's fault
             for disk in disks:
                 if disk.source is not None and not disk.shareable and not disk.read_only:
@@ -261,7 +267,8 @@ class Host:
             try:
                 for file in process.files:
                     found.setdefault(held_by(file), []).append((process, file))
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # who asks about this process' files hears why
         return {
             key: tuple(holders)
@@ -299,7 +306,8 @@ class Host:
         for domain in self.domains.values():
             try:
                 found[domain.name] = domain
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return found
 
@@ -398,7 +406,8 @@ def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
 def _root(process: Process) -> str | None:
     try:
         return process.root_device
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return None
 
 
@@ -416,6 +425,7 @@ def _grouped(
             named = key(process)
             if named and not process.is_probe:
                 found.setdefault(named, []).append(process)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             continue  # a command line that can't be read claims nothing
     return {named: tuple(same) for named, same in found.items()}

@@ -258,7 +258,8 @@ def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
     own = host.network_space
     try:
         theirs = {process.namespaces.get("net") for process in processes}
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return False
     return own is not None and bool(theirs - {own, None})
 
@@ -277,7 +278,8 @@ def _taps(
 def _prefixes(domain: Domain | None) -> Iterable[str]:
     try:
         targets = domain.taps if domain is not None else ()
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return
     for target in targets:
         if found := NAME.fullmatch(target):
@@ -287,7 +289,8 @@ def _prefixes(domain: Domain | None) -> Iterable[str]:
 def _disks(domain: Domain | None) -> Iterable[str]:
     try:
         return [disk.source for disk in domain.disks if disk.source] if domain else ()
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return ()
 
 
@@ -295,7 +298,8 @@ def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
     try:
         found = (devices.find(path) for path in _disks(domain))
         return tuple(device for device in found if device is not None)
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return ()
 
 

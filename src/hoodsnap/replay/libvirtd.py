@@ -83,6 +83,8 @@ class Libvirtd:
                 return answer(self._host, arguments)
         except (NotRecorded, xdr.Malformed) as reason:
             raise Refusal(INVALID, f"hoodsnap: {reason}") from None
+        except Refusal:
+            raise
         except Exception as error:  # the net around each call
             what = type(error).__name__
             text = f"hoodsnap: what was recorded for this can't be read ({what})"
