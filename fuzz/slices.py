@@ -10,7 +10,9 @@ from typing import Any
 
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Bundle, dump, load
+from hoodsnap.challenge import QUERY
 from hoodsnap.facts.guest import Guest
+from hoodsnap.fingerprint import LAYER, fingerprinted
 
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
@@ -44,7 +46,13 @@ def _slice(bundle: Bundle, guest: Guest) -> Raw:
         for answer in raw["answers"]
         if _is_kept(answer, words)
     ]
-    return raw
+    challenge = {"challenge": "winter-7", "boot_id": "x", "utc": raw["started"]}
+    raw["answers"].append(
+        {"layer": LAYER, "host": guest.host.name if guest.host else "", "query": QUERY}
+        | {"at": raw["started"], "took": 0.1, "value": challenge}
+    )
+    sealed: Raw = json.loads(dump(fingerprinted(Bundle.model_validate(raw), "sha256:0")))
+    return sealed
 
 
 def _words(guest: Guest) -> tuple[str, ...]:
@@ -58,7 +66,7 @@ def _words(guest: Guest) -> tuple[str, ...]:
 
 def _is_kept(answer: Raw, words: tuple[str, ...]) -> bool:
     """Questions about the whole host or cloud, and those about the guest."""
-    if answer["layer"] == "hoodsnap" and answer["query"] != "hoodsnap challenge":
+    if answer["layer"] == LAYER:
         return False
     subject = answer.get("subject")
     asked = f"{answer['query']} {subject or ''}/"

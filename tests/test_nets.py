@@ -61,6 +61,14 @@ CRASHES: dict[str, list[dict[str, Any]]] = {
         },
         {"query": "virsh list --all", "value": [{"id": 1, "name": "i", "uuid": UUID}]},
     ],
+    "boot_id": [
+        {
+            "layer": "hoodsnap",
+            "query": "hoodsnap challenge",
+            "value": {"challenge": "x", "boot_id": {}, "utc": {}},
+        },
+        {"layer": "kernel", "query": "/proc/sys/kernel/random/boot_id", "value": "b"},
+    ],
     "device_id": [
         SERVERS,
         {
@@ -82,7 +90,7 @@ COMMANDS = (
     ["explain", "-f", "markdown"],
     ["explain", "-f", "json"],
     ["check"],
-    ["verify", "--plausible"],
+    ["verify", "--plausible", "--challenge", "x"],
     ["grade", "compute"],
     ["redact", "-o", "redacted.json"],
 )
