@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,7 @@ def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
     class Odd(Fact):
         layer, noun = "x", "odd"
 
-        @property
+        @cached_property
         def name(self) -> str:
             """It breaks."""
             raise KeyError("S3CRET")
