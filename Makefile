@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab record churn bench requirements sbom clean
+.PHONY: help demo test lint docs lab lab-down test-lab record churn bench fuzz requirements sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (Cyclo
 	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED) -r requirements/build.txt -r requirements/collect.txt -r requirements/grading.txt
 	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED:--require-hashes=) --no-deps --no-build-isolation .
 	$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json build/users
+
+fuzz: $(VENV)/dev ## tamper with recordings and look for what breaks, for MINUTES (10)
+	$(BIN)/python -m fuzz --minutes $(or $(MINUTES),10)
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV) build

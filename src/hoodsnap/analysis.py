@@ -11,7 +11,7 @@ from hoodsnap.bundle import Bundle
 from hoodsnap.check import Check, Problem
 from hoodsnap.checks import CATALOGUE
 from hoodsnap.facts.cloud import Cloud, read
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.guest import Guest
 from hoodsnap.finding import Evidence, Severity
 from hoodsnap.folding import folded
@@ -74,7 +74,7 @@ def analyze(bundle: Bundle, catalogue: tuple[Check, ...] = CATALOGUE) -> Report:
     """Read a bundle (several: merge them first) and check all of it."""
     cloud = read(bundle)
     found = [*_judged(cloud, catalogue)]
-    findings = folded([item for item in found if isinstance(item, Finding)], cloud)
+    findings = _folded([item for item in found if isinstance(item, Finding)], cloud)
     # A stable sort: within a severity the order of the guests, and of the catalogue, stays.
     findings.sort(key=lambda finding: -finding.worst)
     return Report(cloud, tuple(findings), tuple(item for item in found if isinstance(item, Skip)))
@@ -85,16 +85,37 @@ def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Sk
         scope: [c for c in catalogue if c.scope == scope] for scope in ("cloud", "host", "guest")
     }
     for check in scopes["cloud"]:
-        yield from _weighed(check, None, None, *check.run(cloud))
+        yield from _netted(check, None, None, *check.run(cloud))
     for host in cloud.hosts:
         for check in scopes["host"]:
-            yield from _weighed(check, host.name, None, *check.run(host))
+            yield from _netted(check, host.name, None, *check.run(host))
     for guest in cloud.guests:
         name = guest.host.name if guest.host else None
         for check in scopes["guest"]:
             problems, unheard = check.run(guest)
             if problems or unheard:  # once in a million times for ten thousand guests
-                yield from _weighed(check, name, guest, problems, unheard)
+                yield from _netted(check, name, guest, problems, unheard)
+
+
+def _folded(findings: list[Finding], cloud: Cloud) -> list[Finding]:
+    try:
+        return folded(findings, cloud)
+    except Exception as error:  # a net: then each finding stands for itself
+        caught(error)
+        return findings
+
+
+def _netted(
+    check: Check,
+    host: str | None,
+    guest: Guest | None,
+    problems: Sequence[Problem],
+    unheard: str | None,
+) -> Iterator[Finding | Skip]:
+    try:
+        yield from _weighed(check, host, guest, problems, unheard)
+    except Exception as error:  # a net: traps and evidence read facts too
+        yield Skip(check, host, guest, str(caught(error)))
 
 
 def _weighed(

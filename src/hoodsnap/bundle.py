@@ -11,27 +11,50 @@ import io
 import json
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Annotated, Any, BinaryIO, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from hoodsnap import bounds
 from hoodsnap.compat import FORMAT, UnknownFormatError, upgrade
 from hoodsnap.output import STDIO as STDIO
 from hoodsnap.output import write
 
-LARGEST_BUNDLE = 2 << 30
-"""Bytes of JSON, uncompressed. Ten thousand guests fit four times."""
-
-LARGEST_STRING = 64 << 20
-"""Characters. No layer's answer is kept if it is longer, so a longer one is not ours."""
+LARGEST_STRING = bounds.LONGEST_TEXT
+"""Characters of one text."""
 
 
 class UnreadableBundleError(Exception):
     """This is no bundle that can be read. The text is one sentence for the person who gave it."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC. Raises `ValueError` for one that no clock of a host shows: near the
+    ends of the calendar nothing can be reckoned with it."""
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        moment = datetime.max
+    if not 1900 < moment.year < 9000:
+        raise ValueError("this is no time that a clock shows")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time, in UTC however it was written."""
 
 
 class Failure(BaseModel):
@@ -65,10 +88,10 @@ class Answer(BaseModel):
     subject: str | None = None
     """What it is about: a UUID, a PID, a path. None if it is about the whole host or cloud."""
 
-    at: AwareDatetime
+    at: Moment
     """When it was asked."""
 
-    took: float
+    took: Annotated[float, Field(strict=True, allow_inf_nan=False)]
     """Seconds until the answer was there."""
 
     value: Any = None
@@ -105,8 +128,8 @@ class Bundle(BaseModel):
     tool: str
     """Who wrote it: `hoodsnap 0.1.0`."""
 
-    started: AwareDatetime
-    ended: AwareDatetime
+    started: Moment
+    ended: Moment
     answers: tuple[Answer, ...]
 
     def with_answers(self, answers: Iterable[Answer]) -> Bundle:
@@ -164,35 +187,50 @@ def merge(bundles: Iterable[Bundle]) -> Bundle:
     )
 
 
-def load(path: Path) -> Bundle:
+Measured = Callable[[int], object]
+"""It is called with the bytes of JSON of a bundle, before anything is made of them."""
+
+
+def load(path: Path, measured: Measured | None = None) -> Bundle:
     """Read a bundle from a file (`-`: standard input), compressed or not.
 
     Raises `UnreadableBundleError`, and nothing else.
     """
     try:
         if path == STDIO:
-            return parse(sys.stdin.buffer.read(LARGEST_BUNDLE + 1))
+            return parse(read_up_to(sys.stdin.buffer, bounds.LARGEST), measured)
         with path.open("rb") as file:
-            return parse(file.read(LARGEST_BUNDLE + 1))
+            return parse(read_up_to(file, bounds.LARGEST), measured)
     except OSError as error:
         raise UnreadableBundleError(error.strerror or str(error)) from None
+    except MemoryError:
+        raise UnreadableBundleError(_NO_MEMORY) from None
+    except ValueError:  # of a path: it has a null character in it
+        raise UnreadableBundleError("no file can be called so") from None
 
 
-def parse(data: bytes) -> Bundle:
+def parse(data: bytes, measured: Measured | None = None) -> Bundle:
     """Read a bundle from bytes. What they are compressed with is seen from the bytes themselves.
 
     Raises `UnreadableBundleError`, and nothing else.
     """
     try:
         data = _decompressed(data)
+        bounds.check_bytes(data)
+        size = len(data)
+        if measured is not None:
+            measured(size)
         text = data.decode()
         del data  # of a large bundle, bytes and text and objects need not all be there at once
         # No text is longer than the line that it stands in: JSON has no line ends inside of one.
-        unique = _unique if _longest_line(text) <= LARGEST_STRING else _unique_and_short
-        raw = json.loads(text, object_pairs_hook=unique, parse_constant=_no_constant)
+        unique = _unique if _longest_line(text) <= bounds.LONGEST_TEXT else _unique_and_short
+        raw = json.loads(
+            text, object_pairs_hook=unique, parse_constant=_no_constant, parse_float=_finite
+        )
         del text
         if not isinstance(raw, dict):
             raise UnreadableBundleError("it is JSON, but no hoodsnap bundle")
+        _check(raw, size)
         return Bundle.model_validate(upgrade(raw))
     except UnicodeDecodeError:
         raise UnreadableBundleError("it is neither JSON nor gzip nor zstd") from None
@@ -205,9 +243,22 @@ def parse(data: bytes) -> Bundle:
     except RecursionError:
         raise UnreadableBundleError("it is nested too deeply for a hoodsnap bundle") from None
     except MemoryError:
-        raise UnreadableBundleError("it does not fit into this machine's memory") from None
+        raise UnreadableBundleError(_NO_MEMORY) from None
+    except bounds.OutOfBoundsError as error:
+        raise UnreadableBundleError(str(error)) from None
     except ValueError as error:  # an integer of more digits than Python will read
         raise UnreadableBundleError(f"it holds a value that no layer gives: {error}") from None
+
+
+_NO_MEMORY = "it does not fit into the memory that it may take"
+
+
+def _check(raw: dict[str, Any], size: int) -> None:
+    bounds.check_depth(raw)
+    bounds.check_tool(raw.get("tool"))
+    answers = raw.get("answers")
+    if isinstance(answers, list):
+        bounds.check_answers(answers, size)
 
 
 def dump(bundle: Bundle) -> bytes:
@@ -233,6 +284,9 @@ def save(bundle: Bundle, path: Path) -> None:
     A file appears whole or not at all, and only its owner may read it. Raises `UnwritableError`.
     """
     data = dump(bundle)
+    if path == STDIO and sys.stdout.isatty():
+        # All that is not ASCII is escaped; of ASCII this one is a control character.
+        data = data.replace(b"\x7f", b"\\u007f")
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
     elif path.suffix == ".zst":
@@ -268,11 +322,18 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _unique_and_short(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = _unique(pairs)
     for value in found.values():
-        if type(value) is str and len(value) > LARGEST_STRING:
+        if type(value) is str and len(value) > bounds.LONGEST_TEXT:
             raise UnreadableBundleError(
                 f"it holds a text of {len(value)} characters, which is too long"
             )
     return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not isfinite(number):
+        raise UnreadableBundleError("it holds a number that is too large for any layer")
+    return number
 
 
 def _no_constant(name: str) -> None:
@@ -280,34 +341,43 @@ def _no_constant(name: str) -> None:
 
 
 def _decompressed(data: bytes) -> bytes:
+    most = bounds.unpacked(len(data))
     try:
         if data.startswith(b"\x1f\x8b"):
             with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-                data = _read_up_to_limit(stream)
+                data = read_up_to(stream, most)
         elif data.startswith(b"\x28\xb5\x2f\xfd"):
-            data = _read_zstd(data)
+            data = _read_zstd(data, most)
+        else:
+            most = bounds.LARGEST
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UnreadableBundleError("its gzip data is damaged or cut off") from None
-    if len(data) > LARGEST_BUNDLE:
-        raise UnreadableBundleError(f"it is larger than {LARGEST_BUNDLE >> 30} GiB")
+    if len(data) > most:
+        raise UnreadableBundleError(
+            f"it unpacks to more than {most >> 20} MiB, which no bundle of its size does"
+            if most < bounds.LARGEST
+            else f"it is larger than {most >> 30} GiB"
+        )
     return data
 
 
-def _read_zstd(data: bytes) -> bytes:
+def _read_zstd(data: bytes, most: int) -> bytes:
     import zstandard
 
     try:
         # A frame may ask for gigabytes of window; ours never need more than this.
         reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(data)
-        out = _read_up_to_limit(reader)
+        out = read_up_to(reader, most)
     except zstandard.ZstdError:
         raise UnreadableBundleError("its zstd data is damaged or cut off") from None
     return out
 
 
-def _read_up_to_limit(stream: BinaryIO | Any) -> bytes:
+def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
+    """What is in a stream; of more than `most` bytes only a little more, to be refused."""
+    # In parts: asked for all at once, Python makes room for as much as it might be.
     parts, size = [], 0
-    while size <= LARGEST_BUNDLE and (part := stream.read(1 << 20)):
+    while size <= most and (part := stream.read(1 << 20)):
         parts.append(part)
         size += len(part)
     return b"".join(parts)

@@ -38,7 +38,7 @@ def doubts(bundle: Bundle, text: str, within: timedelta | None, now: datetime) -
         for one in bundle.asked("kernel", BOOT_ID, answer.host)
         if isinstance(one.value, str)
     }
-    if boots and {value.get("boot_id")} != boots:
+    if boots and [value.get("boot_id")] != [*boots]:
         yield "the challenge was answered in another boot of the host than the rest"
     moment = _moment(value.get("utc"))
     if moment is None or bundle.started - moment > SKEW or moment - bundle.ended > SKEW:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.finding import Evidence, Severity
@@ -115,6 +115,8 @@ class Check:
                     problems.append(found)
         except Unheard as reason:
             return problems, str(reason)
+        except Exception as error:  # the net around each check of each guest, host or cloud
+            return problems, str(caught(error))
         return problems, None
 
     @cached_property

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 # Looking for plugins costs a program that has none a twentieth of its start.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
@@ -19,6 +19,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 import typer
 
 import hoodsnap
+from hoodsnap import memory
 from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, verify
 from hoodsnap.cli.terminal import AGREE, BLIND, INTERRUPTED, say
 
@@ -70,7 +71,9 @@ def main() -> None:
     # What is read stays until the end, so looking for garbage in it only takes time.
     gc.disable()
     try:
-        program(sys.argv[1] if len(sys.argv) > 1 else None)(prog_name="hoodsnap")
+        command = program(sys.argv[1] if len(sys.argv) > 1 else None)
+        # Not standalone: the library would print an argument as it is, escapes and all.
+        sys.exit(command(prog_name="hoodsnap", standalone_mode=False) or AGREE)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(INTERRUPTED)
@@ -78,9 +81,49 @@ def main() -> None:
         # Whoever read our output has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(AGREE)
+    except MemoryError:
+        reason = memory.sentence()
+        memory.lift()
+        say(reason)
+        sys.exit(BLIND)
     except Exception as error:
+        if _is_about_usage(error):
+            sys.exit(_refused(error))
         if os.environ.get("HOODSNAP_DEBUG"):
             raise
-        defect = " ".join(f"{type(error).__name__}: {error}".split())
-        say(f"a defect of hoodsnap: {defect} (HOODSNAP_DEBUG=1 shows where)")
+        memory.lift()
+        _report(error)
         sys.exit(BLIND)
+
+
+def _is_about_usage(error: Exception) -> bool:
+    # Older releases of typer take the class from click, newer ones have their own.
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+def _refused(error: Any) -> int:
+    """Say what is wrong with the arguments; the exit status."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # the help, which has nothing of an argument in it
+        return int(error.exit_code)
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        typer.echo(context.get_usage(), err=True)
+    say(error.format_message())
+    return int(error.exit_code)
+
+
+def _report(error: Exception) -> None:
+    """Say where the report of a defect is."""
+    from hoodsnap.cli import crash
+
+    kind = type(error).__name__
+    try:
+        path = crash.write(error, sys.argv[1:], COMMANDS)
+    except OSError as reason:
+        say(f"a defect of hoodsnap: {kind}; no report of it can be written: {reason.strerror}")
+        return
+    say(
+        f"a defect of hoodsnap: {kind}; {path} says where, and nothing of the bundle: "
+        "please report it"
+    )

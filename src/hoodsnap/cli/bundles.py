@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from hoodsnap import memory
 from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
 from hoodsnap.cli.terminal import BLIND, USAGE, give_up, say
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
@@ -40,7 +41,7 @@ def _loaded(paths: Iterable[Path]) -> list[Bundle]:
     bundles = []
     for path in paths:
         try:
-            bundles.append(load(path))
+            bundles.append(load(path, memory.allow))
         except UnreadableBundleError as reason:
             give_up(f"{path} can't be read: {reason}")
     return bundles

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,7 +20,7 @@ from hoodsnap.cli.explain import (
     chosen,
     status,
 )
-from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, say
+from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, put_document, say
 
 if TYPE_CHECKING:
     from hoodsnap.analysis import Report
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
 """The layers of a host without which nearly nothing of its guests is judged."""
+
+
+MOST_BROKEN = 10
+"""So many checks are named that met what they could not read."""
 
 
 class Listing(StrEnum):
@@ -120,14 +125,14 @@ def checks(
 
     wanted = _selected(names, None)
     if format is Format.JSON:
-        typer.echo(catalogue.as_json(wanted), nl=False)
+        put_document(catalogue.as_json(wanted))
         return
     lines = catalogue.listing(wanted)
     if names and all(name in {check.name for check in wanted} for name in names):
         pages = ("\n".join(catalogue.page(check)) for check in wanted)
         lines = iter(["\n\n".join(pages)])
     for line in lines:
-        typer.echo(line)
+        put_document(f"{line}\n")
 
 
 def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check, ...]:
@@ -199,7 +204,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
         from hoodsnap.render import json
 
         told = {id(guest) for one in report.everything() for guest in one.guests}
-        typer.echo(json.render(report, [guest for guest in guests if id(guest) in told]), nl=False)
+        put_document(json.render(report, [guest for guest in guests if id(guest) in told]))
     elif format is Listing.LINE:
         put(lambda width: map(finding.row, report.findings))
     else:
@@ -208,6 +213,13 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 
 def _tell_what_is_unheard(report: Report) -> None:
     """Silence must not look like health."""
+    from hoodsnap.facts.fact import NOT_READ
+
     for host in report.cloud.hosts:
         for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):
             say(f"{host.name}: not judged: {host.unheard[layer]}")
+    broken = Counter((one.check.name, one.reason) for one in report.skips if NOT_READ in one.reason)
+    for (name, reason), count in broken.most_common(MOST_BROKEN):
+        say(f"not judged: {name}{f' ({count} times)' if count > 1 else ''}: {reason}")
+    if len(broken) > MOST_BROKEN:
+        say(f"not judged: {len(broken) - MOST_BROKEN} more checks for such reasons")

@@ -9,7 +9,7 @@ import typer
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import must_be_writable, saved, speaks
-from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say
+from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say, shown
 
 if TYPE_CHECKING:
     from hoodsnap.collect import Wishes
@@ -164,7 +164,7 @@ def collected(wishes: Wishes) -> tuple[Bundle, bool]:
             interrupted = True
         bundle = fingerprinted(visit.bundle())
     for line in summary(bundle):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(shown(line), markup=False, soft_wrap=True)
     return bundle, interrupted
 
 

@@ -10,7 +10,7 @@ import typer
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import Bundles, merged, speaks
-from hoodsnap.cli.terminal import AGREE, DISAGREE, USAGE, give_up, put
+from hoodsnap.cli.terminal import AGREE, DISAGREE, USAGE, give_up, put, put_document
 
 if TYPE_CHECKING:
     from hoodsnap.analysis import Report
@@ -83,11 +83,11 @@ def tell(
     if format is Document.JSON:
         from hoodsnap.render import json
 
-        typer.echo(json.render(report, guests), nl=False)
+        put_document(json.render(report, guests))
     elif format is Document.MARKDOWN:
         from hoodsnap.render import markdown
 
-        typer.echo(markdown.render(report, guests, verbose=verbose), nl=False)
+        put_document(markdown.render(report, guests, verbose=verbose))
     else:
         _print(report, guests, verbose)
     return status(report, guests, fail_on)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.cli.bundles import Bundles, merged
-from hoodsnap.cli.terminal import USAGE, give_up, say
+from hoodsnap.cli.terminal import USAGE, give_up, put_document, say
 
 if TYPE_CHECKING:
     from hoodsnap.replay.recording import Recording
@@ -84,7 +84,7 @@ def serve(
         )
     with serving.folder_of_ours() as folder:
         for line in serving.start(recording, folder, say):
-            typer.echo(line)
+            put_document(f"{line}\n")
         sys.stdout.flush()
         say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
         threading.Event().wait()

@@ -1,4 +1,8 @@
-"""What every command says, how it ends, and where its lines go."""
+"""What every command says, how it ends, and where its lines go.
+
+The one place that prints: whatever comes from a bundle, a file's name or an argument is shown here
+without a character that a terminal obeys.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +34,33 @@ class Format(StrEnum):
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
 
 
+def shown(text: str, *, newlines: bool = False) -> str:
+    """Text with everything that is not to be seen as an escape: `\\u001b`. That covers controls,
+    what turns the direction of writing, other line ends, and bytes that were not UTF-8.
+
+    The escapes are JSON's, so that a JSON document stays one. `newlines`: line feeds stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or (newlines and char == "\n") else _escaped(char)
+        for char in text
+    )
+
+
+def _escaped(char: str) -> str:
+    number = ord(char)
+    return f"\\u{number:04x}" if number < 1 << 16 else f"\\U{number:08x}"
+
+
 def say(line: str) -> None:
-    """To whoever started us, never into the result."""
-    typer.echo(f"hoodsnap: {line}", err=True)
+    """To the person who started the command, never into the result."""
+    typer.echo(f"hoodsnap: {shown(line, newlines=True)}", err=True)
+
+
+def put_document(text: str) -> None:
+    """Print a whole document, which ends as it should end."""
+    typer.echo(shown(text, newlines=True), nl=False)
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
@@ -46,11 +74,12 @@ def put(lines: Callable[[int], Iterable[Line]]) -> None:
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no colour, so it need not wait for what would make it.
         for line in lines(PIPE_WIDTH):
-            typer.echo(line.plain)
+            typer.echo(shown(line.plain))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in lines(min(console.width, 100)):
-        console.print(Text.assemble(*line.parts))
+        parts = [(shown(text), style) for text, style in line.parts]
+        console.print(Text.assemble(*parts))

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hoodsnap import memory
 from hoodsnap.bundle import UnreadableBundleError, load
 from hoodsnap.cli.bundles import Bundles
-from hoodsnap.cli.terminal import AGREE, BLIND, DISAGREE, USAGE, Format, FormatOption, give_up, say
+from hoodsnap.cli.terminal import (
+    AGREE,
+    BLIND,
+    DISAGREE,
+    USAGE,
+    Format,
+    FormatOption,
+    give_up,
+    put_document,
+    say,
+)
 
 if TYPE_CHECKING:
     from hoodsnap import trust
@@ -59,10 +70,10 @@ def verify(
     wanted = trust.Wanted(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
-        typer.echo(trust.as_json(verdicts), nl=False)
+        put_document(trust.as_json(verdicts))
     else:
         for line in trust.lines(verdicts):
-            typer.echo(line)
+            put_document(f"{line}\n")
     raise typer.Exit(status)
 
 
@@ -74,7 +85,9 @@ def _trusted(paths: Sequence[Path], wanted: trust.Wanted) -> tuple[list[trust.Tr
     verdicts, status = [], AGREE
     for path in paths:
         try:
-            verdict = trust.examine(load(path), str(path), wanted, datetime.now(UTC))
+            memory.forget()  # one after the other: each may take what it needs
+            bundle = load(path, memory.allow)
+            verdict = trust.examine(bundle, str(path), wanted, datetime.now(UTC))
         except UnreadableBundleError as reason:
             say(f"{path} can't be read: {reason}")
             status = BLIND

@@ -74,9 +74,9 @@ def kept_ps(
 ) -> str:
     """The lines of `ps ww` (of `ps c` for `programs`), with the words of each process, by PID.
 
-    Blanks part the words there, and may be in them. A line stays as ps wrote it unless there is something to withhold in it. `programs`: of these
-    the name of the program is all that is kept. Of a process that is neither here nor there, and
-    has ended meanwhile, not even that.
+    Blanks part the words there, and may be in them. A line stays as ps wrote it unless there is
+    something to withhold in it. `programs`: of these the name of the program is all that is kept.
+    Of a process that is neither here nor there, and has ended meanwhile, not even that.
     """
     others = programs or {}
     lines = text.splitlines(keepends=True)

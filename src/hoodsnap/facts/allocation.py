@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.body import item_of
-from hoodsnap.facts.fact import Fact, Unheard, integer, text, value_of
+from hoodsnap.facts.fact import Fact, Unheard, caught, integer, text, value_of
 
 _QUERY = re.compile(
     r"GET /(?P<what>resource_providers|allocations)(/(?P<uuid>[^/?\s]+))?(/(?P<part>\w+))?"
@@ -224,7 +224,8 @@ class Placement:
         for provider in self.providers.values():
             try:
                 consumers = provider.consumers
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
             for consumer in consumers:
                 found.setdefault(consumer, {})[provider.uuid] = provider
@@ -240,7 +241,8 @@ class Placement:
         """What a consumer holds; None if nothing, or if that was not heard (see `nothing`)."""
         try:
             entries = self._own(consumer)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             listed = self._held.get(consumer, {})
             if not listed:
                 return None

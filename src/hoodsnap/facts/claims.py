@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import caught
 from hoodsnap.facts.hardware import HostDevice
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _by(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> dict[K,
         try:
             for thing in set(has(guest)):
                 found.setdefault(thing, []).append(guest)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             continue  # who asks about this guest hears why
     return {thing: tuple(owners) for thing, owners in found.items()}
 

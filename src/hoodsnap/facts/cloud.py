@@ -11,7 +11,7 @@ from hoodsnap.bundle import Bundle
 from hoodsnap.facts.allocation import Placement
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, is_true
+from hoodsnap.facts.fact import caught, is_true, read_each
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host, read_host
 from hoodsnap.facts.image import base_of
@@ -79,24 +79,28 @@ class Cloud:
             try:
                 if fact.image:
                     known.add(fact.image)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {base_of(image): image for image in known}
 
 
 def read(bundle: Bundle) -> Cloud:
     """Everything that a bundle (or several, merged) says, joined."""
-    servers = Servers(bundle.by_layer.get("nova", ()))
-    instances = Instances(bundle.by_layer.get("nova-db", ()))
-    placement = Placement(bundle.by_layer.get("placement", ()))
-    ports = Ports(bundle.by_layer.get("neutron", ()))
-    movements = gone(bundle.answers) | moved(bundle.answers)
+    servers = read_each(Servers, bundle.by_layer.get("nova", ()))
+    instances = read_each(Instances, bundle.by_layer.get("nova-db", ()))
+    placement = read_each(Placement, bundle.by_layer.get("placement", ()))
+    ports = read_each(Ports, bundle.by_layer.get("neutron", ()))
+    movements = read_each(gone, bundle.answers) | read_each(moved, bundle.answers)
     known = servers.by_uuid.keys() | instances.by_uuid.keys()
     hosts = tuple(
         read_host(bundle, name, known, instances, placement, ports) for name in _host_names(bundle)
     )
-    instances.doubted = _another_database(hosts, servers, instances)
-    volumes = Volumes(bundle.by_layer.get("cinder", ()))
+    try:
+        instances.doubted = _another_database(hosts, servers, instances)
+    except Exception as error:  # a net: then nobody knows whether the right ones were asked
+        instances.doubted = str(caught(error))
+    volumes = read_each(Volumes, bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))
     join = Join(servers, instances, placement, storage, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, Unheard, text, unheard, value_of
+from hoodsnap.facts.fact import Fact, Unheard, caught, text, unheard, value_of
 from hoodsnap.facts.quantity import whole
 
 LIST = "lsblk --json --bytes --output-all"
@@ -182,7 +182,8 @@ class Devices:
         """Name → kernel's name, of the links in a folder; none if it was not heard."""
         try:
             links = value_of(self.said.get(f"ls -l {folder}"), folder, dict[str, str])
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return {}
         return {name: posixpath.basename(target) for name, target in links.items()}
 
@@ -194,7 +195,8 @@ class Devices:
         found = {kname for name, kname in links.items() if name.lower().endswith(ending)}
         try:
             sessions = self.sessions
-        except Unheard:
+        except Exception as error:
+            caught(error)
             sessions = ()
         for session in sessions:
             if session.target == target:
@@ -258,7 +260,8 @@ class Devices:
         """The LVs; none if they were not heard."""
         try:
             return self.logical_volumes
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return ()
 
     @cached_property

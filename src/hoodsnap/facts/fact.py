@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property, wraps
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from hoodsnap.bundle import Answer
+from hoodsnap.bundle import Answer, Failure
 
 T = TypeVar("T")
+
+NOT_READ = "could not be read"
+"""How the reason begins of what a net has caught; nothing else is called so."""
 
 LARGEST = 1 << 63
 """No number that a layer keeps reaches this."""
@@ -23,6 +28,72 @@ class Unheard(Exception):
     Reading an unheard field of a fact raises it. Whoever compares lets it pass: the check becomes a
     skip with this text as its reason. Unknown is never absent.
     """
+
+
+def caught(error: Exception) -> Unheard:
+    """Return what a net makes of an exception that a recorded value has caused: `Unheard`.
+
+    Each net stands where one thing ends (a check of one guest, one step of a walk, one answer): a
+    field of an unexpected type must cost that thing and nothing else. Its text names the type of
+    the exception and our own line, never the exception's text, which may quote the bundle. With
+    HOODSNAP_DEBUG set the exception is raised instead, so that a net hides no defect from us. Want
+    of memory is raised too: the next thing would not fit either.
+    """
+    if isinstance(error, Unheard):
+        return error
+    if isinstance(error, MemoryError) or os.environ.get("HOODSNAP_DEBUG"):
+        raise error
+    return Unheard(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
+
+
+def _line_of(error: BaseException) -> str:
+    """Our own innermost line that an exception passed: `facts/port.py:228`."""
+    place, trace = "?", error.__traceback__
+    ours = Path(__file__).parent.parent
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        if path.is_relative_to(ours):
+            place = f"{path.relative_to(ours)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
+MOST_UNREADABLE = 8
+"""So many answers of a layer are looked for that break its reader; if it is more, none is read."""
+
+
+def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) -> T:
+    """Read a layer's answers; one that breaks the reader is read as a failed one instead.
+
+    So what can't be read is unheard, as if the layer had not answered; it is never taken for
+    absent. The answer is found by halving: the shortest beginning that breaks the reader ends with
+    it.
+    """
+    heard = tuple(answers)
+    for _ in range(MOST_UNREADABLE):
+        try:
+            return read(heard)
+        except Exception as error:
+            reason = str(caught(error))
+        fits, breaks = 0, len(heard)  # answers at the beginning that can, and can't, be read
+        while breaks - fits > 1:
+            middle = (fits + breaks) // 2
+            try:
+                read(heard[:middle])
+                fits = middle
+            except Exception as error:
+                reason, breaks = str(caught(error)), middle
+        if breaks:
+            heard = (*heard[: breaks - 1], failed(heard[breaks - 1], reason), *heard[breaks:])
+    return read(
+        tuple(failed(answer, "too much of its layer could not be read") for answer in heard)
+    )
+
+
+def failed(answer: Answer, reason: str) -> Answer:
+    """The same question, as if it had not been answered, and why."""
+    said = answer.model_dump(exclude={"value", "error"})
+    return Answer(**said, error=Failure(kind="failed", message=reason))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,12 +115,34 @@ class Fact:
     said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
 
+    def __init_subclass__(cls) -> None:
+        """Put a net around what is read once and kept: whatever a recorded value breaks there is
+        `Unheard` for everybody who reads it. (Around each property it would cost a quarter more
+        time; these are read within other nets.)"""
+        super().__init_subclass__()
+        for member in vars(cls).values():
+            if isinstance(member, cached_property):
+                member.func = _netted(member.func)
+
     def where(self, name: str) -> tuple[Answer | None, str]:
         """The answer that a field was read from, and the place in it."""
         part, place = self.places.get(name, ("", name))
         if part not in self.said:
             part = next(iter(self.said), "")
         return self.said.get(part), place
+
+
+def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
+    @wraps(read)
+    def reading(self: Any) -> T:
+        try:
+            return read(self)
+        except Unheard:
+            raise
+        except Exception as error:
+            raise caught(error) from None
+
+    return reading
 
 
 def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
@@ -64,8 +157,10 @@ def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
     if answer.error is not None:
         raise Unheard(f"{what}: {answer.error.message}")
     try:
-        if _fits(answer.value, shape):
-            return answer.value  # type: ignore[no-any-return]  # it is a T: its shape says so
+        if not _fits(answer.value, shape):
+            # Not left to pydantic, which would remember an error for each of a million items.
+            raise Unheard(f"{what}: the answer can't be read")
+        return answer.value  # type: ignore[no-any-return]  # it is a T: its shape says so
     except TypeError:
         pass  # a shape that is more than lists and objects of plain values
     try:
@@ -117,7 +212,8 @@ def is_true(said: Callable[[], bool]) -> bool:
     """Whether a layer said so; False if it did not, whatever the reason."""
     try:
         return said()
-    except Unheard:
+    except Exception as error:  # a net, too: many ask nothing else of a fact
+        caught(error)
         return False
 
 

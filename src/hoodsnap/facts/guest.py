@@ -10,7 +10,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.allocation import Allocation
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import ON, Domain
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.log import Log
@@ -108,7 +108,8 @@ class Guest:
             try:
                 if fact is not None and fact.name:
                     return fact.name
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return ""
 
@@ -130,7 +131,8 @@ class Guest:
         """What libvirt calls it; None if it has no domain, or that was not heard."""
         try:
             return self.domain.name if self.domain is not None else None
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return None
 
     @property

@@ -18,7 +18,7 @@ from hoodsnap.facts.daemon import Daemon, doubts
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import LIST, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, is_true, value_of
+from hoodsnap.facts.fact import Unheard, caught, is_true, read_each, value_of
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import ImageStore
@@ -89,7 +89,8 @@ class Host:
         """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
         try:
             return self.option("DEFAULT", "host") or self.name
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return self.name
 
     @cached_property
@@ -143,7 +144,8 @@ class Host:
         """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
         try:
             services = self.records.services_of(self.nova_name)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             services = ()
         return release_of_host(self.bundle, self.name, services)
 
@@ -163,7 +165,8 @@ class Host:
             try:
                 if process.uid == uid:
                     return process.groups
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return None
 
@@ -184,7 +187,8 @@ class Host:
         answer = self.bundle.last("host", "readlink /proc/self/ns/*", self.name)
         try:
             return value_of(answer, "its namespaces", dict[str, str]).get("net")
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return None
 
     @cached_property
@@ -200,7 +204,8 @@ class Host:
             try:
                 if self.in_container(process):
                     return True
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # the others tell
         return False
 
@@ -236,7 +241,8 @@ class Host:
         for uuid, domain in self.domains.items():
             try:
                 disks = domain.disks if domain.id is not None else ()
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # what it runs with is not known, and is nobody else's fault
             for disk in disks:
                 if disk.source is not None and not disk.shareable and not disk.read_only:
@@ -267,7 +273,8 @@ class Host:
             try:
                 for file in process.files:
                     found.setdefault(held_by(file), []).append((process, file))
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # who asks about this process' files hears why
         return {
             key: tuple(holders)
@@ -286,6 +293,8 @@ class Host:
             pids = {row.get("pid") for row in own} - set(self.strangers) | set(self.processes)
             for pid in pids:
                 process = self.processes.get(pid) if isinstance(pid, int) else None
+                if process is None and not isinstance(pid, int | str | None):
+                    raise Unheard("the PID of a process can't be read")
                 if process is None:
                     raise Unheard(f"process {pid} was not asked")
                 process.argv  # noqa: B018 (raises if it was not heard)
@@ -305,7 +314,8 @@ class Host:
         for domain in self.domains.values():
             try:
                 found[domain.name] = domain
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return found
 
@@ -333,14 +343,19 @@ def read_host(
     def of(layer: str) -> list[Answer]:
         return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
 
-    domains, everyones = Domain.read_all(of("libvirt")), Process.read_all(of("kernel"))
+    domains = read_each(Domain.read_all, of("libvirt"))
+    everyones = read_each(Process.read_all, of("kernel"))
     accounts = Accounts(Hypervisor(bundle, name), domains.values())
     strangers = {pid: one for pid, one in everyones.items() if _is_strange(one, accounts)}
     processes = {pid: one for pid, one in everyones.items() if pid not in strangers}
-    images = ImageStore.read(of("images"))
+    images = read_each(ImageStore.read, of("images"))
     images.processes = processes.values()
     unheard, census = _heard_of(bundle, name, images)
-    for layer, why in doubts(bundle, name, domains, processes, known).items():
+    try:
+        doubted = doubts(bundle, name, domains, processes, known)
+    except Exception as error:  # a net: then nobody knows whether the right ones were asked
+        doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
+    for layer, why in doubted.items():
         unheard.setdefault(layer, why)
     return Host(
         name=name,
@@ -349,11 +364,11 @@ def read_host(
         processes=processes,
         strangers=strangers,
         accounts=accounts,
-        monitors=Monitor.read_all(of("qemu")),
+        monitors=read_each(Monitor.read_all, of("qemu")),
         images=images,
         devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
-        logs=Log.read_all(of("logs")),
-        network=HostNetwork.read(of("network")),
+        logs=read_each(Log.read_all, of("logs")),
+        network=read_each(HostNetwork.read, of("network")),
         ports=ports,
         unheard=unheard,
         census=census,
@@ -413,7 +428,8 @@ def _is_row_of_stranger(row: Mapping[str, object], accounts: Accounts) -> bool:
 def _root(process: Process) -> str | None:
     try:
         return process.root_device
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return None
 
 
@@ -431,6 +447,7 @@ def _grouped(
             named = key(process)
             if named and not process.is_probe:
                 found.setdefault(named, []).append(process)
-        except Unheard:
+        except Exception as error:
+            caught(error)
             continue  # a command line that can't be read claims nothing
     return {named: tuple(same) for named, same in found.items()}

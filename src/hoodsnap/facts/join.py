@@ -9,12 +9,14 @@ from hoodsnap.facts.allocation import Allocation, Placement
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, is_true
-from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.fact import Unheard, caught, is_true
+from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.mapping import InstanceMapping
 from hoodsnap.facts.port import PREFIX, Port, Ports
 from hoodsnap.facts.process import Process
+from hoodsnap.facts.rows import Tables
 from hoodsnap.facts.server import Servers
 from hoodsnap.facts.storage import Storage
 from hoodsnap.facts.tap import NAME, HostNetwork, Tap
@@ -45,12 +47,14 @@ class Join:
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
         self.hidden: dict[str, str] = {}
+        self.unread_ports: str | None = None
+        """Why it is not known which ports are bound to a host; None if it is."""
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
-            except Unheard as reason:
+            except Exception as error:  # a net: one whose host is unknown costs nobody else his
                 host = None
-                self.hidden[uuid] = f"its host: {reason}"
+                self.hidden[uuid] = f"its host: {caught(error)}"
             self.believed[uuid] = host
             if host is not None:
                 self.at_host.setdefault(host, set()).add(uuid)
@@ -67,8 +71,13 @@ class Join:
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
         # So does a port that was left bound here.
-        here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
-        found = [self._guest(uuid, host) for uuid in here]
+        try:
+            here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
+        except (
+            Exception
+        ) as error:  # a net: the guests that other layers show are there all the same
+            self.unread_ports = str(caught(error))
+        found = [self._netted(uuid, host) for uuid in here]
         host.guests.extend(sorted(found, key=_order))
         return host.guests
 
@@ -86,8 +95,41 @@ class Join:
         found = []
         for uuid in self.believed.keys() - seen:
             if not _is_deleted(self.instances.by_uuid.get(uuid)):
-                found.append(self._guest(uuid, None))
+                found.append(self._netted(uuid, None))
         return sorted(found, key=_order)
+
+    def _netted(self, uuid: str, host: Host | None) -> Guest:
+        """A guest; one whose facts can't be put together is there, and nothing of it is heard."""
+        try:
+            return self._guest(uuid, host)
+        except Exception as error:
+            reason = str(caught(error))
+        return Guest(
+            uuid=uuid,
+            host=host,
+            believed=self.believed.get(uuid),
+            hidden=self.hidden.get(uuid),
+            server=None,
+            instance=None,
+            allocation=None,
+            domain=None,
+            process=None,
+            processes=(),
+            monitor=None,
+            images=None,
+            devices=None,
+            volumes=None,
+            storage=self.storage,
+            log=None,
+            mapping=InstanceMapping(uuid=uuid, raw=None, tables=Tables(())),
+            copies=(),
+            records=self.instances.hosts,
+            ports=None,
+            taps=None,
+            unheard=dict.fromkeys(LAYERS, reason),
+            census={},
+            moving=self.movements.get(uuid),
+        )
 
     def _guest(self, uuid: str, host: Host | None) -> Guest:
         instance, allocation = self.instances.by_uuid.get(uuid), self.placement.of(uuid)
@@ -178,7 +220,9 @@ class Join:
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
         answer = self.ports.of_device(uuid)
-        if answer is not None:
+        if self.unread_ports is not None:
+            unheard["neutron"] = f"neutron API: {self.unread_ports}"
+        elif answer is not None:
             census["neutron"] = answer
         else:
             unheard["neutron"] = self.ports.silence
@@ -214,7 +258,8 @@ def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
     own = host.network_space
     try:
         theirs = {process.namespaces.get("net") for process in processes}
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return False
     return own is not None and bool(theirs - {own, None})
 
@@ -233,7 +278,8 @@ def _taps(
 def _prefixes(domain: Domain | None) -> Iterable[str]:
     try:
         targets = domain.taps if domain is not None else ()
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return
     for target in targets:
         if found := NAME.fullmatch(target):
@@ -243,7 +289,8 @@ def _prefixes(domain: Domain | None) -> Iterable[str]:
 def _disks(domain: Domain | None) -> Iterable[str]:
     try:
         return [disk.source for disk in domain.disks if disk.source] if domain else ()
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return ()
 
 
@@ -251,7 +298,8 @@ def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
     try:
         found = (devices.find(path) for path in _disks(domain))
         return tuple(device for device in found if device is not None)
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return ()
 
 

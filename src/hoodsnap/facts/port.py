@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.agent import Agent
 from hoodsnap.facts.body import items_of
-from hoodsnap.facts.fact import Fact, Unheard, integer, mapping, text, unheard
+from hoodsnap.facts.fact import Fact, Unheard, caught, integer, mapping, text, unheard
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 
@@ -225,7 +225,10 @@ class Ports:
             if items is not None and asked.keys() == {"device_id"} and listed.is_one_page:
                 # What was heard of them before, and is not among them now, has gone meanwhile.
                 for uuid, (raw, before) in [*rows.items()]:
-                    if raw.get("device_id") in asked["device_id"] and before.host == answer.host:
+                    device = raw.get("device_id")
+                    if not isinstance(device, str) or before.host != answer.host:
+                        continue
+                    if device in asked["device_id"]:
                         del rows[uuid]
                         self.went.add(uuid[:PREFIX])
         if name == "agents" and items is not None:
@@ -284,7 +287,8 @@ class Ports:
             try:
                 if port.is_guests:
                     found.setdefault(port.device_id, []).append(port)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {uuid: tuple(ports) for uuid, ports in found.items()}
 
@@ -307,7 +311,8 @@ class Ports:
                 # router_interface_distributed and ha_router_replicated_interface.
                 if network and owner.startswith("network:") and "_interface" in owner:
                     found.setdefault(network, set()).add(port.device_id)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {network: frozenset(routers) for network, routers in found.items()}
 
@@ -351,7 +356,8 @@ def _items(answer: Answer, name: str) -> list[dict[str, Any]] | None:
     """What is in a list; None if it was not told, or not all of it can be read."""
     try:
         items = items_of(answer, name, f"the list of {name}")
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return None
     return items if all(isinstance(item.get("id"), str) for item in items) else None
 

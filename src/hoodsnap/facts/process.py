@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.argv import Argv, Display
 from hoodsnap.facts.drive import Drive
-from hoodsnap.facts.fact import Fact, Unheard, text, unheard, value_of
+from hoodsnap.facts.fact import Fact, Unheard, caught, text, unheard, value_of
 from hoodsnap.facts.hardware import read_cpus
 from hoodsnap.facts.quantity import whole
 
@@ -195,7 +195,8 @@ class Process(Fact):
         for part in ("exe", "comm"):
             try:
                 names.append(value_of(self.said.get(part), part, str))
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return any(EMULATOR.fullmatch(_program(name)) for name in names)
 
@@ -289,7 +290,8 @@ class Process(Fact):
         """Its PID namespace; None if that was not told. A container may have one of its own."""
         try:
             return self.namespaces.get("pid")
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return None
 
     @cached_property
@@ -341,7 +343,8 @@ def root_device(mountinfo: str) -> str:
 def _listed(answer: Answer) -> set[int] | None:
     try:
         rows = value_of(answer, LIST, list[dict[str, Any]])
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return None
     return {pid for row in rows if (pid := whole(row.get("pid"))) is not None}
 

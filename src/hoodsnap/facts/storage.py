@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import caught
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.rows import UUID
 from hoodsnap.facts.volume import Volume, Volumes
@@ -93,8 +93,9 @@ class Storage:
             for disk in domain.disks if domain is not None else ():
                 if (volume := volume_of(disk)) is not None:
                     named[volume] = None
-        except Unheard:
-            pass  # whoever reads the domain hears why
+        except Exception as error:
+            caught(error)
+            # whoever reads the domain hears why
         return tuple(self.volumes.by_id[name] for name in named if name in self.volumes.by_id)
 
     @cached_property
@@ -105,7 +106,8 @@ class Storage:
                 volume, owner = row.volume_id, self._instances.by_uuid.get(row.instance_uuid)
                 if volume and not row.deleted and (owner is None or not owner.deleted):
                     found.setdefault(volume, []).append(row)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # whoever reads that row hears why
         return {volume: tuple(rows) for volume, rows in found.items()}
 
@@ -118,7 +120,8 @@ class Storage:
                 owner = self._instances.by_uuid.get(row.instance_uuid)
                 if owner is not None and owner.deleted and row.volume_id and not row.deleted:
                     found.append((owner, row))
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return tuple(found)
 
@@ -127,7 +130,8 @@ class Storage:
         instance = self._instances.by_uuid.get(uuid)
         try:
             return instance is not None and instance.deleted
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return False
 
     @cached_property
@@ -138,6 +142,7 @@ class Storage:
                 for disk in domain.disks if domain.id is not None else ():
                     if (volume := volume_of(disk)) is not None:
                         found.setdefault(volume, []).append(Plugged(domain, disk))
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {volume: tuple(same) for volume, same in found.items()}

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, Unheard, integer, text, value_of
+from hoodsnap.facts.fact import Fact, Unheard, caught, integer, text, value_of
 from hoodsnap.facts.port import PREFIX
 
 LINKS = "ip -d -j link"
@@ -230,7 +230,8 @@ class HostNetwork:
             rows = value_of(answer, LINKS, list[dict[str, Any]])
             self.links = {text(row, "ifname") or "": row for row in rows}
             self.listing = answer
-        except Unheard:
+        except Exception as error:
+            caught(error)
             return
 
     def _read_switch(self) -> None:
@@ -345,7 +346,8 @@ def _addresses(value: object) -> Iterable[str]:
 def _heard(answer: Answer | None) -> list[dict[str, object]]:
     try:
         return _rows(answer, "Open vSwitch")
-    except Unheard:
+    except Exception as error:
+        caught(error)
         return []
 
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.bdm import Connection
 from hoodsnap.facts.body import item_of, items_of
-from hoodsnap.facts.fact import Fact, Unheard, integer, text
+from hoodsnap.facts.fact import Fact, Unheard, caught, integer, text
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -252,7 +252,8 @@ class Volumes:
             try:
                 if attachment.instance:
                     found.setdefault(attachment.instance, []).append(attachment)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue  # whose it is can't be read
         return {uuid: tuple(sorted(same, key=_by_id)) for uuid, same in found.items()}
 
@@ -263,7 +264,8 @@ class Volumes:
         for attachment in self.attachments.values():
             try:
                 found.setdefault(attachment.volume_id, []).append(attachment)
-            except Unheard:
+            except Exception as error:
+                caught(error)
                 continue
         return {uuid: tuple(sorted(same, key=_by_id)) for uuid, same in found.items()}
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 
-from hoodsnap import challenge, plausible, trust
+from hoodsnap import challenge, memory, plausible, trust
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Bundle, UnreadableBundleError, merge, parse
+from hoodsnap.facts.fact import caught
 from hoodsnap.facts.visits import newest
 from hoodsnap.fingerprint import fingerprint, verify
 from hoodsnap.grading import submissions
@@ -22,7 +27,11 @@ from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
 from hoodsnap.grading.result import Grade
 from hoodsnap.grading.sheet import Answers, AnswersError, Sheet, read_answers
 from hoodsnap.grading.submissions import Submission
-from hoodsnap.signature import NotTrustedError
+from hoodsnap.signature import NotTrustedError, SshKeygenError
+
+PATIENCE = 600.0
+"""Seconds for one submission of a class. Ten thousand guests take a tenth of that."""
+
 
 DOUBTS = 3
 """So many reasons why a bundle is not plausible are told; `verify --plausible` tells all."""
@@ -31,8 +40,26 @@ DOUBTS = 3
 def grade_submission(
     sheet: Sheet, submission: Submission, server: str | None = None, signers: Path | None = None
 ) -> tuple[Grade, Bundle | None]:
-    """What one student gets, and what it was read from. Raises nothing for what was handed in, but
-    `SshKeygenError` if there are allowed `signers` and no way to check signatures."""
+    """What one student gets, and what it was read from. Raises nothing for what was handed in:
+    whatever goes wrong with it is a remark."""
+    try:
+        return _graded(sheet, submission, server, signers)
+    except MemoryError:
+        remark = f"it can't be graded: {memory.sentence()}"
+    except Exception as error:  # the net around each submission
+        remark = f"it can't be graded: it {caught(error)}"
+    return _unread(sheet, submission.student, remark), None
+
+
+def _unread(sheet: Sheet, student: str, remark: str) -> Grade:
+    """The grade of a submission of which nothing could be read."""
+    results = ungraded(sheet, "there is no bundle that can be read")
+    return Grade(student, "", results, (remark,))
+
+
+def _graded(
+    sheet: Sheet, submission: Submission, server: str | None, signers: Path | None
+) -> tuple[Grade, Bundle | None]:
     remarks = list(submission.remarks)
     answers, named = _answers(submission, sheet, remarks)
     bundles = [*_bundles(submission, remarks)]
@@ -47,7 +74,10 @@ def grade_submission(
             remarks.append("there is no bundle")
         return nothing("there is no bundle that can be read"), None
     for one in bundles:
-        remarks += _trust(sheet, one)
+        try:
+            remarks += _trust(sheet, one)
+        except Exception as error:  # a net: what can't be judged is graded, and remarked
+            remarks.append(f"whether it is true {caught(error)}")
         if signers is not None:
             remarks += _signature(one, submission.student, signers)
     if len(bundles) > 1:
@@ -84,7 +114,7 @@ def _answers(
 def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
     for name, data in submission.bundles:
         try:
-            yield parse(data)
+            yield parse(data, memory.allow)
         except UnreadableBundleError as error:
             remarks.append(f"{name} can't be read: {error}")
 
@@ -110,6 +140,8 @@ def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
         signer = trust.signed_by(bundle, fingerprint(bundle), allowed)
     except NotTrustedError as reason:
         yield f"not signed by {student}: {reason}"
+    except SshKeygenError as reason:
+        yield f"not signed by {student}, as far as can be told: {reason}"
     else:
         if student not in (signer, signer.partition("@")[0]):
             yield f"not signed by {student}: signed by {signer}"
@@ -126,54 +158,96 @@ def _moment(bundle: Bundle) -> str:
     return f"{bundle.started:%Y-%m-%d %H:%M} UTC"
 
 
-_demand: tuple[Sheet, str | None, Path | None] | None = None
+class TookTooLong(BaseException):
+    """A submission was not graded in time. No net catches it but the one around a submission."""
+
+
+_demand: tuple[Sheet, str | None, Path | None, float] | None = None
 """In a process of the pool: what all are graded by."""
 
 
-def _begin(sheet: Sheet, server: str | None, signers: Path | None) -> None:
+def _begin(sheet: Sheet, server: str | None, signers: Path | None, patience: float) -> None:
     global _demand
-    _demand = (sheet, server, signers)
+    _demand = (sheet, server, signers, patience)
+    signal.signal(signal.SIGALRM, _too_long)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.enable()  # one bundle after the other: what was read does not stay
 
 
 def _grade_path(path: Path) -> Grade:
     assert _demand is not None  # noqa: S101 (the pool has begun)
-    sheet, server, signers = _demand
-    found, _ = grade_submission(sheet, submissions.read(path), server, signers)
+    sheet, server, signers, patience = _demand
+    memory.forget()  # what the one before was allowed
+    try:
+        with _patiently(patience):
+            found, _ = grade_submission(sheet, submissions.read(path), server, signers)
+    except TookTooLong:
+        return _unread(sheet, submissions.name_of(path), _late(path, patience))
     return found
 
 
+def _late(path: Path, patience: float) -> str:
+    return f"{path.name} can't be graded: it takes longer than {patience:g} s"
+
+
+@contextmanager
+def _patiently(seconds: float) -> Iterator[None]:
+    """Interrupt what takes longer: a file that never ends as well as a calculation. What can't be
+    interrupted is ended with its process, when it has used the CPU for twice as long."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    until = int(used.ru_utime + used.ru_stime + 2 * seconds) + 1
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY or until < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _too_long(number: int, frame: FrameType | None) -> None:
+    raise TookTooLong
+
+
 def grade_class(
-    sheet: Sheet, paths: Sequence[Path], server: str | None = None, signers: Path | None = None
+    sheet: Sheet,
+    paths: Sequence[Path],
+    server: str | None = None,
+    signers: Path | None = None,
+    patience: float = PATIENCE,
 ) -> list[Grade]:
-    """Every submission, in the order of the paths. One that breaks the process it is read in, as
-    for want of memory, costs nobody else anything."""
+    """Every submission, in the order of the paths. One that breaks, hangs or fills the process
+    that reads it costs nobody else anything."""
     grades: dict[Path, Grade] = {}
     workers = max(1, min(len(os.sched_getaffinity(0)), len(paths)))
 
     def processes(number: int) -> ProcessPoolExecutor:
-        initargs = (sheet, server, signers)
+        initargs = (sheet, server, signers, patience)
         return ProcessPoolExecutor(number, initializer=_begin, initargs=initargs)
 
     with processes(workers) as pool:
         waiting = [(path, pool.submit(_grade_path, path)) for path in paths]
-        grades |= _arrived(waiting)
+        grades |= _arrived(sheet, waiting)
     for path in paths:
         if path not in grades:
             with processes(1) as alone:
-                grades |= _arrived([(path, alone.submit(_grade_path, path))])
+                grades |= _arrived(sheet, [(path, alone.submit(_grade_path, path))])
         if path not in grades:
-            remark = f"{path.name} can't be read: it does not fit into this machine's memory"
-            results = ungraded(sheet, "there is no bundle that can be read")
-            grades[path] = Grade(submissions.name_of(path), "", results, (remark,))
+            remark = f"{path.name} can't be read: the process that read it was ended"
+            remark += ", for want of memory or after too long a time"
+            grades[path] = _unread(sheet, submissions.name_of(path), remark)
     return [grades[path] for path in paths]
 
 
-def _arrived(waiting: Iterable[tuple[Path, Future[Grade]]]) -> dict[Path, Grade]:
+def _arrived(sheet: Sheet, waiting: Iterable[tuple[Path, Future[Grade]]]) -> dict[Path, Grade]:
     found = {}
     for path, future in waiting:
         try:
             found[path] = future.result()
         except BrokenProcessPool:
             continue  # it, or one of its neighbours: each is tried alone
+        except Exception as error:  # a net: what can't be graded, or can't be sent to us
+            remark = f"{path.name} can't be graded: {type(error).__name__}"
+            found[path] = _unread(sheet, submissions.name_of(path), remark)
     return found

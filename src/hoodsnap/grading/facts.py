@@ -16,7 +16,7 @@ from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.allocation import Allocation
 from hoodsnap.facts.device import Device
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard
+from hoodsnap.facts.fact import Fact, Unheard, caught
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image
@@ -232,8 +232,8 @@ def _parts(entries: Iterable[Entry], said: Iterable[object]) -> list[Part]:
 def _read(read: Callable[[Any], object], said: object) -> object:
     try:
         value = read(said)
-    except Unheard as reason:
-        return Silence(str(reason))
+    except Exception as error:  # the net around each field that an expression may name
+        return Silence(str(caught(error)))
     if isinstance(value, tuple | frozenset | set):
         return sorted(value) if isinstance(value, frozenset | set) else list(value)
     return value

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hoodsnap.analysis import Report
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.guest import Guest
 from hoodsnap.grading.answer import share
 from hoodsnap.grading.expression import ExpressionError, Touch, Value, evaluate
@@ -131,6 +131,8 @@ class _Grader:
                 reasons.append(str(reason))
             except ExpressionError as error:
                 reasons.append(f"the sheet is wrong: {what}: {error}")
+            except Exception as error:  # the net around each condition
+                reasons.append(str(caught(error)))
         found = tuple(dict.fromkeys(map(self.secrets.masked, judge.found)))
         # What is wrong for certain is wrong, whatever else was not heard.
         failed = len(asked) - good - len(reasons)
@@ -156,6 +158,8 @@ class _Grader:
                 reasons.append(str(reason))
             except ExpressionError as error:
                 reasons.append(f"the sheet is wrong: {error}")
+            except Exception as error:  # the net around each question
+                reasons.append(str(caught(error)))
         if best == 1.0:
             return _of_question(task, question, Status.RIGHT, share=1.0, given=given)
         if reasons:

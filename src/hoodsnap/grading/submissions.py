@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hoodsnap.bundle import read_up_to
+
 ENDS = (".json", ".json.gz", ".json.zst")
 """How a bundle's name ends."""
 
@@ -141,7 +143,7 @@ def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             if not _is_wanted("/".join(parts)):
                 continue
             with archive.open(entry) as file:
-                data = file.read(left + 1)  # whatever size the list promises
+                data = read_up_to(file, left)  # whatever size the list promises
             left -= len(data)
             if left < 0:
                 raise _TooLargeError(f"it is larger than {MOST_BYTES >> 20} MiB")
@@ -150,7 +152,7 @@ def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
 
 def _read(path: Path, most: int) -> bytes:
     with path.open("rb") as file:
-        data = file.read(most + 1)
+        data = read_up_to(file, most)
     if len(data) > most:
         raise _TooLargeError(f"it is larger than {MOST_BYTES >> 20} MiB")
     return data

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hoodsnap.bundle import Bundle
+from hoodsnap.facts.fact import caught
 from hoodsnap.plausible import clocks, files, processes, rows
 from hoodsnap.plausible.visit import Visit
 
@@ -50,5 +51,12 @@ def doubts(bundle: Bundle) -> Iterator[Doubt]:
     for host in dict.fromkeys(answer.host for answer in bundle.answers):
         visit = Visit(bundle, host)
         for rule in RULES:
-            for reason in dict.fromkeys(rule(visit)):
+            for reason in dict.fromkeys(_netted(rule, visit)):
                 yield Doubt(rule.__name__.replace("_", "-"), host, reason)
+
+
+def _netted(rule: Rule, visit: Visit) -> Iterator[str]:
+    try:
+        yield from rule(visit)
+    except Exception as error:  # a net: what can't be read is not plausible
+        yield str(caught(error))

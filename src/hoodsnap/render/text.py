@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from hoodsnap.analysis import APART, Report
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import NOT_READ, Unheard, caught
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.finding import Severity
@@ -56,6 +56,8 @@ class _Page:
         self.of_guest: dict[int, list[Finding]] = {}
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
+        self.broken = {id(one.guest): one.reason for one in report.skips if NOT_READ in one.reason}
+        """The guests of which a check met what it could not read: nobody says that they agree."""
         self.elsewhere: dict[int, list[Finding]] = {}
         """The findings of a guest that are told with another's, its host's or the cloud's."""
         self.teller = Teller(self.width, verbose)
@@ -124,11 +126,11 @@ class _Page:
             yield line((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
         if self.verbose or len(self.guests) <= WALK_ALL:
             for guest in guests:
-                yield from self._walk(guest)
+                yield from self._netted(self._walk(guest))
             return
         for guest in loud:
             known = all(map(self.teller.is_known, self.of_guest[id(guest)]))
-            yield from self._brief(guest) if known else self._walk(guest)
+            yield from self._netted(self._brief(guest) if known else self._walk(guest))
         if quiet and (loud or not counted):
             yield line()
         if not counted:
@@ -141,6 +143,13 @@ class _Page:
         if shared < len(quiet):
             agree = f"  ✓ {len(quiet) - shared} guests without findings"
             yield line((agree, "green"), (" (--verbose shows each)", "dim"))
+
+    def _netted(self, told: Iterator[Line]) -> Iterator[Line]:
+        """What is told of one guest; if it breaks, that, and the report goes on."""
+        try:
+            yield from told
+        except Exception as error:  # the net around each guest
+            yield from self._wrapped(f"    ? the rest {caught(error)}", "yellow", 6)
 
     def _walk(self, guest: Guest) -> Iterator[Line]:
         yield line()
@@ -184,6 +193,8 @@ class _Page:
             return "    · only one layer was heard", "dim"
         if guest.record is None and guest.domain is None:
             return "    · no server and no domain: not nova's, or left over", "dim"
+        if id(guest) in self.broken:
+            return f"    ? not all of it {self.broken[id(guest)]}", "yellow"
         elsewhere = "" if guest.carries_record else guest.believed
         if elsewhere and guest.domain is not None and not _runs(guest):
             return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"

@@ -13,7 +13,7 @@ from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.cloud import Cloud
 from hoodsnap.facts.device import Device, Devices
 from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.host import Host
 from hoodsnap.facts.image import Image
@@ -42,6 +42,13 @@ class Step:
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Outermost layer first: server, instance, allocation, volumes, domain, process … log."""
+    try:
+        yield from _steps(cloud, guest)
+    except Exception as error:  # a net around each guest's walk
+        yield Step("", "the rest", "unheard", str(caught(error)))
+
+
+def _steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
     if guest.record is not None or guest.allocation is not None:
@@ -74,6 +81,8 @@ def _volumes(guest: Guest) -> Iterator[Step]:
         except Unheard as reason:
             state = "unheard" if guest.volumes is None else "there"
             yield Step("cinder", "volume", state, str(reason))
+        except Exception as error:  # the net around each step
+            yield Step("cinder", "volume", "unheard", str(caught(error)))
 
 
 def _volume(guest: Guest, mapping: DeviceMapping, named: str) -> tuple[str, str]:
@@ -153,8 +162,8 @@ def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Ste
     if fact is not None:
         try:
             return Step(layer, noun, "there", line())
-        except Unheard as reason:
-            return Step(layer, noun, "unheard", str(reason))
+        except Exception as error:  # the net around each step
+            return Step(layer, noun, "unheard", str(caught(error)))
     if layer in guest.unheard:
         return Step(layer, noun, "unheard", guest.unheard[layer])
     return Step(layer, noun, "absent", _absence(guest, noun))

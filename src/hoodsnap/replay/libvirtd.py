@@ -16,7 +16,7 @@ import struct
 from hoodsnap.replay import connection, domains, xdr  # noqa: F401 (the first two register)
 from hoodsnap.replay.host import Host
 from hoodsnap.replay.procedure import PROCEDURES, READS, REMOTE, WRITES
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.replay.recording import NotRecorded, Recording
 from hoodsnap.replay.virterror import INVALID, NO_SUPPORT, Refusal
 
 LARGEST_MESSAGE = 32 << 20
@@ -83,7 +83,9 @@ class Libvirtd:
                 return answer(self._host, arguments)
         except (NotRecorded, xdr.Malformed) as reason:
             raise Refusal(INVALID, f"hoodsnap: {reason}") from None
-        except UNREADABLE as error:
+        except Refusal:
+            raise
+        except Exception as error:  # the net around each call
             what = type(error).__name__
             text = f"hoodsnap: what was recorded for this can't be read ({what})"
             raise Refusal(INVALID, text) from None

@@ -79,6 +79,12 @@ class _Session:
                 self._command(packet[0], packet[1:])
             except Refusal as refusal:
                 self._wire.put(refusal.encoded)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                raise
+            except Exception as error:  # the net around each command
+                what = type(error).__name__
+                text = f"hoodsnap: what was recorded for this can't be read ({what})"
+                self._wire.put(Refusal(1105, "HY000", text).encoded)
             await self._wire.send()
 
     async def _greet(self) -> None:

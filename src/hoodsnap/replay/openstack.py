@@ -291,9 +291,9 @@ def server(
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
                 # What comes after a request that was not read whole is no request.
                 self.close_connection = status in _HANG_UP or self.close_connection
-            except UNREADABLE as error:
+            except Exception as error:  # the net around each request
                 status = 501
-                text = f"hoodsnap: what was recorded can't be read: {error!r}"
+                text = f"hoodsnap: what was recorded can't be read ({type(error).__name__})"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
             self._reply(status, body, version)
 

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from hoodsnap import memory
 from hoodsnap.replay import (
     namespaces,
     procfs,
@@ -314,6 +315,7 @@ class _Task:
             os.chdir(tree.HOME)
             os.umask(0o022)
             os.closerange(3, 1 << 16)
+            memory.lift()  # what our bundle may take is no limit of the client's
             os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
             os.write(2, f"hoodsnap: {line[0]} is not installed\n".encode(errors="replace"))

@@ -1,0 +1,87 @@
+"""Small bundles, each of one guest of one recording: an execution of one takes milliseconds."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hoodsnap.analysis import analyze
+from hoodsnap.bundle import Bundle, dump, load
+from hoodsnap.challenge import QUERY
+from hoodsnap.facts.guest import Guest
+from hoodsnap.fingerprint import LAYER, fingerprinted
+
+ROOT = Path(__file__).parent.parent
+HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
+
+Raw = dict[str, Any]
+"""A bundle as `json.loads` gives it."""
+
+FEWEST = 3
+"""So many items of a list are kept although they are not the guest's."""
+
+
+def recordings() -> list[Path]:
+    """Every recording of the project: the healthy one first, then by name."""
+    return [HEALTHY, *sorted((ROOT / "fixtures").rglob("*.json.zst"))]
+
+
+def slices(path: Path, chance: random.Random) -> Iterator[Raw]:
+    """One recording, cut into a bundle for each of its guests; in an order of chance."""
+    bundle = load(path)
+    guests = [guest for guest in analyze(bundle).cloud.guests if guest.host is not None]
+    chance.shuffle(guests)
+    for guest in guests:
+        yield _slice(bundle, guest)
+
+
+def _slice(bundle: Bundle, guest: Guest) -> Raw:
+    words = _words(guest)
+    raw: Raw = json.loads(dump(bundle))
+    raw["answers"] = [
+        {**answer, "value": _pruned(answer["value"], words)} if "value" in answer else answer
+        for answer in raw["answers"]
+        if _is_kept(answer, words)
+    ]
+    challenge = {"challenge": "winter-7", "boot_id": "x", "utc": raw["started"]}
+    raw["answers"].append(
+        {"layer": LAYER, "host": guest.host.name if guest.host else "", "query": QUERY}
+        | {"at": raw["started"], "took": 0.1, "value": challenge}
+    )
+    sealed: Raw = json.loads(dump(fingerprinted(Bundle.model_validate(raw), "sha256:0")))
+    return sealed
+
+
+def _words(guest: Guest) -> tuple[str, ...]:
+    """What the guest's things are called."""
+    found = [guest.uuid, guest.domain_name or guest.uuid]
+    found += [f"/{process.pid}/" for process in guest.processes]
+    found += [port.id[:11] for port in guest.ports or ()]
+    found += [*(guest.volume_ids or ())]
+    return tuple(found)
+
+
+def _is_kept(answer: Raw, words: tuple[str, ...]) -> bool:
+    """Questions about the whole host or cloud, and those about the guest."""
+    if answer["layer"] == LAYER:
+        return False
+    subject = answer.get("subject")
+    asked = f"{answer['query']} {subject or ''}/"
+    return subject is None or any(word in asked for word in words)
+
+
+def _pruned(value: Any, words: tuple[str, ...]) -> Any:
+    """Long lists, rows and logs, without most of what is not the guest's."""
+    if isinstance(value, dict):
+        return {name: _pruned(item, words) for name, item in value.items()}
+    if isinstance(value, str) and len(value) > 20_000:
+        return value[-4_000:]
+    if not isinstance(value, list) or len(value) <= FEWEST:
+        return value
+    if all(isinstance(item, str) for item in value):
+        return value[:40]
+    kept = [item for item in value if any(word in json.dumps(item) for word in words)]
+    return [*value[:FEWEST], *(item for item in kept[:12] if item not in value[:FEWEST])]

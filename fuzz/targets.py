@@ -1,0 +1,225 @@
+"""What is done with a bundle that was tampered with: the work of each command, without its process.
+
+A target raises if something is wrong: any exception that is not documented, and `Shown` for a
+character in an output that a terminal would obey.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hoodsnap import trust
+from hoodsnap.analysis import analyze
+from hoodsnap.baseline import part, written
+from hoodsnap.bundle import Bundle, dump, parse
+from hoodsnap.fingerprint import fingerprint, fingerprinted
+from hoodsnap.grading import classroom, csv, junit
+from hoodsnap.grading import json as grades_as_json
+from hoodsnap.grading import text as grades_as_text
+from hoodsnap.grading.sheet import load as load_sheet
+from hoodsnap.grading.submissions import Submission
+from hoodsnap.pseudonym import Pseudonyms
+from hoodsnap.redact import Redactor
+from hoodsnap.render import json as as_json
+from hoodsnap.render import markdown
+from hoodsnap.render import text as as_text
+from hoodsnap.render.finding import row
+from hoodsnap.render.line import Line
+from hoodsnap.replay import procfs, shell, xdr
+from hoodsnap.replay.database import Database, Result
+from hoodsnap.replay.images import Images
+from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay.monitor import MonitorSocket, reply
+from hoodsnap.replay.mysqld_error import Refusal
+from hoodsnap.replay.openstack import OpenStack, Refused
+from hoodsnap.replay.procedure import PROCEDURES
+from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
+
+Target = Callable[[Bundle], None]
+
+STATEMENTS = (
+    "select * from instances",
+    "select uuid, host, created_at, 1 + 1 from instances where deleted = 0 order by id",
+    "select count(*) from nova_api.instance_mappings m join nova_api.cell_mappings c on m.cell_id = c.id",
+    "show databases",
+    "show tables",
+    "describe instances",
+    "show create table instances",
+    "select now(), version(), @@version",
+)
+
+REQUESTS = (
+    "/v3",
+    "/v3/auth/tokens",
+    "/compute/v2.1",
+    "/compute/v2.1/servers/detail?all_tenants=True",
+    "/compute/v2.1/servers/detail?name=vm",
+    "/compute/v2.1/os-hypervisors/detail",
+    "/image/v2/images",
+    "/network/v2.0/ports?fields=id&device_id=x",
+    "/volume/v3/volumes/detail?all_tenants=True",
+    "/placement/resource_providers",
+)
+
+_SHEETS = [load_sheet(name) for name in ("compute", "volumes", "networking")]
+
+
+class Shown(Exception):
+    """An output has a character that a terminal obeys. The text is the place and the character."""
+
+
+def explain(bundle: Bundle) -> None:
+    """Analyse it, and render the report in every format."""
+    report = analyze(bundle)
+    guests = report.cloud.guests
+    _json(as_json.render(report, guests))
+    for verbose in (False, True):
+        _lines(as_text.render(report, guests, verbose=verbose))
+    _lines(as_text.findings(report, guests))
+    _lines(map(row, report.findings))
+    _text(markdown.render(report, guests))
+    today = datetime.now(UTC).date()
+    tomllib.loads(written(part(report.findings, (), today), today))
+
+
+def verify(bundle: Bundle) -> None:
+    """Its fingerprint, its challenge, and whether it is plausible."""
+    wanted = trust.Wanted(challenge="winter-7", within=60, plausible=True)
+    found = trust.examine(bundle, "x", wanted, datetime.now(UTC))
+    for line in trust.lines([found]):
+        _text(line, newlines=False)
+    _json(trust.as_json([found]))
+
+
+def redact(bundle: Bundle) -> None:
+    """Write it under other names, and read that again."""
+    redactor = Redactor(Pseudonyms(b"0" * 32), [bundle])
+    redacted = fingerprinted(redactor.bundle(bundle), fingerprint(bundle))
+    for line in redactor.summary():
+        _text(line, newlines=False)
+    parse(dump(redacted))
+
+
+def grade(bundle: Bundle) -> None:
+    """Grade it by one of the sheets, and write the grades in every format."""
+    data = dump(bundle)
+    sheet = _SHEETS[len(data) % len(_SHEETS)]
+    found, _ = classroom.grade_submission(sheet, Submission("mallory", (("b.json", data),)))
+    for hidden in (False, True):
+        _lines(grades_as_text.render(sheet, found, width=80, hidden=hidden))
+    both = [found, found]
+    copied = tuple(classroom.copies(both))
+    _lines(grades_as_text.overview(both, copied, width=80))
+    _text(csv.render(sheet, both, copied))
+    _text(junit.render(sheet, both, hidden=True))
+    _json(grades_as_json.render(sheet, both, copied, hidden=True))
+
+
+def replay(bundle: Bundle) -> None:
+    """Ask every stand-in for what clients ask; what is raised beside a refusal is wrong."""
+    there = hosts(bundle)
+    if not there:
+        return
+    recording = Recording(bundle, there[0])
+    _libvirt(recording)
+    _database(recording)
+    _apis(recording)
+    for uuid in sorted({a.subject for a in recording.asked("qemu", "") if a.subject})[:1]:
+        for question in ('{"execute": "query-status"}', "[]", "\0"):
+            json.loads(reply(recording, uuid, question))
+        with contextlib.suppress(NotRecorded, *UNREADABLE):  # the connection ends
+            MonitorSocket(recording, uuid).greeting()
+
+
+def files(bundle: Bundle) -> None:
+    """Make the recorded /proc and the images; nothing may be made outside of their folders."""
+    there = hosts(bundle)
+    if not there:
+        return
+    recording = Recording(bundle, there[0])
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "in").mkdir()
+        Images(recording, root / "in/images").make()
+        procfs.make(recording, root / "in/proc")
+        if os.listdir(root) != ["in"] or not {*os.listdir(root / "in")} <= {"images", "proc"}:
+            raise Shown("a file was made outside")
+    for line in [*shell.coverage(recording), *shell.lacking(recording)]:
+        _text(line, newlines=False)
+
+
+def _libvirt(recording: Recording) -> None:
+    daemon = Libvirtd(recording)
+    payloads = [b"", xdr.int_(1) + xdr.uint(0)]
+    with contextlib.suppress(NotRecorded, *UNREADABLE):
+        listed: Any = recording.value("libvirt", "virsh list --all")
+        for line in listed[:2]:
+            head = xdr.string(line["name"]) + bytes.fromhex(line["uuid"].replace("-", ""))
+            payloads += [head + struct.pack(">iI", 1, 0) + xdr.uint(0) * 4, head + xdr.uint(0)]
+    for payload in payloads:
+        for program, number in PROCEDURES:
+            answer = daemon.reply(struct.pack(">IIiIII", program, 1, number, 0, 1, 0) + payload)
+            if answer[27]:
+                text = xdr.Reader(answer[36:]).optional_string()
+                _text(text or "", newlines=False)
+
+
+def _database(recording: Recording) -> None:
+    try:
+        database = Database(recording)
+    except (NotRecorded, *UNREADABLE):
+        return  # every client is told so
+    for statement in STATEMENTS:
+        # What is unreadable ends one client's connection.
+        with contextlib.suppress(Refusal, NotRecorded, *UNREADABLE):
+            found = database.ask(statement, "nova")
+            for one in found.rows if isinstance(found, Result) else ():
+                list(one)
+
+
+def _apis(recording: Recording) -> None:
+    cloud = OpenStack(recording, "http://127.0.0.1:5000")
+    for target in REQUESTS:
+        with contextlib.suppress(Refused, *UNREADABLE):  # the server refuses what can't be read
+            _, body, version = cloud.answer("GET", target, {})
+            json.dumps(body)
+            _text(version, newlines=False)
+
+
+TARGETS: dict[str, Target] = {
+    "explain": explain,
+    "verify": verify,
+    "redact": redact,
+    "grade": grade,
+    "replay": replay,
+    "files": files,
+}
+
+
+def _lines(lines: Iterable[Line]) -> None:
+    for line in lines:
+        _text(line.plain, newlines=False)
+
+
+def _json(document: str) -> None:
+    _text(document)
+    json.loads(document)
+
+
+def _text(text: str, *, newlines: bool = True) -> None:
+    if newlines:
+        text = (
+            text.replace("\n", "").replace("\r", "") if "\r\n" in text else text.replace("\n", "")
+        )
+    if not text.isprintable():
+        odd = next(char for char in text if not char.isprintable())
+        raise Shown(f"{odd!a} in {text[:80]!a}")
