@@ -269,3 +269,9 @@ def test_the_comparisons_do_not_grow_with_the_square_of_the_class(
     assert len([*copies([one] * 400)]) == 1
 
     assert made < 400 * 10
+
+
+def test_two_files_of_one_student_are_named_both() -> None:
+    (copy,) = copies([marked("ann", healthy()), marked("ann", healthy())])
+
+    assert copy.short("ann").startswith("with ann: ")
