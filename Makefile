@@ -13,7 +13,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 .PHONY: help demo test lint docs lab lab-down test-lab record churn bench fuzz requirements sbom clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/core ## run the main job: collect this host (or take the recorded cloud) and explain it
 	@if [ -e /etc/nova ] || [ -e /etc/kolla ] || [ -e /run/libvirt ]; then $(MAKE) --no-print-directory $(VENV)/collect; fi

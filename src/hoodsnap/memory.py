@@ -8,8 +8,10 @@ command starts (the clients in the shell) get back what was allowed before.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
+from contextlib import suppress
 
 VARIABLE = "HOODSNAP_MEMORY"
 """MiB of address space instead of the derived limit; `unlimited` for none."""
@@ -19,6 +21,9 @@ FLOOR = 1 << 30
 
 PER_BYTE = 16
 """Bytes for each byte of a bundle's JSON. A thousand guests need 5 to explain, 7 to redact."""
+
+_M_ARENA_MAX = -8
+"""Of mallopt(3)."""
 
 _before: tuple[int, int] | None = None
 _bytes = 0
@@ -30,6 +35,7 @@ def allow(size: int) -> None:
     _bytes += size
     if _before is None:
         _before = resource.getrlimit(resource.RLIMIT_AS)
+        _share_arenas()
     wanted = _wanted(_bytes)
     if wanted is None:
         return
@@ -38,6 +44,13 @@ def allow(size: int) -> None:
         if bound != resource.RLIM_INFINITY:
             wanted = min(wanted, bound)
     resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
+
+
+def _share_arenas() -> None:
+    """Let all threads share two of the allocator's arenas. glibc makes one for nearly each thread,
+    and reserves 64 MiB of address space for it: under a limit the twelfth thread can't start."""
+    with suppress(OSError, AttributeError):  # another C library has no such arenas
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def lift() -> None:

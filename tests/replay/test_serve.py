@@ -142,3 +142,26 @@ def test_the_real_client_is_let_in_by_what_was_printed(served: dict[str, str]) -
     assert "vm-plain" in right.stdout.split()
     assert wrong.stdout == ""
     assert "HTTP 401" in wrong.stderr
+
+
+@pytest.mark.parametrize("at_once", [16, 120])
+def test_many_clients_at_once_are_answered_under_the_limit_of_memory(at_once: int) -> None:
+    done = subprocess.run([sys.executable, "-c", f"""
+import http.client, socket, threading
+from pathlib import Path
+from hoodsnap import memory
+from hoodsnap.bundle import load
+from hoodsnap.replay import openstack
+from hoodsnap.replay.recording import Recording
+
+recording = Recording(load(Path({str(HEALTHY)!r}), memory.allow), "vm")
+listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+api = openstack.server(recording, listener)
+threading.Thread(target=api.serve_forever, daemon=True).start()
+clients = [http.client.HTTPConnection("127.0.0.1", api.server_port, timeout=60) for _ in range({at_once})]
+for client in clients:
+    client.request("GET", "/placement/")
+print(sum(client.getresponse().read() is not None and not client.close() for client in clients))
+"""], capture_output=True, text=True, timeout=300)  # fmt: skip
+
+    assert (done.stdout, done.stderr) == (f"{at_once}\n", "")
