@@ -26,7 +26,8 @@ from hoodsnap.replay.sql import tokens
 
 LATER = {
     "hoodsnap.plausible.processes.numbered_alike": "one of two that are constants",
-    "hoodsnap.redact.__init__": "the names of a bundle, each a literal",
+    "hoodsnap.collect.service._unit_of": "the name of a service of nova's or libvirt's",
+    "hoodsnap.redact._patterns": "the names of a bundle, each a literal",
     "hoodsnap.replay.collection._agrees": "what a client of the replayed API filters by",
     "hoodsnap.replay.database._matcher": "what a client of the replayed database matches by",
     "hoodsnap.replay.functions._regexp": "the same for REGEXP",

@@ -90,11 +90,11 @@ _IN_XML = re.compile(
     r"|<hostname>([^<]+)<|<(?:domain|network|pool|domainsnapshot)\b[^<>]*+>\s*+<name>([^<]+)<"
     r"|<title>([^<]+)<|<description>([^<]+)<|<entry name=['\"]hostname['\"]>([^<]+)<"
     r"|<entry name=['\"](?:asset|sku|serial)['\"]>([^<]+)<|<serial>([^<]+)<"
-    r"|<source\b[^>]{0,400}?\b(?:network|pool|portgroup|volume)=['\"]([^'\"]+)['\"]"
-    r"|<source\b[^>]{0,400}?\bprotocol=['\"]rbd['\"][^>]{0,400}?\bname=['\"]([^'\"/]+)/"
+    r"|<source\b[^<>]{0,400}?\b(?:network|pool|portgroup|volume)=['\"]([^'\"]+)['\"]"
+    r"|<source\b[^<>]{0,400}?\bprotocol=['\"]rbd['\"][^<>]{0,400}?\bname=['\"]([^'\"/]+)/"
     r"|<auth username=['\"]([^'\"]+)['\"]"
 )
-_BRIDGES = re.compile(r"<(?:source|bridge)\b[^>]{0,400}?\b(?:bridge|name)=['\"]([^'\"]+)['\"]")
+_BRIDGES = re.compile(r"<(?:source|bridge)\b[^<>]{0,400}?\b(?:bridge|name)=['\"]([^'\"]+)['\"]")
 
 _HOME = re.compile(r"/home/([^/\s\"'\\,:;<>()\0]{1,64})")
 _ACCOUNT = re.compile(

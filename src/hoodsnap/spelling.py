@@ -137,10 +137,13 @@ def _words(text: str, units: dict[int, tuple[str, str]]) -> Callable[[int], dict
 
 
 ENCODED = re.compile(
-    r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{6,4096}={0,2}(?![A-Za-z0-9+/=_-])"
-    r"|(?<![A-Za-z0-9=_-])[A-Za-z0-9_-]{6,4096}={0,2}(?![A-Za-z0-9=_-])"
+    r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{6,}+={0,2}+(?![A-Za-z0-9+/=_-])"
+    r"|(?<![A-Za-z0-9=_-])[A-Za-z0-9_-]{6,}+={0,2}+(?![A-Za-z0-9=_-])"
 )
 """What may be a word in base64 or in hexadecimal digits."""
+
+LONGEST = 4096
+"""Characters of an encoded word that is read."""
 
 _HEX = re.compile("(?:0x)?((?:[0-9a-fA-F]{2}){4,})")
 _PRINTED = re.compile(r"[\t\n\r -~]{3,}\0?")
@@ -148,6 +151,8 @@ _PRINTED = re.compile(r"[\t\n\r -~]{3,}\0?")
 
 def decoded(word: str) -> tuple[str, Callable[[str], str]] | None:
     """The text that a word encodes, and how to encode another; None if it encodes no text."""
+    if len(word) > LONGEST:
+        return None
     if hexadecimal := _HEX.fullmatch(word):
         text = bytes.fromhex(hexadecimal[1]).decode("latin-1")
         if _PRINTED.fullmatch(text):

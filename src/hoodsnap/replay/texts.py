@@ -27,9 +27,6 @@ _HARMLESS = {
 }
 """Options that lead a client to a server: put back with the stand-in's own address."""
 
-_WITH_ARGUMENTS = re.compile(r"://.*[?&]")
-"""A URI's arguments can name a command or a file."""
-
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
@@ -85,9 +82,15 @@ def configuration(sections: object) -> str:
             if option in KEPT[section] and isinstance(value, str):
                 value = _HARMLESS.get((section, option), value)
                 is_short = len(value) <= LONGEST_OPTION and value.isprintable()
-                if is_short and _WITH_ARGUMENTS.search(value) is None:
+                if is_short and not _has_arguments(value):
                     lines.append(f"{option} = {value}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _has_arguments(value: str) -> bool:
+    """Does it hold a URI with arguments? They can name a command or a file."""
+    rest = value.partition("://")[2]
+    return "?" in rest or "&" in rest
 
 
 def _name_owners(recording: Recording) -> None:
