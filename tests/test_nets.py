@@ -240,7 +240,10 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
     told = [line.plain for line in as_text.render(report, report.cloud.guests)]
 
     assert not [line for line in told if line.strip().startswith("✓")]
+    count = len(report.cloud.guests)
     assert sum("? not all of it could not be read" in line for line in told) >= 10
+    agree = f"{count} guests: the layers that were heard agree; {count} could not be read whole"
+    assert agree in told
 
 
 def test_with_debugging_no_net_hides_anything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,6 +198,7 @@ def test_without_a_file_every_key_is_new() -> None:
 
 def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("password\n")
+    (tmp_path / "key").chmod(0o600)
 
     with pytest.raises(ValueError, match="holds no key"):
         key(tmp_path / "key")

@@ -290,11 +290,11 @@ class Host:
         try:
             rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
             own = [row for row in rows if not _is_row_of_stranger(row, self.accounts)]
-            pids = {row.get("pid") for row in own} - set(self.strangers) | set(self.processes)
-            for pid in pids:
-                process = self.processes.get(pid) if isinstance(pid, int) else None
-                if process is None and not isinstance(pid, int | str | None):
-                    raise Unheard("the PID of a process can't be read")
+            pids = [whole(row.get("pid")) for row in own]
+            if None in pids:
+                raise Unheard("the PID of a process can't be read")
+            for pid in {*filter(None, pids)} - set(self.strangers) | set(self.processes):
+                process = self.processes.get(pid)
                 if process is None:
                     raise Unheard(f"process {pid} was not asked")
                 process.argv  # noqa: B018 (raises if it was not heard)

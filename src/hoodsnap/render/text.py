@@ -309,9 +309,13 @@ class _Page:
         if folded:
             found += f" ({folded} more folded under them)"
         worst = max((finding.worst for finding in self.found), default=None)
-        agree = "the layers that were heard agree"
-        style = STYLE[worst] if found and worst else "green"
-        yield line((f"{guests}: {found or agree}", style))
+        outcome, style = found or "the layers that were heard agree", "green"
+        if found and worst:
+            style = STYLE[worst]
+        if broken := sum(id(guest) in self.broken for guest in self.guests):
+            outcome += f"; {broken} could not be read whole"
+            style = style if found else "yellow"
+        yield line((f"{guests}: {outcome}", style))
         yield from self._wrapped(f"heard: {', '.join(heard) or 'no layer'}", "dim", 7)
 
     def _heard(self) -> list[str]:
