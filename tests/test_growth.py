@@ -20,8 +20,8 @@ from hoodsnap.collect.arguments import kept_ps, kept_words
 from hoodsnap.collect.definition import kept_definition
 from hoodsnap.collect.fence import _looks, fenced
 from hoodsnap.collect.log import _is_argument, _nova_lines
+from hoodsnap.collect.logline import line_without_secrets
 from hoodsnap.collect.recorder import Recorder, without_secrets
-from hoodsnap.collect.saying import unsaid
 from hoodsnap.replay.sql import tokens
 
 LATER = {
@@ -42,7 +42,7 @@ def test_every_pattern_is_found_in_the_source() -> None:
     assert later <= LATER.keys()
     assert len(found) > 100
     places = {place for entry in found for place in entry.places}
-    assert {"hoodsnap.collect.saying._IN_SAYINGS[][]", "hoodsnap.replay.sql._TOKEN"} <= places
+    assert {"hoodsnap.collect.logline._IN_LINES[][]", "hoodsnap.replay.sql._TOKEN"} <= places
 
 
 def _id(found: Found) -> str:
@@ -78,7 +78,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "door": without_secrets,
     "fence": _looks,
     "log": log_line,
-    "saying": unsaid,
+    "saying": line_without_secrets,
     "words": lambda text: kept_words(
         ["qemu", *(word for option in OPTIONS for word in (option, text)), text]
     ),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import hoodsnap
 
 PURE = ("facts", "check", "checks", "finding", "analysis", "render")
 
@@ -97,3 +101,17 @@ def _loaded_by(statement: str) -> set[str]:
     command = [sys.executable, "-c", f"{statement}; import sys; print(*sys.modules)"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+CODE = Path(hoodsnap.__file__).parent
+PAGE = Path(__file__).parent.parent / "docs/explanation/architecture.md"
+
+
+@pytest.mark.parametrize("folder", ["", "collect", "replay"])
+def test_every_module_is_in_the_page(folder: str) -> None:
+    """But for the nouns that a layer has in collect/ and in facts/ alike."""
+    named = set(re.findall(r"`(\w+\.py)`", PAGE.read_text()))
+    modules = {path.name for path in (CODE / folder).glob("[!_]*.py")}
+    nouns = {path.name for path in (CODE / "facts").glob("*.py")} if folder == "collect" else set()
+
+    assert modules - nouns - named == set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -319,3 +320,33 @@ class TestAnotherAccount:
         run = f"{mounted} && exec {sys.executable} -m hoodsnap {arguments}"
         command = ["unshare", "-m", "sh", "-c", run]
         return subprocess.run(command, capture_output=True, text=True)
+
+
+class TestAStandardOutputThatCanNotBeWritten:
+    COMMANDS = ("explain", "explain -f json", "grade compute", "verify", "redact -o -")
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_one_that_is_full_is_reported_in_one_sentence(
+        self, tmp_path: Path, command: str
+    ) -> None:
+        done = self.run_in(tmp_path, f"{command} {HEALTHY} > /dev/full")
+
+        sentence = "hoodsnap: standard output can't be written: No space left on device"
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (3, sentence)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_one_that_is_closed_costs_nothing(self, tmp_path: Path) -> None:
+        done = self.run_in(tmp_path, f"explain {HEALTHY} >&-")
+
+        assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (0, "", [])
+
+    def test_nothing_is_printed_into_the_file_that_is_written(self, tmp_path: Path) -> None:
+        written = self.run_in(tmp_path, f"redact {HEALTHY} -o x.json --key-file k 2>&- >&-")
+
+        assert written.returncode == 0
+        json.loads((tmp_path / "x.json").read_text())
+
+    @staticmethod
+    def run_in(folder: Path, arguments: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", "-c", f"{sys.executable} -m hoodsnap {arguments}"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True)

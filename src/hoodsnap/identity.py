@@ -25,7 +25,7 @@ from hoodsnap.commonplace import (
 )
 from hoodsnap.commonplace import COMMON as COMMON
 from hoodsnap.commonplace import words as _words
-from hoodsnap.looks import FOUR, LOOKS, MAC, is_told
+from hoodsnap.identifier import FOUR, LOOKS, MAC, is_told
 
 _HOSTS = _words(
     "host node hypervisor_hostname source_compute dest_compute source_node dest_node dest_host"

@@ -4,7 +4,7 @@ The kernel follows every link on the way to a file, with the rights of the calle
 root and takes a path from a folder of another account therefore lets that account choose the file.
 `Walk` opens each name by itself, relative to the folder before it, and follows a link only if root
 or the caller alone could have made it: the link and all folders on the way belong to them, and
-nobody else may write to these folders.
+nobody else may write to these folders. `hoodsnap.collect.ownership` walks by a stricter rule.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Self
 
 MOST_LINKS = 40
 """Links on one path, as in the kernel."""
@@ -60,18 +61,20 @@ class Walk:
     """A walk from a folder (`/`, or the root of a container) to one file, without leaving it.
 
     Use as a context manager; all descriptors are closed at the end. `..` at the top stays there,
-    and an absolute link starts at the top again.
+    and an absolute link starts at the top again. A subclass with a rule of its own overrides
+    `must_be_entered` and `must_be_followed`.
     """
 
-    def __init__(self, top: str = "/") -> None:
+    def __init__(self, top: str = "/", shown: str | None = None) -> None:
+        """`shown`: the name of the top in messages, if not its path."""
         self._owners = trusted_owners()
-        # The top is given by the caller: /proc/PID/root is a link that the kernel made.
-        handle = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._steps = [_Step(handle, "", self._kind(os.fstat(handle), _Folder.OURS))]
-        self._top = "" if top == "/" else top.rstrip("/")
+        self._top = (top if shown is None else shown).rstrip("/")
         self._links = 0
+        self._steps: list[_Step] = []
+        # The top is given by the caller: /proc/PID/root is a link that the kernel made.
+        self._push(os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), "", _Folder.OURS)
 
-    def __enter__(self) -> Walk:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *reason: object) -> None:
@@ -115,16 +118,17 @@ class Walk:
         if not last:
             try:
                 # With O_DIRECTORY the kernel mounts what an automounter has there.
-                self._push(os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=folder), name)
+                handle = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=folder)
             except NotADirectoryError:
                 pass
             else:
+                self._push(handle, name, self._steps[-1].kind)
                 return None
         status = _status(name, folder)
         if status is not None and stat.S_ISLNK(status.st_mode):
             return self._target(name, path)
         if not last:
-            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._shown(name))
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.shown(name))
         return None
 
     def _target(self, name: str, path: str) -> str:
@@ -133,21 +137,35 @@ class Walk:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         link = os.open(name, _LOOK, dir_fd=self.folder)
         try:
-            status = os.fstat(link)
-            kind = self._steps[-1].kind
-            made_by_us = status.st_uid in self._owners and (
-                # Anybody may give another account's link a second name where links can be linked.
-                kind is _Folder.OURS or (kind is _Folder.STICKY and status.st_nlink == 1)
-            )
-            if not made_by_us:
-                raise StrangeLinkError(path, self._shown(name))
+            self.must_be_followed(link, path, self.shown(name))
             return os.readlink("", dir_fd=link)
         finally:
             os.close(link)
 
-    def _push(self, handle: int, name: str) -> None:
-        kind = self._kind(os.fstat(handle), self._steps[-1].kind)
-        self._steps.append(_Step(handle, name, kind))
+    def must_be_entered(self, folder: int, shown: str) -> None:
+        """Raise an error if nothing below this open folder may be reached; `shown`: its path."""
+
+    def must_be_followed(self, link: int, path: str, shown: str) -> None:
+        """Raise an error if this open link on the way of `path` may not be followed."""
+        status, kind = os.fstat(link), self._steps[-1].kind
+        made_by_us = status.st_uid in self._owners and (
+            # Anybody may give another account's link a second name where links can be linked.
+            kind is _Folder.OURS or (kind is _Folder.STICKY and status.st_nlink == 1)
+        )
+        if not made_by_us:
+            raise StrangeLinkError(path, shown)
+
+    def shown(self, name: str = "") -> str:
+        """Return the path of a name in the folder that was reached, as messages show it."""
+        return "/".join((self._top, *(step.name for step in self._steps[1:]), name))
+
+    def _push(self, handle: int, name: str, above: _Folder) -> None:
+        try:
+            self.must_be_entered(handle, self.shown(name))
+            self._steps.append(_Step(handle, name, self._kind(os.fstat(handle), above)))
+        except BaseException:
+            os.close(handle)
+            raise
 
     def _back(self, steps: int = 1) -> None:
         for _ in range(min(steps, len(self._steps) - 1)):
@@ -159,9 +177,6 @@ class Walk:
         if not is_writable_by_others(status):
             return _Folder.OURS
         return _Folder.STICKY if status.st_mode & stat.S_ISVTX else _Folder.OTHERS
-
-    def _shown(self, name: str) -> str:
-        return "/".join((self._top, *(step.name for step in self._steps[1:]), name))
 
 
 @contextmanager

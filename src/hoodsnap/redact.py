@@ -1,11 +1,11 @@
-"""Gives a bundle away without saying whose it is: identifiers become pseudonyms, relations stay.
+"""A bundle under other names: identifiers become pseudonyms, relations stay.
 
-Two passes. The first collects names of somebody's choice from the places that are known to hold
-them (`identity.py` says which); the second rewrites every text of every answer, by patterns for
-names and one for what can be told by its looks (`looks.py`): UUIDs, MACs, addresses, checksums. No
-text is parsed for that, so that what stands in XML, in a command line or in SQL is exchanged alike,
-and what two layers say of one thing still agrees. A text that escapes characters, or encodes a
-whole word, is read as what it means and written in the same spelling again (`spelling.py`).
+Two passes. The first collects names that people chose, from the places that are known to hold them
+(`identity.py`); the second rewrites every text of every answer, by patterns for these names and one
+for what is an identifier by its form (`identifier.py`): UUIDs, MACs, addresses, checksums. No text
+is parsed for that, so a name in XML, in a command line and in SQL is exchanged alike, and what two
+layers report of one thing still agrees. A text that escapes characters, or encodes a whole word, is
+read as what it means and written in the same spelling again (`spelling.py`).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from hoodsnap.bundle import Answer, Bundle, Failure
 from hoodsnap.challenge import QUERY as CHALLENGE
 from hoodsnap.commonplace import AUTHORITIES, UNITS
 from hoodsnap.fingerprint import ABOUT_ALL, LAYER
+from hoodsnap.identifier import KINDS, LOOKS, MARKS, UUID, WHOLE, WHOLE_MARK
 from hoodsnap.identity import FREE, LONGEST, Identities, is_distinctive, is_word
-from hoodsnap.looks import KINDS, LOOKS, MARKS, UUID, WHOLE, WHOLE_MARK
 from hoodsnap.pseudonym import Pseudonyms
 from hoodsnap.spelling import ENCODED, ESCAPES, Span, decoded, respelled
 

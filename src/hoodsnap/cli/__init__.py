@@ -7,6 +7,7 @@ standard error. Exit status: 0 the layers agree; 1 they disagree; 2 usage; 3 cou
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -70,6 +71,7 @@ def main() -> None:
     """The entry point of the console script."""
     # What is read stays until the end, so looking for garbage in it only takes time.
     gc.disable()
+    _open_standard_streams()
     try:
         command = program(sys.argv[1] if len(sys.argv) > 1 else None)
         # Not standalone: the library would print an argument as it is, escapes and all.
@@ -78,8 +80,8 @@ def main() -> None:
         say("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _leave_output()
         sys.exit(AGREE)
     except MemoryError:
         reason = memory.sentence()
@@ -89,11 +91,34 @@ def main() -> None:
     except Exception as error:
         if _is_about_usage(error):
             sys.exit(_refused(error))
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            say(f"standard output can't be written: {error.strerror}")
+            _leave_output()
+            sys.exit(BLIND)
         if os.environ.get("HOODSNAP_DEBUG"):
             raise
         memory.lift()
         _report(error)
         sys.exit(BLIND)
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+def _open_standard_streams() -> None:
+    """Open /dev/null for each standard stream that is closed: else the next file that is opened
+    gets its number, and what is printed goes into that file."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _leave_output() -> None:
+    """Send what is still to be written nowhere: Python would complain about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _is_about_usage(error: Exception) -> bool:
@@ -114,7 +139,7 @@ def _refused(error: Any) -> int:
 
 
 def _report(error: Exception) -> None:
-    """Say where the report of a defect is."""
+    """Write a report of a defect, and print where it is."""
     from hoodsnap.cli import crash
 
     kind = type(error).__name__
@@ -124,6 +149,6 @@ def _report(error: Exception) -> None:
         say(f"a defect of hoodsnap: {kind}; no report of it can be written: {reason.strerror}")
         return
     say(
-        f"a defect of hoodsnap: {kind}; {path} says where, and nothing of the bundle: "
-        "please report it"
+        f"a defect of hoodsnap: {kind}; please report it, with {path}, "
+        "which holds nothing of the bundle"
     )

@@ -66,6 +66,7 @@ def saved(bundle: Bundle, path: Path) -> None:
     try:
         save(bundle, path)
     except UnwritableError as reason:
-        give_up(f"{path} can't be written: {reason}")
+        name = "standard output" if path == STDIO else path
+        give_up(f"{name} can't be written: {reason}")
     if path != STDIO:
         say(f"wrote {path} ({len(bundle.answers)} answers)")

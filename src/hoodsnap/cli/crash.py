@@ -98,7 +98,7 @@ def _command(arguments: Sequence[str], commands: Collection[str]) -> str:
             found.append(option[1])
         else:
             others += 1
-    return " ".join(found) + f" (and {others} other words)"
+    return " ".join(found) + f" (and {others} other word{'s' * (others != 1)})"
 
 
 def _frames(error: BaseException) -> list[str]:

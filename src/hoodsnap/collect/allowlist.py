@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from hoodsnap.collect.logline import line_without_secrets
 from hoodsnap.collect.novaapi import api_body
-from hoodsnap.collect.saying import unsaid
 from hoodsnap.collect.secret import WITHHELD, without_secrets
 from hoodsnap.collect.shape import Names, Shape, bounded, hidden, is_plain, kept_json, words
 
@@ -166,7 +166,7 @@ _LONGEST_LINE = 300
 
 def log_line(line: str) -> str:
     """A line of a log, cut short, without what may be a secret in it."""
-    line = unsaid(line[: 10 * _LONGEST_LINE])  # some are megabytes long
+    line = line_without_secrets(line[: 10 * _LONGEST_LINE])  # some are megabytes long
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"
 
 

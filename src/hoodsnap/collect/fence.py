@@ -92,7 +92,7 @@ _SHOWN = 120
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A place in a bundle where something looked like a secret. What it was stays unsaid."""
+    """Place in a bundle where a text looked like a secret, without the text."""
 
     layer: str
     query: str

@@ -4,7 +4,8 @@ A configuration file says which database is asked and which folders are listed, 
 is root. So a file is followed only if nobody but root and the service's own account could have put
 it there: neither the file nor any folder above it belongs to another account or is writable for
 one, and every link on the way is root's. A sticky folder (`/tmp`) does not count as
-closed: whoever may create names there may have created this one.
+closed: whoever may create names there may have created this one. The path itself is walked by
+`hoodsnap.path`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from functools import cache
 from pathlib import Path
 
 from hoodsnap.collect.recorder import Refusal
+from hoodsnap.path import Walk
 
 LARGEST = 4 << 20
 """Bytes of a configuration file. nova's sample, with all its comments, has half a million."""
-
-MOST_LINKS = 40
-"""Symbolic links on one way; the kernel's own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
         return None
     if status.st_uid not in mine:
         return Refusal("denied", f"not listed: {path} belongs to uid {status.st_uid}")
-    if _steps(real)[:1] in ([], *([name] for name in SYSTEM)):
+    if real.strip("/").split("/")[0] in ("", *SYSTEM):
         return Refusal("denied", f"not listed: {path} is a folder of the system")
     needed = stat.S_IRWXO & ~stat.S_IWOTH
     bits = status.st_mode | (status.st_mode >> 3 if owners and status.st_gid in owners.gids else 0)
@@ -149,52 +148,34 @@ def opened(path: str, owners: Owners, *, root: str = "/") -> Iterator[int]:
 
     Raises `Refusal`: the way leads through a file of others, or leads nowhere.
     """
-    # Folders that were gone through, the root first; `..` goes back along them, never above.
-    way = [_open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)]
-    here = ["/"]
     try:
-        _check(way[0], "/", owners)
-        steps = _steps(path)
-        links = 0
-        while steps:
-            step = steps.pop(0)
-            if step == "..":
-                if len(way) > 1:
-                    os.close(way.pop())
-                    here.pop()
-                continue
-            name = os.path.join(here[-1], step)
-            found = _open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, way[-1], name)
-            way.append(found)
-            here.append(name)
-            status = _check(found, name, owners)
-            if stat.S_ISLNK(status.st_mode):
-                links += 1
-                if links > MOST_LINKS:
-                    raise Refusal("denied", f"not followed: {path} has too many links on its way")
-                target = os.readlink("", dir_fd=found)
-                os.close(way.pop())
-                here.pop()
-                if target.startswith("/"):
-                    for folder in way[1:]:
-                        os.close(folder)
-                    del way[1:], here[1:]
-                steps = _steps(target) + steps
-        yield way[-1]
-    finally:
-        for folder in way:
-            os.close(folder)
-
-
-def _steps(path: str) -> list[str]:
-    return [step for step in path.split("/") if step not in ("", ".")]
-
-
-def _open(step: str, flags: int, folder: int | None = None, name: str = "") -> int:
-    try:
-        return os.open(step, flags, dir_fd=folder)
+        with _OwnedWalk(root, owners) as walk:
+            name = walk.go(path)
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=walk.folder)
+            shown = walk.shown(name)
+    except Refusal:
+        raise
     except OSError as error:
-        raise _refused(error, name or step) from None
+        raise _refused(error, path) from None
+    try:
+        _check(handle, shown, owners)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+class _OwnedWalk(Walk):
+    """A walk whose every folder and link only its owners can have made."""
+
+    def __init__(self, root: str, owners: Owners) -> None:
+        self._accounts = owners
+        super().__init__(root, shown="/")
+
+    def must_be_entered(self, folder: int, shown: str) -> None:
+        _check(folder, shown, self._accounts)
+
+    def must_be_followed(self, link: int, path: str, shown: str) -> None:
+        _check(link, shown, self._accounts)
 
 
 def _check(descriptor: int, name: str, owners: Owners) -> os.stat_result:

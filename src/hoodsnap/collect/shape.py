@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.logline import line_without_secrets
 from hoodsnap.collect.secret import WITHHELD
 
 LONGEST = 4096
@@ -66,7 +66,7 @@ class Shape:
         if key in self.documents:
             return kept_json(value, self.documents[key].kept)
         if key in self.sayings and isinstance(value, str):
-            return unsaid(bounded(value))
+            return line_without_secrets(bounded(value))
         return hidden(value)
 
 

@@ -18,7 +18,7 @@ from hoodsnap.collect.allowlist import (
     request_spec,
 )
 from hoodsnap.collect.database import Rows
-from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.logline import line_without_secrets
 from hoodsnap.collect.shape import hidden
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
@@ -170,7 +170,7 @@ ACTIONS = Table(
         " message created_at updated_at"
     ),
     only=_newest("instance_actions", 10),
-    keep={"message": unsaid},
+    keep={"message": line_without_secrets},
 )
 
 EVENTS = Table(
@@ -249,7 +249,7 @@ OF_AN_INSTANCE = (
         "instance_faults",
         _columns("id instance_uuid code message host created_at deleted"),
         only=_newest("instance_faults", 3),
-        keep={"message": unsaid},
+        keep={"message": line_without_secrets},
     ),
     Table("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
     Table(

@@ -30,7 +30,7 @@ from hoodsnap.replay import (
     namespaces,
     procfs,
     programs,
-    reader,
+    ps,
     seccomp,
     stage,
     terminal,
@@ -245,7 +245,7 @@ class _Task:
             sys.stderr.flush()
             os._exit(status)
 
-    def _build(self) -> reader.Entries:
+    def _build(self) -> ps.Entries:
         """Make the tree, with everything recorded in its place."""
         pids = procfs.pids(self._recording)
         namespaces.allow_no_more(max(pids, default=0))
@@ -263,7 +263,7 @@ class _Task:
         for folder in images.covered:
             self._say(f"{plain(folder)} is not put back: programs of this machine are there")
         texts.put_back(self._recording, self._nova_conf)
-        entries = reader.Entries()
+        entries = ps.Entries()
         self._make_own_programs()
         tree.finish(self._programs, PLACES)
         socket.sethostname(_host_name(self._recording))
@@ -278,12 +278,12 @@ class _Task:
         _script("hoodsnap", f'exec {python} "$@"')
         _script("sudo", _SUDO)
         _stand_before("sudo")
-        for name in reader.PROGRAMS:
+        for name in ps.PROGRAMS:
             if (program := _program(name)) is not None:
                 real = f"{_OURS}/real/{name}"
                 tree.write(real, "")
                 namespaces.bind(program, real)
-                _script(name, reader.wrapper(real))
+                _script(name, ps.wrapper(real))
                 _stand_before(name)
 
     def _start(self, control: socket.socket, cloud: dict[str, str]) -> int:

@@ -35,7 +35,7 @@ _FOLLOWING = (
 )
 """How a sentence about a secret goes on, if not with the secret."""
 
-_IN_SAYINGS = (
+_IN_LINES = (
     # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
     (re.compile(r"\{.*"), f"{{{WITHHELD}}}"),
     (re.compile(r"://\S++"), f"://{WITHHELD}"),
@@ -89,8 +89,8 @@ _IN_SAYINGS = (
 )
 
 
-def unsaid(line: str) -> str:
+def line_without_secrets(line: str) -> str:
     """The line with each secret in it withheld."""
-    for secret, instead in _IN_SAYINGS:
+    for secret, instead in _IN_LINES:
         line = secret.sub(instead, line)
     return line

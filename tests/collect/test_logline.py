@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from hoodsnap.collect.allowlist import log_line
-from hoodsnap.collect.saying import unsaid
+from hoodsnap.collect.logline import line_without_secrets
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
-SAYINGS = [
+LINES = [
     "login failed, password is {}",
     "Password for admin is {}",
     "the passphrase was set to {}",
@@ -42,9 +42,9 @@ SAYINGS = [
 ]
 
 
-@pytest.mark.parametrize("saying", SAYINGS)
-def test_a_secret_is_withheld_however_it_is_said(saying: str) -> None:
-    assert SECRET not in log_line(f"2026-01-01 {saying.format(*[SECRET] * 2)} x")
+@pytest.mark.parametrize("line", LINES)
+def test_a_secret_is_withheld_however_it_is_written(line: str) -> None:
+    assert SECRET not in log_line(f"2026-01-01 {line.format(*[SECRET] * 2)} x")
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_secret_is_withheld_however_it_is_said(saying: str) -> None:
     ],
 )
 def test_what_is_no_secret_stays(line: str) -> None:
-    assert unsaid(line) == line
+    assert line_without_secrets(line) == line
