@@ -83,7 +83,9 @@ def at(raw: Raw, way: Way) -> tuple[Any, Any]:
             place = place[step]
         except (LookupError, TypeError):
             return None, None
-    return (place, way[-1]) if isinstance(place, dict | list) else (None, None)
+    # An earlier edit may have put a list where an object was.
+    is_there = isinstance(place, dict) or (isinstance(place, list) and isinstance(way[-1], int))
+    return (place, way[-1]) if is_there else (None, None)
 
 
 def replaced(way: Way, value: Any) -> Mutation:
