@@ -22,10 +22,10 @@ _WHOLE = re.compile(
 """The options whose value is withheld as it is. A kernel is told anything by its `-append`: the
 password of a boot loader, a disk's passphrase, the hash that an installer gives to root."""
 
-_VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?:[^,]++|,,)++"
+_VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?>(?:[^,]++|,,)+)"
 """`key=value` of a word with commas; within a value a comma is doubled."""
 
-_IN_JSON = r'("(?:{})"\s*+:\s*+")(?:[^"\\]++|\\.)++'
+_IN_JSON = r'("(?:{})"\s*+:\s*+")(?>(?:[^"\\]++|\\.)+)'
 
 _ANYWHERE = re.compile(
     _VALUE.format(r"pass(?:w(?:or)?d|phrase)|pwd|[rt]?x?cookie|token"), re.DOTALL
@@ -45,7 +45,7 @@ _OF_OPTIONS = {
 }
 """Option → what of its value is withheld: secrets, and texts that are passed on to the guest."""
 
-_FIELD = re.compile(r"(?P<start>(?:^|,)(?P<key>\w++)=)(?P<value>(?:[^,]++|,,)++)", re.DOTALL)
+_FIELD = re.compile(r"(?P<start>(?:^|,)(?P<key>\w++)=)(?P<value>(?>(?:[^,]++|,,)+))", re.DOTALL)
 
 _PLAIN_FIELD = re.compile(r"[\w .()+~/-]{0,128}")
 
@@ -148,8 +148,8 @@ def _incoming(word: str) -> str:
     return f"{scheme}:{WITHHELD}" if colon and scheme.isalpha() else WITHHELD
 
 
-_COMMAND = re.compile(r"(\bcmd:)(?:[^,]++|,,)++", re.DOTALL)
-_COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?:[^"\\]++|\\.)++', re.DOTALL)
+_COMMAND = re.compile(r"(\bcmd:)(?>(?:[^,]++|,,)+)", re.DOTALL)
+_COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?>(?:[^"\\]++|\\.)+)', re.DOTALL)
 
 
 def _network(word: str) -> str:

@@ -19,7 +19,7 @@ _TAG = re.compile(r"<(?P<close>/?)(?P<name>[\w:.-]++)(?P<rest>[^<>]*+)>")
 
 _ATTRIBUTE = re.compile(
     r"(?P<start>(?<![\w:.-])(?P<name>[\w:.-]++)\s*+=\s*+(?P<quote>['\"]))"
-    r"(?P<value>(?:(?!(?P=quote)).)*+)(?P<end>(?P=quote))",
+    r"(?P<value>.*?)(?P<end>(?P=quote))",
     re.DOTALL,
 )
 

@@ -31,7 +31,7 @@ _REST = r"[^\n\0'\"<>\\]*+"
 
 _LOOKS: dict[str, re.Pattern[str]] = {
     "a private key": re.compile(
-        r"()-----BEGIN (?:[A-Z0-9]++ )*PRIVATE KEY(?:(?!-----END)[^\0'\"<>])*+"
+        r"()-----BEGIN (?:[A-Z0-9]++ )*PRIVATE KEY[^\0'\"<>]*?(?=-----END|[\0'\"<>]|\Z)"
     ),
     "a password": re.compile(
         rf"((?<![A-Za-z]){_WORDS}['\"]?[ \t]*+[=:][ \t]*+['\"]?){_NONE}"

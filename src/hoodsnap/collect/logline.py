@@ -20,7 +20,7 @@ _STRONG = (
 _WEAK = r"(?:pass|token|auth|key|cookie|community|hash|salt|nonce|signature)"
 """Words that a name of a secret may have in it: they count if a value is assigned to them."""
 
-_VALUE = r"(?:[bu]?'(?:[^'\\]++|\\.)*+'|[bu]?\"(?:[^\"\\]++|\\.)*+\"|[^\s,;)\]]++)"
+_VALUE = r"(?:[bu]?'(?>(?:[^'\\]++|\\.)*)'|[bu]?\"(?>(?:[^\"\\]++|\\.)*)\"|[^\s,;)\]]++)"
 
 _LINK = (
     r"(?:(?:for|of)\s++\S{1,64}+\s++)?(?:(?:is|was|are|has\s++been)\s++(?:now\s++)?"

@@ -35,10 +35,10 @@ _KEYS = (
     r"|(?:auth|access|session)[_-]?token|(?:private|secret|api|access)[_-]?key)"
 )
 _QUOTED = r"\\*+[\"']\s*+:\s*+(\\*+[\"'])"
-_TEXT = r"(?:(?!(?<!\\){})[^\0])++"
+_TEXT = r"(?!(?<!\\){0})[^\0]+?(?=(?<!\\){0}|\0|\Z)"
 
 _PAIR_OF_A_KEY = re.compile(r"(\"key\\*+\"[\\\s]*+,[,\\\s]*+\")[^\"\\]++")
-_DATA_OF_A_WORD = re.compile(r"(\bdata=)(?:[^,\s\0]++|,,)++")
+_DATA_OF_A_WORD = re.compile(r"(\bdata=)(?>(?:[^,\s\0]++|,,)+)")
 _DATA_IN_JSON = re.compile(r"(?<=[\"'])(data" + _QUOTED + ")" + _TEXT.format(r"\2"))
 _SECRET_IN_JSON = re.compile(r"qom-type\\*+[\"']\s*+:\s*+\\*+[\"']secret\\*+[\"']")
 _USER_INFO = re.compile(
@@ -63,17 +63,17 @@ def _without_user_info(word: re.Match[str]) -> str:
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
     (re.compile(r"(:key=)[^:,\s\0'\"]++"), rf"\g<1>{WITHHELD}"),
-    (re.compile(r"keyvalue-pairs(?:[^\]]++|(?<=\[withheld)\])*+"), _in_words(_PAIR_OF_A_KEY)),
+    (re.compile(r"keyvalue-pairs(?>(?:[^\]]++|(?<=\[withheld)\])*)"), _in_words(_PAIR_OF_A_KEY)),
     (re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}=="), WITHHELD),
     # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
     (re.compile(r"(?:-object[ \0]|\bsecret,)[^ \0]*+"), _in_words(_DATA_OF_A_WORD)),
     # virsh never shows the first on a read-only connection; a hand-written file may.
     (
-        re.compile(rf"({_WORD}=(['\"]))(?:(?!\2).)++", re.IGNORECASE),
+        re.compile(rf"({_WORD}=(['\"]))(?!\2).+?(?=\2|$)", re.IGNORECASE | re.MULTILINE),
         rf"\g<1>{WITHHELD}",
     ),
     (
-        re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?:[^,\s\0]++|,,)++", re.IGNORECASE),
+        re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?>(?:[^,\s\0]++|,,)+)", re.IGNORECASE),
         rf"\g<1>{WITHHELD}",
     ),
     # Who puts a password into a URL does not always spell its `@` and `/` as it should.
