@@ -318,10 +318,10 @@ class _Task:
             memory.lift()  # what our bundle may take is no limit of the client's
             os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
-            os.write(2, f"hoodsnap: {line[0]} is not installed\n".encode(errors="replace"))
+            os.write(2, f"hoodsnap: {plain(line[0])} is not installed\n".encode())
             os._exit(127)
         except OSError as error:
-            os.write(2, f"hoodsnap: {line[0]}: {error.strerror}\n".encode(errors="replace"))
+            os.write(2, f"hoodsnap: {plain(line[0])}: {error.strerror}\n".encode())
             os._exit(126)
         finally:
             os._exit(3)
