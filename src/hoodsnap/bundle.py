@@ -374,7 +374,7 @@ def _read_zstd(data: bytes, most: int) -> bytes:
 
 
 def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
-    """What is in a stream; of more than `most` bytes only a little more, to be refused."""
+    """Return the content of a stream; beyond `most` bytes only a little more, to be refused."""
     # In parts: asked for all at once, Python makes room for as much as it might be.
     parts, size = [], 0
     while size <= most and (part := stream.read(1 << 20)):

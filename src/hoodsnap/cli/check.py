@@ -35,7 +35,7 @@ GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
 
 
 MOST_BROKEN = 10
-"""So many checks are named that met what they could not read."""
+"""Checks that are named at most, of those that met an unreadable value."""
 
 
 class Listing(StrEnum):

@@ -1,6 +1,6 @@
-"""What looks like a secret in a text, and the text without it. Every pattern takes linear time.
+"""Secrets in a text by their form, and the text without them. Every pattern takes linear time.
 
-Anybody on the host and every tenant of the cloud can write the texts that are read here, so no
+Every account of the host and every tenant of the cloud can write the texts read here, so no
 pattern may look at a character more than a fixed number of times. The rules that keep it so: a
 pattern starts with a literal or at the only place of a run where it can start, a run is taken whole
 (`*+`), and what lies inside of a word is looked for in that word alone.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 WITHHELD = "[withheld]"
-"""What stands in a bundle where a secret stood."""
+"""Mark in a bundle that stands in the place of a secret."""
 
 DEEPEST = 100
 """Lists and objects inside of each other. The deepest that a layer returns has about fifteen."""
@@ -93,7 +93,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 )
 
 _MARKS = re.compile(r"key[=vr_\\'\"-]|data|pass|secret|cookie|token|sign?|://|==", re.IGNORECASE)
-"""What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
+"""Words of which a text that holds one of `_SECRETS` has at least one. Most texts have none."""
 
 
 def without_secrets(value: Any) -> Any:

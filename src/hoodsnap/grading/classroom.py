@@ -40,8 +40,8 @@ DOUBTS = 3
 def grade_submission(
     sheet: Sheet, submission: Submission, server: str | None = None, signers: Path | None = None
 ) -> tuple[Grade, Bundle | None]:
-    """What one student gets, and what it was read from. Raises nothing for what was handed in:
-    whatever goes wrong with it is a remark."""
+    """Return the grade of one student, and the bundle that it was read from. Nothing in a
+    submission raises: whatever goes wrong with it is a remark."""
     try:
         return _graded(sheet, submission, server, signers)
     except MemoryError:

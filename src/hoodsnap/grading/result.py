@@ -45,7 +45,7 @@ class Result:
 
 
 class Sure(StrEnum):
-    """How sure it is that submissions belong together, and how."""
+    """Certainty that submissions belong together, and in which way."""
 
     CERTAIN = "certain"
     """Copies: no two visits leave the same."""
@@ -61,7 +61,7 @@ class Copy:
 
     students: tuple[str, ...]
     shared: tuple[str, ...]
-    """What is the same in all of them; the first says what they are."""
+    """Traces that are the same in all of them; the first line names what they are."""
     sure: Sure = Sure.CERTAIN
 
     @property
@@ -95,7 +95,7 @@ class Traces:
     hosts: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
     marks: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """What renaming everything leaves, by kind: see `grading/copies.py`."""
+    """Traces that survive when everything is renamed, by kind: see `grading/copies.py`."""
     started: datetime | None = None
 
 

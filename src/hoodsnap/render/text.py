@@ -145,7 +145,7 @@ class _Page:
             yield line((agree, "green"), (" (--verbose shows each)", "dim"))
 
     def _netted(self, told: Iterator[Line]) -> Iterator[Line]:
-        """What is told of one guest; if it breaks, that, and the report goes on."""
+        """Lines about one guest. If they break, one line reports that, and the report goes on."""
         try:
             yield from told
         except Exception as error:  # the net around each guest

@@ -264,7 +264,7 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the client has gone, or is none."""
+        """Print nothing: the client has gone, or does not speak HTTP."""
 
 
 def server(
@@ -350,15 +350,15 @@ def _is_about_tokens(target: str) -> bool:
 
 
 class Door:
-    """Decides which requests are answered at all: none of another name, and with a password none
-    of a client that does not know it."""
+    """Rule which requests are answered: none for another host name, and with a password none of a
+    client that does not know it."""
 
     def __init__(self, port: int, password: str | None) -> None:
         names = ("127.0.0.1", "localhost", "[::1]")
         self._hosts = frozenset(f"{name}:{port}" for name in names)
         self._password = password
         self.token = "recorded" if password is None else secrets.token_hex(16)
-        """What keystone gives to clients, and the other APIs ask for."""
+        """Token that keystone gives to clients, and that the other APIs ask for."""
 
     def admit(self, target: str, headers: Message, data: bytes) -> None:
         """Raises `Refused`."""
