@@ -363,7 +363,7 @@ class Identities:
                 self._name(name.removeprefix("int-").removeprefix("phy-"))
 
     def _printed(self, query: str, text: str) -> None:
-        """Collect names that the question gives a meaning: accounts, mounts, owners of processes."""
+        """Collect names whose meaning the question gives: accounts, mounts, processes' owners."""
         if query == "id" or query.startswith("id "):
             for name in _IDS.findall(text):
                 self._account(name)

@@ -293,23 +293,24 @@ class Redactor:
                     yield Span(found.start(), found.end(), made, KINDS[kind])
 
     def summary(self) -> Iterator[str]:
-        """What was replaced how often, a line each."""
+        """Yield the number of replacements of each kind, a line each."""
         for kind, count in sorted(self.replaced.items()):
-            yield f"{kind}: {len(self.distinct[kind])}, replaced {count} times"
+            yield f"{kind}: {len(self.distinct[kind])}, in {count} place{'s' * (count != 1)}"
         if kept := self.identities.kept:
-            yield f"names that stay, being everybody's words or too short: {len(kept)}"
+            yield f"names that stay, because they are common words or too short: {len(kept)}"
 
     def explained(self) -> Iterator[str]:
         """Yield the replacements by kind and place, a line each, without any original."""
         kinds = sorted({place.kind for place in self.places})
         for kind in kinds:
-            yield f"{kind}: {len(self.distinct[kind])}, replaced {self.replaced[kind]} times"
+            count = self.replaced[kind]
+            yield f"{kind}: {len(self.distinct[kind])}, in {count} place{'s' * (count != 1)}"
             found = [place for place in self.places if place.kind == kind]
             for place in sorted(found, key=lambda place: (-self.places[place], place)):
                 yield f"  {self.places[place]:>7}  {place.layer}  {place.query}"
 
     def originals(self) -> Iterator[tuple[str, str]]:
-        """Each name that was replaced, and its pseudonym: for the eyes of its owner."""
+        """Yield each name that was replaced, and its pseudonym: for its owner only."""
         for name in sorted(self.distinct.get("name", ())):
             yield name, self._quietly(name)
 

@@ -222,4 +222,4 @@ def _tell_what_is_unheard(report: Report) -> None:
     for (name, reason), count in broken.most_common(MOST_BROKEN):
         say(f"not judged: {name}{f' ({count} times)' if count > 1 else ''}: {reason}")
     if len(broken) > MOST_BROKEN:
-        say(f"not judged: {len(broken) - MOST_BROKEN} more checks for such reasons")
+        say(f"not judged: {len(broken) - MOST_BROKEN} more checks, for similar reasons")

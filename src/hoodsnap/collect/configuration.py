@@ -121,7 +121,7 @@ class NovaConf:
         """Return a configuration that could not be read; `why` is what reading it raised."""
         late = isinstance(why, TimeoutError)
         refusal = Refusal(
-            "timeout" if late else "failed", f"nova.conf was not read: {why or 'late'}"
+            "timeout" if late else "failed", f"nova.conf was not read: {why or 'it took too long'}"
         )
         return cls({}, Found(COMPUTE, (), ()), (("/etc/nova/nova.conf", refusal),))
 

@@ -16,7 +16,7 @@ WITHHELD = "[withheld]"
 """Mark in a bundle that stands in the place of a secret."""
 
 DEEPEST = 100
-"""Lists and objects inside of each other. The deepest that a layer returns has about fifteen."""
+"""Nesting of lists and objects. The deepest answer of a layer has about fifteen."""
 
 LARGEST = 64 << 20
 """Characters of all texts of one answer together."""
@@ -119,7 +119,7 @@ class _Door:
                 raise TooLargeError(f"the answer has more than {LARGEST >> 20} MiB of text")
             return _without_secrets(value)
         if depth > DEEPEST:
-            raise TooLargeError(f"the answer has more than {DEEPEST} objects inside of each other")
+            raise TooLargeError(f"the answer is nested deeper than {DEEPEST} lists and objects")
         if isinstance(value, dict):
             return {key: self.value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):

@@ -108,7 +108,7 @@ class Found:
         """Put into the bundle which processes of this name are not followed, and why."""
         doubts = [*self.doubts]
         for other in self.believed[1:]:
-            why = f"process {self.believed[0].pid} is one too, and is followed"
+            why = f"process {self.believed[0].pid} is followed instead"
             doubts.append(Doubt(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"

@@ -95,7 +95,7 @@ class Names:
 
 
 def kept_json(value: Any, keep: Callable[[Any], Any]) -> Any:
-    """Keep what is allowed of a value, or of a text that holds it in JSON; unchanged if that is all.
+    """Keep what is allowed of a value, or of a text that holds it in JSON; unchanged if it is all.
 
     A text that is no object and no list in JSON is withheld.
     """

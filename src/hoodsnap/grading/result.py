@@ -82,7 +82,8 @@ class Copy:
         """A remark for one of its students, whose length does not grow with the group."""
         others = [*self.students]
         others.remove(student)  # once: a student may have handed in two files
-        named = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} others"
+        more = len(others) - 1
+        named = f"{others[0]} and {more} other{'s' * (more > 1)}" if more else others[0]
         return f"with {named}: {'; '.join(self.shared)}"
 
 

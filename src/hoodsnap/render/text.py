@@ -194,7 +194,7 @@ class _Page:
         if guest.record is None and guest.domain is None:
             return "    · no server and no domain: not nova's, or left over", "dim"
         if id(guest) in self.broken:
-            return f"    ? not all of it {self.broken[id(guest)]}", "yellow"
+            return f"    ? a part of it {self.broken[id(guest)]}", "yellow"
         elsewhere = "" if guest.carries_record else guest.believed
         if elsewhere and guest.domain is not None and not _runs(guest):
             return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"

@@ -298,7 +298,7 @@ def server(
                 self.close_connection = status in _HANG_UP or self.close_connection
             except Exception as error:  # the net around each request
                 status = 501
-                text = f"hoodsnap: what was recorded can't be read ({type(error).__name__})"
+                text = f"hoodsnap: the recorded answer can't be read ({type(error).__name__})"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
             self._reply(status, body, version)
 
@@ -364,7 +364,7 @@ class Door:
         """Raises `Refused`."""
         named = headers.get_all("Host") or []
         if len(named) != 1 or named[0].strip().lower() not in self._hosts:
-            raise Refused(421, "hoodsnap: this server has another name")
+            raise Refused(421, f"hoodsnap: use one of these: {', '.join(sorted(self._hosts))}")
         if self._password is None:
             return
         has_token = self._is_known(headers.get("X-Auth-Token"), self.token)
