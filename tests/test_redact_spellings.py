@@ -553,7 +553,7 @@ STAYING = {
     "common words": {"words"},
     "system accounts": {"system account"},
     "standard bridges and networks": {"standard bridge", "standard network"},
-    "addresses that are nobody's": {"loopback"},
+    "addresses of no owner": {"loopback"},
     "makers": {"iqn of openstack"},
     "versions and paths": {"versions", "path", "unit"},
     "numbers": {"instance", "flow"},
