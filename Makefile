@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install -c constraints.txt
 
 HASHED := --disable-pip-version-check --quiet install --require-hashes
-# Neither where packages came from nor where this checkout is may stand in a file that is committed.
+# A committed file names neither the source of the packages nor the path of this checkout.
 COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --annotation-style=line \
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
@@ -93,7 +93,7 @@ $(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt
 $(VENV)/lab: $(VENV)/dev
 	@touch $@
 
-# What makes a release lives apart from what is tested and shipped.
+# The tools that make a release are kept apart from what is tested and shipped.
 $(VENV)/release: $(VENV)/made requirements/release.txt
 	@echo "installing what makes a release (pip-tools, cyclonedx-bom)"
 	@$(PYTHON) -m venv $@

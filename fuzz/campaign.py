@@ -36,7 +36,7 @@ MEMORY = 4 << 30
 """Bytes of address space."""
 
 TOGETHER = 6
-"""So many edits are tried in one execution: nearly all are far from each other."""
+"""Edits that are tried in one execution. Nearly all of them are far from each other."""
 
 SELDOM = {"redact": 3, "grade": 3}
 """Targets that take longest: they are run on every third bundle only."""
@@ -52,7 +52,7 @@ class TooSlow(BaseException):
 
 @dataclass(frozen=True)
 class Signature:
-    """What makes two finds the same."""
+    """Two finds with an equal key are the same."""
 
     target: str
     kind: str
@@ -72,7 +72,7 @@ class Signature:
 
 @dataclass
 class Tally:
-    """What one process has done."""
+    """Result of one process of the campaign."""
 
     bundles: int = 0
     refused: int = 0
@@ -102,7 +102,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Part:
-    """What one process is to do."""
+    """Task of one process of the campaign."""
 
     seed: int
     seconds: float

@@ -1,4 +1,4 @@
-"""What is put into a bundle: at every place of every kind of answer one odd value after the other."""
+"""Mutations of a bundle: at every place of every kind of answer one odd value after the other."""
 
 from __future__ import annotations
 

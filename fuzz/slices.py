@@ -21,7 +21,7 @@ Raw = dict[str, Any]
 """A bundle as `json.loads` gives it."""
 
 FEWEST = 3
-"""So many items of a list are kept although they are not the guest's."""
+"""Items of a list that are kept although they are not the guest's."""
 
 
 def recordings() -> list[Path]:
@@ -56,7 +56,7 @@ def _slice(bundle: Bundle, guest: Guest) -> Raw:
 
 
 def _words(guest: Guest) -> tuple[str, ...]:
-    """What the guest's things are called."""
+    """Names and ids of the guest's things."""
     found = [guest.uuid, guest.domain_name or guest.uuid]
     found += [f"/{process.pid}/" for process in guest.processes]
     found += [port.id[:11] for port in guest.ports or ()]

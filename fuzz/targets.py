@@ -1,4 +1,4 @@
-"""What is done with a bundle that was tampered with: the work of each command, without its process.
+"""Targets of the campaign: the work of each command on a bundle, without its process.
 
 A target raises if something is wrong: any exception that is not documented, and `Shown` for a
 character in an output that a terminal would obey.

@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from re import _compiler as compiler  # type: ignore[attr-defined]
 from re import _constants as op  # type: ignore[attr-defined]  # the names of what it parses to
 from re import _parser as parser  # type: ignore[attr-defined]
 from types import ModuleType
@@ -187,6 +188,22 @@ def _evaluated(call: ast.Call, module: ModuleType) -> re.Pattern[Any] | None:
     if isinstance(pattern, re.Pattern):
         return pattern
     return re.compile(pattern, *rest)
+
+
+def has_possessive_group(pattern: re.Pattern[Any]) -> bool:
+    """Is anything longer than one character repeated by `*+`, `++`, `?+` or `{…}+`?"""
+    text = (
+        pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+    )
+    return _is_possessive(parser.parse(text, pattern.flags & ~re.UNICODE))
+
+
+def _is_possessive(value: Any) -> bool:
+    if isinstance(value, parser.SubPattern | list | tuple):
+        if len(value) == 2 and value[0] is op.POSSESSIVE_REPEAT:
+            return not compiler._simple(value[1][2])
+        return any(_is_possessive(item) for item in value)
+    return False
 
 
 # Texts made from a pattern

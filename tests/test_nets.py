@@ -241,7 +241,7 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
 
     assert not [line for line in told if line.strip().startswith("✓")]
     count = len(report.cloud.guests)
-    assert sum("? not all of it could not be read" in line for line in told) >= 10
+    assert sum("? a part of it could not be read" in line for line in told) >= 10
     agree = f"{count} guests: the layers that were heard agree; {count} could not be read whole"
     assert agree in told
 
@@ -276,7 +276,7 @@ def test_a_hostile_submission_costs_nobody_else_anything(tmp_path: Path) -> None
     students = {one["student"]: one for one in json.loads(done.stdout)["students"]}
     assert students.keys() == {"ann", "bob", "date", *CRASHES}
     assert students["ann"]["points"] > 0
-    assert "no time that a clock shows" in str(students["date"]["remarks"])
+    assert "outside of the years 1901 to 8999" in str(students["date"]["remarks"])
     assert done.stderr == ""
 
 

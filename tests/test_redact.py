@@ -346,7 +346,7 @@ def test_it_says_what_it_replaced_and_nothing_of_what_that_was(tmp_path: Path) -
     done = hoodsnap("redact", HEALTHY, "-o", tmp_path / "shared.json")
 
     assert done.returncode == 0
-    assert re.search(rb"hoodsnap: UUID: [0-9]+, replaced [0-9]+ times", done.stderr)
+    assert re.search(rb"hoodsnap: UUID: [0-9]+, in [0-9]+ places", done.stderr)
     assert b"vm-plain" not in done.stderr
     assert b"vm-plain" not in (tmp_path / "shared.json").read_bytes()
 

@@ -443,7 +443,7 @@ def test_it_explains_where_and_says_no_original(host: RecordedHost) -> None:
 
     told = "\n".join(redactor.explained())
 
-    assert re.search(r"^UUID: [0-9]+, replaced [0-9]+ times$", told, re.MULTILINE)
+    assert re.search(r"^UUID: [0-9]+, in [0-9]+ places$", told, re.MULTILINE)
     assert re.search(r"^ +[0-9]+  libvirt  virsh dumpxml instance-…$", told, re.MULTILINE)
     assert not any(secret in told for secret in ("vm-plain", VOLUME, "lab-net"))
     assert ("vm-plain", PSEUDONYMS.name("vm-plain")) in [*redactor.originals()]
@@ -483,7 +483,7 @@ def test_explain_tells_a_pipe_no_name(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     told = done.stderr.decode()
-    assert re.search(r"^hoodsnap: name: [0-9]+, replaced [0-9]+ times$", told, re.MULTILINE)
+    assert re.search(r"^hoodsnap: name: [0-9]+, in [0-9]+ places$", told, re.MULTILINE)
     assert re.search(r"^hoodsnap: +[0-9]+  libvirt  virsh dumpxml", told, re.MULTILINE)
     assert "vm-plain" not in told
     assert "lab-net" not in told
@@ -553,7 +553,7 @@ STAYING = {
     "common words": {"words"},
     "system accounts": {"system account"},
     "standard bridges and networks": {"standard bridge", "standard network"},
-    "addresses that are nobody's": {"loopback"},
+    "addresses of no owner": {"loopback"},
     "makers": {"iqn of openstack"},
     "versions and paths": {"versions", "path", "unit"},
     "numbers": {"instance", "flow"},

@@ -24,7 +24,7 @@ Recordings have 6 to 15 for each; ten thousand copies of one guest, which no hos
 
 
 class Share(NamedTuple):
-    """How many of something there may be: so many in any file, and so many for each byte."""
+    """Bound of a number of things: a number for any file, and one for each byte of it."""
 
     what: str
     marks: tuple[bytes, ...]
@@ -42,10 +42,10 @@ SHARES = (
     # 0.012 (an answer of libvirt 0.04).
     Share("XML elements", (b"<",), 200_000, 0.06),
 )
-"""What each costs a hundred times its own bytes in memory."""
+"""Values that each cost a hundred times their own bytes in memory."""
 
 ANSWERS, BYTES_PER_ANSWER = 20_000, 400
-"""So many answers, and one more for so many bytes. Recordings have 1,200 to 2,200 for each."""
+"""Answers: a number, and one more for so many bytes. Recordings have 1,200 to 2,200 for each."""
 
 LENGTHS = {"layer": 256, "host": 1024, "query": 4 << 20, "subject": 64 << 10}
 """Characters of an answer's own words. A query that names ten thousand servers has 0.4 million."""

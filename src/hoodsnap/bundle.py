@@ -49,7 +49,7 @@ def _in_utc(moment: datetime) -> datetime:
     except OverflowError:
         moment = datetime.max
     if not 1900 < moment.year < 9000:
-        raise ValueError("this is no time that a clock shows")
+        raise ValueError("this time is outside of the years 1901 to 8999")
     return moment
 
 
@@ -206,7 +206,7 @@ def load(path: Path, measured: Measured | None = None) -> Bundle:
     except MemoryError:
         raise UnreadableBundleError(_NO_MEMORY) from None
     except ValueError:  # of a path: it has a null character in it
-        raise UnreadableBundleError("no file can be called so") from None
+        raise UnreadableBundleError("no file can have this name") from None
 
 
 def parse(data: bytes, measured: Measured | None = None) -> Bundle:
@@ -250,7 +250,7 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
         raise UnreadableBundleError(f"it holds a value that no layer gives: {error}") from None
 
 
-_NO_MEMORY = "it does not fit into the memory that it may take"
+_NO_MEMORY = "it needs more memory than it may take"
 
 
 def _check(raw: dict[str, Any], size: int) -> None:
@@ -374,7 +374,7 @@ def _read_zstd(data: bytes, most: int) -> bytes:
 
 
 def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
-    """What is in a stream; of more than `most` bytes only a little more, to be refused."""
+    """Return the content of a stream; beyond `most` bytes only a little more, to be refused."""
     # In parts: asked for all at once, Python makes room for as much as it might be.
     parts, size = [], 0
     while size <= most and (part := stream.read(1 << 20)):

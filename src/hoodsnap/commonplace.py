@@ -127,7 +127,7 @@ AUTHORITIES = re.compile(
     r"|com\.(?:redhat|ubuntu|suse|microsoft|vmware|netapp|purestorage|emc|dell|hp|hpe|3pardata"
     r"|ibm|hitachi|huawei|nimblestorage|solidfire|synology|qnap|tintri|infinidat|ceph|citrix)"
 )
-"""Who gives names to iSCSI and NVMe devices of everybody: software and makers of storage."""
+"""Authorities that name iSCSI and NVMe devices everywhere: software and makers of storage."""
 
 UNITS = words("service socket timer scope slice target mount automount device path swap")
-"""What systemd's units end with, which may have an @ as well."""
+"""Endings of systemd's units, which may have an @ as well."""

@@ -1,4 +1,4 @@
-"""Identifiers that are told by their looks: UUIDs, MACs, addresses, checksums, WWIDs, mail, keys.
+"""Identifiers that are known by their form: UUIDs, MACs, addresses, checksums, WWIDs, mail, keys.
 
 Each alternative of the patterns has bounded parts, so that a text is read in linear time.
 """
@@ -10,7 +10,7 @@ import re
 UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 FOUR = r"(?<![0-9A-Za-z.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.(?:[0-9]|in-addr))"
 MAC = r"(?<![0-9A-Fa-f:.-])[0-9A-Fa-f]{2}(?:[:.-]?[0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:.-])"
-"""In any way of writing it; what has no separators is only one if it is known to be."""
+"""UUID in any spelling; one without separators counts only if it is known to be a UUID."""
 
 WHOLE = re.compile(
     r"(?P<sshkey>\b(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp[0-9]{3}|sk-[a-z0-9-]{3,40}"
@@ -19,7 +19,7 @@ WHOLE = re.compile(
     r"|(?<![A-Za-z0-9._%+-])(?P<mail>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}"
     r"(?:\.[A-Za-z0-9-]{1,63}){1,8})(?![A-Za-z0-9-])"
 )
-"""What is exchanged before any name in it is looked for."""
+"""Identifiers that are exchanged before names are looked for in them."""
 WHOLE_MARK = re.compile(r"@|SHA256:|AAAA")
 
 LOOKS = re.compile(
@@ -74,7 +74,7 @@ LOOKS = re.compile(
     r"|(?<![0-9A-Za-z:])(?P<mapped>(?:::|(?:0{1,4}:){5})[fF]{4}:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4})"
     r"(?![0-9A-Za-z:])"
 )
-"""What identifies and can be told by its looks."""
+"""Pattern of all identifiers that are known by their form."""
 
 MARKS = re.compile(
     r"[0-9a-fA-F]{7}|[0-9]\.[0-9]|:[0-9A-Fa-f]{0,4}:|[0-9][-_][0-9]|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"
@@ -82,7 +82,7 @@ MARKS = re.compile(
     r"|[0-9A-Fa-f]{4}[.:][0-9A-Fa-f]{4}[.:]|(?:[0-9A-Fa-f]{2}[_ ]){5}"
     r"|[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-"
 )
-"""What a text must have in it to hold one of `LOOKS`; of many short ones none has."""
+"""Pattern that a text with one of `LOOKS` matches. Many short texts do not."""
 
 KINDS = {
     "sshkey": "key",
@@ -119,7 +119,7 @@ KINDS = {
 _PERHAPS = frozenset(
     {"eight", "decimal", "twelve", "sixteen", "known", "cisco", "begin", "wwid", "pv"}
 )
-"""What is exchanged only if it is known from elsewhere, or looks like something else as well."""
+"""Kinds that are exchanged only if they are known from elsewhere, or that have two forms."""
 
 
 def is_told(text: str) -> bool:

@@ -116,7 +116,7 @@ _SOURCE = re.compile(
     r"|//([A-Za-z0-9.-]{1,253}))(/[^\s\"',]{1,1024})",
     re.MULTILINE,
 )
-"""Where a network file system is mounted from."""
+"""Source of a mounted network file system."""
 _MAPPER = re.compile(r"(?:/dev/mapper/|\bdm-name-)([A-Za-z0-9+_.:#-]{1,127})")
 _RD_LV = re.compile(r"\brd\.lvm\.(?:lv|vg)=([A-Za-z0-9+_.-]{1,127})(?:/([A-Za-z0-9+_.-]{1,127}))?")
 _IN_JSON = re.compile(r'\\{0,4}"(?:pool|vg_name)\\{0,4}" ?: ?\\{0,4}"([^"\\]{1,255})')
@@ -130,7 +130,7 @@ _WIDE = re.compile(
     r"(?<![0-9A-Za-z])(?:naa\.|eui\.|wwn-0x|3(?=[0-9A-Fa-f]{32}(?![0-9A-Za-z])))"
     r"([0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?)(?![0-9A-Za-z])"
 )
-"""What says of itself that it is the world-wide name of a LUN."""
+"""Marked world-wide name of a LUN."""
 _LOGIN = re.compile(r"[^\W\d][\w.@\\-]{0,63}\$?")
 """An account's or group's name, perhaps with its domain."""
 _LETTERS = re.compile(r"[^\W\d_]")
@@ -363,7 +363,7 @@ class Identities:
                 self._name(name.removeprefix("int-").removeprefix("phy-"))
 
     def _printed(self, query: str, text: str) -> None:
-        """What has its meaning from the question: who we are, what is mounted, whose processes."""
+        """Collect names whose meaning the question gives: accounts, mounts, processes' owners."""
         if query == "id" or query.startswith("id "):
             for name in _IDS.findall(text):
                 self._account(name)
@@ -384,7 +384,7 @@ class Identities:
             self._name(part)
 
     def _everywhere(self, text: str) -> None:
-        """What is told by what stands before it, in any text: homes, serials, IQNs, subjects."""
+        """Collect names that are known by the word before them: homes, serials, IQNs, subjects."""
         if len(text) < 7:
             return
         if "." in text and text.count(".") >= 3:

@@ -23,7 +23,7 @@ PER_BYTE = 16
 """Bytes for each byte of a bundle's JSON. A thousand guests need 5 to explain, 7 to redact."""
 
 _M_ARENA_MAX = -8
-"""Of mallopt(3)."""
+"""Parameter of mallopt(3)."""
 
 _before: tuple[int, int] | None = None
 _bytes = 0
@@ -68,7 +68,7 @@ def forget() -> None:
 
 
 def sentence() -> str:
-    """Why it ended, and what to do about it."""
+    """Sentence for the operator: why the command ended, and what to do about it."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     most = f"{soft >> 20} MiB of" if soft != resource.RLIM_INFINITY else "this machine's"
     return f"the bundle needs more than {most} memory ({VARIABLE}=MIB allows more)"

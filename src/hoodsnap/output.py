@@ -111,7 +111,7 @@ def _must_be_replaceable(folder: int, name: str) -> bool:
 
 
 def _must_be_removable(folder: os.stat_result, status: os.stat_result) -> None:
-    """In a folder like /tmp nobody but root replaces another account's file."""
+    """Refuse to replace another account's file in a folder like /tmp, unless root asks."""
     if not folder.st_mode & stat.S_ISVTX or os.geteuid() in (0, status.st_uid, folder.st_uid):
         return
     raise UnwritableError("it belongs to another account")

@@ -39,12 +39,12 @@ class StrangeLinkError(PermissionError):
 
 
 class _Folder(Enum):
-    """Who could have put the names into a folder."""
+    """Accounts that could have put the names into a folder."""
 
     OURS = 1
     """Root or the caller alone."""
     STICKY = 2
-    """Everybody, but nobody can rename or remove another account's entries, as in /tmp."""
+    """All accounts, but none can rename or remove another's entries, as in /tmp."""
     OTHERS = 3
 
 

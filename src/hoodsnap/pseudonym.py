@@ -25,7 +25,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DIGITS = frozenset("0123456789abcdefABCDEF")
 _LVM = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIXED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
-"""Which letters of `name` are capitals: none, all and the first alone mean something else."""
+"""Case of `name`: none, all or only the first of its letters are capitals, or another mix."""
 
 _ZEROS = "0" * 32
 _VERSION, _VARIANT = 12, 16
@@ -82,9 +82,9 @@ class Pseudonyms:
         self._bits: dict[tuple[int, int, int], int] = {}
 
     def name(self, text: str) -> str:
-        """Of a host, a server, a project …: `name-1f3a5c7e9b`. Whatever they are, the same text
-        gets the same, since text that names a host in one layer is a plain word in another. In
-        another case it gets the same pseudonym in another case."""
+        """Return the pseudonym of a host, a server, a project …: `name-1f3a5c7e9b`. A text gets one
+        pseudonym whatever it names, since the name of a host in one layer is a plain word in
+        another. A text in another case gets the same pseudonym in that case."""
         made = f"name-{self._digest('name', text.lower()).hex()[:10]}"
         if text == text.lower():
             return made
@@ -99,8 +99,9 @@ class Pseudonyms:
         return word + made[4:]
 
     def host(self, text: str) -> str:
-        """Of a host's name, which may have a domain: label by label, so that the short name stays
-        the beginning, and two hosts of a domain stay in one. Common words and `.com` stay."""
+        """Return the pseudonym of a host's name, which may have a domain: label by label, so that
+        the short name stays the beginning, and hosts of one domain stay in one. Common words and
+        `.com` stay."""
         first, *labels = text.split(".")
         made = [self.name(first) if not labels or not is_common(first) else first]
         for at, label in enumerate(labels, 1):
@@ -109,14 +110,14 @@ class Pseudonyms:
         return ".".join(made)
 
     def lvm(self, text: str) -> str:
-        """Of LVM's 32 characters, with hyphens or without."""
+        """Return the pseudonym of an LVM id: 32 characters, with hyphens or without."""
         plain = text.replace("-", "")
         digest = self._digest("lvm", plain)
         made = (_LVM[byte % len(_LVM)] for byte in digest)
         return "".join(char if char == "-" else next(made) for char in text)
 
     def key(self, text: str) -> str:
-        """Of a fingerprint or a public key in base64: as long."""
+        """Return the pseudonym of a fingerprint or a public key in base64, which is as long."""
         size = len(text.rstrip("="))
         parts = [self._digest(f"key {at}", text) for at in range(size // 40 + 1)]
         return base64.b64encode(b"".join(parts)).decode()[:size] + text[size:]

@@ -51,7 +51,7 @@ _SHORT = 512
 
 
 class Place(NamedTuple):
-    """Where something was replaced."""
+    """Place at which a text was replaced."""
 
     kind: str
     layer: str
@@ -71,7 +71,7 @@ class Redactor:
         self.distinct: dict[str, set[str]] = {}
         """What was replaced, by what it was."""
         self.places: Counter[Place] = Counter()
-        """How often something was replaced, by where."""
+        """Number of replacements, by place."""
         self._known: dict[str, str] = {}
         self._remembered: dict[tuple[str, bool, bool], tuple[str, tuple[tuple[str, str], ...]]] = {}
         self._words: dict[str, tuple[str, str] | None] = {}
@@ -293,23 +293,24 @@ class Redactor:
                     yield Span(found.start(), found.end(), made, KINDS[kind])
 
     def summary(self) -> Iterator[str]:
-        """What was replaced how often, a line each."""
+        """Yield the number of replacements of each kind, a line each."""
         for kind, count in sorted(self.replaced.items()):
-            yield f"{kind}: {len(self.distinct[kind])}, replaced {count} times"
+            yield f"{kind}: {len(self.distinct[kind])}, in {count} place{'s' * (count != 1)}"
         if kept := self.identities.kept:
-            yield f"names that stay, being everybody's words or too short: {len(kept)}"
+            yield f"names that stay, because they are common words or too short: {len(kept)}"
 
     def explained(self) -> Iterator[str]:
-        """What was replaced, by kind and place, a line each: no original is in it."""
+        """Yield the replacements by kind and place, a line each, without any original."""
         kinds = sorted({place.kind for place in self.places})
         for kind in kinds:
-            yield f"{kind}: {len(self.distinct[kind])}, replaced {self.replaced[kind]} times"
+            count = self.replaced[kind]
+            yield f"{kind}: {len(self.distinct[kind])}, in {count} place{'s' * (count != 1)}"
             found = [place for place in self.places if place.kind == kind]
             for place in sorted(found, key=lambda place: (-self.places[place], place)):
                 yield f"  {self.places[place]:>7}  {place.layer}  {place.query}"
 
     def originals(self) -> Iterator[tuple[str, str]]:
-        """Each name that was replaced, and its pseudonym: for the eyes of its owner."""
+        """Yield each name that was replaced, and its pseudonym: for its owner only."""
         for name in sorted(self.distinct.get("name", ())):
             yield name, self._quietly(name)
 
@@ -562,7 +563,7 @@ def _gaps(spans: list[Span], size: int) -> list[tuple[int, int]]:
 
 
 def _is_key(text: str, end: int) -> bool:
-    """Whether a word ends in a name that JSON uses for a field."""
+    """Does a word end in a name that JSON uses for a field?"""
     while end < len(text) and (text[end].isalnum() or text[end] == "_"):
         end += 1
     rest = text[end : end + 12].lstrip("\\")
@@ -585,8 +586,8 @@ def _kind_of(query: str) -> str:
 def _patterns(
     names: Iterable[str],
 ) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Of names in lower case: those that are found inside of words, those that stand alone, and
-    those that stand between what is no letter."""
+    """Return three patterns of names in lower case: names found inside of words, names that stand
+    alone, and names that stand between characters other than letters."""
     inside = {name for name in names if is_distinctive(name)}
     rest = {*names} - inside
     words = {name for name in rest if is_word(name)}

@@ -83,8 +83,8 @@ _ENDS = frozenset(" \t\n\r\0\"'/,;|()[]{}<>=")
 
 
 def respelled(text: str, escape: Escape, find: Callable[[str], list[Span]]) -> Iterator[Span]:
-    """What is found in a text once it is unescaped, in places and spelling of the text itself.
-    Only of words that hold an escape."""
+    """Return what `find` finds in a text once it is unescaped, in places and spelling of the text
+    itself. Only words that hold an escape are read."""
     places: list[int] = []
     plain: list[str] = []
     units: dict[int, tuple[str, str]] = {}
@@ -112,7 +112,7 @@ def respelled(text: str, escape: Escape, find: Callable[[str], list[Span]]) -> I
 
 
 def _words(text: str, units: dict[int, tuple[str, str]]) -> Callable[[int], dict[str, str]]:
-    """For a place in the text: which characters its word escapes, and how."""
+    """Return which characters the word at a place escapes, and how."""
     known: list[tuple[int, int, dict[str, str]]] = []
     end = -1
     for place, (char, written) in units.items():
@@ -140,7 +140,7 @@ ENCODED = re.compile(
     r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/_-]{6,}+={0,2}+(?![A-Za-z0-9+/=_-])"
     r"|(?<![A-Za-z0-9=_-])[A-Za-z0-9_-]{6,}+={0,2}+(?![A-Za-z0-9=_-])"
 )
-"""What may be a word in base64 or in hexadecimal digits."""
+"""Pattern of words that may be base64 or hexadecimal digits."""
 
 LONGEST = 4096
 """Characters of an encoded word that is read."""

@@ -99,7 +99,7 @@ def test_a_link_is_followed_only_if_root_made_it(conf: Path) -> None:
     os.chown(link, OTHER, OTHER, follow_symlinks=False)
 
     owners = Owners(frozenset({OTHER}))
-    assert refused(link, owners) == f"denied: not followed: {link} is uid {OTHER}'s link"
+    assert refused(link, owners) == f"denied: not followed: {link} is a link of uid {OTHER}"
 
 
 def test_links_and_dots_stay_inside_of_the_root(closed: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -43,6 +44,8 @@ ACCEPTED = {
 _OF_THE_FILE_SYSTEM = frozenset(["dev", "ino", "ctime", "blocks"])
 _OF_A_FOLDER = frozenset(["size", "nlink"])
 _OF_OUR_MAKING = frozenset(["magic", "actual-size"])
+# Only root can give a file away, so for others all of them are root's.
+_OF_AN_OWNER = frozenset(["uid", "gid", "user", "group"] if os.geteuid() else [])
 
 
 def _key(answer: Answer) -> tuple[str, str, str | None]:
@@ -76,7 +79,7 @@ def _file(value: object) -> object:
         return [_file(item) for item in value]
     if not isinstance(value, dict):
         return value
-    differs = _OF_THE_FILE_SYSTEM | _OF_OUR_MAKING
+    differs = _OF_THE_FILE_SYSTEM | _OF_OUR_MAKING | _OF_AN_OWNER
     if value.get("type") == "d":
         differs |= _OF_A_FOLDER
     return {name: _file(item) for name, item in value.items() if name not in differs}

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -142,6 +143,21 @@ def test_the_real_client_is_let_in_by_what_was_printed(served: dict[str, str]) -
     assert "vm-plain" in right.stdout.split()
     assert wrong.stdout == ""
     assert "HTTP 401" in wrong.stderr
+
+
+def test_a_folder_whose_path_is_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "hoodsnap", "serve", "--force", HEALTHY],
+        env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"hoodsnap: no stand-in can listen in {folder}/hoodsnap-")
+    assert done.stderr.endswith(": AF_UNIX path too long. Set TMPDIR to a shorter path\n")
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("at_once", [16, 120])

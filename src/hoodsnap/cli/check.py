@@ -35,7 +35,7 @@ GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
 
 
 MOST_BROKEN = 10
-"""So many checks are named that met what they could not read."""
+"""Checks that are named at most, of those that met an unreadable value."""
 
 
 class Listing(StrEnum):
@@ -222,4 +222,4 @@ def _tell_what_is_unheard(report: Report) -> None:
     for (name, reason), count in broken.most_common(MOST_BROKEN):
         say(f"not judged: {name}{f' ({count} times)' if count > 1 else ''}: {reason}")
     if len(broken) > MOST_BROKEN:
-        say(f"not judged: {len(broken) - MOST_BROKEN} more checks for such reasons")
+        say(f"not judged: {len(broken) - MOST_BROKEN} more checks, for similar reasons")

@@ -1,4 +1,4 @@
-"""Report of a defect, to be pasted into a bug tracker: it has nothing of a bundle in it.
+"""Report of a defect, to be pasted into a bug tracker: it holds nothing of a bundle.
 
 Versions, the command and the names of its options, and the lines of code that the exception passed.
 No values of options, no local variables, and of exceptions only the type: their texts quote data.
@@ -33,7 +33,7 @@ LIBRARIES = (
 )
 
 MOST_FRAMES = 60
-"""Of an endless recursion the first half and the last of so many."""
+"""Calls in a report. Of an endless recursion it has the first and the last half of these."""
 
 MOST_CAUSES = 5
 

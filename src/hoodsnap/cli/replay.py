@@ -64,7 +64,7 @@ def serve(
         bool, typer.Option("--force", help="Even if a live libvirt or database listens here.")
     ] = False,
 ) -> None:
-    """Let the stand-ins listen until interrupted, and print how clients are led to them.
+    """Let the stand-ins listen until interrupted, and print the variables that lead clients there.
 
     For hosts that give no namespaces. The OpenStack APIs ask for the password that is printed. A
     client may still go elsewhere, so this is refused where a live libvirt or database listens.
@@ -78,12 +78,17 @@ def serve(
     live = serving.live_sockets()
     if live and not force:
         give_up(
-            f"a live server listens at {live[0]}, and a client that does not do as it is told would"
-            " reach it: hoodsnap shell keeps them apart; --force serves all the same",
+            f"a live server listens at {live[0]}, and a client that ignores the printed variables"
+            " would reach it. Use hoodsnap shell, or --force to serve all the same",
             USAGE,
         )
     with serving.folder_of_ours() as folder:
-        for line in serving.start(recording, folder, say):
+        try:
+            lines = serving.start(recording, folder, say)
+        except OSError as reason:
+            # A socket's path has 107 bytes at most.
+            give_up(f"no stand-in can listen in {folder}: {reason}. Set TMPDIR to a shorter path")
+        for line in lines:
             put_document(f"{line}\n")
         sys.stdout.flush()
         say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")

@@ -1,4 +1,4 @@
-"""What every command says, how it ends, and where its lines go.
+"""Output of every command: its lines, where they go, and its exit status.
 
 The one place that prints: whatever comes from a bundle, a file's name or an argument is shown here
 without a character that a terminal obeys.
@@ -54,17 +54,17 @@ def _escaped(char: str) -> str:
 
 
 def say(line: str) -> None:
-    """To the person who started the command, never into the result."""
+    """Print a message for the operator on standard error, never into the result."""
     typer.echo(f"hoodsnap: {shown(line, newlines=True)}", err=True)
 
 
 def put_document(text: str) -> None:
-    """Print a whole document, which ends as it should end."""
+    """Print a whole document, with its own line end or none."""
     typer.echo(shown(text, newlines=True), nl=False)
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
-    """Say why, and end with this exit status."""
+    """Print the reason, and end with this exit status."""
     say(line)
     raise typer.Exit(status)
 

@@ -1,4 +1,4 @@
-"""What of an answer of the cloud's other APIs, of nova's JSON columns and of logs may be kept.
+"""Allow-lists for answers of the cloud's other APIs, nova's JSON columns and logs.
 
 Users put passwords wherever a field takes free text: into metadata, user data, properties of
 images, scheduler hints. Nobody who reads a bundle needs those.
@@ -178,7 +178,7 @@ def _location(url: Any) -> str:
 
 
 def placement_body(body: Any) -> Any:
-    """What placement returned: numbers and the names of what they are of."""
+    """Keep of a body of placement the numbers, and the names of what they count."""
     return _PLACEMENT.kept(body) if isinstance(body, Mapping) else WITHHELD
 
 
@@ -207,7 +207,7 @@ def _connection_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _way(value: Any) -> Any:
-    """Where a volume lies, without the user and the options that some drivers put beside it."""
+    """Return where a volume lies, without the user and the options that some drivers add."""
     if not isinstance(value, str):
         return bounded(value)
     place, options, _ = bounded(value).partition("?")
@@ -346,12 +346,12 @@ _OBJECT_KEYS = words(
 requested destination may hold, are not here."""
 
 _OF_OBJECT = words("nova_object.namespace nova_object.changes")
-"""What is kept beside these but in a request spec, where it is a third of the text."""
+"""Fields that are kept, too, except in a request spec, where they are a third of the text."""
 
 _OBJECT_NAMES = words(
     "extra_specs capabilities resources rules limits extra_info cpu_pinning cpu_pinning_raw"
 )
-"""Of these the keys are names of somebody's choice, and their values are kept if they are plain."""
+"""Properties whose keys people choose; their values are kept if they are plain."""
 
 
 def nova_object(text: str) -> str:
@@ -444,7 +444,7 @@ def _is_object(value: Any) -> bool:
 
 
 def network_body(body: Any) -> Any:
-    """What neutron returned: the values of known keys. Of others the key stays, for its clients."""
+    """Keep of neutron's body the values of known keys; of others the key stays, for its clients."""
     if isinstance(body, Mapping):
         return {bounded(key): _network_value(key, value) for key, value in body.items()}
     if isinstance(body, list):

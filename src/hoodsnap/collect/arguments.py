@@ -1,4 +1,4 @@
-"""What may be kept of a command line, word by word: of QEMU's own, and of what runs beside it.
+"""Allow-list for command lines, word by word: QEMU's own, and those of programs beside it.
 
 The door sees a text, in which a blank or a comma may be the end of a password or a part of it. Here
 the words are known exactly. Kept back are values; every option stays, and so does what is equal.
@@ -22,10 +22,10 @@ _WHOLE = re.compile(
 """The options whose value is withheld as it is. A kernel is told anything by its `-append`: the
 password of a boot loader, a disk's passphrase, the hash that an installer gives to root."""
 
-_VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?:[^,]++|,,)++"
+_VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?>(?:[^,]++|,,)+)"
 """`key=value` of a word with commas; within a value a comma is doubled."""
 
-_IN_JSON = r'("(?:{})"\s*+:\s*+")(?:[^"\\]++|\\.)++'
+_IN_JSON = r'("(?:{})"\s*+:\s*+")(?>(?:[^"\\]++|\\.)+)'
 
 _ANYWHERE = re.compile(
     _VALUE.format(r"pass(?:w(?:or)?d|phrase)|pwd|[rt]?x?cookie|token"), re.DOTALL
@@ -45,12 +45,12 @@ _OF_OPTIONS = {
 }
 """Option → what of its value is withheld: secrets, and texts that are passed on to the guest."""
 
-_FIELD = re.compile(r"(?P<start>(?:^|,)(?P<key>\w++)=)(?P<value>(?:[^,]++|,,)++)", re.DOTALL)
+_FIELD = re.compile(r"(?P<start>(?:^|,)(?P<key>\w++)=)(?P<value>(?>(?:[^,]++|,,)+))", re.DOTALL)
 
 _PLAIN_FIELD = re.compile(r"[\w .()+~/-]{0,128}")
 
 _WAY = re.compile(r"defer|(?:tcp|unix|fd|rdma|vsock):[^ ]*+")
-"""From where a migration comes in, if not from a program (`exec:`) or a file."""
+"""Sources of an incoming migration, except programs (`exec:`) and files."""
 
 
 def kept_words(words: Sequence[str]) -> list[str]:
@@ -86,7 +86,7 @@ def kept_ps(
 _LINE = re.compile(r" *+(?P<pid>\d++) ++\S++ ++\S++ ++\S++ (?P<command>.*)", re.DOTALL)
 
 _NO_ARGUMENTS = re.compile(r"\[[^]]{0,63}\](?: <defunct>)?")
-"""How ps shows a thread of the kernel, or a process that has ended: its name of fifteen letters."""
+"""Form in which ps shows a kernel thread or an ended process: its name, of fifteen letters."""
 
 
 def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping[int, str]) -> str:
@@ -132,7 +132,7 @@ def _cut(word: str) -> str:
 
 
 def _smbios(word: str) -> str:
-    """What a machine tells its guest of itself: names and numbers, but no other texts."""
+    """Keep of a machine's `-smbios` names and numbers, but no other texts."""
 
     def field(found: re.Match[str]) -> str:
         is_text = found["key"] == "value" or not _PLAIN_FIELD.fullmatch(found["value"])
@@ -148,8 +148,8 @@ def _incoming(word: str) -> str:
     return f"{scheme}:{WITHHELD}" if colon and scheme.isalpha() else WITHHELD
 
 
-_COMMAND = re.compile(r"(\bcmd:)(?:[^,]++|,,)++", re.DOTALL)
-_COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?:[^"\\]++|\\.)++', re.DOTALL)
+_COMMAND = re.compile(r"(\bcmd:)(?>(?:[^,]++|,,)+)", re.DOTALL)
+_COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?>(?:[^"\\]++|\\.)+)', re.DOTALL)
 
 
 def _network(word: str) -> str:

@@ -210,8 +210,8 @@ class Cells:
                 self.cells.append(Cell(self._server(place), place.database, uuid))
 
     def _may_go_to(self, place: Address, note: str, *, with_password: bool) -> bool:
-        """Whether a cell's database is asked. The list of cells is the word of whoever runs the
-        API's database; `with_password`: it says that nova.conf's own password is sent there."""
+        """Is a cell's database asked? Its address comes from the API's database, whose owner could
+        name any server. `with_password`: that address asks for nova.conf's own password."""
         if with_password and place.password:
             named = [url for url in (*_urls(self._conf), self._url) if url]
             if place.server not in {_server_of(url) for url in named}:

@@ -105,10 +105,10 @@ KEPT: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class NovaConf:
-    """What the running service has as its configuration; without one, what it would have."""
+    """Configuration of the running service; without a running one, of the service if it ran."""
 
     options: Configuration
-    """Of the files that are believed. Holds passwords."""
+    """Options of the files that are followed. Holds passwords."""
     found: Found
     """The processes that carry the service's name."""
     refused: tuple[tuple[str, Refusal], ...] = ()
@@ -121,7 +121,7 @@ class NovaConf:
         """Return a configuration that could not be read; `why` is what reading it raised."""
         late = isinstance(why, TimeoutError)
         refusal = Refusal(
-            "timeout" if late else "failed", f"nova.conf was not read: {why or 'late'}"
+            "timeout" if late else "failed", f"nova.conf was not read: {why or 'it took too long'}"
         )
         return cls({}, Found(COMPUTE, (), ()), (("/etc/nova/nova.conf", refusal),))
 
@@ -132,7 +132,7 @@ class NovaConf:
 
     @property
     def knows_account(self) -> bool:
-        """Whether nova has an account on this host that is known."""
+        """Is nova's account on this host known?"""
         return self.found.service is not None or account("nova") is not None
 
     @property
@@ -142,7 +142,7 @@ class NovaConf:
 
     @property
     def unread(self) -> Refusal | None:
-        """Why the configuration is not known, or not all of it; None if it is."""
+        """Return why the configuration is not known, or only in part; None if it is."""
         if self.refused:
             return self.refused[0][1]
         return None if self.files else Refusal("absent", "nova has no configuration file here")
@@ -215,7 +215,7 @@ class _Reader:
         return [f"{folder}/{name}" for name in names if _is_conf(name)]
 
     def exists(self, path: str) -> bool:
-        """Whether a file is there, believed or not."""
+        """Does a file exist, followed or not?"""
         return os.path.lexists(f"{self._root.rstrip('/')}{path}")
 
     def _note(self, path: str, refusal: Refusal) -> None:
@@ -313,7 +313,7 @@ def _unquoted(value: str) -> str:
 
 
 def substituted(configuration: Configuration) -> Configuration:
-    """With `$option` and `${section.option}` replaced by their values, as far as these are set.
+    """Replace `$option` and `${section.option}` by their values, as far as these are set.
 
     In an option that is recorded, a reference to one that is not stays as it was written.
     """

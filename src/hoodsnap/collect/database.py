@@ -201,7 +201,7 @@ class Database:
             raise refusal from None
 
     def _option_file(self) -> Mapping[str, str]:
-        """What ~/.my.cnf says, if it may be sent to this server."""
+        """Return the settings of ~/.my.cnf, if they may be used for this server."""
         if self.address.password or not self.address.named:
             return {}
         try:

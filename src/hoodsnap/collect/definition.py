@@ -1,4 +1,4 @@
-"""What may be kept of a definition of libvirt's: XML in, and the same XML out.
+"""Allow-list for libvirt's definitions: XML in, and the same XML out.
 
 libvirt leaves out what it knows to be a secret (the passwords of the graphics) where a connection
 may only read. What it only passes on, it shows to everybody. The text is read tag by tag, each
@@ -19,7 +19,7 @@ _TAG = re.compile(r"<(?P<close>/?)(?P<name>[\w:.-]++)(?P<rest>[^<>]*+)>")
 
 _ATTRIBUTE = re.compile(
     r"(?P<start>(?<![\w:.-])(?P<name>[\w:.-]++)\s*+=\s*+(?P<quote>['\"]))"
-    r"(?P<value>(?:(?!(?P=quote)).)*+)(?P<end>(?P=quote))",
+    r"(?P<value>.*?)(?P<end>(?P=quote))",
     re.DOTALL,
 )
 
@@ -75,7 +75,7 @@ class _Reader:
     def __init__(self, xml: str, nova: str | None) -> None:
         self._xml = xml
         self._nova = nova
-        """How the names of nova's own metadata begin."""
+        """Prefix of the names of nova's own metadata."""
         self._open: list[_Element] = []
         words = [
             unescape(value["value"], _UNQUOTED)
@@ -114,7 +114,7 @@ class _Reader:
             pass
 
     def _is_foreign(self, name: str) -> bool:
-        """Whether an element is metadata of another program than nova."""
+        """Is an element metadata of another program than nova?"""
         if not self._open or self._open[-1].name != "metadata":
             return False
         return self._nova is None or not name.startswith(self._nova)
@@ -168,7 +168,7 @@ class _Reader:
         return above[-1:] == ["metadata"] or name == "metadata"
 
     def _is_withheld_entry(self, above: list[str], text: str) -> bool:
-        """Of sysinfo: what a machine tells its guest of itself."""
+        """Keep of sysinfo the entries that nova writes, if they are plain."""
         key = _value_of(self._open[-1].attributes, "name") or ""
         if above[-1:] == ["oemStrings"] or above[-1:] == ["sysinfo"]:
             return True
@@ -178,7 +178,7 @@ class _Reader:
 
 
 def _is_secret(prefix: str, element: str, name: str, rest: str, value: str) -> bool:
-    """Whether the value of an attribute is withheld as a whole."""
+    """Is the whole value of an attribute withheld?"""
     if prefix and name == "value":  # of libvirt's own, only nova's metadata has a prefix
         number = _value_of(rest, "type") in ("unsigned", "signed", "bool")
         return element in ("env", "option", "property") and not number

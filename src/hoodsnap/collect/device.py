@@ -44,7 +44,7 @@ TARGETS = Path("/sys/kernel/config/target/iscsi")
 
 _CHAP = re.compile(r"^([ \t]*+(?:username|password)(?:_in)?:[ \t]*+)\S.*$", re.MULTILINE)
 
-_ACCOUNTS = re.compile(r"(^ ++Account information:\n)((?: {8}.*+\n?)*+)", re.MULTILINE)
+_ACCOUNTS = re.compile(r"(^ ++Account information:\n)((?>(?: {8}.*+\n?)*))", re.MULTILINE)
 
 
 def ask_devices(recorder: Recorder) -> None:

@@ -31,7 +31,7 @@ _REST = r"[^\n\0'\"<>\\]*+"
 
 _LOOKS: dict[str, re.Pattern[str]] = {
     "a private key": re.compile(
-        r"()-----BEGIN (?:[A-Z0-9]++ )*PRIVATE KEY(?:(?!-----END)[^\0'\"<>])*+"
+        r"()-----BEGIN (?:[A-Z0-9]++ )*PRIVATE KEY[^\0'\"<>]*?(?=-----END|[\0'\"<>]|\Z)"
     ),
     "a password": re.compile(
         rf"((?<![A-Za-z]){_WORDS}['\"]?[ \t]*+[=:][ \t]*+['\"]?){_NONE}"
@@ -45,7 +45,7 @@ _LOOKS: dict[str, re.Pattern[str]] = {
     "a hash of a password": re.compile(r"(\$(?:1|5|6|y|2[aby])\$)[^\s:'\"<>\\]{8,}+"),
     "a secret of QEMU": re.compile(rf"(:key=)(?!{re.escape(WITHHELD)})[^ :,\0'\"<>\\]++"),
 }
-"""What is searched for beside the secrets of the door. The first group stays."""
+"""Patterns beside those of the door. The first group stays."""
 
 _MARKS = {
     "a private key": ("private key",),
@@ -74,7 +74,7 @@ _OF_DOOR = (
     ("a key of ceph", re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}==")),
     ("a URL with credentials", re.compile(r"://[^\s\0'\"<>@]{0,256}:")),
 )
-"""What to call a text that the door would have changed, by what is in it."""
+"""Name of a text that the door would have changed, by what is in it."""
 
 _KEY = re.compile(rf"(?:.*[._:-])?{_WORDS}", re.IGNORECASE | re.DOTALL)
 """Keys of what nobody may read."""
@@ -180,7 +180,7 @@ class _Walk:
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    """Whether something is kept under the name of a secret, whatever it looks like itself."""
+    """Is a value kept under the name of a secret, whatever its own form?"""
     if value in ("", WITHHELD, None, [], {}) or isinstance(value, bool):
         return False
     if len(key) > _LONGEST_KEY or _KEY.fullmatch(key) is None:
@@ -192,7 +192,7 @@ def _is_secret(key: str, value: Any) -> bool:
 
 
 def _looks(text: str) -> str | None:
-    """What a text looks like, if it looks like a secret."""
+    """Return the kind of secret that a text looks like; None if it looks like none."""
     small = text.lower()
     for what, pattern in _LOOKS.items():
         if any(mark in small for mark in _MARKS[what]) and pattern.search(text):

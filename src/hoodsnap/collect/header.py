@@ -1,4 +1,4 @@
-"""What the first bytes of a disk image say, read without qemu-img.
+"""First bytes of a disk image, read without qemu-img.
 
 qemu-img opens every file that an image's header names: its backing file, a data file, the extents
 of a VMDK. A guest may write any header it likes onto a raw disk, so a probed format hands the

@@ -87,7 +87,7 @@ class _Handler:
     def authenticate(self, packet: Any) -> Any:
         """Answer a packet of the server; what it answers to that."""
         self._must_be_verified(on_this_host=False)
-        raise _refused("the server asks in a way that is not known (dialog, mysql_old_password)")
+        raise _refused("the server asks for an unknown kind of login (dialog, mysql_old_password)")
 
     def _must_be_verified(self, *, on_this_host: bool) -> None:
         own = self.connection

@@ -1,4 +1,4 @@
-"""A line that a program wrote for people, without what may be a secret in it.
+"""Lines that a program wrote for people, without the words that may be secrets.
 
 A log line can hold whatever the program had in its hands: a command with its options, a dump of a
 dictionary, a header, a sentence about a password. In doubt the next word is withheld: what is lost
@@ -20,20 +20,20 @@ _STRONG = (
 _WEAK = r"(?:pass|token|auth|key|cookie|community|hash|salt|nonce|signature)"
 """Words that a name of a secret may have in it: they count if a value is assigned to them."""
 
-_VALUE = r"(?:[bu]?'(?:[^'\\]++|\\.)*+'|[bu]?\"(?:[^\"\\]++|\\.)*+\"|[^\s,;)\]]++)"
+_VALUE = r"(?:[bu]?'(?>(?:[^'\\]++|\\.)*)'|[bu]?\"(?>(?:[^\"\\]++|\\.)*)\"|[^\s,;)\]]++)"
 
 _LINK = (
     r"(?:(?:for|of)\s++\S{1,64}+\s++)?(?:(?:is|was|are|has\s++been)\s++(?:now\s++)?"
     r"(?:(?:set|changed|reset)\s++)?(?:to\b)?|to\b)"
 )
-"""How a sentence gets from the name of a secret to the secret."""
+"""Words of a sentence between the name of a secret and the secret."""
 
 _FOLLOWING = (
     r"(?!(?:not|no|is|was|are|were|be|has|have|had|with|without|for|from|of|in|on|to|by|at|as|and|or"
     r"|but|if|that|this|the|an?|can|could|can't|must|may|will|does|did|wrong|invalid|incorrect"
     r"|missing|required|empty|expired|set|unset|found|failed|uuid|id|ids|file|object|type|name)\b)"
 )
-"""How a sentence about a secret goes on, if not with the secret."""
+"""Words after the name of a secret that are not the secret."""
 
 _IN_LINES = (
     # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.

@@ -50,7 +50,7 @@ class Query(StrEnum):
 
 
 _OF_DISKS = frozenset([Query.BLOCK, Query.NAMED_BLOCK_NODES])
-"""What QEMU may have to wait for the storage of its disks for, and all vCPUs with it."""
+"""Questions for which QEMU, and all vCPUs with it, may wait for the storage of its disks."""
 
 _Ask = Callable[[Query, dict[str, bool], Refusal | None], Answer]
 
@@ -59,7 +59,7 @@ _FLAT = {"flat": True}
 
 
 Obstacle = Callable[[str], Refusal | None]
-"""Why the guest of a subject must not be asked about its disks: see `hoodsnap.collect.storage`."""
+"""Return why a guest must not be asked about its disks: see `hoodsnap.collect.storage`."""
 
 
 def ask_monitors(

@@ -1,8 +1,8 @@
-"""What of an answer of nova's API may be kept, by the kind of its body.
+"""Allow-list for answers of nova's API, by the kind of the body.
 
-Of any microversion: what a later one adds is an unknown key, and goes. Names stay, because people
-call things by them. What people wrote about a thing (its description, the reason for a lock, values
-of metadata, tags) is withheld: nobody who reads a bundle needs it, and passwords stand there.
+It holds for any microversion: a key that a later one adds is unknown, and goes. Names stay, because
+people call things by them. Texts about a thing (its description, the reason for a lock, values of
+metadata, tags) are withheld: no reader of a bundle needs them, and passwords stand there.
 """
 
 from __future__ import annotations
@@ -157,11 +157,11 @@ KINDS: Mapping[str, Shape] = {
     "interfaceAttachment": _INTERFACE,
     "interfaceAttachments": _INTERFACE,
 }
-"""For each list, or single thing, that nova answers with: what of it is kept."""
+"""Kept fields of each list, or single thing, that nova answers with."""
 
 
 def api_body(body: Any) -> Any:
-    """What nova's API returned, key by key of the allow-list of its kind."""
+    """Keep of a body of nova's API the keys that are on the allow-list of its kind."""
     if not isinstance(body, Mapping):
         return WITHHELD
     kept: dict[str, Any] = {}

@@ -43,7 +43,9 @@ class Owners:
         if stat.S_ISLNK(status.st_mode):  # its mode means nothing
             # A service could point root at files that the service itself may not read.
             mine = uid in _roots() | {os.geteuid()}
-            return None if mine else Refusal("denied", f"not followed: {path} is uid {uid}'s link")
+            return (
+                None if mine else Refusal("denied", f"not followed: {path} is a link of uid {uid}")
+            )
         if uid not in self.uids | _roots():
             return Refusal("denied", f"not followed: {path} belongs to uid {uid}")
         if status.st_mode & stat.S_IWOTH:

@@ -41,9 +41,9 @@ _LIMITS = {
     resource.RLIMIT_CPU: 60,
     resource.RLIMIT_CORE: 0,
 }
-"""Of each program that is asked. None of them needs a tenth of that."""
+"""Limits of each program that is asked. None of them needs a tenth."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where programs are looked for, whatever the collector's own environment says."""
+"""Folders in which programs are looked for, whatever the collector's own environment is."""
 
 
 class Refusal(Exception):
@@ -118,7 +118,7 @@ def _plain(text: str) -> str:
 
 
 def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
-    """What a program prints. Raises `Refusal` if it fails, is missing, too slow or too talkative.
+    """Return a program's output. Raises `Refusal` if it fails, is missing, too slow or too long.
 
     For use inside `Recorder.ask`: the program is killed when its question is abandoned. Output
     beyond `LARGEST_OUTPUT` is not read into memory.
@@ -203,7 +203,7 @@ _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
 
 
 def patiently(how: Callable[[], object], patience: float) -> object:
-    """What `how` returns, or the exception it raised; `TimeoutError` if it takes too long.
+    """Return the result of `how`, or the exception it raised; `TimeoutError` if it takes too long.
 
     After that its reading and its child programs end: see `hoodsnap.collect.question`.
     """

@@ -1,6 +1,6 @@
-"""What looks like a secret in a text, and the text without it. Every pattern takes linear time.
+"""Secrets in a text by their form, and the text without them. Every pattern takes linear time.
 
-Anybody on the host and every tenant of the cloud can write the texts that are read here, so no
+Every account of the host and every tenant of the cloud can write the texts read here, so no
 pattern may look at a character more than a fixed number of times. The rules that keep it so: a
 pattern starts with a literal or at the only place of a run where it can start, a run is taken whole
 (`*+`), and what lies inside of a word is looked for in that word alone.
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 WITHHELD = "[withheld]"
-"""What stands in a bundle where a secret stood."""
+"""Mark in a bundle that stands in the place of a secret."""
 
 DEEPEST = 100
-"""Lists and objects inside of each other. The deepest that a layer returns has about fifteen."""
+"""Nesting of lists and objects. The deepest answer of a layer has about fifteen."""
 
 LARGEST = 64 << 20
 """Characters of all texts of one answer together."""
@@ -35,10 +35,10 @@ _KEYS = (
     r"|(?:auth|access|session)[_-]?token|(?:private|secret|api|access)[_-]?key)"
 )
 _QUOTED = r"\\*+[\"']\s*+:\s*+(\\*+[\"'])"
-_TEXT = r"(?:(?!(?<!\\){})[^\0])++"
+_TEXT = r"(?!(?<!\\){0})[^\0]+?(?=(?<!\\){0}|\0|\Z)"
 
 _PAIR_OF_A_KEY = re.compile(r"(\"key\\*+\"[\\\s]*+,[,\\\s]*+\")[^\"\\]++")
-_DATA_OF_A_WORD = re.compile(r"(\bdata=)(?:[^,\s\0]++|,,)++")
+_DATA_OF_A_WORD = re.compile(r"(\bdata=)(?>(?:[^,\s\0]++|,,)+)")
 _DATA_IN_JSON = re.compile(r"(?<=[\"'])(data" + _QUOTED + ")" + _TEXT.format(r"\2"))
 _SECRET_IN_JSON = re.compile(r"qom-type\\*+[\"']\s*+:\s*+\\*+[\"']secret\\*+[\"']")
 _USER_INFO = re.compile(
@@ -63,17 +63,17 @@ def _without_user_info(word: re.Match[str]) -> str:
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
     (re.compile(r"(:key=)[^:,\s\0'\"]++"), rf"\g<1>{WITHHELD}"),
-    (re.compile(r"keyvalue-pairs(?:[^\]]++|(?<=\[withheld)\])*+"), _in_words(_PAIR_OF_A_KEY)),
+    (re.compile(r"keyvalue-pairs(?>(?:[^\]]++|(?<=\[withheld)\])*)"), _in_words(_PAIR_OF_A_KEY)),
     (re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}=="), WITHHELD),
     # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
     (re.compile(r"(?:-object[ \0]|\bsecret,)[^ \0]*+"), _in_words(_DATA_OF_A_WORD)),
     # virsh never shows the first on a read-only connection; a hand-written file may.
     (
-        re.compile(rf"({_WORD}=(['\"]))(?:(?!\2).)++", re.IGNORECASE),
+        re.compile(rf"({_WORD}=(['\"]))(?!\2).+?(?=\2|$)", re.IGNORECASE | re.MULTILINE),
         rf"\g<1>{WITHHELD}",
     ),
     (
-        re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?:[^,\s\0]++|,,)++", re.IGNORECASE),
+        re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?>(?:[^,\s\0]++|,,)+)", re.IGNORECASE),
         rf"\g<1>{WITHHELD}",
     ),
     # Who puts a password into a URL does not always spell its `@` and `/` as it should.
@@ -93,7 +93,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 )
 
 _MARKS = re.compile(r"key[=vr_\\'\"-]|data|pass|secret|cookie|token|sign?|://|==", re.IGNORECASE)
-"""What a text must have in it to hold one of `_SECRETS`; most have none, and are many."""
+"""Words of which a text that holds one of `_SECRETS` has at least one. Most texts have none."""
 
 
 def without_secrets(value: Any) -> Any:
@@ -119,7 +119,7 @@ class _Door:
                 raise TooLargeError(f"the answer has more than {LARGEST >> 20} MiB of text")
             return _without_secrets(value)
         if depth > DEEPEST:
-            raise TooLargeError(f"the answer has more than {DEEPEST} objects inside of each other")
+            raise TooLargeError(f"the answer is nested deeper than {DEEPEST} lists and objects")
         if isinstance(value, dict):
             return {key: self.value(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):

@@ -8,7 +8,7 @@ only root can give to it:
   name runs it as (DevStack's `stack`); an ordinary account's process never counts;
 * its executable, the file that runs: a Python (or the daemon's own program) that belongs to root
   and that nobody else can write to;
-* where it runs: not in somebody's login session or user manager, not in another user namespace
+* where it runs: not in a login session or user manager, not in another user namespace
   (rootless containers are), and in a container only with the host's network and CAP_SYS_ADMIN,
   which nova-compute and libvirt need and which no ordinary container has.
 
@@ -52,7 +52,7 @@ CAP_SYS_ADMIN = 21
 _PYTHON = re.compile(r"(platform-)?python(\d(\.\d+)?)?")
 
 _LOGIN = re.compile(r"user\.slice|user-\d+\.slice|user@\d+\.service|session-[^/]*\.scope")
-"""What systemd calls a cgroup in which accounts run what they like."""
+"""Names of the cgroups of systemd in which accounts run programs of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,10 @@ class Service:
     pid: int
 
     root: Path
-    """How its `/` is reached from here: another one if it runs in a container."""
+    """Path of its `/` from here: another than `/` if it runs in a container."""
 
     program: Path
-    """Where its program is, in there."""
+    """Path of its program, in that root."""
 
     arguments: tuple[str, ...]
 
@@ -108,7 +108,7 @@ class Found:
         """Put into the bundle which processes of this name are not followed, and why."""
         doubts = [*self.doubts]
         for other in self.believed[1:]:
-            why = f"process {self.believed[0].pid} is one too, and is followed"
+            why = f"process {self.believed[0].pid} is followed instead"
             doubts.append(Doubt(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
@@ -153,7 +153,7 @@ def find(program: str = COMPUTE) -> Found:
 
 
 def _may_be(process: Process, program: str) -> bool:
-    """Whether a process could be believed, by what the kernel tells at once."""
+    """Could a process be believed, by what the kernel reports at once?"""
     try:
         uid = process.uid
         if uid is not None:
@@ -417,13 +417,13 @@ def _unit_of(program: str) -> re.Pattern[str]:
 
 
 def _claims(words: list[str], program: str) -> bool:
-    """Whether a command line has the service's name, as its program or as Python's."""
+    """Does a command line have the service's name, as its program or as Python's?"""
     names = [os.path.basename(word) for word in words[:4]] or [""]
     return names[0] == program or (names[0].startswith("python") and program in names)
 
 
 def _place(words: list[str], program: str) -> int | None:
-    """Which word of a command line is the service's program; None if it runs another one."""
+    """Return the place of the service's program in a command line; None if it runs another one."""
     if os.path.basename(words[0]) == program:
         return 0
     for place, word in enumerate(words[1:], 1):

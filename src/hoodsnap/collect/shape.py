@@ -1,4 +1,4 @@
-"""Which keys of a JSON body may be kept: an allow-list that has the shape of the body.
+"""Allow-list of the keys of a JSON body, in the shape of the body.
 
 An unknown key goes, with whatever is under it: a later release may put anything there. Of a key
 that a client fails without, but whose value is a person's text, the key stays and the value is
@@ -27,7 +27,7 @@ def words(text: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What may be kept of one object (or of each object in a list)."""
+    """Allow-list for one object, or for each object in a list."""
 
     plain: frozenset[str] = frozenset()
     """Keys whose values are kept if they are scalars or lists of scalars."""
@@ -45,7 +45,7 @@ class Shape:
     """Keys that stay while their values are withheld. That there is no value can still be seen."""
 
     def kept(self, value: Any) -> Any:
-        """What may be kept of an object, of a list of objects, or of what stands in its place."""
+        """Keep what is allowed of an object, a list of objects, or what stands in its place."""
         if isinstance(value, list):
             return [self.kept(item) for item in value]
         if not isinstance(value, Mapping):
@@ -72,16 +72,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Names:
-    """What may be kept of an object whose keys are names: of networks, of resource classes."""
+    """Allow-list for an object whose keys are names: of networks, of resource classes."""
 
     shape: Shape | None = None
-    """Of each value; None: the values are scalars or lists of scalars."""
+    """Allow-list for each value; None: the values are scalars or lists of scalars."""
 
     known: re.Pattern[str] | None = None
-    """Of which names the value is kept; None: of all."""
+    """Names whose value is kept; None: all."""
 
     def kept(self, value: Any) -> Any:
-        """What may be kept of the object."""
+        """Keep what is allowed of the object."""
         if not isinstance(value, Mapping):
             return value if value in (None, [], "") else WITHHELD
         return {bounded(key): self._value(key, item) for key, item in value.items()}
@@ -95,7 +95,7 @@ class Names:
 
 
 def kept_json(value: Any, keep: Callable[[Any], Any]) -> Any:
-    """What may be kept of a value, or of a text that holds it in JSON: as it is if that is all.
+    """Keep what is allowed of a value, or of a text that holds it in JSON; unchanged if it is all.
 
     A text that is no object and no list in JSON is withheld.
     """
@@ -127,7 +127,7 @@ def hidden(value: Any) -> Any:
 
 
 def kept_scalar(value: Any) -> Any:
-    """What stands where an object belongs: nova has `""` for no image. A text is not known."""
+    """Keep what stands in an object's place: nova has `""` for no image. Texts are withheld."""
     return WITHHELD if isinstance(value, str) and value else value
 
 

@@ -41,7 +41,7 @@ _NETWORK = re.compile(
 def obstacle(
     domain: SeenDomain | None, processes: Iterable[tuple[int | None, Argv]]
 ) -> Refusal | None:
-    """Why a monitor must not be asked about its disks; None if it may be.
+    """Return why a monitor must not be asked about its disks; None if it may be.
 
     `domain`: libvirt's view of the guest, if there is one; `processes`: PID and arguments of each
     QEMU of the guest.

@@ -16,7 +16,7 @@ from hoodsnap.bundle import Answer, Failure
 T = TypeVar("T")
 
 NOT_READ = "could not be read"
-"""How the reason begins of what a net has caught; nothing else is called so."""
+"""Beginning of the reason of an error that a net has caught, and of no other reason."""
 
 LARGEST = 1 << 63
 """No number that a layer keeps reaches this."""
@@ -59,7 +59,7 @@ def _line_of(error: BaseException) -> str:
 
 
 MOST_UNREADABLE = 8
-"""So many answers of a layer are looked for that break its reader; if it is more, none is read."""
+"""Answers of a layer that may break its reader. If more do, none of the layer is read."""
 
 
 def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) -> T:

@@ -48,7 +48,7 @@ class Join:
         self.believed: dict[str, str | None] = {}
         self.hidden: dict[str, str] = {}
         self.unread_ports: str | None = None
-        """Why it is not known which ports are bound to a host; None if it is."""
+        """Return why the ports that are bound to a host are not known; None if they are."""
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)

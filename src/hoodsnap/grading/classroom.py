@@ -40,8 +40,8 @@ DOUBTS = 3
 def grade_submission(
     sheet: Sheet, submission: Submission, server: str | None = None, signers: Path | None = None
 ) -> tuple[Grade, Bundle | None]:
-    """What one student gets, and what it was read from. Raises nothing for what was handed in:
-    whatever goes wrong with it is a remark."""
+    """Return the grade of one student, and the bundle that it was read from. Nothing in a
+    submission raises: whatever goes wrong with it is a remark."""
     try:
         return _graded(sheet, submission, server, signers)
     except MemoryError:
@@ -77,7 +77,7 @@ def _graded(
         try:
             remarks += _trust(sheet, one)
         except Exception as error:  # a net: what can't be judged is graded, and remarked
-            remarks.append(f"whether it is true {caught(error)}")
+            remarks.append(f"its plausibility {caught(error)}")
         if signers is not None:
             remarks += _signature(one, submission.student, signers)
     if len(bundles) > 1:
@@ -141,7 +141,7 @@ def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
     except NotTrustedError as reason:
         yield f"not signed by {student}: {reason}"
     except SshKeygenError as reason:
-        yield f"not signed by {student}, as far as can be told: {reason}"
+        yield f"the signature of {student} could not be verified: {reason}"
     else:
         if student not in (signer, signer.partition("@")[0]):
             yield f"not signed by {student}: signed by {signer}"
@@ -234,8 +234,7 @@ def grade_class(
             with processes(1) as alone:
                 grades |= _arrived(sheet, [(path, alone.submit(_grade_path, path))])
         if path not in grades:
-            remark = f"{path.name} can't be read: the process that read it was ended"
-            remark += ", for want of memory or after too long a time"
+            remark = f"{path.name} can't be read: its process was ended, for lack of memory or time"
             grades[path] = _unread(sheet, submissions.name_of(path), remark)
     return [grades[path] for path in paths]
 

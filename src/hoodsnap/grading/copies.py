@@ -50,7 +50,7 @@ _MOST_COMPARED = 4
 
 
 def traces(bundle: Bundle) -> Traces:
-    """By what this bundle would be known again."""
+    """Traces by which this bundle would be known again."""
     found: dict[str, set[int]] = {}
     for answer in bundle.answers:
         if answer.layer == LAYER:
@@ -137,7 +137,7 @@ def _large(kind: str, number: object) -> Iterator[tuple[str, str]]:
 
 
 class _Link:
-    """What two submissions have in common."""
+    """Traces that two submissions have in common."""
 
     def __init__(self, one: Traces, other: Traces) -> None:
         self.same_bundle = bool(one.fingerprints & other.fingerprints)
@@ -158,9 +158,9 @@ class _Link:
 
     @property
     def copied(self) -> Sure | None:
-        """How sure it is that both are of one moment. Of honest bundles of one host, recorded
-        minutes apart, 36 % of the kernel's counters are equal at most, 53 % of CPU times, 5 % of
-        flow ages and none of the times of asking."""
+        """Certainty that both are of one moment. Of honest bundles of one host, recorded minutes
+        apart, at most 36 % of the kernel's counters are equal, 53 % of CPU times, 5 % of flow ages
+        and none of the times of asking."""
         if self.same_bundle or self._is(ASKED, 0.4, 10) or self._is(FLOWS, 0.5, 12):
             return Sure.CERTAIN
         counters, busy = self._is(COUNTERS, 0.6, 12), self._is(CPU, 0.7, 5)
@@ -179,7 +179,7 @@ class _Link:
         return self.is_one_host or bool(self.servers)
 
     def evidence(self, kinds: Sequence[str], more: str) -> Iterator[str]:
-        """What a person can check, the strongest first."""
+        """Numbers that a person can check, the strongest first."""
         if self.same_bundle:
             return
         told = [(kind, *self.equal[kind]) for kind in kinds if kind in self.equal]
@@ -189,7 +189,7 @@ class _Link:
 
     @property
     def strength(self) -> int:
-        """By which the weakest of several is found."""
+        """Order by strength, to find the weakest of a group."""
         return sum(same for same, _ in self.equal.values())
 
 

@@ -45,7 +45,7 @@ class Result:
 
 
 class Sure(StrEnum):
-    """How sure it is that submissions belong together, and how."""
+    """Certainty that submissions belong together, and in which way."""
 
     CERTAIN = "certain"
     """Copies: no two visits leave the same."""
@@ -61,7 +61,7 @@ class Copy:
 
     students: tuple[str, ...]
     shared: tuple[str, ...]
-    """What is the same in all of them; the first says what they are."""
+    """Traces that are the same in all of them; the first line names what they are."""
     sure: Sure = Sure.CERTAIN
 
     @property
@@ -82,7 +82,8 @@ class Copy:
         """A remark for one of its students, whose length does not grow with the group."""
         others = [*self.students]
         others.remove(student)  # once: a student may have handed in two files
-        named = others[0] if len(others) == 1 else f"{others[0]} and {len(others) - 1} others"
+        more = len(others) - 1
+        named = f"{others[0]} and {more} other{'s' * (more > 1)}" if more else others[0]
         return f"with {named}: {'; '.join(self.shared)}"
 
 
@@ -95,7 +96,7 @@ class Traces:
     hosts: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
     marks: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """What renaming everything leaves, by kind: see `grading/copies.py`."""
+    """Traces that survive when everything is renamed, by kind: see `grading/copies.py`."""
     started: datetime | None = None
 
 

@@ -145,7 +145,7 @@ class _Page:
             yield line((agree, "green"), (" (--verbose shows each)", "dim"))
 
     def _netted(self, told: Iterator[Line]) -> Iterator[Line]:
-        """What is told of one guest; if it breaks, that, and the report goes on."""
+        """Lines about one guest. If they break, one line reports that, and the report goes on."""
         try:
             yield from told
         except Exception as error:  # the net around each guest
@@ -194,7 +194,7 @@ class _Page:
         if guest.record is None and guest.domain is None:
             return "    · no server and no domain: not nova's, or left over", "dim"
         if id(guest) in self.broken:
-            return f"    ? not all of it {self.broken[id(guest)]}", "yellow"
+            return f"    ? a part of it {self.broken[id(guest)]}", "yellow"
         elsewhere = "" if guest.carries_record else guest.believed
         if elsewhere and guest.domain is not None and not _runs(guest):
             return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"

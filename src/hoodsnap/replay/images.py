@@ -223,8 +223,8 @@ class Images:
         os.ftruncate(handle, size)
 
     def _text(self, path: str) -> str | None:
-        """Of nova's two small files whose content was recorded, where nova has them and in nova's
-        form. Of no other: it might be a program, or what configures one."""
+        """Return the content of one of nova's two small files, if it stands where nova keeps it and
+        has nova's form. Any other content might be a program, or configure one."""
         top, _, name = path.rpartition("/")
         if name == "disk.info":
             top, _, uuid = top.rpartition("/")
@@ -277,7 +277,7 @@ def _dress(place: str, entry: Mapping[str, Any]) -> None:
 
 
 _MAGICS = (b"QFI\xfb", b"KDM", b"COWD", b"vhdxfile", b"conectix", b"LUKS", b"QED", b"<<< ")
-"""How images begin that begin with letters."""
+"""Magic of the formats whose images begin with letters."""
 
 
 def _magic(digits: str) -> bytes:

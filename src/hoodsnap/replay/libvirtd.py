@@ -87,7 +87,7 @@ class Libvirtd:
             raise
         except Exception as error:  # the net around each call
             what = type(error).__name__
-            text = f"hoodsnap: what was recorded for this can't be read ({what})"
+            text = f"hoodsnap: the recorded answer can't be read ({what})"
             raise Refusal(INVALID, text) from None
         if program == REMOTE and number in WRITES:
             word = WRITES[number]

@@ -83,7 +83,7 @@ class _Session:
                 raise
             except Exception as error:  # the net around each command
                 what = type(error).__name__
-                text = f"hoodsnap: what was recorded for this can't be read ({what})"
+                text = f"hoodsnap: the recorded answer can't be read ({what})"
                 self._wire.put(Refusal(1105, "HY000", text).encoded)
             await self._wire.send()
 

@@ -264,7 +264,7 @@ class _Server(ThreadingHTTPServer):
             self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: the client has gone, or is none."""
+        """Print nothing: the client has gone, or does not speak HTTP."""
 
 
 def server(
@@ -298,7 +298,7 @@ def server(
                 self.close_connection = status in _HANG_UP or self.close_connection
             except Exception as error:  # the net around each request
                 status = 501
-                text = f"hoodsnap: what was recorded can't be read ({type(error).__name__})"
+                text = f"hoodsnap: the recorded answer can't be read ({type(error).__name__})"
                 body = {"error": {"message": text, "code": status, "title": "recording"}}
             self._reply(status, body, version)
 
@@ -350,21 +350,21 @@ def _is_about_tokens(target: str) -> bool:
 
 
 class Door:
-    """Decides which requests are answered at all: none of another name, and with a password none
-    of a client that does not know it."""
+    """Rule which requests are answered: none for another host name, and with a password none of a
+    client that does not know it."""
 
     def __init__(self, port: int, password: str | None) -> None:
         names = ("127.0.0.1", "localhost", "[::1]")
         self._hosts = frozenset(f"{name}:{port}" for name in names)
         self._password = password
         self.token = "recorded" if password is None else secrets.token_hex(16)
-        """What keystone gives to clients, and the other APIs ask for."""
+        """Token that keystone gives to clients, and that the other APIs ask for."""
 
     def admit(self, target: str, headers: Message, data: bytes) -> None:
         """Raises `Refused`."""
         named = headers.get_all("Host") or []
         if len(named) != 1 or named[0].strip().lower() not in self._hosts:
-            raise Refused(421, "hoodsnap: this server has another name")
+            raise Refused(421, f"hoodsnap: use one of these: {', '.join(sorted(self._hosts))}")
         if self._password is None:
             return
         has_token = self._is_known(headers.get("X-Auth-Token"), self.token)

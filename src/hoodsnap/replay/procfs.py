@@ -141,7 +141,7 @@ class _Maker:
                     self._write(f"{folder}/fdinfo/{number}", "".join(lines))
 
     def _said(self, query: str) -> Iterator[object]:
-        """What was answered to a question about a process: nothing, if it was not asked."""
+        """Return the answers to a question about a process; none if it was not asked."""
         with suppress(NotRecorded):
             yield self._recording.value("kernel", query)
 

@@ -35,7 +35,7 @@ SYSTEM = (
 SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 _NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108 none of them is written
-"""What can't be a folder of programs, whatever Python or PATH says."""
+"""Folders that hold no programs, even if Python or PATH names them."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Programs:
     """Absolute folders, as they are on the host."""
 
     trees: tuple[tuple[str, str], ...]
-    """Beside those of the system: where each is seen, and where it really is."""
+    """Folders beside those of the system: path in the shell, and path on this machine."""
     path: tuple[str, ...]
-    """For PATH."""
+    """Folders for PATH."""
 
 
 def found() -> Programs:

@@ -18,7 +18,7 @@ from hoodsnap.replay import namespaces
 
 @dataclass(frozen=True)
 class _Machine:
-    """What a machine's calls are numbered; `arch` is AUDIT_ARCH_* of linux/audit.h."""
+    """Numbers of a machine's calls; `arch` is AUDIT_ARCH_* of linux/audit.h."""
 
     arch: int
     socket: int

@@ -49,7 +49,7 @@ _OURS = "/run/hoodsnap"
 """The folder of our own programs, first in PATH."""
 
 _MAP, _MAPPED, _READY, _REFUSED, _TERMINAL = b"map", b"mapped", b"ready", b"refused:", b"terminal"
-"""What the processes tell each other."""
+"""Messages between the processes."""
 
 _MESSAGE = 1 << 16
 
@@ -82,7 +82,7 @@ def run(
 
 
 def _wait_until_ready(control: socket.socket, child: int) -> int | None:
-    """Until the shell is started; the master of its terminal, if it has one."""
+    """Wait until the shell is started; return the master of its terminal, if it has one."""
     master = None
     while True:
         message, handles, _, _ = socket.recv_fds(control, _MESSAGE, 1)
@@ -170,7 +170,7 @@ CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
 class _Task:
-    """What runs in the namespaces, from the second process on."""
+    """Task that runs in the namespaces, from the second process on."""
 
     def __init__(
         self,

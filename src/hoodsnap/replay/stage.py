@@ -28,7 +28,7 @@ CLOUD = {
 }
 
 KNOWN_PASSWORD = "recorded"  # noqa: S105 it opens nothing
-"""Where only the shell's own processes can connect, the stand-in lets everybody in."""
+"""Password in a shell: only the shell's own processes can connect, so all of them are let in."""
 
 _WAITING = 128
 """Clients that may wait until they are answered."""
@@ -64,7 +64,7 @@ def listen(recording: Recording, folder: Path, *, ports: bool = True) -> Listene
 
 
 def environment(listeners: Listeners, password: str = KNOWN_PASSWORD) -> dict[str, str]:
-    """By which OpenStack's clients find their stand-ins."""
+    """Return the variables by which OpenStack's clients find their stand-ins."""
     port = listeners.cloud.getsockname()[1]
     return {**CLOUD, "OS_AUTH_URL": f"http://127.0.0.1:{port}/v3", "OS_PASSWORD": password}
 

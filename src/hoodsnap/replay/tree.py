@@ -18,10 +18,10 @@ from hoodsnap.replay.namespaces import NODEV, NOEXEC, NOSUID
 from hoodsnap.replay.programs import SYSTEM, Programs, is_within
 
 HOST = "/host"
-"""Where the host's root is while the tree is made."""
+"""Path of the host's root while the tree is made."""
 
 RECORDED = "/recorded"
-"""Where recorded files are made; each folder of it is then bound to its place."""
+"""Folder in which recorded files are made; each folder of it is then bound to its place."""
 
 PROCESSES = "/run/proc"
 """The real /proc of the shell's own processes."""
@@ -42,8 +42,8 @@ ETC = (
     *("ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki/tls/certs"),
     *("pki/tls/openssl.cnf", "pki/tls/cert.pem", "pki/ca-trust/extracted", "iproute2"),
 )
-"""What programs need of the host's /etc. No secret of the host is in these, and nothing by which a
-client is led to a server."""
+"""Files of the host's /etc that programs need. None holds a secret of the host, and none leads a
+client to a server."""
 
 _LARGEST = 4 << 20
 """Bytes of a file of /etc."""
