@@ -68,6 +68,7 @@ def hood(
 
 def main() -> None:
     """The entry point of the console script."""
+    _complete_streams()
     # What is read stays until the end, so looking for garbage in it only takes time.
     gc.disable()
     try:
@@ -94,6 +95,16 @@ def main() -> None:
         memory.lift()
         _report(error)
         sys.exit(BLIND)
+
+
+def _complete_streams() -> None:
+    """Let a standard stream that was closed lead nowhere, before another file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _is_about_usage(error: Exception) -> bool:
