@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
 from hoodsnap.facts.rows import Tables
-from hoodsnap.replay import sql
+from hoodsnap.replay import database, sql, tables
 from hoodsnap.replay.database import Database, Result
 from hoodsnap.replay.mysqld import Mysqld
 from hoodsnap.replay.mysqld_error import Refusal
@@ -146,6 +146,36 @@ def test_nothing_can_be_changed(nova: Any, statement: str) -> None:
 def test_no_statement_hides_behind_another(nova: Any) -> None:
     with pytest.raises(pymysql.err.MySQLError, match="one statement at a time"):
         nova.execute("select 1; delete from instances")
+
+
+ENDLESS = "with recursive a as (select 1 as n union all select n + 1 from a) select {} from a"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        ENDLESS.format("sum(n)"),
+        "select count(*) from instances a, instances b, instances c, instances d, instances e",
+    ],
+)
+def test_a_statement_without_end_is_ended(
+    nova: Any, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    monkeypatch.setattr(tables, "MOST_STEPS", 1 << 18)
+
+    with pytest.raises(pymysql.err.Error, match="takes too long"):
+        nova.execute(statement)
+    nova.execute("select count(*) from instances")
+
+    assert nova.fetchone()[0] > 5
+
+
+def test_an_answer_without_end_is_ended(nova: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "MOST_ROWS", 1000)
+
+    with pytest.raises(pymysql.err.Error, match="more than 1000 rows"):
+        nova.execute(ENDLESS.format("n"))
+    nova.execute("select 1")
 
 
 def test_a_column_that_was_not_recorded_is_named(nova: Any) -> None:

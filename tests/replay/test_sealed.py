@@ -15,6 +15,7 @@ import shlex
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -240,6 +241,121 @@ def test_no_open_file_of_the_caller_is_passed_in(tmp_path: Path) -> None:
     os.close(handle)
     assert str(tmp_path) not in done.stdout
     assert "s3cret" not in done.stdout
+
+
+NOT_PASSED_IN = """
+import ctypes, fcntl, os, socket, struct
+for number in (0, 1, 2):
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
+        try: os.write(os.open(f"/proc/self/fd/{number}", flags), b"wrong")
+        except OSError: pass
+    for call in (lambda: os.fchmod(number, 0o6777), lambda: os.ftruncate(number, 0)):
+        try: call()
+        except OSError: pass
+    os.write(2, f"{number} {os.readlink(f'/proc/self/fd/{number}')}\\n".encode())
+"""
+
+
+def _tried(**options: Any) -> str:
+    """What is said of the standard streams by a program that tries to change what they lead to."""
+    done = subprocess.run(
+        [*HOODSNAP, "replay", HEALTHY, "--", sys.executable, "-I", "-c", NOT_PASSED_IN],
+        **{"stderr": subprocess.PIPE, **options},
+    )
+    if NOT_SEALED.encode() in (done.stderr or b""):
+        pytest.skip(done.stderr.decode())
+    assert done.returncode == 0, done.stderr
+    return "" if done.stderr is None else done.stderr.decode()
+
+
+def test_a_file_that_is_read_or_written_is_not_passed_in(tmp_path: Path) -> None:
+    names = ("in", "out", "errors")
+    for name in names:
+        (tmp_path / name).write_text("before\n")
+        (tmp_path / name).chmod(0o600)
+    with (
+        (tmp_path / "in").open("rb") as read,
+        (tmp_path / "out").open("ab") as written,
+        (tmp_path / "errors").open("ab") as errors,
+    ):
+        _tried(stdin=read, stdout=written, stderr=errors)
+
+    said = (tmp_path / "errors").read_text()
+    assert (tmp_path / "in").read_text() == "before\n"
+    # It may write to its output, and takes nothing away of what was there.
+    assert (tmp_path / "out").read_text().startswith("before\n")
+    assert said.startswith("before\n")
+    assert said.count("pipe:[") == 3
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names] == [0o600] * 3
+
+
+def test_no_device_or_fifo_is_passed_in(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    before = os.stat(os.devnull)
+    with open(fifo, "r+b", buffering=0) as named:
+        said = _tried(stdin=subprocess.DEVNULL, stdout=named)
+
+    assert said.count("pipe:[") == 3
+    assert stat.S_IMODE(fifo.stat().st_mode) == 0o600
+    assert os.stat(os.devnull) == before
+
+
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_no_socket_is_passed_in(family: int) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as one:
+        assert _tried(stdin=one, stdout=subprocess.PIPE).count("pipe:[") == 3
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_leads_nowhere(closed: str) -> None:
+    run("true")
+    line = shlex.join([*HOODSNAP, "shell", str(HEALTHY), "-c", "readlink /proc/self/fd/*; exit 5"])
+
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (5, "")
+    assert "socket" not in done.stdout
+
+
+def test_what_was_not_read_is_left_for_the_next(tmp_path: Path) -> None:
+    run("true")
+    (tmp_path / "lines").write_text("one\ntwo\nthree\n" + "more\n" * 100_000)
+    line = shlex.join([*HOODSNAP, "shell", str(HEALTHY), "-c", "read x; echo $x"])
+
+    with (tmp_path / "lines").open() as lines:
+        done = subprocess.run(
+            ["sh", "-c", f"read x; {line}; head -n 1"], capture_output=True, text=True, stdin=lines
+        )
+
+    assert done.stdout == "two\nthree\n"
+
+
+def test_much_goes_through() -> None:
+    with HEALTHY.open("rb") as file:
+        done = run("wc -c; head -c 3000000 /dev/zero | tr '\\0' x", stdin=file)
+
+    assert done.stdout == f"{HEALTHY.stat().st_size}\n" + "x" * 3_000_000
+
+
+def test_who_does_not_listen_any_more_is_not_talked_to() -> None:
+    run("true")
+    line = shlex.join([*HOODSNAP, "shell", str(HEALTHY), "-c", "yes"])
+
+    done = subprocess.run(
+        ["bash", "-c", f"{line} | head -n 1; echo ${{PIPESTATUS[0]}}; {line} >/dev/full; echo $?"],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout == "y\n141\n141\n"
+    assert done.stderr.endswith("can't be written: No space left on device\n")
+
+
+def test_no_core_of_a_client_leaves_the_shell() -> None:
+    limits = run("cat /proc/self/limits").stdout
+
+    assert re.search(r"^Max core file size +1 +1 ", limits, re.MULTILINE)
 
 
 # What may be reached.
@@ -607,6 +723,29 @@ def test_nothing_can_be_typed_into_the_operator_s_terminal(rest: str) -> None:
     assert "left:\r\n" in said
 
 
+@pytest.mark.parametrize("rest", ["", "2>/dev/null", "| cat", "2>&1 | cat", "</dev/null"])
+def test_the_operator_s_terminal_stays_as_it_was(rest: str) -> None:
+    program = (
+        "import os, termios\n"
+        "for handle in (0, 1, 2):\n"
+        "  try:\n"
+        "    os.fchmod(handle, 0o666)\n"
+        "    mode = termios.tcgetattr(handle)\n"
+        "    mode[3] &= ~(termios.ECHO | termios.ISIG)\n"
+        "    termios.tcsetattr(handle, termios.TCSANOW, mode)\n"
+        "  except (OSError, termios.error): pass\n"
+        "print('tried')"
+    )
+    command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
+    look = "stat -Lc %a /dev/stdin; stty -g"
+
+    said = _typed(["sh", "-c", f"{look}; {shlex.join(command)} {rest}; {look}"])
+
+    lines = said.splitlines()
+    assert "tried" in lines
+    assert lines[:2] == lines[-2:]
+
+
 def test_what_is_sent_to_a_file_at_a_terminal_goes_there(tmp_path: Path) -> None:
     command = [*HOODSNAP, "shell", str(HEALTHY), "-c", "tty; echo wrong >&2"]
 
@@ -667,15 +806,19 @@ def test_deep_folders_are_counted_and_cut_off(tmp_path: Path) -> None:
 
 
 def test_processes_without_number_are_cut_off(tmp_path: Path) -> None:
-    stats = [("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1 0") for pid in range(2, 35_000)]
-    bundle = _made_in(tmp_path, [*stats, ("kernel", "ls -lL /proc/34999/fd", [
+    # As long as an answer has to be, of which there are so many.
+    rest = " 0" * 200
+    stats = [
+        ("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1{rest}") for pid in range(2, 60_000)
+    ]
+    bundle = _made_in(tmp_path, [*stats, ("kernel", "ls -lL /proc/59999/fd", [
         {"fd": number, "path": "/x", "flags": "0"} for number in range(50_000)
     ])])  # fmt: skip
 
     done = run("ls /proc | wc -l", bundle)
 
-    assert "of 34998 recorded processes are put back" in done.stderr
-    assert 10_000 < int(done.stdout) < 34_000
+    assert "of 59998 recorded processes are put back" in done.stderr
+    assert 10_000 < int(done.stdout) < 50_000
 
 
 def test_each_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,3 +181,35 @@ print(sum(client.getresponse().read() is not None and not client.close() for cli
 """], capture_output=True, text=True, timeout=300)  # fmt: skip
 
     assert (done.stdout, done.stderr) == (f"{at_once}\n", "")
+
+
+HOLD = """
+import socket, sys, time
+held = []
+for _ in range(200):
+    try:
+        one = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+        one.sendall(b"GET / HTTP/1.1\\r\\nX")
+    except OSError:
+        continue
+    held.append(one)
+print(len(held), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
+def test_a_neighbour_takes_no_room(served: Mapping[str, str]) -> None:
+    port = urlsplit(served["OS_AUTH_URL"]).port
+    program = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
+    with subprocess.Popen(
+        [program, "-I", "-c", HOLD, str(port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        user=65533, group=65533, extra_groups=[], cwd="/",
+    ) as neighbour:  # fmt: skip
+        assert neighbour.stdout is not None
+        assert int(neighbour.stdout.readline()) > 0
+        status, _, _ = asked(served, "/v3")
+        neighbour.kill()
+
+    assert status == 200

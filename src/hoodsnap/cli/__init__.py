@@ -69,9 +69,9 @@ def hood(
 
 def main() -> None:
     """The entry point of the console script."""
+    _complete_streams()
     # What is read stays until the end, so looking for garbage in it only takes time.
     gc.disable()
-    _open_standard_streams()
     try:
         command = program(sys.argv[1] if len(sys.argv) > 1 else None)
         # Not standalone: the library would print an argument as it is, escapes and all.
@@ -105,20 +105,19 @@ def main() -> None:
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
-def _open_standard_streams() -> None:
-    """Open /dev/null for each standard stream that is closed: else the next file that is opened
-    gets its number, and what is printed goes into that file."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
-            handle = os.open(os.devnull, os.O_RDWR)
-            if handle != number:
-                os.dup2(handle, number)
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-
-
 def _leave_output() -> None:
     """Send what is still to be written nowhere: Python would complain about it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _complete_streams() -> None:
+    """Let a standard stream that was closed lead nowhere, before another file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _is_about_usage(error: Exception) -> bool:

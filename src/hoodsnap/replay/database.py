@@ -21,6 +21,9 @@ from hoodsnap.replay.tables import Column, RecordedTables
 
 _TEXT = "varchar(255)"
 
+MOST_ROWS = 1_000_000
+"""Of one answer."""
+
 
 @dataclass
 class Result:
@@ -236,7 +239,7 @@ class Database:
         try:
             statement = sql.translated(words, place)
             columns, cursor = self._tables.select(statement)
-            rows = cursor.fetchall()
+            rows = cursor.fetchmany(MOST_ROWS + 1)
         except sql.NotUnderstood as reason:
             raise Refusal(1064, "42000", f"hoodsnap: {reason} is not understood here") from None
         except sqlite3.Error as error:
@@ -244,6 +247,8 @@ class Database:
                 raise self._no_table(found[1], found[2]) from None
             clause = "SELECT" if "MariaDB" in self.version else "field list"
             raise of_sqlite(error, clause) from None
+        if len(rows) > MOST_ROWS:
+            raise Refusal(1104, "42000", f"hoodsnap: there are more than {MOST_ROWS} rows")
         return Result(tuple(map(_guessed, columns, _columnwise(rows, len(columns)))), rows)
 
     def columns(self, database: str | None, name: str) -> tuple[Column, ...]:

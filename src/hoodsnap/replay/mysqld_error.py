@@ -57,6 +57,8 @@ def of_sqlite(error: sqlite3.Error, clause: str) -> Refusal:
         return no_table(found[1])
     if found := re.match(r"unknown database (\S+)", text):
         return no_database(found[1])
+    if text == "interrupted":
+        return Refusal(1969, "70100", "hoodsnap: the statement takes too long")
     if "ambiguous column name" in text:
         name = text.rpartition(" ")[2]
         return Refusal(1052, "23000", f"Column '{name}' in field list is ambiguous")

@@ -8,14 +8,16 @@ something does not exist is said only where a whole list was recorded.
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Thread, Timer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -232,39 +234,84 @@ class OpenStack:
 MOST_CLIENTS = 64
 """Connections that are answered at once; others wait."""
 
+MOST_STRANGERS = 8
+"""Connections of other accounts that are answered at once; further ones are closed."""
+
 LARGEST_BODY = 1 << 20
 """Bytes of a request."""
 
 PATIENCE = 60.0
-"""Seconds that a client may take for a request."""
+"""Seconds that a client may be silent, and that a connection of another account may last."""
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, and no more threads than there may be."""
+    """A thread for each connection, and no more threads than there may be.
+
+    Connections of other accounts take no room of ours: they may be there to fill it.
+    """
+
+    has_neighbours = True
+    """Can other accounts of this machine connect?"""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._room = BoundedSemaphore(MOST_CLIENTS)
+        self._strangers = BoundedSemaphore(MOST_STRANGERS)
         super().__init__(*arguments, **named)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Wait for room, then answer in a thread."""
-        self._room.acquire()
+        address, port = client_address[:2]
+        is_ours = (
+            not self.has_neighbours or _account(address, port, self.server_port) == os.geteuid()
+        )
+        room = self._room if is_ours else self._strangers
+        if not room.acquire(blocking=is_ours):
+            self.shutdown_request(request)
+            return
+        answering = Thread(target=self._answer, args=(request, client_address, room), daemon=True)
         try:
-            super().process_request(request, client_address)
-        except BaseException:
-            # No thread was started that could give the room back.
-            self._room.release()
+            answering.start()
+        except BaseException:  # no thread was started that could give the room back
+            room.release()
             raise
+        if not is_ours:
+            ending = Timer(PATIENCE, _end, (request,))
+            ending.daemon = True
+            ending.start()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    def _answer(self, request: Any, client_address: Any, room: BoundedSemaphore) -> None:
         """Answer, and make room."""
         try:
-            super().process_request_thread(request, client_address)
+            self.process_request_thread(request, client_address)
         finally:
-            self._room.release()
+            room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing: the client has gone, or does not speak HTTP."""
+
+
+def _end(connection: socket.socket) -> None:
+    with suppress(OSError):  # it has ended
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+_ESTABLISHED = "01"
+"""Of a connection that its client has closed the kernel names no account any more."""
+
+
+def _account(address: str, port: int, ours: int) -> int | None:
+    """The account that connected to our port from an address of this machine (IPv4), as the kernel
+    lists it; None if it lists no such connection."""
+    far = f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError), open(f"/proc/net/{name}") as lines:
+            for line in lines:
+                # sl local_address rem_address st queues timer retransmits uid
+                words = line.split(maxsplit=8)
+                is_it = words[1].endswith(far) and words[2].endswith(f":{ours:04X}")
+                if is_it and words[3] == _ESTABLISHED:
+                    return int(words[7])
+    return None
 
 
 def server(
@@ -337,6 +384,7 @@ def server(
 
     found = _Server((address, port), Handler, bind_and_activate=False)
     found.socket.close()
+    found.has_neighbours = password is not None
     found.socket, found.server_name, found.server_port = listener, address, port
     stand_in = OpenStack(recording, f"http://127.0.0.1:{found.server_port}")
     return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 import shlex
 import shutil
 import signal
@@ -33,6 +34,7 @@ from hoodsnap.replay import (
     ps,
     seccomp,
     stage,
+    streams,
     terminal,
     texts,
     tree,
@@ -69,16 +71,25 @@ def run(
     """
     task = _Task(recording, command, arguments, say, tell_missed)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    is_typed = not (command or arguments)
+    standard = streams.Streams(has_terminal=terminal.is_wanted(), is_typed=is_typed)
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
         ours.close()
+        standard.enter()
         task.enter(theirs)
     theirs.close()
+    standard.stay()
     with ours:
         master = _wait_until_ready(ours, child)
-        return _wait_until_done(ours, child, master)
+        status, errors = _wait_until_done(ours, child, master, standard)
+    for error in errors:
+        if not isinstance(error, BrokenPipeError):
+            say(f"what the shell says can't be written: {error.strerror}")
+            status = status or 3
+    return status
 
 
 def _wait_until_ready(control: socket.socket, child: int) -> int | None:
@@ -101,7 +112,9 @@ def _wait_until_ready(control: socket.socket, child: int) -> int | None:
             return master
 
 
-def _wait_until_done(control: socket.socket, child: int, master: int | None) -> int:
+def _wait_until_done(
+    control: socket.socket, child: int, master: int | None, standard: streams.Streams
+) -> tuple[int, list[OSError]]:
     def pass_on(number: int, _: object) -> None:
         with contextlib.suppress(OSError):
             control.send(bytes([number]))
@@ -112,15 +125,21 @@ def _wait_until_done(control: socket.socket, child: int, master: int | None) -> 
         **{each: signal.signal(each, terminal.end_on) for each in (signal.SIGTERM, signal.SIGHUP)},
     }
     try:
-        if master is not None:
-            terminal.carry(master)
+        with contextlib.nullcontext() if master is None else terminal.carried(master):
+            errors = standard.carry(control, master)
         _, status = os.waitpid(child, 0)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         if master is not None:
             os.close(master)
-    return os.waitstatus_to_exitcode(status) % 256
+    return _exit_status(status), errors
+
+
+def _exit_status(status: int) -> int:
+    """As shells have it: 128 and the signal's number for what a signal ended."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
 
 
 def coverage(recording: Recording) -> list[str]:
@@ -209,7 +228,7 @@ class _Task:
             if child == 0:
                 self._be_first(control)
             control.close()
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) % 256
+            status = _exit_status(os.waitpid(child, 0)[1])
         except namespaces.NoNamespaces as reason:
             control.send(_REFUSED + str(reason).encode())
         finally:
@@ -316,6 +335,9 @@ class _Task:
             os.umask(0o022)
             os.closerange(3, 1 << 16)
             memory.lift()  # what our bundle may take is no limit of the client's
+            with contextlib.suppress(OSError, ValueError):  # it is none already
+                # Not 0: with that the program that the host has for cores would still be run.
+                resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
             os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
             os.write(2, f"hoodsnap: {plain(line[0])} is not installed\n".encode())
@@ -392,7 +414,7 @@ def _wait_for(shell: int) -> int:
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == shell:
-            return os.waitstatus_to_exitcode(status) % 256
+            return _exit_status(status)
 
 
 def _signal_on(control: socket.socket, shell: int) -> None:

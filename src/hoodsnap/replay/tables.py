@@ -27,6 +27,13 @@ WITHHELD = "[withheld]"
 LONGEST_TEXT = 64 << 20
 """Bytes that one expression may come to."""
 
+MOST_STEPS = 1 << 28
+"""Of SQLite's virtual machine for one statement: some seconds, in which nobody else is answered.
+Ten thousand rows, each with each of a thousand others, take a half."""
+
+_STEPS = 1 << 12
+"""Between two looks at how many there were."""
+
 NOT_NULL = "not_null"
 """What a column's declared type says that can't be NULL."""
 
@@ -82,6 +89,12 @@ class RecordedTables:
                 self.unlike[place] = str(error)
         self.sqlite.commit()
         self.sqlite.set_authorizer(self._authorize)
+        self._steps = 0
+        self.sqlite.set_progress_handler(self._is_too_long, _STEPS)
+
+    def _is_too_long(self) -> bool:
+        self._steps += _STEPS
+        return self._steps > MOST_STEPS
 
     def _attach(self, database: str) -> bool:
         try:
@@ -103,7 +116,7 @@ class RecordedTables:
 
     def select(self, statement: str) -> tuple[tuple[Column, ...], sqlite3.Cursor]:
         """Run a SELECT in SQLite's words. Raises `NotRecorded` and `sqlite3.Error`."""
-        self._denied = None
+        self._denied, self._steps = None, 0
         try:
             cursor = self.sqlite.execute(statement)
         except sqlite3.DatabaseError:

@@ -8,21 +8,18 @@ works in it as usual.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import select
 import signal
 import termios
 import tty
+from collections.abc import Iterator
 from types import FrameType
-
-_BLOCK = 1 << 16
 
 
 def is_wanted() -> bool:
     """Is this command typed and read at a terminal? What is read by another program (`| less`) is
-    not, for that one types, too: it gets no terminal at all, and can't type into one."""
+    not, for that one is typed to, too: it gets no terminal at all."""
     return os.isatty(0) and os.isatty(1)
 
 
@@ -40,53 +37,21 @@ def replace(slave: int) -> None:
             os.dup2(slave, number)
 
 
-def carry(master: int) -> None:
-    """Carry what is typed to a pseudo terminal and what it says back, until it is closed. The
-    operator's terminal is then as it was."""
+@contextlib.contextmanager
+def carried(master: int) -> Iterator[None]:
+    """While the operator's terminal is carried to a pseudo terminal and back. It is then as it
+    was."""
     before = termios.tcgetattr(0)
     _resize(master)
     handled = signal.signal(signal.SIGWINCH, lambda _, __: _resize(master))
     termios.tcsetattr(master, termios.TCSANOW, before)
     try:
         tty.setraw(0)
-        _exchange(master)
+        yield
     finally:
         signal.signal(signal.SIGWINCH, handled)
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
-
-
-def _exchange(master: int) -> None:
-    os.set_blocking(master, False)
-    typed = b""
-    sources = [master, 0]
-    while True:
-        # While what was typed is not taken, no more is read; what is said is always carried.
-        readable = [each for each in sources if each == master or not typed]
-        ready, room, _ = select.select(readable, [master] if typed else [], [])
-        if master in ready:
-            try:
-                said = os.read(master, _BLOCK)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                return  # its last user has gone
-            if not said:
-                return
-            _write(1, said)
-        if 0 in ready:
-            typed = os.read(0, _BLOCK)
-            if not typed:
-                sources.remove(0)  # the operator's terminal was hung up
-        if room:
-            with contextlib.suppress(BlockingIOError):
-                typed = typed[os.write(master, typed) :]
-
-
-def _write(handle: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(handle, data) :]
+        with contextlib.suppress(termios.error):  # it was hung up
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def _resize(master: int) -> None:
