@@ -151,6 +151,7 @@ def collected(wishes: Wishes) -> tuple[Bundle, bool]:
     from rich.console import Console
 
     from hoodsnap.collect import Visit
+    from hoodsnap.collect.readable import readable
     from hoodsnap.collect.summary import summary
     from hoodsnap.fingerprint import fingerprinted
 
@@ -162,7 +163,7 @@ def collected(wishes: Wishes) -> tuple[Bundle, bool]:
             visit.run()
         except KeyboardInterrupt:
             interrupted = True
-        bundle = fingerprinted(visit.bundle())
+        bundle = fingerprinted(readable(visit.bundle()))
     for line in summary(bundle):
         console.print(shown(line), markup=False, soft_wrap=True)
     return bundle, interrupted
