@@ -46,8 +46,10 @@ _LIMITS = {
 }
 """Of each program that is asked. None of them needs a tenth of that."""
 
-ROOM = 160 << 20
-"""Characters of all answers of one host together. A hundred guests have eight million."""
+ROOM = 224 << 20
+"""Characters of all answers of one host together, and no answer takes more than half of what is
+left. A hundred guests have eight million; the list of a shared folder of ten thousand has seventy.
+"""
 
 TIME = 300.0
 """Seconds after which nothing more is asked. A host with a hundred guests takes twenty."""
@@ -139,8 +141,11 @@ class Recorder:
             raise TooLargeError(f"the answer has {len(value)} characters, more than a bundle keeps")
         kept, size = searched(value)
         with self._lock:
-            if size > self._left:
-                raise TooLargeError(f"all answers together have more than {self._room >> 20} MiB")
+            if size > self._left // 2:
+                raise TooLargeError(
+                    f"it has {size >> 20} MiB, and the answers before it have filled"
+                    f" {(self._room - self._left) >> 20} of {self._room >> 20}"
+                )
             self._left -= size
         return kept
 
