@@ -14,8 +14,11 @@ import threading
 from pathlib import Path
 
 import pytest
+import typer
 from tests.conftest import HEALTHY
 
+from hoodsnap.bundle import load
+from hoodsnap.cli.bundles import rescued
 from hoodsnap.collect import worth_asking
 from hoodsnap.output import PUBLIC, UnwritableError, is_same_file, require_writable, write
 
@@ -350,3 +353,32 @@ class TestAStandardOutputThatCanNotBeWritten:
     def run_in(folder: Path, arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["sh", "-c", f"{sys.executable} -m hoodsnap {arguments}"]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_what_was_collected_is_not_lost_where_its_place_was_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "b.json"
+    path.mkdir()
+
+    with pytest.raises(typer.Exit) as ended:
+        rescued(load(HEALTHY), path)
+
+    assert ended.value.exit_code == 3
+    (other,) = (found for found in tmp_path.iterdir() if found.is_file())
+    assert load(other).answers
+    assert capsys.readouterr().err == (
+        f"hoodsnap: {path} can't be written: it is a directory\n"
+        f"hoodsnap: wrote {other} instead ({len(load(other).answers)} answers)\n"
+    )
+
+
+def test_what_was_collected_goes_home_where_its_folder_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    with pytest.raises(typer.Exit):
+        rescued(load(HEALTHY), Path("/proc/b.json"))
+
+    assert [load(found).answers != () for found in tmp_path.iterdir()] == [True]

@@ -29,6 +29,8 @@ class SmallCloud(ThreadingHTTPServer):
         self.replies: dict[str, Reply] = {}
         self.endpoints = {"compute": f"{self.url}/compute/v2.1", "image": f"{self.url}/image"}
         self.heard: list[tuple[str, str | None]] = []
+        self.authorized: list[str] = []
+        """What requests had beside a token."""
         self.reply("/compute/v2.1/", {"version": {"id": "v2.1", "version": "2.100"}})
         self.lock = threading.Lock()
 
@@ -86,6 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         size = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(size)) if size else {}
+        if said_by := self.headers.get("Authorization"):
+            self.server.authorized.append(said_by)
         if not self.path.startswith("/identity"):
             with self.server.lock:
                 version = self.headers.get("X-OpenStack-Nova-API-Version")

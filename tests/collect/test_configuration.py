@@ -18,6 +18,7 @@ from tests.collect.conftest import until
 
 from hoodsnap.collect.configuration import (
     KEPT,
+    LONGEST,
     Configuration,
     kept,
     parse,
@@ -424,3 +425,12 @@ def test_what_never_ends_is_not_read(endless: str, host: Callable[[str, str], Pa
 
     assert conf.options == {"DEFAULT": {"host": "ours"}}
     assert [path for path, _ in conf.refused] == ["/etc/nova/nova.conf"]
+
+
+@pytest.mark.parametrize("last", ["", "x"])
+def test_references_to_references_do_not_fill_the_memory(last: str) -> None:
+    options = {f"a{number}": f"$a{number + 1}" * 10 for number in range(12)} | {"a12": last}
+
+    found = substituted({"DEFAULT": {**options, "state_path": "/srv", "host": "$state_path"}})
+
+    assert sum(map(len, found["DEFAULT"].values())) < 8 * LONGEST

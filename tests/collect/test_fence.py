@@ -32,6 +32,41 @@ PLANTED = {
 }
 
 
+SPELLINGS = (
+    f"Passwort: {SECRET}",
+    f"Kennwort={SECRET}",
+    f"PASS={SECRET}",
+    f"MYSQL_PWD={SECRET}",
+    f"password%3D{SECRET}&x=1",
+    f"password%22%3A%20%22{SECRET}",
+    f"Authorization: Basic {SECRET}dXNlcjp",
+    f"basic dXNlcjp{SECRET}Zz09==",
+    f"bearer {SECRET}{SECRET}",
+    f"AWS_SECRET_ACCESS_KEY={SECRET}",
+    f"client-secret: {SECRET}",
+    f"token={SECRET}",
+    f"tls-psk: {SECRET}",
+    f"node.session.auth.password_in={SECRET}",
+    f"backup --password {SECRET}",
+    f"credentials={SECRET}",
+    f"$argon2id$v=19$m=65536,t=3,p=4${SECRET}",
+    f"{{SSHA}}{SECRET}{SECRET}",
+    f"ghp_{SECRET}{'a' * 30}",
+    f"glpat-{SECRET}{'a' * 20}",
+    f"xoxb-1234-{SECRET}",
+)
+"""Other ways of writing one down, in other programs and languages."""
+
+
+@pytest.mark.parametrize("text", SPELLINGS)
+def test_other_spellings_are_withheld(host: RecordedHost, text: str) -> None:
+    for value in (text, f"a line\n{text}\nanother line", {"name": text}, f"x\0{text}\0y"):
+        kept, found = fenced(with_value(host, value))
+
+        assert SECRET not in json.dumps(kept.answers[-1].as_json())
+        assert found
+
+
 def with_value(host: RecordedHost, value: object) -> Bundle:
     answer = host.last("host", "hostname")
     planted = answer.model_copy(update={"query": "cat /somewhere", "value": value})

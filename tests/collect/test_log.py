@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -237,3 +238,10 @@ def test_what_names_a_guest_stays_in_a_line() -> None:
     )
 
     assert log_line(line) == line
+
+
+@pytest.mark.parametrize("path", ["/proc/kmsg", "/var/log/../../sys/kernel/x", "/dev/kmsg"])
+def test_what_is_changed_by_reading_is_no_log(logs: Path, path: str) -> None:
+    queries = [answer.query for answer in _ask(logs, {"DEFAULT": {"log_file": path}})]
+
+    assert not any(os.path.basename(path) in query for query in queries)

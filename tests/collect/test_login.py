@@ -140,3 +140,12 @@ def test_an_option_file_that_others_can_write_to_is_not_used(home: Path) -> None
     assert all(b"root\0\0" in packet for packet in server.sent)
     said = [answer.error for answer in recorder.answers if answer.query == "ls -ld ~/.my.cnf"]
     assert said and said[0] is not None and said[0].kind == "denied"
+
+
+def test_a_packet_without_an_end_is_not_read() -> None:
+    part = b"x" * 0xFFFFFF  # of this length a packet goes on in the next one
+    with rogue_server(b"mysql_native_password", OK, OK, part + THEN + part + THEN + part) as server:
+        recorder = open_at(server.port)
+
+    assert recorder.answers[0].error is not None
+    assert "a packet of more than 16 MiB" in recorder.answers[0].error.message

@@ -247,3 +247,25 @@ def test_without_libvirt_python_each_query_says_so(
     ask_monitors(recorder, [SeenDomain("u", "instance-1", 1, {})])
 
     assert kinds(recorder) == ["missing"] * len(Query)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two accounts")
+def test_a_socket_of_an_ordinary_account_is_not_connected_to(folder: Path) -> None:
+    folder.chmod(0o755)
+    path = folder / "theirs"
+    recorder = Recorder("here")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.settimeout(0.1)
+        os.chown(path, 4242, 4242)
+        (folder / "link").symlink_to(path)
+        sockets = {"1": str(path), "2": "relative", "3": str(folder / "link"), "4": "/etc/hostname"}
+        ask_sockets(recorder, sockets)
+
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+    kinds = {answer.error.kind for answer in recorder.answers if answer.error}
+    assert kinds == {"denied"}
+    assert all(answer.error for answer in recorder.answers)

@@ -12,7 +12,13 @@ from typing import Any
 import pytest
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.process import ask_again, ask_processes
+from hoodsnap.collect.process import (
+    LARGEST_OF_OTHERS,
+    MOST_OTHERS,
+    OF_OTHERS,
+    ask_again,
+    ask_processes,
+)
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 
 
@@ -398,3 +404,62 @@ def test_every_guest_of_the_cloud_holds_its_tap_and_its_disk(cloud: Path) -> Non
         assert taps and all(tap.startswith("tap") for tap in taps)
         assert [file for file in files if "disk" in file["path"] or "volume" in file["path"]]
         assert sum(len(json.dumps(answer.as_json())) for answer in answers.values()) < 15_000
+
+
+@contextmanager
+def emulators(folder: Path, count: int, *words: str) -> Iterator[list[int]]:
+    """Processes that are called like QEMU, with these arguments."""
+    path = folder / "qemu-system-x86_64"
+    shutil.copy(shutil.which("perl") or "", path)
+    command = [str(path), "-e", "sleep 60", *words]
+    processes = [subprocess.Popen(command) for _ in range(count)]
+    try:
+        yield [process.pid for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def of(recorder: Recorder, query: str) -> Answer:
+    return next(answer for answer in recorder.answers if answer.query == query)
+
+
+def test_of_accounts_that_run_no_guests_only_some_processes_are_asked(tmp_path: Path) -> None:
+    recorder = Recorder("vm")
+    with emulators(tmp_path, MOST_OTHERS + 5) as pids:
+        asked = ask_processes(recorder, may_be_guest=lambda uid: False)
+
+    assert len(asked) == MOST_OTHERS
+    assert set(pids) <= {one["pid"] for one in of(recorder, "ls -l /proc/*/exe").value}
+    left = of(recorder, "pgrep -c qemu")
+    assert left.error is not None
+    assert "more emulators of accounts that run no guests" in left.error.message
+
+
+def test_all_others_together_fill_a_room_that_is_theirs(tmp_path: Path) -> None:
+    recorder = Recorder("vm")
+    with emulators(tmp_path, 8, *["{" * 10_000] * 40) as pids:
+        ask_processes(recorder, may_be_guest=lambda uid: False)
+
+    lines = [of(recorder, f"/proc/{pid}/cmdline") for pid in pids]
+    kept = sum(len(line.value) for line in lines if line.error is None)
+    assert 0 < kept < OF_OTHERS
+    assert {line.error.kind for line in lines if line.error is not None} == {"too-large"}
+    # And the list of all is short enough to be there.
+    listed = of(recorder, "pgrep qemu | xargs ps ww")
+    assert len(listed.value) < 2 * LARGEST_OF_OTHERS
+    assert all(str(pid) in listed.value for pid in pids)
+
+
+def test_what_may_be_a_guest_is_asked_whatever_others_do(tmp_path: Path) -> None:
+    recorder = Recorder("vm")
+    with (
+        emulators(tmp_path, MOST_OTHERS + 1, *["{" * 10_000] * 10),
+        program(tmp_path / "qemu-kvm") as guest,
+    ):
+        found = ask_processes(recorder, may_be_guest=lambda uid: uid is None)
+        assert guest not in found  # the last of so many
+        found = ask_again(recorder, [guest], found, may_be_guest=lambda uid: True)
+
+    assert found[guest] == (str(tmp_path / "qemu-kvm"), "60")

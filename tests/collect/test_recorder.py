@@ -261,3 +261,37 @@ def test_what_stands_beside_a_secret_is_kept() -> None:
 )
 def test_what_is_no_secret_stays_as_it_is(value: object) -> None:
     assert without_secrets(value) == value or WITHHELD in str(without_secrets(value))
+
+
+def test_the_answers_of_a_host_have_room_together() -> None:
+    recorder = Recorder("vm", room=1 << 20)
+
+    answers = [recorder.ask("kernel", "/proc/1", lambda: "x" * 300_000) for _ in range(5)]
+    last = recorder.ask("kernel", "/proc/2", lambda: "short")
+
+    assert [answer.error is None for answer in answers] == [True, True, False, False, False]
+    assert answers[2].error is not None
+    assert answers[2].error.kind == "too-large"
+    assert last.value == "short"
+
+
+def test_values_without_a_text_fill_the_room_too() -> None:
+    recorder = Recorder("vm", room=1 << 20)
+
+    answer = recorder.ask("network", "ip -j link", lambda: [[] for _ in range(100_000)])
+
+    assert answer.error is not None
+    assert answer.error.kind == "too-large"
+
+
+def test_slow_answers_can_not_make_a_collection_endless() -> None:
+    recorder, waiting = Recorder("vm", time_left=0.3), threading.Event()
+
+    first = recorder.ask("nova", "GET /", lambda: waiting.wait(0.2))
+    late = recorder.ask("nova", "GET /", waiting.wait)
+    then = recorder.ask("nova", "GET /", lambda: 1)
+
+    assert first.error is None
+    assert late.error is not None and then.error is not None
+    assert late.error.kind == then.error.kind == "timeout"
+    assert then.error.message == "not asked: the questions before took 0.3 s"

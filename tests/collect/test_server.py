@@ -438,3 +438,36 @@ def test_a_tenant_of_the_lab_sees_its_own(recorder: Recorder, clouds_yaml: None)
         "GET /v2.1/servers/detail",
     ]
     assert set(kinds(recorder)) == {None, "denied"}
+
+
+def test_a_keystone_that_answers_without_an_end_is_not_read(
+    recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cloud_module, "LARGEST", 100)
+
+    assert not ServerApi(recorder).connect()
+    assert kinds(recorder) == ["too-large"]
+
+
+def test_lists_without_an_end_are_not_made_into_objects(
+    api: ServerApi, recorder: Recorder, small: SmallCloud
+) -> None:
+    body = b'{"servers":[' + b"[]," * 500_000 + b"[]]}"
+    small.replies["/compute/v2.1/servers/detail?all_tenants=True"] = (200, body)
+
+    assert api.ask_servers() == set()
+    assert kinds(recorder)[-1] == "too-large"
+
+
+def test_no_api_gets_a_password_of_netrc(
+    recorder: Recorder, small: SmallCloud, tmp_path: Path
+) -> None:
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login root password sesame\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    api = ServerApi(recorder)
+
+    assert api.connect()
+    api.close()
+
+    assert small.heard
+    assert small.authorized == []

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -70,3 +74,28 @@ def saved(bundle: Bundle, path: Path) -> None:
         give_up(f"{name} can't be written: {reason}")
     if path != STDIO:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
+
+
+def rescued(bundle: Bundle, path: Path) -> None:
+    """Write what was just collected, and say so. Where it can't be written, and a minute ago it
+    could, it goes beside that path or into the home folder, and the command ends with status 3."""
+    try:
+        save(bundle, path)
+    except UnwritableError as reason:
+        say(f"{path} can't be written: {reason}")
+        if path != STDIO and (place := _elsewhere(bundle, path)) is not None:
+            give_up(f"wrote {place} instead ({len(bundle.answers)} answers)")
+        give_up("the bundle is not written")
+    if path != STDIO:
+        say(f"wrote {path} ({len(bundle.answers)} answers)")
+
+
+def _elsewhere(bundle: Bundle, path: Path) -> Path | None:
+    """Write under a name that nobody could foresee; None if that is not possible either."""
+    name = f"hoodsnap-{secrets.token_hex(6)}.json.gz"
+    home = os.path.expanduser("~")
+    for folder in (path.parent, Path(home), Path(tempfile.gettempdir())):
+        with suppress(UnwritableError):
+            save(bundle, folder / name)
+            return folder / name
+    return None

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.cli.bundles import must_be_writable, saved, speaks
+from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
+from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say, shown
 
 if TYPE_CHECKING:
@@ -108,12 +109,13 @@ def collect(
     _check_key(sign)
     must_be_writable(output or Path("hoodsnap.json.gz"), [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
-    bundle, interrupted = collected(wishes)
-    bundle = without_leaks(bundle)
-    path = output or default_name(bundle)
-    if sign is not None:
-        bundle = _signed(bundle, sign, path)
-    saved(bundle, path)
+    with Interruption() as interruption:
+        bundle, interrupted = collected(wishes, interruption)
+        bundle = without_leaks(bundle)
+        path = output or default_name(bundle)
+        if sign is not None:
+            bundle = _signed(bundle, sign, path)
+        rescued(bundle, path)
     if interrupted:
         give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
     if not speaks(bundle):
@@ -142,15 +144,16 @@ def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
     try:
         return signed(bundle, sign(fingerprint(bundle), key))
     except SshKeygenError as reason:
-        saved(bundle, path)
+        rescued(bundle, path)
         give_up(f"the bundle is not signed: {reason}")
 
 
-def collected(wishes: Wishes) -> tuple[Bundle, bool]:
+def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]:
     """A bundle of this host, and whether it was cut short."""
     from rich.console import Console
 
     from hoodsnap.collect import Visit
+    from hoodsnap.collect.readable import readable
     from hoodsnap.collect.summary import summary
     from hoodsnap.fingerprint import fingerprinted
 
@@ -159,10 +162,12 @@ def collected(wishes: Wishes) -> tuple[Bundle, bool]:
     with console.status("reading nova.conf …") as status:
         visit = Visit(wishes, lambda phase: status.update(f"{phase} …"))
         try:
+            interruption.asking = True
             visit.run()
+            interruption.asking = False
         except KeyboardInterrupt:
             interrupted = True
-        bundle = fingerprinted(visit.bundle())
+        bundle = fingerprinted(readable(visit.bundle()))
     for line in summary(bundle):
         console.print(shown(line), markup=False, soft_wrap=True)
     return bundle, interrupted

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hoodsnap
-from hoodsnap.cli.bundles import merged, must_be_writable, saved
+from hoodsnap.cli.bundles import merged, must_be_writable, rescued
 from hoodsnap.cli.collect import collected, default_name, without_leaks
 from hoodsnap.cli.explain import Document, FailOn, tell
+from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import say
 
 if TYPE_CHECKING:
@@ -45,10 +46,11 @@ def _collect() -> tuple[Bundle, Path]:
     from hoodsnap.facts.cloud import read
 
     must_be_writable(Path("hoodsnap.json.gz"))
-    bundle, _ = collected(Wishes())
-    bundle = without_leaks(bundle)
-    path = default_name(bundle)
-    saved(bundle, path)
+    with Interruption() as interruption:
+        bundle, _ = collected(Wishes(), interruption)
+        bundle = without_leaks(bundle)
+        path = default_name(bundle)
+        rescued(bundle, path)
     if read(bundle).guests:
         return bundle, path
     say("it has no guests: taking the recorded cloud")

@@ -74,6 +74,10 @@ class Visit:
         self.started = datetime.now(UTC)
         self.wishes, self.phase = wishes, phase
         self.recorder = recorder = Recorder(socket.gethostname())
+        if wishes.all_hosts:  # a whole cloud takes the time and the memory that it takes
+            self.recorder = recorder = Recorder(
+                socket.gethostname(), room=4 << 30, time_left=4 * 3600.0
+            )
         # It looks for nova-compute among the processes, and one of them may not let itself be read.
         found = patiently(read_nova_conf, 5.0)
         self.nova = found if isinstance(found, NovaConf) else NovaConf.nothing(found)
@@ -213,7 +217,7 @@ class Visit:
 
         owners = self.nova.owners if self.nova.knows_account else None
         self.folders = find_instances_dirs(self.recorder, self.conf, self._disks(), owners)
-        self._run(ask_processes(self.recorder, self.folders))
+        self._run(ask_processes(self.recorder, self.folders, self._may_be_guest))
 
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images, cache_name
@@ -357,7 +361,8 @@ class Visit:
             return
         pids = [pid for pid, argv in self.processes.items() if argv.uuid in uuids]
         known = {*self.processes, *self.strangers}
-        self._run(process.ask_again(self.recorder, pids, known, self.folders))
+        again = process.ask_again(self.recorder, pids, known, self.folders, self._may_be_guest)
+        self._run(again)
         if self.wishes.qmp:
             self._ask_monitors(uuids)
         disks = self._disks(uuids)
@@ -389,6 +394,11 @@ class Visit:
         answers = [answer for answer in self.recorder.answers if answer.layer == "libvirt"]
         hypervisor = Hypervisor(self.bundle(), self.recorder.host)
         return Accounts(hypervisor, Domain.read_all(answers).values())
+
+    @property
+    def _may_be_guest(self) -> Callable[[int | None], bool]:
+        accounts = self._accounts()
+        return lambda uid: uid is not None and accounts.has(uid)
 
     def _running(self) -> set[str]:
         """The UUIDs on the command lines of QEMU processes."""

@@ -12,16 +12,18 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from hoodsnap import bounds
 from hoodsnap.collect.ownership import opened, operators
+from hoodsnap.collect.question import AbandonedError, must_go_on
 from hoodsnap.collect.recorder import Recorder, Refusal
 
-LARGEST = 64 << 20
-"""Bytes of a body that is read."""
+LARGEST = 16 << 20
+"""Bytes of a body that is read. A page of a thousand servers has five million."""
 
 PATIENCE = 20.0
 """Seconds for one request, where the caller names no other limit."""
@@ -153,7 +155,9 @@ class Cloud:
                     self._region = OpenStackConfig(**_own_files({})).get_one(
                         cloud=self._name, api_timeout=_KEYSTONE_TIME
                     )
-                    self._session = self._region.get_session()
+                    session = self._region.get_session()
+                    _guard(session.session)
+                    self._session = session
                 except (ClientException, SDKException) as error:
                     raise self._no_credentials(error) from None
             return self._session
@@ -167,6 +171,32 @@ class Cloud:
             "no credentials: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not say"
             " which cloud to take; --os-cloud names one of it",
         )
+
+
+def _guard(session: Any) -> None:
+    """Make a `requests.Session` read bodies of a bounded size only, those of keystone too, and
+    send nobody what ~/.netrc holds for a host: a redirect could name any port of it."""
+    session.hooks["response"].append(_bounded)
+    session.auth = lambda request: request
+
+
+def _bounded(response: Any, **_: object) -> None:
+    pieces = response.iter_content
+
+    def limited(*arguments: Any, **named: Any) -> Iterator[bytes]:
+        size = 0
+        try:
+            for piece in pieces(*arguments, **named):
+                must_go_on()
+                size += len(piece)
+                if size > LARGEST:
+                    raise Refusal("too-large", f"the answer has more than {LARGEST >> 20} MiB")
+                yield piece
+        except (Refusal, AbandonedError):
+            response.close()  # or its connection waits for the rest
+            raise
+
+    response.iter_content = limited
 
 
 def say_files(recorder: Recorder) -> None:
@@ -215,12 +245,9 @@ def _none(service: str) -> str:
 
 
 def _body(response: Any, end: float) -> bytes:
-    parts, size = [], 0
-    for part in response.iter_content(1 << 16):
+    parts = []
+    for part in response.iter_content(1 << 16):  # no more than `LARGEST`
         parts.append(part)
-        size += len(part)
-        if size > LARGEST:
-            raise Refusal("too-large", f"the answer has more than {LARGEST >> 20} MiB")
         if time.monotonic() > end:
             raise Refusal("timeout", "the answer came too slowly")
     return b"".join(parts)
@@ -228,7 +255,10 @@ def _body(response: Any, end: float) -> bytes:
 
 def _parsed(body: bytes) -> Any:
     try:
+        bounds.check_bytes(body)
         return json.loads(body) if body else None
+    except bounds.OutOfBoundsError as reason:
+        raise Refusal("too-large", f"the answer: {reason}") from None
     except ValueError:
         raise Refusal("failed", "the answer is no JSON: it may not come from the API") from None
 

@@ -312,14 +312,20 @@ def _unquoted(value: str) -> str:
     return first + newline + rest
 
 
+LONGEST = 1 << 20
+"""Characters and references that all references together bring in. nova's own have a thousand;
+ten references to an option that has ten itself, and so on, would fill any memory."""
+
+
 def substituted(configuration: Configuration) -> Configuration:
     """Replace `$option` and `${section.option}` by their values, as far as these are set.
 
     In an option that is recorded, a reference to one that is not stays as it was written.
     """
+    values = _Values(configuration)
     return {
         section: {
-            option: _substituted(configuration, section, value, ((section, option),))
+            option: values.value(section, value, ((section, option),))
             for option, value in options.items()
         }
         for section, options in configuration.items()
@@ -332,24 +338,33 @@ _REFERENCE = re.compile(
 )
 
 
-def _substituted(
-    configuration: Configuration, section: str, value: str, within: tuple[tuple[str, str], ...]
-) -> str:
-    recorded = _is_kept(*within[0])
+class _Values:
+    """The values of a configuration, with what they refer to."""
 
-    def meaning(reference: re.Match[str]) -> str:
-        if reference["dollar"]:
-            return "$"
-        group, dot, option = (reference["plain"] or reference["braced"]).rpartition(".")
-        for place in (group,) if dot else (section, "DEFAULT"):
-            if recorded and not _is_kept(place, option):
-                continue
-            found = configuration.get(place, {}).get(option)
-            if found is not None and (place, option) not in within:  # else it leads back to itself
-                return _substituted(configuration, place, found, (*within, (place, option)))
-        return reference[0]
+    def __init__(self, configuration: Configuration) -> None:
+        self._configuration = configuration
+        self._left = LONGEST
 
-    return _REFERENCE.sub(meaning, value.replace("\\$", "$$"))
+    def value(self, section: str, value: str, within: tuple[tuple[str, str], ...]) -> str:
+        """A value of this section; `within`: the options that led to it."""
+        recorded = _is_kept(*within[0])
+
+        def meaning(reference: re.Match[str]) -> str:
+            if reference["dollar"]:
+                return "$"
+            group, dot, option = (reference["plain"] or reference["braced"]).rpartition(".")
+            for place in (group,) if dot else (section, "DEFAULT"):
+                if recorded and not _is_kept(place, option):
+                    continue
+                found = self._configuration.get(place, {}).get(option)
+                if found is not None and (place, option) not in within:  # else it leads to itself
+                    self._left -= 1 + len(found)
+                    if self._left < 0:
+                        break
+                    return self.value(place, found, (*within, (place, option)))
+            return reference[0]
+
+        return _REFERENCE.sub(meaning, value.replace("\\$", "$$"))
 
 
 def _is_kept(section: str, option: str) -> bool:

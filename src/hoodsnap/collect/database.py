@@ -17,7 +17,9 @@ from urllib.parse import parse_qsl, unquote
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.login import UNSENT, connect, option_file
 from hoodsnap.collect.ownership import Owners, read_owned
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.secret import OF_A_VALUE
 from hoodsnap.collect.uri import DATABASE_ACCOUNTS, must_be_socket_of
 
 LAYER = "nova-db"
@@ -319,7 +321,8 @@ def _rows(cursor: Any) -> Rows:
     types = [column[1] for column in cursor.description]
     rows, size = [], 0
     while (row := cursor.fetchone()) is not None:
-        size += sum(len(value) for value in row if value is not None) + len(row)
+        must_go_on()
+        size += sum(OF_A_VALUE + len(value or b"") for value in row) + OF_A_VALUE
         if size > LARGEST:
             raise Refusal("too-large", f"the rows have more than {LARGEST >> 20} MiB")
         rows.append([_plain(value, kind) for value, kind in zip(row, types, strict=True)])

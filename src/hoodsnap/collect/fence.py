@@ -26,6 +26,14 @@ _WORDS = (
     r"|(?:auth|session|access|x-?(?:auth|subject))[-_]?token|keyring|user_?data)"
 )
 
+_NAMES = (
+    r"(?:[a-z0-9]{1,20}_){0,3}(?:passwort|kennwort|pass|pwd?|psk|secret|token|credentials?"
+    r"|password_in|secret_access_key)"
+    r"|(?:client|consumer|shared|app|api|auth|access|bearer|tls)-(?:secret|token|psk|key)"
+    r"|(?:chap|luks|vnc|spice|ipmi|bmc)-pass(?:word)?"
+)
+"""Names of secrets that are also parts of other names: they count where they stand alone."""
+
 _REST = r"[^\n\0'\"<>\\]*+"
 """Up to the end of a line, of a word that ends with a NUL, of a text in JSON or XML."""
 
@@ -38,11 +46,37 @@ _LOOKS: dict[str, re.Pattern[str]] = {
         rf"[^\s\0'\",;&)}}\]<>\\]{_REST}",
         re.IGNORECASE,
     ),
+    "a named secret": re.compile(
+        rf"((?<![\w-])(?:{_NAMES})['\"]?[ \t]*+[=:][ \t]*+['\"]?){_NONE}"
+        rf"[^\s\0'\",;&)}}\]<>\\]{{4,}}+{_REST}",
+        re.IGNORECASE,
+    ),
+    "an encoded password": re.compile(
+        rf"((?<![A-Za-z]){_WORDS}(?:%22|%27)?+%3[AD](?:%20|%22|%27)*+)[^\s\0'\"&<>\\]++",
+        re.IGNORECASE,
+    ),
+    "a password of a command": re.compile(
+        rf"((?<![\w-])--?pass(?:w(?:or)?d|phrase)?+[ \t]++){_NONE}[^\s\0'\"<>\\-]{_REST}"
+    ),
+    "a login over HTTP": re.compile(
+        r"(\bauthorization['\"]?[ \t]*+[=:][ \t]*+['\"]?(?:[a-z]++[ \t]++)?+)"
+        rf"{_NONE}[^\s\0'\"<>\\]{{4,}}+{_REST}"
+        r"|(\b(?:bearer[ \t]++(?=[\w.~+/=-]{16})|basic[ \t]++(?=[A-Za-z0-9+/]{8,400}+=)))"
+        r"[\w.~+/=-]++",
+        re.IGNORECASE,
+    ),
+    "a key of a service": re.compile(
+        r"()(?<![\w-])(?:(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])|gh[pousr]_[A-Za-z0-9]{30,}+"
+        r"|glpat-[\w-]{20,}+|xox[abeprs]-[\w-]{10,}+|AIza[\w-]{35}|sk_live_[A-Za-z0-9]{16,}+"
+        r"|AGE-SECRET-KEY-1[A-Z0-9]{20,}+)"
+    ),
     "a token of keystone": re.compile(r"\b()gAAAA[A-Za-z0-9_-]{50,}+"),
     "a web token": re.compile(
         r"(?<![A-Za-z0-9_-])()eyJ[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+\.[A-Za-z0-9_-]{10,}+"
     ),
-    "a hash of a password": re.compile(r"(\$(?:1|5|6|y|2[aby])\$)[^\s:'\"<>\\]{8,}+"),
+    "a hash of a password": re.compile(
+        r"(\$(?:1|5|6|y|2[aby]|argon2id?)\$|\{S?SHA\d{0,3}\})[^\s:'\"<>\\]{8,}+"
+    ),
     "a secret of QEMU": re.compile(rf"(:key=)(?!{re.escape(WITHHELD)})[^ :,\0'\"<>\\]++"),
 }
 """Patterns beside those of the door. The first group stays."""
@@ -62,9 +96,20 @@ _MARKS = {
         ),
         *("private_key", "privatekey", "master", "keyring", "userdata", "user_data"),
     ),
+    "a named secret": (
+        *("pass", "kennwort", "pwd", "pw", "psk", "secret", "token", "credential"),
+        "-key",
+    ),
+    "an encoded password": ("%3a", "%3d"),
+    "a password of a command": ("-pass",),
+    "a login over HTTP": ("authorization", "bearer", "basic"),
+    "a key of a service": (
+        *("akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "glpat-", "xox", "aiza"),
+        *("sk_live_", "age-secret-key"),
+    ),
     "a token of keystone": ("gaaaa",),
     "a web token": ("eyj",),
-    "a hash of a password": ("$",),
+    "a hash of a password": ("$", "{sha", "{ssha"),
     "a secret of QEMU": (":key=",),
 }
 """What a text in small letters must have in it to be looked at closer: finding that is cheap."""
@@ -207,7 +252,7 @@ def _cleaned(text: str) -> str:
     """A document without what looks like a secret in it."""
     text = without_secrets(text)
     for pattern in _LOOKS.values():
-        text = pattern.sub(rf"\g<1>{WITHHELD}", text)
+        text = pattern.sub(lambda found: f"{''.join(filter(None, found.groups()))}{WITHHELD}", text)
     return WITHHELD if _looks(text) else text
 
 

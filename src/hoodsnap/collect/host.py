@@ -17,8 +17,8 @@ from hoodsnap.challenge import QUERY as CHALLENGE
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import Configuration, NovaConf, kept
 from hoodsnap.collect.ownership import Owners, read_owned
-from hoodsnap.collect.recorder import PATH, Recorder, Refusal, run
-from hoodsnap.collect.service import Service, find
+from hoodsnap.collect.recorder import PATH, Recorder, Refusal, patiently, run
+from hoodsnap.collect.service import Found, Service, find
 from hoodsnap.fingerprint import LAYER
 
 PACKAGES = (
@@ -34,6 +34,9 @@ PACKAGES = (
 
 LARGEST = 4 << 20
 """Bytes of a file: /proc/cpuinfo has 1,500 for each processor."""
+
+_PATIENCE = 5.0
+"""Seconds for a look at all processes."""
 
 OF_PS = (
     "/proc/stat",
@@ -128,7 +131,8 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def _ask_libvirt(recorder: Recorder) -> None:
-    daemons = (find("libvirtd"), find("virtqemud"))
+    answers = [patiently(partial(find, name), _PATIENCE) for name in ("libvirtd", "virtqemud")]
+    daemons = [found for found in answers if isinstance(found, Found)]
     for found in daemons:
         found.say(recorder)
     daemon = next((found.service for found in daemons if found.service is not None), None)

@@ -161,13 +161,22 @@ def _nova_logs(conf: Configuration) -> list[Path]:
     options = conf.get("DEFAULT", {})
     name = options.get("log_file", options.get("logfile", "nova-compute.log"))
     folder = options.get("log_dir", options.get("logdir", "/var/log/nova"))
-    own = os.path.join(folder, name)
-    if "$" in own:
+    own = os.path.normpath(os.path.join("/", folder, name))
+    if "$" in own or own.startswith(_NO_LOGS):
         return [*map(Path, NOVA_LOGS)]
+    # Whoever owns a process can keep its readers waiting.
+    root = patiently(_root_of_nova, _LOOK)
+    return [*([Path(f"{root}{own}")] if isinstance(root, str) else []), *map(Path, NOVA_LOGS)]
+
+
+_NO_LOGS = ("/proc/", "/sys/", "/dev/")
+"""What reading changes: /proc/kmsg forgets what it has told."""
+
+
+def _root_of_nova() -> str:
+    """Where the service's own `/` is: a container has files of its own."""
     nova = service()
-    if nova is not None and not nova.root.samefile("/"):  # a container has files of its own
-        return [nova.root / own.lstrip("/"), *map(Path, NOVA_LOGS)]
-    return [Path(own), *map(Path, NOVA_LOGS)]
+    return "" if nova is None or nova.root.samefile("/") else str(nova.root)
 
 
 def _qemu_log(path: Path) -> str:

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.collect.ownership import operators, read_owned
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Refusal
 
 UNSENT = "the server wants the password itself, which is sent over verified TLS only (ssl_ca=…)"
+
+LARGEST_PACKET = 16 << 20
+"""Bytes of a packet, which holds a row. PyMySQL joins any number of parts."""
 
 _ASKED_AGAIN = ("sha256_password", "caching_sha2_password")
 
@@ -29,7 +33,7 @@ def connect(**arguments: Any) -> Any:
     base: Any = connections.Connection  # its types leave out what is overridden
 
     class CarefulConnection(base):  # type: ignore[misc]
-        """Sends no password in its first packet."""
+        """Sends no password in its first packet, and reads none that has no end."""
 
         def _get_server_information(self) -> None:
             super()._get_server_information()
@@ -37,6 +41,18 @@ def connect(**arguments: Any) -> Any:
                 # PyMySQL would answer the first round by itself. The server asks again if it has
                 # to, and then the handlers answer.
                 self._auth_plugin_name = "mysql_native_password"
+
+        def _read_packet(self, *arguments: Any, **named: Any) -> Any:
+            self._size = 0
+            return super()._read_packet(*arguments, **named)
+
+        def _read_bytes(self, size: int) -> Any:
+            must_go_on()
+            self._size = getattr(self, "_size", 0) + size
+            if self._size > LARGEST_PACKET:
+                self._force_close()
+                raise _too_large()
+            return super()._read_bytes(size)
 
     return CarefulConnection(
         local_infile=False,
@@ -144,3 +160,11 @@ def _refused(message: str) -> Exception:
     from pymysql.err import OperationalError
 
     return OperationalError(CR.CR_AUTH_PLUGIN_ERR, message)
+
+
+def _too_large() -> Exception:
+    from pymysql.constants import CR
+    from pymysql.err import OperationalError
+
+    message = f"the server sent a packet of more than {LARGEST_PACKET >> 20} MiB"
+    return OperationalError(CR.CR_NET_PACKET_TOO_LARGE, message)

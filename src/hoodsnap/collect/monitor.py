@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
@@ -17,10 +19,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect import file
 from hoodsnap.collect.domain import SeenDomain
 from hoodsnap.collect.libvirtd import Daemon, binding
 from hoodsnap.collect.recorder import Recorder, Refusal
 from hoodsnap.collect.storage import obstacle
+from hoodsnap.facts.account import ROOT, SYSTEM
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -184,12 +188,15 @@ class _Socket:
             self._refusal = Refusal("denied" if denied else "unreachable", str(error))
         except QMPError as error:
             self._refusal = Refusal("unreachable", f"the monitor hung up: {error}")
+        except Refusal as refusal:
+            self._refusal = refusal
         raise self._refusal
 
     async def _connected(self) -> QMPClient:
         from qemu.qmp import QMPClient
 
         if self._client is None:
+            _must_be_of_a_service(self._path)
             client = QMPClient()
             await client.connect(self._path)
             self._client = client
@@ -202,6 +209,24 @@ class _Socket:
             # It raises what ended the connection before we did, and that has been recorded.
             with contextlib.suppress(QMPError, OSError, EOFError):
                 await asyncio.wait_for(self._client.disconnect(), PATIENCE)
+
+
+def _must_be_of_a_service(path: str) -> None:
+    """Raise `Refusal` (`denied`) for a socket that an ordinary account could have put there: the
+    path is the word of a QEMU that was started long ago, maybe in another folder."""
+    if not path.startswith("/"):
+        raise Refusal("denied", f"not asked: {path} is not an absolute path")
+    try:
+        status = file.status(path)
+    except PermissionError as error:
+        raise Refusal("denied", f"not asked: {error.strerror}") from None
+    except OSError:  # then there is nothing to connect to, and that is what will be said
+        return
+    uid = status.st_uid
+    if not stat.S_ISSOCK(status.st_mode):
+        raise Refusal("denied", f"not asked: {path} is not a socket")
+    if uid != os.geteuid() and uid != ROOT and not any(uid in numbers for numbers in SYSTEM):
+        raise Refusal("denied", f"not asked: {path} belongs to uid {uid}")
 
 
 def _returned(reply: dict[str, Any]) -> object:

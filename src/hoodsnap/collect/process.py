@@ -9,7 +9,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from hoodsnap.collect import file
 from hoodsnap.collect.arguments import kept_cmdline, kept_ps
 from hoodsnap.collect.emulator import emulator_of, is_emulator
 from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, Refusal, run
-from hoodsnap.collect.service import Doubt, Found
+from hoodsnap.collect.room import Room
+from hoodsnap.collect.service import MOST_DOUBTS, Doubt, Found
 
 LAYER = "kernel"
 
@@ -42,21 +46,42 @@ LARGEST_TEXT = 4 << 20
 LARGEST_MOUNTS, MOST_MOUNTS = 64 << 20, 10_000
 """Bytes of a process' mountinfo, and its lines that are kept: Linux allows 100,000 mounts."""
 
+LARGEST_LIST, LARGEST_OF_OTHERS = 4 << 20, 64 << 10
+"""Characters of the command lines in the list of processes: of all guests, of all others."""
+
+OF_GUESTS, OF_OTHERS = 32 << 20, 2 << 20
+"""Characters that are kept of the processes that may be guests, and of all others together. A guest
+has ten thousand. Any account may start QEMU, with thousands of files and mounts."""
+
+MOST_OTHERS, TIME_OF_OTHERS = 20, 5.0
+"""Processes that can't be guests, and seconds for all of them. Somebody may test a disk by hand."""
+
+MOST_LISTED = 1000
+"""Processes that can't be guests in the list of all emulators."""
+
+_ONE_MORE = Refusal("denied", "it is one of many")
+
+Accounts = Callable[[int | None], bool]
+"""Whether an account's QEMU may be a guest."""
+
 MOST_THREADS, MOST_FILES = 32_768, 8192
 """Threads of one QEMU, and its open files that have a path."""
 
 _NOT_DISKS = ("/dev", "/run/", "/var/run/", "/var/log/")
 
 
-def ask_processes(recorder: Recorder, paths: Iterable[Path] = ()) -> dict[int, tuple[str, ...]]:
+def ask_processes(
+    recorder: Recorder,
+    paths: Iterable[Path] = (),
+    may_be_guest: Accounts = lambda uid: True,
+) -> dict[int, tuple[str, ...]]:
     """Ask for every QEMU system emulator of this host; the arguments of each, by PID.
 
     `paths`: folders (the instances directories) whose mounts in each process are wanted, besides
-    those of the files that it has open.
+    those of the files that it has open. `may_be_guest`: of other accounts' processes a few are
+    asked, at the end.
     """
-    patience = _patience()
-    pids = _ask_lists(recorder)
-    found = {pid: _ask_process(recorder, patience, pid, tuple(paths)) for pid in pids}
+    found = _Survey(recorder, paths, may_be_guest).ask(_ask_lists(recorder, may_be_guest))
     _ask_host(recorder)
     return found
 
@@ -66,11 +91,13 @@ def ask_again(
     pids: Collection[int],
     known: Collection[int],
     paths: Iterable[Path] = (),
+    may_be_guest: Accounts = lambda uid: True,
 ) -> dict[int, tuple[str, ...]]:
     """Ask for these processes again, and for the emulators that are not `known`: the new ones."""
-    patience = _patience()
-    wanted = sorted(set(pids) | (set(_ask_lists(recorder)) - set(known)))
-    return {pid: _ask_process(recorder, patience, pid, tuple(paths)) for pid in wanted}
+    listed = _ask_lists(recorder, may_be_guest)
+    new = {pid: uid for pid, uid in listed.items() if pid not in known}
+    wanted = {pid: listed.get(pid, 0) for pid in pids} | new
+    return _Survey(recorder, paths, may_be_guest).ask(wanted)
 
 
 def _patience() -> Patience:
@@ -79,43 +106,68 @@ def _patience() -> Patience:
     return Patience(each=3.0, altogether=20.0, worn=0.2)
 
 
-def _ask_lists(recorder: Recorder) -> list[int]:
-    recorder.ask(LAYER, "pgrep qemu | xargs ps ww", _ps)
+def _ask_lists(recorder: Recorder, may_be_guest: Accounts) -> dict[int, int | None]:
+    """The emulators of this host: PID → account."""
+    recorder.ask(LAYER, "pgrep qemu | xargs ps ww", lambda: _ps(may_be_guest))
     refused: dict[int, Refusal] = {}
-    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused))
+    answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused, may_be_guest))
     found = Found("qemu", (), tuple(Doubt(pid, str(why)) for pid, why in refused.items()))
     found.say(recorder)
-    return [] if answer.error else [emulator["pid"] for emulator in answer.value]
+    return {} if answer.error else {one["pid"]: one["uid"] for one in answer.value}
 
 
-def _ask_process(
-    recorder: Recorder, patience: Patience, pid: int, paths: tuple[Path, ...]
-) -> tuple[str, ...]:
-    folder = f"/proc/{pid}"
-    who = str(pid)
-    argv: tuple[str, ...] = ()
-    for name in _FILES:
-        path = f"{folder}/{name}"
-        read = _cmdline if name == "cmdline" else _text
-        answer = patience.ask(recorder, LAYER, path, partial(read, path), who)
-        if name == "cmdline" and answer.error is None:
-            argv = tuple(answer.value.removesuffix("\0").split("\0")) if answer.value else ()
-    for name in ("exe", "root"):
-        path = f"{folder}/{name}"
-        patience.ask(recorder, LAYER, f"readlink {path}", partial(os.readlink, path), who)
-    patience.ask(recorder, LAYER, f"readlink {folder}/ns/*", lambda: _links(f"{folder}/ns"), who)
-    query = f"grep -E '^(Name|Cpus_allowed_list):' {folder}/task/*/status"
-    patience.ask(recorder, LAYER, query, lambda: _threads(folder), who)
-    files = patience.ask(recorder, LAYER, f"ls -lL {folder}/fd", lambda: _files(folder), who)
-    if files.error is not None and files.error.kind == "timeout":
-        # One file of a dead NFS server is enough for that. Names and flags don't need the server.
-        query = f"ls -l {folder}/fd"
-        files = patience.ask(recorder, LAYER, query, lambda: _files(folder, look=False), who)
-    places = _places(files, paths)
-    matches = " || ".join(f"index({json.dumps(place)}, $5) == 1" for place in places)
-    query = f"awk '{matches}' {folder}/mountinfo"
-    patience.ask(recorder, LAYER, query, lambda: _mounts(folder, places), who)
-    return argv
+class _Survey:
+    """One look at the processes, those that may be guests first."""
+
+    def __init__(self, recorder: Recorder, paths: Iterable[Path], may_be_guest: Accounts) -> None:
+        self._recorder = recorder
+        self._paths = tuple(paths)
+        self._may_be_guest = may_be_guest
+
+    def ask(self, processes: Mapping[int, int | None]) -> dict[int, tuple[str, ...]]:
+        """Ask for these processes (PID → account); the arguments of each that was asked."""
+        guests = [pid for pid, uid in sorted(processes.items()) if self._may_be_guest(uid)]
+        patience, room = _patience(), Room(OF_GUESTS)
+        found = {pid: self._ask_process(patience, room, pid) for pid in guests}
+        patience, room, end = _patience(), Room(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
+        others = sorted(processes.keys() - found.keys())
+        for pid in others[:MOST_OTHERS]:
+            if time.monotonic() < end:
+                found[pid] = self._ask_process(patience, room, pid)
+        if left := [pid for pid in others if pid not in found]:
+            message = f"not asked: {len(left)} more emulators of accounts that run no guests"
+            self._recorder.ask(LAYER, "pgrep -c qemu", partial(_raise, Refusal("denied", message)))
+        return found
+
+    def _ask_process(self, patience: Patience, room: Room, pid: int) -> tuple[str, ...]:
+        folder = f"/proc/{pid}"
+        who = str(pid)
+
+        def ask(query: str, how: Callable[[], object]) -> Answer:
+            return patience.ask(self._recorder, LAYER, query, lambda: room.kept(how()), who)
+
+        argv: tuple[str, ...] = ()
+        for name in _FILES:
+            path = f"{folder}/{name}"
+            read = _cmdline if name == "cmdline" else _text
+            answer = ask(path, partial(read, path))
+            if name == "cmdline" and answer.error is None:
+                argv = tuple(answer.value.removesuffix("\0").split("\0")) if answer.value else ()
+        for name in ("exe", "root"):
+            path = f"{folder}/{name}"
+            ask(f"readlink {path}", partial(os.readlink, path))
+        ask(f"readlink {folder}/ns/*", lambda: _links(f"{folder}/ns"))
+        query = f"grep -E '^(Name|Cpus_allowed_list):' {folder}/task/*/status"
+        ask(query, lambda: _threads(folder))
+        files = ask(f"ls -lL {folder}/fd", lambda: _files(folder))
+        if files.error is not None and files.error.kind == "timeout":
+            # One file of a dead NFS server is enough for that. Names and flags don't need the
+            # server.
+            files = ask(f"ls -l {folder}/fd", lambda: _files(folder, look=False))
+        places = _places(files, self._paths)
+        matches = " || ".join(f"index({json.dumps(place)}, $5) == 1" for place in places)
+        ask(f"awk '{matches}' {folder}/mountinfo", lambda: _mounts(folder, places))
+        return argv
 
 
 def _ask_host(recorder: Recorder) -> None:
@@ -126,17 +178,26 @@ def _ask_host(recorder: Recorder) -> None:
     recorder.ask(LAYER, "ls /sys/bus/mdev/devices", lambda: _names("/sys/bus/mdev/devices"))
 
 
-def _ps() -> str:
+def _ps(may_be_guest: Accounts) -> str:
     words_of: dict[int, list[str]] = {}
     programs: dict[int, str] = {}
+    emulators: list[tuple[bool, int]] = []
     for pid in map(int, _or_none(["pgrep", "qemu"]).split()):
-        try:
-            if not is_emulator(pid) or (words := _words(pid)) is None:
-                programs[pid] = _name(pid)
-            else:
+        must_go_on()
+        with suppress(OSError):  # it ended while we looked, or ps will not see it either
+            programs[pid] = _name(pid)
+            with suppress(Refusal):
+                if (emulator := emulator_of(pid)) is not None:
+                    emulators.append((not may_be_guest(emulator.uid), pid))
+    left = {False: LARGEST_LIST, True: LARGEST_OF_OTHERS}
+    for is_other, pid in sorted(emulators):
+        must_go_on()
+        with suppress(OSError):
+            words = _words(pid)
+            left[is_other] -= sum(map(len, words or ()))
+            if words is not None and left[is_other] > 0:
                 words_of[pid] = words
-        except OSError:  # it ended while we looked, or ps will not see it either
-            continue
+                del programs[pid]
     # Of others not even ps reads the arguments: any account can give megabytes to a program.
     header, rows = "", []
     for how, pids in (("ww", words_of), ("c", programs)):
@@ -181,17 +242,22 @@ def _name(pid: int) -> str:
     return os.path.basename(exe.removesuffix(" (deleted)"))
 
 
-def _emulators(refused: dict[int, Refusal]) -> list[dict[str, Any]]:
+def _emulators(refused: dict[int, Refusal], may_be_guest: Accounts) -> list[dict[str, Any]]:
     """The emulators of this host; `refused` gets the processes that only carry such a name."""
     found: list[dict[str, Any]] = []
+    others = 0
     for pid in _numbers("/proc"):
+        must_go_on()
         try:
             emulator = emulator_of(pid)
             if emulator is not None:
+                others += not may_be_guest(emulator.uid)
+                if others > MOST_LISTED and not may_be_guest(emulator.uid):
+                    continue
                 comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
                 found.append({"pid": pid, "comm": comm, **emulator._asdict()})
         except Refusal as refusal:
-            refused[pid] = refusal
+            refused[pid] = refusal if len(refused) < MOST_DOUBTS else _ONE_MORE
         except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
             continue
     return found
@@ -312,3 +378,7 @@ def _numbers(folder: str, most: int = file.MOST_NAMES) -> list[int]:
 
 def _text(path: str) -> str:
     return file.text(path, LARGEST_TEXT)
+
+
+def _raise(refusal: Refusal) -> None:
+    raise refusal

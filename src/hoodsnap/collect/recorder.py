@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
 from hoodsnap.collect.question import Question, answering, current
-from hoodsnap.collect.secret import WITHHELD, TooLargeError, without_secrets
+from hoodsnap.collect.secret import WITHHELD, TooLargeError, searched, without_secrets
 
 __all__ = ["PATIENCE", "WITHHELD", "Recorder", "Refusal", "patiently", "run", "without_secrets"]
 
@@ -32,6 +32,9 @@ LARGEST_OUTPUT = 8 << 20
 
 Ten answers of that size may be in memory at once, each as bytes, as text and as JSON."""
 
+LONGEST_QUERY, LONGEST_SUBJECT = 1 << 20, 16 << 10
+"""Characters that are kept of a question. One that names ten thousand servers has 400,000."""
+
 _TALKATIVE = {"journalctl": 24 << 20, "iptables-save": 24 << 20}
 """Bytes that are read of programs of whose output a few lines are kept: twenty thousand lines of
 nova-compute with debug = True, two hundred thousand rules."""
@@ -42,8 +45,21 @@ _LIMITS = {
     resource.RLIMIT_CORE: 0,
 }
 """Limits of each program that is asked. None of them needs a tenth."""
+
+ROOM = 224 << 20
+"""Characters of all answers of one host together, and no answer takes more than half of what is
+left. A hundred guests have eight million; the list of a shared folder of ten thousand has seventy.
+"""
+
+TIME = 300.0
+"""Seconds after which nothing more is asked. A host with a hundred guests takes twenty."""
+
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Folders in which programs are looked for, whatever the collector's own environment is."""
+
+
+_LAST = 0.5
+"""Seconds for a question that is asked when the time has nearly run out."""
 
 
 class Refusal(Exception):
@@ -60,8 +76,20 @@ class Refusal(Exception):
 class Recorder:
     """Asks one host and keeps the answers. May be used from several threads at once."""
 
-    def __init__(self, host: str, heard: Callable[[Answer], None] = lambda answer: None) -> None:
+    def __init__(
+        self,
+        host: str,
+        heard: Callable[[Answer], None] = lambda answer: None,
+        *,
+        room: int = ROOM,
+        time_left: float = TIME,
+    ) -> None:
+        """`room`: characters of all answers, `time_left`: seconds until the last question."""
         self.host = host
+        self._room = self._left = room
+        self._time = time_left
+        self._end = time.monotonic() + time_left
+        self._lock = threading.Lock()
         self.answers: list[Answer] = []
         self._heard = heard
 
@@ -84,15 +112,18 @@ class Recorder:
         """
         at = datetime.now(UTC)
         start = time.monotonic()
+        # Each layer that answers slowly, and every time in time, could take hours altogether.
+        left = self._end - start
+        patience = min(patience, max(left, _LAST))
         # The search for secrets is part of the question: an answer that can't be searched in time
         # is a failure, and never an answer that was not searched.
-        result = patiently(lambda: _searched(how()), patience)
+        result = patiently(lambda: self._searched(how()), patience) if left > 0 else self._late()
         took = time.monotonic() - start
         asked = {
             "layer": layer,
             "host": _plain(host or self.host),
-            "query": _plain(without_secrets(query)),
-            "subject": None if subject is None else _plain(subject),
+            "query": _short(_plain(without_secrets(query[: 2 * LONGEST_QUERY])), LONGEST_QUERY),
+            "subject": None if subject is None else _short(_plain(subject), LONGEST_SUBJECT),
             "at": at,
             "took": round(took, 6),
         }
@@ -104,12 +135,26 @@ class Recorder:
         self._heard(answer)
         return answer
 
+    def _searched(self, value: object) -> object:
+        """The value as it may be recorded. Raises `TooLargeError`."""
+        if isinstance(value, str) and len(value) > LARGEST_STRING:
+            raise TooLargeError(f"the answer has {len(value)} characters, more than a bundle keeps")
+        kept, size = searched(value)
+        with self._lock:
+            if size > self._left // 2:
+                raise TooLargeError(
+                    f"it has {size >> 20} MiB, and the answers before it have filled"
+                    f" {(self._room - self._left) >> 20} of {self._room >> 20}"
+                )
+            self._left -= size
+        return kept
 
-def _searched(value: object) -> object:
-    """The value as it may be recorded. Raises `TooLargeError`."""
-    if isinstance(value, str) and len(value) > LARGEST_STRING:
-        raise TooLargeError(f"the answer has {len(value)} characters, more than a bundle keeps")
-    return without_secrets(value)
+    def _late(self) -> Refusal:
+        return Refusal("timeout", f"not asked: the questions before took {self._time:g} s")
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}[withheld: more characters]"
 
 
 def _plain(text: str) -> str:

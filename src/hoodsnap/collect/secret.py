@@ -12,14 +12,20 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from hoodsnap import bounds
+
 WITHHELD = "[withheld]"
 """Mark in a bundle that stands in the place of a secret."""
 
-DEEPEST = 100
-"""Nesting of lists and objects. The deepest answer of a layer has about fifteen."""
+DEEPEST = bounds.DEEPEST - 8
+"""Nesting of lists and objects. The deepest answer of a layer has about fifteen, and no bundle that
+is nested deeper can be read."""
 
 LARGEST = 64 << 20
-"""Characters of all texts of one answer together."""
+"""Characters of all texts of one answer together, with `OF_A_VALUE` for each value."""
+
+OF_A_VALUE = 32
+"""Characters that a value counts for beside its own: an object takes so many bytes at least."""
 
 
 class TooLargeError(Exception):
@@ -102,22 +108,31 @@ def without_secrets(value: Any) -> Any:
     The second fence. The first are the collectors' allow-lists of columns, keys and files. Raises
     `TooLargeError`. What JSON can't say (a number that is none, infinity) becomes a text.
     """
-    return _Door().value(value, 0)
+    return searched(value)[0]
+
+
+def searched(value: Any) -> tuple[Any, int]:
+    """The same, and how many characters the value has (see `LARGEST`)."""
+    door = _Door()
+    return door.value(value, 0), LARGEST - door.left
 
 
 class _Door:
     """One walk through an answer, which counts what it has seen."""
 
     def __init__(self) -> None:
-        self._left = LARGEST
+        self.left = LARGEST
 
     def value(self, value: Any, depth: int) -> Any:
         """The same for a part of the answer that lies `depth` lists and objects deep."""
+        self.left -= OF_A_VALUE
         if isinstance(value, str):
-            self._left -= len(value)
-            if self._left < 0:
+            self.left -= len(value)
+            if self.left < 0:
                 raise TooLargeError(f"the answer has more than {LARGEST >> 20} MiB of text")
             return _without_secrets(value)
+        if self.left < 0:
+            raise TooLargeError(f"the answer has more than {LARGEST // OF_A_VALUE} values")
         if depth > DEEPEST:
             raise TooLargeError(f"the answer is nested deeper than {DEEPEST} lists and objects")
         if isinstance(value, dict):

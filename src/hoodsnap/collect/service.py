@@ -41,8 +41,7 @@ LONGEST = 64 << 10
 """Bytes of a command line that are read."""
 
 PATIENCE, MOST_LOST = 0.2, 1.0
-"""Seconds for the command line of a process that can't be a service, and for all that don't
-answer."""
+"""Seconds for the command line of a process that can't be a service, and for all of them."""
 
 KOLLA_UIDS = {"nova": 42436}
 """The accounts of Kolla's, TripleO's and EDPM's images, which hosts have no names for."""
@@ -139,7 +138,7 @@ def find(program: str = COMPUTE) -> Found:
                     start = time.monotonic()
                     if lost < MOST_LOST and _claims(_words_of_stranger(pid), program):
                         doubts.append(Doubt(pid, _why_not(process, program)))
-                    lost += max(0.0, time.monotonic() - start - PATIENCE / 2)
+                    lost += time.monotonic() - start
                 elif _claims(process.words, program):
                     believed.append((process.is_elsewhere, _believed(process, program)))
         except Refusal as refusal:
