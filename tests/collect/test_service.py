@@ -50,6 +50,13 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy this machine is, no process is left out."""
+    monkeypatch.setattr("hoodsnap.collect.service.MOST_LOST", 60.0)
+    monkeypatch.setattr("hoodsnap.collect.service.PATIENCE", 10.0)
+
+
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
     """Starts a process and waits until it carries the service's name."""
