@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoodsnap.collect.database import Address
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect import database as database_module
+from hoodsnap.collect.database import Address, Database
+from hoodsnap.collect.recorder import Recorder, Refusal
 
 
 @pytest.mark.parametrize(
@@ -63,3 +66,16 @@ def test_a_url_that_can_not_be_read_does_not_show_its_password(url: str) -> None
 
 def test_an_address_does_not_show_its_password() -> None:
     assert "sesame42" not in repr(Address.parse("mysql://nova:sesame42@db/nova"))
+
+
+def test_a_server_that_takes_a_connection_and_says_nothing_is_not_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database_module, "_LOGIN_TIME", 0.2)
+    recorder = Recorder("here")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = Address(host="127.0.0.1", port=silent.getsockname()[1])
+
+        assert not Database(recorder, address).open()
+
+    assert [answer.error.kind for answer in recorder.answers if answer.error] == ["timeout"]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hoodsnap.bundle import Answer
+from hoodsnap.collect import process as process_module
 from hoodsnap.collect.process import (
     LARGEST_OF_OTHERS,
     MOST_OTHERS,
@@ -437,7 +438,11 @@ def test_of_accounts_that_run_no_guests_only_some_processes_are_asked(tmp_path: 
     assert "more emulators of accounts that run no guests" in left.error.message
 
 
-def test_all_others_together_fill_a_room_that_is_theirs(tmp_path: Path) -> None:
+def test_all_others_together_fill_a_room_that_is_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "MOST_OTHERS", 1000)  # this host may have guests
+    monkeypatch.setattr(process_module, "TIME_OF_OTHERS", 60.0)
     recorder = Recorder("vm")
     with emulators(tmp_path, 8, *["{" * 10_000] * 40) as pids:
         ask_processes(recorder, may_be_guest=lambda uid: False)
@@ -459,7 +464,39 @@ def test_what_may_be_a_guest_is_asked_whatever_others_do(tmp_path: Path) -> None
         program(tmp_path / "qemu-kvm") as guest,
     ):
         found = ask_processes(recorder, may_be_guest=lambda uid: uid is None)
-        assert guest not in found  # the last of so many
         found = ask_again(recorder, [guest], found, may_be_guest=lambda uid: True)
 
     assert found[guest] == (str(tmp_path / "qemu-kvm"), "60")
+
+
+@pytest.mark.parametrize("name", ['qemu",pid=1', '\n"qemu', 'qemu",pid=1)\n'])
+def test_no_process_names_another_one_as_a_listener(name: str) -> None:
+    listens = (
+        "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0));"
+        "open('/proc/self/comm', 'w').write(sys.argv[1]); print(s.getsockname()[1], flush=True);"
+        "time.sleep(60)"
+    )
+    recorder = Recorder("vm")
+    command = [sys.executable, "-c", listens, name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        port = process.stdout.readline().strip()
+        ask_processes(recorder)
+        process.kill()
+
+    lines = of(recorder, "ss -Hltnp").value.splitlines()
+    assert not any(f":{port} " in line for line in lines)
+    assert all(line.startswith("LISTEN ") for line in lines)
+
+
+def test_neither_names_nor_arguments_are_rows_of_their_own_in_the_list(tmp_path: Path) -> None:
+    recorder = Recorder("vm")
+    row = "\n 1 ? Sl 0:00 qemu -uuid x"
+    with program(tmp_path / f"qemu{row}") as pid, emulators(tmp_path, 1, f"x{row}") as [other]:
+        ask_processes(recorder)
+
+    listed = of(recorder, "pgrep qemu | xargs ps ww").value.splitlines()
+    assert [line for line in listed[1:] if not line.split()[0].isdecimal()] == []
+    rows = {line.split()[0]: line for line in listed}
+    assert rows[str(pid)].endswith("qemu? 1 ? Sl 0:00 qemu -uuid x [withheld]")
+    assert rows[str(other)].endswith(" sleep 60 x? 1 ? Sl 0:00 qemu -uuid x")

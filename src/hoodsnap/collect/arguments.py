@@ -97,14 +97,21 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
     if _NO_ARGUMENTS.fullmatch(command):
         return line
     if pid in others:
-        return f"{start}{others[pid]} {WITHHELD}\n"
+        return f"{start}{_as_in_ps(others[pid])} {WITHHELD}\n"
     words = words_of.get(pid)
     if not words:
         return f"{start}{WITHHELD}\n"
     kept = kept_words(words)
     # What it is called now, it may not have been called when its words were read.
-    is_same = command == " ".join(words).rstrip()
-    return line if is_same and kept == list(words) else f"{start}{' '.join(kept).rstrip()}\n"
+    is_same = command == _as_in_ps(" ".join(words).rstrip())
+    if is_same and kept == list(words):
+        return line
+    return f"{start}{_as_in_ps(' '.join(kept).rstrip())}\n"
+
+
+def _as_in_ps(text: str) -> str:
+    """The text without control characters: with a line end an argument is a row of its own."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _pid(found: re.Match[str]) -> int:

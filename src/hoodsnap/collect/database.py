@@ -35,6 +35,9 @@ _STATEMENT_TIME = 20
 _READ_TIME = 25.0
 _PATIENCE = 30.0
 _CONNECT_TIME = 5
+_LOGIN_TIME = 8.0
+"""Seconds for each answer at the login. A server that is frozen takes the connection and no more,
+and has up to three addresses."""
 
 _TOO_SLOW = 3
 """Statements that may run into the server's time limit before no more are sent."""
@@ -182,14 +185,14 @@ class Database:
         own = self._option_file()
         tls = {name.replace("-", "_"): own[name] for name in own if name.startswith("ssl-")}
         try:
-            return connect(
+            connection = connect(
                 host=where.host,
                 port=where.port,
                 unix_socket=where.socket or None,
                 user=where.user or own.get("user") or None,
                 password=where.password or own.get("password", ""),
                 connect_timeout=_CONNECT_TIME,
-                read_timeout=_READ_TIME,
+                read_timeout=_LOGIN_TIME,
                 write_timeout=_READ_TIME,
                 charset="utf8mb4",
                 use_unicode=False,  # bytes come, and `_plain` decides
@@ -197,6 +200,8 @@ class Database:
                 autocommit=None,
                 **{**tls, **where.tls},
             )
+            connection._read_timeout = _READ_TIME
+            return connection
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
             refusal = self._refusal(error)
             self._given_up = str(refusal)

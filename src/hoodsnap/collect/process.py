@@ -31,6 +31,10 @@ LAYER = "kernel"
 # The kernel keeps fifteen characters of a name.
 _LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
 
+# A process may call itself `qemu",pid=1`, or have a line end in its name: no such line is kept.
+_USER = r'\("[^"]*+",pid=\d{1,10},fd=\d{1,10}\)'
+_SOCKET = re.compile(rf"LISTEN +\d+ +\d+ +\S+ +\S+ +users:\({_USER}(?:,{_USER})*+\)")
+
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
 # Network and pass-through devices. What else a QEMU has open as a character device says nothing.
@@ -238,7 +242,7 @@ def _name(pid: int) -> str:
     try:
         exe = os.readlink(f"/proc/{pid}/exe")
     except PermissionError:
-        return _text(f"/proc/{pid}/comm").removesuffix("\n")
+        exe = _text(f"/proc/{pid}/comm").removesuffix("\n")
     return os.path.basename(exe.removesuffix(" (deleted)"))
 
 
@@ -352,7 +356,9 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
 def _listeners() -> str:
     """The TCP sockets on which an emulator listens: its consoles, and what a migration waits at."""
     lines = (line.rstrip() for line in run(["ss", "-Hltnp"]).splitlines())
-    return "".join(f"{line}\n" for line in lines if _LISTENER.search(line))
+    return "".join(
+        f"{line}\n" for line in lines if _LISTENER.search(line) and _SOCKET.fullmatch(line)
+    )
 
 
 def _names(folder: str) -> list[str]:
