@@ -275,7 +275,7 @@ def test_the_list_is_what_the_shell_prints(tmp_path: Path) -> None:
         ask_processes(recorder)
         typed = shell("pgrep qemu | xargs ps ww")
 
-    (said,) = (answer.value for answer in recorder.answers if answer.query.startswith("pgrep"))
+    said = of(recorder, "pgrep qemu | xargs ps ww").value
     # Others may come and go meanwhile; TIME may grow.
     assert said.splitlines()[0] == typed.splitlines()[0]
     (row,) = (line for line in said.splitlines() if line.split()[0] == str(pid))
@@ -300,7 +300,7 @@ def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) 
         finally:
             running.kill()
 
-    (said,) = (answer.value for answer in recorder.answers if answer.query.startswith("pgrep"))
+    said = of(recorder, "pgrep qemu | xargs ps ww").value
     (row,) = (line for line in said.splitlines() if line.split()[0] == str(running.pid))
     assert row.endswith(f"backup-qemu {WITHHELD}")
     assert "S3CRET" not in json.dumps([answer.as_json() for answer in recorder.answers])
