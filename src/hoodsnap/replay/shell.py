@@ -108,7 +108,7 @@ def _wait_until_ready(control: socket.socket, child: int) -> int | None:
         elif message.startswith(_REFUSED):
             os.waitpid(child, 0)
             raise namespaces.NoNamespaces(message.removeprefix(_REFUSED).decode(errors="replace"))
-        else:  # ready; or it ended before, and has said why
+        else:  # ready; or it ended before, and reported why
             return master
 
 
