@@ -220,7 +220,7 @@ def _must_be_of_a_service(path: str) -> None:
         status = file.status(path)
     except PermissionError as error:
         raise Refusal("denied", f"not asked: {error.strerror}") from None
-    except OSError:  # then there is nothing to connect to, and that is what will be said
+    except OSError:  # then it does not exist, and the connection reports that
         return
     uid = status.st_uid
     if not stat.S_ISSOCK(status.st_mode):

@@ -296,7 +296,7 @@ def _end(connection: socket.socket) -> None:
 
 
 _ESTABLISHED = "01"
-"""Of a connection that its client has closed the kernel names no account any more."""
+"""State of an open connection. Once its client has closed it, the kernel names no account of it."""
 
 
 def _account(address: str, port: int, ours: int) -> int | None:

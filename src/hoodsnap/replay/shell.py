@@ -87,7 +87,7 @@ def run(
         status, errors = _wait_until_done(ours, child, master, standard)
     for error in errors:
         if not isinstance(error, BrokenPipeError):
-            say(f"what the shell says can't be written: {error.strerror}")
+            say(f"the shell's output can't be written: {error.strerror}")
             status = status or 3
     return status
 
