@@ -38,7 +38,7 @@ LARGEST_STRING = bounds.LONGEST_TEXT
 
 
 class UnreadableBundleError(Exception):
-    """This is no bundle that can be read. The text is one sentence for the person who gave it."""
+    """The file is no readable bundle. The text is one sentence for the person who named it."""
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -285,7 +285,7 @@ def save(bundle: Bundle, path: Path) -> None:
     """
     data = dump(bundle)
     if path == STDIO and sys.stdout.isatty():
-        # All that is not ASCII is escaped; of ASCII this one is a control character.
+        # Everything outside ASCII is escaped; this is ASCII's only other control character.
         data = data.replace(b"\x7f", b"\\u007f")
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
@@ -375,7 +375,7 @@ def _read_zstd(data: bytes, most: int) -> bytes:
 
 def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
     """Return the content of a stream; beyond `most` bytes only a little more, to be refused."""
-    # In parts: asked for all at once, Python makes room for as much as it might be.
+    # In parts: a single read of `most` bytes makes Python reserve room for all of them.
     parts, size = [], 0
     while size <= most and (part := stream.read(1 << 20)):
         parts.append(part)

@@ -60,7 +60,7 @@ _FOLDED = frozenset(word.lower() for word in COMMON)
 
 
 def is_common(name: str) -> bool:
-    """Is this everybody's word? In upper case, or with a capital, it is one too."""
+    """Is this a common word, in any case?"""
     return name in COMMON or name.lower() in _FOLDED
 
 

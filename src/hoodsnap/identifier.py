@@ -38,7 +38,7 @@ LOOKS = re.compile(
             # A virtual disk's serial has room for 20 characters.
             r"(?<!-)(?P<part>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}(?:-[0-9a-f]{1,4})?)"
             r"(?![0-9A-Za-z]|-[0-9A-Fa-f])",
-            # Of a DHCP client, 01 says that it calls itself by its MAC.
+            # A DHCP client's id is 01 and its MAC.
             r"(?<!:)(?P<client>01:)?(?P<mac>(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})"
             r"(?![0-9A-Fa-f]|:[0-9A-Fa-f])",
             r"(?<!-)(?P<macdash>(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2})(?![0-9A-Za-z]|-[0-9A-Fa-f])",

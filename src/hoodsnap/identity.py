@@ -71,7 +71,7 @@ _NETWORK_MAPS = _words("bridge_mappings interface_mappings device_mappings")
 _SERIALS = _words(
     "serial wwn wwid uuid partuuid ptuuid vg_uuid pv_uuid lv_uuid asset asset_tag sku"
 )
-"""Keys that hold serial numbers in what is said of block devices."""
+"""Keys of block devices that hold serial numbers."""
 _NUMBERED = _words("serial asset_tag wwn wwid multipath_id target_wwn")
 """Those that hold one anywhere."""
 
@@ -349,7 +349,7 @@ class Identities:
             self._name(part)
 
     def _links(self, query: str, value: Any) -> None:
-        """The bridges and devices of the host that somebody named."""
+        """Bridges and devices of the host with a name that an administrator chose."""
         names: list[object] = []
         if isinstance(value, dict) and isinstance(value.get("headings"), list):
             headings, rows = value["headings"], value.get("data")

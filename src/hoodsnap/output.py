@@ -165,7 +165,7 @@ def _write_into(folder: int, name: str, data: bytes) -> None:
 
 
 def _descriptor(path: Path) -> int | None:
-    """The open descriptor that a path means: it is ours already, whoever made it."""
+    """Return the open descriptor that a path names: it is ours already."""
     found = _DESCRIPTOR.fullmatch(str(path))
     if found is None:
         return None

@@ -149,7 +149,7 @@ class Walk:
         """Raise an error if this open link on the way of `path` may not be followed."""
         status, kind = os.fstat(link), self._steps[-1].kind
         made_by_us = status.st_uid in self._owners and (
-            # Anybody may give another account's link a second name where links can be linked.
+            # Where links can be hard-linked, any account may give another's link a second name.
             kind is _Folder.OURS or (kind is _Folder.STICKY and status.st_nlink == 1)
         )
         if not made_by_us:

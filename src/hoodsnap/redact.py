@@ -148,7 +148,7 @@ class Redactor:
         return answer.model_copy(update=changed)
 
     def _challenge(self, value: Any, made: Any) -> Any:
-        """Whatever was asked for, also if it is everybody's word."""
+        """Replace whatever was asked for, even a common word."""
         text = value.get("challenge") if isinstance(value, dict) else None
         if not isinstance(text, str) or made.get("challenge") != text:
             return made
@@ -443,7 +443,7 @@ class Redactor:
         return self.pseudonyms.uuid(digits) if digits.lower() in self._wwns else digits
 
     def _wwid(self, found: re.Match[str]) -> str:
-        """A LUN's name with what says of which kind it is; `3` and 32 digits are one always."""
+        """Name of a LUN with the prefix of its kind; `3` and 32 digits are always one."""
         was = found[0]
         head = next(head for head in ("0x", "3", "naa.", "eui.", "t10.") if was.startswith(head))
         digits = was[len(head) :]

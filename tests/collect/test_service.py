@@ -171,7 +171,7 @@ def test_of_several_that_are_believed_one_is_followed_and_the_others_are_named(
 @pytest.mark.parametrize(
     ("command", "sentence"),
     [
-        (["setpriv", f"--ruid={MALLORY}", "--euid=0", PYTHON], "several accounts at once"),
+        (["setpriv", f"--ruid={MALLORY}", "--euid=0", PYTHON], "more than one account"),
         (["unshare", "--user", "--map-root-user", PYTHON], "user namespace of its own"),
         ([*as_account(MALLORY), "unshare", "-Ur", PYTHON], "user namespace of its own"),
         (["unshare", "--mount", "--net", PYTHON], "a network of its own"),

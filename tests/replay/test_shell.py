@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,13 @@ def test_a_command_has_its_own_status_and_output() -> None:
     done = replay("shell", HEALTHY, "-c", "echo here; exit 7")
 
     assert (done.returncode, done.stdout, done.stderr) == (7, "here\n", "")
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "KILL"])
+def test_a_command_that_a_signal_ends_has_the_status_of_a_shell(name: str) -> None:
+    done = replay("shell", HEALTHY, "-c", f"kill -{name} $$")
+
+    assert done.returncode == 128 + signal.Signals[f"SIG{name}"]
 
 
 def test_a_command_that_is_not_installed() -> None:

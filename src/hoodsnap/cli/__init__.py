@@ -80,7 +80,7 @@ def main() -> None:
         say("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough.
+        # The reader of our output (`head`, `less`) closed it.
         _leave_output()
         sys.exit(AGREE)
     except MemoryError:
@@ -128,7 +128,7 @@ def _is_about_usage(error: Exception) -> bool:
 def _refused(error: Any) -> int:
     """Say what is wrong with the arguments; the exit status."""
     if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()  # the help, which has nothing of an argument in it
+        error.show()  # the help, which quotes no argument
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     if context is not None:

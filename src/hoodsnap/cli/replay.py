@@ -67,7 +67,7 @@ def serve(
     """Let the stand-ins listen until interrupted, and print the variables that lead clients there.
 
     For hosts that give no namespaces. The OpenStack APIs ask for the password that is printed. A
-    client may still go elsewhere, so this is refused where a live libvirt or database listens.
+    client may ignore them, so serve is refused where a live libvirt or database listens.
     """
     import threading
 

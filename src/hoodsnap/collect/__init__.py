@@ -386,7 +386,7 @@ class Visit:
                 self.strangers.add(pid)
 
     def _accounts(self) -> Accounts:
-        """The accounts that libvirt runs guests as, by what it said until now."""
+        """Accounts that libvirt runs guests as, by its answers so far."""
         from hoodsnap.facts.account import Accounts
         from hoodsnap.facts.domain import Domain
         from hoodsnap.facts.hypervisor import Hypervisor

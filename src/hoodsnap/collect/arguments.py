@@ -102,7 +102,7 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
     if not words:
         return f"{start}{WITHHELD}\n"
     kept = kept_words(words)
-    # What it is called now, it may not have been called when its words were read.
+    # Its name may have changed since its words were read.
     is_same = command == _as_in_ps(" ".join(words).rstrip())
     if is_same and kept == list(words):
         return line
@@ -130,7 +130,7 @@ def _kept_word(option: str, word: str) -> str:
     if option in _OF_FUNCTIONS:
         word = _OF_FUNCTIONS[option](word)
     word = str(without_secrets(word))
-    # Only now, because a secret is known by what stands behind it, too.
+    # Last, because the words after a secret help to find it.
     return word if len(word) <= LONGEST else _cut(word)
 
 

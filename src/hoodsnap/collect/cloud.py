@@ -204,7 +204,7 @@ def say_files(recorder: Recorder) -> None:
     refused: dict[str, Refusal] = {}
     try:
         _own_files(refused)
-    except ModuleNotFoundError:  # the APIs themselves say so
+    except ModuleNotFoundError:  # the APIs report it
         return
     for path, refusal in refused.items():
         recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))

@@ -177,7 +177,7 @@ def _raise(refusal: Refusal) -> None:
 
 
 def _owners(found: Found) -> Owners:
-    """Root, whoever runs the collector, and the running service or else the account nova."""
+    """Root, the collector's account, and that of the running service or else the account nova."""
     if found.service is not None:
         own = found.service.owners
     else:

@@ -95,7 +95,7 @@ class Address:
     def require_own_files(self, owners: Owners) -> None:
         """Raise `Refusal` unless the files that a configuration's or a cell's URL names are the
         service's: a socket of root or the database's account, keys that only `owners` can write."""
-        if self.socket and os.path.lexists(self.socket):  # else nobody listens there
+        if self.socket and os.path.lexists(self.socket):  # else no server listens there
             must_be_socket_of(self.socket, DATABASE_ACCOUNTS)
         for path in self.tls.values():
             read_owned(path, owners)

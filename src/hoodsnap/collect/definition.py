@@ -1,7 +1,7 @@
 """Allow-list for libvirt's definitions: XML in, and the same XML out.
 
 libvirt leaves out what it knows to be a secret (the passwords of the graphics) where a connection
-may only read. What it only passes on, it shows to everybody. The text is read tag by tag, each
+may only read. What it only passes on is shown to every client. The text is read tag by tag, each
 once; what stays does so byte for byte.
 """
 
@@ -27,7 +27,7 @@ _NOVA = re.compile(r"xmlns:(\w++)=['\"]http://openstack\.org/xmlns/libvirt/nova/
 
 _TEXTS = frozenset(["cmdline", "initarg", "initenv", "cookie", "certificate"])
 """Elements whose text is withheld: what a kernel, a container's first process, a web server that
-has a disk, or a smart card is told."""
+has a disk, or a smart card reads."""
 
 _OF_A_PERSON = frozenset(["title", "description"])
 
@@ -58,7 +58,7 @@ class _Element:
 
 
 def kept_definition(xml: str) -> str:
-    """A definition as libvirt writes it, with the texts withheld that anybody may have written.
+    """Return a definition as libvirt writes it, with free texts withheld.
 
     These are texts for people, for the guest, for QEMU, and metadata of other programs than nova.
     """

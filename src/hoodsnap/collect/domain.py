@@ -156,7 +156,7 @@ def images(xml: str) -> dict[str, str | None]:
 
 def remote(xml: str) -> frozenset[str]:
     """The protocols of a domain's images, backing files and mirrors among them, that lie neither in
-    files nor on devices of the host; of a libvirt pool `volume`, as nobody says what it is."""
+    files nor on devices of the host; `volume` for a libvirt pool's, since its kind is unknown."""
     found = set()
     for disk in _disks(xml):
         for image in disk.iter():

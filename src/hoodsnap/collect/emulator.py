@@ -45,7 +45,7 @@ class Emulator(NamedTuple):
     exe: str | None
     """Its path; None if only root may see it."""
     uid: int | None
-    """The process's account; None if it has the rights of several."""
+    """The process's account; None if it has the rights of more than one."""
 
 
 def emulator_of(pid: int) -> Emulator | None:
@@ -71,7 +71,7 @@ def emulator_of(pid: int) -> Emulator | None:
             return Emulator(None, process.uid)
         if not _is_named(path):
             return None
-        # Whoever runs the collector may have built an emulator of their own.
+        # The operator may have built an emulator.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
             raise Refusal("denied", f"others than root can write to its executable {path}")
         return Emulator(path, process.uid)

@@ -52,14 +52,14 @@ _LOOKS: dict[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "an encoded password": re.compile(
-        rf"((?<![A-Za-z]){_WORDS}(?:%22|%27)?+%3[AD](?:%20|%22|%27)*+)[^\s\0'\"&<>\\]++",
+        rf"((?<![A-Za-z]){_WORDS}(?:%22|%27)?%3[AD](?>(?:%20|%22|%27)*))[^\s\0'\"&<>\\]++",
         re.IGNORECASE,
     ),
     "a password of a command": re.compile(
-        rf"((?<![\w-])--?pass(?:w(?:or)?d|phrase)?+[ \t]++){_NONE}[^\s\0'\"<>\\-]{_REST}"
+        rf"((?<![\w-])--?pass(?:w(?:or)?d|phrase)?[ \t]++){_NONE}[^\s\0'\"<>\\-]{_REST}"
     ),
     "a login over HTTP": re.compile(
-        r"(\bauthorization['\"]?[ \t]*+[=:][ \t]*+['\"]?(?:[a-z]++[ \t]++)?+)"
+        r"(\bauthorization['\"]?[ \t]*+[=:][ \t]*+['\"]?(?>(?:[a-z]++[ \t]++)?))"
         rf"{_NONE}[^\s\0'\"<>\\]{{4,}}+{_REST}"
         r"|(\b(?:bearer[ \t]++(?=[\w.~+/=-]{16})|basic[ \t]++(?=[A-Za-z0-9+/]{8,400}+=)))"
         r"[\w.~+/=-]++",

@@ -45,7 +45,7 @@ def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes
     """
     with opened(path, top) as handle:
         found = bytearray()
-        # Of what is too large already not a byte is held. Files of /proc have a size of 0.
+        # No byte of a file that is too large is read. Files of /proc have a size of 0.
         too_large = os.fstat(handle).st_size > limit
         while not too_large and (piece := os.read(handle, _CHUNK)):
             must_go_on()

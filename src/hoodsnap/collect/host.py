@@ -193,7 +193,7 @@ def _namespaces() -> dict[str, str]:
 
 def _configuration(conf: NovaConf) -> Configuration:
     if conf.unread is not None:
-        # Of half a configuration nobody could tell what is set and what is not.
+        # In half a configuration an option that is missing might be set.
         raise conf.unread
     return kept(conf.options)
 

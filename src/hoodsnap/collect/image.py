@@ -55,14 +55,14 @@ def find_instances_dirs(
 
     `conf` is nova.conf by section, `disks` are the paths in the domains' definitions. Those come
     first: what libvirt calls a folder is what the other layers will call its files. `owners` are
-    nova's accounts; of a folder that is neither nova's nor root's the bundle says so.
+    nova's accounts; a folder that is neither nova's nor root's is reported in the bundle.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
     refused: dict[str, Refusal] = {}
     how = partial(_existing, names, owners, refused)
     answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
     for name, refusal in refused.items():
-        # What is not believed is said, also where another folder was found.
+        # A folder that is not listed is reported even if another one was found.
         recorder.ask(LAYER, f"stat -L {name}", partial(_raise, refusal), subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():

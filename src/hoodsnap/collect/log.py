@@ -164,17 +164,17 @@ def _nova_logs(conf: Configuration) -> list[Path]:
     own = os.path.normpath(os.path.join("/", folder, name))
     if "$" in own or own.startswith(_NO_LOGS):
         return [*map(Path, NOVA_LOGS)]
-    # Whoever owns a process can keep its readers waiting.
+    # The owner of a process can keep its readers waiting.
     root = patiently(_root_of_nova, _LOOK)
     return [*([Path(f"{root}{own}")] if isinstance(root, str) else []), *map(Path, NOVA_LOGS)]
 
 
 _NO_LOGS = ("/proc/", "/sys/", "/dev/")
-"""What reading changes: /proc/kmsg forgets what it has told."""
+"""Files that reading changes: /proc/kmsg forgets each line that it returned."""
 
 
 def _root_of_nova() -> str:
-    """Where the service's own `/` is: a container has files of its own."""
+    """Path of the service's own `/`: a container has files of its own."""
     nova = service()
     return "" if nova is None or nova.root.samefile("/") else str(nova.root)
 

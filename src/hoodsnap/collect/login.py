@@ -1,4 +1,4 @@
-"""The login at a MySQL or MariaDB server, which may be anybody's.
+"""The login at a MySQL or MariaDB server that may be an attacker's.
 
 A server chooses how it is convinced of a password, and some of its ways hand it the password
 itself. Those are answered only over TLS whose certificate was verified; all others prove that the
@@ -16,7 +16,7 @@ from hoodsnap.collect.ownership import operators, read_owned
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Refusal
 
-UNSENT = "the server wants the password itself, which is sent over verified TLS only (ssl_ca=…)"
+UNSENT = "the server asks for the password itself, which is sent only over verified TLS (ssl_ca=…)"
 
 LARGEST_PACKET = 16 << 20
 """Bytes of a packet, which holds a row. PyMySQL joins any number of parts."""
@@ -64,7 +64,7 @@ def connect(**arguments: Any) -> Any:
 
 
 def option_file() -> Mapping[str, str]:
-    """Return what the operator's ~/.my.cnf says for clients: user, password and files for TLS.
+    """Return the settings for clients in the operator's ~/.my.cnf: user, password, files for TLS.
 
     Empty if there is none. Raises `Refusal` (`denied`) if others could have written it.
     """
@@ -95,13 +95,13 @@ def _handlers() -> dict[bytes, type[_Handler]]:
 
 
 class _Handler:
-    """A way to log in that is not gone."""
+    """Kind of login that is refused."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
     def authenticate(self, packet: Any) -> Any:
-        """Answer a packet of the server; what it answers to that."""
+        """Answer a packet of the server; return its next one."""
         self._must_be_verified(on_this_host=False)
         raise _refused("the server asks for an unknown kind of login (dialog, mysql_old_password)")
 
@@ -152,7 +152,7 @@ class _CachingSha2(_Handler):
 
 
 _FULL = b"\4"
-"""The server's word that it does not remember, and wants the password itself."""
+"""The server's answer that it does not remember the account and needs the password itself."""
 
 
 def _refused(message: str) -> Exception:

@@ -131,7 +131,7 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
 
 def _ask_all(ask: _Ask, decided: Callable[[], Refusal | None]) -> None:
     for query in Query:
-        # A look at the files a moment ago says nothing about now, so each question has its own.
+        # The storage may have died since the last look, so each question has its own.
         refusal = decided() if query in _OF_DISKS else None
         answer = ask(query, _FLAT if query is Query.NAMED_BLOCK_NODES else {}, refusal)
         if answer.error is not None and "'flat'" in answer.error.message:  # QEMU before 5.0
@@ -220,7 +220,7 @@ def _must_be_of_a_service(path: str) -> None:
         status = file.status(path)
     except PermissionError as error:
         raise Refusal("denied", f"not asked: {error.strerror}") from None
-    except OSError:  # then there is nothing to connect to, and that is what will be said
+    except OSError:  # then it does not exist, and the connection reports that
         return
     uid = status.st_uid
     if not stat.S_ISSOCK(status.st_mode):

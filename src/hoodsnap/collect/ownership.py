@@ -1,10 +1,10 @@
-"""Files whose content is an instruction to the collector: who could have written them.
+"""Files whose content instructs the collector: could only root or the service have written them?
 
 A configuration file says which database is asked and which folders are listed, and the collector
 is root. So a file is followed only if nobody but root and the service's own account could have put
 it there: neither the file nor any folder above it belongs to another account or is writable for
 one, and every link on the way is root's. A sticky folder (`/tmp`) does not count as
-closed: whoever may create names there may have created this one. The path itself is walked by
+closed: any account may have made the name in it. The path itself is walked by
 `hoodsnap.path`.
 """
 
@@ -119,7 +119,7 @@ SYSTEM = ("boot", "dev", "etc", "home", "proc", "root", "run", "sys", "usr")
 
 
 def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
-    """Return why a folder is not listed that is said to be the service's; None if it is.
+    """Return why a folder that a service names is not listed; None if it is.
 
     The service could name any folder, and the collector could read it where the service can't. So
     the folder belongs to the service, or to root where the service may list it itself. `owners`:

@@ -58,7 +58,7 @@ OF_GUESTS, OF_OTHERS = 32 << 20, 2 << 20
 has ten thousand. Any account may start QEMU, with thousands of files and mounts."""
 
 MOST_OTHERS, TIME_OF_OTHERS = 20, 5.0
-"""Processes that can't be guests, and seconds for all of them. Somebody may test a disk by hand."""
+"""Processes that can't be guests, and seconds for all of them. Operators test disks by hand."""
 
 MOST_LISTED = 1000
 """Processes that can't be guests in the list of all emulators."""
@@ -66,7 +66,7 @@ MOST_LISTED = 1000
 _ONE_MORE = Refusal("denied", "it is one of many")
 
 Accounts = Callable[[int | None], bool]
-"""Whether an account's QEMU may be a guest."""
+"""Rule that tells whether an account's QEMU may be a guest."""
 
 MOST_THREADS, MOST_FILES = 32_768, 8192
 """Threads of one QEMU, and its open files that have a path."""

@@ -1,4 +1,4 @@
-"""The question that a thread is answering, and its end when nobody waits for the answer any more.
+"""The question that a thread is answering, which ends when its time is over.
 
 A thread can't be ended from outside, so whatever reads in a loop calls `must_go_on` between two
 pieces, and child programs are registered here: both end with the question.
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 class AbandonedError(Exception):
-    """The question took too long and was abandoned. Nobody records this error."""
+    """The question took too long and was abandoned. This error is not recorded."""
 
 
 class Question:
@@ -50,7 +50,7 @@ class Question:
                 self._children.discard(child)
 
     def must_go_on(self) -> None:
-        """Raise `AbandonedError` if nobody waits for the answer."""
+        """Raise `AbandonedError` if the question was abandoned."""
         if self._is_abandoned:
             raise AbandonedError
 
@@ -73,11 +73,11 @@ def answering(question: Question) -> Iterator[None]:
 
 
 def current() -> Question:
-    """Return the question of this thread; outside of a recorder one that nobody abandons."""
+    """Return the question of this thread; outside of a recorder, one that is never abandoned."""
     return _current.question or Question()
 
 
 def must_go_on() -> None:
-    """Raise `AbandonedError` if nobody waits for this thread's answer. Call it in every loop."""
+    """Raise `AbandonedError` if this thread's question was abandoned. Call it in every loop."""
     if _current.question is not None:
         _current.question.must_go_on()

@@ -1,4 +1,4 @@
-"""A bundle that can be read: what the reader would refuse is left out before it is written.
+"""Answers that make a bundle unreadable are left out before the bundle is written.
 
 The reader refuses a file with more lists, values or elements than a recording of its size has
 (`hoodsnap.bounds`), and counts them in texts, too. Any account of the host can put a million
@@ -14,7 +14,7 @@ from hoodsnap import bounds
 from hoodsnap.bundle import Answer, Bundle, Failure
 
 _FREE = 0.8
-"""How much of what is free in any file the answers may take: some marks are added later."""
+"""Share of the free room of a file that answers may take: some marks are added later."""
 
 
 def readable(bundle: Bundle) -> Bundle:
@@ -37,7 +37,7 @@ def readable(bundle: Bundle) -> Bundle:
 
 
 def _excess(answer: Answer) -> list[float]:
-    """How many more of each share there are in an answer than a bundle may have for its length."""
+    """Return by how many each share of an answer exceeds what a bundle may have for its length."""
     data = json.dumps(answer.as_json(), separators=(",", ":")).encode()
     return [
         sum(map(data.count, share.marks)) - share.per_byte * len(data) for share in bounds.SHARES

@@ -241,7 +241,7 @@ class _Worker(threading.Thread):
             if question.is_abandoned:
                 return  # nobody will ask this thread again
             self.results.put(result)
-            del how, result  # the next question may be long in coming
+            del how, result  # the next question may come much later
 
 
 _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()

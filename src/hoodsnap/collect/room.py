@@ -1,6 +1,6 @@
-"""Room for answers to many questions together, of which each alone is small enough.
+"""Room for the answers to many questions together, each of which is small enough alone.
 
-Whoever may start one process may start a thousand, so a limit for each of them is none for all.
+An account that may start one process may start a thousand, so a limit for each limits nothing.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
         re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?>(?:[^,\s\0]++|,,)+)", re.IGNORECASE),
         rf"\g<1>{WITHHELD}",
     ),
-    # Who puts a password into a URL does not always spell its `@` and `/` as it should.
+    # In a URL the `@` and `/` of a password should be escaped, but often are not.
     (re.compile(r"(?:iscsi|iser)?://[^\s\0'\"<>]*+"), _without_user_info),
     (
         re.compile(
@@ -150,7 +150,7 @@ def _without_secrets(text: str) -> str:
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
     if _SECRET_IN_JSON.search(text):
-        # Before or after its type, and the type of which object it is need not be known: nothing
-        # else that QEMU takes has data in a text.
+        # The data may stand before or after the type, of any object: nothing else that QEMU takes
+        # has `data` with a text.
         text = _DATA_IN_JSON.sub(rf"\g<1>{WITHHELD}", text)
     return text

@@ -94,17 +94,17 @@ class Found:
 
     name: str
     believed: tuple[Service, ...]
-    """The one to follow first: of several one that sees the collector's files, with the lowest
+    """Order of the candidates: first one that sees the collector's files, with the lowest
     PID."""
     doubts: tuple[Doubt, ...]
 
     @property
     def service(self) -> Service | None:
-        """The one to follow; None if there is none."""
+        """The service to follow; None if no process is believed."""
         return self.believed[0] if self.believed else None
 
     def say(self, recorder: Recorder) -> None:
-        """Put into the bundle which processes of this name are not followed, and why."""
+        """Record which processes of this name are not followed, and why."""
         doubts = [*self.doubts]
         for other in self.believed[1:]:
             why = f"process {self.believed[0].pid} is followed instead"
@@ -119,7 +119,7 @@ class Found:
 
 
 def service(program: str = COMPUTE) -> Service | None:
-    """Return the running service of this name that is believed; None if there is none."""
+    """Return the running service of this name that is believed; None if no process is."""
     return find(program).service
 
 
@@ -218,7 +218,7 @@ class Process:
     @property
     def uid(self) -> int | None:
         """Its account; None if its real, effective, saved and file system ones are not all the
-        same, as of a setuid program that somebody else started."""
+        same, as in a setuid program that another account started."""
         numbers = set(self.status.get("Uid", ()))
         return int(numbers.pop()) if len(numbers) == 1 else None
 
@@ -326,7 +326,7 @@ def is_trusted_program(status: os.stat_result, uids: frozenset[int] = frozenset(
 
 
 def account(name: str) -> pwd.struct_passwd | None:
-    """Return the host's account of this name; None if there is none."""
+    """Return the host's account of this name; None if it does not exist."""
     try:
         return pwd.getpwnam(name)
     except KeyError:
@@ -337,7 +337,7 @@ def _believed(process: Process, program: str) -> Service:
     """The service that a process is. Raises `Refusal` with the reason why it is none."""
     uid = process.uid
     if uid is None:
-        raise Refusal("denied", "it has the rights of several accounts at once, as setuid programs")
+        raise Refusal("denied", "it has the rights of more than one account, like a setuid program")
     own_unit = _is_in_own_unit(process, program)
     _require_account(process, uid, program, own_unit=own_unit)
     words = process.words
@@ -384,7 +384,7 @@ def _require_executable(process: Process, uid: int, program: str, *, own_unit: b
     name = os.path.basename(path.removesuffix(" (deleted)"))
     if not (_PYTHON.fullmatch(name) if _is_python(program) else name == program):
         raise Refusal("denied", f"its executable is {name}")
-    # Who runs the collector could as well have started it with a program of his own.
+    # The operator may run a nova-compute from a virtual environment of their own.
     owners = frozenset({uid}) if own_unit or uid == os.geteuid() else frozenset[int]()
     if not is_trusted_program(status, owners):
         raise Refusal("denied", f"others than root can write to its executable {path}")

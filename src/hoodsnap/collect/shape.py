@@ -118,7 +118,7 @@ NOBODY = re.compile(r"(?!)")
 
 
 def hidden(value: Any) -> Any:
-    """A person's text, withheld. Of a list its length stays, and that there is none."""
+    """Withhold a person's text. The length of a list stays, and so does an empty value."""
     if value in (None, "", [], {}):
         return value
     if isinstance(value, list):

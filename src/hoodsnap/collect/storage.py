@@ -74,7 +74,7 @@ def _not_asked(reason: str) -> Refusal:
 
 
 def _remote(argv: Argv) -> Iterator[str]:
-    """The drivers on a command line that reach a network, or that nobody knows."""
+    """Drivers on a command line that reach a network or are unknown."""
     for drive in argv.disks:
         for protocol in (drive.protocol, *(node.protocol for node in drive.backing or ())):
             if protocol not in _LOCAL:

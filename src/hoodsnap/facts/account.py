@@ -22,7 +22,7 @@ class Accounts:
     """The accounts whose QEMU processes may be guests of libvirt's.
 
     Any account may start the host's QEMU with any UUID and name, so the command line of an ordinary
-    account's process says nothing about a guest.
+    account's process proves nothing about a guest.
     """
 
     def __init__(self, hypervisor: Hypervisor, domains: Iterable[Domain]) -> None:

@@ -98,7 +98,7 @@ def read(bundle: Bundle) -> Cloud:
     )
     try:
         instances.doubted = _another_database(hosts, servers, instances)
-    except Exception as error:  # a net: then nobody knows whether the right ones were asked
+    except Exception as error:  # a net: then it is unknown whether the right ones were asked
         instances.doubted = str(caught(error))
     volumes = read_each(Volumes, bundle.by_layer.get("cinder", ()))
     storage = Storage(volumes, instances, (host.domains for host in hosts))

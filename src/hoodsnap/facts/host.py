@@ -353,7 +353,7 @@ def read_host(
     unheard, census = _heard_of(bundle, name, images)
     try:
         doubted = doubts(bundle, name, domains, processes, known)
-    except Exception as error:  # a net: then nobody knows whether the right ones were asked
+    except Exception as error:  # a net: then it is unknown whether the right ones were asked
         doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
     for layer, why in doubted.items():
         unheard.setdefault(layer, why)

@@ -52,7 +52,7 @@ class Join:
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
-            except Exception as error:  # a net: one whose host is unknown costs nobody else his
+            except Exception as error:  # a net: a port whose host is unreadable costs no other port
                 host = None
                 self.hidden[uuid] = f"its host: {caught(error)}"
             self.believed[uuid] = host
@@ -99,7 +99,7 @@ class Join:
         return sorted(found, key=_order)
 
     def _netted(self, uuid: str, host: Host | None) -> Guest:
-        """A guest; one whose facts can't be put together is there, and nothing of it is heard."""
+        """Return a guest. If its facts can't be joined, it exists and no layer of it is heard."""
         try:
             return self._guest(uuid, host)
         except Exception as error:

@@ -95,7 +95,7 @@ class Storage:
                     named[volume] = None
         except Exception as error:
             caught(error)
-            # whoever reads the domain hears why
+            # the domain's own reader reports why
         return tuple(self.volumes.by_id[name] for name in named if name in self.volumes.by_id)
 
     @cached_property

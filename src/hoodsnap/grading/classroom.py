@@ -170,6 +170,7 @@ def _begin(sheet: Sheet, server: str | None, signers: Path | None, patience: flo
     global _demand
     _demand = (sheet, server, signers, patience)
     signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a trace of its own
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     gc.enable()  # one bundle after the other: what was read does not stay
 

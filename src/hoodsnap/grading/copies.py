@@ -43,7 +43,7 @@ _RECORDS = frozenset(["nova", "nova-db", "cinder", "glance", "neutron"])
 _COUNTING = frozenset(["/proc/stat", "/proc/meminfo", "/proc/uptime", "/proc/loadavg"])
 
 _MOST_HOLDERS = 32
-"""Groups that may share a trace. What more of them have belongs to everybody."""
+"""Groups that may share a trace. A trace of more groups is common to all."""
 
 _MOST_COMPARED = 4
 """Members of a group that a bundle is compared with."""
@@ -87,7 +87,7 @@ def _mark(text: str) -> int:
 
 def _marks(answer: Answer) -> Iterator[tuple[str, str]]:
     """The traces of one answer, each with its kind."""
-    # In two grids of milliseconds: whoever adds some microseconds leaves one of them.
+    # In two grids of milliseconds: adding some microseconds leaves one of them equal.
     micros = round(answer.at.timestamp() * 1e6)
     yield ASKED, f"{answer.layer} {answer.query[:8]} {micros // 1000}"
     yield ASKED, f"{answer.layer} {answer.query[:8]} half {(micros + 500) // 1000}"

@@ -57,7 +57,7 @@ class _Page:
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
         self.broken = {id(one.guest): one.reason for one in report.skips if NOT_READ in one.reason}
-        """The guests of which a check met what it could not read: nobody says that they agree."""
+        """Guests of which a check met an unreadable value: they are not reported to agree."""
         self.elsewhere: dict[int, list[Finding]] = {}
         """The findings of a guest that are told with another's, its host's or the cloud's."""
         self.teller = Teller(self.width, verbose)

@@ -22,7 +22,7 @@ from hoodsnap.replay.tables import Column, RecordedTables
 _TEXT = "varchar(255)"
 
 MOST_ROWS = 1_000_000
-"""Of one answer."""
+"""Limit for one answer."""
 
 
 @dataclass

@@ -45,7 +45,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoNamespaces(Exception):
-    """This host does not let this user seal a shell. The text says what is missing."""
+    """This host does not let this user seal a shell. The text names what is missing."""
 
 
 def enter(ask_for_map: Callable[[], None]) -> None:

@@ -296,7 +296,7 @@ def _end(connection: socket.socket) -> None:
 
 
 _ESTABLISHED = "01"
-"""Of a connection that its client has closed the kernel names no account any more."""
+"""State of an open connection. Once its client has closed it, the kernel names no account of it."""
 
 
 def _account(address: str, port: int, ours: int) -> int | None:
@@ -341,7 +341,7 @@ def server(
             except Refused as refusal:
                 status = refusal.status
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
-                # What comes after a request that was not read whole is no request.
+                # The rest of a request that was not read whole must not be read as the next one.
                 self.close_connection = status in _HANG_UP or self.close_connection
             except Exception as error:  # the net around each request
                 status = 501
@@ -423,7 +423,7 @@ class Door:
             raise Refused(401, "hoodsnap: the token is not the one that keystone gave")
 
     def _is_known(self, said: object, wanted: str) -> bool:
-        # In the same time wherever they differ.
+        # In constant time, wherever they differ.
         return isinstance(said, str) and secrets.compare_digest(
             said.encode(errors="replace"), wanted.encode()
         )

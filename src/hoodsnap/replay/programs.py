@@ -84,7 +84,7 @@ def _may_be_seen(place: str) -> bool:
 
 def _of_python() -> Iterator[str]:
     """Python's prefixes and libraries, and this package. Of the folder above the package nothing
-    else is seen: it may be anybody's working folder."""
+    else is seen: it may be a working folder."""
     yield from (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
     yield from site.getsitepackages()
     if site.ENABLE_USER_SITE:

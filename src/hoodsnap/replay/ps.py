@@ -1,6 +1,6 @@
 """The entry of a running `ps` in the recorded /proc: procps looks for itself there by its number.
 
-Each `ps` says its PID into a pipe, waits for the entry, and becomes the real program. The entry
+Each `ps` writes its PID into a pipe, waits for the entry, and becomes the real program. The entry
 leads to the real /proc of the shell, in which there is nothing of the host.
 """
 

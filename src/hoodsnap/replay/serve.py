@@ -1,4 +1,4 @@
-"""The stand-ins for those who can't have namespaces: sockets, and how clients are led to them.
+"""The stand-ins where namespaces are missing: sockets, and the variables that lead clients there.
 
 A client that is led only by its environment may go elsewhere after all (MYSQL_UNIX_PORT gives way
 to a configuration file), and on a host with live servers elsewhere is the live one. So this is

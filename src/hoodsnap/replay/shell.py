@@ -87,7 +87,7 @@ def run(
         status, errors = _wait_until_done(ours, child, master, standard)
     for error in errors:
         if not isinstance(error, BrokenPipeError):
-            say(f"what the shell says can't be written: {error.strerror}")
+            say(f"the shell's output can't be written: {error.strerror}")
             status = status or 3
     return status
 
@@ -108,7 +108,7 @@ def _wait_until_ready(control: socket.socket, child: int) -> int | None:
         elif message.startswith(_REFUSED):
             os.waitpid(child, 0)
             raise namespaces.NoNamespaces(message.removeprefix(_REFUSED).decode(errors="replace"))
-        else:  # ready; or it ended before, and has said why
+        else:  # ready; or it ended before, and reported why
             return master
 
 

@@ -1,8 +1,8 @@
 """Standard input, output and error of a sealed shell: pipes, whose bytes are carried to and fro.
 
 An open file leads back to where it was opened: /proc/self/fd/0 opens the operator's file anew, for
-writing too; its owner may make it a setuid program; a socket can be connected to somebody else; a
-terminal can be set up otherwise. So none of them is passed in but a pipe, behind which is nothing.
+writing too; its owner may make it a setuid program; a socket can be connected to another server;
+a terminal can be set up otherwise. So only pipes are passed in, behind which is nothing.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Flow:
     source: int
     target: int
     ours: int | None = None
-    """Which of the two is closed in the end, so that the shell notices."""
+    """End that is closed last, so that the shell notices."""
     pending: bytes = b""
     """Read, and not written yet."""
     is_over: bool = False
     error: OSError | None = None
-    """Why the target took no more."""
+    """Error with which the target took no more."""
 
     def read(self) -> None:
         """Read what there is."""
@@ -127,7 +127,7 @@ class Streams:
         return [flow.error for flow in flows if flow.error is not None and flow.target in _OUTPUTS]
 
     def _put_back(self) -> None:
-        """Let whoever reads the operator's file next begin where the shell has stopped."""
+        """Let the next reader of the operator's file begin where the shell stopped."""
         if self._input is None:
             return
         left = fcntl.ioctl(self._inside[_INPUT], termios.FIONREAD, b"\0" * 4)

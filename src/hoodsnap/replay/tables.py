@@ -28,7 +28,7 @@ LONGEST_TEXT = 64 << 20
 """Bytes that one expression may come to."""
 
 MOST_STEPS = 1 << 28
-"""Of SQLite's virtual machine for one statement: some seconds, in which nobody else is answered.
+"""Steps of SQLite for one statement: some seconds, in which no other client is answered.
 Ten thousand rows, each with each of a thousand others, take a half."""
 
 _STEPS = 1 << 12
