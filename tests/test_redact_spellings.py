@@ -400,6 +400,41 @@ def test_what_identifies_nobody_stays(host: RecordedHost, text: str) -> None:
     assert redactor.text(text) == text
 
 
+@pytest.mark.parametrize("name", [f"volume-{VOLUME[:8]}", f"acme-{VOLUME[:13]}", "pvc-" + VOLUME])
+def test_a_name_cuts_no_uuid(host: RecordedHost, name: str) -> None:
+    host.row("instances", host.uuid("vm-plain"), display_name=name)
+    planted(host, f"/dev/mapper/{MAPPED[:40]}")
+
+    redactor, _ = redacted(host)
+
+    made = PSEUDONYMS.uuid(VOLUME)
+    assert redactor.text(f"volume-{VOLUME} {name}").startswith(f"volume-{made} ")
+    assert redactor.text(MAPPED).endswith(f"volume--{made.replace('-', '--')}")
+    assert redactor.text(f"acme-{VOLUME}").endswith(made)
+
+
+OTHER_LETTERS = {
+    "octal": r"Lohn-B\303\274cher",
+    "hexadecimal": r"Lohn-B\xc3\xbccher",
+    "Python's": r"Lohn-B\xfccher",
+    "decomposed": "Lohn-Bu\u0308cher",
+    "read as Latin-1": "Lohn-B\u00c3\u00bccher",
+    "URL's": "Lohn-B%C3%BCcher",
+}
+
+
+@pytest.mark.parametrize("spelling", OTHER_LETTERS.values(), ids=OTHER_LETTERS)
+def test_a_name_with_other_letters_is_found_in_every_spelling(
+    host: RecordedHost, spelling: str
+) -> None:
+    host.row("instances", host.uuid("vm-plain"), display_name="Lohn-Bücher")
+    planted(host, f"said {spelling} twice")
+
+    _, made = redacted(host)
+
+    assert trace(made, "Lohn") == []
+
+
 def test_a_short_name_destroys_no_longer_word(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), display_name="web")
     host.row("instances", host.uuid("vm-stopped"), display_name="payroll")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
@@ -208,6 +210,7 @@ class Identities:
             json.dumps(as_json)[1:-1],
             json.dumps(name, ensure_ascii=False)[1:-1],
             quote(name, errors="replace"),
+            *_beyond_ascii(name),
         } - COMMON
 
     def _lines(self, lines: list[object]) -> None:
@@ -483,6 +486,25 @@ def is_word(name: str) -> bool:
     """Is a name found next to `_` and digits, though not next to letters? It has four letters or
     more, and nothing else."""
     return len(name) >= 4 and name.isalpha() and name.isascii()
+
+
+def _beyond_ascii(name: str) -> Iterator[str]:
+    """A name with other letters than English has, as logs, shells and Python print it."""
+    if name.isascii():
+        return
+    for form in ("NFC", "NFD"):
+        same = unicodedata.normalize(form, name)
+        raw = same.encode(errors="replace")
+        ways = (
+            same,
+            "".join(chr(byte) if byte < 128 else f"\\{byte:03o}" for byte in raw),
+            "".join(chr(byte) if byte < 128 else f"\\x{byte:02x}" for byte in raw),
+            raw.decode("latin-1"),
+            ascii(same)[1:-1],
+        )
+        for way in ways:
+            in_json = json.dumps(way)[1:-1]
+            yield from (way, in_json, json.dumps(in_json)[1:-1])
 
 
 def _unescaped(text: str) -> str:

@@ -37,6 +37,8 @@ _VERSIONS = (
 )
 """Questions whose answers have versions of four numbers in them, which look like addresses."""
 
+_UUIDS = re.compile(rf"(?P<uuid>{UUID})")
+
 _VERBATIM = frozenset({"magic"})
 """Keys of what looks like a checksum and is none."""
 
@@ -221,6 +223,8 @@ class Redactor:
                     spans = _joined(spans, found)
             spans = _joined(spans, self._encoded(text, strict, depth))
         low = _lower(text)
+        if "-" in text:  # before names, which may end inside of one
+            spans = _joined(spans, self._looked(_UUIDS, text, spans, addresses))
         if WHOLE_MARK.search(text):
             spans = _joined(spans, self._looked(WHOLE, text, spans, addresses))
         spans = _joined(spans, self._named(self._inside, text, low, spans, strict))

@@ -91,6 +91,18 @@ def test_host_identity_changed(host: RecordedHost) -> None:
     assert finding.severity.word == "error"
 
 
+@pytest.mark.parametrize("damaged", [{}, [], 7, None])
+def test_a_host_name_in_nova_conf_that_cannot_be_read_is_no_other_name(
+    host: RecordedHost, damaged: object
+) -> None:
+    host.conf("DEFAULT", host=damaged)  # type: ignore[arg-type]
+
+    assert host.findings() == []
+    assert "nova.conf: [DEFAULT]host could not be read" in {
+        skip.reason for skip in host.report().skips
+    }
+
+
 def test_host_identity_changed_of_an_empty_host(host: RecordedHost) -> None:
     rename(host, "new")
     host.set("libvirt", "virsh list --all", [])

@@ -50,6 +50,31 @@ def test_volume_attached_twice_by_two_rows(host: RecordedHost) -> None:
     assert "volume-attached-twice of vm-plain" in named(host)
 
 
+@pytest.mark.parametrize("name", ["instance", "volume_id", "status", "id"])
+def test_an_attachment_that_cannot_be_read_may_be_anybodys(host: RecordedHost, name: str) -> None:
+    volume, _ = host.volume("vm-data")
+    second_attachment(host, volume, host.uuid("vm-plain"))
+    listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
+    *others, second = host.last("cinder", listed).value["attachments"]
+    host.set("cinder", listed, {"attachments": [*others, second | {name: {}}]})
+
+    undecided = {skip.check.name for skip in host.report().skips if not skip.legal}
+    assert {
+        "volume-attached-twice",
+        "cinder-attachment-without-bdm",
+        "attachment-host-mismatch",
+    } <= undecided
+
+
+def test_a_volume_that_cannot_be_read_may_be_attached_twice(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    at = host.last("cinder", "GET /v3/attachments/detail?all_tenants=True [3.70]")
+    host.add(at.model_copy(update={"query": f"GET /v3/volumes/{volume}", "value": {"volume": []}}))
+
+    undecided = {skip.check.name for skip in host.report().skips if not skip.legal}
+    assert "volume-attached-twice" in undecided
+
+
 def test_a_volume_for_many_servers_may_have_many(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     second_attachment(host, volume, host.uuid("vm-plain"))

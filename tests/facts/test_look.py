@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.look import gone, moved
 
@@ -92,6 +94,20 @@ def test_a_look_that_failed_is_none() -> None:
     )
 
     assert moved([state(1), dead]) == {}
+
+
+@pytest.mark.parametrize("damaged", [{}, "", 7, [{}], [{"uuid": {}, "id": 1}]])
+def test_a_look_that_cannot_be_read_is_none(damaged: object) -> None:
+    listed = [{"uuid": UUID, "name": "instance-00000001", "id": 1}]
+    domains = [answer("libvirt", "virsh list --all", value) for value in (listed, damaged)]
+    servers = [server("ACTIVE"), server("ACTIVE").model_copy(update={"value": damaged})]
+    rows = [row("active"), row("active").model_copy(update={"value": damaged})]
+    lists = {"columns": ["uuid", "host"], "rows": [damaged]}
+    halves = [row("active"), row("active").model_copy(update={"value": lists})]
+
+    for looks in (domains, servers, rows, halves):
+        assert moved(looks) == {}
+        assert gone(looks) == {}
 
 
 def test_a_domain_that_was_restarted_moved() -> None:

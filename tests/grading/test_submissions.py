@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import zipfile
@@ -12,8 +13,11 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from tests.conftest import HEALTHY, RecordedHost, healthy
 from tests.grading.conftest import task
+from tests.test_bounds import bundle_of
 from tests.test_trust import key, needs_ssh
 
+from hoodsnap import memory
+from hoodsnap.bounds import unpacked
 from hoodsnap.bundle import dump, load
 from hoodsnap.fingerprint import fingerprint, fingerprinted, signed
 from hoodsnap.grading import command, submissions
@@ -88,8 +92,34 @@ def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     bomb = zipped(tmp_path / "ann.zip", {"a.json": b" " * (2 << 20)})
     many = zipped(tmp_path / "bob.zip", {f"{number}.json": b"" for number in range(1001)})
 
-    assert submissions.read(bomb).remarks == ("ann.zip can't be read: it is larger than 1 MiB",)
+    assert submissions.read(bomb).remarks == (
+        "ann.zip can't be read: it unpacks to more than 1 MiB, which no zip of its size does",
+    )
     assert submissions.read(many).remarks == ("bob.zip can't be read: it has more than 1000 files",)
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_small_zip_is_not_unpacked_to_hundreds_of_megabytes(tmp_path: Path, how: int) -> None:
+    path = tmp_path / "ann.zip"
+    with zipfile.ZipFile(path, "w", how) as archive, archive.open("a.json", "w") as file:
+        for _ in range(60):
+            file.write(b" " * (1 << 20))
+
+    (remark,) = submissions.read(path).remarks
+
+    assert "which no zip of its size does" in remark
+
+
+def test_many_bundles_may_unpack_to_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[int] = []
+    monkeypatch.setattr(memory, "allow", allowed.append)
+    large = gzip.compress(bundle_of({"value": "x" * (3 << 20)}))
+    given = Submission("mallory", tuple((f"{number}.json.gz", large) for number in range(100)))
+
+    found, _ = grade_submission(parse_sheet(SHEET.encode()), given)
+
+    assert sum(allowed) <= unpacked(100 * len(large))
+    assert "the bundles unpack to more than any of their size do" in str(found.remarks)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no zip", b"PK\x05\x06" + b"\xff" * 18])

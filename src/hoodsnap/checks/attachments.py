@@ -133,6 +133,7 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
             ),
             *(rows or [_no_mapping(guest, instance)]),
         )
+    guest.storage.volumes.require_all()
 
 
 @check(
@@ -393,6 +394,7 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
                     ),
                 ),
             )
+    guest.storage.volumes.require_all()
 
 
 def _is_libvirts(guest: Guest, host: str) -> bool:

@@ -69,6 +69,8 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
         )
     if maybe and undecided is not None:
         raise undecided
+    if host.unseen_holder is not None:
+        raise Unheard(host.unseen_holder)
 
 
 def _held(file: OpenFile) -> str:
@@ -140,6 +142,8 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
                 says(process, pid=process.pid, uuid=process.uuid, name=process.name),
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
             )
+    if host.nameless is not None:
+        raise Unheard(host.nameless)
 
 
 def _are_neighbours(process: Process, other: Process) -> bool:

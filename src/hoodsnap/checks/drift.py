@@ -8,7 +8,7 @@ from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.facts.domain import Domain
 from hoodsnap.facts.domxml import DomainXML
-from hoodsnap.facts.fact import Unheard, integer, text
+from hoodsnap.facts.fact import integer, text
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.hardware import MachineTypes
 from hoodsnap.facts.host import Host
@@ -78,10 +78,7 @@ def _sold_anew(host: Host, instance: Instance, current: Mapping[str, object]) ->
 
 def _number(raw: Mapping[str, object], key: str) -> int | None:
     """None also where that release has no such field: then there is nothing to compare."""
-    try:
-        return integer(raw, key)
-    except Unheard:
-        return None
+    return integer(raw, key) if key in raw else None
 
 
 def _apart(one: int | None, other: int | None) -> bool:

@@ -64,6 +64,7 @@ def pinned_cpu_overlap(
         yield from _threads(host, instance, process)
     if pins:
         yield from _outside(host, instance)
+        host.claims.require_processors()
 
 
 def _is_loose(domain: Domain, pins: Mapping[int, int]) -> bool:
@@ -154,6 +155,8 @@ def pci_or_mdev_claim_mismatch(
                 yield both, says(other.domain, name=other.domain.name, host_devices="the same")
     if domain.state == 1:
         yield from _claims(host, instance, domain, devices)
+    if devices:
+        host.claims.require_devices()
 
 
 def _claims(

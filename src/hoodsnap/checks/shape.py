@@ -8,7 +8,7 @@ from typing import NamedTuple
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard, integer, text
+from hoodsnap.facts.fact import Fact, Unheard, Unreadable, integer, text
 from hoodsnap.facts.guest import Guest
 from hoodsnap.facts.image import Image
 from hoodsnap.facts.instance import Instance
@@ -195,9 +195,11 @@ def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
 
 def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:
     """The fact's number if it told one. What one layer keeps to itself spoils no comparison of
-    others."""
+    others; what can't be read does."""
     try:
         number = getattr(fact, field) if fact is not None else None
+    except Unreadable:
+        raise
     except Unheard:
         return
     if number is not None and fact is not None:

@@ -48,6 +48,7 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
         if len(owners) > 1 and guest.uuid in owners and not volume.multiattach:
             told = says(volume, id=volume.id, status=volume.status, multiattach=False)
             yield told, *(one for evidence in owners.values() for one in evidence)
+    guest.storage.require_all()
 
 
 def _owners(storage: Storage, volume: Volume) -> dict[str, list[Evidence]]:

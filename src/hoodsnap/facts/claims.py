@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from hoodsnap.facts.fact import caught
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.hardware import HostDevice
 
 if TYPE_CHECKING:
@@ -38,6 +38,37 @@ class Claims:
     def ports(self) -> Mapping[int, tuple[Guest, ...]]:
         """TCP port → the running guests whose console libvirt has there."""
         return _by(self._guests, _ports)
+
+    def require_processors(self) -> None:
+        """Raise `Unheard` if a guest may have a processor that it was not seen to have."""
+        _require(self._processors_gap)
+
+    def require_devices(self) -> None:
+        """Raise `Unheard` if a guest may have a device that it was not seen to have."""
+        _require(self._devices_gap)
+
+    @cached_property
+    def _processors_gap(self) -> str | None:
+        return _gap(self._guests, _reserved)
+
+    @cached_property
+    def _devices_gap(self) -> str | None:
+        return _gap(self._guests, _devices)
+
+
+def _require(gap: str | None) -> None:
+    if gap is not None:
+        raise Unheard(gap)
+
+
+def _gap(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> str | None:
+    """Why it can't be said what one of these guests has; None if it can of each."""
+    for guest in guests:
+        try:
+            set(has(guest))
+        except Exception as error:
+            return f"{guest.uuid}: {caught(error)}"
+    return None
 
 
 def _by(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> dict[K, tuple[Guest, ...]]:

@@ -33,12 +33,15 @@ class Instances:
         """Why the databases did not speak, if they did not even begin to."""
         self.clock = clock_of(heard)
         """When the database's clock was read, and what it showed."""
+        broken = any(".instances" in answer.query for answer in self.tables.failures)
         for table, archived in (("shadow_instances", True), ("instances", False)):
             for (database, name), owners in self.tables.rows.items():
                 if name == table:
                     for rows in owners.values():
                         for row in rows.values():
-                            self._add(row, database, archived)
+                            # Markers alone would pass for a row in which nothing else is set.
+                            if not broken or "image_ref" in row.cells:
+                                self._add(row, database, archived)
 
     def _add(self, row: Row, database: str, archived: bool) -> None:
         uuid = row.cells.get("uuid")

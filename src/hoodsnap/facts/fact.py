@@ -30,6 +30,11 @@ class Unheard(Exception):
     """
 
 
+class Unreadable(Unheard):
+    """A layer said this in a way that can't be read: it is there, so comparing what others say of
+    it is no whole comparison."""
+
+
 def caught(error: Exception) -> Unheard:
     """Return what a net makes of an exception that a recorded value has caused: `Unheard`.
 
@@ -43,7 +48,7 @@ def caught(error: Exception) -> Unheard:
         return error
     if isinstance(error, MemoryError) or os.environ.get("HOODSNAP_DEBUG"):
         raise error
-    return Unheard(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
+    return Unreadable(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
 
 
 def _line_of(error: BaseException) -> str:
@@ -232,7 +237,7 @@ def text(raw: Mapping[str, object], key: str) -> str | None:
         raise Unheard(f"{key} was not told") from None
     if value is None or isinstance(value, str):
         return value
-    raise Unheard(f"{key} can't be read")
+    raise Unreadable(f"{key} can't be read")
 
 
 def integer(raw: Mapping[str, object], key: str) -> int | None:
@@ -243,7 +248,7 @@ def integer(raw: Mapping[str, object], key: str) -> int | None:
         raise Unheard(f"{key} was not told") from None
     if value is None or (isinstance(value, int) and abs(value) < LARGEST):
         return value
-    raise Unheard(f"{key} can't be read")
+    raise Unreadable(f"{key} can't be read")
 
 
 def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
@@ -254,4 +259,4 @@ def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
         raise Unheard(f"{key} was not told") from None
     if isinstance(value, dict):
         return value
-    raise Unheard(f"{key} can't be read")
+    raise Unreadable(f"{key} can't be read")

@@ -18,7 +18,7 @@ from hoodsnap.facts.daemon import Daemon, doubts
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.device import LIST, Devices
 from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, caught, is_true, read_each, value_of
+from hoodsnap.facts.fact import NOT_READ, Unheard, caught, is_true, read_each, value_of
 from hoodsnap.facts.guest import LAYERS, Guest
 from hoodsnap.facts.hypervisor import Hypervisor
 from hoodsnap.facts.image import ImageStore
@@ -72,10 +72,14 @@ class Host:
             return reason
 
     def option(self, section: str, name: str, default: str = "") -> str:
-        """One option of nova.conf, or what it is if it is not set. `Unheard` if the file was."""
+        """One option of nova.conf, or what it is if it is not set. `Unheard` if the file was, or if
+        its value is no text."""
         if isinstance(self._conf, Unheard):
             raise Unheard(str(self._conf))
-        return str(self._conf.get(section, {}).get(name, default))
+        value = self._conf.get(section, {}).get(name, default)
+        if not isinstance(value, str):
+            raise Unheard(f"nova.conf: [{section}]{name} {NOT_READ}")
+        return value
 
     @property
     def keeps_disks_elsewhere(self) -> bool:
@@ -282,6 +286,19 @@ class Host:
             if any(file.writable for _, file in holders)
             and len({process.pid for process, _ in holders}) > 1
         }
+
+    @cached_property
+    def unseen_holder(self) -> str | None:
+        """Why a QEMU process may hold a file that it was not seen to hold; None if none may."""
+        for process in (*self.processes.values(), *self.strangers.values()):
+            answer = process.said.get("fd")
+            if answer is None or (answer.error is not None and answer.error.kind == "absent"):
+                continue  # it was not asked, or has ended
+            try:
+                process.files  # noqa: B018
+            except Exception as error:
+                return f"pid {process.pid}: {caught(error)}"
+        return None
 
     @cached_property
     def nameless(self) -> str | None:

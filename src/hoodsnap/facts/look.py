@@ -92,8 +92,12 @@ def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
         if found["table"] == "instances":
             for source, look in _rows(answer.query, found["table"], answer.value):
                 yield f"{answer.host} {source}", {*look}
-    elif answer.layer == "nova" and LISTS.match(answer.query):
-        found_there = {str(server.get("id")).lower() for server in _servers(answer.value)}
+    elif (
+        answer.layer == "nova"
+        and LISTS.match(answer.query)
+        and (servers := _servers(answer.value)) is not None
+    ):
+        found_there = {str(server.get("id")).lower() for server in servers}
         yield f"{answer.host} {answer.query}", found_there
 
 
@@ -104,12 +108,14 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
     if answer.layer == "nova-db" and (found := _ROWS.match(query)):
         yield from _rows(f"{answer.host} {answer.layer} {query}", found["table"], value)
     elif answer.layer == "libvirt" and query == "virsh list --all":
-        yield f"{answer.host} {query}", _domains(value)
+        if (domains := _domains(value)) is not None:
+            yield f"{answer.host} {query}", domains
     elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
         look: _Look = {} if answer.error else {answer.subject or "": {"state": str(value)}}
-        yield f"{answer.host} {query}", look
+        if answer.error or isinstance(value, dict):
+            yield f"{answer.host} {query}", look
     elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
-        for server in _servers(value):
+        for server in _servers(value) or ():
             uuid = str(server.get("id")).lower()
             # A tenant sees less of a server than an administrator.
             seen = {name: server[name] for name in SERVER_MARKERS if name in server}
@@ -124,38 +130,47 @@ def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Look]]
         return
     look: _Look = {}
     for row in rows:
-        if isinstance(row, list) and len(row) == len(columns):
-            cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
-            if table in ("migrations", "block_device_mapping"):
-                uuid, number = cells.get("instance_uuid"), cells.get("id")
-                what, names = _NUMBERED[table]
-                markers = {f"{what} {number} {name}": cells.get(name) for name in names}
-            else:
-                uuid, markers = (
-                    cells.get("uuid"),
-                    {name: cells.get(name) for name in INSTANCE_MARKERS},
-                )
-            seen = look.setdefault(str(uuid).lower(), {})
-            seen.update(markers)
-            if table == "block_device_mapping":  # a row that came or went is a change, too
-                seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
+        if not isinstance(row, list) or len(row) != len(columns):
+            return  # what is missing in such a look may be there
+        cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
+        if table in ("migrations", "block_device_mapping"):
+            uuid, number = cells.get("instance_uuid"), cells.get("id")
+            what, names = _NUMBERED[table]
+            markers = {f"{what} {number} {name}": cells.get(name) for name in names}
+        else:
+            uuid, markers = (
+                cells.get("uuid"),
+                {name: cells.get(name) for name in INSTANCE_MARKERS},
+            )
+        if isinstance(uuid, dict | list):
+            return
+        seen = look.setdefault(str(uuid).lower(), {})
+        seen.update(markers)
+        if table == "block_device_mapping":  # a row that came or went is a change, too
+            seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
     yield source, look
 
 
-def _domains(value: object) -> _Look:
+def _domains(value: object) -> _Look | None:
+    """None if it can't be read: what is missing in half a list may be there."""
     if not isinstance(value, list):
-        return {}
-    domains = [domain for domain in value if isinstance(domain, dict)]
-    return {str(domain.get("uuid")): {"id": domain.get("id")} for domain in domains}
+        return None
+    look: _Look = {}
+    for domain in value:
+        if not isinstance(domain, dict) or not isinstance(domain.get("uuid"), str):
+            return None
+        look[domain["uuid"]] = {"id": domain.get("id")}
+    return look
 
 
-def _servers(value: object) -> list[dict[str, object]]:
-    if not isinstance(value, dict):
-        return []
-    servers = value.get("servers", [value.get("server")])
+def _servers(value: object) -> list[dict[str, object]] | None:
+    """None if they can't be read, as above."""
+    servers = value.get("servers", [value.get("server")]) if isinstance(value, dict) else None
     if not isinstance(servers, list):
-        return []
-    return [server for server in servers if isinstance(server, dict)]
+        return None
+    if not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in servers):
+        return None
+    return servers
 
 
 def _change(before: dict[str, object] | None, after: dict[str, object] | None) -> str:

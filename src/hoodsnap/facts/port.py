@@ -359,7 +359,15 @@ def _items(answer: Answer, name: str) -> list[dict[str, Any]] | None:
     except Exception as error:
         caught(error)
         return None
-    return items if all(isinstance(item.get("id"), str) for item in items) else None
+    if not all(isinstance(item.get("id"), str) for item in items):
+        return None
+    return items if all(_is_somebodys(item) for item in items) else None
+
+
+def _is_somebodys(item: Mapping[str, object]) -> bool:
+    """Can it be read whose port this is, and where it is bound?"""
+    words = (item.get(key) for key in ("device_id", "device_owner", "binding:host_id"))
+    return all(word is None or isinstance(word, str) for word in words)
 
 
 def _next(answer: Answer) -> str | None:

@@ -70,9 +70,8 @@ class Tables:
             raise Unheard("the rows can't be read")
         if not all(isinstance(name, str) for name in columns):
             raise Unheard("the columns can't be read")
-        self.read.setdefault(table, []).append(answer)
-        owners = self.rows.setdefault(table, {})
         owner_column = _owner_column(table[1], columns)
+        found = []
         for row in rows:
             if not isinstance(row, list) or len(row) != len(columns):
                 raise Unheard("a row can't be read")
@@ -80,6 +79,11 @@ class Tables:
             owner, number = cells.get(owner_column), _number(table[1], cells)
             if not _is_key(owner) or not _is_key(number):
                 raise Unheard("a row can't be read")
+            found.append((owner, number, cells))
+        # Not before: the owner of a row that can't be read would seem to have none.
+        self.read.setdefault(table, []).append(answer)
+        owners = self.rows.setdefault(table, {})
+        for owner, number, cells in found:
             kept = owners.setdefault(owner, {})
             before = kept.get(number)
             # A second, narrower reading (the second look) brings a row up to date.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from hoodsnap.facts.bdm import DeviceMapping
 from hoodsnap.facts.database import Instances
 from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import caught
+from hoodsnap.facts.fact import Unheard, caught
 from hoodsnap.facts.instance import Instance
 from hoodsnap.facts.rows import UUID
 from hoodsnap.facts.volume import Volume, Volumes
@@ -72,6 +72,28 @@ class Storage:
         self.volumes = volumes
         self._instances = instances
         self._domains = tuple(domains)
+
+    def require_all(self) -> None:
+        """Raise `Unheard` if a volume may have more owners than were found: a row, a domain or
+        something in cinder that can't be read."""
+        self.volumes.require_all()
+        if self._gap is not None:
+            raise Unheard(self._gap)
+
+    @cached_property
+    def _gap(self) -> str | None:
+        for row in self._instances.mappings():
+            try:
+                row.volume_id, row.instance_uuid, row.deleted  # noqa: B018
+            except Exception as error:
+                return f"a row of block_device_mapping: {caught(error)}"
+        for domain in (domain for host in self._domains for domain in host.values()):
+            try:
+                if domain.id is not None:
+                    [volume_of(disk) for disk in domain.disks]
+            except Exception as error:
+                return f"a domain's disks: {caught(error)}"
+        return None
 
     def mapped(self, volume: str) -> tuple[DeviceMapping, ...]:
         """The live rows that give a volume to an instance that is not deleted."""

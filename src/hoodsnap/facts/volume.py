@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import ClassVar
 from urllib.parse import parse_qsl
 
-from hoodsnap.bundle import Answer
+from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.bdm import Connection
 from hoodsnap.facts.body import item_of, items_of
-from hoodsnap.facts.fact import Fact, Unheard, caught, integer, text
+from hoodsnap.facts.fact import NOT_READ, Fact, Unheard, caught, integer, text
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -185,6 +185,8 @@ class Volumes:
         """Whether any list, or any volume or attachment, was shown."""
         self.obstacle: str | None = None
         """Why cinder did not speak, if it did not even begin to."""
+        self._gap: str | None = None
+        """Why a volume or an attachment may be missing, although cinder was asked for it."""
         self._raw: dict[str, tuple[Mapping[str, object], Answer]] = {}
         self._of_server: dict[object, set[str]] = {}
         self._entries: dict[str, dict[str, tuple[Mapping[str, object], Answer]]] = {}
@@ -198,6 +200,30 @@ class Volumes:
                     self._read(answer, found["what"], found["id"], found["options"] or "")
                 except Unheard as reason:
                     self.obstacle = self.obstacle or str(reason)
+                    self._gap = self._gap or f"cinder: {reason}"
+                if answer.error is not None and found["what"] != "os-services":
+                    self._fail(answer.error)
+
+    def _fail(self, error: Failure) -> None:
+        if error.kind != "absent":
+            self._gap = self._gap or f"cinder: {error.message}"
+
+    def require_all(self) -> None:
+        """Raise `Unheard` if what cinder was asked for is not all here: then what is missing here
+        may exist."""
+        reason = self._gap or self._unread
+        if reason is not None:
+            raise Unheard(reason)
+
+    @cached_property
+    def _unread(self) -> str | None:
+        """Why an attachment can't be given to its server and volume; None if all can."""
+        for attachment in self.attachments.values():
+            try:
+                attachment.instance, attachment.volume_id, attachment.status  # noqa: B018
+            except Exception as error:
+                return f"an attachment in cinder {NOT_READ}: {caught(error)}"
+        return None
 
     @property
     def sees_all(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from hoodsnap import challenge, memory, plausible, trust
+from hoodsnap import bounds, challenge, memory, plausible, trust
 from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Bundle, UnreadableBundleError, merge, parse
 from hoodsnap.facts.fact import caught
@@ -112,9 +112,19 @@ def _answers(
 
 
 def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
+    left = bounds.unpacked(sum(len(data) for _, data in submission.bundles))
+
+    def measured(size: int) -> None:
+        """Allow memory for one bundle more, as long as all are no more than one may be."""
+        nonlocal left
+        left -= size
+        if left < 0:
+            raise bounds.OutOfBoundsError("the bundles unpack to more than any of their size do")
+        memory.allow(size)
+
     for name, data in submission.bundles:
         try:
-            yield parse(data, memory.allow)
+            yield parse(data, measured)
         except UnreadableBundleError as error:
             remarks.append(f"{name} can't be read: {error}")
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hoodsnap import bounds
 from hoodsnap.bundle import read_up_to
 
 ENDS = (".json", ".json.gz", ".json.zst")
@@ -129,7 +130,7 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
-    left = MOST_BYTES
+    most = left = min(MOST_BYTES, bounds.unpacked(path.stat().st_size))
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) > MOST_FILES:
@@ -146,7 +147,9 @@ def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
                 data = read_up_to(file, left)  # whatever size the list promises
             left -= len(data)
             if left < 0:
-                raise _TooLargeError(f"it is larger than {MOST_BYTES >> 20} MiB")
+                raise _TooLargeError(
+                    f"it unpacks to more than {most >> 20} MiB, which no zip of its size does"
+                )
             yield name, data
 
 
