@@ -352,6 +352,20 @@ def test_who_does_not_listen_any_more_is_not_talked_to() -> None:
     assert done.stderr.endswith("can't be written: No space left on device\n")
 
 
+def test_hoodsnap_itself_may_stand_below_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ROOT / "src")
+
+    done = run(
+        "hoodsnap --version; exec 3<>/dev/tcp/127.0.0.1/3306; head -c 4 <&3 | wc -c",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "link")},
+        timeout=60,
+    )
+
+    assert done.stdout.startswith("hoodsnap ")
+    assert done.stdout.endswith("4\n")
+    assert done.stderr == ""
+
+
 def test_no_core_of_a_client_leaves_the_shell() -> None:
     limits = run("cat /proc/self/limits").stdout
 

@@ -184,3 +184,30 @@ def test_no_network_of_the_host_is_entered() -> None:
     done = replay("replay", HEALTHY, "--", "ip", "netns", "exec", listed[0], "true")
 
     assert done.returncode != 0
+
+
+HANGS_UP = """
+import socket, sys, tempfile
+from pathlib import Path
+from hoodsnap.bundle import load
+from hoodsnap.replay import stage
+from hoodsnap.replay.recording import Recording, hosts
+bundle = load(Path(sys.argv[1]))
+recording = Recording(bundle, *hosts(bundle))
+sys.modules["hoodsnap.replay.mysqld"] = None  # it can't be imported
+with tempfile.TemporaryDirectory() as folder:
+    listeners = stage.listen(recording, Path(folder), ports=False)
+    client = socket.socket(socket.AF_UNIX)
+    client.connect(f"{folder}/libvirt/libvirt-sock")
+    stage.answer(recording, listeners, print)
+    try: client.recv(1)
+    except ConnectionError: pass
+"""
+
+
+def test_a_stand_in_that_can_t_be_made_hangs_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HANGS_UP, HEALTHY], capture_output=True, text=True, timeout=60
+    )
+
+    assert done.stdout == "a stand-in can't be started: ModuleNotFoundError\n", done.stderr

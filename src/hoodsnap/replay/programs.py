@@ -12,7 +12,6 @@ import site
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 CLIENTS = (
     *("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w"),
@@ -89,7 +88,7 @@ def _of_python() -> Iterator[str]:
     yield from site.getsitepackages()
     if site.ENABLE_USER_SITE:
         yield site.getusersitepackages()
-    yield str(Path(__file__).resolve().parent.parent)
+    yield os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _of_clients() -> Iterator[str]:

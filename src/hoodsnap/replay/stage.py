@@ -132,39 +132,43 @@ def _serve(
     password: str | None,
 ) -> None:
     """Make the stand-ins and let them answer, for ever. What can't be made hangs up."""
-    # Here and not above: the shell is there while they are read.
-    import asyncio
-
-    from hoodsnap.replay import mysqld, openstack
-    from hoodsnap.replay.libvirtd import Libvirtd
-    from hoodsnap.replay.monitor import MonitorSocket
-
-    async def listen() -> None:
-        libvirtd = Libvirtd(recording)
-        for listener in listeners.libvirt:
-            await libvirtd.serve_on(listener)
-        for uuid, listener in listeners.monitors.items():
-            await MonitorSocket(recording, uuid).serve_on(listener)
-        try:
-            database = mysqld.Mysqld(recording)
-        except (NotRecorded, *UNREADABLE) as reason:
-            why = f"nova's database is not in this recording: {reason}"
-            for listener in listeners.mysql:
-                await mysqld.refuse_on(listener, why)
-            return
-        for listener in listeners.mysql:
-            await database.serve_on(listener)
-
     try:
+        # Here and not above: the shell is there while they are read.
+        import asyncio
+
+        from hoodsnap.replay import openstack
+
         api = openstack.server(recording, listeners.cloud, password)
         threading.Thread(target=api.serve_forever, daemon=True).start()
         loop = asyncio.new_event_loop()
-        loop.run_until_complete(listen())
+        loop.run_until_complete(_answer_on(recording, listeners))
         loop.run_forever()
-    except (OSError, *UNREADABLE) as error:
+    except Exception as error:  # the net around all of them
         say(f"a stand-in can't be started: {type(error).__name__}")
         for listener in (*listeners.libvirt, *listeners.mysql, *listeners.monitors.values()):
             listener.close()
+
+
+async def _answer_on(recording: Recording, listeners: Listeners) -> None:
+    """Let the stand-ins answer; what can't be made refuses, or hangs up."""
+    from hoodsnap.replay import mysqld
+    from hoodsnap.replay.libvirtd import Libvirtd
+    from hoodsnap.replay.monitor import MonitorSocket
+
+    libvirtd = Libvirtd(recording)
+    for listener in listeners.libvirt:
+        await libvirtd.serve_on(listener)
+    for uuid, listener in listeners.monitors.items():
+        await MonitorSocket(recording, uuid).serve_on(listener)
+    try:
+        database = mysqld.Mysqld(recording)
+    except (NotRecorded, *UNREADABLE) as reason:
+        why = f"nova's database is not in this recording: {reason}"
+        for listener in listeners.mysql:
+            await mysqld.refuse_on(listener, why)
+        return
+    for listener in listeners.mysql:
+        await database.serve_on(listener)
 
 
 def is_plain(name: str) -> bool:
