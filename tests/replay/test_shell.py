@@ -186,6 +186,24 @@ def test_no_network_of_the_host_is_entered() -> None:
     assert done.returncode != 0
 
 
+@needs("mysql")
+def test_the_end_of_a_shell_is_noticed_while_a_client_is_answered() -> None:
+    # It takes for ever to find out that this does not match.
+    question = f"select '{'a' * 60}' rlike '(a|a)+b'"
+    line = f'mysql nova -e "{question}" & sleep 1; echo ended; exit 6'
+
+    done = subprocess.run(
+        [sys.executable, "-m", "hoodsnap", "shell", HEALTHY, "-c", line],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if NOT_SEALED in done.stderr:
+        pytest.skip(done.stderr.strip())
+
+    assert (done.returncode, done.stdout) == (6, "ended\n")
+
+
 HANGS_UP = """
 import socket, sys, tempfile
 from pathlib import Path

@@ -274,16 +274,17 @@ class _Server(ThreadingHTTPServer):
         except BaseException:  # no thread was started that could give the room back
             room.release()
             raise
-        if not is_ours:
-            ending = Timer(PATIENCE, _end, (request,))
-            ending.daemon = True
-            ending.start()
 
     def _answer(self, request: Any, client_address: Any, room: BoundedSemaphore) -> None:
         """Answer, and make room."""
+        ending = Timer(PATIENCE, _end, (request,))
+        ending.daemon = True
         try:
+            if room is self._strangers:
+                ending.start()
             self.process_request_thread(request, client_address)
         finally:
+            ending.cancel()
             room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -4,9 +4,10 @@ The stand-ins answer where the servers answered, the images stand where they sto
 the recorded processes: all in namespaces and in memory that end with the shell. Nothing of the host
 is in there but its programs (see `tree`), so nothing of it can be reached, ended or changed.
 
-Three processes: the caller stays outside and carries signals and a terminal's bytes; a second one
-enters the namespaces; its child is their first process, makes the tree, answers the clients, and
-starts the shell. When any of them ends, so do all that are below it.
+Four processes: the caller stays outside and carries signals and what is typed and written; a second
+one enters the namespaces; its child is their first process, makes the tree, and starts the shell
+and beside it the fourth, which answers the clients. When one of the first three ends, or the shell
+does, so do all that are below it.
 """
 
 from __future__ import annotations
@@ -246,10 +247,12 @@ class _Task:
             namespaces.drop_privileges()
             seccomp.enter()
             shell = self._start(control, stage.environment(listeners))
-            entries.keep()
-            stage.answer(self._recording, listeners, self._say)
+            answering, until = self._answer(control, listeners, entries)
             threading.Thread(target=_signal_on, args=(control, shell), daemon=True).start()
             status = _wait_for(shell)
+            os.close(until)
+            if self._tell_missed:
+                _wait_a_moment_for(answering)
         except namespaces.NoNamespaces as reason:
             control.send(_REFUSED + str(reason).encode())
         except Exception as error:
@@ -257,12 +260,33 @@ class _Task:
             if os.environ.get("HOODSNAP_DEBUG"):
                 raise
         finally:
-            if self._tell_missed:
-                for line in coverage(self._recording):
-                    self._say(line)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+
+    def _answer(
+        self, control: socket.socket, listeners: stage.Listeners, entries: ps.Entries
+    ) -> tuple[int, int]:
+        """Answer the clients in a process of its own, and list in its end what they missed; its
+        PID, and what to close to end it. Whatever a client keeps it busy with, the first process
+        notices that the shell has ended."""
+        waiting, until = os.pipe()
+        child = os.fork()
+        if child != 0:
+            os.close(waiting)
+            listeners.close()  # so that they are closed when the other process ends
+            return child, until
+        try:
+            os.close(until)
+            control.close()
+            entries.keep()
+            stage.answer(self._recording, listeners, self._say)
+            os.read(waiting, 1)
+            for line in coverage(self._recording) if self._tell_missed else ():
+                self._say(line)
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
 
     def _build(self) -> ps.Entries:
         """Make the tree, with everything recorded in its place."""
@@ -415,6 +439,15 @@ def _wait_for(shell: int) -> int:
         pid, status = os.waitpid(-1, 0)
         if pid == shell:
             return _exit_status(status)
+
+
+def _wait_a_moment_for(child: int) -> None:
+    """Wait until a child has ended, some seconds at most."""
+    with contextlib.suppress(ChildProcessError):  # it ended before
+        for _ in range(300):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                return
+            time.sleep(0.01)
 
 
 def _signal_on(control: socket.socket, shell: int) -> None:

@@ -44,6 +44,11 @@ class Listeners:
     """By the guest's UUID."""
     cloud: socket.socket
 
+    def close(self) -> None:
+        """Close them in this process."""
+        for one in (*self.libvirt, *self.mysql, *self.monitors.values(), self.cloud):
+            one.close()
+
 
 def listen(recording: Recording, folder: Path, *, ports: bool = True) -> Listeners:
     """Listen for every stand-in, with its sockets in a folder (`libvirt/`, `mysqld/`, `qemu/`).
