@@ -33,7 +33,7 @@ _LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
 
 # A process may call itself `qemu",pid=1`, or have a line end in its name: no such line is kept.
 _USER = r'\("[^"]*+",pid=\d{1,10},fd=\d{1,10}\)'
-_SOCKET = re.compile(rf"LISTEN +\d+ +\d+ +\S+ +\S+ +users:\({_USER}(?:,{_USER})*+\)")
+_SOCKET = re.compile(rf"LISTEN +\d+ +\d+ +\S+ +\S+ +users:\({_USER}(?>(?:,{_USER})*)\)")
 
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
