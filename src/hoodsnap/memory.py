@@ -19,6 +19,9 @@ VARIABLE = "HOODSNAP_MEMORY"
 FLOOR = 1 << 30
 """Bytes for any bundle: Python, its libraries, stacks of threads and what they reserve."""
 
+LEAST = 256 << 20
+"""Bytes below which not even Python and its libraries start."""
+
 PER_BYTE = 16
 """Bytes for each byte of a bundle's JSON. A thousand guests need 5 to explain, 7 to redact."""
 
@@ -79,5 +82,5 @@ def _wanted(size: int) -> int | None:
     if said == "unlimited":
         return None
     if said.isascii() and said.isdigit() and 0 < int(said) < 1 << 40:
-        return int(said) << 20
+        return max(int(said) << 20, LEAST)
     return FLOOR + PER_BYTE * size

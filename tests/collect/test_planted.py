@@ -342,7 +342,8 @@ SEEN = {
     "the XML of one that is off": ("libvirt", "--inactive planted-broken", f"iscsi://u%{WITHHELD}@"),
     "the cookie of a web disk": ("libvirt", "--inactive planted-off", "protocol='https'"),
     "a secret of libvirt": ("libvirt", "virsh secret-list", '"usage_id": "planted"'),
-    "the monitor of a QEMU": ("qemu", "qmp-shell", f"http://user:{WITHHELD}@127.0.0.1"),
+    # Of its network disk nothing is asked: that could stop the guest.
+    "the monitor of a QEMU": ("qemu", "query-block", "the guest has a network disk (http)"),
 }  # fmt: skip
 """What was planted → layer, part of the question, and what stands where the secret would."""
 
