@@ -294,7 +294,7 @@ def test_what_a_student_writes_does_nothing_to_a_terminal(
 ) -> None:
     asking = task(questions=[{"id": "pid", "text": "?", "answer": "guest.process.pid"}])
     (tmp_path / "sheet.yaml").write_text(asking)
-    (tmp_path / "answers.yaml").write_text('one: {pid: "\\e[31mred\\a"}')
+    (tmp_path / "answers.yaml").write_text('one: {pid: "\\e[31mred\\a\\u202e"}')
 
     for format in ("text", "gradescope", "junit", "csv", "json"):
         done = command.grade(
@@ -308,6 +308,7 @@ def test_what_a_student_writes_does_nothing_to_a_terminal(
         text = "\n".join(line.plain for line in done.lines(80))
         assert "\x1b" not in text
         assert "\x07" not in text
+        assert "\u202e" not in text
         if format == "junit":
             fromstring(text.encode())  # noqa: S314 (we wrote it)
 

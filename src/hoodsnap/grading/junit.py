@@ -9,6 +9,7 @@ from hoodsnap.grading.gradescope import output
 from hoodsnap.grading.result import Copy, Grade, Status
 from hoodsnap.grading.sheet import Sheet
 from hoodsnap.grading.text import WORDS
+from hoodsnap.render.line import clean
 
 
 def render(
@@ -42,12 +43,5 @@ def render(
 
 
 def _legal(said: str) -> str:
-    """Without what XML 1.0 has no way to write."""
-    return "".join(
-        char if char in "\n\t" or (ord(char) >= 32 and not _is_outside(ord(char))) else "�"
-        for char in said
-    )
-
-
-def _is_outside(code: int) -> bool:
-    return 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xDFFF or code in (0xFFFE, 0xFFFF)
+    """Return the text without what XML 1.0 has no way to write, and what turns a line around."""
+    return "".join(char if char in "\n\t" else clean(char) for char in said)
