@@ -38,7 +38,8 @@ lab: ## bring up a real single-node OpenStack on this Debian 12 machine (root)
 lab-down: ## stop the lab and remove what it made (root)
 	lab/down.sh
 
-test-lab: $(VENV)/lab ## run the tests against the running lab (root)
+test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an account mallory, which attacks)
+	@id mallory >/dev/null 2>&1 || useradd --create-home --uid 4242 mallory
 	$(BIN)/pytest -m lab
 
 record: $(VENV)/lab ## record the healthy lab, each of its faults, and two hosts as fixtures (root, running lab)
