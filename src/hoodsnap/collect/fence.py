@@ -128,7 +128,7 @@ _LONGEST_KEY = 256
 """Characters. A longer key is not the name of a secret but a text."""
 
 _NAME = 255
-"""Characters of the longest name. A text of more, or of several lines, is a document: only what
+"""Characters of the longest name. A longer text, or one of several lines, is a document: only what
 looks like a secret in it is withheld."""
 
 _SHOWN = 120

@@ -66,7 +66,8 @@ def connect(**arguments: Any) -> Any:
 def option_file() -> Mapping[str, str]:
     """Return the settings for clients in the operator's ~/.my.cnf: user, password, files for TLS.
 
-    Empty if there is none. Raises `Refusal` (`denied`) if others could have written it.
+    An empty dict if the file does not exist. Raises `Refusal` (`denied`) if others could have
+    written it.
     """
     from configparser import Error
 
