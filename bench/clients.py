@@ -9,8 +9,8 @@ import subprocess
 import time
 from contextlib import suppress
 
-from hoodsnap.collect.libvirtd import binding
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.libvirt_client import binding
+from hoodsnap.collect.recorder import RefusedError
 
 ROWS = (
     "select a.id, a.uuid, a.vm_state, a.host from instances a, (select 1 union all select 2"
@@ -29,7 +29,7 @@ def main() -> None:
     ):
         if shutil.which(command[0]):
             took[name] = min(_wall(command) for _ in range(3))
-    with suppress(Refusal):
+    with suppress(RefusedError):
         took["dump"] = _dump()
     print(json.dumps(took))
 

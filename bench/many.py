@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from hoodsnap.bundle import Answer, Bundle
-from hoodsnap.facts.cloud import read
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.hypervisor import LISTENERS
-from hoodsnap.facts.port import PREFIX
-from hoodsnap.facts.rows import SELECT
-from hoodsnap.facts.tap import NAME
+from hoodsnap.facts.api.port import PREFIX
+from hoodsnap.facts.cloud.cloud import read
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.host.hypervisor import LISTENERS
+from hoodsnap.facts.host.tap import NAME
 
 SAVES = "/var/lib/libvirt/qemu/save"
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Bundle, dump, load
-from hoodsnap.challenge import QUERY
-from hoodsnap.facts.guest import Guest
-from hoodsnap.fingerprint import LAYER, fingerprinted
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import analyze
+from hoodsnap.trust.challenge import QUERY
+from hoodsnap.trust.fingerprint import LAYER, fingerprinted
 
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"

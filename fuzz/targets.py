@@ -17,32 +17,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hoodsnap import trust
-from hoodsnap.analysis import analyze
-from hoodsnap.baseline import part, written
 from hoodsnap.bundle import Bundle, dump, parse
-from hoodsnap.fingerprint import fingerprint, fingerprinted
+from hoodsnap.findings.analysis import analyze
+from hoodsnap.findings.baseline import part, written
 from hoodsnap.grading import classroom, csv, junit
 from hoodsnap.grading import json as grades_as_json
 from hoodsnap.grading import text as grades_as_text
 from hoodsnap.grading.sheet import load as load_sheet
 from hoodsnap.grading.submissions import Submission
-from hoodsnap.pseudonym import Pseudonyms
-from hoodsnap.redact import Redactor
+from hoodsnap.redaction.pseudonyms import Pseudonyms
+from hoodsnap.redaction.redactor import Redactor
 from hoodsnap.render import json as as_json
 from hoodsnap.render import markdown
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row
 from hoodsnap.render.line import Line
 from hoodsnap.replay import procfs, shell, xdr
-from hoodsnap.replay.database import Database, Result
+from hoodsnap.replay.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.monitor import MonitorSocket, reply
-from hoodsnap.replay.mysqld_error import Refusal
-from hoodsnap.replay.openstack import OpenStack, Refused
+from hoodsnap.replay.mysqld_error import MySQLError
+from hoodsnap.replay.openstack import ApiError, OpenStack
 from hoodsnap.replay.procedure import PROCEDURES
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, hosts
+from hoodsnap.trust import examination
+from hoodsnap.trust.fingerprint import fingerprint, fingerprinted
 
 Target = Callable[[Bundle], None]
 
@@ -93,11 +93,11 @@ def explain(bundle: Bundle) -> None:
 
 def verify(bundle: Bundle) -> None:
     """Its fingerprint, its challenge, and whether it is plausible."""
-    wanted = trust.Wanted(challenge="winter-7", within=60, plausible=True)
-    found = trust.examine(bundle, "x", wanted, datetime.now(UTC))
-    for line in trust.lines([found]):
+    wanted = examination.ExpectedProof(challenge="winter-7", within=60, plausible=True)
+    found = examination.examine(bundle, "x", wanted, datetime.now(UTC))
+    for line in examination.lines([found]):
         _text(line, newlines=False)
-    _json(trust.as_json([found]))
+    _json(examination.as_json([found]))
 
 
 def redact(bundle: Bundle) -> None:
@@ -136,7 +136,7 @@ def replay(bundle: Bundle) -> None:
     for uuid in sorted({a.subject for a in recording.asked("qemu", "") if a.subject})[:1]:
         for question in ('{"execute": "query-status"}', "[]", "\0"):
             json.loads(reply(recording, uuid, question))
-        with contextlib.suppress(NotRecorded, *UNREADABLE):  # the connection ends
+        with contextlib.suppress(NotRecordedError, *UNREADABLE):  # the connection ends
             MonitorSocket(recording, uuid).greeting()
 
 
@@ -160,7 +160,7 @@ def files(bundle: Bundle) -> None:
 def _libvirt(recording: Recording) -> None:
     daemon = Libvirtd(recording)
     payloads = [b"", xdr.int_(1) + xdr.uint(0)]
-    with contextlib.suppress(NotRecorded, *UNREADABLE):
+    with contextlib.suppress(NotRecordedError, *UNREADABLE):
         listed: Any = recording.value("libvirt", "virsh list --all")
         for line in listed[:2]:
             head = xdr.string(line["name"]) + bytes.fromhex(line["uuid"].replace("-", ""))
@@ -175,21 +175,21 @@ def _libvirt(recording: Recording) -> None:
 
 def _database(recording: Recording) -> None:
     try:
-        database = Database(recording)
-    except (NotRecorded, *UNREADABLE):
+        database = ReplayedDatabase(recording)
+    except (NotRecordedError, *UNREADABLE):
         return  # every client is told so
     for statement in STATEMENTS:
         # What is unreadable ends one client's connection.
-        with contextlib.suppress(Refusal, NotRecorded, *UNREADABLE):
+        with contextlib.suppress(MySQLError, NotRecordedError, *UNREADABLE):
             found = database.ask(statement, "nova")
-            for one in found.rows if isinstance(found, Result) else ():
+            for one in found.rows if isinstance(found, QueryResult) else ():
                 list(one)
 
 
 def _apis(recording: Recording) -> None:
     cloud = OpenStack(recording, "http://127.0.0.1:5000")
     for target in REQUESTS:
-        with contextlib.suppress(Refused, *UNREADABLE):  # the server refuses what can't be read
+        with contextlib.suppress(ApiError, *UNREADABLE):  # the server refuses what can't be read
             _, body, version = cloud.answer("GET", target, {})
             json.dumps(body)
             _text(version, newlines=False)

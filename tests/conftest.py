@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from hoodsnap.analysis import Report, analyze
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
-from hoodsnap.facts.guest import Guest
-from hoodsnap.verdict import Finding
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import Report, analyze
+from hoodsnap.findings.finding import Finding
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("hoodsnap", deadline=None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.conftest import FAULTS
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import load
+from hoodsnap.findings.analysis import analyze
 
 FOUND = {
     "qemu-kill9": ["error active-but-domain-off of vm-plain"],

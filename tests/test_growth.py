@@ -24,19 +24,19 @@ from tests.growth import (
 )
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.collect.allowlist import log_line, network_body
-from hoodsnap.collect.arguments import kept_ps, kept_words
-from hoodsnap.collect.definition import kept_definition
-from hoodsnap.collect.fence import _looks, fenced
 from hoodsnap.collect.log import _is_argument, _nova_lines
-from hoodsnap.collect.logline import line_without_secrets
 from hoodsnap.collect.recorder import Recorder, without_secrets
+from hoodsnap.keep.allow_list import log_line, network_body
+from hoodsnap.keep.arguments import kept_ps, kept_words
+from hoodsnap.keep.domain_xml import kept_definition
+from hoodsnap.keep.fence import _looks, fenced
+from hoodsnap.keep.log_line import line_without_secrets
 from hoodsnap.replay.sql import tokens
 
 LATER = {
-    "hoodsnap.plausible.processes.numbered_alike": "one of two that are constants",
+    "hoodsnap.trust.plausible.processes.numbered_alike": "one of two that are constants",
     "hoodsnap.collect.service._unit_of": "the name of a service of nova's or libvirt's",
-    "hoodsnap.redact._patterns": "the names of a bundle, each a literal",
+    "hoodsnap.redaction.redactor._patterns": "the names of a bundle, each a literal",
     "hoodsnap.replay.collection._agrees": "what a client of the replayed API filters by",
     "hoodsnap.replay.database._matcher": "what a client of the replayed database matches by",
     "hoodsnap.replay.functions._regexp": "the same for REGEXP",
@@ -51,7 +51,7 @@ def test_every_pattern_is_found_in_the_source() -> None:
     assert later <= LATER.keys()
     assert len(found) > 100
     places = {place for entry in found for place in entry.places}
-    assert {"hoodsnap.collect.logline._IN_LINES[][]", "hoodsnap.replay.sql._TOKEN"} <= places
+    assert {"hoodsnap.keep.log_line._IN_LINES[][]", "hoodsnap.replay.sql._TOKEN"} <= places
 
 
 def _id(found: Found) -> str:

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import healthy
 
-from hoodsnap.analysis import analyze
-from hoodsnap.baseline import part, written
 from hoodsnap.bundle import dump, parse
+from hoodsnap.findings.analysis import analyze
+from hoodsnap.findings.baseline import part, written
 from hoodsnap.render import json as as_json
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row

@@ -18,18 +18,18 @@ from tests.conftest import FAULTS, HEALTHY, healthy, healthy_report
 from tests.test_bounds import bundle_of
 
 from hoodsnap import check as checks
-from hoodsnap import plausible
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import parse
-from hoodsnap.facts.fact import Fact, Unheard, read_each
-from hoodsnap.facts.join import Join
-from hoodsnap.finding import Severity
+from hoodsnap.evidence import Severity
+from hoodsnap.facts.cloud.join import Join
+from hoodsnap.facts.fact import Fact, UnheardError, read_each
+from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom
 from hoodsnap.grading.sheet import load as load_sheet
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.render import json as as_json
 from hoodsnap.render import markdown
 from hoodsnap.render import text as as_text
+from hoodsnap.trust import plausible
 
 UUID = "148ab7d4-5c5f-420e-85dd-eb24494f9617"
 SERVERS = {
@@ -159,7 +159,7 @@ def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
             """It breaks."""
             raise KeyError("S3CRET")
 
-    with pytest.raises(Unheard, match="could not be read: KeyError"):
+    with pytest.raises(UnheardError, match="could not be read: KeyError"):
         Odd().name  # noqa: B018
 
 

@@ -19,7 +19,7 @@ from tests.conftest import HEALTHY
 
 from hoodsnap.bundle import load
 from hoodsnap.cli.bundles import rescued
-from hoodsnap.collect import worth_asking
+from hoodsnap.collect.visit import worth_asking
 from hoodsnap.output import PUBLIC, UnwritableError, is_same_file, require_writable, write
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two accounts")

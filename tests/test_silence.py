@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tests.conftest import FAULTS, RecordedHost, healthy
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Answer, Bundle, load
+from hoodsnap.findings.analysis import analyze
 
 NOWHERE: set[str] = set()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tests.conftest import ROOT
 
-from hoodsnap.analysis import Report, analyze
 from hoodsnap.bundle import load, merge
+from hoodsnap.findings.analysis import Report, analyze
 
 PAIRS = ROOT / "fixtures/two-hosts"
 

@@ -1,7 +1,7 @@
 """What a check is: a function that names the layers it compares, and yields evidence.
 
 Its name is its id, its docstring its message and its manual page, its parameters what it needs.
-Which checks there are is the business of `checks/`; running them all is that of `analysis.py`.
+`checks/` has the checks; `findings/analysis.py` runs them.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.fact import Unheard, caught
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.finding import Evidence, Severity
+from hoodsnap.evidence import Evidence, Severity
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import UnheardError, caught
 
 Trap = Callable[[Guest], bool]
 """Whether a difference is legal for this guest. Its docstring's first line is the reason."""
@@ -113,7 +113,7 @@ class Check:
                     if not isinstance(found, Problem):
                         found = Problem(self.severity, found)
                     problems.append(found)
-        except Unheard as reason:
+        except UnheardError as reason:
             return problems, str(reason)
         except Exception as error:  # the net around each check of each guest, host or cloud
             return problems, str(caught(error))
@@ -143,14 +143,14 @@ class Check:
                     return None  # it is absent, which is the business of identity.py alone
         for layer in self.heard:
             if layer in guest.unheard:
-                raise Unheard(guest.unheard[layer])
+                raise UnheardError(guest.unheard[layer])
         return arguments
 
     def _must_be_heard(self, guest: Guest, name: str) -> None:
         layers = ("nova-db", "nova") if name == "record" else (LAYER_OF.get(name, ""),)
         reasons = [guest.unheard[layer] for layer in layers if layer in guest.unheard]
         if len(reasons) == len(layers):
-            raise Unheard(reasons[0])
+            raise UnheardError(reasons[0])
 
     @cached_property
     def scope(self) -> str:

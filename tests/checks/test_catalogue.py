@@ -12,15 +12,15 @@ import pytest
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap import checks
-from hoodsnap.analysis import Report
 from hoodsnap.bundle import Answer
 from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.guest import LAYERS, Guest
-from hoodsnap.facts.host import Host
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.findings.analysis import Report
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # why: docs/explanation/not-checked.md
 """Names that the tables of roots and dangers know, although no check has them: why."""

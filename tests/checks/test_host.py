@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer, Failure
-from hoodsnap.facts.host import Host
+from hoodsnap.facts.cloud.host import Host
 
 CONF = "/etc/nova/nova.conf"
 OTHER = "88888888-0000-4000-8000-000000000000"

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from tests.conftest import RecordedHost, healthy_report
 
-from hoodsnap.analysis import Report
 from hoodsnap.bundle import Answer
-from hoodsnap.checks.states import LEGAL, NONE
+from hoodsnap.checks.legal_states import LEGAL, NONE
+from hoodsnap.findings.analysis import Report
 
 
 def _state(host: RecordedHost, name: str, state: int, reason: int) -> None:

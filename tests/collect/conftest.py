@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 from tests.collect.small_cloud import small as small
 
-from hoodsnap.collect.libvirtd import binding
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.libvirt_client import binding
+from hoodsnap.collect.recorder import RefusedError
 
 NOBODY = 65534
 
@@ -175,7 +175,7 @@ def until(there: Callable[[], object], patience: float = 20.0) -> None:
 def _libvirt_module() -> Any:
     try:
         return binding()
-    except Refusal as refusal:
+    except RefusedError as refusal:
         pytest.skip(str(refusal))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hoodsnap.collect import device
-from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
@@ -112,7 +112,7 @@ def test_this_hosts_devices_are_listed_without_labels() -> None:
 
 def test_a_tool_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(command: list[str]) -> str:
-        raise Refusal("missing", f"{command[0]} is not installed")
+        raise RefusedError("missing", f"{command[0]} is not installed")
 
     monkeypatch.setattr(device, "run", missing)
     recorder = Recorder("vm")
@@ -145,7 +145,7 @@ def test_lvm_is_asked_without_its_locks() -> None:
 def test_an_old_lvm_is_asked_with_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     def old(command: list[str]) -> str:
         if "--nolocking" in command:
-            raise Refusal("failed", f"{command[0]}: unrecognized option '--nolocking'")
+            raise RefusedError("failed", f"{command[0]}: unrecognized option '--nolocking'")
         return '{"report": []}'
 
     monkeypatch.setattr(device, "run", old)
@@ -170,7 +170,7 @@ def test_paths_are_sent_commands_only_where_the_daemon_is_silent(
 
 def test_no_session_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(command: list[str]) -> str:
-        raise Refusal("failed", "iscsiadm: No active sessions.")
+        raise RefusedError("failed", "iscsiadm: No active sessions.")
 
     monkeypatch.setattr(device, "run", refuse)
     recorder = Recorder("vm")

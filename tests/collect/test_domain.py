@@ -13,9 +13,9 @@ import pytest
 from tests.collect.conftest import VNC_PASSWORD, stopped
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect import libvirtd as daemon_module
+from hoodsnap.collect import libvirt_client as daemon_module
 from hoodsnap.collect.domain import Domains, Mark, firmware, images, targets
-from hoodsnap.collect.libvirtd import binding
+from hoodsnap.collect.libvirt_client import binding
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 
 DISK = """

@@ -18,8 +18,8 @@ import pytest
 from hoodsnap.collect import file
 from hoodsnap.collect.folder import list_folder, look_at
 from hoodsnap.collect.image import ask_images, find_instances_dirs
-from hoodsnap.collect.question import AbandonedError, Question, answering
-from hoodsnap.collect.recorder import Recorder, Refusal, patiently, run
+from hoodsnap.collect.question import AbandonedError, PendingQuestion, answering
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently, run
 from hoodsnap.path import StrangeLinkError
 
 NOTES = "quarterly numbers: strictly confidential"
@@ -106,7 +106,7 @@ def test_a_fifo_s_writer_goes_on_waiting(tmp_path: Path) -> None:
     writer.start()
     time.sleep(0.1)
 
-    with pytest.raises(Refusal):
+    with pytest.raises(RefusedError):
         file.read(fifo)
     list_folder(str(tmp_path), lambda path, head: None)
 
@@ -120,9 +120,9 @@ def test_a_file_of_a_terabyte_is_refused(tmp_path: Path) -> None:
     sparse.touch()
     os.truncate(sparse, ENDLESS)
 
-    with pytest.raises(Refusal, match="has more than 1048576 bytes") as refusal:
+    with pytest.raises(RefusedError, match="has more than 1048576 bytes") as refusal:
         file.read(sparse)
-    with pytest.raises(Refusal, match="more than"):
+    with pytest.raises(RefusedError, match="more than"):
         list(file.lines(sparse, ENDLESS))
     assert refusal.value.kind == "too-large"
     assert file.head(sparse, 16) == bytes(16)
@@ -172,7 +172,7 @@ def test_an_abandoned_question_takes_its_program_along() -> None:
 
 
 def test_a_program_whose_question_was_abandoned_is_not_waited_for() -> None:
-    question = Question()
+    question = PendingQuestion()
     question.abandon()
 
     with answering(question), pytest.raises(AbandonedError):
@@ -306,7 +306,7 @@ class TestAnotherAccount:
     ) -> None:
         os.link(secret, theirs / "compute_nodes")
 
-        with pytest.raises(Refusal, match="hard links") as refusal:
+        with pytest.raises(RefusedError, match="hard links") as refusal:
             file.text(theirs / "compute_nodes")
         assert refusal.value.kind == "denied"
         [_, entry] = list_folder(str(theirs), lambda path, head: None)
@@ -318,7 +318,7 @@ class TestAnotherAccount:
         """A console's log is root's file in nova's folder: nova can't read it, but rename it."""
         secret.rename(theirs / "compute_nodes")
 
-        with pytest.raises(Refusal, match="private to another account"):
+        with pytest.raises(RefusedError, match="private to another account"):
             file.text(theirs / "compute_nodes")
 
     def test_nothing_of_it_comes_into_a_bundle(

@@ -15,18 +15,18 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import host as module
 from hoodsnap.collect.configuration import Configuration, NovaConf, read_nova_conf
 from hoodsnap.collect.host import ask_host, nova_host_name
-from hoodsnap.collect.recorder import Recorder, Refusal
-from hoodsnap.collect.service import Found, Service
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.service import Found, RunningService
 
 SECRET = "c0rrect-h0rse"  # noqa: S105 (it is planted, to be looked for)
 
 
-def conf_of(options: Configuration, nova: Service | None = None) -> NovaConf:
+def conf_of(options: Configuration, nova: RunningService | None = None) -> NovaConf:
     found = Found("nova-compute", (nova,) if nova else (), ())
     return NovaConf(options, found, files=("/etc/nova/nova.conf",))
 
 
-def asked(conf: Configuration | NovaConf, nova: Service | None = None) -> dict[str, Answer]:
+def asked(conf: Configuration | NovaConf, nova: RunningService | None = None) -> dict[str, Answer]:
     recorder = Recorder("here")
     ask_host(recorder, conf if isinstance(conf, NovaConf) else conf_of(conf, nova))
     return {answer.query: answer for answer in recorder.answers}
@@ -85,7 +85,7 @@ def test_the_clock_is_read_together_with_those_that_nobody_sets() -> None:
 
 
 def test_an_unread_configuration_says_why() -> None:
-    refused = Refusal("denied", "not followed: /etc/nova/nova.conf belongs to uid 4242")
+    refused = RefusedError("denied", "not followed: /etc/nova/nova.conf belongs to uid 4242")
     nothing = Found("nova-compute", (), ())
     half = NovaConf({"DEFAULT": {"a": "b"}}, nothing, (("/etc/nova/nova.conf", refused),), ("x",))
 
@@ -129,7 +129,7 @@ def test_novas_version_is_read_where_its_program_was_installed(
     folder: str, entry: str, version: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "opt/venv" / folder / entry).mkdir(parents=True)
-    nova = Service(1, tmp_path, Path("/opt/venv/bin/nova-compute"), ())
+    nova = RunningService(1, tmp_path, Path("/opt/venv/bin/nova-compute"), ())
 
     assert asked({}, nova)["nova-compute --version"].value == version
 
@@ -137,7 +137,7 @@ def test_novas_version_is_read_where_its_program_was_installed(
 def test_the_compute_id_is_read_through_the_eyes_of_nova_compute(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/compute_id").write_text("5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n")
-    nova = Service(1, tmp_path, Path("/usr/bin/nova-compute"), ())
+    nova = RunningService(1, tmp_path, Path("/usr/bin/nova-compute"), ())
 
     answers = asked({"DEFAULT": {"state_path": "/srv"}}, nova)
 
@@ -154,7 +154,7 @@ def test_of_libvirts_configuration_only_what_is_harmless_is_kept(
         f'# user = "nobody"\nuser = "+64055"\ndynamic_ownership=0 # not ours\nvnc_listen = "10.0.0.1"\n'
         f'vnc_password = "{SECRET}"\nspice_password = "{SECRET}"\nmigrate_tls_x509_secret_uuid = "{SECRET}"\n'
     )
-    daemon = Service(1, tmp_path, Path("/usr/sbin/virtqemud"), ())
+    daemon = RunningService(1, tmp_path, Path("/usr/sbin/virtqemud"), ())
     running = {"virtqemud": (daemon,)}
     monkeypatch.setattr(module, "find", lambda name: Found(name, running.get(name, ()), ()))
 
@@ -177,7 +177,7 @@ def test_nova_may_call_the_host_otherwise() -> None:
 def test_what_is_no_uuid_is_no_compute_id(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/compute_id").write_text(f"{SECRET}\n")
-    nova = Service(1, tmp_path, Path("/usr/bin/nova-compute"), ())
+    nova = RunningService(1, tmp_path, Path("/usr/bin/nova-compute"), ())
 
     answers = asked({"DEFAULT": {"state_path": "/srv"}}, nova)
 

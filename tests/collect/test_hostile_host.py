@@ -21,8 +21,8 @@ from tests.collect.conftest import until
 from tests.collect.rogue import rogue_server
 from tests.conftest import shown
 
-from hoodsnap.analysis import Report, analyze
 from hoodsnap.bundle import Bundle, load
+from hoodsnap.findings.analysis import Report, analyze
 
 pytestmark = pytest.mark.lab
 

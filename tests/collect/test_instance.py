@@ -23,8 +23,8 @@ from tests.collect.conftest import closed_folder
 from tests.collect.rogue import rogue_server
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect import cells, database, instance
-from hoodsnap.collect.database import Address, Database
+from hoodsnap.collect import cells, database_client, instance
+from hoodsnap.collect.database_client import Address, DatabaseClient
 from hoodsnap.collect.instance import InstanceDatabase
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 
@@ -544,8 +544,8 @@ def test_a_template_for_the_same_server_is_filled(recorder: Recorder, mariadb: M
 
 
 @pytest.fixture
-def server(recorder: Recorder, mariadb: MariaDB) -> Iterator[Database]:
-    found = Database(recorder, Address(socket=mariadb.socket, user="root"))
+def server(recorder: Recorder, mariadb: MariaDB) -> Iterator[DatabaseClient]:
+    found = DatabaseClient(recorder, Address(socket=mariadb.socket, user="root"))
     assert found.open()
     yield found
     found.close()
@@ -555,7 +555,9 @@ def server(recorder: Recorder, mariadb: MariaDB) -> Iterator[Database]:
     "statement",
     ["DELETE FROM nova.services", "INSERT INTO nova.services VALUES (3, 'x', 'y', 0, 0)"],
 )
-def test_the_connection_can_not_write(server: Database, mariadb: MariaDB, statement: str) -> None:
+def test_the_connection_can_not_write(
+    server: DatabaseClient, mariadb: MariaDB, statement: str
+) -> None:
     answer = server.ask(statement)
 
     assert answer.error is not None
@@ -564,7 +566,7 @@ def test_the_connection_can_not_write(server: Database, mariadb: MariaDB, statem
 
 
 def test_a_server_that_goes_away_in_the_middle_is_not_asked_again(
-    server: Database, mariadb: MariaDB
+    server: DatabaseClient, mariadb: MariaDB
 ) -> None:
     killer = threading.Timer(0.5, _kill, [mariadb])
     killer.start()
@@ -580,7 +582,7 @@ def test_a_server_that_goes_away_in_the_middle_is_not_asked_again(
     assert later.error.message.startswith("not asked: ")
 
 
-def test_rows_that_are_cut_off_are_no_answer(server: Database, mariadb: MariaDB) -> None:
+def test_rows_that_are_cut_off_are_no_answer(server: DatabaseClient, mariadb: MariaDB) -> None:
     killer = threading.Timer(0.5, _kill, [mariadb])
     killer.start()
 
@@ -598,7 +600,7 @@ def _kill(mariadb: MariaDB) -> None:
 
 
 def test_a_lost_server_is_tried_once_more_for_the_second_look(
-    server: Database, mariadb: MariaDB
+    server: DatabaseClient, mariadb: MariaDB
 ) -> None:
     killer = threading.Timer(0.3, _kill, [mariadb])
     killer.start()
@@ -610,9 +612,9 @@ def test_a_lost_server_is_tried_once_more_for_the_second_look(
 
 
 def test_a_slow_statement_ends_and_the_next_is_answered(
-    server: Database, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_STATEMENT_TIME", 0.2)
+    monkeypatch.setattr(database_client, "_STATEMENT_TIME", 0.2)
     server.look_again()
     many = "nova.seq_1_to_100000000"
     slow = f"SELECT COUNT(*) FROM {many} AS a, {many} AS b WHERE a.seq + b.seq < 0"
@@ -625,9 +627,9 @@ def test_a_slow_statement_ends_and_the_next_is_answered(
 
 
 def test_a_frozen_server_does_not_hang_us(
-    server: Database, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseClient, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_READ_TIME", 1.0)
+    monkeypatch.setattr(database_client, "_READ_TIME", 1.0)
     monkeypatch.setattr(server, "_given_up", "it is to connect again")
     server.look_again()
     os.kill(mariadb.process.pid, signal.SIGSTOP)
@@ -649,18 +651,18 @@ def _stands_still(pid: int) -> bool:
 
 
 def test_a_statement_that_was_abandoned_keeps_its_connection(
-    server: Database, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "_PATIENCE", 0.3)
+    monkeypatch.setattr(database_client, "_PATIENCE", 0.3)
 
     assert _kind(server.ask("SELECT SLEEP(2)")) == "timeout"
     assert _kind(server.ask("SELECT 1")) == "unreachable"
 
 
 def test_too_many_rows_are_not_kept_and_the_next_answer_is_the_right_one(
-    server: Database, monkeypatch: pytest.MonkeyPatch
+    server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "LARGEST", 1000)
+    monkeypatch.setattr(database_client, "LARGEST", 1000)
 
     assert (
         _kind(server.ask("SELECT REPEAT('x', 200), id FROM nova.instance_actions")) == "too-large"
@@ -668,7 +670,7 @@ def test_too_many_rows_are_not_kept_and_the_next_answer_is_the_right_one(
     assert server.ask("SELECT 7").value == {"columns": ["7"], "rows": [[7]]}
 
 
-def test_bytes_and_bits_can_be_kept(server: Database) -> None:
+def test_bytes_and_bits_can_be_kept(server: DatabaseClient) -> None:
     answer = server.ask(
         "SELECT x'ff00' AS bytes, CAST('1.50' AS DECIMAL(5,2)) AS exact, NULL AS none"
     )

@@ -10,8 +10,8 @@ import pytest
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import log
-from hoodsnap.collect.allowlist import log_line
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.allow_list import log_line
 
 UUID = "5ff9ffcb-a23f-4a79-8e0a-1f1f2d0e8b11"
 OTHER = "0a9d8b7c-1111-4222-8333-444455556666"
@@ -152,7 +152,7 @@ def test_where_dmesg_is_denied_the_journal_is_asked(
 ) -> None:
     def run(command: tuple[str, ...]) -> str:
         if command[0] == "dmesg":
-            raise Refusal("denied", "read kernel buffer failed: Operation not permitted")
+            raise RefusedError("denied", "read kernel buffer failed: Operation not permitted")
         return "2026-11-25T13:15:16+0000 vm kernel: Out of memory: Killed process 7 (qemu)\n"
 
     monkeypatch.setattr(log, "run", run)

@@ -10,7 +10,7 @@ import pytest
 from tests.collect.rogue import LOCAL_INFILE, OK, THEN, rogue_server, self_signed
 
 from hoodsnap.collect import cells
-from hoodsnap.collect.database import Address, Database
+from hoodsnap.collect.database_client import Address, DatabaseClient
 from hoodsnap.collect.instance import InstanceDatabase
 from hoodsnap.collect.recorder import Recorder
 
@@ -58,7 +58,7 @@ def home(closed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def open_at(port: int, password: str = PASSWORD, **more: str) -> Recorder:
     recorder = Recorder("here")
     address = Address(host="127.0.0.1", port=port, user="nova", password=password, tls=more)
-    database = Database(recorder, address)
+    database = DatabaseClient(recorder, address)
     assert not database.open()
     database.close()
     return recorder

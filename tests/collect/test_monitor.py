@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from tests.collect.conftest import VNC_PASSWORD, stopped, until
 
-from hoodsnap.collect import libvirtd as daemon_module
+from hoodsnap.collect import libvirt_client as daemon_module
 from hoodsnap.collect import monitor as module
 from hoodsnap.collect.domain import Domains, SeenDomain
 from hoodsnap.collect.monitor import Query, ask_monitors, ask_sockets

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from hoodsnap.collect import Visit, Wishes
 from hoodsnap.collect.ownership import Owners, folder_refusal, names_in, operators, read_owned
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.uri import configured_uri
+from hoodsnap.collect.visit import Visit, Wishes
 
 OTHER = 4242
 """An account that is neither root nor the one that runs the tests."""
@@ -31,7 +31,7 @@ def conf(closed: Path) -> Path:
 
 
 def refused(path: Path, owners: Owners | None = None, root: str = "/") -> str:
-    with pytest.raises(Refusal) as raised:
+    with pytest.raises(RefusedError) as raised:
         read_owned(str(path), owners or operators(), root=root)
     return f"{raised.value.kind}: {raised.value}"
 
@@ -228,7 +228,7 @@ def test_no_folder_of_the_system_holds_guests(folder: str) -> None:
     ],
 )
 def test_of_a_configuration_only_this_hosts_own_libvirt_is_followed(uri: str) -> None:
-    with pytest.raises(Refusal):
+    with pytest.raises(RefusedError):
         configured_uri(uri)
 
 
@@ -252,15 +252,15 @@ def test_a_socket_is_followed_where_nobody_else_can_have_put_it(closed: Path) ->
         uri = f"qemu+unix:///system?socket={path}"
         assert configured_uri(uri) == uri
         closed.chmod(0o1777)
-        with pytest.raises(Refusal, match="every account can write"):
+        with pytest.raises(RefusedError, match="every account can write"):
             configured_uri(uri)
         closed.chmod(0o755)
         (closed / "link").symlink_to(path)
-        with pytest.raises(Refusal, match="not a socket"):
+        with pytest.raises(RefusedError, match="not a socket"):
             configured_uri(f"qemu+unix:///system?socket={closed}/link")
         if os.geteuid() == 0:
             os.chown(path, OTHER, OTHER)
-            with pytest.raises(Refusal, match=f"belongs to uid {OTHER}"):
+            with pytest.raises(RefusedError, match=f"belongs to uid {OTHER}"):
                 configured_uri(uri)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tests.collect.small_cloud import SmallCloud
 
-from hoodsnap.collect.allowlist import network_body
 from hoodsnap.collect.port import PortApi
 from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.keep.allow_list import network_body
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 

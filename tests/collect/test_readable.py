@@ -10,7 +10,7 @@ from hoodsnap import bounds
 from hoodsnap.bundle import Answer, Bundle, dump, parse
 from hoodsnap.collect.readable import readable
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.collect.secret import DEEPEST
+from hoodsnap.keep.secret import DEEPEST
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoodsnap.collect import recorder as recorders
-from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run, without_secrets
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, run, without_secrets
 
 
 def fails(error: BaseException) -> object:
@@ -26,7 +26,7 @@ def fails(error: BaseException) -> object:
         (FileNotFoundError(2, "No such file or directory"), "absent", "No such file or directory"),
         (ConnectionRefusedError(111, "Connection refused"), "unreachable", "Connection refused"),
         (ProcessLookupError(3, "No such process"), "absent", "No such process"),
-        (Refusal("missing", "virsh is not installed"), "missing", "virsh is not installed"),
+        (RefusedError("missing", "virsh is not installed"), "missing", "virsh is not installed"),
         (
             ModuleNotFoundError("x", name="libvirt"),
             "missing",
@@ -148,13 +148,13 @@ PYTHON = [sys.executable, "-c"]
 def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorders, "LARGEST_STRING", 1000)
 
-    with pytest.raises(Refusal, match="printed more than a bundle keeps") as refusal:
+    with pytest.raises(RefusedError, match="printed more than a bundle keeps") as refusal:
         run([*PYTHON, "while True: print('x' * 100)"])
     assert refusal.value.kind == "too-large"
 
 
 def test_a_program_that_hangs_is_ended() -> None:
-    with pytest.raises(Refusal, match=r"was ended after 0\.3 s") as refusal:
+    with pytest.raises(RefusedError, match=r"was ended after 0\.3 s") as refusal:
         run([*PYTHON, "import time; time.sleep(60)"], patience=0.3)
     assert refusal.value.kind == "timeout"
 
@@ -173,13 +173,13 @@ def test_a_program_that_hangs_is_ended() -> None:
     ],
 )
 def test_a_program_that_fails_says_why(program: str, kind: str, message: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(RefusedError) as refusal:
         run([*PYTHON, program])
     assert (refusal.value.kind, str(refusal.value)) == (kind, message)
 
 
 def test_a_program_that_is_not_installed_is_missing() -> None:
-    with pytest.raises(Refusal, match="no-such-program is not installed") as refusal:
+    with pytest.raises(RefusedError, match="no-such-program is not installed") as refusal:
         run(["no-such-program"])
     assert refusal.value.kind == "missing"
 

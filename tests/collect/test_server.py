@@ -13,7 +13,7 @@ import pytest
 from tests.collect.small_cloud import PASSWORD, TOKEN, SmallCloud, log_in, log_out
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect import cloud as cloud_module
+from hoodsnap.collect import cloud_client as cloud_module
 from hoodsnap.collect import server as server_module
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 from hoodsnap.collect.server import ServerApi

@@ -21,20 +21,20 @@ import pytest
 from tests.collect.conftest import until
 from tests.conftest import MONITORS, RecordedHost
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Failure, load
 from hoodsnap.collect import storage
 from hoodsnap.collect.domain import Domains, SeenDomain, remote
 from hoodsnap.collect.monitor import Query, ask_monitors, ask_sockets
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.storage import obstacle
-from hoodsnap.facts.argv import Argv, read_argv
+from hoodsnap.facts.process.command_line import CommandLine, read_command_line
+from hoodsnap.findings.analysis import analyze
 
 RBD = {"driver": "rbd", "pool": "vms", "image": "x_disk", "node-name": "libvirt-1-storage"}
 
 
-def argv(*words: str) -> list[tuple[int | None, Argv]]:
-    return [(None, read_argv(("qemu-system-x86_64", *words)))]
+def argv(*words: str) -> list[tuple[int | None, CommandLine]]:
+    return [(None, read_command_line(("qemu-system-x86_64", *words)))]
 
 
 def disk(kind: str, source: str, below: str = "") -> str:
@@ -163,7 +163,7 @@ def test_a_real_qemu_with_a_network_disk_is_sent_no_question_about_it() -> None:
         with frozen_nbd(folder / "nbd"), _qemu(folder) as (process, words):
             recorder = Recorder("here")
             sent: list[str] = []
-            guests = [(process.pid, read_argv(words))]
+            guests = [(process.pid, read_command_line(words))]
             _spy(folder / "qmp", folder / "seen", sent)
             ask_sockets(recorder, {"u": f"{folder}/seen"}, lambda uuid: obstacle(None, guests))
 

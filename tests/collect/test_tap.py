@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hoodsnap.collect import tap as module
-from hoodsnap.collect.allowlist import ovs_rows
 from hoodsnap.collect.port import SeenNetworks
-from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
 from hoodsnap.collect.tap import ask_taps
+from hoodsnap.keep.allow_list import ovs_rows
 
 NETWORK = "311f0106-57a0-4949-8a46-737f380685d6"
 ROUTER = "5f38a793-3c44-40a7-9f2c-9df7b9b7d14c"
@@ -59,7 +59,7 @@ def queries(recorder: Recorder) -> list[str]:
 
 
 def missing(command: Sequence[str]) -> str:
-    raise Refusal("missing", f"{command[0]} is not installed")
+    raise RefusedError("missing", f"{command[0]} is not installed")
 
 
 def usual(command: Sequence[str]) -> str:
@@ -150,7 +150,7 @@ def test_an_older_open_vswitch_has_no_column_for_errors(monkeypatch: pytest.Monk
     def older(command: Sequence[str]) -> str:
         if ",error" in " ".join(command):
             complaint = 'ovs-vsctl: Interface does not contain a column whose name matches "error"'
-            raise Refusal("failed", complaint)
+            raise RefusedError("failed", complaint)
         return usual(command)
 
     recorder = asked(monkeypatch, older)

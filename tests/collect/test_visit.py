@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from tests.conftest import shown
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import Bundle, dump, load
-from hoodsnap.collect import Visit, Wishes
-from hoodsnap.facts.guest import Guest
+from hoodsnap.collect.visit import Visit, Wishes
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import analyze
 
 pytestmark = pytest.mark.lab
 

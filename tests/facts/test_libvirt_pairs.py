@@ -19,10 +19,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hoodsnap.facts.argv import Argv, read_argv
-from hoodsnap.facts.domain import DomainXML, Image, read_domain_xml
-from hoodsnap.facts.drive import Node
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.domain.domain import DiskImage, DomainXML, read_domain_xml
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.process.command_line import CommandLine, read_command_line
+from hoodsnap.facts.process.drive import Node
 from hoodsnap.facts.quantity import size
 
 STALE = {
@@ -50,8 +50,8 @@ class Pair:
         self.words = command(args.read_text(), quoted=not era.startswith("0.9.10"))
 
     @cached_property
-    def argv(self) -> Argv:
-        return read_argv(self.words)
+    def argv(self) -> CommandLine:
+        return read_command_line(self.words)
 
     @cached_property
     def xml(self) -> DomainXML:
@@ -354,8 +354,8 @@ def test_every_image_below_a_disk_agrees(pairs: list[Pair]) -> None:
     assert chains > 5
 
 
-def _local(pair: Pair, image: Image | Node) -> tuple[str | None, str | None]:
-    kind = image.type if isinstance(image, Image) else image.protocol
+def _local(pair: Pair, image: DiskImage | Node) -> tuple[str | None, str | None]:
+    kind = image.type if isinstance(image, DiskImage) else image.protocol
     known = kind in ("block", *LOCAL) and not pair.tree.findall(FDGROUP)
     return image.format, image.source if known else None
 
@@ -475,7 +475,7 @@ def test_what_hardware_real_domains_have_can_be_read(corpus: Path) -> None:
     for path in sorted((corpus / "domxml").rglob("*.xml")):
         try:
             xml = read_domain_xml(path.read_text(errors="surrogateescape"))
-        except Unheard:
+        except UnheardError:
             continue  # as it was pasted
         for console in xml.graphics:
             assert console.type in ("vnc", "spice", "sdl", "rdp", "dbus", "egl-headless"), path

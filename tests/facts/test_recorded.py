@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hoodsnap.bundle import Answer, parse
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import Fact, UnheardError
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 
 LAYERS = ("libvirt", "kernel", "qemu")
 
@@ -36,12 +36,12 @@ def facts(said: Iterable[Answer]) -> list[Fact]:
 
 
 def heard(fact: Fact) -> dict[str, object]:
-    """Every field that can be read. Any other exception than `Unheard` gets through."""
+    """Every field that can be read. Any other exception than `UnheardError` gets through."""
     found: dict[str, object] = {}
     for field in fact.places:
         try:
             found[field] = getattr(fact, field)
-        except Unheard:
+        except UnheardError:
             continue
     return found
 

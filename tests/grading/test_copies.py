@@ -16,14 +16,14 @@ import pytest
 from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, healthy
 from tests.grading.conftest import task
 
-from hoodsnap import plausible
 from hoodsnap.bundle import Answer, Bundle, dump, load, parse
-from hoodsnap.fingerprint import LAYER, fingerprinted, verify
 from hoodsnap.grading import command
 from hoodsnap.grading.copies import copies, traces
 from hoodsnap.grading.result import Copy, Grade, Sure
-from hoodsnap.pseudonym import Pseudonyms
-from hoodsnap.redact import Redactor
+from hoodsnap.redaction.pseudonyms import Pseudonyms
+from hoodsnap.redaction.redactor import Redactor
+from hoodsnap.trust import plausible
+from hoodsnap.trust.fingerprint import LAYER, fingerprinted, verify
 
 HONEST = [*sorted(FAULTS.glob("*.zst")), *sorted((ROOT / "fixtures/two-hosts").glob("*.zst"))]
 HONEST += [HEALTHY, MONITORS]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import UnheardError
 from hoodsnap.grading.expression import ExpressionError, Silence, compiled, evaluate
 
 FACTS = {
@@ -63,7 +63,7 @@ def test_what_was_heard_has_a_value(text: str, value: object) -> None:
     ],
 )
 def test_what_touches_the_unheard_has_none(text: str) -> None:
-    with pytest.raises(Unheard):
+    with pytest.raises(UnheardError):
         evaluate(text, FACTS)
 
 
@@ -101,7 +101,7 @@ def test_a_hostile_expression_is_refused_or_has_a_value(text: str) -> None:
     try:
         compiled(text)
         evaluate(text, FACTS)
-    except (ExpressionError, Unheard):
+    except (ExpressionError, UnheardError):
         pass
 
 

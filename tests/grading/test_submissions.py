@@ -14,18 +14,18 @@ import pytest
 from tests.conftest import HEALTHY, RecordedHost, healthy
 from tests.grading.conftest import task
 from tests.test_bounds import bundle_of
-from tests.test_trust import key, needs_ssh
+from tests.trust.test_examination import key, needs_ssh
 
 from hoodsnap import memory
 from hoodsnap.bounds import unpacked
 from hoodsnap.bundle import dump, load
-from hoodsnap.fingerprint import fingerprint, fingerprinted, signed
 from hoodsnap.grading import command, submissions
 from hoodsnap.grading.classroom import grade_submission
 from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import parse as parse_sheet
 from hoodsnap.grading.submissions import Submission
-from hoodsnap.signature import sign
+from hoodsnap.trust.fingerprint import fingerprint, fingerprinted, signed
+from hoodsnap.trust.signature import sign
 
 SHEET = task(holds="guest.server.status == 'ACTIVE'", title="=1+1")
 
@@ -328,7 +328,7 @@ def test_an_example_shows_what_is_wrong_with_a_sheet(tmp_path: Path) -> None:
 
 def test_every_documented_field_is_there() -> None:
     """The list that a teacher reads is what the expressions see, and nothing else."""
-    from hoodsnap.analysis import analyze
+    from hoodsnap.findings.analysis import analyze
     from hoodsnap.grading.expression import evaluate
     from hoodsnap.grading.facts import documented, view
 

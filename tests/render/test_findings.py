@@ -6,15 +6,15 @@ import json
 
 from bench.many import many
 from tests.conftest import RecordedHost, healthy
-from tests.test_folding import of_guests, of_host
+from tests.findings.test_folding import of_guests, of_host
 
-from hoodsnap.analysis import Report, analyze
 from hoodsnap.check import Check, Problems, check
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.finding import Severity, says
-from hoodsnap.gating import closed_by
+from hoodsnap.evidence import Severity, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.findings.analysis import Report, analyze
+from hoodsnap.findings.gating import closed_by
 from hoodsnap.render import json as as_json
 from hoodsnap.render.text import render
 
@@ -132,7 +132,7 @@ def _unheard(kinds: int) -> Check:
     def info_cache_lost(guest: Guest, domain: Domain) -> Problems:
         if guest.host is not None:
             number = guest.host.guests.index(guest) % kinds
-            raise Unheard(f"{'abcdefghijklmnop'[number]} of {guest.uuid} was not told")
+            raise UnheardError(f"{'abcdefghijklmnop'[number]} of {guest.uuid} was not told")
         yield (says(domain, name=domain.name),)
 
     return check(Severity.ERROR)(info_cache_lost)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.conftest import HEALTHY, RecordedHost
 from tests.test_cli import hoodsnap
 
-from hoodsnap.fingerprint import fingerprint
 from hoodsnap.render import markdown
+from hoodsnap.trust.fingerprint import fingerprint
 
 
 def rendered(host: RecordedHost, *names: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 from bench.many import many
 from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import load, merge
+from hoodsnap.findings.analysis import analyze
 from hoodsnap.render.finding import filled
 from hoodsnap.render.line import clean, shortened
 from hoodsnap.render.text import render

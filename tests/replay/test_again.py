@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import HEALTHY, NOT_SEALED, healthy
 
 from hoodsnap.bundle import Answer, Bundle, load
-from hoodsnap.collect.libvirtd import DISTRIBUTION_FOLDERS
+from hoodsnap.collect.libvirt_client import DISTRIBUTION_FOLDERS
 
 SAME = (
     "nova",
@@ -115,7 +115,7 @@ def test_the_same_is_heard_again(again: Bundle) -> None:
 
 
 def test_it_explains_the_same_guests(again: Bundle) -> None:
-    from hoodsnap.facts.cloud import read
+    from hoodsnap.facts.cloud.cloud import read
 
     def guests(bundle: Bundle) -> set[tuple[str, str]]:
         return {(guest.uuid, guest.name) for guest in read(bundle).guests if guest.instance}

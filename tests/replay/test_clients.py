@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import HEALTHY, MONITORS, RecordedHost
 
 from hoodsnap.bundle import load
-from hoodsnap.collect.libvirtd import binding
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.libvirt_client import binding
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.replay import stage
 from hoodsnap.replay.recording import Recording, hosts
 
@@ -48,7 +48,7 @@ def with_monitors() -> Iterator[Path]:
 def libvirt() -> Any:
     try:
         return binding()
-    except Refusal as reason:
+    except RefusedError as reason:
         pytest.skip(str(reason))
 
 

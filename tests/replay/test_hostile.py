@@ -23,14 +23,14 @@ from tests.test_hostile import odd_values
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load, save
 from hoodsnap.replay import procfs, shell, xdr
-from hoodsnap.replay.database import Database, Result
+from hoodsnap.replay.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.libvirtd import Libvirtd
 from hoodsnap.replay.monitor import MonitorSocket, reply
-from hoodsnap.replay.mysqld_error import Refusal
-from hoodsnap.replay.openstack import OpenStack, Refused
+from hoodsnap.replay.mysqld_error import MySQLError
+from hoodsnap.replay.openstack import ApiError, OpenStack
 from hoodsnap.replay.procedure import PROCEDURES, REMOTE
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, hosts
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, hosts
 
 several = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 
@@ -128,13 +128,13 @@ STATEMENTS = (
 def test_a_database_says_it_or_refuses(damage: Any) -> None:
     recording = damaged(healthy(), ["nova-db"], damage)
     try:
-        database = Database(recording)
-    except NotRecorded:
+        database = ReplayedDatabase(recording)
+    except NotRecordedError:
         return
     for statement in STATEMENTS:
-        with contextlib.suppress(Refusal):
+        with contextlib.suppress(MySQLError):
             found = database.ask(statement, "nova")
-            if isinstance(found, Result):
+            if isinstance(found, QueryResult):
                 for row in found.rows:
                     assert len([*row]) == len(found.columns)
 
@@ -157,7 +157,7 @@ def test_an_api_says_it_or_refuses(damage: Any) -> None:
         "/placement/resource_providers",
     ):
         # What else is raised the server turns into a refusal.
-        with contextlib.suppress(Refused, *UNREADABLE):
+        with contextlib.suppress(ApiError, *UNREADABLE):
             _, body, version = cloud.answer("GET", target, {})
             json.dumps(body)
             assert "\n" not in version
@@ -170,7 +170,7 @@ def test_a_monitor_says_it_or_refuses(damage: Any) -> None:
     for uuid in sorted({a.subject for a in recording.asked("qemu", "") if a.subject})[:2]:
         for question in ('{"execute": "query-status"}', "[]", '{"execute": 1}', "\0"):
             json.loads(reply(recording, uuid, question))
-        with contextlib.suppress(NotRecorded, *UNREADABLE):
+        with contextlib.suppress(NotRecordedError, *UNREADABLE):
             MonitorSocket(recording, uuid).greeting()
 
 
@@ -221,14 +221,14 @@ def test_of_a_thousand_databases_ten_can_be_asked(host: RecordedHost) -> None:
         query = f"SHOW CREATE TABLE d{number:04}.instances"
         host.add(made.model_copy(update={"query": query}))
 
-    database = Database(Recording(host.bundle, hosts(host.bundle)[0]))
+    database = ReplayedDatabase(Recording(host.bundle, hosts(host.bundle)[0]))
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(MySQLError) as refused:
         database.ask("select host from instances", "d0999")
     assert "d0999.instances can't be asked: there are too many databases" in refused.value.text
-    with pytest.raises(Refusal, match=r"d0999\.instances can't be asked"):
+    with pytest.raises(MySQLError, match=r"d0999\.instances can't be asked"):
         database.ask("select host from d0999.instances", None)
-    with pytest.raises(Refusal, match=r"the rows of d0001\.instances were not recorded"):
+    with pytest.raises(MySQLError, match=r"the rows of d0001\.instances were not recorded"):
         database.ask("select count(*) from d0001.instances", None)
 
 
@@ -236,11 +236,11 @@ def test_a_definition_that_is_none_is_refused_by_name(host: RecordedHost) -> Non
     twice = "CREATE TABLE `instances` (\n  `uuid` int(11),\n  `UUID` int(11)\n)"
     host.set("nova-db", "SHOW CREATE TABLE nova.instances", {"columns": [], "rows": [["t", twice]]})
 
-    database = Database(Recording(host.bundle, hosts(host.bundle)[0]))
+    database = ReplayedDatabase(Recording(host.bundle, hosts(host.bundle)[0]))
 
-    with pytest.raises(Refusal, match=r"the table nova\.instances can't be asked"):
+    with pytest.raises(MySQLError, match=r"the table nova\.instances can't be asked"):
         database.ask("select uuid from instances", "nova")
-    assert isinstance(database.ask("select count(*) from services", "nova"), Result)
+    assert isinstance(database.ask("select count(*) from services", "nova"), QueryResult)
 
 
 def _with(host: RecordedHost, tmp_path: Path, *entries: dict[str, Any]) -> Path:

@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
-from hoodsnap.facts.rows import Tables
+from hoodsnap.facts.database.tables import Tables
 from hoodsnap.replay import database, sql, tables
-from hoodsnap.replay.database import Database, Result
+from hoodsnap.replay.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.mysqld import Mysqld
-from hoodsnap.replay.mysqld_error import Refusal
+from hoodsnap.replay.mysqld_error import MySQLError
 from hoodsnap.replay.recording import Recording, hosts
 
 pymysql: Any = pytest.importorskip("pymysql")
@@ -197,11 +197,11 @@ def test_a_setting_that_was_not_recorded_is_named(nova: Any) -> None:
 
 
 def test_a_url_has_no_password(host: RecordedHost) -> None:
-    found = Database(recording(host)).ask(
+    found = ReplayedDatabase(recording(host)).ask(
         "select database_connection from cell_mappings", "nova_api"
     )
 
-    assert isinstance(found, Result)
+    assert isinstance(found, QueryResult)
     for (url,) in found.rows:
         assert str(url).startswith("mysql+pymysql://[withheld]@")
 
@@ -229,11 +229,11 @@ def test_words_are_exchanged(mysql: str, sqlite: str) -> None:
 @given(statement=st.text(max_size=80))
 def test_no_statement_breaks_it(statement: str) -> None:
     database = _healthy_database()
-    with contextlib.suppress(Refusal):
+    with contextlib.suppress(MySQLError):
         database.ask(statement, "nova")
 
 
 @cache
-def _healthy_database() -> Database:
+def _healthy_database() -> ReplayedDatabase:
     (name,) = hosts(healthy())
-    return Database(Recording(healthy(), name))
+    return ReplayedDatabase(Recording(healthy(), name))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
-from hoodsnap.replay.openstack import OpenStack, Refused, server
+from hoodsnap.replay.openstack import ApiError, OpenStack, server
 from hoodsnap.replay.recording import Recording, hosts
 
 PLAIN: dict[str, str] = {}
@@ -111,7 +111,7 @@ def test_pages(cloud: OpenStack) -> None:
 
 
 def test_what_is_in_a_whole_list_is_not_there_otherwise(cloud: OpenStack) -> None:
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ApiError) as refusal:
         get(cloud, "/compute/v2.1/servers/no-such-name")
 
     assert refusal.value.status == 404
@@ -128,14 +128,14 @@ def test_what_is_in_a_whole_list_is_not_there_otherwise(cloud: OpenStack) -> Non
     ],
 )
 def test_what_was_not_recorded_is_refused_and_named(cloud: OpenStack, target: str) -> None:
-    with pytest.raises(Refused, match="was not recorded") as refusal:
+    with pytest.raises(ApiError, match="was not recorded") as refusal:
         get(cloud, target)
 
     assert refusal.value.status == 501
 
 
 def test_another_microversion_is_not_made_up(cloud: OpenStack) -> None:
-    with pytest.raises(Refused, match="was not recorded"):
+    with pytest.raises(ApiError, match="was not recorded"):
         get(cloud, "/compute/v2.1/servers/detail", {"OpenStack-API-Version": "compute 2.26"})
 
 
@@ -147,7 +147,7 @@ def test_a_microversion_that_changed_nothing_is_the_same(cloud: OpenStack) -> No
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_nothing_can_be_changed(cloud: OpenStack, host: RecordedHost, method: str) -> None:
-    with pytest.raises(Refused, match="this is a recording") as refusal:
+    with pytest.raises(ApiError, match="this is a recording") as refusal:
         cloud.answer(method, f"/compute/v2.1/servers/{host.uuid('vm-plain')}", PLAIN)
 
     assert refusal.value.status == 403
@@ -156,7 +156,7 @@ def test_nothing_can_be_changed(cloud: OpenStack, host: RecordedHost, method: st
 def test_a_server_that_nova_hid_is_not_said_to_be_absent(host: RecordedHost) -> None:
     host.drop(lambda answer: "/servers/detail" not in answer.query)
 
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(ApiError) as refusal:
         get(replayed(host), f"/compute/v2.1/servers/{host.uuid('vm-plain')}")
 
     assert refusal.value.status == 501

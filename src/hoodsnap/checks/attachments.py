@@ -18,15 +18,15 @@ from hoodsnap.checks.traps import (
     volume_just_attached,
     volume_moving,
 )
-from hoodsnap.facts.bdm import Connection, DeviceMapping
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.storage import is_disk_of, is_own, volume_of
-from hoodsnap.facts.volume import GONE
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.volume import GONE
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.volume_owners import is_disk_of, is_own, volume_of
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Connection
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError
 
 RUNS = frozenset(["active", "paused", "rescued"])
 """The vm_states of a VM that has been connected to all of its volumes."""
@@ -282,7 +282,7 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
         yield from _bad_connection(guest, instance, mapping)
 
 
-def _twice(mappings: tuple[DeviceMapping, ...]) -> Problems:
+def _twice(mappings: tuple[BlockDeviceMapping, ...]) -> Problems:
     volumes = Counter(row.volume_id for row in mappings if row.volume_id)
     names = Counter(row.device_name for row in mappings if row.device_name)
     for volume, count in volumes.items():
@@ -296,7 +296,7 @@ def _twice(mappings: tuple[DeviceMapping, ...]) -> Problems:
             yield tuple(says(row, id=row.id, device_name=name) for row in same)
 
 
-def _bad_connection(guest: Guest, instance: Instance, mapping: DeviceMapping) -> Problems:
+def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMapping) -> Problems:
     said = says(mapping, volume_id=mapping.volume_id)
     if not mapping.connection_written:
         if instance.vm_state in RUNS:
@@ -305,7 +305,7 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: DeviceMapping) ->
         return
     try:
         connection = mapping.connection
-    except Unheard:
+    except UnheardError:
         yield (said.and_so(connection_info="no JSON"),)
         return
     if connection is None:
@@ -317,13 +317,13 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: DeviceMapping) ->
     yield from _another_way(guest, mapping, connection)
 
 
-def _moved(guest: Guest, mapping: DeviceMapping) -> bool:
+def _moved(guest: Guest, mapping: BlockDeviceMapping) -> bool:
     """Whether cinder keeps the volume under another name, since it was moved."""
     volume = guest.storage.volumes.volume(mapping.volume_id or "")
     return volume is not None and volume.name_id is not None
 
 
-def _another_way(guest: Guest, mapping: DeviceMapping, connection: Connection) -> Problems:
+def _another_way(guest: Guest, mapping: BlockDeviceMapping, connection: Connection) -> Problems:
     """What cinder's attachment says otherwise of how the volume is reached."""
     attachment = guest.storage.volumes.attachments.get(mapping.attachment_id or "")
     if attachment is None:
@@ -399,7 +399,7 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
 
 def _is_libvirts(guest: Guest, host: str) -> bool:
     """Whether a host's guests are libvirt's: others are let in under other names. Raises
-    `Unheard`."""
+    `UnheardError`."""
     if guest.host is not None and guest.is_here:
         return True
     types = {node.hypervisor_type for node in guest.records.nodes_of(host)}
@@ -445,7 +445,7 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
             yield Problem(Severity.WARNING, (row, told))
 
 
-def _volumes_of(instance: Instance) -> Iterator[DeviceMapping]:
+def _volumes_of(instance: Instance) -> Iterator[BlockDeviceMapping]:
     """The live rows that are volumes and have one."""
     for mapping in instance.mappings:
         if mapping.is_volume and mapping.volume_id is not None:

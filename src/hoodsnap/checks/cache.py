@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.facts.cache import SIGNED_UP, ImageCache
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Entry, Image
-from hoodsnap.facts.process import Process
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.image_cache import SIGNED_UP, ImageCache
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.image import FolderEntry, Image
+from hoodsnap.facts.process.process import Process
 
 NAMED = 3
 """How many of the things that are all alike are named."""
@@ -56,11 +56,13 @@ def base_image_reapable(host: Host) -> Problems:
     compute/manager.py `_run_image_cache_manager_pass`.
     """
     cache = host.cache
-    undecided: Unheard | None = None
+    undecided: UnheardError | None = None
     for name, entry in cache.files.items():
         users = _users(cache, entry)
         if not users and name in cache.out_of_sight and cache.is_removed(name):
-            undecided = Unheard(f"whether the {name} that disks stand on is this one was not seen")
+            undecided = UnheardError(
+                f"whether the {name} that disks stand on is this one was not seen"
+            )
         if not users or not cache.is_removed(name) or cache.is_known(name):
             continue
         unused, limit = cache.unused_for(entry), cache.limit(name)
@@ -79,7 +81,7 @@ def base_image_reapable(host: Host) -> Problems:
         raise undecided
 
 
-def _users(cache: ImageCache, entry: Entry) -> list[Image] | list[Process]:
+def _users(cache: ImageCache, entry: FolderEntry) -> list[Image] | list[Process]:
     """Who stands on a base, without those that are on their way out."""
     overlays = cache.overlays.get(entry.path, ())
     if not overlays:
@@ -87,7 +89,7 @@ def _users(cache: ImageCache, entry: Entry) -> list[Image] | list[Process]:
     return [image for image in overlays if not _is_going(cache, image)]
 
 
-def _uses(user: Image | Process, entry: Entry) -> Evidence:
+def _uses(user: Image | Process, entry: FolderEntry) -> Evidence:
     if isinstance(user, Image):
         return says(user, path=user.path, backing_filename=user.backing_filename)
     return says(user, pid=user.pid, files=entry.path)
@@ -176,7 +178,7 @@ def base_cache_orphans(host: Host) -> Problems:
     left = [entry for name, entry in cache.files.items() if _is_left(cache, name, entry)]
     if left:
         if cache.unread:
-            raise Unheard(cache.unread)
+            raise UnheardError(cache.unread)
         names = ", ".join(entry.path.rpartition("/")[2] for entry in left[:NAMED])
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         taken = sum((entry.blocks or 0) * 512 for entry in left)
@@ -186,7 +188,7 @@ def base_cache_orphans(host: Host) -> Problems:
         )
 
 
-def _is_left(cache: ImageCache, name: str, entry: Entry) -> bool:
+def _is_left(cache: ImageCache, name: str, entry: FolderEntry) -> bool:
     if cache.overlays.get(entry.path) or cache.open_files.get(entry.path):
         return False
     if name in cache.out_of_sight:

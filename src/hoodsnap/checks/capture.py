@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.host import Host
-from hoodsnap.finding import Evidence, Severity, hears
+from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.host import Host
 
 TOLERATED_SKEW = 2.0
 """Seconds. nova compares timestamps of different machines; below this NTP is doing its work."""

@@ -14,16 +14,16 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, integer, text, value_of
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import OF_AN_IMAGE, Image, base_of, is_base, path_in
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError, integer, text, value_of
+from hoodsnap.facts.host.image import OF_AN_IMAGE, Image, base_of, is_base, path_in
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 
 MIB = 1 << 20
 
@@ -195,7 +195,7 @@ def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
     form, stored = text(image, "disk_format"), integer(image, "size")
     size = stored if form == "raw" else integer(image, "virtual_size")
     if form not in ("raw", "qcow2") or size is None or stored is None:
-        raise Unheard("glance does not know how large the image is")
+        raise UnheardError("glance does not know how large the image is")
     return size, stored
 
 
@@ -264,7 +264,7 @@ def _chains(domain: Domain, monitor: Monitor | None) -> Iterator[_Chain]:
 
 
 def _is_same(host: Host, one: str, other: str) -> bool:
-    """Whether two paths lead to the same file. `Unheard` if nobody looked at one of them."""
+    """Whether two paths lead to the same file. `UnheardError` if nobody looked at one of them."""
     if one == other:
         return True
     first, second = host.images.entry(one), host.images.entry(other)

@@ -7,15 +7,15 @@ from itertools import islice
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, disks_out_of_sight, migrating, task_in_flight
-from hoodsnap.facts.domain import ON, Domain
-from hoodsnap.facts.fact import Unheard, integer, text
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.hardware import Graphics
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.hypervisor import LISTENERS, Room
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.process import Process
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.hardware import Graphics
+from hoodsnap.facts.fact import UnheardError, integer, text
+from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
+from hoodsnap.facts.process.process import Process
 
 HUGE = 100 << 20
 """Bytes on disk. virtlogd begins anew after two MiB; nova shows the last 100 KiB."""
@@ -67,10 +67,10 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
             yield Problem(severity, (size, free))
 
 
-def _room(host: Host, path: str) -> Room | None:
+def _room(host: Host, path: str) -> FreeSpace | None:
     try:
         return host.hypervisor.room(path)
-    except Unheard:
+    except UnheardError:
         return None
 
 

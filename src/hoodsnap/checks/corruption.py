@@ -14,17 +14,17 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.domain import OFF, ON, Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host, held_by
-from hoodsnap.facts.image import Image
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import OpenFile, Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host, held_by
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import OFF, ON, Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import OpenFile, Process
 
 AFTERMATH = timedelta(minutes=1)
 """How long after its memory was saved a guest's disk may still be written: QEMU closes it then."""
@@ -70,7 +70,7 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
     if maybe and undecided is not None:
         raise undecided
     if host.unseen_holder is not None:
-        raise Unheard(host.unseen_holder)
+        raise UnheardError(host.unseen_holder)
 
 
 def _held(file: OpenFile) -> str:
@@ -85,14 +85,14 @@ def _is_disk(file: OpenFile) -> bool:
 
 def _shareable(
     host: Host, domain: Domain | None
-) -> tuple[frozenset[tuple[str, int]], Unheard | None]:
+) -> tuple[frozenset[tuple[str, int]], UnheardError | None]:
     """The disks (`held_by`) that the guest's definition lets others write to; and why that may not
     be all of them."""
     found: set[tuple[str, int]] = set()
     undecided = None
     try:
         disks = domain.disks if domain is not None else ()
-    except Unheard as reason:
+    except UnheardError as reason:
         return frozenset(), reason
     for disk in disks:
         if disk.source is None or not disk.shareable:
@@ -100,7 +100,7 @@ def _shareable(
         try:
             # A definition names a device by any of its names; the kernel has one.
             file = host.images.entry(disk.source)
-        except Unheard as reason:
+        except UnheardError as reason:
             undecided = reason
             continue
         if file is not None and file.type == "b":
@@ -143,7 +143,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
             )
     if host.nameless is not None:
-        raise Unheard(host.nameless)
+        raise UnheardError(host.nameless)
 
 
 def _are_neighbours(process: Process, other: Process) -> bool:
@@ -212,7 +212,7 @@ def _inode(host: Host, path: str) -> int | None:
     """The file that a path leads to now; None if to none that was heard of."""
     try:
         entry = host.images.entry(path)
-    except Unheard:
+    except UnheardError:
         return None
     return entry.ino if entry is not None else None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
-from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import owner_of
-from hoodsnap.finding import Severity, says
+from hoodsnap.evidence import Severity, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.image import owner_of
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
@@ -104,11 +104,11 @@ def _others(guest: Guest, host: Host, disk: Disk) -> frozenset[str]:
     volume = disk.serial
     if volume is not None and volume in host.volume_owners:
         if guest.volume_ids is None:
-            raise Unheard("the instance's block devices were not read")
+            raise UnheardError("the instance's block devices were not read")
         return frozenset() if volume in guest.volume_ids else host.volume_owners[volume]
     owners = host.disk_owners.get(disk.source or "", frozenset())
     if volume is not None and owners and guest.volume_ids is None:
         # A server that is off has let go of its devices: nova connects the volumes anew, by the
         # serial number, wherever that leads to then.
-        raise Unheard("the instance's block devices were not read")
+        raise UnheardError("the instance's block devices were not read")
     return frozenset() if guest.uuid in owners else owners

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from hoodsnap.check import Problems, check
-from hoodsnap.facts.device import Device, Session
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.storage import volume_in
-from hoodsnap.finding import Severity, hears, says
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import volume_in
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.device import Device, Session
 
 
 @check(Severity.WARNING)
@@ -78,10 +78,10 @@ def _mapped(host: Host) -> frozenset[tuple[str, int]]:
     found: set[tuple[str, int]] = set()
     for guest in host.guests:
         if guest.moving:
-            raise Unheard(f"a guest changed while it was captured ({guest.moving})")
+            raise UnheardError(f"a guest changed while it was captured ({guest.moving})")
         if guest.instance is None:
             if guest.record is not None or "nova-db" in guest.unheard:
-                raise Unheard("which volumes nova has plugged in was not read")
+                raise UnheardError("which volumes nova has plugged in was not read")
             continue
         for row in guest.instance.mappings:
             connection = row.connection
@@ -92,7 +92,7 @@ def _mapped(host: Host) -> frozenset[tuple[str, int]]:
 def _used(host: Host) -> frozenset[str]:
     """The numbers of the devices that QEMU processes have open. All must have been read."""
     if "kernel" in host.unheard or host.nameless:
-        raise Unheard(host.unheard.get("kernel") or host.nameless or "")
+        raise UnheardError(host.unheard.get("kernel") or host.nameless or "")
     processes = (*host.processes.values(), *host.strangers.values())
     return frozenset(file.rdev for process in processes for file in process.files)
 

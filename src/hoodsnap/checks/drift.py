@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.domxml import DomainXML
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import DomainXML
+from hoodsnap.facts.domain.hardware import MachineTypes
 from hoodsnap.facts.fact import integer, text
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.hardware import MachineTypes
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.process import Process
+from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
-from hoodsnap.finding import Evidence, Severity, hears, says
 
 SOLD = ("memory_mb", "vcpus", "root_gb", "ephemeral_gb")
 """The columns of `instances` that repeat the flavor."""

@@ -6,13 +6,13 @@ from datetime import timedelta
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
+from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Folder
-from hoodsnap.facts.instance import Instance
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.image import Folder
 
 FEW = 2
 """So many servers that all miss their folders are no coincidence."""
@@ -46,7 +46,7 @@ def instances_path_not_mounted(host: Host) -> Problems:
     """
     if host.images.listing is None or host.images.failures:
         reasons = [host.unheard.get("images"), *host.images.failures.values()]
-        raise Unheard(next((reason for reason in reasons if reason), "nothing was listed"))
+        raise UnheardError(next((reason for reason in reasons if reason), "nothing was listed"))
     listing = host.images.listing
     for guest in host.guests:
         evidence = _hidden(host, guest)
@@ -112,7 +112,7 @@ def resize_source_copy_missing(host: Host) -> Problems:
     """
     if not host.images.folders:
         return  # the directory itself is not there, which is told by instances-path-not-mounted
-    undecided: Unheard | None = None
+    undecided: UnheardError | None = None
     for instance in host.instances.by_uuid.values():
         try:
             lacks = _waits_here(host, instance) and not host.keeps_disks_elsewhere
@@ -120,7 +120,7 @@ def resize_source_copy_missing(host: Host) -> Problems:
             if lacks and host.images.size_of(copy, "disk") is None:
                 waits = says(instance, uuid=instance.uuid, vm_state=instance.vm_state)
                 yield waits, hears(host.listing, "images", f"{copy}/disk", copy=None)
-        except Unheard as reason:
+        except UnheardError as reason:
             undecided = undecided or reason
     if undecided is not None:
         raise undecided
@@ -134,7 +134,7 @@ def _waits_here(host: Host, instance: Instance) -> bool:
     if instance.task_state or instance.boots_from_volume:
         return False
     if instance.migrations is None:
-        raise Unheard("the migrations were not read")
+        raise UnheardError("the migrations were not read")
     finished = [moved for moved in instance.migrations if moved.status == "finished"]
     newest = max(finished, key=lambda moved: moved.id or 0, default=None)
     return newest is not None and newest.source_compute == host.nova_name
@@ -185,7 +185,7 @@ def _is_orphan(guest: Guest, folder: Folder) -> Evidence | None:
             return None
         searched = guest.census.get("nova-db")
         if searched is None:
-            raise Unheard("the nova database was not asked for this UUID")
+            raise UnheardError("the nova database was not asked for this UUID")
         return hears(searched, "nova-db", guest.uuid, instance=None)
     if record.deleted:
         gone = moment(record.deleted_at)

@@ -13,15 +13,15 @@ from hoodsnap.checks.traps import (
     resizing,
     task_in_flight,
 )
-from hoodsnap.facts.domain import ON, Domain
-from hoodsnap.facts.fact import Unheard, text
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Severity, hears, says
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
+from hoodsnap.facts.fact import UnheardError, text
+from hoodsnap.facts.process.process import Process
 
 ELSEWHERE = frozenset(["direct", "vdpa", "vhostuser"])
 """The network cards that are a PCI device to nova and none to the guest."""
@@ -164,7 +164,7 @@ def _claims(
 ) -> Iterator[Problem]:
     has = {device.address for device in devices if device.type == "pci"}
     if host.node is None:
-        raise Unheard("nova has no compute node of this host")
+        raise UnheardError("nova has no compute node of this host")
     claims = instance.claims(host.node.id)
     for address in sorted(has - claims.keys()):
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))

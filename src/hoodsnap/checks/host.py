@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.facts.allocation import worded
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.allocation import worded
 from hoodsnap.facts.clock import clock_of, moment
-from hoodsnap.facts.fact import Unheard, integer, value_of
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.release import Release
+from hoodsnap.facts.database.service import Service
+from hoodsnap.facts.fact import UnheardError, integer, value_of
 from hoodsnap.facts.quantity import whole
-from hoodsnap.facts.release import Release
-from hoodsnap.facts.service import Service
-from hoodsnap.finding import Evidence, Severity, hears, says
 
 SHOWN = 10
 """Guests that one finding shows; the others are counted."""
@@ -61,11 +61,11 @@ def host_identity_changed(host: Host) -> Problems:
     stable-compute-uuid and robustify-evacuate.
     """
     name = host.option("DEFAULT", "host") or host.name
-    undecided: Unheard | None = None
+    undecided: UnheardError | None = None
     for part in (_guests_elsewhere, _node_of_another, _identity_of_another):
         try:
             found = part(host, name)
-        except Unheard as reason:
+        except UnheardError as reason:
             undecided = undecided or reason
             continue
         if found:
@@ -115,7 +115,7 @@ def _is_another_machine(host: Host, other: str) -> bool:
 def _was_moved(guest: Guest, name: str) -> bool:
     """nova moved it away from here. What it left says nothing of how the host is called."""
     if guest.instance is None or guest.instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     return any(moved.source_compute == name for moved in guest.instance.migrations)
 
 
@@ -217,7 +217,7 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
 def _seconds_silent(host: Host, service: Service) -> float:
     since = moment(service.last_seen_up)
     if since is None:
-        raise Unheard("when nova-compute reported last can't be read")
+        raise UnheardError("when nova-compute reported last can't be read")
     return (_asked_at(host, service) - since).total_seconds()
 
 
@@ -270,11 +270,11 @@ def provider_vs_compute_node(host: Host) -> Problems:
     if len(nodes) > 1:
         yield tuple(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes)
     parts = (_mapped_elsewhere, _servers_of_another_node, _provider, _other_identity)
-    undecided: Unheard | None = None
+    undecided: UnheardError | None = None
     for part in parts:  # what one layer keeps to itself spoils no comparison of others
         try:
             yield from part(host)
-        except Unheard as reason:
+        except UnheardError as reason:
             undecided = undecided or reason
     if undecided is not None:
         raise undecided
@@ -316,7 +316,7 @@ def _servers_of_another_node(host: Host) -> Iterator[tuple[Evidence, ...]]:
 def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
     node, service, provider = host.node, host.service, host.provider
     if node is None or node.uuid is None:
-        raise Unheard("the compute node's UUID was not told")
+        raise UnheardError("the compute node's UUID was not told")
     if provider is None:
         absent = host.placement.without(node.uuid)
         namesakes = [
@@ -374,7 +374,7 @@ def capacity_lie(host: Host) -> Problems:
     if memory is None or promised <= memory.capacity:
         return
     if "kernel" not in host.census:
-        raise Unheard(host.unheard.get("kernel", "the processes were not listed"))
+        raise UnheardError(host.unheard.get("kernel", "the processes were not listed"))
     swapped = sum(process.swap_kib for process in running)
     severity = Severity.ERROR if swapped > SWAPPED_KIB else Severity.WARNING
     evidence = (

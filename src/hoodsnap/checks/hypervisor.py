@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
-from hoodsnap.facts.access import READ, WRITE
-from hoodsnap.facts.disk import Disk
-from hoodsnap.facts.domain import OFF, PRODUCTS, Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Entry, is_base
-from hoodsnap.facts.process import GONE, Process
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import OFF, PRODUCTS, Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.access import READ, WRITE
+from hoodsnap.facts.host.image import FolderEntry, is_base
+from hoodsnap.facts.process.process import GONE, Process
 
 NEARLY_FULL = 20
 """A file system of which less than this part is left."""
@@ -57,7 +57,7 @@ def _is_elsewhere(guest: Guest) -> bool:
         if guest.host is not None:
             guest.host.option("DEFAULT", "host")  # without it the host may be called anything
         return not guest.is_here
-    except Unheard:
+    except UnheardError:
         return False
 
 
@@ -88,12 +88,12 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     given = host.hypervisor.setting("dynamic_ownership", "1") != "0"
     kept_out = any(label.model == "dac" and not label.relabel for label in domain.definition.labels)
     blamed: set[str] = set()
-    missing: Unheard | None = None
+    missing: UnheardError | None = None
     for disk in domain.definition.disks:
         for path, wanted in _files(host, disk):
             try:
                 found = access.obstacle(path, wanted, owned=given and not kept_out)
-            except Unheard as reason:
+            except UnheardError as reason:
                 missing = reason
                 continue
             if found is not None and found.path not in blamed:
@@ -114,14 +114,14 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
     image = host.images.image(disk.source)
     try:
         below = image.chain[1:] if image is not None else ()
-    except Unheard:
+    except UnheardError:
         return  # that its chain is broken is another check's word
     for layer in below:
         if layer.path.startswith("/"):
             yield layer.path, READ
 
 
-def _closed(host: Host, domain: Domain, found: Entry) -> tuple[Evidence, ...]:
+def _closed(host: Host, domain: Domain, found: FolderEntry) -> tuple[Evidence, ...]:
     capabilities = host.hypervisor.answer("libvirt", "virsh capabilities")
     uid, gid = host.hypervisor.owner
     evidence = [says(domain, state=domain.state_words)]
@@ -147,7 +147,7 @@ def _mislabelled(host: Host, domain: Domain) -> Iterator[Problem]:
             continue
         try:
             entry = host.images.entry(disk.source)
-        except Unheard:
+        except UnheardError:
             continue
         answer = _told(host, disk.source)
         if entry is None or entry.selinux is None or answer is None:
@@ -204,7 +204,7 @@ def host_fs_overcommit(host: Host) -> Problems:
     """
     rooms = host.hypervisor.rooms
     if not rooms:
-        raise Unheard("how full the instances directory's file system is was not asked")
+        raise UnheardError("how full the instances directory's file system is was not asked")
     for folder, room in rooms.items():
         promised = sum(_still_to_grow(host, folder))
         nearly_full = room.free * NEARLY_FULL < room.total
@@ -223,7 +223,7 @@ def _is_wanted(host: Host) -> bool:
     """Whether its operator lets more be sold of its disk than there is."""
     try:
         disk = host.provider.inventories.get("DISK_GB") if host.provider is not None else None
-    except Unheard:
+    except UnheardError:
         return False
     return disk is not None and disk.ratio > 1
 
@@ -233,7 +233,7 @@ def _still_to_grow(host: Host, folder: str) -> Iterator[int]:
         if path.startswith(f"{folder}/") and not is_base(path):
             try:
                 yield max(0, image.virtual_size - (image.actual_size or 0))
-            except Unheard:
+            except UnheardError:
                 continue  # what is known is too much already, or it is not
 
 
@@ -263,7 +263,7 @@ def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -
         return
     reasons = [guest.unheard[layer] for layer in ("nova-db", "nova") if layer in guest.unheard]
     if len(reasons) == 2:
-        raise Unheard(reasons[0])
+        raise UnheardError(reasons[0])
     if domain is not None and not domain.is_nova:
         xml = domain.xml if domain.id is not None else domain.inactive
         it = says(domain, name=domain.name, state=domain.state_words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import RESTS, RUNS
+from hoodsnap.checks.legal_states import RESTS, RUNS
 from hoodsnap.checks.traps import (
     boots_from_volume,
     building,
@@ -14,14 +14,14 @@ from hoodsnap.checks.traps import (
     of_another_libvirt,
     task_in_flight,
 )
-from hoodsnap.facts.domain import OFF, ON, PRODUCTS, Disk, Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import OFF, ON, PRODUCTS, Disk, Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.process.process import Process
 
 
 @check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight, of_another_libvirt])
@@ -144,7 +144,7 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
         return
     heard = [layer for layer in ("nova-db", "nova") if layer not in guest.unheard]
     if not heard:
-        raise Unheard(guest.unheard["nova-db"])
+        raise UnheardError(guest.unheard["nova-db"])
     absent = [_lacks(guest, layer, "record") for layer in heard]
     # The API alone can't tell a deleted server from one that never was.
     sure = "nova-db" in heard and domain.state in ON
@@ -256,7 +256,7 @@ def _has_another_root(guest: Guest) -> bool:
     since before Grizzly, in a folder of the domain's name."""
     try:
         disks = guest.domain.current.disks if guest.domain is not None else ()
-    except Unheard:
+    except UnheardError:
         return False
     return bool(disks) and not any(_is_in_its_folder(guest, disk) for disk in disks)
 
@@ -269,5 +269,5 @@ def _lacks(guest: Guest, layer: str, noun: str) -> Evidence:
     """That a layer, heard, has no such thing."""
     answer = guest.census.get(layer)
     if answer is None:
-        raise Unheard(f"{layer} was not asked for everything it has")
+        raise UnheardError(f"{layer} was not asked for everything it has")
     return hears(answer, layer, guest.uuid, **{noun: None})

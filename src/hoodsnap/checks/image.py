@@ -12,14 +12,14 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
-from hoodsnap.facts.cache import OF_EPHEMERAL, OF_SWAP
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import BASE, OF_AN_IMAGE, Image, Layer, is_base, owner_of
-from hoodsnap.facts.process import Process
-from hoodsnap.finding import Severity, hears, says
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, Image, Layer, is_base, owner_of
+from hoodsnap.facts.process.process import Process
 
 QCOW2 = b"QFI\xfb".hex()
 """How every qcow2 image begins."""
@@ -81,7 +81,7 @@ def _declared(image: Image) -> str | None:
 def _magic(host: Host, path: str) -> str | None:
     try:
         entry = host.images.entry(path)
-    except Unheard:
+    except UnheardError:
         return None
     return entry.magic if entry is not None and entry.size else None
 
@@ -122,7 +122,7 @@ def _steps(image: Image) -> Iterator[tuple[str, str]]:
     """The files of a chain, each with the name that its header has for the one below."""
     try:
         layers: tuple[Layer, ...] = image.chain
-    except Unheard:
+    except UnheardError:
         layers = (image.top,)
     for layer in layers:
         if layer.backing_filename is not None:

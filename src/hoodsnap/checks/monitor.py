@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import STATUS_OF
+from hoodsnap.checks.legal_states import STATUS_OF
 from hoodsnap.checks.traps import migrating, task_in_flight
-from hoodsnap.facts.domain import ON, Domain
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 
 STOPPED = frozenset("Tt")
 """The kernel's states of a process that was stopped by a signal, or by a debugger."""

@@ -15,16 +15,16 @@ from hoodsnap.checks.traps import (
     resizing,
     task_in_flight,
 )
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Unheard, integer
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.migration import ARMED, OVER, Migration
-from hoodsnap.facts.server import Server
-from hoodsnap.facts.spec import RequestSpec
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.migration import ARMED, OVER, Migration
+from hoodsnap.facts.database.request_spec import RequestSpec
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError, integer
 
 RUNNING = frozenset([1, 2])
 """libvirt's states of a guest whose CPUs run."""
@@ -95,7 +95,7 @@ def _moves(guest: Guest) -> tuple[Migration, ...]:
     if guest.instance is None:
         return ()
     if guest.instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     return guest.instance.migrations
 
 
@@ -342,7 +342,7 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
 def _other_flavor(instance: Instance, spec: RequestSpec) -> Iterator[tuple[Evidence, ...]]:
     stored = instance.stored_flavor("cur")
     if stored is None:
-        raise Unheard("the instance's stored flavor can't be read")
+        raise UnheardError("the instance's stored flavor can't be read")
     wanted = spec.flavor
     names = ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap")
     pairs = {name: (integer(stored, name), integer(wanted, name)) for name in names}

@@ -14,14 +14,14 @@ from hoodsnap.checks.traps import (
     never_launched,
     task_in_flight,
 )
-from hoodsnap.facts.allocation import Allocation, worded
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.allocation import Allocation, worded
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.fact import Unheard, integer
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.migration import OVER, Migration
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.migration import OVER, Migration
+from hoodsnap.facts.fact import UnheardError, integer
 
 SHOWN = 10
 """Allocations that one finding shows; the others are counted."""
@@ -67,7 +67,7 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
     if instance.host is None or instance.vm_state in ("building", "shelved_offloaded", "deleted"):
         return
     if guest.hidden is not None:
-        raise Unheard(guest.hidden)
+        raise UnheardError(guest.hidden)
     answer = guest.census["placement"]
     yield (
         says(instance, host=instance.host, vm_state=instance.vm_state),
@@ -102,7 +102,7 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
         return
     own, foreign = _roots(guest, instance, allocation)
     if not own and not allocation.whole:
-        raise Unheard("whether it holds something of its own host was not asked")
+        raise UnheardError("whether it holds something of its own host was not asked")
     if foreign:
         yield (
             says(instance, host=instance.host, node=instance.node),
@@ -150,12 +150,12 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     1829479, 1817833.
     """
     found: dict[str, list[tuple[Evidence, ...]]] = {}
-    undecided: Unheard | None = None
+    undecided: UnheardError | None = None
     for consumer in sorted(cloud.placement.consumers):
         allocation = cloud.placement.of(consumer)
         try:
             proof = _nobody(cloud, allocation) if allocation is not None else ()
-        except Unheard as reason:
+        except UnheardError as reason:
             undecided = undecided or reason
             continue
         if proof and allocation is not None:
@@ -204,7 +204,7 @@ def _says_over(migration: Migration) -> Evidence:
 def _settled(written: str | None, allocation: Allocation) -> bool:
     since = moment(written)
     if since is None:
-        raise Unheard("when it ended can't be read")
+        raise UnheardError("when it ended can't be read")
     return all((answer.at - since).total_seconds() > SETTLED for answer in allocation.said.values())
 
 
@@ -239,7 +239,7 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     held["CPU"] = held.pop("VCPU", 0) + held.pop("PCPU", 0)
     wrong = {name for name, legal in wanted.items() if held.get(name, 0) not in legal}
     if wrong and not allocation.whole:
-        raise Unheard("what else it holds (of shared storage) was not asked")
+        raise UnheardError("what else it holds (of shared storage) was not asked")
     if wrong:
         flavor = instance.flavor
         yield (
@@ -258,15 +258,15 @@ def _wanted(instance: Instance) -> Mapping[str, frozenset[int]]:
     """For each class what a flavor comes to; several where releases count differently."""
     data = instance.stored_flavor("cur")
     if data is None:
-        raise Unheard("the instance's stored flavor can't be read")
+        raise UnheardError("the instance's stored flavor can't be read")
     vcpus, memory = integer(data, "vcpus"), integer(data, "memory_mb")
     root, swap = integer(data, "root_gb") or 0, integer(data, "swap") or 0
     rest = (integer(data, "ephemeral_gb") or 0) + -(-swap // 1024)
     if vcpus is None or memory is None:
-        raise Unheard("the instance's stored flavor can't be read")
+        raise UnheardError("the instance's stored flavor can't be read")
     specs = data.get("extra_specs")
     if not isinstance(specs, dict):
-        raise Unheard("the properties of the instance's stored flavor were not read")
+        raise UnheardError("the properties of the instance's stored flavor were not read")
     cpus = {vcpus}
     if specs.get("hw:emulator_threads_policy") == "isolate":
         cpus.add(vcpus + 1)

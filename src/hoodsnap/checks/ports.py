@@ -14,16 +14,16 @@ from hoodsnap.checks.traps import (
     port_just_changed,
     task_in_flight,
 )
-from hoodsnap.facts.agent import WIRING
-from hoodsnap.facts.domain import ON, Domain, Interface
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.port import NOT_BOUND, PREFIX, Port
-from hoodsnap.facts.server import Server
-from hoodsnap.facts.tap import NAME
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.agent import WIRING
+from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.tap import NAME
 
 BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
 """The kinds of ports that are bound to another name than their nova-compute's: to that of the card,
@@ -83,7 +83,7 @@ def _tap_of(guest: Guest, port: Port) -> Iterator[Evidence]:
 def _left_bindings(port: Port) -> str:
     try:
         found = [bound for bound in port.bindings if bound.status == "INACTIVE"]
-    except Unheard:  # releases before Pike have one binding
+    except UnheardError:  # releases before Pike have one binding
         return ""
     return ", ".join(f"{bound.status} on {bound.host}" for bound in found)
 
@@ -131,7 +131,7 @@ def port_binding_bad(
             assert instance is not None  # noqa: S101 (else it has no vifs)
             yield (says(instance, vifs=f"{vif.id}: {vif.type}"),)
     if ports is None:
-        raise Unheard(guest.unheard["neutron"])
+        raise UnheardError(guest.unheard["neutron"])
 
 
 def _should_be_wired(port: Port) -> bool:
@@ -142,7 +142,7 @@ def _running(guest: Guest) -> Evidence | None:
     """That it is switched on."""
     if guest.domain is None:
         if "libvirt" in guest.unheard:
-            raise Unheard(guest.unheard["libvirt"])
+            raise UnheardError(guest.unheard["libvirt"])
         return None
     if guest.domain.state not in ON:
         return None
@@ -249,7 +249,7 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
                 *(others or [none]),
             )
     if len(cards) < len(domain.xml.interfaces):
-        raise Unheard("a network card's address was not told")
+        raise UnheardError("a network card's address was not told")
     for port in ports:
         if not passed_through(port) and not any(_fits(card, port) for card in cards):
             evidence = (
@@ -269,7 +269,7 @@ def _of_the_dead(guest: Guest, ports: tuple[Port, ...]) -> Problems:
     elif "nova-db" in guest.census:
         nova = hears(guest.census["nova-db"], "nova-db", guest.uuid, record=None)
     else:
-        raise Unheard(guest.unheard.get("nova-db", "the nova database was not asked"))
+        raise UnheardError(guest.unheard.get("nova-db", "the nova database was not asked"))
     for port in bound:
         evidence = (nova, says(port, id=port.id, device_id=port.device_id, host=port.host))
         yield Problem(Severity.WARNING, evidence)
@@ -313,7 +313,7 @@ def network_agent_dead(host: Host) -> Problems:
     Source: neutron db/agents_db.py `is_agent_down`; neutron ml2 mech_agent.py `bind_port`.
     """
     if host.ports.agents is None:
-        raise Unheard("neutron API: it did not show its agents")
+        raise UnheardError("neutron API: it did not show its agents")
     wiring = [
         agent
         for agent in host.ports.agents.values()

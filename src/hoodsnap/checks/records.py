@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import STAYS
+from hoodsnap.checks.legal_states import STAYS
 from hoodsnap.checks.traps import (
     building,
     just_ordered,
@@ -17,17 +17,17 @@ from hoodsnap.checks.traps import (
     softly_deleted,
     task_in_flight,
 )
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.mapping import InstanceMapping
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.instance_mapping import InstanceMapping
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import Fact, UnheardError
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 
 MINUTES = 600.0
 """Seconds that a deletion may take, with its volumes and ports."""
@@ -103,7 +103,7 @@ def _told(said: Callable[[], object]) -> str | None:
     """What a layer said, if it did. What one keeps to itself spoils no comparison of others."""
     try:
         word = said()
-    except Unheard:
+    except UnheardError:
         return None
     return word if isinstance(word, str) else None
 
@@ -149,7 +149,7 @@ def _name_of(guest: Guest, host: Host) -> str:
         return told
     template = host.option("DEFAULT", "instance_name_template", "instance-%08x")
     if instance is None or instance.id is None or template != "instance-%08x":
-        raise Unheard("the name of its domain was not told")
+        raise UnheardError("the name of its domain was not told")
     return template % instance.id
 
 
@@ -283,7 +283,7 @@ def _age(instance: Instance) -> float:
     """Seconds since nova changed the record."""
     since: datetime | None = moment(instance.updated_at)
     if since is None:
-        raise Unheard("when its record was changed can't be read")
+        raise UnheardError("when its record was changed can't be read")
     return (instance.said["row"].at - since).total_seconds()
 
 
@@ -330,5 +330,5 @@ def _seen(domain: Domain | None) -> Iterator[Evidence]:
     try:
         if domain is not None:
             yield says(domain, state=domain.state_words)
-    except Unheard:
+    except UnheardError:
         return

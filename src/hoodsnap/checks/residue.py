@@ -7,16 +7,16 @@ import re
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import RUNNING
+from hoodsnap.checks.legal_states import RUNNING
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.domain import BLOCK_JOB, ON, Disk, Domain
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import BLOCK_JOB, ON, Disk, Domain
 from hoodsnap.facts.quantity import whole
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, hears, says
 
 HOUR = 3600.0
 

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard, Unreadable, integer, text
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.image import Image
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import Server
-from hoodsnap.finding import Evidence, Severity, says
+from hoodsnap.evidence import Evidence, Severity, says
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import Fact, UnheardError, UnreadableError, integer, text
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 
 KIB_PER_MIB = 1024
 MIB, GIB = 1 << 20, 1 << 30
@@ -83,7 +83,7 @@ def _ballooned(domain: Domain | None) -> Iterator[Problem]:
         if domain is not None and left < domain.memory_kib:
             sizes = says(domain, memory_kib=domain.memory_kib, current_memory_kib=left)
             yield Problem(Severity.NOTE, (sizes,))
-    except Unheard:
+    except UnheardError:
         return  # of one that is off there is nothing to tell
 
 
@@ -177,7 +177,7 @@ def _other_size(image: Image, size: int, sold: Evidence) -> Problems:
 def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
     """`swap` and `eph0` …, and the bytes that each was ordered with."""
     if instance.devices is None:
-        raise Unheard("the instance's block devices were not read")
+        raise UnheardError("the instance's block devices were not read")
     ephemerals = []
     for device in instance.devices:
         size = integer(device, "volume_size")
@@ -198,9 +198,9 @@ def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:
     others; what can't be read does."""
     try:
         number = getattr(fact, field) if fact is not None else None
-    except Unreadable:
+    except UnreadableError:
         raise
-    except Unheard:
+    except UnheardError:
         return
     if number is not None and fact is not None:
         yield _Word(number * scale, fact, field, number)
@@ -213,6 +213,6 @@ def _apart(
         # Alone it proves nothing; whether others would have had a word depends on who was heard.
         for layer in ("nova-db", "libvirt", "kernel"):
             if layer in guest.unheard:
-                raise Unheard(guest.unheard[layer])
+                raise UnheardError(guest.unheard[layer])
     elif len({comparable(word.number) for word in words}) > 1:
         yield tuple(word.evidence for word in words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.states import (
+from hoodsnap.checks.legal_states import (
     ASLEEP,
     CRASHED,
     LEGAL,
@@ -15,25 +15,18 @@ from hoodsnap.checks.states import (
     RUNNING,
     SLEEPS,
 )
-from hoodsnap.checks.traps import (
-    TASK,
-    building,
-    job_runs,
-    just_ended,
-    migrating,
-    task_in_flight,
-)
+from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
+from hoodsnap.evidence import Evidence, Severity, says
+from hoodsnap.facts.api.server import POWER_STATES, Server
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.domain import OFF, ON, Domain
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.log import Log
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.process import Process
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import OFF, ON, Domain
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.log import Log
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
-from hoodsnap.facts.server import POWER_STATES, Server
-from hoodsnap.finding import Evidence, Severity, says
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck: switching takes moments, copying an image or memory
@@ -123,7 +116,7 @@ def _end(log: Log | None) -> Iterator[Evidence]:
             yield says(log, ended=log.ended, end_reason=log.end_reason)
         if log is not None and log.oom_kill is not None:
             yield says(log, oom_kill=log.oom_kill)
-    except Unheard:
+    except UnheardError:
         return
 
 
@@ -257,7 +250,7 @@ def _status(monitor: Monitor) -> str | None:
     """What QEMU said, if it did: libvirt's word is enough without it."""
     try:
         return monitor.status
-    except Unheard:
+    except UnheardError:
         return None
 
 
@@ -305,7 +298,7 @@ def _fault(instance: Instance | None) -> Iterator[Evidence]:
     try:
         if instance is not None and instance.fault is not None:
             yield says(instance, fault_at=instance.fault_at, fault_message=instance.fault_message)
-    except Unheard:
+    except UnheardError:
         return
 
 
@@ -336,7 +329,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         return  # a deletion that never finished has a check of its own
     since, (asked, *_) = moment(record.updated_at), record.said.values()
     if since is None:
-        raise Unheard("when the task began can't be read")
+        raise UnheardError("when the task began can't be read")
     age = (asked.at - since).total_seconds()
     patience = QUICK if task in QUICK_TASKS else SLOW
     if task == "powering-off":
@@ -356,6 +349,6 @@ def _shutdown_timeout(guest: Guest) -> float:
         said = guest.instance.shutdown_timeout if guest.instance is not None else None
         if said is None and guest.host is not None:
             said = whole(guest.host.option("DEFAULT", "shutdown_timeout"))
-    except Unheard:
+    except UnheardError:
         return 0.0
     return float(said or 0)

@@ -13,17 +13,17 @@ from hoodsnap.checks.traps import (
     port_just_changed,
     task_in_flight,
 )
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.domain import ON, Domain, Interface
-from hoodsnap.facts.fact import Fact, Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.port import PREFIX, Port
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.tap import NAME, Tap
-from hoodsnap.facts.vif import Vif
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.port import PREFIX, Port
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.network_info import NetworkInterface
+from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.fact import Fact, UnheardError
+from hoodsnap.facts.host.tap import NAME, Tap
+from hoodsnap.facts.process.process import Process
 
 WITH_TAP = frozenset(["bridge", "ethernet", "network"])
 """The types of a domain's interface that have a tap on the host."""
@@ -104,7 +104,7 @@ def _heard(fact: Fact | None, field: str) -> Iterator[_Word]:
     """The fact's word if it told one."""
     try:
         value = getattr(fact, field) if fact is not None else None
-    except Unheard:
+    except UnheardError:
         return
     if value is not None and fact is not None:
         yield _Word(value, fact, {field: value})
@@ -118,13 +118,13 @@ def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
         for vif in instance.vifs:
             if vif.id[:PREFIX] == prefix and vif.mac is not None:
                 yield _Word(vif.mac, instance, {"vifs": f"{vif.device} {vif.mac}"})
-    except Unheard:
+    except UnheardError:
         pass
     try:
         for port, mac in instance.macs.items():
             if port[:PREFIX] == prefix:
                 yield _Word(mac, instance, {"macs": mac})
-    except Unheard:
+    except UnheardError:
         pass
 
 
@@ -187,7 +187,7 @@ def _held(process: Process | None) -> frozenset[str] | None:
     """The taps that the guest's process holds; None if that was not heard."""
     try:
         return process.taps if process is not None else None
-    except Unheard:
+    except UnheardError:
         return None
 
 
@@ -249,7 +249,7 @@ def _of(said: Callable[[], bool]) -> bool:
     """Whether a layer said so. What it did not say makes nothing of it."""
     try:
         return said()
-    except Unheard:
+    except UnheardError:
         return False
 
 
@@ -276,7 +276,7 @@ def tap_orphan(host: Host) -> Problems:
     """
     for layer in ("libvirt", "kernel", "network"):
         if layer in host.unheard:
-            raise Unheard(host.unheard[layer])
+            raise UnheardError(host.unheard[layer])
     left = {prefix: tap for prefix, tap in host.network.taps.items() if _may_be_guests(host, tap)}
     if not left:
         return
@@ -289,7 +289,7 @@ def tap_orphan(host: Host) -> Problems:
         if prefix in prefixes or prefix in host.ports.went:
             continue
         if listing is None:
-            raise Unheard(host.ports.silence)
+            raise UnheardError(host.ports.silence)
         ports = host.ports.by_prefix.get(prefix, ())
         if not any(_is_awaited(host, port) for port in ports):
             none = hears(listing, "neutron", tap.name, port=None)
@@ -307,7 +307,7 @@ def _may_be_guests(host: Host, tap: Tap) -> bool:
 def _targets(domain: Domain) -> Iterator[str]:
     try:
         yield from domain.taps
-    except Unheard:
+    except UnheardError:
         # One that is off has only the definition of its next start.
         yield from (card.target for card in domain.inactive.interfaces if card.target)
 
@@ -318,7 +318,7 @@ def _is_awaited(host: Host, port: Port) -> bool:
         return True
     try:
         return any(bound.host == host.nova_name for bound in port.bindings)
-    except Unheard:
+    except UnheardError:
         return False
 
 
@@ -376,7 +376,7 @@ def _running_cards(cloud: Cloud) -> Iterator[tuple[Guest, Domain, Interface, str
             for card in guest.domain.xml.interfaces:
                 found = NAME.fullmatch(card.target or "")
                 yield guest, guest.domain, card, found["prefix"] if found else None
-        except Unheard:
+        except UnheardError:
             continue  # what can't be read has nothing in common with others
 
 
@@ -387,7 +387,7 @@ def _network_of(cloud: Cloud, guest: Guest, prefix: str | None, card: Interface)
         try:
             if prefix == port.id[:PREFIX] or port.mac == card.mac:
                 return port.network_id
-        except Unheard:
+        except UnheardError:
             continue
     return None
 
@@ -447,10 +447,10 @@ def mtu_mismatch(
             yield tuple(word.evidence for word in words)
 
 
-def _vifs(instance: Instance | None) -> Iterable[Vif]:
+def _vifs(instance: Instance | None) -> Iterable[NetworkInterface]:
     try:
         return instance.vifs if instance is not None else ()
-    except Unheard:
+    except UnheardError:
         return ()
 
 

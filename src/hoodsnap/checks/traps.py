@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hoodsnap.facts.bdm import DeviceMapping
+from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.api.volume import Volume
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.fact import Unheard
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.migration import ARMED, Migration
-from hoodsnap.facts.port import Port
-from hoodsnap.facts.release import Release
-from hoodsnap.facts.server import Server
-from hoodsnap.facts.volume import Volume
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.release import Release
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.migration import ARMED, Migration
+from hoodsnap.facts.fact import UnheardError
 
 JUST = timedelta(minutes=10)
 """What nova began so recently may still go on."""
@@ -50,7 +50,7 @@ def _is_stuck(record: Server | Instance) -> bool:
     anything in steps, it writes the record anew."""
     try:
         since, answer = moment(record.updated_at), record.where("updated_at")[0]
-    except Unheard:
+    except UnheardError:
         return False
     return since is not None and answer is not None and answer.at - since > TASK
 
@@ -82,7 +82,7 @@ def migrating(guest: Guest) -> bool:
     if instance is None:
         return guest.server is not None and guest.server.status in ("MIGRATING", "RESIZE")
     if instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     return any(_goes_on(moved, instance) for moved in instance.migrations)
 
 
@@ -102,7 +102,7 @@ def live_migration_at_work(guest: Guest) -> bool:
     if instance is None:
         return guest.server is not None and guest.server.status == "MIGRATING"
     if instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     return any(
         moved.type == "live-migration" and moved.unfinished and _lately(moved, instance)
         for moved in instance.migrations
@@ -127,7 +127,7 @@ def moved_between_captures(guest: Guest) -> bool:
     if instance is None or not guest.twins or not looks:
         return False
     if instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     changed = [moment(moved.updated_at) for moved in instance.migrations]
     return any(since is not None and since >= min(looks) - EARLIER for since in changed)
 
@@ -138,7 +138,7 @@ def evacuated_from_elsewhere(guest: Guest) -> bool:
     if instance is None or allocation is None:
         return False
     if instance.migrations is None:
-        raise Unheard("its migrations were not read")
+        raise UnheardError("its migrations were not read")
     left = {
         moved.source_node
         for moved in instance.migrations
@@ -186,7 +186,7 @@ def volume_just_attached(guest: Guest) -> bool:
     return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))
 
 
-def _is_new(mapping: DeviceMapping) -> bool:
+def _is_new(mapping: BlockDeviceMapping) -> bool:
     """Whether nova wrote the row so late that others were perhaps asked before the plugging."""
     made = mapping.raw.get("created_at")
     since = moment(made) if isinstance(made, str) else None
@@ -217,7 +217,7 @@ def in_a_container(guest: Guest) -> bool:
     """its QEMU runs in a container, where the same paths lead to other files"""
     if _is_in_a_container(guest):
         # That makes no difference legal: it hides whether there is one.
-        raise Unheard("its QEMU runs in a container, where the same paths lead to other files")
+        raise UnheardError("its QEMU runs in a container, where the same paths lead to other files")
     return False
 
 
@@ -226,7 +226,7 @@ def disks_out_of_sight(guest: Guest) -> bool:
     if guest.host is None or not _is_in_a_container(guest):
         return False
     if not guest.host.recognises(guest.process):
-        raise Unheard(
+        raise UnheardError(
             "its QEMU runs in a container, and none of the files that it has there was found"
             " outside"
         )
@@ -248,7 +248,7 @@ def just_ended(guest: Guest) -> bool:
     try:
         # What was ended from outside is worth knowing at once.
         ended = guest.log.ended_at if guest.domain.reason == SHUT_DOWN else None
-    except Unheard:
+    except UnheardError:
         return False
     return ended is not None and abs(guest.domain.said["state"].at - ended) < MOMENT
 
@@ -304,7 +304,7 @@ def just_changed(port: Port) -> bool:
     """neutron changed the port less than a minute before"""
     try:
         at = moment(port.updated_at)
-    except Unheard:
+    except UnheardError:
         return False
     return at is not None and abs(port.said["port"].at - at) < MOMENT
 

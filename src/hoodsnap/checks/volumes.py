@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
-from hoodsnap.facts.bdm import DeviceMapping
-from hoodsnap.facts.device import Device
-from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import Unheard, value_of
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.storage import Storage, is_own, volume_in, volume_of
-from hoodsnap.facts.volume import Volume
-from hoodsnap.finding import Evidence, Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import VolumeOwners, is_own, volume_in, volume_of
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
+from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.fact import UnheardError, value_of
+from hoodsnap.facts.host.device import Device
 
 FREE = frozenset(["available", "error", "deleting", "error_deleting"])
 """The statuses in which cinder believes that nobody has the volume."""
@@ -51,7 +51,7 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
     guest.storage.require_all()
 
 
-def _owners(storage: Storage, volume: Volume) -> dict[str, list[Evidence]]:
+def _owners(storage: VolumeOwners, volume: Volume) -> dict[str, list[Evidence]]:
     """Who has a volume by anybody's word, each with whose."""
     found: dict[str, list[Evidence]] = {}
     for mapping in storage.mapped(volume.id):
@@ -111,11 +111,11 @@ def _is_attached(guest: Guest, volume: str) -> bool:
     try:
         attachments = guest.storage.volumes.by_volume.get(volume, ())
         return any(it.instance == guest.uuid and it.status == "attached" for it in attachments)
-    except Unheard:
+    except UnheardError:
         return False
 
 
-def _is_cinders(storage: Storage, volume: str, disk: Disk) -> bool:
+def _is_cinders(storage: VolumeOwners, volume: str, disk: Disk) -> bool:
     """Whether it was ever a volume: a disk that somebody plugged in may have any serial number."""
     return bool(storage.mapped(volume)) or volume_in(disk.source) == volume
 
@@ -170,7 +170,7 @@ def _plugged(domain: Domain, disk: Disk) -> Evidence:
 
 
 def _not_as_mapped(
-    guest: Guest, host: Host, domain: Domain, mappings: tuple[DeviceMapping, ...]
+    guest: Guest, host: Host, domain: Domain, mappings: tuple[BlockDeviceMapping, ...]
 ) -> Iterator[tuple[Evidence, ...]]:
     """What is at the place of a volume, and not the volume that nova has there."""
     by_volume = {row.volume_id: row for row in mappings}

@@ -33,7 +33,7 @@ def merged(paths: Sequence[Path]) -> Bundle:
     """One bundle of all of these."""
     bundles = _loaded(paths)
     if len(bundles) > 1:
-        from hoodsnap.facts.visits import newest
+        from hoodsnap.facts.cloud.newest_visit import newest
 
         bundles, remarks = newest(bundles)
         for remark in remarks:

@@ -12,22 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
-from hoodsnap.cli.explain import (
-    FailOn,
-    FailOnOption,
-    ServerOption,
-    VerboseOption,
-    chosen,
-    status,
-)
+from hoodsnap.cli.explain import FailOn, FailOnOption, ServerOption, VerboseOption, chosen, status
 from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, put_document, say
 
 if TYPE_CHECKING:
-    from hoodsnap.analysis import Report
-    from hoodsnap.baseline import Entry
     from hoodsnap.check import Check
-    from hoodsnap.facts.guest import Guest
-    from hoodsnap.verdict import Finding
+    from hoodsnap.facts.cloud.guest import Guest
+    from hoodsnap.findings.analysis import Report
+    from hoodsnap.findings.baseline import BaselineEntry
+    from hoodsnap.findings.finding import Finding
 
 
 GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
@@ -91,7 +84,7 @@ def check(
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
     """Print the findings and nothing else: for cron and CI. Silent if there are none."""
-    from hoodsnap.analysis import analyze
+    from hoodsnap.findings.analysis import analyze
 
     catalogue = _selected(select, ignore)
     if write_baseline and write_baseline != baseline and write_baseline.exists():
@@ -161,8 +154,8 @@ def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check
     )
 
 
-def _accepted(path: Path | None) -> tuple[Entry, ...]:
-    from hoodsnap.baseline import UnreadableBaselineError, read
+def _accepted(path: Path | None) -> tuple[BaselineEntry, ...]:
+    from hoodsnap.findings.baseline import UnreadableBaselineError, read
 
     try:
         return read(path) if path is not None else ()
@@ -175,13 +168,13 @@ def _accepted(path: Path | None) -> tuple[Entry, ...]:
 def _parted(
     report: Report,
     guests: tuple[Guest, ...],
-    entries: tuple[Entry, ...],
+    entries: tuple[BaselineEntry, ...],
     write: Path | None,
     source: str,
 ) -> tuple[Finding, ...]:
     """The findings that nobody accepted; what is wrong with the baseline is said."""
     from hoodsnap import output
-    from hoodsnap.baseline import part, written
+    from hoodsnap.findings.baseline import part, written
 
     today = datetime.now(UTC).date()
     parted = part(report.about(guests), entries, today)

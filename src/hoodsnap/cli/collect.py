@@ -13,7 +13,7 @@ from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say, shown
 
 if TYPE_CHECKING:
-    from hoodsnap.collect import Wishes
+    from hoodsnap.collect.visit import Wishes
 
 
 OutputOption = Annotated[
@@ -104,7 +104,7 @@ def collect(
 
     A text that looks like a secret (a server's name, say) is withheld; its place is on stderr.
     """
-    from hoodsnap.collect import Wishes
+    from hoodsnap.collect.visit import Wishes
 
     _check_key(sign)
     must_be_writable(output or Path("hoodsnap.json.gz"), [] if sign is None else [sign])
@@ -126,7 +126,7 @@ def _check_key(key: Path | None) -> None:
     """Better before an hour's collecting than after."""
     if key is None:
         return
-    from hoodsnap.signature import SshKeygenError, require_ssh_keygen
+    from hoodsnap.trust.signature import SshKeygenError, require_ssh_keygen
 
     if not key.is_file():
         give_up(f"{key} can't be signed with: there is no such file", USAGE)
@@ -138,8 +138,8 @@ def _check_key(key: Path | None) -> None:
 
 def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
     """The bundle with a signature. If there can't be one, what was collected is not lost."""
-    from hoodsnap.fingerprint import fingerprint, signed
-    from hoodsnap.signature import SshKeygenError, sign
+    from hoodsnap.trust.fingerprint import fingerprint, signed
+    from hoodsnap.trust.signature import SshKeygenError, sign
 
     try:
         return signed(bundle, sign(fingerprint(bundle), key))
@@ -152,10 +152,10 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
     """A bundle of this host, and whether it was cut short."""
     from rich.console import Console
 
-    from hoodsnap.collect import Visit
     from hoodsnap.collect.readable import readable
     from hoodsnap.collect.summary import summary
-    from hoodsnap.fingerprint import fingerprinted
+    from hoodsnap.collect.visit import Visit
+    from hoodsnap.trust.fingerprint import fingerprinted
 
     console = Console(stderr=True, highlight=False)
     interrupted = False
@@ -175,8 +175,8 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
 
 def without_leaks(bundle: Bundle) -> Bundle:
     """Return the bundle without texts that look like secrets, and name their places on stderr."""
-    from hoodsnap.collect.fence import fenced, report
-    from hoodsnap.fingerprint import fingerprinted
+    from hoodsnap.keep.fence import fenced, report
+    from hoodsnap.trust.fingerprint import fingerprinted
 
     kept, leaks = fenced(bundle)
     for line in report(leaks):

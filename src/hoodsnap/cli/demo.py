@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import hoodsnap
 from hoodsnap.cli.bundles import merged, must_be_writable, rescued
 from hoodsnap.cli.collect import collected, default_name, without_leaks
-from hoodsnap.cli.explain import Document, FailOn, tell
+from hoodsnap.cli.explain import FailOn, ReportFormat, tell
 from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import say
 
@@ -27,7 +27,7 @@ RECORDED = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
 def demo() -> None:
     """Collect this host if it has Nova or libvirt, and explain it; without guests here, explain the
     recorded cloud."""
-    from hoodsnap.collect import worth_asking
+    from hoodsnap.collect.visit import worth_asking
 
     if worth_asking():
         say("this host has Nova or libvirt: collecting it")
@@ -35,15 +35,15 @@ def demo() -> None:
     else:
         say("this host has neither Nova nor libvirt: taking the recorded cloud")
         bundle, path = merged([RECORDED]), RECORDED
-    tell(bundle, None, Document.TEXT, False, FailOn.NEVER)
+    tell(bundle, None, ReportFormat.TEXT, False, FailOn.NEVER)
     say(f"the same again: hoodsnap explain {path}")
     _replay(bundle, path)
     say(f"ask it what you like: hoodsnap shell {path}")
 
 
 def _collect() -> tuple[Bundle, Path]:
-    from hoodsnap.collect import Wishes
-    from hoodsnap.facts.cloud import read
+    from hoodsnap.collect.visit import Wishes
+    from hoodsnap.facts.cloud.cloud import read
 
     must_be_writable(Path("hoodsnap.json.gz"))
     with Interruption() as interruption:
@@ -60,7 +60,7 @@ def _collect() -> tuple[Bundle, Path]:
 def _replay(bundle: Bundle, path: Path) -> None:
     """Run a client of this machine over the recording."""
     from hoodsnap.replay import shell
-    from hoodsnap.replay.namespaces import NoNamespaces
+    from hoodsnap.replay.namespaces import NoNamespacesError
     from hoodsnap.replay.recording import Recording, hosts
 
     for command in COMMANDS:
@@ -72,5 +72,5 @@ def _replay(bundle: Bundle, path: Path) -> None:
     sys.stdout.flush()  # or what is not yet written is written by the child too
     try:
         shell.run(Recording(bundle, min(hosts(bundle))), None, say, arguments=command)
-    except NoNamespaces as reason:
+    except NoNamespacesError as reason:
         say(str(reason))

@@ -13,11 +13,11 @@ from hoodsnap.cli.bundles import Bundles, merged, speaks
 from hoodsnap.cli.terminal import AGREE, DISAGREE, USAGE, give_up, put, put_document
 
 if TYPE_CHECKING:
-    from hoodsnap.analysis import Report
-    from hoodsnap.facts.guest import Guest
+    from hoodsnap.facts.cloud.guest import Guest
+    from hoodsnap.findings.analysis import Report
 
 
-class Document(StrEnum):
+class ReportFormat(StrEnum):
     """How the whole report is written."""
 
     TEXT = "text"
@@ -43,7 +43,7 @@ ServerOption = Annotated[
 
 
 DocumentOption = Annotated[
-    Document,
+    ReportFormat,
     typer.Option("--format", "-f", help="How to write the report; markdown is for bug trackers."),
 ]
 
@@ -61,7 +61,7 @@ FailOnOption = Annotated[
 def explain(
     bundles: Bundles,
     server: ServerOption = None,
-    format: DocumentOption = Document.TEXT,
+    format: DocumentOption = ReportFormat.TEXT,
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
@@ -73,18 +73,22 @@ def explain(
 
 
 def tell(
-    bundle: Bundle, servers: Iterable[str] | None, format: Document, verbose: bool, fail_on: FailOn
+    bundle: Bundle,
+    servers: Iterable[str] | None,
+    format: ReportFormat,
+    verbose: bool,
+    fail_on: FailOn,
 ) -> int:
     """Print the report; the exit status."""
-    from hoodsnap.analysis import analyze
+    from hoodsnap.findings.analysis import analyze
 
     report = analyze(bundle)
     guests = chosen(report, tuple(servers or ()))
-    if format is Document.JSON:
+    if format is ReportFormat.JSON:
         from hoodsnap.render import json
 
         put_document(json.render(report, guests))
-    elif format is Document.MARKDOWN:
+    elif format is ReportFormat.MARKDOWN:
         from hoodsnap.render import markdown
 
         put_document(markdown.render(report, guests, verbose=verbose))
@@ -118,7 +122,7 @@ def _is_called(guest: Guest, wanted: str) -> bool:
 
 def status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
     """The exit status: 1 if something of these guests or their host is at least that severe."""
-    from hoodsnap.finding import Severity
+    from hoodsnap.evidence import Severity
 
     if fail_on is FailOn.NEVER:
         return AGREE

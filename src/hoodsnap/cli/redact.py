@@ -12,7 +12,7 @@ from hoodsnap.cli.bundles import merged, must_be_writable, saved
 from hoodsnap.cli.terminal import USAGE, give_up, say
 
 if TYPE_CHECKING:
-    from hoodsnap.redact import Redactor
+    from hoodsnap.redaction.redactor import Redactor
 
 RedactedOption = Annotated[
     Path,
@@ -55,16 +55,17 @@ def redact(
     Whoever has the key can recompute which pseudonym belongs to which name: keep it to yourself.
     The signature goes, since it names somebody; the new fingerprint names the original's.
     """
-    from hoodsnap import pseudonym, redact
-    from hoodsnap.fingerprint import fingerprint, fingerprinted
+    from hoodsnap.redaction import pseudonyms
+    from hoodsnap.redaction.redactor import Redactor
+    from hoodsnap.trust.fingerprint import fingerprint, fingerprinted
 
     must_be_writable(output, [bundle] if key_file is None else [bundle, key_file])
     try:
-        key = pseudonym.key(key_file)
+        key = pseudonyms.key(key_file)
     except (OSError, ValueError) as error:
         give_up(f"{key_file} can't be used: {getattr(error, 'strerror', None) or error}", USAGE)
     original = merged([bundle])
-    redactor = redact.Redactor(pseudonym.Pseudonyms(key), [original])
+    redactor = Redactor(pseudonyms.Pseudonyms(key), [original])
     redacted = fingerprinted(redactor.bundle(original), fingerprint(original))
     for line in redactor.explained() if explain else redactor.summary():
         say(line)

@@ -118,10 +118,10 @@ def _replayed(
     coverage: bool,
 ) -> int:
     from hoodsnap.replay import shell as replaying
-    from hoodsnap.replay.namespaces import NoNamespaces
+    from hoodsnap.replay.namespaces import NoNamespacesError
 
     recording = _recording(paths, host)
     try:
         return replaying.run(recording, line, say, arguments=arguments, tell_missed=coverage)
-    except NoNamespaces as reason:
+    except NoNamespacesError as reason:
         give_up(str(reason))

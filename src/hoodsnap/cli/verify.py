@@ -25,7 +25,7 @@ from hoodsnap.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from hoodsnap import trust
+    from hoodsnap.trust import examination
 
 
 AllowedSignersOption = Annotated[
@@ -61,33 +61,36 @@ def verify(
     format: FormatOption = Format.TEXT,
 ) -> None:
     """Say whether bundles are still what was collected, by whom and for whom."""
-    from hoodsnap import trust
 
     if within is not None and challenge is None:
         give_up("--within needs --challenge: without it anybody can say any time", USAGE)
+    from hoodsnap.trust import examination
+
     if allowed_signers is not None and not allowed_signers.is_file():
         give_up(f"{allowed_signers} can't be read: there is no such file", USAGE)
-    wanted = trust.Wanted(allowed_signers, challenge, within, plausible)
+    wanted = examination.ExpectedProof(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
-        put_document(trust.as_json(verdicts))
+        put_document(examination.as_json(verdicts))
     else:
-        for line in trust.lines(verdicts):
+        for line in examination.lines(verdicts):
             put_document(f"{line}\n")
     raise typer.Exit(status)
 
 
-def _trusted(paths: Sequence[Path], wanted: trust.Wanted) -> tuple[list[trust.Trust], int]:
+def _trusted(
+    paths: Sequence[Path], wanted: examination.ExpectedProof
+) -> tuple[list[examination.Trust], int]:
     """What is to be said of each bundle that can be read; the exit status of all."""
-    from hoodsnap import trust
-    from hoodsnap.signature import SshKeygenError
+    from hoodsnap.trust import examination
+    from hoodsnap.trust.signature import SshKeygenError
 
     verdicts, status = [], AGREE
     for path in paths:
         try:
             memory.forget()  # one after the other: each may take what it needs
             bundle = load(path, memory.allow)
-            verdict = trust.examine(bundle, str(path), wanted, datetime.now(UTC))
+            verdict = examination.examine(bundle, str(path), wanted, datetime.now(UTC))
         except UnreadableBundleError as reason:
             say(f"{path} can't be read: {reason}")
             status = BLIND

@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import quote
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.allowlist import placement_body
-from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
+from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.instance import rows_of
-from hoodsnap.collect.recorder import Recorder, Refusal
-from hoodsnap.facts.rows import SELECT
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.keep.allow_list import placement_body
 
 LAYER = "placement"
 
@@ -45,7 +45,7 @@ class AllocationApi:
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
         """Asks nothing yet. `cloud` is a name of clouds.yaml."""
         self._recorder = recorder
-        self._cloud = Cloud(cloud)
+        self._cloud = CloudClient(cloud)
         self._base = ""
         self._microversion = (1, 0)
         self._end = 0.0
@@ -135,7 +135,7 @@ class AllocationApi:
 
         def how() -> object:
             if time.monotonic() > self._end:
-                raise Refusal("timeout", "not asked: placement took too long")
+                raise RefusedError("timeout", "not asked: placement took too long")
             return placement_body(
                 self._cloud.get(self._base + path, headers, patience=patience).body
             )
@@ -210,5 +210,5 @@ def _highest(body: Any) -> tuple[int, int]:
     except (TypeError, KeyError, ValueError):
         theirs = None
     if theirs is None:
-        raise Refusal("failed", "the placement endpoint does not say which versions it has")
+        raise RefusedError("failed", "the placement endpoint does not say which versions it has")
     return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))

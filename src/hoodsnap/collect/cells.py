@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.collect.database import LAYER, Address, Database, Rows
+from hoodsnap.collect.database_client import LAYER, Address, DatabaseClient, Rows
 from hoodsnap.collect.ownership import Owners
-from hoodsnap.collect.recorder import Recorder, Refusal
-from hoodsnap.collect.tables import CELL_MAPPINGS, Table, named
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.tables import CELL_MAPPINGS, ReadableTable, named
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")
 """Where distributions put the socket of a database on this host."""
@@ -29,7 +29,7 @@ _CELL0 = "00000000-0000-0000-0000-000000000000"
 class Cell:
     """A cell's database, and what was found there."""
 
-    server: Database
+    server: DatabaseClient
     name: str
     """The database's."""
 
@@ -66,7 +66,7 @@ class Cells:
         `url`: the operator's, goes before what nova.conf says. `owners`: the accounts whose word
         nova.conf is.
         """
-        self.servers: list[Database] = []
+        self.servers: list[DatabaseClient] = []
         self.api: Cell | None = None
         """The API database. None before there was one."""
         self.cells: list[Cell] = []
@@ -74,12 +74,12 @@ class Cells:
         self._conf = conf
         self._url = url
         self._owners = owners or Owners()
-        self._columns: dict[tuple[Database, str, str], frozenset[str]] = {}
+        self._columns: dict[tuple[DatabaseClient, str, str], frozenset[str]] = {}
 
     def open(self) -> bool:
         """Connect and find the cells. False: there are none, and why is recorded."""
         for address in self._addresses():
-            main = Database(self._recorder, address)
+            main = DatabaseClient(self._recorder, address)
             if main.open():
                 self.servers.append(main)
                 main.ask("SELECT UTC_TIMESTAMP(6)")
@@ -90,7 +90,7 @@ class Cells:
                 return bool(self.cells)
         return False
 
-    def columns(self, cell: Cell, table: Table) -> tuple[str, ...]:
+    def columns(self, cell: Cell, table: ReadableTable) -> tuple[str, ...]:
         """The columns that a table has in this release and that may be read."""
         known = (cell.server, cell.name, table.name)
         if known not in self._columns:
@@ -125,7 +125,7 @@ class Cells:
                     yield address
         if not found:
             self._refuse(
-                Refusal(
+                RefusedError(
                     "missing",
                     "nova.conf names no database ([database] connection) and this host has no"
                     " database socket; --db-url says where it is",
@@ -135,7 +135,7 @@ class Cells:
     def _parsed(self, url: str, note: str = "", *, named: bool = False) -> Address | None:
         try:
             address = Address.parse(url, named=named)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             self._refuse(refusal, note)
             return None
         return address
@@ -144,30 +144,30 @@ class Cells:
         """The address, unless it names files that others could have put there."""
         try:
             address.require_own_files(self._owners)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             self._refuse(refusal, note)
             return None
         return address
 
-    def _refuse(self, refusal: Refusal, note: str = "") -> None:
+    def _refuse(self, refusal: RefusedError, note: str = "") -> None:
         def how() -> object:
             raise refusal
 
         self._recorder.ask(LAYER, f"SELECT VERSION(){note}", how)
 
-    def _server(self, address: Address) -> Database:
+    def _server(self, address: Address) -> DatabaseClient:
         """The connection to this server; a new one if there is none."""
         for server in self.servers:
             if server.address.server == address.server:
                 return server
-        server = Database(self._recorder, address, note=f" /* at {address.server} */")
+        server = DatabaseClient(self._recorder, address, note=f" /* at {address.server} */")
         server.open()
         self.servers.append(server)
         return server
 
     # Which databases
 
-    def _find(self, main: Database) -> None:
+    def _find(self, main: DatabaseClient) -> None:
         answer = main.ask(
             "SELECT table_schema, table_name FROM information_schema.tables"
             " WHERE table_name IN ('cell_mappings', 'instance_info_caches')"
@@ -219,11 +219,11 @@ class Cells:
                     f"not asked: cell_mappings would send nova.conf's password to {place.server},"
                     " which nova.conf does not name; collect it with --db-url"
                 )
-                self._refuse(Refusal("denied", message), note)
+                self._refuse(RefusedError("denied", message), note)
                 return False
         return self._believed(place, note) is not None
 
-    def _find_unmapped(self, main: Database, here: set[str]) -> None:
+    def _find_unmapped(self, main: DatabaseClient, here: set[str]) -> None:
         """Before Ocata: the one database of nova."""
         urls = [] if self._url else _urls(self._conf)[-1:]
         own = [place for place in map(self._parsed, urls) if place is not None]
@@ -257,7 +257,7 @@ def _note(uuid: str) -> str:
 def _server_of(url: str) -> str | None:
     try:
         return Address.parse(url).server
-    except Refusal:
+    except RefusedError:
         return None
 
 
@@ -277,7 +277,7 @@ def _places(rows: Rows, base: str, urls: dict[str, str], templates: set[str]) ->
         try:
             place = Address.parse(url)
             where: list[str | None] = [place.server, place.database]
-        except Refusal:
+        except RefusedError:
             where = [None, None]
         kept.append([cell[column] for column in columns] + where)
     return {"columns": [*columns, "database_host", "database_name"], "rows": kept}

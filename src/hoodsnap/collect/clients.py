@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from urllib.parse import quote
 
-from hoodsnap.collect.allowlist import api_body, image_body
-from hoodsnap.collect.cloud import PATIENCE, Cloud
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.cloud_client import PATIENCE, CloudClient
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.allow_list import api_body, image_body
 
 LIST_PATIENCE = 60.0
 """Seconds for a list."""
@@ -25,7 +25,7 @@ AT_ONCE = 4
 """Requests at the same time."""
 
 
-def ask_for_clients(recorder: Recorder, cloud: Cloud, nova: str, host: str | None) -> None:
+def ask_for_clients(recorder: Recorder, cloud: CloudClient, nova: str, host: str | None) -> None:
     """Ask who we are, and for the lists of nova and glance. `nova` is the URL of its API."""
     recorder.ask("keystone", "GET /v3/auth/tokens", cloud.access)
     tasks = [*_plain(recorder, cloud, nova, host), partial(_ask_images, recorder, cloud)]
@@ -35,7 +35,7 @@ def ask_for_clients(recorder: Recorder, cloud: Cloud, nova: str, host: str | Non
 
 
 def _plain(
-    recorder: Recorder, cloud: Cloud, nova: str, host: str | None
+    recorder: Recorder, cloud: CloudClient, nova: str, host: str | None
 ) -> Iterator[Callable[[], object]]:
     of_host = "" if host is None else f"&host={quote(host)}"
     targets = (
@@ -57,7 +57,7 @@ def _plain(
         yield partial(recorder.ask, "nova", text, how, patience=LIST_PATIENCE + 10)
 
 
-def _ask_images(recorder: Recorder, cloud: Cloud) -> None:
+def _ask_images(recorder: Recorder, cloud: CloudClient) -> None:
     """The list, as far as it goes in a few pages."""
 
     def how(target: str) -> object:
@@ -65,7 +65,7 @@ def _ask_images(recorder: Recorder, cloud: Cloud) -> None:
         body = cloud.get(f"{root}{target}", {}).body
         images = body.get("images") if isinstance(body, dict) else None
         if not isinstance(images, list):
-            raise Refusal("failed", "the answer holds no images")
+            raise RefusedError("failed", "the answer holds no images")
         return {"images": [image_body(image) for image in images], "next": body.get("next")}
 
     target: str | None = f"/v2/images?limit={IMAGES}"

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect.ownership import Owners, names_in, read_owned
-from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal
-from hoodsnap.collect.service import COMPUTE, Found, Service, account, find
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
+from hoodsnap.collect.service import COMPUTE, Found, RunningService, account, find
 
 Configuration = dict[str, dict[str, str]]
 """Section → option → value. As read, it holds passwords: only what is `kept` of it is recorded."""
@@ -111,7 +111,7 @@ class NovaConf:
     """Options of the files that are followed. Holds passwords."""
     found: Found
     """The processes that carry the service's name."""
-    refused: tuple[tuple[str, Refusal], ...] = ()
+    refused: tuple[tuple[str, RefusedError], ...] = ()
     """The files that the service reads and that are not believed: path, and why."""
     files: tuple[str, ...] = ()
     """The files that were read."""
@@ -120,7 +120,7 @@ class NovaConf:
     def nothing(cls, why: object) -> NovaConf:
         """Return a configuration that could not be read; `why` is what reading it raised."""
         late = isinstance(why, TimeoutError)
-        refusal = Refusal(
+        refusal = RefusedError(
             "timeout" if late else "failed", f"nova.conf was not read: {why or 'it took too long'}"
         )
         return cls({}, Found(COMPUTE, (), ()), (("/etc/nova/nova.conf", refusal),))
@@ -136,16 +136,16 @@ class NovaConf:
         return self.found.service is not None or account("nova") is not None
 
     @property
-    def service(self) -> Service | None:
+    def service(self) -> RunningService | None:
         """The service that is followed; None if none runs."""
         return self.found.service
 
     @property
-    def unread(self) -> Refusal | None:
+    def unread(self) -> RefusedError | None:
         """Return why the configuration is not known, or only in part; None if it is."""
         if self.refused:
             return self.refused[0][1]
-        return None if self.files else Refusal("absent", "nova has no configuration file here")
+        return None if self.files else RefusedError("absent", "nova has no configuration file here")
 
     def say(self, recorder: Recorder) -> None:
         """Put into the bundle which processes and files are not followed, and why."""
@@ -172,7 +172,7 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
     return NovaConf(substituted(merged), found, refused, read)
 
 
-def _raise(refusal: Refusal) -> None:
+def _raise(refusal: RefusedError) -> None:
     raise refusal
 
 
@@ -190,7 +190,7 @@ class _Reader:
     """Reads the files of a service inside its root, and notes those that are not believed."""
 
     def __init__(self, owners: Owners, root: Path) -> None:
-        self.refused: dict[str, Refusal] = {}
+        self.refused: dict[str, RefusedError] = {}
         self.read: list[str] = []
         self._owners = owners
         self._root = str(root)
@@ -199,7 +199,7 @@ class _Reader:
         """The lines of a file; none if it does not exist or is not believed."""
         try:
             text = read_owned(path, self._owners, root=self._root)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             self._note(path, refusal)
             return []
         self.read.append(path)
@@ -209,7 +209,7 @@ class _Reader:
         """The paths of the configuration files in a folder, sorted."""
         try:
             names = names_in(folder, self._owners, root=self._root)
-        except Refusal as refusal:
+        except RefusedError as refusal:
             self._note(folder, refusal)
             return []
         return [f"{folder}/{name}" for name in names if _is_conf(name)]
@@ -218,7 +218,7 @@ class _Reader:
         """Does a file exist, followed or not?"""
         return os.path.lexists(f"{self._root.rstrip('/')}{path}")
 
-    def _note(self, path: str, refusal: Refusal) -> None:
+    def _note(self, path: str, refusal: RefusedError) -> None:
         if refusal.kind != "absent":
             self.refused[path] = refusal
 
@@ -227,7 +227,7 @@ def _is_conf(name: str) -> bool:
     return name.endswith(".conf") and not name.startswith(".")
 
 
-def _files_of(running: Service, program: str, reader: _Reader) -> list[str]:
+def _files_of(running: RunningService, program: str, reader: _Reader) -> list[str]:
     """The files that a service was started with, in the order in which it reads them."""
     explicit: list[str] = []
     named = {"--config-file": False, "--config-dir": False}

@@ -17,7 +17,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
-from hoodsnap.collect.recorder import WITHHELD, Recorder, Refusal, run
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, run
 
 LAYER = "block"
 
@@ -80,17 +80,17 @@ class _Survey:
         self,
         command: Sequence[str],
         read: Callable[[str], object],
-        refused: Callable[[Refusal], Refusal] = lambda refusal: refusal,
+        refused: Callable[[RefusedError], RefusedError] = lambda refusal: refusal,
     ) -> Answer:
         """Run a program, and keep what `read` makes of what it prints."""
 
         def how() -> object:
             try:
                 return read(_run(command))
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 # That a host has no multipath, or exports nothing, is an answer about it.
                 if refusal.kind == "missing":
-                    raise Refusal("absent", str(refusal)) from None
+                    raise RefusedError("absent", str(refusal)) from None
                 raise refused(refusal) from None
 
         return self._recorder.ask(LAYER, " ".join(command), how)
@@ -103,7 +103,7 @@ class _Survey:
 
         def how() -> object:
             if shutil.which("dmsetup", path=_SEARCHED) and not _has_mapper():
-                raise Refusal("absent", "this kernel has no device mapper")
+                raise RefusedError("absent", "this kernel has no device mapper")
             return run(command)
 
         self._recorder.ask(LAYER, " ".join(command), how)
@@ -114,7 +114,7 @@ def _run(command: Sequence[str]) -> str:
     # device that lasts, and cinder can make no volume until it ends.
     try:
         return run(command)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         if "--nolocking" in command and "nolocking" in str(refusal):  # before LVM 2.03
             return run([word for word in command if word != "--nolocking"])
         raise
@@ -167,7 +167,7 @@ def _block_devices(text: str) -> object:
     told = json.loads(text)
     devices = told.get("blockdevices") if isinstance(told, Mapping) else None
     if not isinstance(devices, list):
-        raise Refusal("failed", "lsblk printed something else than block devices")
+        raise RefusedError("failed", "lsblk printed something else than block devices")
     return {"blockdevices": [_block_device(device) for device in devices]}
 
 
@@ -206,8 +206,8 @@ def _initiator(path: Path) -> str:
     return "\n".join(line for line in lines if line.startswith("InitiatorName="))
 
 
-def _no_session(refusal: Refusal) -> Refusal:
+def _no_session(refusal: RefusedError) -> RefusedError:
     """That there are no sessions is an answer, though iscsiadm ends with status 21 then."""
     if "No active sessions" in str(refusal):
-        return Refusal("absent", str(refusal))
+        return RefusedError("absent", str(refusal))
     return refusal

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hoodsnap.collect.definition import kept_definition
-from hoodsnap.collect.libvirtd import Daemon, binding
+from hoodsnap.collect.libvirt_client import LibvirtClient, binding
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.facts.hardware import home_of, tpm_state
+from hoodsnap.facts.domain.hardware import home_of, tpm_state
+from hoodsnap.keep.domain_xml import kept_definition
 
 SAVES = "/var/lib/libvirt/qemu/save"
 """Where libvirt's system daemon keeps the memory of the domains that it saved."""
@@ -54,7 +54,7 @@ class Domains:
     """All domains of one libvirt daemon. Each object is for one thread at a time."""
 
     def __init__(self, recorder: Recorder, uri: str | None = None) -> None:
-        self._daemon = Daemon(recorder, uri)
+        self._daemon = LibvirtClient(recorder, uri)
         self._marks: dict[str, Mark] = {}
 
     @property

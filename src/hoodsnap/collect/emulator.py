@@ -3,7 +3,7 @@
 An emulator is known by its executable: a file of an emulator's name that belongs to root and that
 nobody else can write to. The command line is the process's own word. Any account may run the
 host's QEMU, so being an emulator does not make a process a guest of nova's: its account tells
-(`hoodsnap.facts.account`).
+(`hoodsnap.facts.host.account`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import os
 import re
 from typing import NamedTuple
 
-from hoodsnap.collect.recorder import Refusal
-from hoodsnap.collect.service import Process, account, is_trusted_program
+from hoodsnap.collect.recorder import RefusedError
+from hoodsnap.collect.service import RunningProcess, account, is_trusted_program
 
 # qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
 # `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
@@ -35,7 +35,7 @@ def is_emulator(pid: int) -> bool:
     """
     try:
         return emulator_of(pid) is not None
-    except Refusal:
+    except RefusedError:
         return False
 
 
@@ -51,10 +51,10 @@ class Emulator(NamedTuple):
 def emulator_of(pid: int) -> Emulator | None:
     """Return the emulator that a process runs; None if it has another program.
 
-    Raises `Refusal` (`denied`) if it carries an emulator's name and is not believed, and `OSError`
-    if it has ended.
+    Raises `RefusedError` (`denied`) if it carries an emulator's name and is not believed, and
+    `OSError` if it has ended.
     """
-    with Process(pid) as process:
+    with RunningProcess(pid) as process:
         try:
             if process.is_recorded:  # its program need not be on this machine
                 path = process.exe_path
@@ -67,13 +67,13 @@ def emulator_of(pid: int) -> Emulator | None:
             if not words or not _is_named(words[0]):
                 return None
             if not _is_of_libvirt(process):
-                raise Refusal("denied", "only root can see which executable it runs") from None
+                raise RefusedError("denied", "only root can see which executable it runs") from None
             return Emulator(None, process.uid)
         if not _is_named(path):
             return None
         # The operator may have built an emulator.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
-            raise Refusal("denied", f"others than root can write to its executable {path}")
+            raise RefusedError("denied", f"others than root can write to its executable {path}")
         return Emulator(path, process.uid)
 
 
@@ -81,7 +81,7 @@ def _is_named(path: str) -> bool:
     return NAME.fullmatch(os.path.basename(path.removesuffix(" (deleted)"))) is not None
 
 
-def _is_of_libvirt(process: Process) -> bool:
+def _is_of_libvirt(process: RunningProcess) -> bool:
     uid = process.uid
     if uid in (0, os.geteuid()):
         return True

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.path import Walk, parent_of
 
 LARGEST = 1 << 20
@@ -41,7 +41,7 @@ def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes
     """Return the content of a file.
 
     `top`: the root of the path, `/proc/PID/root` for a file in a container. Raises `OSError`, and
-    `Refusal`: `denied` for what is no regular file or could be another account's, `too-large`.
+    `RefusedError`: `denied` for what is no regular file or could be another account's, `too-large`.
     """
     with opened(path, top) as handle:
         found = bytearray()
@@ -52,7 +52,7 @@ def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes
             found += piece
             too_large = len(found) > limit
     if too_large:
-        raise Refusal("too-large", f"{path} has more than {limit} bytes")
+        raise RefusedError("too-large", f"{path} has more than {limit} bytes")
     return bytes(found)
 
 
@@ -74,7 +74,7 @@ def lines(path: str | Path, limit: int, longest: int = LARGEST) -> Iterator[str]
             *whole, rest = (rest + piece).split(b"\n")
             yield from (os.fsdecode(line + b"\n") for line in whole)
             if size > limit or len(rest) > longest:
-                raise Refusal("too-large", f"{path} has more than {limit} bytes")
+                raise RefusedError("too-large", f"{path} has more than {limit} bytes")
         if rest:
             yield os.fsdecode(rest)
 
@@ -98,7 +98,7 @@ def head_at(name: str, folder: int, size: int) -> bytes:
     """Return the first bytes of the regular file `name` in an open folder; of others nothing."""
     try:
         handle = _open(name, folder)
-    except Refusal:  # it was swapped for another since it was looked at
+    except RefusedError:  # it was swapped for another since it was looked at
         return b""
     try:
         return _piece(handle, 0, size)
@@ -122,7 +122,7 @@ def exists(path: str | Path, top: str | Path = "/") -> bool:
 
 
 def names(path: str | Path, most: int = MOST_NAMES, top: str | Path = "/") -> list[str]:
-    """Return the sorted names in a folder. Raises `Refusal` (`too-large`) and `OSError`."""
+    """Return the sorted names in a folder. Raises `RefusedError` (`too-large`) and `OSError`."""
     with folder(path, top) as handle:
         return names_at(handle, str(path), most)
 
@@ -135,7 +135,7 @@ def names_at(handle: int, path: str, most: int = MOST_NAMES) -> list[str]:
             must_go_on()
             found.append(entry.name)
             if len(found) > most:
-                raise Refusal("too-large", f"there are more than {most} entries in {path}")
+                raise RefusedError("too-large", f"there are more than {most} entries in {path}")
     return sorted(found)
 
 
@@ -157,7 +157,7 @@ def folder_at(name: str, folder: int) -> int:
 
 @contextmanager
 def opened(path: str | Path, top: str | Path = "/") -> Iterator[int]:
-    """Open a regular file for reading. Raises `OSError` and `Refusal` (`denied`)."""
+    """Open a regular file for reading. Raises `OSError` and `RefusedError` (`denied`)."""
     with parent_of(str(path), str(top)) as (walk, name):
         handle = _open(name, walk.folder, str(path))
         try:
@@ -194,7 +194,7 @@ def _without_trace(name: str, flags: int, folder: int) -> int:
 def _must_be_regular(status: os.stat_result, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
-        raise Refusal("denied", f"{path} is {kind}, not a regular file")
+        raise RefusedError("denied", f"{path} is {kind}, not a regular file")
 
 
 def _must_belong_here(walk: Walk, status: os.stat_result, path: str | Path) -> None:
@@ -206,12 +206,12 @@ def _must_belong_here(walk: Walk, status: os.stat_result, path: str | Path) -> N
     if walk.is_ours:
         return
     if status.st_nlink > 1:
-        raise Refusal(
+        raise RefusedError(
             "denied", f"{path} has {status.st_nlink} names (hard links), and others could add one"
         )
     readable_by_all = status.st_mode & stat.S_IROTH
     if status.st_uid != os.fstat(walk.folder).st_uid and not readable_by_all:
-        raise Refusal(
+        raise RefusedError(
             "denied", f"{path} is private to another account than the one that owns its folder"
         )
 

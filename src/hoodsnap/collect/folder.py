@@ -17,7 +17,7 @@ from typing import Any
 from hoodsnap.collect import file
 from hoodsnap.collect.header import HEAD_SIZE, MAGIC_SIZE
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.path import is_writable_by_others, parent_of, trusted_owners
 
 DEEPEST = 3
@@ -54,7 +54,7 @@ def list_folder(top: str, seen: Seen) -> list[dict[str, Any]]:
             must_go_on()
             entries.append(found)
             if len(entries) > MOST:
-                raise Refusal("too-large", f"there are more than {MOST} files in {top}")
+                raise RefusedError("too-large", f"there are more than {MOST} files in {top}")
     entries[1:] = sorted(entries[1:], key=lambda found: str(found["path"]))
     return entries
 

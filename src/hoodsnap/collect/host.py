@@ -12,14 +12,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hoodsnap.challenge import BOOT_ID
-from hoodsnap.challenge import QUERY as CHALLENGE
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import Configuration, NovaConf, kept
 from hoodsnap.collect.ownership import Owners, read_owned
-from hoodsnap.collect.recorder import PATH, Recorder, Refusal, patiently, run
-from hoodsnap.collect.service import Found, Service, find
-from hoodsnap.fingerprint import LAYER
+from hoodsnap.collect.recorder import PATH, Recorder, RefusedError, patiently, run
+from hoodsnap.collect.service import Found, RunningService, find
+from hoodsnap.trust.challenge import BOOT_ID
+from hoodsnap.trust.challenge import QUERY as CHALLENGE
+from hoodsnap.trust.fingerprint import LAYER
 
 PACKAGES = (
     *("nova-common", "nova-compute", "nova-compute-libvirt", "python3-nova"),
@@ -123,7 +123,7 @@ def _compute_id(path: str, owners: Owners, root: str) -> str:
     """The UUID in a file; whatever else is in it is not kept."""
     text = read_owned(path, owners, root=root)
     if _UUID.fullmatch(text.strip()) is None:
-        raise Refusal("failed", f"{path} holds no UUID, and what it holds is not kept")
+        raise RefusedError("failed", f"{path} holds no UUID, and what it holds is not kept")
     return text
 
 
@@ -154,7 +154,7 @@ def _libvirt_conf(name: str, root: str) -> dict[str, str]:
     return found
 
 
-def _ask_versions(recorder: Recorder, nova: Service | None) -> None:
+def _ask_versions(recorder: Recorder, nova: RunningService | None) -> None:
     recorder.ask("host", "nova-compute --version", lambda: _nova_version(nova))
     emulator = _first_installed(f"qemu-system-{platform.machine()}", "/usr/libexec/qemu-kvm")
     daemon = _first_installed("libvirtd", "virtqemud")
@@ -198,7 +198,7 @@ def _configuration(conf: NovaConf) -> Configuration:
     return kept(conf.options)
 
 
-def _nova_version(nova: Service | None) -> str:
+def _nova_version(nova: RunningService | None) -> str:
     """What the program would print, were Python not seconds in starting it.
 
     It reads it from the metadata of the installed package, and so do we.
@@ -211,7 +211,7 @@ def _nova_version(nova: Service | None) -> str:
         for name in sorted(entry.name for entry in folder.glob("nova-*-info")):
             if match := _METADATA.fullmatch(name):
                 return match[1]
-    raise Refusal("absent", f"no Python package nova is installed under {prefix}")
+    raise RefusedError("absent", f"no Python package nova is installed under {prefix}")
 
 
 _METADATA = re.compile(r"nova-(\d[^-]*)(?:-py[\d.]+)?\.(?:egg|dist)-info")

@@ -20,8 +20,8 @@ from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, rou
 from hoodsnap.collect.ownership import Owners, folder_refusal
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import PATH, Recorder, Refusal, run
-from hoodsnap.facts.image import BASE, is_base
+from hoodsnap.collect.recorder import PATH, Recorder, RefusedError, run
+from hoodsnap.facts.host.image import BASE, is_base
 from hoodsnap.path import StrangeLinkError
 
 LAYER = "images"
@@ -58,7 +58,7 @@ def find_instances_dirs(
     nova's accounts; a folder that is neither nova's nor root's is reported in the bundle.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
-    refused: dict[str, Refusal] = {}
+    refused: dict[str, RefusedError] = {}
     how = partial(_existing, names, owners, refused)
     answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
     for name, refusal in refused.items():
@@ -245,7 +245,7 @@ class _Survey:
     ) -> Answer:
         def how() -> object:
             if way.obstacle:
-                raise Refusal("failed", f"not asked: {way.obstacle}")
+                raise RefusedError("failed", f"not asked: {way.obstacle}")
             return read(run([*_limits(), *command]))
 
         return self._ask(" ".join(command), how, command[-1])
@@ -268,12 +268,12 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
         yield path.rstrip("/")
 
 
-def _raise(refusal: Refusal) -> None:
+def _raise(refusal: RefusedError) -> None:
     raise refusal
 
 
 def _existing(
-    names: Iterable[str], owners: Owners | None, refused: dict[str, Refusal]
+    names: Iterable[str], owners: Owners | None, refused: dict[str, RefusedError]
 ) -> list[dict[str, Any]]:
     """The folders among these names; `refused` gets those that others could have put there."""
     found, denied = [], []
@@ -286,7 +286,7 @@ def _existing(
                 refused[name] = refusal
                 continue
         except StrangeLinkError as error:
-            refused[name] = Refusal("denied", str(error.strerror))
+            refused[name] = RefusedError("denied", str(error.strerror))
             continue
         except PermissionError:
             denied.append(name)
@@ -300,8 +300,10 @@ def _existing(
     if refused:
         raise next(iter(refused.values()))
     if denied:
-        raise Refusal("denied", f"there may be an instances directory below {', '.join(denied)}")
-    raise Refusal("absent", f"there is no instances directory: {', '.join(names)}")
+        raise RefusedError(
+            "denied", f"there may be an instances directory below {', '.join(denied)}"
+        )
+    raise RefusedError("absent", f"there is no instances directory: {', '.join(names)}")
 
 
 def _guest_of(path: str) -> str:

@@ -16,7 +16,7 @@ from hoodsnap.collect import tables
 from hoodsnap.collect.cells import Cell, Cells, Conf
 from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.collect.tables import RECENT, Table, quoted
+from hoodsnap.collect.tables import RECENT, ReadableTable, quoted
 
 AT_ONCE = 500
 """Keys in one statement."""
@@ -246,7 +246,7 @@ class InstanceDatabase:
             for table in tables.FLAVORS if home is self._cells.api else tables.INSTANCE_TYPES:
                 self._ask_about(home, table, new)
 
-    def _homes(self, table: Table) -> list[Cell]:
+    def _homes(self, table: ReadableTable) -> list[Cell]:
         """Where this release keeps a table that moved from the cells to the API database."""
         api = self._cells.api
         if api is not None and self._cells.columns(api, table):
@@ -255,14 +255,14 @@ class InstanceDatabase:
 
     # How it is asked
 
-    def _ask_markers(self, cell: Cell, table: Table, where: str) -> list[Row]:
+    def _ask_markers(self, cell: Cell, table: ReadableTable, where: str) -> list[Row]:
         """Ask, and remember the statement for the second look."""
         rows = self._ask_cell(cell, table, where)
         if columns := self._cells.columns(cell, table):
             cell.markers[table.select(cell.name, columns, where)] = None
         return rows
 
-    def _ask_about(self, cell: Cell, table: Table, keys: Sequence[str | int]) -> list[Row]:
+    def _ask_about(self, cell: Cell, table: ReadableTable, keys: Sequence[str | int]) -> list[Row]:
         """Ask for the rows that belong to these keys."""
         return [
             row
@@ -270,12 +270,12 @@ class InstanceDatabase:
             for row in self._ask_cell(cell, table, where)
         ]
 
-    def _about(self, cell: Cell, table: Table, keys: Sequence[str | int]) -> Iterator[str]:
+    def _about(self, cell: Cell, table: ReadableTable, keys: Sequence[str | int]) -> Iterator[str]:
         if keys and table.key in self._cells.columns(cell, table):
             for start in range(0, len(keys), AT_ONCE):
                 yield table.about(cell.name, keys[start : start + AT_ONCE])
 
-    def _ask_cell(self, cell: Cell, table: Table, where: str = "") -> list[Row]:
+    def _ask_cell(self, cell: Cell, table: ReadableTable, where: str = "") -> list[Row]:
         columns = self._cells.columns(cell, table)
         if not columns:
             return []

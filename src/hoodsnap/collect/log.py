@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect import file
-from hoodsnap.collect.allowlist import log_line
 from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
-from hoodsnap.collect.recorder import Recorder, Refusal, patiently, run
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently, run
 from hoodsnap.collect.service import service
+from hoodsnap.keep.allow_list import log_line
 
 LAYER = "logs"
 
@@ -126,7 +126,7 @@ def _first_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | N
     for path in paths:
         # Not even a look at a path is free: it may lie on a dead NFS server.
         found = patiently(partial(wanted, path), _LOOK)
-        if found is True or isinstance(found, PermissionError | TimeoutError | Refusal):
+        if found is True or isinstance(found, PermissionError | TimeoutError | RefusedError):
             return path
     return None
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hoodsnap.collect.ownership import operators, read_owned
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 
 UNSENT = "the server asks for the password itself, which is sent only over verified TLS (ssl_ca=…)"
 
@@ -66,7 +66,7 @@ def connect(**arguments: Any) -> Any:
 def option_file() -> Mapping[str, str]:
     """Return the settings for clients in the operator's ~/.my.cnf: user, password, files for TLS.
 
-    An empty dict if the file does not exist. Raises `Refusal` (`denied`) if others could have
+    An empty dict if the file does not exist. Raises `RefusedError` (`denied`) if others could have
     written it.
     """
     from configparser import Error
@@ -80,7 +80,7 @@ def option_file() -> Mapping[str, str]:
     try:
         parser.read_string(read_owned(str(own), operators()))
     except Error as error:
-        raise Refusal("failed", f"{own} can't be read: {type(error).__name__}") from None
+        raise RefusedError("failed", f"{own} can't be read: {type(error).__name__}") from None
     named = [name for name in _OPTIONS if parser.has_option("client", name)]
     return {name: value for name in named if (value := parser.get("client", name))}
 

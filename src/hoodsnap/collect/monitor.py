@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Self
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.domain import SeenDomain
-from hoodsnap.collect.libvirtd import Daemon, binding
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.libvirt_client import LibvirtClient, binding
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.storage import obstacle
-from hoodsnap.facts.account import ROOT, SYSTEM
+from hoodsnap.facts.host.account import ROOT, SYSTEM
 
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
@@ -56,13 +56,13 @@ class Query(StrEnum):
 _OF_DISKS = frozenset([Query.BLOCK, Query.NAMED_BLOCK_NODES])
 """Questions for which QEMU, and all vCPUs with it, may wait for the storage of its disks."""
 
-_Ask = Callable[[Query, dict[str, bool], Refusal | None], Answer]
+_Ask = Callable[[Query, dict[str, bool], RefusedError | None], Answer]
 
 _FLAT = {"flat": True}
 """Without the images of images inside of images, which are in the list themselves."""
 
 
-Obstacle = Callable[[str], Refusal | None]
+Obstacle = Callable[[str], RefusedError | None]
 """Return why a guest must not be asked about its disks: see `hoodsnap.collect.storage`."""
 
 
@@ -76,7 +76,7 @@ def ask_monitors(
 
     Without `obstacle_of` the definition of a domain alone decides.
     """
-    daemon = Daemon(recorder, uri, layer="qemu", read_write=True)
+    daemon = LibvirtClient(recorder, uri, layer="qemu", read_write=True)
     for domain in domains:
         if domain.id is not None:
             by_definition = partial(obstacle, domain, ())
@@ -84,8 +84,8 @@ def ask_monitors(
             _ask_all(_through_libvirt(daemon, domain), decided)
 
 
-def _through_libvirt(daemon: Daemon, domain: SeenDomain) -> _Ask:
-    def ask(query: Query, arguments: dict[str, bool], refusal: Refusal | None) -> Answer:
+def _through_libvirt(daemon: LibvirtClient, domain: SeenDomain) -> _Ask:
+    def ask(query: Query, arguments: dict[str, bool], refusal: RefusedError | None) -> Answer:
         command = json.dumps({"execute": query, **({"arguments": arguments} if arguments else {})})
 
         def question(libvirt_domain: Any) -> object:
@@ -116,7 +116,7 @@ def ask_sockets(
 
 
 def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _Ask:
-    def ask(query: Query, arguments: dict[str, bool], refusal: Refusal | None) -> Answer:
+    def ask(query: Query, arguments: dict[str, bool], refusal: RefusedError | None) -> Answer:
         words = [query.value, *(f"{name}={json.dumps(it)}" for name, it in arguments.items())]
         return recorder.ask(
             "qemu",
@@ -129,7 +129,7 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
     return ask
 
 
-def _ask_all(ask: _Ask, decided: Callable[[], Refusal | None]) -> None:
+def _ask_all(ask: _Ask, decided: Callable[[], RefusedError | None]) -> None:
     for query in Query:
         # The storage may have died since the last look, so each question has its own.
         refusal = decided() if query in _OF_DISKS else None
@@ -138,7 +138,7 @@ def _ask_all(ask: _Ask, decided: Callable[[], Refusal | None]) -> None:
             ask(query, {}, None)
 
 
-def _raise(refusal: Refusal) -> None:
+def _raise(refusal: RefusedError) -> None:
     raise refusal
 
 
@@ -149,7 +149,7 @@ class _Socket:
         self._path = path
         self._loop = asyncio.new_event_loop()
         self._client: QMPClient | None = None
-        self._refusal: Refusal | None = None
+        self._refusal: RefusedError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -164,16 +164,16 @@ class _Socket:
         self._loop.close()
 
     def ask(self, query: Query, arguments: dict[str, bool]) -> object:
-        """What QEMU returns. Raises `Refusal`, and only that once QEMU did not answer."""
+        """What QEMU returns. Raises `RefusedError`, and only that once QEMU did not answer."""
         if self._refusal is not None:
-            raise Refusal(self._refusal.kind, str(self._refusal))
+            raise RefusedError(self._refusal.kind, str(self._refusal))
         asked = asyncio.wait_for(self._ask(query, arguments), PATIENCE)
         try:
             return self._loop.run_until_complete(asked)
         except TimeoutError:
             message = "not asked: an earlier question got no answer"
-            self._refusal = Refusal("timeout", message)
-            raise Refusal("timeout", f"no answer within {PATIENCE:g} s") from None
+            self._refusal = RefusedError("timeout", message)
+            raise RefusedError("timeout", f"no answer within {PATIENCE:g} s") from None
 
     async def _ask(self, query: Query, arguments: dict[str, bool]) -> object:
         from qemu.qmp import ConnectError, ExecuteError, QMPError
@@ -185,10 +185,10 @@ class _Socket:
             raise _refused(error.error_class, str(error)) from None
         except ConnectError as error:
             denied = isinstance(error.exc, PermissionError)
-            self._refusal = Refusal("denied" if denied else "unreachable", str(error))
+            self._refusal = RefusedError("denied" if denied else "unreachable", str(error))
         except QMPError as error:
-            self._refusal = Refusal("unreachable", f"the monitor hung up: {error}")
-        except Refusal as refusal:
+            self._refusal = RefusedError("unreachable", f"the monitor hung up: {error}")
+        except RefusedError as refusal:
             self._refusal = refusal
         raise self._refusal
 
@@ -212,34 +212,34 @@ class _Socket:
 
 
 def _must_be_of_a_service(path: str) -> None:
-    """Raise `Refusal` (`denied`) for a socket that an ordinary account could have put there: the
-    path is the word of a QEMU that was started long ago, maybe in another folder."""
+    """Raise `RefusedError` (`denied`) for a socket that an ordinary account could have put there:
+    the path is the word of a QEMU that was started long ago, maybe in another folder."""
     if not path.startswith("/"):
-        raise Refusal("denied", f"not asked: {path} is not an absolute path")
+        raise RefusedError("denied", f"not asked: {path} is not an absolute path")
     try:
         status = file.status(path)
     except PermissionError as error:
-        raise Refusal("denied", f"not asked: {error.strerror}") from None
+        raise RefusedError("denied", f"not asked: {error.strerror}") from None
     except OSError:  # then it does not exist, and the connection reports that
         return
     uid = status.st_uid
     if not stat.S_ISSOCK(status.st_mode):
-        raise Refusal("denied", f"not asked: {path} is not a socket")
+        raise RefusedError("denied", f"not asked: {path} is not a socket")
     if uid != os.geteuid() and uid != ROOT and not any(uid in numbers for numbers in SYSTEM):
-        raise Refusal("denied", f"not asked: {path} belongs to uid {uid}")
+        raise RefusedError("denied", f"not asked: {path} belongs to uid {uid}")
 
 
 def _returned(reply: dict[str, Any]) -> object:
-    """What a monitor's reply holds. Raises `Refusal` if it is an error."""
+    """What a monitor's reply holds. Raises `RefusedError` if it is an error."""
     if "error" in reply:
         raise _refused(reply["error"]["class"], reply["error"]["desc"])
     return reply["return"]
 
 
-def _refused(kind: str, message: str) -> Refusal:
+def _refused(kind: str, message: str) -> RefusedError:
     kinds = {
         "CommandNotFound": "missing",  # this QEMU is too old, or built without that part
         "DeviceNotActive": "absent",
         "DeviceNotFound": "absent",
     }
-    return Refusal(kinds.get(kind, "failed"), message)
+    return RefusedError(kinds.get(kind, "failed"), message)

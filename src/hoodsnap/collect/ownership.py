@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.path import Walk
 
 LARGEST = 4 << 20
@@ -34,7 +34,9 @@ class Owners:
     gids: frozenset[int] = frozenset()
     """The groups whose members may write. Root's is always one of them."""
 
-    def refusal(self, path: str, status: os.stat_result, *, acl: bool = False) -> Refusal | None:
+    def refusal(
+        self, path: str, status: os.stat_result, *, acl: bool = False
+    ) -> RefusedError | None:
         """Return why a file or folder of this status is not believed; None if it is.
 
         `acl`: it has a POSIX access control list, whose entries the mode does not show.
@@ -44,14 +46,18 @@ class Owners:
             # A service could point root at files that the service itself may not read.
             mine = uid in _roots() | {os.geteuid()}
             return (
-                None if mine else Refusal("denied", f"not followed: {path} is a link of uid {uid}")
+                None
+                if mine
+                else RefusedError("denied", f"not followed: {path} is a link of uid {uid}")
             )
         if uid not in self.uids | _roots():
-            return Refusal("denied", f"not followed: {path} belongs to uid {uid}")
+            return RefusedError("denied", f"not followed: {path} belongs to uid {uid}")
         if status.st_mode & stat.S_IWOTH:
-            return Refusal("denied", f"not followed: every account can write to {path}")
+            return RefusedError("denied", f"not followed: every account can write to {path}")
         if status.st_mode & stat.S_IWGRP and (acl or status.st_gid not in self.gids | {0}):
-            return Refusal("denied", f"not followed: group {status.st_gid} can write to {path}")
+            return RefusedError(
+                "denied", f"not followed: group {status.st_gid} can write to {path}"
+            )
         return None
 
 
@@ -85,13 +91,14 @@ def operators() -> Owners:
 def read_owned(path: str, owners: Owners, *, root: str = "/") -> str:
     """Return the text of a regular file that only its `owners` can have written.
 
-    `path` is resolved inside of `root`, links included. Raises `Refusal` (`denied`, `absent` or
+    `path` is resolved inside of `root`, links included. Raises `RefusedError` (`denied`, `absent`
+    or
     `too-large`).
     """
     with opened(path, owners, root=root) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Refusal("denied", f"not followed: {path} is not a regular file")
+            raise RefusedError("denied", f"not followed: {path} is not a regular file")
         # A second description of the same file: the first can't be read from.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
@@ -101,7 +108,7 @@ def read_owned(path: str, owners: Owners, *, root: str = "/") -> str:
     with open(again, "rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise Refusal("too-large", f"not followed: {path} has more than {LARGEST >> 20} MiB")
+        raise RefusedError("too-large", f"not followed: {path} has more than {LARGEST >> 20} MiB")
     return data.decode("utf-8", "surrogateescape")
 
 
@@ -118,7 +125,7 @@ SYSTEM = ("boot", "dev", "etc", "home", "proc", "root", "run", "sys", "usr")
 """Folders of `/` below which the guests' files never lie, but other secrets do."""
 
 
-def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
+def folder_refusal(path: str, owners: Owners | None) -> RefusedError | None:
     """Return why a folder that a service names is not listed; None if it is.
 
     The service could name any folder, and the collector could read it where the service can't. So
@@ -130,17 +137,17 @@ def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
     uids = owners.uids if owners else frozenset[int]()
     mine = _roots() | {os.geteuid()}
     if not stat.S_ISDIR(status.st_mode):
-        return Refusal("denied", f"not listed: {path} is not a folder")
+        return RefusedError("denied", f"not listed: {path} is not a folder")
     if status.st_uid in uids - mine:
         return None
     if status.st_uid not in mine:
-        return Refusal("denied", f"not listed: {path} belongs to uid {status.st_uid}")
+        return RefusedError("denied", f"not listed: {path} belongs to uid {status.st_uid}")
     if real.strip("/").split("/")[0] in ("", *SYSTEM):
-        return Refusal("denied", f"not listed: {path} is a folder of the system")
+        return RefusedError("denied", f"not listed: {path} is a folder of the system")
     needed = stat.S_IRWXO & ~stat.S_IWOTH
     bits = status.st_mode | (status.st_mode >> 3 if owners and status.st_gid in owners.gids else 0)
     if uids - mine and bits & needed != needed:
-        return Refusal("denied", f"not listed: {path} is closed to the service's own account")
+        return RefusedError("denied", f"not listed: {path} is closed to the service's own account")
     return None
 
 
@@ -148,14 +155,14 @@ def folder_refusal(path: str, owners: Owners | None) -> Refusal | None:
 def opened(path: str, owners: Owners, *, root: str = "/") -> Iterator[int]:
     """Open a path (O_PATH) whose every step only its `owners` can have made.
 
-    Raises `Refusal`: the way leads through a file of others, or leads nowhere.
+    Raises `RefusedError`: the way leads through a file of others, or leads nowhere.
     """
     try:
         with _OwnedWalk(root, owners) as walk:
             name = walk.go(path)
             handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=walk.folder)
             shown = walk.shown(name)
-    except Refusal:
+    except RefusedError:
         raise
     except OSError as error:
         raise _refused(error, path) from None
@@ -194,6 +201,6 @@ def _check(descriptor: int, name: str, owners: Owners) -> os.stat_result:
     return status
 
 
-def _refused(error: OSError, path: str) -> Refusal:
+def _refused(error: OSError, path: str) -> RefusedError:
     absent = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
-    return Refusal("absent" if absent else "denied", f"{path}: {error.strerror}")
+    return RefusedError("absent" if absent else "denied", f"{path}: {error.strerror}")

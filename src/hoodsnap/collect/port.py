@@ -14,9 +14,9 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.allowlist import network_body
-from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.allow_list import network_body
 
 LAYER = "neutron"
 
@@ -55,7 +55,7 @@ class PortApi:
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
         """Asks nothing yet. `cloud` is a name of clouds.yaml."""
         self._recorder = recorder
-        self._cloud = Cloud(cloud)
+        self._cloud = CloudClient(cloud)
         self._base = ""
 
     def connect(self) -> bool:
@@ -171,7 +171,9 @@ class PortApi:
         def how() -> object:
             body = network_body(self._cloud.get(self._base + target, {}, patience=patience).body)
             if not isinstance(body, dict):
-                raise Refusal("failed", "the answer is no object: it does not come from neutron")
+                raise RefusedError(
+                    "failed", "the answer is no object: it does not come from neutron"
+                )
             return body
 
         text = f"GET /v2.0{target}"

@@ -18,13 +18,13 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
-from hoodsnap.collect.arguments import kept_cmdline, kept_ps
+from hoodsnap.collect.budget import TextBudget
 from hoodsnap.collect.emulator import emulator_of, is_emulator
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Recorder, Refusal, run
-from hoodsnap.collect.room import Room
-from hoodsnap.collect.service import MOST_DOUBTS, Doubt, Found
+from hoodsnap.collect.recorder import Recorder, RefusedError, run
+from hoodsnap.collect.service import MOST_DOUBTS, Found, UntrustedProcess
+from hoodsnap.keep.arguments import kept_cmdline, kept_ps
 
 LAYER = "kernel"
 
@@ -63,7 +63,7 @@ MOST_OTHERS, TIME_OF_OTHERS = 20, 5.0
 MOST_LISTED = 1000
 """Processes that can't be guests in the list of all emulators."""
 
-_ONE_MORE = Refusal("denied", "it is one of many")
+_ONE_MORE = RefusedError("denied", "it is one of many")
 
 Accounts = Callable[[int | None], bool]
 """Rule that tells whether an account's QEMU may be a guest."""
@@ -113,9 +113,11 @@ def _patience() -> Patience:
 def _ask_lists(recorder: Recorder, may_be_guest: Accounts) -> dict[int, int | None]:
     """The emulators of this host: PID → account."""
     recorder.ask(LAYER, "pgrep qemu | xargs ps ww", lambda: _ps(may_be_guest))
-    refused: dict[int, Refusal] = {}
+    refused: dict[int, RefusedError] = {}
     answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused, may_be_guest))
-    found = Found("qemu", (), tuple(Doubt(pid, str(why)) for pid, why in refused.items()))
+    found = Found(
+        "qemu", (), tuple(UntrustedProcess(pid, str(why)) for pid, why in refused.items())
+    )
     found.say(recorder)
     return {} if answer.error else {one["pid"]: one["uid"] for one in answer.value}
 
@@ -131,19 +133,21 @@ class _Survey:
     def ask(self, processes: Mapping[int, int | None]) -> dict[int, tuple[str, ...]]:
         """Ask for these processes (PID → account); the arguments of each that was asked."""
         guests = [pid for pid, uid in sorted(processes.items()) if self._may_be_guest(uid)]
-        patience, room = _patience(), Room(OF_GUESTS)
+        patience, room = _patience(), TextBudget(OF_GUESTS)
         found = {pid: self._ask_process(patience, room, pid) for pid in guests}
-        patience, room, end = _patience(), Room(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
+        patience, room, end = _patience(), TextBudget(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
         others = sorted(processes.keys() - found.keys())
         for pid in others[:MOST_OTHERS]:
             if time.monotonic() < end:
                 found[pid] = self._ask_process(patience, room, pid)
         if left := [pid for pid in others if pid not in found]:
             message = f"not asked: {len(left)} more emulators of accounts that run no guests"
-            self._recorder.ask(LAYER, "pgrep -c qemu", partial(_raise, Refusal("denied", message)))
+            self._recorder.ask(
+                LAYER, "pgrep -c qemu", partial(_raise, RefusedError("denied", message))
+            )
         return found
 
-    def _ask_process(self, patience: Patience, room: Room, pid: int) -> tuple[str, ...]:
+    def _ask_process(self, patience: Patience, room: TextBudget, pid: int) -> tuple[str, ...]:
         folder = f"/proc/{pid}"
         who = str(pid)
 
@@ -190,7 +194,7 @@ def _ps(may_be_guest: Accounts) -> str:
         must_go_on()
         with suppress(OSError):  # it ended while we looked, or ps will not see it either
             programs[pid] = _name(pid)
-            with suppress(Refusal):
+            with suppress(RefusedError):
                 if (emulator := emulator_of(pid)) is not None:
                     emulators.append((not may_be_guest(emulator.uid), pid))
     left = {False: LARGEST_LIST, True: LARGEST_OF_OTHERS}
@@ -217,7 +221,7 @@ def _or_none(command: Sequence[str]) -> str:
     Without any PID ps would show the processes of this terminal."""
     try:
         return run(command)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         if str(refusal) == "exit status 1":
             return ""
         raise
@@ -232,7 +236,7 @@ def _words(pid: int) -> list[str] | None:
     """The arguments of a process; None if they are longer than any guest's."""
     try:
         text = file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE)
-    except Refusal:
+    except RefusedError:
         return None
     return text.removesuffix("\0").split("\0")
 
@@ -246,7 +250,7 @@ def _name(pid: int) -> str:
     return os.path.basename(exe.removesuffix(" (deleted)"))
 
 
-def _emulators(refused: dict[int, Refusal], may_be_guest: Accounts) -> list[dict[str, Any]]:
+def _emulators(refused: dict[int, RefusedError], may_be_guest: Accounts) -> list[dict[str, Any]]:
     """The emulators of this host; `refused` gets the processes that only carry such a name."""
     found: list[dict[str, Any]] = []
     others = 0
@@ -260,7 +264,7 @@ def _emulators(refused: dict[int, Refusal], may_be_guest: Accounts) -> list[dict
                     continue
                 comm = _text(f"/proc/{pid}/comm").removesuffix("\n")
                 found.append({"pid": pid, "comm": comm, **emulator._asdict()})
-        except Refusal as refusal:
+        except RefusedError as refusal:
             refused[pid] = refusal if len(refused) < MOST_DOUBTS else _ONE_MORE
         except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
             continue
@@ -288,7 +292,7 @@ def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
         if kind in (stat.S_IFREG, stat.S_IFBLK) or path.startswith(_DEVICES):
             found.append(known)
             if len(found) > MOST_FILES:
-                raise Refusal("too-large", f"more than {MOST_FILES} files are open")
+                raise RefusedError("too-large", f"more than {MOST_FILES} files are open")
     return found
 
 
@@ -349,7 +353,7 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
         if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
             kept.append(line)
             if len(kept) > MOST_MOUNTS:
-                raise Refusal("too-large", f"more than {MOST_MOUNTS} mounts concern its files")
+                raise RefusedError("too-large", f"more than {MOST_MOUNTS} mounts concern its files")
     return "".join(kept)
 
 
@@ -374,7 +378,7 @@ def _cmdline(path: str) -> str:
     text = file.text(path, LARGEST_CMDLINE)
     # It may have become another program since it was listed.
     if text and not is_emulator(int(path.split("/")[2])):
-        raise Refusal("denied", "its arguments are not kept: it is not an emulator any more")
+        raise RefusedError("denied", "its arguments are not kept: it is not an emulator any more")
     return kept_cmdline(text)
 
 
@@ -386,5 +390,5 @@ def _text(path: str) -> str:
     return file.text(path, LARGEST_TEXT)
 
 
-def _raise(refusal: Refusal) -> None:
+def _raise(refusal: RefusedError) -> None:
     raise refusal

@@ -16,7 +16,7 @@ class AbandonedError(Exception):
     """The question took too long and was abandoned. This error is not recorded."""
 
 
-class Question:
+class PendingQuestion:
     """One question, shared by the thread that answers and the thread that waits."""
 
     def __init__(self) -> None:
@@ -56,14 +56,14 @@ class Question:
 
 
 class _Current(threading.local):
-    question: Question | None = None
+    question: PendingQuestion | None = None
 
 
 _current = _Current()
 
 
 @contextmanager
-def answering(question: Question) -> Iterator[None]:
+def answering(question: PendingQuestion) -> Iterator[None]:
     """Make it the question of this thread."""
     before, _current.question = _current.question, question
     try:
@@ -72,9 +72,9 @@ def answering(question: Question) -> Iterator[None]:
         _current.question = before
 
 
-def current() -> Question:
+def current() -> PendingQuestion:
     """Return the question of this thread; outside of a recorder, one that is never abandoned."""
-    return _current.question or Question()
+    return _current.question or PendingQuestion()
 
 
 def must_go_on() -> None:

@@ -19,10 +19,18 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
-from hoodsnap.collect.question import Question, answering, current
-from hoodsnap.collect.secret import WITHHELD, TooLargeError, searched, without_secrets
+from hoodsnap.collect.question import PendingQuestion, answering, current
+from hoodsnap.keep.secret import WITHHELD, TooLargeError, searched, without_secrets
 
-__all__ = ["PATIENCE", "WITHHELD", "Recorder", "Refusal", "patiently", "run", "without_secrets"]
+__all__ = [
+    "PATIENCE",
+    "WITHHELD",
+    "Recorder",
+    "RefusedError",
+    "patiently",
+    "run",
+    "without_secrets",
+]
 
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""
@@ -62,7 +70,7 @@ _LAST = 0.5
 """Seconds for a question that is asked when the time has nearly run out."""
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """The layer answered that it will not, or that there is no such thing.
 
     Collectors raise it from inside a question, to say which kind of `Failure` this is.
@@ -149,8 +157,8 @@ class Recorder:
             self._left -= size
         return kept
 
-    def _late(self) -> Refusal:
-        return Refusal("timeout", f"not asked: the questions before took {self._time:g} s")
+    def _late(self) -> RefusedError:
+        return RefusedError("timeout", f"not asked: the questions before took {self._time:g} s")
 
 
 def _short(text: str, most: int) -> str:
@@ -163,7 +171,8 @@ def _plain(text: str) -> str:
 
 
 def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
-    """Return a program's output. Raises `Refusal` if it fails, is missing, too slow or too long.
+    """Return a program's output. Raises `RefusedError` if it fails, is missing, too slow or too
+    long.
 
     For use inside `Recorder.ask`: the program is killed when its question is abandoned. Output
     beyond `LARGEST_OUTPUT` is not read into memory.
@@ -178,7 +187,7 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
         )
     except FileNotFoundError:
-        raise Refusal("missing", f"{command[0]} is not installed") from None
+        raise RefusedError("missing", f"{command[0]} is not installed") from None
     # A second thread ends the program when time is up, so that reading its output ends too.
     timer = threading.Timer(patience, process.kill)
     timer.daemon = True
@@ -194,15 +203,15 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             output = process.stdout.read(largest + 1)
             if len(output) > largest:
                 process.kill()
-                raise Refusal("too-large", f"{command[0]} printed more than a bundle keeps")
+                raise RefusedError("too-large", f"{command[0]} printed more than a bundle keeps")
             status = process.wait()
         if not timer.is_alive() and status == -9:
-            raise Refusal("timeout", f"{command[0]} was ended after {patience:g} s")
+            raise RefusedError("timeout", f"{command[0]} was ended after {patience:g} s")
         listener.join(timeout=1)
         if status != 0:
             words = os.fsdecode(b"".join(complaint)).split()
             said = " ".join(words) or f"exit status {status}"
-            raise Refusal(_kind_of(said), said)
+            raise RefusedError(_kind_of(said), said)
         return os.fsdecode(output)
     finally:
         timer.cancel()
@@ -224,7 +233,7 @@ class _Worker(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)  # a question that never ends must not keep the program
-        self.questions: queue.SimpleQueue[tuple[Question, Callable[[], object]]] = (
+        self.questions: queue.SimpleQueue[tuple[PendingQuestion, Callable[[], object]]] = (
             queue.SimpleQueue()
         )
         self.results: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -252,7 +261,7 @@ def patiently(how: Callable[[], object], patience: float) -> object:
 
     After that its reading and its child programs end: see `hoodsnap.collect.question`.
     """
-    question = Question()
+    question = PendingQuestion()
     try:
         worker = _idle.get_nowait()
     except queue.Empty:
@@ -284,7 +293,7 @@ _SEARCHED = 16 << 10
 
 
 def _failure(error: BaseException, patience: float) -> Failure:
-    if isinstance(error, Refusal):
+    if isinstance(error, RefusedError):
         kind, message = error.kind, str(error)
     elif isinstance(error, TimeoutError):
         kind, message = "timeout", f"no answer within {patience:g} s"

@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.allowlist import api_body, image_body
 from hoodsnap.collect.clients import ask_for_clients
-from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
-from hoodsnap.collect.recorder import Recorder, Refusal
+from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.allow_list import api_body, image_body
 
 MICROVERSION = (2, 96)
 """The highest that is asked for. From 2.98 on nova adds properties of images, from 2.100 hints."""
@@ -46,7 +46,7 @@ class ServerApi:
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
         """Asks nothing yet. `cloud` is a name of clouds.yaml."""
         self._recorder = recorder
-        self._cloud = Cloud(cloud)
+        self._cloud = CloudClient(cloud)
         self._lock = threading.Lock()
         self._base = ""
         """The endpoint's URL, with the project's id where the catalogue has it."""
@@ -82,7 +82,7 @@ class ServerApi:
         root, _ = _split(self._base)
         date = self._cloud.get(f"{root}{self._version}/", {}, method="HEAD").headers.get("Date")
         if date is None:
-            raise Refusal("absent", "the API does not say what time it is")
+            raise RefusedError("absent", "the API does not say what time it is")
         return {"date": date}
 
     def ask_servers(self, host: str | None = None) -> set[str]:
@@ -231,7 +231,7 @@ class ServerApi:
             sent = headers if self._microversion > (2, 0) else {}
             body = api_body(self._cloud.get(url, sent, patience=patience).body)
             if not isinstance(body, dict):
-                raise Refusal("failed", "the answer is no object: it does not come from nova")
+                raise RefusedError("failed", "the answer is no object: it does not come from nova")
             return body
 
         text = f"GET {self._version}{target} [{number}]"
@@ -239,7 +239,7 @@ class ServerApi:
 
     def _refuse(self, path: str, query: str, why: str, subject: str | None = None) -> None:
         def how() -> object:
-            raise Refusal("timeout", why)
+            raise RefusedError("timeout", why)
 
         text = f"GET {self._version}{path}{query and '?' + query} [{_text(self._microversion)}]"
         self._recorder.ask("nova", text, how, subject=subject)
@@ -298,9 +298,11 @@ def _highest(body: Any) -> tuple[int, int]:
     try:
         theirs = re.fullmatch(r"(\d+)\.(\d+)", body["version"].get("version") or "2.0")
     except (TypeError, KeyError, AttributeError):
-        raise Refusal("failed", "the compute endpoint does not say which versions it has") from None
+        raise RefusedError(
+            "failed", "the compute endpoint does not say which versions it has"
+        ) from None
     if theirs is None:
-        raise Refusal("failed", "the compute endpoint has a version that can't be read")
+        raise RefusedError("failed", "the compute endpoint has a version that can't be read")
     return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))
 
 

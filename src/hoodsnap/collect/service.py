@@ -28,7 +28,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hoodsnap.collect.ownership import Owners, read_owned
-from hoodsnap.collect.recorder import Recorder, Refusal, patiently
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 
 COMPUTE = "nova-compute"
 
@@ -55,7 +55,7 @@ _LOGIN = re.compile(r"user\.slice|user-\d+\.slice|user@\d+\.service|session-[^/]
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class RunningService:
     """A running service that is believed."""
 
     pid: int
@@ -80,7 +80,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UntrustedProcess:
     """A process that carries the service's name and is not followed."""
 
     pid: int
@@ -93,13 +93,13 @@ class Found:
     """All processes that carry one service's name."""
 
     name: str
-    believed: tuple[Service, ...]
+    believed: tuple[RunningService, ...]
     """Order of the candidates: first one that sees the collector's files, with the lowest
     PID."""
-    doubts: tuple[Doubt, ...]
+    doubts: tuple[UntrustedProcess, ...]
 
     @property
-    def service(self) -> Service | None:
+    def service(self) -> RunningService | None:
         """The service to follow; None if no process is believed."""
         return self.believed[0] if self.believed else None
 
@@ -108,7 +108,7 @@ class Found:
         doubts = [*self.doubts]
         for other in self.believed[1:]:
             why = f"process {self.believed[0].pid} is followed instead"
-            doubts.append(Doubt(other.pid, why))
+            doubts.append(UntrustedProcess(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
             _refuse(recorder, f"ps -fp {doubt.pid}", message)
@@ -118,7 +118,7 @@ class Found:
             _refuse(recorder, f"pgrep -af {self.name}", message)
 
 
-def service(program: str = COMPUTE) -> Service | None:
+def service(program: str = COMPUTE) -> RunningService | None:
     """Return the running service of this name that is believed; None if no process is."""
     return find(program).service
 
@@ -128,44 +128,44 @@ def find(program: str = COMPUTE) -> Found:
 
     `program`: a service of nova's, `libvirtd` or `virtqemud`.
     """
-    believed: list[tuple[bool, Service]] = []
-    doubts: list[Doubt] = []
+    believed: list[tuple[bool, RunningService]] = []
+    doubts: list[UntrustedProcess] = []
     lost = 0.0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         try:
-            with Process(pid) as process:
+            with RunningProcess(pid) as process:
                 if not _may_be(process, program):
                     start = time.monotonic()
                     if lost < MOST_LOST and _claims(_words_of_stranger(pid), program):
-                        doubts.append(Doubt(pid, _why_not(process, program)))
+                        doubts.append(UntrustedProcess(pid, _why_not(process, program)))
                     lost += time.monotonic() - start
                 elif _claims(process.words, program):
                     believed.append((process.is_elsewhere, _believed(process, program)))
-        except Refusal as refusal:
-            doubts.append(Doubt(pid, str(refusal)))
+        except RefusedError as refusal:
+            doubts.append(UntrustedProcess(pid, str(refusal)))
         except PermissionError:
-            doubts.append(Doubt(pid, "only root can see which executable it runs"))
+            doubts.append(UntrustedProcess(pid, "only root can see which executable it runs"))
         except OSError:  # it has ended
             continue
     believed.sort(key=lambda item: (item[0], item[1].pid))
     return Found(program, tuple(one for _, one in believed), tuple(doubts))
 
 
-def _may_be(process: Process, program: str) -> bool:
+def _may_be(process: RunningProcess, program: str) -> bool:
     """Could a process be believed, by what the kernel reports at once?"""
     try:
         uid = process.uid
         if uid is not None:
             _require_account(process, uid, program, own_unit=_is_in_own_unit(process, program))
-    except (Refusal, PermissionError):
+    except (RefusedError, PermissionError):
         return False
     return uid is not None
 
 
-def _why_not(process: Process, program: str) -> str:
+def _why_not(process: RunningProcess, program: str) -> str:
     try:
         _believed(process, program)
-    except Refusal as refusal:
+    except RefusedError as refusal:
         return str(refusal)
     except PermissionError:
         return "only root can see which executable it runs"
@@ -188,7 +188,7 @@ def _split(data: bytes) -> list[str]:
     return [] if len(data) == LONGEST else os.fsdecode(data).rstrip("\0").split("\0")
 
 
-class Process:
+class RunningProcess:
     """One process, read through a descriptor of its /proc folder. Raises `OSError` once it has
     ended."""
 
@@ -196,7 +196,7 @@ class Process:
         self.pid = pid
         self._folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> RunningProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -307,7 +307,7 @@ class Process:
         root = os.open("root", flags, dir_fd=self._folder)
         try:
             text = read_owned("/etc/passwd", Owners(), root=f"/proc/self/fd/{root}")
-        except Refusal:
+        except RefusedError:
             return False
         finally:
             os.close(root)
@@ -333,68 +333,74 @@ def account(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _believed(process: Process, program: str) -> Service:
-    """The service that a process is. Raises `Refusal` with the reason why it is none."""
+def _believed(process: RunningProcess, program: str) -> RunningService:
+    """The service that a process is. Raises `RefusedError` with the reason why it is none."""
     uid = process.uid
     if uid is None:
-        raise Refusal("denied", "it has the rights of more than one account, like a setuid program")
+        raise RefusedError(
+            "denied", "it has the rights of more than one account, like a setuid program"
+        )
     own_unit = _is_in_own_unit(process, program)
     _require_account(process, uid, program, own_unit=own_unit)
     words = process.words
     _require_executable(process, uid, program, own_unit=own_unit)
     _require_place(process)
     if process.words != words:
-        raise Refusal("denied", "its command line changed while it was looked at")
+        raise RefusedError("denied", "its command line changed while it was looked at")
     place = _place(words, program)
     if place is None:
-        raise Refusal("denied", f"its command line does not start {program}")
+        raise RefusedError("denied", f"its command line does not start {program}")
     path = Path(words[place])
     if not path.is_absolute():
         path = Path("/usr/bin") / path.name
     root = _root_of(Path(f"/proc/{process.pid}/root"))
-    return Service(process.pid, root, path, tuple(words[place + 1 :]), uid, process.gid)
+    return RunningService(process.pid, root, path, tuple(words[place + 1 :]), uid, process.gid)
 
 
-def _is_in_own_unit(process: Process, program: str) -> bool:
+def _is_in_own_unit(process: RunningProcess, program: str) -> bool:
     unit = process.unit
     return unit is not None and _unit_of(program).fullmatch(unit) is not None
 
 
-def _require_account(process: Process, uid: int, program: str, *, own_unit: bool) -> None:
+def _require_account(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
     if not process.shares("user"):
-        raise Refusal("denied", "it runs in a user namespace of its own, as rootless containers do")
+        raise RefusedError(
+            "denied", "it runs in a user namespace of its own, as rootless containers do"
+        )
     if uid == os.geteuid():
         return
     if process.is_of_login:
-        raise Refusal("denied", f"it runs as uid {uid} in a login session, not as a service")
+        raise RefusedError("denied", f"it runs as uid {uid} in a login session, not as a service")
     name = _name_of(uid)
     own = _own_account(program)
     if uid == 0 or own_unit or (own is not None and name == own):
         return
     if own is None:
-        raise Refusal("denied", f"it runs as uid {uid}, which is not root's account")
+        raise RefusedError("denied", f"it runs as uid {uid}, which is not root's account")
     in_image = name is None and process.is_elsewhere
     if in_image and (uid == KOLLA_UIDS.get(own) or process.account_inside(own)):
         return
-    raise Refusal("denied", f"it runs as uid {uid}, which is neither root's nor {own}'s account")
+    raise RefusedError(
+        "denied", f"it runs as uid {uid}, which is neither root's nor {own}'s account"
+    )
 
 
-def _require_executable(process: Process, uid: int, program: str, *, own_unit: bool) -> None:
+def _require_executable(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
     path, status = process.exe
     name = os.path.basename(path.removesuffix(" (deleted)"))
     if not (_PYTHON.fullmatch(name) if _is_python(program) else name == program):
-        raise Refusal("denied", f"its executable is {name}")
+        raise RefusedError("denied", f"its executable is {name}")
     # The operator may run a nova-compute from a virtual environment of their own.
     owners = frozenset({uid}) if own_unit or uid == os.geteuid() else frozenset[int]()
     if not is_trusted_program(status, owners):
-        raise Refusal("denied", f"others than root can write to its executable {path}")
+        raise RefusedError("denied", f"others than root can write to its executable {path}")
 
 
-def _require_place(process: Process) -> None:
+def _require_place(process: RunningProcess) -> None:
     if process.is_elsewhere and not process.shares("net"):
-        raise Refusal("denied", "it runs in a container with a network of its own")
+        raise RefusedError("denied", "it runs in a container with a network of its own")
     if process.is_rooted_elsewhere and not process.may_administer:
-        raise Refusal("denied", "it runs in a container without the rights of the host's root")
+        raise RefusedError("denied", "it runs in a container without the rights of the host's root")
 
 
 def _is_python(program: str) -> bool:
@@ -457,6 +463,6 @@ def _link(path: str) -> str | None:
 
 def _refuse(recorder: Recorder, query: str, message: str) -> None:
     def how() -> object:
-        raise Refusal("denied", message)
+        raise RefusedError("denied", message)
 
     recorder.ask(LAYER, query, how)

@@ -19,8 +19,8 @@ from hoodsnap.collect import file
 from hoodsnap.collect.domain import SeenDomain
 from hoodsnap.collect.header import HEAD_SIZE, read_header
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Refusal, patiently
-from hoodsnap.facts.argv import Argv
+from hoodsnap.collect.recorder import RefusedError, patiently
+from hoodsnap.facts.process.command_line import CommandLine
 
 LOOK = 2.0
 """Seconds for all files of one guest. A healthy file system needs less than a millisecond."""
@@ -39,8 +39,8 @@ _NETWORK = re.compile(
 
 
 def obstacle(
-    domain: SeenDomain | None, processes: Iterable[tuple[int | None, Argv]]
-) -> Refusal | None:
+    domain: SeenDomain | None, processes: Iterable[tuple[int | None, CommandLine]]
+) -> RefusedError | None:
     """Return why a monitor must not be asked about its disks; None if it may be.
 
     `domain`: libvirt's view of the guest, if there is one; `processes`: PID and arguments of each
@@ -69,11 +69,11 @@ def obstacle(
     )
 
 
-def _not_asked(reason: str) -> Refusal:
-    return Refusal("denied", f"not asked: {reason}")
+def _not_asked(reason: str) -> RefusedError:
+    return RefusedError("denied", f"not asked: {reason}")
 
 
-def _remote(argv: Argv) -> Iterator[str]:
+def _remote(argv: CommandLine) -> Iterator[str]:
     """Drivers on a command line that reach a network or are unknown."""
     for drive in argv.disks:
         for protocol in (drive.protocol, *(node.protocol for node in drive.backing or ())):
@@ -84,7 +84,7 @@ def _remote(argv: Argv) -> Iterator[str]:
         yield from _NETWORK.findall(word)
 
 
-def _paths(argv: Argv) -> Iterator[str]:
+def _paths(argv: CommandLine) -> Iterator[str]:
     for drive in argv.disks:
         for source in (drive.source, *(node.source for node in drive.backing or ())):
             if source is not None and source.startswith("/"):
@@ -112,7 +112,7 @@ def _backing_elsewhere(path: str) -> str | None:
         _stat(path)
         try:
             header = read_header(file.head(path, HEAD_SIZE))
-        except (OSError, Refusal):  # a device, or a file that only QEMU sees
+        except (OSError, RefusedError):  # a device, or a file that only QEMU sees
             return None
         if header.backing is None:
             return None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from hoodsnap.bundle import Answer, Bundle
-from hoodsnap.fingerprint import LAYER
+from hoodsnap.trust.fingerprint import LAYER
 
 EXPECTED = frozenset(["absent"])
 """Failures that are answers: there is no such thing."""

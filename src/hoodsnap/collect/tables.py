@@ -10,22 +10,22 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hoodsnap.collect.allowlist import (
+from hoodsnap.collect.database_client import Rows
+from hoodsnap.keep.allow_list import (
     SYSTEM_METADATA,
     connection_info,
     network_info,
     nova_object,
     request_spec,
 )
-from hoodsnap.collect.database import Rows
-from hoodsnap.collect.logline import line_without_secrets
-from hoodsnap.collect.shape import hidden
+from hoodsnap.keep.log_line import line_without_secrets
+from hoodsnap.keep.shape import hidden
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
 
 
 @dataclass(frozen=True)
-class Table:
+class ReadableTable:
     """A table and what may be read of it."""
 
     name: str
@@ -111,10 +111,10 @@ def _columns(text: str) -> tuple[str, ...]:
 
 _INSTANCE_MARKERS = _columns("uuid host node vm_state task_state power_state updated_at deleted")
 
-INSTANCE_MARKERS = Table("instances", _INSTANCE_MARKERS, key="uuid")
+INSTANCE_MARKERS = ReadableTable("instances", _INSTANCE_MARKERS, key="uuid")
 """What moves when an instance does. Asked first and last, in the same words."""
 
-MIGRATION_MARKERS = Table(
+MIGRATION_MARKERS = ReadableTable(
     "migrations",
     _columns(
         "uuid status updated_at id instance_uuid migration_type source_compute dest_compute deleted"
@@ -122,7 +122,7 @@ MIGRATION_MARKERS = Table(
 )
 """What moves while an instance is moved."""
 
-INSTANCES = Table(
+INSTANCES = ReadableTable(
     "instances",
     _columns(
         "id uuid host node compute_id vm_state task_state power_state created_at"
@@ -139,7 +139,7 @@ INSTANCES = Table(
     keep={"display_description": hidden},
 )
 
-SHADOW_INSTANCES = Table(
+SHADOW_INSTANCES = ReadableTable(
     "shadow_instances",
     _columns(
         "id uuid host node vm_state task_state power_state created_at updated_at"
@@ -149,7 +149,7 @@ SHADOW_INSTANCES = Table(
 )
 """Where `nova-manage db archive_deleted_rows` moves them."""
 
-MIGRATIONS = Table(
+MIGRATIONS = ReadableTable(
     "migrations",
     _columns(
         "id uuid instance_uuid migration_type status created_at updated_at deleted"
@@ -160,10 +160,10 @@ MIGRATIONS = Table(
     ),
 )
 
-MIGRATIONS_BY_UUID = Table("migrations", MIGRATIONS.columns, key="uuid")
+MIGRATIONS_BY_UUID = ReadableTable("migrations", MIGRATIONS.columns, key="uuid")
 """From Queens on a migration holds resources in placement, under a UUID of its own."""
 
-ACTIONS = Table(
+ACTIONS = ReadableTable(
     "instance_actions",
     _columns(
         "id action instance_uuid request_id user_id project_id start_time finish_time"
@@ -173,7 +173,7 @@ ACTIONS = Table(
     keep={"message": line_without_secrets},
 )
 
-EVENTS = Table(
+EVENTS = ReadableTable(
     "instance_actions_events",
     _columns("id action_id event start_time finish_time result host"),
     key="action_id",
@@ -192,14 +192,14 @@ _OF_MAPPING: Mapping[str, Callable[[str], str]] = {
     "tag": hidden,
 }
 
-MAPPING_MARKERS = Table(
+MAPPING_MARKERS = ReadableTable(
     "block_device_mapping",
     _columns("updated_at id instance_uuid volume_id attachment_id deleted"),
     only="deleted = 0",
 )
 """What moves while a volume is plugged in or out, which leaves the instance's row as it is."""
 
-MAPPINGS_OF_VOLUMES = Table(
+MAPPINGS_OF_VOLUMES = ReadableTable(
     "block_device_mapping",
     _MAPPING,
     key="volume_id",
@@ -215,7 +215,7 @@ MAPPINGS_OF_DELETED = (
 """Which rows of MAPPINGS_OF_VOLUMES have outlived their instance."""
 
 OF_AN_INSTANCE = (
-    Table(
+    ReadableTable(
         "instance_extra",
         _columns(
             "instance_uuid flavor numa_topology pci_requests vcpu_model migration_context"
@@ -229,36 +229,36 @@ OF_AN_INSTANCE = (
             nova_object,
         ),
     ),
-    Table(
+    ReadableTable(
         "instance_system_metadata",
         _columns("instance_uuid key value deleted"),
         only=f"`key` REGEXP '{SYSTEM_METADATA}'",
     ),
-    Table(
+    ReadableTable(
         "block_device_mapping",
         _MAPPING,
         only=_NOT_LONG_DELETED,
         keep=_OF_MAPPING,
     ),
-    Table(
+    ReadableTable(
         "instance_info_caches",
         _columns("instance_uuid network_info updated_at deleted"),
         keep={"network_info": network_info},
     ),
-    Table(
+    ReadableTable(
         "instance_faults",
         _columns("id instance_uuid code message host created_at deleted"),
         only=_newest("instance_faults", 3),
         keep={"message": line_without_secrets},
     ),
-    Table("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
-    Table(
+    ReadableTable("instance_id_mappings", _columns("id uuid deleted"), key="uuid"),
+    ReadableTable(
         "virtual_interfaces",
         _columns("id uuid instance_uuid address network_id tag created_at deleted_at deleted"),
         only=_NOT_LONG_DELETED,
         keep={"tag": hidden},
     ),
-    Table(
+    ReadableTable(
         "console_auth_tokens",
         _columns("id instance_uuid console_type host port tls_port expires created_at"),
     ),
@@ -266,7 +266,7 @@ OF_AN_INSTANCE = (
 )
 """Of a cell's database, by the UUID of an instance."""
 
-PCI_DEVICES = Table(
+PCI_DEVICES = ReadableTable(
     "pci_devices",
     _columns(
         "id uuid compute_node_id address parent_addr vendor_id product_id dev_type dev_id"
@@ -275,7 +275,7 @@ PCI_DEVICES = Table(
     key="compute_node_id",
 )
 
-SERVICES = Table(
+SERVICES = ReadableTable(
     "services",
     _columns(
         "id uuid host binary topic report_count disabled disabled_reason last_seen_up"
@@ -283,7 +283,7 @@ SERVICES = Table(
     ),
 )
 
-COMPUTE_NODES = Table(
+COMPUTE_NODES = ReadableTable(
     "compute_nodes",
     _columns(
         "id uuid service_id host hypervisor_hostname host_ip hypervisor_type"
@@ -295,33 +295,35 @@ COMPUTE_NODES = Table(
     ),
 )
 
-CELL_MAPPINGS = Table("cell_mappings", _columns("id uuid name disabled database_connection"))
+CELL_MAPPINGS = ReadableTable(
+    "cell_mappings", _columns("id uuid name disabled database_connection")
+)
 """The one column that is read and not kept: a cell's URL leads to its database."""
 
 API_OF_AN_INSTANCE = (
-    Table(
+    ReadableTable(
         "instance_mappings",
         _columns(
             "id instance_uuid cell_id project_id user_id queued_for_delete created_at updated_at"
         ),
     ),
-    Table(
+    ReadableTable(
         "request_specs",
         _columns("id instance_uuid spec created_at updated_at"),
         keep={"spec": request_spec},
     ),
-    Table("build_requests", _columns("id instance_uuid created_at updated_at")),
+    ReadableTable("build_requests", _columns("id instance_uuid created_at updated_at")),
 )
 """Of the API database, by the UUID of an instance."""
 
-HOST_MAPPINGS = Table(
+HOST_MAPPINGS = ReadableTable(
     "host_mappings", _columns("id cell_id host created_at updated_at"), key="host"
 )
 
 AGGREGATES = (
-    Table("aggregates", _columns("id uuid name deleted")),
-    Table("aggregate_hosts", _columns("id host aggregate_id deleted")),
-    Table(
+    ReadableTable("aggregates", _columns("id uuid name deleted")),
+    ReadableTable("aggregate_hosts", _columns("id host aggregate_id deleted")),
+    ReadableTable(
         "aggregate_metadata",
         _columns("id aggregate_id key value deleted"),
         only="`key` = 'availability_zone'",
@@ -329,16 +331,20 @@ AGGREGATES = (
 )
 """Whole, because a host's zone is that of its aggregate. In the cell's database before Newton."""
 
-GROUP_MEMBERS = Table("instance_group_member", _columns("id instance_uuid group_id created_at"))
+GROUP_MEMBERS = ReadableTable(
+    "instance_group_member", _columns("id instance_uuid group_id created_at")
+)
 
-OLD_GROUP_MEMBERS = Table(
+OLD_GROUP_MEMBERS = ReadableTable(
     "instance_group_member", _columns("id instance_id group_id deleted"), key="instance_id"
 )
 """As they are in a cell's database, before Newton; the column holds a UUID all the same."""
 
 GROUPS = (
-    Table("instance_groups", _columns("id uuid name user_id project_id deleted"), key="id"),
-    Table("instance_group_policy", _columns("id group_id policy rules deleted"), key="group_id"),
+    ReadableTable("instance_groups", _columns("id uuid name user_id project_id deleted"), key="id"),
+    ReadableTable(
+        "instance_group_policy", _columns("id group_id policy rules deleted"), key="group_id"
+    ),
 )
 """By the id of a group."""
 
@@ -348,14 +354,14 @@ _FLAVOR = _columns(
 )
 
 FLAVORS = (
-    Table("flavors", _FLAVOR, key="id"),
-    Table("flavor_extra_specs", _columns("id flavor_id key value"), key="flavor_id"),
+    ReadableTable("flavors", _FLAVOR, key="id"),
+    ReadableTable("flavor_extra_specs", _columns("id flavor_id key value"), key="flavor_id"),
 )
 """By the id of a flavor."""
 
 INSTANCE_TYPES = (
-    Table("instance_types", _FLAVOR, key="id"),
-    Table(
+    ReadableTable("instance_types", _FLAVOR, key="id"),
+    ReadableTable(
         "instance_type_extra_specs",
         _columns("id instance_type_id key value deleted"),
         key="instance_type_id",

@@ -15,9 +15,9 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
-from hoodsnap.collect.allowlist import ovs_rows
 from hoodsnap.collect.port import SeenNetworks
 from hoodsnap.collect.recorder import Recorder, patiently, run
+from hoodsnap.keep.allow_list import ovs_rows
 
 LAYER = "network"
 

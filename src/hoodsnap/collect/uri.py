@@ -13,7 +13,7 @@ import stat
 from urllib.parse import quote, unquote
 
 from hoodsnap.collect.ownership import Owners, opened
-from hoodsnap.collect.recorder import Refusal
+from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.service import account
 
 LIBVIRT_ACCOUNTS = ("libvirt-qemu", "qemu", "libvirt")
@@ -27,7 +27,7 @@ _MODES = ("auto", "direct", "legacy")
 def configured_uri(uri: str) -> str:
     """Return the libvirt URI of a configuration file, written anew from the parts that are known.
 
-    Raises `Refusal` (`denied`) for any other than `qemu:///system` or
+    Raises `RefusedError` (`denied`) for any other than `qemu:///system` or
     `qemu+unix:///system?socket=PATH`.
     """
     match = _LOCAL.fullmatch(uri)
@@ -51,10 +51,10 @@ def configured_uri(uri: str) -> str:
 
 
 def must_be_socket_of(path: str, accounts: tuple[str, ...]) -> None:
-    """Raise `Refusal` (`denied`, `absent`) unless a path leads to a socket of root or one of these
-    accounts, through folders that nobody else can write to."""
+    """Raise `RefusedError` (`denied`, `absent`) unless a path leads to a socket of root or one of
+    these accounts, through folders that nobody else can write to."""
     if not path.startswith("/"):
-        raise Refusal("denied", f"not followed: {path} is not an absolute path")
+        raise RefusedError("denied", f"not followed: {path} is not an absolute path")
     found = (account(name) for name in accounts)
     uids = frozenset(one.pw_uid for one in found if one is not None) | {os.geteuid()}
     folder, name = os.path.split(path)
@@ -63,15 +63,15 @@ def must_be_socket_of(path: str, accounts: tuple[str, ...]) -> None:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
         except OSError as error:
             kind = "absent" if isinstance(error, FileNotFoundError) else "denied"
-            raise Refusal(kind, f"{path}: {error.strerror}") from None
+            raise RefusedError(kind, f"{path}: {error.strerror}") from None
     if not stat.S_ISSOCK(status.st_mode):
-        raise Refusal("denied", f"not followed: {path} is not a socket")
+        raise RefusedError("denied", f"not followed: {path} is not a socket")
     if status.st_uid not in uids | {0}:
-        raise Refusal("denied", f"not followed: {path} belongs to uid {status.st_uid}")
+        raise RefusedError("denied", f"not followed: {path} belongs to uid {status.st_uid}")
 
 
-def _refused(why: str) -> Refusal:
-    return Refusal(
+def _refused(why: str) -> RefusedError:
+    return RefusedError(
         "denied",
         f"nova.conf's connection_uri is not followed: {why}; if it is the right one, name it with"
         " --libvirt-uri",

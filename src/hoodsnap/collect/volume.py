@@ -13,10 +13,10 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.allowlist import volume_body
-from hoodsnap.collect.cloud import LOGIN_TIME, PATIENCE, Cloud
-from hoodsnap.collect.recorder import Recorder, Refusal
-from hoodsnap.facts.rows import UUID
+from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.facts.database.tables import UUID
+from hoodsnap.keep.allow_list import volume_body
 
 LAYER = "cinder"
 
@@ -41,7 +41,7 @@ class VolumeApi:
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
         """Asks nothing yet. `cloud` is a name of clouds.yaml."""
         self._recorder = recorder
-        self._cloud = Cloud(cloud)
+        self._cloud = CloudClient(cloud)
         self._base = ""
         """The endpoint's URL, with the project's id where the catalogue has it."""
         self._version = ""
@@ -190,7 +190,7 @@ class VolumeApi:
 
 
 def _refuse(why: str) -> object:
-    raise Refusal("timeout", why)
+    raise RefusedError("timeout", why)
 
 
 def _of_server(uuid: str) -> str:
@@ -237,5 +237,7 @@ def _highest(body: Any, version: str) -> tuple[int, int]:
         if str(known.get("id")).startswith(version[1:]) and theirs is not None:
             return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))
     if version == "/v3":
-        raise Refusal("failed", "the block-storage endpoint does not say which versions it has")
+        raise RefusedError(
+            "failed", "the block-storage endpoint does not say which versions it has"
+        )
     return (0, 0)

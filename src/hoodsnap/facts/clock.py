@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Unheard, value_of
+from hoodsnap.facts.fact import UnheardError, value_of
 
 
 def moment(written: str | None) -> datetime | None:
@@ -27,7 +27,7 @@ def clock_of(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
             try:
                 rows = value_of(answer, "the clock", dict[str, list[list[str]] | list[str]])["rows"]
                 shown = moment(str(rows[0][0]))
-            except (Unheard, KeyError, IndexError):
+            except (UnheardError, KeyError, IndexError):
                 continue
             if shown is not None:
                 return answer, shown

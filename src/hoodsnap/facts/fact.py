@@ -22,7 +22,7 @@ LARGEST = 1 << 63
 """No number that a layer keeps reaches this."""
 
 
-class Unheard(Exception):
+class UnheardError(Exception):
     """A layer did not say this: it was not asked, did not answer, or said what can't be read.
 
     Reading an unheard field of a fact raises it. Whoever compares lets it pass: the check becomes a
@@ -30,13 +30,13 @@ class Unheard(Exception):
     """
 
 
-class Unreadable(Unheard):
+class UnreadableError(UnheardError):
     """A layer said this in a way that can't be read: it is there, so comparing what others say of
     it is no whole comparison."""
 
 
-def caught(error: Exception) -> Unheard:
-    """Return what a net makes of an exception that a recorded value has caused: `Unheard`.
+def caught(error: Exception) -> UnheardError:
+    """Return what a net makes of an exception that a recorded value has caused: `UnheardError`.
 
     Each net stands where one thing ends (a check of one guest, one step of a walk, one answer): a
     field of an unexpected type must cost that thing and nothing else. Its text names the type of
@@ -44,15 +44,15 @@ def caught(error: Exception) -> Unheard:
     HOODSNAP_DEBUG set the exception is raised instead, so that a net hides no defect from us. Want
     of memory is raised too: the next thing would not fit either.
     """
-    if isinstance(error, Unheard):
+    if isinstance(error, UnheardError):
         return error
     if isinstance(error, MemoryError) or os.environ.get("HOODSNAP_DEBUG"):
         raise error
-    return Unreadable(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
+    return UnreadableError(f"{NOT_READ}: {type(error).__name__} at {_line_of(error)}")
 
 
 def _line_of(error: BaseException) -> str:
-    """Our own innermost line that an exception passed: `facts/port.py:228`."""
+    """Our own innermost line that an exception passed: `facts/api/port.py:228`."""
     place, trace = "?", error.__traceback__
     ours = Path(__file__).parent.parent
     while trace is not None:
@@ -105,7 +105,7 @@ def failed(answer: Answer, reason: str) -> Answer:
 class Fact:
     """Base of Server, Instance, Domain, Process, Monitor, Image. It never changes, and ignores what
     it doesn't know. A dataclass and no model, since nothing is checked up front: what can't be read
-    is `Unheard` when it is read, and the rest is still worth something.
+    is `UnheardError` when it is read, and the rest is still worth something.
     """
 
     layer: ClassVar[str]
@@ -122,8 +122,8 @@ class Fact:
 
     def __init_subclass__(cls) -> None:
         """Put a net around what is read once and kept: whatever a recorded value breaks there is
-        `Unheard` for everybody who reads it. (Around each property it would cost a quarter more
-        time; these are read within other nets.)"""
+        `UnheardError` for everybody who reads it. (Around each property it would cost a quarter
+        more time; these are read within other nets.)"""
         super().__init_subclass__()
         for member in vars(cls).values():
             if isinstance(member, cached_property):
@@ -142,7 +142,7 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
     def reading(self: Any) -> T:
         try:
             return read(self)
-        except Unheard:
+        except UnheardError:
             raise
         except Exception as error:
             raise caught(error) from None
@@ -154,24 +154,24 @@ def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
     """The value of an answer, checked to be of a shape (`str`, `list[str]`, `dict[str, object]`, a
     model).
 
-    Raises `Unheard` with `what` in it if there is no answer, it is an error, or it has another
+    Raises `UnheardError` with `what` in it if there is no answer, it is an error, or it has another
     shape.
     """
     if answer is None:
-        raise Unheard(f"{what} was not asked")
+        raise UnheardError(f"{what} was not asked")
     if answer.error is not None:
-        raise Unheard(f"{what}: {answer.error.message}")
+        raise UnheardError(f"{what}: {answer.error.message}")
     try:
         if not _fits(answer.value, shape):
             # Not left to pydantic, which would remember an error for each of a million items.
-            raise Unheard(f"{what}: the answer can't be read")
+            raise UnheardError(f"{what}: the answer can't be read")
         return answer.value  # type: ignore[no-any-return]  # it is a T: its shape says so
     except TypeError:
         pass  # a shape that is more than lists and objects of plain values
     try:
         return _adapter(shape).validate_python(answer.value)
     except ValidationError:
-        raise Unheard(f"{what}: the answer can't be read") from None
+        raise UnheardError(f"{what}: the answer can't be read") from None
 
 
 def _fits(value: object, shape: object) -> bool:
@@ -223,40 +223,40 @@ def is_true(said: Callable[[], bool]) -> bool:
 
 
 def unheard(reason: str) -> NoReturn:
-    """Raise `Unheard`, where only an expression fits."""
-    raise Unheard(reason)
+    """Raise `UnheardError`, where only an expression fits."""
+    raise UnheardError(reason)
 
 
 def text(raw: Mapping[str, object], key: str) -> str | None:
-    """The text (or null) under a key. `Unheard` if the key is missing: that release, or that user's
-    view, does not have it."""
+    """The text (or null) under a key. `UnheardError` if the key is missing: that release, or that
+    user's view, does not have it."""
     # One of the most frequent questions of all: it is asked and answered in one place.
     try:
         value = raw[key]
     except KeyError:
-        raise Unheard(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not told") from None
     if value is None or isinstance(value, str):
         return value
-    raise Unreadable(f"{key} can't be read")
+    raise UnreadableError(f"{key} can't be read")
 
 
 def integer(raw: Mapping[str, object], key: str) -> int | None:
-    """The whole number (or null) under a key; `Unheard` as for `text`."""
+    """The whole number (or null) under a key; `UnheardError` as for `text`."""
     try:
         value = raw[key]
     except KeyError:
-        raise Unheard(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not told") from None
     if value is None or (isinstance(value, int) and abs(value) < LARGEST):
         return value
-    raise Unreadable(f"{key} can't be read")
+    raise UnreadableError(f"{key} can't be read")
 
 
 def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """The object under a key; `Unheard` if there is none."""
+    """The object under a key; `UnheardError` if there is none."""
     try:
         value = raw[key]
     except KeyError:
-        raise Unheard(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not told") from None
     if isinstance(value, dict):
         return value
-    raise Unreadable(f"{key} can't be read")
+    raise UnreadableError(f"{key} can't be read")

@@ -14,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from hoodsnap import bounds, challenge, memory, plausible, trust
-from hoodsnap.analysis import analyze
+from hoodsnap import bounds, memory
 from hoodsnap.bundle import Bundle, UnreadableBundleError, merge, parse
+from hoodsnap.facts.cloud.newest_visit import newest
 from hoodsnap.facts.fact import caught
-from hoodsnap.facts.visits import newest
-from hoodsnap.fingerprint import fingerprint, verify
+from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import submissions
 from hoodsnap.grading.copies import copies as copies
 from hoodsnap.grading.copies import traces
@@ -27,7 +26,9 @@ from hoodsnap.grading.grader import NoServerError, chosen, grade, ungraded
 from hoodsnap.grading.result import Grade
 from hoodsnap.grading.sheet import Answers, AnswersError, Sheet, read_answers
 from hoodsnap.grading.submissions import Submission
-from hoodsnap.signature import NotTrustedError, SshKeygenError
+from hoodsnap.trust import challenge, examination, plausible
+from hoodsnap.trust.fingerprint import fingerprint, verify
+from hoodsnap.trust.signature import NotTrustedError, SshKeygenError
 
 PATIENCE = 600.0
 """Seconds for one submission of a class. Ten thousand guests take a tenth of that."""
@@ -147,7 +148,7 @@ def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
     """Why nobody knows that it is this student's: signers are called like their students, perhaps
     with the rest of a mail address."""
     try:
-        signer = trust.signed_by(bundle, fingerprint(bundle), allowed)
+        signer = examination.signed_by(bundle, fingerprint(bundle), allowed)
     except NotTrustedError as reason:
         yield f"not signed by {student}: {reason}"
     except SshKeygenError as reason:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoodsnap.analysis import analyze
 from hoodsnap.bundle import UnreadableBundleError, load, merge
+from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom, csv, gradescope, json, junit, sheet, submissions, text
 from hoodsnap.grading.facts import documented
 from hoodsnap.grading.grader import NoServerError, chosen, mistakes
@@ -15,7 +15,7 @@ from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import Sheet, SheetError
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.render.line import Line, line
-from hoodsnap.signature import SshKeygenError, require_ssh_keygen
+from hoodsnap.trust.signature import SshKeygenError, require_ssh_keygen
 
 RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3
 

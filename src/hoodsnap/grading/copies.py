@@ -17,8 +17,8 @@ from typing import Any
 from zlib import crc32
 
 from hoodsnap.bundle import Answer, Bundle
-from hoodsnap.fingerprint import LAYER, fingerprint
 from hoodsnap.grading.result import Copy, Grade, Sure, Traces
+from hoodsnap.trust.fingerprint import LAYER, fingerprint
 
 LEAST = 1000
 """Smaller numbers are alike by chance."""

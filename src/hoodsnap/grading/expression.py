@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from hoodsnap.facts.fact import Unheard
+from hoodsnap.facts.fact import UnheardError
 
 LONGEST = 2_000
 """Characters of an expression."""
@@ -75,7 +75,7 @@ def compiled(text: str) -> Any:
 
 
 def evaluate(text: str, facts: object) -> Value:
-    """Compute an expression. Raises `Unheard` and `ExpressionError`."""
+    """Compute an expression. Raises `UnheardError` and `ExpressionError`."""
     from jmespath.exceptions import JMESPathError
 
     tree = compiled(text)
@@ -113,7 +113,7 @@ def _interpreter() -> Any:
                 raise ExpressionError("it takes too long")
             value = super().visit(node, *args, **options)
             if isinstance(value, Silence):
-                raise Unheard(value.reason)
+                raise UnheardError(value.reason)
             if isinstance(value, list | str):
                 self.steps += len(value) // 100
             return value
@@ -155,7 +155,7 @@ def _interpreter() -> Any:
                 one = waiting.pop()
                 weight += 1
                 if isinstance(one, Silence):
-                    raise Unheard(one.reason)
+                    raise UnheardError(one.reason)
                 if isinstance(one, str):
                     weight += len(one)
                 elif isinstance(one, list):

@@ -11,26 +11,26 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from hoodsnap.analysis import Report
 from hoodsnap.check import LAYER_OF
-from hoodsnap.facts.allocation import Allocation
-from hoodsnap.facts.device import Device
-from hoodsnap.facts.domain import Domain
-from hoodsnap.facts.fact import Fact, Unheard, caught
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Image
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.port import Port
-from hoodsnap.facts.process import Process
-from hoodsnap.facts.server import POWER_STATES, Server
-from hoodsnap.facts.storage import volume_of
-from hoodsnap.facts.tap import Tap
-from hoodsnap.facts.volume import Attachment, Volume
+from hoodsnap.facts.api.allocation import Allocation
+from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.api.server import POWER_STATES, Server
+from hoodsnap.facts.api.volume import Attachment, Volume
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import volume_of
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import Fact, UnheardError, caught
+from hoodsnap.facts.host.device import Device
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.process.process import Process
+from hoodsnap.findings.analysis import Report
 from hoodsnap.grading.expression import Silence
 
 
-class Entry(NamedTuple):
+class DocumentedField(NamedTuple):
     """A documented field: what it is called, how it is read, what it means."""
 
     name: str
@@ -38,17 +38,17 @@ class Entry(NamedTuple):
     help: str
 
 
-def _of(kind: type, *names: str) -> tuple[Entry, ...]:
+def _of(kind: type, *names: str) -> tuple[DocumentedField, ...]:
     """Fields of a fact under their own names; what they mean is said where they are made."""
     entries = []
     for name in names:
         said = (getattr(kind, name).__doc__ or "").partition("\n\n")[0]
-        entries.append(Entry(name, attrgetter(name), " ".join(said.split())))
+        entries.append(DocumentedField(name, attrgetter(name), " ".join(said.split())))
     return tuple(entries)
 
 
-def _also(name: str, help: str, read: Callable[[Any], object] | None = None) -> Entry:
-    return Entry(name, read or attrgetter(name), help)
+def _also(name: str, help: str, read: Callable[[Any], object] | None = None) -> DocumentedField:
+    return DocumentedField(name, read or attrgetter(name), help)
 
 
 def _power(record: Server | Instance) -> str | None:
@@ -168,14 +168,14 @@ HOST = (
     _also("instances_path", "Where nova keeps its guests' files.", lambda host: _top(host)),
     _also("bases", "The names of the files in its image cache.", lambda host: _bases(host)),
 )
-ONE: Mapping[str, tuple[Entry, ...]] = {
+ONE: Mapping[str, tuple[DocumentedField, ...]] = {
     "server": SERVER,
     "instance": INSTANCE,
     "allocation": ALLOCATION,
     "domain": DOMAIN,
     "process": PROCESS,
 }
-MANY: Mapping[str, tuple[Entry, ...]] = {
+MANY: Mapping[str, tuple[DocumentedField, ...]] = {
     "images": IMAGE,
     "devices": DEVICE,
     "volumes": VOLUME,
@@ -214,18 +214,18 @@ def _top(host: Host) -> str | None:
 
 def _bases(host: Host) -> list[str]:
     if "images" in host.unheard:
-        raise Unheard(host.unheard["images"])
+        raise UnheardError(host.unheard["images"])
     return sorted(host.images.bases)
 
 
 Part = dict[str, object]
 
 
-def _part(entries: Iterable[Entry], said: object) -> Part:
+def _part(entries: Iterable[DocumentedField], said: object) -> Part:
     return {entry.name: _read(entry.read, said) for entry in entries}
 
 
-def _parts(entries: Iterable[Entry], said: Iterable[object]) -> list[Part]:
+def _parts(entries: Iterable[DocumentedField], said: Iterable[object]) -> list[Part]:
     return [_part(entries, one) for one in said]
 
 
@@ -296,7 +296,9 @@ def _guest(guest: Guest, sources: dict[int, Fact]) -> Part:
     return found
 
 
-def _one(guest: Guest, noun: str, entries: tuple[Entry, ...], sources: dict[int, Fact]) -> object:
+def _one(
+    guest: Guest, noun: str, entries: tuple[DocumentedField, ...], sources: dict[int, Fact]
+) -> object:
     fact = getattr(guest, noun)
     if fact is None:
         reason = guest.unheard.get(LAYER_OF[noun])
@@ -306,7 +308,9 @@ def _one(guest: Guest, noun: str, entries: tuple[Entry, ...], sources: dict[int,
     return part
 
 
-def _many(guest: Guest, noun: str, entries: tuple[Entry, ...], sources: dict[int, Fact]) -> object:
+def _many(
+    guest: Guest, noun: str, entries: tuple[DocumentedField, ...], sources: dict[int, Fact]
+) -> object:
     facts, layer = getattr(guest, noun), LAYER_OF[noun]
     if facts is None or (not facts and layer in guest.unheard):
         return Silence(guest.unheard.get(layer, f"{noun} were not asked"))
@@ -334,14 +338,14 @@ def _attached(attachments: Iterable[Attachment], volume: Volume) -> Iterator[Att
         try:
             if attachment.volume_id == volume.id:
                 yield attachment
-        except Unheard:
+        except UnheardError:
             continue  # whose it is was not told, so it is not shown as this one's
 
 
 def _disk_of(guest: Guest, volume: Volume) -> Part | None:
     if guest.domain is None:
         if "libvirt" in guest.unheard:
-            raise Unheard(guest.unheard["libvirt"])
+            raise UnheardError(guest.unheard["libvirt"])
         return None
     found = (disk for disk in guest.domain.disks if volume_of(disk) == volume.id)
     return next((_part(DISK, disk) for disk in found), None)
@@ -378,7 +382,7 @@ def documented() -> Iterator[tuple[str, str]]:
     yield "findings[].guests", "the ids of the servers it is about; none if about a host."
 
 
-def _fields(path: str, entries: Iterable[Entry]) -> Iterator[tuple[str, str]]:
+def _fields(path: str, entries: Iterable[DocumentedField]) -> Iterator[tuple[str, str]]:
     nested = {"disks": DISK, "interfaces": INTERFACE} if path == "guest.domain" else {}
     for entry in entries:
         yield f"{path}.{entry.name}", entry.help

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from hoodsnap.analysis import Report
-from hoodsnap.facts.fact import Unheard, caught
-from hoodsnap.facts.guest import Guest
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.findings.analysis import Report
 from hoodsnap.grading.answer import share
 from hoodsnap.grading.expression import ExpressionError, Touch, Value, evaluate
 from hoodsnap.grading.facts import View, view
@@ -127,7 +127,7 @@ class _Grader:
         for is_so, what in asked:
             try:
                 good += is_so(what)
-            except Unheard as reason:
+            except UnheardError as reason:
                 reasons.append(str(reason))
             except ExpressionError as error:
                 reasons.append(f"the sheet is wrong: {what}: {error}")
@@ -154,7 +154,7 @@ class _Grader:
                 if isinstance(expected, dict):
                     raise ExpressionError("it gives an object, which is no answer")
                 best = max(best, share(given, expected, partial=question.partial))
-            except Unheard as reason:
+            except UnheardError as reason:
                 reasons.append(str(reason))
             except ExpressionError as error:
                 reasons.append(f"the sheet is wrong: {error}")
@@ -177,20 +177,20 @@ class _Judge:
         self.found: list[Seen] = []
 
     def holds(self, text: str) -> bool:
-        """Whether an expression is true. Raises `Unheard` and `ExpressionError`."""
+        """Whether an expression is true. Raises `UnheardError` and `ExpressionError`."""
         value = evaluate(text, self.view.facts)
         self.found += _read(value, self.view)
         return value.holds
 
     def is_quiet(self, name: str) -> bool:
-        """Whether a check finds nothing of this guest. Raises `Unheard`."""
+        """Whether a check finds nothing of this guest. Raises `UnheardError`."""
         if self._finds(name):
             return False
         self._must_be_decided(name)
         return True
 
     def fires(self, name: str) -> bool:
-        """Whether a check finds something of this guest. Raises `Unheard`."""
+        """Whether a check finds something of this guest. Raises `UnheardError`."""
         if self._finds(name):
             return True
         self._must_be_decided(name)
@@ -210,10 +210,10 @@ class _Judge:
     def _must_be_decided(self, name: str) -> None:
         for skip in self.report.skips:
             if skip.check.name == name and not skip.legal and skip.guest in (None, self.view.guest):
-                raise Unheard(f"{name} can't be decided: {skip.reason}")
+                raise UnheardError(f"{name} can't be decided: {skip.reason}")
         # A guest that no host has: what its layers would say is not known, whatever was skipped.
         if CHECKS[name].scope == "guest" and self.view.guest.host is None:
-            raise Unheard(f"{name} can't be decided: the server's host is in no bundle")
+            raise UnheardError(f"{name} can't be decided: the server's host is in no bundle")
 
 
 def _read(value: Value, view: View) -> Iterator[Seen]:
@@ -258,7 +258,7 @@ class _Secrets:
     def _add(self, expression: str, view: View) -> None:
         try:
             value = evaluate(expression, view.facts)
-        except (Unheard, ExpressionError):
+        except (UnheardError, ExpressionError):
             return
         given = value.value if isinstance(value.value, list) else [value.value]
         answers = [answer for answer in given if answer is not None]

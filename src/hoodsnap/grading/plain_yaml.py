@@ -25,7 +25,7 @@ class YamlError(Exception):
 
 
 @dataclass(frozen=True)
-class Document:
+class YamlDocument:
     """What it holds, and the line (from 1) of each value."""
 
     value: Any
@@ -38,7 +38,7 @@ class Document:
         return self.lines.get(place, 1)
 
 
-def read(data: bytes) -> Document:
+def read(data: bytes) -> YamlDocument:
     """Read one YAML document. Raises `YamlError`, and nothing else."""
     import yaml
 
@@ -57,7 +57,7 @@ def read(data: bytes) -> Document:
                 raise YamlError("it is nested too deeply")
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         lines: dict[Place, int] = {}
-        return Document(_plain(node, (), lines) if node is not None else None, lines)
+        return YamlDocument(_plain(node, (), lines) if node is not None else None, lines)
     except UnicodeDecodeError:
         raise YamlError("it is no text in UTF-8") from None
     except yaml.MarkedYAMLError as error:

@@ -19,7 +19,7 @@ from pydantic import (
 
 from hoodsnap.checks import CATALOGUE
 from hoodsnap.grading.expression import ExpressionError, compiled
-from hoodsnap.grading.plain_yaml import Document, Place, YamlError, read
+from hoodsnap.grading.plain_yaml import Place, YamlDocument, YamlError, read
 
 SHIPPED = Path(__file__).parent.parent / "sheets"
 
@@ -173,7 +173,7 @@ def parse(data: bytes) -> Sheet:
     return sheet
 
 
-def _mistakes(error: ValidationError, document: Document) -> Iterator[str]:
+def _mistakes(error: ValidationError, document: YamlDocument) -> Iterator[str]:
     for one in error.errors(include_url=False, include_input=False):
         place: Place = one["loc"]
         said = one["msg"].removeprefix("Value error, ")
@@ -183,7 +183,7 @@ def _mistakes(error: ValidationError, document: Document) -> Iterator[str]:
         yield f"line {document.line(place)}: {named}: {said}" if named else f"line 1: {said}"
 
 
-def _in_order(sheet: Sheet, document: Document) -> Iterator[str]:
+def _in_order(sheet: Sheet, document: YamlDocument) -> Iterator[str]:
     """What only the whole sheet shows: ids that occur twice, prerequisites that don't precede."""
     if not 1 <= len(sheet.tasks) <= MOST_TASKS:
         yield f"line {document.line(('tasks',))}: tasks: there are 1 to {MOST_TASKS} of them"

@@ -10,7 +10,7 @@ from hoodsnap.check import LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, ROOTS
-from hoodsnap.facts.guest import LAYERS
+from hoodsnap.facts.cloud.guest import LAYERS
 
 SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")
 """Of a check's docstring, in this order."""

@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from hoodsnap.analysis import HANDFUL
-from hoodsnap.facts.guest import Guest
-from hoodsnap.finding import Evidence, Severity
-from hoodsnap.gating import NotYet
+from hoodsnap.evidence import Evidence, Severity
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import HANDFUL
+from hoodsnap.findings.finding import Finding, Shared
+from hoodsnap.findings.gating import NotYet
 from hoodsnap.render.line import Line, clean, line, shortened, wrapped
-from hoodsnap.verdict import Finding, Shared
 
 NAME_ALL = 5
 """Of more guests than these that share a finding, only the first are named."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from hoodsnap.analysis import Report
-from hoodsnap.facts.guest import Guest
-from hoodsnap.finding import Evidence, Where
-from hoodsnap.gating import NotYet, closed_by
+from hoodsnap.evidence import Evidence, Where
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import Report
+from hoodsnap.findings.finding import Finding, Shared, Skip
+from hoodsnap.findings.gating import NotYet, closed_by
 from hoodsnap.render.walk import steps
-from hoodsnap.verdict import Finding, Shared, Skip
 
 FORMAT = 2
 

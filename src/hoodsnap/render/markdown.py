@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Iterator
 
 import hoodsnap
-from hoodsnap.analysis import Report
 from hoodsnap.bundle import Bundle
-from hoodsnap.facts.guest import Guest
-from hoodsnap.fingerprint import verify
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.analysis import Report
 from hoodsnap.render import text
 from hoodsnap.render.line import clean
+from hoodsnap.trust.fingerprint import verify
 
 LIMIT = 65_536
 """Characters that GitHub takes; Launchpad and Storyboard take as many or more."""

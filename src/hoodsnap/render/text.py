@@ -10,16 +10,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from hoodsnap.analysis import APART, Report
-from hoodsnap.facts.fact import NOT_READ, Unheard, caught
-from hoodsnap.facts.guest import LAYERS, Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.finding import Severity
-from hoodsnap.gating import closed_by
+from hoodsnap.evidence import Severity
+from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
+from hoodsnap.findings.analysis import APART, Report
+from hoodsnap.findings.finding import Finding, Skip
+from hoodsnap.findings.gating import closed_by
 from hoodsnap.render.finding import STYLE, TOO_MANY, Teller
 from hoodsnap.render.line import Line, clean, line, wrapped
 from hoodsnap.render.walk import Step, steps
-from hoodsnap.verdict import Finding, Skip
 
 WALK_ALL = 20
 """Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
@@ -210,7 +210,7 @@ class _Page:
         try:
             if guest.record is not None:
                 parts.insert(0, guest.record.vm_state)
-        except Unheard:
+        except UnheardError:
             pass  # a tenant does not see it
         if guest.process is not None:
             parts.append(f"pid {guest.process.pid}")
@@ -331,7 +331,7 @@ def _runs(guest: Guest) -> bool:
     """Whether it may run on its host."""
     try:
         return guest.runs
-    except Unheard:
+    except UnheardError:
         return True
 
 

@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from hoodsnap.check import LAYER_OF
-from hoodsnap.facts.allocation import Allocation
-from hoodsnap.facts.bdm import DeviceMapping
-from hoodsnap.facts.cloud import Cloud
-from hoodsnap.facts.device import Device, Devices
-from hoodsnap.facts.domain import Disk, Domain
-from hoodsnap.facts.fact import Unheard, caught
-from hoodsnap.facts.guest import Guest
-from hoodsnap.facts.host import Host
-from hoodsnap.facts.image import Image
-from hoodsnap.facts.instance import Instance
-from hoodsnap.facts.log import Log
-from hoodsnap.facts.monitor import Monitor
-from hoodsnap.facts.port import PREFIX, Port
-from hoodsnap.facts.server import POWER_STATES, Server
-from hoodsnap.facts.storage import volume_of
-from hoodsnap.facts.tap import Tap
+from hoodsnap.facts.api.allocation import Allocation
+from hoodsnap.facts.api.port import PREFIX, Port
+from hoodsnap.facts.api.server import POWER_STATES, Server
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import volume_of
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.host.device import Device, Devices
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.log import Log
+from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.process.monitor import Monitor
 
 LONG_PATH = 40
 """Characters of a path beyond which only its end is shown; the evidence has all of it."""
@@ -78,14 +78,14 @@ def _volumes(guest: Guest) -> Iterator[Step]:
             named = mapping.volume_id
             if named is not None:
                 yield Step("cinder", "volume", *_volume(guest, mapping, named))
-        except Unheard as reason:
+        except UnheardError as reason:
             state = "unheard" if guest.volumes is None else "there"
             yield Step("cinder", "volume", state, str(reason))
         except Exception as error:  # the net around each step
             yield Step("cinder", "volume", "unheard", str(caught(error)))
 
 
-def _volume(guest: Guest, mapping: DeviceMapping, named: str) -> tuple[str, str]:
+def _volume(guest: Guest, mapping: BlockDeviceMapping, named: str) -> tuple[str, str]:
     volume = guest.storage.volumes.volume(named)
     target = posixpath.basename(mapping.device_name or "")
     if volume is None:
@@ -103,7 +103,7 @@ def _devices(guest: Guest, host: Host) -> Iterator[Step]:
     """How each volume of the domain comes to this host."""
     try:
         disks = guest.domain.disks if guest.domain is not None else ()
-    except Unheard:
+    except UnheardError:
         return
     for disk in disks:
         if volume_of(disk) is not None and disk.source is not None:
@@ -127,7 +127,7 @@ def _device(devices: Devices, disk: Disk) -> str:
             links.append(f"{mount.type} of {_of(devices, mount.source)}")
         else:
             links.append("no device of this host that is known")
-    except Unheard as reason:
+    except UnheardError as reason:
         links.append(f"the rest was not heard ({reason})")
     return " → ".join(links)
 
@@ -172,7 +172,7 @@ def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Ste
 def _absence(guest: Guest, noun: str) -> str:
     try:
         state = guest.record.vm_state if guest.record is not None else ""
-    except Unheard:
+    except UnheardError:
         state = ""
     expected = {
         "process": state in ("stopped", "suspended", "shelved", "error", "soft-delete"),
@@ -184,13 +184,13 @@ def _absence(guest: Guest, noun: str) -> str:
 
 
 def _told(*parts: Callable[[], str]) -> str:
-    """The parts that were heard, one after the other. `Unheard` if none was."""
+    """The parts that were heard, one after the other. `UnheardError` if none was."""
     heard: list[str] = []
     reason = None
     for part in parts:
         try:
             heard.append(part())
-        except Unheard as unheard:
+        except UnheardError as unheard:
             reason = reason or unheard
     if reason is not None and not any(heard):
         raise reason
@@ -233,12 +233,12 @@ def _domain_name(guest: Guest, instance: Instance) -> str:
         try:
             if guest.server.instance_name:
                 return guest.server.instance_name
-        except Unheard:
+        except UnheardError:
             pass
     try:
         template = guest.host.option("DEFAULT", "instance_name_template") if guest.host else ""
         return (template or "instance-%08x") % (instance.raw if "(" in template else instance.id)
-    except (Unheard, TypeError, ValueError, KeyError):
+    except (UnheardError, TypeError, ValueError, KeyError):
         return "a domain"
 
 
@@ -280,7 +280,7 @@ def _log(guest: Guest, log: Log) -> str:
             return ""
         killed = ", killed as the host ran out of memory" if log.oom_kill else ""
         return f"ended {log.ended.partition('.')[0]} ({log.end_reason}){killed}"
-    except Unheard:
+    except UnheardError:
         return ""
 
 
@@ -332,7 +332,7 @@ def _tap(cloud: Cloud, guest: Guest, port: Port | None, tap: Tap | None) -> str:
 def _bridge(tap: Tap) -> str:
     try:
         bridge, tag = tap.bridge, tap.tag
-    except Unheard:
+    except UnheardError:
         bridge, tag = None, None
     if bridge is None:  # one of the kernel's
         return tap.master or "" if tap.is_there else ""
@@ -345,7 +345,7 @@ def _outwards(cloud: Cloud, guest: Guest, port: Port | None) -> Iterator[str]:
         return
     try:
         routers = cloud.ports.routers.get(port.network_id or "", frozenset())
-    except Unheard:
+    except UnheardError:
         return
     for router in sorted(routers):
         if f"qrouter-{router}" in guest.host.network.namespaces:

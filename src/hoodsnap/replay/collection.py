@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hoodsnap.replay import microversions
-from hoodsnap.replay.services import Service
+from hoodsnap.replay.services import ReplayedApi
 
 Query = Mapping[str, tuple[str, ...]]
 """What stands behind the question mark: each name with all that was given for it."""
@@ -42,11 +42,11 @@ _ALIASES = {
 """The filters that have another name than the field that they look at."""
 
 
-class UnknownFilter(Exception):
+class UnknownFilterError(Exception):
     """A filter that looks at a field that was not recorded. The text is its name."""
 
 
-class UnknownMarker(Exception):
+class UnknownMarkerError(Exception):
     """A page after something that is not in the list. The text is its id."""
 
 
@@ -64,7 +64,7 @@ class Recorded:
 class Collection:
     """All that was recorded under one path."""
 
-    service: Service
+    service: ReplayedApi
     path: str
     """Without `/detail`."""
     lists: list[Recorded] = field(default_factory=list)
@@ -116,7 +116,8 @@ class Collection:
     def chosen(
         self, pages: Iterable[Recorded], query: Query, project: object
     ) -> list[Mapping[str, Any]]:
-        """What a query of a project's user chooses. Raises `UnknownFilter`, `UnknownMarker`."""
+        """What a query of a project's user chooses. Raises `UnknownFilterError`,
+        `UnknownMarkerError`."""
         items = {id_of(item): item for page in pages for item in page.body[self.name]}
         found = [item for item in items.values() if self._is_chosen(item, query, project)]
         return _paged(found, query)
@@ -143,7 +144,7 @@ class Collection:
     def _agrees(self, item: Mapping[str, Any], key: str, said: tuple[str, ...]) -> bool:
         field_name = _ALIASES.get((self.service.layer, self.name, key), key)
         if field_name not in item:
-            raise UnknownFilter(key)
+            raise UnknownFilterError(key)
         value = item[field_name]
         if (self.service.layer, self.name, key) == ("nova", "servers", "name"):
             return any(re.search(pattern, str(value)) is not None for pattern in said)
@@ -169,7 +170,7 @@ def _paged(items: list[Mapping[str, Any]], query: Query) -> list[Mapping[str, An
     if marker := query.get("marker"):
         at = next((n for n, item in enumerate(items) if id_of(item) == marker[-1]), None)
         if at is None:
-            raise UnknownMarker(marker[-1])
+            raise UnknownMarkerError(marker[-1])
         items = items[at + 1 :]
     limit = query.get("limit", ("",))[-1]
     return items[: int(limit)] if limit.isdigit() and int(limit) else items

@@ -8,80 +8,80 @@ from typing import Any
 from uuid import UUID
 
 from hoodsnap.replay import xdr
-from hoodsnap.replay.host import Host
+from hoodsnap.replay.host import ReplayedHost
 from hoodsnap.replay.procedure import counted, procedure
-from hoodsnap.replay.recording import NotRecorded
-from hoodsnap.replay.virterror import FROM_NETWORK, INTERNAL, Refusal
+from hoodsnap.replay.recording import NotRecordedError
+from hoodsnap.replay.virterror import FROM_NETWORK, INTERNAL, LibvirtError
 
 
 @procedure(66)
-def auth_list(_: Host, __: xdr.Reader) -> bytes:
+def auth_list(_: ReplayedHost, __: xdr.Reader) -> bytes:
     """None is needed."""
     return xdr.array([xdr.int_(0)])
 
 
 @procedure(60)
-def supports_feature(_: Host, __: xdr.Reader) -> bytes:
+def supports_feature(_: ReplayedHost, __: xdr.Reader) -> bytes:
     """No keepalive, no events, no file descriptors."""
     return xdr.int_(0)
 
 
 @procedure(1)
-def connect_open(_: Host, __: xdr.Reader) -> bytes:
+def connect_open(_: ReplayedHost, __: xdr.Reader) -> bytes:
     """Whatever URI: this is the daemon that it leads to."""
     return b""
 
 
 @procedure(2)
-def connect_close(_: Host, __: xdr.Reader) -> bytes:
+def connect_close(_: ReplayedHost, __: xdr.Reader) -> bytes:
     """Nothing to do."""
     return b""
 
 
 @procedure(149)
-def is_secure(_: Host, __: xdr.Reader) -> bytes:
+def is_secure(_: ReplayedHost, __: xdr.Reader) -> bytes:
     """A UNIX socket is."""
     return xdr.int_(1)
 
 
 @procedure(3)
-def hypervisor_type(host: Host, _: xdr.Reader) -> bytes:
+def hypervisor_type(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """`QEMU`."""
     return xdr.string(host.said("virsh version")["type"])
 
 
 @procedure(4)
-def version(host: Host, _: xdr.Reader) -> bytes:
+def version(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """QEMU's."""
     return xdr.hyper(host.said("virsh version")["hypervisor"])
 
 
 @procedure(157)
-def library_version(host: Host, _: xdr.Reader) -> bytes:
+def library_version(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """libvirtd's."""
     return xdr.hyper(host.said("virsh version")["daemon"])
 
 
 @procedure(59)
-def hostname(host: Host, _: xdr.Reader) -> bytes:
+def hostname(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """What libvirt calls its host."""
     return xdr.string(host.said("virsh hostname"))
 
 
 @procedure(110)
-def uri(host: Host, _: xdr.Reader) -> bytes:
+def uri(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """`qemu:///system`."""
     return xdr.string(host.said("virsh uri"))
 
 
 @procedure(7)
-def capabilities(host: Host, _: xdr.Reader) -> bytes:
+def capabilities(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """The document."""
     return xdr.string(host.said("virsh capabilities"))
 
 
 @procedure(6)
-def node_info(host: Host, _: xdr.Reader) -> bytes:
+def node_info(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """struct remote_node_get_info_ret; the model is 32 characters, each an int."""
     info = host.said("virsh nodeinfo")
     model = info["cpu_model"].encode()[:31].ljust(32, b"\0")
@@ -93,11 +93,11 @@ def node_info(host: Host, _: xdr.Reader) -> bytes:
 
 
 @procedure(122)
-def security_model(host: Host, _: xdr.Reader) -> bytes:
+def security_model(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """Model and domain of interpretation, each an array of characters."""
     model = host.said("virsh nodeinfo").get("security_model")
     if model is None:
-        raise NotRecorded("the host's security model was not recorded")
+        raise NotRecordedError("the host's security model was not recorded")
     return xdr.characters(model["model"]) + xdr.characters(model["doi"])
 
 
@@ -108,7 +108,7 @@ def _host_memory(capabilities: str, mib: int) -> int:
 
 
 @procedure(283)
-def list_all_networks(host: Host, arguments: xdr.Reader) -> bytes:
+def list_all_networks(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """All, or those that the flags (VIR_CONNECT_LIST_NETWORKS_*) pick."""
     wanted, flags = arguments.int(), arguments.uint()
     pairs = ((2, 1, "active"), (4, 8, "persistent"), (16, 32, "autostart"))
@@ -124,53 +124,53 @@ def list_all_networks(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(46)
-def network_by_name(host: Host, arguments: xdr.Reader) -> bytes:
+def network_by_name(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The network of a name."""
     return _encoded(host.network_called(arguments.string()))
 
 
 @procedure(152)
-def network_is_active(host: Host, arguments: xdr.Reader) -> bytes:
+def network_is_active(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.network(arguments)["active"])
 
 
 @procedure(153)
-def network_is_persistent(host: Host, arguments: xdr.Reader) -> bytes:
+def network_is_persistent(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.network(arguments)["persistent"])
 
 
 @procedure(44)
-def network_autostart(host: Host, arguments: xdr.Reader) -> bytes:
+def network_autostart(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.network(arguments)["autostart"])
 
 
 @procedure(43)
-def network_xml(host: Host, arguments: xdr.Reader) -> bytes:
+def network_xml(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The document."""
     network = host.network(arguments)
     return xdr.string(host.said(f"virsh net-dumpxml {network['name']}"))
 
 
 @procedure(45)
-def network_bridge(host: Host, arguments: xdr.Reader) -> bytes:
+def network_bridge(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The name of its bridge, of the document."""
     network = host.network(arguments)
     found = re.search(r"<bridge name='([^']*)'", host.said(f"virsh net-dumpxml {network['name']}"))
     if found is None:
         text = f"internal error: network '{network['name']}' does not have a bridge name."
-        raise Refusal(INTERNAL, text, FROM_NETWORK)
+        raise LibvirtError(INTERNAL, text, FROM_NETWORK)
     return xdr.string(found[1])
 
 
 @procedure(287)
-def list_all_secrets(host: Host, arguments: xdr.Reader) -> bytes:
+def list_all_secrets(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Which there are, and what for; their values were never asked for."""
     wanted, flags = arguments.int(), arguments.uint()
     if flags:
-        raise NotRecorded(f"the list of secrets with the flags {flags:#x} was not recorded")
+        raise NotRecordedError(f"the list of secrets with the flags {flags:#x} was not recorded")
     found = [
         UUID(row["uuid"]).bytes + xdr.int_(row["usage_type"]) + xdr.string(row["usage_id"])
         for row in host.said("virsh secret-list")

@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hoodsnap.replay import functions, sql, variables
-from hoodsnap.replay.mysqld_error import Refusal, no_database, no_table, none_selected, of_sqlite
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording, plain
+from hoodsnap.replay.mysqld_error import MySQLError, no_database, no_table, none_selected, of_sqlite
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, plain
 from hoodsnap.replay.tables import Column, RecordedTables
 
 _TEXT = "varchar(255)"
@@ -26,14 +26,14 @@ MOST_ROWS = 1_000_000
 
 
 @dataclass
-class Result:
+class QueryResult:
     """Columns and rows."""
 
     columns: tuple[Column, ...]
     rows: Iterable[Iterable[object]]
 
 
-class Database:
+class ReplayedDatabase:
     """Answers statements from what was recorded of one nova."""
 
     def __init__(self, recording: Recording) -> None:
@@ -52,38 +52,38 @@ class Database:
         try:
             return plain(str(value["rows"][0][0]))[:60]
         except UNREADABLE:
-            raise NotRecorded("what was recorded as the database's version is none") from None
+            raise NotRecordedError("what was recorded as the database's version is none") from None
 
     def _now(self) -> datetime:
         """The database's clock when it was read last; else the end of the recording."""
         try:
             value: Any = self._recording.value("nova-db", "SELECT UTC_TIMESTAMP(6)")
             return datetime.fromisoformat(str(value["rows"][0][0])).replace(tzinfo=UTC)
-        except (NotRecorded, *UNREADABLE):
+        except (NotRecordedError, *UNREADABLE):
             return self._recording.bundle.ended
 
-    def ask(self, statement: str, database: str | None) -> Result | str | None:
+    def ask(self, statement: str, database: str | None) -> QueryResult | str | None:
         """The answer to one statement: rows, the name of the database that is now the current one,
-        or None where there is nothing to say. Raises `Refusal`."""
+        or None where there is nothing to say. Raises `MySQLError`."""
         words = sql.tokens(statement)
         while words and words[-1].text == ";":
             words.pop()
         if any(word.text == ";" for word in words):
-            raise Refusal(1064, "42000", "hoodsnap: one statement at a time")
+            raise MySQLError(1064, "42000", "hoodsnap: one statement at a time")
         if not words:
-            raise Refusal(1065, "42000", "Query was empty")
+            raise MySQLError(1065, "42000", "Query was empty")
         try:
             if (exact := self._exactly(statement)) is not None:
                 return exact
             return self._answer(words, statement, database)
-        except NotRecorded as reason:
+        except NotRecordedError as reason:
             self._recording.miss("mysql", str(reason))
-            raise Refusal(1105, "HY000", f"hoodsnap: {reason}") from None
+            raise MySQLError(1105, "HY000", f"hoodsnap: {reason}") from None
         except UNREADABLE as error:
             text = f"hoodsnap: this, or what was recorded for it, can't be read ({error})"
-            raise Refusal(1105, "HY000", text) from None
+            raise MySQLError(1105, "HY000", text) from None
 
-    def _exactly(self, statement: str) -> Result | None:
+    def _exactly(self, statement: str) -> QueryResult | None:
         """What was said to the same words, if what was kept of it are the columns asked for."""
         said = self._said.get(" ".join(statement.split()).rstrip("; "))
         if said is None:
@@ -95,11 +95,11 @@ class Database:
             return None
         found = [tuple(row) for row in rows]
         typed = [Column(str(name), "") for name in columns]
-        return Result(tuple(map(_guessed, typed, _columnwise(found, len(typed)))), found)
+        return QueryResult(tuple(map(_guessed, typed, _columnwise(found, len(typed)))), found)
 
     def _answer(
         self, words: list[sql.Token], statement: str, database: str | None
-    ) -> Result | str | None:
+    ) -> QueryResult | str | None:
         first = words[0].word
         if first == "use":
             return self.use(sql.text_of(words[1]) if len(words) > 1 else "")
@@ -116,15 +116,15 @@ class Database:
             f" this statement: hoodsnap: this is a recording, {first.upper()} changes nothing here"
         )
         self._recording.miss("mysql", f"{first.upper()}: a recording can't be changed")
-        raise Refusal(1290, "HY000", text)
+        raise MySQLError(1290, "HY000", text)
 
     def use(self, name: str) -> str:
-        """The name of a database that may be the current one. Raises `Refusal`."""
+        """The name of a database that may be the current one. Raises `MySQLError`."""
         if name not in self._tables.databases:
             raise no_database(name)
         return name
 
-    def _show(self, words: list[sql.Token], database: str | None) -> Result:
+    def _show(self, words: list[sql.Token], database: str | None) -> QueryResult:
         said = [word.word for word in words[1:] if word.word not in ("full", "global", "session")]
         full = any(word.word == "full" for word in words[1:])
         what = said[0] if said else ""
@@ -136,22 +136,22 @@ class Database:
         if what == "create" and said[1:2] == ["table"]:
             table = self._table(words[3:], database)
             columns = (_column("Table"), _column("Create Table"))
-            return Result(columns, [(self._place(words[3:], database)[1], table.definition)])
+            return QueryResult(columns, [(self._place(words[3:], database)[1], table.definition)])
         if what in ("columns", "fields") and not full:
             start = next((i for i, word in enumerate(words) if word.word in ("from", "in")), 0)
             return self._describe(words[start + 1 :], database)
         if what in ("warnings", "errors"):
             found = ("Level", _TEXT), ("Code", "int"), ("Message", _TEXT)
-            return Result(tuple(_column(name, kind) for name, kind in found), [])
+            return QueryResult(tuple(_column(name, kind) for name, kind in found), [])
         if what == "variables":
             said_of_itself = {name: value.strip("'") for name, value in variables.SETTINGS.items()}
             known = {**said_of_itself, "version": self.version}
             listed = self._like(words, _column("Variable_name"), [*known], [*known.values()])
             if not listed.rows:
                 # An empty list would say that the server has no such variable.
-                raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
+                raise NotRecordedError(f"SHOW {' '.join(said).upper()} was not recorded")
             return listed
-        raise NotRecorded(f"SHOW {' '.join(said).upper()} was not recorded")
+        raise NotRecordedError(f"SHOW {' '.join(said).upper()} was not recorded")
 
     def _like(
         self,
@@ -159,16 +159,16 @@ class Database:
         column: Column,
         names: list[str],
         values: list[str] | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         pattern = words[-1] if len(words) > 2 and words[-2].word == "like" else None
         matches = _matcher(sql.text_of(pattern)) if pattern else (lambda name: True)
         columns = [column] if values is None else [column, _column("Value")]
         if pattern is not None and values is None:
             columns = [Column(f"{column.name} ({sql.text_of(pattern)})", column.type, True)]
         rows = zip(names, *([] if values is None else [values]), strict=True)
-        return Result(tuple(columns), [row for row in rows if matches(row[0])])
+        return QueryResult(tuple(columns), [row for row in rows if matches(row[0])])
 
-    def _show_tables(self, words: list[sql.Token], database: str | None, full: bool) -> Result:
+    def _show_tables(self, words: list[sql.Token], database: str | None, full: bool) -> QueryResult:
         for before, word in itertools.pairwise(words):
             if before.word in ("from", "in"):
                 database = sql.text_of(word)
@@ -180,17 +180,17 @@ class Database:
         found = self._like(words, _column(f"Tables_in_{database}"), names)
         if full:
             typed = (*found.columns, _column("Table_type"))
-            return Result(typed, [(*row, "BASE TABLE") for row in found.rows])
+            return QueryResult(typed, [(*row, "BASE TABLE") for row in found.rows])
         return found
 
-    def _describe(self, words: list[sql.Token], database: str | None) -> Result:
+    def _describe(self, words: list[sql.Token], database: str | None) -> QueryResult:
         table = self._table(words, database)
         if table.described is None:
             place = ".".join(self._place(words, database))
-            raise NotRecorded(f"SHOW COLUMNS FROM {place} was not recorded")
+            raise NotRecordedError(f"SHOW COLUMNS FROM {place} was not recorded")
         names = ("Field", "Type", "Null", "Key", "Default", "Extra")
         columns = tuple(Column(name, _TEXT, name != "Default") for name in names)
-        return Result(columns, table.described)
+        return QueryResult(columns, table.described)
 
     def _place(self, words: list[sql.Token], database: str | None) -> tuple[str, str]:
         names = [sql.text_of(word) for word in words if word.text != "."]
@@ -207,17 +207,17 @@ class Database:
             raise self._no_table(*place)
         return found
 
-    def _no_table(self, database: str, name: str) -> Refusal | NotRecorded:
+    def _no_table(self, database: str, name: str) -> MySQLError | NotRecordedError:
         if (why := self._tables.unlike.get((database, name))) is not None:
-            return NotRecorded(f"the table {database}.{name} can't be asked: {why}")
+            return NotRecordedError(f"the table {database}.{name} can't be asked: {why}")
         try:
             if name in self._tables.names(database):
-                return NotRecorded(f"the table {database}.{name} was not recorded")
-        except NotRecorded as reason:
+                return NotRecordedError(f"the table {database}.{name} was not recorded")
+        except NotRecordedError as reason:
             return reason
         return no_table(f"{database}.{name}")
 
-    def _select(self, words: list[sql.Token], database: str | None) -> Result:
+    def _select(self, words: list[sql.Token], database: str | None) -> QueryResult:
         words = [*variables.put_in(words, self.version, database)]
         defined = {
             sql.text_of(word).lower()
@@ -240,16 +240,16 @@ class Database:
             statement = sql.translated(words, place)
             columns, cursor = self._tables.select(statement)
             rows = cursor.fetchmany(MOST_ROWS + 1)
-        except sql.NotUnderstood as reason:
-            raise Refusal(1064, "42000", f"hoodsnap: {reason} is not understood here") from None
+        except sql.UnsupportedSqlError as reason:
+            raise MySQLError(1064, "42000", f"hoodsnap: {reason} is not understood here") from None
         except sqlite3.Error as error:
             if found := re.match(r"no such table: ([^.]+)\.(.+)", str(error), re.DOTALL):
                 raise self._no_table(found[1], found[2]) from None
             clause = "SELECT" if "MariaDB" in self.version else "field list"
             raise of_sqlite(error, clause) from None
         if len(rows) > MOST_ROWS:
-            raise Refusal(1104, "42000", f"hoodsnap: there are more than {MOST_ROWS} rows")
-        return Result(tuple(map(_guessed, columns, _columnwise(rows, len(columns)))), rows)
+            raise MySQLError(1104, "42000", f"hoodsnap: there are more than {MOST_ROWS} rows")
+        return QueryResult(tuple(map(_guessed, columns, _columnwise(rows, len(columns)))), rows)
 
     def columns(self, database: str | None, name: str) -> tuple[Column, ...]:
         """Those of a table; none if there is no such table."""

@@ -7,21 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 from hoodsnap.replay import monitor, xdr
-from hoodsnap.replay.host import INACTIVE, Domain, Host, must_be_there
+from hoodsnap.replay.host import INACTIVE, ReplayedDomain, ReplayedHost, must_be_there
 from hoodsnap.replay.procedure import QEMU, counted, procedure
-from hoodsnap.replay.recording import NotRecorded
-from hoodsnap.replay.virterror import INVALID, NO_METADATA, Refusal
+from hoodsnap.replay.recording import NotRecordedError
+from hoodsnap.replay.virterror import INVALID, NO_METADATA, LibvirtError
 
 
 @procedure(273)
-def list_all_domains(host: Host, arguments: xdr.Reader) -> bytes:
+def list_all_domains(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """All, or those that the flags (VIR_CONNECT_LIST_DOMAINS_*) pick."""
     wanted, flags = arguments.int(), arguments.uint()
     found = [domain for domain in host.domains if _is_picked(host, domain, flags)]
     return counted([domain.encoded for domain in found], wanted)
 
 
-def _is_picked(host: Host, domain: Domain, flags: int) -> bool:
+def _is_picked(host: ReplayedHost, domain: ReplayedDomain, flags: int) -> bool:
     def one(yes: int, no: int, is_so: Callable[[], bool]) -> bool:
         both = flags & (yes | no)
         return both in (0, yes | no) or is_so() == bool(flags & yes)
@@ -42,33 +42,33 @@ def _is_picked(host: Host, domain: Domain, flags: int) -> bool:
 
 
 @procedure(51)
-def count_active(host: Host, _: xdr.Reader) -> bytes:
+def count_active(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """How many have an id."""
     return xdr.int_(sum(domain.id is not None for domain in host.domains))
 
 
 @procedure(37)
-def list_ids(host: Host, arguments: xdr.Reader) -> bytes:
+def list_ids(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Up to so many ids."""
     ids = [domain.id for domain in host.domains if domain.id is not None]
     return xdr.array([xdr.int_(number) for number in ids[: arguments.int()]])
 
 
 @procedure(25)
-def count_defined(host: Host, _: xdr.Reader) -> bytes:
+def count_defined(host: ReplayedHost, _: xdr.Reader) -> bytes:
     """How many are off."""
     return xdr.int_(sum(domain.id is None for domain in host.domains))
 
 
 @procedure(21)
-def list_defined(host: Host, arguments: xdr.Reader) -> bytes:
+def list_defined(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Up to so many names of those that are off."""
     names = [domain.name for domain in host.domains if domain.id is None]
     return xdr.array([xdr.string(name) for name in names[: arguments.int()]])
 
 
 @procedure(22)
-def by_id(host: Host, arguments: xdr.Reader) -> bytes:
+def by_id(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The domain of a number."""
     number = arguments.int()
     found = next((domain for domain in host.domains if domain.id == number), None)
@@ -76,38 +76,38 @@ def by_id(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(23)
-def by_name(host: Host, arguments: xdr.Reader) -> bytes:
+def by_name(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The domain of a name."""
     name = arguments.string()
     return must_be_there(host.by_name.get(name), f"matching name '{name}'").encoded
 
 
 @procedure(24)
-def by_uuid(host: Host, arguments: xdr.Reader) -> bytes:
+def by_uuid(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The domain of a UUID."""
     uuid = arguments.uuid()
     return must_be_there(host.by_uuid.get(uuid), f"matching uuid '{uuid}'").encoded
 
 
 @procedure(14)
-def xml(host: Host, arguments: xdr.Reader) -> bytes:
+def xml(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The document, as it is or as it would be started next."""
     domain, flags = host.domain(arguments), arguments.uint()
     if flags & ~INACTIVE:
         text = f"the definition of {domain.name} with the flags {flags:#x} was not recorded"
-        raise NotRecorded(text)
+        raise NotRecordedError(text)
     return xdr.string(host.xml(domain, flags))
 
 
 @procedure(212)
-def state(host: Host, arguments: xdr.Reader) -> bytes:
+def state(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """State and reason."""
     state, reason = host.state(host.domain(arguments))
     return xdr.int_(state) + xdr.int_(reason)
 
 
 @procedure(16)
-def info(host: Host, arguments: xdr.Reader) -> bytes:
+def info(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """struct remote_domain_get_info_ret."""
     domain = host.domain(arguments)
     info = host.of(domain, "dominfo")
@@ -121,91 +121,91 @@ def info(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(17)
-def max_memory(host: Host, arguments: xdr.Reader) -> bytes:
+def max_memory(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """KiB."""
     return xdr.hyper(host.info(host.domain(arguments), "max_memory_kib"))
 
 
 @procedure(19)
-def os_type(host: Host, arguments: xdr.Reader) -> bytes:
+def os_type(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """`hvm`, of the definition."""
     domain = host.domain(arguments)
     found = re.search(r"<type\b[^<>]*+>([^<]*+)</type>", host.xml(domain))
     if found is None:
-        raise NotRecorded(f"the OS type of {domain.name} was not recorded")
+        raise NotRecordedError(f"the OS type of {domain.name} was not recorded")
     return xdr.string(found[1])
 
 
 @procedure(15)
-def autostart(host: Host, arguments: xdr.Reader) -> bytes:
+def autostart(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.info(host.domain(arguments), "autostart"))
 
 
 @procedure(150)
-def is_active(host: Host, arguments: xdr.Reader) -> bytes:
+def is_active(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.domain(arguments).id is not None)
 
 
 @procedure(151)
-def is_persistent(host: Host, arguments: xdr.Reader) -> bytes:
+def is_persistent(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.info(host.domain(arguments), "persistent"))
 
 
 @procedure(183)
-def has_managed_save(host: Host, arguments: xdr.Reader) -> bytes:
+def has_managed_save(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     return xdr.int_(host.info(host.domain(arguments), "managed_save"))
 
 
 @procedure(202)
-def is_updated(host: Host, arguments: xdr.Reader) -> bytes:
+def is_updated(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Whether its definition was changed while it runs: libvirt's QEMU driver says yes as soon
     as the two differ, which the recorded documents do not tell."""
-    raise NotRecorded(f"whether {host.domain(arguments).name} was updated was not recorded")
+    raise NotRecordedError(f"whether {host.domain(arguments).name} was updated was not recorded")
 
 
 @procedure(121)
-def security_label(host: Host, arguments: xdr.Reader) -> bytes:
+def security_label(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The label, an array of characters, and whether it is enforced."""
     label = host.info(host.domain(arguments), "security_label")
     return xdr.characters(label["label"]) + xdr.int_(label["enforcing"])
 
 
 @procedure(426)
-def messages(host: Host, arguments: xdr.Reader) -> bytes:
+def messages(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Taints and deprecations."""
     said = host.info(host.domain(arguments), "messages")
     return xdr.array([xdr.string(text) for text in said])
 
 
 @procedure(265)
-def metadata(host: Host, arguments: xdr.Reader) -> bytes:
+def metadata(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Description, title, or the element of a namespace, cut out of the recorded document."""
     domain = host.domain(arguments)
     kind, uri, flags = arguments.int(), arguments.optional_string(), arguments.uint()
     found = _metadata(host.xml(domain, INACTIVE if flags & 2 else 0), kind, uri or "")
     if found is None:
         text = "metadata not found: Requested metadata element is not present"
-        raise Refusal(NO_METADATA, text)
+        raise LibvirtError(NO_METADATA, text)
     return xdr.string(found)
 
 
 @procedure(298)
-def job(host: Host, arguments: xdr.Reader) -> bytes:
+def job(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """The kind of a job, and its numbers."""
     domain = host.domain(arguments)
     if domain.id is None:
-        raise Refusal(INVALID, "Requested operation is not valid: domain is not running")
+        raise LibvirtError(INVALID, "Requested operation is not valid: domain is not running")
     said = dict(host.of(domain, "domjobinfo"))
     kind = said.pop("type", 0)
     return xdr.int_(kind) + xdr.array([_parameter(*item) for item in said.items()])
 
 
 @procedure(238)
-def block_job(host: Host, arguments: xdr.Reader) -> bytes:
+def block_job(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """struct remote_domain_get_block_job_info_ret."""
     domain, disk = host.domain(arguments), arguments.string()
     job = host.of(domain, "blockjob", f" {disk}")
@@ -217,7 +217,7 @@ def block_job(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(274)
-def snapshots(host: Host, arguments: xdr.Reader) -> bytes:
+def snapshots(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Their names."""
     domain, wanted = host.domain(arguments), arguments.int()
     listed = host.of(domain, "snapshot-list")
@@ -226,7 +226,7 @@ def snapshots(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(271)
-def snapshot_is_current(host: Host, arguments: xdr.Reader) -> bytes:
+def snapshot_is_current(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """0 or 1."""
     name = arguments.string()
     listed = host.of(host.domain(arguments), "snapshot-list")
@@ -234,7 +234,7 @@ def snapshot_is_current(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(413)
-def checkpoints(host: Host, arguments: xdr.Reader) -> bytes:
+def checkpoints(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """Their names."""
     domain, wanted = host.domain(arguments), arguments.int()
     found = [xdr.string(name) + domain.encoded for name in host.of(domain, "checkpoint-list")]
@@ -242,11 +242,11 @@ def checkpoints(host: Host, arguments: xdr.Reader) -> bytes:
 
 
 @procedure(1, QEMU)
-def monitor_command(host: Host, arguments: xdr.Reader) -> bytes:
+def monitor_command(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
     """What the monitor said to this command when it was recorded."""
     domain, command, flags = host.domain(arguments), arguments.string(), arguments.uint()
     if flags & 1:
-        raise NotRecorded("QEMU's human monitor was not recorded")
+        raise NotRecordedError("QEMU's human monitor was not recorded")
     return xdr.string(monitor.reply(host.recording, domain.uuid, command))
 
 

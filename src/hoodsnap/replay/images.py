@@ -16,10 +16,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hoodsnap.facts.database.tables import UUID
 from hoodsnap.facts.quantity import whole
-from hoodsnap.facts.rows import UUID
 from hoodsnap.replay import qcow2
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 PLACES = ("/var/lib", "/opt", "/srv", "/mnt", "/media", "/data", "/exports")
 """Below which images are put back where they were: a recording decides nothing else about what
@@ -192,7 +192,7 @@ class Images:
             if info is not None and info.get("format") == "qcow2":
                 try:
                     written = qcow2.write(file, info)
-                except qcow2.Unlike as reason:
+                except qcow2.UnfaithfulImageError as reason:
                     self.unlike[path] = str(reason)
             elif (text := self._text(path)) is not None:
                 written = file.write(text.encode(errors="surrogateescape"))
@@ -236,7 +236,7 @@ class Images:
             return None
         try:
             said = self._recording.value("images", f"cat {path}")
-        except NotRecorded:
+        except NotRecordedError:
             return None
         text = said if isinstance(said, str) else json.dumps(said)
         return text if len(text) <= LONGEST_TEXT and _is_flat(text) else None

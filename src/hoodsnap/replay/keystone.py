@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hoodsnap.replay.recording import NotRecorded, Recording
+from hoodsnap.replay.recording import NotRecordedError, Recording
 from hoodsnap.replay.services import SERVICES
 
 REGION = "RegionOne"
@@ -41,7 +41,7 @@ class Keystone:
         """Who collected, as keystone told it."""
         try:
             value = self._recording.value("keystone", "GET /v3/auth/tokens")
-        except NotRecorded:
+        except NotRecordedError:
             return {}
         token = value.get("token") if isinstance(value, dict) else None
         return token if isinstance(token, dict) else {}

@@ -14,10 +14,10 @@ import socket
 import struct
 
 from hoodsnap.replay import connection, domains, xdr  # noqa: F401 (the first two register)
-from hoodsnap.replay.host import Host
+from hoodsnap.replay.host import ReplayedHost
 from hoodsnap.replay.procedure import PROCEDURES, READS, REMOTE, WRITES
-from hoodsnap.replay.recording import NotRecorded, Recording
-from hoodsnap.replay.virterror import INVALID, NO_SUPPORT, Refusal
+from hoodsnap.replay.recording import NotRecordedError, Recording
+from hoodsnap.replay.virterror import INVALID, NO_SUPPORT, LibvirtError
 
 LARGEST_MESSAGE = 32 << 20
 """Bytes, as of libvirt (VIR_NET_MESSAGE_MAX)."""
@@ -33,7 +33,7 @@ class Libvirtd:
     """Answers for one recorded host."""
 
     def __init__(self, recording: Recording) -> None:
-        self._host = Host(recording)
+        self._host = ReplayedHost(recording)
 
     async def serve(self, path: str) -> asyncio.Server:
         """Listen on a UNIX socket."""
@@ -67,11 +67,11 @@ class Libvirtd:
             return b""
         try:
             payload, status = self._call(program, number, xdr.Reader(message[_HEADER.size :])), 0
-        except Refusal as refusal:
+        except LibvirtError as refusal:
             self._host.recording.miss("libvirt", refusal.text)
             payload, status = refusal.encoded, 1
         if len(payload) > LARGEST_MESSAGE - _HEADER.size - 4:
-            large = Refusal(INVALID, "hoodsnap: what was recorded is too large for a message")
+            large = LibvirtError(INVALID, "hoodsnap: what was recorded is too large for a message")
             payload, status = large.encoded, 1
         header = _HEADER.pack(program, version, number, _REPLY, serial, status)
         return struct.pack(">I", len(header) + len(payload) + 4) + header + payload
@@ -81,17 +81,19 @@ class Libvirtd:
         try:
             if answer is not None:
                 return answer(self._host, arguments)
-        except (NotRecorded, xdr.Malformed) as reason:
-            raise Refusal(INVALID, f"hoodsnap: {reason}") from None
-        except Refusal:
+        except (NotRecordedError, xdr.MalformedMessageError) as reason:
+            raise LibvirtError(INVALID, f"hoodsnap: {reason}") from None
+        except LibvirtError:
             raise
         except Exception as error:  # the net around each call
             what = type(error).__name__
             text = f"hoodsnap: the recorded answer can't be read ({what})"
-            raise Refusal(INVALID, text) from None
+            raise LibvirtError(INVALID, text) from None
         if program == REMOTE and number in WRITES:
             word = WRITES[number]
-            raise Refusal(NO_SUPPORT, f"hoodsnap: this is a recording, {word} changes nothing here")
+            raise LibvirtError(
+                NO_SUPPORT, f"hoodsnap: this is a recording, {word} changes nothing here"
+            )
         call = READS.get(number) if program == REMOTE else None
         call = call or f"libvirt's call {program:#x}/{number}"
-        raise Refusal(NO_SUPPORT, f"hoodsnap: {call} was not recorded")
+        raise LibvirtError(NO_SUPPORT, f"hoodsnap: {call} was not recorded")

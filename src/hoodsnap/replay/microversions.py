@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hoodsnap.replay.services import Service
+from hoodsnap.replay.services import ReplayedApi
 
 CHANGES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("nova", "servers"): (
@@ -48,7 +48,7 @@ DEFAULTS = {"nova": "2.1", "cinder": "3.0", "placement": "1.0"}
 """What an API speaks to clients that name no microversion."""
 
 
-def wanted_by(service: Service, headers: Mapping[str, str]) -> str:
+def wanted_by(service: ReplayedApi, headers: Mapping[str, str]) -> str:
     """The microversion that is asked for; without one, what the API speaks then."""
     named = {key.lower(): value for key, value in headers.items()}
     said = named.get("openstack-api-version") or ""
@@ -60,7 +60,7 @@ def wanted_by(service: Service, headers: Mapping[str, str]) -> str:
     return DEFAULTS.get(service.layer, "")
 
 
-def same(service: Service, path: str, recorded: str, wanted: str) -> bool:
+def same(service: ReplayedApi, path: str, recorded: str, wanted: str) -> bool:
     """Whether an answer in one microversion is that in another."""
     if recorded == wanted or wanted == "latest" or not recorded:
         return True
@@ -71,7 +71,9 @@ def same(service: Service, path: str, recorded: str, wanted: str) -> bool:
     return not any(low < _number(change) <= high for change in changes)
 
 
-def as_of(service: Service, path: str, item: Mapping[str, Any], wanted: str) -> Mapping[str, Any]:
+def as_of(
+    service: ReplayedApi, path: str, item: Mapping[str, Any], wanted: str
+) -> Mapping[str, Any]:
     """One thing as an older microversion shows it: without the fields that came later."""
     added = SINCE.get((service.layer, _kind(path)), {})
     later = {name for name, number in added.items() if not since(wanted, number)}

@@ -14,7 +14,7 @@ import socket
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 _COMMAND = "virsh qemu-monitor-command "
 _SHELL = re.compile(r"qmp-shell .*?: (\S+)(.*)", re.DOTALL)
@@ -112,7 +112,7 @@ class MonitorSocket:
         """QEMU's first line: its version, and no capability that would have to be negotiated."""
         found = _replied(self._recording, self._uuid, '{"execute": "query-version"}')
         if "return" not in found:
-            raise NotRecorded("the monitor's version was not recorded")
+            raise NotRecordedError("the monitor's version was not recorded")
         return {"QMP": {"version": found["return"], "capabilities": []}}
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -130,7 +130,7 @@ class MonitorSocket:
                 if len(left) > LONGEST_QUESTION:
                     break
                 await writer.drain()
-        except (NotRecorded, ConnectionError, *UNREADABLE):
+        except (NotRecordedError, ConnectionError, *UNREADABLE):
             pass  # it hangs up, as a QEMU that ends
         finally:
             writer.close()

@@ -12,8 +12,8 @@ import socket
 import struct
 
 from hoodsnap.replay import packets
-from hoodsnap.replay.database import Database, Result
-from hoodsnap.replay.mysqld_error import Refusal
+from hoodsnap.replay.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, Recording, plain
 
 # What clients command.
@@ -39,7 +39,7 @@ class Mysqld:
     """Answers for one recorded nova."""
 
     def __init__(self, recording: Recording) -> None:
-        self._database = Database(recording)
+        self._database = ReplayedDatabase(recording)
 
     async def serve(self, path: str) -> asyncio.Server:
         """Listen on a UNIX socket."""
@@ -62,7 +62,7 @@ class Mysqld:
 class _Session:
     """One client, from its login until it quits."""
 
-    def __init__(self, server: Database, wire: packets.Wire) -> None:
+    def __init__(self, server: ReplayedDatabase, wire: packets.Wire) -> None:
         self._server = server
         self._wire = wire
         self._current: str | None = None
@@ -77,14 +77,14 @@ class _Session:
                 return
             try:
                 self._command(packet[0], packet[1:])
-            except Refusal as refusal:
+            except MySQLError as refusal:
                 self._wire.put(refusal.encoded)
             except (asyncio.IncompleteReadError, ConnectionError):
                 raise
             except Exception as error:  # the net around each command
                 what = type(error).__name__
                 text = f"hoodsnap: the recorded answer can't be read ({what})"
-                self._wire.put(Refusal(1105, "HY000", text).encoded)
+                self._wire.put(MySQLError(1105, "HY000", text).encoded)
             await self._wire.send()
 
     async def _greet(self) -> None:
@@ -97,7 +97,7 @@ class _Session:
             if name:
                 self._current = self._server.use(name)
             self._wire.put(packets.OK)
-        except Refusal as refusal:
+        except MySQLError as refusal:
             self._wire.put(refusal.encoded)
         await self._wire.send()
 
@@ -117,9 +117,9 @@ class _Session:
             self._query(rest.decode(errors="replace"))
         elif command == _PREPARE:
             text = "hoodsnap: no prepared statements here: let the client put in its parameters"
-            raise Refusal(1295, "HY000", text)
+            raise MySQLError(1295, "HY000", text)
         else:
-            raise Refusal(1047, "08S01", f"hoodsnap: command {command} is not spoken here")
+            raise MySQLError(1047, "08S01", f"hoodsnap: command {command} is not spoken here")
 
     def _field_list(self, table: str) -> None:
         for column in self._server.columns(self._current, table):
@@ -128,7 +128,7 @@ class _Session:
 
     def _query(self, statement: str) -> None:
         found = self._server.ask(statement, self._current)
-        if not isinstance(found, Result):
+        if not isinstance(found, QueryResult):
             self._current = found or self._current
             self._wire.put(packets.OK)
             return

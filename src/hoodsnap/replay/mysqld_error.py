@@ -11,7 +11,7 @@ from hoodsnap.replay.recording import plain
 
 
 @dataclass(eq=False)
-class Refusal(Exception):
+class MySQLError(Exception):
     """An error as a server sends it."""
 
     number: int
@@ -31,35 +31,35 @@ class Refusal(Exception):
         )
 
 
-def none_selected() -> Refusal:
+def none_selected() -> MySQLError:
     """A table was named without its database."""
-    return Refusal(1046, "3D000", "No database selected")
+    return MySQLError(1046, "3D000", "No database selected")
 
 
-def no_database(name: str) -> Refusal:
+def no_database(name: str) -> MySQLError:
     """There is none of this name."""
-    return Refusal(1049, "42000", f"Unknown database '{name}'")
+    return MySQLError(1049, "42000", f"Unknown database '{name}'")
 
 
-def no_table(name: str) -> Refusal:
+def no_table(name: str) -> MySQLError:
     """There is none of this name, which may begin with its database's."""
-    return Refusal(1146, "42S02", f"Table '{name}' doesn't exist")
+    return MySQLError(1146, "42S02", f"Table '{name}' doesn't exist")
 
 
-def of_sqlite(error: sqlite3.Error, clause: str) -> Refusal:
+def of_sqlite(error: sqlite3.Error, clause: str) -> MySQLError:
     """What MySQL would say instead. `clause`: where it would miss a column."""
     text = str(error)
     if found := re.match(r"no such column: (\S+)", text):
-        return Refusal(1054, "42S22", f"Unknown column '{found[1]}' in '{clause}'")
+        return MySQLError(1054, "42S22", f"Unknown column '{found[1]}' in '{clause}'")
     if found := re.match(r"no such function: (\S+)", text):
-        return Refusal(1305, "42000", f"hoodsnap: the function {found[1]} is not known here")
+        return MySQLError(1305, "42000", f"hoodsnap: the function {found[1]} is not known here")
     if found := re.match(r"no such table: (\S+)", text):
         return no_table(found[1])
     if found := re.match(r"unknown database (\S+)", text):
         return no_database(found[1])
     if text == "interrupted":
-        return Refusal(1969, "70100", "hoodsnap: the statement takes too long")
+        return MySQLError(1969, "70100", "hoodsnap: the statement takes too long")
     if "ambiguous column name" in text:
         name = text.rpartition(" ")[2]
-        return Refusal(1052, "23000", f"Column '{name}' in field list is ambiguous")
-    return Refusal(1064, "42000", f"hoodsnap: {text}")
+        return MySQLError(1052, "23000", f"Column '{name}' in field list is ambiguous")
+    return MySQLError(1064, "42000", f"hoodsnap: {text}")

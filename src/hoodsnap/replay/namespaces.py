@@ -44,7 +44,7 @@ it. No file that only root of the host may read is in the tree."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class NoNamespaces(Exception):
+class NoNamespacesError(Exception):
     """This host does not let this user seal a shell. The text names what is missing."""
 
 
@@ -54,7 +54,7 @@ def enter(ask_for_map: Callable[[], None]) -> None:
 
     Root becomes the root of a user namespace, too: the host's root could leave every other seal.
     `ask_for_map` lets the parent call `map_users`, which only a process outside may do for more
-    than one user. Raises `NoNamespaces`.
+    than one user. Raises `NoNamespacesError`.
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -69,7 +69,7 @@ def enter(ask_for_map: Callable[[], None]) -> None:
         _mount("none", "/", "", _REC | _PRIVATE)
         end_with_parent()
     except OSError as error:
-        raise NoNamespaces(_what_is_missing(error, uid)) from None
+        raise NoNamespacesError(_what_is_missing(error, uid)) from None
     _bring_up_loopback()
 
 
@@ -172,11 +172,11 @@ def memory(place: str, *, flags: int = NOSUID | NODEV, data: str = "mode=0755") 
 
 def processes(place: str) -> None:
     """Mount the /proc of these namespaces: its processes, and nothing else of the kernel. Raises
-    `NoNamespaces` where a part of the host's own /proc is covered."""
+    `NoNamespacesError` where a part of the host's own /proc is covered."""
     try:
         _mount("proc", place, "proc", NOSUID | NODEV | NOEXEC, "subset=pid")
     except OSError as error:
-        raise NoNamespaces(
+        raise NoNamespacesError(
             f"the kernel gives no /proc of its own to a namespace ({error.strerror}), as in a"
             f" container that covers parts of /proc: run it outside of the container; {_ELSE}"
         ) from None
@@ -211,7 +211,7 @@ def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) ->
     except OSError as error:
         if error.errno != errno.ENOSYS:
             raise
-        raise NoNamespaces(f"this kernel is older than Linux 5.12; {_ELSE}") from None
+        raise NoNamespacesError(f"this kernel is older than Linux 5.12; {_ELSE}") from None
 
 
 def change_root(place: str, before: str) -> None:

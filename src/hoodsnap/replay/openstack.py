@@ -26,14 +26,14 @@ from hoodsnap.replay.collection import (
     Collection,
     Query,
     Recorded,
-    UnknownFilter,
-    UnknownMarker,
+    UnknownFilterError,
+    UnknownMarkerError,
     id_of,
     name_of,
 )
 from hoodsnap.replay.keystone import Keystone
 from hoodsnap.replay.recording import UNREADABLE, Recording
-from hoodsnap.replay.services import SERVICES, Service
+from hoodsnap.replay.services import SERVICES, ReplayedApi
 
 _QUERY = re.compile(r"GET (?P<path>[^?\s]*)(?:\?(?P<query>\S*))?(?: \[(?P<version>[\d.]+)\])?")
 
@@ -44,7 +44,7 @@ Reply = tuple[int, Any, str]
 """Status, body, and the microversion that it is in (empty: none)."""
 
 
-class Refused(Exception):
+class ApiError(Exception):
     """An HTTP error, with the text that clients print."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -73,7 +73,7 @@ class OpenStack:
                     with suppress(*UNREADABLE):
                         self._note(service, recorded)
 
-    def _note(self, service: Service, recorded: Recorded) -> None:
+    def _note(self, service: ReplayedApi, recorded: Recorded) -> None:
         self._exact.setdefault((service.layer, recorded.path), []).append(recorded)
         if not isinstance(recorded.body, dict):
             return
@@ -89,11 +89,11 @@ class OpenStack:
         if id_of(item) == key:
             self._collection(service, above).add_item(recorded, item)
 
-    def _collection(self, service: Service, path: str) -> Collection:
+    def _collection(self, service: ReplayedApi, path: str) -> Collection:
         return self._collections.setdefault((service.layer, path), Collection(service, path))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
-        """The reply to one request. Raises `Refused`."""
+        """The reply to one request. Raises `ApiError`."""
         url = urlsplit(target)
         path, query = unquote(url.path).rstrip("/"), _parsed(url.query)
         if path in ("", "/v3") and method in ("GET", "HEAD"):
@@ -104,12 +104,12 @@ class OpenStack:
             if path == service.prefix or path.startswith(service.prefix + "/"):
                 if method not in ("GET", "HEAD"):
                     text = f"hoodsnap: this is a recording, {method} changes nothing here"
-                    raise Refused(403, text)
+                    raise ApiError(403, text)
                 wanted = microversions.wanted_by(service, headers)
                 return self._get(service, path.removeprefix(service.prefix), query, wanted)
         raise self._not_recorded("openstack", f"{method} {path}")
 
-    def _get(self, service: Service, path: str, query: Query, wanted: str) -> Reply:
+    def _get(self, service: ReplayedApi, path: str, query: Query, wanted: str) -> Reply:
         path = _without_project(path)
         if (found := self._discovery(service, path)) is not None:
             return found
@@ -126,7 +126,9 @@ class OpenStack:
             return self._one(key, collection, wanted)
         raise self._not_recorded(service.layer, f"GET {path}")
 
-    def _exactly(self, service: Service, path: str, query: Query, wanted: str) -> Recorded | None:
+    def _exactly(
+        self, service: ReplayedApi, path: str, query: Query, wanted: str
+    ) -> Recorded | None:
         for recorded in self._exact.get((service.layer, path), ()):
             same = microversions.same(service, path, recorded.version, wanted)
             if recorded.query == query and same:
@@ -141,10 +143,10 @@ class OpenStack:
             raise self._not_recorded(layer, f"the list {path} ({asked or 'all'})")
         try:
             chosen = collection.chosen(pages, query, self._keystone.project.get("id"))
-        except UnknownFilter as unknown:
+        except UnknownFilterError as unknown:
             raise self._not_recorded(layer, f"{name} by {unknown}") from None
-        except UnknownMarker as unknown:
-            raise Refused(400, f"marker [{unknown}] not found") from None
+        except UnknownMarkerError as unknown:
+            raise ApiError(400, f"marker [{unknown}] not found") from None
         fields = query.get("fields", ())
         if layer == "nova" and name in ("servers", "flavors") and not path.endswith("/detail"):
             fields = ("id", "name", "links")
@@ -169,7 +171,7 @@ class OpenStack:
                 return 200, item, version
             return 200, {_singular(kind.replace("-", "_").removeprefix("os_")): item}, version
         if collection.is_whole:
-            raise Refused(404, f"No {kind} with the id {key} was recorded")
+            raise ApiError(404, f"No {kind} with the id {key} was recorded")
         raise self._not_recorded(service.layer, f"GET {path}/{key}")
 
     def _groups_of(self, uuid: str, path: str, version: str) -> Mapping[str, Any]:
@@ -184,18 +186,18 @@ class OpenStack:
         theirs = [key for key, group in listed.items() if uuid in group.get("members", ())]
         return {"server_groups": theirs}
 
-    def _specs(self, service: Service, path: str) -> Any:
+    def _specs(self, service: ReplayedApi, path: str) -> Any:
         """The extra specs of a flavor, which newer microversions show with the flavor itself."""
         above, _, key = path.rpartition("/")
         collection = self._collections.get((service.layer, above))
         shown = collection.items.get(key, {}) if collection is not None else {}
         return next((item["extra_specs"] for item in shown.values() if "extra_specs" in item), None)
 
-    def _not_recorded(self, client: str, what: str) -> Refused:
+    def _not_recorded(self, client: str, what: str) -> ApiError:
         self._recording.miss(client, what)
-        return Refused(501, f"hoodsnap: {what} was not recorded")
+        return ApiError(501, f"hoodsnap: {what} was not recorded")
 
-    def _discovery(self, service: Service, path: str) -> Reply | None:
+    def _discovery(self, service: ReplayedApi, path: str) -> Reply | None:
         """The documents from which clients learn what versions there are."""
         roots = {
             "nova": ("/v2.1",),
@@ -222,7 +224,7 @@ class OpenStack:
         links = [{"rel": "self", "href": self._base + href}]
         return 200, {"versions": [{"id": number, "status": "CURRENT", "links": links}]}, ""
 
-    def _moved(self, service: Service, body: Any) -> Any:
+    def _moved(self, service: ReplayedApi, body: Any) -> Any:
         """A discovery document with links that lead here: clients follow them."""
         text = json.dumps(body)
         where = self._base + service.prefix
@@ -339,7 +341,7 @@ def server(
                 status, body, version = stand_in.answer(
                     self.command, self.path, dict(self.headers.items())
                 )
-            except Refused as refusal:
+            except ApiError as refusal:
                 status = refusal.status
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
                 # The rest of a request that was not read whole must not be read as the next one.
@@ -351,10 +353,10 @@ def server(
             self._reply(status, body, version)
 
         def _data(self) -> bytes:
-            """The request's body. Raises `Refused`."""
+            """The request's body. Raises `ApiError`."""
             said = self.headers.get("Content-Length") or "0"
             if not re.fullmatch("[0-9]{1,7}", said) or int(said) > LARGEST_BODY:
-                raise Refused(413, f"hoodsnap: a request has {LARGEST_BODY} bytes at most")
+                raise ApiError(413, f"hoodsnap: a request has {LARGEST_BODY} bytes at most")
             return self.rfile.read(int(said))
 
         def _reply(self, status: int, body: Any, version: str) -> None:
@@ -410,18 +412,18 @@ class Door:
         """Token that keystone gives to clients, and that the other APIs ask for."""
 
     def admit(self, target: str, headers: Message, data: bytes) -> None:
-        """Raises `Refused`."""
+        """Raises `ApiError`."""
         named = headers.get_all("Host") or []
         if len(named) != 1 or named[0].strip().lower() not in self._hosts:
-            raise Refused(421, f"hoodsnap: use one of these: {', '.join(sorted(self._hosts))}")
+            raise ApiError(421, f"hoodsnap: use one of these: {', '.join(sorted(self._hosts))}")
         if self._password is None:
             return
         has_token = self._is_known(headers.get("X-Auth-Token"), self.token)
         if _is_about_tokens(target):
             if not has_token and not self._is_known(_password_in(data), self._password):
-                raise Refused(401, "hoodsnap: OS_PASSWORD is not the one that serve printed")
+                raise ApiError(401, "hoodsnap: OS_PASSWORD is not the one that serve printed")
         elif not has_token and urlsplit(target).path.rstrip("/") not in ("", "/v3"):
-            raise Refused(401, "hoodsnap: the token is not the one that keystone gave")
+            raise ApiError(401, "hoodsnap: the token is not the one that keystone gave")
 
     def _is_known(self, said: object, wanted: str) -> bool:
         # In constant time, wherever they differ.

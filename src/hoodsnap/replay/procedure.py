@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from hoodsnap.replay import xdr
-from hoodsnap.replay.host import Host
+from hoodsnap.replay.host import ReplayedHost
 
 REMOTE, QEMU = 0x20008086, 0x20008087
 """The programs: everything, and what only QEMU's driver has."""
 
-Procedure = Callable[[Host, xdr.Reader], bytes]
+Procedure = Callable[[ReplayedHost, xdr.Reader], bytes]
 """Takes what a call says; returns the result, encoded. Raises `Refusal`, and `NotRecorded`."""
 
 PROCEDURES: dict[tuple[int, int], Procedure] = {}

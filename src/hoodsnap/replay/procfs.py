@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 OF_A_PROCESS = ("stat", "statm", "status", "cmdline", "comm", "cgroup")
 OF_THE_HOST = (
@@ -142,7 +142,7 @@ class _Maker:
 
     def _said(self, query: str) -> Iterator[object]:
         """Return the answers to a question about a process; none if it was not asked."""
-        with suppress(NotRecorded):
+        with suppress(NotRecordedError):
             yield self._recording.value("kernel", query)
 
     def _make_folder(self, folder: str) -> None:

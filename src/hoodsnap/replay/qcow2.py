@@ -19,7 +19,7 @@ _LAZY = 1 << 0
 _ENTRY = 1 << 63  # an entry of a table that is the only reference to its cluster
 
 
-class Unlike(ValueError):
+class UnfaithfulImageError(ValueError):
     """This image can't be made so that qemu-img says the same of it. The text says why."""
 
 
@@ -28,14 +28,14 @@ def write(file: BinaryIO, info: Mapping[str, Any]) -> int:
     specific = info.get("format-specific")
     data: Mapping[str, Any] = specific.get("data", {}) if isinstance(specific, dict) else {}
     if "encrypt" in data or info.get("encrypted"):
-        raise Unlike("it is encrypted, and its key slots were not recorded")
+        raise UnfaithfulImageError("it is encrypted, and its key slots were not recorded")
     if "data-file" in data:
-        raise Unlike("its data are in another file")
+        raise UnfaithfulImageError("its data are in another file")
     if info.get("snapshots") or data.get("bitmaps"):
-        raise Unlike("its snapshots and bitmaps were not recorded whole")
+        raise UnfaithfulImageError("its snapshots and bitmaps were not recorded whole")
     size, cluster = whole(info.get("virtual-size")), whole(info.get("cluster-size"))
     if size is None or cluster is None or not 512 <= cluster <= 2 << 20 or cluster & cluster - 1:
-        raise Unlike("its sizes can't be read")
+        raise UnfaithfulImageError("its sizes can't be read")
     file.write(_header(info, data, size, cluster))
     file.seek(cluster)
     file.write(struct.pack(">Q", 2 * cluster))
@@ -52,7 +52,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
     old = data.get("compat") == "0.10"
     compressed = data.get("compression-type", "zlib")
     if compressed not in ("zlib", "zstd"):
-        raise Unlike(f"it is compressed by {compressed}")
+        raise UnfaithfulImageError(f"it is compressed by {compressed}")
     bits = whole(data.get("refcount-bits", 16)) or 16
     incompatible = sum(
         flag
@@ -73,7 +73,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
     length = 72 if old else 112
     backing = str(info.get("backing-filename") or "").encode(errors="surrogateescape")
     if len(backing) > 1023:
-        raise Unlike("the name of its backing file is too long")
+        raise UnfaithfulImageError("the name of its backing file is too long")
     fields = struct.pack(
         ">4sIQIIQIIQQIIQ",
         _MAGIC,

@@ -21,7 +21,7 @@ UNREADABLE = (
 bundle may hold anything."""
 
 
-class NotRecorded(Exception):
+class NotRecordedError(Exception):
     """The recording has no answer to this. The text names what was asked."""
 
 
@@ -49,15 +49,15 @@ class Recording:
                     subjects[answer.subject] = answer
 
     def answer(self, layer: str, query: str, subject: str | None = None) -> Answer:
-        """The newest answer to a question. `NotRecorded` if it was not asked, or failed."""
+        """The newest answer to a question. `NotRecordedError` if it was not asked, or failed."""
         subjects = self._by_layer.get(layer, {}).get(query, {})
         found = subjects.get(subject)
         if found is None and subject is None and len(subjects) == 1:
             (found,) = subjects.values()
         if found is None:
-            raise NotRecorded(f"{query} was not recorded")
+            raise NotRecordedError(f"{query} was not recorded")
         if found.error is not None:
-            raise NotRecorded(f"{query} was asked and not answered: {found.error.message}")
+            raise NotRecordedError(f"{query} was asked and not answered: {found.error.message}")
         return found
 
     def value(self, layer: str, query: str, subject: str | None = None) -> object:

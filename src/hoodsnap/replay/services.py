@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Service:
+class ReplayedApi:
     """One API: where its stand-in is reached, and how it spells things."""
 
     layer: str
@@ -20,9 +20,9 @@ class Service:
 
 
 SERVICES = (
-    Service("nova", ("compute",), "/compute", "/compute/v2.1", "compute"),
-    Service("glance", ("image",), "/image", "/image"),
-    Service("neutron", ("network",), "/network", "/network"),
-    Service("cinder", ("block-storage", "volumev3"), "/volume", "/volume/v3", "volume"),
-    Service("placement", ("placement",), "/placement", "/placement", "placement"),
+    ReplayedApi("nova", ("compute",), "/compute", "/compute/v2.1", "compute"),
+    ReplayedApi("glance", ("image",), "/image", "/image"),
+    ReplayedApi("neutron", ("network",), "/network", "/network"),
+    ReplayedApi("cinder", ("block-storage", "volumev3"), "/volume", "/volume/v3", "volume"),
+    ReplayedApi("placement", ("placement",), "/placement", "/placement", "placement"),
 )

@@ -41,7 +41,7 @@ from hoodsnap.replay import (
     tree,
 )
 from hoodsnap.replay.images import MOST_FILES, PLACES, Images
-from hoodsnap.replay.recording import NotRecorded, Recording, plain
+from hoodsnap.replay.recording import NotRecordedError, Recording, plain
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
 """The variables that are passed in. None of them leads a client anywhere or holds a secret."""
@@ -68,7 +68,7 @@ def run(
     """Run a line in a shell, one command with its arguments, or (with neither) a shell to type in;
     its exit status. `tell_missed`: list in the end what was asked for and not recorded.
 
-    Raises `namespaces.NoNamespaces`.
+    Raises `namespaces.NoNamespacesError`.
     """
     task = _Task(recording, command, arguments, say, tell_missed)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -108,7 +108,9 @@ def _wait_until_ready(control: socket.socket, child: int) -> int | None:
             (master,) = handles
         elif message.startswith(_REFUSED):
             os.waitpid(child, 0)
-            raise namespaces.NoNamespaces(message.removeprefix(_REFUSED).decode(errors="replace"))
+            raise namespaces.NoNamespacesError(
+                message.removeprefix(_REFUSED).decode(errors="replace")
+            )
         else:  # ready; or it ended before, and reported why
             return master
 
@@ -176,7 +178,7 @@ def lacking(recording: Recording) -> list[str]:
     for layer, query, what, clients in PARTS:
         try:
             recording.value(layer, query)
-        except NotRecorded as reason:
+        except NotRecordedError as reason:
             lines.append(plain(f"not in this recording: {what}, for {clients} ({reason})"))
     apis = [service for service in CLOUD if not any(recording.asked(service, "GET "))]
     if apis:
@@ -230,7 +232,7 @@ class _Task:
                 self._be_first(control)
             control.close()
             status = _exit_status(os.waitpid(child, 0)[1])
-        except namespaces.NoNamespaces as reason:
+        except namespaces.NoNamespacesError as reason:
             control.send(_REFUSED + str(reason).encode())
         finally:
             os._exit(status)
@@ -253,7 +255,7 @@ class _Task:
             os.close(until)
             if self._tell_missed:
                 _wait_a_moment_for(answering)
-        except namespaces.NoNamespaces as reason:
+        except namespaces.NoNamespacesError as reason:
             control.send(_REFUSED + str(reason).encode())
         except Exception as error:
             self._say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")

@@ -32,7 +32,7 @@ _END_OF_TABLES = frozenset(
 _UNITS = ("microsecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year")
 
 
-class NotUnderstood(ValueError):
+class UnsupportedSqlError(ValueError):
     """This can't be said in SQLite's words."""
 
 
@@ -185,7 +185,7 @@ def _add(done: list[Token], span: list[Token]) -> None:
     while start > 1 and done[start - 1].text == ".":
         start -= 2
     if start < 0:
-        raise NotUnderstood("this INTERVAL")
+        raise UnsupportedSqlError("this INTERVAL")
     operand = done[start:]
     del done[start:]
     done += [Token("word", call), Token("sign", "("), *operand, Token("sign", ","), *span]
@@ -204,7 +204,7 @@ def _interval(statement: list[Token], index: int) -> tuple[int, list[Token]]:
             call += [*amount, Token("sign", ","), Token("string", f"'{token.word}'")]
             return end + 1, [*call, Token("sign", ")")]
         end += 1
-    raise NotUnderstood("this INTERVAL")
+    raise UnsupportedSqlError("this INTERVAL")
 
 
 def _qualified(statement: Iterable[Token], place: Callable[[str], str | None]) -> Iterator[Token]:

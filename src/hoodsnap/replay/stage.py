@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 LIBVIRT_SOCKETS = ("libvirt-sock", "libvirt-sock-ro", "virtqemud-sock", "virtqemud-sock-ro")
 
@@ -101,7 +101,7 @@ def _monitors(recording: Recording, folder: Path) -> dict[str, socket.socket]:
         return found
     try:
         listed = recording.value("libvirt", "virsh list --all")
-    except NotRecorded:
+    except NotRecordedError:
         return found
     most = _room()
     for row in listed if isinstance(listed, list) else ():
@@ -167,7 +167,7 @@ async def _answer_on(recording: Recording, listeners: Listeners) -> None:
         await MonitorSocket(recording, uuid).serve_on(listener)
     try:
         database = mysqld.Mysqld(recording)
-    except (NotRecorded, *UNREADABLE) as reason:
+    except (NotRecordedError, *UNREADABLE) as reason:
         why = f"nova's database is not in this recording: {reason}"
         for listener in listeners.mysql:
             await mysqld.refuse_on(listener, why)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.rows import Tables
-from hoodsnap.replay.recording import UNREADABLE, NotRecorded, Recording
+from hoodsnap.facts.database.tables import Tables
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 _NAME = r"`?([^`.\s]+)`?"
 _DEFINITION = re.compile(rf"SHOW CREATE TABLE {_NAME}\.{_NAME}")
@@ -53,7 +53,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReplayedTable:
     """One recorded table."""
 
     definition: str
@@ -111,17 +111,17 @@ class RecordedTables:
     def names(self, database: str) -> tuple[str, ...]:
         """The names of all tables of a database, whether their rows were recorded or not."""
         if database not in self._names:
-            raise NotRecorded(f"the list of the tables of {database} was not recorded")
+            raise NotRecordedError(f"the list of the tables of {database} was not recorded")
         return self._names[database]
 
     def select(self, statement: str) -> tuple[tuple[Column, ...], sqlite3.Cursor]:
-        """Run a SELECT in SQLite's words. Raises `NotRecorded` and `sqlite3.Error`."""
+        """Run a SELECT in SQLite's words. Raises `NotRecordedError` and `sqlite3.Error`."""
         self._denied, self._steps = None, 0
         try:
             cursor = self.sqlite.execute(statement)
         except sqlite3.DatabaseError:
             if self._denied is not None:
-                raise NotRecorded(self._denied) from None
+                raise NotRecordedError(self._denied) from None
             raise
         names = [column[0] for column in cursor.description or ()]
         return tuple(self._columns(statement, names)), cursor
@@ -143,7 +143,7 @@ class RecordedTables:
             kind = words.removeprefix("text ").removesuffix(NOT_NULL).strip()
             yield Column(name, kind, words.endswith(NOT_NULL))
 
-    def _fill(self, database: str, name: str, table: Table, rows: Tables) -> None:
+    def _fill(self, database: str, name: str, table: ReplayedTable, rows: Tables) -> None:
         if not table.columns:
             return
         declared = ", ".join(f"{quoted(c.name)} {_declared(c)}" for c in table.columns.values())
@@ -220,7 +220,7 @@ def _listed(answers: list[Answer]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], Table]:
+def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], ReplayedTable]:
     rows = Tables(recording.bundle.by_layer.get("nova-db", ()))
     described = {}
     for answer in answers:
@@ -239,7 +239,7 @@ def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], 
             name: Column(name, kind, "NOT NULL" in rest)
             for name, kind, rest in _COLUMN.findall(definition)
         }
-        found[place] = Table(
+        found[place] = ReplayedTable(
             definition, columns, _recorded(rows, place) & columns.keys(), described.get(place)
         )
     return found

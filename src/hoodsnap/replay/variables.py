@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from hoodsnap.replay import sql
-from hoodsnap.replay.recording import NotRecorded
+from hoodsnap.replay.recording import NotRecordedError
 
 SETTINGS = {
     "version_comment": "'hoodsnap: a recording'",
@@ -27,7 +27,7 @@ SETTINGS = {
 
 def put_in(words: list[sql.Token], version: str, database: str | None) -> Iterator[sql.Token]:
     """A statement with the values of its variables, and of DATABASE(), in their place. Raises
-    `NotRecorded`."""
+    `NotRecordedError`."""
     index = 0
     while index < len(words):
         word = words[index]
@@ -39,7 +39,7 @@ def put_in(words: list[sql.Token], version: str, database: str | None) -> Iterat
             elif name in SETTINGS:
                 value = SETTINGS[name]
             else:
-                raise NotRecorded(f"the variable {name} was not recorded")
+                raise NotRecordedError(f"the variable {name} was not recorded")
             yield sql.Token("number", value)
             if after.word != "as" and after.kind not in ("word", "name"):
                 yield sql.Token("word", "AS")

@@ -15,7 +15,7 @@ FROM_QEMU, FROM_NETWORK = 10, 19
 
 
 @dataclass(eq=False)
-class Refusal(Exception):
+class LibvirtError(Exception):
     """An error as libvirt sends it: virsh prints the text."""
 
     code: int

@@ -9,7 +9,7 @@ import struct
 from uuid import UUID
 
 
-class Malformed(ValueError):
+class MalformedMessageError(ValueError):
     """A message that is shorter than what it says."""
 
 
@@ -24,7 +24,7 @@ class Reader:
         """So many bytes, with their padding."""
         end = self._at + size
         if end > len(self._message):
-            raise Malformed("the message ends in the middle of a value")
+            raise MalformedMessageError("the message ends in the middle of a value")
         taken = self._message[self._at : end]
         self._at = end + -size % 4
         return taken

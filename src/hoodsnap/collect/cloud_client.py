@@ -1,0 +1,328 @@
+"""The cloud's HTTP APIs through one keystone session: credentials, endpoints, GET.
+
+Answers are the bodies as they come. Tokens and passwords stay in the session.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from hoodsnap import bounds
+from hoodsnap.collect.ownership import opened, operators
+from hoodsnap.collect.question import AbandonedError, must_go_on
+from hoodsnap.collect.recorder import Recorder, RefusedError
+
+LARGEST = 16 << 20
+"""Bytes of a body that is read. A page of a thousand servers has five million."""
+
+PATIENCE = 20.0
+"""Seconds for one request, where the caller names no other limit."""
+
+LOGIN_TIME = 40.0
+"""Seconds for the first request, which logs in before."""
+
+_CONNECT_TIME = 5.0
+_KEYSTONE_TIME = 10.0
+
+_TOO_SLOW = 3
+"""Requests to one API that may run out of time before no more are sent to it."""
+
+
+class Response(NamedTuple):
+    """What an API said."""
+
+    body: Any
+    headers: Mapping[str, str]
+
+
+class CloudClient:
+    """A cloud as one user sees it. For use inside `Recorder.ask`: its methods raise
+    `RefusedError`."""
+
+    def __init__(self, name: str | None = None) -> None:
+        """`name` is one of clouds.yaml; without it OS_CLOUD or OS_AUTH_URL say which cloud."""
+        self._name = name
+        self._lock = threading.Lock()
+        self._region: Any = None  # openstack.config.cloud_region.CloudRegion
+        self._session: Any = None  # keystoneauth1.session.Session
+        self._late: Counter[str] = Counter()
+
+    def endpoint(self, service: str) -> str:
+        """The URL of a service (`compute`, `image`). Asks keystone the first time."""
+        session = self._open()
+        try:
+            return str(
+                self._region.get_endpoint(service)
+                or session.get_endpoint(
+                    service_type=self._region.get_service_type(service),
+                    interface=self._region.get_interface(service),
+                    region_name=self._region.get_region_name(service) or None,
+                    skip_discovery=True,
+                )
+                or _none(service)
+            )
+        except Exception as error:
+            refusal = _refusal(error)
+            if refusal.kind == "failed":
+                refusal = RefusedError("failed", f"can't log in: {refusal}")
+            raise refusal from None
+
+    def get(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        method: str = "GET",
+        patience: float = PATIENCE,
+    ) -> Response:
+        """One request. Anything but success is a `RefusedError`."""
+        api = urlsplit(url).netloc
+        if self._late[api] >= _TOO_SLOW:
+            raise RefusedError("timeout", f"not asked: {api} did not answer in time before")
+        end = time.monotonic() + patience
+        try:
+            response = self._session.request(
+                url,
+                method,
+                headers={"Accept": "application/json", **headers},
+                raise_exc=False,
+                log=False,
+                stream=True,
+                timeout=(_CONNECT_TIME, patience),
+            )
+            with response:
+                body = _body(response, end)
+        except Exception as error:
+            refusal = _refusal(error)
+            if refusal.kind == "timeout":
+                with self._lock:
+                    self._late[api] += 1
+            raise refusal from None
+        if response.status_code >= 300:
+            raise _refused(response.status_code, body)
+        return Response(_parsed(body), response.headers)
+
+    def access(self) -> dict[str, Any]:
+        """Who asks, in which project and role, and where which API is: a token without what opens
+        anything."""
+        session = self._open()
+        access = session.auth.get_access(session)
+        endpoint = ("interface", "region", "region_id", "url")
+        catalog = [
+            {
+                "type": service.get("type"),
+                "name": service.get("name"),
+                "endpoints": [
+                    {key: one.get(key) for key in endpoint} for one in service.get("endpoints", ())
+                ],
+            }
+            for service in access.service_catalog.catalog
+        ]
+        token = {
+            "user": {"id": access.user_id, "name": access.username},
+            "project": {"id": access.project_id, "name": access.project_name},
+            "roles": [{"name": name} for name in access.role_names],
+            "catalog": catalog,
+        }
+        return {"token": token}
+
+    def close(self) -> None:
+        """End its connections."""
+        if self._session is not None:
+            self._session.session.close()
+
+    def _open(self) -> Any:
+        """The session, with the credentials of clouds.yaml or of the environment."""
+        with self._lock:
+            if self._session is None:
+                from keystoneauth1.exceptions import ClientException
+                from openstack.config import OpenStackConfig
+                from openstack.exceptions import SDKException
+
+                for name in ("keystoneauth", "openstack"):
+                    # Without a handler of their own, Python prints their warnings on stderr.
+                    logging.getLogger(name).addHandler(logging.NullHandler())
+                try:
+                    self._region = OpenStackConfig(**_own_files({})).get_one(
+                        cloud=self._name, api_timeout=_KEYSTONE_TIME
+                    )
+                    session = self._region.get_session()
+                    _guard(session.session)
+                    self._session = session
+                except (ClientException, SDKException) as error:
+                    raise self._no_credentials(error) from None
+            return self._session
+
+    def _no_credentials(self, error: Exception) -> RefusedError:
+        said = " ".join(str(error).split())
+        if self._name or os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
+            return RefusedError("missing", f"no credentials: {said}")
+        return RefusedError(
+            "missing",
+            "no credentials: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not say"
+            " which cloud to take; --os-cloud names one of it",
+        )
+
+
+def _guard(session: Any) -> None:
+    """Make a `requests.Session` read bodies of a bounded size only, those of keystone too, and
+    send nobody what ~/.netrc holds for a host: a redirect could name any port of it."""
+    session.hooks["response"].append(_bounded)
+    session.auth = lambda request: request
+
+
+def _bounded(response: Any, **_: object) -> None:
+    pieces = response.iter_content
+
+    def limited(*arguments: Any, **named: Any) -> Iterator[bytes]:
+        size = 0
+        try:
+            for piece in pieces(*arguments, **named):
+                must_go_on()
+                size += len(piece)
+                if size > LARGEST:
+                    raise RefusedError("too-large", f"the answer has more than {LARGEST >> 20} MiB")
+                yield piece
+        except (RefusedError, AbandonedError):
+            response.close()  # or its connection waits for the rest
+            raise
+
+    response.iter_content = limited
+
+
+def say_files(recorder: Recorder) -> None:
+    """Put into the bundle which clouds.yaml and secure.yaml are not followed, and why."""
+    refused: dict[str, RefusedError] = {}
+    try:
+        _own_files(refused)
+    except ModuleNotFoundError:  # the APIs report it
+        return
+    for path, refusal in refused.items():
+        recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))
+
+
+def _own_files(refused: dict[str, RefusedError]) -> dict[str, Any]:
+    """The files in which openstacksdk looks for clouds, without those that others could have
+    written: it begins in the current folder, and takes the address of a cloud from one file and the
+    password from another. `refused` gets those that are left out."""
+    from openstack.config import loader
+
+    own = operators()
+
+    def is_own(path: str) -> bool:
+        if not os.path.exists(path):
+            return False
+        try:
+            with opened(path, own):
+                return True
+        except RefusedError as refusal:
+            refused[path] = refusal
+            return False
+
+    lists = {
+        "config_files": loader.CONFIG_FILES,
+        "secure_files": loader.SECURE_FILES,
+        "vendor_files": loader.VENDOR_FILES,
+    }
+    return {name: [path for path in paths if is_own(path)] for name, paths in lists.items()}
+
+
+def _raise(refusal: RefusedError) -> None:
+    raise refusal
+
+
+def _none(service: str) -> str:
+    raise RefusedError("absent", f"keystone's catalogue has no endpoint for {service}")
+
+
+def _body(response: Any, end: float) -> bytes:
+    parts = []
+    for part in response.iter_content(1 << 16):  # no more than `LARGEST`
+        parts.append(part)
+        if time.monotonic() > end:
+            raise RefusedError("timeout", "the answer came too slowly")
+    return b"".join(parts)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        bounds.check_bytes(body)
+        return json.loads(body) if body else None
+    except bounds.OutOfBoundsError as reason:
+        raise RefusedError("too-large", f"the answer: {reason}") from None
+    except ValueError:
+        raise RefusedError(
+            "failed", "the answer is no JSON: it may not come from the API"
+        ) from None
+
+
+# 300 is what an API from before v2.1 says when it is asked for v2.1.
+_KINDS = {
+    300: "absent",
+    401: "denied",
+    403: "denied",
+    404: "absent",
+    410: "absent",
+    413: "too-large",
+}
+
+
+def _refused(status: int, body: bytes) -> RefusedError:
+    """An HTTP error. Its text is inside of `{"itemNotFound": {"message": …}}` or, of placement, of
+    `{"errors": [{"detail": …}]}`; or it is HTML."""
+    kind = _KINDS.get(status, "unreachable" if status in (502, 503, 504) else "failed")
+    try:
+        said = json.loads(body)
+        if isinstance(said, dict) and len(said) == 1:
+            said = next(iter(said.values()))
+        if isinstance(said, list):
+            said = {"message": " ".join(said[0]["detail"].split())}
+        message = str(said["message"])
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        message = ""
+    return RefusedError(kind, f"HTTP {status}" + (message and f": {message}"))
+
+
+def _refusal(error: Exception) -> RefusedError:
+    """What an error of keystoneauth or requests means, in one line."""
+    from keystoneauth1 import exceptions
+    from requests import exceptions as http
+
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, exceptions.Unauthorized):
+        return RefusedError("denied", f"keystone refuses user, password or project: {error}")
+    if isinstance(error, exceptions.Forbidden):
+        return RefusedError("denied", str(error))
+    if isinstance(error, exceptions.EndpointNotFound):
+        return RefusedError("absent", f"keystone's catalogue: {error}")
+    found = re.search(r"https?://[^/\s]+[^/\s:]", str(error))
+    place = found[0] if found else "the API"
+    if isinstance(error, exceptions.ConnectTimeout) or "timed out" in str(error):
+        return RefusedError("timeout", f"{place}: no answer in time")
+    cause = _cause(error)
+    if cause is not None:
+        return RefusedError("unreachable", f"{place}: {cause.strerror or cause}")
+    if isinstance(error, exceptions.ConnectionError | http.RequestException):
+        return RefusedError("unreachable", f"{place}: {error}")
+    return RefusedError("failed", str(error))
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The error of the operating system at the end of the chain; requests' own are OSErrors too."""
+    found = None
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

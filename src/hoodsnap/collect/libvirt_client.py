@@ -1,0 +1,286 @@
+"""One libvirt daemon: how it is reached, how long it is waited for, and what its errors mean.
+
+A call into libvirt can't be ended from outside. The daemon waits for as long as QEMU is silent, and
+one of its few threads (20, where nobody changed it) waits with it. So what did not answer once is
+not asked again, and after a few such guests nothing more is asked that QEMU itself has to answer:
+a collector that takes the last thread takes libvirt away from nova.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import urlsplit
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.recorder import PATIENCE, Recorder, RefusedError
+
+SYSTEM = "qemu:///system"
+"""The daemon that nova-compute uses, if nova.conf names no other."""
+
+DOMAIN_PATIENCE = 5.0
+"""Seconds for one question about one domain. A healthy one answers in a few milliseconds."""
+
+MOST_HUNG = 5
+"""After so many unanswered questions nothing more is asked that waits for QEMU."""
+
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+
+DISTRIBUTION_FOLDERS = (
+    Path("/usr/lib/python3/dist-packages"),
+    Path(f"/usr/lib64/{_VERSION}/site-packages"),
+    Path(f"/usr/lib/{_VERSION}/site-packages"),
+    Path(f"/usr/lib/{_VERSION}/dist-packages"),
+)
+"""Where distributions put the binding that their nova-compute depends on."""
+
+
+class LibvirtClient:
+    """One libvirt daemon. Each object is for one thread at a time."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        uri: str | None = None,
+        *,
+        layer: str = "libvirt",
+        read_write: bool = False,
+    ) -> None:
+        self.uri = uri or SYSTEM
+        self._recorder = recorder
+        self._layer = layer
+        self._read_write = read_write
+        self._line = _Line(self.uri, read_write)
+        self._silent: set[str] = set()
+        self._hung = 0
+
+    @cached_property
+    def host(self) -> str | None:
+        """What the host calls itself that the daemon runs on; None if it is this one."""
+        there = remote_host(self.uri)
+        if there is None:
+            return None
+        # Every answer is kept under that name, so it must be known before the first one is.
+        aside = Recorder(there)
+        answer = self._ask(aside, "virsh hostname", lambda line: line.open().getHostname(), None)
+        return there if answer.error else str(answer.value)
+
+    def look_again(self) -> None:
+        """Begin anew: who was silent may speak, and the daemon may have been restarted."""
+        self._silent.clear()
+        self._line = _Line(self.uri, self._read_write)
+
+    def ask(self, query: str, question: Callable[[Any], object]) -> Answer:
+        """Ask the daemon itself; `question` gets the `virConnect`."""
+        host = self.host
+        return self._ask(self._recorder, query, lambda line: question(line.open()), host)
+
+    def ask_domain(
+        self, uuid: str, query: str, question: Callable[[Any], object], *, of_qemu: bool = False
+    ) -> Answer:
+        """Ask about one domain; `question` gets the `virDomain`.
+
+        `of_qemu`: the daemon may have to ask QEMU for this, and QEMU may be frozen.
+        """
+        host = self.host
+        refusal = self._refusal(uuid, of_qemu)
+        if refusal is not None:
+            return self._recorder.ask(
+                self._layer, query, lambda: _raise(refusal), subject=uuid, host=host
+            )
+        answer = self._ask(
+            self._recorder,
+            query,
+            lambda line: question(line.domain(uuid)),
+            host,
+            subject=uuid,
+            patience=DOMAIN_PATIENCE,
+        )
+        if answer.error is not None and answer.error.kind == "timeout":
+            self._silent.add(uuid)
+            self._hung += 1
+        return answer
+
+    def _refusal(self, uuid: str, of_qemu: bool) -> RefusedError | None:
+        if uuid in self._silent:
+            return RefusedError("timeout", "not asked: an earlier question about it got no answer")
+        if of_qemu and self._hung >= MOST_HUNG:
+            message = f"not asked: {self._hung} questions already wait for silent guests"
+            return RefusedError("timeout", message)
+        return None
+
+    def _ask(
+        self,
+        recorder: Recorder,
+        query: str,
+        question: Callable[[_Line], object],
+        host: str | None,
+        subject: str | None = None,
+        patience: float | None = None,
+    ) -> Answer:
+        patience = patience or PATIENCE
+        line = self._line
+
+        def how() -> object:
+            with libvirt_errors():
+                return question(line)
+
+        answer = recorder.ask(
+            self._layer, query, how, subject=subject, patience=patience, host=host
+        )
+        kind = answer.error.kind if answer.error else None
+        if kind == "timeout" and line.connection is None:
+            refusal = RefusedError(
+                "timeout", f"{self.uri} took no connection within {patience:g} s"
+            )
+            self._line = _Line(self.uri, self._read_write, refusal)
+        elif kind == "timeout" or (kind == "unreachable" and line.refusal is None):
+            self._line = _Line(self.uri, self._read_write)
+        return answer
+
+
+class _Line:
+    """A connection, opened by the first question. Where that fails it is not tried again."""
+
+    def __init__(self, uri: str, read_write: bool, refusal: RefusedError | None = None) -> None:
+        self.uri = uri
+        self.read_write = read_write
+        self.refusal = refusal
+        self.connection: Any = None
+        self.domains: dict[str, Any] = {}
+
+    def open(self) -> Any:
+        """The `virConnect`. Raises `RefusedError`."""
+        if self.refusal is not None:
+            raise RefusedError(self.refusal.kind, str(self.refusal))
+        if self.connection is None:
+            try:
+                libvirt = binding()
+                with libvirt_errors():
+                    opened_by = libvirt.open if self.read_write else libvirt.openReadOnly
+                    self.connection = opened_by(self.uri)
+            except RefusedError as refusal:
+                self.refusal = refusal
+                raise
+        return self.connection
+
+    def domain(self, uuid: str) -> Any:
+        """The `virDomain`. Raises `RefusedError`."""
+        if uuid not in self.domains:
+            self.domains[uuid] = self.open().lookupByUUIDString(uuid)
+        return self.domains[uuid]
+
+
+def remote_host(uri: str) -> str | None:
+    """The host that a libvirt URI names; None if it is this one, be it in a container."""
+    try:
+        name = urlsplit(uri).hostname
+    except ValueError:
+        return None
+    return None if name in (None, "localhost", "127.0.0.1", "::1") else name
+
+
+_loading = threading.Lock()
+
+
+def binding(name: str = "libvirt") -> Any:
+    """The module `libvirt` or `libvirt_qemu`: this environment's, or else the distribution's own.
+
+    libvirt-python has no wheels, and every host of nova-compute has it already, out of reach of a
+    virtual environment. Raises `RefusedError` if there is none for this version of Python.
+    """
+    with _loading:
+        module = _imported(name)
+        if name == "libvirt":
+            # It would print every error on stderr.
+            module.registerErrorHandler(lambda context, error: None, None)
+        return module
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        pass
+    if name != "libvirt":
+        _imported("libvirt")  # the other is built upon it
+    native_name = name.replace("libvirt", "libvirtmod")
+    for folder in DISTRIBUTION_FOLDERS:
+        source = folder / f"{name}.py"
+        for suffix in EXTENSION_SUFFIXES:
+            native = folder / f"{native_name}{suffix}"
+            # A plain `.so` doesn't say for which Python it was built; the wrong one crashes.
+            if suffix != ".so" and native.is_file() and source.is_file():
+                _load(native_name, native)
+                return _load(name, source)
+    raise RefusedError(
+        "missing",
+        "libvirt-python is not installed (apt-get install python3-libvirt, "
+        "or pip install hoodsnap[libvirt])",
+    )
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RefusedError("missing", f"{path} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+@contextmanager
+def libvirt_errors() -> Iterator[None]:
+    """Turns a `libvirtError` into the `RefusedError` that it means."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__name__ != "libvirtError":  # its class is there only if the binding is
+            raise
+        raise RefusedError(_kind_of(error), str(error)) from None
+
+
+def _kind_of(error: Any) -> str:
+    """The kind of failure that a `libvirtError` means."""
+    libvirt = binding()
+    code = error.get_error_code()
+    if code in (
+        libvirt.VIR_ERR_OPERATION_DENIED,
+        libvirt.VIR_ERR_ACCESS_DENIED,
+        libvirt.VIR_ERR_AUTH_FAILED,
+        libvirt.VIR_ERR_AUTH_CANCELLED,
+        libvirt.VIR_ERR_AUTH_UNAVAILABLE,
+    ):
+        return "denied"
+    if code in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_NO_NETWORK):
+        return "absent"
+    if code in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN):
+        return "unreachable"
+    # Among them "cannot acquire state change lock": another question waits for this QEMU.
+    if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
+        return "timeout"
+    if code == libvirt.VIR_ERR_NO_SUPPORT:
+        return "missing"
+    if error.get_error_domain() == libvirt.VIR_FROM_RPC:  # the daemon was not or no longer there
+        denied = code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.EACCES
+        return "denied" if denied else "unreachable"
+    return "failed"
+
+
+def _raise(refusal: RefusedError) -> None:
+    raise refusal

@@ -1,0 +1,1 @@
+"""What the OpenStack APIs returned: nova, placement, neutron and cinder."""

@@ -1,0 +1,142 @@
+"""Every host of a bundle, its guests, and what nova says of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from hoodsnap.bundle import Bundle
+from hoodsnap.facts.api.allocation import Placement
+from hoodsnap.facts.api.port import Ports
+from hoodsnap.facts.api.server import Server, Servers
+from hoodsnap.facts.api.volume import Volumes
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host, read_host
+from hoodsnap.facts.cloud.join import Join
+from hoodsnap.facts.cloud.movement import gone, moved
+from hoodsnap.facts.cloud.release import ReleaseRange, release_of_cloud
+from hoodsnap.facts.cloud.volume_owners import VolumeOwners
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.instances import Instances
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import caught, is_true, read_each
+from hoodsnap.facts.host.image import base_of
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Every host of every bundle given, and what nova says of all of them."""
+
+    bundle: Bundle
+    servers: Servers
+    instances: Instances
+    placement: Placement
+    storage: VolumeOwners
+    ports: Ports
+    hosts: tuple[Host, ...]
+    guests: tuple[Guest, ...]
+    """By host and name; those on no captured host last."""
+
+    @cached_property
+    def now(self) -> datetime:
+        """When it was captured, by the collector's clock."""
+        return self.bundle.ended
+
+    def twins(self, uuid: str) -> tuple[Guest, ...]:
+        """What each captured host has of one UUID; of most there is one."""
+        return self._by_uuid.get(uuid, ())
+
+    @cached_property
+    def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            found.setdefault(guest.uuid, []).append(guest)
+        return {uuid: tuple(same) for uuid, same in found.items()}
+
+    @cached_property
+    def release(self) -> ReleaseRange:
+        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        return release_of_cloud(self.bundle)
+
+    @cached_property
+    def image_names(self) -> Mapping[str, str]:
+        """The names of the glance images that were asked, by id."""
+        found = {}
+        for answer in self.bundle.asked("glance", "GET /v2/images/"):
+            if isinstance(answer.value, dict) and isinstance(answer.value.get("name"), str):
+                found[answer.query.rpartition("/")[2]] = answer.value["name"]
+        return found
+
+    @cached_property
+    def image_of_base(self) -> Mapping[str, str]:
+        """The image id behind each name in `_base`, which is the sha1 of it."""
+        known = set(self.image_names)
+        records: tuple[Server | Instance, ...]
+        records = (*self.servers.by_uuid.values(), *self.instances.by_uuid.values())
+        for fact in records:
+            try:
+                if fact.image:
+                    known.add(fact.image)
+            except Exception as error:
+                caught(error)
+                continue
+        return {base_of(image): image for image in known}
+
+
+def read(bundle: Bundle) -> Cloud:
+    """Everything that a bundle (or several, merged) says, joined."""
+    servers = read_each(Servers, bundle.by_layer.get("nova", ()))
+    instances = read_each(Instances, bundle.by_layer.get("nova-db", ()))
+    placement = read_each(Placement, bundle.by_layer.get("placement", ()))
+    ports = read_each(Ports, bundle.by_layer.get("neutron", ()))
+    movements = read_each(gone, bundle.answers) | read_each(moved, bundle.answers)
+    known = servers.by_uuid.keys() | instances.by_uuid.keys()
+    hosts = tuple(
+        read_host(bundle, name, known, instances, placement, ports) for name in _host_names(bundle)
+    )
+    try:
+        instances.doubted = _another_database(hosts, servers, instances)
+    except Exception as error:  # a net: then it is unknown whether the right ones were asked
+        instances.doubted = str(caught(error))
+    volumes = read_each(Volumes, bundle.by_layer.get("cinder", ()))
+    storage = VolumeOwners(volumes, instances, (host.domains for host in hosts))
+    join = Join(servers, instances, placement, storage, ports, movements)
+    guests = [guest for host in hosts for guest in join.guests_of(host)]
+    guests += join.guests_elsewhere({guest.uuid for guest in guests})
+    cloud = Cloud(bundle, servers, instances, placement, storage, ports, hosts, tuple(guests))
+    for guest in guests:
+        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
+    return cloud
+
+
+def _host_names(bundle: Bundle) -> list[str]:
+    answers = (bundle.by_layer.get(layer, ()) for layer in ("libvirt", "kernel", "images"))
+    return sorted({answer.host for group in answers for answer in group})
+
+
+def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
+    """Why the databases that were read can't be those of these hosts; None if they may be."""
+    running = {
+        uuid
+        for host in hosts
+        for uuid, domain in host.domains.items()
+        if _is_active(domain) and _is_novas(domain)
+    }
+    if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:
+        return None
+    if not running & servers.by_uuid.keys():
+        return None  # two who both don't know them are right
+    return (
+        f"libvirt runs {len(running)} guests of nova's, its API knows them, and no database does: "
+        "was another cloud's asked?"
+    )
+
+
+def _is_novas(domain: Domain) -> bool:
+    return is_true(lambda: domain.is_nova)
+
+
+def _is_active(domain: Domain) -> bool:
+    return is_true(lambda: domain.id is not None)

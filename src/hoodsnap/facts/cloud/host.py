@@ -1,0 +1,470 @@
+"""One hypervisor, and what only it as a whole can tell."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.api.allocation import Placement, Provider
+from hoodsnap.facts.api.flavor import OfferedFlavor, read_flavors
+from hoodsnap.facts.api.port import Ports
+from hoodsnap.facts.cloud.exclusive import ExclusiveResources
+from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.image_cache import ImageCache
+from hoodsnap.facts.cloud.libvirt_daemon import LibvirtDaemon, doubts
+from hoodsnap.facts.cloud.release import ReleaseRange, release_of_host
+from hoodsnap.facts.database.instances import Instances
+from hoodsnap.facts.database.service import ComputeNode, HostRecords, Service
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, is_true, read_each, value_of
+from hoodsnap.facts.host.access import Access, User
+from hoodsnap.facts.host.account import Accounts
+from hoodsnap.facts.host.container_paths import tops_of
+from hoodsnap.facts.host.device import LIST, Devices
+from hoodsnap.facts.host.hypervisor import Hypervisor
+from hoodsnap.facts.host.image import ImageStore
+from hoodsnap.facts.host.log import Log, listing_of
+from hoodsnap.facts.host.tap import LINKS, HostNetwork
+from hoodsnap.facts.process.monitor import Monitor
+from hoodsnap.facts.process.process import OpenFile, Process, root_device
+from hoodsnap.facts.quantity import whole
+
+
+@dataclass(frozen=True, eq=False)
+class Host:
+    """One captured host."""
+
+    name: str
+    """Its kernel's host name."""
+    bundle: Bundle
+    domains: Mapping[str, Domain]
+    processes: Mapping[int, Process]
+    """The QEMU processes that may be guests of libvirt's, by their accounts."""
+    strangers: Mapping[int, Process]
+    """The QEMU processes of ordinary accounts, whose command lines say nothing about a guest."""
+    accounts: Accounts
+    monitors: Mapping[str, Monitor]
+    images: ImageStore
+    devices: Devices
+    logs: Mapping[str, Log]
+    network: HostNetwork
+    ports: Ports
+    """What neutron says of all hosts."""
+    unheard: Mapping[str, str]
+    census: Mapping[str, Answer]
+    instances: Instances
+    """What the nova databases say, of this host and of others."""
+    records: HostRecords
+    """What the nova databases say of all hosts."""
+    placement: Placement
+    """What placement says of all hosts."""
+    guests: list[Guest] = field(default_factory=list)
+
+    @cached_property
+    def _conf(self) -> Mapping[str, Mapping[str, object]] | UnheardError:
+        answer = self.bundle.last("host", "/etc/nova/nova.conf", self.name)
+        try:
+            return value_of(answer, "nova.conf", dict[str, dict[str, object]])
+        except UnheardError as reason:
+            return reason
+
+    def option(self, section: str, name: str, default: str = "") -> str:
+        """One option of nova.conf, or what it is if it is not set. `UnheardError` if the file was,
+        or if its value is no text."""
+        if isinstance(self._conf, UnheardError):
+            raise UnheardError(str(self._conf))
+        value = self._conf.get(section, {}).get(name, default)
+        if not isinstance(value, str):
+            raise UnheardError(f"nova.conf: [{section}]{name} {NOT_READ}")
+        return value
+
+    @property
+    def keeps_disks_elsewhere(self) -> bool:
+        """Its guests' disks are in rbd or LVM, not in files. `UnheardError` if nova.conf was."""
+        # Before Icehouse the option had another name.
+        old = self.option("DEFAULT", "libvirt_images_type", "default")
+        return self.option("libvirt", "images_type", old) in ("rbd", "lvm")
+
+    @cached_property
+    def nova_name(self) -> str:
+        """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
+        try:
+            return self.option("DEFAULT", "host") or self.name
+        except Exception as error:
+            caught(error)
+            return self.name
+
+    @cached_property
+    def hypervisor(self) -> Hypervisor:
+        """What it says of itself, beside its guests."""
+        return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def offers(self) -> Mapping[str, OfferedFlavor]:
+        """The flavors that its cloud offers now, by name."""
+        return read_flavors(self.bundle)
+
+    @cached_property
+    def claims(self) -> ExclusiveResources:
+        """What of it only one guest may have."""
+        return ExclusiveResources(self.guests)
+
+    @cached_property
+    def service(self) -> Service | None:
+        """Its nova-compute by nova's records; None if nova has none of that name. Raises
+        `UnheardError`."""
+        return next(iter(self.records.services_of(self.nova_name)), None)
+
+    @cached_property
+    def node(self) -> ComputeNode | None:
+        """Its compute node by nova's records; None if nova has none. Raises `UnheardError`."""
+        return next(iter(self.records.nodes_of(self.nova_name)), None)
+
+    @cached_property
+    def provider(self) -> Provider | None:
+        """What its compute node is in placement; None if there is no such provider, or that was
+        not heard."""
+        node = self.node
+        return self.placement.providers.get(node.uuid or "") if node is not None else None
+
+    @cached_property
+    def compute_id(self) -> tuple[str, Answer] | None:
+        """The UUID of its compute node as the host keeps it (2023.1 and later), and who said so;
+        None if it keeps none. Raises `UnheardError`."""
+        found = None
+        for answer in self.bundle.asked("host", "cat ", self.name):
+            if answer.query.endswith("/compute_id"):
+                found = answer
+        if found is not None and found.error is not None and found.error.kind == "absent":
+            return None
+        kept = value_of(found, "the file compute_id", str).strip().lower()
+        return (kept, found) if kept and found is not None else None
+
+    @cached_property
+    def release(self) -> ReleaseRange:
+        """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
+        try:
+            services = self.records.services_of(self.nova_name)
+        except Exception as error:
+            caught(error)
+            services = ()
+        return release_of_host(self.bundle, self.name, services)
+
+    @cached_property
+    def cache(self) -> ImageCache:
+        """Its base images, and which of them nova would remove."""
+        return ImageCache(self)
+
+    @cached_property
+    def access(self) -> Access:
+        """What the user may open that libvirt runs QEMU as."""
+        uid, gid = self.hypervisor.owner
+        return Access(self.images, User(uid, gid, self._groups(uid)))
+
+    def _groups(self, uid: int) -> frozenset[int] | None:
+        for process in self.processes.values():
+            try:
+                if process.uid == uid:
+                    return process.groups
+            except Exception as error:
+                caught(error)
+                continue
+        return None
+
+    @property
+    def listing(self) -> Answer:
+        """The list of everything in its instances directory."""
+        if "images" not in self.census:
+            raise UnheardError(self.unheard.get("images", "no instances directory was listed"))
+        return self.census["images"]
+
+    def in_container(self, process: Process) -> bool:
+        """Whether a process sees other files under the same paths than the collector did."""
+        return process.root_device != self.root_device
+
+    @cached_property
+    def network_space(self) -> str | None:
+        """The network namespace that the collector looked at; None if that was not told."""
+        answer = self.bundle.last("host", "readlink /proc/self/ns/*", self.name)
+        try:
+            return value_of(answer, "its namespaces", dict[str, str]).get("net")
+        except Exception as error:
+            caught(error)
+            return None
+
+    @cached_property
+    def root_device(self) -> str:
+        """`major:minor` of the file system that is `/` for the collector. Raises `UnheardError`."""
+        own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
+        return root_device(value_of(own, "/proc/self/mountinfo", str))
+
+    @cached_property
+    def contains(self) -> bool:
+        """Whether one of its domains' QEMU processes sees other files than the collector did."""
+        for process in (one for uuid in self.domains for one in self.by_uuid.get(uuid, ())):
+            try:
+                if self.in_container(process):
+                    return True
+            except Exception as error:
+                caught(error)
+                continue  # the others tell
+        return False
+
+    def recognises(self, process: Process | None) -> bool:
+        """Whether it is known where the paths of a process lead in the instances directory: files
+        that it, or another one in its container, has open there were found in the list. None: of a
+        guest that is off, and will be where the others are."""
+        if process is not None:
+            return process.root_device in self._recognised
+        return all(root in self._recognised for root in self._roots)
+
+    @cached_property
+    def _roots(self) -> frozenset[str]:
+        """The root file systems of its domains' QEMU processes."""
+        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
+        return frozenset(root for process in own if (root := _root(process)) is not None)
+
+    @cached_property
+    def _recognised(self) -> frozenset[str | None]:
+        """Those of processes of which an open file was found in the list, in a directory whose
+        name is no other process' for another one."""
+        aliases = self.images.aliases
+        return frozenset(
+            _root(process)
+            for process in self.processes.values()
+            if any(aliases.get(name) == top for name, top in tops_of(self.images, process))
+        )
+
+    @cached_property
+    def disk_owners(self) -> Mapping[str, frozenset[str]]:
+        """File or device → the UUIDs of the guests that run with it as a disk of their own."""
+        found: dict[str, set[str]] = {}
+        for uuid, domain in self.domains.items():
+            try:
+                disks = domain.disks if domain.id is not None else ()
+            except Exception as error:
+                caught(error)
+                continue  # what it runs with is not known, and is nobody else's fault
+            for disk in disks:
+                if disk.source is not None and not disk.shareable and not disk.read_only:
+                    found.setdefault(disk.source, set()).add(uuid)
+        return {source: frozenset(uuids) for source, uuids in found.items()}
+
+    @cached_property
+    def volume_owners(self) -> Mapping[str, frozenset[str]]:
+        """Volume → the UUIDs of the guests here that it is attached to by nova's word."""
+        found: dict[str, set[str]] = {}
+        for guest in self.guests:
+            for volume in guest.volume_ids or ():
+                found.setdefault(volume, set()).add(guest.uuid)
+        return {volume: frozenset(uuids) for volume, uuids in found.items()}
+
+    @cached_property
+    def boot_ids(self) -> Mapping[str, Answer]:
+        """Every boot that its answers are of; more than one is more than one visit, or host."""
+        asked = self.bundle.asked("kernel", "/proc/sys/kernel/random/boot_id", self.name)
+        return {str(answer.value).strip(): answer for answer in asked if answer.error is None}
+
+    @cached_property
+    def contested(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
+        """The open files (`held_by`) that several QEMU processes hold and one at least may write:
+        who holds each, as often as it does."""
+        found: dict[tuple[str, int], list[tuple[Process, OpenFile]]] = {}
+        for process in (*self.processes.values(), *self.strangers.values()):
+            try:
+                for file in process.files:
+                    found.setdefault(held_by(file), []).append((process, file))
+            except Exception as error:
+                caught(error)
+                continue  # who asks about this process' files hears why
+        return {
+            key: tuple(holders)
+            for key, holders in found.items()
+            if any(file.writable for _, file in holders)
+            and len({process.pid for process, _ in holders}) > 1
+        }
+
+    @cached_property
+    def unseen_holder(self) -> str | None:
+        """Why a QEMU process may hold a file that it was not seen to hold; None if none may."""
+        for process in (*self.processes.values(), *self.strangers.values()):
+            answer = process.said.get("fd")
+            if answer is None or (answer.error is not None and answer.error.kind == "absent"):
+                continue  # it was not asked, or has ended
+            try:
+                process.files  # noqa: B018
+            except Exception as error:
+                return f"pid {process.pid}: {caught(error)}"
+        return None
+
+    @cached_property
+    def nameless(self) -> str | None:
+        """Why it can't be said of every QEMU process whose it is; None if it can."""
+        listed = self.bundle.last("kernel", "ls -l /proc/*/exe", self.name)
+        try:
+            rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
+            own = [row for row in rows if not _is_row_of_stranger(row, self.accounts)]
+            pids = [whole(row.get("pid")) for row in own]
+            if None in pids:
+                raise UnheardError("the PID of a process can't be read")
+            for pid in {*filter(None, pids)} - set(self.strangers) | set(self.processes):
+                process = self.processes.get(pid)
+                if process is None:
+                    raise UnheardError(f"process {pid} was not asked")
+                process.argv  # noqa: B018 (raises if it was not heard)
+        except UnheardError as reason:
+            return str(reason)
+        return None
+
+    @cached_property
+    def daemon(self) -> LibvirtDaemon:
+        """The libvirt that was asked there."""
+        return LibvirtDaemon.read(self.bundle, self.name, self.domains, self.processes)
+
+    @cached_property
+    def named(self) -> Mapping[str, Domain]:
+        """Its domains by their names, each of which is there once."""
+        found = {}
+        for domain in self.domains.values():
+            try:
+                found[domain.name] = domain
+            except Exception as error:
+                caught(error)
+                continue
+        return found
+
+    @cached_property
+    def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:
+        """Its QEMU processes by the UUID on their command line."""
+        return _grouped(self.processes.values(), lambda process: process.uuid)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, tuple[Process, ...]]:
+        """Its QEMU processes by the name on their command line."""
+        return _grouped(self.processes.values(), lambda process: process.name)
+
+
+def read_host(
+    bundle: Bundle,
+    name: str,
+    known: Collection[str],
+    instances: Instances,
+    placement: Placement,
+    ports: Ports,
+) -> Host:
+    """One of the hosts. `known` are the UUIDs that nova spoke of."""
+
+    def of(layer: str) -> list[Answer]:
+        return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
+
+    domains = read_each(Domain.read_all, of("libvirt"))
+    everyones = read_each(Process.read_all, of("kernel"))
+    accounts = Accounts(Hypervisor(bundle, name), domains.values())
+    strangers = {pid: one for pid, one in everyones.items() if _is_strange(one, accounts)}
+    processes = {pid: one for pid, one in everyones.items() if pid not in strangers}
+    images = read_each(ImageStore.read, of("images"))
+    images.processes = processes.values()
+    unheard, census = _heard_of(bundle, name, images)
+    try:
+        doubted = doubts(bundle, name, domains, processes, known)
+    except Exception as error:  # a net: then it is unknown whether the right ones were asked
+        doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
+    for layer, why in doubted.items():
+        unheard.setdefault(layer, why)
+    return Host(
+        name=name,
+        bundle=bundle,
+        domains=domains,
+        processes=processes,
+        strangers=strangers,
+        accounts=accounts,
+        monitors=read_each(Monitor.read_all, of("qemu")),
+        images=images,
+        devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
+        logs=read_each(Log.read_all, of("logs")),
+        network=read_each(HostNetwork.read, of("network")),
+        ports=ports,
+        unheard=unheard,
+        census=census,
+        instances=instances,
+        records=instances.hosts,
+        placement=placement,
+    )
+
+
+def _heard_of(
+    bundle: Bundle, name: str, images: ImageStore
+) -> tuple[dict[str, str], dict[str, Answer]]:
+    unheard: dict[str, str] = {}
+    census: dict[str, Answer] = {}
+    lists: tuple[tuple[str, str, type[object]], ...] = (
+        ("libvirt", "virsh list --all", list[dict[str, object]]),
+        ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
+        ("block", LIST, dict[str, list[dict[str, object]]]),
+        ("network", LINKS, list[dict[str, object]]),
+    )
+    for layer, query, shape in lists:
+        answer = bundle.last(layer, query, name)
+        try:
+            value_of(answer, "lsblk" if layer == "block" else LAYERS[layer], shape)
+        except UnheardError as reason:
+            unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
+        else:
+            assert answer is not None  # noqa: S101 (value_of raised otherwise)
+            census[layer] = answer
+    if images.listing is None:
+        unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
+    else:
+        census["images"] = images.listing
+    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
+        census["logs"] = logs
+    else:
+        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
+    return unheard, census
+
+
+def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
+    for answer in bundle.by_layer.get(layer, ()):
+        if answer.host == host and answer.error is not None:
+            return f"{LAYERS[layer]}: {answer.error.message}"
+    return None
+
+
+def _is_strange(process: Process, accounts: Accounts) -> bool:
+    return is_true(lambda: not accounts.has(process.uid))
+
+
+def _is_row_of_stranger(row: Mapping[str, object], accounts: Accounts) -> bool:
+    uid = whole(row.get("uid"))  # not in bundles of older releases
+    return uid is not None and not accounts.has(uid)
+
+
+def _root(process: Process) -> str | None:
+    try:
+        return process.root_device
+    except Exception as error:
+        caught(error)
+        return None
+
+
+def held_by(file: OpenFile) -> tuple[str, int]:
+    """What makes two open files the same: device and inode; of a block device, the device it is."""
+    return (f"block {file.rdev}", 0) if stat.S_ISBLK(file.mode) else (file.dev, file.ino)
+
+
+def _grouped(
+    processes: Iterable[Process], key: Callable[[Process], str | None]
+) -> dict[str, tuple[Process, ...]]:
+    found: dict[str, list[Process]] = {}
+    for process in processes:
+        try:
+            named = key(process)
+            if named and not process.is_probe:
+                found.setdefault(named, []).append(process)
+        except Exception as error:
+            caught(error)
+            continue  # a command line that can't be read claims nothing
+    return {named: tuple(same) for named, same in found.items()}

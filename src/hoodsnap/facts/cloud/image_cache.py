@@ -1,0 +1,269 @@
+"""The image cache (`_base`): who uses its files, and which of them nova itself would remove.
+
+The rules are those of nova's virt/libvirt/imagecache.py and virt/imagecache.py, the same from Kilo
+to this day: a file is used if it is named after the image of an instance, or if the `disk` in an
+instance's folder stands on it. The instances are those of the hosts that signed up in the folder's
+`compute_nodes` within a day. Other overlays, and processes, do not count.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.release import Release
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.fact import UnheardError, integer, text, value_of
+from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, FolderEntry, Image, base_of, is_base
+from hoodsnap.facts.quantity import whole
+
+if TYPE_CHECKING:
+    from hoodsnap.facts.cloud.guest import Guest
+    from hoodsnap.facts.cloud.host import Host
+
+OF_SWAP = re.compile(r"swap_[0-9]+")
+"""A blank disk for swap, by its MiB. Removed by nova since Kilo."""
+
+OF_EPHEMERAL = re.compile(r"(ephemeral_[0-9]+_).{7}")
+"""Likewise a formatted one, by its GiB and a hash of how. Removed by nova since Wallaby."""
+
+RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"])
+"""The task_states in which nova takes a `UUID_resize` for an instance's folder."""
+
+SIGNED_UP = timedelta(hours=24)
+"""How long a host counts that signed up in `compute_nodes`."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCache:
+    """The image cache in one host's instances directories: `_base`, or what it is called there."""
+
+    host: Host
+
+    @cached_property
+    def name(self) -> str:
+        """What its folder is called. `UnheardError` if that can't be told."""
+        old = self.host.option("DEFAULT", "base_dir_name", BASE)
+        name = self._option("subdirectory_name", old, old="image_cache_subdirectory_name")
+        if "$" in name:  # it has an option in it that is set nowhere
+            raise UnheardError("what the image cache is called can't be read")
+        return name.strip("/")
+
+    @cached_property
+    def files(self) -> Mapping[str, FolderEntry]:
+        """Its files by name. What lies in another host's cache beside it is none of its own."""
+        own = (
+            files
+            for folder, files in self.host.images.caches.items()
+            if folder.endswith(f"/{self.name}")
+        )
+        return {name: entry for files in own for name, entry in files.items()}
+
+    @cached_property
+    def now(self) -> datetime:
+        """When the instances directory was listed."""
+        if self.host.images.listing is None:
+            raise UnheardError("no instances directory was listed")
+        return self.host.images.listing.at
+
+    @cached_property
+    def registry(self) -> Mapping[str, Mapping[str, float]]:
+        """Instances directory → nova-compute host → when it signed up, seconds since 1970. Only
+        those that have such a file: nova makes it at the first pass of its cache manager."""
+        found: dict[str, Mapping[str, float]] = {}
+        for top in self.host.images.tops:
+            query = f"cat {top}/compute_nodes"
+            answer = self.host.bundle.last("images", query, self.host.name)
+            if answer is not None and answer.error is not None and answer.error.kind == "absent":
+                continue
+            found[top] = _signed_up(value_of(answer, query, str))
+        return found
+
+    @cached_property
+    def hosts(self) -> frozenset[str]:
+        """The hosts whose instances the cache manager asks for: this one, and who shares the
+        directory."""
+        fresh = {self.host.nova_name}
+        for signed in self.registry.values():
+            fresh |= {name for name, since in signed.items() if self.age(since) < SIGNED_UP}
+        return frozenset(fresh)
+
+    def age(self, since: float) -> timedelta:
+        """How long ago a time in `compute_nodes` was."""
+        try:
+            return timedelta(seconds=self.now.timestamp() - since)
+        except OverflowError:
+            raise UnheardError("a time in compute_nodes is none") from None
+
+    @cached_property
+    def instances(self) -> tuple[Instance, ...]:
+        """The instances that the cache manager asks for."""
+        return tuple(one for name in self.hosts for one in self.host.instances.of_host(name))
+
+    def is_known(self, name: str) -> bool:
+        """Whether the cache manager takes a file for used. `UnheardError` if it can't be told."""
+        image = re.fullmatch(r"([0-9a-f]{40})(?:_sm|_[0-9]+)?", name)
+        if image is not None and image[1] in self._of_instances:
+            return True
+        blank = OF_EPHEMERAL.fullmatch(name)
+        made = blank[1] if blank is not None else name
+        return made in self._of_instances or name in self._below_disks
+
+    def is_removed(self, name: str) -> bool:
+        """Whether the cache manager removes a file of this name when it takes it for unused."""
+        if OF_EPHEMERAL.fullmatch(name) is not None:
+            return self.cleans_up and self.host.release.since(Release.WALLABY)
+        if OF_AN_IMAGE.fullmatch(name) is None and OF_SWAP.fullmatch(name) is None:
+            return False
+        return self.cleans_up
+
+    @cached_property
+    def cleans_up(self) -> bool:
+        """Whether the cache manager removes anything at all."""
+        remove = self._option("remove_unused_base_images", "True")
+        interval = self._option("manager_interval", "", old="image_cache_manager_interval")
+        return remove.lower() in ("true", "1", "yes", "on") and interval != "-1"
+
+    def limit(self, name: str) -> timedelta:
+        """How long an unused file stays."""
+        image = OF_AN_IMAGE.fullmatch(name)
+        kind, default = ("resized", 3600) if image and image[2] else ("original", 86400)
+        said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
+        seconds = whole(said)
+        if seconds is None:
+            raise UnheardError(f"remove_unused_{kind}_minimum_age_seconds can't be read")
+        return timedelta(seconds=seconds)
+
+    def unused_for(self, entry: FolderEntry) -> timedelta:
+        """How long a file was not used: the cache manager touches those that are."""
+        touched = moment(entry.mtime)
+        if touched is None:
+            raise UnheardError(f"{entry.path}: its time can't be read")
+        return self.now - touched
+
+    def _option(self, name: str, default: str, *, old: str | None = None) -> str:
+        """An option that has moved from section to section."""
+        for section in ("libvirt", "DEFAULT"):
+            default = self.host.option(section, old or name, default)
+        return self.host.option("image_cache", name, default).strip()
+
+    @cached_property
+    def _of_instances(self) -> frozenset[str]:
+        return frozenset(name for one in self.instances for name in _made_for(one))
+
+    @cached_property
+    def _below_disks(self) -> frozenset[str]:
+        return frozenset(self._names_below_disks())
+
+    def _names_below_disks(self) -> Iterator[str]:
+        store = self.host.images
+        for instance in self.instances:
+            suffixes = {""}
+            if instance.vm_state == "resized" or instance.task_state in RESIZES:
+                suffixes.add("_resize")
+            for folder in store.folders.get(instance.uuid, ()):
+                path = f"{folder.path}/disk"
+                if folder.suffix in suffixes and store.entry(path) is not None:
+                    if path not in store.images:
+                        raise UnheardError(f"{path}: qemu-img was not asked")
+                    backing = store.images[path].backing_filename
+                    if backing is not None:
+                        yield backing.rpartition("/")[2]
+
+    @cached_property
+    def overlays(self) -> Mapping[str, tuple[Image, ...]]:
+        """Path of a base → the images that stand on it, as far as they were read."""
+        found: dict[str, list[Image]] = {}
+        for image in self.host.images.images.values():
+            try:
+                base = image.backing_path
+            except UnheardError:
+                continue
+            if base is not None:
+                found.setdefault(self.host.images.called(base), []).append(image)
+        return {path: tuple(images) for path, images in found.items()}
+
+    @cached_property
+    def out_of_sight(self) -> frozenset[str]:
+        """The names of bases that disks stand on, and that were not found where these name them: in
+        a container a path may lead to the file of that name in here."""
+        return frozenset(path.rpartition("/")[2] for path in self.overlays if self._is_hidden(path))
+
+    def _is_hidden(self, path: str) -> bool:
+        try:
+            self.host.images.entry(path)
+        except UnheardError:
+            return is_base(path)
+        return False
+
+    @cached_property
+    def unread(self) -> str | None:
+        """Why it can't be said of a file that nothing stands on it; None if it can."""
+        try:
+            for image in self.host.images.images.values():
+                image.backing_path  # noqa: B018 (raises if it was not heard)
+            for path in self.host.images.disks:
+                if path not in self.host.images.images:
+                    raise UnheardError(f"{path}: qemu-img was not asked")
+            for process in self.host.processes.values():
+                process.files  # noqa: B018 (likewise)
+        except UnheardError as reason:
+            return str(reason)
+        if self.host.images.failures:
+            return next(iter(self.host.images.failures.values()))
+        return self.host.unheard.get("kernel") or self.host.nameless
+
+    @cached_property
+    def open_files(self) -> Mapping[str, tuple[int, ...]]:
+        """Path of a base → the PIDs that have it open, by the name that it has now."""
+        found: dict[str, list[int]] = {}
+        for process in self.host.processes.values():
+            try:
+                paths = {file.path for file in process.files if not file.deleted}
+            except UnheardError:
+                continue
+            for path in paths:
+                if is_base(path):
+                    found.setdefault(self.host.images.called(path), []).append(process.pid)
+        return {path: tuple(sorted(pids)) for path, pids in found.items()}
+
+    def guest_of(self, image: Image) -> Guest | None:
+        """Whose folder an image lies in, if that guest is on this host."""
+        return self._guests.get(image.path.rpartition("/")[0].rpartition("/")[2][:36])
+
+    @cached_property
+    def _guests(self) -> Mapping[str, Guest]:
+        return {guest.uuid: guest for guest in self.host.guests}
+
+
+def _signed_up(written: str) -> Mapping[str, float]:
+    try:
+        value = json.loads(written)
+    except (ValueError, RecursionError):
+        value = None
+    times = value.values() if isinstance(value, dict) else ["no object"]
+    if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times):
+        raise UnheardError("compute_nodes can't be read")
+    return value  # type: ignore[no-any-return]  # what JSON holds was looked at
+
+
+def _made_for(instance: Instance) -> Iterator[str]:
+    """The names of the files that are made for an instance from what it was booted with."""
+    for key in ("image_ref", "kernel_id", "ramdisk_id"):
+        image = text(instance.raw, key)
+        if image:
+            yield base_of(image)
+    if instance.devices is None:
+        raise UnheardError("the instances' block devices were not read")
+    for device in instance.devices:
+        if text(device, "guest_format") == "swap":
+            yield f"swap_{integer(device, 'volume_size')}"
+        elif text(device, "source_type") == "blank":
+            # nova counts only the first; which one that is depends on the database.
+            yield f"ephemeral_{integer(device, 'volume_size')}_"

@@ -1,0 +1,321 @@
+"""Which guests there are, and which of each layer's facts are whose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.api.allocation import Allocation, Placement
+from hoodsnap.facts.api.port import PREFIX, Port, Ports
+from hoodsnap.facts.api.server import Servers
+from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import VolumeOwners
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.instance_mapping import InstanceMapping
+from hoodsnap.facts.database.instances import Instances
+from hoodsnap.facts.database.tables import Tables
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError, caught, is_true
+from hoodsnap.facts.host.device import Device, Devices
+from hoodsnap.facts.host.tap import NAME, HostNetwork, Tap
+from hoodsnap.facts.process.process import Process
+
+OF_HOST = ("libvirt", "kernel", "qemu", "images", "block", "logs", "network")
+"""The layers that nobody heard of a guest that is on no captured host."""
+
+
+class Join:
+    """Puts each guest's facts together."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        instances: Instances,
+        placement: Placement,
+        storage: VolumeOwners,
+        ports: Ports,
+        movements: Mapping[str, str],
+    ) -> None:
+        self.servers = servers
+        self.instances = instances
+        self.storage = storage
+        self.placement = placement
+        self.ports = ports
+        self.movements = movements
+        self.at_host: dict[str, set[str]] = {}
+        self.believed: dict[str, str | None] = {}
+        self.hidden: dict[str, str] = {}
+        self.unread_ports: str | None = None
+        """Return why the ports that are bound to a host are not known; None if they are."""
+        for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
+            try:
+                host = self._believed_host(uuid)
+            except Exception as error:  # a net: a port whose host is unreadable costs no other port
+                host = None
+                self.hidden[uuid] = f"its host: {caught(error)}"
+            self.believed[uuid] = host
+            if host is not None:
+                self.at_host.setdefault(host, set()).add(uuid)
+
+    def _believed_host(self, uuid: str) -> str | None:
+        instance, server = self.instances.by_uuid.get(uuid), self.servers.by_uuid.get(uuid)
+        if instance is not None:
+            return None if instance.deleted else instance.host
+        return server.host if server is not None else None
+
+    def guests_of(self, host: Host) -> list[Guest]:
+        """Those of which a captured host has a trace, or which are there by nova's word."""
+        here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
+        # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
+        here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
+        # So does a port that was left bound here.
+        try:
+            here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
+        except (
+            Exception
+        ) as error:  # a net: the guests that other layers show are there all the same
+            self.unread_ports = str(caught(error))
+        found = [self._netted(uuid, host) for uuid in here]
+        host.guests.extend(sorted(found, key=_order))
+        return host.guests
+
+    def _bound_to(self, host: Host) -> Iterable[str]:
+        for uuid, ports in self.ports.by_device.items():
+            if any(_is_bound_to(port, host.nova_name) for port in ports):
+                yield uuid
+
+    def _is_gone(self, uuid: str) -> bool:
+        """nova knows it as deleted, or not at all."""
+        return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
+
+    def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
+        """Those that nova knows, and that were seen on no captured host."""
+        found = []
+        for uuid in self.believed.keys() - seen:
+            if not _is_deleted(self.instances.by_uuid.get(uuid)):
+                found.append(self._netted(uuid, None))
+        return sorted(found, key=_order)
+
+    def _netted(self, uuid: str, host: Host | None) -> Guest:
+        """Return a guest. If its facts can't be joined, it exists and no layer of it is heard."""
+        try:
+            return self._guest(uuid, host)
+        except Exception as error:
+            reason = str(caught(error))
+        return Guest(
+            uuid=uuid,
+            host=host,
+            believed=self.believed.get(uuid),
+            hidden=self.hidden.get(uuid),
+            server=None,
+            instance=None,
+            allocation=None,
+            domain=None,
+            process=None,
+            processes=(),
+            monitor=None,
+            images=None,
+            devices=None,
+            volumes=None,
+            storage=self.storage,
+            log=None,
+            mapping=InstanceMapping(uuid=uuid, raw=None, tables=Tables(())),
+            copies=(),
+            records=self.instances.hosts,
+            ports=None,
+            taps=None,
+            unheard=dict.fromkeys(LAYERS, reason),
+            census={},
+            moving=self.movements.get(uuid),
+        )
+
+    def _guest(self, uuid: str, host: Host | None) -> Guest:
+        instance, allocation = self.instances.by_uuid.get(uuid), self.placement.of(uuid)
+        unheard: dict[str, str] = {}
+        census: dict[str, Answer] = {}
+        self._hear_nova(uuid, unheard, census)
+        self._hear_cloud(uuid, allocation, unheard, census)
+        if host is not None:
+            _hear_host(host, uuid, unheard, census)
+        else:
+            unheard |= dict.fromkeys(OF_HOST, self._whereabouts(uuid))
+        domain = host.domains.get(uuid) if host is not None else None
+        processes = host.by_uuid.get(uuid, ()) if host is not None else ()
+        ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
+        images = host.images if host is not None and "images" not in unheard else None
+        devices = host.devices if host is not None and "block" not in unheard else None
+        network = host.network if host is not None and "network" not in unheard else None
+        return Guest(
+            uuid=uuid,
+            host=host,
+            believed=self.believed.get(uuid),
+            hidden=self.hidden.get(uuid),
+            server=self.servers.by_uuid.get(uuid),
+            instance=instance,
+            allocation=allocation,
+            domain=domain,
+            process=_own(processes, domain),
+            processes=processes,
+            monitor=host.monitors.get(uuid) if host is not None else None,
+            images=images.of(uuid, _disks(domain)) if images is not None else None,
+            devices=_devices(devices, domain) if devices is not None else None,
+            volumes=self._volumes(uuid, instance, domain),
+            storage=self.storage,
+            log=host.logs.get(uuid) if host is not None else None,
+            mapping=self.instances.mapping(uuid),
+            copies=tuple(self.instances.copies.get(uuid, ())),
+            records=self.instances.hosts,
+            ports=ports,
+            taps=_taps(network, uuid, domain, ports or ()) if network is not None else None,
+            unheard=unheard,
+            census=census,
+            moving=self.movements.get(uuid),
+        )
+
+    def _volumes(
+        self, uuid: str, instance: Instance | None, domain: Domain | None
+    ) -> tuple[Volume, ...] | None:
+        if not self.storage.volumes.heard:
+            return None
+        return self.storage.of(uuid, instance, domain)
+
+    def _whereabouts(self, uuid: str) -> str:
+        """Why no captured host can say anything of it."""
+        believed = self.believed.get(uuid)
+        where = f"host {believed} is in no bundle" if believed else "it is on no host"
+        return self.hidden.get(uuid, where)
+
+    def _hear_nova(self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
+        servers, instances = self.servers, self.instances
+        # A list proves no absence: it leaves out those that are (softly) deleted.
+        if uuid in servers.by_uuid:
+            pass
+        elif uuid in servers.absent and servers.sees_all:
+            census["nova"] = servers.absent[uuid]
+        elif uuid in servers.unreadable:
+            unheard["nova"] = f"nova API: {servers.unreadable[uuid]}"
+        elif uuid in servers.absent:
+            unheard["nova"] = "the nova API shows this user only the servers of some projects"
+        elif servers.heard:
+            unheard["nova"] = "the nova API was not asked for this UUID"
+        else:
+            unheard["nova"] = f"nova API: {servers.obstacle or 'it was not asked'}"
+        if uuid in instances.by_uuid:
+            pass
+        elif reason := instances.searched(uuid):
+            unheard["nova-db"] = f"nova database: {reason}"
+        elif answer := instances.asked(uuid):
+            census["nova-db"] = answer
+
+    def _hear_cloud(
+        self,
+        uuid: str,
+        allocation: Allocation | None,
+        unheard: dict[str, str],
+        census: dict[str, Answer],
+    ) -> None:
+        """The layers beside nova."""
+        if not self.storage.volumes.heard:
+            unheard["cinder"] = self.storage.volumes.silence
+        answer = self.ports.of_device(uuid)
+        if self.unread_ports is not None:
+            unheard["neutron"] = f"neutron API: {self.unread_ports}"
+        elif answer is not None:
+            census["neutron"] = answer
+        else:
+            unheard["neutron"] = self.ports.silence
+        if allocation is None:
+            try:
+                census["placement"] = self.placement.nothing(uuid)
+            except UnheardError as reason:
+                unheard["placement"] = str(reason)
+
+
+def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
+    unheard |= host.unheard
+    census |= host.census
+    processes = host.by_uuid.get(uuid, ())
+    if host.nameless and not processes:
+        unheard.setdefault("kernel", host.nameless)
+    if uuid not in host.monitors:
+        unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
+    if _sees_another_network(host, processes):
+        unheard["network"] = "its network namespace is another one than was looked at"
+
+
+def _is_deleted(instance: Instance | None) -> bool:
+    return instance is not None and is_true(lambda: instance.deleted)
+
+
+def _is_bound_to(port: Port, host: str) -> bool:
+    return is_true(lambda: port.host == host)
+
+
+def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
+    """The collector looked at the devices of another namespace than the guest's process has."""
+    own = host.network_space
+    try:
+        theirs = {process.namespaces.get("net") for process in processes}
+    except Exception as error:
+        caught(error)
+        return False
+    return own is not None and bool(theirs - {own, None})
+
+
+def _taps(
+    network: HostNetwork, uuid: str, domain: Domain | None, ports: Iterable[Port]
+) -> tuple[Tap, ...]:
+    """Those of its network cards, then those of its ports, then what Open vSwitch says is its."""
+    prefixes = dict.fromkeys(_prefixes(domain))
+    prefixes |= dict.fromkeys(port.id[:PREFIX] for port in ports)
+    prefixes |= dict.fromkeys(network.prefixes_of.get(uuid, ()))
+    found = (network.taps.get(prefix) for prefix in prefixes)
+    return tuple(tap for tap in found if tap is not None)
+
+
+def _prefixes(domain: Domain | None) -> Iterable[str]:
+    try:
+        targets = domain.taps if domain is not None else ()
+    except Exception as error:
+        caught(error)
+        return
+    for target in targets:
+        if found := NAME.fullmatch(target):
+            yield found["prefix"]
+
+
+def _disks(domain: Domain | None) -> Iterable[str]:
+    try:
+        return [disk.source for disk in domain.disks if disk.source] if domain else ()
+    except Exception as error:
+        caught(error)
+        return ()
+
+
+def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
+    try:
+        found = (devices.find(path) for path in _disks(domain))
+        return tuple(device for device in found if device is not None)
+    except Exception as error:
+        caught(error)
+        return ()
+
+
+def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | None:
+    """Of several that claim to be this guest the one that libvirt means: it writes each QEMU's PID
+    into a file, which that QEMU holds open."""
+    if len(processes) > 1 and domain is not None:
+        held = [process for process in processes if _holds_pid_file(process, domain)]
+        if len(held) == 1:
+            return held[0]
+    return processes[0] if processes else None
+
+
+def _holds_pid_file(process: Process, domain: Domain) -> bool:
+    return is_true(lambda: any(file.path.endswith(f"/{domain.name}.pid") for file in process.files))
+
+
+def _order(guest: Guest) -> tuple[str, str]:
+    return guest.name, guest.uuid

@@ -1,0 +1,186 @@
+"""Time is a fact: what moved while it was captured.
+
+A few cheap questions (the markers) are asked first and again at the end. Whatever differs between
+the last two looks was asked in the middle of a change, and what was heard of it proves nothing. Who
+has gone since an earlier look was not asked about again: nobody can be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.api.server import LISTS, ONE
+
+INSTANCE_MARKERS = (
+    "host",
+    "node",
+    "vm_state",
+    "task_state",
+    "power_state",
+    "updated_at",
+    "deleted",
+)
+"""The columns of `instances` that move when nova does something with one."""
+
+MIGRATION_MARKERS = ("status", "updated_at")
+"""Likewise of `migrations`."""
+
+MAPPING_MARKERS = ("updated_at", "volume_id", "attachment_id", "deleted")
+"""Likewise of `block_device_mapping`: plugging in a volume moves nothing else."""
+
+SERVER_MARKERS = ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "updated")
+"""Likewise in the API, where they are seen without a database password."""
+
+_ROWS = re.compile(
+    # Before Queens a migration has no UUID of its own.
+    r"SELECT (?:uuid|status|updated_at), .* FROM \S+\."
+    r"`?(?P<table>instances|migrations|block_device_mapping)`?(?:\s|$)",
+    re.DOTALL,
+)
+
+_NUMBERED = {
+    "migrations": ("migration", MIGRATION_MARKERS),
+    "block_device_mapping": ("block device", MAPPING_MARKERS),
+}
+"""The tables with several rows of one instance: what a row is called, and what moves in it."""
+
+_Look = dict[str, dict[str, object]]
+"""UUID → marker → value."""
+
+
+def moved(answers: Iterable[Answer]) -> dict[str, str]:
+    """The UUIDs that differ between the last two looks, each with what differs:
+    `vm_state active → stopped`."""
+    looks: dict[str, list[_Look]] = {}
+    for answer in answers:
+        for source, look in _looks(answer):
+            looks.setdefault(source, []).append(look)
+    found: dict[str, str] = {}
+    for series in looks.values():
+        if len(series) < 2:
+            continue
+        before, after = series[-2:]
+        # A list shows what is there: who is missing has gone. One domain's state says only its own.
+        for uuid in sorted(before.keys() | after.keys()):
+            change = _change(before.get(uuid), after.get(uuid))
+            if change:
+                found.setdefault(uuid, change)
+    return found
+
+
+def gone(answers: Iterable[Answer]) -> dict[str, str]:
+    """The UUIDs of servers that one look showed and the next did not, nor anything after it: their
+    rows were archived or purged, or the API, asked alone, lists them no more."""
+    before: dict[str, set[str]] = {}
+    rows: set[str] = set()
+    missed: dict[str, set[str]] = {"nova-db": set(), "nova": set()}
+    for answer in answers:
+        for source, look in _lists(answer):
+            missed[answer.layer] |= before.get(source, set()) - look
+            missed[answer.layer] -= look
+            before[source] = look
+            rows |= look if answer.layer == "nova-db" else set()
+    return dict.fromkeys(sorted(missed["nova-db"] | (missed["nova"] - rows)), "it went away")
+
+
+def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
+    if answer.error is not None:
+        return
+    if answer.layer == "nova-db" and (found := _ROWS.match(answer.query)):
+        if found["table"] == "instances":
+            for source, look in _rows(answer.query, found["table"], answer.value):
+                yield f"{answer.host} {source}", {*look}
+    elif (
+        answer.layer == "nova"
+        and LISTS.match(answer.query)
+        and (servers := _servers(answer.value)) is not None
+    ):
+        found_there = {str(server.get("id")).lower() for server in servers}
+        yield f"{answer.host} {answer.query}", found_there
+
+
+def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
+    if answer.error is not None and answer.error.kind != "absent":
+        return
+    value, query = answer.value, answer.query
+    if answer.layer == "nova-db" and (found := _ROWS.match(query)):
+        yield from _rows(f"{answer.host} {answer.layer} {query}", found["table"], value)
+    elif answer.layer == "libvirt" and query == "virsh list --all":
+        if (domains := _domains(value)) is not None:
+            yield f"{answer.host} {query}", domains
+    elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
+        look: _Look = {} if answer.error else {answer.subject or "": {"state": str(value)}}
+        if answer.error or isinstance(value, dict):
+            yield f"{answer.host} {query}", look
+    elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
+        for server in _servers(value) or ():
+            uuid = str(server.get("id")).lower()
+            # A tenant sees less of a server than an administrator.
+            seen = {name: server[name] for name in SERVER_MARKERS if name in server}
+            yield f"{answer.host} nova {uuid}", {uuid: seen}
+
+
+def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Look]]:
+    if not isinstance(value, dict):
+        return
+    columns, rows = value.get("columns"), value.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, list):
+        return
+    look: _Look = {}
+    for row in rows:
+        if not isinstance(row, list) or len(row) != len(columns):
+            return  # what is missing in such a look may be there
+        cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
+        if table in ("migrations", "block_device_mapping"):
+            uuid, number = cells.get("instance_uuid"), cells.get("id")
+            what, names = _NUMBERED[table]
+            markers = {f"{what} {number} {name}": cells.get(name) for name in names}
+        else:
+            uuid, markers = (
+                cells.get("uuid"),
+                {name: cells.get(name) for name in INSTANCE_MARKERS},
+            )
+        if isinstance(uuid, dict | list):
+            return
+        seen = look.setdefault(str(uuid).lower(), {})
+        seen.update(markers)
+        if table == "block_device_mapping":  # a row that came or went is a change, too
+            seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
+    yield source, look
+
+
+def _domains(value: object) -> _Look | None:
+    """None if it can't be read: what is missing in half a list may be there."""
+    if not isinstance(value, list):
+        return None
+    look: _Look = {}
+    for domain in value:
+        if not isinstance(domain, dict) or not isinstance(domain.get("uuid"), str):
+            return None
+        look[domain["uuid"]] = {"id": domain.get("id")}
+    return look
+
+
+def _servers(value: object) -> list[dict[str, object]] | None:
+    """None if they can't be read, as above."""
+    servers = value.get("servers", [value.get("server")]) if isinstance(value, dict) else None
+    if not isinstance(servers, list):
+        return None
+    if not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in servers):
+        return None
+    return servers
+
+
+def _change(before: dict[str, object] | None, after: dict[str, object] | None) -> str:
+    if before is None or after is None:
+        return "it appeared" if before is None else "it went away"
+    for name, value in after.items():
+        if name in before and before[name] != value:
+            return f"{name} {_word(before.get(name))} → {_word(value)}"
+    return ""
+
+
+def _word(value: object) -> str:
+    return "nothing" if value is None else str(value)

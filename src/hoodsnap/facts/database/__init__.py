@@ -1,0 +1,1 @@
+"""What the nova databases hold: a table a file."""

@@ -1,0 +1,351 @@
+"""What the nova database says of a VM: its row in `instances`, and the rows that hang on it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
+from hoodsnap.facts.database.migration import Migration
+from hoodsnap.facts.database.network_info import NetworkInterface, read_network_info
+from hoodsnap.facts.database.request_spec import RequestSpec, read_request_spec
+from hoodsnap.facts.database.stored_flavor import StoredFlavor, read_pins
+from hoodsnap.facts.database.stored_object import fields_of, read_object
+from hoodsnap.facts.database.tables import Row, Tables
+from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.quantity import whole
+
+TABLE_OF = {
+    "extra": "instance_extra",
+    "cache": "instance_info_caches",
+    "cards": "virtual_interfaces",
+    "fault": "instance_faults",
+    "metadata": "instance_system_metadata",
+}
+"""The tables of the parts that are no row of `instances`."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Instance(Fact):
+    """One row of `instances` (or of `shadow_instances`: then it is archived)."""
+
+    layer: ClassVar[str] = "nova-db"
+    noun: ClassVar[str] = "instance"
+    raw: Mapping[str, object]
+    database: str
+    archived: bool = False
+    extra: Mapping[str, object] | None = None
+    """Its row in `instance_extra`; None if it has none or that was not read."""
+    devices: tuple[Mapping[str, object], ...] | None = None
+    """Its live rows in `block_device_mapping`; None if that was not read."""
+    mappings_ever: tuple[BlockDeviceMapping, ...] = ()
+    """The rows of `block_device_mapping` that were shown, those that are deleted too."""
+    migrations: tuple[Migration, ...] | None = None
+    """Its moves, those that are over too; None if that was not read."""
+    cache: Mapping[str, object] | None = None
+    """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
+    cards: tuple[Mapping[str, object], ...] | None = None
+    """Its live rows in `virtual_interfaces`; None if that was not read."""
+    looked: Mapping[str, Answer] = field(default_factory=dict)
+    """For the columns that the second look brought up to date: its answer."""
+    tables: Tables | None = None
+    """Every row that was read, of any table."""
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "memory_mib": ("row", "memory_mb"),
+        "flavor_memory_mib": ("extra", "flavor.cur.memory_mb"),
+        "flavor_vcpus": ("extra", "flavor.cur.vcpus"),
+        "flavor_root_gb": ("extra", "flavor.cur.root_gb"),
+        "image": ("row", "image_ref"),
+        "mappings": ("mappings", "block_device_mapping"),
+        "devices": ("devices", ""),
+        "fault_message": ("fault", "message"),
+        "fault_at": ("fault", "created_at"),
+        "clean_attempts": ("metadata", "clean_attempts"),
+        "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
+        "archived": ("row", ""),
+        "cell": ("row", ""),
+        "vifs": ("cache", "network_info"),
+        "cached_ports": ("cache", "network_info"),
+        "macs": ("cards", "address"),
+        "pins": ("extra", "numa_topology"),
+        "flavor": ("extra", "flavor.cur.name"),
+        "old_flavor": ("extra", "flavor.old.name"),
+        "new_flavor": ("extra", "flavor.new.name"),
+    }
+
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """As of any fact; the place starts with the row's id."""
+        answer, place = super().where(name)
+        answer = self.looked.get(place, answer)
+        part = self.places.get(name, ("",))[0]
+        if part == "fault" and self.fault is not None:
+            answer = self.fault.answer
+        elif part == "metadata":
+            answer = self._metadata[1]
+        table = TABLE_OF.get(part, "instances")
+        return answer, f"{self.database}.{table}[uuid={self.uuid}].{place}"
+
+    @property
+    def uuid(self) -> str:
+        """Lower case."""
+        return (text(self.raw, "uuid") or "").lower()
+
+    @property
+    def id(self) -> int | None:
+        """The row's number: the domain's name is made of it."""
+        return integer(self.raw, "id")
+
+    @property
+    def cell(self) -> str:
+        """The database that the row is in: one for each cell."""
+        return self.database
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it."""
+        return text(self.raw, "display_name") or ""
+
+    @property
+    def host(self) -> str | None:
+        """The nova-compute host; None when it is on none."""
+        return text(self.raw, "host") or None
+
+    @property
+    def node(self) -> str | None:
+        """The compute node, by its hypervisor's host name; None when it is on none."""
+        return text(self.raw, "node") or None
+
+    @property
+    def hidden(self) -> bool:
+        """A copy of it in another cell is the one that counts (Train and later)."""
+        return "hidden" in self.raw and bool(integer(self.raw, "hidden"))
+
+    @property
+    def cleaned(self) -> bool:
+        """nova has removed its files."""
+        return bool(integer(self.raw, "cleaned"))
+
+    @property
+    def clean_attempts(self) -> int:
+        """How often nova-compute tried in vain to remove its files; after five it gives up."""
+        return whole(self._metadata[0].get("clean_attempts", 0)) or 0
+
+    @property
+    def shutdown_timeout(self) -> int | None:
+        """Seconds that its image gives it to shut down; None if that leaves it to nova.conf."""
+        return whole(self._metadata[0].get("image_os_shutdown_timeout"))
+
+    @cached_property
+    def _metadata(self) -> tuple[Mapping[str, object], Answer]:
+        """What was read of its `instance_system_metadata`; of a deleted one, too."""
+        asked = self.tables.read.get((self.database, TABLE_OF["metadata"])) if self.tables else None
+        if self.tables is None or not asked:
+            raise UnheardError("the instance's system metadata was not read")
+        rows = [*self.tables.of(TABLE_OF["metadata"], self.uuid, self.database)]
+        answer = rows[-1].answer if rows else asked[-1]
+        return {str(row.cells.get("key")): row.cells.get("value") for row in rows}, answer
+
+    @cached_property
+    def fault(self) -> Row | None:
+        """The last of its rows in `instance_faults`; None if it has none."""
+        numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["fault"])}
+        return numbered[max(numbered)] if numbered else None
+
+    @property
+    def fault_message(self) -> str | None:
+        """What went wrong last, as its owner is told; None if nothing did."""
+        return text(self.fault.cells, "message") if self.fault is not None else None
+
+    @property
+    def fault_at(self) -> str | None:
+        """When that was, UTC."""
+        return text(self.fault.cells, "created_at") if self.fault is not None else None
+
+    @cached_property
+    def vm_state(self) -> str:
+        """`active`, `stopped`, `soft-delete` …"""
+        return text(self.raw, "vm_state") or ""
+
+    @cached_property
+    def task_state(self) -> str | None:
+        """What nova is doing with it; None when nothing."""
+        return text(self.raw, "task_state") or None
+
+    @property
+    def power_state(self) -> int | None:
+        """As of a server."""
+        return integer(self.raw, "power_state")
+
+    @property
+    def image(self) -> str | None:
+        """The id of the image it was made from; None when it boots from a volume."""
+        return text(self.raw, "image_ref") or None
+
+    @property
+    def memory_mib(self) -> int | None:
+        """MiB, of the column `memory_mb`."""
+        return integer(self.raw, "memory_mb")
+
+    @property
+    def vcpus(self) -> int | None:
+        """Of the column `vcpus`."""
+        return integer(self.raw, "vcpus")
+
+    @property
+    def config_drive(self) -> bool:
+        """Whether a disk with its metadata is attached."""
+        return text(self.raw, "config_drive") == "True"
+
+    @property
+    def updated_at(self) -> str:
+        """UTC, `2026-11-23 01:11:11`."""
+        return text(self.raw, "updated_at") or text(self.raw, "created_at") or ""
+
+    @property
+    def launched_at(self) -> str | None:
+        """UTC; None if it never ran."""
+        return text(self.raw, "launched_at")
+
+    @property
+    def deleted_at(self) -> str | None:
+        """UTC; None while it is not."""
+        return text(self.raw, "deleted_at")
+
+    @cached_property
+    def deleted(self) -> bool:
+        """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
+        return self.archived or bool(integer(self.raw, "deleted"))
+
+    def rows(self, table: str) -> tuple[Row, ...]:
+        """Its live rows in another table of its database. `UnheardError` if that was not asked."""
+        key = (self.database, table)
+        if self.tables is None or self.archived:
+            raise UnheardError(f"its {table} were not read")
+        failed = any(f".{table} " in answer.query for answer in self.tables.failures)
+        asked = self.tables.read.get(key, ())
+        if failed or not any(self.tables.asks_for(answer, self.uuid) for answer in asked):
+            raise UnheardError(f"its {table} were not read")
+        found = self.tables.of(table, self.uuid, self.database)
+        return tuple(row for row in found if not row.cells.get("deleted"))
+
+    def claims(self, node: int | None) -> Mapping[str, Row]:
+        """The PCI devices of a compute node (by its number) that nova has reserved for it."""
+        table = (self.database, "pci_devices")
+        tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
+        of_node = re.compile(rf"compute_node_id`? IN \((?:\d+, )*{node}(?:, \d+)*\)")
+        if tables is None or not any(of_node.search(answer.query) for answer in asked):
+            raise UnheardError("the host's PCI devices were not read")
+        rows = tables.of("pci_devices", self.uuid, self.database)
+        return {
+            text(row.cells, "address") or "": row
+            for row in rows
+            if integer(row.cells, "compute_node_id") == node
+            and not integer(row.cells, "deleted")
+            and text(row.cells, "status") in ("allocated", "claimed")
+        }
+
+    @property
+    def request_spec(self) -> RequestSpec | Answer:
+        """What the scheduler goes by when it is moved; the answer that shows that there is none.
+        Raises `UnheardError`."""
+        if self.tables is None:
+            raise UnheardError("its request spec was not read")
+        return read_request_spec(self.tables, self.uuid)
+
+    @cached_property
+    def _flavors(self) -> Mapping[str, object] | UnheardError:
+        if self.extra is None:
+            return UnheardError("the instance's stored flavor was not read")
+        try:
+            return read_object(text(self.extra, "flavor"), "the instance's stored flavor")
+        except UnheardError as reason:
+            return reason
+
+    def stored_flavor(self, which: str) -> Mapping[str, object] | None:
+        """The fields of the flavor that it has (`cur`), and during a resize of the `old` and the
+        `new`; None if there is none."""
+        if isinstance(self._flavors, UnheardError):
+            raise UnheardError(str(self._flavors))
+        return None if self._flavors.get(which) is None else fields_of(self._flavors, which)
+
+    @cached_property
+    def flavor(self) -> StoredFlavor:
+        """The flavor as it was at boot, kept with the instance (Kilo and later)."""
+        data = self.stored_flavor("cur")
+        if data is None:
+            raise UnheardError("the instance's stored flavor can't be read")
+        return StoredFlavor.read(data)
+
+    @cached_property
+    def pins(self) -> Mapping[int, int]:
+        """vCPU → the host's processor that nova has reserved for it. Empty if none is."""
+        if self.extra is None:
+            raise UnheardError("the instance's NUMA topology was not read")
+        return read_pins(text(self.extra, "numa_topology"))
+
+    @property
+    def flavor_memory_mib(self) -> int | None:
+        """MiB, of the stored flavor."""
+        return self.flavor.memory_mib
+
+    @property
+    def flavor_vcpus(self) -> int | None:
+        """Of the stored flavor."""
+        return self.flavor.vcpus
+
+    @cached_property
+    def mappings_shown(self) -> tuple[BlockDeviceMapping, ...]:
+        """Those rows of it that are live; `mappings` knows whether that is all."""
+        return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
+
+    @property
+    def mappings(self) -> tuple[BlockDeviceMapping, ...]:
+        """Its live rows in `block_device_mapping`: all that there are."""
+        if "mappings" not in self.said:
+            raise UnheardError("the instance's block devices were not read")
+        return self.mappings_shown
+
+    @property
+    def flavor_root_gb(self) -> int | None:
+        """GiB, of the stored flavor."""
+        return self.flavor.root_gb
+
+    @property
+    def boots_from_volume(self) -> bool:
+        """Its root disk is a volume, not a file of its own."""
+        if self.devices is None:
+            raise UnheardError("the instance's block devices were not read")
+        roots = [device for device in self.devices if integer(device, "boot_index") == 0]
+        if not roots:
+            return self.image is None
+        return any(text(root, "destination_type") == "volume" for root in roots)
+
+    @cached_property
+    def vifs(self) -> tuple[NetworkInterface, ...]:
+        """Its ports as nova noted them (the info cache); empty if the note is empty or gone."""
+        if self.cache is None:
+            raise UnheardError("the instance's info cache was not read")
+        return read_network_info(text(self.cache, "network_info") if self.cache else None)
+
+    @property
+    def cached_ports(self) -> tuple[str, ...]:
+        """The ids of `vifs`."""
+        return tuple(vif.id for vif in self.vifs)
+
+    @cached_property
+    def macs(self) -> Mapping[str, str]:
+        """Port id → address, lower case, as nova first gave it (`virtual_interfaces`)."""
+        if self.cards is None:
+            raise UnheardError("the instance's virtual interfaces were not read")
+        found = {}
+        for card in self.cards:
+            # Since Pike the port's id stands behind the address, so that one may be used twice.
+            mac, port = (text(card, "address") or "").partition("/")[0], text(card, "uuid")
+            if mac and port:
+                found[port.lower()] = mac.lower()
+        return found

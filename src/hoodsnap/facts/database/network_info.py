@@ -1,0 +1,85 @@
+"""What nova has noted of a server's ports: the column `instance_info_caches.network_info`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from hoodsnap.facts.fact import UnheardError
+
+
+class NetworkInterface(NamedTuple):
+    """A port as nova noted it when it last asked neutron. From this the domain is made."""
+
+    id: str
+    """The port's, lower case."""
+    mac: str | None
+    """Lower case."""
+    device: str | None
+    """`tap3f6c1d2a-bb`."""
+    type: str | None
+    """`ovs`, `bridge` …, as `binding:vif_type`."""
+    vnic_type: str | None
+    addresses: tuple[str, ...]
+    """Its fixed IPs."""
+    floating: tuple[str, ...]
+    mtu: int | None
+    """Bytes; None if that is not noted, as by releases before Newton."""
+
+
+def read_network_info(text: str | None) -> tuple[NetworkInterface, ...]:
+    """What the column holds; nothing if it is NULL. Raises `UnheardError` if that can't be read."""
+    if not text:
+        return ()
+    try:
+        vifs = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UnheardError("the network_info can't be read") from None
+    if not isinstance(vifs, list):
+        raise UnheardError("the network_info can't be read")
+    return tuple(map(_vif, vifs))
+
+
+def _vif(raw: object) -> NetworkInterface:
+    if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
+        raise UnheardError("the network_info can't be read")
+    network = _mapping(raw.get("network"))
+    mtu = _mapping(network.get("meta")).get("mtu")
+    ips = list(_ips(network))
+    mac = _text(raw.get("address"))
+    return NetworkInterface(
+        id=raw["id"].lower(),
+        mac=mac.lower() if mac is not None else None,
+        device=_text(raw.get("devname")),
+        type=_text(raw.get("type")),
+        vnic_type=_text(raw.get("vnic_type")),
+        addresses=tuple(ip for ip in (_text(one.get("address")) for one in ips) if ip),
+        floating=tuple(_floating(ips)),
+        mtu=mtu if isinstance(mtu, int) else None,
+    )
+
+
+def _ips(network: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    for subnet in _list(network.get("subnets")):
+        yield from map(_mapping, _list(_mapping(subnet).get("ips")))
+
+
+def _floating(ips: list[Mapping[str, object]]) -> Iterator[str]:
+    for ip in ips:
+        for one in _list(ip.get("floating_ips")):
+            address = _text(_mapping(one).get("address"))
+            if address is not None:
+                yield address
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,263 @@
+"""What the nova database says of hosts: their services, compute nodes and cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, TypeVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.database.tables import Row, Tables
+from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+
+CELL0 = "00000000-0000-0000-0000-000000000000"
+"""The cell that keeps what no host was found for."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HostRecord(Fact):
+    """One row of a table about hosts."""
+
+    layer: ClassVar[str] = "nova-db"
+    table: ClassVar[str]
+    raw: Mapping[str, object]
+    database: str
+
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """As of any fact; the place starts with the row's number."""
+        answer, place = super().where(name)
+        return answer, f"{self.database}.{self.table}[id={self.raw.get('id')}].{place}"
+
+    @property
+    def id(self) -> int | None:
+        """The row's number."""
+        return integer(self.raw, "id")
+
+    @property
+    def host(self) -> str | None:
+        """The nova-compute host. Before Kilo a compute node has none (but a service)."""
+        return text(self.raw, "host")
+
+    @property
+    def uuid(self) -> str | None:
+        """Lower case. A service has one from Pike on, a compute node from Mitaka on."""
+        return (text(self.raw, "uuid") or "").lower() or None
+
+    @property
+    def updated_at(self) -> str | None:
+        """UTC, `2026-11-23 01:11:11`; None if nothing changed since it was written first."""
+        return text(self.raw, "updated_at")
+
+    @property
+    def deleted(self) -> bool:
+        """The row is marked deleted."""
+        return bool(integer(self.raw, "deleted"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Service(HostRecord):
+    """One row of `services`."""
+
+    noun: ClassVar[str] = "service"
+    table: ClassVar[str] = "services"
+
+    @property
+    def binary(self) -> str | None:
+        """`nova-compute`, `nova-conductor` …"""
+        return text(self.raw, "binary")
+
+    @property
+    def disabled(self) -> bool:
+        """The scheduler places nothing new there."""
+        return bool(integer(self.raw, "disabled"))
+
+    @property
+    def disabled_reason(self) -> str | None:
+        """Why, if somebody said so."""
+        return text(self.raw, "disabled_reason")
+
+    @property
+    def forced_down(self) -> bool:
+        """An operator declared it dead, to evacuate its servers (Liberty and later)."""
+        return bool(integer(self.raw, "forced_down"))
+
+    @property
+    def version(self) -> int | None:
+        """nova's number of what the service can do (Liberty and later); see release.py."""
+        return integer(self.raw, "version")
+
+    @property
+    def last_seen_up(self) -> str | None:
+        """When it reported last, UTC. Before Liberty that was `updated_at`."""
+        if "last_seen_up" not in self.raw:
+            return self.updated_at
+        return text(self.raw, "last_seen_up")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ComputeNode(HostRecord):
+    """One row of `compute_nodes`: the hypervisor as nova-compute reported it last."""
+
+    noun: ClassVar[str] = "compute node"
+    table: ClassVar[str] = "compute_nodes"
+
+    @property
+    def hypervisor_hostname(self) -> str | None:
+        """What libvirt calls its host; the resource provider has the same name."""
+        return text(self.raw, "hypervisor_hostname")
+
+    @property
+    def host_ip(self) -> str | None:
+        """nova.conf's `my_ip`."""
+        return text(self.raw, "host_ip")
+
+    @property
+    def hypervisor_type(self) -> str | None:
+        """`QEMU` (KVM, too), `ironic` …"""
+        return text(self.raw, "hypervisor_type")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class HostMapping(HostRecord):
+    """One row of `host_mappings`: which cell a host belongs to (Liberty and later)."""
+
+    noun: ClassVar[str] = "host mapping"
+    table: ClassVar[str] = "host_mappings"
+
+    @property
+    def cell_id(self) -> int | None:
+        """The number of its row in `cell_mappings`."""
+        return integer(self.raw, "cell_id")
+
+
+R = TypeVar("R", bound=HostRecord)
+
+
+class HostRecords:
+    """All that the nova databases say of hosts."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    @cached_property
+    def services(self) -> tuple[Service, ...]:
+        """Every service of every host, the deleted ones too."""
+        found = self._rows("services")
+        return tuple(Service(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
+
+    @cached_property
+    def nodes(self) -> tuple[ComputeNode, ...]:
+        """The compute nodes of the captured hosts (of all, if all were asked), deleted ones too."""
+        found = self._rows("compute_nodes")
+        return tuple(ComputeNode(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
+
+    @cached_property
+    def mappings(self) -> tuple[HostMapping, ...]:
+        """Which cell each host is mapped to."""
+        found = self._rows("host_mappings")
+        return tuple(HostMapping(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
+
+    @cached_property
+    def cells(self) -> Mapping[object, str]:
+        """The database of each cell, by the number of its mapping, called as in other rows. Of two
+        of one name that was not read is left out: it might be either."""
+        rows = [row.cells for row in self._tables.of("cell_mappings")]
+        names = [row.get("database_name") for row in rows]
+        found: dict[object, str] = {}
+        for row, name in zip(rows, names, strict=True):
+            known = self._tables.database_of(row, ComputeNode.table)
+            if known is not None:
+                found[row.get("id")] = known
+            elif isinstance(name, str) and names.count(name) == 1:
+                found[row.get("id")] = name
+        return found
+
+    def read(self, table: str) -> Answer:
+        """An answer that read this table: the evidence that it has no such row. Raises
+        `UnheardError` if it was not read in every cell."""
+        failed = [answer for answer in self._tables.failures if f".{table}" in answer.query]
+        if failed:
+            error = failed[0].error
+            raise UnheardError(f"nova database: {error.message if error else f'{table} is odd'}")
+        answers = [
+            answer
+            for (_, name), read in self._tables.read.items()
+            if name == table
+            for answer in read
+        ]
+        if not answers:
+            raise UnheardError(f"nova database: {table} was not read")
+        if table in ("services", "compute_nodes"):
+            self._every_cell(table)
+        return answers[-1]
+
+    def _every_cell(self, table: str) -> None:
+        for row in self._tables.of("cell_mappings"):
+            name = row.cells.get("database_name")
+            known = self._tables.database_of(row.cells, table)
+            if row.cells.get("uuid") != CELL0 and known is None:
+                raise UnheardError(
+                    f"nova database: the cell {name or row.cells.get('name')} was not read"
+                )
+
+    def zone_of(self, host: str) -> tuple[str, Answer] | None:
+        """The availability zone of a host's aggregate, and who said so; None if none of its
+        aggregates has one. Raises `UnheardError`."""
+        self.read("aggregate_hosts")
+        self.read("aggregate_metadata")
+        member = self._tables.of("aggregate_hosts")
+        own = [r.cells.get("aggregate_id") for r in member if r.cells.get("host") == host]
+        for row in self._tables.of("aggregate_metadata"):
+            zone = row.cells.get("value")
+            is_zone = row.cells.get("key") == "availability_zone" and not row.cells.get("deleted")
+            if is_zone and row.cells.get("aggregate_id") in own and isinstance(zone, str):
+                return zone, row.answer
+        return None
+
+    def services_of(self, host: str) -> tuple[Service, ...]:
+        """The live rows of a host's nova-compute, by nova's name of it. Raises `UnheardError`."""
+        if host not in self._services:
+            self.read("services")
+        return self._services.get(host, ())
+
+    def nodes_of(self, host: str) -> tuple[ComputeNode, ...]:
+        """A host's live compute nodes: of libvirt one, of Ironic many. Raises `UnheardError`."""
+        if host not in self._nodes:
+            self.read("compute_nodes")
+            for node in self.nodes:
+                node.host  # noqa: B018 (raises where it is not told: it might be this one)
+        return self._nodes.get(host, ())
+
+    @cached_property
+    def _services(self) -> Mapping[str, tuple[Service, ...]]:
+        return _by_host(service for service in self.services if _is_compute(service))
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, tuple[ComputeNode, ...]]:
+        return _by_host(self.nodes)
+
+    def _rows(self, table: str) -> Iterator[tuple[str, Row]]:
+        for (database, name), owners in self._tables.rows.items():
+            if name == table:
+                for rows in owners.values():
+                    for row in rows.values():
+                        yield database, row
+
+
+def _is_compute(service: Service) -> bool:
+    try:
+        return service.binary == "nova-compute"
+    except UnheardError:
+        return False
+
+
+def _by_host(records: Iterable[R]) -> dict[str, tuple[R, ...]]:
+    found: dict[str, list[R]] = {}
+    for record in records:
+        try:
+            if record.host and not record.deleted:
+                found.setdefault(record.host, []).append(record)
+        except UnheardError:
+            continue  # an unreadable row is of no host
+    return {host: tuple(rows) for host, rows in found.items()}

@@ -1,0 +1,304 @@
+"""The XML of a libvirt domain.
+
+A host has hundreds of these documents, and most of each is never asked for: a document is parsed
+when the first question comes, and only what is read of it is kept.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from hoodsnap.facts.domain import hardware
+from hoodsnap.facts.domain.disk import Disk, read_disk
+from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
+from hoodsnap.facts.domain.xml import parsed
+from hoodsnap.facts.fact import UnheardError, unheard
+from hoodsnap.facts.quantity import size, whole
+
+LARGEST_XML = 4 << 20
+"""Characters. libvirt sends no longer text to its clients."""
+
+MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
+"""The memory devices, whose size libvirt counts in `<memory>`."""
+
+
+class Interface(NamedTuple):
+    """One `<interface>`."""
+
+    mac: str | None
+    """Lower case."""
+    target: str | None
+    """`tap3f6c1d2a-bb`."""
+    type: str
+    """`bridge`, `ethernet`, `network`, `vhostuser`, `hostdev` …"""
+    source: str | None
+    """The bridge, network, device or socket it is plugged into."""
+    mtu: int | None = None
+    """Bytes, as the guest is told; None if it is not."""
+
+
+class DomainXML:
+    """One document. What is not in it, or can't be read, raises `UnheardError`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def name(self) -> str:
+        """The domain's name."""
+        return self._text_of("name")
+
+    @cached_property
+    def uuid(self) -> str:
+        """Lower case."""
+        return self._text_of("uuid").lower()
+
+    @property
+    def id(self) -> int | None:
+        """The number of a running domain; None when it is off."""
+        return whole(self._kept.domain.get("id"))
+
+    @property
+    def status(self) -> Mapping[str, str]:
+        """`state`, `reason` and `pid`, if this is the note (`<domstatus>`) that libvirt keeps of a
+        running domain."""
+        return {} if isinstance(self._parts, UnheardError) else self._parts.status
+
+    @cached_property
+    def memory_kib(self) -> int:
+        """KiB at boot: without the modules that `<memory>` counts too. NUMA cells, where there are
+        some, are what counts."""
+        cells = [cell for numa in self._find("cpu/numa") for cell in numa.iter("cell")]
+        if cells:
+            return sum(_kib(cell.get("memory"), cell.get("unit"), "NUMA cell") for cell in cells)
+        sizes = (
+            target
+            for module in self._find("devices/memory")
+            if module.get("model") in MODULES
+            for target in module.iterfind("target/size")
+        )
+        modules = sum(_kib(target.text, target.get("unit"), "memory module") for target in sizes)
+        total = self._one("memory")
+        return _kib(total.text, total.get("unit"), "memory") - modules
+
+    @cached_property
+    def current_memory_kib(self) -> int:
+        """KiB that the balloon leaves to the guest, modules included."""
+        current = self._first("currentMemory")
+        if current is None:
+            current = self._one("memory")
+        return _kib(current.text, current.get("unit"), "currentMemory")
+
+    @cached_property
+    def vcpus(self) -> int:
+        """The vCPUs it can have at most: those that were sold."""
+        vcpu = self._first("vcpu")
+        count = 1 if vcpu is None else whole(vcpu.text)  # one, says libvirt, unless told otherwise
+        return count if count is not None else unheard("the XML's <vcpu> can't be read")
+
+    @cached_property
+    def current_vcpus(self) -> int:
+        """The vCPUs that are plugged in."""
+        vcpu = self._first("vcpu")
+        current = None if vcpu is None else vcpu.get("current")
+        if current is None:
+            return self.vcpus
+        count = whole(current)
+        return count if count is not None else unheard("the XML's <vcpu current> can't be read")
+
+    @cached_property
+    def machine(self) -> str | None:
+        """`pc-i440fx-7.2`; None if libvirt chooses."""
+        kind = self._one("os").find("type")
+        return None if kind is None else kind.get("machine")
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """`x86_64`; None if libvirt chooses."""
+        kind = self._one("os").find("type")
+        return None if kind is None else kind.get("arch")
+
+    @cached_property
+    def emulator(self) -> str | None:
+        """The program that runs it; None if libvirt chooses."""
+        return next((element.text for element in self._find("devices/emulator")), None)
+
+    @cached_property
+    def processor(self) -> hardware.Processor | None:
+        """What the guest takes its processors for; None if that is left to QEMU."""
+        return hardware.read_processor(self._first("cpu"))
+
+    @cached_property
+    def pins(self) -> Mapping[int, frozenset[int]]:
+        """vCPU → the host's processors it may run on; those that are not pinned are not in it."""
+        return hardware.read_pins(self._find("cputune"))
+
+    @cached_property
+    def firmware(self) -> hardware.Firmware:
+        """What it boots with."""
+        return hardware.read_firmware(self._first("os"))
+
+    @cached_property
+    def tpms(self) -> tuple[hardware.Tpm, ...]:
+        """Its emulated TPMs."""
+        return hardware.read_tpms(self._find("devices/tpm"))
+
+    @cached_property
+    def host_devices(self) -> tuple[hardware.HostDevice, ...]:
+        """The host's devices that it has to itself, network cards among them."""
+        cards = [card for card in self._find("devices/interface") if card.get("type") == "hostdev"]
+        return hardware.read_host_devices([*self._find("devices/hostdev"), *cards])
+
+    @cached_property
+    def graphics(self) -> tuple[hardware.Graphics, ...]:
+        """Its consoles."""
+        return hardware.read_graphics(self._find("devices/graphics"))
+
+    @cached_property
+    def logs(self) -> tuple[str, ...]:
+        """The files that its serial consoles are written to."""
+        return hardware.read_logs([*self._find("devices/serial"), *self._find("devices/console")])
+
+    @cached_property
+    def labels(self) -> tuple[hardware.Label, ...]:
+        """What the security drivers were told."""
+        return hardware.read_labels(self._find("seclabel"))
+
+    @cached_property
+    def disks(self) -> tuple[Disk, ...]:
+        """Every `<disk>`, in order."""
+        return tuple(read_disk(element) for element in self._find("devices/disk"))
+
+    @cached_property
+    def interfaces(self) -> tuple[Interface, ...]:
+        """Every `<interface>`, in order."""
+        return tuple(_interface(element) for element in self._find("devices/interface"))
+
+    @cached_property
+    def nova(self) -> NovaMetadata | None:
+        """What nova noted down; None if nova did not make this domain, or before 2014."""
+        return read_metadata(self._find("metadata"))
+
+    @cached_property
+    def smbios(self) -> Mapping[str, str]:
+        """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
+        found: dict[str, str] = {}
+        for sysinfo in self._find("sysinfo"):
+            for entry in sysinfo.iterfind("system/entry"):
+                found[entry.get("name", "")] = entry.text or ""
+        return found
+
+    def check(self) -> None:
+        """Raise `UnheardError` if this is no document at all."""
+        _ = self._kept
+
+    def _text_of(self, path: str) -> str:
+        return self._one(path).text or ""
+
+    def _one(self, path: str) -> Element:
+        found = self._first(path)
+        return found if found is not None else unheard(f"the XML has no <{path}>")
+
+    def _first(self, path: str) -> Element | None:
+        return next(iter(self._find(path)), None)
+
+    def _find(self, path: str) -> Sequence[Element]:
+        """The elements at one of the `PLACES`."""
+        return self._kept.places.get(path, ())
+
+    @property
+    def _kept(self) -> _Parts:
+        if isinstance(self._parts, UnheardError):
+            raise UnheardError(str(self._parts))
+        return self._parts
+
+    @cached_property
+    def _parts(self) -> _Parts | UnheardError:
+        """What is kept of it, or why there is none: no document is parsed twice in vain."""
+        try:
+            root = parsed(_UNREAD.sub("", self._text))
+        except UnheardError as reason:
+            return reason
+        domain = root if root.tag == "domain" else root.find("domain")
+        if domain is None or root.tag not in ("domain", "domstatus"):
+            return UnheardError("this is no XML of a domain")
+        # All that is never asked for is most of it, and there may be thousands.
+        places: dict[str, list[Element]] = {}
+        for child in domain:
+            if child.tag in PLACES:
+                places.setdefault(child.tag, []).append(child)
+            if child.tag in ("cpu", "devices"):
+                for item in child:
+                    path = f"{child.tag}/{item.tag}"
+                    if path in PLACES:
+                        places.setdefault(path, []).append(item)
+        status = root.attrib if root.tag == "domstatus" else {}
+        return _Parts(domain.attrib, status, places)
+
+
+def read_domain_xml(text: str) -> DomainXML:
+    """What `virsh dumpxml` printed, or the file that libvirt keeps of a running domain.
+
+    Raises `UnheardError` if it is no domain's XML, has a document type (libvirt's never has one,
+    and it could make one byte a gigabyte), or is longer than anything libvirt sends.
+    """
+    if len(text) > LARGEST_XML:
+        raise UnheardError(f"the XML has {len(text)} characters, more than libvirt sends")
+    xml = DomainXML(text)
+    xml.check()
+    return xml
+
+
+class _Parts(NamedTuple):
+    """What is kept of a document."""
+
+    domain: Mapping[str, str]
+    """The attributes of `<domain>`."""
+    status: Mapping[str, str]
+    """Those of `<domstatus>`."""
+    places: Mapping[str, Sequence[Element]]
+    """Of each of the `PLACES` the elements, in order."""
+
+
+_UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
+"""Elements that are half of many a document, and that nobody asks for. Lines stay as they are."""
+
+PLACES = frozenset(
+    [
+        *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
+        *("cpu", "cpu/numa", "cputune", "seclabel", "devices/emulator"),
+        *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
+        *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
+    ]
+)
+"""What is read of a document."""
+
+
+def _kib(text: str | None, unit: str | None, what: str) -> int:
+    amount = size(text or "", unit=unit or "KiB") if unit is None or unit.isalpha() else None
+    if amount is None:
+        raise UnheardError(f"the XML's {what} can't be read")
+    return -(-amount // 1024)
+
+
+def _interface(element: Element) -> Interface:
+    mac, target, source = element.find("mac"), element.find("target"), element.find("source")
+    address = None if mac is None else mac.get("address")
+    places: Iterator[str | None] = iter(())
+    if source is not None:
+        places = (source.get(key) for key in ("bridge", "network", "dev", "path", "name"))
+    return Interface(
+        mac=None if address is None else address.lower(),
+        target=None if target is None else target.get("dev"),
+        type=element.get("type", ""),
+        source=next((place for place in places if place), None),
+        mtu=_mtu(element.find("mtu")),
+    )
+
+
+def _mtu(element: Element | None) -> int | None:
+    return None if element is None else whole(element.get("size"))

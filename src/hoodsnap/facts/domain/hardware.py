@@ -1,0 +1,289 @@
+"""What a domain's XML says of the machine around its disks and cards: processors, firmware,
+consoles, devices of the host; and which machine types there are by libvirt's word.
+
+Functions of XML elements; `DomainXML` has the fields.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+from xml.etree.ElementTree import Element
+
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.quantity import whole
+
+MOST_CPUS = 1 << 16
+"""No host has more, and a range could fill any memory."""
+
+
+class Graphics(NamedTuple):
+    """One `<graphics>`: a console that is reached over the network."""
+
+    type: str
+    """`vnc` or `spice` (`sdl` and the like have no port)."""
+    port: int | None
+    """None while libvirt has not chosen one, and of a console that is a socket in a folder."""
+    tls_port: int | None
+    listens: tuple[str, ...]
+    """The addresses; empty: what qemu.conf says, which is 127.0.0.1 unless set."""
+    password: bool
+    """It asks for one (whose text nobody is told)."""
+
+
+class Firmware(NamedTuple):
+    """What a machine boots with, if that is not QEMU's own BIOS."""
+
+    loader: str | None
+    """The path of the program."""
+    nvram: str | None
+    """The path of the variables that it keeps; None if it keeps none, or libvirt will choose."""
+
+
+class Tpm(NamedTuple):
+    """One emulated TPM."""
+
+    version: str | None
+    source: str | None
+    """Where it keeps its state, if not in libvirt's own folder."""
+    secret: str | None
+    """UUID of the secret that its state is encrypted with."""
+
+
+class HostDevice(NamedTuple):
+    """A device of the host that is passed through."""
+
+    type: str
+    """`pci` or `mdev`."""
+    address: str
+    """`0000:81:00.1`; the UUID of an mdev, lower case."""
+
+
+class Processor(NamedTuple):
+    """`<cpu>`."""
+
+    mode: str
+    """`custom`, `host-model`, `host-passthrough`, `maximum`."""
+    model: str | None
+
+
+class Label(NamedTuple):
+    """What a security driver was told of this domain."""
+
+    model: str
+    """`dac`, `selinux`, `apparmor`."""
+    relabel: bool
+    """Files are given to the guest when it starts."""
+    image: str | None
+    """The label of its images while it runs."""
+
+
+TPMS = "/var/lib/libvirt/swtpm"
+"""Where libvirt keeps the states of TPMs."""
+
+
+def home_of(path: str) -> str:
+    """The folder that is there, whether the file is or not, if this is the right place to look."""
+    return TPMS if path.startswith(f"{TPMS}/") else posixpath.dirname(path)
+
+
+def tpm_state(uuid: str, version: str | None) -> str:
+    """Where libvirt has the state of a domain's TPM."""
+    folder = "tpm1.2/tpm-00.permall" if version == "1.2" else "tpm2/tpm2-00.permall"
+    return f"{TPMS}/{uuid}/{folder}"
+
+
+def read_cpus(text: str | None) -> frozenset[int]:
+    """A list of processors: `0-3,^2,8`. Raises `UnheardError` if it is none."""
+    found: set[int] = set()
+    for word in (text or "").replace(" ", "").split(","):
+        match = re.fullmatch(r"(\^?)(\d{1,6})(?:-(\d{1,6}))?", word, re.ASCII)
+        if match is None:
+            raise UnheardError("a list of processors can't be read")
+        first, last = int(match[2]), int(match[3] or match[2])
+        if last > MOST_CPUS:
+            raise UnheardError("a list of processors can't be read")
+        cpus = range(first, last + 1)
+        found = found.difference(cpus) if match[1] else found.union(cpus)
+    return frozenset(found)
+
+
+def read_graphics(elements: Iterable[Element]) -> tuple[Graphics, ...]:
+    """Every `<graphics>`, in order."""
+    return tuple(_graphics(element) for element in elements)
+
+
+def _graphics(element: Element) -> Graphics:
+    listens = [element.get("listen")]
+    listens += [listen.get("address") for listen in element.iterfind("listen")]
+    return Graphics(
+        type=element.get("type", ""),
+        port=_port(element.get("port")),
+        tls_port=_port(element.get("tlsPort")),
+        listens=tuple(dict.fromkeys(address for address in listens if address)),
+        password=element.get("passwd") is not None or element.get("passwdValidTo") is not None,
+    )
+
+
+def _port(text: str | None) -> int | None:
+    port = whole(text)
+    return port if port is not None and port > 0 else None
+
+
+def read_firmware(system: Element | None) -> Firmware:
+    """Of `<os>`."""
+    if system is None:
+        return Firmware(None, None)
+    nvram = system.find("nvram")
+    path = None
+    if nvram is not None:
+        source = nvram.find("source")
+        path = nvram.text if source is None else source.get("file")
+    loader = system.findtext("loader")
+    return Firmware(_path(loader), _path(path))
+
+
+def _path(text: str | None) -> str | None:
+    path = (text or "").strip()
+    return path if path.startswith("/") else None
+
+
+def read_tpms(elements: Iterable[Element]) -> tuple[Tpm, ...]:
+    """Of every `<tpm>`, those that are emulated."""
+    found = []
+    for element in elements:
+        for backend in element.iterfind("backend"):
+            if backend.get("type") == "emulator":
+                source, secret = backend.find("source"), backend.find("encryption")
+                found.append(
+                    Tpm(
+                        backend.get("version"),
+                        None if source is None else source.get("path", ""),
+                        None if secret is None else (secret.get("secret") or "").lower(),
+                    )
+                )
+    return tuple(found)
+
+
+def read_host_devices(elements: Iterable[Element]) -> tuple[HostDevice, ...]:
+    """Of `<hostdev>` and `<interface type='hostdev'>`, those on PCI and mdevs."""
+    found = []
+    for element in elements:
+        address = element.find("source/address")
+        if address is None:
+            continue
+        kind = element.get("type") if element.tag == "hostdev" else "pci"
+        if kind == "mdev":
+            found.append(HostDevice("mdev", address.get("uuid", "").lower()))
+        elif kind == "pci" and (place := _pci_address(address)) is not None:
+            found.append(HostDevice("pci", place))
+    return tuple(found)
+
+
+def _pci_address(address: Element) -> str | None:
+    try:
+        domain, bus, slot, function = (
+            int(address.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function")
+        )
+    except ValueError:
+        return None
+    return f"{domain:04x}:{bus:02x}:{slot:02x}.{function:x}"
+
+
+def read_processor(element: Element | None) -> Processor | None:
+    """Of `<cpu>`; None without one."""
+    if element is None:
+        return None
+    model = element.find("model")
+    return Processor(element.get("mode", "custom"), None if model is None else model.text)
+
+
+def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
+    """Of `<cputune>`: vCPU → the host's processors that it may run on."""
+    return {
+        number: read_cpus(pin.get("cpuset"))
+        for element in elements
+        for pin in element.iterfind("vcpupin")
+        if (number := whole(pin.get("vcpu"))) is not None
+    }
+
+
+def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
+    """Every `<seclabel>`, in order."""
+    return tuple(
+        Label(
+            model=element.get("model", ""),
+            relabel=element.get("relabel") != "no" and element.get("type") != "none",
+            image=element.findtext("imagelabel"),
+        )
+        for element in elements
+    )
+
+
+def read_logs(elements: Iterable[Element]) -> tuple[str, ...]:
+    """The files that `<serial>` and `<console>` are written to."""
+    return tuple(dict.fromkeys(path for element in elements for path in _logs(element)))
+
+
+def _logs(element: Element) -> Iterator[str]:
+    for log in element.iterfind("log"):
+        if (path := _path(log.get("file"))) is not None:
+            yield path
+    if element.get("type") == "file":
+        for source in element.iterfind("source"):
+            if (path := _path(source.get("path"))) is not None:
+                yield path
+
+
+@dataclass(frozen=True)
+class MachineTypes:
+    """The machine types that the installed emulator of one architecture has."""
+
+    emulators: frozenset[str]
+    names: frozenset[str]
+    canonical: Mapping[str, str]
+    """Alias → what it stands for: `pc` → `pc-i440fx-7.2`."""
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two names are of one machine, be one of them an alias."""
+        return self.canonical.get(one, one) == self.canonical.get(other, other)
+
+    def fits(self, wanted: str, machine: str) -> bool:
+        """Whether a machine is what was wanted: an alias wants any version of its family."""
+        stands_for = self.canonical.get(wanted)
+        if stands_for is None:
+            return self.same(wanted, machine)
+        return _family(stands_for) == _family(self.canonical.get(machine, machine))
+
+
+_FAMILY = re.compile(r"(pc-i440fx|pc-q35|pseries|virt|s390-ccw-virtio|pc)\b")
+
+
+def _family(machine: str) -> str:
+    """`pc-i440fx` of `pc-i440fx-7.2`, and of Red Hat's and Ubuntu's `pc-i440fx-rhel7.6.0` and
+    `pc-i440fx-jammy-hpb`."""
+    found = _FAMILY.match(machine)
+    return found[0] if found else machine
+
+
+def read_machine_types(capabilities: Element) -> Mapping[str, MachineTypes]:
+    """Architecture → its machine types, of what `virsh capabilities` prints."""
+    found = {}
+    for guest in capabilities.iterfind("guest"):
+        for architecture in guest.iterfind("arch"):
+            machines = list(architecture.iter("machine"))
+            names = frozenset(machine.text or "" for machine in machines)
+            if names:
+                found[architecture.get("name", "")] = MachineTypes(
+                    frozenset(emulator.text or "" for emulator in architecture.iter("emulator")),
+                    names | frozenset(machine.get("canonical", "") for machine in machines),
+                    {
+                        machine.text or "": machine.get("canonical", "")
+                        for machine in machines
+                        if machine.get("canonical")
+                    },
+                )
+    return found

@@ -1,0 +1,397 @@
+"""What a host says of its block devices, and how a volume comes to it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.quantity import whole
+
+LIST = "lsblk --json --bytes --output-all"
+
+SESSIONS = "iscsiadm -m session -P 3"
+
+MAPS = "multipathd show maps json"
+
+DEEPEST = 64
+"""Devices on top of each other; lsblk ends long before."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Device(Fact):
+    """One block device, as lsblk shows it."""
+
+    layer: ClassVar[str] = "block"
+    noun: ClassVar[str] = "device"
+    raw: Mapping[str, object]
+    parents: tuple[str, ...]
+    """The devices that it is made of, by the kernel's names."""
+    children: tuple[str, ...]
+    """The devices that are made of it."""
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {"number": ("list", "maj:min")}
+
+    def where(self, name: str) -> tuple[Answer | None, str]:
+        """As of any fact; the place starts with the kernel's name."""
+        answer, place = super().where(name)
+        return answer, f"{self.raw.get('kname')}.{place}"
+
+    @property
+    def kname(self) -> str:
+        """The kernel's name: `sdb`, `dm-3`."""
+        return text(self.raw, "kname") or ""
+
+    @property
+    def name(self) -> str:
+        """The name that people know it by: that of the device mapper, else the kernel's."""
+        return text(self.raw, "name") or ""
+
+    @property
+    def number(self) -> str:
+        """`8:16`: major and minor."""
+        return text(self.raw, "maj:min") or ""
+
+    @property
+    def type(self) -> str:
+        """`disk`, `part`, `mpath`, `crypt`, `lvm`, `loop` …"""
+        return text(self.raw, "type") or ""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        # Before util-linux 2.33 every value is a text.
+        size = whole(self.raw.get("size"))
+        return size if size is not None else unheard("lsblk: a size can't be read")
+
+    @property
+    def wwn(self) -> str | None:
+        """The name that the storage itself gives to this LUN, the same on every path to it."""
+        return text(self.raw, "wwn")
+
+    @property
+    def mountpoints(self) -> tuple[str, ...]:
+        """Where the host itself uses it: folders, or `[SWAP]`."""
+        points = self.raw.get("mountpoints", [self.raw.get("mountpoint")])
+        if not isinstance(points, list):
+            raise UnheardError("lsblk: the mountpoints can't be read")
+        return tuple(point for point in points if isinstance(point, str))
+
+
+class Session(NamedTuple):
+    """One iSCSI session of this host, and the disks that it brought."""
+
+    target: str
+    """Lower case."""
+    portal: str | None
+    """`10.0.0.5:3260`."""
+    disks: tuple[tuple[int, str], ...]
+    """LUN and kernel's name of each disk."""
+
+
+class Map(NamedTuple):
+    """One multipath map."""
+
+    name: str
+    wwid: str
+    kname: str
+    """`dm-3`."""
+    paths: tuple[tuple[str, bool], ...]
+    """The kernel's name of each path, and whether it works."""
+
+
+class Mount(NamedTuple):
+    """One line of mountinfo."""
+
+    folder: str
+    number: str
+    """`major:minor` of the file system."""
+    type: str
+    """`nfs4`, `ext4` …"""
+    source: str
+    """`10.0.0.5:/volumes`, `/dev/vda`."""
+
+
+class LogicalVolume(NamedTuple):
+    """One LV."""
+
+    name: str
+    group: str
+    path: str | None
+    size: int | None
+    """Bytes."""
+
+
+class Devices:
+    """All block devices of one host."""
+
+    def __init__(self, answers: Iterable[Answer], mountinfo: Answer | None) -> None:
+        self.said: dict[str, Answer] = {answer.query: answer for answer in answers}
+        self._mountinfo = mountinfo
+
+    @property
+    def listing(self) -> Answer | None:
+        """The answer that lists all of them; None if there is none."""
+        answer = self.said.get(LIST)
+        return answer if answer is not None and answer.error is None else None
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Device]:
+        """By the kernel's name."""
+        found = self._by_name
+        if isinstance(found, UnheardError):
+            raise UnheardError(str(found))
+        return found
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Device] | UnheardError:
+        try:
+            body = value_of(self.said.get(LIST), "lsblk", dict[str, list[dict[str, object]]])
+            return _devices(body.get("blockdevices", []), self.said[LIST])
+        except UnheardError as reason:
+            return reason
+
+    def find(self, path: str) -> Device | None:
+        """The device that a path means; None if it means none that is known."""
+        return self.by_name.get(self._names.get(path, ""))
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """Path → kernel's name."""
+        found: dict[str, str] = {}
+        for device in self.by_name.values():
+            kname = device.kname
+            found[f"/dev/{kname}"] = kname
+            found[f"/dev/mapper/{device.name}"] = kname
+        for folder in ("/dev/disk/by-path", "/dev/disk/by-id"):
+            for name, kname in self._links(folder).items():
+                found[f"{folder}/{name}"] = kname
+        for volume in self.logical_volumes_shown:
+            # The device mapper doubles the hyphens within each part.
+            name = f"{volume.group.replace('-', '--')}-{volume.name.replace('-', '--')}"
+            if volume.path is not None and (kname := found.get(f"/dev/mapper/{name}", "")):
+                found[volume.path] = kname
+        return found
+
+    def _links(self, folder: str) -> Mapping[str, str]:
+        """Name → kernel's name, of the links in a folder; none if it was not heard."""
+        try:
+            links = value_of(self.said.get(f"ls -l {folder}"), folder, dict[str, str])
+        except Exception as error:
+            caught(error)
+            return {}
+        return {name: posixpath.basename(target) for name, target in links.items()}
+
+    def reached(self, target: str, lun: int) -> frozenset[str]:
+        """The disks that iSCSI brought of a target and LUN, by the kernel's names; none if that was
+        not heard."""
+        ending = f"-iscsi-{target}-lun-{lun}"
+        links = self._links("/dev/disk/by-path")
+        found = {kname for name, kname in links.items() if name.lower().endswith(ending)}
+        try:
+            sessions = self.sessions
+        except Exception as error:
+            caught(error)
+            sessions = ()
+        for session in sessions:
+            if session.target == target:
+                found |= {kname for number, kname in session.disks if number == lun}
+        return frozenset(found)
+
+    def below(self, device: Device) -> frozenset[str]:
+        """The kernel's names of the disks that a device is made of in the end; its own if none."""
+        found, layer = set(), {device.kname}
+        for _ in range(DEEPEST):
+            parents: set[str] = set()
+            for name in layer:
+                lower = self.by_name[name].parents if name in self.by_name else ()
+                parents.update(lower)
+                if not lower:
+                    found.add(name)
+            if not (layer := parents):
+                break
+        return frozenset(found)
+
+    def above(self, device: Device) -> Iterator[Device]:
+        """The device itself, and all that is made of it."""
+        seen: set[str] = set()
+        waiting = [device]
+        while waiting:
+            current = waiting.pop()
+            if current.kname not in seen:
+                seen.add(current.kname)
+                yield current
+                names = current.children
+                waiting += [self.by_name[name] for name in names if name in self.by_name]
+
+    @cached_property
+    def sessions(self) -> tuple[Session, ...]:
+        """The iSCSI sessions of this host as an initiator."""
+        answer = self.said.get(SESSIONS)
+        return () if _is_none(answer) else tuple(_sessions(value_of(answer, SESSIONS, str)))
+
+    @cached_property
+    def maps(self) -> tuple[Map, ...]:
+        """The multipath maps, as the daemon tells them, else as `multipath -ll` does."""
+        answer, plain = self.said.get(MAPS), self.said.get("multipath -ll")
+        if answer is not None and answer.error is None:
+            return tuple(_maps(value_of(answer, MAPS, dict[str, object])))
+        if _is_none(plain):
+            return ()
+        return tuple(_maps_of_text(value_of(plain, "multipath -ll", str)))
+
+    @cached_property
+    def logical_volumes(self) -> tuple[LogicalVolume, ...]:
+        """The LVs."""
+        answer = next((found for query, found in self.said.items() if query[:4] == "lvs "), None)
+        if _is_none(answer):
+            return ()
+        body = value_of(answer, "lvs", dict[str, list[dict[str, list[dict[str, object]]]]])
+        lines = (line for part in body.get("report", []) for line in part.get("lv", []))
+        return tuple(_logical_volume(line) for line in lines)
+
+    @property
+    def logical_volumes_shown(self) -> tuple[LogicalVolume, ...]:
+        """The LVs; none if they were not heard."""
+        try:
+            return self.logical_volumes
+        except Exception as error:
+            caught(error)
+            return ()
+
+    @cached_property
+    def loops(self) -> Mapping[str, str]:
+        """Loop devices by the kernel's name, each with its file."""
+        answer = self.said.get("losetup --json --list")
+        if _is_none(answer):
+            return {}
+        body = value_of(answer, "losetup", dict[str, list[dict[str, object]]])
+        return {
+            posixpath.basename(text(loop, "name") or ""): text(loop, "back-file") or ""
+            for loop in body.get("loopdevices", [])
+        }
+
+    @cached_property
+    def mounts(self) -> tuple[Mount, ...]:
+        """The mounts, later ones over earlier ones."""
+        lines = value_of(self._mountinfo, "/proc/self/mountinfo", str).splitlines()
+        return tuple(mount for line in lines if (mount := _mount(line)) is not None)
+
+    def mount_of(self, path: str) -> Mount | None:
+        """The mount that a path lies on; None if none is known."""
+        found = None
+        for mount in self.mounts:
+            inside = mount.folder == "/" or path.startswith(f"{mount.folder}/")
+            if inside and (found is None or len(mount.folder) >= len(found.folder)):
+                found = mount
+        return found
+
+
+def _is_none(answer: Answer | None) -> bool:
+    """Whether the answer is that there is no such thing."""
+    return answer is not None and answer.error is not None and answer.error.kind == "absent"
+
+
+def _devices(lines: list[dict[str, object]], answer: Answer) -> Mapping[str, Device]:
+    raw: dict[str, Mapping[str, object]] = {}
+    parents: dict[str, dict[str, None]] = {}
+    children: dict[str, dict[str, None]] = {}
+    waiting: list[tuple[dict[str, object], str | None]] = [(line, None) for line in lines]
+    while waiting:
+        line, parent = waiting.pop()
+        name = text(line, "kname") or ""
+        raw[name] = line
+        if parent is not None:  # a map stands below each of its paths
+            parents.setdefault(name, {})[parent] = None
+            children.setdefault(parent, {})[name] = None
+        below = line.get("children", [])
+        if not isinstance(below, list) or not all(isinstance(child, dict) for child in below):
+            raise UnheardError("lsblk: the devices can't be read")
+        waiting += [(child, name) for child in below]
+    return {
+        name: Device(
+            raw=line,
+            parents=tuple(parents.get(name, ())),
+            children=tuple(children.get(name, ())),
+            said={"list": answer},
+        )
+        for name, line in raw.items()
+    }
+
+
+def _sessions(printed: str) -> Iterator[Session]:
+    for part in re.split(r"^Target: ", printed, flags=re.MULTILINE)[1:]:
+        target = part.split(maxsplit=1)[0].lower()
+        for session in re.split(r"^\s+Current Portal: ", part, flags=re.MULTILINE)[1:]:
+            portal = session.splitlines()[0].partition(",")[0].strip()
+            disks, lun = [], None
+            for line in session.splitlines():
+                if found := re.search(r"\bLun: (\d+)\s*$", line):
+                    lun = whole(found[1])
+                elif (found := re.search(r"Attached scsi disk (\S+)", line)) and lun is not None:
+                    disks.append((lun, found[1]))
+            yield Session(target, portal, tuple(disks))
+
+
+def _maps(body: Mapping[str, object]) -> Iterator[Map]:
+    for raw in _dicts(body.get("maps")):
+        paths = [
+            (text(path, "dev") or "", text(path, "dm_st") != "failed")
+            for group in _dicts(raw.get("path_groups"))
+            for path in _dicts(group.get("paths"))
+        ]
+        names = (text(raw, "name") or "", text(raw, "uuid") or "", text(raw, "sysfs") or "")
+        yield Map(*names, tuple(paths))
+
+
+_MAP = re.compile(r"^(?P<name>\S+) (?:\((?P<wwid>\S+)\) )?(?P<kname>dm-\d+)\b")
+_PATH = re.compile(r"^[ |`+'-]*[\d#]+:[\d#]+:[\d#]+:[\d#]+ +(?P<dev>\S+) +\S+ +(?P<state>\S+)")
+
+
+def _maps_of_text(printed: str) -> Iterator[Map]:
+    current: re.Match[str] | None = None
+    paths: list[tuple[str, bool]] = []
+    for line in [*printed.splitlines(), ""]:
+        found = _MAP.match(line)
+        if (found or not line) and current is not None:
+            wwid = current["wwid"] or current["name"]
+            yield Map(current["name"], wwid, current["kname"], tuple(paths))
+            current, paths = None, []
+        if found:
+            current = found
+        elif path := _PATH.match(line):
+            paths.append((path["dev"], path["state"] != "failed"))
+
+
+def _dicts(value: object) -> list[Mapping[str, object]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise UnheardError("multipathd: the maps can't be read")
+    return value
+
+
+def _logical_volume(line: Mapping[str, object]) -> LogicalVolume:
+    size = text(line, "lv_size") or ""
+    return LogicalVolume(
+        name=text(line, "lv_name") or "",
+        group=text(line, "vg_name") or "",
+        path=text(line, "lv_path") or None,
+        size=whole(size.removesuffix("B")),
+    )
+
+
+def _mount(line: str) -> Mount | None:
+    """One line of proc(5)'s mountinfo."""
+    before, separator, after = line.partition(" - ")
+    fields, rest = before.split(" "), after.split(" ")
+    if not separator or len(fields) < 6 or len(rest) < 2:
+        return None
+    return Mount(_unescaped(fields[4]), fields[2], rest[0], _unescaped(rest[1]))
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)

@@ -1,0 +1,204 @@
+"""What the logs say of a VM: when QEMU was started and how it ended, and what nova did with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import ClassVar
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import Fact, UnheardError, value_of
+
+_TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
+_NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
+_START = re.compile(r"(?P<time>\S+ \S+): starting up")
+_END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
+_COMPLAINT = re.compile(r"(?:\S+Z )?\S*(?:qemu|kvm)\S*: (?!terminating on signal)")
+
+# With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
+_OOM_KILL = re.compile(r"\S+ .*oom-kill:.*qemu-\d+-(?P<name>[^./,]+)\.(scope|libvirt)")
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Log(Fact):
+    """The ends of the logs, as far as they are about one VM.
+
+    A reading of logs is evidence of what was, never of what is not: they are cut, and rotate.
+    """
+
+    layer: ClassVar[str] = "logs"
+    noun: ClassVar[str] = "log"
+    uuid: str
+    """Lower case."""
+    nova: tuple[str, ...] = ()
+    """nova-compute's last lines about it."""
+    oom_kills: tuple[str, ...] = ()
+    """The kernel's lines that name its domain, of any of its lives."""
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "started": ("qemu", "starting up"),
+        "started_as": ("qemu", "-uuid"),
+        "ended": ("qemu", "shutting down"),
+        "end_reason": ("qemu", "reason="),
+        "complaints": ("qemu", ""),
+        "nova": ("nova", ""),
+        "trouble": ("nova", "ERROR"),
+        "oom_kill": ("kernel", "oom-kill"),
+    }
+
+    @classmethod
+    def read_all(cls, answers: Iterable[Answer]) -> dict[str, Log]:
+        """UUID → log, of one host's answers."""
+        said: dict[str, dict[str, Answer]] = {}
+        names: dict[str, str] = {}
+        spoken: dict[str, list[str]] = {}
+        killed: dict[str, list[str]] = {}
+        whole: dict[str, Answer] = {}
+        for answer in answers:
+            tail = _TAIL.match(answer.query)
+            if answer.subject is not None and tail is not None:
+                said.setdefault(answer.subject.lower(), {})["qemu"] = answer
+                names[answer.subject.lower()] = tail["name"]
+            elif answer.error is None and answer.query.startswith(("dmesg", "journalctl -k")):
+                whole["kernel"], killed = answer, _by_name(answer)
+            elif answer.error is None and answer.query.startswith(("tail", "journalctl")):
+                whole["nova"], spoken = answer, _by_uuid(answer)
+        for uuid in spoken:
+            said.setdefault(uuid, {})["nova"] = whole["nova"]
+        for uuid, name in names.items():
+            if name in killed:
+                said[uuid]["kernel"] = whole["kernel"]
+        return {
+            uuid: cls(
+                uuid=uuid,
+                nova=tuple(spoken.get(uuid, ())),
+                oom_kills=tuple(killed.get(names.get(uuid, ""), ())),
+                said=parts,
+            )
+            for uuid, parts in said.items()
+        }
+
+    @cached_property
+    def _lines(self) -> list[str] | UnheardError:
+        try:
+            lines = value_of(self.said.get("qemu"), "QEMU's log", str).splitlines()
+        except UnheardError as reason:
+            return reason
+        started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
+        if started and started[-1] != self.uuid:
+            # A log goes by its domain's name, and names come again.
+            return UnheardError("the log of its name is another guest's")
+        return lines
+
+    @property
+    def lines(self) -> list[str]:
+        """The end of QEMU's log."""
+        if isinstance(self._lines, UnheardError):
+            raise UnheardError(str(self._lines))
+        return self._lines
+
+    @property
+    def started(self) -> str | None:
+        """When QEMU was last started, `2026-11-25 13:15:33.726+0000`; None if that is cut off."""
+        return next((found["time"] for found in map(_START.match, self._backwards) if found), None)
+
+    @property
+    def started_as(self) -> str | None:
+        """The UUID that it was last started with, lower case; None if that is cut off."""
+        words = (line.split() for line in self._backwards if line.startswith("-uuid "))
+        return next((word[1].lower() for word in words if len(word) > 1), None)
+
+    @property
+    def ended(self) -> str | None:
+        """When it ended since then; None if it did not, as far as libvirt saw it."""
+        return self._end["time"] if self._end else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """The same as a moment."""
+        return _moment(self.ended)
+
+    @property
+    def end_reason(self) -> str | None:
+        """Why: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`; None if libvirt
+        (before 3.1) does not say."""
+        return self._end["reason"] if self._end else None
+
+    @property
+    def complaints(self) -> tuple[str, ...]:
+        """What QEMU said of itself since it was started."""
+        return tuple(line for line in self._since_start if _COMPLAINT.match(line))
+
+    @property
+    def oom_kill(self) -> str | None:
+        """The kernel's line about having killed it since it was last started; None if none."""
+        started = _moment(self.started)
+        for line in reversed(self.oom_kills):
+            killed = _moment(line.split(" ", 1)[0])
+            if started is not None and killed is not None and killed >= started:
+                return line
+        return None
+
+    @property
+    def trouble(self) -> str | None:
+        """nova-compute's last line about it that is an error; None if there is none."""
+        return next((line for line in reversed(self.nova) if " ERROR [" in line), None)
+
+    @property
+    def _backwards(self) -> list[str]:
+        return self.lines[::-1]
+
+    @property
+    def _since_start(self) -> list[str]:
+        starts = [at for at, line in enumerate(self.lines) if _START.match(line)]
+        return self.lines[starts[-1] :] if starts else self.lines
+
+    @property
+    def _end(self) -> re.Match[str] | None:
+        ends = [found for line in self._since_start if (found := _END.match(line))]
+        return ends[-1] if ends else None
+
+
+def listing_of(answers: Iterable[Answer], host: str) -> Answer | None:
+    """The answer that lists the logs of a host's QEMUs, if it was told."""
+    found = None
+    for answer in answers:
+        if answer.host == host and answer.query.startswith("ls -l ") and answer.error is None:
+            found = answer if isinstance(answer.value, list) else found
+    return found
+
+
+def _by_uuid(answer: Answer) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in _text(answer):
+        if about := _NOVA.search(line):
+            found.setdefault(about["uuid"], []).append(line)
+    return found
+
+
+def _by_name(answer: Answer) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for line in _text(answer):
+        if killed := _OOM_KILL.match(line.replace("\\x2d", "-")):
+            found.setdefault(killed["name"], []).append(line)
+    return found
+
+
+def _text(answer: Answer) -> list[str]:
+    try:
+        return value_of(answer, "a log", str).splitlines()
+    except UnheardError:
+        return []
+
+
+def _moment(written: str | None) -> datetime | None:
+    """A time as libvirt (`2026-11-25 13:15:33.726+0000`) or dmesg (`2026-11-25T13:15:33,726…`)
+    writes it."""
+    try:
+        found = datetime.fromisoformat((written or "").replace(",", "."))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,331 @@
+"""A QEMU command line, read the way QEMU reads it.
+
+It understands what libvirt has written since 2012: `-drive` and `-blockdev`, `-M` and `-machine`,
+`key=value,…` with doubled commas and JSON. Nothing in here fails: what is not said, or can't be
+read, is None. It tells how a process was started; what was plugged in later is not in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from hoodsnap.facts.process.drive import Drive, read_drives
+from hoodsnap.facts.quantity import LARGEST, size, whole
+
+FLAGS = frozenset(
+    """
+    ? h help version S s snapshot daemonize preconfig only-migratable async-teardown
+    nodefaults no-user-config nodefconfig nographic curses sdl
+    no-acpi no-hpet no-reboot no-shutdown no-fd-bootchk no-kvm no-kvm-irqchip no-kvm-pit
+    no-kvm-pit-reinjection no-kqemu kernel-kqemu enable-kqemu enable-kvm disable-kvm enable-nesting
+    enable-fips enable-sync-profile mem-prealloc singlestep one-insn-per-tick semihosting old-param
+    usb full-screen no-frame no-quit alt-grab ctrl-grab show-cursor portrait std-vga
+    win2k-hack rtc-td-hack localtime tdf igd-passthru
+    xen-create xen-attach xen-domid-restrict
+    """.split()  # noqa: SIM905 (as a list it takes sixty lines)
+)
+"""The options that take no value."""
+
+FREE = frozenset(["append", "name", "kernel", "initrd", "smbios", "fw_cfg"])
+"""The options whose value is somebody's own text, and so may start like an option."""
+
+NAME_OPTIONS = re.compile(r",(?:process|debug-threads)=(?:[^,]|,,)*")
+
+OF_A_DOMAIN = re.compile(r"domain-.+")
+"""What libvirt (1.3.3 and later) calls the folder that each domain has of its own."""
+
+Properties = Mapping[str, object]
+"""The `key=value,…` or the JSON object of one option. Of `key=value` all values are text."""
+
+
+class Display(NamedTuple):
+    """A console that is reached over the network."""
+
+    type: str
+    """`vnc` or `spice`."""
+    address: str
+    """Where it listens; empty: everywhere."""
+    port: int
+    guarded: bool
+    """It wants a password or a certificate, or speaks TLS."""
+
+
+_VNC_GUARDS = ("password", "password-secret", "tls", "tls-creds", "x509", "x509verify", "sasl")
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What one QEMU was started with."""
+
+    words: tuple[str, ...]
+    truncated: bool = False
+    """The end is missing: that something is not said here proves nothing."""
+
+    @property
+    def binary(self) -> str:
+        """The program, as it was called: a path, or a bare name."""
+        return self.words[0] if self.words else ""
+
+    @cached_property
+    def options(self) -> Mapping[str, Sequence[str]]:
+        """Option (without hyphens) → every value it was given, in order; "" for one without value.
+
+        An image named without any option is under `hda`, where QEMU puts it.
+        """
+        found: dict[str, list[str]] = {}
+        words = self.words
+        at, end = 1, len(words)
+        while at < end:
+            word = words[at]
+            at += 1
+            if word[:1] != "-" or word == "-":
+                found.setdefault("hda", []).append(word)
+                continue
+            option = word[2:] if word[1] == "-" else word[1:]
+            value = ""
+            if option not in FLAGS and at < end:
+                following = words[at]
+                # An option of a QEMU newer than this list may be a flag.
+                if following[:1] != "-" or following == "-" or option in FREE:
+                    value = following
+                    at += 1
+            found.setdefault(option, []).append(value)
+        return found
+
+    def last(self, option: str) -> str | None:
+        """The value that counts when an option is given more than once; None without the option."""
+        values = self.options.get(option)
+        return values[-1] if values else None
+
+    @cached_property
+    def name(self) -> str | None:
+        """The guest's name, of `-name X`, `-name guest=X,…` or `-name X,process=…`."""
+        value = self.last("name")
+        if not value:
+            return None
+        guest = read_properties(value, "guest").get("guest")
+        if isinstance(guest, str):
+            return guest
+        # QEMU of libvirt 1.2 took everything for the name, even with an equals sign in it.
+        return NAME_OPTIONS.sub("", value).replace(",,", ",")
+
+    @property
+    def uuid(self) -> str | None:
+        """Of `-uuid`, lower case."""
+        value = self.last("uuid")
+        return value.lower() if value else None
+
+    @cached_property
+    def memory_kib(self) -> int | None:
+        """KiB at boot, of `-m` (which counts MiB unless it names a unit). Modules are not in it."""
+        value = self.last("m")
+        if value is None:
+            return None
+        said = read_properties(value, "size").get("size")
+        amount = size(said, unit="M") if isinstance(said, str) else None
+        return None if amount is None else amount // 1024
+
+    @cached_property
+    def topology(self) -> Mapping[str, int]:
+        """What `-smp` says, by its own names: `cpus` (at boot), `maxcpus`, `sockets`, `cores` …"""
+        raw = read_properties(self.last("smp") or "", "cpus")
+        counts = ((key, whole(value)) for key, value in raw.items())
+        return {key: count for key, count in counts if count is not None}
+
+    @property
+    def vcpus(self) -> int | None:
+        """The vCPUs at boot, of `-smp`."""
+        return self.topology.get("cpus") or self.max_vcpus
+
+    @property
+    def max_vcpus(self) -> int | None:
+        """The vCPUs that can be plugged in at most, of `-smp`."""
+        said = self.topology
+        if "maxcpus" in said or "cpus" in said:
+            return said.get("maxcpus") or said.get("cpus")
+        product = 1
+        for count in said.values():
+            product *= count
+        return product if said and product < LARGEST else None
+
+    @cached_property
+    def _machine(self) -> Properties:
+        machine: dict[str, object] = {}
+        for option in ("M", "machine"):
+            for value in self.options.get(option, ()):
+                machine.update(read_properties(value, "type"))
+        return machine
+
+    @property
+    def machine(self) -> str | None:
+        """The machine type: `pc-1.0`, `pc-i440fx-7.2`; None if only other properties are set."""
+        value = self._machine.get("type")
+        return value if isinstance(value, str) else None
+
+    @cached_property
+    def _devices(self) -> Sequence[Properties]:
+        return [read_properties(value, "driver") for value in self.options.get("device", ())]
+
+    @cached_property
+    def macs(self) -> tuple[str, ...]:
+        """The network cards' addresses in the order in which they were given, lower case.
+
+        A card passed through from the host is not among them: its address is set on the host.
+        """
+        cards = [device.get("mac") for device in self._devices]
+        for value in self.options.get("net", ()):
+            card = read_properties(value, "type")
+            cards.append(card.get("macaddr") if card.get("type") == "nic" else None)
+        cards += [
+            read_properties(value, "type").get("mac") for value in self.options.get("nic", ())
+        ]
+        return tuple(mac.lower() for mac in cards if isinstance(mac, str))
+
+    @cached_property
+    def disks(self) -> tuple[Drive, ...]:
+        """The guest's disks. The firmware's flash and SCSI devices passed through are none."""
+        machine = self._machine.items()
+        flash = [
+            node for key, node in machine if key.startswith("pflash") and isinstance(node, str)
+        ]
+        return read_drives(
+            drives=[read_properties(value, "file") for value in self.options.get("drive", ())],
+            nodes=[read_properties(value, "driver") for value in self.options.get("blockdev", ())],
+            devices=[*self._devices, *self._floppies()],
+            flash=frozenset(flash),
+            plain=self._plain(),
+        )
+
+    def _floppies(self) -> Iterable[Properties]:
+        # Until 2019 libvirt gave a floppy to its controller by way of -global.
+        for value in self.options.get("global", ()):
+            owner, _, node = value.partition("=")
+            if owner.startswith("isa-fdc.drive"):
+                yield {"driver": "isa-fdc", "drive": node, "id": owner}
+
+    def _plain(self) -> Iterable[tuple[str, str]]:
+        for option in ("hda", "hdb", "hdc", "hdd", "cdrom", "fda", "fdb", "sd", "mtdblock"):
+            for value in self.options.get(option, ()):
+                yield option, value
+        for value in self.options.get("usbdevice", ()):
+            kind, _, image = value.partition(":")
+            if kind == "disk":
+                yield "usbdevice", image
+
+    @cached_property
+    def smbios(self) -> Mapping[str, str]:
+        """What the system says it is (`-smbios type=1`): manufacturer, product, serial, uuid …"""
+        found: dict[str, str] = {}
+        for value in self.options.get("smbios", ()):
+            table = read_properties(value)
+            if table.get("type") == "1":
+                found.update((key, text) for key, text in table.items() if isinstance(text, str))
+        found.pop("type", None)
+        return found
+
+    @property
+    def incoming(self) -> str | None:
+        """Where it waited for a migration when it was started. It stays there for ever after."""
+        return self.last("incoming") or None
+
+    @property
+    def vnc(self) -> str | None:
+        """The VNC display: `127.0.0.1:0` is port 5900 of that address."""
+        value = self.last("vnc")
+        if value is None:
+            return None
+        display = read_properties(value, "vnc").get("vnc")
+        return display if isinstance(display, str) else None
+
+    @cached_property
+    def graphics(self) -> tuple[Display, ...]:
+        """The consoles that wait for somebody at a TCP port."""
+        found = []
+        for value in self.options.get("vnc", ()):
+            said = read_properties(value, "vnc")
+            # libvirt writes `vnc=…` if the display's own name could be taken for an option.
+            address, _, number = str(said.get("vnc", "")).rpartition(":")
+            display = whole(number)
+            if display is not None and not address.startswith("unix"):
+                guarded = any(said.get(name, "off") not in ("off", "") for name in _VNC_GUARDS)
+                found.append(Display("vnc", address.strip("[]"), 5900 + display, guarded))
+        for value in self.options.get("spice", ()):
+            said = read_properties(value)
+            port = whole(said.get("port"))
+            if port:
+                guarded = said.get("disable-ticketing", "off") == "off" or "sasl" in said
+                found.append(Display("spice", str(said.get("addr", "")), port, guarded))
+        return tuple(found)
+
+    @cached_property
+    def monitors(self) -> tuple[str, ...]:
+        """The paths of its monitors' sockets. Today libvirt hands over a descriptor instead."""
+        paths: dict[str, object] = {}
+        for value in self.options.get("chardev", ()):
+            device = read_properties(value, "backend")
+            paths[str(device.get("id"))] = device.get("path")
+        monitors = [read_properties(value, "chardev") for value in self.options.get("mon", ())]
+        found = [paths.get(str(monitor.get("chardev"))) for monitor in monitors]
+        for option in ("qmp", "qmp-pretty", "monitor"):
+            for value in self.options.get(option, ()):
+                kind, _, rest = value.partition(":")
+                found.append(rest.partition(",")[0] if kind == "unix" else None)
+        return tuple(path for path in found if isinstance(path, str))
+
+    @cached_property
+    def home(self) -> str | None:
+        """The folder where the libvirt that started it keeps its files (`/var/lib/libvirt/qemu`):
+        the key of its secrets, or its monitor's socket, lies below. None if neither is named."""
+        objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
+        keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
+        for path in (*keys, *self.monitors):
+            folder = path.rpartition("/")[0] if isinstance(path, str) else ""
+            if OF_A_DOMAIN.fullmatch(folder.rpartition("/")[2]):
+                folder = folder.rpartition("/")[0]
+            if folder:
+                return folder
+        return None
+
+    @property
+    def is_probe(self) -> bool:
+        """It runs no guest: somebody, most often libvirt, asks this QEMU what it can do."""
+        if self.uuid is not None:
+            return False
+        asks = ("?", "h", "help", "version")
+        return self.machine in ("none", "?", "help") or any(
+            option in self.options for option in asks
+        )
+
+
+def read_command_line(argv: Sequence[str]) -> CommandLine:
+    """The command line of a QEMU, the program's own name first."""
+    return CommandLine(tuple(argv))
+
+
+def read_properties(text: str, implied: str = "") -> dict[str, object]:
+    """The properties of one option: `key=value,…`, where `,,` is a comma of the value, or JSON.
+
+    A first word without `=` is the value of `implied`; any other is a switch, and `on`.
+    """
+    if text.startswith("{"):
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):  # cut off, or no JSON at all
+            return {}
+        return found if isinstance(found, dict) else {}
+    properties: dict[str, object] = {}
+    # No argument can contain NUL, so it may stand for a comma for a moment.
+    for word in text.replace(",,", "\0").split(","):
+        key, equals, value = word.replace("\0", ",").partition("=")
+        if equals:
+            properties[key] = value
+        elif key and implied and not properties:
+            properties[implied] = key
+        elif key:
+            properties[key] = "on"
+    return properties

@@ -1,0 +1,192 @@
+"""What QEMU itself says of a VM, through its monitor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import Fact, UnheardError, unheard, value_of
+from hoodsnap.facts.quantity import whole
+
+COMMAND = re.compile(r'"execute":\s*"([a-z-]+)"')
+
+
+class BlockNode(NamedTuple):
+    """One image that QEMU has open."""
+
+    name: str | None
+    """`libvirt-1-format`; None where QEMU made one up (`#block123`) or is too old for names."""
+    file: str | None
+    """A path, a URL, or `json:{…}`."""
+    format: str | None
+    """`qcow2`, `raw`; of a node for the bytes alone `file`, `host_device`, `rbd` …"""
+    read_only: bool
+    backing: tuple[str, ...]
+    """The images below it as QEMU has them open now, nearest first."""
+    corrupt: bool = False
+    """QEMU found it damaged, and lets nobody write to it any more."""
+
+
+class BlockDevice(NamedTuple):
+    """One disk of the guest."""
+
+    device: str | None
+    """The -drive's id (`drive-virtio-disk0`); None with -blockdev."""
+    qdev: str | None
+    """The guest's device: `/machine/peripheral/virtio-disk0/virtio-backend`."""
+    io_status: str | None
+    """`ok`, `failed` or `nospace`; None if QEMU does not track it."""
+    node: BlockNode | None
+    """What is in it; None: no medium."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Monitor(Fact):
+    """One QEMU's monitor. Whatever needs an answer that was not heard raises `UnheardError`."""
+
+    layer: ClassVar[str] = "qemu"
+    noun: ClassVar[str] = "monitor"
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "status": ("query-status", "status"),
+        "running": ("query-status", "running"),
+        "uuid": ("query-uuid", "UUID"),
+        "name": ("query-name", "name"),
+        "vcpus": ("query-cpus-fast", ""),
+        "memory_kib": ("query-memory-size-summary", "base-memory"),
+        "plugged_memory_kib": ("query-memory-size-summary", "plugged-memory"),
+        "disks": ("query-block", ""),
+        "nodes": ("query-named-block-nodes", ""),
+        "io_errors": ("query-block", "io-status"),
+    }
+
+    @classmethod
+    def read_all(cls, answers: Iterable[Answer]) -> dict[str, Monitor]:
+        """UUID of the domain → its monitor, of one host's answers of QEMU."""
+        said: dict[str, dict[str, Answer]] = {}
+        for answer in answers:
+            command = COMMAND.search(answer.query)
+            if command is not None and answer.subject is not None:
+                said.setdefault(answer.subject.lower(), {})[command[1]] = answer
+        return {uuid: cls(said=parts) for uuid, parts in said.items()}
+
+    @property
+    def status(self) -> str:
+        """`running`, `paused`, `io-error`, `inmigrate` …"""
+        return _text(self._object("query-status"), "status")
+
+    @property
+    def running(self) -> bool:
+        """Whether the vCPUs run."""
+        running = self._object("query-status").get("running")
+        return (
+            running if isinstance(running, bool) else unheard("query-status: running can't be read")
+        )
+
+    @property
+    def uuid(self) -> str:
+        """Lower case."""
+        return _text(self._object("query-uuid"), "UUID").lower()
+
+    @property
+    def name(self) -> str | None:
+        """None if it was started without one."""
+        return _maybe(self._object("query-name"), "name")
+
+    @property
+    def vcpus(self) -> int:
+        """The vCPUs that are plugged in."""
+        part = "query-cpus-fast"
+        old = self.said.get("query-cpus")  # before QEMU 2.12 there was nothing else
+        if old is not None and old.error is None:
+            part = "query-cpus"
+        return len(self._list(part))
+
+    @property
+    def memory_kib(self) -> int:
+        """KiB at boot."""
+        return self._memory("base-memory")
+
+    @property
+    def plugged_memory_kib(self) -> int:
+        """KiB that were plugged in on top of that."""
+        return self._memory("plugged-memory")
+
+    @cached_property
+    def disks(self) -> tuple[BlockDevice, ...]:
+        """The guest's disks."""
+        return tuple(_device(raw) for raw in self._list("query-block"))
+
+    @cached_property
+    def nodes(self) -> tuple[BlockNode, ...]:
+        """Every image that it has open, those of the guest's disks and those below them."""
+        return tuple(_node(raw) for raw in self._list("query-named-block-nodes"))
+
+    @property
+    def io_errors(self) -> Mapping[str, str]:
+        """Disk → `failed` or `nospace`."""
+        broken = [disk for disk in self.disks if disk.io_status not in (None, "ok")]
+        return {disk.device or disk.qdev or "": disk.io_status or "" for disk in broken}
+
+    def _object(self, part: str) -> Mapping[str, object]:
+        return value_of(self.said.get(part), part, dict[str, Any])
+
+    def _list(self, part: str) -> list[dict[str, Any]]:
+        return value_of(self.said.get(part), part, list[dict[str, Any]])
+
+    def _memory(self, key: str) -> int:
+        size = whole(self._object("query-memory-size-summary").get(key))
+        return size // 1024 if size is not None else unheard(f"{key} can't be read")
+
+
+def _device(raw: Mapping[str, object]) -> BlockDevice:
+    medium = raw.get("inserted")
+    return BlockDevice(
+        device=_maybe(raw, "device") or None,
+        qdev=_maybe(raw, "qdev"),
+        io_status=_maybe(raw, "io-status"),
+        node=_node(medium) if isinstance(medium, dict) else None,
+    )
+
+
+def _node(raw: Mapping[str, object]) -> BlockNode:
+    return BlockNode(
+        name=_maybe(raw, "node-name"),
+        file=_maybe(raw, "file"),
+        format=_maybe(raw, "drv"),
+        read_only=raw.get("ro") is True,
+        backing=_backing(raw),
+        corrupt=_is_corrupt(raw.get("image")),
+    )
+
+
+def _backing(raw: Mapping[str, object]) -> tuple[str, ...]:
+    image = raw.get("image")
+    if not isinstance(image, dict):  # QEMU before 1.3 knew only the name of the next
+        below = _maybe(raw, "backing_file")
+        return (below,) if below else ()
+    chain: list[str] = []
+    while isinstance(image := image.get("backing-image"), dict):
+        chain.append(_text(image, "filename"))
+    return tuple(chain)
+
+
+def _is_corrupt(image: object) -> bool:
+    for key in ("format-specific", "data"):
+        image = image.get(key) if isinstance(image, dict) else None
+    return isinstance(image, dict) and image.get("corrupt") is True
+
+
+def _text(raw: Mapping[str, object], key: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str):
+        raise UnheardError(f"{key} can't be read")
+    return value
+
+
+def _maybe(raw: Mapping[str, object], key: str) -> str | None:
+    return None if raw.get(key) is None else _text(raw, key)

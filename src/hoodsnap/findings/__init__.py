@@ -1,0 +1,2 @@
+"""From checks to findings: run the catalogue, fold related findings, gate commands, apply a
+baseline."""

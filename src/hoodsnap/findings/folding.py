@@ -1,0 +1,187 @@
+"""Puts findings under the one that explains them, and makes one of what all guests of a host share.
+
+Nothing is lost: what is folded is still there, under its root.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.findings.finding import Finding, Shared
+
+SHARED_BY, FEWEST = 0.8, 3
+"""Of a host's guests so large a part, and at least so many, share one finding: it is the host's."""
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_Subject = tuple[str, str]
+"""What a finding is about: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
+
+_Kind = tuple[str, str]
+"""A host and a check: what several guests may share."""
+
+
+def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
+    """The findings that remain, with the others under them; in the order in which they came."""
+    return _shared(_rooted(findings, cloud.hosts), cloud.hosts)
+
+
+def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
+    found: dict[tuple[str, _Subject], int] = {}
+    for number, finding in enumerate(findings):
+        if finding.check.name in ROOTS:
+            found.setdefault((finding.check.name, _own_subject(finding)), number)
+    if not found:
+        return list(findings)
+    roots_of = _reversed(ROOTS)
+    parents = {
+        number: parent
+        for number, finding in enumerate(findings)
+        if (parent := _parent(finding, findings, roots_of, found, hosts)) is not None
+    }
+    under: dict[int, list[Finding]] = {}
+    for number in parents:
+        top = number
+        while top in parents:  # ends: no root explains one that explains it
+            top = parents[top]
+        under.setdefault(top, []).append(findings[number])
+    return [
+        replace(finding, folded=tuple(under[number])) if number in under else finding
+        for number, finding in enumerate(findings)
+        if number not in parents
+    ]
+
+
+def _reversed(roots: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for root, names in roots.items():
+        for name in names:
+            found.setdefault(name, []).append(root)
+    return found
+
+
+def _parent(
+    finding: Finding,
+    findings: Sequence[Finding],
+    roots_of: Mapping[str, Sequence[str]],
+    found: Mapping[tuple[str, _Subject], int],
+    hosts: Sequence[Host],
+) -> int | None:
+    roots = roots_of.get(finding.check.name, ())
+    subjects = list(_subjects(finding, hosts)) if roots else ()
+    for root in roots:
+        for subject in subjects:
+            number = found.get((root, subject))
+            if number is not None and _may_explain(findings[number], finding):
+                return number
+    return None
+
+
+def _may_explain(root: Finding, finding: Finding) -> bool:
+    if root.check.name not in OF_ITS_LAYERS:
+        return True
+    doubted = {piece.layer for piece in root.evidence}
+    return any(piece.layer in doubted for piece in finding.evidence)
+
+
+def _own_subject(finding: Finding) -> _Subject:
+    if finding.guest is not None:
+        return "guest", finding.guest.uuid
+    return ("host", finding.host) if finding.host is not None else ("cloud", "")
+
+
+def _subjects(finding: Finding, hosts: Sequence[Host]) -> Iterator[_Subject]:
+    """Whatever a finding is about, nearest first: a guest, its host, the cloud; and, if it is of no
+    guest, the guests and hosts that its evidence names."""
+    yield _own_subject(finding)
+    if finding.guest is None:
+        said = " ".join(_texts(finding))
+        for uuid in dict.fromkeys(_UUID.findall(said)):
+            yield "guest", uuid
+        if finding.host is None:
+            words = set(said.split())
+            for host in hosts:
+                if host.name in words or host.nova_name in words:
+                    yield "host", host.name
+    elif finding.host is not None:
+        yield "host", finding.host
+    yield "cloud", ""
+
+
+def _texts(finding: Finding) -> Iterator[str]:
+    for piece in finding.evidence:
+        for _, value in piece.said:
+            yield str(value)
+        for where in piece.where:
+            yield where.place
+            yield where.answer.subject or ""
+
+
+def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
+    """Nearly all guests of a host, one check: one finding of the host, where the first of them was.
+    What so many of them mean may explain other findings of that host."""
+    sharing: dict[_Kind, list[Finding]] = {}
+    for finding in findings:
+        if finding.guest is not None and finding.host is not None:
+            sharing.setdefault((finding.host, finding.check.name), []).append(finding)
+    among = {host.name: len(host.guests) for host in hosts}
+    crowds = {kind: those for kind, those in sharing.items() if _is_crowd(those, among[kind[0]])}
+    if not crowds:
+        return list(findings)
+    explains = _explained_by_crowds(crowds)
+    under: dict[_Kind, list[Finding]] = {}
+    for finding in findings:
+        kind = _kind(finding)
+        if kind in explains:
+            under.setdefault(explains[kind], []).append(finding)
+    remaining: dict[object, Finding] = {}
+    for finding in findings:
+        kind = _kind(finding)
+        if kind in explains:
+            continue
+        if finding.guest is None or kind not in crowds:
+            remaining[finding] = finding
+        elif kind not in remaining:
+            remaining[kind] = _crowd(crowds[kind], under.get(kind, ()), among[kind[0]])
+    return list(remaining.values())
+
+
+def _kind(finding: Finding) -> _Kind:
+    return finding.host or "", finding.check.name
+
+
+def _is_crowd(findings: Sequence[Finding], among: int) -> bool:
+    guests = {id(finding.guest) for finding in findings}
+    return len(guests) >= max(FEWEST, SHARED_BY * among)
+
+
+def _explained_by_crowds(crowds: Iterable[_Kind]) -> dict[_Kind, _Kind]:
+    explains: dict[_Kind, _Kind] = {}
+    order = list(CROWDS)
+    known = [kind for kind in crowds if kind[1] in CROWDS]
+    for host, check in sorted(known, key=lambda kind: order.index(kind[1])):
+        if (host, check) in explains:
+            continue  # it has its cause in a crowd itself
+        for name in CROWDS[check][1]:
+            explains.setdefault((host, name), (host, check))
+    return explains
+
+
+def _crowd(findings: Sequence[Finding], explained: Iterable[Finding], among: int) -> Finding:
+    first = max(findings, key=lambda finding: finding.severity)
+    guests = {id(finding.guest): finding.guest for finding in findings if finding.guest is not None}
+    cause = CROWDS.get(first.check.name, (None, ()))[0]
+    return Finding(
+        check=first.check,
+        severity=first.severity,
+        host=first.host,
+        guest=None,
+        evidence=first.evidence,
+        folded=(*findings, *explained),
+        shared=Shared(tuple(guests.values()), among, cause),
+    )

@@ -1,0 +1,96 @@
+"""Lines that a program wrote for people, without the words that may be secrets.
+
+A log line can hold whatever the program had in its hands: a command with its options, a dump of a
+dictionary, a header, a sentence about a password. In doubt the next word is withheld: what is lost
+is a word, and the line is still there. Every pattern takes linear time (see `secret.py`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from hoodsnap.keep.secret import WITHHELD
+
+_STRONG = (
+    r"(?:pass(?:w(?:or)?d|phrase|code|key)|pwd|secret|credential|user_?data|keyring"
+    r"|(?:api|auth|private|access|encryption)[_-]?key|(?:auth|access|session|bearer)[_-]?token)"
+)
+"""Names of secrets."""
+
+_WEAK = r"(?:pass|token|auth|key|cookie|community|hash|salt|nonce|signature)"
+"""Words that a name of a secret may have in it: they count if a value is assigned to them."""
+
+_VALUE = r"(?:[bu]?'(?>(?:[^'\\]++|\\.)*)'|[bu]?\"(?>(?:[^\"\\]++|\\.)*)\"|[^\s,;)\]]++)"
+
+_LINK = (
+    r"(?:(?:for|of)\s++\S{1,64}+\s++)?(?:(?:is|was|are|has\s++been)\s++(?:now\s++)?"
+    r"(?:(?:set|changed|reset)\s++)?(?:to\b)?|to\b)"
+)
+"""Words of a sentence between the name of a secret and the secret."""
+
+_FOLLOWING = (
+    r"(?!(?:not|no|is|was|are|were|be|has|have|had|with|without|for|from|of|in|on|to|by|at|as|and|or"
+    r"|but|if|that|this|the|an?|can|could|can't|must|may|will|does|did|wrong|invalid|incorrect"
+    r"|missing|required|empty|expired|set|unset|found|failed|uuid|id|ids|file|object|type|name)\b)"
+)
+"""Words after the name of a secret that are not the secret."""
+
+_IN_LINES = (
+    # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
+    (re.compile(r"\{.*"), f"{{{WITHHELD}}}"),
+    (re.compile(r"://\S++"), f"://{WITHHELD}"),
+    (
+        re.compile(
+            r"(\b(?:(?:proxy-)?authorization|(?:set-)?cookie)['\"]?\s*+[:=,]\s*+['\"]?)[^'\"]++",
+            re.IGNORECASE,
+        ),
+        rf"\1{WITHHELD}",
+    ),
+    (re.compile(r"\b(Bearer|Basic|Digest)\s++\S++", re.IGNORECASE), rf"\1 {WITHHELD}"),
+    # curl and mysql, iscsiadm, anything with a long option; also what is set for a program.
+    (re.compile(r"(?<!\S)(-u|--user|--proxy-user)(?:[ =]\s*+\S++)"), rf"\1 {WITHHELD}"),
+    (re.compile(r"(?<!\S)(-u)(?=[^\s:]{1,64}:)\S++"), rf"\1{WITHHELD}"),
+    (re.compile(r"(?<!\S)(--value|-v)[ =]\s*+" + _VALUE), rf"\1 {WITHHELD}"),
+    (re.compile(r"(?<!\S)(-p)(?=[\w!@#$%^&*]{0,64}[A-Za-z])[^\s:]++"), rf"\1{WITHHELD}"),
+    (
+        re.compile(
+            rf"(?<!\S)(--(?=[\w-]*?{_WEAK})[\w-]++|-pass(?:in|out)?)[ =]\s*+{_VALUE}", re.IGNORECASE
+        ),
+        rf"\1 {WITHHELD}",
+    ),
+    (
+        re.compile(
+            rf"((?<![\w.-])(?=[\w.-]*?(?:{_WEAK}|{_STRONG}))[\w.-]++['\"]?\s*+(?:=>|>|[=:])\s*+){_VALUE}",
+            re.IGNORECASE,
+        ),
+        rf"\1{WITHHELD}",
+    ),
+    # `('auth_password', 'S')`, `password is S`, `password: S`, `auth_password S`.
+    (
+        re.compile(
+            rf"((?<![\w.-])(?=[\w.-]*?{_STRONG})[\w.-]++['\"]?\s*+(?:,|{_LINK})\s*+)"
+            rf"{_FOLLOWING}{_VALUE}",
+            re.IGNORECASE,
+        ),
+        rf"\1{WITHHELD}",
+    ),
+    (
+        re.compile(
+            rf"((?<![\w.-])(?=[\w.-]*?{_STRONG})[\w.-]++['\"]?\s++){_FOLLOWING}"
+            rf"(?!{re.escape(WITHHELD)}){_VALUE}",
+            re.IGNORECASE,
+        ),
+        rf"\1{WITHHELD}",
+    ),
+    (re.compile(r"\b(sshpass\s++-p)\s*+\S++"), rf"\1 {WITHHELD}"),
+    (re.compile(r"\b(?:gAAAA|eyJ)[\w.-]{4,}+"), WITHHELD),
+    # What is longer than a checksum and has no separators is a token.
+    (re.compile(r"[A-Za-z0-9+=_-]{65,}+"), WITHHELD),
+)
+
+
+def line_without_secrets(line: str) -> str:
+    """The line with each secret in it withheld."""
+    for secret, instead in _IN_LINES:
+        line = secret.sub(instead, line)
+    return line

@@ -1,0 +1,1 @@
+"""Replace the names in a bundle by pseudonyms that keep every relation."""

@@ -1,0 +1,88 @@
+"""What a list of files and the processes that have them open say of the same file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hoodsnap.facts.process.process import GONE
+from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment
+
+
+def one_path_one_file(visit: HostAnswers) -> Iterator[str]:
+    """A path that was not replaced leads a process to the file that the list has under it."""
+    listed = {entry["path"]: entry for _, entry in _listed(visit)}
+    here = _seeing_the_same(visit)
+    for answer in visit.asked("kernel", "ls -lL /proc/"):
+        asked = re.fullmatch(r"ls -lL /proc/(\d+)/fd", answer.query, re.ASCII)
+        files = answer.value if isinstance(answer.value, list) else []
+        if asked is None or asked[1] not in here:
+            continue
+        for file in files:
+            path = file.get("path") if isinstance(file, dict) else None
+            entry = listed.get(path) if isinstance(path, str) else None
+            if entry is None or str(path).endswith(GONE):
+                continue
+            same_place = file.get("dev") == entry.get("dev")
+            if same_place and file.get("ino") != entry.get("ino"):
+                yield (
+                    f"{path} is inode {entry.get('ino')} in the list of files and"
+                    f" {file.get('ino')} in what process {asked[1]} has open"
+                )
+
+
+def one_file_one_path(visit: HostAnswers) -> Iterator[str]:
+    """A file with one name stands in a list once."""
+    mounts = visit.text("kernel", "/proc/self/mountinfo")
+    for query in dict.fromkeys(query for query, _ in _listed(visit)):
+        if f" {query.removeprefix('find ').removesuffix(' -ls')}/" in mounts:
+            continue  # a part of it may be mounted in another place, too
+        names: dict[tuple[Any, Any], str] = {}
+        for listing, entry in _listed(visit):
+            key = (entry.get("dev"), entry.get("ino"))
+            if listing != query or entry.get("type") != "f" or entry.get("nlink") != 1:
+                continue
+            if names.setdefault(key, entry["path"]) != entry["path"]:
+                yield (
+                    f"{names[key]} and {entry['path']} are one file (inode {key[1]}), which has"
+                    " only one name"
+                )
+
+
+def changed_before_seen(visit: HostAnswers) -> Iterator[str]:
+    """No file was changed after it was listed. Whoever sets a file's times can't set that one."""
+    for _, entry in _listed(visit):
+        changed = moment(entry.get("ctime"))
+        remote = str(entry.get("dev")).startswith("0:")  # another host's clock
+        if changed is not None and not remote and changed - visit.latest > SKEW:
+            yield f"{entry['path']} was changed at {changed:%Y-%m-%d %H:%M:%S}, which is later"
+
+
+def _listed(visit: HostAnswers) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each file of the newest lists, and the question that listed it."""
+    for query in dict.fromkeys(answer.query for answer in visit.asked("images", "find ")):
+        answer = visit.last("images", query)
+        entries = answer.value if answer is not None else None
+        for entry in entries if isinstance(entries, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("path"), str):
+                ids = (entry.get("dev"), entry.get("ino"))
+                if isinstance(ids[0], str) and isinstance(ids[1], int):
+                    yield query, entry
+
+
+def _seeing_the_same(visit: HostAnswers) -> set[str]:
+    """The processes that see the listed directories where the collector saw them."""
+    own = {_mount(line) for line in visit.text("kernel", "/proc/self/mountinfo").splitlines()}
+    found: dict[str, bool] = {}
+    for answer in visit.asked("kernel", "awk "):
+        asked = re.search(r" /proc/(\d+)/mountinfo$", answer.query, re.ASCII)
+        if asked is not None:
+            lines = answer.value.splitlines() if isinstance(answer.value, str) else []
+            found[asked[1]] = bool(lines) and all(_mount(line) in own for line in lines)
+    return {pid for pid, same in found.items() if same}
+
+
+def _mount(line: str) -> tuple[str, ...]:
+    """Device, root and mount point."""
+    return tuple(line.split(" ")[2:5])

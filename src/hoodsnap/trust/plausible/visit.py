@@ -1,0 +1,126 @@
+"""What was heard on one host, and its clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import Any
+
+from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.cloud.movement import moved
+
+SKEW = timedelta(minutes=5)
+"""How far clocks may be apart, or a step may take, before it is doubted."""
+
+
+class HostAnswers:
+    """The answers of one host that are no errors."""
+
+    def __init__(self, bundle: Bundle, host: str) -> None:
+        self.bundle = bundle
+        self.host = host
+        self.answers = [
+            answer for answer in bundle.answers if answer.host == host and answer.error is None
+        ]
+
+    @cached_property
+    def _by_query(self) -> dict[tuple[str, str], Answer]:
+        return {(answer.layer, answer.query): answer for answer in self.answers}
+
+    def last(self, layer: str, query: str) -> Answer | None:
+        """The newest answer to a question."""
+        return self._by_query.get((layer, query))
+
+    def text(self, layer: str, query: str) -> str:
+        """The newest answer to a question, if it is a text; else an empty one."""
+        answer = self.last(layer, query)
+        return answer.value if answer is not None and isinstance(answer.value, str) else ""
+
+    def asked(self, layer: str, start: str) -> Iterator[Answer]:
+        """Every answer to a question that starts so."""
+        return (
+            answer
+            for answer in self.answers
+            if answer.layer == layer and answer.query.startswith(start)
+        )
+
+    @cached_property
+    def moved(self) -> frozenset[str]:
+        """The UUIDs that were at work: what was heard of them at different moments may differ."""
+        return frozenset(moved(self.bundle.answers))
+
+    @cached_property
+    def boot(self) -> datetime | None:
+        """When the host was started, by the clock that it had when it was collected."""
+        date = self.last("host", "date --utc")
+        value = date.value if date is not None else None
+        if not isinstance(value, dict):
+            return None
+        now, since = moment(value.get("utc")), number(value.get("boottime"))
+        if now is None or since is None:
+            return None
+        return now - timedelta(seconds=since)
+
+    @cached_property
+    def latest(self) -> datetime:
+        """The latest time that any clock had, of the collector, the database or the API."""
+        times = [self.bundle.ended]
+        for answer in self.answers:
+            if answer.query.startswith("SELECT UTC_TIMESTAMP"):
+                found = [row[0] for row in rows_of(answer) if row]
+                times += filter(None, map(moment, found))
+            elif answer.query.startswith("HEAD ") and isinstance(answer.value, dict):
+                date = _http_date(answer.value.get("date"))
+                times += [date] if date is not None else []
+        return max(times)
+
+    def uptime(self, at: datetime) -> float | None:
+        """Seconds since the host was started, at a moment of the collector's clock."""
+        return (at - self.boot).total_seconds() if self.boot is not None else None
+
+    def has_own(self, path: str) -> bool:
+        """Whether something else is mounted on a file of /proc, as in a container."""
+        return f" {path} " in self.text("kernel", "/proc/self/mountinfo")
+
+
+def moment(text: object) -> datetime | None:
+    """A time as databases, APIs and clocks write it, all of them in UTC."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return _in_utc(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
+
+
+def number(value: object) -> float | None:
+    """A number that a clock may show."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e10:
+        return float(value)
+    return None
+
+
+def rows_of(answer: Answer) -> list[list[Any]]:
+    """The rows of an answer of the database that has as many cells as columns in each."""
+    value = answer.value
+    if not isinstance(value, dict) or not isinstance(value.get("columns"), list):
+        return []
+    rows = value.get("rows")
+    width = len(value["columns"])
+    listed = rows if isinstance(rows, list) else []
+    return [row for row in listed if isinstance(row, list) and len(row) == width]
+
+
+def _http_date(text: object) -> datetime | None:
+    try:
+        return _in_utc(parsedate_to_datetime(text)) if isinstance(text, str) else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _in_utc(time: datetime) -> datetime | None:
+    """The time, if a computer may have had it: with others it can't be reckoned."""
+    found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
+    return found if 1900 < found.year < 9000 else None

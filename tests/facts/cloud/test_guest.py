@@ -1,0 +1,127 @@
+"""The join: one UUID, and what each layer says of it."""
+
+from __future__ import annotations
+
+from tests.conftest import FAULTS, RecordedHost, healthy
+
+from hoodsnap.bundle import Answer, Bundle, load, merge
+from hoodsnap.facts.cloud.cloud import read
+from hoodsnap.facts.cloud.guest import Guest
+
+HERE = ("libvirt", "kernel", "images", "host", "qemu", "logs", "block", "network")
+
+
+def _only(bundle: Bundle, *layers: str) -> Bundle:
+    return bundle.with_answers(answer for answer in bundle.answers if answer.layer in layers)
+
+
+def _as(name: str, bundle: Bundle) -> Bundle:
+    """The same host under another name."""
+
+    def renamed(answer: Answer) -> Answer:
+        update: dict[str, object] = {"host": name}
+        if answer.query == "/etc/nova/nova.conf":
+            value = answer.value
+            update["value"] = {**value, "DEFAULT": {**value["DEFAULT"], "host": name}}
+        return answer.model_copy(update=update)
+
+    return bundle.with_answers(map(renamed, bundle.answers))
+
+
+def _named(guests: tuple[Guest, ...], name: str) -> list[Guest]:
+    return [guest for guest in guests if guest.name == name]
+
+
+def test_every_layer_of_a_running_guest_is_joined(host: RecordedHost) -> None:
+    [guest] = _named(read(host.bundle).guests, "vm-plain")
+
+    assert guest.server and guest.instance and guest.domain and guest.process and guest.images
+    assert guest.server.uuid == guest.instance.uuid == guest.domain.uuid == guest.process.uuid
+    assert guest.allocation and guest.allocation.consumer == guest.uuid
+    assert guest.domain.name == guest.process.name == guest.server.instance_name
+    assert guest.images[0].path.endswith(f"/{guest.uuid}/disk")
+    assert guest.is_here
+    assert guest.unheard.keys() == {"qemu"}
+
+
+def test_a_server_on_no_host_is_joined_too(host: RecordedHost) -> None:
+    [guest] = _named(read(host.bundle).guests, "vm-shelved")
+
+    assert guest.is_nowhere
+    assert guest.domain is None
+    assert {"libvirt", "kernel", "images"} <= guest.unheard.keys()
+
+
+def test_a_deleted_server_that_left_nothing_is_no_guest(host: RecordedHost) -> None:
+    assert _named(read(host.bundle).guests, "vm-deleted") == []
+
+
+def test_a_compute_node_without_nova_has_its_guests(host: RecordedHost) -> None:
+    guests = read(_only(host.bundle, *HERE)).guests
+
+    names = {guest.domain_name for guest in guests}
+    assert host.domain("vm-plain") in names
+    assert all({"nova", "nova-db"} <= guest.unheard.keys() for guest in guests)
+
+
+def test_a_controller_without_a_hypervisor_has_its_servers(host: RecordedHost) -> None:
+    guests = read(_only(host.bundle, "nova", "glance", "nova-db", "cinder")).guests
+
+    [plain] = _named(guests, "vm-plain")
+    assert (plain.host, plain.host_name) == (None, "vm")
+    assert plain.unheard["libvirt"] == "host vm is in no bundle"
+
+
+def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> None:
+    apart = [
+        _only(host.bundle, "nova", "glance", "nova-db", "placement", "cinder", "neutron"),
+        _only(host.bundle, *HERE),
+    ]
+
+    joined, whole = read(merge(apart)), read(host.bundle)
+
+    assert [guest.uuid for guest in joined.guests] == [guest.uuid for guest in whole.guests]
+    assert [guest.unheard for guest in joined.guests] == [guest.unheard for guest in whole.guests]
+
+
+def test_a_guest_that_is_on_two_hosts_is_two(host: RecordedHost) -> None:
+    cloud = read(merge([healthy(), _as("vm2", _only(healthy(), *HERE))]))
+
+    first, second = _named(cloud.guests, "vm-plain")
+    assert first.host and second.host
+    assert {first.host.name, second.host.name} == {"vm", "vm2"}
+    assert [guest.host.name for guest in (first, second) if guest.host and guest.is_here] == ["vm"]
+
+
+def test_folders_that_hosts_share_make_no_guests(host: RecordedHost) -> None:
+    shared = _as("vm2", _only(healthy(), "images"))
+
+    cloud = read(merge([healthy(), shared]))
+
+    assert [guest for guest in cloud.guests if guest.host and guest.host.name == "vm2"] == []
+
+
+def test_novas_name_of_a_host_is_in_its_configuration(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), host="alias")
+    host.server(host.uuid("vm-plain"), **{"OS-EXT-SRV-ATTR:host": "alias"})
+    conf = host.last("host", "/etc/nova/nova.conf").value
+    host.set(
+        "host", "/etc/nova/nova.conf", {**conf, "DEFAULT": {**conf["DEFAULT"], "host": "alias"}}
+    )
+
+    [plain] = _named(read(host.bundle).guests, "vm-plain")
+    [duo] = _named(read(host.bundle).guests, "vm-duo")
+
+    assert plain.is_here
+    assert not duo.is_here
+
+
+def test_of_two_processes_the_one_that_libvirt_means_is_the_guests() -> None:
+    guests = read(load(FAULTS / "duplicate-qemu.json.zst")).guests
+    (twice,) = (guest for guest in guests if len(guest.processes) > 1)
+
+    assert twice.process is not None
+    pid_file = f"/{twice.domain_name}.pid"
+    assert any(file.path.endswith(pid_file) for file in twice.process.files)
+    others = [process for process in twice.processes if process.pid != twice.process.pid]
+    assert not any(file.path.endswith(pid_file) for other in others for file in other.files)

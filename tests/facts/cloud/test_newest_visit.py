@@ -1,0 +1,75 @@
+"""One host in several bundles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Bundle, Failure
+from hoodsnap.facts.cloud.newest_visit import newest
+
+
+def _later(bundle: Bundle, change: Callable[[Answer], Answer]) -> Bundle:
+    """The same visit an hour later."""
+    hour = timedelta(hours=1)
+    answers = [
+        change(answer).model_copy(update={"at": answer.at + hour}) for answer in bundle.answers
+    ]
+    raw = {"started": bundle.started + hour, "ended": bundle.ended + hour}
+    return Bundle(tool=bundle.tool, answers=tuple(answers), **raw)
+
+
+def _count(bundle: Bundle, layer: str) -> int:
+    return len(bundle.by_layer.get(layer, ()))
+
+
+def test_what_a_host_alone_can_tell_is_taken_from_its_newest_visit(host: RecordedHost) -> None:
+    old, new = host.bundle, _later(host.bundle, lambda answer: answer)
+
+    for order in ([old, new], [new, old]):
+        taken, remarks = newest(order)
+
+        first, second = taken if order[0] is old else reversed(taken)
+        assert [_count(first, layer) for layer in ("libvirt", "kernel", "images")] == [0, 0, 0]
+        assert _count(first, "nova") == _count(old, "nova"), "what the cloud tells is all taken"
+        assert second is new
+        when = f"{new.started:%Y-%m-%d %H:%M:%S} UTC"
+        assert remarks == [
+            f"vm is in several bundles: what it alone can tell is taken from that of {when}"
+        ]
+
+
+def test_two_hosts_are_both_taken_whole(host: RecordedHost) -> None:
+    other = _later(host.bundle, lambda answer: answer.model_copy(update={"host": "vm2"}))
+
+    taken, remarks = newest([host.bundle, other])
+
+    assert taken == [host.bundle, other]
+    assert remarks == []
+
+
+def test_the_parts_of_one_host_supplement_each_other(host: RecordedHost) -> None:
+    above, below = RecordedHost(host.bundle), RecordedHost(host.bundle)
+    above.drop(lambda answer: answer.layer in ("nova", "nova-db"))
+    below.drop(lambda answer: answer.layer not in ("nova", "nova-db"))
+
+    taken, remarks = newest([above.bundle, below.bundle])
+
+    assert taken == [above.bundle, below.bundle]
+    assert remarks == []
+
+
+def test_a_visit_in_which_a_layer_was_silent_supersedes_nothing(host: RecordedHost) -> None:
+    def silenced(answer: Answer) -> Answer:
+        if answer.layer != "libvirt":
+            return answer
+        raw = answer.model_dump(exclude={"error", "value"})
+        return Answer(**raw, error=Failure(kind="unreachable", message="no answer"))
+
+    new = _later(host.bundle, silenced)
+    taken, _ = newest([host.bundle, new])
+
+    assert _count(taken[0], "libvirt") == _count(host.bundle, "libvirt")
+    assert _count(taken[0], "kernel") == 0

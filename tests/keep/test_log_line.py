@@ -1,0 +1,63 @@
+"""What a line for people keeps of what the program had in its hands."""
+
+from __future__ import annotations
+
+import pytest
+
+from hoodsnap.keep.allow_list import log_line
+from hoodsnap.keep.log_line import line_without_secrets
+
+SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+
+LINES = [
+    "login failed, password is {}",
+    "Password for admin is {}",
+    "the passphrase was set to {}",
+    "auth_password {}",
+    "('auth_password', '{}')",
+    "[b'password', b'{}']",
+    "'password': u'it is {}'",
+    "password='{}",
+    "os_password->{}",
+    "curl -u admin:{} http://h/",
+    "curl -uadmin:{} http://h/",
+    "iscsiadm -m node --op update --value {} -n node.session.auth.password",
+    "iscsiadm -m node -n node.session.auth.password -v {}",
+    "node.session.auth.password = {}",
+    '{{"password": "{}"}}',
+    "Authorization: Basic {}=",
+    "Authorization: AWS4-HMAC-SHA256 Credential=x/{}, Signature={}",
+    "X-Auth-Token: {}",
+    "Set-Cookie: session={}; path=/",
+    "mysql+pymysql://nova:{}@h/nova",
+    "mysql -u root -p{}",
+    "MYSQL_PWD={} mysqldump",
+    "sshpass -p {} ssh h",
+    "--api-secret {}",
+    "--key {}",
+    "--token={}",
+    "--auth a:{}",
+    "-passin pass:{}",
+    "LC_ALL=C PATH=/bin OS_PASSWORD={} /usr/bin/qemu-system-x86_64",
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_secret_is_withheld_however_it_is_written(line: str) -> None:
+    assert SECRET not in log_line(f"2026-01-01 {line.format(*[SECRET] * 2)} x")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Secret not found: no secret with matching uuid '77'",
+        "password is not set",
+        "VM Paused (Lifecycle Event)",
+        "During sync_power_state the instance has a pending task (spawning). Skip.",
+        "Took 3.2 seconds to build",
+        "No valid host was found. There are not enough hosts available.",
+        "EXT4-fs error (device vda1): ext4_lookup:1234: inode #2: comm ls",
+    ],
+)
+def test_what_is_no_secret_stays(line: str) -> None:
+    assert line_without_secrets(line) == line
