@@ -125,7 +125,7 @@ def test_every_topic_is_listed() -> None:
         "traps",
         "roots",
         "dangers",
-        "states",
+        "legal_states",
     }
 
     assert {topic.__name__.rpartition(".")[2] for topic in TOPICS} == modules

@@ -7,9 +7,7 @@ import re
 LARGEST = 1 << 63
 """No count and no number of bytes reaches this; one that does was not meant."""
 
-_AMOUNT = re.compile(
-    r"\s*([0-9]{1,18})(?:\.([0-9]{1,9})[0-9]*)?\s*([a-z]*)\s*", re.ASCII | re.IGNORECASE
-)
+_AMOUNT = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9})[0-9]*)?\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 
 _LETTERS = "kmgtpe"
 
@@ -29,7 +27,7 @@ def size(text: str, unit: str) -> int | None:
 
     A letter and `iB` count by 1024, `KB`, `MB` … by 1000, as libvirt and QEMU have it.
     """
-    match = _AMOUNT.fullmatch(text)
+    match = _AMOUNT.fullmatch(text.strip(" \t\n\r\f\v"))
     if match is None:
         return None
     units, fraction, suffix = match.groups()

@@ -275,7 +275,7 @@ def _by_columns(bundle: Bundle) -> ReleaseRange:
     return ReleaseRange(earliest, latest, clues)
 
 
-_COLUMN = re.compile(r"^\s*`(\w+)`", re.MULTILINE)
+_COLUMN = re.compile(r"^[ \t]*`(\w+)`", re.MULTILINE)
 
 
 def _statement(answer: Answer) -> str:

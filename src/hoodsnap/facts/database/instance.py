@@ -237,8 +237,7 @@ class Instance(Fact):
         """The PCI devices of a compute node (by its number) that nova has reserved for it."""
         table = (self.database, "pci_devices")
         tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
-        of_node = re.compile(rf"compute_node_id`? IN \((?:\d+, )*{node}(?:, \d+)*\)")
-        if tables is None or not any(of_node.search(answer.query) for answer in asked):
+        if tables is None or not any(str(node) in _nodes(answer.query) for answer in asked):
             raise UnheardError("the host's PCI devices were not read")
         rows = tables.of("pci_devices", self.uuid, self.database)
         return {
@@ -349,3 +348,11 @@ class Instance(Fact):
             if mac and port:
                 found[port.lower()] = mac.lower()
         return found
+
+
+_NODES = re.compile(r"compute_node_id`? IN \(([\d, ]*)\)")
+
+
+def _nodes(statement: str) -> list[str]:
+    """Return the numbers of the compute nodes that a statement about PCI devices asks for."""
+    return [node for listed in _NODES.findall(statement) for node in listed.split(", ")]

@@ -327,7 +327,7 @@ def _devices(lines: list[dict[str, object]], answer: Answer) -> Mapping[str, Dev
 def _sessions(printed: str) -> Iterator[Session]:
     for part in re.split(r"^Target: ", printed, flags=re.MULTILINE)[1:]:
         target = part.split(maxsplit=1)[0].lower()
-        for session in re.split(r"^\s+Current Portal: ", part, flags=re.MULTILINE)[1:]:
+        for session in re.split(r"^[ \t]+Current Portal: ", part, flags=re.MULTILINE)[1:]:
             portal = session.splitlines()[0].partition(",")[0].strip()
             disks, lun = [], None
             for line in session.splitlines():

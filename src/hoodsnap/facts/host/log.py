@@ -16,10 +16,8 @@ _TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
 _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
 _START = re.compile(r"(?P<time>\S+ \S+): starting up")
 _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
-_COMPLAINT = re.compile(r"(?:\S+Z )?\S*(?:qemu|kvm)\S*: (?!terminating on signal)")
-
 # With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
-_OOM_KILL = re.compile(r"\S+ .*oom-kill:.*qemu-\d+-(?P<name>[^./,]+)\.(scope|libvirt)")
+_OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvirt)")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -130,7 +128,7 @@ class Log(Fact):
     @property
     def complaints(self) -> tuple[str, ...]:
         """What QEMU said of itself since it was started."""
-        return tuple(line for line in self._since_start if _COMPLAINT.match(line))
+        return tuple(line for line in self._since_start if _is_complaint(line))
 
     @property
     def oom_kill(self) -> str | None:
@@ -182,9 +180,21 @@ def _by_uuid(answer: Answer) -> dict[str, list[str]]:
 def _by_name(answer: Answer) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for line in _text(answer):
-        if killed := _OOM_KILL.match(line.replace("\\x2d", "-")):
-            found.setdefault(killed["name"], []).append(line)
+        time, _, event = line.replace("\\x2d", "-").partition(" ")
+        # The last group on the line is that of the killed process.
+        groups = list(_OOM_GROUP.finditer(event.partition("oom-kill:")[2])) if time else []
+        if groups:
+            found.setdefault(groups[-1]["name"], []).append(line)
     return found
+
+
+def _is_complaint(line: str) -> bool:
+    """True if the line is an error that QEMU printed, with or without a time in front of it."""
+    word, _, rest = line.partition(" ")
+    if word.endswith("Z"):
+        word, _, rest = rest.partition(" ")
+    program = word.endswith(":") and ("qemu" in word or "kvm" in word)
+    return program and not rest.startswith("terminating on signal")
 
 
 def _text(answer: Answer) -> list[str]:
