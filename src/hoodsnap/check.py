@@ -1,7 +1,7 @@
-"""What a check is: a function that names the layers it compares, and yields evidence.
+"""The definition of a check: a function that names the layers it compares and yields evidence.
 
-Its name is its id, its docstring its message and its manual page, its parameters what it needs.
-`checks/` has the checks; `findings/analysis.py` runs them.
+The function's name is the check's id, its docstring is the message and the manual page, and its
+parameters name the facts it needs. The checks are in `checks/`; `findings/analysis.py` runs them.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, caught
 
 Trap = Callable[[Guest], bool]
-"""Whether a difference is legal for this guest. Its docstring's first line is the reason."""
+"""A circumstance that makes a difference legal for a guest; its docstring's first line says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Evidence of one problem that is not as severe as its check usually is, or worse."""
+    """Evidence of one problem, with a severity of its own instead of the check's."""
 
     severity: Severity
     evidence: tuple[Evidence, ...]
@@ -47,7 +47,10 @@ LAYER_OF = {
     "ports": "neutron",
     "taps": "network",
 }
-"""For each noun the layer that tells it."""
+"""The layer that provides each noun."""
+
+COMMANDS = "    "
+"""The indentation of a paragraph that holds commands, one a line; its lines are kept apart."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +69,27 @@ class Check:
 
     @cached_property
     def topic(self) -> str:
-        """The module it stands in: `identity`."""
+        """Name of the module that defines the check: `identity`."""
         return self.find.__module__.rpartition(".")[2]
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
-        """The names of its parameters: what it compares. `find(**{name: …})`."""
+        """Names of the parameters, in order: the facts to compare. `find(**{name: …})`."""
         code = self.find.__code__
         return code.co_varnames[: code.co_argcount]
 
     @cached_property
     def optional(self) -> frozenset[str]:
-        """The parameters that it does without: those that may be None."""
+        """Parameters that may be None: the check also runs without them."""
         hints = inspect.get_annotations(self.find)
         return frozenset(name for name in self.needs if "None" in str(hints[name]))
 
     @cached_property
     def sections(self) -> dict[str, str]:
-        """Its docstring: `message`, `why`, and each `Word:` section in lower case."""
+        """The docstring by section: `message`, `why`, and each `Word:` section in lower case.
+
+        Paragraphs are separated by an empty line, each on one line; only commands keep their lines.
+        """
         summary, _, rest = inspect.cleandoc(self.find.__doc__ or "").partition("\n\n")
         found = {"message": " ".join(summary.split()), "why": ""}
         current = "why"
@@ -91,18 +97,21 @@ class Check:
             if heading := re.match(r"(Authority|Traps|Next|Not yet|Source): ", paragraph):
                 current = heading[1].lower()
                 paragraph = paragraph[heading.end() :]
-            words = " ".join(paragraph.split())
-            found[current] = f"{found[current]}\n\n{words}" if found.get(current) else words
+            if not paragraph.startswith(COMMANDS):
+                paragraph = " ".join(paragraph.split())
+            found[current] = f"{found[current]}\n\n{paragraph}" if found.get(current) else paragraph
         return found
 
     @cached_property
     def message(self) -> str:
-        """What is wrong, in one sentence."""
+        """The defect in one sentence."""
         return self.sections["message"]
 
     def run(self, subject: Guest | Host | Cloud) -> tuple[Sequence[Problem], str | None]:
-        """Every problem of this guest (host, cloud); and, where it can't be decided (to its end),
-        why."""
+        """Return the subject's problems, and the reason why the check could not be decided.
+
+        The reason is None if the check ran to its end; otherwise there may be more problems.
+        """
         problems: list[Problem] = []
         try:
             arguments: Sequence[object] | None = (subject,)
@@ -115,14 +124,17 @@ class Check:
                     problems.append(found)
         except UnheardError as reason:
             return problems, str(reason)
-        except Exception as error:  # the net around each check of each guest, host or cloud
+        except Exception as error:  # one check that fails must not stop the others
             return problems, str(caught(error))
         return problems, None
 
     @cached_property
     def _read(self) -> Callable[[Guest], Sequence[object]]:
-        """Reads its parameters off a guest. This is done for every guest, and nothing else is done
-        so often."""
+        """A function that reads the parameters from a guest.
+
+        It is specialized because it runs for every check of every guest, more often than anything
+        else.
+        """
         names = [name for name in self.needs if name != "guest"]
         if not names:
             return lambda guest: (guest,)
@@ -140,7 +152,7 @@ class Check:
             for name, value in zip(self.needs, arguments, strict=True):
                 if value is None and name not in self.optional:
                     self._must_be_heard(guest, name)
-                    return None  # it is absent, which is the business of identity.py alone
+                    return None  # the object does not exist; only identity.py reports absence
         for layer in self.heard:
             if layer in guest.unheard:
                 raise UnheardError(guest.unheard[layer])
@@ -154,11 +166,11 @@ class Check:
 
     @cached_property
     def scope(self) -> str:
-        """What it is run for: each `guest`, each `host`, or the whole `cloud`."""
+        """The kind of subject that the check runs for: `guest`, `host` or `cloud`."""
         return self.needs[0] if self.needs[0] in ("host", "cloud") else "guest"
 
     def trapped(self, guest: Guest) -> str | None:
-        """Why whatever it would find here is legal; None if nothing speaks for that."""
+        """Return the reason why any difference found for this guest is legal; None if it is not."""
         for trap in self.traps:
             if trap(guest):
                 return inspect.cleandoc(trap.__doc__ or "").partition("\n")[0]
@@ -168,9 +180,9 @@ class Check:
 def check(
     severity: Severity, *, heard: Sequence[str] = (), traps: Sequence[Trap] = ()
 ) -> Callable[[Callable[..., Problems]], Check]:
-    """Make a check of a function.
+    """Turn a function into a check.
 
-    `heard` names layers that must have been heard although no parameter is of them (their object is
-    allowed to be absent); `traps` the circumstances in which a difference is legal.
+    `heard` names layers that must have been collected although no parameter belongs to them (their
+    object is allowed to be absent); `traps` are the circumstances that make a difference legal.
     """
     return lambda find: Check(find, severity, tuple(heard), tuple(traps))

@@ -1,4 +1,4 @@
-"""nova's block device mappings, cinder's attachments and the guest's disks."""
+"""Volume attachments: nova's block device mappings, cinder's attachments, the guest's disks."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NOBODY = "00000000-0000-4000-8000-000000000000"
 
 
 def named(host: RecordedHost) -> list[str]:
-    """The checks that found something, folded ones too, each with its guest."""
+    """Return `check of guest` for each finding, including folded ones."""
     found = [*host.findings(), *(line.partition("← ")[2] for line in host.folded())]
     return sorted({line.partition(":")[0] for line in found})
 
 
 def row_of(host: RecordedHost, volume: str) -> dict[str, Any]:
-    """The row of a volume, as the database showed it first."""
+    """Return the volume's row from the first recorded answer that holds it."""
     for answer in host.bundle.by_layer["nova-db"]:
         if ".block_device_mapping WHERE instance_uuid" in answer.query and answer.value:
             columns = answer.value["columns"]
@@ -27,7 +27,7 @@ def row_of(host: RecordedHost, volume: str) -> dict[str, Any]:
                 cells = dict(zip(columns, row, strict=True))
                 if cells.get("volume_id") == volume and "connection_info" in cells:
                     return cells
-    raise AssertionError("no row of that volume was shown")
+    raise AssertionError("the recording has no row of that volume")
 
 
 def connection(host: RecordedHost, volume: str, **changed: Any) -> str:
@@ -35,13 +35,13 @@ def connection(host: RecordedHost, volume: str, **changed: Any) -> str:
 
 
 def busy(host: RecordedHost, guest: str = "vm-data") -> None:
-    """nova works on the guest."""
+    """Set a task state, as while nova works on the guest."""
     uuid = host.uuid(guest)
     host.row("instances", uuid, task_state="rebuilding")
 
 
 def moving(host: RecordedHost, volume: str, status: str = "detaching") -> None:
-    """Cinder has just begun with the volume."""
+    """Let cinder have started an operation on the volume just now."""
     asked = host.last("cinder", "GET /v3/volumes/detail?all_tenants=True [3.70]").at
 
     def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def volume_says(host: RecordedHost, volume: str, **fields: Any) -> None:
 
 
 def unplug(host: RecordedHost, guest: str, volume: str) -> None:
-    """Take the volume's disk out of the running guest's XML."""
+    """Remove the volume's disk from the running domain's XML."""
     live = f"virsh dumpxml {host.domain(guest)}"
     xml = host.last("libvirt", live).value
     start = xml.rindex("<disk ", 0, xml.index(f"<serial>{volume}"))
@@ -89,7 +89,7 @@ def test_bdm_attachment_or_volume_missing_of_a_volume(host: RecordedHost) -> Non
     ]
 
 
-def test_an_attachment_of_another_server_is_none_of_this_one(host: RecordedHost) -> None:
+def test_an_attachment_of_another_server_does_not_count(host: RecordedHost) -> None:
     _, attachment = host.volume("vm-data")
     other = host.uuid("vm-plain")
     host.cinder(
@@ -103,7 +103,7 @@ def test_an_attachment_of_another_server_is_none_of_this_one(host: RecordedHost)
     assert "bdm-attachment-or-volume-missing of vm-data" in named(host)
 
 
-def test_a_tenants_404_is_no_missing_volume(host: RecordedHost) -> None:
+def test_a_tenants_404_does_not_prove_that_a_volume_is_missing(host: RecordedHost) -> None:
     _, attachment = host.volume("vm-data")
     host.no_longer("attachments", attachment)
     host.drop(lambda answer: answer.query != "GET /v3/os-services [3.70]")
@@ -118,7 +118,7 @@ def test_a_mapping_from_before_queens_has_no_attachment(host: RecordedHost) -> N
     assert host.findings() == []
 
 
-def test_a_server_that_nova_works_on_may_have_half_an_attachment(host: RecordedHost) -> None:
+def test_a_server_with_a_task_in_flight_may_have_half_an_attachment(host: RecordedHost) -> None:
     _, attachment = host.volume("vm-data")
     host.no_longer("attachments", attachment)
     busy(host)
@@ -154,7 +154,7 @@ def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
     assert uuid != other and attachment and volume
 
 
-def test_cinder_attachment_without_bdm_beside_the_right_one(host: RecordedHost) -> None:
+def test_cinder_attachment_without_bdm_next_to_the_right_one(host: RecordedHost) -> None:
     volume, attachment = host.volume("vm-data")
     more = {"id": NOBODY, "status": "attached", "instance": host.uuid("vm-data")}
     listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
@@ -168,7 +168,7 @@ def test_cinder_attachment_without_bdm_beside_the_right_one(host: RecordedHost) 
     assert finding.endswith(f"bdm says volume_id = {volume}, attachment_id = {attachment}")
 
 
-def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -> None:
+def test_a_volume_being_detached_may_lack_its_mapping(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
     moving(host, volume)
@@ -176,7 +176,7 @@ def test_a_volume_that_cinder_is_detaching_may_have_either(host: RecordedHost) -
     assert host.findings() == []
 
 
-def test_a_volume_that_was_plugged_in_while_libvirt_was_asked_may_not_be_seen_there(
+def test_a_volume_attached_during_the_capture_may_be_missing_in_libvirt(
     host: RecordedHost,
 ) -> None:
     volume, _ = host.volume("vm-data")
@@ -188,7 +188,7 @@ def test_a_volume_that_was_plugged_in_while_libvirt_was_asked_may_not_be_seen_th
     assert named(host) == ["chain-live-vs-persistent of vm-data"]
 
 
-def test_a_volume_that_hangs_in_detaching_is_no_excuse(host: RecordedHost) -> None:
+def test_a_volume_stuck_in_detaching_is_reported(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
     moving(host, volume)
@@ -210,8 +210,8 @@ def test_bdm_not_in_guest(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_a_volume_whose_medium_the_guest_has_ejected_is_still_its_own(host: RecordedHost) -> None:
-    """A server that boots from an image of a CD: the drive is empty, and keeps its number."""
+def test_an_ejected_medium_still_belongs_to_the_server(host: RecordedHost) -> None:
+    """The server boots from a CD image; the empty drive keeps the volume's serial number."""
     volume, _ = host.volume("vm-data")
     for query in ("virsh dumpxml", "virsh dumpxml --inactive"):
         name = f"{query} {host.domain('vm-data')}"
@@ -232,7 +232,7 @@ def test_a_rescued_server_runs_without_its_volumes(host: RecordedHost) -> None:
     assert "bdm-not-in-guest of vm-data" not in named(host)
 
 
-def test_a_disk_that_is_read_at_the_volumes_place_is_the_volume(host: RecordedHost) -> None:
+def test_a_disk_without_serial_is_recognized_by_its_source(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     live = f"virsh dumpxml {host.domain('vm-data')}"
     host.edit("libvirt", live, f"<serial>{volume}</serial>", "")
@@ -252,7 +252,7 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     assert plugged.endswith(f"volume = {volume}; nova-db says bdm = nothing")
 
 
-def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost) -> None:
+def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     disk = "<disk type='file' device='disk'><source file='/tmp/x'/><target dev='vdz'/></disk>"
     host.edit("libvirt", live, "</devices>", f"{disk}</devices>")
@@ -264,7 +264,7 @@ def test_guest_volume_not_in_bdm_of_a_disk_that_is_no_volume(host: RecordedHost)
     ]
 
 
-def test_a_cdrom_is_no_volume(host: RecordedHost) -> None:
+def test_a_cdrom_is_not_a_volume(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     disk = "<disk type='file' device='cdrom'><source file='/tmp/x'/><target dev='sda'/></disk>"
     host.edit("libvirt", live, "</devices>", f"{disk}</devices>")
@@ -273,7 +273,7 @@ def test_a_cdrom_is_no_volume(host: RecordedHost) -> None:
 
 
 def deleted(host: RecordedHost, at: str = "2001-01-01 00:00:00") -> str:
-    """The row of vm-deleted, and a volume that was left to it."""
+    """Set when vm-deleted was deleted, leave it a volume, and return its UUID."""
     [uuid] = [
         row[0]
         for answer in host.bundle.by_layer["nova-db"]
@@ -305,7 +305,7 @@ def test_bdm_alive_for_deleted_instance(host: RecordedHost) -> None:
     ]
 
 
-def test_a_server_that_was_just_deleted_may_still_have_its_volume(host: RecordedHost) -> None:
+def test_a_server_deleted_just_now_may_still_have_its_volume(host: RecordedHost) -> None:
     deleted(host, f"{host.bundle.started:%Y-%m-%d %H:%M:%S}")
 
     assert host.findings() == []
@@ -332,12 +332,12 @@ def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
     ]
 
 
-def test_bdm_record_bad_with_no_json(host: RecordedHost) -> None:
+def test_bdm_record_bad_with_invalid_json(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mapping(volume, connection_info="[withheld]")
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: bdm says volume_id = {volume}, connection_info = no JSON"
+        f"bdm-record-bad of vm-data: bdm says volume_id = {volume}, connection_info = not valid JSON"
     ]
 
 
@@ -351,7 +351,7 @@ def test_bdm_record_bad_with_another_volumes_serial(host: RecordedHost) -> None:
     ]
 
 
-def test_what_cinder_moved_keeps_the_old_serial(host: RecordedHost) -> None:
+def test_a_volume_migrated_by_cinder_keeps_its_old_serial(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
     volume_says(host, volume, **{"os-vol-mig-status-attr:name_id": NOBODY})
@@ -359,7 +359,7 @@ def test_what_cinder_moved_keeps_the_old_serial(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_bdm_record_bad_with_another_way_than_cinders(host: RecordedHost) -> None:
+def test_bdm_record_bad_with_another_connection_than_cinders(host: RecordedHost) -> None:
     volume, attachment = host.volume("vm-data")
     host.mapping(volume, connection_info=connection(host, volume, driver_volume_type="rbd"))
 
@@ -380,7 +380,9 @@ def test_attachment_host_mismatch(host: RecordedHost) -> None:
         f"attachment-host-mismatch of vm-data: instance says host = {here};"
         f" attachment says id = {attachment}, volume_id = {volume}, host = elsewhere"
     )
-    assert host.report().findings[0].severity.word == "warning"  # NFS lets every host in
+    assert (
+        host.report().findings[0].severity.word == "warning"
+    )  # NFS: every host can reach the volume
 
 
 def on_host(host: RecordedHost, volume: str, name: str) -> None:
@@ -392,7 +394,7 @@ def on_host(host: RecordedHost, volume: str, name: str) -> None:
     host.cinder(change)
 
 
-def test_a_hosts_whole_name_is_the_same_host(host: RecordedHost) -> None:
+def test_a_fully_qualified_name_is_the_same_host(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     on_host(host, volume, f"{host.guest('vm-data').believed}.example.org".upper())
 
@@ -400,10 +402,10 @@ def test_a_hosts_whole_name_is_the_same_host(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(("hypervisor", "found"), [("QEMU", 1), ("ironic", 0), ("VMware", 0)])
-def test_other_hypervisors_are_let_in_under_other_names(
+def test_other_hypervisors_use_other_names_in_attachments(
     host: RecordedHost, hypervisor: str, found: int
 ) -> None:
-    # Of a server on a host that is in no bundle.
+    # The server is on a host that no bundle covers.
     volume, _ = host.volume("vm-data")
     here = host.guest("vm-data").host
     assert here is not None and here.node is not None
@@ -415,7 +417,7 @@ def test_other_hypervisors_are_let_in_under_other_names(
     assert len(lines) == found
 
 
-def test_a_resize_that_waits_may_have_two_hosts(host: RecordedHost) -> None:
+def test_an_unconfirmed_resize_may_have_two_hosts(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     on_host(host, volume, "elsewhere")
     host.row("instances", host.uuid("vm-data"), vm_state="resized")
@@ -444,7 +446,7 @@ def test_root_bdm_broken_with_two_roots(host: RecordedHost) -> None:
     assert finding.count("boot_index = 0") == 2
 
 
-def test_root_bdm_broken_with_a_volume_that_boots_nothing(host: RecordedHost) -> None:
+def test_root_bdm_broken_with_a_volume_that_is_not_bootable(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-bfv")
     volume_says(host, volume, bootable="false")
 
@@ -454,7 +456,7 @@ def test_root_bdm_broken_with_a_volume_that_boots_nothing(host: RecordedHost) ->
     ]
 
 
-def test_a_server_without_any_row_is_from_before_there_were_such_rows(host: RecordedHost) -> None:
+def test_a_server_without_any_row_predates_block_device_mappings(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.mappings(lambda row: [] if row["instance_uuid"] == uuid else [row])
 

@@ -1,4 +1,4 @@
-"""nova's block device mappings, cinder's attachments and the guest's disks are the same volumes."""
+"""Volume attachments: nova's block device mappings, cinder's attachments and the guest's disks."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
 
 RUNS = frozenset(["active", "paused", "rescued"])
-"""The vm_states of a VM that has been connected to all of its volumes."""
+"""The vm_states of a server whose volumes have all been connected."""
 
 SHARED = frozenset(["rbd", "nfs", "glusterfs", "quobyte", "smbfs", "vzstorage"])
-"""The kinds of storage that a host reaches without being let in by name."""
+"""Kinds of storage that every host can reach, without an export to that host by name."""
 
 LIBVIRTS = frozenset(["QEMU", "KVM", "LXC", "Parallels", "Xen"])
-"""The types of hypervisors that nova drives through libvirt."""
+"""The hypervisor types that nova drives through libvirt."""
 
 
 @check(
@@ -44,22 +44,30 @@ LIBVIRTS = frozenset(["QEMU", "KVM", "LXC", "Parallels", "Xen"])
     traps=[task_in_flight, building, never_launched, migrating, volume_moving],
 )
 def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Problems:
-    """nova gives the server a volume, and cinder does not.
+    """nova's block device mapping names a volume or attachment that cinder does not have.
 
-    cinder may delete the volume, or give it to another server, while this one writes to it. Since
-    2023.2 (28.0.0) every reboot through nova looks for such mappings and destroys the row whose
-    attachment is missing: if it is the root volume, the next start has no root.
+    cinder may delete the volume, or attach it to another server, while this server writes to it.
+    Since 2023.2 (28.0.0) every reboot through nova looks for such mappings and destroys the row
+    whose attachment is missing. If that volume is the root disk, the next start has no root.
 
-    Authority: cinder, for whether there is a volume and an attachment.
+    Authority: cinder, for whether the volume and the attachment exist.
 
-    Traps: a tenant's credentials, with which other projects' volumes are 404; mappings from before
-    Queens have no attachment; the attachment of a shelved server is only reserved.
+    Traps: With a tenant's credentials, volumes of other projects return 404. Mappings from before
+    Queens have no attachment. The attachment of a shelved server is only reserved.
 
-    Next: `nova-manage volume_attachment show UUID VOLUME`, and `cinder attachment-list
-    --all-tenants`. Then, with the server stopped, `nova-manage volume_attachment refresh` (Xena and
-    later) makes a new attachment; or detach and attach the volume while it runs.
+    Next: Compare nova's mapping with cinder's attachments:
 
-    Not yet: `openstack server reboot`, hard or soft: since 2023.2 it destroys the mapping.
+        nova-manage volume_attachment show UUID VOLUME
+        cinder attachment-list --all-tenants
+
+    Then, with the server stopped, make a new attachment (Xena and later):
+
+        nova-manage volume_attachment refresh
+
+    Or detach and attach the volume while the server runs.
+
+    Not yet: Do not run `openstack server reboot`, hard or soft: since 2023.2 it destroys the
+    mapping.
 
     Source: nova compute/manager.py `_delete_dangling_bdms` (bug 2019078); sapcc/openstack-nannies
     nova-consistency.py.
@@ -95,21 +103,27 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, building, migrating, volume_moving])
 def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
-    """Cinder has given the server a volume that nova knows nothing of.
+    """cinder has an attachment to the server that nova has no block device mapping for.
 
-    An attach or detach that failed half way leaves one: the volume is in use for ever, and nobody
-    else may have it. Since 2023.2 a reboot through nova deletes such attachments.
+    An attach or detach that failed half way leaves such an attachment. The volume stays in use, and
+    no other server can have it. Since 2023.2 a reboot through nova deletes such attachments.
 
-    Authority: the nova database, for which volumes the server is to have; whether the guest has it
-    open all the same, libvirt and the kernel tell.
+    Authority: the nova database, for which volumes the server should have; libvirt and the kernel,
+    for whether the guest has the volume open all the same.
 
-    Traps: attaching and detaching; a live migration has two attachments; attachments of others than
-    servers.
+    Traps: Attaching and detaching. A live migration has two attachments. Some attachments do not
+    belong to servers.
 
-    Next: see whether the guest has it (`virsh domblklist NAME`). Then, if nobody has it open,
-    `cinder attachment-delete ATTACHMENT`.
+    Next: Check whether the guest has the volume:
 
-    Not yet: `cinder reset-state`, `openstack volume delete` while a guest has the volume open.
+        virsh domblklist NAME
+
+    Then, if no process has it open, delete the attachment:
+
+        cinder attachment-delete ATTACHMENT
+
+    Not yet: Do not run `cinder reset-state` or `openstack volume delete` while a guest has the
+    volume open.
 
     Source: nova bugs 2048837, 2088066, 2019078; cinder `attachment_deletion_allowed`.
     """
@@ -119,7 +133,7 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
         if attachment.status not in ("attached", "reserved"):
             continue
         same = [row for row in instance.mappings if row.volume_id == attachment.volume_id]
-        # A row from before Queens names no attachment: it has whichever there is.
+        # A row from before Queens names no attachment, so it matches any attachment of its volume.
         if any(row.attachment_id in (None, attachment.id) for row in same):
             continue
         rows = [says(row, volume_id=row.volume_id, attachment_id=row.attachment_id) for row in same]
@@ -144,20 +158,24 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     ],
 )
 def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
-    """nova gives the server a volume that its running guest does not have.
+    """The running guest lacks a volume that nova has a mapping for.
 
-    An attach that failed after nova had written it down, or a detach that only the guest did.
+    Either an attach failed after nova had recorded it, or only the guest completed a detach.
 
-    Authority: libvirt, for what the guest has.
+    Authority: libvirt, for which disks the guest has.
 
-    Traps: attaching and detaching; a rescued server runs without its other disks; a guest that is
+    Traps: Attaching and detaching. A rescued server runs without its other disks. A guest that is
     off gets its disks at its next start.
 
-    Next: `virsh domblklist --details NAME` beside `openstack server volume list UUID`. Then detach
-    the volume through the API and attach it again.
+    Next: Compare the guest's disks with the server's volumes:
 
-    Not yet: `virsh attach-disk`, which nova would know nothing of; a reboot before
-    bdm-attachment-or-volume-missing is quiet.
+        virsh domblklist --details NAME
+        openstack server volume list UUID
+
+    Then detach the volume through the API and attach it again.
+
+    Not yet: Do not run `virsh attach-disk`: nova would not know about the disk. Do not reboot the
+    server before bdm-attachment-or-volume-missing is quiet.
 
     Source: nova bugs 1889108, 1899835.
     """
@@ -177,21 +195,25 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
     traps=[task_in_flight, building, never_launched, migrating, volume_moving],
 )
 def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) -> Problems:
-    """The guest runs with a disk that nova does not know.
+    """The guest runs with a disk that nova has no block device mapping for.
 
-    A detach that the guest never finished, or a disk that somebody plugged in behind nova. cinder
-    may give the volume to another server, and the next hard reboot drops the disk without asking.
-    A disk that is no volume (a warning) is lost then, too.
+    Either the guest never finished a detach, or the disk was attached outside nova. cinder may
+    attach the volume to another server, and the next hard reboot drops the disk without asking. A
+    disk that is not a volume (a warning) is lost at that reboot, too.
 
-    Authority: libvirt, for what the guest has.
+    Authority: libvirt, for which disks the guest has.
 
-    Traps: detaching; the disks that nova itself keeps for the server have no volume.
+    Traps: Detaching. The disks that nova itself keeps for the server have no volume.
 
-    Next: `virsh domblklist --details NAME`, and inside the guest whether the disk is mounted. Then,
-    once the guest has let go of it, detach it from the guest, and see what cinder says of it.
+    Next: List the guest's disks, and check inside the guest whether the disk is mounted:
 
-    Not yet: `openstack server reboot --hard`, `openstack volume delete`, `virsh detach-disk` while
-    the guest uses the disk.
+        virsh domblklist --details NAME
+
+    Then, once the guest no longer uses the disk, detach it from the guest and check the volume in
+    cinder.
+
+    Not yet: Do not run `openstack server reboot --hard`, `openstack volume delete` or `virsh
+    detach-disk` while the guest uses the disk.
 
     Source: nova `_detach_with_retry`, bug 1889108; `_get_guest_storage_config`.
     """
@@ -211,18 +233,24 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
 def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
     """A deleted server still has a volume.
 
-    The deletion did not finish, or a row was deleted by hand. While cinder says so too (an error),
-    nobody else may use the volume.
+    The deletion did not finish, or a row was deleted by hand. If cinder lists the attachment too
+    (an error), no other server can use the volume.
 
     Authority: the nova database.
 
-    Traps: a deletion in flight; softly deleted servers, which are to keep their volumes.
+    Traps: A deletion in flight. Soft-deleted servers, which keep their volumes on purpose.
 
-    Next: `openstack volume show VOLUME`, and that no QEMU has it open (`ls -l /proc/*/fd`). Then
-    `cinder attachment-delete ATTACHMENT`.
+    Next: Check the volume, and that no QEMU process has it open:
 
-    Not yet: `nova-manage db archive_deleted_rows` or purge: it takes away what tells whose the
-    volume was.
+        openstack volume show VOLUME
+        ls -l /proc/*/fd
+
+    Then delete the attachment:
+
+        cinder attachment-delete ATTACHMENT
+
+    Not yet: Do not run `nova-manage db archive_deleted_rows` or purge: it removes the record of
+    which server the volume belonged to.
 
     Source: sapcc/openstack-nannies nova-consistency.py.
     """
@@ -256,21 +284,27 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
     ],
 )
 def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
-    """nova's record of one of the server's disks contradicts itself, or cinder.
+    """nova's record of one of the server's disks contradicts itself or cinder.
 
-    At the next start nova connects what the record says: one volume twice (an error), another
+    At the next start nova connects what the record names: one volume twice (an error), another
     volume's device, or nothing.
 
     Authority: cinder's attachment, for how a volume is reached.
 
-    Traps: disks that are no volumes have no connection; a server that never ran, or is shelved, has
-    not been connected; cinder moves a volume and keeps its old name.
+    Traps: Disks that are not volumes have no connection. A server that never ran, or is shelved,
+    has not been connected. A volume that cinder migrated keeps its id but has another name on the
+    backend.
 
-    Next: `nova-manage volume_attachment show UUID VOLUME`. Of two rows, the one whose attachment
-    cinder knows is the right one. Then, with the server stopped, `nova-manage volume_attachment
-    refresh`.
+    Next: Compare nova's record with cinder's attachment:
 
-    Not yet: deleting rows by hand, `openstack server reboot --hard`.
+        nova-manage volume_attachment show UUID VOLUME
+
+    If there are two rows, the one whose attachment exists in cinder is right. Then, with the server
+    stopped, write the record again:
+
+        nova-manage volume_attachment refresh
+
+    Not yet: Do not delete rows by hand. Do not run `openstack server reboot --hard`.
 
     Source: nova bugs 1937375, 1943431, 1713857, 1552777, 2012365, 1780973.
     """
@@ -306,7 +340,7 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMappin
     try:
         connection = mapping.connection
     except UnheardError:
-        yield (said.and_so(connection_info="no JSON"),)
+        yield (said.and_so(connection_info="not valid JSON"),)
         return
     if connection is None:
         return
@@ -318,16 +352,16 @@ def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMappin
 
 
 def _moved(guest: Guest, mapping: BlockDeviceMapping) -> bool:
-    """Whether cinder keeps the volume under another name, since it was moved."""
+    """True if cinder migrated the volume, so that its backend name differs from its id."""
     volume = guest.storage.volumes.volume(mapping.volume_id or "")
     return volume is not None and volume.name_id is not None
 
 
 def _another_way(guest: Guest, mapping: BlockDeviceMapping, connection: Connection) -> Problems:
-    """What cinder's attachment says otherwise of how the volume is reached."""
+    """Yield where cinder's attachment and nova's record differ on how to reach the volume."""
     attachment = guest.storage.volumes.attachments.get(mapping.attachment_id or "")
     if attachment is None:
-        return  # bdm-attachment-or-volume-missing speaks of that
+        return  # bdm-attachment-or-volume-missing reports it
     theirs = attachment.connection
     ways = (
         ("driver_volume_type", connection.kind, theirs.kind),
@@ -352,22 +386,26 @@ def _shown(connection: Connection) -> str:
     traps=[task_in_flight, building, migrating, resizing, volume_moving],
 )
 def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
-    """Cinder has let another host to the server's volume than the one it is on.
+    """cinder's attachment names another host than the one that the server is on.
 
-    A live migration or an evacuation that failed half way. The storage lets hosts in by name, so
-    that the next start fails here, and the other host still sees the volume. Where every host
-    reaches every volume (rbd, NFS: a warning) only cinder's record is wrong.
+    A live migration or an evacuation failed half way. The storage exports volumes to hosts by name,
+    so the next start fails on this host, and the other host can still reach the volume. Where every
+    host reaches every volume (rbd, NFS: a warning), only cinder's record is wrong.
 
     Authority: the nova database, for the host that the server is on.
 
-    Traps: migrations have both hosts; one side may write a host's whole name and the other its
-    short one; Ironic's nodes and VMware's are let in under names of their own.
+    Traps: A migration has both hosts. One side may record a host's fully qualified name and the
+    other its short name. Ironic and VMware use host names of their own for attachments.
 
-    Next: `openstack volume show VOLUME -c attachments` beside `openstack server show UUID -c
-    OS-EXT-SRV-ATTR:host`. Then, with the server stopped, `nova-manage volume_attachment
-    get_connector` on its host and `refresh`.
+    Next: Compare the two hosts:
 
-    Not yet: `openstack server reboot --hard`, evacuating or migrating it.
+        openstack volume show VOLUME -c attachments
+        openstack server show UUID -c OS-EXT-SRV-ATTR:host
+
+    Then, with the server stopped, run `nova-manage volume_attachment get_connector` on the server's
+    host, and with its output `nova-manage volume_attachment refresh`.
+
+    Not yet: Do not run `openstack server reboot --hard`. Do not evacuate or migrate the server.
 
     Source: nova bugs 2012365, 1939545, 1899835.
     """
@@ -398,8 +436,10 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
 
 
 def _is_libvirts(guest: Guest, host: str) -> bool:
-    """Whether a host's guests are libvirt's: others are let in under other names. Raises
-    `UnheardError`."""
+    """True if nova drives this host's guests through libvirt.
+
+    Other hypervisors use other host names in attachments. Raises `UnheardError`.
+    """
     if guest.host is not None and guest.is_here:
         return True
     types = {node.hypervisor_type for node in guest.records.nodes_of(host)}
@@ -408,22 +448,24 @@ def _is_libvirts(guest: Guest, host: str) -> bool:
 
 @check(Severity.ERROR, traps=[task_in_flight, building, never_launched, volume_moving])
 def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
-    """Nova's records do not say which one disk the server boots from.
+    """nova's records do not identify exactly one boot disk for the server.
 
-    At the next start, rebuild or evacuation nova takes another disk for its root, or none. If a
-    volume is said to hold nothing to boot from (a warning), cinder would not let another server
-    boot from it.
+    At the next start, rebuild or evacuation nova takes another disk as the root, or none. If cinder
+    marks the boot volume as not bootable (a warning), cinder would not let another server boot from
+    it.
 
     Authority: the nova database.
 
-    Traps: rescuing does not change the records; servers from before Havana have no record of a
-    root that is no volume.
+    Traps: A rescue does not change the records. Servers from before Havana have no record of a root
+    disk that is not a volume.
 
-    Next: `openstack server show UUID -c image -c root_device_name`, and the rows of
-    block_device_mapping with their boot_index.
+    Next: Check the image and the root device, and the boot_index of the server's rows in
+    block_device_mapping:
 
-    Not yet: `openstack server reboot --hard`, `rebuild`, `evacuate`, or stopping it: the root that
-    it runs with may not be found again.
+        openstack server show UUID -c image -c root_device_name
+
+    Not yet: Do not run `openstack server reboot --hard`, `rebuild` or `evacuate`, and do not stop
+    the server: nova may not find the root disk that it runs with again.
 
     Source: nova `block_device.get_root_bdm`, `_validate_bdm`; nova bug 2019078.
     """
@@ -446,12 +488,12 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
 
 
 def _volumes_of(instance: Instance) -> Iterator[BlockDeviceMapping]:
-    """The live rows that are volumes and have one."""
+    """Yield the live mappings that are volumes and name one."""
     for mapping in instance.mappings:
         if mapping.is_volume and mapping.volume_id is not None:
             yield mapping
 
 
 def _no_mapping(guest: Guest, instance: Instance) -> Evidence:
-    """That the database, heard, gives the instance no such volume."""
+    """Evidence that the nova database was read and has no such mapping for the instance."""
     return hears(instance.said["mappings"], "nova-db", guest.uuid, bdm=None)

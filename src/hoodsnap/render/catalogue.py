@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
-from hoodsnap.check import LAYER_OF, Check
+from hoodsnap.check import COMMANDS, LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, ROOTS
@@ -80,7 +80,11 @@ def page(check: Check, width: int = 80) -> Iterator[str]:
         yield ""
         yield title
         for paragraph in told:
-            yield from _wrapped(paragraph, width, "  ")
+            if paragraph.startswith(COMMANDS):
+                for command in paragraph.splitlines():
+                    yield from _wrapped(command.removeprefix(COMMANDS), width, "      ")
+            else:
+                yield from _wrapped(paragraph, width, "  ")
 
 
 def _parts(check: Check) -> Iterator[tuple[str, list[str]]]:

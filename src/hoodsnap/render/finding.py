@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
+from hoodsnap.check import COMMANDS
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import HANDFUL
@@ -168,7 +169,13 @@ class Teller:
     def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
         for paragraph in filter(None, said.split("\n\n")):
             named = filled(paragraph, finding.guest).replace("`", "")
-            yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
+            if named.startswith(COMMANDS):
+                for command in named.splitlines():
+                    words = " " * (indent + 11) + command.removeprefix(COMMANDS)
+                    yield from self._wrapped(words, "", indent + 13)
+            else:
+                yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
+                word = ""
 
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
