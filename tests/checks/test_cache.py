@@ -34,7 +34,7 @@ def _reapable(host: RecordedHost) -> list[tuple[str, str]]:
 
 
 def test_base_image_reapable(host: RecordedHost) -> None:
-    # Nova has vm-snap, the only one made from its image, on another host.
+    # nova has vm-snap, the only server made from its image, on another host.
     base = _base(host, "vm-snap")
     host.row("instances", host.uuid("vm-snap"), host="other")
     host.file(base, mtime=(_listing(host).at - timedelta(hours=5)).isoformat())
@@ -54,8 +54,8 @@ def test_base_image_reapable_at_the_next_pass(host: RecordedHost) -> None:
     assert [severity for severity, _ in _reapable(host)] == ["error"]
 
 
-def test_base_image_reapable_below_a_disk_of_another_name(host: RecordedHost) -> None:
-    # Of a server that was made from another image only its `disk` counts, not its `disk.rescue`.
+def test_base_image_reapable_below_a_disk_with_another_name(host: RecordedHost) -> None:
+    # vm-rescued is from another image, so nova looks at its `disk` only, not at `disk.rescue`.
     base = _base(host, "vm-snap")
     path = f"{host.folder('vm-rescued')}/disk.rescue"
     host.row("instances", host.uuid("vm-snap"), host="other")
@@ -72,14 +72,14 @@ def test_base_image_reapable_below_a_disk_of_another_name(host: RecordedHost) ->
 
 
 def test_a_base_below_a_servers_disk_is_kept_whatever_its_name(host: RecordedHost) -> None:
-    # Its image is another by now; the disk keeps the old one.
+    # The server's image has changed since; its disk still uses the old base.
     host.row("instances", host.uuid("vm-snap"), image_ref="another")
     host.file(_base(host, "vm-snap"), mtime=LONG_AGO)
 
     assert _reapable(host) == []
 
 
-def test_bases_stay_where_nova_is_told_to_keep_them(host: RecordedHost) -> None:
+def test_bases_stay_if_nova_is_configured_to_keep_them(host: RecordedHost) -> None:
     conf = host.last("host", "/etc/nova/nova.conf").value
     host.row("instances", host.uuid("vm-snap"), host="other")
     for section, option, value in (
@@ -93,14 +93,14 @@ def test_bases_stay_where_nova_is_told_to_keep_them(host: RecordedHost) -> None:
         assert _reapable(host) == []
 
 
-def test_a_base_of_one_that_nova_is_at_work_on_may_go(host: RecordedHost) -> None:
+def test_the_base_of_a_server_with_a_task_in_flight_may_go(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-snap"), host="other")
     host.task("vm-snap", "migrating")
 
     assert _reapable(host) == []
 
 
-def test_a_base_is_kept_for_the_servers_of_whoever_shares_the_folder(host: RecordedHost) -> None:
+def test_a_base_is_kept_for_servers_of_hosts_that_share_the_directory(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-snap"), host="other")
     own = host.guest("vm-snap").host
     assert own is not None
@@ -110,7 +110,7 @@ def test_a_base_is_kept_for_the_servers_of_whoever_shares_the_folder(host: Recor
     assert _reapable(host) == []
 
 
-def test_of_hosts_whose_servers_were_not_read_nothing_is_said(host: RecordedHost) -> None:
+def test_hosts_whose_servers_were_not_read_are_not_judged(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-snap"), host="other")
     own = host.guest("vm-snap").host
     assert own is not None
@@ -133,7 +133,7 @@ def test_of_hosts_whose_servers_were_not_read_nothing_is_said(host: RecordedHost
 
 
 def _register(host: RecordedHost, signed: object) -> None:
-    """Let hosts have signed up in the instances directory."""
+    """Register hosts in the instances directory."""
     query = f"cat {host.top}/compute_nodes"
     asked = host.last("images", query).model_dump(exclude={"value", "error"})
     written = signed if isinstance(signed, str) else json.dumps(signed)
@@ -162,7 +162,7 @@ def test_shared_cache_registry_stale_if_this_host_is_missing(host: RecordedHost)
     assert "signed_up = never" in str(finding.evidence[0])
 
 
-def test_a_registry_of_one_host_protects_nobody_else(host: RecordedHost) -> None:
+def test_a_registry_that_lists_only_this_host_is_quiet(host: RecordedHost) -> None:
     own = host.guest("vm-plain").host
     assert own is not None
     _register(host, {own.nova_name: _listing(host).at.timestamp() - 90 * 3600})
@@ -170,7 +170,7 @@ def test_a_registry_of_one_host_protects_nobody_else(host: RecordedHost) -> None
     assert host.findings() == []
 
 
-def test_a_host_without_servers_need_not_sign_up(host: RecordedHost) -> None:
+def test_a_host_without_servers_need_not_register(host: RecordedHost) -> None:
     own = host.guest("vm-plain").host
     assert own is not None
     now = _listing(host).at.timestamp()
@@ -179,7 +179,7 @@ def test_a_host_without_servers_need_not_sign_up(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_registry_that_cant_be_read_is_no_finding(host: RecordedHost) -> None:
+def test_a_registry_that_cannot_be_read_is_not_a_finding(host: RecordedHost) -> None:
     for written in (
         "",
         "[]",
@@ -225,15 +225,15 @@ def test_base_cache_orphans_are_counted(host: RecordedHost) -> None:
     ]
 
 
-def test_a_base_that_nobody_uses_yet_is_no_orphan(host: RecordedHost) -> None:
+def test_a_base_that_is_not_used_yet_is_not_an_orphan(host: RecordedHost) -> None:
     recent = (_listing(host).at - timedelta(hours=20)).isoformat()
     _add_base(host, "0" * 40, mtime=recent)
 
     assert host.findings() == []
 
 
-def test_a_base_of_a_server_is_no_orphan(host: RecordedHost) -> None:
-    # The disk was flattened; its server's image keeps the base all the same.
+def test_a_base_of_a_server_is_not_an_orphan(host: RecordedHost) -> None:
+    # The disk was flattened; the server's image still keeps the base.
     base = _base(host, "vm-snap")
     host.file(base, mtime=LONG_AGO)
     host.image(
@@ -244,7 +244,7 @@ def test_a_base_of_a_server_is_no_orphan(host: RecordedHost) -> None:
     assert not [line for line in host.findings() if line.startswith("base-cache")]
 
 
-def test_while_a_disk_was_not_read_any_base_may_be_below_it(host: RecordedHost) -> None:
+def test_a_disk_that_was_not_read_may_use_any_base(host: RecordedHost) -> None:
     _add_base(host, "0" * 40, mtime=LONG_AGO)
     disk = f"{host.folder('vm-plain')}/disk"
     host.drop(lambda answer: not (answer.query.startswith("qemu-img") and answer.subject == disk))
@@ -253,7 +253,7 @@ def test_while_a_disk_was_not_read_any_base_may_be_below_it(host: RecordedHost) 
 
 
 def _call_cache(host: RecordedHost, name: str, section: str, option: str) -> None:
-    """Let the image cache have another name, in nova.conf and on every path to it."""
+    """Rename the image cache, in nova.conf and in every path to it."""
     answers = []
     for answer in host.bundle.answers:
         raw = json.loads(answer.model_dump_json(exclude_unset=True))
@@ -280,7 +280,7 @@ def _renamed(raw: Any, name: str) -> Any:
         ("DEFAULT", "base_dir_name"),
     ],
 )
-def test_a_cache_of_another_name_is_judged_like_any(
+def test_a_renamed_cache_is_judged_like_any_other(
     host: RecordedHost, section: str, option: str
 ) -> None:
     base = _base(host, "vm-snap").replace("/_base/", "/_base_10.0.0.7/")
@@ -292,7 +292,7 @@ def test_a_cache_of_another_name_is_judged_like_any(
     assert [severity for severity, _ in _reapable(host)] == ["error"]
 
 
-def test_the_cache_of_another_host_is_not_this_ones_to_clean(host: RecordedHost) -> None:
+def test_another_hosts_cache_is_not_cleaned_by_this_host(host: RecordedHost) -> None:
     _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
     host.conf("image_cache", subdirectory_name="_base_10.0.0.8")
     host.row("instances", host.uuid("vm-snap"), host="other")
@@ -300,7 +300,7 @@ def test_the_cache_of_another_host_is_not_this_ones_to_clean(host: RecordedHost)
     assert _reapable(host) == []
 
 
-def test_a_cache_whose_name_can_not_be_read_is_not_guessed(host: RecordedHost) -> None:
+def test_a_cache_name_that_cannot_be_read_is_not_guessed(host: RecordedHost) -> None:
     _call_cache(host, "_base_10.0.0.7", "image_cache", "subdirectory_name")
     host.conf("image_cache", subdirectory_name="_base_$my_ip")
 
@@ -308,7 +308,7 @@ def test_a_cache_whose_name_can_not_be_read_is_not_guessed(host: RecordedHost) -
     assert "what the image cache is called" in skips["base-image-reapable"].reason
 
 
-def test_in_a_cache_of_another_name_a_base_may_be_replaced(host: RecordedHost) -> None:
+def test_a_base_in_a_renamed_cache_may_be_replaced(host: RecordedHost) -> None:
     base = _base(host, "vm-snap").replace("/_base/", "/cache/")
     _call_cache(host, "cache", "image_cache", "subdirectory_name")
     host.file(base, ino=4711)
@@ -316,7 +316,7 @@ def test_in_a_cache_of_another_name_a_base_may_be_replaced(host: RecordedHost) -
     assert "base-replaced-or-truncated of vm-snap" in "".join(host.findings())
 
 
-def test_in_a_cache_of_another_name_a_base_is_of_an_image(host: RecordedHost) -> None:
+def test_a_base_in_a_renamed_cache_belongs_to_an_image(host: RecordedHost) -> None:
     _call_cache(host, "cache", "image_cache", "subdirectory_name")
     host.row("instances", host.uuid("vm-snap"), image_ref="another")
     host.server(host.uuid("vm-snap"), image={"id": "another"})

@@ -15,7 +15,7 @@ def _running() -> int:
     return sum(guest.process is not None for guest in healthy_report().cloud.guests)
 
 
-def test_capture_untrustworthy_when_no_process_is_to_be_seen(host: RecordedHost) -> None:
+def test_capture_untrustworthy_when_no_process_is_visible(host: RecordedHost) -> None:
     host.set("kernel", "ls -l /proc/*/exe", [])
     host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
 
@@ -35,7 +35,7 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
 
 
 def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
-    """The database of a cloud that has other servers, or none."""
+    """The database belongs to a cloud that has other servers, or none."""
     running = [it for it in host.last("libvirt", "virsh list --all").value if it["id"] is not None]
     tables = ("FROM nova.instances ", "FROM nova_cell0.instances ")
     for answer in [it for it in host.bundle.answers if it.layer == "nova-db"]:
@@ -50,7 +50,7 @@ def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
 
 
 def _only(host: RecordedHost, name: str) -> None:
-    """Let libvirt have one guest that runs, and the kernel no QEMU at all."""
+    """Leave libvirt one running domain and the kernel no QEMU process."""
     listed = host.last("libvirt", "virsh list --all").value
     uuid = host.uuid(name)
     host.set("libvirt", "virsh list --all", [line for line in listed if line["uuid"] == uuid])
@@ -71,7 +71,7 @@ def test_in_a_container_one_guest_without_a_process_is_enough(host: RecordedHost
 
 
 def _only_process(host: RecordedHost, name: str) -> None:
-    """Let libvirt have nothing, and the kernel one QEMU."""
+    """Leave libvirt no domain and the kernel one QEMU process."""
     pid = host.pid(name)
     listed = host.last("kernel", "ls -l /proc/*/exe").value
     host.set("libvirt", "virsh list --all", [])
@@ -84,7 +84,7 @@ def _only_process(host: RecordedHost, name: str) -> None:
 
 
 def _checks(host: RecordedHost) -> set[str]:
-    """The checks that found something, folded or not."""
+    """Return the names of the checks that found something, folded or not."""
     return {finding.check.name for finding in host.report().everything()}
 
 
@@ -113,7 +113,7 @@ def _container(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("elsewhere", [_another_uri, _another_host, _session, _container])
-def test_one_guest_of_another_libvirt_than_was_asked(
+def test_one_guest_of_another_libvirt_daemon(
     host: RecordedHost, elsewhere: Callable[[RecordedHost], None]
 ) -> None:
     _only_process(host, "vm-plain")
@@ -126,15 +126,15 @@ def test_one_guest_of_another_libvirt_than_was_asked(
     assert not {"qemu-without-domain", "server-without-domain"} & _checks(host)
 
 
-def test_a_libvirt_at_a_longer_name_of_its_host_is_there(host: RecordedHost) -> None:
+def test_a_libvirt_uri_with_the_fully_qualified_host_name_is_local(host: RecordedHost) -> None:
     _only_process(host, "vm-plain")
     host.set("libvirt", "virsh hostname", "VM.example.org")
 
     assert "qemu-without-domain" in _checks(host)
 
 
-def test_qemu_of_nobody_in_nova_need_not_be_in_its_libvirt(host: RecordedHost) -> None:
-    """An appliance that somebody runs in his own session, on a host without guests."""
+def test_a_qemu_process_unknown_to_nova_need_not_be_in_its_libvirt(host: RecordedHost) -> None:
+    """A user runs an appliance in a session of their own, on a host without guests."""
     _only_process(host, "vm-plain")
     _session(host)
     query = f"/proc/{host.pid('vm-plain')}/cmdline"
@@ -145,7 +145,7 @@ def test_qemu_of_nobody_in_nova_need_not_be_in_its_libvirt(host: RecordedHost) -
     assert not {"capture-untrustworthy", "qemu-without-domain"} & _checks(host)
 
 
-def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:
+def test_an_empty_host_is_not_a_contradiction(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [])
     host.set("kernel", "ls -l /proc/*/exe", [])
     host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
@@ -154,7 +154,7 @@ def test_an_empty_host_is_no_contradiction(host: RecordedHost) -> None:
 
 
 def _with_a_second_asker(host: RecordedHost, service: dict[str, str]) -> None:
-    """The services as somebody heard them on another host."""
+    """The recorded services, as another host collected them."""
     answer = host.last("nova", "GET /v2.1/os-services [2.93]")
     services = [one | service for one in answer.value["services"]]
     host.add(answer.model_copy(update={"host": "other", "value": {"services": services}}))
@@ -171,13 +171,13 @@ def test_bundles_of_two_clouds(host: RecordedHost) -> None:
     ]
 
 
-def test_one_cloud_that_was_asked_twice_is_one(host: RecordedHost) -> None:
+def test_a_cloud_that_was_asked_twice_is_one_cloud(host: RecordedHost) -> None:
     _with_a_second_asker(host, {})
 
     assert host.findings() == []
 
 
-def test_an_api_that_lists_no_service_is_of_no_other_cloud(host: RecordedHost) -> None:
+def test_an_api_that_lists_no_service_proves_nothing(host: RecordedHost) -> None:
     answer = host.last("nova", "GET /v2.1/os-services [2.93]")
     host.add(answer.model_copy(update={"host": "other", "value": {"services": []}}))
 
@@ -193,7 +193,7 @@ def test_clocks_apart(host: RecordedHost) -> None:
         {"columns": ["UTC_TIMESTAMP(6)"], "rows": [[f"{ahead:%Y-%m-%d %H:%M:%S.%f}"]]},
     )
 
-    # By that clock nova-compute has not been heard of for a year, and so nova takes it for dead.
+    # By that clock nova-compute last reported a year ago, so nova considers it down.
     finding, *others = host.findings()
     assert finding.startswith(f"clocks-apart: clock of nova-db says time = {ahead.year}-")
     assert [it.partition(":")[0] for it in others] == ["service-state-skew"]
@@ -206,7 +206,7 @@ def test_clocks_apart_in_the_api(host: RecordedHost) -> None:
     assert finding.startswith("clocks-apart: clock of nova says time = 1970-01-01T00:00:00+00:00")
 
 
-def test_a_slow_answer_is_no_skew(host: RecordedHost) -> None:
+def test_a_slow_answer_is_not_a_clock_difference(host: RecordedHost) -> None:
     clock = "SELECT UTC_TIMESTAMP(6)"
     asked = next(answer for answer in host.bundle.answers if answer.query == clock)
     late = asked.at + timedelta(seconds=8)

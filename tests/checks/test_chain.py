@@ -1,4 +1,4 @@
-"""What lies below a disk image."""
+"""Image chains: the base images below a disk."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def _disk(host: RecordedHost, name: str) -> str:
 
 
 def _base(host: RecordedHost, name: str) -> str:
-    """The path of the base that a guest's root disk stands on."""
+    """Return the path of the base image of a guest's root disk."""
     guest = host.guest(name)
     assert guest.images
     return guest.images[0].chain[-1].path
 
 
 def _lose_base(host: RecordedHost, base: str) -> None:
-    """Let qemu-img not find the base of vm-snap's disk."""
+    """Let qemu-img fail to find the base of vm-snap's disk."""
     guest = host.guest("vm-snap")
     assert guest.images
     chain = guest.images[0].said["chain"]
@@ -52,7 +52,7 @@ def test_backing_file_missing(host: RecordedHost) -> None:
     ]
 
 
-def test_a_base_whose_folder_nobody_looked_into_may_be_there(host: RecordedHost) -> None:
+def test_a_base_in_a_folder_that_was_not_listed_may_exist(host: RecordedHost) -> None:
     _lose_base(host, "/opt/kolla/instances/_base/x")
 
     assert host.findings() == []
@@ -91,15 +91,15 @@ def test_backing_not_image_ref(host: RecordedHost) -> None:
     ]
 
 
-def test_a_disk_that_is_being_rebuilt_stands_on_another_base(host: RecordedHost) -> None:
+def test_a_disk_that_is_being_rebuilt_may_use_another_base(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-stopped"), image_ref="another")
     host.task("vm-stopped", "rebuilding")
 
     assert host.findings() == []
 
 
-def test_blank_disks_and_the_disk_of_a_rescue_stand_on_other_bases(host: RecordedHost) -> None:
-    # vm-config has disk.eph0 and disk.swap; the image that rescues another may be any.
+def test_blank_disks_and_a_rescue_disk_use_other_bases(host: RecordedHost) -> None:
+    # vm-config has disk.eph0 and disk.swap; a rescue may use any image.
     path = f"{host.folder('vm-rescued')}/disk.rescue"
     other = "/var/lib/nova/instances/_base/" + "0" * 40
     assert any("/_base/swap_" in file["path"] for file in _held(host, "vm-config"))
@@ -189,7 +189,7 @@ def test_a_base_that_another_container_sees_is_not_replaced(host: RecordedHost) 
 
 
 def test_chain_qmp_vs_ondisk(host: RecordedHost) -> None:
-    # Somebody rebased the disk while the guest runs.
+    # The disk was rebased while the guest was running.
     disk, base = _disk(host, "vm-plain"), _base(host, "vm-plain")
     other = _base(host, "vm-snap")
 
@@ -205,7 +205,7 @@ def test_chain_qmp_vs_ondisk(host: RecordedHost) -> None:
     ]
 
 
-def test_chain_qmp_vs_ondisk_by_the_monitors_word(monitored: RecordedHost) -> None:
+def test_chain_qmp_vs_ondisk_from_the_monitor(monitored: RecordedHost) -> None:
     [guest] = [guest for guest in monitored.report().cloud.guests if guest.name == "vm-plain"]
     assert guest.images
     disk, base = (layer.path for layer in guest.images[0].chain)
@@ -220,8 +220,8 @@ def test_chain_qmp_vs_ondisk_by_the_monitors_word(monitored: RecordedHost) -> No
     ]
 
 
-def test_a_chain_may_be_named_by_another_path(host: RecordedHost) -> None:
-    # As through a link: another name, the same file.
+def test_a_chain_may_be_named_by_other_paths(host: RecordedHost) -> None:
+    # Another name for the same file, as through a link.
     base = _base(host, "vm-plain")
     link = base.replace("/_base/", "/_cache/")
     host.image(_disk(host, "vm-plain"), lambda layers: layers[1].update(filename=link))

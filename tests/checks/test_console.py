@@ -1,4 +1,4 @@
-"""The consoles of guests."""
+"""Guest consoles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _log(host: RecordedHost, name: str) -> str:
 
 
 def _set_entry(host: RecordedHost, path: str, **fields: object) -> None:
-    """Set what the list of the instances directory says of one file."""
+    """Change the entry of one file in the listing of the instances directory."""
     lines = host.last("images", LISTING).value
     assert [line["path"] for line in lines].count(path) == 1
     host.set("images", LISTING, [it | fields if it["path"] == path else it for it in lines])
@@ -48,7 +48,7 @@ def test_console_log_problem_that_fills_the_file_system(host: RecordedHost) -> N
     assert severities["console-log-problem"] == "error"
 
 
-def test_console_log_problem_of_one_that_is_gone(host: RecordedHost) -> None:
+def test_console_log_problem_if_the_log_is_missing(host: RecordedHost) -> None:
     path = _log(host, "vm-plain")
     lines = host.last("images", LISTING).value
     host.set("images", LISTING, [line for line in lines if line["path"] != path])
@@ -93,7 +93,7 @@ def test_vnc_port_conflict_or_exposed(host: RecordedHost) -> None:
     ]
 
 
-def test_a_console_that_asks_for_a_password_may_be_open(host: RecordedHost) -> None:
+def test_a_console_with_a_password_may_be_open(host: RecordedHost) -> None:
     cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
     host.edit("kernel", cmdline, "-vnc\0" + "127.0.0.1:", "-vnc\0" + "0.0.0.0:")
     host.edit(
@@ -103,7 +103,7 @@ def test_a_console_that_asks_for_a_password_may_be_open(host: RecordedHost) -> N
     assert host.findings() == []
 
 
-def test_two_consoles_at_one_port(host: RecordedHost) -> None:
+def test_two_consoles_on_one_port(host: RecordedHost) -> None:
     one, other = _console(host, "vm-plain"), _console(host, "vm-duo")
     live = f"virsh dumpxml {host.domain('vm-duo')}"
     host.edit("libvirt", live, f"port='{other}'", f"port='{one}'")
@@ -121,7 +121,7 @@ def test_two_consoles_at_one_port(host: RecordedHost) -> None:
     ]
 
 
-def test_many_consoles_at_one_port_are_one_finding_each(host: RecordedHost) -> None:
+def test_many_consoles_on_one_port_are_one_finding_each(host: RecordedHost) -> None:
     names = ["vm-plain", "vm-duo", "vm-data", "vm-bfv", "vm-linux"]
     port = _console(host, "vm-plain")
     for name in names[1:]:
@@ -134,10 +134,13 @@ def test_many_consoles_at_one_port_are_one_finding_each(host: RecordedHost) -> N
 
     found = host.findings()
     assert len(found) == len(names)
-    assert all(line.count("domain says") == 4 and line.endswith("others = more") for line in found)
+    assert all(
+        line.count("domain says") == 4 and line.endswith("others = more, not shown")
+        for line in found
+    )
 
 
-def test_somebody_else_listens_where_the_console_should_be(host: RecordedHost) -> None:
+def test_another_process_listens_where_the_console_should_be(host: RecordedHost) -> None:
     here, pid = host.pid("vm-plain"), host.pid("vm-duo")
     port = _console(host, "vm-plain")
     host.edit("kernel", "ss -Hltnp", f"pid={here},", f"pid={pid},")
@@ -149,7 +152,7 @@ def test_somebody_else_listens_where_the_console_should_be(host: RecordedHost) -
     ]
 
 
-def test_in_another_network_the_same_port_is_another(host: RecordedHost) -> None:
+def test_the_same_port_in_another_network_namespace_is_no_conflict(host: RecordedHost) -> None:
     here, pid = host.pid("vm-plain"), host.pid("vm-duo")
     host.edit("kernel", "ss -Hltnp", f"pid={here},", f"pid={pid},")
     spaces = host.last("kernel", f"readlink /proc/{pid}/ns/*").value
@@ -158,13 +161,13 @@ def test_in_another_network_the_same_port_is_another(host: RecordedHost) -> None
     assert host.findings() == []
 
 
-def test_who_may_not_see_whose_sockets_they_are_proves_nothing(host: RecordedHost) -> None:
+def test_sockets_whose_owners_were_not_visible_prove_nothing(host: RecordedHost) -> None:
     host.set("kernel", "ss -Hltnp", "")
 
     assert host.findings() == []
 
 
-def test_a_stored_definition_has_no_port(host: RecordedHost) -> None:
+def test_the_persistent_definition_has_no_port(host: RecordedHost) -> None:
     stored = host.last("libvirt", f"virsh dumpxml --inactive {host.domain('vm-plain')}").value
 
     assert "port='-1' autoport='yes'" in stored
@@ -201,7 +204,7 @@ def test_a_token_that_leads_nowhere_is_a_note(host: RecordedHost) -> None:
     assert finding.severity.word == "note"
 
 
-def test_a_token_that_is_right_or_over_is_no_finding(host: RecordedHost) -> None:
+def test_a_token_that_is_right_or_expired_is_not_a_finding(host: RecordedHost) -> None:
     _give_token(host, "vm-plain", _console(host, "vm-plain"), 300)
     assert host.findings() == []
 

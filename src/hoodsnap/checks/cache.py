@@ -1,4 +1,4 @@
-"""The image cache: what nova would remove from it, what is left in it, and who shares it."""
+"""The image cache: base images that nova would remove, leftovers, and hosts that share a cache."""
 
 from __future__ import annotations
 
@@ -13,44 +13,52 @@ from hoodsnap.facts.host.image import FolderEntry, Image
 from hoodsnap.facts.process.process import Process
 
 NAMED = 3
-"""How many of the things that are all alike are named."""
+"""Number of similar items that a finding names."""
 
 UNFINISHED = (".part", ".converted")
-"""The endings of downloads that nova has not checked yet."""
+"""File name endings of downloads that nova has not verified yet."""
 
 DOWNLOAD = timedelta(hours=1)
-"""How long ago a download that still goes on was written to."""
+"""Longest time since the last write to a download that is still running."""
 
 PASSES = timedelta(hours=3)
-"""How long the cache manager, which looks every 40 minutes, may take until it removes a file."""
+"""Longest delay until the cache manager, which runs every 40 minutes, removes an expired file."""
 
 SKEW = timedelta(minutes=10)
-"""How far a host's clock may be ahead."""
+"""Tolerance for a host's clock that runs ahead."""
 
 
 @check(Severity.ERROR)
 def base_image_reapable(host: Host) -> Problems:
-    """nova's image cache manager would remove a base image that a disk stands on.
+    """nova's image cache manager would remove a base image that is in use.
 
-    It keeps the files that are named after the image of a server on this host, and those below the
-    `disk` of such a server; it looks at no other file. So what stands on a base from outside of
-    that view loses it a day later: a server whose record is deleted, lost or on another host, the
-    `_resize` copy of one that was moved away, a disk of any other name, the servers of a host that
-    shares the directory and was down for a day.
+    The cache manager keeps the files named after the image of a server on this host, and the files
+    below the `disk` of such a server. It looks at no other file. A disk outside of that view loses
+    its base a day later: the disk of a server whose record is deleted, lost or on another host, the
+    `_resize` copy of a server that was moved away, a disk with any other name, or the disks of a
+    host that shares the directory and was down for a day.
 
-    Authority: the disk images and the kernel for what is used; nova's own rules for what it will
-    do, applied to its records.
+    Authority: the disk images and the kernel, for which files are used; nova's own rules, applied
+    to its records, for what nova will do.
 
-    Traps: with remove_unused_base_images off nothing is removed; the cache may be called otherwise
-    (`subdirectory_name`), and what lies in another one beside it is another host's; a used file's
-    time is that of the cache manager's last pass, not its age.
+    Traps: With remove_unused_base_images off, nothing is removed. The cache may have another name
+    (`subdirectory_name`), and another cache next to it belongs to another host. The timestamp of a
+    used file is the time of the cache manager's last pass, not the file's age.
 
-    Next: `grep -c "Removable base files" /var/log/nova/nova-compute.log`, `qemu-img info -U DISK`.
-    Then give the file a second name on the same filesystem, `ln _base/NAME keep/NAME`: that
-    survives the removal, and can be linked back. A time set by `touch` protects for a day only.
+    Next: Check whether the cache manager has removed base images, and which base the disk uses:
 
-    Not yet: a restart of nova-compute, whose first pass comes within minutes; removing `locks` or
-    `compute_nodes`.
+        grep -c "Removable base files" /var/log/nova/nova-compute.log
+        qemu-img info -U DISK
+
+    Then give the base image a second name on the same filesystem, which survives the removal and
+    can be linked back:
+
+        ln _base/NAME keep/NAME
+
+    Setting the time with `touch` protects the file for a day only.
+
+    Not yet: Do not restart nova-compute: its first pass comes within minutes. Do not remove `locks`
+    or `compute_nodes`.
 
     Source: nova virt/libvirt/imagecache.py, virt/imagecache.py, virt/storage_users.py,
     compute/manager.py `_run_image_cache_manager_pass`.
@@ -61,7 +69,7 @@ def base_image_reapable(host: Host) -> Problems:
         users = _users(cache, entry)
         if not users and name in cache.out_of_sight and cache.is_removed(name):
             undecided = UnheardError(
-                f"whether the {name} that disks stand on is this one was not seen"
+                f"disks use a base named {name}, but it is not known whether it is this file"
             )
         if not users or not cache.is_removed(name) or cache.is_known(name):
             continue
@@ -82,7 +90,8 @@ def base_image_reapable(host: Host) -> Problems:
 
 
 def _users(cache: ImageCache, entry: FolderEntry) -> list[Image] | list[Process]:
-    """Who stands on a base, without those that are on their way out."""
+    """Return the images that use a base, without those being removed; processes if there are no
+    images."""
     overlays = cache.overlays.get(entry.path, ())
     if not overlays:
         return [cache.host.processes[pid] for pid in cache.open_files.get(entry.path, ())]
@@ -96,7 +105,7 @@ def _uses(user: Image | Process, entry: FolderEntry) -> Evidence:
 
 
 def _is_going(cache: ImageCache, image: Image) -> bool:
-    """Whether nova is at work on whoever the image belongs to, or nobody will start from it."""
+    """True if nova is working on the image's guest, or if nothing will start from the image."""
     guest = cache.guest_of(image)
     if guest is None or guest.record is None:
         return False
@@ -111,22 +120,29 @@ def _hours(time: timedelta) -> str:
 
 @check(Severity.ERROR)
 def shared_cache_registry_stale(host: Host) -> Problems:
-    """Hosts share an instances directory, and one of them would not be asked what it uses.
+    """A host that shares the instances directory is missing from the image cache registry.
 
-    Each nova-compute signs up in the directory's `compute_nodes` at every pass of its image cache
-    manager, and keeps the base images of the servers of whoever signed up within a day. A host that
-    is down for longer, or does not run the cache manager, is forgotten, and the others remove the
-    bases of its servers.
+    Each nova-compute registers in the directory's `compute_nodes` at every pass of its image cache
+    manager, and keeps the base images of the servers of every host that registered within the last
+    day. A host that is down for longer, or does not run the cache manager, drops out, and the other
+    hosts remove the base images of its servers.
 
-    Authority: `compute_nodes`, as the cache managers read it; the nova database for the servers.
+    Authority: `compute_nodes`, as the cache managers read it; the nova database, for the servers.
 
-    Traps: a directory of its own, in which only this host signs up; a host without servers.
+    Traps: A directory that is not shared lists only this host. A host may have no servers.
 
-    Next: `cat compute_nodes`, `openstack compute service list`, `df` of the directory on each host.
-    Then set remove_unused_base_images = false on all hosts that share it, until the one that is
-    missing has signed up again.
+    Next: Compare the registry with the compute services, and check on each host which filesystem
+    the directory is on:
 
-    Not yet: leaving a host of such a directory off for more than a day; removing `compute_nodes`.
+        cat compute_nodes
+        openstack compute service list
+        df INSTANCES_PATH
+
+    Then set remove_unused_base_images = false on all hosts that share the directory, until the
+    missing host has registered again.
+
+    Not yet: Do not leave a host that shares the directory off for more than a day. Do not remove
+    `compute_nodes`.
 
     Source: nova virt/storage_users.py, compute/manager.py `_run_image_cache_manager_pass`; nova bug
     1252659.
@@ -147,7 +163,7 @@ def shared_cache_registry_stale(host: Host) -> Problems:
             if servers:
                 since = "never" if age is None else f"{_hours(age)} ago"
                 registry = hears(answer, "compute_nodes", name, host=name, signed_up=since)
-                # A new host signs up within the hour, and a clock that is ahead does so too well.
+                # A new host registers within the hour, and a time in the future proves nothing.
                 stale = age is not None and age >= SIGNED_UP
                 severity = Severity.ERROR if stale else Severity.WARNING
                 yield Problem(severity, (registry.and_so(its_servers=servers),))
@@ -155,22 +171,27 @@ def shared_cache_registry_stale(host: Host) -> Problems:
 
 @check(Severity.NOTE)
 def base_cache_orphans(host: Host) -> Problems:
-    """Files in the image cache are used by nobody, and nova does not remove them.
+    """Unused files in the image cache are never removed by nova.
 
-    They only take space. The cache manager removes what it knows to be unused after a day; what it
-    does not know (downloads that broke off, files that somebody renamed, blank disks before
-    Wallaby), or is told to keep, stays for ever.
+    They only take up space. The cache manager removes what it knows to be unused after a day. Files
+    that it does not recognize (interrupted downloads, renamed files, blank disks from before
+    Wallaby) or is configured to keep stay forever.
 
-    Authority: the disk images and the kernel for what is used; nova's own rules for what it
-    removes.
+    Authority: the disk images and the kernel, for which files are used; nova's own rules, for what
+    it removes.
 
-    Traps: an image that was deleted in glance may still be needed below a disk; on a shared
-    directory the disks of other hosts stand on the same files.
+    Traps: An image that was deleted in glance may still be needed below a disk. In a shared
+    directory the disks of other hosts use the same files.
 
-    Next: `ls -lut _base`, and on every host that shares it `qemu-img info -U` of the disks. The
-    cache manager itself is the safest way to remove them: see whether it runs.
+    Next: List the files by time, and check the disks on every host that shares the directory:
 
-    Not yet: `rm` in `_base`: a file that looks unused here may have its only user elsewhere.
+        ls -lut _base
+        qemu-img info -U DISK
+
+    The cache manager itself is the safest way to remove unused files: check that it runs.
+
+    Not yet: Do not run `rm` in `_base`: a file that looks unused on this host may be in use on
+    another.
 
     Source: nova virt/libvirt/imagecache.py; nova bug 1602193; nova admin guide, image caching.
     """

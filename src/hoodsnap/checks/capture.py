@@ -1,4 +1,4 @@
-"""Whether the bundle can be believed: the gate before every other check."""
+"""The bundle itself: contradictions that make every other check worthless."""
 
 from __future__ import annotations
 
@@ -12,27 +12,32 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 
 TOLERATED_SKEW = 2.0
-"""Seconds. nova compares timestamps of different machines; below this NTP is doing its work."""
+"""Seconds. nova compares timestamps of different machines; NTP keeps them closer than this."""
 
 
 @check(Severity.ERROR)
 def capture_untrustworthy(host: Host) -> Problems:
     """The bundle contradicts itself: a layer was asked in the wrong place, or at another time.
 
-    libvirt with running domains and a kernel without one of their processes can't both be right.
+    If libvirt reports running domains and the kernel none of their processes, one of them is wrong.
     Usually the collector ran in a container or another PID namespace, or asked another libvirt
-    daemon than the one that runs the guests; or nova's API and database are of two clouds.
-    Everything that would follow from "it is not there" is withdrawn for that layer and listed under
-    what this bundle can't tell.
+    daemon than the one that runs the guests. Or nova's API and database belong to two clouds. For
+    such a layer, hoodsnap draws no conclusion from a missing object, and lists the layer under what
+    the bundle can't tell.
 
-    Authority: neither; the capture has to be repeated.
+    Authority: neither layer; the capture has to be repeated.
 
-    Traps: a host that really is empty has both lists empty, which is legal.
+    Traps: On a host without guests both lists are empty, which is legal.
 
-    Next: run `readlink /proc/self/ns/pid /proc/1/ns/pid` and `virsh uri` where the bundle was
-    taken, then collect again on the host itself (or with `--libvirt-uri`).
+    Next: On the host where the bundle was taken, check the PID namespace and the libvirt
+    connection:
 
-    Not yet: act on any absence in this bundle.
+        readlink /proc/self/ns/pid /proc/1/ns/pid
+        virsh uri
+
+    Then collect again on the host itself, or with `--libvirt-uri`.
+
+    Not yet: Do not act on anything that is missing in this bundle.
 
     Source: nova's own `placement audit` once called every allocation of an unreachable cell
     orphaned (nova cmd/manage.py, `_check_orphaned_allocations_for_provider`).
@@ -47,7 +52,7 @@ def capture_untrustworthy(host: Host) -> Problems:
             yield here, hears(answers[0], "nova-db", instances_of_these=0)
             break
     if len(host.boot_ids) > 1:
-        # Two visits with a reboot in between, or two hosts that call themselves the same.
+        # The host was rebooted between two visits, or two hosts have the same name.
         yield tuple(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items())
 
 
@@ -63,21 +68,24 @@ def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
 
 @check(Severity.ERROR)
 def bundles_of_two_clouds(cloud: Cloud) -> Problems:
-    """Bundles of two clouds were given as one.
+    """The bundles given belong to two clouds.
 
-    Two nova APIs that name not a single service in common are of two clouds. Read as one, a host
-    of the one is unknown to the nova of the other, equal host names become one host, and whatever
-    is said of that is wrong.
+    Two nova APIs that have no service in common belong to two clouds. Read together, a host of one
+    cloud is unknown to the nova of the other, hosts with equal names become one host, and every
+    conclusion from that is wrong.
 
-    Authority: neither; they have to be read apart.
+    Authority: neither API; read the bundles of each cloud separately.
 
-    Traps: an API that lists no service, or not to this user, says nothing; hosts of several cells
-    have one API.
+    Traps: An API that lists no services, or not to this user, proves nothing. Hosts of several
+    cells have one API.
 
-    Next: compare `openstack endpoint list --service compute` where the bundles were taken. Then
-    `hoodsnap explain` the bundles of each cloud by themselves.
+    Next: Compare the endpoints where the bundles were taken:
 
-    Not yet: act on anything that was found in them together.
+        openstack endpoint list --service compute
+
+    Then run `hoodsnap explain` on the bundles of each cloud separately.
+
+    Not yet: Do not act on anything that was found in these bundles together.
 
     Source: nova API reference, os-services (lists the services of all cells).
     """
@@ -95,7 +103,7 @@ def bundles_of_two_clouds(cloud: Cloud) -> Problems:
 
 
 def _connected(lists: Sequence[frozenset[str]]) -> set[str]:
-    """The services of the first list's cloud: of it is whoever shares one with it."""
+    """Return the services of the first list's cloud: lists that share a service belong together."""
     ours: set[str] = set()
     grown = set(lists[0]) if lists else set()
     while len(grown) > len(ours):
@@ -110,10 +118,10 @@ def _services(cloud: Cloud) -> Iterator[tuple[str, Answer, frozenset[str]]]:
         if not path.endswith("/os-services") or not isinstance(answer.value, dict):
             continue
         if " [" not in answer.query:
-            continue  # without a microversion, as clients ask: the same services by other ids
+            continue  # a client's request without a microversion: same services, other ids
         services = answer.value.get("services")
         rows = services if isinstance(services, list) else []
-        # Before 2.53 an id is a number, and another cloud has the same ones.
+        # Before 2.53 ids are numbers, and another cloud has the same numbers.
         names = (
             f"{row.get('binary')} on {row.get('host')}, id {row.get('id')}"
             for row in rows
@@ -126,23 +134,28 @@ def _services(cloud: Cloud) -> Iterator[tuple[str, Answer, frozenset[str]]]:
 def clocks_apart(cloud: Cloud) -> Problems:
     """The clocks of the layers differ by more than two seconds.
 
-    Everything that is judged by its age (a stuck task, a missed heartbeat, which of two happened
-    first) is judged wrongly then, by nova too: a compute service whose clock is a minute behind is
-    "down".
+    Everything judged by its age is then judged wrongly, by nova too: a stuck task, a missed
+    heartbeat, the order of two events. A compute service whose clock is a minute behind is "down".
 
     Authority: none of the clocks; NTP.
 
-    Traps: a slow answer is no skew: the time that each question took is allowed for.
+    Traps: A slow answer is not a clock difference: the duration of each request is allowed for.
 
-    Next: compare `date --utc +%s.%N` with `SELECT UTC_TIMESTAMP(6)` on the machines named.
+    Next: Compare the clocks on the machines named. In a shell:
 
-    Not yet: judge anything by its age.
+        date --utc +%s.%N
+
+    In the database:
+
+        SELECT UTC_TIMESTAMP(6)
+
+    Not yet: Do not judge anything by its age.
 
     Source: nova servicegroup/drivers/db.py `is_up`.
     """
     for answer, shown in _clocks(cloud):
         offset = (shown - answer.at).total_seconds()
-        # The clock was read somewhere between the question and the answer.
+        # The clock was read at some point between the request and the answer.
         apart = max(-offset, offset - answer.took)
         if apart > TOLERATED_SKEW:
             yield (

@@ -1,4 +1,4 @@
-"""What lies below a disk image: the base it stands on, and whether everybody means the same."""
+"""Image chains: the base images below a disk, and whether all layers agree on them."""
 
 from __future__ import annotations
 
@@ -30,26 +30,31 @@ MIB = 1 << 20
 
 @check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
 def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
-    """A disk's backing file is gone: the guest can't start again.
+    """A disk's backing file is missing: the guest can't start again.
 
-    A qcow2 overlay holds only what the guest changed; the rest is in its base. While QEMU has the
-    base open the guest notices nothing, even if the file was deleted. At the next start it fails.
+    A qcow2 overlay holds only what the guest changed; everything else is in its base image. While
+    QEMU has the base open, the guest notices nothing, even if the file was deleted. The next start
+    fails.
 
     Authority: the disk images.
 
-    Traps: the path is valid in the container that runs nova-compute and not outside of it.
+    Traps: The path may be valid only inside the container that runs nova-compute.
 
-    Next: `qemu-img info -U --backing-chain DISK` shows what is missed. Look for the same name in
-    `_base` of other hosts (compare sizes) and in glance: it is the sha1 of the image's id.
+    Next: See which file is missing:
 
-    Not yet: stopping, rebooting or migrating a guest that still runs: with its process the last
-    copy may go. `openstack server reboot --hard`, which downloads the image anew under that name
-    even if it was another one; `qemu-img rebase -u`.
+        qemu-img info -U --backing-chain DISK
+
+    Look for a file of that name in `_base` of other hosts (compare the sizes), and for its image in
+    glance: the name is the SHA-1 of the image's id.
+
+    Not yet: Do not stop, reboot or migrate a guest that still runs: the last copy may go with its
+    process. Do not run `openstack server reboot --hard`: it downloads the image again under that
+    name, even if the base was made from another image. Do not run `qemu-img rebase -u`.
 
     Source: OpenStack Operations Guide, "Disappearing Images"; nova bug 1602193 and its family.
     """
     if guest.domain is None and (guest.record is None or guest.record.deleted):
-        return  # nobody will start from what is only left over
+        return  # a leftover: nothing will start from it
     for image in images:
         if image.backing_missing and _is_gone(host, image):
             base = says(image, path=image.path, backing_filename=image.backing_filename)
@@ -62,9 +67,9 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
 
 
 def _is_gone(host: Host, image: Image) -> bool:
-    """Whether the file was looked for where it should be, and is not there.
+    """True if the backing file was looked for in its place and does not exist.
 
-    In a container a header names the container's paths, which qemu-img outside does not find.
+    In a container a header names the container's paths, which qemu-img does not find outside.
     """
     named = re.findall(r"'(/[^']+)'", image.backing_missing or "")
     path = named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
@@ -75,23 +80,30 @@ def _is_gone(host: Host, image: Image) -> bool:
 def backing_not_image_ref(
     guest: Guest, images: tuple[Image, ...], record: Server | Instance
 ) -> Problems:
-    """The guest's disk stands on another base than the image that nova believes it was made from.
+    """The disk uses another base image than the server's image.
 
-    nova takes the base of a disk to be that of the server's image. Whatever makes the disk anew
-    elsewhere (a resize, a cold migration, an evacuation) downloads that image under the old base's
-    name, and then the disk's differences lie on top of the wrong blocks. Until Victoria, unshelving
-    a server left it so: its disk stands on the snapshot, its record names the first image.
+    nova assumes that a disk's base image is the server's image. Whatever creates the disk again on
+    another host (a resize, a cold migration, an evacuation) downloads the server's image under the
+    old base's name, and the disk's changes then lie on top of the wrong blocks. Until Victoria,
+    unshelving a server left such a disk: the disk uses the snapshot as its base, the record names
+    the original image.
 
-    Authority: the image's header for what is; the nova database for what nova will do.
+    Authority: the image's header, for the base that the disk uses; the nova database, for what nova
+    will do.
 
-    Traps: a rebuild in flight; a server that boots from a volume; the disks that are made blank
+    Traps: A rebuild in flight. A server that boots from a volume. Disks that are created blank
     (ephemeral, swap) or from another image on purpose (rescue).
 
-    Next: `qemu-img info -U DISK`, and `openstack image list` (also of other projects) for the image
-    whose id has that SHA-1. Then, on the stopped guest and after a copy, `qemu-img convert` makes a
-    disk that stands on nothing.
+    Next: Look up the base's name among the images, also those of other projects; it is the SHA-1 of
+    the image's id:
 
-    Not yet: resizing, migrating, evacuating or shelving it; `qemu-img rebase -u`.
+        qemu-img info -U DISK
+        openstack image list
+
+    Then stop the guest, copy the disk, and use `qemu-img convert` to make a disk without a backing
+    file.
+
+    Not yet: Do not resize, migrate, evacuate or shelve the server. Do not run `qemu-img rebase -u`.
 
     Source: nova bugs 1732428, 1893618 (fixed in Victoria), 1746032.
     """
@@ -115,24 +127,29 @@ def base_replaced_or_truncated(
     process: Process | None,
     record: Server | Instance | None,
 ) -> Problems:
-    """A base image has the right name and the wrong content.
+    """A base image has the right name but the wrong content.
 
-    A qcow2 overlay holds only what the guest changed. If the blocks below it are others than those
-    it was made on, the guest reads a mixture of both. That happens when somebody removes a base
-    and nova downloads another one under its name, when a download is cut off, and when a host
-    crashes before the base was written out: it has the right size then, and is empty.
+    A qcow2 overlay holds only what the guest changed. If the base image is not the one that the
+    overlay was made on, the guest reads a mixture of both. This happens when a base is removed and
+    nova downloads another one under its name, when a download is cut off, or when a host crashes
+    before the base was written to disk: the file then has the right size and is empty.
 
-    Authority: the kernel for the base that a running guest has open; glance for how large the
-    image is.
+    Authority: the kernel, for the base that a running guest has open; glance, for the image's size.
 
-    Traps: a base that was converted is larger than what was downloaded; images of which nobody
-    knows how large they are; a container, where the path leads to another file.
+    Traps: A converted base is larger than the downloaded image. The size of some images is not
+    known. In a container the path leads to another file.
 
-    Next: compare `sha256sum` with the same file in `_base` of another host. Leave the guests
-    running: those that have the right base open (`ls -lL /proc/PID/fd`) can give it back.
+    Next: Compare the checksum with the same file in `_base` of another host:
 
-    Not yet: stopping, rebooting or migrating the guests that stand on it; removing the base "to let
-    nova download it again".
+        sha256sum _base/NAME
+
+    Leave the guests running: a guest that has the right base open can give it back. To see the
+    files that a guest has open, run:
+
+        ls -lL /proc/PID/fd
+
+    Not yet: Do not stop, reboot or migrate the guests that use this base. Do not remove the base
+    "to let nova download it again".
 
     Source: nova bugs 1669844 (a base that was not written out before a crash), 1732428.
     """
@@ -191,11 +208,12 @@ def _wrong_size(host: Host, image: Image, path: str, record: Server | Instance |
 
 
 def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
-    """Bytes that a guest sees of an image in glance, and bytes that glance keeps for it."""
+    """Return the bytes that a guest sees of a glance image, and the bytes that glance stores for
+    it."""
     form, stored = text(image, "disk_format"), integer(image, "size")
     size = stored if form == "raw" else integer(image, "virtual_size")
     if form not in ("raw", "qcow2") or size is None or stored is None:
-        raise UnheardError("glance does not know how large the image is")
+        raise UnheardError("glance does not report the image's size")
     return size, stored
 
 
@@ -203,31 +221,35 @@ def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
 def chain_qmp_vs_ondisk(
     guest: Guest, domain: Domain, host: Host, images: tuple[Image, ...], monitor: Monitor | None
 ) -> Problems:
-    """QEMU has other files open below a disk than the disk's own header names.
+    """QEMU has another backing chain open than the disk's header names.
 
-    While it runs, QEMU follows the chain that it opened; the next one who opens the disk follows
-    the header. If somebody changed a header below a running guest (`qemu-img rebase -u`, a commit
-    or a snapshot that broke off half way), the guest is well until it stops, and reads the wrong
-    blocks afterwards.
+    A running QEMU uses the chain that it opened; the next start follows the header. If a header
+    below a running guest was changed (`qemu-img rebase -u`, or a commit or snapshot that broke off
+    half way), the guest works until it stops, and reads the wrong blocks after its next start.
 
-    Authority: QEMU for what the guest's data are; the image's header for what the next start uses.
+    Authority: QEMU, for the guest's data; the image's header, for what the next start uses.
 
-    Traps: a block job changes both, one after the other; a name may be relative, or lead through a
+    Traps: A block job changes both, one after the other. A name may be relative, or lead through a
     link.
 
-    Next: `virsh domblklist --details NAME`, `qemu-img info -U --backing-chain DISK`, and `virsh
-    blockjob NAME vda --info`. Then, with the guest still running, `virsh blockcopy` to a new file
-    takes its data along as the guest sees them.
+    Next: Compare the two chains, and check for a block job:
 
-    Not yet: stopping, rebooting or migrating it; `qemu-img rebase -u`, before the right base is
-    proven by its content.
+        virsh domblklist --details NAME
+        qemu-img info -U --backing-chain DISK
+        virsh blockjob NAME vda --info
+
+    Then, with the guest still running, use `virsh blockcopy` to copy its data, as the guest sees
+    them, to a new file.
+
+    Not yet: Do not stop, reboot or migrate the guest. Do not run `qemu-img rebase -u` before the
+    content of the base proves that it is the right one.
 
     Source: libvirt kbase, backing chains; nova bugs 2119353, 1885528, 1864020.
     """
     if domain.id is None:
         return
     for chain in _chains(domain, monitor):
-        disks_out_of_sight(guest)  # raises: then this is the path of another file, or of none
+        disks_out_of_sight(guest)  # raises if this path may lead to another file, or to none
         image = host.images.image(chain.files[0])
         if image is None or image.format != "qcow2":
             continue
@@ -240,14 +262,14 @@ def chain_qmp_vs_ondisk(
 
 
 class _Chain(NamedTuple):
-    """The files that QEMU has open for a disk, the top first, and who says so."""
+    """The files that QEMU has open for a disk, top first, with their evidence."""
 
     files: tuple[str, ...]
     evidence: Evidence
 
 
 def _chains(domain: Domain, monitor: Monitor | None) -> Iterator[_Chain]:
-    """Of every disk that is a file: by QEMU's own word, else by libvirt's, which opened them."""
+    """Yield the open chain of every file-backed disk: from QEMU if it was asked, else from libvirt."""
     if monitor is not None:
         for device in monitor.disks:
             if device.node is not None and device.node.file is not None:
@@ -264,7 +286,7 @@ def _chains(domain: Domain, monitor: Monitor | None) -> Iterator[_Chain]:
 
 
 def _is_same(host: Host, one: str, other: str) -> bool:
-    """Whether two paths lead to the same file. `UnheardError` if nobody looked at one of them."""
+    """True if two paths lead to the same file. `UnheardError` if one of them was not looked at."""
     if one == other:
         return True
     first, second = host.images.entry(one), host.images.entry(other)

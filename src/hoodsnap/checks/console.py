@@ -1,4 +1,4 @@
-"""The consoles of guests: what they print, and who can look at their screens."""
+"""Guest consoles: log files, and screens that are exposed or lead to another guest."""
 
 from __future__ import annotations
 
@@ -18,33 +18,40 @@ from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
 from hoodsnap.facts.process.process import Process
 
 HUGE = 100 << 20
-"""Bytes on disk. virtlogd begins anew after two MiB; nova shows the last 100 KiB."""
+"""Bytes on disk. virtlogd starts a new file every 2 MiB; nova shows the last 100 KiB."""
 
 EVERYWHERE = frozenset(["", "*", "0.0.0.0", "::"])  # noqa: S104 (it is compared)
 
 CONSOLES = {"novnc": "vnc", "xvpvnc": "vnc", "spice-html5": "spice", "spice-direct": "spice"}
-"""For nova's kinds of console what QEMU calls them."""
+"""QEMU's name for each of nova's console types."""
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, disks_out_of_sight])
 def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """A guest's console log has grown huge, or the file is gone while it runs.
+    """A guest's console log is huge, or was removed while the guest runs.
 
-    virtlogd (nova's way since Ocata) begins a new file every two MiB. A guest that was started
-    before that, or with another setup, lets QEMU write into one file for ever, and whoever can
-    print on its console fills the host's disk. A file that was removed goes on growing where nobody
-    sees it, and `openstack console log show` stays empty until the guest is switched off and on.
+    virtlogd (nova's way since Ocata) starts a new file every 2 MiB. For a guest that was started
+    before that, or with another setup, QEMU writes into one file forever, and anyone who can print
+    on the guest's console can fill the host's disk. A removed file keeps growing without a name,
+    and `openstack console log show` stays empty until the guest is switched off and on.
 
     Authority: the file.
 
-    Traps: what counts is what it takes on disk: a log that was cut while it was written has a hole
-    instead, and only looks large; in a container the same path leads elsewhere.
+    Traps: Only the space on disk counts: a log that was truncated while it was being written has a
+    hole and only looks large. In a container the same path leads to another file.
 
-    Next: `ls -ls` of the log, `df -h` of its folder, `virsh dumpxml NAME | grep -A3 '<serial'`.
-    Then `truncate -s 0` of a huge one makes room and keeps the file that is open.
+    Next: Check the log's size, the free space, and how the console is written:
 
-    Not yet: `rm` of the log (its space stays taken and it writes on unseen), restarting virtlogd
-    (every guest loses its log; `systemctl reload` keeps them).
+        ls -ls LOG
+        df -h FOLDER
+        virsh dumpxml NAME | grep -A3 '<serial'
+
+    Then, if the log is huge, empty the file, which stays open:
+
+        truncate -s 0 LOG
+
+    Not yet: Do not run `rm` on the log: its space stays in use, and the log is still written. Do
+    not restart virtlogd: every guest loses its log (`systemctl reload` keeps the logs).
 
     Source: nova bugs 832507, 1597644; libvirt virtlogd.conf `max_size`.
     """
@@ -75,30 +82,35 @@ def _room(host: Host, path: str) -> FreeSpace | None:
 
 
 FEW = 3
-"""So many other guests at one port are named."""
+"""Number of other guests on the same port that a finding names."""
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
 def vnc_port_conflict_or_exposed(
     guest: Guest, host: Host, domain: Domain, process: Process, instance: Instance | None
 ) -> Problems:
-    """A guest's console is open to everybody, or leads to another guest.
+    """A guest's console is open to everyone, or leads to another guest.
 
-    A console that listens on every address of the host without asking for anything gives whoever
-    reaches the host the guest's keyboard and screen. Two consoles on one port, or a token that
-    names the port of before, let an owner see somebody else's screen.
+    A console that listens on every address of the host without authentication gives anyone who can
+    reach the host the guest's keyboard and screen. Two consoles on one port, or a console token
+    that names an old port, let an owner see another owner's screen.
 
-    Authority: the kernel for who listens where.
+    Authority: the kernel, for which process listens where.
 
-    Traps: the stored definition has no port: each start and each migration chooses a new one. nova
-    of Queens and before keeps its tokens elsewhere. A console that asks for a certificate or a
+    Traps: The persistent definition has no port: every start and every migration chooses a new one.
+    nova up to Queens keeps its tokens elsewhere. A console that requires a certificate or a
     password may be open to all.
 
-    Next: `virsh domdisplay --all NAME`, `ss -ltnp | grep PID`, `[vnc]server_listen` in nova.conf.
-    Then bind it to an internal address or have it speak TLS; a running guest keeps what it was
-    started with.
+    Next: Check where the guest's console listens, and `[vnc]server_listen` in nova.conf:
 
-    Not yet: handing out the old console URL; `openstack console url show UUID` makes a new one.
+        virsh domdisplay --all NAME
+        ss -ltnp | grep PID
+
+    Then bind the console to an internal address or enable TLS for it. A running guest keeps the
+    settings that it was started with.
+
+    Not yet: Do not hand out the old console URL. To get a new one, run `openstack console url show
+    UUID`.
 
     Source: OSSA-2013-006 (the console of another VM); nova admin guide, remote-console-access.
     """
@@ -120,7 +132,7 @@ def _conflicts(
     guest: Guest, host: Host, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:
     claimants = host.claims.ports.get(console.port or 0, ())
-    # As many as may be: a copied definition gives everybody the same port.
+    # Stop early: if a definition was copied many times, all copies have the same port.
     others = [*islice(_others(guest, claimants, console), FEW + 1)] if len(claimants) > 1 else []
     started = [it.port for it in process.graphics if it.type == console.type]
     if not others and (not started or console.port in started):
@@ -129,7 +141,7 @@ def _conflicts(
     if others:
         theirs = [says(it, name=it.name, graphics=f"port {console.port}") for it in others[:FEW]]
         if len(others) > FEW:
-            theirs[-1] = theirs[-1].and_so(others="more")
+            theirs[-1] = theirs[-1].and_so(others="more, not shown")
         yield Problem(Severity.ERROR, (here, *theirs))
     if started and console.port not in started:
         told = ", ".join(f"port {port}" for port in started)
@@ -137,7 +149,7 @@ def _conflicts(
 
 
 def _others(guest: Guest, claimants: Iterable[Guest], console: Graphics) -> Iterator[Domain]:
-    """The domains of other guests that have their console where this one's is."""
+    """Yield the domains of other guests whose console is at the same port and address."""
     for other in claimants:
         if other is not guest and other.domain is not None:
             theirs = [it for it in other.domain.graphics if it.port == console.port]
@@ -146,7 +158,7 @@ def _others(guest: Guest, claimants: Iterable[Guest], console: Graphics) -> Iter
 
 
 def _taken(host: Host, domain: Domain, process: Process, console: Graphics) -> Iterator[Problem]:
-    """Somebody else listens where this guest's console should be."""
+    """Yield another process that listens where this guest's console should be."""
     listeners = host.hypervisor.listeners.get(console.port or 0, ())
     claimed = len(host.claims.ports.get(console.port or 0, ()))
     if claimed > 1 or any(listener.pid == process.pid for listener in listeners):
