@@ -1,4 +1,4 @@
-"""What destroys data."""
+"""Faults that destroy data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _fd(pid: int) -> str:
 
 
 def _disk(host: RecordedHost, name: str) -> dict[str, object]:
-    """The root disk that a guest's QEMU has open."""
+    """Return the root disk that a guest's QEMU process has open."""
     files = host.last("kernel", _fd(host.pid(name))).value
     [disk] = [file for file in files if file["path"].endswith("/disk")]
     assert isinstance(disk, dict)
@@ -43,8 +43,8 @@ def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
     ]
 
 
-def test_disk_shared_by_two_qemu_while_nova_moves_one(host: RecordedHost) -> None:
-    # A move is between two hosts, and cold: it never makes two writers on one of them.
+def test_disk_shared_by_two_qemu_during_a_cold_migration(host: RecordedHost) -> None:
+    # A cold migration is between two hosts and never makes two writers on one of them.
     host.row("migrations", host.uuid("vm-verify"), status="reverting")
     host.task("vm-verify", "resize_reverting")
     _hold(host, "vm-duo", _disk(host, "vm-verify"))
@@ -53,7 +53,7 @@ def test_disk_shared_by_two_qemu_while_nova_moves_one(host: RecordedHost) -> Non
     assert "disk-shared-by-two-qemu of vm-verify" in found
 
 
-def test_a_base_that_two_guests_read_is_not_shared(host: RecordedHost) -> None:
+def test_a_base_that_two_guests_only_read_is_not_a_finding(host: RecordedHost) -> None:
     files = host.last("kernel", _fd(host.pid("vm-plain"))).value
     assert any("/_base/" in file["path"] for file in files)
 
@@ -65,7 +65,7 @@ def test_disk_shared_by_two_qemu_if_one_of_them_writes_to_the_base(host: Recorde
     base = next(file for file in files if "/_base/" in file["path"])
     _hold(host, "vm-duo", {**base, "flags": "02100002"})
 
-    # Everybody whose overlay stands on that base is told.
+    # Every guest whose overlay uses that base is reported.
     found = {finding.partition(":")[0] for finding in host.findings()}
     assert {"disk-shared-by-two-qemu of vm-plain", "disk-shared-by-two-qemu of vm-duo"} <= found
     assert all(name.startswith("disk-shared-by-two-qemu of ") for name in found)
@@ -90,8 +90,8 @@ def test_a_shareable_disk_may_be_shared(host: RecordedHost) -> None:
     assert not [line for line in host.findings() if line.startswith("disk-shared")]
 
 
-def test_a_shareable_device_of_which_nobody_knows_which_it_is(host: RecordedHost) -> None:
-    # A volume with multiattach, at two guests of one host, whose link in /dev was not looked at.
+def test_a_shareable_device_that_was_not_identified(host: RecordedHost) -> None:
+    # A multiattach volume at two guests of one host; its link in /dev was not collected.
     for name in ("vm-plain", "vm-duo"):
         held = _disk(host, name) | {"path": "/dev/sdx", "mode": "60660", "rdev": "8:368"}
         _hold(host, name, held)
@@ -100,7 +100,7 @@ def test_a_shareable_device_of_which_nobody_knows_which_it_is(host: RecordedHost
         host.edit("libvirt", live, "<devices>", "<devices>" + _shareable(source))
 
     assert not [line for line in host.findings() if line.startswith("disk-shared")]
-    # What is surely not that device, is told all the same.
+    # A file that can't be that device is still reported.
     _hold(host, "vm-duo", _disk(host, "vm-plain"))
     assert len([line for line in host.findings() if line.startswith("disk-shared")]) == 2
 
@@ -110,7 +110,7 @@ def _shareable(source: str) -> str:
 
 
 def test_duplicate_qemu_identity(host: RecordedHost) -> None:
-    # vm-duo's process claims to be vm-plain: then vm-duo has none.
+    # vm-duo's process claims to be vm-plain, so vm-duo has no process.
     plain, duo = host.guest("vm-plain"), host.guest("vm-duo")
     host.edit(
         "kernel",
@@ -137,7 +137,7 @@ def test_duplicate_qemu_identity(host: RecordedHost) -> None:
         (64055, True),  # the account of libvirt's guests
     ],
 )
-def test_an_ordinary_accounts_qemu_is_no_duplicate_of_a_guest(
+def test_an_ordinary_accounts_qemu_is_not_a_duplicate_of_a_guest(
     host: RecordedHost, uid: int, found: bool
 ) -> None:
     plain, duo = host.guest("vm-plain"), host.guest("vm-duo")
@@ -151,12 +151,12 @@ def test_an_ordinary_accounts_qemu_is_no_duplicate_of_a_guest(
     assert again.process is not None
     assert (pid in [process.pid for process in again.processes]) is found
     assert ("duplicate-qemu-identity of vm-plain" in "".join(host.findings())) is found
-    # A guest whose own process is another account's has none.
+    # A guest whose process belongs to an ordinary account has no process.
     assert "domain-without-qemu of vm-duo" in "".join(host.findings() + host.folded())
 
 
-def test_an_ordinary_account_can_not_hide_that_a_process_is_missing(host: RecordedHost) -> None:
-    """What it starts has a command line that nobody can read, and ends while it is asked."""
+def test_an_ordinary_account_cannot_hide_that_a_process_is_missing(host: RecordedHost) -> None:
+    """Its process has an unreadable command line and ends during the capture."""
     host.end("vm-plain")
     before = host.findings()
     listed = host.last("kernel", "ls -l /proc/*/exe").value
@@ -181,7 +181,7 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
     }
 
 
-def test_in_another_container_another_guest_may_have_the_name(host: RecordedHost) -> None:
+def test_a_guest_in_another_container_may_have_the_same_name(host: RecordedHost) -> None:
     cmdline = f"/proc/{host.pid('vm-duo')}/cmdline"
     host.edit(
         "kernel", cmdline, f"guest={host.domain('vm-duo')},", f"guest={host.domain('vm-plain')},"
@@ -193,7 +193,7 @@ def test_in_another_container_another_guest_may_have_the_name(host: RecordedHost
     assert "duplicate-qemu-identity" not in "".join(host.findings())
 
 
-def test_a_uuid_is_nobody_elses_in_any_container(host: RecordedHost) -> None:
+def test_a_uuid_is_unique_across_containers(host: RecordedHost) -> None:
     plain, duo = host.uuid("vm-plain"), host.uuid("vm-duo")
     host.edit("kernel", f"/proc/{host.pid('vm-duo')}/cmdline", f"-uuid\0{duo}", f"-uuid\0{plain}")
     query = f"readlink /proc/{host.pid('vm-duo')}/ns/*"
@@ -212,7 +212,7 @@ def test_io_error_paused(host: RecordedHost) -> None:
     ]
 
 
-def test_a_guest_that_nova_paused_has_no_io_error(host: RecordedHost) -> None:
+def test_a_guest_paused_by_nova_has_no_io_error(host: RecordedHost) -> None:
     name = host.domain("vm-paused")
     assert host.last("libvirt", f"virsh domstate --reason {name}").value == {
         "state": 3,
@@ -228,7 +228,7 @@ def _domain_in(host: RecordedHost, name: str) -> str:
     return guest.domain_name
 
 
-def test_io_error_paused_that_only_qemu_tells(monitored: RecordedHost) -> None:
+def test_io_error_paused_that_only_qemu_reports(monitored: RecordedHost) -> None:
     query = f"""virsh qemu-monitor-command {_domain_in(monitored, "vm-plain")} '{{"execute": "query-status"}}'"""
     said = monitored.last("qemu", query).value
     assert said["status"] == "running"
@@ -240,7 +240,7 @@ def test_io_error_paused_that_only_qemu_tells(monitored: RecordedHost) -> None:
 
 
 def _root(host: RecordedHost, name: str) -> str:
-    """The path of a guest's root disk."""
+    """Return the path of a guest's root disk."""
     return f"{host.folder(name)}/disk"
 
 
@@ -270,7 +270,7 @@ def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
     ]
 
 
-def test_disk_deleted_but_open_if_another_took_its_place(host: RecordedHost) -> None:
+def test_disk_deleted_but_open_if_another_file_took_its_place(host: RecordedHost) -> None:
     path, pid = _root(host, "vm-plain"), host.pid("vm-plain")
     disk = _disk(host, "vm-plain")
     host.file(path, ino=4711)
@@ -282,8 +282,8 @@ def test_disk_deleted_but_open_if_another_took_its_place(host: RecordedHost) -> 
     ]
 
 
-def test_a_deleted_disk_may_have_been_given_its_name_back(host: RecordedHost) -> None:
-    # The kernel goes on calling it deleted, although another link has the name of the first.
+def test_a_deleted_disk_may_have_its_name_back(host: RecordedHost) -> None:
+    # The kernel still marks the file as deleted, although a new link has its old name.
     path, fd = _root(host, "vm-plain"), _disk(host, "vm-plain")["fd"]
     host.hold(
         "vm-plain",
@@ -293,7 +293,7 @@ def test_a_deleted_disk_may_have_been_given_its_name_back(host: RecordedHost) ->
     assert host.findings() == []
 
 
-def test_a_deleted_file_that_is_no_disk_is_none_of_the_guests(host: RecordedHost) -> None:
+def test_a_deleted_file_that_is_not_a_disk_is_ignored(host: RecordedHost) -> None:
     disk = _disk(host, "vm-plain")
     for path in ("/dev/shm/memory", "/usr/lib/qemu/block-nfs.so", "/memfd:pages"):
         _hold(host, "vm-plain", {**disk, "path": f"{path} (deleted)", "ino": 1})
@@ -317,7 +317,7 @@ def test_in_a_container_the_same_path_leads_elsewhere(host: RecordedHost) -> Non
     assert host.findings() == []
 
 
-def test_where_qemu_runs_in_containers_one_that_is_off_will_run_in_one(host: RecordedHost) -> None:
+def test_a_guest_that_is_off_will_run_in_a_container_like_the_others(host: RecordedHost) -> None:
     disk = f"{host.folder('vm-stopped')}/disk"
     host.remove(disk)
     assert host.findings() != []
@@ -326,7 +326,7 @@ def test_where_qemu_runs_in_containers_one_that_is_off_will_run_in_one(host: Rec
     assert not [line for line in host.findings() if " of vm-stopped" in line]
 
 
-def test_a_console_log_of_which_only_a_single_look_is_left(host: RecordedHost) -> None:
+def test_a_console_log_in_a_bundle_with_a_single_listing(host: RecordedHost) -> None:
     path = f"{host.folder('vm-plain')}/console.log"
     listed = host.last("images", f"find {host.top} -ls")
     gone = listed.model_dump(exclude={"value"}) | {"query": f"stat -L {path}", "subject": path}
@@ -337,7 +337,7 @@ def test_a_console_log_of_which_only_a_single_look_is_left(host: RecordedHost) -
     assert not [line for line in host.findings() if line.startswith("console-log")]
 
 
-def test_the_console_log_of_a_container_lies_elsewhere(host: RecordedHost) -> None:
+def test_the_console_log_of_a_container_has_another_path(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-plain')}/console.log")
     assert host.findings() != []
     host.contain("vm-plain")
@@ -354,7 +354,7 @@ def test_qcow2_corrupt_bit(host: RecordedHost) -> None:
     ]
 
 
-def test_qcow2_corrupt_bit_that_only_qemu_tells(monitored: RecordedHost) -> None:
+def test_qcow2_corrupt_bit_that_only_qemu_reports(monitored: RecordedHost) -> None:
     [guest] = [guest for guest in monitored.report().cloud.guests if guest.name == "vm-plain"]
     query = f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "query-block"}}'"""
     monitored.edit("qemu", query, '"corrupt": false', '"corrupt": true')
@@ -365,7 +365,7 @@ def test_qcow2_corrupt_bit_that_only_qemu_tells(monitored: RecordedHost) -> None
     ]
 
 
-def test_an_image_in_use_is_dirty_by_right(host: RecordedHost) -> None:
+def test_an_image_in_use_is_dirty_by_design(host: RecordedHost) -> None:
     for name in ("vm-plain", "vm-stopped"):
         host.image(_root(host, name), lambda layers: layers[0].update({"dirty-flag": True}))
 
@@ -397,7 +397,7 @@ def _shown(moment: str) -> str:
     return str(datetime.fromisoformat(moment))
 
 
-def test_qemu_closes_the_disk_after_the_memory_was_saved(host: RecordedHost) -> None:
+def test_qemu_may_close_the_disk_after_saving_the_memory(host: RecordedHost) -> None:
     saved = datetime.fromisoformat(host.last("images", _save(host, "vm-suspended")).value["mtime"])
     later = (saved + timedelta(seconds=2)).isoformat()
     host.file(_root(host, "vm-suspended"), mtime=later)
@@ -413,7 +413,7 @@ def test_stale_managed_save_of_a_server_that_is_not_suspended(host: RecordedHost
     assert (finding.severity.word, finding.check.name) == ("warning", "stale-managed-save")
 
 
-def test_stale_managed_save_that_is_lost(host: RecordedHost) -> None:
+def test_stale_managed_save_that_is_missing(host: RecordedHost) -> None:
     info = f"virsh dominfo {host.domain('vm-suspended')}"
     host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
 
@@ -423,7 +423,7 @@ def test_stale_managed_save_that_is_lost(host: RecordedHost) -> None:
     ]
 
 
-def test_a_resume_in_flight_uses_its_saved_memory_up(host: RecordedHost) -> None:
+def test_a_resume_in_flight_consumes_its_managed_save(host: RecordedHost) -> None:
     info = f"virsh dominfo {host.domain('vm-suspended')}"
     host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
     host.task("vm-suspended", "resuming")

@@ -1,4 +1,4 @@
-"""What destroys data, or soon will. Look at these before touching anything."""
+"""Faults that destroy data, now or at the next start. Look at these before touching anything."""
 
 from __future__ import annotations
 
@@ -27,29 +27,35 @@ from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process
 
 AFTERMATH = timedelta(minutes=1)
-"""How long after its memory was saved a guest's disk may still be written: QEMU closes it then."""
+"""QEMU may still write to a guest's disk for this long after saving its memory, on closing it."""
 
 
 @check(Severity.ERROR, traps=[live_migration_at_work])
 def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
-    """Two QEMU processes hold one disk image open, and at least one of them writes.
+    """Two QEMU processes hold one disk image open, and at least one of them writes to it.
 
-    Each has its own idea of the filesystem inside and overwrites the other's blocks: the image is
-    being destroyed while you read this. It happens after a split brain (half a live migration, an
-    evacuation without fencing), by a second start behind nova's back, or by a disk attached by
-    hand.
+    Each process has its own view of the filesystem inside and overwrites the other's blocks: the
+    image is being destroyed while you read this. Causes are a split brain (a live migration that
+    stopped half way, an evacuation without fencing), a second start outside nova, or a disk
+    attached by hand.
 
-    Authority: the kernel. Device and inode of an open file can't be mistaken, whatever the paths
-    say.
+    Authority: the kernel. Device and inode identify an open file beyond doubt, whatever the paths
+    are.
 
-    Traps: base images that many guests only read; volumes declared shareable on every side.
+    Traps: Base images that many guests only read. Volumes declared shareable on every side.
 
-    Next: find out which guest is the legal one: compare `openstack server show UUID` (host, state)
-    with `virsh domstate --reason NAME` on every host that has it. Then stop the *other* one's
-    writes with `virsh suspend`, which can be taken back.
+    Next: Find out which guest is the right one. Compare the server's host and state with the
+    domain's state on every host that has it:
 
-    Not yet: `openstack server reboot` or `delete` (it removes the disk that both use), `virsh
-    start`, `qemu-img check -r`, a migration.
+        openstack server show UUID
+        virsh domstate --reason NAME
+
+    Then stop the writes of the *other* guest, in a way that can be undone:
+
+        virsh suspend NAME
+
+    Not yet: Do not run `openstack server reboot` or `delete` (which removes the disk that both
+    use), `virsh start` or `qemu-img check -r`. Do not migrate either guest.
 
     Source: QEMU manual, image locking (2.10 and later); nova bugs 1628606, 1905944.
     """
@@ -78,7 +84,7 @@ def _held(file: OpenFile) -> str:
 
 
 def _is_disk(file: OpenFile) -> bool:
-    # Guest memory may be shared with a helper process on purpose.
+    # Guest memory may be shared with a helper process by design.
     memory = file.path.startswith(("/dev/shm/", "/dev/hugepages", "/memfd:"))  # noqa: S108
     return not memory and (stat.S_ISREG(file.mode) or stat.S_ISBLK(file.mode))
 
@@ -86,8 +92,10 @@ def _is_disk(file: OpenFile) -> bool:
 def _shareable(
     host: Host, domain: Domain | None
 ) -> tuple[frozenset[tuple[str, int]], UnheardError | None]:
-    """The disks (`held_by`) that the guest's definition lets others write to; and why that may not
-    be all of them."""
+    """Return the disks (`held_by`) that the guest's definition shares with other writers.
+
+    The second value is the reason why the list may be incomplete; None if it is complete.
+    """
     found: set[tuple[str, int]] = set()
     undecided = None
     try:
@@ -98,7 +106,7 @@ def _shareable(
         if disk.source is None or not disk.shareable:
             continue
         try:
-            # A definition names a device by any of its names; the kernel has one.
+            # A definition may use any name of a device; the kernel identifies it by number.
             file = host.images.entry(disk.source)
         except UnheardError as reason:
             undecided = reason
@@ -112,22 +120,26 @@ def _shareable(
 
 @check(Severity.ERROR, traps=[live_migration_at_work])
 def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Problems:
-    """Two live QEMU processes claim to be the same VM.
+    """Two live QEMU processes claim to be the same instance.
 
-    libvirt controls one of them at most. The other one writes to the same disks and answers with
-    the same MAC address, and no nova command reaches it.
+    libvirt controls at most one of them. The other one writes to the same disks, answers with the
+    same MAC address, and cannot be reached by any nova command.
 
-    Authority: the kernel for which processes exist; libvirt for which of them it controls.
+    Authority: the kernel, for which processes exist; libvirt, for which one it controls.
 
-    Traps: QEMU that libvirt starts for a moment to ask what it can do has no UUID; a guest that
-    migrates within one host exists twice for a while; in a container with a libvirt of its own,
-    another guest may have the same name; any account can start QEMU with any UUID, so a process of
-    an account that is neither root's, nor libvirt's, nor a service's is not counted.
+    Traps: QEMU processes that libvirt starts briefly to probe capabilities have no UUID. A guest
+    that migrates within one host exists twice for a while. In a container with its own libvirt,
+    another guest may have the same name. Any account can start QEMU with any UUID, so a process
+    does not count unless its account is root, libvirt's or a service's.
 
-    Next: `virsh domstate UUID; cat /run/libvirt/qemu/NAME.pid` shows which PID libvirt means; `ls
-    -l /proc/PID/fd` of both shows which one holds the disks.
+    Next: See which PID libvirt uses, and which of the two processes holds the disks:
 
-    Not yet: `virsh start`, killing either before you know which one wrote last.
+        virsh domstate UUID
+        cat /run/libvirt/qemu/NAME.pid
+        ls -l /proc/PID/fd
+
+    Not yet: Do not run `virsh start`. Do not kill either process before you know which one wrote
+    last.
 
     Source: libvirt qemu_process.c (reconnect after the loss of /run); containers/podman issue
     12717.
@@ -147,31 +159,43 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
 
 
 def _are_neighbours(process: Process, other: Process) -> bool:
-    """Whether both live among the same processes. Names are given anew in every container that has
-    a libvirt and processes of its own; UUIDs are not."""
+    """True if both processes run in the same PID namespace, as far as that is known.
+
+    Domain names repeat in containers that have a libvirt and processes of their own; UUIDs do not.
+    """
     return None in (process.space, other.space) or process.space == other.space
 
 
 @check(Severity.ERROR, traps=[migrating, disk_is_copied])
 def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
-    """The guest uses a disk file that is no longer where its definition says: it lives on in QEMU.
+    """The guest's disk file was deleted, renamed or replaced while QEMU has it open.
 
-    A file that was deleted, renamed or replaced stays with the process that has it open, and all
-    that the guest writes goes there. When that process ends, a deleted file is gone for good, and
-    the next start finds nothing, or the file that took its place.
+    The file stays with the process that has it open, and everything that the guest writes goes
+    there. When the process ends, a deleted file is lost for good, and the next start finds no file,
+    or the one that took its place.
 
-    Authority: the kernel for what is open; the disk images for what the path leads to now.
+    Authority: the kernel, for the file that is open; the disk images, for what the path leads to
+    now.
 
-    Traps: the memory of guests and libraries are deleted files on purpose; a block job changes
-    what is open; in a container the same path leads elsewhere; a base that was replaced is told by
-    base-replaced-or-truncated.
+    Traps: Guest memory and libraries are deleted files by design. A block job changes which files
+    are open. In a container the same path leads to another file. A replaced base image is reported
+    by base-replaced-or-truncated.
 
-    Next: `ls -lL /proc/PID/fd` shows it, and its size. Then copy it out while the guest is
-    suspended: `virsh suspend NAME; cp --sparse=always /proc/PID/fd/FD /safe/disk; virsh resume
-    NAME`. A base goes back to its old name in the same way, without any pause.
+    Next: See the open file and its size:
 
-    Not yet: whatever ends the process: stopping, rebooting, migrating or resizing the guest,
-    `virsh destroy`, a restart of the host. A restart of nova-compute, which may do one of these.
+        ls -lL /proc/PID/fd
+
+    Then copy the file out while the guest is suspended:
+
+        virsh suspend NAME
+        cp --sparse=always /proc/PID/fd/FD /safe/disk
+        virsh resume NAME
+
+    A base image can be copied back to its old name in the same way, without suspending the guest.
+
+    Not yet: Do nothing that ends the process: do not stop, reboot, migrate or resize the guest, do
+    not run `virsh destroy`, do not restart the host. Do not restart nova-compute, which may do one
+    of these.
 
     Source: Linux proc(5); nova bugs 1398999, 1550919, 1769131.
     """
@@ -180,10 +204,10 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     deleted = {file.path: file for file in held if file.deleted and file.path in named}
     for path, file in deleted.items():
         there = _inode(host, path)
-        # It may have been given its name back; and what replaced a base is another check's.
+        # The file may have its name back; a replaced base is base-replaced-or-truncated's.
         if there != file.ino and (file.writable or there is None):
             yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
-    disks_out_of_sight(guest)  # raises: then nothing is known of the others
+    disks_out_of_sight(guest)  # raises if nothing is known about the other files
     numbers = {file.ino for file in held}
     for path, written in named.items():
         if path in deleted:
@@ -199,7 +223,7 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
 
 def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
-    """The files that its definition names, and whether the guest writes to each."""
+    """Yield the files that the domain's definition names, and True if the guest writes to the file."""
     for disk in domain.disks:
         if disk.image.type == "file" and not disk.transient and disk.source is not None:
             for below in disk.backing or ():
@@ -209,7 +233,7 @@ def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
 
 
 def _inode(host: Host, path: str) -> int | None:
-    """The file that a path leads to now; None if to none that was heard of."""
+    """Return the inode that a path leads to now; None if it leads to no file, or was not collected."""
     try:
         entry = host.images.entry(path)
     except UnheardError:
@@ -219,23 +243,27 @@ def _inode(host: Host, path: str) -> int | None:
 
 @check(Severity.ERROR)
 def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor | None) -> Problems:
-    """QEMU found a disk image damaged and marked it: it is opened for reading only from then on.
+    """A disk image is marked as corrupt, so QEMU opens it read-only.
 
-    QEMU sets the mark when the tables of a qcow2 image contradict each other: two parts of the
-    disk share a cluster, or a table points into the middle of another. A running guest gets
-    nothing but I/O errors for what it writes. The lesser mark (dirty) stays where QEMU ended
-    without closing the image, and the next one who opens it repairs it.
+    QEMU sets the mark when the tables of a qcow2 image contradict each other: two parts of the disk
+    share a cluster, or a table points into the middle of another. In a running guest every write
+    fails with an I/O error. The lesser mark, dirty, remains when QEMU ended without closing the
+    image; the next process that opens the image repairs it.
 
-    Authority: the image's own header, and QEMU for the one it has open.
+    Authority: the image's own header; QEMU, for the image that it has open.
 
-    Traps: an image that is in use is dirty by right; leaked clusters, which waste space and harm
-    nothing, set no mark.
+    Traps: An image in use is dirty by design. Leaked clusters waste space, do no harm, and set no
+    mark.
 
-    Next: `qemu-img info -U DISK`, and the QEMU log under /var/log/libvirt/qemu for "Marking image
-    as corrupt". Then copy the image (`cp --sparse=always`) and try `qemu-img check` on the copy.
+    Next: Check the mark, and look for "Marking image as corrupt" in the QEMU logs:
 
-    Not yet: `qemu-img check -r all` on the original, or on any image in use; `openstack server
-    reboot --hard` or `rebuild`.
+        qemu-img info -U DISK
+        grep "Marking image as corrupt" /var/log/libvirt/qemu/*.log
+
+    Then copy the image with `cp --sparse=always` and try `qemu-img check` on the copy.
+
+    Not yet: Do not run `qemu-img check -r all` on the original, or on any image in use. Do not run
+    `openstack server reboot --hard` or `rebuild`.
 
     Source: QEMU docs/interop/qcow2 (incompatible features, bit 1); qemu-img manual, check.
     """
@@ -254,23 +282,32 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 def stale_managed_save(
     guest: Guest, host: Host, domain: Domain, record: Server | Instance
 ) -> Problems:
-    """libvirt would start the guest from a saved memory that its disk does not fit, or has lost it.
+    """The guest's managed save is missing, or does not match its disk or state.
 
-    The next start of a domain with a saved memory goes on from there. If the guest ran in between,
-    its disk has changed below the filesystem that the memory holds, and what that writes back
-    destroys it. The service libvirt-guests saves every guest when the host shuts down, and nova
-    knows nothing of it; for a suspended server, on the other hand, the saved memory is the server.
+    A domain with a managed save resumes from the saved memory at its next start. If the guest ran
+    in between, its disk has changed under the filesystem state in that memory, and what the guest
+    then writes back destroys the filesystem. The service libvirt-guests saves every guest when the
+    host shuts down, and nova does not know about it. For a suspended server, on the other hand, the
+    managed save is the server's memory.
 
-    Authority: libvirt for the saved memory; the disk images for when the disk was last written.
+    Authority: libvirt, for the saved memory; the disk images, for when the disk was last written.
 
-    Traps: a server that nova has as suspended has one by right, as long as its disk is not newer.
+    Traps: A server that is suspended in nova has a managed save by design, as long as its disk is
+    not newer.
 
-    Next: `virsh managedsave-dumpxml NAME`, `ls -l --full-time` of /var/lib/libvirt/qemu/save and of
-    the disk. If the disk is newer, `virsh managedsave-remove NAME` before the next start: the
-    memory is lost, as it has to be.
+    Next: Compare the time of the saved memory with the time of the disk:
 
-    Not yet: `virsh start`, `openstack server start` or `resume`; `virsh managedsave-remove` for a
-    server that really is suspended; a reboot of the host while libvirt-guests is enabled.
+        virsh managedsave-dumpxml NAME
+        ls -l --full-time /var/lib/libvirt/qemu/save DISK
+
+    If the disk is newer, remove the managed save before the next start; the saved memory is lost,
+    which is right:
+
+        virsh managedsave-remove NAME
+
+    Not yet: Do not run `virsh start`, `openstack server start` or `openstack server resume`. Do not
+    run `virsh managedsave-remove` for a server that really is suspended. Do not reboot the host
+    while libvirt-guests is enabled.
 
     Source: libvirt virDomainManagedSave; nova driver.py `suspend`, `_hard_reboot`; nova bugs
     1293480, 1443186.
@@ -296,7 +333,7 @@ def stale_managed_save(
 
 
 def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
-    """The disks that were written to after the memory was saved."""
+    """Yield the disks that were written to after the memory was saved."""
     save = host.images.entry(f"/var/lib/libvirt/qemu/save/{domain.name}.save")
     saved = moment(save.mtime) if save is not None else None
     listing = host.listing
@@ -311,20 +348,27 @@ def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
 
 @check(Severity.ERROR)
 def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
-    """QEMU stopped the guest because its disk gave an I/O error.
+    """QEMU paused the guest because its disk returned an I/O error.
 
-    A full filesystem is the usual cause: QEMU pauses the guest rather than let it see a failed
-    write. nova shows it as PAUSED or still ACTIVE and does nothing.
+    A full filesystem is the usual cause: QEMU pauses the guest instead of passing on the failed
+    write. nova shows the server as PAUSED or still ACTIVE and does nothing.
 
     Authority: QEMU, and libvirt's reason for the pause.
 
-    Traps: a pause for a snapshot or a migration has another reason.
+    Traps: A pause for a snapshot or a migration has another reason.
 
-    Next: `virsh domblkerror NAME`, `df -h` of the instances directory and of the volume's storage.
-    Make space (or bring the path back), then `virsh resume NAME`: nothing is lost.
+    Next: Check the disk's error, and the space in the instances directory and on the volume's
+    storage:
 
-    Not yet: `openstack server reboot --hard` (loses what the guest has not written yet), deleting
-    files in `_base` or `*_resize` to make space.
+        virsh domblkerror NAME
+        df -h INSTANCES_PATH
+
+    Make space, or restore the path to the storage. Then resume the guest; no data is lost:
+
+        virsh resume NAME
+
+    Not yet: Do not run `openstack server reboot --hard`: writes that the guest has not completed
+    are lost. Do not delete files in `_base` or `*_resize` to make space.
 
     Source: QEMU manual, `werror`; libvirt qemu_monitor.c; nova bug 1097806 (the power sync ignores
     PAUSED).
