@@ -109,7 +109,8 @@ def _dangers() -> Iterator[str]:
     for danger in DANGERS:
         yield from ("", f"## `{danger.command}`", "", f"It {danger.why}.")
         if danger.only:
-            yield from ("", f"Only if {danger.only}.")
+            never = danger.only.startswith("never")
+            yield from ("", f"N{danger.only[1:]}." if never else f"Only if {danger.only}.")
         if danger.gates:
             links = ", ".join(_link(gate) for gate in danger.gates)
             yield from (

@@ -1,4 +1,4 @@
-"""What libvirt would start next."""
+"""The disks of a domain's live and persistent definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_chain_live_vs_persistent(host: RecordedHost) -> None:
     ]
 
 
-def test_chain_live_vs_persistent_if_a_disk_is_only_in_one(host: RecordedHost) -> None:
+def test_chain_live_vs_persistent_if_only_one_definition_has_a_disk(host: RecordedHost) -> None:
     volume = host.guest("vm-data").volume_ids
     assert volume is not None
     [serial] = volume
@@ -68,7 +68,7 @@ def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
     assert chain.startswith("uuid-name-chain-broken of vm-stopped: ")
 
 
-def test_persistent_xml_foreign_devices_by_the_volume(host: RecordedHost) -> None:
+def test_persistent_xml_foreign_devices_by_volume(host: RecordedHost) -> None:
     mine, others = host.guest("vm-data").volume_ids, host.guest("vm-bfv").volume_ids
     assert mine and others
     [ours], [theirs] = mine, others
@@ -79,8 +79,8 @@ def test_persistent_xml_foreign_devices_by_the_volume(host: RecordedHost) -> Non
     assert found[0].endswith(f"serial {theirs}), belongs_to = {host.uuid('vm-bfv')}")
 
 
-def test_persistent_xml_foreign_devices_by_who_runs_with_it(host: RecordedHost) -> None:
-    # A path that was given to another guest meanwhile; neither has a serial to tell.
+def test_persistent_xml_foreign_devices_by_the_guest_that_runs_with_it(host: RecordedHost) -> None:
+    # The path belongs to another guest by now, and neither disk has a serial.
     path = f"{host.folder('vm-stopped')}/disk"
     host.edit("libvirt", _stored(host, "vm-stopped"), f"'{path}'", "'/dev/sdx'")
     live = f"virsh dumpxml {host.domain('vm-plain')}"
@@ -95,10 +95,10 @@ def test_persistent_xml_foreign_devices_by_who_runs_with_it(host: RecordedHost) 
 
 
 @pytest.mark.parametrize("database", [True, False])
-def test_the_device_of_a_server_that_is_off_may_be_anothers_by_now(
+def test_the_device_of_a_server_that_is_off_may_belong_to_another_by_now(
     host: RecordedHost, database: bool
 ) -> None:
-    # nova disconnected its volume when it was stopped; by the serial it connects it anew.
+    # nova disconnected the volume at the stop, and connects it again by its serial.
     volume, _ = host.volume("vm-data")
     path = f"{host.folder('vm-stopped')}/disk"
     stored = _stored(host, "vm-stopped")
@@ -114,7 +114,7 @@ def test_the_device_of_a_server_that_is_off_may_be_anothers_by_now(
     assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
 
 
-def test_a_volume_of_several_servers_is_foreign_to_none(host: RecordedHost) -> None:
+def test_a_volume_attached_to_several_servers_is_foreign_to_none(host: RecordedHost) -> None:
     mine, others = host.guest("vm-data").volume_ids, host.guest("vm-bfv").volume_ids
     assert mine and others
     [ours], [theirs] = mine, others

@@ -1,5 +1,5 @@
-"""The host's devices of cinder's volumes. The lab has no iSCSI: the answers of the host's tools are
-written here as their documentation shows them."""
+"""The host's devices of cinder volumes. The lab has no iSCSI, so the answers of the host's tools
+are written here as their documentation shows them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Target: {target} (non-flash)
 
 
 def sees(host: RecordedHost, device: dict[str, Any], target: str = TARGET) -> None:
-    """The host has a disk of an iSCSI target."""
+    """Give the host a disk of an iSCSI target."""
     host.set("block", "lsblk --json --bytes --output-all", {"blockdevices": [device]})
     host.drop(lambda answer: answer.query != "iscsiadm -m session -P 3")
     host.add(heard(host, "iscsiadm -m session -P 3", SESSION.format(target=target)))
@@ -40,14 +40,14 @@ def test_host_device_leftover(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("own", [{"mountpoints": ["/srv"]}, {"type": "part"}])
-def test_the_hosts_own_storage_is_no_leftover(host: RecordedHost, own: dict[str, Any]) -> None:
+def test_the_hosts_own_storage_is_not_a_leftover(host: RecordedHost, own: dict[str, Any]) -> None:
     child = disk("sdb1", "8:17", "0x1") | own
     sees(host, disk("sdb", "8:16", "0x1", child))
 
     assert host.findings() == []
 
 
-def test_the_disk_of_others_is_no_leftover(host: RecordedHost) -> None:
+def test_a_disk_that_is_not_novas_is_not_a_leftover(host: RecordedHost) -> None:
     sees(host, disk("sdb", "8:16", "0x1"), "iqn.2005-10.org.freenas:backup")
 
     assert host.findings() == []
@@ -63,7 +63,7 @@ def test_a_device_that_a_guest_has_open_is_in_use(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_volume_that_nova_has_plugged_in_is_no_leftover(host: RecordedHost) -> None:
+def test_a_volume_attached_in_nova_is_not_a_leftover(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     info = json.loads(row_of(host, volume)["connection_info"])
     info |= {"driver_volume_type": "iscsi", "data": {"target_iqn": TARGET, "target_lun": 1}}
@@ -74,7 +74,7 @@ def test_a_volume_that_nova_has_plugged_in_is_no_leftover(host: RecordedHost) ->
 
 
 @pytest.mark.parametrize("layer", ["nova-db", "kernel"])
-def test_who_uses_a_device_must_have_been_heard(host: RecordedHost, layer: str) -> None:
+def test_the_users_of_a_device_must_have_been_collected(host: RecordedHost, layer: str) -> None:
     sees(host, disk("sdb", "8:16", "0x1"))
     host.silence(layer)
 

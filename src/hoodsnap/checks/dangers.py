@@ -1,7 +1,8 @@
-"""Commands that make it worse: what each does, and which checks must be quiet before it is typed.
+"""Commands that make it worse: what each one does, and which checks must be quiet before it is run.
 
-Like all knowledge about several checks it goes by their names. A gate is not green if its check
-found something of this guest (its host, the cloud), or could not be decided.
+This is a table by check name, like all knowledge that concerns several checks. A command is
+forbidden if one of its checks found something for the guest, its host or the cloud, or could not be
+decided.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Danger:
-    """A command as a person types it, with UUID, NAME and PID for the guest's."""
+    """A command as a person types it, with UUID, NAME and PID for the guest's own values."""
 
     command: str
     why: str
+    """The harm it does: a predicate whose subject is the command ("writes …")."""
     gates: tuple[str, ...]
     """The checks that must be quiet first."""
     only: str
-    """What else must be known, which no check tells; empty if nothing."""
+    """Another condition, which no check can decide; `never …` if there is no reason to run it;
+    empty if there is no other condition."""
 
 
 TWO_WRITERS = (
@@ -31,10 +34,10 @@ TWO_WRITERS = (
     "volume-free-in-cinder-but-open",
     "volume-device-wrong-lun",
 )
-"""Its disks may be written by another guest too, or be another's."""
+"""Another guest may write to the guest's disks too, or the disks may belong to another guest."""
 
 LAST_COPY = ("disk-deleted-but-open", "qemu-without-domain")
-"""Its process may hold the only copy of a disk."""
+"""The guest's process may hold the only copy of a disk."""
 
 BROKEN_CHAIN = (
     "backing-file-missing",
@@ -42,7 +45,7 @@ BROKEN_CHAIN = (
     "backing-not-image-ref",
     "base-replaced-or-truncated",
 )
-"""The next start may find another base than the last one, or none."""
+"""The next start may find another base image than the last start, or no base image."""
 
 ATTACHMENTS = (
     "bdm-attachment-or-volume-missing",
@@ -52,7 +55,7 @@ ATTACHMENTS = (
     "bdm-alive-for-deleted-instance",
     "bdm-record-bad",
 )
-"""nova and cinder disagree on its volumes."""
+"""nova and cinder disagree on the guest's volumes."""
 
 NEXT_START = (
     "stale-managed-save",
@@ -60,34 +63,35 @@ NEXT_START = (
     "persistent-xml-foreign-devices",
     "rescue-residue",
 )
-"""Its written definition is not what runs: started from it, it would be another machine."""
+"""The stored definition differs from what runs: the next start would be another machine."""
 
 DANGERS = (
     Danger(
         "openstack server reboot --hard UUID",
-        "writes the domain anew from nova's records on the host that nova believes in: a second "
-        "writer if it runs elsewhere, no NICs if the info cache is empty, another base if it was "
-        "fetched again; since 2023.2 block devices without an attachment are destroyed and "
-        "attachments that nova does not know deleted; a suspended guest loses its memory",
+        "defines the domain again from nova's records, on the host in nova's records: the guest "
+        "gets a second writer if it runs elsewhere, no NICs if the info cache is empty, and "
+        "another base image if that was downloaded again; since 2023.2 block device mappings "
+        "without an attachment are destroyed and attachments that nova does not know are deleted; "
+        "a suspended guest loses its memory",
         (*TWO_WRITERS, *LAST_COPY, *BROKEN_CHAIN, *ATTACHMENTS, "info-cache-lost"),
         "",
     ),
     Danger(
         "openstack server delete UUID",
-        "removes its folder, its rbd image and its delete-on-termination volumes, also where a "
-        "healthy twin uses them",
+        "removes the guest's folder, its rbd image and its delete-on-termination volumes, even if "
+        "a healthy twin uses them",
         (
             *TWO_WRITERS,
             "uuid-name-chain-broken",
             "instance-name-collision",
             "instance-in-two-cells",
         ),
-        "the guest that goes shares no file, volume or inode with one that stays",
+        "the deleted guest shares no file, volume or inode with a guest that remains",
     ),
     Danger(
         "systemctl restart nova-compute",
-        "destroys what it takes for evacuated, and finishes, aborts or repeats every task it finds "
-        "set; may refuse to start, or make a new compute node",
+        "destroys guests that nova-compute considers evacuated, and finishes, aborts or repeats "
+        "every task in flight; nova-compute may refuse to start, or create a new compute node",
         (
             "evacuated-guest-still-running",
             "host-identity-changed",
@@ -98,19 +102,20 @@ DANGERS = (
     ),
     Danger(
         "virsh start NAME",
-        "bypasses nova: a second writer if it runs elsewhere, and an old definition",
+        "bypasses nova: it makes a second writer if the guest runs elsewhere, and may use an old "
+        "definition",
         (*TWO_WRITERS, *LAST_COPY, *NEXT_START, "domain-of-deleted-server"),
-        "there is no reason to: `openstack server start UUID` does it with nova's knowledge",
+        "never; `openstack server start UUID` starts the guest with nova's knowledge",
     ),
     Danger(
         "virsh destroy NAME",
-        "cuts the power: a file that is deleted and still open is gone for ever",
+        "cuts the guest's power: a file that is deleted but still open is lost forever",
         LAST_COPY,
         "",
     ),
     Danger(
         "virsh undefine NAME --remove-all-storage --nvram --managed-save",
-        "deletes its disks, UEFI variables, vTPM and saved memory",
+        "deletes the guest's disks, UEFI variables, vTPM and saved memory",
         (
             *TWO_WRITERS,
             "domain-of-deleted-server",
@@ -123,26 +128,27 @@ DANGERS = (
     ),
     Danger(
         "virsh managedsave-remove NAME",
-        "a guest that is suspended has its memory nowhere else",
+        "deletes the saved memory, which is the only copy of a suspended guest's memory",
         (),
-        "stale-managed-save found that the memory is older than the disk",
+        "stale-managed-save reports that the saved memory is older than the disk",
     ),
     Danger(
         "virsh resume NAME",
-        "a guest that was paused at the end of its migration runs on the other host already",
+        "makes a second writer if the guest was paused at the end of its migration and already "
+        "runs on the other host",
         (*TWO_WRITERS, "stale-managed-save", "io-error-paused", "paused-or-crashed-guest"),
-        "`virsh domstate --reason NAME` says why it is paused",
+        "`virsh domstate --reason NAME` shows why the guest is paused",
     ),
     Danger(
         "virsh blockjob NAME --pivot, blockcommit, blockpull",
-        "changes the chain of images under nova and cinder",
+        "changes the backing chain without nova's and cinder's knowledge",
         (
             "chain-live-vs-persistent",
             "chain-qmp-vs-ondisk",
             "snapshot-or-blockjob-residue",
             "live-migration-half-done",
         ),
-        "the chain is known, link by link",
+        "every link of the chain is known",
     ),
     Danger(
         "qemu-img rebase -u, commit, resize, check -r, amend, snapshot",
@@ -155,18 +161,18 @@ DANGERS = (
             "chain-live-vs-persistent",
             "chain-qmp-vs-ondisk",
         ),
-        "the guest is off, the image locked by nobody, and a copy made",
+        "the guest is off, no process has locked the image, and there is a copy",
     ),
     Danger(
         "qemu-img info, convert without -f",
-        "guesses the format of what a guest may have written: a header in a raw disk reads any "
-        "file of the host",
+        "guesses the format from content that a guest may have written: a header in a raw disk can "
+        "make it read any file of the host",
         ("disk-format-mismatch", "image-unsafe-reference"),
         "",
     ),
     Danger(
         "rm, mv, touch -d in _base, *_resize, *_del, snapshots",
-        "breaks the chains above a base, and the way back of a resize",
+        "breaks the chains above a base image, and the revert of a resize",
         (
             *BROKEN_CHAIN,
             "resize-source-copy-missing",
@@ -178,13 +184,13 @@ DANGERS = (
     ),
     Danger(
         "chown -R, restorecon -R in the instances directory",
-        "takes the owner and label away under running guests",
+        "changes the owner and label of files that running guests use",
         ("file-owner-or-label-wrong", "instances-path-not-mounted"),
         "the guests are off",
     ),
     Danger(
         "openstack server set --state active UUID",
-        "hides a migration or deletion that is half done; the next power sync then stops the guest",
+        "hides an incomplete migration or deletion; the next power sync then stops the guest",
         (
             "live-migration-half-done",
             "domain-running-on-wrong-host",
@@ -198,7 +204,7 @@ DANGERS = (
     ),
     Danger(
         "UPDATE instances SET host = …",
-        "changes neither node, compute_id, ports, allocations nor the connections of its volumes",
+        "does not change the node, compute_id, ports, allocations or volume connections",
         (
             "domain-running-on-wrong-host",
             "evacuated-guest-still-running",
@@ -209,11 +215,11 @@ DANGERS = (
             "allocation-wrong-provider",
             "active-without-host",
         ),
-        "all of them are changed together, with nova-compute stopped on both hosts",
+        "all of these are changed together, with nova-compute stopped on both hosts",
     ),
     Danger(
         "UPDATE instances SET deleted = …",
-        "leaves a guest that nobody knows and allocations that nobody frees",
+        "leaves a guest that nova no longer knows, and allocations that are never freed",
         (
             "domain-of-deleted-server",
             "domain-without-server",
@@ -221,17 +227,17 @@ DANGERS = (
             "bdm-alive-for-deleted-instance",
             "allocation-orphan",
         ),
-        "there is no reason to",
+        "never",
     ),
     Danger(
         "nova-manage db archive_deleted_rows, purge",
-        "after it a guest that was left behind can neither be reaped nor explained",
+        "removes the records without which a leftover guest can be neither reaped nor explained",
         ("domain-of-deleted-server", "partial-deletion"),
         "",
     ),
     Danger(
         "nova-manage placement audit --delete",
-        "takes a cell that did not answer for one that is empty, and frees what is in use",
+        "treats a cell that did not answer as empty, and frees allocations that are in use",
         (
             "capture-untrustworthy",
             "host-identity-changed",
@@ -240,12 +246,12 @@ DANGERS = (
             "allocation-orphan",
             "provider-vs-compute-node",
         ),
-        "every cell is up, and the audit without --delete was read",
+        "every cell is up, and the output of the audit without --delete has been read",
     ),
     Danger(
         "nova-manage placement heal_allocations --force; openstack resource provider allocation "
         "delete UUID",
-        "loses what is nested (vGPU, PCI, bandwidth); deletes a living guest's claim",
+        "loses nested allocations (vGPU, PCI, bandwidth), and deletes a live guest's claim",
         (
             "allocation-missing",
             "allocation-wrong-provider",
@@ -256,31 +262,31 @@ DANGERS = (
     ),
     Danger(
         "nova-manage cell_v2 map_instances, delete_host, delete_cell --force",
-        "leaves mappings to nothing",
+        "leaves mappings that lead to nothing",
         ("instance-name-collision", "instance-in-two-cells", "instance-mapping-skew"),
         "there is a copy of the API database",
     ),
     Danger(
         "cinder reset-state, attachment-delete; openstack volume delete --force; rbd rm, lock rm",
-        "lets two write one volume, or removes it while it is in use",
+        "lets two guests write to one volume, or removes a volume that is in use",
         (*TWO_WRITERS[-3:], *ATTACHMENTS, "rbd-lock-or-orphan"),
-        "no process holds it and no client watches it",
+        "no process has the volume open and no client watches it",
     ),
     Danger(
         "multipath -F; iscsiadm -m node -u; rescan-scsi-bus -r; dmsetup remove -f",
-        "gives another volume's device to a guest, or I/O errors to all of them",
+        "may give a guest another volume's device, or cause I/O errors in all guests",
         ("volume-free-in-cinder-but-open", "volume-device-wrong-lun", "host-device-leftover"),
-        "it is one map, and no process holds it",
+        "it concerns a single map, and no process has it open",
     ),
     Danger(
         "openstack server evacuate UUID",
-        "starts it elsewhere: two writers, if this host is not dead",
+        "starts the guest elsewhere, which makes a second writer if this host is not down",
         (*TWO_WRITERS, "evacuation-record-armed", "service-state-skew"),
-        "the host's power is off, by IPMI or PDU",
+        "the host has been powered off by IPMI or PDU",
     ),
     Danger(
         "openstack compute service set --up; compute service delete",
-        "brings back a host whose guests run elsewhere by now; leaves providers behind",
+        "brings back a host whose guests run elsewhere by now, or leaves resource providers behind",
         (
             "evacuated-guest-still-running",
             "evacuation-record-armed",
@@ -290,27 +296,27 @@ DANGERS = (
     ),
     Danger(
         "openstack port set --host, --device; ovs-vsctl del-br",
-        "cuts the traffic of a guest that works",
+        "cuts the traffic of a working guest",
         ("port-bound-elsewhere", "port-guest-mismatch", "tap-missing-or-miswired"),
         "",
     ),
     Danger(
         "kill -9 PID",
-        "what QEMU has in its cache is lost, and a lock of rbd stays",
+        "loses what QEMU has in its cache, and leaves an rbd lock behind",
         (*LAST_COPY, "qemu-monitor-dead", "libvirt-vs-qmp-status"),
-        "`virsh destroy --graceful NAME` did not end it",
+        "`virsh destroy --graceful NAME` did not end the process",
     ),
     Danger(
         "restarting the container or unit of libvirt",
-        "may end every QEMU of its control group or PID namespace",
+        "may end every QEMU process in its control group or PID namespace",
         ("qemu-without-domain", "domain-transient"),
-        "it was tried with one test guest",
+        "the restart was tried with one test guest",
     ),
     Danger(
         "virsh autostart NAME; systemctl start libvirt-guests",
-        "starts guests that nova has elsewhere or off",
+        "starts guests that, for nova, are on another host or off",
         ("stale-managed-save", "guest-autostart-enabled"),
         "",
     ),
 )
-"""In the order in which people reach for them."""
+"""Sorted by how likely people are to run them."""

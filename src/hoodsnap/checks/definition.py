@@ -1,4 +1,4 @@
-"""What libvirt would start next, beside what it runs now: the disks of both definitions."""
+"""Disks in libvirt's two definitions of a domain: what runs now, and what starts next."""
 
 from __future__ import annotations
 
@@ -14,22 +14,29 @@ from hoodsnap.facts.host.image import owner_of
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
 def chain_live_vs_persistent(domain: Domain) -> Problems:
-    """The guest's next start would use other disks than it runs with.
+    """The guest's next start would use other disks than the running guest.
 
-    libvirt keeps two definitions of a running domain: what runs, and what starts next. Whatever
-    changes only one of them (a disk attached by hand, a snapshot that was not noted down, a volume
-    that was swapped) leaves the guest with an older or another disk after the next power cycle.
+    libvirt keeps two definitions of a running domain: the live one and the persistent one, which
+    the next start uses. Whatever changes only one of them (a disk attached by hand, a snapshot that
+    was not recorded, a volume that was swapped) leaves the guest with an older or another disk
+    after the next power cycle.
 
-    Authority: libvirt's running definition for where the guest's data are now.
+    Authority: libvirt's live definition, for where the guest's data is now.
 
-    Traps: a block job that is about to change both; nova's own hard reboot writes the definition
-    anew from its database, so that then the block devices that nova knows are what counts.
+    Traps: A block job is about to change both definitions. nova's own hard reboot writes the
+    definition again from its database, so for a hard reboot the block device mappings in nova
+    count.
 
-    Next: `virsh dumpxml NAME` beside `virsh dumpxml --inactive NAME`. Then bring nova's record
-    of the disks in order first: what it does not know, a hard reboot drops.
+    Next: Compare the two definitions:
 
-    Not yet: `virsh destroy` and `virsh start`, a shutdown from inside, `openstack server reboot
-    --hard` before it is known which disk is the right one.
+        virsh dumpxml NAME
+        virsh dumpxml --inactive NAME
+
+    Then correct nova's record of the disks first: a hard reboot drops every disk that nova does not
+    know.
+
+    Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
+    inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); nova bug 1713857.
     """
@@ -46,13 +53,13 @@ def chain_live_vs_persistent(domain: Domain) -> Problems:
                 says(domain, disks=_shown(target, now)),
                 says(domain, inactive_disks=_shown(target, then)),
             )
-            # A disk that is missing is noticed; another one in its place is not.
+            # A missing disk is noticed at the next start; another disk in its place is not.
             both = now is not None and then is not None
             yield Problem(Severity.ERROR if both else Severity.WARNING, evidence)
 
 
 def _is_fixed(disk: Disk | None) -> bool:
-    """Not a drive whose medium the guest may eject."""
+    """True unless the disk is a drive whose medium the guest may eject."""
     return disk is not None and disk.device not in ("cdrom", "floppy")
 
 
@@ -69,22 +76,28 @@ def _shown(target: str | None, disk: Disk | None) -> str:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def persistent_xml_foreign_devices(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """The definition that the guest starts from next names a disk of somebody else.
+    """The guest's persistent definition names a disk that belongs to another server.
 
-    A definition outlives what it names: a device path, a volume's connection or a folder may
-    belong to another server by the time the guest starts again, and then it reads and writes that
-    one's data. It happens after a live migration that kept the source host's devices, and when
-    somebody copies a definition.
+    A definition outlives the things it names: a device path, a volume's connection or a folder may
+    belong to another server when the guest starts again, and the guest then reads and writes that
+    server's data. Causes are a live migration that kept the source host's devices, and a definition
+    that was copied.
 
-    Authority: nova's block devices for whose volume it is; libvirt for who runs with a disk now.
+    Authority: nova's block device mappings, for the owner of a volume; libvirt, for which guest
+    runs with a disk now.
 
-    Traps: a volume that is attached to several servers on purpose; a disk that is shareable.
+    Traps: A volume attached to several servers on purpose. A disk that is shareable.
 
-    Next: `virsh dumpxml --inactive NAME`, and `openstack volume show` of the serial. Then let
-    nova write the definition anew: `openstack server start` or a hard reboot, once its volumes are
-    known to be right.
+    Next: Check the disks in the persistent definition; the serial of a disk is its volume's id:
 
-    Not yet: `virsh start`, a soft reboot, a reboot from inside the guest, libvirt's autostart.
+        virsh dumpxml --inactive NAME
+        openstack volume show VOLUME
+
+    Then let nova write the definition again with `openstack server start` or a hard reboot, once
+    the server's volumes are known to be right.
+
+    Not yet: Do not run `virsh start`. Do not reboot the guest softly or from inside. Do not enable
+    libvirt's autostart.
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); OSSA-2023-003.
     """
@@ -100,15 +113,15 @@ def persistent_xml_foreign_devices(guest: Guest, host: Host, domain: Domain) -> 
 
 
 def _others(guest: Guest, host: Host, disk: Disk) -> frozenset[str]:
-    """Whose disk it is, if it is not this guest's."""
+    """Return the UUIDs of the disk's owners if the disk does not belong to this guest."""
     volume = disk.serial
     if volume is not None and volume in host.volume_owners:
         if guest.volume_ids is None:
-            raise UnheardError("the instance's block devices were not read")
+            raise UnheardError("the instance's block device mappings were not collected")
         return frozenset() if volume in guest.volume_ids else host.volume_owners[volume]
     owners = host.disk_owners.get(disk.source or "", frozenset())
     if volume is not None and owners and guest.volume_ids is None:
-        # A server that is off has let go of its devices: nova connects the volumes anew, by the
-        # serial number, wherever that leads to then.
-        raise UnheardError("the instance's block devices were not read")
+        # A server that is off has released its devices: nova connects the volumes again by their
+        # serial numbers, and the path may be another one then.
+        raise UnheardError("the instance's block device mappings were not collected")
     return frozenset() if guest.uuid in owners else owners

@@ -1,4 +1,4 @@
-"""The host has the block devices of its guests, and no others of cinder's."""
+"""The host's block devices: volumes that are still connected but not used by any guest."""
 
 from __future__ import annotations
 
@@ -12,22 +12,30 @@ from hoodsnap.facts.host.device import Device, Session
 
 @check(Severity.WARNING)
 def host_device_leftover(host: Host) -> Problems:
-    """The host still has a volume's device that no guest of it uses.
+    """The host still has the device of a volume that no guest on it uses.
 
-    A detach that failed half way. When the storage gives the LUN's number to another volume, the
-    device is that one's, and the next guest that is given the old one gets the other's data.
+    A detach failed half way. If the storage assigns the LUN to another volume, the old device leads
+    to that volume's data, and the next guest that gets the device gets another owner's data.
 
-    Authority: the kernel, for which devices are open; the nova database, for what this host is to
-    have.
+    Authority: the kernel, for which devices are open; the nova database, for which volumes this
+    host should have.
 
-    Traps: the host's own storage; devices of others than nova; attaching and detaching; one iSCSI
-    session may have many LUNs.
+    Traps: The host's own storage. Devices that do not belong to nova. Attaching and detaching. One
+    iSCSI session may have many LUNs.
 
-    Next: `lsblk`, `multipath -ll`, `iscsiadm -m session -P 3`, and `ls -l /proc/*/fd` for who has
-    the device. Then, if nobody has, flush the one map (`multipath -f WWID`) and delete its paths.
+    Next: List the devices, and check which process has the device open:
 
-    Not yet: `iscsiadm -m node -u`, `multipath -F`, rescan-scsi-bus -r: they take away the devices
-    of other guests.
+        lsblk
+        multipath -ll
+        iscsiadm -m session -P 3
+        ls -l /proc/*/fd
+
+    Then, if no process has it open, flush this one map and delete its paths:
+
+        multipath -f WWID
+
+    Not yet: Do not run `iscsiadm -m node -u`, `multipath -F` or `rescan-scsi-bus -r`: they remove
+    the devices of other guests.
 
     Source: nova bug 2004555, os-brick, cinder's documentation on troubleshooting.
     """
@@ -56,14 +64,15 @@ def host_device_leftover(host: Host) -> Problems:
 
 
 def _is_cinders(host: Host, session: Session, lun: int) -> bool:
-    """Whether a LUN is a volume: by its target's name, or by a row that had it."""
+    """True if a LUN is a cinder volume: by its target's name, or because a database row has it."""
     return volume_in(session.target.partition(":")[2]) is not None or (
         (session.target, lun) in _ever_mapped(host)
     )
 
 
 def _ever_mapped(host: Host) -> frozenset[tuple[str, int]]:
-    """The LUNs that rows of this host's guests name, plugged out ones too, as far as was read."""
+    """Return the LUNs in the mappings of this host's guests, detached ones too, as far as
+    collected."""
     return frozenset(
         target
         for guest in host.guests
@@ -74,14 +83,14 @@ def _ever_mapped(host: Host) -> frozenset[tuple[str, int]]:
 
 
 def _mapped(host: Host) -> frozenset[tuple[str, int]]:
-    """The LUNs that live rows of this host's guests name. All of them must have been read."""
+    """Return the LUNs in the live mappings of this host's guests. All mappings must have been read."""
     found: set[tuple[str, int]] = set()
     for guest in host.guests:
         if guest.moving:
             raise UnheardError(f"a guest changed while it was captured ({guest.moving})")
         if guest.instance is None:
             if guest.record is not None or "nova-db" in guest.unheard:
-                raise UnheardError("which volumes nova has plugged in was not read")
+                raise UnheardError("the volumes attached in nova were not collected")
             continue
         for row in guest.instance.mappings:
             connection = row.connection
@@ -90,7 +99,7 @@ def _mapped(host: Host) -> frozenset[tuple[str, int]]:
 
 
 def _used(host: Host) -> frozenset[str]:
-    """The numbers of the devices that QEMU processes have open. All must have been read."""
+    """Return the device numbers that QEMU processes have open. All processes must have been read."""
     if "kernel" in host.unheard or host.nameless:
         raise UnheardError(host.unheard.get("kernel") or host.nameless or "")
     processes = (*host.processes.values(), *host.strangers.values())
@@ -98,6 +107,7 @@ def _used(host: Host) -> frozenset[str]:
 
 
 def _is_in_use(device: Device, used: frozenset[str]) -> bool:
-    """A guest has it open, or the host itself uses it: mounted, as swap, or as part of LVM."""
+    """True if a guest has the device open, or the host uses it: mounted, as swap, or as part of
+    LVM."""
     own = device.mountpoints or device.type in ("part", "lvm", "raid0", "raid1", "raid5", "raid10")
     return bool(own) or device.number in used
