@@ -1,4 +1,4 @@
-"""What holds of every check."""
+"""The laws that every check obeys."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from hoodsnap.facts.cloud.guest import LAYERS, Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.findings.analysis import Report
 
-LEFT_OUT = ("rbd-lock-or-orphan",)  # why: docs/explanation/not-checked.md
-"""Names that the tables of roots and dangers know, although no check has them: why."""
+LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
+"""Names in the tables of roots and dangers that belong to no check."""
 
 every_check = pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
 
@@ -50,14 +50,14 @@ def test_the_healthy_cloud_is_quiet_with_its_monitors(monitored: RecordedHost) -
 
 
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])
-def test_silent_monitors_are_no_finding(monitored: RecordedHost, kind: str) -> None:
+def test_silent_monitors_are_not_a_finding(monitored: RecordedHost, kind: str) -> None:
     monitored.silence("qemu", kind)
 
     assert monitored.findings() == []
 
 
 @every_check
-def test_parameters_are_what_a_guest_has(check: Check) -> None:
+def test_parameters_are_attributes_of_a_guest(check: Check) -> None:
     hints = typing.get_type_hints(check.find)
     hints.pop("return")
     if check.scope == "guest":
@@ -83,9 +83,9 @@ def _parts(hint: object) -> tuple[object, ...]:
 def test_the_docstring_is_a_manual_page(check: Check) -> None:
     assert check.message.endswith(".")
     assert len(check.message) < 120
-    assert check.sections["why"], "it says nothing of how this comes about"
+    assert check.sections["why"], "it does not explain the cause"
     for section in ("authority", "traps", "next", "not yet", "source"):
-        assert check.sections.get(section), f"it has no section {section}"
+        assert check.sections.get(section), f"the section {section} is missing"
 
 
 @every_check
@@ -101,12 +101,12 @@ def test_the_first_advice_changes_nothing(check: Check) -> None:
 
 
 @every_check
-def test_what_must_be_heard_is_a_layer(check: Check) -> None:
+def test_required_layers_exist(check: Check) -> None:
     assert set(check.heard) <= set(LAYERS)
 
 
 @every_check
-def test_it_has_a_test_of_its_own_name(check: Check) -> None:
+def test_every_check_has_a_test_of_its_name(check: Check) -> None:
     source = (Path(__file__).parent / f"test_{check.topic}.py").read_text()
 
     assert f"def test_{check.find.__name__}(" in source
@@ -131,7 +131,7 @@ def test_every_topic_is_listed() -> None:
     assert {topic.__name__.rpartition(".")[2] for topic in TOPICS} == modules
 
 
-def test_every_trap_stands_among_the_traps_and_says_why() -> None:
+def test_every_trap_is_in_the_traps_module_and_gives_its_reason() -> None:
     used = {trap for check in CATALOGUE for trap in check.traps}
 
     assert used
@@ -140,7 +140,7 @@ def test_every_trap_stands_among_the_traps_and_says_why() -> None:
         assert trap.__doc__
 
 
-def test_tables_name_checks_that_there_are() -> None:
+def test_tables_name_existing_checks() -> None:
     crowds = [name for check, (_, names) in CROWDS.items() for name in (check, *names)]
     roots = [name for root, names in ROOTS.items() for name in (root, *names)]
     gates = [gate for danger in DANGERS for gate in danger.gates]
@@ -151,7 +151,7 @@ def test_tables_name_checks_that_there_are() -> None:
 
 @pytest.mark.parametrize("layer", [*LAYERS, "host", "glance"])
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])
-def test_a_silent_layer_is_no_finding(host: RecordedHost, layer: str, kind: str) -> None:
+def test_a_silent_layer_is_not_a_finding(host: RecordedHost, layer: str, kind: str) -> None:
     host.silence(layer, kind)
     report = host.report()
 
@@ -163,15 +163,15 @@ def test_a_silent_layer_is_no_finding(host: RecordedHost, layer: str, kind: str)
 
 
 @pytest.mark.parametrize("layer", [*sorted(LAYERS.keys() - {"qemu"}), "host", "glance"])
-def test_a_layer_that_was_not_asked_is_no_finding(host: RecordedHost, layer: str) -> None:
+def test_a_layer_that_was_not_collected_is_not_a_finding(host: RecordedHost, layer: str) -> None:
     host.drop(lambda answer: answer.layer != layer)
 
     assert host.findings() == []
 
 
 @pytest.mark.parametrize("number", range(200))
-def test_an_answer_that_is_missing_is_no_finding(host: RecordedHost, number: int) -> None:
-    # Every n-th answer of the recording, a different one each time.
+def test_a_missing_answer_is_not_a_finding(host: RecordedHost, number: int) -> None:
+    # Every 200th answer of the recording, starting at another one each time.
     answers = host.bundle.answers
     gone = set(range(number % len(answers), len(answers), 200))
     kept = tuple(answer for at, answer in enumerate(answers) if at not in gone)
@@ -180,9 +180,9 @@ def test_an_answer_that_is_missing_is_no_finding(host: RecordedHost, number: int
     assert host.findings() == []
 
 
-def test_two_cells_whose_databases_have_one_name_change_nothing(host: RecordedHost) -> None:
-    """The cell's database is on another server, and on the first one another cell, which is empty,
-    has one of the same name."""
+def test_two_cells_with_databases_of_one_name_change_nothing(host: RecordedHost) -> None:
+    """The cell's database is on another server; the first server has an empty cell's database of
+    the same name."""
     there = " /* at 10.0.0.5:3306 */"
     listed = host.last(
         "nova-db",

@@ -14,7 +14,7 @@ def _stored(host: RecordedHost, name: str) -> str:
 
 
 def _flavor(host: RecordedHost, name: str) -> dict[str, Any]:
-    """The flavors that an instance keeps, as stored."""
+    """Return the flavors that an instance keeps, as stored."""
     instance = host.guest(name).instance
     assert instance is not None and instance.extra is not None
     stored: dict[str, Any] = json.loads(str(instance.extra["flavor"]))
@@ -41,15 +41,15 @@ def test_flavor_three_way_drift_after_a_resize_that_broke_off(host: RecordedHost
     ]
 
 
-def test_what_a_resize_keeps_until_it_is_confirmed_is_no_drift(host: RecordedHost) -> None:
+def test_flavors_kept_until_a_resize_is_confirmed_are_not_drift(host: RecordedHost) -> None:
     assert _flavor(host, "vm-verify")["old"] is not None
 
     assert host.findings() == []
 
 
-def test_a_flavor_that_was_made_anew_is_a_note(host: RecordedHost) -> None:
+def test_a_flavor_that_was_created_again_is_a_note(host: RecordedHost) -> None:
     listed = [it for it in host.bundle.by_layer["nova"] if "/flavors/detail?" in it.query]
-    for answer in listed:  # our own question, and that of the openstack command
+    for answer in listed:  # the collector's request, and the openstack command's
         flavors = answer.value["flavors"]
         made = [it | {"ram": 512} if it["name"] == "lab.duo" else it for it in flavors]
         host.set("nova", answer.query, {"flavors": made})
@@ -62,7 +62,7 @@ def test_a_flavor_that_was_made_anew_is_a_note(host: RecordedHost) -> None:
     ]
 
 
-def test_a_flavor_that_is_no_longer_offered_is_no_drift(host: RecordedHost) -> None:
+def test_a_flavor_that_no_longer_exists_is_not_drift(host: RecordedHost) -> None:
     query = "GET /v2.1/flavors/detail?is_public=None [2.93]"
     host.set("nova", query, {"flavors": []})
 
@@ -81,7 +81,7 @@ def test_machine_or_cpu_drift(host: RecordedHost) -> None:
     ]
 
 
-def test_an_alias_is_the_machine_that_it_stands_for(host: RecordedHost) -> None:
+def test_an_alias_equals_the_machine_type_it_stands_for(host: RecordedHost) -> None:
     live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
     assert f"<machine canonical='{live}'" in host.last("libvirt", "virsh capabilities").value
     host.edit("libvirt", _stored(host, "vm-plain"), f"machine='{live}'", "machine='pc'")
@@ -101,7 +101,7 @@ def test_machine_or_cpu_drift_to_a_type_that_qemu_dropped(host: RecordedHost) ->
     ]
 
 
-def test_another_emulator_has_other_machines(host: RecordedHost) -> None:
+def test_another_emulator_has_other_machine_types(host: RecordedHost) -> None:
     stored = _stored(host, "vm-stopped")
     live = host.guest("vm-stopped").domain.inactive.machine  # type: ignore[union-attr]
     host.edit("libvirt", stored, f"machine='{live}'", "machine='pc-0.12'")
@@ -113,7 +113,7 @@ def test_another_emulator_has_other_machines(host: RecordedHost) -> None:
 
 
 def _note_machine(host: RecordedHost, name: str, machine: str) -> None:
-    """Let nova have noted down another machine type."""
+    """Let nova have recorded another machine type."""
     for answer in host.bundle.asked("nova-db", "SELECT instance_uuid, `key`, value"):
         rows = answer.value["rows"]
         noted = [
@@ -128,7 +128,7 @@ def _note_machine(host: RecordedHost, name: str, machine: str) -> None:
     raise AssertionError("nova has noted no machine type")
 
 
-def test_machine_or_cpu_drift_from_what_nova_noted(host: RecordedHost) -> None:
+def test_machine_or_cpu_drift_from_novas_record(host: RecordedHost) -> None:
     _note_machine(host, "vm-plain", "pc-q35-7.2")
     live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
 
@@ -138,7 +138,7 @@ def test_machine_or_cpu_drift_from_what_nova_noted(host: RecordedHost) -> None:
     ]
 
 
-def test_a_type_that_was_changed_while_the_guest_is_off_holds_later(host: RecordedHost) -> None:
+def test_a_type_changed_while_the_guest_is_off_takes_effect_later(host: RecordedHost) -> None:
     _note_machine(host, "vm-stopped", "pc-q35-7.2")
 
     assert host.findings() == []
@@ -188,7 +188,7 @@ def test_live_vs_persistent_drift_of_devices(
     assert f"xml = {part} " in host.findings()[0]
 
 
-def test_what_libvirt_adds_to_a_guest_that_runs_is_no_drift(host: RecordedHost) -> None:
+def test_what_libvirt_adds_to_a_running_guest_is_not_drift(host: RecordedHost) -> None:
     live = host.last("libvirt", f"virsh dumpxml {host.domain('vm-plain')}").value
     stored = host.last("libvirt", _stored(host, "vm-plain")).value
     assert "<alias" in live and "<alias" not in stored
@@ -196,7 +196,7 @@ def test_what_libvirt_adds_to_a_guest_that_runs_is_no_drift(host: RecordedHost) 
     assert host.findings() == []
 
 
-def test_a_domain_that_libvirt_forgets_has_no_stored_definition(host: RecordedHost) -> None:
+def test_a_transient_domain_has_no_persistent_definition(host: RecordedHost) -> None:
     name = host.domain("vm-duo")
     info = host.last("libvirt", f"virsh dominfo {name}").value
     host.set("libvirt", f"virsh dominfo {name}", info | {"persistent": False})
@@ -234,7 +234,9 @@ def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("version", ["15.1.5", "2015.1.4", "0.0.0", "unknown"])
-def test_before_pike_a_note_names_whoever_wrote_it(host: RecordedHost, version: str) -> None:
+def test_before_pike_the_note_names_the_user_of_the_last_request(
+    host: RecordedHost, version: str
+) -> None:
     domain, instance = host.guest("vm-plain").domain, host.guest("vm-plain").instance
     assert domain is not None and domain.nova is not None and instance is not None
     live = f"virsh dumpxml {host.domain('vm-plain')}"
@@ -250,7 +252,7 @@ def test_before_pike_a_note_names_whoever_wrote_it(host: RecordedHost, version: 
     assert host.findings() == []
 
 
-def test_a_note_names_no_image_of_a_server_that_boots_from_a_volume(host: RecordedHost) -> None:
+def test_a_note_names_no_image_for_a_server_that_boots_from_a_volume(host: RecordedHost) -> None:
     note = host.guest("vm-bfv").domain.nova  # type: ignore[union-attr]
     assert note is not None and note.root_image is None
 

@@ -13,7 +13,7 @@ def _orphans(host: RecordedHost) -> list[str]:
 
 
 def test_instances_path_not_mounted(host: RecordedHost) -> None:
-    # A running guest has its disk open on a file system that is not to be seen there.
+    # A running guest has its disk open on a filesystem that is not visible there.
     path = f"{host.folder('vm-plain')}/disk"
     host.hold("vm-plain", lambda file: {**file, "dev": "8:1"} if file["path"] == path else file)
     host.remove(host.folder("vm-plain"))
@@ -35,18 +35,18 @@ def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> No
 
 
 def _lose_all_folders(host: RecordedHost) -> None:
-    """As after a boot that did not mount it: no guest runs."""
+    """Remove all folders, as after a boot without the mount: no guest runs."""
     names = [line["path"] for line in host.last("images", f"find {host.top} -ls").value]
     host.remove(*(path for path in names if path.count("/") == host.top.count("/") + 1))
 
 
-def test_one_folder_alone_may_be_lost_for_another_reason(host: RecordedHost) -> None:
+def test_a_single_folder_may_be_lost_for_another_reason(host: RecordedHost) -> None:
     host.remove(host.folder("vm-stopped"))
 
     assert {line.partition(" ")[0] for line in host.findings()} == {"server-without-disk"}
 
 
-def test_in_a_container_there_is_another_instances_directory(host: RecordedHost) -> None:
+def test_a_container_may_have_another_instances_directory(host: RecordedHost) -> None:
     _lose_all_folders(host)
     for answer in host.bundle.by_layer["kernel"]:
         if answer.query.startswith("awk ") and answer.error is None:
@@ -76,8 +76,8 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
     ]
 
 
-def test_what_is_not_known_of_one_resize_hides_no_other(host: RecordedHost) -> None:
-    """Another server waits for its confirmation, and what it boots from can't be read."""
+def test_a_resize_that_cannot_be_decided_hides_no_other(host: RecordedHost) -> None:
+    """Another server waits for its confirmation, and its boot disk can't be read."""
     host.remove(f"{host.folder('vm-verify')}_resize")
     host.row("instances", host.uuid("vm-bfv"), vm_state="resized")
     host.row("block_device_mapping", host.uuid("vm-bfv"), boot_index="?")
@@ -87,7 +87,7 @@ def test_what_is_not_known_of_one_resize_hides_no_other(host: RecordedHost) -> N
     assert "resize-source-copy-missing" in {skip.check.name for skip in report.skips}
 
 
-def test_before_icehouse_the_kind_of_storage_had_another_option(host: RecordedHost) -> None:
+def test_before_icehouse_another_option_set_the_kind_of_storage(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-verify')}_resize")
     host.conf("libvirt", images_type="default")
     assert "resize-source-copy-missing" in "".join(host.findings())
@@ -98,14 +98,14 @@ def test_before_icehouse_the_kind_of_storage_had_another_option(host: RecordedHo
     assert "resize-source-copy-missing" not in "".join(host.findings())
 
 
-def test_a_copy_on_another_host_is_not_missed_here(host: RecordedHost) -> None:
+def test_a_copy_on_another_host_is_not_missing_here(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-verify')}_resize")
     host.row("migrations", host.uuid("vm-verify"), source_compute="other")
 
     assert host.findings() == []
 
 
-def test_the_copy_goes_while_the_resize_is_confirmed(host: RecordedHost) -> None:
+def test_the_copy_is_removed_while_the_resize_is_confirmed(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-verify')}_resize")
     host.task("vm-verify", "deleting")
 
@@ -113,7 +113,7 @@ def test_the_copy_goes_while_the_resize_is_confirmed(host: RecordedHost) -> None
 
 
 def _leave(host: RecordedHost, folder: str) -> None:
-    """Leave a folder with a disk behind, as vm-stopped has one."""
+    """Leave a folder behind, with a disk like vm-stopped's."""
     query, like = f"find {host.top} -ls", host.folder("vm-stopped")
     lines = host.last("images", query).value
     left = [line for line in lines if line["path"] in (like, f"{like}/disk")]
@@ -123,7 +123,7 @@ def _leave(host: RecordedHost, folder: str) -> None:
 
 
 def _search(host: RecordedHost, uuid: str) -> None:
-    """Ask every cell for a UUID that nova did not speak of, as the collector does."""
+    """Search every cell for a UUID that nova did not list, as the collector does."""
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     for cell in ("nova", "nova_cell0"):
         query = f"SELECT id, uuid FROM {cell}.instances WHERE uuid IN ('{uuid}')"
@@ -146,7 +146,9 @@ def test_orphan_instance_dir(host: RecordedHost) -> None:
     ]
 
 
-def test_a_folder_that_no_database_was_asked_about_is_no_orphan(host: RecordedHost) -> None:
+def test_a_folder_that_was_not_searched_in_the_databases_is_not_an_orphan(
+    host: RecordedHost,
+) -> None:
     _leave(host, f"{host.top}/{NOBODY}")
     host.bundle = host.bundle.with_answers(
         tuple(
@@ -162,7 +164,7 @@ def test_a_folder_that_no_database_was_asked_about_is_no_orphan(host: RecordedHo
     assert _orphans(host) == []
 
 
-def test_orphan_instance_dir_of_a_resize_that_is_over(host: RecordedHost) -> None:
+def test_orphan_instance_dir_of_a_finished_resize(host: RecordedHost) -> None:
     folder = f"{host.folder('vm-resized')}_resize"
     _leave(host, folder)
 
@@ -189,7 +191,7 @@ def test_a_deletion_takes_a_while(host: RecordedHost) -> None:
 
 
 def _delete(host: RecordedHost, name: str, deleted_at: str) -> None:
-    """Let nova have deleted a server, and libvirt have forgotten it."""
+    """Let nova have deleted the server, and libvirt have undefined the domain."""
     uuid = host.uuid(name)
     lines = host.last("libvirt", "virsh list --all").value
     host.set("libvirt", "virsh list --all", [line for line in lines if line["uuid"] != uuid])
@@ -197,7 +199,7 @@ def _delete(host: RecordedHost, name: str, deleted_at: str) -> None:
     host.row("instances", uuid, deleted=14, deleted_at=deleted_at, vm_state="deleted")
 
 
-def test_a_folder_may_be_odd_while_nova_moves_it(host: RecordedHost) -> None:
+def test_a_folder_may_be_odd_while_nova_moves_the_server(host: RecordedHost) -> None:
     _leave(host, f"{host.folder('vm-resized')}_resize")
     host.task("vm-resized", "resize_migrating")
 

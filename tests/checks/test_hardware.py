@@ -1,5 +1,7 @@
-"""What a guest has of its host. The lab has neither processors to pin, nor devices to pass through,
-nor firmware: what is asked of them here is made by hand, as nova, libvirt and the kernel write it.
+"""CPUs, devices and firmware that a guest has from its host.
+
+The lab has no dedicated CPUs, passed-through devices or firmware, so the answers about them are
+written by hand here, in the form of nova, libvirt and the kernel.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ CELL = (
 
 
 def _reserve(host: RecordedHost, name: str, pins: dict[int, int]) -> None:
-    """Let nova have reserved processors for a guest, as instance_extra keeps it."""
+    """Reserve CPUs for a guest in nova's instance_extra."""
     cell = json.loads(CELL % json.dumps({str(vcpu): cpu for vcpu, cpu in pins.items()}))
     topology = {"nova_object.name": "InstanceNUMATopology", "nova_object.data": {"cells": [cell]}}
     host.row("instance_extra", host.uuid(name), numa_topology=json.dumps(topology))
 
 
 def _bind(host: RecordedHost, name: str, pins: dict[int, int]) -> None:
-    """Let libvirt have bound its vCPUs so, and the kernel too."""
+    """Pin the guest's vCPUs that way in libvirt and in the kernel."""
     tune = "".join(f"<vcpupin vcpu='{vcpu}' cpuset='{cpu}'/>" for vcpu, cpu in pins.items())
     live = f"virsh dumpxml {host.domain(name)}"
     host.edit("libvirt", live, "<os>", f"<cputune>{tune}</cputune><os>")
@@ -52,7 +54,7 @@ def test_pinned_cpu_overlap(host: RecordedHost) -> None:
     ]
 
 
-def test_guests_with_processors_of_their_own(host: RecordedHost) -> None:
+def test_guests_with_dedicated_cpus_are_quiet(host: RecordedHost) -> None:
     _reserve(host, "vm-plain", {0: 5})
     _reserve(host, "vm-duo", {0: 6, 1: 7})
     _bind(host, "vm-plain", {0: 5})
@@ -61,7 +63,7 @@ def test_guests_with_processors_of_their_own(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_pinned_cpu_overlap_where_libvirt_binds_otherwise(host: RecordedHost) -> None:
+def test_pinned_cpu_overlap_if_libvirt_pins_differently(host: RecordedHost) -> None:
     _reserve(host, "vm-duo", {0: 6, 1: 7})
     _bind(host, "vm-duo", {0: 2, 1: 3})
 
@@ -72,7 +74,7 @@ def test_pinned_cpu_overlap_where_libvirt_binds_otherwise(host: RecordedHost) ->
     ]
 
 
-def test_pinned_cpu_overlap_where_the_kernel_was_told_otherwise(host: RecordedHost) -> None:
+def test_pinned_cpu_overlap_if_the_kernels_affinity_differs(host: RecordedHost) -> None:
     _reserve(host, "vm-duo", {0: 6, 1: 7})
     _bind(host, "vm-duo", {0: 6, 1: 7})
     _run(host, "vm-duo", {0: "6", 1: "4-7"})
@@ -83,7 +85,7 @@ def test_pinned_cpu_overlap_where_the_kernel_was_told_otherwise(host: RecordedHo
     ]
 
 
-def test_pinned_cpu_overlap_with_one_that_floats(host: RecordedHost) -> None:
+def test_pinned_cpu_overlap_with_a_floating_guest(host: RecordedHost) -> None:
     _reserve(host, "vm-plain", {0: 5})
     _bind(host, "vm-plain", {0: 5})
     _run(host, "vm-snap", {0: "4-7"})
@@ -92,7 +94,7 @@ def test_pinned_cpu_overlap_with_one_that_floats(host: RecordedHost) -> None:
     assert finding.severity.word == "warning"
     assert host.findings() == [
         f"pinned-cpu-overlap of vm-snap: process says pid = {host.pid('vm-snap')}, vcpu_threads ="
-        " vCPU 0 at 4,5,6,7; instance says pins = has 5 to itself"
+        " vCPU 0 at 4,5,6,7; instance says pins = 5 is dedicated"
     ]
 
 
@@ -103,7 +105,7 @@ def test_with_the_policy_mixed_some_vcpus_float(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_pinned_cpu_overlap_outside_of_what_is_dedicated(host: RecordedHost) -> None:
+def test_pinned_cpu_overlap_outside_of_the_dedicated_set(host: RecordedHost) -> None:
     conf = host.last("host", "/etc/nova/nova.conf").value
     dedicated = conf | {"compute": {"cpu_dedicated_set": "2-4,^3"}}
     host.set("host", "/etc/nova/nova.conf", dedicated)
@@ -118,7 +120,7 @@ def test_pinned_cpu_overlap_outside_of_what_is_dedicated(host: RecordedHost) -> 
     ]
 
 
-def test_a_resize_that_waits_has_processors_twice(host: RecordedHost) -> None:
+def test_an_unconfirmed_resize_has_cpus_twice(host: RecordedHost) -> None:
     _reserve(host, "vm-verify", {0: 5})
 
     report = host.report()
@@ -135,14 +137,14 @@ ADDRESS = "0000:00:05.0"
 
 
 def _pass_through(host: RecordedHost, name: str) -> None:
-    """Let a guest have one of the host's PCI devices, by both of its definitions."""
+    """Give a guest one of the host's PCI devices, in both of its definitions."""
     assert ADDRESS in host.last("kernel", "ls /sys/bus/pci/devices").value
     host.edit("libvirt", f"virsh dumpxml {host.domain(name)}", "</devices>", PCI)
     host.edit("libvirt", f"virsh dumpxml --inactive {host.domain(name)}", "</devices>", PCI)
 
 
 def _claim(host: RecordedHost, name: str, status: str = "allocated") -> None:
-    """Let nova have reserved that device for a guest."""
+    """Reserve that device for a guest in nova."""
     [answer] = host.bundle.asked("nova-db", "SELECT id, uuid, compute_node_id, address")
     node = host.guest(name).host.node  # type: ignore[union-attr]
     assert node is not None
@@ -152,7 +154,7 @@ def _claim(host: RecordedHost, name: str, status: str = "allocated") -> None:
     host.set("nova-db", answer.query, answer.value | {"rows": [row]})
 
 
-def test_a_device_that_is_reserved_for_its_guest(host: RecordedHost) -> None:
+def test_a_device_reserved_for_its_guest_is_quiet(host: RecordedHost) -> None:
     _pass_through(host, "vm-plain")
     _claim(host, "vm-plain")
 
@@ -168,7 +170,7 @@ def test_pci_or_mdev_claim_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_pci_or_mdev_claim_mismatch_of_one_that_the_guest_lacks(host: RecordedHost) -> None:
+def test_pci_or_mdev_claim_mismatch_if_the_guest_lacks_the_device(host: RecordedHost) -> None:
     _claim(host, "vm-plain")
 
     assert host.findings() == [
@@ -177,13 +179,13 @@ def test_pci_or_mdev_claim_mismatch_of_one_that_the_guest_lacks(host: RecordedHo
     ]
 
 
-def test_a_device_that_is_free_is_nobodys(host: RecordedHost) -> None:
+def test_a_free_device_belongs_to_no_guest(host: RecordedHost) -> None:
     _claim(host, "vm-plain", status="available")
 
     assert host.findings() == []
 
 
-def test_a_network_card_may_be_a_device_to_nova_only(host: RecordedHost) -> None:
+def test_a_network_card_may_be_a_pci_device_for_nova_only(host: RecordedHost) -> None:
     _claim(host, "vm-plain")
     card = (
         "<interface type='direct'><source dev='ens1f0v1' mode='passthrough'/></interface></devices>"
@@ -194,7 +196,7 @@ def test_a_network_card_may_be_a_device_to_nova_only(host: RecordedHost) -> None
 
 
 @pytest.mark.parametrize("name", ["vm-paused", "vm-suspended"])
-def test_a_guest_that_rests_has_given_its_devices_back(host: RecordedHost, name: str) -> None:
+def test_a_guest_that_does_not_run_has_released_its_devices(host: RecordedHost, name: str) -> None:
     _claim(host, name)
 
     assert host.findings() == []
@@ -212,7 +214,7 @@ def test_pci_or_mdev_claim_mismatch_of_two_guests(host: RecordedHost) -> None:
     ]
 
 
-def test_pci_or_mdev_claim_mismatch_of_a_device_that_has_moved(host: RecordedHost) -> None:
+def test_pci_or_mdev_claim_mismatch_if_the_address_changed(host: RecordedHost) -> None:
     _pass_through(host, "vm-plain")
     _claim(host, "vm-plain")
     devices = host.last("kernel", "ls /sys/bus/pci/devices").value
@@ -237,7 +239,7 @@ def _give_firmware(host: RecordedHost, name: str) -> None:
 
 
 def _look(host: RecordedHost, path: str, size: int | None) -> None:
-    """What was seen at a path; None: no such file."""
+    """Set the collected file at a path; None: the file does not exist."""
     seen = host.last("images", "stat -L /var/lib/nova")
     raw = seen.model_dump(exclude={"value", "error"}) | {
         "query": f"stat -L {path}",
@@ -264,7 +266,7 @@ def test_firmware_state_missing(host: RecordedHost) -> None:
     ]
 
 
-def test_variables_that_are_there(host: RecordedHost) -> None:
+def test_existing_firmware_state_is_quiet(host: RecordedHost) -> None:
     _give_firmware(host, "vm-stopped")
     _look(host, "/var/lib/libvirt/qemu/nvram", 4096)
     _look(host, NVRAM, 131072)
@@ -280,7 +282,7 @@ def test_in_a_container_libvirt_sees_other_folders(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_variables_are_made_at_the_first_start(host: RecordedHost) -> None:
+def test_firmware_state_is_created_at_the_first_start(host: RecordedHost) -> None:
     _give_firmware(host, "vm-stopped")
     _look(host, "/var/lib/libvirt/qemu/nvram", 4096)
     _look(host, NVRAM, None)
@@ -291,7 +293,7 @@ def test_variables_are_made_at_the_first_start(host: RecordedHost) -> None:
     assert "it has not been started yet, and what it keeps is made then" in reasons
 
 
-SECRET = "0f3c6f0e-5b62-4d0a-9d6e-3c9f5b1d2a77"  # noqa: S105 (it names one)
+SECRET = "0f3c6f0e-5b62-4d0a-9d6e-3c9f5b1d2a77"  # noqa: S105 (the secret's UUID)
 
 
 def _give_tpm(host: RecordedHost, name: str, size: int | None) -> str:

@@ -1,4 +1,4 @@
-"""What nova's records say of a host, and what it is."""
+"""Hosts that differ from nova's and placement's records."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ OTHER = "88888888-0000-4000-8000-000000000000"
 
 
 def _servers() -> int:
-    """How many guests the host has."""
+    """Return the number of guests on the host."""
     return sum(guest.host is not None for guest in healthy_report().cloud.guests)
 
 
 def _processes() -> int:
-    """How many of them run."""
+    """Return the number of running guests."""
     return sum(guest.process is not None for guest in healthy_report().cloud.guests)
 
 
@@ -65,7 +65,7 @@ def table(host: RecordedHost, name: str) -> Answer:
 
 
 def only(host: RecordedHost, name: str, *rows: dict[str, Any]) -> None:
-    """Let a table have these rows, each as the first one with some cells changed."""
+    """Replace a table's rows by copies of the first one, each with some cells changed."""
     found = table(host, name)
     columns = found.value["columns"]
     first = next(iter(found.value["rows"]))
@@ -92,7 +92,7 @@ def test_host_identity_changed(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("damaged", [{}, [], 7, None])
-def test_a_host_name_in_nova_conf_that_cannot_be_read_is_no_other_name(
+def test_an_unreadable_host_name_in_nova_conf_is_not_another_name(
     host: RecordedHost, damaged: object
 ) -> None:
     host.conf("DEFAULT", host=damaged)  # type: ignore[arg-type]
@@ -116,7 +116,7 @@ def test_host_identity_changed_of_an_empty_host(host: RecordedHost) -> None:
     ]
 
 
-def test_host_identity_changed_by_the_uuid_that_it_keeps(host: RecordedHost) -> None:
+def test_host_identity_changed_by_its_compute_id(host: RecordedHost) -> None:
     query = next(a.query for a in host.bundle.asked("host", "cat ") if "compute_id" in a.query)
     only(host, "compute_nodes", {}, {"id": 2, "uuid": OTHER, "host": "old"})
     host.set("host", query, f"{OTHER}\n")
@@ -127,7 +127,7 @@ def test_host_identity_changed_by_the_uuid_that_it_keeps(host: RecordedHost) -> 
     ) in host.findings()
 
 
-def test_one_guest_that_is_elsewhere_makes_no_other_host(host: RecordedHost) -> None:
+def test_a_single_guest_elsewhere_does_not_make_another_host(host: RecordedHost) -> None:
     for guest in captured(host).guests:
         if guest.name != "vm-plain":
             host.row("instances", guest.uuid, vm_state="deleted", deleted=99)
@@ -138,10 +138,10 @@ def test_one_guest_that_is_elsewhere_makes_no_other_host(host: RecordedHost) -> 
 
 
 @pytest.mark.parametrize(("source", "changed"), [("vm", False), ("third", True)])
-def test_what_was_moved_away_says_nothing_of_the_hosts_name(
+def test_a_guest_that_was_moved_away_proves_nothing_about_the_hosts_name(
     host: RecordedHost, source: str, changed: bool
 ) -> None:
-    # A host that was drained: two domains wait here, switched off, for their confirmation.
+    # The host was drained: two domains that are off wait here for their confirmation.
     waiting = {host.uuid("vm-verify"), host.uuid("vm-resized")}
     for guest in captured(host).guests:
         if guest.uuid in waiting:
@@ -157,10 +157,10 @@ def test_what_was_moved_away_says_nothing_of_the_hosts_name(
     ("address", "silent", "changed"),
     [("10.0.0.8", 0, False), ("127.0.0.1", 0, True), ("10.0.0.8", 3600, True)],
 )
-def test_where_the_other_nova_compute_is_at_work_it_is_no_old_name(
+def test_the_name_of_another_active_nova_compute_is_not_an_old_name(
     host: RecordedHost, address: str, silent: int, changed: bool
 ) -> None:
-    """All that runs here nova has on `other`, whose nova-compute reports from another machine: then
+    """For nova, all guests here are on `other`, whose nova-compute reports from another machine:
     the guests are on the wrong host."""
     for guest in captured(host).guests:
         if guest.instance is not None and guest.instance.host is not None:
@@ -185,7 +185,7 @@ def test_where_the_other_nova_compute_is_at_work_it_is_no_old_name(
     assert "domain-running-on-wrong-host" in checks
 
 
-def test_a_host_without_nova_conf_may_be_called_anything(host: RecordedHost) -> None:
+def test_a_host_without_nova_conf_may_have_any_name(host: RecordedHost) -> None:
     host.drop(lambda answer: answer.query != CONF)
     for guest in captured(host).guests:
         if guest.instance is not None:
@@ -203,7 +203,7 @@ def test_service_state_skew_of_a_host_without_a_service(host: RecordedHost) -> N
     )
 
 
-def test_service_state_skew_of_one_that_is_forced_down(host: RecordedHost) -> None:
+def test_service_state_skew_of_a_service_that_is_forced_down(host: RecordedHost) -> None:
     host.row("services", service(host), forced_down=1)
 
     [finding] = host.report().findings
@@ -218,7 +218,7 @@ def test_service_state_skew_of_one_that_is_forced_down(host: RecordedHost) -> No
     ("reason", "word"),
     [("maintenance", "note"), ("AUTO: Connection to libvirt lost: 1", "warning")],
 )
-def test_service_state_skew_of_one_that_is_disabled(
+def test_service_state_skew_of_a_disabled_service(
     host: RecordedHost, reason: str, word: str
 ) -> None:
     host.row("services", service(host), disabled=1, disabled_reason=reason)
@@ -253,7 +253,7 @@ def test_a_service_may_report_elsewhere(host: RecordedHost) -> None:
 
 
 def test_a_service_is_late_by_the_databases_clock(host: RecordedHost) -> None:
-    """Ours is a day ahead: that alone lets nobody be late."""
+    """The collector's clock is a day ahead, which alone does not make a service late."""
     asked = table(host, "services").at
     clock = f"{asked.replace(year=asked.year - 1):%Y-%m-%d %H:%M:%S}"
     host.row("services", service(host), last_seen_up=clock)
@@ -266,7 +266,7 @@ def test_a_service_is_late_by_the_databases_clock(host: RecordedHost) -> None:
     assert named(host) == {"clocks-apart"}
 
 
-def test_the_clock_of_another_bundle_is_another(host: RecordedHost) -> None:
+def test_each_bundle_has_its_own_clock(host: RecordedHost) -> None:
     """Two collectors asked the same database, and the other one's clock is a day behind."""
     clock = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     there = {"host": "other", "at": clock.at - timedelta(days=1)}
@@ -275,7 +275,7 @@ def test_the_clock_of_another_bundle_is_another(host: RecordedHost) -> None:
     assert "service-state-skew" not in named(host)
 
 
-def test_an_aggregate_of_an_odd_number_has_no_hosts(host: RecordedHost) -> None:
+def test_an_aggregate_with_an_invalid_id_has_no_hosts(host: RecordedHost) -> None:
     for name, row in (
         ("aggregate_hosts", [1, "vm", [7]]),
         ("aggregate_metadata", [1, [8], "k", "z"]),
@@ -286,7 +286,7 @@ def test_an_aggregate_of_an_odd_number_has_no_hosts(host: RecordedHost) -> None:
     assert captured(host).records.zone_of("vm") is None
 
 
-def test_service_state_skew_of_a_host_that_no_cell_has(host: RecordedHost) -> None:
+def test_service_state_skew_of_a_host_without_a_cell(host: RecordedHost) -> None:
     found = table(host, "host_mappings")
     host.set("nova-db", found.query, {**found.value, "rows": []})
 
@@ -295,7 +295,7 @@ def test_service_state_skew_of_a_host_that_no_cell_has(host: RecordedHost) -> No
     ]
 
 
-def test_before_ocata_a_host_may_be_of_no_cell(host: RecordedHost) -> None:
+def test_before_ocata_a_host_may_have_no_cell(host: RecordedHost) -> None:
     found = table(host, "host_mappings")
     host.set("nova-db", found.query, {**found.value, "rows": []})
     host.drop(lambda answer: answer.query != "nova-compute --version")
@@ -353,7 +353,9 @@ def test_provider_vs_compute_node_twice(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("cells", [{"hypervisor_type": "ironic"}, {"deleted": 2}])
-def test_which_nodes_a_host_may_have(host: RecordedHost, cells: dict[str, object]) -> None:
+def test_ironic_and_deleted_nodes_may_be_several(
+    host: RecordedHost, cells: dict[str, object]
+) -> None:
     first = {} if "deleted" in cells else cells
     only(host, "compute_nodes", first, {"id": 2, "uuid": OTHER, **cells})
 
@@ -371,7 +373,7 @@ def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
     ]
 
 
-def test_provider_vs_compute_node_with_a_trait_that_nobody_took_away(host: RecordedHost) -> None:
+def test_provider_vs_compute_node_with_a_stale_trait(host: RecordedHost) -> None:
     query, value = placement(host, "traits")
     value["traits"].append("COMPUTE_STATUS_DISABLED")
     host.set("placement", query, value)
@@ -411,7 +413,7 @@ def test_capacity_lie_of_other_resources(host: RecordedHost, name: str, layer: s
     )
 
 
-def test_capacity_lie_of_guests_that_nobody_counts(host: RecordedHost) -> None:
+def test_capacity_lie_of_uncounted_guests(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
     host.set("placement", query, value)
@@ -424,7 +426,7 @@ def test_capacity_lie_of_guests_that_nobody_counts(host: RecordedHost) -> None:
     assert int(str(said["memory_mib"])) > 800 - 512
 
 
-def test_guests_of_a_list_that_is_missing_are_not_summed_up(host: RecordedHost) -> None:
+def test_guests_are_not_summed_up_without_a_process_list(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"].update(total=1024, reserved=1000)
     host.set("placement", query, value)
@@ -444,7 +446,7 @@ def test_capacity_lie_while_guests_are_swapped_out(host: RecordedHost) -> None:
     assert finding.severity.word == "error"
 
 
-def test_a_ratio_is_allowed_for(host: RecordedHost) -> None:
+def test_an_allocation_ratio_is_allowed_for(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 16.0}
     host.set("placement", query, value)
@@ -453,7 +455,7 @@ def test_a_ratio_is_allowed_for(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("storage", ["rbd", "lvm"])
-def test_disks_that_are_elsewhere_are_not_compared(host: RecordedHost, storage: str) -> None:
+def test_disks_in_other_storage_are_not_compared(host: RecordedHost, storage: str) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["DISK_GB"]["total"] = 99999999
     host.set("placement", query, value)
@@ -462,7 +464,7 @@ def test_disks_that_are_elsewhere_are_not_compared(host: RecordedHost, storage: 
     assert "capacity-lie" not in named(host)
 
 
-def test_memory_that_lies_in_files_is_not_compared(host: RecordedHost) -> None:
+def test_file_backed_memory_is_not_compared(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"]["total"] = 99999999
     host.set("placement", query, value)
@@ -471,7 +473,7 @@ def test_memory_that_lies_in_files_is_not_compared(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_table_of_services_that_refused_proves_nothing(host: RecordedHost) -> None:
+def test_a_services_table_that_could_not_be_read_proves_nothing(host: RecordedHost) -> None:
     found = table(host, "services")
     said = found.model_dump(exclude={"value", "error"})
     error = Failure(kind="denied", message="SELECT command denied")

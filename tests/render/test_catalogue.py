@@ -70,3 +70,12 @@ def test_a_page_says_what_the_docstring_says(check: Check) -> None:
         words = " ".join(text.split())
         for section in check.sections.values():
             assert " ".join(section.split()) in words
+
+
+def test_a_page_gives_each_command_a_line_of_its_own() -> None:
+    [check] = [check for check in CATALOGUE if check.name == "disk-deleted-but-open"]
+
+    for lines in (list(page(check)), markdown(check).splitlines()):
+        first = next(at for at, line in enumerate(lines) if line.strip() == "virsh suspend NAME")
+        assert lines[first + 1].strip() == "cp --sparse=always /proc/PID/fd/FD /safe/disk"
+        assert lines[first + 2].strip() == "virsh resume NAME"

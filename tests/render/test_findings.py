@@ -116,6 +116,21 @@ def test_how_to_go_on_is_told_in_full_once(host: RecordedHost) -> None:
     assert all(len(line) <= 80 for line in lines[first : lines.index("", first)])
 
 
+def test_each_command_of_the_advice_stands_alone(host: RecordedHost) -> None:
+    name, pid = host.domain("vm-plain"), host.pid("vm-plain")
+    host.remove(f"{host.folder('vm-plain')}/disk")
+    lines = _lines(host.report())
+
+    at = lines.index("      next     See the open file and its size:")
+    first = lines.index(f"                 virsh suspend {name}")
+    assert lines[at + 1] == f"                 ls -lL /proc/{pid}/fd"
+    assert lines[at + 2].startswith("               Then copy the file out")
+    assert lines[first + 1 : first + 3] == [
+        f"                 cp --sparse=always /proc/{pid}/fd/FD /safe/disk",
+        f"                 virsh resume {name}",
+    ]
+
+
 def test_commands_that_wait_for_undecided_checks_are_counted(host: RecordedHost) -> None:
     host.silence("kernel", "denied")
     query = f"virsh domstate --reason {host.domain('vm-plain')}"

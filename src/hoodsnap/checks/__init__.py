@@ -1,4 +1,4 @@
-"""Which checks there are: the table of contents of what can disagree."""
+"""The catalogue of checks: the table of contents of what can disagree."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOPICS = (
     *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
     *(placement, shape, drift, hardware, hypervisor, console),
 )
-"""In the order in which they are run and listed: first what makes all the others worthless."""
+"""In the order in which they run and are listed: first those that make all others worthless."""
 
 CATALOGUE: tuple[Check, ...] = tuple(
     check for topic in TOPICS for check in vars(topic).values() if isinstance(check, Check)

@@ -269,7 +269,7 @@ class _Chain(NamedTuple):
 
 
 def _chains(domain: Domain, monitor: Monitor | None) -> Iterator[_Chain]:
-    """Yield the open chain of every file-backed disk: from QEMU if it was asked, else from libvirt."""
+    """Yield the open chain of every file-backed disk: from QEMU if it was asked, or libvirt."""
     if monitor is not None:
         for device in monitor.disks:
             if device.node is not None and device.node.file is not None:

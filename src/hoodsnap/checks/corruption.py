@@ -223,7 +223,7 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
 
 def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
-    """Yield the files that the domain's definition names, and True if the guest writes to the file."""
+    """Yield the files that the domain's definition names; True if the guest writes to the file."""
     for disk in domain.disks:
         if disk.image.type == "file" and not disk.transient and disk.source is not None:
             for below in disk.backing or ():
@@ -233,7 +233,7 @@ def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
 
 
 def _inode(host: Host, path: str) -> int | None:
-    """Return the inode that a path leads to now; None if it leads to no file, or was not collected."""
+    """Return the inode that a path leads to now; None if there is no file or no listing."""
     try:
         entry = host.images.entry(path)
     except UnheardError:

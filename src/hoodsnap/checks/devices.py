@@ -83,7 +83,7 @@ def _ever_mapped(host: Host) -> frozenset[tuple[str, int]]:
 
 
 def _mapped(host: Host) -> frozenset[tuple[str, int]]:
-    """Return the LUNs in the live mappings of this host's guests. All mappings must have been read."""
+    """Return the LUNs in the live mappings of this host's guests. All mappings must be known."""
     found: set[tuple[str, int]] = set()
     for guest in host.guests:
         if guest.moving:
@@ -99,7 +99,7 @@ def _mapped(host: Host) -> frozenset[tuple[str, int]]:
 
 
 def _used(host: Host) -> frozenset[str]:
-    """Return the device numbers that QEMU processes have open. All processes must have been read."""
+    """Return the device numbers that QEMU processes have open. All must have been collected."""
     if "kernel" in host.unheard or host.nameless:
         raise UnheardError(host.unheard.get("kernel") or host.nameless or "")
     processes = (*host.processes.values(), *host.strangers.values())

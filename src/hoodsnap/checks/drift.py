@@ -1,4 +1,4 @@
-"""Definitions of one guest that have drifted apart: what was sold, stored, started, noted down."""
+"""Definitions of one guest that have drifted apart: flavor, machine type, stored XML, metadata."""
 
 from __future__ import annotations
 
@@ -18,26 +18,32 @@ from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
 
 SOLD = ("memory_mb", "vcpus", "root_gb", "ephemeral_gb")
-"""The columns of `instances` that repeat the flavor."""
+"""The columns of `instances` that repeat values of the flavor."""
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, resizing])
 def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Problems:
-    """The flavor is written down in several places, and they disagree.
+    """The copies of the server's flavor disagree.
 
-    An instance keeps a copy of its flavor, and some of its numbers once more in columns of their
-    own, which quotas and lists are made of. A resize that broke off, or somebody's UPDATE, leaves
-    them apart; what a resize keeps of the old and the new flavor should be gone when it is over.
+    An instance keeps a copy of its flavor, and repeats some of its numbers in columns of their own,
+    from which quotas and lists are made. A resize that broke off, or a manual UPDATE, leaves the
+    two different. The old and new flavor that a resize stores should be gone when the resize is
+    over.
 
-    Authority: the stored copy: the guest is built from it.
+    Authority: the stored copy: nova builds the guest from it.
 
-    Traps: a resize that waits for its confirmation; flavors that were made anew under the same name
-    (a note): a guest keeps what it was sold.
+    Traps: A resize that waits for its confirmation. A flavor that was created again under the same
+    name (a note): a guest keeps the flavor that it was created with.
 
-    Next: `openstack server show UUID`, `openstack flavor show NAME`, `openstack server migration
-    list --server UUID`. Then a resize writes all of them.
+    Next: Compare the server, its flavor and its migrations:
 
-    Not yet: an UPDATE of one of them.
+        openstack server show UUID
+        openstack flavor show NAME
+        openstack server migration list --server UUID
+
+    Then a resize of the server writes all copies again.
+
+    Not yet: Do not UPDATE one of the copies.
 
     Source: nova objects/instance.py (`flavor`, `old_flavor`, `new_flavor`), compute/api.py resize.
     """
@@ -77,7 +83,7 @@ def _sold_anew(host: Host, instance: Instance, current: Mapping[str, object]) ->
 
 
 def _number(raw: Mapping[str, object], key: str) -> int | None:
-    """None also where that release has no such field: then there is nothing to compare."""
+    """Return an integer field; None also if that release has no such field: nothing to compare."""
     return integer(raw, key) if key in raw else None
 
 
@@ -89,24 +95,32 @@ def _apart(one: int | None, other: int | None) -> bool:
 def machine_or_cpu_drift(
     guest: Guest, host: Host, domain: Domain, process: Process | None, instance: Instance | None
 ) -> Problems:
-    """The guest is another machine than was written down, or one that QEMU no longer can be.
+    """The guest's machine type or CPU model differs from a record, or QEMU no longer supports it.
 
-    A machine type fixes what hardware a guest sees. With another one at the next start Windows
-    wants to be activated, network cards change their names, a suspended guest does not resume. QEMU
-    drops old types after some years: then the guest does not start at all.
+    A machine type fixes the hardware that a guest sees. If it changes at the next start, Windows
+    has to be activated again, network cards change their names, and a suspended guest does not
+    resume. QEMU drops old machine types after some years; a guest with such a type does not start
+    at all.
 
-    Authority: QEMU for what runs; libvirt's capabilities for what can be started.
+    Authority: QEMU, for what runs; libvirt's capabilities, for what can be started.
 
-    Traps: `pc` and `q35` stand for the newest of their kind and are resolved at each definition; a
-    guest that runs keeps an older one by design; a type that was changed with nova-manage while the
-    guest was off holds from its next start.
+    Traps: `pc` and `q35` are aliases for the newest type of their kind, and libvirt resolves them
+    whenever a domain is defined. A running guest keeps an older type by design. A type that was
+    changed with nova-manage while the guest was off takes effect at its next start.
 
-    Next: `nova-manage libvirt get_machine_type UUID`, `virsh dumpxml [--inactive] NAME | grep
-    machine=`, `virsh capabilities | grep '<machine'`. Then, with the guest off, `nova-manage
-    libvirt update_machine_type`.
+    Next: Compare nova's record, the domain's definitions and the types that QEMU supports:
 
-    Not yet: from pc-i440fx to q35 on a guest that is installed; a reboot before you know which type
-    it will have.
+        nova-manage libvirt get_machine_type UUID
+        virsh dumpxml NAME | grep machine=
+        virsh dumpxml --inactive NAME | grep machine=
+        virsh capabilities | grep '<machine'
+
+    Then, with the guest off, correct nova's record:
+
+        nova-manage libvirt update_machine_type
+
+    Not yet: Do not change an installed guest from pc-i440fx to q35. Do not reboot the guest before
+    you know which machine type it will have.
 
     Source: nova admin guide, hw-machine-type; QEMU's list of removed features.
     """
@@ -140,7 +154,8 @@ MACHINE_TYPE = "image_hw_machine_type"
 
 
 def _types(host: Host, xml: DomainXML) -> MachineTypes | None:
-    """What the domain's emulator can be; None if it is another than libvirt was asked about."""
+    """Return the machine types of the domain's emulator; None if libvirt was asked about another
+    one."""
     types = host.hypervisor.machine_types.get(xml.architecture or "")
     emulator = xml.emulator
     is_known = types is not None and (emulator is None or emulator in types.emulators)
@@ -149,7 +164,7 @@ def _types(host: Host, xml: DomainXML) -> MachineTypes | None:
 
 def _processors(domain: Domain) -> Iterator[tuple[Evidence, ...]]:
     live, stored = domain.xml.processor, domain.inactive.processor
-    # Only a model that is named has to be kept; the others are what the host has.
+    # Only a named model has to stay the same; the other modes follow the host's CPU.
     if live is None or stored is None or stored.mode != "custom" or not stored.model:
         return
     if live.model and live.model != stored.model:
@@ -158,23 +173,28 @@ def _processors(domain: Domain) -> Iterator[tuple[Evidence, ...]]:
 
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
 def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
-    """The guest would be another one if libvirt started it again.
+    """libvirt's persistent definition differs from the running guest.
 
-    libvirt keeps what runs and what is to be started next apart; `virsh edit`, `--config` without
-    `--live` (or the other way round) and a change that failed half way leave them apart. A stop and
-    start through nova writes the definition anew; one through libvirt (`virsh start`, autostart)
-    uses what is stored.
+    libvirt keeps the running definition and the one for the next start apart. `virsh edit`,
+    `--config` without `--live` (or the reverse), or a change that failed half way makes them
+    differ. A stop and start through nova defines the domain again; a start through libvirt (`virsh
+    start`, autostart) uses the persistent definition.
 
-    Authority: the live definition for what is; the nova database for what should be.
+    Authority: the live definition, for what runs; the nova database, for what should run.
 
-    Traps: what libvirt adds while a guest runs (addresses, ports, ptys, labels, chains) is no
-    drift; memory and vCPUs that were plugged in are counted on no side; disks and machine types
-    are other checks' business.
+    Traps: What libvirt adds while a guest runs (addresses, ports, ptys, labels, chains) is not a
+    difference. Hot-plugged memory and vCPUs are not counted on either side. Other checks compare
+    disks and machine types.
 
-    Next: compare `virsh dumpxml NAME` with `virsh dumpxml --inactive NAME`. Then, if nova's is the
-    right one, stop and start it through nova when it suits its owner.
+    Next: Compare the two definitions:
 
-    Not yet: `virsh destroy` and `virsh start`, `virsh define`.
+        virsh dumpxml NAME
+        virsh dumpxml --inactive NAME
+
+    Then, if nova's records are right, stop and start the server through nova at a time that suits
+    its owner.
+
+    Not yet: Do not run `virsh destroy` and `virsh start`, or `virsh define`.
 
     Source: libvirt formatdomain; OSSA-2020-006.
     """
@@ -195,7 +215,7 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
 
 
 SIZES: Mapping[str, Callable[[DomainXML], int]] = {
-    "memory_mib": lambda xml: -(-xml.memory_kib // 1024),  # libvirt rounds up when it starts one
+    "memory_mib": lambda xml: -(-xml.memory_kib // 1024),  # libvirt rounds up at a start
     "vcpus": lambda xml: xml.vcpus,
 }
 
@@ -213,37 +233,45 @@ PARTS: Mapping[str, Callable[[DomainXML], Iterable[str | None]]] = {
     "console logs": lambda xml: xml.logs,
     "consoles at": lambda xml: [at for it in xml.graphics for at in it.listens],
 }
-"""What else a start would change."""
+"""Parts of the definition, besides its sizes, that a start would change."""
 
 
 def _names_its_owner(package: str | None) -> bool:
-    """Whether the nova that wrote the note was Pike or newer: before, it noted whoever did the last
-    thing that wrote it, an administrator's hard reboot too. Before Liberty versions were years."""
+    """True if the nova that wrote the note was Pike or newer.
+
+    Older releases noted the user of the last request that wrote it, even of an administrator's hard
+    reboot. Before Liberty versions were years.
+    """
     major = whole((package or "").partition(".")[0])
     return major is not None and PIKE <= major < YEARS
 
 
 PIKE, YEARS = 16, 1000
-"""The number of nova's Pike, and what is none."""
+"""Pike's major version, and the lower limit of versions that are years."""
 
 
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
 def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Problems:
-    """nova's note in the domain is older than what nova knows of the server.
+    """nova's metadata in the domain XML is older than nova's records.
 
-    The note is for people, and is written when the definition is: a rename, and a flavor that was
-    set by hand, are not in it. Only a wrong project is odd: whoever bills or looks for the owner by
-    it is misled.
+    The metadata is for people, and nova writes it when it defines the domain: it misses a later
+    rename, or a flavor that was set by hand. Only a wrong project is serious: it misleads anyone
+    who uses the metadata to bill a server or to find its owner.
 
     Authority: the nova database.
 
-    Traps: a rename does not touch it; up to Ocata the owner is whoever caused the definition; it
-    names no image for a server that boots from a volume; its time is that of the definition.
+    Traps: A rename does not update the metadata. Up to Ocata, the owner in it is the user whose
+    request defined the domain. It names no image for a server that boots from a volume. Its time is
+    the time of the definition.
 
-    Next: `virsh dumpxml NAME | grep -A25 nova:instance`, `openstack server show UUID`. Nothing has
-    to be done; the next stop and start through nova writes it anew.
+    Next: Compare the metadata with the server:
 
-    Not yet: `virsh metadata` by hand.
+        virsh dumpxml NAME | grep -A25 nova:instance
+        openstack server show UUID
+
+    Nothing has to be done: the next stop and start through nova writes the metadata again.
+
+    Not yet: Do not run `virsh metadata` by hand.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config_meta`.
     """

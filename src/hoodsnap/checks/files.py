@@ -1,4 +1,4 @@
-"""The instances directory: whose folders are in it, and whether it is the right one."""
+"""The instances directory: is it the right one, and does each folder belong to a server?"""
 
 from __future__ import annotations
 
@@ -15,38 +15,45 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.image import Folder
 
 FEW = 2
-"""So many servers that all miss their folders are no coincidence."""
+"""Number of servers without their folders that rules out a coincidence."""
 
 CLEANED_UP = timedelta(hours=1)
-"""How long nova may take to remove the files of a server that was deleted: it tries five times."""
+"""Longest time until nova has removed a deleted server's files: it tries five times."""
 
 
 @check(Severity.ERROR)
 def instances_path_not_mounted(host: Host) -> Problems:
-    """The instances directory is not the one that the guests' files are in: it is not mounted.
+    """The instances directory does not hold the guests' files: the filesystem is not mounted.
 
-    All servers of this host miss their folders at once, or running guests have files open below a
-    folder that is not to be seen there. Then the filesystem with the disks is not mounted, or
-    another one lies on top of it. A nova-compute that starts in this state makes everything anew in
-    the wrong place.
+    Either the folders of all servers on this host are missing at once, or running guests have files
+    open in a folder that is not visible there. Then the filesystem with the disks is not mounted,
+    or another one is mounted over it. A nova-compute that starts in this state creates everything
+    again in the wrong place.
 
-    Authority: the kernel for the files that guests have open; the nova database for whose folders
-    should be there.
+    Authority: the kernel, for the files that guests have open; the nova database, for the servers
+    whose folders should exist.
 
-    Traps: a container, whose directory is another one; disks in rbd or LVM; one server alone, which
-    may have lost its folder for another reason.
+    Traps: A container may have another instances directory. Disks may be in rbd or LVM. A single
+    server may have lost its folder for another reason.
 
-    Next: `findmnt -T` of the directory, `cat /etc/fstab`, `ls -l` of it, and `grep instances
-    /proc/PID/mountinfo`. Then stop nova-compute, mount the filesystem, and compare.
+    Next: Check which filesystem is mounted at the instances directory, and which one a guest sees:
 
-    Not yet: starting or hard-rebooting any server: new bases would be downloaded into the wrong
-    directory, and hide the right ones later; removing what lies below the mount point.
+        findmnt -T INSTANCES_PATH
+        cat /etc/fstab
+        ls -l INSTANCES_PATH
+        grep instances /proc/PID/mountinfo
+
+    Then stop nova-compute, mount the filesystem, and compare.
+
+    Not yet: Do not start or hard-reboot any server: nova would download new base images into the
+    wrong directory, and they would hide the right ones later. Do not remove anything below the
+    mount point.
 
     Source: nova virt/libvirt/driver.py `_get_instance_disk_info`; mountinfo in Linux proc(5).
     """
     if host.images.listing is None or host.images.failures:
         reasons = [host.unheard.get("images"), *host.images.failures.values()]
-        raise UnheardError(next((reason for reason in reasons if reason), "nothing was listed"))
+        raise UnheardError(next((reason for reason in reasons if reason), "nothing was collected"))
     listing = host.images.listing
     for guest in host.guests:
         evidence = _hidden(host, guest)
@@ -67,7 +74,8 @@ def instances_path_not_mounted(host: Host) -> Problems:
 
 
 def _hidden(host: Host, guest: Guest) -> Evidence | None:
-    """A file that a guest has open in a folder of its own, which is not to be seen."""
+    """Evidence that a guest has a file open in its own folder, which is not visible; None
+    otherwise."""
     process = guest.process
     if process is None or guest.uuid in host.images.folders or guest.moving:
         return None
@@ -75,7 +83,7 @@ def _hidden(host: Host, guest: Guest) -> Evidence | None:
         for file in process.files:
             if file.path.startswith(f"{top}/{guest.uuid}/") and not file.deleted:
                 there = host.images.entry(top)
-                # In a container the same path is another folder's.
+                # In a container the same path may lead to another folder.
                 if there is not None and file.dev != there.dev and not host.in_container(process):
                     return says(process, pid=process.pid, files=f"{file.path} ({file.dev})")
     return None
@@ -91,27 +99,34 @@ def _has_a_folder(guest: Guest) -> bool:
 
 @check(Severity.ERROR)
 def resize_source_copy_missing(host: Host) -> Problems:
-    """A resize waits for its confirmation, and the copy to go back to is gone.
+    """The source disk of an unconfirmed resize is missing.
 
     Until a resize or cold migration is confirmed, the old disk stays on the source host in
-    `UUID_resize`, and reverting puts it back. Without it, a revert leaves the server with no disk
-    at all; what it has now is on the other side, untouched.
+    `UUID_resize`, and a revert puts it back. Without it, a revert leaves the server without any
+    disk. The server's current disk is on the destination host, untouched.
 
-    Authority: the disk images of the source host; the nova database for the migration.
+    Authority: the disk images of the source host; the nova database, for the migration.
 
-    Traps: disks in rbd or LVM, where a snapshot takes the place of the folder; a server that boots
-    from a volume; a confirmation that is under way (resize_confirm_window).
+    Traps: With disks in rbd or LVM, a snapshot takes the place of the folder. A server may boot
+    from a volume. A confirmation may be under way (resize_confirm_window).
 
-    Next: `openstack server migration list --server UUID`, `ls -ld *_resize` on the source host.
-    If it really is gone, `openstack server resize confirm UUID` is the only way on.
+    Next: Check the migration, and look for the copy on the source host:
 
-    Not yet: `openstack server resize revert`; removing any `*_resize` to make space.
+        openstack server migration list --server UUID
+        ls -ld *_resize
+
+    If the copy really is missing, the only way forward is to confirm:
+
+        openstack server resize confirm UUID
+
+    Not yet: Do not run `openstack server resize revert`. Do not remove any `*_resize` to make
+    space.
 
     Source: nova virt/libvirt/driver.py `finish_revert_migration`, `_cleanup_resize`; nova bugs
     1728603, 1769131, 1666831.
     """
     if not host.images.folders:
-        return  # the directory itself is not there, which is told by instances-path-not-mounted
+        return  # instances-path-not-mounted reports a missing directory
     undecided: UnheardError | None = None
     for instance in host.instances.by_uuid.values():
         try:
@@ -127,14 +142,13 @@ def resize_source_copy_missing(host: Host) -> Problems:
 
 
 def _waits_here(host: Host, instance: Instance) -> bool:
-    """Whether an instance waits for the confirmation of a move away from this host, with a disk of
-    its own."""
+    """True if the instance, with a disk of its own, waits to confirm a move away from this host."""
     if instance.archived or instance.vm_state != "resized" or instance.deleted:
         return False
     if instance.task_state or instance.boots_from_volume:
         return False
     if instance.migrations is None:
-        raise UnheardError("the migrations were not read")
+        raise UnheardError("the instance's migrations were not collected")
     finished = [moved for moved in instance.migrations if moved.status == "finished"]
     newest = max(finished, key=lambda moved: moved.id or 0, default=None)
     return newest is not None and newest.source_compute == host.nova_name
@@ -148,23 +162,27 @@ def _waits_here(host: Host, instance: Instance) -> bool:
 def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
     """A folder in the instances directory belongs to no server.
 
-    It takes space, and its disk keeps a base image in use that nova no longer counts. It may also
-    be the last copy of a server whose record was lost. A deletion, a resize or a migration that
-    broke off leaves such folders behind.
+    The folder takes up space, and its disk keeps a base image in use that nova no longer counts. It
+    may also be the last copy of a server whose record was lost. A deletion, a resize or a migration
+    that broke off leaves such a folder behind.
 
-    Authority: the nova databases, all of them, for whose it is; libvirt and the kernel for whether
-    anybody uses it.
+    Authority: all nova databases, for the owner; libvirt and the kernel, for whether the folder is
+    in use.
 
-    Traps: a directory that several hosts share; a cell that was not read; a deletion that goes on;
-    a copy that waits for a resize to be confirmed; a domain that still has it, which
-    domain-without-server tells.
+    Traps: A directory that several hosts share. A cell that was not read. A deletion in flight. A
+    copy that waits for a resize to be confirmed. A folder of a remaining domain is reported by
+    domain-without-server.
 
-    Next: `ls -l --full-time` of it, `qemu-img info -U` of its disk, and search every cell's
-    `instances` and `shadow_instances` for the UUID. Then move it aside on the same filesystem; a
-    month later nobody will have missed it.
+    Next: Look at the folder and its disk:
 
-    Not yet: `rm -rf` of what is "not in the list" of nova: the API shows neither the deleted nor
-    other cells, nor what a tenant may not see.
+        ls -l --full-time FOLDER
+        qemu-img info -U DISK
+
+    Search `instances` and `shadow_instances` of every cell's database for the UUID. Then move the
+    folder aside on the same filesystem, and keep it for a month in case it is needed.
+
+    Not yet: Do not run `rm -rf` on everything that is "not in the list" of nova: the API shows
+    neither deleted servers nor other cells, nor anything that a tenant may not see.
 
     Source: nova bugs 1392527, 1960230, 1761062, 1414895; OSSA-2015-017, OSSA-2016-011.
     """
@@ -178,14 +196,14 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
 
 
 def _is_orphan(guest: Guest, folder: Folder) -> Evidence | None:
-    """What speaks against a folder; None if it has an owner."""
+    """Return the evidence that a folder has no owner; None if it has one."""
     record = guest.instance
     if record is None:
         if guest.domain is not None or guest.process is not None or guest.server is not None:
             return None
         searched = guest.census.get("nova-db")
         if searched is None:
-            raise UnheardError("the nova database was not asked for this UUID")
+            raise UnheardError("the nova database was not searched for this UUID")
         return hears(searched, "nova-db", guest.uuid, instance=None)
     if record.deleted:
         gone = moment(record.deleted_at)

@@ -1,4 +1,4 @@
-"""What a guest has of its host, and keeps beside its disks: processors, devices, firmware."""
+"""Hardware: processors and devices that a guest has from its host, and its firmware state."""
 
 from __future__ import annotations
 
@@ -24,29 +24,36 @@ from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.process.process import Process
 
 ELSEWHERE = frozenset(["direct", "vdpa", "vhostuser"])
-"""The network cards that are a PCI device to nova and none to the guest."""
+"""Types of network cards that are PCI devices for nova but not for the guest."""
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])
 def pinned_cpu_overlap(
     guest: Guest, host: Host, instance: Instance, domain: Domain | None, process: Process | None
 ) -> Problems:
-    """Two guests share a processor that one was sold for itself, or a vCPU runs elsewhere.
+    """A dedicated CPU is shared with another guest, or a vCPU runs on other CPUs than its own.
 
-    With dedicated processors nova reserves one for each vCPU and libvirt binds the vCPU's thread to
-    it. Before Train a live migration kept the numbers of the source host; a container or service
-    manager that sets processors anew undoes the binding. A real-time guest misses its deadlines
-    then.
+    For a guest with dedicated CPUs, nova reserves one host CPU for each vCPU, and libvirt pins the
+    vCPU's thread to it. Before Train a live migration kept the CPU numbers of the source host. A
+    container or service manager that sets the CPUs of its processes again undoes the pinning. A
+    real-time guest then misses its deadlines.
 
-    Authority: the kernel for where a thread may run; the nova database for what was reserved.
+    Authority: the kernel, for where a thread may run; the nova database, for which CPUs are
+    reserved.
 
-    Traps: guests whose vCPUs float share processors on purpose; with the policy `mixed` only some
-    vCPUs are bound; threads that are not vCPUs run elsewhere.
+    Traps: Guests with floating vCPUs share CPUs by design. With the policy `mixed` only some vCPUs
+    are pinned. Threads that are not vCPUs run on other CPUs.
 
-    Next: `virsh vcpupin NAME`, `grep Cpus_allowed_list /proc/PID/task/*/status`, `openstack server
-    show UUID` of both. Then a migration reserves anew.
+    Next: Compare the pinning, the threads and both servers:
 
-    Not yet: `openstack server reboot --hard`: it binds as the database says, and reserves nothing.
+        virsh vcpupin NAME
+        grep Cpus_allowed_list /proc/PID/task/*/status
+        openstack server show UUID
+
+    Then migrate the server: a migration reserves CPUs again.
+
+    Not yet: Do not run `openstack server reboot --hard`: it pins as the database says, and reserves
+    nothing.
 
     Source: nova bug 1289064; nova virt/hardware.py; spec numa-aware-live-migration.
     """
@@ -87,7 +94,7 @@ def _threads(host: Host, instance: Instance, process: Process) -> Iterator[Probl
         owner = host.claims.processors[cpu][0].instance
         if owner is not None:
             floats = says(process, pid=process.pid, vcpu_threads=_pinned(threads))
-            yield Problem(Severity.WARNING, (floats, says(owner, pins=f"has {cpu} to itself")))
+            yield Problem(Severity.WARNING, (floats, says(owner, pins=f"{cpu} is dedicated")))
             return
 
 
@@ -117,22 +124,31 @@ def _pinned(pins: Mapping[int, frozenset[int]]) -> str:
 def pci_or_mdev_claim_mismatch(
     guest: Guest, host: Host, instance: Instance, domain: Domain
 ) -> Problems:
-    """A guest has a device of the host that is not reserved for it, or lacks the one that is.
+    """A guest has a host device that is not reserved for it, or lacks one that is.
 
-    nova will give the device to another guest, or believes it in use for ever. Addresses change
-    with a new kernel, firmware or card, and nova's records do not follow.
+    nova will assign the device to another guest, or consider it in use forever. Device addresses
+    change with a new kernel, firmware or card, and nova's records do not follow.
 
-    Authority: libvirt for what the guest has; the nova database for whose it is.
+    Authority: libvirt, for which devices the guest has; the nova database, for which guest a device
+    is reserved for.
 
-    Traps: a suspended or migrating guest has given its devices back; a network card may be a PCI
-    device to nova and a tap (macvtap, vdpa, vhost-user) to the guest; nova makes mdevs anew after
-    the host has booted, under other UUIDs.
+    Traps: A suspended or migrating guest has released its devices. A network card may be a PCI
+    device for nova and a tap (macvtap, vdpa, vhost-user) for the guest. After a host reboot nova
+    creates mdevs again, with other UUIDs.
 
-    Next: `virsh dumpxml NAME | grep -A8 '<hostdev'`, `ls /sys/bus/pci/devices`, `SELECT address,
-    status, instance_uuid FROM pci_devices`. Then, once the device is back, reboot or migrate it.
+    Next: Compare the guest's devices with the host's devices:
 
-    Not yet: removing rows of pci_devices, taking the device out of `[pci]device_spec` while it is
-    reserved, unbinding a device that QEMU holds.
+        virsh dumpxml NAME | grep -A8 '<hostdev'
+        ls /sys/bus/pci/devices
+
+    Compare both with nova's claims, in the database:
+
+        SELECT address, status, instance_uuid FROM pci_devices
+
+    Then, once the device is back, reboot or migrate the server.
+
+    Not yet: Do not remove rows of pci_devices. Do not remove the device from `[pci]device_spec`
+    while it is reserved. Do not unbind a device that QEMU holds.
 
     Source: nova pci/manager.py `_set_hvdevs`; nova bug 1981813.
     """
@@ -164,7 +180,7 @@ def _claims(
 ) -> Iterator[Problem]:
     has = {device.address for device in devices if device.type == "pci"}
     if host.node is None:
-        raise UnheardError("nova has no compute node of this host")
+        raise UnheardError("nova has no compute node for this host")
     claims = instance.claims(host.node.id)
     for address in sorted(has - claims.keys()):
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
@@ -194,22 +210,27 @@ def _query_of(instance: Instance) -> str:
 def firmware_state_missing(
     guest: Guest, host: Host, record: Server | Instance, domain: Domain
 ) -> Problems:
-    """What the guest's firmware or TPM has to remember is gone, or the firmware itself is.
+    """The guest's firmware state, its TPM state or the firmware itself is missing.
 
-    libvirt makes new, empty files at the next start: boot entries and Secure Boot keys are lost, a
-    disk that is sealed with the TPM (BitLocker, LUKS) does not open any more. Without the program
+    libvirt creates new, empty files at the next start: boot entries and Secure Boot keys are lost,
+    and a disk sealed with the TPM (BitLocker, LUKS) can no longer be opened. Without the firmware
     itself the guest does not start at all.
 
     Authority: the files.
 
-    Traps: they are made at the first start; firmware that keeps nothing has none; in a container
-    libvirt sees other folders than the collector.
+    Traps: The files are created at the guest's first start. Firmware that stores nothing has no
+    state. In a container libvirt sees other folders than the collector.
 
-    Next: `virsh dumpxml --inactive NAME | grep -E 'loader|nvram|tpm'`, `ls -l` of those paths, and
-    on the hosts it was on before. Then copy what is found back *before* it is started.
+    Next: List the paths, and look for the files there and on the hosts that the guest was on
+    before:
 
-    Not yet: starting it, `virsh undefine --nvram`, `openstack server reboot --hard`, a migration:
-    each may drop the last copy.
+        virsh dumpxml --inactive NAME | grep -E 'loader|nvram|tpm'
+        ls -l PATH
+
+    Then copy back what you find *before* the guest is started.
+
+    Not yet: Do not start the guest. Do not run `virsh undefine --nvram` or `openstack server reboot
+    --hard`. Do not migrate the guest. Each of these may drop the last copy.
 
     Source: nova bugs 1633447, 2131730, 1997352, 2118888; nova admin guide, uefi and emulated-tpm.
     """
@@ -223,7 +244,7 @@ def firmware_state_missing(
     for path, field in paths:
         entry = host.images.entry(path)
         answer = host.hypervisor.answer("images", f"stat -L {path}")
-        # Where not even the folder is, it is looked for in the wrong place.
+        # If even the folder is missing, this is probably the wrong place to look.
         wrong_place = host.images.entry(home_of(path)) is None
         if answer is not None and not wrong_place and (entry is None or entry.size == 0):
             state = "missing" if entry is None else "empty"

@@ -1,4 +1,4 @@
-"""The host as a whole: what nova's records say of it, and what it is."""
+"""The host as a whole: whether nova's and placement's records match it."""
 
 from __future__ import annotations
 
@@ -19,43 +19,48 @@ from hoodsnap.facts.fact import UnheardError, integer, value_of
 from hoodsnap.facts.quantity import whole
 
 SHOWN = 10
-"""Guests that one finding shows; the others are counted."""
+"""Number of guests that one finding shows; the others are only counted."""
 
 ROOMIER = 1.1
-"""How much larger than the host an inventory must be to be a lie and no rounding."""
+"""An inventory larger than the host by this factor is wrong, not just rounded."""
 
 SWAPPED_KIB = 256 << 10
-"""KiB of guests in swap beyond which the host is short of memory, and not just tidy."""
+"""KiB of guest memory in swap above which the host is short of memory."""
 
 DOWN_TIME = 60
-"""nova.conf's `service_down_time`, in seconds, where it is not set."""
+"""Default of nova.conf's `service_down_time`, in seconds."""
 
 LATE = 30
-"""Seconds beyond it: one report more that may have been on its way."""
+"""Seconds of tolerance beyond it, for one report that may have been under way."""
 
 
 @check(Severity.ERROR)
 def host_identity_changed(host: Host) -> Problems:
-    """This host has another name than the one under which nova knows it.
+    """The host's name differs from the name under which nova knows it.
 
-    nova finds a host's servers by its name alone. Under a new name the host starts as an empty
-    one: the servers stay with the old name, where nobody works on them. Before Liberty
-    nova-compute *destroys every guest* whose record names another host when it starts; from 2023.1
-    on it refuses to start.
+    nova finds a host's servers by the host's name alone. Under a new name the host starts as an
+    empty one: the servers stay with the old name, and no nova-compute works on them. Before
+    Liberty, a starting nova-compute *destroys every guest* whose record names another host; from
+    2023.1 on it refuses to start.
 
-    Authority: what the guests' records and allocations name: the old name.
+    Authority: the host name in the guests' records and allocations, which is the old name.
 
-    Traps: a host name in short or in full is another name for nova; Ironic has many nodes on one
-    host; where a nova-compute of the other name is at work on another machine, that is no old name
-    of this one; one guest alone that nova has elsewhere is a guest in the wrong place, not a
-    renamed host; what was resized, migrated or evacuated from here leaves its domain for a while.
+    Traps: For nova, a short host name and a fully qualified one are different names. Ironic has
+    many nodes on one host. If a nova-compute with the other name is active on another machine, that
+    name is not this host's old name. A single guest whose record names another host is a guest in
+    the wrong place, not a renamed host. A server that was resized, migrated or evacuated from this
+    host leaves its domain here for a while.
 
-    Next: compare `hostname`, `grep ^host /etc/nova/nova.conf` and `openstack compute service list
-    --service nova-compute`. Give the host its old name back (`host` in nova.conf) before
-    nova-compute is started.
+    Next: Compare the host's name, nova's configuration and the compute services:
 
-    Not yet: starting or restarting nova-compute; `openstack compute service delete`; deleting
-    `compute_id`; `nova-manage placement audit --delete`.
+        hostname
+        grep ^host /etc/nova/nova.conf
+        openstack compute service list --service nova-compute
+
+    Give the host its old name back (`host` in nova.conf) before nova-compute is started.
+
+    Not yet: Do not start or restart nova-compute. Do not run `openstack compute service delete` or
+    `nova-manage placement audit --delete`. Do not delete `compute_id`.
 
     Source: nova bug 1419785; nova compute/manager.py `_check_for_host_rename`; specs
     stable-compute-uuid and robustify-evacuate.
@@ -82,7 +87,8 @@ def _own_name(host: Host, name: str) -> Evidence:
 
 
 def _guests_elsewhere(host: Host, name: str) -> tuple[Evidence, ...]:
-    """Its running guests are all of one other host by nova's word, which is no captured one."""
+    """Return evidence if all running guests belong, for nova, to one other host that was not
+    captured."""
     there: Counter[str] = Counter()
     shown = []
     for guest in host.guests:
@@ -100,12 +106,14 @@ def _guests_elsewhere(host: Host, name: str) -> tuple[Evidence, ...]:
 
 
 def _is_another_machine(host: Host, other: str) -> bool:
-    """Whether a nova-compute of that name is at work, and not here: then two hosts have the names,
-    and the guests are on the wrong one of them."""
+    """True if a nova-compute of that name is active on another machine.
+
+    Then the two names belong to two hosts, and the guests are on the wrong one.
+    """
     address = host.option("DEFAULT", "my_ip")
     alive = any(_seconds_silent(host, one) <= DOWN_TIME for one in host.records.services_of(other))
     if not alive or not address:
-        return False  # a nova-compute that was started under the old name goes on with it
+        return False  # a nova-compute that was started under the old name keeps it
     answer = host.bundle.last("libvirt", "virsh hostname", host.name)
     own = {value_of(answer, "virsh hostname", str), address}
     nodes = host.records.nodes_of(other)
@@ -113,14 +121,15 @@ def _is_another_machine(host: Host, other: str) -> bool:
 
 
 def _was_moved(guest: Guest, name: str) -> bool:
-    """nova moved it away from here. What it left says nothing of how the host is called."""
+    """True if nova moved the guest away from here; what is left proves nothing about the host's
+    name."""
     if guest.instance is None or guest.instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     return any(moved.source_compute == name for moved in guest.instance.migrations)
 
 
 def _node_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
-    """nova has a compute node that is called as this hypervisor, on a host of another name."""
+    """Return evidence if nova has this hypervisor's compute node under another host name."""
     answer = host.bundle.last("libvirt", "virsh hostname", host.name)
     hypervisor = value_of(answer, "virsh hostname", str)
     if host.records.services_of(name) or host.records.nodes_of(name):
@@ -135,7 +144,7 @@ def _node_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
 
 
 def _identity_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
-    """The UUID that the host keeps is of a compute node of another host."""
+    """Return evidence if the host's compute_id is the UUID of another host's compute node."""
     kept = host.compute_id
     for node in host.records.nodes if kept is not None else ():
         if kept is not None and node.uuid == kept[0] and not node.deleted and node.host != name:
@@ -149,22 +158,29 @@ def _identity_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
 
 @check(Severity.ERROR)
 def service_state_skew(host: Host) -> Problems:
-    """nova's view of the host's nova-compute is not what the host is like.
+    """nova's record of the host's compute service does not match the host.
 
-    Guests go on running without nova-compute, so nobody notices: the API takes commands that
-    nobody carries out, and an operator may believe the host dead and evacuate guests that live.
+    Guests keep running without nova-compute, so the fault goes unnoticed: the API accepts commands
+    that are never carried out, and an operator may consider the host dead and evacuate guests that
+    still run.
 
-    Authority: the host for what runs; nova's records for what is commanded.
+    Authority: the host, for what runs; nova's records, for what operators have set.
 
-    Traps: clocks that differ (`clocks-apart`); a service that was restarted a moment ago; a host
+    Traps: Clocks that differ (`clocks-apart`). A service that was restarted a moment ago. A host
     that is disabled for maintenance.
 
-    Next: `openstack compute service list --host HOST --long`, `systemctl status nova-compute` and
-    its log. If the host is forced down: see that none of its servers was evacuated
-    (`openstack server migration list --type evacuation`) before anything else.
+    Next: Check the compute service in nova and on the host, and its log:
 
-    Not yet: `openstack compute service set --up` before the guests that were evacuated are off;
-    `openstack compute service delete` while it has servers; evacuating what runs.
+        openstack compute service list --host HOST --long
+        systemctl status nova-compute
+
+    If the host is forced down, first check that none of its servers was evacuated:
+
+        openstack server migration list --type evacuation
+
+    Not yet: Do not run `openstack compute service set --up` before the evacuated guests are off. Do
+    not run `openstack compute service delete` while the host has servers. Do not evacuate running
+    guests.
 
     Source: nova admin guide, services; nova bugs 1763183, 1852610; nova servicegroup/drivers/db.py.
     """
@@ -190,7 +206,7 @@ def _named(guests: list[Guest]) -> list[Evidence]:
 
 
 def _commanded(service: Service, running: list[Guest]) -> Iterator[Problem]:
-    """What an operator, or nova-compute itself, said of the service."""
+    """Yield what an operator, or nova-compute itself, has set for the service."""
     if "forced_down" in service.raw and service.forced_down and running:
         forced = says(service, forced_down=True).and_so(running_guests=len(running))
         pids = [says(g.process, pid=g.process.pid) for g in running[:SHOWN] if g.process]
@@ -204,7 +220,7 @@ def _commanded(service: Service, running: list[Guest]) -> Iterator[Problem]:
 
 def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
     if host.option("DEFAULT", "servicegroup_driver", "db") != "db":
-        return  # it reports elsewhere (memcached), and its row stays as it is
+        return  # the service reports elsewhere (memcached), and its row is never updated
     allowed = whole(host.option("DEFAULT", "service_down_time")) or DOWN_TIME
     age = _seconds_silent(host, service)
     if age > allowed + LATE:
@@ -217,12 +233,12 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
 def _seconds_silent(host: Host, service: Service) -> float:
     since = moment(service.last_seen_up)
     if since is None:
-        raise UnheardError("when nova-compute reported last can't be read")
+        raise UnheardError("the time of nova-compute's last report can't be read")
     return (_asked_at(host, service) - since).total_seconds()
 
 
 def _asked_at(host: Host, service: Service) -> datetime:
-    """When its row was read, by the database's clock if that was heard: ours may be another."""
+    """Return when the row was read, by the database's clock if known (ours may differ)."""
     asked = next(iter(service.said.values()))
     clock = clock_of(host.bundle.asked("nova-db", "SELECT UTC_TIMESTAMP", asked.host))
     return asked.at + (clock[1] - clock[0].at) if clock is not None else asked.at
@@ -230,7 +246,7 @@ def _asked_at(host: Host, service: Service) -> datetime:
 
 def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
     if not host.release.since(Release.OCATA):
-        return  # before, cells were a choice: in Newton the table is there, and empty
+        return  # before Ocata cells were optional: in Newton the table exists and is empty
     read = host.records.read("host_mappings")
     if any(mapping.host == host.nova_name for mapping in host.records.mappings):
         return
@@ -243,23 +259,28 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
 
 @check(Severity.ERROR)
 def provider_vs_compute_node(host: Host) -> Problems:
-    """The records of a compute node do not belong together.
+    """The records of this host's compute node do not match each other.
 
     A hypervisor has a row in nova's database, a resource provider of the same UUID and name in
-    placement, a file with that UUID (from 2023.1 on), and a cell that it is mapped to. If one of
-    them is of another node, nova-compute can't report what it has, servers are placed by numbers
-    of the past, or it refuses to start.
+    placement, a file with that UUID (from 2023.1 on), and a mapping to a cell. If one of them
+    belongs to another node, nova-compute can't report its resources, servers are scheduled by
+    outdated numbers, or nova-compute refuses to start.
 
-    Authority: the UUID that the servers' allocations are held of.
+    Authority: the UUID of the provider that the servers' allocations are held against.
 
-    Traps: Ironic has many nodes on one host; rows marked deleted; the parts of a host (NUMA cells,
-    PCI devices) are providers of other names; a placement that is too old to have traits.
+    Traps: Ironic has many nodes on one host. Rows may be marked as deleted. The parts of a host
+    (NUMA cells, PCI devices) are providers with other names. An old placement has no traits.
 
-    Next: `openstack hypervisor list`, `openstack resource provider list --name HYPERVISOR`, `cat
-    /var/lib/nova/compute_id`. Restore the old name or UUID rather than delete what has allocations.
+    Next: Compare the three records:
 
-    Not yet: `openstack compute service delete` while there are servers on the host; deleting
-    `compute_id`; `openstack resource provider delete`.
+        openstack hypervisor list
+        openstack resource provider list --name HYPERVISOR
+        cat /var/lib/nova/compute_id
+
+    Restore the old name or UUID; do not delete a record that has allocations.
+
+    Not yet: Do not run `openstack compute service delete` while there are servers on the host. Do
+    not delete `compute_id`. Do not run `openstack resource provider delete`.
 
     Source: nova bugs 1763183, 1852610, 1817833; nova admin guide, compute node identification.
     """
@@ -271,7 +292,7 @@ def provider_vs_compute_node(host: Host) -> Problems:
         yield tuple(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes)
     parts = (_mapped_elsewhere, _servers_of_another_node, _provider, _other_identity)
     undecided: UnheardError | None = None
-    for part in parts:  # what one layer keeps to itself spoils no comparison of others
+    for part in parts:  # a layer that was not collected must not prevent the other comparisons
         try:
             yield from part(host)
         except UnheardError as reason:
@@ -306,7 +327,7 @@ def _servers_of_another_node(host: Host) -> Iterator[tuple[Evidence, ...]]:
         instance = guest.instance
         if instance is None or node is None or not guest.is_here or guest.moving:
             continue
-        its = instance.raw.get("compute_id")  # 2023.2 and later; null until it was moved
+        its = instance.raw.get("compute_id")  # 2023.2 and later; null until the row was migrated
         if isinstance(its, int) and its != node.id and not instance.deleted:
             found.append(says(instance, compute_id=its, host=instance.host))
     if found and node is not None:
@@ -316,7 +337,7 @@ def _servers_of_another_node(host: Host) -> Iterator[tuple[Evidence, ...]]:
 def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
     node, service, provider = host.node, host.service, host.provider
     if node is None or node.uuid is None:
-        raise UnheardError("the compute node's UUID was not told")
+        raise UnheardError("the compute node's UUID was not collected")
     if provider is None:
         absent = host.placement.without(node.uuid)
         namesakes = [
@@ -343,23 +364,29 @@ def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
 
 @check(Severity.WARNING)
 def capacity_lie(host: Host) -> Problems:
-    """The scheduler believes that the host has more room than it has.
+    """The scheduler overestimates the free resources of this host.
 
-    An inventory that is larger than the machine, or guests that nobody counts (nova counts rows of
-    its database, not what runs), and the next server is placed where there is no room: guests are
-    swapped out, or ended by the kernel.
+    Either an inventory is larger than the machine, or guests run that nova does not count (nova
+    counts rows in its database, not what runs). The next server is then placed where there is no
+    room, and guests are swapped out or ended by the kernel.
 
     Authority: the hypervisor and the kernel.
 
-    Traps: an allocation ratio is a wish, and is allowed for; QEMU needs some memory on top of the
-    guest's, which is not counted; memory that is backed by files; part of the CPUs may be kept
-    for the host.
+    Traps: An allocation ratio overcommits on purpose, and is allowed for. QEMU needs some memory on
+    top of the guest's, which is not counted. Memory may be backed by files. Part of the CPUs may be
+    reserved for the host.
 
-    Next: look for guests that nova does not know first (`virsh list --all` beside `openstack server
-    list --all-projects --host HOST`); then `free -m`, `openstack resource provider inventory list
-    PROVIDER`.
+    Next: First look for guests that nova does not know:
 
-    Not yet: changing ratios or reserved amounts before it is known what runs there.
+        virsh list --all
+        openstack server list --all-projects --host HOST
+
+    Then compare the memory and the inventory:
+
+        free -m
+        openstack resource provider inventory list PROVIDER
+
+    Not yet: Do not change ratios or reserved amounts before you know what runs on the host.
 
     Source: nova compute/resource_tracker.py `_update_usage_from_instances`; virt/libvirt/driver.py
     `update_provider_tree`.
@@ -401,7 +428,7 @@ def _more_than_there_is(host: Host) -> Iterator[tuple[Evidence, ...]]:
 
 
 def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:
-    """What the machine has, by resource class, and who says so."""
+    """Return what the machine has by resource class, with the evidence for it."""
     found: dict[str, tuple[float, Evidence]] = {}
     node = host.bundle.last("libvirt", "virsh nodeinfo", host.name)
     said = value_of(node, "virsh nodeinfo", dict[str, object])
@@ -411,7 +438,7 @@ def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:
     kernel = host.bundle.last("kernel", "/proc/meminfo", host.name)
     total = re.match(r"MemTotal:\s+(\d{1,12}) kB", value_of(kernel, "/proc/meminfo", str), re.ASCII)
     if kernel is not None and memory and total and not host.option("libvirt", "file_backed_memory"):
-        most = max(memory, int(total[1]) // 1024)  # memory may be plugged in while it runs
+        most = max(memory, int(total[1]) // 1024)  # memory may have been hot-plugged
         found["MEMORY_MB"] = (most, hears(kernel, "kernel", "MemTotal", memory_mib=most))
     rooms = host.hypervisor.rooms.values()
     if rooms and not host.keeps_disks_elsewhere:
