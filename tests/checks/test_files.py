@@ -13,7 +13,7 @@ def _orphans(host: RecordedHost) -> list[str]:
 
 
 def test_instances_path_not_mounted(host: RecordedHost) -> None:
-    # A running guest has its disk open on a filesystem that is not visible there.
+    # A running guest has its disk open on a file system that is not visible there.
     path = f"{host.folder('vm-plain')}/disk"
     host.hold("vm-plain", lambda file: {**file, "dev": "8:1"} if file["path"] == path else file)
     host.remove(host.folder("vm-plain"))

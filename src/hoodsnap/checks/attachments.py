@@ -108,7 +108,7 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     An attach or detach that failed half way leaves such an attachment. The volume stays in use, and
     no other server can have it. Since 2023.2 a reboot through nova deletes such attachments.
 
-    Authority: the nova database, for which volumes the server should have; libvirt and the kernel,
+    Authority: The nova database, for which volumes the server should have; libvirt and the kernel,
     for whether the guest has the volume open all the same.
 
     Traps: Attaching and detaching. A live migration has two attachments. Some attachments do not
@@ -236,7 +236,7 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
     The deletion did not finish, or a row was deleted by hand. If cinder lists the attachment too
     (an error), no other server can use the volume.
 
-    Authority: the nova database.
+    Authority: The nova database.
 
     Traps: A deletion in flight. Soft-deleted servers, which keep their volumes on purpose.
 
@@ -392,7 +392,7 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
     so the next start fails on this host, and the other host can still reach the volume. Where every
     host reaches every volume (rbd, NFS: a warning), only cinder's record is wrong.
 
-    Authority: the nova database, for the host that the server is on.
+    Authority: The nova database, for the host that the server is on.
 
     Traps: A migration has both hosts. One side may record a host's fully qualified name and the
     other its short name. Ironic and VMware use host names of their own for attachments.
@@ -402,8 +402,11 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
         openstack volume show VOLUME -c attachments
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then, with the server stopped, run `nova-manage volume_attachment get_connector` on the server's
-    host, and with its output `nova-manage volume_attachment refresh`.
+    Then, with the server stopped, get the connector on the server's host and refresh the attachment
+    with it:
+
+        nova-manage volume_attachment get_connector
+        nova-manage volume_attachment refresh
 
     Not yet: Do not run `openstack server reboot --hard`. Do not evacuate or migrate the server.
 
@@ -454,7 +457,7 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
     marks the boot volume as not bootable (a warning), cinder would not let another server boot from
     it.
 
-    Authority: the nova database.
+    Authority: The nova database.
 
     Traps: A rescue does not change the records. Servers from before Havana have no record of a root
     disk that is not a volume.

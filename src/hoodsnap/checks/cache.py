@@ -38,22 +38,23 @@ def base_image_reapable(host: Host) -> Problems:
     `_resize` copy of a server that was moved away, a disk with any other name, or the disks of a
     host that shares the directory and was down for a day.
 
-    Authority: the disk images and the kernel, for which files are used; nova's own rules, applied
+    Authority: The disk images and the kernel, for which files are used; nova's own rules, applied
     to its records, for what nova will do.
 
     Traps: With remove_unused_base_images off, nothing is removed. The cache may have another name
     (`subdirectory_name`), and another cache next to it belongs to another host. The timestamp of a
     used file is the time of the cache manager's last pass, not the file's age.
 
-    Next: Check whether the cache manager has removed base images, and which base the disk uses:
+    Next: Check whether the cache manager lists base images as removable, and which base the disk
+    uses:
 
         grep -c "Removable base files" /var/log/nova/nova-compute.log
         qemu-img info -U DISK
 
-    Then give the base image a second name on the same filesystem, which survives the removal and
+    Then give the base image a second name on the same file system, which survives the removal and
     can be linked back:
 
-        ln _base/NAME keep/NAME
+        ln _base/BASE keep/BASE
 
     Setting the time with `touch` protects the file for a day only.
 
@@ -90,8 +91,7 @@ def base_image_reapable(host: Host) -> Problems:
 
 
 def _users(cache: ImageCache, entry: FolderEntry) -> list[Image] | list[Process]:
-    """Return the images that use a base, without those being removed; processes if there are no
-    images."""
+    """Return the images that use a base, except those in transition; processes if no image does."""
     overlays = cache.overlays.get(entry.path, ())
     if not overlays:
         return [cache.host.processes[pid] for pid in cache.open_files.get(entry.path, ())]
@@ -131,7 +131,7 @@ def shared_cache_registry_stale(host: Host) -> Problems:
 
     Traps: A directory that is not shared lists only this host. A host may have no servers.
 
-    Next: Compare the registry with the compute services, and check on each host which filesystem
+    Next: Compare the registry with the compute services, and check on each host which file system
     the directory is on:
 
         cat compute_nodes
@@ -177,7 +177,7 @@ def base_cache_orphans(host: Host) -> Problems:
     that it does not recognize (interrupted downloads, renamed files, blank disks from before
     Wallaby) or is configured to keep stay forever.
 
-    Authority: the disk images and the kernel, for which files are used; nova's own rules, for what
+    Authority: The disk images and the kernel, for which files are used; nova's own rules, for what
     it removes.
 
     Traps: An image that was deleted in glance may still be needed below a disk. In a shared

@@ -25,7 +25,7 @@ def capture_untrustworthy(host: Host) -> Problems:
     such a layer, hoodsnap draws no conclusion from a missing object, and lists the layer under what
     the bundle can't tell.
 
-    Authority: neither layer; the capture has to be repeated.
+    Authority: Neither layer; the capture has to be repeated.
 
     Traps: On a host without guests both lists are empty, which is legal.
 
@@ -74,9 +74,9 @@ def bundles_of_two_clouds(cloud: Cloud) -> Problems:
     cloud is unknown to the nova of the other, hosts with equal names become one host, and every
     conclusion from that is wrong.
 
-    Authority: neither API; read the bundles of each cloud separately.
+    Authority: Neither API; read the bundles of each cloud separately.
 
-    Traps: An API that lists no services, or not to this user, proves nothing. Hosts of several
+    Traps: An API that lists no services, or none to this user, proves nothing. Hosts of several
     cells have one API.
 
     Next: Compare the endpoints where the bundles were taken:
@@ -137,7 +137,7 @@ def clocks_apart(cloud: Cloud) -> Problems:
     Everything judged by its age is then judged wrongly, by nova too: a stuck task, a missed
     heartbeat, the order of two events. A compute service whose clock is a minute behind is "down".
 
-    Authority: none of the clocks; NTP.
+    Authority: None of the clocks; NTP.
 
     Traps: A slow answer is not a clock difference: the duration of each request is allowed for.
 

@@ -36,7 +36,7 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
     QEMU has the base open, the guest notices nothing, even if the file was deleted. The next start
     fails.
 
-    Authority: the disk images.
+    Authority: The disk images.
 
     Traps: The path may be valid only inside the container that runs nova-compute.
 
@@ -88,7 +88,7 @@ def backing_not_image_ref(
     unshelving a server left such a disk: the disk uses the snapshot as its base, the record names
     the original image.
 
-    Authority: the image's header, for the base that the disk uses; the nova database, for what nova
+    Authority: The image's header, for the base that the disk uses; the nova database, for what nova
     will do.
 
     Traps: A rebuild in flight. A server that boots from a volume. Disks that are created blank
@@ -134,14 +134,14 @@ def base_replaced_or_truncated(
     nova downloads another one under its name, when a download is cut off, or when a host crashes
     before the base was written to disk: the file then has the right size and is empty.
 
-    Authority: the kernel, for the base that a running guest has open; glance, for the image's size.
+    Authority: The kernel, for the base that a running guest has open; glance, for the image's size.
 
     Traps: A converted base is larger than the downloaded image. The size of some images is not
     known. In a container the path leads to another file.
 
     Next: Compare the checksum with the same file in `_base` of another host:
 
-        sha256sum _base/NAME
+        sha256sum _base/BASE
 
     Leave the guests running: a guest that has the right base open can give it back. To see the
     files that a guest has open, run:

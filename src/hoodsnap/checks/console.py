@@ -35,7 +35,7 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
     on the guest's console can fill the host's disk. A removed file keeps growing without a name,
     and `openstack console log show` stays empty until the guest is switched off and on.
 
-    Authority: the file.
+    Authority: The file.
 
     Traps: Only the space on disk counts: a log that was truncated while it was being written has a
     hole and only looks large. In a container the same path leads to another file.
@@ -95,7 +95,7 @@ def vnc_port_conflict_or_exposed(
     reach the host the guest's keyboard and screen. Two consoles on one port, or a console token
     that names an old port, let an owner see another owner's screen.
 
-    Authority: the kernel, for which process listens where.
+    Authority: The kernel, for which process listens where.
 
     Traps: The persistent definition has no port: every start and every migration chooses a new one.
     nova up to Queens keeps its tokens elsewhere. A console that requires a certificate or a

@@ -34,12 +34,12 @@ AFTERMATH = timedelta(minutes=1)
 def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes to it.
 
-    Each process has its own view of the filesystem inside and overwrites the other's blocks: the
+    Each process has its own view of the file system inside and overwrites the other's blocks: the
     image is being destroyed while you read this. Causes are a split brain (a live migration that
     stopped half way, an evacuation without fencing), a second start outside nova, or a disk
     attached by hand.
 
-    Authority: the kernel. Device and inode identify an open file beyond doubt, whatever the paths
+    Authority: The kernel. Device and inode identify an open file beyond doubt, whatever the paths
     are.
 
     Traps: Base images that many guests only read. Volumes declared shareable on every side.
@@ -125,7 +125,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     libvirt controls at most one of them. The other one writes to the same disks, answers with the
     same MAC address, and cannot be reached by any nova command.
 
-    Authority: the kernel, for which processes exist; libvirt, for which one it controls.
+    Authority: The kernel, for which processes exist; libvirt, for which one it controls.
 
     Traps: QEMU processes that libvirt starts briefly to probe capabilities have no UUID. A guest
     that migrates within one host exists twice for a while. In a container with its own libvirt,
@@ -168,13 +168,13 @@ def _are_neighbours(process: Process, other: Process) -> bool:
 
 @check(Severity.ERROR, traps=[migrating, disk_is_copied])
 def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Process) -> Problems:
-    """The guest's disk file was deleted, renamed or replaced while QEMU has it open.
+    """A file of the guest's disk was deleted, renamed or replaced while QEMU has it open.
 
     The file stays with the process that has it open, and everything that the guest writes goes
     there. When the process ends, a deleted file is lost for good, and the next start finds no file,
-    or the one that took its place.
+    or another one in its place.
 
-    Authority: the kernel, for the file that is open; the disk images, for what the path leads to
+    Authority: The kernel, for the file that is open; the disk images, for what the path leads to
     now.
 
     Traps: Guest memory and libraries are deleted files by design. A block job changes which files
@@ -250,7 +250,7 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
     fails with an I/O error. The lesser mark, dirty, remains when QEMU ended without closing the
     image; the next process that opens the image repairs it.
 
-    Authority: the image's own header; QEMU, for the image that it has open.
+    Authority: The image's own header; QEMU, for the image that it has open.
 
     Traps: An image in use is dirty by design. Leaked clusters waste space, do no harm, and set no
     mark.
@@ -285,8 +285,8 @@ def stale_managed_save(
     """The guest's managed save is missing, or does not match its disk or state.
 
     A domain with a managed save resumes from the saved memory at its next start. If the guest ran
-    in between, its disk has changed under the filesystem state in that memory, and what the guest
-    then writes back destroys the filesystem. The service libvirt-guests saves every guest when the
+    in between, its disk has changed under the file system state in that memory, and what the guest
+    then writes back destroys the file system. The service libvirt-guests saves every guest when the
     host shuts down, and nova does not know about it. For a suspended server, on the other hand, the
     managed save is the server's memory.
 
@@ -350,7 +350,7 @@ def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
 def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
     """QEMU paused the guest because its disk returned an I/O error.
 
-    A full filesystem is the usual cause: QEMU pauses the guest instead of passing on the failed
+    A full file system is the usual cause: QEMU pauses the guest instead of passing on the failed
     write. nova shows the server as PAUSED or still ACTIVE and does nothing.
 
     Authority: QEMU, and libvirt's reason for the pause.

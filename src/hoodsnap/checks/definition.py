@@ -32,8 +32,8 @@ def chain_live_vs_persistent(domain: Domain) -> Problems:
         virsh dumpxml NAME
         virsh dumpxml --inactive NAME
 
-    Then correct nova's record of the disks first: a hard reboot drops every disk that nova does not
-    know.
+    Then correct nova's record of the disks before anything else: a hard reboot drops every disk
+    that nova does not know.
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
     inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.
@@ -96,8 +96,8 @@ def persistent_xml_foreign_devices(guest: Guest, host: Host, domain: Domain) -> 
     Then let nova write the definition again with `openstack server start` or a hard reboot, once
     the server's volumes are known to be right.
 
-    Not yet: Do not run `virsh start`. Do not reboot the guest softly or from inside. Do not enable
-    libvirt's autostart.
+    Not yet: Do not run `virsh start`. Do not soft-reboot the server, and do not reboot the guest
+    from inside. Do not enable libvirt's autostart.
 
     Source: OSSA-2020-006 (CVE-2020-17376, nova bug 1890501); OSSA-2023-003.
     """

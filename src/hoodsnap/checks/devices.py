@@ -17,7 +17,7 @@ def host_device_leftover(host: Host) -> Problems:
     A detach failed half way. If the storage assigns the LUN to another volume, the old device leads
     to that volume's data, and the next guest that gets the device gets another owner's data.
 
-    Authority: the kernel, for which devices are open; the nova database, for which volumes this
+    Authority: The kernel, for which devices are open; the nova database, for which volumes this
     host should have.
 
     Traps: The host's own storage. Devices that do not belong to nova. Attaching and detaching. One

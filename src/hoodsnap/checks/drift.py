@@ -30,7 +30,7 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
     two different. The old and new flavor that a resize stores should be gone when the resize is
     over.
 
-    Authority: the stored copy: nova builds the guest from it.
+    Authority: The stored copy: nova builds the guest from it.
 
     Traps: A resize that waits for its confirmation. A flavor that was created again under the same
     name (a note): a guest keeps the flavor that it was created with.
@@ -38,7 +38,7 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
     Next: Compare the server, its flavor and its migrations:
 
         openstack server show UUID
-        openstack flavor show NAME
+        openstack flavor show FLAVOR
         openstack server migration list --server UUID
 
     Then a resize of the server writes all copies again.
@@ -180,7 +180,7 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
     differ. A stop and start through nova defines the domain again; a start through libvirt (`virsh
     start`, autostart) uses the persistent definition.
 
-    Authority: the live definition, for what runs; the nova database, for what should run.
+    Authority: The live definition, for what runs; the nova database, for what should run.
 
     Traps: What libvirt adds while a guest runs (addresses, ports, ptys, labels, chains) is not a
     difference. Hot-plugged memory and vCPUs are not counted on either side. Other checks compare
@@ -255,10 +255,10 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
     """nova's metadata in the domain XML is older than nova's records.
 
     The metadata is for people, and nova writes it when it defines the domain: it misses a later
-    rename, or a flavor that was set by hand. Only a wrong project is serious: it misleads anyone
-    who uses the metadata to bill a server or to find its owner.
+    rename, or a flavor that was set by hand. Only a wrong project does harm: it misleads anyone who
+    uses the metadata to bill a server or to find its owner.
 
-    Authority: the nova database.
+    Authority: The nova database.
 
     Traps: A rename does not update the metadata. Up to Ocata, the owner in it is the user whose
     request defined the domain. It names no image for a server that boots from a volume. Its time is

@@ -23,27 +23,27 @@ CLEANED_UP = timedelta(hours=1)
 
 @check(Severity.ERROR)
 def instances_path_not_mounted(host: Host) -> Problems:
-    """The instances directory does not hold the guests' files: the filesystem is not mounted.
+    """The instances directory does not hold the guests' files: the file system is not mounted.
 
     Either the folders of all servers on this host are missing at once, or running guests have files
-    open in a folder that is not visible there. Then the filesystem with the disks is not mounted,
+    open in a folder that is not visible there. Then the file system with the disks is not mounted,
     or another one is mounted over it. A nova-compute that starts in this state creates everything
     again in the wrong place.
 
-    Authority: the kernel, for the files that guests have open; the nova database, for the servers
+    Authority: The kernel, for the files that guests have open; the nova database, for the servers
     whose folders should exist.
 
     Traps: A container may have another instances directory. Disks may be in rbd or LVM. A single
     server may have lost its folder for another reason.
 
-    Next: Check which filesystem is mounted at the instances directory, and which one a guest sees:
+    Next: Check which file system is mounted at the instances directory, and which one a guest sees:
 
         findmnt -T INSTANCES_PATH
         cat /etc/fstab
         ls -l INSTANCES_PATH
         grep instances /proc/PID/mountinfo
 
-    Then stop nova-compute, mount the filesystem, and compare.
+    Then stop nova-compute, mount the file system, and compare.
 
     Not yet: Do not start or hard-reboot any server: nova would download new base images into the
     wrong directory, and they would hide the right ones later. Do not remove anything below the
@@ -105,7 +105,7 @@ def resize_source_copy_missing(host: Host) -> Problems:
     `UUID_resize`, and a revert puts it back. Without it, a revert leaves the server without any
     disk. The server's current disk is on the destination host, untouched.
 
-    Authority: the disk images of the source host; the nova database, for the migration.
+    Authority: The disk images of the source host; the nova database, for the migration.
 
     Traps: With disks in rbd or LVM, a snapshot takes the place of the folder. A server may boot
     from a volume. A confirmation may be under way (resize_confirm_window).
@@ -166,7 +166,7 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
     may also be the last copy of a server whose record was lost. A deletion, a resize or a migration
     that broke off leaves such a folder behind.
 
-    Authority: all nova databases, for the owner; libvirt and the kernel, for whether the folder is
+    Authority: All nova databases, for the owner; libvirt and the kernel, for whether the folder is
     in use.
 
     Traps: A directory that several hosts share. A cell that was not read. A deletion in flight. A
@@ -179,7 +179,7 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
         qemu-img info -U DISK
 
     Search `instances` and `shadow_instances` of every cell's database for the UUID. Then move the
-    folder aside on the same filesystem, and keep it for a month in case it is needed.
+    folder aside on the same file system, and keep it for a month in case it is needed.
 
     Not yet: Do not run `rm -rf` on everything that is "not in the list" of nova: the API shows
     neither deleted servers nor other cells, nor anything that a tenant may not see.

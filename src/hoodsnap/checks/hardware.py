@@ -38,7 +38,7 @@ def pinned_cpu_overlap(
     container or service manager that sets the CPUs of its processes again undoes the pinning. A
     real-time guest then misses its deadlines.
 
-    Authority: the kernel, for where a thread may run; the nova database, for which CPUs are
+    Authority: The kernel, for where a thread may run; the nova database, for which CPUs are
     reserved.
 
     Traps: Guests with floating vCPUs share CPUs by design. With the policy `mixed` only some vCPUs
@@ -216,7 +216,7 @@ def firmware_state_missing(
     and a disk sealed with the TPM (BitLocker, LUKS) can no longer be opened. Without the firmware
     itself the guest does not start at all.
 
-    Authority: the files.
+    Authority: The files.
 
     Traps: The files are created at the guest's first start. Firmware that stores nothing has no
     state. In a container libvirt sees other folders than the collector.

@@ -39,11 +39,11 @@ def host_identity_changed(host: Host) -> Problems:
     """The host's name differs from the name under which nova knows it.
 
     nova finds a host's servers by the host's name alone. Under a new name the host starts as an
-    empty one: the servers stay with the old name, and no nova-compute works on them. Before
-    Liberty, a starting nova-compute *destroys every guest* whose record names another host; from
-    2023.1 on it refuses to start.
+    empty one: the servers stay with the old name, and no nova-compute manages them. Before Liberty,
+    a starting nova-compute *destroys every guest* whose record names another host; from 2023.1 on
+    it refuses to start.
 
-    Authority: the host name in the guests' records and allocations, which is the old name.
+    Authority: The host name in the guests' records and allocations, which is the old name.
 
     Traps: For nova, a short host name and a fully qualified one are different names. Ironic has
     many nodes on one host. If a nova-compute with the other name is active on another machine, that
@@ -164,7 +164,7 @@ def service_state_skew(host: Host) -> Problems:
     that are never carried out, and an operator may consider the host dead and evacuate guests that
     still run.
 
-    Authority: the host, for what runs; nova's records, for what operators have set.
+    Authority: The host, for what runs; nova's records, for what operators have set.
 
     Traps: Clocks that differ (`clocks-apart`). A service that was restarted a moment ago. A host
     that is disabled for maintenance.
@@ -266,7 +266,7 @@ def provider_vs_compute_node(host: Host) -> Problems:
     belongs to another node, nova-compute can't report its resources, servers are scheduled by
     outdated numbers, or nova-compute refuses to start.
 
-    Authority: the UUID of the provider that the servers' allocations are held against.
+    Authority: The UUID of the provider that the servers' allocations are held against.
 
     Traps: Ironic has many nodes on one host. Rows may be marked as deleted. The parts of a host
     (NUMA cells, PCI devices) are providers with other names. An old placement has no traits.
@@ -370,7 +370,7 @@ def capacity_lie(host: Host) -> Problems:
     counts rows in its database, not what runs). The next server is then placed where there is no
     room, and guests are swapped out or ended by the kernel.
 
-    Authority: the hypervisor and the kernel.
+    Authority: The hypervisor and the kernel.
 
     Traps: An allocation ratio overcommits on purpose, and is allowed for. QEMU needs some memory on
     top of the guest's, which is not counted. Memory may be backed by files. Part of the CPUs may be
