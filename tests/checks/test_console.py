@@ -182,7 +182,7 @@ def _give_token(host: RecordedHost, name: str, port: int, seconds: float) -> Non
             assert len(row) == len(answer.value["columns"])
             host.set("nova-db", answer.query, answer.value | {"rows": [row]})
             return
-    raise AssertionError("nobody asked for tokens")
+    raise AssertionError("no console tokens were collected")
 
 
 def test_a_token_that_leads_to_another_guest(host: RecordedHost) -> None:

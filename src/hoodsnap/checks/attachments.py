@@ -90,13 +90,13 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
         elif attachment is not None and (
             attachment.instance != guest.uuid or attachment.volume_id != named
         ):
-            whose = says(
+            other = says(
                 attachment,
                 id=attached,
                 instance=attachment.instance,
                 volume_id=attachment.volume_id,
             )
-            yield row, whose
+            yield row, other
         elif volume.status == "available" and not guest.storage.plugged(named):
             yield row, says(volume, id=named, status=volume.status)
 

@@ -145,7 +145,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     12717.
     """
     same_name = (
-        other for other in host.by_name.get(process.name, ()) if _are_neighbours(process, other)
+        other for other in host.by_name.get(process.name, ()) if _are_neighbors(process, other)
     )
     claimants = (*guest.processes, *same_name)
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
@@ -158,7 +158,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
         raise UnheardError(host.nameless)
 
 
-def _are_neighbours(process: Process, other: Process) -> bool:
+def _are_neighbors(process: Process, other: Process) -> bool:
     """True if both processes run in the same PID namespace, as far as that is known.
 
     Domain names repeat in containers that have a libvirt and processes of their own; UUIDs do not.

@@ -62,10 +62,12 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
     left = {f"{which}_flavor": text(its, "name") for which, its in kept.items() if its is not None}
     if left:
         yield (says(instance, vm_state=instance.vm_state, flavor=text(current, "name"), **left),)
-    yield from _sold_anew(host, instance, current)
+    yield from _changed_since(host, instance, current)
 
 
-def _sold_anew(host: Host, instance: Instance, current: Mapping[str, object]) -> Iterator[Problem]:
+def _changed_since(
+    host: Host, instance: Instance, current: Mapping[str, object]
+) -> Iterator[Problem]:
     name = text(current, "name") or ""
     offer = host.offers.get(name)
     if offer is None:

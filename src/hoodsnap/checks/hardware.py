@@ -184,9 +184,9 @@ def _claims(
     claims = instance.claims(host.node.id)
     for address in sorted(has - claims.keys()):
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
-        nobody = hears(answer, "instance", address, pci_device=None) if answer else None
+        unclaimed = hears(answer, "instance", address, pci_device=None) if answer else None
         given = says(domain, host_devices=address)
-        yield Problem(Severity.ERROR, (given, nobody) if nobody is not None else (given,))
+        yield Problem(Severity.ERROR, (given, unclaimed) if unclaimed is not None else (given,))
     if any(card.type in ELSEWHERE for card in domain.interfaces):
         return
     for address in sorted(claims.keys() - has):
