@@ -64,7 +64,7 @@ class Check:
 
     @cached_property
     def name(self) -> str:
-        """`vcpu-chain-mismatch`."""
+        """The check's id: `vcpu-chain-mismatch`."""
         return self.find.__name__.replace("_", "-")
 
     @cached_property

@@ -115,7 +115,7 @@ def _outside(host: Host, instance: Instance) -> Iterator[Problem]:
 
 
 def _pinned(pins: Mapping[int, frozenset[int]]) -> str:
-    """`vCPU 0 at 2, vCPU 1 at 3`."""
+    """Format pins for people: `vCPU 0 at 2, vCPU 1 at 3`."""
     places = (f"vCPU {vcpu} at {','.join(map(str, sorted(pins[vcpu])))}" for vcpu in sorted(pins))
     return ", ".join(places) or "none"
 
