@@ -1,4 +1,4 @@
-"""The host under the guests."""
+"""The compute host under the guests."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def test_guest_autostart_enabled(host: RecordedHost) -> None:
     ]
 
 
-def test_guest_autostart_enabled_of_one_that_nova_has_elsewhere(host: RecordedHost) -> None:
+def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
+    host: RecordedHost,
+) -> None:
     _autostart(host, "vm-stopped")
     host.row("instances", host.uuid("vm-stopped"), host="other", node="other")
 
@@ -49,7 +51,7 @@ def test_guest_autostart_enabled_of_one_that_nova_has_elsewhere(host: RecordedHo
     assert str(found[0].evidence[1]) == "instance says host = other"
 
 
-def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost) -> None:
+def test_a_host_whose_name_was_not_collected_may_be_the_right_one(host: RecordedHost) -> None:
     _autostart(host, "vm-stopped")
     host.row("instances", host.uuid("vm-stopped"), host="vm.example.org")
     host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
@@ -58,7 +60,7 @@ def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost
     assert [it.severity.word for it in found] == ["warning"]
 
 
-def test_a_domain_that_is_not_novas_may_start_by_itself(host: RecordedHost) -> None:
+def test_a_domain_that_nova_does_not_manage_may_autostart(host: RecordedHost) -> None:
     _autostart(host, "vm-stopped")
     _make_alien(host, "vm-stopped")
 
@@ -79,14 +81,14 @@ def test_file_owner_or_label_wrong(host: RecordedHost) -> None:
     ]
 
 
-def test_file_owner_or_label_wrong_of_a_guest_that_runs_is_a_warning(host: RecordedHost) -> None:
+def test_file_owner_or_label_wrong_is_a_warning_while_the_guest_runs(host: RecordedHost) -> None:
     _set_entry(host, _disk(host, "vm-plain"), mode="100044")
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("file-owner-or-label-wrong", "warning")
 
 
-def test_file_owner_or_label_wrong_of_a_folder(host: RecordedHost) -> None:
+def test_file_owner_or_label_wrong_in_the_guests_folder(host: RecordedHost) -> None:
     folder = f"/var/lib/nova/instances/{host.uuid('vm-stopped')}"
     _set_entry(host, folder, mode="40700")
 
@@ -94,7 +96,7 @@ def test_file_owner_or_label_wrong_of_a_folder(host: RecordedHost) -> None:
     assert f"images says path = {folder}, mode = 40700, owner = nova:nova;" in finding
 
 
-def test_file_owner_or_label_wrong_above_the_instances(host: RecordedHost) -> None:
+def test_file_owner_or_label_wrong_above_the_instances_directory(host: RecordedHost) -> None:
     told = host.last("images", ABOVE).value
     host.set("images", ABOVE, told | {"mode": "40750"})
 
@@ -105,7 +107,7 @@ def test_file_owner_or_label_wrong_above_the_instances(host: RecordedHost) -> No
     }
 
 
-def test_a_folder_of_a_group_that_qemu_is_in_is_open(host: RecordedHost) -> None:
+def test_a_folder_is_open_to_qemus_group(host: RecordedHost) -> None:
     process = host.guest("vm-plain").process
     assert process is not None
     group = next(iter(process.groups))
@@ -114,7 +116,7 @@ def test_a_folder_of_a_group_that_qemu_is_in_is_open(host: RecordedHost) -> None
     assert host.findings() == []
 
 
-def test_groups_that_were_not_told_may_let_it_in(host: RecordedHost) -> None:
+def test_groups_that_were_not_collected_may_grant_access(host: RecordedHost) -> None:
     host.set("images", ABOVE, host.last("images", ABOVE).value | {"mode": "40750"})
     host.drop(lambda answer: not (answer.layer == "kernel" and answer.query.endswith("/status")))
 
@@ -128,13 +130,13 @@ def test_with_an_access_control_list_the_mode_does_not_decide(host: RecordedHost
 
 
 @pytest.mark.parametrize("owner", [0, 12345])
-def test_libvirt_gives_a_disk_to_qemu_whosever_it_is(host: RecordedHost, owner: int) -> None:
+def test_libvirt_gives_a_disk_of_any_owner_to_qemu(host: RecordedHost, owner: int) -> None:
     _set_entry(host, _disk(host, "vm-stopped"), uid=owner, gid=owner, mode="100600")
 
     assert host.findings() == []
 
 
-def test_file_owner_or_label_wrong_where_libvirt_gives_nothing(host: RecordedHost) -> None:
+def test_file_owner_or_label_wrong_without_dynamic_ownership(host: RecordedHost) -> None:
     host.set("host", "/etc/libvirt/qemu.conf", {"dynamic_ownership": "0"})
     uid, gid = host.guest("vm-stopped").host.hypervisor.owner  # type: ignore[union-attr]
     _set_entry(host, _disk(host, "vm-stopped"), uid=uid, gid=gid, mode="100600")
@@ -145,7 +147,7 @@ def test_file_owner_or_label_wrong_where_libvirt_gives_nothing(host: RecordedHos
     assert finding.startswith("file-owner-or-label-wrong of vm-stopped: ")
 
 
-def test_on_a_file_server_owners_are_its_business(host: RecordedHost) -> None:
+def test_owners_on_a_file_server_are_not_judged(host: RecordedHost) -> None:
     _set_entry(host, _disk(host, "vm-stopped"), dev="0:44", mode="100044")
 
     assert host.findings() == []
@@ -157,7 +159,7 @@ SELINUX = """<seclabel type='dynamic' model='selinux' relabel='yes'>
 
 
 def test_file_owner_or_label_wrong_by_selinux(host: RecordedHost) -> None:
-    """The lab has no SELinux: label and attribute as libvirt and Fedora write them."""
+    """The lab has no SELinux; label and attribute are as libvirt and Fedora write them."""
     host.edit("libvirt", f"virsh dumpxml {host.domain('vm-plain')}", "</domain>", SELINUX)
     path = _disk(host, "vm-plain")
     _set_entry(host, path, selinux="system_u:object_r:nova_var_lib_t:s0")
@@ -179,17 +181,17 @@ def test_file_owner_or_label_wrong_by_selinux(host: RecordedHost) -> None:
         {"selinux": "system_u:object_r:nfs_t:s0", "dev": "0:44"},
     ],
 )
-def test_labels_that_are_right_or_not_the_hosts(
+def test_a_right_label_or_a_file_servers_label_is_no_finding(
     host: RecordedHost, fields: dict[str, object]
 ) -> None:
     host.edit("libvirt", f"virsh dumpxml {host.domain('vm-plain')}", "</domain>", SELINUX)
     _set_entry(host, _disk(host, "vm-plain"), **fields)
 
-    # What a file server calls it is another file than the one that QEMU has open.
+    # The label on a file server is not the label of the file that QEMU has open.
     assert not [it for it in host.findings() if it.startswith("file-owner-or-label-wrong")]
 
 
-def test_a_guest_that_nova_works_on_is_between_two_owners(host: RecordedHost) -> None:
+def test_owners_are_not_judged_while_nova_works_on_the_server(host: RecordedHost) -> None:
     _set_entry(host, _disk(host, "vm-stopped"), mode="100044")
     host.row("instances", host.uuid("vm-stopped"), task_state="powering-on")
 
@@ -215,22 +217,22 @@ def test_host_fs_overcommit(host: RecordedHost) -> None:
     query = "stat -f /var/lib/nova/instances"
     room = host.last("images", query).value
     half = room["blocks"] // 2  # so that it is not nearly full
-    unit = (4 << 30) // half  # 4 GiB free, and the guests were sold more
+    unit = (4 << 30) // half  # 4 GiB free, less than the guests' flavors promise
     host.set("images", query, room | {"bavail": half, "frsize": unit})
 
     found = [it for it in host.report().findings if it.check.name == "host-fs-overcommit"]
     assert [it.severity.word for it in found] == ["warning"]
-    # (That placement counts on a larger one is another finding.)
+    # (capacity-lie also fires: placement's inventory is larger.)
     [said] = [it for it in host.findings() if it.startswith("host-fs-overcommit")]
     assert (
         "images says folder = /var/lib/nova/instances, free_gib = 4.0; images says disks_may"
         in said
     )
-    # Each guest but those that boot from a volume has a disk of a GiB or two, hardly written to.
+    # Each guest that does not boot from a volume has a nearly empty disk of 1 or 2 GiB.
     assert 10 < float(said.rpartition(" = ")[2]) < 25
 
 
-def test_host_fs_overcommit_that_will_soon_stop_guests(host: RecordedHost) -> None:
+def test_host_fs_overcommit_is_an_error_if_nearly_full(host: RecordedHost) -> None:
     query = "stat -f /var/lib/nova/instances"
     room = host.last("images", query).value
     host.set("images", query, room | {"bavail": (4 << 30) // room["frsize"]})
@@ -239,7 +241,7 @@ def test_host_fs_overcommit_that_will_soon_stop_guests(host: RecordedHost) -> No
     assert (finding.check.name, finding.severity.word) == ("host-fs-overcommit", "error")
 
 
-def test_a_host_may_be_meant_to_sell_more_than_it_has(host: RecordedHost) -> None:
+def test_intended_overcommit_is_a_note(host: RecordedHost) -> None:
     node = host.guest("vm-plain").host.node  # type: ignore[union-attr]
     query = f"GET /resource_providers/{node.uuid}/inventories [1.39]"  # type: ignore[union-attr]
     value = json.loads(json.dumps(host.last("placement", query).value))
@@ -261,7 +263,7 @@ def test_host_fs_overcommit_of_inodes(host: RecordedHost) -> None:
     assert host.findings() == ["host-fs-overcommit: images says free_inodes = 3"]
 
 
-def test_a_file_system_that_makes_inodes_as_needed(host: RecordedHost) -> None:
+def test_a_file_system_without_fixed_inodes_is_no_finding(host: RecordedHost) -> None:
     query = "stat -f /var/lib/nova/instances"
     host.set("images", query, host.last("images", query).value | {"files": 0, "favail": 0})
 
@@ -269,7 +271,7 @@ def test_a_file_system_that_makes_inodes_as_needed(host: RecordedHost) -> None:
 
 
 def _make_alien(host: RecordedHost, name: str) -> None:
-    """Put a domain in the place of a stopped one that is none of nova's."""
+    """Replace a stopped domain by one that nova does not manage."""
     listed = host.last("libvirt", "virsh list --all").value
     uuid, new = host.uuid(name), "6d40e248-2a96-47cc-b535-4fae46854b60"
     host.set("libvirt", "virsh list --all", [
@@ -291,7 +293,7 @@ def _make_alien(host: RecordedHost, name: str) -> None:
     host.bundle = host.bundle.with_answers(map(renamed, host.bundle.answers))
     later = host.last("libvirt", "virsh list --all").at + timedelta(seconds=1)
     asked = [it for it in host.bundle.answers if "SELECT id, uuid, host" in it.query]
-    for answer in asked:  # nova was asked for it too, and has no such row
+    for answer in asked:  # nova was asked for it as well and has no such row
         query = f"{answer.query.partition(' WHERE ')[0]} WHERE uuid IN ('{new}')"
         nothing = {"columns": answer.value["columns"], "rows": []}
         host.add(answer.model_copy(update={"query": query, "at": later, "value": nothing}))
@@ -307,7 +309,7 @@ def test_alien_domain(host: RecordedHost) -> None:
     )
 
 
-def test_a_domain_that_nova_was_not_asked_for_may_be_novas(host: RecordedHost) -> None:
+def test_a_domain_is_not_alien_if_nova_was_not_asked_for_it(host: RecordedHost) -> None:
     _make_alien(host, "vm-stopped")
     host.silence("nova-db")
     host.silence("nova")

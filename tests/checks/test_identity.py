@@ -1,4 +1,4 @@
-"""Every layer knows the same VMs."""
+"""Every layer has the same VMs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hoodsnap.bundle import Answer, Failure
 
 
 def _without(host: RecordedHost, layer: str, query: str, uuid: str) -> None:
-    """Take one VM's line out of a list."""
+    """Remove one VM's line from a list."""
     lines = host.last(layer, query).value
     kept = [line for line in lines if line["uuid"] != uuid]
     assert len(kept) == len(lines) - 1
@@ -25,7 +25,7 @@ def _undefine(host: RecordedHost, name: str) -> None:
 
 
 def _forget(host: RecordedHost, name: str, tables: tuple[str, ...] = ("instances",)) -> None:
-    """Take a server out of the database, and out of the API."""
+    """Remove a server from the database and the API."""
     uuid = host.uuid(name)
 
     def forget(answer: Answer) -> Answer:
@@ -51,7 +51,7 @@ def _not_found(host: RecordedHost, name: str) -> None:
 
 
 def _search(host: RecordedHost, name: str) -> None:
-    """Ask the API and every cell for a UUID that nova did not speak of, as the collector does."""
+    """Ask the API and every cell for an unlisted UUID, as the collector does."""
     _not_found(host, name)
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     for cell in ("nova", "nova_cell0"):
@@ -71,7 +71,7 @@ def test_qemu_without_domain(host: RecordedHost) -> None:
     ]
 
 
-def test_qemu_without_domain_if_libvirt_believes_it_is_off(host: RecordedHost) -> None:
+def test_qemu_without_domain_if_libvirt_reports_it_as_off(host: RecordedHost) -> None:
     name = host.domain("vm-stopped")
     plain, stopped = host.uuid("vm-plain"), host.uuid("vm-stopped")
     host.edit(
@@ -89,7 +89,7 @@ def test_qemu_without_domain_if_libvirt_believes_it_is_off(host: RecordedHost) -
     }
 
 
-def test_qemu_that_nobody_started_for_nova_is_let_alone(host: RecordedHost) -> None:
+def test_qemu_that_was_not_started_for_nova_is_ignored(host: RecordedHost) -> None:
     _undefine(host, "vm-plain")
     _forget(host, "vm-plain")
     cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
@@ -98,7 +98,7 @@ def test_qemu_that_nobody_started_for_nova_is_let_alone(host: RecordedHost) -> N
     assert host.findings() == []
 
 
-def test_qemu_in_another_container_may_be_another_libvirts(host: RecordedHost) -> None:
+def test_qemu_in_another_container_may_belong_to_another_libvirt(host: RecordedHost) -> None:
     _undefine(host, "vm-plain")
     query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
     namespaces = host.last("kernel", query).value
@@ -117,10 +117,10 @@ def test_qemu_of_another_libvirt_beside_this_ones_guests(host: RecordedHost) -> 
     assert host.findings() == []
 
 
-def test_an_old_definition_in_another_libvirt_does_not_make_qemu_its_own(
+def test_an_old_definition_in_another_libvirt_does_not_claim_qemu(
     host: RecordedHost,
 ) -> None:
-    """What ran here before it moved into a container is still defined, and off."""
+    """A guest that moved into a container is still defined outside it, and off."""
     uuid, name = host.uuid("vm-plain"), host.domain("vm-plain")
     listed = host.last("libvirt", "virsh list --all").value
     off = [line | {"id": None} if line["uuid"] == uuid else line for line in listed]
@@ -143,7 +143,7 @@ def test_domain_without_qemu(host: RecordedHost) -> None:
     ]
 
 
-def test_a_process_that_can_not_be_told_may_be_the_one(host: RecordedHost) -> None:
+def test_an_unreadable_process_may_be_the_missing_one(host: RecordedHost) -> None:
     pid = host.pid("vm-plain")
 
     def unread(answer: Answer) -> Answer:
@@ -168,7 +168,7 @@ def test_domain_of_deleted_server(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_domain_of_deleted_server_that_is_off_is_a_warning(host: RecordedHost) -> None:
+def test_domain_of_deleted_server_is_a_warning_if_off(host: RecordedHost) -> None:
     uuid = host.uuid("vm-stopped")
     host.row("instances", uuid, deleted=1, deleted_at="2026-11-23 01:00:00", vm_state="deleted")
 
@@ -176,7 +176,7 @@ def test_domain_of_deleted_server_that_is_off_is_a_warning(host: RecordedHost) -
     assert finding.severity.word == "warning"
 
 
-def test_domain_of_deleted_server_that_is_archived_is_nobodys(host: RecordedHost) -> None:
+def test_domain_of_deleted_server_if_its_row_is_archived(host: RecordedHost) -> None:
     _forget(host, "vm-plain")
     uuid = host.uuid("vm-plain")
     columns = ["id", "uuid", "host", "vm_state", "task_state", "deleted", "deleted_at"]
@@ -199,7 +199,7 @@ def test_domain_without_server(host: RecordedHost) -> None:
 
     found = [it for it in host.report().findings if it.check.name == "domain-without-server"]
     assert [it.severity.word for it in found] == ["error"]
-    # What placement keeps for it is another finding.
+    # Its allocation is another finding.
     assert [it for it in host.findings() if not it.startswith("allocation-orphan")] == [
         f"domain-without-server of {host.domain('vm-plain')}:"
         f" domain says name = {host.domain('vm-plain')}, state = running (unpaused);"
@@ -207,7 +207,7 @@ def test_domain_without_server(host: RecordedHost) -> None:
     ]
 
 
-def test_domain_without_server_where_only_the_api_was_heard_is_a_warning(
+def test_domain_without_server_is_a_warning_if_only_the_api_answered(
     host: RecordedHost,
 ) -> None:
     _forget(host, "vm-plain")
@@ -225,7 +225,7 @@ def test_a_cell_that_was_not_read_may_have_the_server(host: RecordedHost) -> Non
     assert host.findings() == []
 
 
-def test_a_domain_that_is_not_novas_needs_no_server(host: RecordedHost) -> None:
+def test_a_domain_that_nova_does_not_manage_needs_no_server(host: RecordedHost) -> None:
     _forget(host, "vm-plain")
     _search(host, "vm-plain")
     name, uuid = host.domain("vm-plain"), host.uuid("vm-plain")
@@ -242,7 +242,7 @@ def test_a_domain_that_is_not_novas_needs_no_server(host: RecordedHost) -> None:
         "<entry name='product'>Mine<",
     )
 
-    # What placement keeps for it is another finding.
+    # Its allocation is another finding.
     found = [it for it in host.findings() if not it.startswith("allocation-orphan")]
     assert len(found) == 1
     assert found[0].startswith("alien-domain of mine: domain says name = mine,")
@@ -259,7 +259,7 @@ def test_server_without_domain(host: RecordedHost) -> None:
     ]
 
 
-def test_server_without_domain_where_only_the_api_was_heard(host: RecordedHost) -> None:
+def test_server_without_domain_if_only_the_api_answered(host: RecordedHost) -> None:
     _undefine(host, "vm-stopped")
     host.silence("nova-db", "missing")
 
@@ -269,7 +269,7 @@ def test_server_without_domain_where_only_the_api_was_heard(host: RecordedHost) 
     ]
 
 
-def test_server_without_domain_that_waits_for_its_confirmation(host: RecordedHost) -> None:
+def test_server_without_domain_while_a_resize_waits_for_confirmation(host: RecordedHost) -> None:
     _undefine(host, "vm-verify")
     host.end("vm-verify")
 
@@ -298,7 +298,7 @@ def test_server_without_disk(host: RecordedHost) -> None:
     ]
 
 
-def test_before_grizzly_a_folder_had_the_domains_name(host: RecordedHost) -> None:
+def test_before_grizzly_folders_were_named_after_the_domain(host: RecordedHost) -> None:
     uuid, name = host.uuid("vm-stopped"), host.domain("vm-stopped")
     host.list_files(
         lambda line: line | {"path": line["path"].replace(f"/{uuid}", f"/{name}")},
@@ -310,7 +310,7 @@ def test_before_grizzly_a_folder_had_the_domains_name(host: RecordedHost) -> Non
     assert "server-without-disk" not in "".join(host.findings())
 
 
-def test_server_without_disk_that_is_empty(host: RecordedHost) -> None:
+def test_server_without_disk_if_the_file_is_empty(host: RecordedHost) -> None:
     uuid = host.uuid("vm-stopped")
     query = "find /var/lib/nova/instances -ls"
     listed = host.last("images", query).value
@@ -332,7 +332,7 @@ def test_server_without_config_drive(host: RecordedHost) -> None:
     kept = [entry for entry in listed if not entry["path"].endswith(f"{uuid}/disk.config")]
     host.set("images", query, kept)
 
-    gone, without = host.findings()  # it still runs with it
+    gone, without = host.findings()  # QEMU still has it open
     assert gone.startswith("disk-deleted-but-open of vm-config: process says ")
     assert without == (
         "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
@@ -362,7 +362,7 @@ def test_a_server_that_boots_from_a_volume_has_no_disk_file(host: RecordedHost) 
     assert host.findings() == []
 
 
-def test_disks_in_rbd_are_no_files(host: RecordedHost) -> None:
+def test_disks_in_rbd_are_not_files(host: RecordedHost) -> None:
     query = "find /var/lib/nova/instances -ls"
     listed = host.last("images", query).value
     host.set("images", query, [entry for entry in listed if not entry["path"].endswith("/disk")])
@@ -374,7 +374,7 @@ def test_disks_in_rbd_are_no_files(host: RecordedHost) -> None:
     assert not [line for line in host.findings() if line.startswith("server-without-disk")]
 
 
-def test_a_host_whose_storage_was_not_told_is_not_judged(host: RecordedHost) -> None:
+def test_a_host_whose_storage_was_not_collected_is_not_judged(host: RecordedHost) -> None:
     query = "find /var/lib/nova/instances -ls"
     listed = host.last("images", query).value
     host.set("images", query, [entry for entry in listed if not entry["path"].endswith("/disk")])
@@ -406,7 +406,7 @@ def _as_a_tenant_sees(host: RecordedHost) -> object:
     return {"servers": servers}
 
 
-def test_bundles_of_other_times_are_not_compared(host: RecordedHost) -> None:
+def test_bundles_of_different_times_are_not_compared(host: RecordedHost) -> None:
     host.end("vm-plain")
     host.set(
         "libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 5, "reason": 3}
@@ -425,8 +425,8 @@ def test_bundles_of_other_times_are_not_compared(host: RecordedHost) -> None:
     assert any("asked 26.0 hours apart" in skip.reason for skip in report.skips)
 
 
-def test_processes_of_yesterday_are_not_here_any_more(host: RecordedHost) -> None:
-    """Two bundles of one host, whose guests were restarted in between."""
+def test_processes_of_an_older_bundle_are_ignored(host: RecordedHost) -> None:
+    """Two bundles of one host; its guests were restarted in between."""
     old = host.pid("vm-plain")
     day = timedelta(days=1)
     earlier = [
@@ -445,7 +445,7 @@ def test_processes_of_yesterday_are_not_here_any_more(host: RecordedHost) -> Non
     assert host.findings() == []
 
 
-def test_a_server_that_a_tenant_does_not_find_may_be_anothers(host: RecordedHost) -> None:
+def test_a_server_that_a_tenant_cannot_see_may_exist(host: RecordedHost) -> None:
     _forget(host, "vm-plain")
     _not_found(host, "vm-plain")
     host.silence("nova-db", "missing")

@@ -1,4 +1,4 @@
-"""What a disk image is."""
+"""Disk images: formats and headers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _disk(host: RecordedHost, name: str) -> str:
 
 
 def _open_as(host: RecordedHost, pid: int, driver: str) -> None:
-    """QEMU was told to open its first disk in another format than qcow2."""
+    """Make QEMU's command line open its first disk in another format than qcow2."""
     file = '"file":"libvirt-1-storage"'
     told = f'"driver":"{driver}",{file}'
     host.edit("kernel", f"/proc/{pid}/cmdline", f'"driver":"qcow2",{file}', told)
@@ -33,7 +33,7 @@ def test_disk_format_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_disk_format_mismatch_by_the_first_bytes(host: RecordedHost) -> None:
+def test_disk_format_mismatch_in_the_first_bytes(host: RecordedHost) -> None:
     path = _disk(host, "vm-stopped")
     host.file(path, magic="eb6390" + "00" * 13)
 
@@ -43,7 +43,7 @@ def test_disk_format_mismatch_by_the_first_bytes(host: RecordedHost) -> None:
     ]
 
 
-def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
+def test_disk_format_mismatch_on_the_command_line(host: RecordedHost) -> None:
     path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
     _open_as(host, pid, "raw")
 
@@ -53,7 +53,7 @@ def test_disk_format_mismatch_by_the_command_line(host: RecordedHost) -> None:
     ]
 
 
-def test_what_is_encrypted_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost) -> None:
+def test_an_encrypted_disk_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost) -> None:
     path, pid = _disk(host, "vm-plain"), host.pid("vm-plain")
     _open_as(host, pid, "luks")
     live = f"virsh dumpxml {host.domain('vm-plain')}"
@@ -66,13 +66,13 @@ def test_what_is_encrypted_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost
 
 
 def test_a_guest_may_write_any_header_onto_its_raw_disk(host: RecordedHost) -> None:
-    # vm-config's disk.config is raw, and nothing is noted down of it.
+    # vm-config's disk.config is raw, and disk.info has no entry for it.
     host.file(f"{host.folder('vm-config')}/disk.config", magic="514649fb" + "00" * 12)
 
     assert host.findings() == []
 
 
-def test_disks_of_which_nova_noted_nothing_down_have_any_format(host: RecordedHost) -> None:
+def test_a_disk_without_a_recorded_format_may_have_any(host: RecordedHost) -> None:
     path = _disk(host, "vm-stopped")
     host.set("images", f"cat {path}.info", "{}")
 
@@ -105,7 +105,7 @@ def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
     ]
 
 
-def test_image_unsafe_reference_to_the_network_or_to_a_neighbour(host: RecordedHost) -> None:
+def test_image_unsafe_reference_to_the_network_or_another_guest(host: RecordedHost) -> None:
     neighbour = _disk(host, "vm-plain")
     for below in ("nbd:evil:10809", "json:{}", neighbour, "../../../etc/shadow"):
         fresh = RecordedHost(host.bundle)
@@ -144,7 +144,7 @@ def test_the_image_cache_may_have_another_name(host: RecordedHost) -> None:
     assert not [line for line in host.findings() if line.startswith("image-unsafe")]
 
 
-def test_a_snapshot_stands_on_the_disk_beside_it(host: RecordedHost) -> None:
+def test_a_snapshot_is_based_on_the_disk_beside_it(host: RecordedHost) -> None:
     path = _disk(host, "vm-stopped")
     for below in (f"{path}.snap", "disk.snap"):
         fresh = RecordedHost(host.bundle)

@@ -1,4 +1,4 @@
-"""Whether QEMU can be talked to, and says what libvirt says for it."""
+"""QEMU's monitor: does it answer, and does it agree with libvirt?"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _status(host: RecordedHost, name: str, status: str) -> None:
 
 
 def _unanswered(host: RecordedHost, query: str, message: str = "no answer within 10 s") -> int:
-    """Let the questions of this kind go unanswered; how many there were."""
+    """Leave all queries of this kind unanswered; return their number."""
     failed = 0
 
     def fail(answer: Answer) -> Answer:
@@ -39,7 +39,7 @@ def _kernel_state(host: RecordedHost, name: str, state: str) -> None:
 
 
 def _words(host: RecordedHost, name: str) -> str:
-    """What libvirt called its state when it was recorded: whoever started it last decides that."""
+    """Return libvirt's recorded state; its reason depends on how the domain was last started."""
     (domain,) = (guest.domain for guest in host.report().cloud.guests if guest.name == name)
     assert domain is not None
     assert domain.state == 1
@@ -64,7 +64,7 @@ def test_libvirt_vs_qmp_status(monitored: RecordedHost) -> None:
     (4, 1, "shutdown"),
     (7, 0, "suspended"),
 ])  # fmt: skip
-def test_words_that_go_together(
+def test_matching_states_are_no_finding(
     monitored: RecordedHost, state: int, reason: int, status: str
 ) -> None:
     _state(monitored, "vm-plain", state, reason)
@@ -73,13 +73,13 @@ def test_words_that_go_together(
     assert "libvirt-vs-qmp-status" not in "".join(monitored.findings())
 
 
-def test_an_io_error_is_told_by_the_check_of_its_own(monitored: RecordedHost) -> None:
+def test_an_io_error_has_a_check_of_its_own(monitored: RecordedHost) -> None:
     _status(monitored, "vm-plain", "io-error")
 
     assert [finding.split()[0] for finding in monitored.findings()] == ["io-error-paused"]
 
 
-def test_a_guest_that_migrates_may_differ(monitored: RecordedHost) -> None:
+def test_states_may_differ_during_a_migration(monitored: RecordedHost) -> None:
     _status(monitored, "vm-verify", "postmigrate")
     assert "libvirt-vs-qmp-status of vm-verify" in "".join(monitored.findings())
     now = f"{monitored.bundle.started:%Y-%m-%d %H:%M:%S}"
@@ -98,7 +98,7 @@ def test_qemu_monitor_dead(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(("state", "severity"), [("D", "error"), ("S", "warning")])
-def test_qemu_monitor_dead_by_what_libvirt_waited_for(
+def test_qemu_monitor_dead_if_libvirts_query_timed_out(
     host: RecordedHost, state: str, severity: str
 ) -> None:
     name = host.domain("vm-plain")
@@ -114,7 +114,7 @@ def test_qemu_monitor_dead_by_what_libvirt_waited_for(
     ) in host.findings()
 
 
-def test_a_guest_that_migrates_keeps_others_waiting(host: RecordedHost) -> None:
+def test_a_migrating_guest_may_not_answer(host: RecordedHost) -> None:
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     assert _unanswered(host, f"virsh blockjob {host.domain('vm-verify')} vda")
     assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-verify"]
@@ -123,7 +123,7 @@ def test_a_guest_that_migrates_keeps_others_waiting(host: RecordedHost) -> None:
     assert "qemu-monitor-dead" not in "".join(host.findings())
 
 
-def test_qemu_that_is_stopped_is_so_whatever_nova_does(host: RecordedHost) -> None:
+def test_qemu_monitor_dead_if_stopped_during_a_task(host: RecordedHost) -> None:
     _kernel_state(host, "vm-plain", "T")
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     host.row("instances", host.uuid("vm-plain"), task_state="rebooting", updated_at=now)
@@ -131,27 +131,27 @@ def test_qemu_that_is_stopped_is_so_whatever_nova_does(host: RecordedHost) -> No
     assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
 
 
-def test_qemu_monitor_dead_by_a_lock_that_is_held(host: RecordedHost) -> None:
+def test_qemu_monitor_dead_by_a_held_lock(host: RecordedHost) -> None:
     lock = "Timed out during operation: cannot acquire state change lock (held by monitor=x)"
     assert _unanswered(host, f"virsh blockjob {host.domain('vm-plain')} vda", lock)
 
     assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
 
 
-def test_a_libvirt_that_answers_nobody_is_no_silence_of_qemu(host: RecordedHost) -> None:
+def test_a_silent_libvirt_is_not_a_silent_qemu(host: RecordedHost) -> None:
     _unanswered(host, "^virsh ")
 
     assert host.findings() == []
 
 
-def test_qemu_monitor_dead_by_its_own_silence(monitored: RecordedHost) -> None:
+def test_qemu_monitor_dead_if_its_monitor_timed_out(monitored: RecordedHost) -> None:
     name = monitored.domain("vm-plain")
     assert _unanswered(monitored, f"qemu-monitor-command {name} .*query-status")
 
     assert [f.split(":")[0] for f in monitored.findings()] == ["qemu-monitor-dead of vm-plain"]
 
 
-def test_monitors_that_all_are_silent_were_asked_in_vain(monitored: RecordedHost) -> None:
+def test_no_finding_if_every_monitor_timed_out(monitored: RecordedHost) -> None:
     assert _unanswered(monitored, "qemu-monitor-command") > 11
 
     assert monitored.findings() == []

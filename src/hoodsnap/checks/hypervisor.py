@@ -1,4 +1,4 @@
-"""The host under the guests: what it will do to them by itself, and what they may find missing."""
+"""The compute host under the guests: autostart, access to disks, free space, foreign VMs."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from hoodsnap.facts.host.image import FolderEntry, is_base
 from hoodsnap.facts.process.process import GONE, Process
 
 NEARLY_FULL = 20
-"""A file system of which less than this part is left."""
+"""A file system is nearly full when less than 1/20 of it is free."""
 
 
 @check(Severity.WARNING)
 def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
-    """libvirt starts this guest when the host boots, whatever nova thinks of it by then.
+    """libvirt starts this guest when the host boots, regardless of nova.
 
-    nova never sets autostart; somebody did with `virsh autostart`. After a crash the guest may have
-    been evacuated: then this host starts a second one on the same volumes, before nova-compute has
-    had time to clean up.
+    nova never sets autostart, so it was set by hand with `virsh autostart`. If the host crashes,
+    the guest may be evacuated. When the host boots again, libvirt then starts a second copy on the
+    same volumes before nova-compute has had time to clean up.
 
     Authority: libvirt.
 
-    Traps: domains that are not nova's may rightly start by themselves.
+    Traps: Domains that nova does not manage may legitimately start at boot.
 
-    Next: `virsh dominfo NAME` (Autostart), `openstack server show UUID` (host). Then `virsh
-    autostart --disable NAME`; to have guests come back after a reboot, nova has
-    `resume_guests_state_on_host_boot`.
+    Next: Check the Autostart line: `virsh dominfo NAME`. Check which host nova has the server on:
+    `openstack server show UUID`. Then disable autostart: `virsh autostart --disable NAME`. To have
+    guests come back after a reboot, set nova's `resume_guests_state_on_host_boot`.
 
-    Not yet: rebooting this host, or fencing it, while it is set.
+    Not yet: Rebooting or fencing this host while autostart is set.
 
     Source: libvirt virDomainSetAutostart; nova bugs 1293480, 1444630.
     """
@@ -52,10 +52,11 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 
 
 def _is_elsewhere(guest: Guest) -> bool:
-    """nova is known to have it on another host, or not at all."""
+    """True if nova is known to have the server on another host, or not at all."""
     try:
         if guest.host is not None:
-            guest.host.option("DEFAULT", "host")  # without it the host may be called anything
+            # Raises without nova.conf: the host's name is then unknown.
+            guest.host.option("DEFAULT", "host")
         return not guest.is_here
     except UnheardError:
         return False
@@ -63,22 +64,23 @@ def _is_elsewhere(guest: Guest) -> bool:
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, in_a_container])
 def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """QEMU may not open the guest's disk: its mode, a folder above it or its label forbids that.
+    """QEMU may not open a disk of the guest: its mode, a parent folder or its label forbids it.
 
-    A guest that runs has its files open and notices nothing until it is started again, migrated or
-    snapshotted. With SELinux a file that was given another label fails under the running guest.
-    Usual causes: `chmod` or `restorecon` over the whole instances directory, files copied as root,
-    a home directory that is closed to others.
+    A running guest has its files open and notices nothing until it is started, migrated or
+    snapshotted. With SELinux, relabeling a file makes the running guest fail as well. Usual causes:
+    `chmod` or `restorecon` over the whole instances directory, files copied as root, a home
+    directory that is closed to others.
 
-    Authority: the kernel: it compares the numbers of user and group, not their names.
+    Authority: The kernel. It compares numeric user and group ids, not names.
 
-    Traps: libvirt makes QEMU the owner of each disk when it starts a guest (`dynamic_ownership`),
-    so that the owner of a stopped guest's disk may be anybody; on a file server owners are its
-    business; with an access control list mode and owner do not decide; in a container the same
-    path leads elsewhere.
+    Traps: With `dynamic_ownership`, libvirt gives each disk to QEMU's user when the guest starts,
+    so a stopped guest's disk may have any owner. On a file server, the server decides about owners.
+    With an access control list, mode and owner do not decide. In a container, the same path leads
+    to another file.
 
-    Next: `namei -l DISK` shows owner and mode of each folder on the way, `ls -lZ DISK` the label,
-    `grep ^user /etc/libvirt/qemu.conf` who opens it. Then give back exactly that one.
+    Next: Check owner and mode of each folder on the path: `namei -l DISK`. Check the label: `ls -lZ
+    DISK`. Check which user QEMU runs as: `grep ^user /etc/libvirt/qemu.conf`. Then restore only the
+    owner, mode or label that is wrong.
 
     Not yet: `chown -R` or `restorecon -R` of the instances directory while guests run, `chmod 777`.
 
@@ -107,7 +109,7 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
 
 
 def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
-    """The files of a disk, and what QEMU wants to do with each."""
+    """Yield each file of a disk with the access that QEMU needs to it."""
     if disk.image.type != "file" or disk.source is None or not disk.source.startswith("/"):
         return
     yield disk.source, READ if disk.read_only else READ + WRITE
@@ -115,7 +117,7 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
     try:
         below = image.chain[1:] if image is not None else ()
     except UnheardError:
-        return  # that its chain is broken is another check's word
+        return  # a broken chain is reported by another check
     for layer in below:
         if layer.path.startswith("/"):
             yield layer.path, READ
@@ -125,7 +127,7 @@ def _closed(host: Host, domain: Domain, found: FolderEntry) -> tuple[Evidence, .
     capabilities = host.hypervisor.answer("libvirt", "virsh capabilities")
     uid, gid = host.hypervisor.owner
     evidence = [says(domain, state=domain.state_words)]
-    if (answer := _told(host, found.path)) is not None:
+    if (answer := _stat_of(host, found.path)) is not None:
         owner = f"{found.user or found.uid}:{found.group or found.gid}"
         line = hears(answer, "images", found.path, path=found.path, mode=found.mode, owner=owner)
         evidence.append(line)
@@ -135,8 +137,8 @@ def _closed(host: Host, domain: Domain, found: FolderEntry) -> tuple[Evidence, .
     return tuple(evidence)
 
 
-def _told(host: Host, path: str) -> Answer | None:
-    """The answer that told owner and mode of a file."""
+def _stat_of(host: Host, path: str) -> Answer | None:
+    """Return the answer that recorded owner and mode of a file."""
     return host.hypervisor.answer("images", f"stat -L {path}") or host.census.get("images")
 
 
@@ -149,10 +151,10 @@ def _mislabelled(host: Host, domain: Domain) -> Iterator[Problem]:
             entry = host.images.entry(disk.source)
         except UnheardError:
             continue
-        answer = _told(host, disk.source)
+        answer = _stat_of(host, disk.source)
         if entry is None or entry.selinux is None or answer is None:
             continue
-        # On a file server all files have one label.
+        # On a file server all files have the same label.
         if entry.selinux not in labels and not (entry.dev or "0:").startswith("0:"):
             label = hears(answer, "images", disk.source, path=disk.source, selinux=entry.selinux)
             yield Problem(Severity.ERROR, (says(domain, labels=labels[0]), label))
@@ -160,21 +162,20 @@ def _mislabelled(host: Host, domain: Domain) -> Iterator[Problem]:
 
 @check(Severity.NOTE)
 def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
-    """The guest runs a QEMU that has been replaced on this host since.
+    """The guest runs a QEMU binary that has since been replaced on this host.
 
-    An update of the package changes the file, and not the process that was started from the old
-    one: whatever the update repaired, this guest still has. A reboot inside of the guest is not
-    enough.
+    A package update replaces the file but not the running process, so the guest still has the bugs
+    that the update fixed. A reboot inside the guest does not change that.
 
-    Authority: the kernel.
+    Authority: The kernel.
 
-    Traps: a container that was removed with the file in it looks the same.
+    Traps: Removing a container together with the binary in it looks the same.
 
-    Next: `ls -l /proc/PID/exe`, and when the package was updated. Then migrate the guest, or stop
-    and start it, when it suits its owner.
+    Next: Check the binary: `ls -l /proc/PID/exe`. Check when the package was updated. Then migrate
+    the guest, or stop and start it, at a time that suits its owner.
 
-    Not yet: plugging in a volume in rbd or a new kind of device: QEMU loads a module for that, and
-    refuses one of another build.
+    Not yet: Attaching an rbd volume or a new kind of device. QEMU loads a module for it and refuses
+    a module from another build.
 
     Source: QEMU util/module.c; proc(5), `exe`.
     """
@@ -184,34 +185,35 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
 
 @check(Severity.WARNING)
 def host_fs_overcommit(host: Host) -> Problems:
-    """The guests' disks may still grow by more than the file system has left.
+    """The guests' disks can still grow by more than the free space of their file system.
 
-    An image takes only what was written so far. If all guests use what they were sold, the file
-    system is full, and QEMU pauses each guest that writes.
+    An image occupies only what has been written so far. If all guests use the disk space of their
+    flavors, the file system fills up, and QEMU pauses each guest that writes.
 
-    Authority: the file system.
+    Authority: The file system.
 
-    Traps: a file system that several hosts share has guests that this bundle does not know; images
-    that are not nova's count too, whatever nova's own sum leaves out; with a disk_allocation_ratio
-    above one it is meant so (a note), until the file system is nearly full.
+    Traps: A file system that several hosts share also holds guests that are not in this bundle.
+    Images that nova does not manage count here, although nova leaves them out of its own sum. A
+    disk_allocation_ratio above 1 means that overcommit is intended; this is then a note until the
+    file system is nearly full.
 
-    Next: `df -h` and `df -i` of the instances directory, `du -sh` of its folders. Then move guests
-    away before it is full.
+    Next: Check the instances directory: `df -h` and `df -i`. Find the largest folders: `du -sh`.
+    Then move guests away before the file system is full.
 
-    Not yet: removing files of `_base` or `UUID_resize` to make room.
+    Not yet: Removing files of `_base` or `UUID_resize` to make room.
 
     Source: nova virt/libvirt/driver.py `_get_disk_over_committed_size_total`.
     """
     rooms = host.hypervisor.rooms
     if not rooms:
-        raise UnheardError("how full the instances directory's file system is was not asked")
+        raise UnheardError("free space of the instances directory's file system was not collected")
     for folder, room in rooms.items():
         promised = sum(_still_to_grow(host, folder))
         nearly_full = room.free * NEARLY_FULL < room.total
         free = hears(room.answer, "images", "bavail", folder=folder, free_gib=_gib(room.free))
         listing = host.census.get("images")
         if promised > room.free and listing is not None:
-            severity = Severity.NOTE if _is_wanted(host) else Severity.WARNING
+            severity = Severity.NOTE if _is_intended(host) else Severity.WARNING
             severity = Severity.ERROR if nearly_full else severity
             disks = hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised))
             yield Problem(severity, (free, disks))
@@ -219,8 +221,8 @@ def host_fs_overcommit(host: Host) -> Problems:
             yield (hears(room.answer, "images", "favail", free_inodes=room.free_inodes),)
 
 
-def _is_wanted(host: Host) -> bool:
-    """Whether its operator lets more be sold of its disk than there is."""
+def _is_intended(host: Host) -> bool:
+    """True if the host's disk allocation ratio allows overcommit."""
     try:
         disk = host.provider.inventories.get("DISK_GB") if host.provider is not None else None
     except UnheardError:
@@ -234,7 +236,7 @@ def _still_to_grow(host: Host, folder: str) -> Iterator[int]:
             try:
                 yield max(0, image.virtual_size - (image.actual_size or 0))
             except UnheardError:
-                continue  # what is known is too much already, or it is not
+                continue  # an image of unknown size is left out of the sum
 
 
 def _gib(size: int) -> float:
@@ -243,19 +245,19 @@ def _gib(size: int) -> float:
 
 @check(Severity.NOTE, heard=["libvirt"])
 def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -> Problems:
-    """A VM on this host is not nova's.
+    """A VM on this host is not managed by nova.
 
-    Placement does not know what it takes, and sells that once more.
+    Placement does not count the resources that it uses and offers them to other servers.
 
-    Authority: the nova database for what is nova's.
+    Authority: The nova database decides which VMs nova manages.
 
-    Traps: domains of nova before Juno carry no note of it, but their name and their row do; what
-    other services (octavia, trove) run are nova's guests.
+    Traps: Before Juno, nova wrote no metadata into its domains; their name and database row
+    identify them. VMs of other services (octavia, trove) are servers in nova.
 
-    Next: `virsh dominfo NAME`, and ask who started it. Then reserve on this host what it needs
-    (`reserved_host_memory_mb`, `reserved_host_cpus`).
+    Next: Check its state: `virsh dominfo NAME`. Ask who started it. Then reserve the resources that
+    it needs on this host (`reserved_host_memory_mb`, `reserved_host_cpus`).
 
-    Not yet: `virsh destroy`: somebody needs it.
+    Not yet: `virsh destroy`; the VM is probably in use.
 
     Source: nova virt/libvirt/driver.py `_get_disk_over_committed_size_total` (what it skips).
     """

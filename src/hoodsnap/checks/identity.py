@@ -1,4 +1,4 @@
-"""Every layer knows the same VMs. The only topic that speaks of absence."""
+"""The same VMs exist in every layer. Only this topic reports absence."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from hoodsnap.facts.process.process import Process
 
 @check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight, of_another_libvirt])
 def qemu_without_domain(guest: Guest, process: Process) -> Problems:
-    """A guest's QEMU process runs, and libvirt does not know it.
+    """The guest's QEMU process runs, but libvirt does not know it.
 
-    nova can neither see nor stop it, and would start a second one on the same disk. libvirt
-    forgets a process when its state under /run is lost: a container recreated, a folder cleaned, a
-    daemon that crashed at the wrong moment.
+    nova can neither see nor stop the process, and would start a second one on the same disk.
+    libvirt loses a process when its state under /run is lost: a container was recreated, a folder
+    was cleaned, or the daemon crashed at the wrong moment.
 
-    Authority: the kernel. The process is there.
+    Authority: The kernel. The process exists.
 
-    Traps: libvirt that was not reached; a second libvirt (a session's, in a container) that has
-    it, by where QEMU's files are and the processes it lives among; QEMU that nobody started for
+    Traps: libvirt was not reached. A second libvirt (of a session, or in a container) runs the
+    process, as the place of QEMU's files and the processes around it show. QEMU was not started for
     nova.
 
-    Next: `cat /proc/PID/cmdline | tr '\\0' ' '`, `ls -l /proc/PID/fd` and `cat
-    /run/libvirt/qemu/NAME.pid`. If it is the only copy, let the guest shut down from inside, then
-    `openstack server start`.
+    Next: Check what it runs: `cat /proc/PID/cmdline | tr '\\0' ' '`. Check which files it has open:
+    `ls -l /proc/PID/fd`. Check libvirt's PID file: `cat /run/libvirt/qemu/NAME.pid`. If it is the
+    only copy, let the guest shut down from inside, then run `openstack server start`.
 
     Not yet: `virsh start` or `define`, `openstack server reboot --hard`, restarting nova-compute,
     `kill -9`.
@@ -67,19 +67,20 @@ def _is_novas(guest: Guest, process: Process) -> bool:
 
 @check(Severity.ERROR, heard=["kernel"], traps=[migrating, task_in_flight])
 def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
-    """libvirt says that the guest runs, and there is no QEMU process.
+    """libvirt reports that the guest runs, but no QEMU process exists.
 
-    The guest is off, and nobody has noticed: libvirt lost sight of the process, and nova believes
+    The guest is off, and nothing has noticed: libvirt lost track of the process, and nova relies on
     libvirt.
 
-    Authority: the kernel. There is no such process.
+    Authority: The kernel. No such process exists.
 
-    Traps: processes listed in another PID namespace; a process in state D is still there.
+    Traps: Processes that were listed in another PID namespace. A process in state D still exists.
 
-    Next: `virsh domstate --reason NAME`, and the end of /var/log/libvirt/qemu/NAME.log. A restart
-    of libvirtd makes it look again.
+    Next: Check the domain's state: `virsh domstate --reason NAME`. Read the end of
+    /var/log/libvirt/qemu/NAME.log. A restart of libvirtd makes it look again.
 
-    Not yet: `openstack server start` before checks of the disks: see why it died first.
+    Not yet: `openstack server start` before the disks are checked. Find out first why the process
+    died.
 
     Source: libvirt qemu_process.c; nova `_sync_power_states`.
     """
@@ -92,21 +93,22 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
 
 @check(Severity.ERROR, traps=[task_in_flight])
 def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -> Problems:
-    """The server is deleted, and its guest is still here.
+    """The server was deleted, but its guest is still on this host.
 
-    nova frees the ports, volumes and addresses of a deleted server, so that another one may own
-    them by now, while this guest goes on using them. nova-compute looks for such guests every half
-    hour and removes them, as long as the row has not been archived; after that nobody does.
+    nova frees the ports, volumes and addresses of a deleted server. Another server may own them by
+    now while this guest still uses them. nova-compute looks for such guests every half hour and
+    removes them, but only until the database row is archived; after that nothing removes them.
 
-    Authority: the nova database for what should be; libvirt for what is.
+    Authority: The nova database for what should exist; libvirt for what does.
 
-    Traps: a deletion in flight; `running_deleted_instance_action` may be set to `log` or `noop`.
+    Traps: A deletion in flight. `running_deleted_instance_action` may be set to `log` or `noop`.
 
-    Next: `openstack server show UUID`, then see whether another server has its volumes and
-    addresses (`openstack volume list`, `openstack port list --device-owner compute:nova`).
+    Next: Check the server: `openstack server show UUID`. Then check whether another server has its
+    volumes and addresses: `openstack volume list`, `openstack port list --device-owner
+    compute:nova`.
 
-    Not yet: `virsh undefine --remove-all-storage`, `virsh destroy` before you know what shares its
-    disks.
+    Not yet: `virsh undefine --remove-all-storage`; `virsh destroy` before you know what shares the
+    guest's disks.
 
     Source: nova `_cleanup_running_deleted_instances`; `nova-manage db archive_deleted_rows`.
     """
@@ -121,33 +123,33 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
 
 @check(Severity.ERROR)
 def domain_without_server(guest: Guest, domain: Domain) -> Problems:
-    """libvirt has a domain that nova made, and nova has no record of it.
+    """libvirt has a domain that nova created, but nova has no record of it.
 
-    It uses memory and disk that placement sells again, keeps a MAC address that neutron may give
-    to another, and nobody owns it.
+    The domain uses memory and disk that placement offers to other servers, it keeps a MAC address
+    that neutron may give to another port, and it has no owner.
 
-    Authority: the nova databases, if all of them were searched, deleted and archived rows too. The
-    API alone (a warning) does not tell a deleted server from one that never was.
+    Authority: The nova databases, if all of them were searched, including deleted and archived
+    rows. The API alone cannot tell a deleted server from one that never existed (a warning).
 
-    Traps: a cell that was not read; a guest of a cloud that this host once belonged to; a database
-    restored from an older backup (then there are many).
+    Traps: A cell that was not read. A guest of a cloud that this host once belonged to. A database
+    restored from an older backup, which leaves many such domains.
 
-    Next: search every cell's `instances` and `shadow_instances` for the UUID; the owner's project
-    is in `virsh dumpxml NAME` under nova:owner.
+    Next: Search every cell's `instances` and `shadow_instances` for UUID. The owner's project is
+    under nova:owner in `virsh dumpxml NAME`.
 
-    Not yet: `virsh destroy` or `undefine`, removing its disks: nobody else may have a copy.
+    Not yet: `virsh destroy` or `undefine`, or removing its disks; they may be the only copy.
 
     Source: nova (the tracker's "running orphan instance" was removed in Wallaby); openstack/osops
     nova-libvirt-compare.
     """
     if guest.record is not None or not domain.is_nova:
         return
-    heard = [layer for layer in ("nova-db", "nova") if layer not in guest.unheard]
-    if not heard:
+    searched = [layer for layer in ("nova-db", "nova") if layer not in guest.unheard]
+    if not searched:
         raise UnheardError(guest.unheard["nova-db"])
-    absent = [_lacks(guest, layer, "record") for layer in heard]
-    # The API alone can't tell a deleted server from one that never was.
-    sure = "nova-db" in heard and domain.state in ON
+    absent = [_lacks(guest, layer, "record") for layer in searched]
+    # The API alone can't tell a deleted server from one that never existed.
+    sure = "nova-db" in searched and domain.state in ON
     severity = Severity.ERROR if sure else Severity.WARNING
     yield Problem(severity, (says(domain, name=domain.name, state=domain.state_words), *absent))
 
@@ -158,20 +160,19 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
     traps=[task_in_flight, building, never_launched, migrating, of_another_libvirt],
 )
 def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
-    """nova has the server on this host, and libvirt has no domain for it.
+    """nova has the server on this host, but libvirt has no domain for it.
 
-    For a running server that is an outage. For a stopped one it is repairable: nova writes the
-    domain anew when it is started, as long as its disks are there.
+    If the server should be running, it is down. If it is stopped, it can be repaired: nova defines
+    the domain again at the next start, as long as the disks exist.
 
-    Authority: libvirt for what is here; nova for what should be.
+    Authority: libvirt for what is on this host; nova for what should be.
 
-    Traps: building, moving and shelved servers; another libvirt daemon than the one that was
-    asked.
+    Traps: Building, moving and shelved servers. Another libvirt daemon than the one that was asked.
 
-    Next: see that the disks are there (`ls -l` of its folder) and that it does not run on another
-    host. Then `openstack server start` (after `stop`) defines it again.
+    Next: Check that the disks exist (`ls -l` of its folder) and that the guest does not run on
+    another host. Then run `openstack server start` (after `stop`) to define the domain again.
 
-    Not yet: `openstack server reboot --hard` if it may run elsewhere, `rebuild`.
+    Not yet: `openstack server reboot --hard` if the guest may run elsewhere, `rebuild`.
 
     Source: nova `_hard_reboot`, `power_on`; `_sync_instance_power_state` ("unexpectedly not
     found").
@@ -198,20 +199,21 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     ],
 )
 def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> Problems:
-    """nova has the server on this host, and its disk file is not there.
+    """nova has the server on this host, but its disk file is missing or empty.
 
-    If it still runs, its process holds the only copy; if it is off, it can't start.
+    If the guest still runs, its process holds the only copy. If it is off, it cannot start.
 
-    Authority: the disk images.
+    Authority: The disk images.
 
-    Traps: servers that boot from a volume, and disks in rbd or LVM, have no such file; a moved
-    server's files are in `UUID_resize`; an instances directory that is not mounted misses all of
-    them; where QEMU runs in a container, the directory is another one.
+    Traps: Servers that boot from a volume and disks in rbd or LVM have no such file. The files of a
+    server that is being moved are in `UUID_resize`. If the instances directory is not mounted, all
+    files are missing. If QEMU runs in a container, its directory is another one.
 
-    Next: look for `UUID_resize` and `UUID_del` beside it, at `findmnt -T` of the instances
-    directory, and at `ls -l /proc/PID/fd` of a process that still runs.
+    Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount of the
+    instances directory: `findmnt -T`. If the process still runs, check its files: `ls -l
+    /proc/PID/fd`.
 
-    Not yet: `openstack server reboot --hard` or `rebuild`, which make a new, empty disk.
+    Not yet: `openstack server reboot --hard` or `rebuild`; both create a new, empty disk.
 
     Source: nova imagebackend, `_get_instance_disk_info_from_config`; nova bug 1666831.
     """
@@ -242,7 +244,7 @@ def _expected_files(guest: Guest, record: Server | Instance) -> list[str]:
 
 
 def _local_devices(guest: Guest) -> list[tuple[object, object]]:
-    """Of each device that nova keeps in files, whence it comes and what is on it."""
+    """Return source and format of each device that nova keeps in files."""
     devices = guest.instance.devices if guest.instance is not None else ()
     return [
         (device.get("source_type"), device.get("guest_format"))
@@ -252,8 +254,10 @@ def _local_devices(guest: Guest) -> list[tuple[object, object]]:
 
 
 def _has_another_root(guest: Guest) -> bool:
-    """Its domain has disks, and none of them is its folder's `disk`: it lies in other storage, or,
-    since before Grizzly, in a folder of the domain's name."""
+    """True if the domain has disks, and none of them is `disk` in the server's folder.
+
+    Its root disk is in other storage, or in a folder of the domain's name (made before Grizzly).
+    """
     try:
         disks = guest.domain.current.disks if guest.domain is not None else ()
     except UnheardError:
@@ -266,8 +270,8 @@ def _is_in_its_folder(guest: Guest, disk: Disk) -> bool:
 
 
 def _lacks(guest: Guest, layer: str, noun: str) -> Evidence:
-    """That a layer, heard, has no such thing."""
+    """Evidence that a layer listed everything it has and lacks this object."""
     answer = guest.census.get(layer)
     if answer is None:
-        raise UnheardError(f"{layer} was not asked for everything it has")
+        raise UnheardError(f"{layer}: a full list was not collected")
     return hears(answer, layer, guest.uuid, **{noun: None})

@@ -1,4 +1,4 @@
-"""What a disk image is: the format that it is read in, and the files that its header names."""
+"""Disk images: the format they are read in, and the files that their headers name."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, Image, Layer, is_base, 
 from hoodsnap.facts.process.process import Process
 
 QCOW2 = b"QFI\xfb".hex()
-"""How every qcow2 image begins."""
+"""Magic number: the first bytes of every qcow2 image."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def disk_format_mismatch(
     guest: Guest, domain: Domain, host: Host, process: Process | None
 ) -> Problems:
-    """A disk is read in another format than it has, or than nova noted down for it.
+    """A disk is read in another format than it has, or than nova recorded for it.
 
-    Read as raw, a qcow2 disk shows the guest its tables in place of its data, and the first write
-    destroys them. Read as qcow2, a raw disk lets the guest write itself a header that names any
-    file of the host. That is why nova notes every disk's format in `disk.info` and never looks
-    again: whoever changes that file, or removes it, opens the door.
+    If a qcow2 disk is read as raw, the guest sees qcow2 tables instead of its data, and the first
+    write destroys them. If a raw disk is read as qcow2, the guest can write a qcow2 header that
+    names any file of the host. To prevent that, nova records each disk's format in `disk.info` and
+    never detects it again. If that file is changed or removed, the protection is gone.
 
-    Authority: the file's first bytes for a disk that is read as qcow2; `disk.info` for what nova
+    Authority: The file's first bytes, for a disk that is read as qcow2; `disk.info` for what nova
     will do.
 
-    Traps: a guest may write whatever it likes onto a raw disk, also the beginning of a qcow2: read
-    as raw, and noted down as raw, that is harmless; what is encrypted is raw to libvirt, and LUKS
-    to QEMU.
+    Traps: A guest may write anything onto a raw disk, including the beginning of a qcow2 image.
+    That is harmless as long as the disk is read as raw and recorded as raw. An encrypted disk is
+    raw to libvirt and LUKS to QEMU.
 
-    Next: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME | grep -A1 "<disk"`. Then
-    correct the one that is wrong, with the guest off.
+    Next: Compare the three formats: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME |
+    grep -A1 "<disk"`. Then correct the one that is wrong while the guest is off.
 
-    Not yet: `openstack server start` or `reboot --hard`, which believe `disk.info`; removing
+    Not yet: `openstack server start` or `reboot --hard`, which rely on `disk.info`; removing
     `disk.info`; `qemu-img info` or `convert` without `-f raw` on a raw disk.
 
     Source: OSSA-2015-011, OSSA-2016-001 (CVE-2015-7548), OSSA-2016-007 (CVE-2016-2140),
@@ -70,11 +70,11 @@ def disk_format_mismatch(
             listing = host.listing
             yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
         if image is None:
-            disks_out_of_sight(guest)  # raises: then nobody saw what nova noted of this disk
+            disks_out_of_sight(guest)  # raises if the format that nova recorded is unknown
 
 
 def _declared(image: Image) -> str | None:
-    """The format that nova noted down. Before Icehouse, and of volumes, it did not."""
+    """Return the format that nova recorded; None before Icehouse and for volumes."""
     return image.declared if "disk.info" in image.said else None
 
 
@@ -88,27 +88,27 @@ def _magic(host: Host, path: str) -> str | None:
 
 @check(Severity.ERROR, traps=[building, disk_is_copied])
 def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
-    """A disk's header leads to a file that no disk of nova's ever stands on.
+    """A disk's header points to a file that no disk of nova is ever based on.
 
-    A qcow2 header may name any file as its base or as the place of its data. An image that was
-    uploaded with such a header, or written by a guest onto its raw disk, makes QEMU open that file
-    of the host and show it to the guest: a password file, another server's disk. nova's own disks
-    stand on nothing but a raw file in `_base`.
+    A qcow2 header may name any file as its backing file or data file. If such an image was
+    uploaded, or if a guest wrote such a header onto its raw disk, QEMU opens that file on the host
+    and shows it to the guest: a password file, another server's disk. nova's own disks are based
+    only on raw files in `_base`.
 
-    Authority: the image's header.
+    Authority: The image's header.
 
-    Traps: a snapshot stands on the disk beside it; volumes on NFS stand on their own snapshots; the
-    image cache may have another name (hosts that share a directory had one each).
+    Traps: A snapshot is based on the disk beside it. Volumes on NFS are based on their own
+    snapshots. The image cache may have another name (hosts that shared a directory had one each).
 
-    Next: `qemu-img info -U -f qcow2 DISK` names the file; see when the disk was made, and from
-    which image. Then suspend the server, keep the disk as evidence, and take the image out of
+    Next: Find the file: `qemu-img info -U -f qcow2 DISK`. Check when the disk was created, and from
+    which image. Then suspend the server, keep the disk as evidence, and remove the image from
     glance.
 
-    Not yet: `qemu-img convert` of it, a snapshot or a backup of the server: each copies what the
-    file holds to where its owner can read it.
+    Not yet: `qemu-img convert` of the disk, a snapshot or a backup of the server. Each copies the
+    contents of the file to a place that the server's owner can read.
 
-    Source: OSSA-2024-001 (CVE-2024-32498), OSSA-2024-002, OSSA-2023-002 (CVE-2022-47951);
-    QEMU docs/interop/qcow2 (data file, backing file).
+    Source: OSSA-2024-001 (CVE-2024-32498), OSSA-2024-002, OSSA-2023-002 (CVE-2022-47951); QEMU
+    docs/interop/qcow2 (data file, backing file).
     """
     for image in images:
         if image.data_file is not None:
@@ -119,7 +119,7 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
 
 
 def _steps(image: Image) -> Iterator[tuple[str, str]]:
-    """The files of a chain, each with the name that its header has for the one below."""
+    """Yield each file of a chain with its header's name for the file below."""
     try:
         layers: tuple[Layer, ...] = image.chain
     except UnheardError:
@@ -136,7 +136,7 @@ def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
         return True
     folder, _, name = below.rpartition("/")
     if not folder and ":" not in name:
-        return True  # beside it
+        return True  # in the same folder
     if not below.startswith("/"):
         return ":" not in below and ".." not in below
     beside = folder == above.rpartition("/")[0]
@@ -144,8 +144,10 @@ def _may_stand_on(guest: Guest, above: str, below: str) -> bool:
 
 
 def _is_in_a_cache(above: str, below: str) -> bool:
-    """Whether a disk stands on what is named as an image in a folder beside its guest's: the cache
-    may be called anything (`image_cache_subdirectory_name`)."""
+    """True if a disk is based on an image file in a folder beside its guest's folder.
+
+    The cache may have any name (`image_cache_subdirectory_name`).
+    """
     cache, _, name = below.rpartition("/")
     top = above.rpartition("/")[0].rpartition("/")[0]
     made = any(one.fullmatch(name) for one in (OF_AN_IMAGE, OF_SWAP, OF_EPHEMERAL))

@@ -1,4 +1,4 @@
-"""Whether QEMU can be talked to, and says what libvirt says for it."""
+"""QEMU's monitor: does it answer, and does it report the same state as libvirt?"""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
 STOPPED = frozenset("Tt")
-"""The kernel's states of a process that was stopped by a signal, or by a debugger."""
+"""Kernel states of a process that a signal or a debugger has stopped."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
-    """libvirt says one thing of the guest, and QEMU itself another.
+    """libvirt and QEMU report different states of the guest.
 
-    libvirt keeps its own copy of the state and brings it up to date with QEMU's events. An event
-    that was lost (a daemon that was restarted at the wrong moment, a monitor used by somebody
-    else) leaves nova with a guest that "runs" and stands still.
+    libvirt keeps its own copy of the state and updates it from QEMU's events. If an event is lost
+    (the daemon was restarted at the wrong moment, another program used the monitor), nova shows a
+    frozen guest as running.
 
     Authority: QEMU.
 
-    Traps: both are asked within seconds, and a guest whose state changed meanwhile is not judged;
-    a guest that sleeps (`suspended`) is asleep for both; an I/O error has a check of its own.
+    Traps: Both are asked within seconds, and a guest is not judged if its state changed meanwhile.
+    A sleeping guest (`suspended`) is asleep in both. An I/O error has a check of its own.
 
-    Next: `virsh domstate --reason NAME`, and the end of /var/log/libvirt/qemu/NAME.log. A restart
-    of libvirtd asks QEMU anew, where its guests outlive it (not in every container).
+    Next: Check libvirt's state: `virsh domstate --reason NAME`. Read the end of
+    /var/log/libvirt/qemu/NAME.log. Where guests survive a restart of libvirtd (not in every
+    container), a restart makes it ask QEMU again.
 
-    Not yet: restarting libvirt's container, `virsh resume`, `openstack server reboot --hard`.
+    Not yet: Restarting libvirt's container, `virsh resume`, `openstack server reboot --hard`.
 
     Source: libvirt qemu_monitor.c; QEMU's RunState; containers/podman issue 12717.
     """
@@ -52,22 +53,22 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
 def qemu_monitor_dead(
     guest: Guest, host: Host, domain: Domain, process: Process, monitor: Monitor | None
 ) -> Problems:
-    """QEMU is there and does not answer: nova and libvirt hang with everything they ask of it.
+    """QEMU exists but does not answer; nova and libvirt hang on every request to it.
 
-    It was stopped by a signal, or waits in the kernel for a storage that does not answer. Its guest
-    stands still, and libvirt goes on saying that it runs.
+    The process was stopped by a signal, or it waits in the kernel for storage that does not answer.
+    The guest is frozen while libvirt keeps reporting it as running.
 
-    Authority: the kernel's state of the process: `T` is stopped, `D` waits for storage.
+    Authority: The kernel's state of the process: `T` is stopped, `D` waits for storage.
 
-    Traps: a collector that was too impatient, or a libvirt that answers nobody, is no silence of
-    this QEMU: without the kernel's word this is a warning; where a migration comes in, or nova
-    works at it, others have to wait.
+    Traps: The collector's timeout may have been too short, or libvirt may not answer for any guest,
+    so without a matching process state this is a warning. While a migration arrives, or while nova
+    works on the guest, other requests have to wait.
 
-    Next: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`, and see whether the storage
-    of its disks answers. A process in state T goes on with `kill -CONT PID`.
+    Next: Check where it waits: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`. Check
+    whether the storage of its disks answers. A process in state T continues after `kill -CONT PID`.
 
-    Not yet: `kill -9` (in state D it does nothing, and strikes when the storage is back), an
-    evacuation: the guest may still write.
+    Not yet: `kill -9` (in state D it has no effect until the storage is back, and then kills); an
+    evacuation, because the guest may still write.
 
     Source: libvirt, "cannot acquire state change lock"; Linux, proc(5), the state of a process.
     """
@@ -81,16 +82,17 @@ def qemu_monitor_dead(
     if silent is not None and process.state == "D":
         yield state, silent
     elif silent is not None and not task_in_flight(guest) and not migrating(guest):
-        # Where a migration comes in, whoever asks waits for its end.
+        # Requests wait until an incoming migration ends.
         yield Problem(Severity.WARNING, (state, silent))
 
 
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:
-    """What this QEMU was asked and did not answer in time, where others were heard."""
+    """Yield the requests that this QEMU did not answer in time."""
     for answer in _unanswered(domain.said):
-        # libvirt itself answers the others.
+        # libvirt answers the other queries without QEMU.
         if answer.query.startswith(("virsh domjobinfo", "virsh blockjob")):
             yield hears(answer, "libvirt", said=_reason(answer))
+    # If no other QEMU answered either, the fault may be the collector's or libvirt's.
     others = [other for other in host.monitors.values() if other is not monitor]
     if monitor is not None and any(_speaks(other) for other in others):
         for answer in _unanswered(monitor.said):
