@@ -1,4 +1,4 @@
-"""Guests that were moved, and what that left behind."""
+"""Moved guests, and what the moves left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RUNNING, PAUSED_BY_USER, PAUSED_BY_MIGRATION, OFF = (1, 1), (3, 1), (3, 2), (5, 
 
 
 def move(host: RecordedHost, name: str, **cells: object) -> None:
-    """Give a server a migration: the one of a server whose resize is long confirmed."""
+    """Give a server a migration, copied from a server whose resize was confirmed long ago."""
     given = {"updated_at": LONG_AGO, "instance_uuid": host.uuid(name), **cells}
     host.row("migrations", host.uuid("vm-resized"), **given)
 
@@ -29,7 +29,7 @@ def migrated(host: RecordedHost, name: str, status: str = "error") -> None:
 
 
 def believe(host: RecordedHost, name: str, where: str = "other") -> None:
-    """Let nova have a server on another host."""
+    """Set another host in nova's record of a server."""
     host.row("instances", host.uuid(name), host=where)
 
 
@@ -39,7 +39,7 @@ def state(host: RecordedHost, name: str, state: int, reason: int) -> None:
 
 
 def second(host: RecordedHost, name: str, state: tuple[int, int] | None, later: float = 5) -> None:
-    """A bundle of another host, on which libvirt has the same domain in this state (or not)."""
+    """Return a bundle of another host that has the same domain in this state, or not at all."""
     uuid, domain = host.uuid(name), host.domain(name)
     found: list[Answer] = []
     for answer in host.bundle.answers:
@@ -59,7 +59,7 @@ def second(host: RecordedHost, name: str, state: tuple[int, int] | None, later: 
 
 
 def about(host: RecordedHost, name: str) -> list[str]:
-    """What the checks of moves find of a guest: severity, check and host."""
+    """Return the findings about moves of a guest: severity, check and host."""
     return [
         f"{finding.severity.word} {finding.check.name} on {finding.host}"
         for finding in host.report().everything()
@@ -101,8 +101,8 @@ def test_domain_running_on_wrong_host_and_not_on_the_right_one(host: RecordedHos
     assert own.endswith("libvirt says domain = nothing, on = other")
 
 
-def test_what_is_left_of_a_moved_guest_is_off(host: RecordedHost) -> None:
-    """As after every cold migration, until it is confirmed: the lab shows it."""
+def test_the_domain_left_by_a_move_may_be_off(host: RecordedHost) -> None:
+    """This is so after every cold migration until it is confirmed; the lab shows it."""
     believe(host, "vm-stopped")
     second(host, "vm-stopped", RUNNING)
 
@@ -113,7 +113,7 @@ def test_what_is_left_of_a_moved_guest_is_off(host: RecordedHost) -> None:
     "cells",
     [{"task_state": "resize_migrated"}, {"vm_state": "deleted", "deleted": 7}, {"host": None}],
 )
-def test_who_may_run_where_nova_does_not_have_it(
+def test_guests_that_may_run_on_another_host_than_novas(
     host: RecordedHost, cells: dict[str, object]
 ) -> None:
     believe(host, "vm-plain")
@@ -122,7 +122,7 @@ def test_who_may_run_where_nova_does_not_have_it(
     assert about(host, "vm-plain") == []
 
 
-def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost) -> None:
+def test_a_host_whose_name_was_not_collected_may_be_the_right_one(host: RecordedHost) -> None:
     believe(host, "vm-plain", "explicit")
     host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
 
@@ -130,7 +130,7 @@ def test_a_host_whose_name_was_not_heard_may_be_the_right_one(host: RecordedHost
     assert "nova.conf was not asked" in reasons(host, "domain-running-on-wrong-host")
 
 
-def test_hosts_that_were_captured_while_it_moved(host: RecordedHost) -> None:
+def test_hosts_captured_during_a_move_are_not_compared(host: RecordedHost) -> None:
     believe(host, "vm-plain")
     second(host, "vm-plain", RUNNING)
     asked = host.last("libvirt", "virsh list --all").at
@@ -170,14 +170,16 @@ def test_evacuated_guest_still_running_on_both(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("status", ["accepted", "pre-migrating"])
-def test_while_it_is_evacuated_it_must_not_run_here_either(host: RecordedHost, status: str) -> None:
+def test_evacuated_guest_still_running_during_the_evacuation(
+    host: RecordedHost, status: str
+) -> None:
     believe(host, "vm-plain")
     evacuated(host, "vm-plain", status)
 
     assert "error evacuated-guest-still-running on vm" in about(host, "vm-plain")
 
 
-def test_evacuated_guest_still_running_that_is_off_is_a_note(host: RecordedHost) -> None:
+def test_evacuated_guest_still_running_is_a_note_if_off(host: RecordedHost) -> None:
     believe(host, "vm-stopped")
     evacuated(host, "vm-stopped")
 
@@ -185,7 +187,7 @@ def test_evacuated_guest_still_running_that_is_off_is_a_note(host: RecordedHost)
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "error"])
-def test_an_evacuation_that_is_over_removes_nothing(host: RecordedHost, status: str) -> None:
+def test_a_finished_evacuation_is_no_finding(host: RecordedHost, status: str) -> None:
     believe(host, "vm-stopped")
     evacuated(host, "vm-stopped", status)
 
@@ -210,20 +212,20 @@ def test_live_migration_half_done(host: RecordedHost) -> None:
 @pytest.mark.parametrize(
     ("here", "there", "found"),
     [
-        # Split brain, whoever nova believes in.
+        # Split brain, whichever host nova has.
         (RUNNING, RUNNING, "error"),
-        # It runs on the other side, and nova believes in one that does not.
+        # It runs on this host, and nova has the host where it does not run.
         (RUNNING, PAUSED_BY_MIGRATION, "error"),
         (RUNNING, None, "error"),
         (RUNNING, OFF, "error"),
-        # Nobody runs.
+        # Neither runs.
         (PAUSED_BY_MIGRATION, PAUSED_BY_MIGRATION, "error"),
-        # What is left of the other side is only in the way.
+        # The leftover on this host is only in the way.
         (PAUSED_BY_MIGRATION, RUNNING, "warning"),
         (OFF, RUNNING, None),
     ],
 )
-def test_live_migration_half_done_by_what_both_sides_say(
+def test_live_migration_half_done_by_state_on_both_hosts(
     host: RecordedHost,
     here: tuple[int, int],
     there: tuple[int, int] | None,
@@ -239,20 +241,20 @@ def test_live_migration_half_done_by_what_both_sides_say(
     assert about(host, "vm-plain") == expected
 
 
-def test_live_migration_half_done_where_nova_has_it(host: RecordedHost) -> None:
+def test_live_migration_half_done_on_novas_host(host: RecordedHost) -> None:
     state(host, "vm-plain", 3, 13)
     migrated(host, "vm-plain")
 
     assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
 
 
-def test_a_guest_that_its_owner_paused_is_no_half_migration(host: RecordedHost) -> None:
+def test_a_guest_paused_by_its_owner_is_no_half_done_migration(host: RecordedHost) -> None:
     migrated(host, "vm-paused")
 
     assert about(host, "vm-paused") == []
 
 
-def test_while_a_live_migration_is_at_work_both_sides_have_it(host: RecordedHost) -> None:
+def test_during_a_live_migration_both_hosts_have_the_guest(host: RecordedHost) -> None:
     believe(host, "vm-plain")
     second(host, "vm-plain", PAUSED_BY_MIGRATION)
     row = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").at
@@ -266,10 +268,13 @@ def test_while_a_live_migration_is_at_work_both_sides_have_it(host: RecordedHost
     )
 
     assert about(host, "vm-plain") == []
-    assert any("migrated live" in reason for reason in reasons(host, "live-migration-half-done"))
+    assert any(
+        "a live migration is in progress" in reason
+        for reason in reasons(host, "live-migration-half-done")
+    )
 
 
-def test_a_live_migration_that_nobody_works_on_is_half_done(host: RecordedHost) -> None:
+def test_an_abandoned_live_migration_is_half_done(host: RecordedHost) -> None:
     believe(host, "vm-plain")
     host.row("instances", host.uuid("vm-plain"), task_state="migrating")
     second(host, "vm-plain", RUNNING)
@@ -295,7 +300,7 @@ def test_evacuation_record_armed(host: RecordedHost) -> None:
         ("accepted", {"task_state": "rebuilding"}),
     ],
 )
-def test_which_evacuations_are_harmless(
+def test_harmless_evacuations_are_no_finding(
     host: RecordedHost, status: str, cells: dict[str, object]
 ) -> None:
     evacuated(host, "vm-plain", status)
@@ -314,14 +319,14 @@ def test_migration_record_stale(host: RecordedHost) -> None:
     ]
 
 
-def test_migration_record_stale_of_a_resize_that_nobody_can_confirm(host: RecordedHost) -> None:
+def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: RecordedHost) -> None:
     host.row("migrations", host.uuid("vm-verify"), status="error")
 
     assert about(host, "vm-verify") == ["error migration-record-stale on vm"]
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(5, 0), (90, 1)])
-def test_a_resize_that_is_being_confirmed_is_so_first_in_the_row_of_its_move(
+def test_confirming_a_resize_updates_the_migration_first(
     host: RecordedHost, seconds: int, found: int
 ) -> None:
     since = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").at - timedelta(seconds=seconds)
@@ -335,14 +340,14 @@ def test_a_resize_that_is_being_confirmed_is_so_first_in_the_row_of_its_move(
     assert about(host, "vm-verify") == ["error migration-record-stale on vm"] * found
 
 
-def test_migration_record_stale_of_a_resize_that_nothing_waits_for(host: RecordedHost) -> None:
+def test_migration_record_stale_if_the_server_is_not_resized(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-verify"), vm_state="active")
     host.row("migrations", host.uuid("vm-verify"), updated_at=LONG_AGO)
 
     assert about(host, "vm-verify") == ["warning migration-record-stale on vm"]
 
 
-def test_a_move_with_a_task_is_at_work_or_stuck(host: RecordedHost) -> None:
+def test_a_move_with_a_task_is_not_stale(host: RecordedHost) -> None:
     migrated(host, "vm-plain", "running")
     host.row("instances", host.uuid("vm-plain"), task_state="migrating")
 
@@ -350,7 +355,7 @@ def test_a_move_with_a_task_is_at_work_or_stuck(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(("age", "found"), [(timedelta(hours=20), 0), (timedelta(hours=30), 1)])
-def test_a_task_that_hangs_for_days_excuses_nothing(
+def test_a_task_that_is_days_old_is_no_excuse(
     host: RecordedHost, age: timedelta, found: int
 ) -> None:
     believe(host, "vm-plain")
@@ -368,7 +373,7 @@ def test_a_resize_may_wait_for_months(host: RecordedHost) -> None:
 
 
 def spec(host: RecordedHost, name: str, old: str, new: str) -> None:
-    """Edit what the scheduler goes by."""
+    """Edit the request spec that the scheduler uses."""
     uuid, edited = host.uuid(name), 0
 
     def change(answer: Answer) -> Answer:
@@ -455,9 +460,7 @@ def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
 @pytest.mark.parametrize(
     ("wanted", "zone"), [("null", "east"), ('"nova"', None), ('"east"', "east")]
 )
-def test_which_zones_a_server_may_ask_for(
-    host: RecordedHost, wanted: str, zone: str | None
-) -> None:
+def test_matching_zones_are_no_finding(host: RecordedHost, wanted: str, zone: str | None) -> None:
     if zone is not None:
         in_zone(host, zone)
     if wanted != "null":
@@ -466,13 +469,13 @@ def test_which_zones_a_server_may_ask_for(
     assert host.findings() == []
 
 
-def test_a_server_that_is_resized_looks_for_its_new_flavor(host: RecordedHost) -> None:
+def test_a_resized_server_may_request_its_new_flavor(host: RecordedHost) -> None:
     spec(host, "vm-verify", '"memory_mb": 128', '"memory_mb": 64')
 
     assert host.findings() == []
 
 
-def test_request_specs_that_were_not_read_are_not_missing(host: RecordedHost) -> None:
+def test_request_specs_that_were_not_collected_are_not_missing(host: RecordedHost) -> None:
     host.drop(lambda answer: ".request_specs" not in answer.query)
 
     assert host.findings() == []

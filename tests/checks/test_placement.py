@@ -1,4 +1,4 @@
-"""What placement has reserved, and for whom."""
+"""Allocations in placement, and their consumers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def list_of(host: RecordedHost, provider: str, part: str) -> str:
 
 
 def hold(host: RecordedHost, consumer: str, resources: dict[str, int] | None) -> None:
-    """Let a consumer hold this of the host, or nothing."""
+    """Set a consumer's allocation on the host; None removes it."""
     query = list_of(host, node(host), "allocations")
     value = json.loads(json.dumps(host.last("placement", query).value))
     if resources is None:
@@ -41,7 +41,7 @@ def hold(host: RecordedHost, consumer: str, resources: dict[str, int] | None) ->
 
 
 def second_host(host: RecordedHost, name: str, *consumers: str) -> None:
-    """One more provider, of which they hold a server each."""
+    """Add a provider on which each consumer has an allocation."""
     query = "GET /resource_providers [1.39]"
     value = json.loads(json.dumps(host.last("placement", query).value))
     value["resource_providers"].append(
@@ -57,7 +57,7 @@ def second_host(host: RecordedHost, name: str, *consumers: str) -> None:
 
 
 def search(host: RecordedHost, consumer: str) -> None:
-    """Ask every cell whose it is, as the collector does."""
+    """Ask every cell for a consumer, as the collector does."""
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     for base, table in (("nova", "instances"), ("nova_cell0", "instances"), ("nova", "migrations")):
         query = f"SELECT id, uuid FROM {base}.{table} WHERE uuid IN ('{consumer}')"
@@ -92,7 +92,9 @@ def test_allocation_missing(host: RecordedHost) -> None:
         ({"vm_state": "resized"}, False),
     ],
 )
-def test_who_may_hold_nothing(host: RecordedHost, cells: dict[str, object], quiet: bool) -> None:
+def test_servers_that_may_have_no_allocation(
+    host: RecordedHost, cells: dict[str, object], quiet: bool
+) -> None:
     hold(host, host.uuid("vm-plain"), None)
     host.row("instances", host.uuid("vm-plain"), **cells)
 
@@ -100,14 +102,14 @@ def test_who_may_hold_nothing(host: RecordedHost, cells: dict[str, object], quie
     assert ("allocation-missing" in found) is not quiet
 
 
-def test_a_server_that_was_offloaded_holds_nothing(host: RecordedHost) -> None:
+def test_an_offloaded_server_has_no_allocation(host: RecordedHost) -> None:
     shelved = host.guest("vm-shelved")
 
     assert shelved.allocation is None
     assert "placement" in shelved.census
 
 
-def test_where_not_every_provider_was_asked_nothing_is_missing(host: RecordedHost) -> None:
+def test_nothing_is_missing_if_not_every_provider_was_asked(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-plain"), None)
     second_host(host, "other")
     host.drop(lambda answer: f"{OTHER}/allocations" not in answer.query)
@@ -128,7 +130,7 @@ def test_allocation_wrong_provider(host: RecordedHost) -> None:
     ]
 
 
-def test_allocation_wrong_provider_of_two_hosts(host: RecordedHost) -> None:
+def test_allocation_wrong_provider_on_two_hosts(host: RecordedHost) -> None:
     second_host(host, "other", host.uuid("vm-plain"))
 
     [finding] = host.findings()
@@ -146,7 +148,7 @@ def test_shared_storage_is_a_provider_of_its_own(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_part_of_the_host_is_the_host(host: RecordedHost) -> None:
+def test_a_child_provider_belongs_to_the_host(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-plain"), None)
     second_host(host, "vm_NUMA0", host.uuid("vm-plain"))
     query = "GET /resource_providers [1.39]"
@@ -166,7 +168,7 @@ EVACUATED = {
 
 
 def moved(host: RecordedHost, name: str, **cells: object) -> None:
-    """Give a server a migration: the one of a server whose resize is long confirmed."""
+    """Give a server a migration, copied from a server whose resize was confirmed long ago."""
     host.row("migrations", host.uuid("vm-resized"), instance_uuid=host.uuid(name), **cells)
 
 
@@ -179,11 +181,11 @@ def test_an_evacuated_server_holds_both_hosts(host: RecordedHost) -> None:
     assert any("evacuated" in reason for reason in reasons(host, "allocation-wrong-provider"))
 
 
-def test_an_evacuated_server_that_was_moved_on_still_holds_the_first_host(
+def test_an_evacuated_server_that_moved_again_still_holds_the_first_host(
     host: RecordedHost,
 ) -> None:
-    """Evacuated from `other` to `third`, and from there moved here: only `other` itself removes
-    what is held of it, when its nova-compute starts."""
+    """It was evacuated from `other` to `third` and moved from there to here. Only nova-compute on
+    `other` removes the allocation there, when it starts."""
     second_host(host, "other", host.uuid("vm-plain"))
     moved(host, "vm-plain", **EVACUATED, dest_compute="third", dest_node="third")
 
@@ -192,7 +194,7 @@ def test_an_evacuated_server_that_was_moved_on_still_holds_the_first_host(
 
 
 @pytest.mark.parametrize("cells", [{"source_node": "fourth"}, {"status": "completed"}])
-def test_an_evacuation_explains_only_what_is_held_of_the_host_it_left(
+def test_an_evacuation_only_explains_an_allocation_on_the_old_host(
     host: RecordedHost, cells: dict[str, str]
 ) -> None:
     second_host(host, "other", host.uuid("vm-plain"))
@@ -237,7 +239,7 @@ def test_allocation_orphan_of_a_deleted_server(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_allocation_orphan_of_a_move_that_is_over(host: RecordedHost) -> None:
+def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
     [resized] = (host.guest("vm-resized").instance or pytest.fail()).migrations or ()
     assert resized.status == "confirmed" and resized.uuid
     host.row("migrations", resized.uuid, updated_at="2026-11-23 01:00:00")
@@ -248,7 +250,7 @@ def test_allocation_orphan_of_a_move_that_is_over(host: RecordedHost) -> None:
     assert "migration says status = confirmed" in finding
 
 
-def test_what_was_freed_a_moment_ago_may_still_be_held(host: RecordedHost) -> None:
+def test_an_allocation_may_outlive_its_server_for_a_moment(host: RecordedHost) -> None:
     [resized] = (host.guest("vm-resized").instance or pytest.fail()).migrations or ()
     asked = host.last("placement", list_of(host, node(host), "allocations")).at
     host.row("migrations", resized.uuid or "", updated_at=f"{asked:%Y-%m-%d %H:%M:%S}")
@@ -257,7 +259,7 @@ def test_what_was_freed_a_moment_ago_may_still_be_held(host: RecordedHost) -> No
     assert host.findings() == []
 
 
-def test_a_move_that_waits_for_its_confirmation_holds_its_source(host: RecordedHost) -> None:
+def test_an_unconfirmed_move_holds_its_source(host: RecordedHost) -> None:
     [moving] = (host.guest("vm-verify").instance or pytest.fail()).migrations or ()
 
     assert moving.status == "finished"
@@ -265,7 +267,7 @@ def test_a_move_that_waits_for_its_confirmation_holds_its_source(host: RecordedH
     assert host.findings() == []
 
 
-def test_nobody_who_was_not_searched_for_is_an_orphan(host: RecordedHost) -> None:
+def test_a_consumer_that_was_not_searched_for_is_no_orphan(host: RecordedHost) -> None:
     hold(host, NOBODY, {"VCPU": 2})
 
     assert host.findings() == []
@@ -273,7 +275,7 @@ def test_nobody_who_was_not_searched_for_is_an_orphan(host: RecordedHost) -> Non
 
 
 @pytest.mark.parametrize("table", ["migrations WHERE uuid", "instances WHERE uuid"])
-def test_nobody_who_was_not_searched_for_everywhere_is_an_orphan(
+def test_a_consumer_that_was_not_searched_for_in_every_cell_is_no_orphan(
     host: RecordedHost, table: str
 ) -> None:
     hold(host, NOBODY, {"VCPU": 2})
@@ -284,7 +286,7 @@ def test_nobody_who_was_not_searched_for_everywhere_is_an_orphan(
     assert reasons(host, "allocation-orphan")
 
 
-def test_a_server_that_is_just_being_built_is_somebody(host: RecordedHost) -> None:
+def test_a_server_that_is_being_built_is_no_orphan(host: RecordedHost) -> None:
     hold(host, NOBODY, {"VCPU": 2})
     search(host, NOBODY)
     first = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
@@ -295,7 +297,7 @@ def test_a_server_that_is_just_being_built_is_somebody(host: RecordedHost) -> No
     assert host.findings() == []
 
 
-def test_a_guest_that_lost_its_server_uses_what_it_holds(host: RecordedHost) -> None:
+def test_a_guest_without_a_server_still_uses_its_allocation(host: RecordedHost) -> None:
     gone = "2026-11-23 01:00:00"
     host.row("instances", host.uuid("vm-plain"), deleted=1, deleted_at=gone, vm_state="deleted")
 
@@ -304,7 +306,7 @@ def test_a_guest_that_lost_its_server_uses_what_it_holds(host: RecordedHost) -> 
     assert "allocation-orphan" not in found
 
 
-def test_what_another_service_holds_is_its_own(host: RecordedHost) -> None:
+def test_an_allocation_of_another_service_is_no_orphan(host: RecordedHost) -> None:
     hold(host, NOBODY, {"VCPU": 2})
     search(host, NOBODY)
     held = {"allocations": {node(host): {"resources": {"VCPU": 2}}}, "consumer_type": "ZUN"}
@@ -337,7 +339,7 @@ def test_allocation_amount_wrong(host: RecordedHost) -> None:
 
 
 def flavor(host: RecordedHost, name: str, old: str, new: str) -> None:
-    """Edit the flavor that a server keeps."""
+    """Edit the flavor stored in a server's record."""
     uuid, edited = host.uuid(name), 0
 
     def change(answer: Answer) -> Answer:
@@ -372,7 +374,7 @@ def flavor(host: RecordedHost, name: str, old: str, new: str) -> None:
         ({}, {"VCPU": 1, "MEMORY_MB": 64, "DISK_GB": 1, "VGPU": 1}),
     ],
 )
-def test_what_a_flavor_may_come_to(
+def test_amounts_that_match_the_flavor(
     host: RecordedHost, specs: dict[str, str], resources: dict[str, int]
 ) -> None:
     flavor(host, "vm-plain", '"extra_specs": {}', f'"extra_specs": {json.dumps(specs)}')
@@ -389,7 +391,7 @@ def test_a_server_on_a_volume_needs_no_root_disk(host: RecordedHost, disk: dict[
     assert [f for f in host.findings() if f.startswith("allocation")] == []
 
 
-def test_what_it_holds_of_shared_storage_may_not_have_been_asked(host: RecordedHost) -> None:
+def test_an_allocation_on_shared_storage_may_not_be_collected(host: RecordedHost) -> None:
     query = list_of(host, node(host), "allocations")
     value = json.loads(json.dumps(host.last("placement", query).value))
     uuid = host.uuid("vm-plain")
@@ -408,7 +410,7 @@ def test_swap_is_counted_in_whole_gigabytes(host: RecordedHost) -> None:
     assert allocation.resources["DISK_GB"] == 3
 
 
-def test_while_it_is_resized_it_may_hold_another_flavors(host: RecordedHost) -> None:
+def test_a_resized_server_may_hold_another_flavors_amounts(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-plain"), {"VCPU": 9, "MEMORY_MB": 64, "DISK_GB": 1})
     host.row("instances", host.uuid("vm-plain"), task_state="resize_prep")
 
@@ -416,7 +418,7 @@ def test_while_it_is_resized_it_may_hold_another_flavors(host: RecordedHost) -> 
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"allocations": []}, {"allocations": {"x": 1}}])
-def test_a_list_that_can_not_be_read_is_no_finding(host: RecordedHost, value: object) -> None:
+def test_an_unreadable_list_is_no_finding(host: RecordedHost, value: object) -> None:
     host.set("placement", list_of(host, node(host), "allocations"), value)
 
     found = {finding.check.name for finding in host.report().findings}

@@ -1,4 +1,4 @@
-"""The ports that neutron has for a guest, what nova noted of them, and the cards it really has."""
+"""neutron's ports of a guest, nova's info cache of them, and the guest's network cards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _port(host: RecordedHost, name: str) -> dict[str, Any]:
 
 
 def _noted(host: RecordedHost, name: str) -> list[dict[str, Any]]:
-    """A guest's info cache."""
+    """Return the answer with a guest's info cache."""
     instance = host.guest(name).instance
     assert instance is not None
     assert instance.cache is not None
@@ -32,7 +32,7 @@ def _note(host: RecordedHost, name: str, vifs: object) -> None:
 
 
 def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
-    """Why a difference is said to be none."""
+    """Return the reasons for which the check was skipped."""
     return [
         skip.reason
         for skip in host.report().skips
@@ -42,9 +42,6 @@ def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
 
 def _reason(trap: Any) -> str:
     return str(trap.__doc__).partition("\n")[0]
-
-
-# 66
 
 
 def test_port_bound_elsewhere(host: RecordedHost) -> None:
@@ -68,7 +65,7 @@ def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> Non
 
 @pytest.mark.parametrize("kind", ["baremetal", "remote-managed", "smart-nic"])
 def test_some_ports_are_bound_to_a_card_or_a_node(host: RecordedHost, kind: str) -> None:
-    # Ironic binds a port to its node's UUID, on whatever host nova-compute is.
+    # Ironic binds a port to its node's UUID, whatever host nova-compute runs on.
     port = _port(host, "vm-stopped")["id"]
     host.port(
         port, binding__host_id="7d2e3f00-0000-4000-8000-000000000001", binding__vnic_type=kind
@@ -77,7 +74,7 @@ def test_some_ports_are_bound_to_a_card_or_a_node(host: RecordedHost, kind: str)
     assert host.findings() == []
 
 
-def test_an_inactive_binding_that_was_left_is_a_warning(host: RecordedHost) -> None:
+def test_a_leftover_inactive_binding_is_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
     query = f"GET /v2.0/ports/{port}/bindings"
     [bound] = host.last("neutron", query).value["bindings"]
@@ -95,13 +92,13 @@ def test_an_inactive_binding_that_was_left_is_a_warning(host: RecordedHost) -> N
     ]
 
 
-def test_a_shelved_server_is_on_no_host_whatever_its_port_is_bound_to(host: RecordedHost) -> None:
+def test_a_shelved_servers_port_may_be_bound_to_any_host(host: RecordedHost) -> None:
     host.port(_port(host, "vm-shelved")["id"], binding__host_id="compute-9")
 
     assert host.findings() == []
 
 
-def test_a_port_that_a_tenant_is_not_shown_the_host_of_is_not_judged(host: RecordedHost) -> None:
+def test_a_port_whose_host_is_hidden_from_a_tenant_is_not_judged(host: RecordedHost) -> None:
     hidden = ("binding:host_id", "binding:vif_type", "binding:vif_details", "binding:profile")
 
     def less(answer: Answer) -> Answer:
@@ -128,7 +125,7 @@ def test_a_port_that_a_tenant_is_not_shown_the_host_of_is_not_judged(host: Recor
         (traps.never_launched, {"vm_state": "error", "launched_at": None}),
     ],
 )
-def test_nova_may_be_on_its_way_to_the_other_host(
+def test_a_port_may_be_bound_elsewhere_during_a_move(
     host: RecordedHost, trap: Any, row: dict[str, object]
 ) -> None:
     host.port(_port(host, "vm-plain")["id"], binding__host_id="compute-9")
@@ -146,14 +143,11 @@ def test_a_migration_binds_a_port_to_two_hosts(host: RecordedHost) -> None:
     assert _differs(host, "port-bound-elsewhere", "vm-verify") == [_reason(traps.migrating)]
 
 
-def test_a_card_that_does_its_own_switching_is_bound_by_another_agent(host: RecordedHost) -> None:
+def test_a_card_that_switches_by_itself_may_be_bound_elsewhere(host: RecordedHost) -> None:
     port = _port(host, "vm-stopped")["id"]
     host.port(port, binding__host_id="dpu-1", binding__vnic_type="remote-managed")
 
     assert host.findings() == []
-
-
-# 67
 
 
 def test_port_binding_bad(host: RecordedHost) -> None:
@@ -185,7 +179,7 @@ def test_a_port_of_a_running_guest_that_is_not_wired(host: RecordedHost) -> None
     ]
 
 
-def test_a_port_that_was_switched_off_is_a_warning(host: RecordedHost) -> None:
+def test_a_disabled_port_is_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")["id"]
     host.port(port, status="DOWN", admin_state_up=False)
     host.switch("Port", f"tap{port[:11]}", tag=4095)
@@ -205,7 +199,7 @@ def test_a_port_of_a_guest_that_is_off_may_be_down(host: RecordedHost, name: str
     assert host.findings() == []
 
 
-def test_whether_a_guest_runs_is_for_libvirt_to_tell(host: RecordedHost) -> None:
+def test_a_port_is_not_judged_without_the_domains_state(host: RecordedHost) -> None:
     host.port(_port(host, "vm-plain")["id"], status="DOWN")
     host.silence("libvirt")
 
@@ -222,13 +216,10 @@ def test_a_port_that_changed_a_moment_ago_is_being_wired(host: RecordedHost) -> 
     assert host.findings() == []
 
 
-def test_a_card_that_is_passed_through_follows_its_cable(host: RecordedHost) -> None:
+def test_a_passed_through_card_follows_its_cable(host: RecordedHost) -> None:
     host.port(_port(host, "vm-plain")["id"], status="DOWN", binding__vnic_type="direct")
 
     assert host.findings() == []
-
-
-# 69
 
 
 def test_info_cache_lost(host: RecordedHost) -> None:
@@ -252,7 +243,7 @@ def test_info_cache_lost_in_part(host: RecordedHost) -> None:
     ]
 
 
-def test_addresses_in_the_info_cache_that_are_old_are_a_warning(host: RecordedHost) -> None:
+def test_old_addresses_in_the_info_cache_are_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")
     [fixed] = port["fixed_ips"]
     host.port(port["id"], fixed_ips=[{**fixed, "ip_address": "10.20.0.251"}])
@@ -265,16 +256,16 @@ def test_addresses_in_the_info_cache_that_are_old_are_a_warning(host: RecordedHo
     ]
 
 
-def test_an_info_cache_with_a_port_that_is_gone(host: RecordedHost) -> None:
+def test_an_info_cache_with_a_deleted_port_is_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-stopped")["id"]
     host.unlist(port)
-    # Its port of Open vSwitch is nobody's then, which is another finding.
+    # Its Open vSwitch port is then an orphan, which is another finding.
     assert [found for found in host.findings() if "tap-orphan" not in found] == [
         f"info-cache-lost of vm-stopped: instance says cached_ports = {port}; neutron says port = nothing"
     ]
 
 
-def test_a_port_that_was_just_plugged_in_is_not_noted_yet(host: RecordedHost) -> None:
+def test_a_port_that_was_just_attached_is_not_in_the_cache_yet(host: RecordedHost) -> None:
     _note(host, "vm-plain", [])
     host.port(_port(host, "vm-plain")["id"], updated_at=f"{host.bundle.started:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -282,7 +273,7 @@ def test_a_port_that_was_just_plugged_in_is_not_noted_yet(host: RecordedHost) ->
     assert _differs(host, "info-cache-lost", "vm-plain") == [_reason(traps.port_just_changed)]
 
 
-def test_a_list_of_ports_that_was_cut_off_proves_nothing(host: RecordedHost) -> None:
+def test_a_truncated_list_of_ports_proves_nothing(host: RecordedHost) -> None:
     port = _port(host, "vm-stopped")["id"]
     host.unlist(port)
     query = "GET /v2.0/ports?limit=1000"
@@ -290,9 +281,6 @@ def test_a_list_of_ports_that_was_cut_off_proves_nothing(host: RecordedHost) -> 
     host.set("neutron", query, {**host.last("neutron", query).value, "ports_links": [more]})
 
     assert host.findings() == []
-
-
-# 70
 
 
 def test_port_guest_mismatch(host: RecordedHost) -> None:
@@ -305,7 +293,7 @@ def test_port_guest_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_a_card_whose_port_is_anothers_now(host: RecordedHost) -> None:
+def test_a_card_whose_port_belongs_to_another_server_now(host: RecordedHost) -> None:
     port, other = _port(host, "vm-plain"), host.uuid("vm-stopped")
     host.port(port["id"], device_id=other)
 
@@ -335,7 +323,7 @@ def test_a_port_without_a_card_is_a_warning(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_the_port_of_a_server_that_nova_has_deleted_is_a_warning(host: RecordedHost) -> None:
+def test_the_port_of_a_deleted_server_is_a_warning(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     at = "2026-11-23 01:00:00"
     host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
@@ -347,7 +335,7 @@ def test_the_port_of_a_server_that_nova_has_deleted_is_a_warning(host: RecordedH
     ]
 
 
-def test_the_port_of_a_server_that_is_bound_elsewhere_is_that_hosts(host: RecordedHost) -> None:
+def test_a_deleted_servers_port_is_reported_on_the_host_it_is_bound_to(host: RecordedHost) -> None:
     at = "2026-11-23 01:00:00"
     host.row("instances", host.uuid("vm-shelved"), deleted=1, deleted_at=at, vm_state="deleted")
     host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
@@ -364,7 +352,7 @@ def test_a_trunks_subport_has_no_card(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_card_that_is_passed_through_is_no_interface(host: RecordedHost) -> None:
+def test_a_passed_through_card_is_no_interface(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     [vif] = _noted(host, "vm-shelved")
     host.port(port, device_id=host.uuid("vm-plain"), binding__vnic_type="direct-physical")
@@ -374,11 +362,8 @@ def test_a_card_that_is_passed_through_is_no_interface(host: RecordedHost) -> No
     assert host.findings() == []
 
 
-# beyond the catalogue
-
-
 def _dead(host: RecordedHost, *more: dict[str, Any]) -> None:
-    """Let neutron hear nothing more of the agent of Open vSwitch, and name further ones."""
+    """Make the Open vSwitch agent dead in neutron, and add further agents."""
     agents = host.last("neutron", AGENTS).value["agents"]
     told = [
         {**agent, "alive": agent["alive"] and agent["agent_type"] != "Open vSwitch agent"}
@@ -404,14 +389,14 @@ def test_network_agent_dead(host: RecordedHost) -> None:
     ]
 
 
-def test_an_agent_that_another_one_has_followed_may_be_dead(host: RecordedHost) -> None:
+def test_a_replaced_agent_may_be_dead(host: RecordedHost) -> None:
     other = {"id": "7d0f", "agent_type": "OVN Controller agent", "host": "vm", "alive": True}
     _dead(host, {**other, "heartbeat_timestamp": None})
 
     assert host.findings() == []
 
 
-def test_the_agent_of_another_host_says_nothing_of_this_one(host: RecordedHost) -> None:
+def test_another_hosts_dead_agent_is_ignored(host: RecordedHost) -> None:
     agents = host.last("neutron", AGENTS).value["agents"]
     other = {**agents[0], "id": "7d0f", "host": "compute-9", "alive": False}
     host.set("neutron", AGENTS, {"agents": [*agents, other]})
@@ -419,7 +404,7 @@ def test_the_agent_of_another_host_says_nothing_of_this_one(host: RecordedHost) 
     assert host.findings() == []
 
 
-def test_a_port_that_no_agent_could_bind_is_folded_under_the_dead_one(host: RecordedHost) -> None:
+def test_a_failed_binding_is_folded_under_the_dead_agent(host: RecordedHost) -> None:
     host.port(_port(host, "vm-plain")["id"], binding__vif_type="binding_failed")
     _dead(host)
 

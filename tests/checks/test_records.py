@@ -1,4 +1,4 @@
-"""What nova's databases say of a server, and whether they agree."""
+"""nova's database records of a server, and their agreement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Row = dict[str, object]
 
 
 def _rows(host: RecordedHost, table: str, change: Callable[[Answer, list[Row]], list[Row]]) -> None:
-    """Change the rows of every answer about a table, given as dicts."""
+    """Change the rows (dicts) in every answer about a table."""
     read = re.compile(rf"SELECT [\w, `]+ FROM \S+\.{table}(\s|$)")
 
     def changed(answer: Answer) -> Answer:
@@ -36,7 +36,7 @@ def _without_row(host: RecordedHost, table: str, uuid: str) -> None:
 
 
 def _copy_into_cell0(recording: RecordedHost, name: str, **cells: object) -> None:
-    """A second row of a server, in cell0's database."""
+    """Add a second row of a server, in cell0's database."""
     uuid = recording.uuid(name)
     found: dict[tuple[str, ...], Row] = {}
 
@@ -55,7 +55,7 @@ def _copy_into_cell0(recording: RecordedHost, name: str, **cells: object) -> Non
 
 
 def _old(host: RecordedHost, name: str) -> str:
-    """A server that was ordered long ago; its UUID."""
+    """Make a server's request long ago; return its UUID."""
     uuid = host.uuid(name)
     host.row("instance_mappings", uuid, created_at=OLD)
     return uuid
@@ -74,7 +74,7 @@ def test_uuid_name_chain_broken(host: RecordedHost) -> None:
     ]
 
 
-def test_uuid_name_chain_broken_at_the_name(host: RecordedHost) -> None:
+def test_uuid_name_chain_broken_by_the_name(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     host.edit("kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"guest={name},", "guest=mine,")
 
@@ -83,7 +83,7 @@ def test_uuid_name_chain_broken_at_the_name(host: RecordedHost) -> None:
     ]
 
 
-def test_uuid_name_chain_broken_at_the_disk(host: RecordedHost) -> None:
+def test_uuid_name_chain_broken_by_the_disk(host: RecordedHost) -> None:
     uuid, other, name = host.uuid("vm-plain"), host.uuid("vm-tenant"), host.domain("vm-plain")
     host.edit("libvirt", f"virsh dumpxml {name}", f"{uuid}/disk'", f"{other}/disk'")
 
@@ -93,7 +93,7 @@ def test_uuid_name_chain_broken_at_the_disk(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_a_monitor_that_is_anothers_is_told(monitored: RecordedHost) -> None:
+def test_a_monitor_of_another_guest_is_reported(monitored: RecordedHost) -> None:
     uuid, name = monitored.uuid("vm-plain"), monitored.domain("vm-plain")
     query = f'virsh qemu-monitor-command {name} \'{{"execute": "query-uuid"}}\''
     monitored.set("qemu", query, {"UUID": monitored.uuid("vm-tenant")})
@@ -105,7 +105,7 @@ def test_a_monitor_that_is_anothers_is_told(monitored: RecordedHost) -> None:
     ]
 
 
-def test_a_serial_number_may_be_the_hosts(host: RecordedHost) -> None:
+def test_the_serial_number_may_be_the_hosts(host: RecordedHost) -> None:
     uuid, name = host.uuid("vm-plain"), host.domain("vm-plain")
     serial = "44454c4c-4200-1051-8056-b4c04f4e3732"
     host.edit(
@@ -128,7 +128,7 @@ def test_instance_name_collision(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_a_name_of_another_cell_is_no_collision(host: RecordedHost) -> None:
+def test_the_same_name_in_another_cell_is_no_collision(host: RecordedHost) -> None:
     """vm-error is row 1 of cell0, and vm-plain row 1 of cell1: both are instance-00000001."""
     error, plain = host.guest("vm-error"), host.guest("vm-plain")
     assert error.server is not None
@@ -138,7 +138,7 @@ def test_a_name_of_another_cell_is_no_collision(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_name_that_was_not_told_is_not_guessed(host: RecordedHost) -> None:
+def test_a_name_that_was_not_collected_is_not_guessed(host: RecordedHost) -> None:
     stopped = host.uuid("vm-stopped")
     _undefine(host, "vm-stopped")
     host.silence("nova")
@@ -161,20 +161,20 @@ def test_instance_in_two_cells(host: RecordedHost) -> None:
     assert host.report().findings[0].severity.word == "error"
 
 
-def test_one_that_the_scheduler_gave_up_first_is_a_warning(host: RecordedHost) -> None:
+def test_a_second_record_in_cell0_is_a_warning(host: RecordedHost) -> None:
     _copy_into_cell0(host, "vm-plain", vm_state="error", host=None, node=None)
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("instance-in-two-cells", "warning")
 
 
-def test_a_deleted_row_in_another_cell_is_none(host: RecordedHost) -> None:
+def test_a_deleted_row_in_another_cell_is_no_finding(host: RecordedHost) -> None:
     _copy_into_cell0(host, "vm-plain", deleted=7)
 
     assert host.findings() == []
 
 
-def test_a_row_that_is_hidden_is_of_a_resize_into_another_cell(host: RecordedHost) -> None:
+def test_a_hidden_row_belongs_to_a_resize_into_another_cell(host: RecordedHost) -> None:
     _copy_into_cell0(host, "vm-plain", hidden=1)
 
     assert host.findings() == []
@@ -208,7 +208,7 @@ def test_instance_mapping_skew_of_a_row(
     ]
 
 
-def test_an_order_to_build_what_is_built_is_left_over(host: RecordedHost) -> None:
+def test_a_leftover_build_request_is_a_warning(host: RecordedHost) -> None:
     uuid = _old(host, "vm-plain")
     row = {"id": 1, "instance_uuid": uuid, "created_at": OLD, "updated_at": None}
     _rows(host, "build_requests", lambda answer, rows: [row])
@@ -219,7 +219,7 @@ def test_an_order_to_build_what_is_built_is_left_over(host: RecordedHost) -> Non
     ]
 
 
-def test_a_deleted_server_that_its_mapping_still_counts_is_a_note(host: RecordedHost) -> None:
+def test_a_deleted_server_with_a_live_mapping_is_a_note(host: RecordedHost) -> None:
     uuid = _old(host, "vm-plain")
     host.row("instances", uuid, deleted=1, deleted_at=OLD, vm_state="deleted")
     notes = [f for f in host.findings() if f.startswith("instance-mapping-skew")]
@@ -233,7 +233,9 @@ def test_a_deleted_server_that_its_mapping_still_counts_is_a_note(host: Recorded
 @pytest.mark.parametrize(
     "cells", [{"task_state": "spawning"}, {"vm_state": "building"}, {"vm_state": "soft-delete"}]
 )
-def test_a_mapping_may_be_behind_while_nova_works_at_it(host: RecordedHost, cells: Row) -> None:
+def test_a_mapping_may_be_behind_while_nova_works_on_the_server(
+    host: RecordedHost, cells: Row
+) -> None:
     uuid = _old(host, "vm-stopped")
     host.row("instance_mappings", uuid, queued_for_delete=1)
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
@@ -242,7 +244,7 @@ def test_a_mapping_may_be_behind_while_nova_works_at_it(host: RecordedHost, cell
     assert host.findings() == []
 
 
-def test_a_server_that_was_just_ordered_has_no_cell_yet(host: RecordedHost) -> None:
+def test_a_server_that_was_just_requested_has_no_cell_yet(host: RecordedHost) -> None:
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     host.row("instance_mappings", host.uuid("vm-plain"), cell_id=None, created_at=now)
 
@@ -267,7 +269,7 @@ def test_before_rocky_an_instance_may_have_no_mapping(host: RecordedHost) -> Non
     assert host.findings() == []
 
 
-def test_a_queued_for_delete_that_was_never_written_says_nothing(host: RecordedHost) -> None:
+def test_an_empty_queued_for_delete_is_no_finding(host: RecordedHost) -> None:
     host.row("instance_mappings", _old(host, "vm-plain"), queued_for_delete=None)
 
     assert host.findings() == []
@@ -299,7 +301,7 @@ def test_a_deletion_that_stopped_before_the_row_was_marked(host: RecordedHost) -
     ]
 
 
-def test_files_that_nova_gave_up_to_remove(host: RecordedHost) -> None:
+def test_files_that_nova_gave_up_removing(host: RecordedHost) -> None:
     uuid = host.uuid("vm-stopped")
     host.row("instances", uuid, deleted=6, deleted_at=OLD, vm_state="deleted", cleaned=0)
     _clean_attempts(host, uuid, 5)
@@ -335,7 +337,7 @@ def test_active_without_host(host: RecordedHost) -> None:
     ]
 
 
-def test_active_without_host_that_nova_knows(host: RecordedHost) -> None:
+def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
 
     assert (
@@ -344,7 +346,7 @@ def test_active_without_host_that_nova_knows(host: RecordedHost) -> None:
     ) in host.findings()
 
 
-def test_active_without_host_whose_build_failed_and_whose_guest_runs(host: RecordedHost) -> None:
+def test_active_without_host_if_the_guest_runs_after_a_failed_build(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host=None, node=None, vm_state="error")
 
     assert (
@@ -353,7 +355,7 @@ def test_active_without_host_whose_build_failed_and_whose_guest_runs(host: Recor
     ) in host.findings()
 
 
-def test_hosts_whose_services_were_not_read_may_be_there(host: RecordedHost) -> None:
+def test_hosts_whose_services_were_not_collected_may_exist(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
     host.drop(lambda answer: ".services" not in answer.query)
 
@@ -361,7 +363,7 @@ def test_hosts_whose_services_were_not_read_may_be_there(host: RecordedHost) -> 
 
 
 @pytest.mark.parametrize("name", ["vm-shelved", "vm-error"])
-def test_a_server_that_is_nowhere_rightly(host: RecordedHost, name: str) -> None:
+def test_servers_that_need_no_host(host: RecordedHost, name: str) -> None:
     guest = host.guest(name)
     assert guest.instance is not None
     assert guest.instance.host is None
@@ -369,7 +371,7 @@ def test_a_server_that_is_nowhere_rightly(host: RecordedHost, name: str) -> None
     assert host.findings() == []
 
 
-def test_a_server_that_is_placed_just_now_has_no_host_yet(host: RecordedHost) -> None:
+def test_a_server_that_is_being_scheduled_has_no_host_yet(host: RecordedHost) -> None:
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     uuid = host.uuid("vm-stopped")
     host.row("instances", uuid, host=None, node=None, task_state="powering-on", updated_at=now)

@@ -1,4 +1,4 @@
-"""The way of a guest's packets through its host."""
+"""The path of a guest's packets through its host."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _add_link(host: RecordedHost, like: str, **fields: object) -> None:
 
 
 def _refuse(host: RecordedHost, part: str, kind: str) -> None:
-    """Let the questions with this in them fail."""
+    """Make the queries that contain this text fail."""
 
     def fail(answer: Answer) -> Answer:
         if answer.layer != "network" or part not in answer.query:
@@ -46,7 +46,7 @@ def _refuse(host: RecordedHost, part: str, kind: str) -> None:
 
 
 def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
-    """Why a difference is said to be none."""
+    """Return the reasons for which the check was skipped."""
     return [
         skip.reason
         for skip in host.report().skips
@@ -63,9 +63,6 @@ def _just_now(host: RecordedHost, name: str) -> None:
     host.port(_port(host, name)["id"], updated_at=at)
 
 
-# 68
-
-
 def test_mac_chain_mismatch(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")
     mac, other = port["mac_address"], "fa:16:3e:00:00:01"
@@ -78,7 +75,7 @@ def test_mac_chain_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_an_edited_domain_is_the_odd_one_out(host: RecordedHost) -> None:
+def test_mac_chain_mismatch_after_the_domain_was_edited(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")
     mac, other, name = port["mac_address"], "fa:16:3e:00:00:01", host.domain("vm-plain")
     host.edit(
@@ -94,7 +91,7 @@ def test_an_edited_domain_is_the_odd_one_out(host: RecordedHost) -> None:
     )
 
 
-def test_addresses_may_be_written_in_capitals(host: RecordedHost) -> None:
+def test_addresses_may_be_upper_case(host: RecordedHost) -> None:
     port = _port(host, "vm-plain")
     host.port(port["id"], mac_address=port["mac_address"].upper())
 
@@ -115,9 +112,6 @@ def test_a_port_whose_address_was_just_changed(host: RecordedHost) -> None:
     assert _differs(host, "mac-chain-mismatch", "vm-plain") == [_reason(traps.port_just_changed)]
 
 
-# 71
-
-
 def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     host.unlink(tap)
@@ -127,7 +121,7 @@ def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_that_was_renamed_is_still_held(host: RecordedHost) -> None:
+def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:
     tap, pid = _tap(host, "vm-plain"), host.pid("vm-plain")
     host.link(tap, ifname="lab0")
     host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
@@ -138,7 +132,7 @@ def test_a_tap_that_was_renamed_is_still_held(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_that_somebody_else_holds(host: RecordedHost) -> None:
+def test_a_tap_that_another_process_holds(host: RecordedHost) -> None:
     tap, pid = _tap(host, "vm-plain"), host.pid("vm-plain")
     host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
 
@@ -148,7 +142,7 @@ def test_a_tap_that_somebody_else_holds(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_that_is_switched_off(host: RecordedHost) -> None:
+def test_a_tap_that_is_down(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     host.link(tap, flags=["BROADCAST", "MULTICAST"])
 
@@ -176,7 +170,7 @@ def test_what_open_vswitch_could_not_wire(
     ]
 
 
-def test_a_tap_with_anothers_ids(host: RecordedHost) -> None:
+def test_a_tap_with_the_ids_of_another_guest_or_port(host: RecordedHost) -> None:
     port, other = _port(host, "vm-plain"), _port(host, "vm-duo")
     ids = ["map", [["iface-id", other["id"]], ["vm-uuid", other["device_id"]]]]
     host.switch("Interface", _tap(host, "vm-plain"), external_ids=ids)
@@ -189,7 +183,7 @@ def test_a_tap_with_anothers_ids(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_on_another_bridge_than_neutron_wants(host: RecordedHost) -> None:
+def test_a_tap_on_another_bridge_than_the_ports(host: RecordedHost) -> None:
     port, tap = _port(host, "vm-plain"), _tap(host, "vm-plain")
     details = {**port["binding:vif_details"], "bridge_name": "br-other"}
     host.port(port["id"], binding__vif_details=details)
@@ -209,15 +203,15 @@ def test_a_tap_that_open_vswitch_does_not_have(host: RecordedHost) -> None:
     ]
 
 
-def test_a_host_without_open_vswitch_has_none(host: RecordedHost) -> None:
+def test_a_host_without_open_vswitch_is_no_finding(host: RecordedHost) -> None:
     _refuse(host, "ovs-", "missing")
 
     assert host.findings() == []
 
 
 def test_a_tap_in_the_kernels_bridge(host: RecordedHost) -> None:
-    """As with the linuxbridge agent, or a bridge of its own for iptables: libvirt's documentation
-    of `<interface type='bridge'>` and the fields of `ip -d -j link`."""
+    """The linuxbridge agent and the hybrid plug (a bridge for iptables) wire taps this way. Fields
+    are from libvirt's documentation of `<interface type='bridge'>` and `ip -d -j link`."""
     _refuse(host, "ovs-", "missing")
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
     xml = host.last("libvirt", f"virsh dumpxml {name}").value
@@ -235,7 +229,7 @@ def test_a_tap_in_the_kernels_bridge(host: RecordedHost) -> None:
     ]
 
 
-def test_a_bridge_of_its_own_has_its_end_on_open_vswitch(host: RecordedHost) -> None:
+def test_a_hybrid_plug_ends_on_open_vswitch(host: RecordedHost) -> None:
     """Hybrid plugging (os-vif): the tap is in qbr, and qvo on br-int."""
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
     prefix = tap.removeprefix("tap")
@@ -251,14 +245,14 @@ def test_a_bridge_of_its_own_has_its_end_on_open_vswitch(host: RecordedHost) -> 
     assert host.findings() == []
 
 
-def test_a_port_that_was_switched_off_is_in_the_dead_vlan(host: RecordedHost) -> None:
+def test_a_disabled_port_is_in_the_dead_vlan(host: RecordedHost) -> None:
     host.port(_port(host, "vm-plain")["id"], admin_state_up=False, status="DOWN")
     host.switch("Port", _tap(host, "vm-plain"), tag=4095)
 
     assert not any("tap-missing" in line for line in host.findings())
 
 
-def test_a_card_of_vhost_user_has_no_tap(host: RecordedHost) -> None:
+def test_a_vhost_user_card_has_no_tap(host: RecordedHost) -> None:
     tap, name = _tap(host, "vm-plain"), host.domain("vm-plain")
     host.unlink(tap)
     host.edit(
@@ -271,7 +265,7 @@ def test_a_card_of_vhost_user_has_no_tap(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_guest_in_another_network_namespace_is_not_seen(host: RecordedHost) -> None:
+def test_a_guest_in_another_network_namespace_is_not_judged(host: RecordedHost) -> None:
     host.unlink(_tap(host, "vm-plain"))
     query = f"readlink /proc/{host.pid('vm-plain')}/ns/*"
     host.set("kernel", query, {**host.last("kernel", query).value, "net": "net:[1]"})
@@ -282,7 +276,7 @@ def test_a_guest_in_another_network_namespace_is_not_seen(host: RecordedHost) ->
 
 
 @pytest.mark.parametrize("trap", [traps.task_in_flight, traps.port_just_changed])
-def test_a_tap_may_be_on_its_way(host: RecordedHost, trap: Any) -> None:
+def test_a_tap_may_be_missing_during_a_change(host: RecordedHost, trap: Any) -> None:
     host.unlink(_tap(host, "vm-plain"))
     if trap is traps.task_in_flight:
         host.row("instances", host.uuid("vm-plain"), task_state="rebooting")
@@ -290,9 +284,6 @@ def test_a_tap_may_be_on_its_way(host: RecordedHost, trap: Any) -> None:
         _just_now(host, "vm-plain")
 
     assert _differs(host, "tap-missing-or-miswired", "vm-plain") == [_reason(trap)]
-
-
-# 72
 
 
 def test_tap_orphan(host: RecordedHost) -> None:
@@ -303,7 +294,7 @@ def test_tap_orphan(host: RecordedHost) -> None:
     ]
 
 
-def test_a_port_of_open_vswitch_that_was_left(host: RecordedHost) -> None:
+def test_a_leftover_open_vswitch_port(host: RecordedHost) -> None:
     host.switch("Interface", _tap(host, "vm-stopped"), name="tap01234567-89", ofport=-1)
 
     assert host.findings() == [
@@ -311,7 +302,7 @@ def test_a_port_of_open_vswitch_that_was_left(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_whose_port_went_while_the_host_was_asked(host: RecordedHost) -> None:
+def test_a_tap_whose_port_was_deleted_during_the_capture(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")
     before = host.last("neutron", "GET /v2.0/ports?limit=1000")
@@ -334,7 +325,7 @@ def test_a_tap_whose_port_is_on_another_host(host: RecordedHost) -> None:
     ]
 
 
-def test_what_comes_in_by_live_migration_has_its_tap_before(host: RecordedHost) -> None:
+def test_an_incoming_live_migration_has_its_tap_first(host: RecordedHost) -> None:
     port = _port(host, "vm-shelved")["id"]
     _add_link(host, _tap(host, "vm-plain"), ifname=f"tap{port[:11]}")
     host.port(port, binding__host_id="compute-9")
@@ -344,9 +335,9 @@ def test_what_comes_in_by_live_migration_has_its_tap_before(host: RecordedHost) 
     assert not any("tap-orphan" in line for line in host.findings())
 
 
-def test_neutrons_own_devices_are_nobodys_orphans(host: RecordedHost) -> None:
-    """DHCP's with `ovs_use_veth`, and OVN's for metadata, which has ten characters of the
-    network's id and a digit for its name (neutron agent/ovn/metadata/agent.py)."""
+def test_neutrons_own_devices_are_no_orphans(host: RecordedHost) -> None:
+    """DHCP uses veth pairs with `ovs_use_veth`. OVN's metadata device is named after ten characters
+    of the network's id and a digit (neutron agent/ovn/metadata/agent.py)."""
     tap = _tap(host, "vm-plain")
     _add_link(host, tap, ifname="tap311f0106-50", linkinfo={"info_kind": "veth"})
 
@@ -365,15 +356,12 @@ def test_a_tap_that_a_process_holds_is_no_orphan(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("layer", ["neutron", "libvirt", "kernel"])
-def test_whose_a_tap_is_must_have_been_heard(host: RecordedHost, layer: str) -> None:
+def test_a_tap_is_no_orphan_if_a_layer_was_not_collected(host: RecordedHost, layer: str) -> None:
     _add_link(host, _tap(host, "vm-plain"), ifname="tap01234567-89")
     host.silence(layer)
 
     assert host.findings() == []
     assert [skip for skip in host.report().skips if skip.check.name == "tap-orphan"]
-
-
-# 73
 
 
 def test_duplicate_mac_or_port(host: RecordedHost) -> None:
@@ -399,7 +387,7 @@ def test_one_port_in_two_domains(host: RecordedHost) -> None:
     assert [line for line in host.findings() if line.startswith("duplicate")]
 
 
-def test_the_same_address_in_two_networks_is_nobodys_harm(host: RecordedHost) -> None:
+def test_the_same_address_in_two_networks_is_harmless(host: RecordedHost) -> None:
     [_, second] = host.ports("vm-config")
     plain = _port(host, "vm-plain")
     mac = second["mac_address"]
@@ -414,7 +402,7 @@ def test_the_same_address_in_two_networks_is_nobodys_harm(host: RecordedHost) ->
     assert not any(line.startswith("duplicate") for line in host.findings())
 
 
-def test_an_address_whose_network_nobody_knows_proves_nothing(host: RecordedHost) -> None:
+def test_an_address_in_an_unknown_network_proves_nothing(host: RecordedHost) -> None:
     plain, duo = _port(host, "vm-plain"), _port(host, "vm-duo")
     name = host.domain("vm-duo")
     old = f"<mac address='{duo['mac_address']}'/>"
@@ -424,7 +412,7 @@ def test_an_address_whose_network_nobody_knows_proves_nothing(host: RecordedHost
     assert not any(line.startswith("duplicate") for line in host.findings())
 
 
-def test_one_guest_on_two_hosts_is_for_others_to_tell(host: RecordedHost) -> None:
+def test_one_guest_on_two_hosts_is_no_duplicate(host: RecordedHost) -> None:
     other = [
         answer.model_copy(update={"host": "vm2"})
         for answer in host.bundle.answers
@@ -433,9 +421,6 @@ def test_one_guest_on_two_hosts_is_for_others_to_tell(host: RecordedHost) -> Non
     host.bundle = host.bundle.with_answers([*host.bundle.answers, *other])
 
     assert not any(line.startswith("duplicate") for line in host.findings())
-
-
-# 74
 
 
 def test_mtu_mismatch(host: RecordedHost) -> None:
@@ -449,7 +434,7 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_a_tap_that_carries_less_than_its_network(host: RecordedHost) -> None:
+def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
     tap = _tap(host, "vm-plain")
     host.link(tap, mtu=1300)
 
@@ -460,14 +445,14 @@ def test_a_tap_that_carries_less_than_its_network(host: RecordedHost) -> None:
     )
 
 
-def test_a_tap_may_carry_more_than_its_network(host: RecordedHost) -> None:
+def test_a_tap_may_have_a_larger_mtu_than_its_network(host: RecordedHost) -> None:
     host.link(_tap(host, "vm-plain"), mtu=9000)
 
     assert host.findings() == []
 
 
-def test_a_release_that_notes_no_mtu(host: RecordedHost) -> None:
-    """Before Newton: nothing in the cache and in the domain (nova network/model.py)."""
+def test_a_release_that_records_no_mtu(host: RecordedHost) -> None:
+    """Before Newton the cache and the domain have no MTU (nova network/model.py)."""
     instance = host.guest("vm-plain").instance
     assert instance is not None
     assert instance.cache is not None

@@ -1,4 +1,4 @@
-"""Guests that were moved: where they are, and what the move left behind."""
+"""Migrations, evacuations and resizes: where the guest is, and what the move left behind."""
 
 from __future__ import annotations
 
@@ -27,58 +27,58 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, integer
 
 RUNNING = frozenset([1, 2])
-"""libvirt's states of a guest whose CPUs run."""
+"""libvirt's states of a guest whose vCPUs run."""
 
 PAUSED = 3
-"""libvirt's state of one that is paused."""
+"""libvirt's state of a paused guest."""
 
 BY_A_MIGRATION = frozenset([2, 12, 13])
-"""libvirt's reasons of a pause: migrating, post-copy, post-copy failed."""
+"""libvirt's reasons for a pause: migrating, post-copy, post-copy failed."""
 
 SETTLES = timedelta(minutes=1)
-"""How long nova may take from the end of a move to what follows from it."""
+"""Longest time nova needs to update the server after the end of a move."""
 
 STALE = timedelta(hours=1)
-"""A migration that is at work and has no task set can't last longer: nova sets a task first."""
+"""Longest time a migration may be unfinished without a task: nova sets the task first."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, moved_between_captures])
 def domain_running_on_wrong_host(
     guest: Guest, host: Host, record: Server | Instance, domain: Domain
 ) -> Problems:
-    """The guest runs on this host, and nova has the server on another one.
+    """The guest runs on this host, but nova has the server on another host.
 
     Every command goes to the other host. A hard reboot there starts a *second* guest on the same
-    volumes or shared disks; this one is never stopped, counted or billed. It is left by a migration
-    that nova lost sight of, by `virsh migrate`, or by an edit of the database.
+    volumes or shared disks, while nova never stops, counts or bills this one. Causes: a migration
+    that nova lost track of, `virsh migrate`, an edit of the database.
 
-    Authority: the hypervisor for where it runs.
+    Authority: The hypervisor for where the guest runs.
 
-    Traps: a server that is being moved; hosts that were captured one after the other while it
-    moved; a host that was renamed (`host-identity-changed` says so for all its guests).
+    Traps: A server that is being moved. Hosts that were captured one after the other while it
+    moved. A renamed host (`host-identity-changed` reports that for all its guests).
 
-    Next: see whether it runs on the other host, too: `virsh domstate --reason UUID` there, or
-    `hoodsnap collect` and both bundles. If it runs only here, its record has to follow: host, node,
-    compute_id, the bindings of its ports and its allocation, all together.
+    Next: Check whether the guest also runs on the other host: run `virsh domstate --reason UUID`
+    there, or `hoodsnap collect` on it and explain both bundles. If it runs only here, its records
+    must follow: host, node, compute_id, the bindings of its ports and its allocation, all together.
 
-    Not yet: `openstack server reboot --hard` (it is executed on the host that nova believes in);
-    `UPDATE instances SET host=…`, which changes one of the five.
+    Not yet: `openstack server reboot --hard` (nova executes it on the host in its record); `UPDATE
+    instances SET host=…`, which changes only one of the five.
 
     Source: nova `_sync_instance_power_state`; nova bugs 1628606, 1905944; nova admin guide,
     node-down.
     """
     if not guest.runs or record.deleted or guest.is_here or guest.host_name is None:
         return
-    host.option("DEFAULT", "host")  # without it the host may be called anything
+    host.option("DEFAULT", "host")  # raises without nova.conf: the host's name is then unknown
     if _live_migration(guest, host) is not None or _left_behind(guest, host) is not None:
-        return  # which live-migration-half-done and evacuated-guest-still-running tell
+        return  # live-migration-half-done and evacuated-guest-still-running report it
     yield says(record, host=record.host, vm_state=record.vm_state), *_here_and_there(guest, domain)
 
 
 def _here_and_there(guest: Guest, domain: Domain) -> Iterator[Evidence]:
-    """What this host and the one that nova believes in say of it."""
+    """Evidence of the guest on this host and on the host in nova's record."""
     yield says(domain, state=domain.state_words).and_so(on=guest.host.name if guest.host else None)
-    if (twin := _believed_twin(guest)) is None:
+    if (twin := _recorded_twin(guest)) is None:
         return
     name = twin.host.name if twin.host else None
     if twin.domain is not None:
@@ -87,7 +87,7 @@ def _here_and_there(guest: Guest, domain: Domain) -> Iterator[Evidence]:
         yield hears(twin.census["libvirt"], "libvirt", guest.uuid, domain=None).and_so(on=name)
 
 
-def _believed_twin(guest: Guest) -> Guest | None:
+def _recorded_twin(guest: Guest) -> Guest | None:
     return next((twin for twin in guest.twins if twin.is_here), None)
 
 
@@ -95,12 +95,12 @@ def _moves(guest: Guest) -> tuple[Migration, ...]:
     if guest.instance is None:
         return ()
     if guest.instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     return guest.instance.migrations
 
 
 def _live_migration(guest: Guest, host: Host) -> Migration | None:
-    """The last live migration between this host and the one that nova believes in."""
+    """Return the last live migration between this host and the host in nova's record."""
     ends = {host.nova_name, guest.host_name}
     found = [
         moved
@@ -111,7 +111,7 @@ def _live_migration(guest: Guest, host: Host) -> Migration | None:
 
 
 def _left_behind(guest: Guest, host: Host) -> Migration | None:
-    """The evacuation that took it away from this host, and that the host has not heard of yet."""
+    """Return the evacuation away from this host that the host has not cleaned up after."""
     for moved in _moves(guest):
         armed = moved.type == "evacuation" and moved.status in ARMED and not moved.deleted
         if armed and moved.source_compute == host.nova_name:
@@ -123,22 +123,23 @@ def _left_behind(guest: Guest, host: Host) -> Migration | None:
 def evacuated_guest_still_running(
     guest: Guest, host: Host, instance: Instance, domain: Domain | None
 ) -> Problems:
-    """The server was evacuated from this host, and its guest is still here.
+    """The server was evacuated from this host, but its guest is still here.
 
-    Evacuation starts it anew elsewhere, in the belief that this host is dead. If it is not, two
-    guests write to the same volumes and answer with the same addresses. nova-compute removes what
-    was left when it starts here again.
+    Evacuation starts the server on another host and assumes that this host is dead. If this host is
+    alive, two guests write to the same volumes and answer on the same addresses. nova-compute
+    removes the old guest the next time it starts on this host.
 
-    Authority: the hypervisor for what runs; nova's record for who is the legal one.
+    Authority: The hypervisor for what runs; nova's record for which of the two is the server.
 
-    Traps: nova-compute may just not have started yet, which is how it should be, as long as the
-    guest is off (a note then); a migration that is `completed` has been cleaned up after.
+    Traps: nova-compute may not have started yet, which is correct as long as the guest is off (a
+    note then). A migration with status `completed` has been cleaned up.
 
-    Next: `virsh list --all` here and on the new host, `openstack server show UUID`. While it runs
-    on both, stop this one's writes first: `virsh suspend NAME`, which can be taken back.
+    Next: Check both hosts: `virsh list --all`. Check nova's host: `openstack server show UUID`.
+    While the guest runs on both, stop the writes of this one first: `virsh suspend NAME`, which can
+    be undone.
 
     Not yet: `openstack compute service set --up` before the guests here are off; removing the row
-    from `migrations`; starting nova-compute before it is known which of the two is whole.
+    from `migrations`; starting nova-compute before you know which of the two guests is intact.
 
     Source: nova compute/manager.py `_destroy_evacuated_instances`; spec robustify-evacuate; nova
     bug 1550919.
@@ -163,20 +164,22 @@ def evacuated_guest_still_running(
 def live_migration_half_done(
     guest: Guest, host: Host, instance: Instance, domain: Domain
 ) -> Problems:
-    """A live migration ended in the middle: it is not where nova believes, or nobody runs.
+    """A live migration stopped half way; the guest runs on the wrong host, on both, or on none.
 
-    Two QEMUs hold one guest for a while, and nova, libvirt, neutron and cinder change sides one
-    after the other. Where that breaks off, the guest runs on the one side and its record is on the
-    other, or it runs on both (a split brain, which destroys its disks), or it is paused on both.
+    During a live migration two QEMUs hold one guest, and nova, libvirt, neutron and cinder switch
+    hosts one after the other. If it stops half way, the guest runs on one host and its record is on
+    the other, or it runs on both (a split brain, which destroys its disks), or it is paused on
+    both.
 
-    Authority: QEMU for which of the two runs; the one that ran last has the guest's memory.
+    Authority: QEMU for which of the two runs. The one that ran last has the guest's memory.
 
-    Traps: a migration that is at work, with much memory for hours; hosts that were captured one
-    after the other while it moved; a guest that is defined and off on the other side is harmless.
+    Traps: A migration in progress; with much memory it takes hours. Hosts that were captured one
+    after the other while the guest moved. A guest that is defined and off on the other host is
+    harmless.
 
-    Next: `openstack server migration list --server UUID`, and on both hosts `virsh domstate
-    --reason NAME` and `virsh domjobinfo NAME`. If both run, `virsh suspend` the one that nova does
-    not believe in.
+    Next: Check the migrations: `openstack server migration list --server UUID`. On both hosts,
+    check `virsh domstate --reason NAME` and `virsh domjobinfo NAME`. If both run, use `virsh
+    suspend` on the guest that is not on nova's host.
 
     Not yet: `openstack server reboot --hard`, `openstack server set --state active`, restarting
     nova-compute on either host, `virsh resume` of a guest that a migration has paused, `virsh
@@ -188,12 +191,12 @@ def live_migration_half_done(
     if instance.deleted or not guest.runs:
         return
     if guest.is_here:
-        yield from _nobody_runs(guest, domain)
+        yield from _runs_nowhere(guest, domain)
         return
     moved = _live_migration(guest, host)
     if moved is None:
         return
-    twin = _believed_twin(guest)
+    twin = _recorded_twin(guest)
     other_runs = twin is not None and twin.domain is not None and twin.domain.state in RUNNING
     harmless = domain.state == PAUSED and (twin is None or other_runs)
     evidence = (
@@ -204,12 +207,12 @@ def live_migration_half_done(
     yield Problem(Severity.WARNING if harmless else Severity.ERROR, evidence)
 
 
-def _nobody_runs(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]]:
-    """Where nova believes in it a migration has paused it, and no captured host has it running."""
+def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]]:
+    """Report a guest that a migration paused on nova's host if it runs on no captured host."""
     if domain.state != PAUSED or domain.reason not in BY_A_MIGRATION:
         return
     if any(twin.runs for twin in guest.twins):
-        return  # the other side tells it
+        return  # reported on the other host
     lived = [moved for moved in _moves(guest) if moved.type == "live-migration"]
     newest = max(lived, key=lambda moved: moved.id or 0, default=None)
     yield *([_ends(newest)] if newest is not None else []), says(domain, state=domain.state_words)
@@ -227,23 +230,23 @@ def _ends(moved: Migration) -> Evidence:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
-    """The next start of nova-compute on its host will destroy this guest.
+    """nova-compute will destroy this guest the next time it starts on the guest's host.
 
-    It was once evacuated from the host where it is now. That evacuation was never cleaned up after,
-    and nova-compute removes, when it starts, whatever was evacuated from its host. It does not look
-    whether the server came back since.
+    The server was once evacuated from the host where it is now, and that evacuation was never
+    cleaned up. When nova-compute starts, it removes every guest that was evacuated from its host.
+    It does not check whether the server has come back since.
 
-    Authority: nova's records: the migration, and where the server is.
+    Authority: nova's records: the migration, and the server's host.
 
-    Traps: while the evacuation is going on the server is still on its old host; one that is
-    elsewhere is another matter (`evacuated-guest-still-running`); of a deleted server the record
-    means nothing.
+    Traps: During an evacuation the server is still on its old host. A server that is now on another
+    host is reported by `evacuated-guest-still-running`. For a deleted server the record has no
+    effect.
 
-    Next: `openstack server migration list --server UUID --type evacuation`. With nova-compute of
-    its host stopped, that one row's status has to be set to `completed` in the database; no command
-    does it.
+    Next: List the evacuations: `openstack server migration list --server UUID --type evacuation`.
+    While nova-compute on the server's host is stopped, set the status of that one row to
+    `completed` in the database; no command does it.
 
-    Not yet: restarting nova-compute, or the host; upgrading it.
+    Not yet: Restarting nova-compute or the host; upgrading it.
 
     Source: nova bug 1922053; nova compute/manager.py `_destroy_evacuated_instances`.
     """
@@ -257,21 +260,22 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
 
 @check(Severity.WARNING)
 def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
-    """A move is recorded as going on, and nobody is working on it.
+    """A move is recorded as in progress, but nova is not working on it.
 
-    nova refuses other moves of the server, and its next steps go by a record that is not true any
-    more. A server that waits for a confirmation whose move is gone can be neither confirmed nor
-    reverted (an error).
+    nova refuses other moves of the server, and its next steps rely on an outdated record. If a
+    server waits for a confirmation but the record of its move is missing, it can be neither
+    confirmed nor reverted (an error).
 
-    Authority: nova's own record: while it works on a move, the server has a task.
+    Authority: nova's own record: while nova works on a move, the server has a task.
 
-    Traps: a resize may wait for its confirmation for months; one that was confirmed, or ended
-    otherwise, less than a minute ago; a task that is set belongs to `stuck-task-state`.
+    Traps: A resize may wait for its confirmation for months. A move that was confirmed, or ended in
+    another way, less than a minute ago. A task that is set is reported by `stuck-task-state`.
 
-    Next: `openstack server migration list --server UUID`, `openstack server event list UUID`; then
-    `openstack server resize confirm` or `revert`, or `openstack server migration abort`.
+    Next: Check the move: `openstack server migration list --server UUID`, `openstack server event
+    list UUID`. Then run `openstack server resize confirm` or `revert`, or `openstack server
+    migration abort`.
 
-    Not yet: editing rows of `migrations` while nova-compute runs.
+    Not yet: Editing rows of `migrations` while nova-compute runs.
 
     Source: nova `_cleanup_incomplete_migrations`, `_poll_unconfirmed_resizes`; nova bugs 1392527,
     1470420.
@@ -290,7 +294,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),
             )
-    # The row of the server follows that of its move when it is confirmed or reverted.
+    # On confirm or revert, nova updates the migration's row first and the server's row after it.
     ends = (moment(moved.updated_at) for moved in moves if moved.status in OVER)
     if any(since is not None and asked - since < SETTLES for since in ends):
         return
@@ -301,22 +305,23 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, resizing, migrating])
 def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
-    """The next move of the server will be planned with old facts.
+    """nova will plan the server's next move from an outdated request.
 
-    nova keeps what was asked for when the server was built, and looks for a new host by that when
-    it is migrated, evacuated or unshelved. Without it these fail; with an old one the server ends
-    where it does not fit, or nowhere.
+    nova keeps the original request for the server and uses it to find a host when the server is
+    migrated, evacuated or unshelved. If the request is missing, these operations fail. If it is
+    outdated, the server is placed where it does not fit, or nowhere.
 
-    Authority: the server's record for what it is; its owner for the zone.
+    Authority: The server's record for what it is; its owner for the zone.
 
-    Traps: without a zone it may go anywhere; while it is resized the new flavor is looked for; a
-    server that boots from a volume has an image of no meaning; nova of before Newton has none.
+    Traps: A server without a zone may go anywhere. During a resize nova searches for the new
+    flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
+    keeps no request.
 
-    Next: `openstack server show UUID`, `openstack aggregate list --long`. If the zone differs, put
-    the host back into the aggregate that it was in.
+    Next: Check the zone: `openstack server show UUID`, `openstack aggregate list --long`. If the
+    zone differs, put the host back into its former aggregate.
 
-    Not yet: editing the JSON by hand; `openstack server migrate` or `evacuate` before it is put
-    right.
+    Not yet: Editing the JSON by hand; `openstack server migrate` or `evacuate` before the request
+    is corrected.
 
     Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones.
     """
@@ -333,7 +338,7 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
     if spec.zone is None or guest.host is None:
         return
     zone = guest.host.records.zone_of(guest.host.nova_name)
-    # A host in no zone of its own is in the default one, whose name only nova-api knows.
+    # A host without a zone is in the default zone, whose name only nova-api knows.
     if zone is not None and zone[0] != spec.zone:
         aggregate = hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0])
         yield says(instance, host=instance.host), says(spec, zone=spec.zone), aggregate

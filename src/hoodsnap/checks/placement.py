@@ -1,4 +1,4 @@
-"""What placement has reserved, what nova believes, and what there really is."""
+"""Placement: allocations compared with nova's records and with the guests on the hosts."""
 
 from __future__ import annotations
 
@@ -24,16 +24,10 @@ from hoodsnap.facts.database.migration import OVER, Migration
 from hoodsnap.facts.fact import UnheardError, integer
 
 SHOWN = 10
-"""Allocations that one finding shows; the others are counted."""
+"""Number of allocations that one finding shows; the others are only counted."""
 
 SETTLED = 600.0
-"""Seconds after which nova has freed what a deleted server or a finished move held."""
-
-ROOMIER = 1.1
-"""How much larger than the host an inventory must be to be a lie and no rounding."""
-
-SWAPPED_KIB = 256 << 10
-"""KiB of guests in swap beyond which the host is short of memory, and not just tidy."""
+"""Seconds after which nova has freed the resources of a deleted server or a finished move."""
 
 
 @check(
@@ -42,22 +36,22 @@ SWAPPED_KIB = 256 << 10
     traps=[task_in_flight, building, migrating, never_launched],
 )
 def allocation_missing(guest: Guest, instance: Instance) -> Problems:
-    """A server uses a host, and placement has nothing reserved for it.
+    """The server uses resources of a host, but placement has no allocation for it.
 
-    The scheduler believes that what it uses is free and gives it away again: the host is
-    overbooked, until the kernel's OOM killer ends a guest. It happens when an operator deletes an
-    allocation, when a deletion or a move fails half way, or by `placement audit --delete` while a
-    cell did not answer.
+    The scheduler treats these resources as free and offers them again. The host is overbooked until
+    the kernel's OOM killer ends a guest. Causes: an operator deleted an allocation, a deletion or a
+    move failed half way, or `placement audit --delete` ran while a cell did not answer.
 
-    Authority: nova's record of where the server is; placement for what is reserved.
+    Authority: nova's record of the server's host; placement for what is allocated.
 
-    Traps: a server that is being built or moved; one that is on no host (shelved, or its build
-    failed) holds nothing.
+    Traps: A server that is being built or moved. A server without a host (shelved, or its build
+    failed) has no allocation.
 
-    Next: `nova-manage placement heal_allocations --instance UUID --dry-run --verbose` shows what
-    would be written; without `--dry-run` it writes it. By default it only creates what is missing.
+    Next: Check what nova would write: `nova-manage placement heal_allocations --instance UUID
+    --dry-run --verbose`. Without `--dry-run` the command writes it. By default it only creates what
+    is missing.
 
-    Not yet: `heal_allocations --force`, which counts everything anew and loses what it does not
+    Not yet: `heal_allocations --force`, which recalculates everything and loses what it does not
     know (vGPUs, accelerators, bandwidth).
 
     Source: nova cmd/manage.py `heal_allocations`; nova bugs 1859496, 1798688.
@@ -80,21 +74,23 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
     traps=[task_in_flight, building, migrating, evacuated_from_elsewhere, moved_before_queens],
 )
 def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allocation) -> Problems:
-    """Placement has reserved a server's resources on another host than it is on, or on two.
+    """Placement has the server's resources allocated on the wrong host, or on two hosts.
 
-    The host that it is on looks emptier than it is, the other one fuller. It is what a move leaves
-    that failed half way, an evacuation, or (before 2018) every rebuild.
+    The server's host looks emptier than it is, and the other host looks fuller. Causes: a move that
+    failed half way, an evacuation, or (before 2018) any rebuild.
 
-    Authority: the hypervisor for where the guest runs; then nova's record; placement only follows.
+    Authority: The hypervisor for where the guest runs, then nova's record. Placement only follows.
 
-    Traps: a server that is being moved holds both hosts; so does an evacuated one, wherever it
-    went since, until nova-compute of the host it left has started again; shared storage is a
-    provider of its own.
+    Traps: A server that is being moved holds both hosts. An evacuated server also holds both,
+    wherever it has gone since, until nova-compute on the host it left has started again. Shared
+    storage is a provider of its own.
 
-    Next: `openstack resource provider allocation show UUID`. When it is proven where the guest
-    runs: `openstack resource provider allocation unset --provider WRONG UUID`.
+    Next: Check the allocation: `openstack resource provider allocation show UUID`. When it is
+    proven where the guest runs, remove the wrong provider: `openstack resource provider allocation
+    unset --provider WRONG UUID`.
 
-    Not yet: `openstack resource provider allocation delete UUID`, which removes all of it.
+    Not yet: `openstack resource provider allocation delete UUID`, which removes the whole
+    allocation.
 
     Source: nova bugs 1712045, 1713786, 1715182, 1821594, 1825537; OSSA-2017-006.
     """
@@ -102,7 +98,7 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
         return
     own, foreign = _roots(guest, instance, allocation)
     if not own and not allocation.whole:
-        raise UnheardError("whether it holds something of its own host was not asked")
+        raise UnheardError("its allocation on its own host was not collected")
     if foreign:
         yield (
             says(instance, host=instance.host, node=instance.node),
@@ -113,7 +109,7 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
 def _roots(
     guest: Guest, instance: Instance, allocation: Allocation
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """The hosts that it holds something of: its own, and others."""
+    """Return the hosts that the allocation is on: the server's own host, and others."""
     roots = allocation.hosts
     own = frozenset(root for root in roots if _is_its_node(guest, instance, allocation, root))
     return own, roots - own
@@ -129,22 +125,25 @@ def _is_its_node(guest: Guest, instance: Instance, allocation: Allocation, root:
 
 @check(Severity.WARNING)
 def allocation_orphan(cloud: Cloud) -> Problems:
-    """Somebody holds resources who is neither a server nor a move that goes on.
+    """An allocation belongs to neither an existing server nor a move in progress.
 
-    They are lost to everybody: the scheduler calls the host full although it is not. Since Pike
-    nobody frees them. They are left by deletions and moves that fail half way, and by hosts that
-    were down meanwhile.
+    The resources are lost: the scheduler treats the host as full although it is not. Since Pike
+    nothing frees them automatically. Causes: deletions and moves that failed half way, and hosts
+    that were down at the time.
 
-    Authority: the nova databases, if all of them were searched; nobody else knows who is a server.
+    Authority: The nova databases, if all of them were searched; no other layer lists all servers.
 
-    Traps: a cell that was not read may have the server (nova's own audit gets this wrong); a server
-    that is just being built, or was deleted minutes ago; a guest that is still there although its
-    server is gone uses what it holds; what other services (Zun, Blazar, Cyborg) reserve.
+    Traps: The server may be in a cell that was not read (nova's own audit gets this wrong). A
+    server that is being built, or was deleted minutes ago. A guest that still exists although its
+    server is gone uses its allocation. Other services (Zun, Blazar, Cyborg) have allocations of
+    their own.
 
-    Next: `nova-manage placement audit --verbose --resource_provider PROVIDER` only reads. Compare
-    by eye, then `openstack resource provider allocation delete CONSUMER`, one at a time.
+    Next: List orphans without changing anything: `nova-manage placement audit --verbose
+    --resource_provider PROVIDER`. Compare the list with the evidence. Then delete one at a time:
+    `openstack resource provider allocation delete CONSUMER`.
 
-    Not yet: `nova-manage placement audit --delete`, which deletes whatever it calls an orphan.
+    Not yet: `nova-manage placement audit --delete`, which deletes everything that it calls an
+    orphan.
 
     Source: nova cmd/manage.py `_check_orphaned_allocations_for_provider`; nova bugs 1793569,
     1829479, 1817833.
@@ -154,7 +153,7 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     for consumer in sorted(cloud.placement.consumers):
         allocation = cloud.placement.of(consumer)
         try:
-            proof = _nobody(cloud, allocation) if allocation is not None else ()
+            proof = _proof_of_orphan(cloud, allocation) if allocation is not None else ()
         except UnheardError as reason:
             undecided = undecided or reason
             continue
@@ -170,15 +169,15 @@ def allocation_orphan(cloud: Cloud) -> Problems:
         raise undecided
 
 
-def _nobody(cloud: Cloud, allocation: Allocation) -> tuple[Evidence, ...]:
-    """What shows that a consumer is nobody any more; empty if it is somebody."""
+def _proof_of_orphan(cloud: Cloud, allocation: Allocation) -> tuple[Evidence, ...]:
+    """Evidence that the consumer no longer exists; empty if it does."""
     consumer = allocation.consumer
     if allocation.consumer_type not in (None, "INSTANCE", "MIGRATION"):
         return ()
     if any(
         guest.domain is not None or guest.process is not None for guest in cloud.twins(consumer)
     ):
-        return ()  # a guest that nova has no record of uses what is reserved
+        return ()  # a guest without a record in nova still uses its allocation
     instance = cloud.instances.by_uuid.get(consumer)
     if instance is not None:
         old = instance.deleted and _settled(instance.deleted_at, allocation)
@@ -204,26 +203,26 @@ def _says_over(migration: Migration) -> Evidence:
 def _settled(written: str | None, allocation: Allocation) -> bool:
     since = moment(written)
     if since is None:
-        raise UnheardError("when it ended can't be read")
+        raise UnheardError("the time of its end can't be read")
     return all((answer.at - since).total_seconds() > SETTLED for answer in allocation.said.values())
 
 
 @check(Severity.WARNING, traps=[task_in_flight, building, migrating])
 def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Allocation) -> Problems:
-    """Placement has reserved more or less for a server than its flavor says.
+    """Placement has allocated more or less for the server than its flavor needs.
 
-    The host looks emptier or fuller than it is. It is what a resize leaves that broke off half
-    way, or a hand-written allocation.
+    The host looks emptier or fuller than it is. Causes: a resize that stopped half way, an
+    allocation written by hand.
 
-    Authority: the flavor that the server keeps a copy of, not the flavor of today.
+    Authority: The copy of the flavor in the server's record, not today's flavor.
 
-    Traps: while a resize is not confirmed the server holds the new flavor's, its migration the old
-    one's; pinned CPUs are counted as PCPU from Train on, as VCPU before; a flavor's `resources:`
-    properties set amounts of their own; a server that boots from a volume needs no root disk, but
-    before Rocky one was counted.
+    Traps: Until a resize is confirmed, the server holds the new flavor's resources and its
+    migration the old flavor's. Pinned CPUs are counted as PCPU since Train and as VCPU before. A
+    flavor's `resources:` properties set amounts of their own. A server that boots from a volume
+    needs no root disk, but before Rocky one was counted.
 
-    Next: `openstack resource provider allocation show UUID`, `nova-manage placement
-    heal_allocations --instance UUID --force --dry-run`, which shows what nova would write.
+    Next: Check the allocation: `openstack resource provider allocation show UUID`. Check what nova
+    would write: `nova-manage placement heal_allocations --instance UUID --force --dry-run`.
 
     Not yet: `heal_allocations --force` for a server that has vGPUs, accelerators, PCI devices or
     ports with bandwidth.
@@ -233,13 +232,13 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     if not guest.carries_record or instance.deleted:
         return
     if instance.node is not None and _roots(guest, instance, allocation)[1]:
-        return  # what it holds of another host is counted, too: that is told by itself
+        return  # allocation-wrong-provider reports it; its amounts include the other host's
     wanted = _wanted(instance)
     held = dict(allocation.resources)
     held["CPU"] = held.pop("VCPU", 0) + held.pop("PCPU", 0)
     wrong = {name for name, legal in wanted.items() if held.get(name, 0) not in legal}
     if wrong and not allocation.whole:
-        raise UnheardError("what else it holds (of shared storage) was not asked")
+        raise UnheardError("the rest of its allocation (on shared storage) was not collected")
     if wrong:
         flavor = instance.flavor
         yield (
@@ -255,7 +254,7 @@ def _name(name: str) -> str:
 
 
 def _wanted(instance: Instance) -> Mapping[str, frozenset[int]]:
-    """For each class what a flavor comes to; several where releases count differently."""
+    """Return the flavor's amount per resource class; several where releases count differently."""
     data = instance.stored_flavor("cur")
     if data is None:
         raise UnheardError("the instance's stored flavor can't be read")
@@ -266,7 +265,7 @@ def _wanted(instance: Instance) -> Mapping[str, frozenset[int]]:
         raise UnheardError("the instance's stored flavor can't be read")
     specs = data.get("extra_specs")
     if not isinstance(specs, dict):
-        raise UnheardError("the properties of the instance's stored flavor were not read")
+        raise UnheardError("the properties of the instance's stored flavor were not collected")
     cpus = {vcpus}
     if specs.get("hw:emulator_threads_policy") == "isolate":
         cpus.add(vcpus + 1)

@@ -1,4 +1,4 @@
-"""The ports that neutron has for a guest, what nova noted of them, and the cards it really has."""
+"""neutron's ports of a guest, nova's info cache of them, and the network cards the guest has."""
 
 from __future__ import annotations
 
@@ -26,31 +26,33 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.tap import NAME
 
 BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
-"""The kinds of ports that are bound to another name than their nova-compute's: to that of the card,
-or of Ironic's node."""
+"""VNIC types whose ports are bound to the name of a card or of an Ironic node, not to the host name
+of nova-compute."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, never_launched, migrating])
 def port_bound_elsewhere(
     guest: Guest, record: Server | Instance, ports: tuple[Port, ...]
 ) -> Problems:
-    """neutron has a guest's port on another host than nova has the guest.
+    """neutron has the guest's port bound to another host than nova has the server on.
 
-    The other host's agent makes the way for its packets, and this host's none: the guest is not
-    reached, or not for long. It is left by a migration or an evacuation that broke off, and by
-    a host whose name was changed. The names must be the same to the letter. A second binding that
-    was left inactive (a warning) makes the next live migration to that host fail.
+    The other host's agent wires the port, and this host's agent does not. The guest is unreachable
+    now or will be soon. Causes: a migration or an evacuation that stopped half way, a changed host
+    name. The names must match exactly. An inactive binding that was left behind (a warning) makes
+    the next live migration to that host fail.
 
-    Authority: nova for where the guest is, once it is seen to run there; neutron for the binding.
+    Authority: nova for the server's host, once the guest is confirmed to run there; neutron for the
+    binding.
 
-    Traps: a migration has it bound to two hosts; ports of a card that does the switching itself,
-    and of Ironic's nodes, which are bound to the node.
+    Traps: During a migration the port is bound to two hosts. Ports of a card that does the
+    switching itself, and ports of Ironic's nodes, are bound to the card or node.
 
-    Next: `openstack port show PORT -c binding_host_id -c binding_vif_type`, `openstack server show
-    UUID -c OS-EXT-SRV-ATTR:host`, and see on which host it runs (`virsh domstate NAME`). Then
-    `openstack port set --host HOST PORT` binds it anew, which interrupts its network for a moment.
+    Next: Check the binding: `openstack port show PORT -c binding_host_id -c binding_vif_type`.
+    Check nova's host: `openstack server show UUID -c OS-EXT-SRV-ATTR:host`. Check on which host the
+    guest runs: `virsh domstate NAME`. Then bind the port again with `openstack port set --host HOST
+    PORT`, which interrupts its network for a moment.
 
-    Not yet: `openstack port set --host` before it is known that the guest runs nowhere else;
+    Not yet: `openstack port set --host` before it is confirmed that the guest runs nowhere else;
     `openstack server reboot --hard`.
 
     Source: nova network/neutron.py `setup_instance_network_on_host`; neutron port bindings; nova
@@ -70,7 +72,7 @@ def port_bound_elsewhere(
 
 
 def _judged_here(guest: Guest) -> bool:
-    """Once: where nova has it, or if that host is in no bundle where nothing else is known."""
+    """True on nova's host; if no bundle has that host, true where no host is known."""
     return guest.is_here if guest.host is not None else not guest.is_nowhere
 
 
@@ -83,7 +85,7 @@ def _tap_of(guest: Guest, port: Port) -> Iterator[Evidence]:
 def _left_bindings(port: Port) -> str:
     try:
         found = [bound for bound in port.bindings if bound.status == "INACTIVE"]
-    except UnheardError:  # releases before Pike have one binding
+    except UnheardError:  # releases before Pike have only one binding
         return ""
     return ", ".join(f"{bound.status} on {bound.host}" for bound in found)
 
@@ -92,24 +94,25 @@ def _left_bindings(port: Port) -> str:
 def port_binding_bad(
     guest: Guest, instance: Instance | None, ports: tuple[Port, ...] | None
 ) -> Problems:
-    """A port of the guest is bound to no network, or not wired: no packet gets through.
+    """A port of the guest has no valid binding or is down, so no traffic passes.
 
-    neutron found no way to bind it (`binding_failed`): no agent of that host was alive, or its
-    bridge mappings lack the network. nova keeps that result in its info cache, and with it in the
-    cache a restart of nova-compute puts the guest into error. A port that is down although its
-    guest runs was bound, but the agent has not wired it. One that somebody switched off
+    `binding_failed` means that neutron found no way to bind the port: no agent on that host was
+    alive, or its bridge mappings lack the network. nova keeps the failed binding in its info cache,
+    and a restart of nova-compute then puts the server into error. A port that is down although its
+    guest runs was bound but not wired by the agent. A port that is administratively down
     (`admin_state_up`) is a warning.
 
     Authority: neutron.
 
-    Traps: an agent that was just restarted wires its ports one after the other; guests that are
-    off; cards that are passed through follow the cable.
+    Traps: An agent that was just restarted wires its ports one after the other. Guests that are
+    off. The ports of passed-through cards follow the cable.
 
-    Next: `openstack port show PORT`, `openstack network agent list --host HOST`: is the agent
-    alive, does it have the bridge mapping? Then, the agent being alive, `openstack port set --host
-    HOST PORT` binds it anew; `openstack port set --enable PORT` switches it on.
+    Next: Check the port: `openstack port show PORT`. Check the agent, and whether it has the bridge
+    mapping: `openstack network agent list --host HOST`. Then, if the agent is alive, bind the port
+    again: `openstack port set --host HOST PORT`. If the port is administratively down, enable it:
+    `openstack port set --enable PORT`.
 
-    Not yet: restarting nova-compute while the cache says binding_failed.
+    Not yet: Restarting nova-compute while the info cache contains binding_failed.
 
     Source: neutron ml2 `_bind_port_if_needed`; nova compute/manager.py `_init_instance`; nova bugs
     1784579, 1809136.
@@ -139,7 +142,7 @@ def _should_be_wired(port: Port) -> bool:
 
 
 def _running(guest: Guest) -> Evidence | None:
-    """That it is switched on."""
+    """Evidence that the guest is switched on; None if it is off."""
     if guest.domain is None:
         if "libvirt" in guest.unheard:
             raise UnheardError(guest.unheard["libvirt"])
@@ -154,25 +157,25 @@ def _running(guest: Guest) -> Evidence | None:
     traps=[task_in_flight, building, never_launched, migrating, port_just_changed],
 )
 def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -> Problems:
-    """nova's note of a guest's ports lacks what neutron has: the next start may be without network.
+    """nova's info cache lacks ports of the guest; its next start may be without network.
 
-    nova makes the domain from this note (the info cache), not from neutron. It is lost when
-    neutron answers too little at the wrong moment. Until 2024.2 nova-compute fills it again by
-    itself within a few minutes, one guest a minute; from 2025.1 on it does not, unless
-    `heal_instance_info_cache_interval` is set. Addresses that differ, and ports that are gone, are
-    a warning.
+    nova builds the domain from this cache, not from neutron. Ports are lost from it when neutron
+    returns an incomplete list at the wrong moment. Up to 2024.2, nova-compute repairs the cache
+    within a few minutes, one guest a minute. Since 2025.1 it does not, unless
+    `heal_instance_info_cache_interval` is set. Differing addresses and ports that no longer exist
+    are a warning.
 
     Authority: neutron.
 
-    Traps: servers that are being built; ports that were just plugged in; a shelved server keeps its
-    ports and its note.
+    Traps: Servers that are being built. Ports that were just attached. A shelved server keeps its
+    ports and its cache.
 
-    Next: `openstack port list --server UUID --long` and `openstack server show UUID -c addresses`
-    show both sides; look again a few minutes later if nova heals it. Then attach any port and
-    detach it again, or set `heal_instance_info_cache_interval = 60` for a while.
+    Next: Compare both sides: `openstack port list --server UUID --long`, `openstack server show
+    UUID -c addresses`. If nova repairs the cache, look again a few minutes later. Then attach any
+    port and detach it again, or set `heal_instance_info_cache_interval = 60` for a while.
 
-    Not yet: `openstack server reboot --hard`, `stop` and `start`: the guest would come back
-    without network cards.
+    Not yet: `openstack server reboot --hard`, `stop` and `start`: the guest would come back without
+    network cards.
 
     Source: nova network/neutron.py `_build_network_info_model`, compute/manager.py
     `_heal_instance_info_cache`; nova bugs 1751923, 1996094, 2089225, 2080531.
@@ -196,7 +199,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
                 says(port, addresses=", ".join(port.addresses) or None),
             )
             yield Problem(Severity.WARNING, evidence)
-        # That a running guest still has such a card is the business of the next check.
+        # port-guest-mismatch reports it if the running guest still has the card.
         elif port is None and not _running(guest):
             answer = guest.census["neutron"]
             gone = hears(answer, "neutron", uuid, port=None)
@@ -209,33 +212,34 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     traps=[task_in_flight, building, never_launched, migrating, port_just_changed],
 )
 def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, ...]) -> Problems:
-    """The guest has other network cards than neutron has ports for it.
+    """The guest's network cards do not match neutron's ports for it.
 
-    A card without a port is cut off, or lives on an address that neutron gives to another. A port
-    without a card (a warning) is an address that the owner believes to have. It comes of a port
-    deleted while in use, of a guest that did not let go of its card, of an attachment that broke
-    off; and of a server that was deleted, but not its ports (a warning).
+    A card without a port is cut off, or uses an address that neutron gives to another port. A port
+    without a card (a warning) is an address that the guest does not have. Causes: a port was
+    deleted while in use, the guest did not release its card, an attachment stopped half way.
+    Leftover ports of a deleted server are a warning.
 
     Authority: libvirt for the cards; neutron for the ports.
 
-    Traps: cards just plugged in; a trunk's subports have no card of their own; cards passed
-    through are no interface of the domain.
+    Traps: Cards that were just attached. A trunk's subports have no card of their own.
+    Passed-through cards are no interface of the domain.
 
-    Next: `openstack port list --server UUID --long`, `virsh domiflist NAME`. Then `openstack server
-    add port` or `remove port`; a port of a deleted server may be deleted if nova had made it.
+    Next: Compare both sides: `openstack port list --server UUID --long`, `virsh domiflist NAME`.
+    Then run `openstack server add port` or `remove port`. A port of a deleted server may be deleted
+    if nova created it.
 
     Not yet: `openstack port delete` while a running guest has the card; `openstack server reboot
-    --hard`, which writes the cards anew from nova's info cache.
+    --hard`, which writes the cards again from nova's info cache.
 
     Source: nova network/neutron.py `deallocate_for_instance`, virt/libvirt/driver.py
     `detach_interface`, compute/manager.py `_process_instance_vif_deleted_event`.
     """
     if domain is None:
-        yield from _of_the_dead(guest, ports)
+        yield from _of_a_deleted_server(guest, ports)
         return
     if not guest.is_here or guest.record is None or guest.record.deleted or domain.state not in ON:
         return
-    # One without an address could be any port's.
+    # A card without an address could belong to any port.
     cards = [card for card in domain.xml.interfaces if card.mac is not None]
     for card in cards:
         if not any(_fits(card, port) for port in ports):
@@ -249,7 +253,7 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
                 *(others or [none]),
             )
     if len(cards) < len(domain.xml.interfaces):
-        raise UnheardError("a network card's address was not told")
+        raise UnheardError("a network card's address was not collected")
     for port in ports:
         if not passed_through(port) and not any(_fits(card, port) for card in cards):
             evidence = (
@@ -259,8 +263,8 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
             yield Problem(Severity.WARNING, evidence)
 
 
-def _of_the_dead(guest: Guest, ports: tuple[Port, ...]) -> Problems:
-    """The ports of a server that nova has deleted, or has not, and that is not here either."""
+def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
+    """Report ports still bound to this host whose server is deleted or unknown to nova."""
     bound = [port for port in ports if guest.host is not None and port.host == guest.host.nova_name]
     if not bound or (guest.record is not None and not guest.record.deleted):
         return
@@ -269,7 +273,7 @@ def _of_the_dead(guest: Guest, ports: tuple[Port, ...]) -> Problems:
     elif "nova-db" in guest.census:
         nova = hears(guest.census["nova-db"], "nova-db", guest.uuid, record=None)
     else:
-        raise UnheardError(guest.unheard.get("nova-db", "the nova database was not asked"))
+        raise UnheardError(guest.unheard.get("nova-db", "the nova database was not collected"))
     for port in bound:
         evidence = (nova, says(port, id=port.id, device_id=port.device_id, host=port.host))
         yield Problem(Severity.WARNING, evidence)
@@ -281,7 +285,7 @@ def _fits(card: Interface, port: Port) -> bool:
 
 
 def _known(guest: Guest, card: Interface) -> Iterable[Port]:
-    """The ports that have the card's name, whosever they are."""
+    """Return the ports that the card is named after, of any server."""
     name = NAME.fullmatch(card.target or "")
     if name is None or guest.host is None:
         return ()
@@ -290,30 +294,29 @@ def _known(guest: Guest, card: Interface) -> Iterable[Port]:
 
 @check(Severity.WARNING)
 def network_agent_dead(host: Host) -> Problems:
-    """neutron hears nothing more of the agent that wires the guests of this host.
+    """neutron reports that the agent that wires this host's guests is down.
 
-    The packets of the guests that run go on, since Open vSwitch keeps its flows. But nothing new
-    gets through: neutron binds no port to this host any more (`binding_failed`), so whatever is
-    started, moved or plugged in here fails or has no network, and changes of security groups and
-    addresses do not arrive.
+    Running guests keep their connections because Open vSwitch keeps its flows. But neutron binds no
+    port to this host any more (`binding_failed`): whatever is started, moved or attached here fails
+    or has no network, and changes to security groups and addresses do not arrive.
 
-    Authority: the host for whether the agent runs; neutron for what is bound.
+    Authority: The host for whether the agent runs; neutron for what is bound.
 
-    Traps: neutron counts by the clock of its own server; agents of DHCP and routers, which wire no
-    guest; the record of an agent that another kind, or another installation, has followed: one that
-    lives is enough.
+    Traps: neutron uses the clock of its own server. Agents of DHCP and routers wire no guests. An
+    agent of another kind or installation may have replaced this one and left its record behind: one
+    live agent is enough.
 
-    Next: `openstack network agent list --host HOST --long`, `systemctl status
-    neutron-openvswitch-agent`, its log, and whether the host reaches the message queue. Then start
-    it: it leaves what is wired as it is.
+    Next: Check the agent in neutron: `openstack network agent list --host HOST --long`. Check it on
+    the host: `systemctl status neutron-openvswitch-agent`, its log, and whether the host reaches
+    the message queue. Then start it; it leaves existing wiring as it is.
 
-    Not yet: `openstack server reboot --hard`, migrating to this host, plugging in ports: each wants
-    a binding.
+    Not yet: `openstack server reboot --hard`, migrating to this host, attaching ports: each needs a
+    new binding.
 
     Source: neutron db/agents_db.py `is_agent_down`; neutron ml2 mech_agent.py `bind_port`.
     """
     if host.ports.agents is None:
-        raise UnheardError("neutron API: it did not show its agents")
+        raise UnheardError("neutron API: the list of its agents was not collected")
     wiring = [
         agent
         for agent in host.ports.agents.values()

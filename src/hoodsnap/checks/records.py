@@ -1,4 +1,4 @@
-"""What nova's databases say of a server, and whether they agree with each other and the guest."""
+"""nova's database records: do they agree with each other and with the guest?"""
 
 from __future__ import annotations
 
@@ -30,37 +30,38 @@ from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
 MINUTES = 600.0
-"""Seconds that a deletion may take, with its volumes and ports."""
+"""Seconds that a deletion may take, including its volumes and ports."""
 
 GIVES_UP = 5
-"""How often nova-compute tries to remove the files of a deleted server
+"""Attempts of nova-compute to remove the files of a deleted server
 (`maximum_instance_delete_attempts`)."""
 
 _FOLDER = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:_resize|_del)?/disk[^/]*$")
 
 Word = tuple[str, Fact, str, str]
-"""What one layer calls a guest, made comparable; the fact and its field, and what that says."""
+"""A guest's identity in one layer, normalized; then the fact, its field and the field's value."""
 
 
 @check(Severity.ERROR, traps=[migrating, task_in_flight])
 def uuid_name_chain_broken(
     guest: Guest, domain: Domain, process: Process | None, monitor: Monitor | None
 ) -> Problems:
-    """The layers don't agree on who this guest is: its UUID, its name or its disk is another's.
+    """The layers disagree on the guest's identity: UUID, name or disk belongs to another guest.
 
-    nova, libvirt and QEMU find it by different ones of these, so that a command for one guest
-    reaches another. It comes of definitions copied by hand, of restored backups, of rescue work.
+    nova, libvirt and QEMU find a guest by different identifiers, so a command for one guest reaches
+    another. Causes: definitions copied by hand, restored backups, repairs by hand.
 
-    Authority: the UUID on QEMU's command line, and the files that it has open.
+    Authority: The UUID on QEMU's command line, and the files that QEMU has open.
 
-    Traps: the name is made of a template in nova.conf, which may have changed since; a serial
-    number is the host's own up to Rocky, so only the UUID counts; a disk that is declared shareable
-    is lent on purpose.
+    Traps: The name comes from a template in nova.conf, which may have changed since. Up to Rocky,
+    the serial number is the host's own, so only the UUID counts. A disk that is declared shareable
+    is shared on purpose.
 
-    Next: `virsh dumpxml UUID`, `cat /proc/PID/cmdline | tr '\\0' ' '`, `ls -l /proc/PID/fd`, and
-    the begin of /var/log/libvirt/qemu/NAME.log: how it came about.
+    Next: Compare the identities: `virsh dumpxml UUID`, `cat /proc/PID/cmdline | tr '\\0' ' '`, `ls
+    -l /proc/PID/fd`. Read the beginning of /var/log/libvirt/qemu/NAME.log to find out how it
+    happened.
 
-    Not yet: `virsh define` over it, any `virsh` command that names it by NAME.
+    Not yet: `virsh define` over the domain; any `virsh` command that identifies the domain by NAME.
 
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
     formatdomain, sysinfo.
@@ -100,7 +101,7 @@ def _names(domain: Domain, process: Process | None, monitor: Monitor | None) -> 
 
 
 def _told(said: Callable[[], object]) -> str | None:
-    """What a layer said, if it did. What one keeps to itself spoils no comparison of others."""
+    """Return the layer's value; None if it was not collected, so others can be compared."""
     try:
         word = said()
     except UnheardError:
@@ -110,25 +111,26 @@ def _told(said: Callable[[], object]) -> str | None:
 
 @check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight])
 def instance_name_collision(guest: Guest, host: Host, record: Server | Instance) -> Problems:
-    """The domain that should have this server's name is another guest.
+    """The domain with this server's domain name belongs to another guest.
 
-    The name is made of the row's number, and numbers come again: in another cell, after a
-    database was restored, after MySQL (before 8.0) forgot its counter. libvirt allows a name once:
-    this server can't be started, and whoever stops "it" by name stops the other.
+    The name is built from the number of the database row, and numbers can repeat: in another cell,
+    after a database was restored, after MySQL (before 8.0) lost its counter. libvirt allows a name
+    only once. This server cannot be started, and stopping it by name stops the other guest.
 
-    Authority: the UUID.
+    Authority: The UUID.
 
-    Traps: servers of other cells have the same names rightly, as long as they share no host; a
-    template with the UUID in it makes no two alike.
+    Traps: Servers in different cells may have the same name as long as they share no host. If the
+    template contains the UUID, names are unique.
 
-    Next: `virsh domuuid NAME`, `openstack server show` of both UUIDs. Then move one of the two to
-    another host, cold, once its disk is known to be its own.
+    Next: Check which guest has the name: `virsh domuuid NAME`. Check both servers: `openstack
+    server show` of both UUIDs. Then move one of the two to another host by cold migration, once its
+    disk is confirmed to be its own.
 
-    Not yet: any `virsh` command that names a domain by NAME; `openstack server reboot --hard`,
-    which would define this one over the other.
+    Not yet: Any `virsh` command that identifies a domain by NAME; `openstack server reboot --hard`,
+    which would define this domain over the other.
 
-    Source: libvirt, the uniqueness of names; nova `instance_name_template`; MySQL,
-    InnoDB AUTO_INCREMENT counter initialization.
+    Source: libvirt, the uniqueness of names; nova `instance_name_template`; MySQL, InnoDB
+    AUTO_INCREMENT counter initialization.
     """
     if not guest.is_here or record.deleted or guest.domain is not None:
         return
@@ -142,34 +144,35 @@ def instance_name_collision(guest: Guest, host: Host, record: Server | Instance)
 
 
 def _name_of(guest: Guest, host: Host) -> str:
-    """What nova calls its domain: the API tells it; else it follows from nova.conf."""
+    """Return nova's name for the domain: from the API, else from nova.conf's default template."""
     server, instance = guest.server, guest.instance
     told = _told(lambda: server.instance_name if server is not None else None)
     if told:
         return told
     template = host.option("DEFAULT", "instance_name_template", "instance-%08x")
     if instance is None or instance.id is None or template != "instance-%08x":
-        raise UnheardError("the name of its domain was not told")
+        raise UnheardError("the name of its domain was not collected")
     return template % instance.id
 
 
 @check(Severity.ERROR, traps=[moving_to_another_cell, task_in_flight])
 def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
-    """Two cells have a live record of one server.
+    """Two cells have a live record of the same server.
 
-    The API asks the cell that its mapping names, and lists both. What is done through one record
-    (delete, evacuate, the clean-up at a start of nova-compute) hits what the other stands for.
+    The API sends commands to the cell in the server's mapping and lists both records. An action on
+    one record (delete, evacuate, the cleanup when nova-compute starts) affects the guest of the
+    other.
 
-    Authority: the cell whose host has the guest.
+    Authority: The cell of the host that has the guest.
 
-    Traps: a resize into another cell hides one of the two while it lasts; one that is in cell0 too
-    was first given up by the scheduler: a warning, since nothing runs there.
+    Traps: During a resize into another cell, one of the two records is hidden. A second record in
+    cell0 means that the scheduler first gave up: a warning, because nothing runs there.
 
-    Next: `nova-manage cell_v2 verify_instance --uuid UUID`; compare host and updated_at of the
-    records with where the guest runs.
+    Next: Check the mapping: `nova-manage cell_v2 verify_instance --uuid UUID`. Compare host and
+    updated_at of the records with where the guest runs.
 
-    Not yet: `nova-manage cell_v2 map_instances`, `openstack server delete`: see first which record
-    that would reach.
+    Not yet: `nova-manage cell_v2 map_instances`, `openstack server delete`. Find out first which
+    record they would affect.
 
     Source: nova admin guide, cells and cross-cell resize; nova cmd/manage.py `verify_instance`.
     """
@@ -188,21 +191,23 @@ def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
 
 @check(Severity.ERROR, traps=[task_in_flight, building, just_ordered, softly_deleted])
 def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMapping) -> Problems:
-    """The API database sends whoever asks for this server to the wrong place, or nowhere.
+    """The API database maps the server to a wrong cell, or to none.
 
-    Lists are made of the cells' own records, so the server is seen in them; but each command for
-    it first looks up its cell, and answers 404 where that is missing. Its guest runs on all the
-    while, and nobody can stop it through nova.
+    Lists come from the cells' own records, so the server still appears in them. But each command
+    first looks up the server's cell and returns 404 if the mapping is missing. The guest keeps
+    running and cannot be stopped through nova.
 
-    Authority: the cell that has the server's record.
+    Authority: The cell that has the server's record.
 
-    Traps: a server that is being built has no cell yet; before Ocata there is no such table, and
-    before Rocky no queued_for_delete, which stays empty in old rows; a soft deletion sets it.
+    Traps: A server that is being built has no cell yet. Before Ocata this table does not exist.
+    Before Rocky queued_for_delete does not exist, and it stays empty in old rows. A soft deletion
+    sets it.
 
-    Next: `nova-manage cell_v2 verify_instance --uuid UUID`, and `openstack server show UUID`: is it
-    404? Then `nova-manage cell_v2 map_instances` writes the mappings that are missing.
+    Next: Check the mapping: `nova-manage cell_v2 verify_instance --uuid UUID`. Check whether the
+    API returns 404: `openstack server show UUID`. Then create the missing mappings: `nova-manage
+    cell_v2 map_instances`.
 
-    Not yet: deleting the mapping, or the build request, of a server whose guest runs.
+    Not yet: Deleting the mapping or the build request while the server's guest runs.
 
     Source: nova cmd/manage.py, compute/api.py `_get_instance` and `_update_queued_for_deletion`;
     sapcc/openstack-nannies; nova bugs 1773945, 1784074.
@@ -219,7 +224,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
         return
     here = says(instance, cell=instance.cell, vm_state=instance.vm_state)
     if not mapping.there:
-        if "queued_for_delete" in _columns(mapping):  # Rocky: every instance has one by now
+        if "queued_for_delete" in _columns(mapping):  # Rocky or later: every instance has a mapping
             yield here, hears(mapping.said["row"], "mapping", guest.uuid, row=None)
         return
     if mapping.cell_id is None:
@@ -228,7 +233,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
     if mapping.cell not in {copy.database for copy in guest.copies if not copy.deleted}:
         yield here, says(mapping, cell=mapping.cell)
     if mapping.queued_for_delete:
-        # It matters while its cell is down, and for its owner's quota.
+        # It only matters while the cell is down, and for the owner's quota.
         yield Problem(Severity.WARNING, (here, says(mapping, queued_for_delete=True)))
     if mapping.build_requests:
         requests = says(mapping, cell=mapping.cell, build_requests=mapping.build_requests)
@@ -243,22 +248,24 @@ def _columns(mapping: InstanceMapping) -> list[object]:
 
 @check(Severity.ERROR, traps=[migrating])
 def partial_deletion(guest: Guest, instance: Instance) -> Problems:
-    """A deletion of this server began, and did not end.
+    """The deletion of this server was started but never finished.
 
-    It waits for a nova-compute that is down, or one step of it (a volume, a port, its files)
-    failed. What is left goes on using its host, its volumes and addresses, though its owner
-    believes that it is gone.
+    The deletion waits for a nova-compute that is down, or one step of it failed (a volume, a port,
+    its files). The remains still use the host, volumes and addresses, although the owner considers
+    the server deleted.
 
-    Authority: nova's record for what is meant; the other layers for what is left.
+    Authority: nova's record for what should be; the other layers for what is left.
 
-    Traps: detaching volumes takes minutes; a soft deletion waits for its time; what was deleted
-    while its host was down is removed when nova-compute is back, if the record is still there.
+    Traps: Detaching volumes takes minutes. A soft deletion waits for its time. A server that was
+    deleted while its host was down is removed when nova-compute is back, if the record still
+    exists.
 
-    Next: `openstack compute service list`, `openstack server event list UUID`, the lines about UUID
-    in nova-compute.log. Then a restart of nova-compute goes on with the deletion, and `openstack
-    server delete UUID` asks for it again; see afterwards what is left of its ports and volumes.
+    Next: Check the services: `openstack compute service list`. Check the deletion: `openstack
+    server event list UUID`, and the lines about UUID in nova-compute.log. Then restart
+    nova-compute, which continues the deletion, or request it again: `openstack server delete UUID`.
+    Afterwards check what is left of its ports and volumes.
 
-    Not yet: editing the record, `nova-manage db archive_deleted_rows`: without the record nobody
+    Not yet: Editing the record, `nova-manage db archive_deleted_rows`: without the record, nothing
     removes the guest.
 
     Source: nova `_local_delete_cleanup`, `_run_pending_deletes`, `_complete_partial_deletion`; nova
@@ -280,29 +287,30 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
 
 
 def _age(instance: Instance) -> float:
-    """Seconds since nova changed the record."""
+    """Return the seconds since nova last changed the record."""
     since: datetime | None = moment(instance.updated_at)
     if since is None:
-        raise UnheardError("when its record was changed can't be read")
+        raise UnheardError("the time of its record's last change can't be read")
     return (instance.said["row"].at - since).total_seconds()
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, migrating])
 def active_without_host(guest: Guest, instance: Instance) -> Problems:
-    """nova has the server on no host, or on one that does not exist: no command reaches it.
+    """nova has no host for the server, or a host that does not exist, so no command reaches it.
 
-    The record lost its host (an edited database, an evacuation or an unshelving that broke off),
-    or its host's service was deleted under it. Its guest may well run, and nobody looks after it.
+    The record lost its host (an edited database, an evacuation or an unshelving that stopped half
+    way), or the host's service was deleted. The guest may still be running without anything
+    managing it.
 
-    Authority: the hosts: where its guest is seen.
+    Authority: The hosts, for where the guest runs.
 
-    Traps: building, shelved and moving servers, and those whose build failed, have none rightly, as
-    long as nothing of them runs.
+    Traps: Building, shelved and moving servers, and servers with a failed build, correctly have no
+    host as long as no guest of them runs.
 
-    Next: look for UUID in `virsh list --all --uuid` of every host; `openstack compute service
-    list`, `openstack server event list UUID`.
+    Next: Look for UUID on every host: `virsh list --all --uuid`. Check the services and the
+    server's history: `openstack compute service list`, `openstack server event list UUID`.
 
-    Not yet: `openstack server set --state error` and `rebuild` or `evacuate`, which make a second
+    Not yet: `openstack server set --state error` and `rebuild` or `evacuate`, which create a second
     guest; deleting services or compute nodes.
 
     Source: nova compute/api.py `check_instance_host`; nova bugs 1763183, 1852610.
@@ -310,7 +318,7 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
     if instance.deleted or instance.vm_state not in STAYS | {"error"}:
         return
     if instance.vm_state == "error":
-        # Whose build or unshelving failed has no host, and nothing that runs.
+        # After a failed build or unshelving, the server has no host and no guest runs.
         if instance.host is None and guest.runs:
             yield says(instance, vm_state="error", host=None), *_seen(guest.domain)
     elif instance.host is None or instance.node is None:
@@ -326,7 +334,7 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
 
 
 def _seen(domain: Domain | None) -> Iterator[Evidence]:
-    """Where it is after all, if that was seen."""
+    """Evidence of the guest on this host, if libvirt reported it."""
     try:
         if domain is not None:
             yield says(domain, state=domain.state_words)

@@ -1,4 +1,4 @@
-"""The way of a guest's packets through its host: card, tap, bridge, Open vSwitch."""
+"""The path of a guest's packets through its host: network card, tap, bridge, Open vSwitch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.facts.process.process import Process
 
 WITH_TAP = frozenset(["bridge", "ethernet", "network"])
-"""The types of a domain's interface that have a tap on the host."""
+"""Types of domain interfaces that have a tap on the host."""
 
 FAULTY = -1
-"""The number that Open vSwitch gives to what it could not plug in."""
+"""Port number that Open vSwitch reports for an interface it could not plug in."""
 
 
 class _Word(NamedTuple):
-    """What one layer says of one card."""
+    """One layer's value for one card."""
 
     value: object
     fact: Fact
@@ -41,7 +41,7 @@ class _Word(NamedTuple):
 
     @property
     def evidence(self) -> Evidence:
-        """Made only where the words differ: nearly all agree."""
+        """Evidence, built only if the values differ, because nearly all agree."""
         return says(self.fact, **self.said)
 
 
@@ -56,24 +56,25 @@ def mac_chain_mismatch(
     ports: tuple[Port, ...] | None,
     taps: tuple[Tap, ...] | None,
 ) -> Problems:
-    """A guest's network card has not the address that its port has.
+    """The MAC address of the guest's network card does not match its port.
 
-    The filters of the port let only its own address out, and switches look for it there, so that
-    the guest is cut off, however well everything else looks. It comes of a domain that was edited
-    by hand, or of a port whose address was changed after the guest had it.
+    The port's filters pass only the port's own address, and switches expect that address there. The
+    guest is cut off although everything else looks right. Causes: a domain edited by hand, or a
+    port's address that was changed after the port was attached.
 
     Authority: neutron for what should be; libvirt for what the guest has.
 
-    Traps: upper and lower case; cards plugged in later are not on QEMU's command line, which
-    therefore is no witness; the tap's own address has `fe` in front; bonds of several cards, and
-    cards passed through, have addresses of their own.
+    Traps: Upper and lower case in the address. Cards attached later are not on QEMU's command line,
+    so the command line is not compared. The tap's own address starts with `fe`. Bonds of several
+    cards and passed-through cards have addresses of their own.
 
-    Next: `openstack port show PORT -c mac_address`, `virsh domiflist NAME`, `ovs-vsctl --columns=
-    external_ids list Interface TAP`; the evidence shows the odd one out. Then let nova plug the
-    port in anew (`openstack server remove port`, `add port`).
+    Next: Find the address that differs in the evidence. Check each layer: `openstack port show PORT
+    -c mac_address`, `virsh domiflist NAME`, `ovs-vsctl --columns=external_ids list Interface TAP`.
+    Then let nova attach the port again: `openstack server remove port`, `openstack server add
+    port`.
 
-    Not yet: `openstack server reboot --hard`, which takes the address of nova's info cache, before
-    that is known to be right.
+    Not yet: `openstack server reboot --hard`, which uses the address in nova's info cache, before
+    that address is confirmed to be right.
 
     Source: nova virt/libvirt/vif.py; libvirt virNetDevTapCreateInBridgePort (the tap's address);
     neutron port security.
@@ -94,14 +95,14 @@ def mac_chain_mismatch(
 
 
 def _cards(domain: Domain) -> Iterator[tuple[Interface, str]]:
-    """The cards that are named after a port, each with the beginning of the port's id."""
+    """Yield each card that is named after a port, with the beginning of the port's id."""
     for card in domain.xml.interfaces:
         if found := NAME.fullmatch(card.target or ""):
             yield card, found["prefix"]
 
 
 def _heard(fact: Fact | None, field: str) -> Iterator[_Word]:
-    """The fact's word if it told one."""
+    """Yield the fact's value if it was collected."""
     try:
         value = getattr(fact, field) if fact is not None else None
     except UnheardError:
@@ -111,7 +112,7 @@ def _heard(fact: Fact | None, field: str) -> Iterator[_Word]:
 
 
 def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
-    """The address in nova's info cache, and the one that it first gave to the port."""
+    """Yield the address in nova's info cache, and the address that nova first gave to the port."""
     if instance is None:
         return
     try:
@@ -139,26 +140,27 @@ def tap_missing_or_miswired(
     process: Process | None,
     ports: tuple[Port, ...] | None,
 ) -> Problems:
-    """A running guest's tap is gone, or not where its packets would get on.
+    """The running guest's tap is missing, down or wired to the wrong place.
 
-    The tap is the host's end of the guest's cable. QEMU holds it open, and the kernel's bridge or
-    Open vSwitch must have it, with the port's id, so that neutron's agent recognizes and wires it.
-    One that was deleted never comes back to a running guest; a wrong id, bridge or the dead VLAN
-    4095 is mended by the agent, if it is alive.
+    The tap is the host's end of the guest's network cable. QEMU holds it open, and the kernel's
+    bridge or Open vSwitch must have it with the port's id, so that neutron's agent recognizes and
+    wires it. A deleted tap never comes back while the guest runs. A wrong id, a wrong bridge or the
+    dead VLAN 4095 is corrected by the agent, if the agent is alive.
 
-    Authority: the kernel for the device; Open vSwitch for what is plugged in.
+    Authority: The kernel for the device; Open vSwitch for what is plugged in.
 
-    Traps: vhost-user and passed-through cards have no tap; with a bridge of its own (hybrid) the
-    port's end on br-int is called qvo; OVN gives no VLAN; a port that is switched off is in the
-    dead VLAN on purpose; a guest in another network namespace than was looked at.
+    Traps: vhost-user and passed-through cards have no tap. If the port has a bridge of its own
+    (hybrid), its end on br-int is named qvo. OVN sets no VLAN. A port that is administratively down
+    is in the dead VLAN on purpose. The guest may be in another network namespace than the one that
+    was collected.
 
-    Next: `ip -d link show TAP`, `ovs-vsctl --columns=name,ofport,error,external_ids list Interface
-    TAP`, `ovs-vsctl get Port TAP tag`, `grep iff /proc/PID/fdinfo/*`, and the log of
-    neutron-openvswitch-agent. Then let nova plug the port in anew (`openstack server remove port`,
-    `add port`).
+    Next: Check the device: `ip -d link show TAP`. Check Open vSwitch: `ovs-vsctl
+    --columns=name,ofport,error,external_ids list Interface TAP`, `ovs-vsctl get Port TAP tag`.
+    Check QEMU: `grep iff /proc/PID/fdinfo/*`. Read the log of neutron-openvswitch-agent. Then let
+    nova attach the port again: `openstack server remove port`, `openstack server add port`.
 
-    Not yet: `ovs-vsctl del-br`; `openstack server reboot --hard` before its volumes and its info
-    cache are known to be right.
+    Not yet: `ovs-vsctl del-br`; `openstack server reboot --hard` before the guest's volumes and its
+    info cache are confirmed to be right.
 
     Source: os-vif vif_plug_ovs/ovsdb `ovs_vif_port_external_ids`; neutron agent/common/ovs_lib.py
     (DEAD_VLAN_TAG); kernel drivers/net/tun.c (fdinfo).
@@ -184,7 +186,7 @@ def tap_missing_or_miswired(
 
 
 def _held(process: Process | None) -> frozenset[str] | None:
-    """The taps that the guest's process holds; None if that was not heard."""
+    """Return the taps that the guest's process holds; None if they were not collected."""
     try:
         return process.taps if process is not None else None
     except UnheardError:
@@ -194,7 +196,7 @@ def _held(process: Process | None) -> frozenset[str] | None:
 def _others(
     process: Process | None, held: frozenset[str] | None, domain: Domain
 ) -> Iterator[Evidence]:
-    """The taps that the process holds, and that are none of its domain's."""
+    """Evidence of taps that the process holds but its domain does not list."""
     if process is not None and held is not None and held - set(domain.taps):
         yield says(process, pid=process.pid, taps=", ".join(sorted(held)) or None)
 
@@ -202,12 +204,12 @@ def _others(
 def _kernels(
     guest: Guest, card: Interface, tap: Tap, process: Process | None, held: frozenset[str] | None
 ) -> Iterator[Evidence]:
-    """What of a tap that is there the kernel has otherwise."""
+    """Yield what the kernel reports differently about an existing tap."""
     if not tap.up:
         yield says(tap, name=tap.name, up=False)
     bridge = guest.host.network.links.get(card.source or "") if guest.host is not None else None
     info = bridge.get("linkinfo") if bridge is not None else None
-    # Of those of Open vSwitch the kernel knows no bridge, or only that it is not its own.
+    # An Open vSwitch bridge is unknown to the kernel, or not of its kind `bridge`.
     if isinstance(info, dict) and info.get("info_kind") == "bridge" and tap.master != card.source:
         yield says(tap, name=tap.name, master=tap.master).and_so(expected=card.source)
     if process is not None and held and card.target not in held:
@@ -215,14 +217,16 @@ def _kernels(
 
 
 def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[Evidence]:
-    """What Open vSwitch has otherwise. It is asked only where neutron has bound the port to it, or
-    it knows the port itself."""
+    """Yield what Open vSwitch reports differently.
+
+    It is compared only if neutron has bound the port to it, or if it knows the port itself.
+    """
     host = guest.host
     if host is None or host.network.switch_listing is None:
         return
     is_switched = _of(lambda: tap is not None and tap.is_switched)
     if not is_switched:
-        # A port bound to Open vSwitch, in a host that has one: and it is not there.
+        # The port is bound to Open vSwitch but missing in it.
         if port is not None and _of(lambda: port.vif_type == "ovs" and port.bridge is not None):
             listing = host.network.switch_listing
             yield hears(listing, "network", port.tap, Interface=None)
@@ -246,7 +250,7 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[Eviden
 
 
 def _of(said: Callable[[], bool]) -> bool:
-    """Whether a layer said so. What it did not say makes nothing of it."""
+    """True if the layer's value is true; False if it is false or was not collected."""
     try:
         return said()
     except UnheardError:
@@ -255,22 +259,24 @@ def _of(said: Callable[[], bool]) -> bool:
 
 @check(Severity.WARNING)
 def tap_orphan(host: Host) -> Problems:
-    """A tap, or a port of Open vSwitch, is left here of a guest that is not.
+    """A tap or an Open vSwitch port is left over from a guest that is no longer on this host.
 
-    It costs little by itself. But with the same port's id the agent may wire it instead of the
-    right one, and one of a bridge of its own keeps the guest's filters in place. It is left when a
-    guest was deleted or moved while nova-compute or libvirt was away.
+    The leftover does little harm by itself. But if it has the id of an existing port, the agent may
+    wire it instead of the right one, and a leftover with a bridge of its own keeps the guest's
+    filters in place. It is left behind when a guest is deleted or moved while nova-compute or
+    libvirt is down.
 
-    Authority: libvirt and the kernel for who uses it; neutron for whose it is.
+    Authority: libvirt and the kernel for what uses it; neutron for which server it belongs to.
 
-    Traps: the taps of DHCP and routers are neutron's own; what comes in by live migration has its
-    tap before it has a domain; guests that are off keep their port of Open vSwitch; one whose port
-    neutron still had when the taps were looked at, and a moment later no more.
+    Traps: The taps of DHCP and routers belong to neutron. An incoming live migration has its tap
+    before its domain exists. Guests that are off keep their Open vSwitch port. neutron may have
+    deleted the port just after the taps were collected.
 
-    Next: `ovs-vsctl --columns=name,ofport,error,external_ids list Interface`, `openstack port show
-    PORT`, `grep -l TAP /proc/*/fdinfo/*`. Then `ovs-vsctl del-port br-int TAP` or `ip link del`.
+    Next: Check Open vSwitch: `ovs-vsctl --columns=name,ofport,error,external_ids list Interface`.
+    Check neutron: `openstack port show PORT`. Check for a process that uses it: `grep -l TAP
+    /proc/*/fdinfo/*`. Then remove it: `ovs-vsctl del-port br-int TAP` or `ip link del`.
 
-    Not yet: deleting it before its port's guest is known to run on another host, or nowhere.
+    Not yet: Deleting it before the port's guest is confirmed to run on another host, or nowhere.
 
     Source: os-vif vif_plug_ovs `unplug`; nova virt/libvirt/driver.py `unplug_vifs`.
     """
@@ -280,7 +286,7 @@ def tap_orphan(host: Host) -> Problems:
     left = {prefix: tap for prefix, tap in host.network.taps.items() if _may_be_guests(host, tap)}
     if not left:
         return
-    # Only now is it worth reading all that may use one.
+    # Read all possible users only if there are candidates.
     used = {name for process in host.processes.values() for name in process.taps}
     used |= {name for domain in host.domains.values() for name in _targets(domain)}
     prefixes = {found["prefix"] for name in used if (found := NAME.fullmatch(name))}
@@ -291,14 +297,14 @@ def tap_orphan(host: Host) -> Problems:
         if listing is None:
             raise UnheardError(host.ports.silence)
         ports = host.ports.by_prefix.get(prefix, ())
-        if not any(_is_awaited(host, port) for port in ports):
+        if not any(_is_expected(host, port) for port in ports):
             none = hears(listing, "neutron", tap.name, port=None)
             known = [says(port, id=port.id, host=port.host) for port in ports]
             yield (_left(tap), *(known or [none]))
 
 
 def _may_be_guests(host: Host, tap: Tap) -> bool:
-    """It is no device of neutron's own: nova notes the server's UUID, and theirs may be pairs."""
+    """True unless it is neutron's own device, which has no vm-uuid or is a veth pair."""
     if host.network.switch_listing is not None and tap.is_switched:
         return tap.vm_uuid is not None
     return not tap.is_there or tap.kind == "tun"
@@ -308,12 +314,12 @@ def _targets(domain: Domain) -> Iterator[str]:
     try:
         yield from domain.taps
     except UnheardError:
-        # One that is off has only the definition of its next start.
+        # A domain that is off only has the definition of its next start.
         yield from (card.target for card in domain.inactive.interfaces if card.target)
 
 
-def _is_awaited(host: Host, port: Port) -> bool:
-    """It is bound here, or is on its way: then its guest is busy, or has a second binding."""
+def _is_expected(host: Host, port: Port) -> bool:
+    """True if the port is bound here or has a second binding here because its guest is coming."""
     if port.host == host.nova_name:
         return True
     try:
@@ -333,18 +339,18 @@ def _left(tap: Tap) -> Evidence:
 
 @check(Severity.ERROR)
 def duplicate_mac_or_port(cloud: Cloud) -> Problems:
-    """Two guests have the same port, or the same address in one network.
+    """Two guests have the same port, or the same MAC address in one network.
 
-    Switches send packets to the one that spoke last: both lose connections, at random. It comes of
-    a domain that was copied by hand, and of a server that was deleted only in nova.
+    Switches send packets to whichever guest sent last, so both lose connections at random. Causes:
+    a domain that was copied by hand, or a server that was deleted only in nova.
 
-    Authority: libvirt for what runs; neutron for whose the port is.
+    Authority: libvirt for what runs; neutron for which server the port belongs to.
 
-    Traps: one guest on two hosts is a live migration, or a split brain, which others tell; the
-    same address in two networks is nobody's harm; guests that are off.
+    Traps: One guest on two hosts is a live migration or a split brain, which other checks report.
+    The same address in two networks is harmless. Guests that are off.
 
-    Next: `virsh domiflist NAME` of both, `openstack port show PORT -c device_id`. Then see which of
-    them nova knows, and switch the other off from inside.
+    Next: Compare both: `virsh domiflist NAME`, `openstack port show PORT -c device_id`. Then find
+    out which of them nova knows, and shut the other down from inside.
 
     Not yet: `virsh destroy` before you know which of them is the server.
 
@@ -377,11 +383,11 @@ def _running_cards(cloud: Cloud) -> Iterator[tuple[Guest, Domain, Interface, str
                 found = NAME.fullmatch(card.target or "")
                 yield guest, guest.domain, card, found["prefix"] if found else None
         except UnheardError:
-            continue  # what can't be read has nothing in common with others
+            continue  # an unreadable guest can't be compared
 
 
 def _network_of(cloud: Cloud, guest: Guest, prefix: str | None, card: Interface) -> str | None:
-    """The network that neutron has the card in."""
+    """Return the network of the card's port in neutron; None if the port is not found."""
     ports = cloud.ports.by_prefix.get(prefix or "", ()) or guest.ports or ()
     for port in ports:
         try:
@@ -403,22 +409,22 @@ def mtu_mismatch(
     ports: tuple[Port, ...],
     taps: tuple[Tap, ...] | None,
 ) -> Problems:
-    """The guest's network carries packets of another size than the guest is told.
+    """The network's MTU does not match the MTU in nova, the domain or the tap.
 
-    Small packets get through and large ones don't: connections open, and then hang. It comes of a
-    network whose MTU was changed while guests are in it: nova keeps the old one in its info cache
-    and in the domain, and a live migration may fail for that.
+    Small packets get through and large ones do not, so connections open and then hang. The MTU of
+    the network was changed while guests were using it: nova keeps the old MTU in its info cache and
+    in the domain, and a live migration may fail because of it.
 
     Authority: neutron for the network; the kernel for the tap.
 
-    Traps: a tap may carry more than the network does; releases before Newton note no MTU, and older
-    domains are told none.
+    Traps: A tap's MTU may be larger than the network's. Releases before Newton record no MTU, and
+    older domains have none.
 
-    Next: `openstack network show NETWORK -c mtu`, `ip link show TAP`, `virsh dumpxml NAME | grep
-    mtu`. Then attaching and detaching a port lets nova ask neutron anew; a hard reboot writes the
-    domain.
+    Next: Compare the MTUs: `openstack network show NETWORK -c mtu`, `ip link show TAP`, `virsh
+    dumpxml NAME | grep mtu`. Then attach and detach a port, so that nova asks neutron again. A hard
+    reboot writes the domain again.
 
-    Not yet: `openstack server reboot --hard` before its info cache is known to be complete.
+    Not yet: `openstack server reboot --hard` before its info cache is confirmed to be complete.
 
     Source: nova network/neutron.py, virt/libvirt/vif.py `set_config_mtu`; nova bug 2080531.
     """
