@@ -156,8 +156,7 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
     assert finding["severity"] == "error"
     assert (finding["host"], finding["guest"]) == ("vm", host.uuid("vm-plain"))
     assert (
-        finding["message"]
-        == "nova says that the server is active or paused, and its guest is switched off."
+        finding["message"] == "nova reports the server as active or paused, but its guest is off."
     )
     assert [(one["layer"], one["said"]) for one in finding["evidence"]] == [
         ("nova-db", {"vm_state": "active"}),

@@ -1,4 +1,4 @@
-"""What an operation left behind that is over."""
+"""Leftovers of finished operations."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ OLD = "2026-01-01 00:00:00"
 
 
 def _part(host: RecordedHost, name: str, query: str, value: object) -> None:
-    """Let libvirt answer one question about a guest so."""
+    """Set libvirt's answer to one query about a guest."""
     host.set("libvirt", query.format(host.domain(name)), value)
 
 
 def _listed(host: RecordedHost, *paths: str, type: str = "f") -> None:
-    """More files in the instances directory."""
+    """Add files to the instances directory."""
     query = "find /var/lib/nova/instances -ls"
     listing: list[dict[str, Any]] = host.last("images", query).value
     like = next(line for line in listing if line["type"] == type)
@@ -26,7 +26,7 @@ def _listed(host: RecordedHost, *paths: str, type: str = "f") -> None:
 
 
 def _dumped(host: RecordedHost, name: str, old: str, new: str) -> None:
-    """Edit both definitions of a guest."""
+    """Edit the running and the stored definition of a guest."""
     for query in ("virsh dumpxml {}", "virsh dumpxml --inactive {}"):
         host.edit("libvirt", query.format(host.domain(name)), old, new)
 
@@ -50,7 +50,7 @@ def test_shelved_or_soft_deleted_residue(host: RecordedHost) -> None:
     ]
 
 
-def test_shelved_or_soft_deleted_residue_that_runs_is_an_error(host: RecordedHost) -> None:
+def test_shelved_or_soft_deleted_residue_is_an_error_if_it_runs(host: RecordedHost) -> None:
     uuid = _offload(host, "vm-plain")
 
     [finding] = [f for f in host.report().findings if f.check.topic == "residue"]
@@ -78,7 +78,7 @@ def _soft_delete(host: RecordedHost, since: str, interval: str | None) -> None:
     host.set("host", "/etc/nova/nova.conf", conf | {"DEFAULT": options})
 
 
-def test_a_soft_deletion_that_nobody_ends(host: RecordedHost) -> None:
+def test_an_overdue_soft_deletion(host: RecordedHost) -> None:
     _soft_delete(host, OLD, "3600")
 
     assert host.findings() == [
@@ -114,7 +114,7 @@ def test_rescue_residue_in_the_folder(host: RecordedHost) -> None:
     ]
 
 
-def test_rescue_residue_of_a_server_that_is_rescued_on_paper(host: RecordedHost) -> None:
+def test_rescue_residue_if_only_nova_has_the_rescue(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.row("instances", uuid, vm_state="rescued")
 
@@ -125,7 +125,7 @@ def test_rescue_residue_of_a_server_that_is_rescued_on_paper(host: RecordedHost)
 
 
 def test_a_rescue_disk_may_be_the_last(host: RecordedHost) -> None:
-    """As with a stable device rescue, where the guest keeps its own root disk."""
+    """This is so with a stable device rescue, where the guest keeps its own root disk."""
     uuid = host.uuid("vm-rescued")
     for query in ("virsh dumpxml {}", "virsh dumpxml --inactive {}"):
         query = query.format(host.domain("vm-rescued"))
@@ -158,7 +158,7 @@ def test_domain_transient(host: RecordedHost) -> None:
     ("virsh blockjob {} vda", {"type": 2, "bandwidth": 0, "cur": 5, "end": 10}),
     ("virsh domjobinfo {}", {"type": 2, "time_elapsed": 7}),
 ])  # fmt: skip
-def test_a_domain_is_transient_while_libvirt_works_at_it(
+def test_a_domain_may_be_transient_while_libvirt_runs_a_job(
     host: RecordedHost, query: str, value: object
 ) -> None:
     info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
@@ -168,7 +168,7 @@ def test_a_domain_is_transient_while_libvirt_works_at_it(
     assert "domain-transient" not in "".join(host.findings())
 
 
-def test_a_domain_is_transient_while_nova_takes_a_snapshot(host: RecordedHost) -> None:
+def test_a_domain_may_be_transient_while_nova_takes_a_snapshot(host: RecordedHost) -> None:
     info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
     _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
@@ -178,7 +178,7 @@ def test_a_domain_is_transient_while_nova_takes_a_snapshot(host: RecordedHost) -
     assert host.findings() == []
 
 
-def test_a_transient_domain_that_is_not_novas_is_let_alone(host: RecordedHost) -> None:
+def test_a_transient_domain_that_nova_does_not_manage_is_ignored(host: RecordedHost) -> None:
     info = host.last("libvirt", f"virsh dominfo {host.domain('vm-plain')}").value
     _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
     host.drop(lambda answer: answer.layer not in ("nova", "nova-db"))
@@ -238,7 +238,7 @@ def test_an_external_snapshot_is_an_error(host: RecordedHost) -> None:
     assert "of vm-plain: domain says disks = vda: disk.snap → disk → " in shown
 
 
-def test_a_snapshot_of_a_volume_is_cinders_business(host: RecordedHost) -> None:
+def test_a_snapshot_of_a_volume_belongs_to_cinder(host: RecordedHost) -> None:
     """A file on NFS has a chain of its own for each snapshot that cinder took."""
     name = host.domain("vm-bfv")
     live = host.last("libvirt", f"virsh dumpxml {name}").value
@@ -250,7 +250,7 @@ def test_a_snapshot_of_a_volume_is_cinders_business(host: RecordedHost) -> None:
     assert "snapshot-or-blockjob-residue" not in "".join(host.findings())
 
 
-def test_a_snapshot_while_nova_takes_one_is_its_own(host: RecordedHost) -> None:
+def test_a_snapshot_is_expected_while_nova_takes_one(host: RecordedHost) -> None:
     _part(host, "vm-plain", "virsh blockjob {} vda", {"type": 2, "cur": 5, "end": 20})
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     row = {"task_state": "image_snapshot", "updated_at": now}

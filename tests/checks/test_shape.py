@@ -1,4 +1,4 @@
-"""How large the guest is."""
+"""Memory, vCPUs and disk sizes of the guest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from tests.conftest import RecordedHost
 
 
 def _define(host: RecordedHost, name: str, old: str, new: str) -> None:
-    """Edit what runs, and what would be started next."""
+    """Edit the running definition and the stored one."""
     for which in ("", "--inactive "):
         host.edit("libvirt", f"virsh dumpxml {which}{host.domain(name)}", old, new)
 
@@ -22,7 +22,7 @@ def test_memory_chain_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_memory_chain_mismatch_of_the_row(host: RecordedHost) -> None:
+def test_memory_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), memory_mb=4096)
 
     finding, drift = host.findings()
@@ -30,7 +30,7 @@ def test_memory_chain_mismatch_of_the_row(host: RecordedHost) -> None:
     assert "instance says memory_mib = 4096; instance says flavor_memory_mib = 64;" in finding
 
 
-def test_memory_chain_mismatch_of_the_process(host: RecordedHost) -> None:
+def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
     cmdline = f"/proc/{host.pid('vm-plain')}/cmdline"
     host.edit(
         "kernel",
@@ -64,7 +64,7 @@ def test_a_balloon_that_took_memory_is_a_note(host: RecordedHost) -> None:
     ]
 
 
-def test_a_resize_that_waits_may_have_two_sizes(host: RecordedHost) -> None:
+def test_an_unconfirmed_resize_may_have_two_sizes(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-verify"), memory_mb=4096, vcpus=7)
 
     report = host.report()
@@ -81,7 +81,7 @@ def test_vcpu_chain_mismatch(host: RecordedHost) -> None:
     ]
 
 
-def test_vcpu_chain_mismatch_of_the_row(host: RecordedHost) -> None:
+def test_vcpu_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-duo"), vcpus=1)
 
     finding, drift = host.findings()
@@ -91,7 +91,7 @@ def test_vcpu_chain_mismatch_of_the_row(host: RecordedHost) -> None:
     )
 
 
-def test_one_layer_alone_is_no_chain(host: RecordedHost) -> None:
+def test_one_layer_alone_is_not_compared(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-duo"), vcpus=1)
     for layer in ("nova", "libvirt", "kernel"):
         host.silence(layer)
@@ -104,7 +104,7 @@ def _asked(host: RecordedHost, name: str, query: str) -> str:
     return f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "{query}"}}'"""
 
 
-def test_memory_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
+def test_memory_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     query = _asked(monitored, "vm-plain", "query-memory-size-summary")
     assert monitored.last("qemu", query).value["base-memory"] == 64 << 20
     monitored.edit("qemu", query, str(64 << 20), str(32 << 20))
@@ -114,7 +114,7 @@ def test_memory_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
     assert finding.endswith("process says memory_kib = 65536; monitor says memory_kib = 32768")
 
 
-def test_vcpu_chain_mismatch_of_the_monitor(monitored: RecordedHost) -> None:
+def test_vcpu_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     query = _asked(monitored, "vm-duo", "query-cpus-fast")
     cpus = monitored.last("qemu", query).value
     assert len(cpus) == 2
@@ -141,7 +141,7 @@ def test_disk_size_vs_flavor(host: RecordedHost) -> None:
     ]
 
 
-def test_disk_size_vs_flavor_if_it_is_larger(host: RecordedHost) -> None:
+def test_disk_size_vs_flavor_is_a_warning_if_larger(host: RecordedHost) -> None:
     _size(host, f"{host.folder('vm-plain')}/disk", 2 << 30)
 
     [finding] = host.report().findings

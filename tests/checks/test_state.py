@@ -1,4 +1,4 @@
-"""What nova believes a guest is doing, and what it does."""
+"""The state of the guest in nova, and its actual state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _state(host: RecordedHost, name: str, state: int, reason: int) -> None:
 
 
 def _reasons(report: Report, check: str, guest: str) -> list[str]:
-    """Why a check was not decided for a guest."""
+    """Return the reasons for which a check was skipped for a guest."""
     return [
         skip.reason
         for skip in report.skips
@@ -36,7 +36,7 @@ def test_active_but_domain_off(host: RecordedHost) -> None:
     ]
 
 
-def test_active_but_domain_off_that_was_paused(host: RecordedHost) -> None:
+def test_active_but_domain_off_if_paused_in_nova(host: RecordedHost) -> None:
     host.end("vm-paused")
     _state(host, "vm-paused", 5, 3)
 
@@ -61,14 +61,14 @@ def test_a_guest_that_has_just_shut_itself_down_is_not_stopped_yet(
     assert ("active-but-domain-off" not in "".join(host.findings())) is quiet
 
 
-def test_stopped_but_domain_on_that_was_paused(host: RecordedHost) -> None:
+def test_stopped_but_domain_on_if_paused_in_nova(host: RecordedHost) -> None:
     _state(host, "vm-paused", 1, 5)
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("stopped-but-domain-on", "warning")
 
 
-def test_paused_or_crashed_guest_that_fell_asleep(host: RecordedHost) -> None:
+def test_paused_or_crashed_guest_if_asleep(host: RecordedHost) -> None:
     _state(host, "vm-plain", 7, 0)
 
     [finding] = host.report().findings
@@ -81,7 +81,7 @@ def test_a_guest_whose_process_lives_is_not_off(host: RecordedHost) -> None:
     assert "active-but-domain-off" not in "".join(host.findings())
 
 
-def test_active_but_domain_off_where_only_the_api_was_heard(host: RecordedHost) -> None:
+def test_active_but_domain_off_if_only_the_api_answered(host: RecordedHost) -> None:
     host.end("vm-plain")
     _state(host, "vm-plain", 5, 2)
     host.silence("nova-db", "missing")
@@ -92,7 +92,7 @@ def test_active_but_domain_off_where_only_the_api_was_heard(host: RecordedHost) 
     ]
 
 
-def test_a_server_that_is_being_switched_off_may_be_off(host: RecordedHost) -> None:
+def test_a_server_that_is_being_stopped_may_be_off(host: RecordedHost) -> None:
     host.end("vm-plain")
     _state(host, "vm-plain", 5, 1)
     row = {"task_state": "powering-off", "updated_at": f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"}
@@ -101,11 +101,11 @@ def test_a_server_that_is_being_switched_off_may_be_off(host: RecordedHost) -> N
     report = host.report()
     assert report.findings == ()
     assert _reasons(report, "active-but-domain-off", "vm-plain") == [
-        "nova is doing something with it (task_state is set)"
+        "nova is working on the server (task_state is set)"
     ]
 
 
-def test_a_server_that_migrates_may_be_off_here(host: RecordedHost) -> None:
+def test_a_migrating_server_may_be_off_here(host: RecordedHost) -> None:
     host.end("vm-verify")
     _state(host, "vm-verify", 5, 4)
     uuid, now = host.uuid("vm-verify"), f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
@@ -117,7 +117,7 @@ def test_a_server_that_migrates_may_be_off_here(host: RecordedHost) -> None:
     assert host.findings() == []
 
 
-def test_a_migration_that_nobody_closed_excuses_nothing(host: RecordedHost) -> None:
+def test_an_abandoned_migration_is_no_excuse(host: RecordedHost) -> None:
     host.end("vm-verify")
     _state(host, "vm-verify", 5, 4)
     uuid = host.uuid("vm-verify")
@@ -127,7 +127,7 @@ def test_a_migration_that_nobody_closed_excuses_nothing(host: RecordedHost) -> N
     assert host.findings()[0].startswith("active-but-domain-off of vm-verify")
 
 
-def test_migrations_that_were_not_read_may_be_under_way(host: RecordedHost) -> None:
+def test_migrations_that_were_not_collected_may_be_in_progress(host: RecordedHost) -> None:
     host.end("vm-plain")
     _state(host, "vm-plain", 5, 3)
     host.drop(lambda answer: ".migrations" not in answer.query)
@@ -135,7 +135,7 @@ def test_migrations_that_were_not_read_may_be_under_way(host: RecordedHost) -> N
     assert host.findings() == []
 
 
-def test_what_moved_while_it_was_captured_is_not_judged(host: RecordedHost) -> None:
+def test_a_guest_that_changed_during_the_capture_is_not_judged(host: RecordedHost) -> None:
     name = host.domain("vm-plain")
     query = f"virsh domstate --reason {name}"
     host.end("vm-plain")
@@ -156,16 +156,16 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "stopped-but-domain-on of vm-plain: instance says vm_state = stopped,"
-        " its_power_sync = forces it off, without a shutdown;"
+        " its_power_sync = forces the guest off without a shutdown;"
         " domain says state = running (unpaused)"
     ]
 
 
 @pytest.mark.parametrize(
     ("vm_state", "sync"),
-    [("soft-delete", "only warns in its log"), ("shelved", "nothing"), ("suspended", "nothing")],
+    [("soft-delete", "only logs a warning"), ("shelved", "nothing"), ("suspended", "nothing")],
 )
-def test_stopped_but_domain_on_in_other_states_of_rest(
+def test_stopped_but_domain_on_in_other_vm_states(
     host: RecordedHost, vm_state: str, sync: str
 ) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state=vm_state, power_state=4)
@@ -212,7 +212,7 @@ def test_a_task_may_take_its_time(host: RecordedHost, task: str, minutes: int, s
     assert "".join(it.severity.word for it in host.report().findings) == stuck
 
 
-def test_a_guest_is_given_the_time_to_shut_down_that_it_was_promised(host: RecordedHost) -> None:
+def test_a_shutdown_may_take_the_time_in_nova_conf(host: RecordedHost) -> None:
     since = f"{host.bundle.started - timedelta(minutes=20):%Y-%m-%d %H:%M:%S}"
     host.row("instances", host.uuid("vm-paused"), task_state="powering-off", updated_at=since)
     assert len(host.findings()) == 1
@@ -221,7 +221,7 @@ def test_a_guest_is_given_the_time_to_shut_down_that_it_was_promised(host: Recor
     assert host.findings() == []
 
 
-def test_the_image_says_how_long_a_guest_may_take_to_shut_down(host: RecordedHost) -> None:
+def test_a_shutdown_may_take_the_time_in_the_image(host: RecordedHost) -> None:
     uuid = host.uuid("vm-paused")
     since = f"{host.bundle.started - timedelta(minutes=20):%Y-%m-%d %H:%M:%S}"
     host.row("instances", uuid, task_state="powering-off", updated_at=since)
@@ -234,29 +234,29 @@ def test_the_image_says_how_long_a_guest_may_take_to_shut_down(host: RecordedHos
     assert host.findings() == []
 
 
-def test_much_memory_is_read_back_for_as_long_as_that_takes(host: RecordedHost) -> None:
+def test_resuming_much_memory_may_take_hours(host: RecordedHost) -> None:
     since = f"{host.bundle.started - timedelta(minutes=30):%Y-%m-%d %H:%M:%S}"
     host.row("instances", host.uuid("vm-suspended"), task_state="resuming", updated_at=since)
 
     assert host.findings() == []
 
 
-def test_a_task_whose_begin_can_not_be_read_is_not_judged(host: RecordedHost) -> None:
+def test_a_task_with_an_unreadable_start_is_not_judged(host: RecordedHost) -> None:
     row = {"task_state": "restoring", "updated_at": "yesterday"}
     host.row("instances", host.uuid("vm-paused"), **row)
 
     report = host.report()
     assert report.findings == ()
-    assert "when the task began can't be read" in [skip.reason for skip in report.skips]
+    assert "the start time of the task can't be read" in [skip.reason for skip in report.skips]
 
 
 def _logged(host: RecordedHost, name: str, *lines: str) -> None:
-    """More lines at the end of the log of a guest's QEMU."""
+    """Append lines to the log of a guest's QEMU."""
     query = f"tail -c 65536 /var/log/libvirt/qemu/{host.domain(name)}.log"
     host.set("logs", query, "\n".join([host.last("logs", query).value, *lines]))
 
 
-def test_the_log_tells_how_a_guest_ended(host: RecordedHost) -> None:
+def test_the_log_shows_how_a_guest_ended(host: RecordedHost) -> None:
     host.end("vm-plain")
     _state(host, "vm-plain", 5, 0)  # libvirtd was restarted since, and forgot why
     _logged(host, "vm-plain", "2027-01-01 00:00:00.000+0000: shutting down, reason=crashed")
@@ -272,7 +272,7 @@ def test_the_log_tells_how_a_guest_ended(host: RecordedHost) -> None:
     ]
 
 
-def test_a_log_that_was_not_read_takes_nothing_away(host: RecordedHost) -> None:
+def test_the_finding_stays_without_the_log(host: RecordedHost) -> None:
     host.end("vm-plain")
     _state(host, "vm-plain", 5, 3)
     host.silence("logs")
@@ -282,7 +282,7 @@ def test_a_log_that_was_not_read_takes_nothing_away(host: RecordedHost) -> None:
     ]
 
 
-def test_the_recorded_cloud_is_in_the_states_that_go_together() -> None:
+def test_the_recorded_cloud_is_in_legal_states() -> None:
     for guest in healthy_report().cloud.guests:
         assert guest.server is not None
         assert guest.instance is not None
@@ -307,13 +307,13 @@ def test_power_state_stale(host: RecordedHost) -> None:
     ("vm-plain", None),  # it was never asked
     ("vm-shelved", 1),  # it is on no host
 ])  # fmt: skip
-def test_power_states_that_are_rightly_so(host: RecordedHost, name: str, power: int | None) -> None:
+def test_legal_power_states(host: RecordedHost, name: str, power: int | None) -> None:
     host.row("instances", host.uuid(name), power_state=power)
 
     assert host.findings() == []
 
 
-def test_a_power_state_is_old_while_nova_works_at_it(host: RecordedHost) -> None:
+def test_a_power_state_may_be_stale_while_nova_works_on_the_server(host: RecordedHost) -> None:
     now = f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     row = {"power_state": 4, "task_state": "powering-on", "updated_at": now}
     host.row("instances", host.uuid("vm-plain"), **row)
@@ -326,7 +326,7 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "paused-or-crashed-guest of vm-plain: instance says vm_state = active; domain says"
-        " state = paused (user), that_is = somebody on the host paused it: virsh suspend, a backup"
+        " state = paused (user), that_is = it was paused on the host (virsh suspend, a backup)"
     ]
 
 
@@ -337,7 +337,7 @@ def test_paused_or_crashed_guest_for_other_reasons(host: RecordedHost, reason: i
     assert [f.split(":")[0] for f in host.findings()] == ["paused-or-crashed-guest of vm-plain"]
 
 
-def test_paused_or_crashed_guest_that_panicked(host: RecordedHost) -> None:
+def test_paused_or_crashed_guest_after_a_panic(host: RecordedHost) -> None:
     _state(host, "vm-plain", 6, 1)
 
     assert host.findings() == [
@@ -357,27 +357,27 @@ def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> No
 
 
 @pytest.mark.parametrize("reason", [2, 3, 5, 8, 11, 12, 13])
-def test_a_pause_that_passes_is_no_finding(host: RecordedHost, reason: int) -> None:
+def test_a_transient_pause_is_no_finding(host: RecordedHost, reason: int) -> None:
     _state(host, "vm-plain", 3, reason)
 
     assert "paused-or-crashed-guest" not in "".join(host.findings())
 
 
-def test_a_guest_that_nova_paused_is_paused(host: RecordedHost) -> None:
+def test_a_guest_that_nova_paused_is_no_finding(host: RecordedHost) -> None:
     name = host.domain("vm-paused")
     assert host.last("libvirt", f"virsh domstate --reason {name}").value["state"] == 3
 
     assert host.findings() == []
 
 
-def test_a_guest_that_is_being_dumped_stands_still(host: RecordedHost) -> None:
+def test_a_guest_may_be_paused_during_a_dump(host: RecordedHost) -> None:
     _state(host, "vm-plain", 3, 4)
     host.set("libvirt", f"virsh domjobinfo {host.domain('vm-plain')}", {"type": 1, "operation": 6})
 
     report = host.report()
     assert report.findings == ()
     assert _reasons(report, "paused-or-crashed-guest", "vm-plain") == [
-        "libvirt is at work on it (a migration, a save, a dump)"
+        "libvirt is running a job on the domain (a migration, a save, a dump)"
     ]
 
 
@@ -390,7 +390,7 @@ def test_error_but_running(host: RecordedHost) -> None:
     ]
 
 
-def test_error_but_running_with_what_failed(host: RecordedHost) -> None:
+def test_error_but_running_shows_the_fault(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.row("instances", uuid, vm_state="error")
     fault = {"id": 7, "instance_uuid": uuid, "code": 500, "message": "Build failed", "host": "vm"}
@@ -412,7 +412,7 @@ def test_error_but_running_with_what_failed(host: RecordedHost) -> None:
     ]
 
 
-def test_error_but_running_with_what_nova_compute_logged(host: RecordedHost) -> None:
+def test_error_but_running_shows_nova_computes_log(host: RecordedHost) -> None:
     uuid = host.uuid("vm-plain")
     host.row("instances", uuid, vm_state="error")
     [query] = {a.query for a in host.bundle.answers if a.query.endswith("/nova-compute.log")}
@@ -423,13 +423,13 @@ def test_error_but_running_with_what_nova_compute_logged(host: RecordedHost) -> 
     assert finding.endswith(f"; log says trouble = {line}")
 
 
-def test_a_server_in_error_that_is_off_does_not_run(host: RecordedHost) -> None:
+def test_a_server_in_error_may_be_off(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-stopped"), vm_state="error")
 
     assert host.findings() == []
 
 
-def test_a_server_in_error_that_migrates_may_run_here(host: RecordedHost) -> None:
+def test_a_migrating_server_in_error_may_run_here(host: RecordedHost) -> None:
     uuid, now = host.uuid("vm-verify"), f"{host.bundle.started:%Y-%m-%d %H:%M:%S}"
     host.row("instances", uuid, vm_state="error")
     host.row("migrations", uuid, status="running", updated_at=now)

@@ -1,5 +1,8 @@
-"""One volume, one owner. The lab has no block devices under its guests: for iSCSI and multipath the
-answers of the host's tools are written here as their documentation shows them."""
+"""Volumes and their owners.
+
+The lab's guests have no block devices, so the answers of the host's tools for iSCSI and multipath
+are written here as in the tools' documentation.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def test_volume_attached_twice_by_two_rows(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("name", ["instance", "volume_id", "status", "id"])
-def test_an_attachment_that_cannot_be_read_may_be_anybodys(host: RecordedHost, name: str) -> None:
+def test_an_unreadable_attachment_may_belong_to_any_server(host: RecordedHost, name: str) -> None:
     volume, _ = host.volume("vm-data")
     second_attachment(host, volume, host.uuid("vm-plain"))
     listed = "GET /v3/attachments/detail?all_tenants=True [3.70]"
@@ -66,7 +69,7 @@ def test_an_attachment_that_cannot_be_read_may_be_anybodys(host: RecordedHost, n
     } <= undecided
 
 
-def test_a_volume_that_cannot_be_read_may_be_attached_twice(host: RecordedHost) -> None:
+def test_an_unreadable_volume_may_be_attached_twice(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     at = host.last("cinder", "GET /v3/attachments/detail?all_tenants=True [3.70]")
     host.add(at.model_copy(update={"query": f"GET /v3/volumes/{volume}", "value": {"volume": []}}))
@@ -75,7 +78,7 @@ def test_a_volume_that_cannot_be_read_may_be_attached_twice(host: RecordedHost) 
     assert "volume-attached-twice" in undecided
 
 
-def test_a_volume_for_many_servers_may_have_many(host: RecordedHost) -> None:
+def test_a_multiattach_volume_may_have_many_servers(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     second_attachment(host, volume, host.uuid("vm-plain"))
     volume_says(host, volume, multiattach=True)
@@ -90,7 +93,7 @@ def test_two_attachments_of_one_server_are_one_owner(host: RecordedHost) -> None
     assert named(host) == ["cinder-attachment-without-bdm of vm-data"]
 
 
-def test_a_volume_that_cinder_moves_may_have_two(host: RecordedHost) -> None:
+def test_a_volume_that_cinder_moves_may_have_two_servers(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     second_attachment(host, volume, host.uuid("vm-plain"))
     moving(host, volume, "retyping")
@@ -110,7 +113,7 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize(("attached", "severity"), [(True, "warning"), (False, "error")])
-def test_a_volume_in_error_may_be_attached_all_the_same(
+def test_a_volume_in_error_may_still_be_attached(
     host: RecordedHost, attached: bool, severity: str
 ) -> None:
     volume, _ = host.volume("vm-data")
@@ -145,7 +148,7 @@ def test_a_guest_that_is_off_has_nothing_open(host: RecordedHost) -> None:
     assert "volume-free-in-cinder-but-open of vm-stopped" not in named(host)
 
 
-def test_a_serial_number_of_somebodys_own_is_no_volume(host: RecordedHost) -> None:
+def test_a_serial_number_set_by_hand_is_no_volume(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     disk = (
         "<disk type='file' device='disk'><source file='/tmp/x'/><target dev='vdz'/>"
@@ -157,7 +160,7 @@ def test_a_serial_number_of_somebodys_own_is_no_volume(host: RecordedHost) -> No
     assert "volume-free-in-cinder-but-open of vm-plain" not in named(host)
 
 
-def test_volume_device_wrong_lun_of_a_file(host: RecordedHost) -> None:
+def test_volume_device_wrong_lun_for_a_file(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     live = f"virsh dumpxml {host.domain('vm-data')}"
     xml = host.last("libvirt", live).value
@@ -166,7 +169,7 @@ def test_volume_device_wrong_lun_of_a_file(host: RecordedHost) -> None:
     assert "volume-device-wrong-lun of vm-data" in named(host)
 
 
-def test_what_cinder_moved_is_under_another_name(host: RecordedHost) -> None:
+def test_a_volume_that_cinder_moved_has_another_name(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     live = f"virsh dumpxml {host.domain('vm-data')}"
     xml = host.last("libvirt", live).value
@@ -187,7 +190,7 @@ MAP = disk("dm-3", "254:3", "") | {"name": "mpatha", "type": "mpath", "wwn": Non
 
 
 def on_iscsi(host: RecordedHost, source: str, devices: list[dict[str, Any]]) -> str:
-    """vm-data's volume comes over iSCSI, and these are the host's devices."""
+    """Attach vm-data's volume over iSCSI, and give the host these devices."""
     volume, _ = host.volume("vm-data")
     info = json.loads(row_of(host, volume)["connection_info"])
     info |= {"driver_volume_type": "iscsi", "data": {"target_iqn": TARGET, "target_lun": 1}}
@@ -237,7 +240,7 @@ def test_the_lun_that_nova_connected_is_right(host: RecordedHost) -> None:
     assert wrong(host) == []
 
 
-def test_volume_device_wrong_lun_in_a_map_of_two(host: RecordedHost) -> None:
+def test_volume_device_wrong_lun_in_a_map_of_two_luns(host: RecordedHost) -> None:
     devices = [disk("sdb", "8:16", "0x1", MAP), disk("sdc", "8:32", "0x2", MAP)]
     on_iscsi(host, "/dev/mapper/mpatha", devices)
 
@@ -254,7 +257,7 @@ def test_two_paths_to_one_lun_are_one_volume(host: RecordedHost) -> None:
     assert wrong(host) == []
 
 
-def test_a_device_that_nobody_listed_is_not_judged(host: RecordedHost) -> None:
+def test_a_device_that_was_not_listed_is_not_judged(host: RecordedHost) -> None:
     on_iscsi(host, "/dev/sdz", [disk("sdb", "8:16", "0x1")])
 
     assert wrong(host) == []
@@ -271,7 +274,7 @@ def test_volume_size_mismatch(host: RecordedHost) -> None:
     assert finding.endswith("virtual_size = 1073741824")
 
 
-def test_volume_size_mismatch_of_what_is_larger(host: RecordedHost) -> None:
+def test_volume_size_mismatch_is_a_note_if_larger(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-bfv")
     volume_says(host, volume, size=1)
 
@@ -280,7 +283,7 @@ def test_volume_size_mismatch_of_what_is_larger(host: RecordedHost) -> None:
 
 
 def sized(host: RecordedHost, size: int) -> None:
-    """vm-data's volume is a device of so many bytes, and cinder is heard."""
+    """Make vm-data's volume a device of this many bytes, known to cinder."""
     cinder = [answer for answer in host.bundle.answers if answer.layer == "cinder"]
     on_iscsi(host, "/dev/sdb", [disk("sdb", "8:16", "0x1") | {"size": size}])
     for answer in cinder:
@@ -291,7 +294,7 @@ def measured(host: RecordedHost) -> list[str]:
     return [line for line in host.findings() if line.startswith("volume-size-mismatch")]
 
 
-def test_volume_size_mismatch_of_a_device_that_is_too_small(host: RecordedHost) -> None:
+def test_volume_size_mismatch_if_the_device_is_too_small(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     sized(host, (1 << 30) - 512)
 
@@ -341,7 +344,7 @@ def encrypt(host: RecordedHost) -> None:
     host.edit("libvirt", live, f"<serial>{volume}</serial>", f"<serial>{volume}</serial>{key}")
 
 
-def test_a_key_that_libvirt_has_is_not_missed(host: RecordedHost) -> None:
+def test_a_key_that_libvirt_has_is_not_missing(host: RecordedHost) -> None:
     encrypt(host)
     host.set("libvirt", "virsh secret-list", [{"uuid": NOBODY.upper(), "usage_type": 1}])
 
@@ -349,14 +352,14 @@ def test_a_key_that_libvirt_has_is_not_missed(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("query", ["virsh secret-list"])
-def test_keys_that_were_not_listed_are_not_missed(host: RecordedHost, query: str) -> None:
+def test_keys_that_were_not_listed_are_not_missing(host: RecordedHost, query: str) -> None:
     encrypt(host)
     host.drop(lambda answer: answer.query != query)
 
     assert host.findings() == []
 
 
-def test_nothing_of_a_volume_is_judged_while_cinder_is_silent(host: RecordedHost) -> None:
+def test_no_volume_is_judged_while_cinder_does_not_answer(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
     host.silence("cinder")

@@ -1,4 +1,4 @@
-"""What an operation left behind that is over: a shelving, a rescue, a snapshot, a copy."""
+"""Leftovers of finished operations: shelving, rescue, snapshot, copy."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from hoodsnap.facts.quantity import whole
 HOUR = 3600.0
 
 _OWN_DISK = re.compile(r"/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/disk[^/]*$")
-"""The path of a disk that nova itself keeps for a guest."""
+"""Path of a disk in a guest's folder, managed by nova."""
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
 def shelved_or_soft_deleted_residue(
     guest: Guest, host: Host, record: Server | Instance, instance: Instance | None
 ) -> Problems:
-    """The server is shelved or deleted by nova's word, and still takes its place on this host.
+    """The server is shelved or soft-deleted in nova, but still occupies this host.
 
-    Unshelving makes a new guest of the snapshot, on whatever host: a domain that is left here has
-    the same UUID, the same addresses and an older disk. One that runs is an error.
+    Unshelving creates a new guest from the snapshot on any host. A domain that is left here has the
+    same UUID, the same addresses and an older disk. A domain that still runs is an error.
 
-    Authority: nova's record for what is meant; libvirt and the disk images for what is here.
+    Authority: nova's record for what should be; libvirt and the disk images for what is here.
 
-    Traps: shelving goes through `shelved`, with its domain off, before it is offloaded
-    (`shelved_offload_time`; -1 is never); a soft-deleted server stays for its time.
+    Traps: Before a server is offloaded it is `shelved`, with its domain off
+    (`shelved_offload_time`; -1 means never). A soft-deleted server stays for its configured time.
 
-    Next: `openstack server event list UUID`, `virsh domstate --reason NAME`, `ls -l` of its folder.
-    Then unshelve it somewhere, and see that what is here is not what it was made of.
+    Next: Check the server's history and what is here: `openstack server event list UUID`, `virsh
+    domstate --reason NAME`, `ls -l` of its folder. Then unshelve the server on some host, and check
+    that it was not made from what is left here.
 
-    Not yet: deleting the shelve snapshot in glance, removing the folder, `virsh undefine`.
+    Not yet: Deleting the shelve snapshot in glance, removing the folder, `virsh undefine`.
 
     Source: nova compute/manager.py `_shelve_offload_instance`, `_reclaim_queued_deletes`; nova bug
     1732428.
@@ -67,11 +68,11 @@ def _left(guest: Guest, host: Host) -> Iterator[Evidence]:
 
 
 def _overdue(host: Host, instance: Instance) -> Iterator[tuple[Evidence, ...]]:
-    """A soft deletion whose time is over: nova-compute looks every minute."""
+    """Report a soft deletion that is overdue; nova-compute checks every minute."""
     interval = whole(host.option("DEFAULT", "reclaim_instance_interval", "0"))
     since, asked = moment(instance.deleted_at), instance.said["row"].at
     if not interval or since is None:
-        return  # 0: who switched it on in the API alone keeps them for ever
+        return  # 0: if only nova-api has it set, soft-deleted servers are kept forever
     conf = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     if conf is not None and (asked - since).total_seconds() > interval + HOUR:
         place = "DEFAULT.reclaim_instance_interval"
@@ -83,21 +84,22 @@ def _overdue(host: Host, instance: Instance) -> Iterator[tuple[Evidence, ...]]:
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
 def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: Domain) -> Problems:
-    """A rescue is over and its disk is still there, or the server is rescued only on paper.
+    """A rescue ended but its disk is still here, or only nova has the server in rescue.
 
-    Rescuing defines the domain anew with another root disk, and unrescuing with the old one. Where
-    that broke off in between, the guest boots from the wrong one of the two.
+    Rescuing defines the domain again with another root disk; unrescuing defines it with the
+    original one. If either stops half way, the guest boots from the wrong disk.
 
-    Authority: libvirt for the disk that it boots from.
+    Authority: libvirt for the disk that the guest boots from.
 
-    Traps: a rescue in flight; the rescue disk is the first one, or with a stable device rescue
-    (Ussuri and later) an additional one, on any bus.
+    Traps: A rescue in flight. The rescue disk is the first disk, or with a stable device rescue
+    (Ussuri and later) an additional disk on any bus.
 
-    Next: `virsh domblklist --details NAME`, `openstack server event list UUID`, `ls -l` of its
-    folder. Then `openstack server unrescue UUID`, if nova has it as rescued.
+    Next: Check the disks: `virsh domblklist --details NAME`. Check the history and the files:
+    `openstack server event list UUID`, `ls -l` of its folder. Then, if nova has the server in
+    rescue, run `openstack server unrescue UUID`.
 
-    Not yet: removing disk.rescue while a guest runs on it; `openstack server reboot --hard` before
-    its root disk is known to be whole.
+    Not yet: Removing disk.rescue while a guest runs on it; `openstack server reboot --hard` before
+    its root disk is confirmed to be intact.
 
     Source: nova virt/libvirt/driver.py `rescue`, `unrescue`; nova user guide, rescue.
     """
@@ -142,23 +144,23 @@ def _shown(disks: tuple[Disk, ...]) -> str:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, job_runs, disk_is_copied])
 def domain_transient(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
-    """The guest runs, and libvirt will forget it as soon as it ends.
+    """The guest runs, but libvirt will forget its domain as soon as it stops.
 
-    nova takes the stored definition away while it copies a disk (a live snapshot, another volume
-    in the place of one) and puts it back afterwards. If nova-compute is killed in between, or
-    somebody typed `virsh undefine`, the domain is gone at the guest's next shutdown, and nova can't
-    find it.
+    nova removes the stored definition while it copies a disk (a live snapshot, replacing a volume)
+    and restores it afterwards. If nova-compute is killed in between, or after a manual `virsh
+    undefine`, the domain disappears when the guest next shuts down, and nova cannot find it.
 
     Authority: libvirt.
 
-    Traps: a snapshot in flight, a copy that runs, the destination of a live migration.
+    Traps: A snapshot in flight, a copy in progress, the destination of a live migration.
 
-    Next: `virsh dominfo NAME` (Persistent), `virsh domblklist NAME`, `virsh dumpxml
-    --security-info NAME` into a file that only root can read. Then, if no disk is being copied,
-    `openstack server reboot --hard` defines it again when its owner can spare it.
+    Next: Check the Persistent line: `virsh dominfo NAME`. Check the disks: `virsh domblklist NAME`.
+    Save `virsh dumpxml --security-info NAME` to a file that only root can read. Then, if no disk is
+    being copied, and at a time that suits its owner, define the domain again: `openstack server
+    reboot --hard`.
 
-    Not yet: shutting it down; `virsh define` while a disk is being copied: it would name the wrong
-    one.
+    Not yet: Shutting it down; `virsh define` while a disk is being copied, because it would name
+    the wrong disk.
 
     Source: nova virt/libvirt/driver.py `_live_snapshot`, `_swap_volume`,
     `_delete_guest_configuration`.
@@ -174,24 +176,23 @@ def domain_transient(guest: Guest, record: Server | Instance, domain: Domain) ->
 def snapshot_or_blockjob_residue(
     guest: Guest, record: Server | Instance, domain: Domain
 ) -> Problems:
-    """A snapshot, or a copy of a disk, was begun behind nova's back or never ended.
+    """A snapshot or disk copy was started outside nova, or was never finished.
 
-    After an external snapshot the guest writes to a file that nova does not know: the next hard
-    reboot goes back to the old one, and all that was written since is lost (an error). A record of
-    a snapshot keeps libvirt from removing the domain. A copy that is never ended fills the storage.
+    After an external snapshot, the guest writes to a file that nova does not know. The next hard
+    reboot goes back to the old file, and everything written since is lost (an error). A snapshot's
+    metadata keeps libvirt from removing the domain. A copy that never ends fills the storage.
 
-    Authority: libvirt, and QEMU for what it has open.
+    Authority: libvirt, and QEMU for the files it has open.
 
-    Traps: nova works at it (a snapshot, another volume in the place of one: of a volume this is
-    only a note); backup software copies disks, which is a note, and leaves checkpoints, which are
-    not meant.
+    Traps: nova itself runs a snapshot or replaces a volume (for a volume this is only a note).
+    Backup software copies disks, which is a note, and leaves checkpoints, which are not reported.
 
-    Next: `virsh domblklist NAME`, `virsh snapshot-list NAME`, `virsh blockjob NAME DISK --info`,
-    `openstack server event list UUID`; find out who made it. Then `virsh blockjob NAME DISK
-    --abort` ends a copy and keeps the disk as it is.
+    Next: Check the disks, snapshots and copies: `virsh domblklist NAME`, `virsh snapshot-list
+    NAME`, `virsh blockjob NAME DISK --info`, `openstack server event list UUID`. Find out what
+    started them. Then end a copy and keep the disk as it is: `virsh blockjob NAME DISK --abort`.
 
     Not yet: `virsh blockjob --pivot`, `virsh blockcommit`, removing any file that QEMU has open,
-    `openstack server reboot --hard`, a snapshot by nova (it ends any job that runs).
+    `openstack server reboot --hard`, a snapshot by nova (it ends any running job).
 
     Source: nova virt/libvirt/driver.py `_live_snapshot`, `_swap_volume` (`abort_job`); nova bugs
     2119353, 1885528, 1943431.
@@ -199,7 +200,7 @@ def snapshot_or_blockjob_residue(
     if not guest.is_here or record.deleted:
         return
     for disk in domain.current.disks:
-        # Of nova's own disks each has one base below it, or none.
+        # nova's own disks have at most one backing file.
         if disk.backing is not None and len(disk.backing) > 1 and _is_own(disk):
             yield Problem(Severity.ERROR, (says(domain, disks=_chain(disk)),))
     for target, job in domain.block_jobs.items():
@@ -217,7 +218,7 @@ def _is_own(disk: Disk) -> bool:
 
 
 def _is_volume(domain: Domain, target: str) -> bool:
-    """Whether it is a volume's: nova writes that one's UUID into its serial number."""
+    """True if the disk is a volume: nova writes the volume's UUID into its serial number."""
     return any(disk.target == target and disk.serial for disk in domain.current.disks)
 
 

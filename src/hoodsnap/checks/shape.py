@@ -1,4 +1,4 @@
-"""How large the guest is: what was sold, what was written down, what really runs."""
+"""Memory, vCPUs and disks of the guest: the flavor's, the recorded and the actual size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB, GIB = 1 << 20, 1 << 30
 
 
 class _Word(NamedTuple):
-    """One layer's number, made comparable."""
+    """One layer's number in a common unit."""
 
     number: int
     fact: Fact
@@ -31,7 +31,7 @@ class _Word(NamedTuple):
 
     @property
     def evidence(self) -> Evidence:
-        """Made only where the numbers differ: nearly all agree."""
+        """Evidence, built only if the numbers differ, because nearly all agree."""
         return says(self.fact, **{self.field: self.said})
 
 
@@ -44,22 +44,22 @@ def memory_chain_mismatch(
     process: Process | None,
     monitor: Monitor | None,
 ) -> Problems:
-    """The guest does not have the memory that its flavor sold.
+    """The guest's memory does not match its flavor.
 
-    nova writes the flavor's MiB into the domain, libvirt hands them to QEMU as -m, and after that
-    nobody looks again. A hand-edited domain or a resize that broke off half way leaves them apart:
-    the guest uses more than placement has reserved, or less than its owner pays for.
+    nova writes the flavor's MiB into the domain, libvirt passes them to QEMU as -m, and nothing
+    checks them again. After a domain was edited by hand or a resize stopped half way, they differ:
+    the guest uses more than placement has allocated, or less than its owner pays for.
 
     Authority: QEMU for what the guest has; the stored flavor for what it should have.
 
-    Traps: a resize that waits for its confirmation; memory plugged in later is not counted, on no
-    side; a balloon takes memory from the guest without changing its size, which is only a note.
+    Traps: A resize that waits for its confirmation. Memory plugged in later is not counted in any
+    layer. A balloon takes memory from the guest without changing its size, which is only a note.
 
-    Next: `openstack server show UUID` (flavor), `virsh dumpxml NAME | grep -i memory`; the
-    evidence shows the odd one out.
+    Next: Find the layer that differs in the evidence. Check the flavor: `openstack server show
+    UUID`. Check the domain: `virsh dumpxml NAME | grep -i memory`.
 
-    Not yet: `openstack server reboot --hard`, which would write nova's value, before its volumes
-    and ports are known to be right.
+    Not yet: `openstack server reboot --hard`, which would write nova's value, before the guest's
+    volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config` (flavor.memory_mb * units.Ki); libvirt
     formatdomain, memory allocation.
@@ -84,7 +84,7 @@ def _ballooned(domain: Domain | None) -> Iterator[Problem]:
             sizes = says(domain, memory_kib=domain.memory_kib, current_memory_kib=left)
             yield Problem(Severity.NOTE, (sizes,))
     except UnheardError:
-        return  # of one that is off there is nothing to tell
+        return  # a domain that is off has no balloon
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating])
@@ -96,22 +96,22 @@ def vcpu_chain_mismatch(
     process: Process | None,
     monitor: Monitor | None,
 ) -> Problems:
-    """The guest does not have the vCPUs that its flavor sold.
+    """The guest's number of vCPUs does not match its flavor.
 
-    nova writes the flavor's count into the domain, libvirt hands it to QEMU as -smp, and after
-    that nobody looks again. A hand-edited domain or a resize that broke off half way leaves them
-    apart.
+    nova writes the flavor's count into the domain, libvirt passes it to QEMU as -smp, and nothing
+    checks it again. After a domain was edited by hand or a resize stopped half way, the counts
+    differ.
 
     Authority: QEMU for what the guest has; the stored flavor for what it should have.
 
-    Traps: a resize that waits for its confirmation; vCPUs switched off by `virsh setvcpus` are
-    still there, and only QEMU's monitor counts them less.
+    Traps: A resize that waits for its confirmation. vCPUs switched off by `virsh setvcpus` still
+    exist; only QEMU's monitor leaves them out.
 
-    Next: `openstack server show UUID` (flavor), `virsh vcpucount NAME`; the evidence shows
-    the odd one out.
+    Next: Find the layer that differs in the evidence. Check the flavor: `openstack server show
+    UUID`. Check the domain: `virsh vcpucount NAME`.
 
-    Not yet: `openstack server reboot --hard`, which would write nova's value, before its volumes
-    and ports are known to be right.
+    Not yet: `openstack server reboot --hard`, which would write nova's value, before the guest's
+    volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config`, virt/hardware.py; QEMU manual, -smp.
     """
@@ -133,20 +133,20 @@ def vcpu_chain_mismatch(
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating, building])
 def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, ...]) -> Problems:
-    """The guest's disk is not as large as its flavor says.
+    """The size of the guest's disk does not match its flavor.
 
-    nova makes the root disk as large as the flavor's root_gb, and never looks again. A resize that
-    failed half way leaves it smaller than what the owner pays for, `qemu-img resize` by hand leaves
-    it larger than what placement has reserved.
+    nova creates the root disk with the flavor's root_gb and never checks it again. A resize that
+    failed half way leaves the disk smaller than the owner pays for; `qemu-img resize` by hand
+    leaves it larger than placement has allocated.
 
-    Authority: the disk images for what the guest has; the stored flavor for what it should have.
+    Authority: The disk images for what the guest has; the stored flavor for what it should have.
 
-    Traps: a server that boots from a volume; a flavor whose root_gb is 0 takes the image's size;
-    a resize that waits for its confirmation; blank disks are as large as was asked for at boot.
+    Traps: A server that boots from a volume. With root_gb 0, the disk has the image's size. A
+    resize that waits for its confirmation. Blank disks have the size that was requested at boot.
 
-    Next: `qemu-img info -U DISK`, `openstack server show UUID` (flavor), `openstack server event
-    list UUID`. Then, with the guest off, `qemu-img resize -f FORMAT DISK SIZE` with the format that
-    `disk.info` says.
+    Next: Compare the sizes: `qemu-img info -U DISK`, `openstack server show UUID` (flavor). Check
+    the history: `openstack server event list UUID`. Then, while the guest is off, run `qemu-img
+    resize -f FORMAT DISK SIZE` with the format in `disk.info`.
 
     Not yet: `qemu-img resize` without `-f`, of a disk in use, or with `--shrink`; another
     `openstack server resize`.
@@ -175,9 +175,9 @@ def _other_size(image: Image, size: int, sold: Evidence) -> Problems:
 
 
 def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
-    """`swap` and `eph0` …, and the bytes that each was ordered with."""
+    """Yield `swap` and `eph0` …, with the bytes that were requested for each."""
     if instance.devices is None:
-        raise UnheardError("the instance's block devices were not read")
+        raise UnheardError("the instance's block devices were not collected")
     ephemerals = []
     for device in instance.devices:
         size = integer(device, "volume_size")
@@ -194,8 +194,11 @@ def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
 
 
 def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:
-    """The fact's number if it told one. What one layer keeps to itself spoils no comparison of
-    others; what can't be read does."""
+    """Yield the fact's number if it was collected.
+
+    A number that was not collected does not stop the comparison of the others; a number that can't
+    be read does.
+    """
     try:
         number = getattr(fact, field) if fact is not None else None
     except UnreadableError:
@@ -210,7 +213,7 @@ def _apart(
     guest: Guest, words: list[_Word], comparable: Callable[[int], int]
 ) -> Iterator[tuple[Evidence, ...]]:
     if len({word.fact.layer for word in words}) == 1:
-        # Alone it proves nothing; whether others would have had a word depends on who was heard.
+        # One layer alone proves nothing. The check is skipped if another layer was not collected.
         for layer in ("nova-db", "libvirt", "kernel"):
             if layer in guest.unheard:
                 raise UnheardError(guest.unheard[layer])

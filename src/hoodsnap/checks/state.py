@@ -1,4 +1,4 @@
-"""What nova believes a guest is doing, and what it does."""
+"""The state of the guest in nova compared with its actual state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hoodsnap.checks.legal_states import (
     CRASHED,
     LEGAL,
     PAUSED,
-    PAUSED_BY_NOBODY,
+    PAUSED_OUTSIDE_NOVA,
     POWER_OF,
     RUNNING,
     SLEEPS,
@@ -29,8 +29,8 @@ from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
 
 QUICK, SLOW = 600.0, 4 * 3600.0
-"""Seconds after which a task is stuck: switching takes moments, copying an image or memory
-    hours."""
+"""Seconds after which a task is stuck. Power changes take moments; copying an image or memory takes
+hours."""
 
 AFTER_RESTART = {
     **dict.fromkeys(("scheduling", "block_device_mapping", "networking"), "sets it to error"),
@@ -48,7 +48,7 @@ AFTER_RESTART = {
     "resize_migrating": "moves its disks back",
     "migrating": "aborts the migration",
 }
-"""What a restart of nova-compute does with an instance in each task (nova `_init_instance`)."""
+"""Task → the action of nova-compute at its next start (nova `_init_instance`)."""
 
 QUICK_TASKS = frozenset(
     [
@@ -70,36 +70,36 @@ QUICK_TASKS = frozenset(
         "resize_confirming",
     ]
 )
-"""The tasks that take moments; the others copy an image, or read or write memory."""
+"""Tasks that take moments. The other tasks copy an image, or read or write memory."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, just_ended])
 def active_but_domain_off(
     guest: Guest, record: Server | Instance, domain: Domain, log: Log | None
 ) -> Problems:
-    """nova says that the server is active or paused, and its guest is switched off.
+    """nova reports the server as active or paused, but its guest is off.
 
-    Within ten minutes nova notices and stops the server officially; its owner sees a VM that
-    "stopped by itself", and what was in the memory of a paused one is gone. libvirt's reason tells
-    more, as long as libvirtd has not been restarted since (its log keeps it): `shutdown`, the guest
-    shut itself down; `destroyed`, somebody on the host; `crashed`, QEMU died (see its log, and the
-    kernel's OOM killer); `saved`, its memory is in a file.
+    Within ten minutes nova notices this and stops the server. Its owner sees a VM that "stopped by
+    itself", and the memory of a paused VM is lost. libvirt's reason tells more, but only until
+    libvirtd is restarted (the log keeps the reason): `shutdown`, the guest shut itself down;
+    `destroyed`, it was stopped on the host; `crashed`, QEMU died (see its log and the kernel's OOM
+    killer); `saved`, its memory is in a file.
 
-    Authority: libvirt for whether it runs.
+    Authority: libvirt for whether the guest runs.
 
-    Traps: a task in flight; a host that has just rebooted; a guest that shut itself down less than
-    a minute before, which nova hears of with some delay.
+    Traps: A task in flight. A host that has just rebooted. A guest that shut itself down less than
+    a minute before, because nova learns of it with a delay.
 
-    Next: `virsh domstate --reason NAME`, the end of /var/log/libvirt/qemu/NAME.log, `journalctl -k
-    | grep -i oom`, `last reboot`.
+    Next: Find out why it is off: `virsh domstate --reason NAME`, the end of
+    /var/log/libvirt/qemu/NAME.log, `journalctl -k | grep -i oom`, `last reboot`.
 
-    Not yet: `openstack server start` before its disks are known to be whole and to be open nowhere
-    else.
+    Not yet: `openstack server start` before its disks are confirmed to be intact and not open
+    anywhere else.
 
     Source: nova `_sync_instance_power_state`; nova bugs 1293480, 1443186, 1444630.
     """
     if guest.process is not None:
-        return  # it is not off: libvirt has lost sight of it, which qemu-without-domain tells
+        return  # it is not off: libvirt lost track of it, which qemu-without-domain reports
     on = record.vm_state in ("active", "paused") and not record.deleted
     if guest.is_here and on and domain.state == OFF:
         yield (
@@ -110,7 +110,7 @@ def active_but_domain_off(
 
 
 def _end(log: Log | None) -> Iterator[Evidence]:
-    """What the logs tell of how a guest ended."""
+    """Evidence from the logs of how the guest ended."""
     try:
         if log is not None and log.ended is not None:
             yield says(log, ended=log.ended, end_reason=log.end_reason)
@@ -122,23 +122,25 @@ def _end(log: Log | None) -> Iterator[Evidence]:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
-    """nova says that the server is stopped (or paused), and its guest runs.
+    """nova reports the server as stopped, suspended or paused, but its guest runs.
 
-    For `stopped` nova's next power sync (ten minutes) *forces it off*, without a shutdown.
-    Somebody started it behind nova's back: `virsh start`, autostart, the libvirt-guests service.
+    If the server is `stopped`, nova's next power sync (every ten minutes) *forces the guest off*
+    without a shutdown. The guest was started outside nova: `virsh start`, autostart, the
+    libvirt-guests service.
 
-    Of a suspended one the memory that was saved is used up then, and `resume` fails. One that nova
-    paused and somebody resumed is let be (a warning): its owner believes that it stands still.
+    The saved memory of a suspended server has then been used up, and `resume` fails. A guest that
+    nova paused and that was resumed on the host is left alone (a warning), but its owner expects it
+    to be paused.
 
-    Authority: libvirt for whether it runs; its owner for whether it should.
+    Authority: libvirt for whether the guest runs; its owner for whether it should.
 
-    Traps: a server that is just being started or stopped.
+    Traps: A server that is being started or stopped.
 
-    Next: ask its owner whether it should run. `virsh dominfo NAME` (Autostart), `openstack server
-    event list UUID`. If it should, an administrator's `openstack server set --state active UUID`
-    keeps it from being forced off.
+    Next: Ask the owner whether the guest should run. Check the Autostart line: `virsh dominfo
+    NAME`. Check the history: `openstack server event list UUID`. If it should run, an administrator
+    can prevent the forced stop: `openstack server set --state active UUID`.
 
-    Not yet: waiting, if it should go on running.
+    Not yet: Waiting, if the guest should keep running.
 
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
@@ -157,21 +159,21 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
 
 @check(Severity.WARNING, heard=["kernel"], traps=[task_in_flight, migrating, building])
 def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
-    """nova's copy of the guest's power state is old.
+    """nova's copy of the guest's power state is out of date.
 
     nova-compute copies it from libvirt at every event and every ten minutes, whatever the server's
-    state. Where it stays wrong, nova-compute does not run, has lost libvirt, or works for another
-    host name.
+    state. If it stays wrong, nova-compute does not run, has lost libvirt, or works for another host
+    name.
 
-    Authority: libvirt. nova copies this way and never back.
+    Authority: libvirt. nova only copies in this direction.
 
-    Traps: a server that was never on any host has none; 0 ("pending") stays where the domain was
-    not found once, and nova started it anew; a shelved server keeps its last.
+    Traps: A server that was never on a host has no power state. 0 ("pending") stays if the domain
+    was once not found and nova started it again. A shelved server keeps its last power state.
 
-    Next: `openstack compute service list --service nova-compute`, the end of nova-compute.log on
-    the host. With a service that is well, wait ten minutes.
+    Next: Check the service: `openstack compute service list --service nova-compute`. Read the end
+    of nova-compute.log on the host. If the service is healthy, wait ten minutes.
 
-    Not yet: anything else for this alone.
+    Not yet: Any other action because of this finding alone.
 
     Source: nova compute/manager.py `_sync_instance_power_state` ("power_state is always updated
     from hypervisor to db"), `handle_lifecycle_event`.
@@ -180,9 +182,9 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
     if legal is None or not guest.is_here or record.deleted or record.power_state is None:
         return
     if legal.domain is not None and domain.state not in legal.domain:
-        return  # then the states themselves differ, and not just this copy
+        return  # the states themselves differ, not just this copy
     if (domain.state in ON) != (guest.process is not None):
-        return  # libvirt itself is mistaken
+        return  # libvirt's own state is wrong
     power = POWER_OF.get(domain.state)
     if power is None or record.power_state == power or (power == 4 and record.power_state == 0):
         return
@@ -200,23 +202,25 @@ def _power(number: int) -> str:
 def paused_or_crashed_guest(
     guest: Guest, record: Server | Instance, domain: Domain, monitor: Monitor | None
 ) -> Problems:
-    """nova says that the server is active, and its guest stands still: nova did not pause it.
+    """nova reports the server as active, but its guest is paused, asleep or crashed.
 
-    Somebody on the host did (`virsh suspend`, a backup that broke off), or QEMU stopped it: its
-    watchdog fired, its kernel panicked, libvirt gave up. nova shows it as active for
-    ever, and does nothing. One that put itself to sleep (a warning) it stops within ten minutes.
+    nova did not pause it. It was paused on the host (`virsh suspend`, a backup that stopped half
+    way), or QEMU stopped it: its watchdog fired, its kernel panicked, libvirt gave up. nova keeps
+    showing it as active and does nothing. A guest that went to sleep by itself (a warning) is
+    stopped by nova within ten minutes.
 
     Authority: libvirt's reason for the pause.
 
-    Traps: a pause for a snapshot, a dump or a migration lasts a moment, and a job of libvirt's is
-    seen with it; an I/O error and a migration that broke off have checks of their own.
+    Traps: A pause for a snapshot, a dump or a migration lasts a moment, and libvirt reports a job
+    with it. An I/O error and a migration that stopped half way have checks of their own.
 
-    Next: `virsh domstate --reason NAME`, `virsh domjobinfo NAME`, and the end of
-    /var/log/libvirt/qemu/NAME.log. Then, of one that was paused by hand or for a snapshot, `virsh
-    resume NAME` loses nothing.
+    Next: Find out why it is paused: `virsh domstate --reason NAME`, `virsh domjobinfo NAME`, the
+    end of /var/log/libvirt/qemu/NAME.log. Then, if it was paused by hand or for a snapshot, resume
+    it, which loses nothing: `virsh resume NAME`.
 
-    Not yet: `virsh resume` of one that was left by a migration: it may run on the other host.
-    `openstack server reboot --hard` of one that crashed, before `virsh dump` has kept its memory.
+    Not yet: `virsh resume` of a guest that a migration left behind: it may run on the other host.
+    `openstack server reboot --hard` of a guest that crashed, before `virsh dump` has saved its
+    memory.
 
     Source: nova bug 1097806 (the power sync ignores PAUSED); libvirt qemu_monitor.c; QEMU's
     RunState.
@@ -225,9 +229,9 @@ def paused_or_crashed_guest(
         return
     if monitor is not None and _status(monitor) == "io-error":
         return
-    if domain.state == PAUSED and domain.reason in PAUSED_BY_NOBODY:
+    if domain.state == PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
         paused = says(domain, state=domain.state_words).and_so(
-            that_is=PAUSED_BY_NOBODY[domain.reason]
+            that_is=PAUSED_OUTSIDE_NOVA[domain.reason]
         )
         yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
     elif domain.state == ASLEEP and record.vm_state == "active":
@@ -247,7 +251,7 @@ def _asked(monitor: Monitor | None) -> Iterator[Evidence]:
 
 
 def _status(monitor: Monitor) -> str | None:
-    """What QEMU said, if it did: libvirt's word is enough without it."""
+    """Return QEMU's status; None if it was not collected, because libvirt's state is enough."""
     try:
         return monitor.status
     except UnheardError:
@@ -263,19 +267,20 @@ def error_but_running(
     process: Process,
     log: Log | None,
 ) -> Problems:
-    """nova says that the server is in error, and its guest runs as if nothing had been.
+    """nova reports the server as in error, but its guest runs normally.
 
-    The error is of the last thing that nova tried (a resize, a volume, the ports after a restart
-    of nova-compute), not of the guest. nova refuses most commands for it meanwhile.
+    The error belongs to the last operation that nova tried (a resize, a volume, the ports after a
+    restart of nova-compute), not to the guest. Until it is cleared, nova refuses most commands for
+    the server.
 
     Authority: libvirt and the kernel for the guest; nova's last fault for what failed.
 
-    Traps: after a resize or a migration that failed it may run on the other host: see first that
+    Traps: After a failed resize or migration the guest may run on the other host. Check first that
     this is the only one.
 
-    Next: `openstack server show UUID` (fault), `openstack server event list UUID`, and see that
-    its volumes and ports are whole. Then an administrator's `openstack server set --state active
-    UUID` ends it.
+    Next: Check the fault and the history: `openstack server show UUID` (fault), `openstack server
+    event list UUID`. Check that its volumes and ports are intact. Then an administrator can clear
+    the error: `openstack server set --state active UUID`.
 
     Not yet: `openstack server reboot --hard` or `rebuild` to repair it, `delete`.
 
@@ -304,47 +309,47 @@ def _fault(instance: Instance | None) -> Iterator[Evidence]:
 
 @check(Severity.ERROR)
 def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
-    """nova has been doing the same thing with it for too long: nobody is working on it any more.
+    """The server has had the same task for too long; nova is no longer working on it.
 
     While a task is set, nova refuses most commands for this server and skips it in its power sync.
 
-    Authority: nova's own record; whether work is going on is seen in migrations, block jobs and
-    growing files.
+    Authority: nova's own record. Migrations, block jobs and growing files show whether work is in
+    progress.
 
-    Traps: uploading a large snapshot, shelving, migrating or resuming much memory take hours
-    rightly, and a migration may wait for others: a warning, until a day is over; a guest that is
-    being shut down is given the time that nova.conf or its image says.
+    Traps: Uploading a large snapshot, shelving, migrating or resuming a large memory may take
+    hours, and a migration may wait for others: a warning until a day has passed. A guest that is
+    being shut down has the time that nova.conf or its image allows.
 
-    Next: `openstack server event list UUID`, `openstack server migration list --server UUID`,
-    `virsh domjobinfo NAME`. The evidence says what a restart of nova-compute would do to *this*
-    server.
+    Next: Check for work in progress: `openstack server event list UUID`, `openstack server
+    migration list --server UUID`, `virsh domjobinfo NAME`. The evidence shows the effect of
+    restarting nova-compute on *this* server.
 
-    Not yet: restarting nova-compute before you know what that does; `openstack server set --state
-    active` on one that is deleting, migrating or rebuilding.
+    Not yet: Restarting nova-compute before you know that effect; `openstack server set --state
+    active` on a server that is deleting, migrating or rebuilding.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
     task = record.task_state
     if not task or record.deleted or task == "deleting":
-        return  # a deletion that never finished has a check of its own
+        return  # partial-deletion reports it
     since, (asked, *_) = moment(record.updated_at), record.said.values()
     if since is None:
-        raise UnheardError("when the task began can't be read")
+        raise UnheardError("the start time of the task can't be read")
     age = (asked.at - since).total_seconds()
     patience = QUICK if task in QUICK_TASKS else SLOW
     if task == "powering-off":
         patience += _shutdown_timeout(guest)
     if age > patience:
-        restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task")
+        restart = AFTER_RESTART.get(task, "plugs its ports and leaves the task set")
         since_then = says(record, task_state=task, updated_at=record.updated_at)
-        # Much memory, or a large image, may take longer still; nothing takes longer than a day.
+        # A large memory or image may take longer, but nothing takes longer than a day.
         sure = task in QUICK_TASKS or age > TASK.total_seconds()
         evidence = since_then.and_so(after_a_restart_nova_compute=restart)
         yield Problem(Severity.ERROR if sure else Severity.WARNING, (evidence,))
 
 
 def _shutdown_timeout(guest: Guest) -> float:
-    """Seconds that nova waits for a guest to shut itself down: its image may say so, too."""
+    """Return the seconds that nova waits for a shutdown, from the image or nova.conf."""
     try:
         said = guest.instance.shutdown_timeout if guest.instance is not None else None
         if said is None and guest.host is not None:

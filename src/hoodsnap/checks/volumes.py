@@ -1,4 +1,4 @@
-"""A volume has one owner, and its guest's disk is that volume, as large as it was sold."""
+"""Volumes: each has one owner, is the right device, and is as large as in cinder."""
 
 from __future__ import annotations
 
@@ -17,75 +17,76 @@ from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.device import Device
 
 FREE = frozenset(["available", "error", "deleting", "error_deleting"])
-"""The statuses in which cinder believes that nobody has the volume."""
+"""Statuses in which cinder treats the volume as not attached."""
 
 HEADER = 32 << 20
-"""Bytes of a volume that the header of its encryption may take: LUKS2 takes 16 MiB."""
+"""Bytes allowed for the encryption header of a volume; LUKS2 takes 16 MiB."""
 
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, migrating, volume_moving])
 def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
-    """Two servers have one volume, and it is not made for that.
+    """Two servers have the same volume, and the volume is not multiattach.
 
-    Both write to it, neither knows of the other, and the file system breaks. Two rows in nova, two
-    attachments in cinder, or a guest that nobody switched off: any of them is one too many.
+    Both write to it without knowing of each other, and the file system breaks. Two rows in nova,
+    two attachments in cinder, or a guest that was never switched off: one of them has to go.
 
-    Authority: what runs: libvirt and the kernel tell who has it open.
+    Authority: libvirt and the kernel: they show which guest has it open.
 
-    Traps: volumes with multiattach; a migration has two attachments of one server; cinder moving
-    the volume.
+    Traps: Multiattach volumes. During a migration one server has two attachments. cinder may be
+    moving the volume.
 
-    Next: `cinder attachment-list --all-tenants --volume-id VOLUME`, and see which QEMU writes
-    (`virsh domblkstat NAME`). Then detach it inside and from the other guest.
+    Next: List the attachments: `cinder attachment-list --all-tenants --volume-id VOLUME`. Check
+    which QEMU writes: `virsh domblkstat NAME`. Then unmount it inside the other guest, and detach
+    it from that guest.
 
     Not yet: `cinder reset-state --attach-status detached`, which lets cinder attach it a third
-    time; deleting the attachment that is in use; fsck while two write.
+    time; deleting the attachment that is in use; fsck while two guests write.
 
     Source: nova bugs 1937375, 1943431, 2048837; cinder's documentation of multiattach.
     """
     for volume in volumes:
         owners = _owners(guest.storage, volume)
         if len(owners) > 1 and guest.uuid in owners and not volume.multiattach:
-            told = says(volume, id=volume.id, status=volume.status, multiattach=False)
-            yield told, *(one for evidence in owners.values() for one in evidence)
+            reported = says(volume, id=volume.id, status=volume.status, multiattach=False)
+            yield reported, *(one for evidence in owners.values() for one in evidence)
     guest.storage.require_all()
 
 
 def _owners(storage: VolumeOwners, volume: Volume) -> dict[str, list[Evidence]]:
-    """Who has a volume by anybody's word, each with whose."""
+    """Return the servers that have the volume in any layer, each with its evidence."""
     found: dict[str, list[Evidence]] = {}
     for mapping in storage.mapped(volume.id):
-        told = says(mapping, instance_uuid=mapping.instance_uuid, volume_id=volume.id)
-        found.setdefault(mapping.instance_uuid, []).append(told)
+        reported = says(mapping, instance_uuid=mapping.instance_uuid, volume_id=volume.id)
+        found.setdefault(mapping.instance_uuid, []).append(reported)
     for attachment in storage.volumes.by_volume.get(volume.id, ()):
         owner = attachment.instance
-        # Of one that was deleted bdm-alive-for-deleted-instance speaks; if it runs, libvirt does.
+        # Deleted owners: see bdm-alive-for-deleted-instance; if the guest runs, libvirt has it.
         if owner and attachment.status == "attached" and not storage.is_deleted(owner):
-            told = says(attachment, id=attachment.id, status="attached", instance=owner)
-            found.setdefault(owner, []).append(told)
+            reported = says(attachment, id=attachment.id, status="attached", instance=owner)
+            found.setdefault(owner, []).append(reported)
     for plugged in storage.plugged(volume.id):
-        told = says(plugged.domain, uuid=plugged.domain.uuid).and_so(volume=volume.id)
-        found.setdefault(plugged.domain.uuid, []).append(told)
+        reported = says(plugged.domain, uuid=plugged.domain.uuid).and_so(volume=volume.id)
+        found.setdefault(plugged.domain.uuid, []).append(reported)
     return found
 
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, building, migrating, volume_moving])
 def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
-    """A running guest has a volume that cinder believes to be free, or gone.
+    """A running guest has a volume that is free in cinder, or does not exist there.
 
-    cinder lets anybody delete, attach or overwrite it, under the guest that writes to it.
+    cinder allows the volume to be deleted, attached or overwritten while the guest writes to it.
 
     Authority: libvirt and the kernel: the volume is in use.
 
-    Traps: detaching; a tenant's credentials, with which other projects' volumes are 404; one in the
-    status `error` that is still attached is kept (a warning).
+    Traps: A detach in progress. With a tenant's credentials, volumes of other projects return 404.
+    A volume in status `error` that is still attached is protected (a warning).
 
-    Next: `openstack volume show VOLUME` and `virsh domblklist --details NAME`. Then, with the
-    server stopped, `nova-manage volume_attachment refresh` (Xena and later), or detach and attach
-    it.
+    Next: Compare both sides: `openstack volume show VOLUME`, `virsh domblklist --details NAME`.
+    Then, while the server is stopped, run `nova-manage volume_attachment refresh` (Xena and later),
+    or detach the volume and attach it again.
 
     Not yet: `openstack volume delete`, `openstack server add volume` to another server, `cinder
-    reset-state`, snapshots or an extension of it.
+    reset-state`, taking snapshots of it, extending it.
 
     Source: sapcc/openstack-nannies nova-consistency.py, cinder-consistency; nova bugs 2012365,
     1780973; nova cmd/manage.py VolumeAttachmentCommands.
@@ -99,15 +100,15 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         volume = guest.storage.volumes.volume(named)
         plugged = _plugged(domain, disk)
         if volume is not None and volume.status in FREE:
-            told = says(volume, id=named, status=volume.status)
+            reported = says(volume, id=named, status=volume.status)
             held = volume.status == "error" and _is_attached(guest, named)
-            yield Problem(Severity.WARNING if held else Severity.ERROR, (plugged, told))
+            yield Problem(Severity.WARNING if held else Severity.ERROR, (plugged, reported))
         elif volume is None and _is_cinders(guest.storage, named, disk):
             yield plugged, hears(guest.storage.volumes.absent[named], "cinder", volume=None)
 
 
 def _is_attached(guest: Guest, volume: str) -> bool:
-    """Whether cinder has it attached to this guest after all: it deletes no such volume."""
+    """True if cinder still has it attached to this guest, so that it can't be deleted."""
     try:
         attachments = guest.storage.volumes.by_volume.get(volume, ())
         return any(it.instance == guest.uuid and it.status == "attached" for it in attachments)
@@ -116,25 +117,25 @@ def _is_attached(guest: Guest, volume: str) -> bool:
 
 
 def _is_cinders(storage: VolumeOwners, volume: str, disk: Disk) -> bool:
-    """Whether it was ever a volume: a disk that somebody plugged in may have any serial number."""
+    """True if it was ever a volume: a disk attached by hand may have any serial number."""
     return bool(storage.mapped(volume)) or volume_in(disk.source) == volume
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, migrating, volume_moving])
 def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """The guest's disk is another volume than the one it is said to be.
+    """The guest's disk is a different volume than the one recorded for it.
 
-    The storage gave a LUN's number to another volume while the host still knew the old one under
-    it, or a file was taken for another. The guest reads and overwrites somebody else's data: this
-    is a breach between tenants, too.
+    The storage assigned the LUN to another volume while the host still used it for the old one, or
+    a file was mistaken for another. The guest reads and overwrites another owner's data, which is
+    also a breach between tenants.
 
-    Authority: the host's block devices, and what the storage itself calls each LUN.
+    Authority: The host's block devices, and the storage's own id of each LUN.
 
-    Traps: multipath names are the host's own; what cinder moved keeps its old name; a guest that is
-    off has no device.
+    Traps: Multipath names are local to the host. A volume that cinder moved keeps its old name. A
+    guest that is off has no device.
 
-    Next: `lsblk -O -J`, `multipath -ll -v3`, `sg_inq -p 0x83` of each path, and keep what they
-    print. Then stop the writing (`virsh suspend NAME`) until it is proven whose data it is.
+    Next: Save the output of `lsblk -O -J`, `multipath -ll -v3` and, for each path, `sg_inq -p
+    0x83`. Then stop the writes (`virsh suspend NAME`) until it is proven whose data it is.
 
     Not yet: `virsh resume`, `multipath -F`, rescan-scsi-bus -r, detaching by force.
 
@@ -157,7 +158,7 @@ def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problem
 
 
 def _devices_of(host: Host, domain: Domain) -> Iterator[tuple[Disk, Device]]:
-    """The disks that are volumes and block devices of the host."""
+    """Yield the disks that are volumes, each with its block device on the host."""
     for disk in domain.disks:
         if disk.image.type == "block" and disk.source is not None and volume_of(disk) is not None:
             device = host.devices.find(disk.source)
@@ -172,11 +173,11 @@ def _plugged(domain: Domain, disk: Disk) -> Evidence:
 def _not_as_mapped(
     guest: Guest, host: Host, domain: Domain, mappings: tuple[BlockDeviceMapping, ...]
 ) -> Iterator[tuple[Evidence, ...]]:
-    """What is at the place of a volume, and not the volume that nova has there."""
+    """Report a disk in the place of a volume that is not the volume in nova's mapping."""
     by_volume = {row.volume_id: row for row in mappings}
     for disk in domain.disks:
         named, named_so = volume_of(disk), volume_in(disk.source)
-        # Of a volume that nova swapped, the disk may show the old one's number: that row is there.
+        # After a volume swap the disk may show the old volume's serial; its mapping still exists.
         if named is None or named_so in (None, named) or named_so in by_volume:
             continue
         row = by_volume.get(named)
@@ -194,11 +195,11 @@ def _not_as_mapped(
         expected = {name for place in places for name in host.devices.reached(*place)}
         if expected and not expected & disks:
             target = ", ".join(f"{name} LUN {lun}" for name, lun in sorted(places))
-            told = says(row, volume_id=row.volume_id, connection_info=target)
+            reported = says(row, volume_id=row.volume_id, connection_info=target)
             shown = says(device, name=device.name, number=device.number)
             yield (
                 _plugged(domain, disk),
-                told.and_so(is_here=_listed(expected)),
+                reported.and_so(is_here=_listed(expected)),
                 shown.and_so(made_of=_listed(disks)),
             )
 
@@ -208,7 +209,7 @@ def _listed(names: frozenset[str] | set[str]) -> str:
 
 
 def _has_map(host: Host, device: Device) -> bool:
-    """Whether a multipath map stands in what a device is made of."""
+    """True if a multipath map is part of the device."""
     if device.type == "mpath":
         return True
     return any(
@@ -221,20 +222,20 @@ def _has_map(host: Host, device: Device) -> bool:
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, building, migrating, volume_moving])
 def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
-    """A volume is not as large on this host as cinder sold it.
+    """The volume's size on this host does not match its size in cinder.
 
-    Where it is smaller, the guest was promised space that is not there, and a write behind the end
-    fails: an extension that did not arrive on the host, or a file that was cut off. Where a file is
-    larger by a gibibyte or more (a note), cinder's record is old.
+    If it is smaller on the host, the guest was promised space that does not exist, and writes past
+    the end fail: an extension did not reach the host, or a file was truncated. If a file is larger
+    by a gibibyte or more (a note), cinder's record is out of date.
 
-    Authority: the host's device or file.
+    Authority: The host's device or file.
 
-    Traps: an extension that is under way; the header of an encrypted volume; block
-    storage that rounds up.
+    Traps: An extension in progress. The header of an encrypted volume. Block storage that rounds
+    sizes up.
 
-    Next: `openstack volume show VOLUME -c size` beside `qemu-img info -U` or `lsblk -b` of what
-    `virsh domblklist NAME` shows. Then `openstack volume set --size`, which extends it again, or a
-    rescan of this one device.
+    Next: Compare the sizes: `openstack volume show VOLUME -c size`, and `qemu-img info -U` or
+    `lsblk -b` of the disk in `virsh domblklist NAME`. Then extend the volume again with `openstack
+    volume set --size`, or rescan this one device.
 
     Not yet: `rbd resize --allow-shrink`, `qemu-img resize`, `openstack server reboot --hard` before
     the device has its size.
@@ -252,15 +253,15 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         size, evidence = measured
         sold = volume.size_gib << 30
         least = sold - HEADER if volume.encrypted else sold
-        rounded = disk.image.type == "block"  # some storage has no smaller pieces than 8 GiB
+        rounded = disk.image.type == "block"  # some storage allocates in units of 8 GiB
         if size < least or (size >= sold + (1 << 30) and not rounded):
             severity = Severity.ERROR if size < least else Severity.NOTE
-            told = says(volume, id=named, size_gib=volume.size_gib)
-            yield Problem(severity, (told, evidence))
+            reported = says(volume, id=named, size_gib=volume.size_gib)
+            yield Problem(severity, (reported, evidence))
 
 
 def _measured(guest: Guest, disk: Disk) -> tuple[int, Evidence] | None:
-    """How many bytes a disk has on its host, and who says so; None if nobody does."""
+    """Return the disk's bytes on its host, with the evidence; None if they were not collected."""
     device = None
     if guest.host is not None and disk.image.type == "block" and disk.source is not None:
         device = guest.host.devices.find(disk.source)
@@ -277,17 +278,17 @@ def _measured(guest: Guest, disk: Disk) -> tuple[int, Evidence] | None:
 def encryption_secret_missing(guest: Guest, host: Host, domain: Domain) -> Problems:
     """libvirt no longer has the key of an encrypted disk.
 
-    A guest that runs goes on, since QEMU has the key. Whatever libvirt itself starts (autostart, a
-    migration) fails, and nova has to get the key from the key manager again: if it is not there
-    either, the data is lost when the guest stops.
+    A running guest keeps working because QEMU has the key. Whatever libvirt starts by itself
+    (autostart, a migration) fails, and nova has to get the key from the key manager again. If the
+    key manager has lost the key too, the data is lost when the guest stops.
 
     Authority: libvirt's list of secrets.
 
-    Traps: secrets in a container whose /etc/libvirt/secrets is not kept; the secret of a virtual
-    TPM, which nova takes away once the guest runs.
+    Traps: Secrets in a container without a persistent /etc/libvirt/secrets. The secret of a virtual
+    TPM, which nova removes once the guest runs.
 
-    Next: `virsh secret-list`, and `openstack secret list` for the volume's encryption_key_id. Then
-    keep the guest running until the key is known to be there.
+    Next: List libvirt's secrets: `virsh secret-list`. Look for the volume's encryption_key_id in
+    `openstack secret list`. Then keep the guest running until the key is confirmed to exist.
 
     Not yet: `openstack server stop`, `openstack server reboot --hard`.
 
