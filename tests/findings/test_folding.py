@@ -232,7 +232,7 @@ def test_a_crowd_may_mean_something_else_and_explain_more() -> None:
     )
 
     storage, port = report.findings
-    assert storage.shared and storage.shared.cause == "the storage under them failed or is full"
+    assert storage.shared and storage.shared.cause == "the guests' storage failed or is full"
     assert [one.check.name for one in storage.folded if one.check is not storage.check] == [
         "qemu-monitor-dead"
     ]

@@ -32,7 +32,7 @@ def test_of_one_that_is_named_the_page_is_printed() -> None:
         "server-without-domain  error · nova API × nova database × libvirt · identity"
     )
     assert "Next" in lines
-    assert "  - nova is still building it" in lines
+    assert "  - nova is still building the server" in lines
     assert "  - host-identity-changed" in lines[lines.index("Explained by") :]
 
 

@@ -78,7 +78,7 @@ def test_what_all_share_is_told_once_and_doubted_first() -> None:
     assert sum("io-error-paused" in line for line in lines) < 4
     assert f"{count} of its {count} guests: " in words
     assert f"and {count - 5} more doubt So many at once are rarely so many faults" in words
-    assert "If they are true, the storage under them failed or is full." in words
+    assert "If they are true, the guests' storage failed or is full." in words
     assert any(line == f"  ✗ {count} guests whose findings are told below" for line in lines)
     assert len(lines) < 50
 

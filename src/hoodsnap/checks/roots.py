@@ -1,8 +1,8 @@
-"""Which finding explains which others: print the root, fold the rest.
+"""Root findings and the findings that they explain: the root is shown, the others are folded.
 
-Checks go by name here, since this is knowledge about all of them. A finding is folded under the
-first root of this table that was found of the same guest, of its host or of the cloud. What
-explains a root comes before it.
+This table refers to checks by name because it needs to know all of them. A finding is folded under
+the first root in this table that was found for the same guest, its host or the cloud. A root that
+explains another root comes before it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 ROOTS: Mapping[str, tuple[str, ...]] = {
-    # Hosts of the one cloud are strangers to the other.
+    # Neither cloud knows the other's hosts.
     "bundles-of-two-clouds": (
         "capture-untrustworthy",
         "host-identity-changed",
@@ -21,7 +21,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "service-state-skew",
         "allocation-orphan",
     ),
-    # Absences in a bundle that contradicts itself prove nothing.
+    # Absence in a bundle that contradicts itself proves nothing.
     "capture-untrustworthy": (
         "qemu-without-domain",
         "domain-without-qemu",
@@ -37,7 +37,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-orphan",
         "orphan-instance-dir",
     ),
-    # One host renamed, and all of these fire for all of its guests.
+    # After a rename, all of these fire for every guest of the host.
     "host-identity-changed": (
         "domain-running-on-wrong-host",
         "domain-without-server",
@@ -48,7 +48,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "provider-vs-compute-node",
         "service-state-skew",
     ),
-    # An empty folder instead of the file system that has the disks.
+    # The mount point is empty because the file system with the disks is not mounted.
     "instances-path-not-mounted": (
         "disk-deleted-but-open",
         "backing-file-missing",
@@ -57,7 +57,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "file-owner-or-label-wrong",
         "base-cache-orphans",
     ),
-    # A guest that was evacuated, and lives on where it was.
+    # The guest was evacuated but still runs on its old host.
     "evacuated-guest-still-running": (
         "disk-shared-by-two-qemu",
         "domain-running-on-wrong-host",
@@ -72,7 +72,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-wrong-provider",
         "allocation-orphan",
     ),
-    # Both ends of a migration that nobody finished.
+    # Both hosts of an unfinished migration.
     "live-migration-half-done": (
         "disk-shared-by-two-qemu",
         "duplicate-qemu-identity",
@@ -86,7 +86,7 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "migration-record-stale",
         "stuck-task-state",
     ),
-    # The device is another volume, so everything that is read of it is another's.
+    # The device is another volume, so all its data is the other volume's.
     "volume-device-wrong-lun": (
         "volume-attached-twice",
         "volume-free-in-cinder-but-open",
@@ -94,9 +94,9 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "host-device-leftover",
         "encryption-secret-missing",
     ),
-    # Nobody on the host does what neutron wants there.
+    # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad",),
-    # A block device mapping of a volume that is not there.
+    # A block device mapping refers to a volume that does not exist.
     "bdm-attachment-or-volume-missing": (
         "bdm-not-in-guest",
         "guest-volume-not-in-bdm",
@@ -104,14 +104,14 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "error-but-running",
     ),
 }
-"""For each root the checks whose findings it explains."""
+"""Root check → the checks whose findings it explains."""
 
 OF_ITS_LAYERS = frozenset(["capture-untrustworthy"])
-"""The roots that explain only what was said by a layer that their own evidence is of."""
+"""The roots that explain only findings about layers in their own evidence."""
 
 CROWDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "io-error-paused": (
-        "the storage under them failed or is full",
+        "the guests' storage failed or is full",
         (
             "paused-or-crashed-guest",
             "qemu-monitor-dead",
@@ -122,20 +122,20 @@ CROWDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "qemu-monitor-dead": (
-        "the storage under them does not answer",
+        "the guests' storage does not answer",
         ("io-error-paused", "paused-or-crashed-guest", "active-but-domain-off"),
     ),
     "server-without-domain": (
-        "libvirt lost its state: its container was made anew, or /etc/libvirt is not kept",
+        "libvirt lost its state: its container was recreated, or /etc/libvirt is not persistent",
         ("qemu-without-domain", "domain-transient", "guest-autostart-enabled"),
     ),
     "qemu-without-domain": (
-        "libvirt lost its state: its container was made anew, or /run/libvirt was cleaned",
+        "libvirt lost its state: its container was recreated, or /run/libvirt was cleaned",
         ("server-without-domain", "domain-transient", "guest-autostart-enabled"),
     ),
     "domain-without-server": (
-        "nova's database is older than its guests: it was restored from a backup, or a cell of it "
-        "was not read",
+        "nova's database is older than its guests: it was restored from a backup, or one of its "
+        "cells was not read",
         (
             "instance-name-collision",
             "instance-in-two-cells",
@@ -144,5 +144,5 @@ CROWDS: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
 }
-"""Findings that mean something else when nearly all guests of a host share them: what is behind
-them then, and what else of this host that explains."""
+"""Findings with another meaning if nearly all guests of a host share them: the cause in that case,
+and the other findings on the host that it explains."""

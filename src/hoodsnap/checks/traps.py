@@ -1,4 +1,7 @@
-"""When a difference is legal. Shared by all checks; each says why in its docstring's first line."""
+"""Traps: circumstances in which a difference is legal, shared by all checks.
+
+The first line of a trap's docstring is the reason that reports show.
+"""
 
 from __future__ import annotations
 
@@ -16,38 +19,38 @@ from hoodsnap.facts.database.migration import ARMED, Migration
 from hoodsnap.facts.fact import UnheardError
 
 JUST = timedelta(minutes=10)
-"""What nova began so recently may still go on."""
+"""Time for which an operation that nova started may still be in progress."""
 
 CAPTURE = timedelta(minutes=1)
-"""Longer than an attach takes, and than asking a host everything."""
+"""Longer than an attach takes, and longer than collecting from a host takes."""
 
 AT_WORK = timedelta(hours=6)
-"""nova brings a migration's record up to date every few minutes while it is at work."""
+"""nova updates a migration's record every few minutes; one this old is not running."""
 
 RIPE = timedelta(minutes=10)
-"""A server that was ordered longer ago has a cell, or never will."""
-
+"""A server requested longer ago either has a cell or will never get one."""
 
 TASK = timedelta(days=1)
-"""No task takes longer, however large the image: whoever worked on it is gone, and what it left
-behind is to be seen."""
+"""No task takes longer than this; an older one has no worker, so its leftovers are reported."""
 
 LIVE = timedelta(hours=1)
-"""Of a live migration it does so every few seconds."""
+"""nova updates a live migration's record every few seconds; one this old is not running."""
 
 EARLIER = timedelta(seconds=5)
-"""Clocks may differ by so much."""
+"""Tolerated difference between clocks."""
 
 
 def task_in_flight(guest: Guest) -> bool:
-    """nova is doing something with it (task_state is set)"""
+    """nova is working on the server (task_state is set)"""
     record = guest.record
     return record is not None and bool(record.task_state) and not _is_stuck(record)
 
 
 def _is_stuck(record: Server | Instance) -> bool:
-    """Whether its task is so old that nobody works on it. While nova migrates it live, or does
-    anything in steps, it writes the record anew."""
+    """True if the task is so old that nova no longer works on it.
+
+    During a live migration and other multi-step tasks, nova updates the record at each step.
+    """
     try:
         since, answer = moment(record.updated_at), record.where("updated_at")[0]
     except UnheardError:
@@ -56,18 +59,18 @@ def _is_stuck(record: Server | Instance) -> bool:
 
 
 def building(guest: Guest) -> bool:
-    """nova is still building it"""
+    """nova is still building the server"""
     return guest.record is not None and guest.record.vm_state == "building"
 
 
 def never_launched(guest: Guest) -> bool:
-    """it never ran: its build failed"""
+    """the server never ran because its build failed"""
     record = guest.record
     return record is not None and record.vm_state == "error" and not record.launched_at
 
 
 def never_started(guest: Guest) -> bool:
-    """it has not been started yet, and what it keeps is made then"""
+    """the server has not been started yet; its state files are created at the first start"""
     return guest.record is not None and not guest.record.launched_at
 
 
@@ -77,17 +80,17 @@ def resizing(guest: Guest) -> bool:
 
 
 def migrating(guest: Guest) -> bool:
-    """a migration of it is under way"""
+    """a migration of the server is in progress"""
     instance = guest.instance
     if instance is None:
         return guest.server is not None and guest.server.status in ("MIGRATING", "RESIZE")
     if instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     return any(_goes_on(moved, instance) for moved in instance.migrations)
 
 
 def _goes_on(moved: Migration, instance: Instance) -> bool:
-    """Whether a migration is at work. One whose record nobody closed is not, days later."""
+    """True if a migration is in progress. A record that was left open days ago is not."""
     if not moved.unfinished:
         return False
     since = moment(moved.updated_at)
@@ -97,12 +100,12 @@ def _goes_on(moved: Migration, instance: Instance) -> bool:
 
 
 def live_migration_at_work(guest: Guest) -> bool:
-    """it is being migrated live: until that ends it is on two hosts"""
+    """a live migration is in progress; until it ends, the server is on two hosts"""
     instance = guest.instance
     if instance is None:
         return guest.server is not None and guest.server.status == "MIGRATING"
     if instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     return any(
         moved.type == "live-migration" and moved.unfinished and _lately(moved, instance)
         for moved in instance.migrations
@@ -115,7 +118,7 @@ def _lately(moved: Migration, instance: Instance) -> bool:
 
 
 def moved_between_captures(guest: Guest) -> bool:
-    """it was moved while its hosts were captured, one after the other"""
+    """the server moved while its hosts were captured one after the other"""
     instance = guest.instance
     looks = [
         answer.at
@@ -127,18 +130,18 @@ def moved_between_captures(guest: Guest) -> bool:
     if instance is None or not guest.twins or not looks:
         return False
     if instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     changed = [moment(moved.updated_at) for moved in instance.migrations]
     return any(since is not None and since >= min(looks) - EARLIER for since in changed)
 
 
 def evacuated_from_elsewhere(guest: Guest) -> bool:
-    """it was evacuated, and nova-compute of the host that it left has not started again since"""
+    """the server was evacuated, and nova-compute on its old host has not started since"""
     instance, allocation = guest.instance, guest.allocation
     if instance is None or allocation is None:
         return False
     if instance.migrations is None:
-        raise UnheardError("its migrations were not read")
+        raise UnheardError("its migrations were not collected")
     left = {
         moved.source_node
         for moved in instance.migrations
@@ -146,20 +149,20 @@ def evacuated_from_elsewhere(guest: Guest) -> bool:
     }
     if not left:
         return False
-    # What it holds there is removed only by the host that it left, wherever it went since.
+    # Only the old host removes the allocation there, wherever the server has gone since.
     others = {allocation.provider(uuid).name for uuid in allocation.hosts} - {instance.node}
     return bool(others) and others <= left
 
 
 def moved_before_queens(guest: Guest) -> bool:
-    """before Queens a server that was resized holds both hosts until that is confirmed"""
+    """before Queens, a resized server holds both hosts until the resize is confirmed"""
     if not resizing(guest) or guest.host is None:
         return False
     return not guest.host.release.since(Release.QUEENS)
 
 
 def boots_from_volume(guest: Guest) -> bool:
-    """it boots from a volume, so it has no disk file of its own"""
+    """the server boots from a volume and has no disk file"""
     record = guest.record
     if isinstance(record, Instance):
         return record.boots_from_volume
@@ -172,29 +175,29 @@ def disks_are_not_files(guest: Guest) -> bool:
 
 
 def rescued(guest: Guest) -> bool:
-    """it is rescued: until that ends, it runs without its other disks"""
+    """the server is in rescue and runs without its other disks"""
     return guest.record is not None and guest.record.vm_state == "rescued"
 
 
 def volume_moving(guest: Guest) -> bool:
-    """cinder is attaching, detaching, extending or moving a volume of it"""
+    """cinder is attaching, detaching, extending or moving a volume of the server"""
     return any(_moves_now(volume) for volume in guest.volumes or ())
 
 
 def volume_just_attached(guest: Guest) -> bool:
-    """a volume was given to it a moment ago: an attach has no task state"""
+    """a volume was attached a moment ago (an attach has no task_state)"""
     return guest.instance is not None and any(map(_is_new, guest.instance.mappings_shown))
 
 
 def _is_new(mapping: BlockDeviceMapping) -> bool:
-    """Whether nova wrote the row so late that others were perhaps asked before the plugging."""
+    """True if nova wrote the row so late that other layers may not show the attach yet."""
     made = mapping.raw.get("created_at")
     since = moment(made) if isinstance(made, str) else None
     return since is not None and mapping.said["row"].at - since < CAPTURE
 
 
 def _moves_now(volume: Volume) -> bool:
-    """Whether cinder is at work. A volume that hangs in such a state since days is not."""
+    """True if cinder is working on the volume. A status that has hung for hours does not count."""
     if not volume.is_moving:
         return False
     since = moment(volume.updated_at)
@@ -202,33 +205,32 @@ def _moves_now(volume: Volume) -> bool:
 
 
 def just_deleted(instance: Instance) -> bool:
-    """it was deleted a moment ago, and nova may still be at it"""
+    """the server was deleted a moment ago, and nova may not have finished"""
     since = moment(instance.deleted_at)
     return since is not None and instance.said["row"].at - since < JUST
 
 
 def same_host(one: str, other: str) -> bool:
-    """both names are of one host: the whole name, and the short one"""
+    """True if both names belong to one host, as its full or short name."""
     one, other = one.lower(), other.lower()
     return one == other or one.partition(".")[0] == other or one == other.partition(".")[0]
 
 
 def in_a_container(guest: Guest) -> bool:
-    """its QEMU runs in a container, where the same paths lead to other files"""
+    """QEMU runs in a container, where the same paths lead to other files"""
     if _is_in_a_container(guest):
-        # That makes no difference legal: it hides whether there is one.
-        raise UnheardError("its QEMU runs in a container, where the same paths lead to other files")
+        # This does not make a difference legal; it hides whether one exists.
+        raise UnheardError("QEMU runs in a container, where the same paths lead to other files")
     return False
 
 
 def disks_out_of_sight(guest: Guest) -> bool:
-    """its QEMU runs in a container, and none of the files that it has there was found outside"""
+    """QEMU runs in a container, and none of the files that it has open was found outside"""
     if guest.host is None or not _is_in_a_container(guest):
         return False
     if not guest.host.recognises(guest.process):
         raise UnheardError(
-            "its QEMU runs in a container, and none of the files that it has there was found"
-            " outside"
+            "QEMU runs in a container, and none of the files that it has open was found outside"
         )
     return False
 
@@ -236,17 +238,17 @@ def disks_out_of_sight(guest: Guest) -> bool:
 def _is_in_a_container(guest: Guest) -> bool:
     if guest.host is None:
         return False
-    if guest.process is None:  # one that is off will be where the others are
+    if guest.process is None:  # a guest that is off is assumed to be where the others are
         return guest.host.contains
     return guest.host.in_container(guest.process)
 
 
 def just_ended(guest: Guest) -> bool:
-    """it shut itself down less than a minute before, and nova hears of that with some delay"""
+    """the guest shut itself down less than a minute before, and nova learns of it with a delay"""
     if guest.log is None or guest.domain is None or "state" not in guest.domain.said:
         return False
     try:
-        # What was ended from outside is worth knowing at once.
+        # A guest that was stopped from outside is reported at once.
         ended = guest.log.ended_at if guest.domain.reason == SHUT_DOWN else None
     except UnheardError:
         return False
@@ -254,24 +256,24 @@ def just_ended(guest: Guest) -> bool:
 
 
 def job_runs(guest: Guest) -> bool:
-    """libvirt is at work on it (a migration, a save, a dump)"""
+    """libvirt is running a job on the domain (a migration, a save, a dump)"""
     return guest.domain is not None and guest.domain.id is not None and guest.domain.job
 
 
 def disk_is_copied(guest: Guest) -> bool:
-    """one of its disks is being copied"""
+    """a disk of the guest is being copied"""
     return guest.domain is not None and bool(guest.domain.block_jobs)
 
 
 def of_another_libvirt(guest: Guest) -> bool:
-    """its process was started by another libvirt than was asked (in a container, or a session)"""
+    """another libvirt than the one asked started the process (in a container, or a session)"""
     if guest.host is None or guest.process is None:
         return False
     return not guest.host.daemon.may_have(guest.process)
 
 
 def just_ordered(guest: Guest) -> bool:
-    """it was ordered only minutes ago"""
+    """the server was requested only minutes ago"""
     if not guest.mapping.there:
         return False
     ordered, asked = moment(guest.mapping.created_at), guest.mapping.said["row"].at
@@ -279,24 +281,24 @@ def just_ordered(guest: Guest) -> bool:
 
 
 def softly_deleted(guest: Guest) -> bool:
-    """its owner deleted it, and may still want it back"""
+    """the server is soft-deleted and may be restored"""
     return guest.record is not None and guest.record.vm_state == "soft-delete"
 
 
 def moving_to_another_cell(guest: Guest) -> bool:
-    """it is moved from one cell to another (one of its rows is hidden)"""
+    """the server is moving to another cell (one of its rows is hidden)"""
     return any(copy.hidden and not copy.deleted for copy in guest.copies)
 
 
 SHUT_DOWN = 1
-"""libvirt's reason of a domain that is off: its guest shut itself down."""
+"""libvirt's reason for a domain that is off: the guest shut itself down."""
 
 MOMENT = timedelta(minutes=1)
-"""How long nova, libvirt and an agent may take until each has heard of what neutron did."""
+"""Time for nova, libvirt and the agents to follow a change in neutron."""
 
 
 def port_just_changed(guest: Guest) -> bool:
-    """neutron changed one of its ports less than a minute before"""
+    """neutron changed a port of the guest less than a minute before"""
     return any(map(just_changed, guest.ports or ()))
 
 
@@ -310,5 +312,5 @@ def just_changed(port: Port) -> bool:
 
 
 def passed_through(port: Port) -> bool:
-    """the guest has the card itself, or a part of it, so the host has no tap of it"""
+    """True if the card is passed through to the guest, so the host has no tap."""
     return port.vnic_type not in ("", "normal")
