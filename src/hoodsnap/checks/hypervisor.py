@@ -33,11 +33,18 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 
     Traps: Domains that nova does not manage may legitimately start at boot.
 
-    Next: Check the Autostart line: `virsh dominfo NAME`. Check which host nova has the server on:
-    `openstack server show UUID`. Then disable autostart: `virsh autostart --disable NAME`. To have
-    guests come back after a reboot, set nova's `resume_guests_state_on_host_boot`.
+    Next: Check the Autostart line, and the host that nova has the server on:
 
-    Not yet: Rebooting or fencing this host while autostart is set.
+        virsh dominfo NAME
+        openstack server show UUID -c OS-EXT-SRV-ATTR:host
+
+    Then disable autostart:
+
+        virsh autostart --disable NAME
+
+    To have guests come back after a reboot, set nova's `resume_guests_state_on_host_boot`.
+
+    Not yet: Do not reboot or fence this host while autostart is set.
 
     Source: libvirt virDomainSetAutostart; nova bugs 1293480, 1444630.
     """
@@ -78,11 +85,17 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     With an access control list, mode and owner do not decide. In a container, the same path leads
     to another file.
 
-    Next: Check owner and mode of each folder on the path: `namei -l DISK`. Check the label: `ls -lZ
-    DISK`. Check which user QEMU runs as: `grep ^user /etc/libvirt/qemu.conf`. Then restore only the
-    owner, mode or label that is wrong.
+    Next: Check owner and mode of each folder on the path, the label of the disk, and the user that
+    QEMU runs as:
 
-    Not yet: `chown -R` or `restorecon -R` of the instances directory while guests run, `chmod 777`.
+        namei -l DISK
+        ls -lZ DISK
+        grep ^user /etc/libvirt/qemu.conf
+
+    Then restore only the owner, mode or label that is wrong.
+
+    Not yet: Do not run `chown -R` or `restorecon -R` on the instances directory while guests run.
+    Do not run `chmod 777`.
 
     Source: libvirt qemu.conf, `dynamic_ownership`; security_dac.c, security_selinux.c.
     """
@@ -171,11 +184,14 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
 
     Traps: Removing a container together with the binary in it looks the same.
 
-    Next: Check the binary: `ls -l /proc/PID/exe`. Check when the package was updated. Then migrate
-    the guest, or stop and start it, at a time that suits its owner.
+    Next: Check the binary, and when the package was updated:
 
-    Not yet: Attaching an rbd volume or a new kind of device. QEMU loads a module for it and refuses
-    a module from another build.
+        ls -l /proc/PID/exe
+
+    Then migrate the guest, or stop and start it, at a time that suits its owner.
+
+    Not yet: Do not attach an rbd volume or a new kind of device. QEMU loads a module for it and
+    refuses a module from another build.
 
     Source: QEMU util/module.c; proc(5), `exe`.
     """
@@ -197,10 +213,15 @@ def host_fs_overcommit(host: Host) -> Problems:
     disk_allocation_ratio above 1 means that overcommit is intended; this is then a note until the
     file system is nearly full.
 
-    Next: Check the instances directory: `df -h` and `df -i`. Find the largest folders: `du -sh`.
+    Next: Check the file system of the instances directory, and the size of its folders:
+
+        df -h INSTANCES_PATH
+        df -i INSTANCES_PATH
+        du -sh INSTANCES_PATH/*
+
     Then move guests away before the file system is full.
 
-    Not yet: Removing files of `_base` or `UUID_resize` to make room.
+    Not yet: Do not remove files of `_base` or `UUID_resize` to make room.
 
     Source: nova virt/libvirt/driver.py `_get_disk_over_committed_size_total`.
     """
@@ -254,10 +275,14 @@ def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -
     Traps: Before Juno, nova wrote no metadata into its domains; their name and database row
     identify them. VMs of other services (octavia, trove) are servers in nova.
 
-    Next: Check its state: `virsh dominfo NAME`. Ask who started it. Then reserve the resources that
-    it needs on this host (`reserved_host_memory_mb`, `reserved_host_cpus`).
+    Next: Check the domain's state, and ask who started it:
 
-    Not yet: `virsh destroy`; the VM is probably in use.
+        virsh dominfo NAME
+
+    Then reserve the resources that it needs on this host (`reserved_host_memory_mb`,
+    `reserved_host_cpus`).
+
+    Not yet: Do not run `virsh destroy`; the VM is probably in use.
 
     Source: nova virt/libvirt/driver.py `_get_disk_over_committed_size_total` (what it skips).
     """

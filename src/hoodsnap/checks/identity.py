@@ -38,12 +38,18 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
     process, as the place of QEMU's files and the processes around it show. QEMU was not started for
     nova.
 
-    Next: Check what it runs: `cat /proc/PID/cmdline | tr '\\0' ' '`. Check which files it has open:
-    `ls -l /proc/PID/fd`. Check libvirt's PID file: `cat /run/libvirt/qemu/NAME.pid`. If it is the
-    only copy, let the guest shut down from inside, then run `openstack server start`.
+    Next: Check the process, its open files, and libvirt's PID file:
 
-    Not yet: `virsh start` or `define`, `openstack server reboot --hard`, restarting nova-compute,
-    `kill -9`.
+        cat /proc/PID/cmdline | tr '\\0' ' '
+        ls -l /proc/PID/fd
+        cat /run/libvirt/qemu/NAME.pid
+
+    Then, if it is the only copy, let the guest shut down from inside and start the server:
+
+        openstack server start UUID
+
+    Not yet: Do not run `virsh start`, `virsh define` or `openstack server reboot --hard`. Do not
+    restart nova-compute. Do not run `kill -9`.
 
     Source: libvirt qemu driver, `qemuProcessReconnect`; nova bug 1414065; containers/podman issue
     12717.
@@ -76,11 +82,15 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
 
     Traps: Processes that were listed in another PID namespace. A process in state D still exists.
 
-    Next: Check the domain's state: `virsh domstate --reason NAME`. Read the end of
-    /var/log/libvirt/qemu/NAME.log. A restart of libvirtd makes it look again.
+    Next: Check the domain's state, and read the end of the QEMU log:
 
-    Not yet: `openstack server start` before the disks are checked. Find out first why the process
-    died.
+        virsh domstate --reason NAME
+        tail /var/log/libvirt/qemu/NAME.log
+
+    Then restart libvirtd, which makes it look for the process again.
+
+    Not yet: Do not run `openstack server start` before the disks are checked. Find out first why
+    the process died.
 
     Source: libvirt qemu_process.c; nova `_sync_power_states`.
     """
@@ -99,16 +109,19 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
     now while this guest still uses them. nova-compute looks for such guests every half hour and
     removes them, but only until the database row is archived; after that nothing removes them.
 
-    Authority: The nova database for what should exist; libvirt for what does.
+    Authority: The nova database, for what should exist; libvirt, for what does.
 
     Traps: A deletion in flight. `running_deleted_instance_action` may be set to `log` or `noop`.
 
-    Next: Check the server: `openstack server show UUID`. Then check whether another server has its
-    volumes and addresses: `openstack volume list`, `openstack port list --device-owner
-    compute:nova`.
+    Next: Check that the server is deleted, and whether another server has its volumes and
+    addresses:
 
-    Not yet: `virsh undefine --remove-all-storage`; `virsh destroy` before you know what shares the
-    guest's disks.
+        openstack server show UUID
+        openstack volume list
+        openstack port list --device-owner compute:nova
+
+    Not yet: Do not run `virsh undefine --remove-all-storage`. Do not run `virsh destroy` before you
+    know what shares the guest's disks.
 
     Source: nova `_cleanup_running_deleted_instances`; `nova-manage db archive_deleted_rows`.
     """
@@ -134,10 +147,13 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
     Traps: A cell that was not read. A guest of a cloud that this host once belonged to. A database
     restored from an older backup, which leaves many such domains.
 
-    Next: Search every cell's `instances` and `shadow_instances` for UUID. The owner's project is
-    under nova:owner in `virsh dumpxml NAME`.
+    Next: Search `instances` and `shadow_instances` of every cell for UUID. Find the owner's project
+    under nova:owner:
 
-    Not yet: `virsh destroy` or `undefine`, or removing its disks; they may be the only copy.
+        virsh dumpxml NAME
+
+    Not yet: Do not run `virsh destroy` or `virsh undefine`, and do not remove its disks; they may
+    be the only copy.
 
     Source: nova (the tracker's "running orphan instance" was removed in Wallaby); openstack/osops
     nova-libvirt-compare.
@@ -165,14 +181,21 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     If the server should be running, it is down. If it is stopped, it can be repaired: nova defines
     the domain again at the next start, as long as the disks exist.
 
-    Authority: libvirt for what is on this host; nova for what should be.
+    Authority: libvirt, for what is on this host; nova, for what should be.
 
     Traps: Building, moving and shelved servers. Another libvirt daemon than the one that was asked.
 
-    Next: Check that the disks exist (`ls -l` of its folder) and that the guest does not run on
-    another host. Then run `openstack server start` (after `stop`) to define the domain again.
+    Next: Check that the disks exist in the server's folder, and that the guest does not run on
+    another host:
 
-    Not yet: `openstack server reboot --hard` if the guest may run elsewhere, `rebuild`.
+        ls -l FOLDER
+
+    Then define the domain again (after `openstack server stop`):
+
+        openstack server start UUID
+
+    Not yet: Do not run `openstack server reboot --hard` if the guest may run elsewhere. Do not run
+    `openstack server rebuild`.
 
     Source: nova `_hard_reboot`, `power_on`; `_sync_instance_power_state` ("unexpectedly not
     found").
@@ -209,11 +232,14 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
     server that is being moved are in `UUID_resize`. If the instances directory is not mounted, all
     files are missing. If QEMU runs in a container, its directory is another one.
 
-    Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount of the
-    instances directory: `findmnt -T`. If the process still runs, check its files: `ls -l
-    /proc/PID/fd`.
+    Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount, and the
+    open files of a process that still runs:
 
-    Not yet: `openstack server reboot --hard` or `rebuild`; both create a new, empty disk.
+        findmnt -T INSTANCES_PATH
+        ls -l /proc/PID/fd
+
+    Not yet: Do not run `openstack server reboot --hard` or `rebuild`; both create a new, empty
+    disk.
 
     Source: nova imagebackend, `_get_instance_disk_info_from_config`; nova bug 1666831.
     """

@@ -43,11 +43,16 @@ def disk_format_mismatch(
     That is harmless as long as the disk is read as raw and recorded as raw. An encrypted disk is
     raw to libvirt and LUKS to QEMU.
 
-    Next: Compare the three formats: `cat disk.info`, `head -c 4 DISK | xxd`, `virsh dumpxml NAME |
-    grep -A1 "<disk"`. Then correct the one that is wrong while the guest is off.
+    Next: Compare the three formats:
 
-    Not yet: `openstack server start` or `reboot --hard`, which rely on `disk.info`; removing
-    `disk.info`; `qemu-img info` or `convert` without `-f raw` on a raw disk.
+        cat FOLDER/disk.info
+        head -c 4 DISK | xxd
+        virsh dumpxml NAME | grep -A1 "<disk"
+
+    Then correct the one that is wrong while the guest is off.
+
+    Not yet: Do not run `openstack server start` or `reboot --hard`, which rely on `disk.info`. Do
+    not remove `disk.info`. Do not run `qemu-img info` or `convert` on a raw disk without `-f raw`.
 
     Source: OSSA-2015-011, OSSA-2016-001 (CVE-2015-7548), OSSA-2016-007 (CVE-2016-2140),
     OSSA-2026-002.
@@ -100,12 +105,14 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
     Traps: A snapshot is based on the disk beside it. Volumes on NFS are based on their own
     snapshots. The image cache may have another name (hosts that shared a directory had one each).
 
-    Next: Find the file: `qemu-img info -U -f qcow2 DISK`. Check when the disk was created, and from
-    which image. Then suspend the server, keep the disk as evidence, and remove the image from
-    glance.
+    Next: Find the file that the header names, when the disk was created, and from which image:
 
-    Not yet: `qemu-img convert` of the disk, a snapshot or a backup of the server. Each copies the
-    contents of the file to a place that the server's owner can read.
+        qemu-img info -U -f qcow2 DISK
+
+    Then suspend the server, keep the disk as evidence, and remove the image from glance.
+
+    Not yet: Do not run `qemu-img convert` on the disk. Do not take a snapshot or a backup of the
+    server. Each copies the contents of the file to a place that the server's owner can read.
 
     Source: OSSA-2024-001 (CVE-2024-32498), OSSA-2024-002, OSSA-2023-002 (CVE-2022-47951); QEMU
     docs/interop/qcow2 (data file, backing file).

@@ -32,11 +32,16 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
     Traps: Both are asked within seconds, and a guest is not judged if its state changed meanwhile.
     A sleeping guest (`suspended`) is asleep in both. An I/O error has a check of its own.
 
-    Next: Check libvirt's state: `virsh domstate --reason NAME`. Read the end of
-    /var/log/libvirt/qemu/NAME.log. Where guests survive a restart of libvirtd (not in every
-    container), a restart makes it ask QEMU again.
+    Next: Check libvirt's state, and read the end of the QEMU log:
 
-    Not yet: Restarting libvirt's container, `virsh resume`, `openstack server reboot --hard`.
+        virsh domstate --reason NAME
+        tail /var/log/libvirt/qemu/NAME.log
+
+    Where guests survive a restart of libvirtd (not in every container), the restart makes libvirtd
+    ask QEMU again.
+
+    Not yet: Do not restart libvirt's container. Do not run `virsh resume` or `openstack server
+    reboot --hard`.
 
     Source: libvirt qemu_monitor.c; QEMU's RunState; containers/podman issue 12717.
     """
@@ -64,11 +69,17 @@ def qemu_monitor_dead(
     so without a matching process state this is a warning. While a migration arrives, or while nova
     works on the guest, other requests have to wait.
 
-    Next: Check where it waits: `cat /proc/PID/stack /proc/PID/wchan`, `ps -o stat,wchan PID`. Check
-    whether the storage of its disks answers. A process in state T continues after `kill -CONT PID`.
+    Next: Check where the process waits, and whether the storage of its disks answers:
 
-    Not yet: `kill -9` (in state D it has no effect until the storage is back, and then kills); an
-    evacuation, because the guest may still write.
+        cat /proc/PID/stack /proc/PID/wchan
+        ps -o stat,wchan PID
+
+    Then, if the process is in state T, let it continue:
+
+        kill -CONT PID
+
+    Not yet: Do not run `kill -9`: in state D it has no effect until the storage is back, and then
+    kills. Do not evacuate the server: the guest may still write.
 
     Source: libvirt, "cannot acquire state change lock"; Linux, proc(5), the state of a process.
     """

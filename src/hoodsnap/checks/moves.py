@@ -52,17 +52,21 @@ def domain_running_on_wrong_host(
     volumes or shared disks, while nova never stops, counts or bills this one. Causes: a migration
     that nova lost track of, `virsh migrate`, an edit of the database.
 
-    Authority: The hypervisor for where the guest runs.
+    Authority: The hypervisor, for where the guest runs.
 
     Traps: A server that is being moved. Hosts that were captured one after the other while it
     moved. A renamed host (`host-identity-changed` reports that for all its guests).
 
-    Next: Check whether the guest also runs on the other host: run `virsh domstate --reason UUID`
-    there, or `hoodsnap collect` on it and explain both bundles. If it runs only here, its records
-    must follow: host, node, compute_id, the bindings of its ports and its allocation, all together.
+    Next: Check on the other host whether the guest runs there as well:
 
-    Not yet: `openstack server reboot --hard` (nova executes it on the host in its record); `UPDATE
-    instances SET host=…`, which changes only one of the five.
+        virsh domstate --reason UUID
+
+    Or run `hoodsnap collect` there and explain both bundles. If the guest runs only here, its
+    records must follow: host, node, compute_id, the bindings of its ports and its allocation, all
+    together.
+
+    Not yet: Do not run `openstack server reboot --hard`: nova executes it on the host in its
+    record. Do not run `UPDATE instances SET host=…`, which changes only one of the five.
 
     Source: nova `_sync_instance_power_state`; nova bugs 1628606, 1905944; nova admin guide,
     node-down.
@@ -129,17 +133,23 @@ def evacuated_guest_still_running(
     alive, two guests write to the same volumes and answer on the same addresses. nova-compute
     removes the old guest the next time it starts on this host.
 
-    Authority: The hypervisor for what runs; nova's record for which of the two is the server.
+    Authority: The hypervisor, for what runs; nova's record, for which of the two is the server.
 
     Traps: nova-compute may not have started yet, which is correct as long as the guest is off (a
     note then). A migration with status `completed` has been cleaned up.
 
-    Next: Check both hosts: `virsh list --all`. Check nova's host: `openstack server show UUID`.
-    While the guest runs on both, stop the writes of this one first: `virsh suspend NAME`, which can
-    be undone.
+    Next: Check both hosts, and the host that nova has the server on:
 
-    Not yet: `openstack compute service set --up` before the guests here are off; removing the row
-    from `migrations`; starting nova-compute before you know which of the two guests is intact.
+        virsh list --all
+        openstack server show UUID -c OS-EXT-SRV-ATTR:host
+
+    Then, while the guest runs on both, stop the writes of this one first, which can be undone:
+
+        virsh suspend NAME
+
+    Not yet: Do not run `openstack compute service set --up` before the guests here are off. Do not
+    remove the row from `migrations`. Do not start nova-compute before you know which of the two
+    guests is intact.
 
     Source: nova compute/manager.py `_destroy_evacuated_instances`; spec robustify-evacuate; nova
     bug 1550919.
@@ -171,19 +181,25 @@ def live_migration_half_done(
     the other, or it runs on both (a split brain, which destroys its disks), or it is paused on
     both.
 
-    Authority: QEMU for which of the two runs. The one that ran last has the guest's memory.
+    Authority: QEMU, for which of the two runs. The one that ran last has the guest's memory.
 
     Traps: A migration in progress; with much memory it takes hours. Hosts that were captured one
     after the other while the guest moved. A guest that is defined and off on the other host is
     harmless.
 
-    Next: Check the migrations: `openstack server migration list --server UUID`. On both hosts,
-    check `virsh domstate --reason NAME` and `virsh domjobinfo NAME`. If both run, use `virsh
-    suspend` on the guest that is not on nova's host.
+    Next: Check the migrations, and the domain on both hosts:
 
-    Not yet: `openstack server reboot --hard`, `openstack server set --state active`, restarting
-    nova-compute on either host, `virsh resume` of a guest that a migration has paused, `virsh
-    destroy` before it is proven which one ran last.
+        openstack server migration list --server UUID
+        virsh domstate --reason NAME
+        virsh domjobinfo NAME
+
+    Then, if both run, suspend the guest that is not on nova's host:
+
+        virsh suspend NAME
+
+    Not yet: Do not run `openstack server reboot --hard` or `openstack server set --state active`.
+    Do not restart nova-compute on either host. Do not run `virsh resume` on a guest that a
+    migration has paused. Do not run `virsh destroy` before it is proven which guest ran last.
 
     Source: nova bugs 1628606, 1905944, 1414065, 1899835, 1889108; nova `_post_live_migration`,
     `_rollback_live_migration`; libvirt src/qemu/qemu_migration.c.
@@ -242,11 +258,14 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
     host is reported by `evacuated-guest-still-running`. For a deleted server the record has no
     effect.
 
-    Next: List the evacuations: `openstack server migration list --server UUID --type evacuation`.
-    While nova-compute on the server's host is stopped, set the status of that one row to
+    Next: List the evacuations:
+
+        openstack server migration list --server UUID --type evacuation
+
+    Then, while nova-compute on the server's host is stopped, set the status of that one row to
     `completed` in the database; no command does it.
 
-    Not yet: Restarting nova-compute or the host; upgrading it.
+    Not yet: Do not restart nova-compute or the host. Do not upgrade it.
 
     Source: nova bug 1922053; nova compute/manager.py `_destroy_evacuated_instances`.
     """
@@ -271,11 +290,15 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
     Traps: A resize may wait for its confirmation for months. A move that was confirmed, or ended in
     another way, less than a minute ago. A task that is set is reported by `stuck-task-state`.
 
-    Next: Check the move: `openstack server migration list --server UUID`, `openstack server event
-    list UUID`. Then run `openstack server resize confirm` or `revert`, or `openstack server
+    Next: Check the move:
+
+        openstack server migration list --server UUID
+        openstack server event list UUID
+
+    Then finish it with `openstack server resize confirm` or `revert`, or with `openstack server
     migration abort`.
 
-    Not yet: Editing rows of `migrations` while nova-compute runs.
+    Not yet: Do not edit rows of `migrations` while nova-compute runs.
 
     Source: nova `_cleanup_incomplete_migrations`, `_poll_unconfirmed_resizes`; nova bugs 1392527,
     1470420.
@@ -311,17 +334,21 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
     migrated, evacuated or unshelved. If the request is missing, these operations fail. If it is
     outdated, the server is placed where it does not fit, or nowhere.
 
-    Authority: The server's record for what it is; its owner for the zone.
+    Authority: The server's record, for what it is; its owner, for the zone.
 
     Traps: A server without a zone may go anywhere. During a resize nova searches for the new
     flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
     keeps no request.
 
-    Next: Check the zone: `openstack server show UUID`, `openstack aggregate list --long`. If the
-    zone differs, put the host back into its former aggregate.
+    Next: Check the zone:
 
-    Not yet: Editing the JSON by hand; `openstack server migrate` or `evacuate` before the request
-    is corrected.
+        openstack server show UUID
+        openstack aggregate list --long
+
+    Then, if the zone differs, put the host back into its former aggregate.
+
+    Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
+    before the request is corrected.
 
     Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones.
     """

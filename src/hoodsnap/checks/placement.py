@@ -42,17 +42,20 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
     the kernel's OOM killer ends a guest. Causes: an operator deleted an allocation, a deletion or a
     move failed half way, or `placement audit --delete` ran while a cell did not answer.
 
-    Authority: nova's record of the server's host; placement for what is allocated.
+    Authority: nova's record of the server's host; placement, for what is allocated.
 
     Traps: A server that is being built or moved. A server without a host (shelved, or its build
     failed) has no allocation.
 
-    Next: Check what nova would write: `nova-manage placement heal_allocations --instance UUID
-    --dry-run --verbose`. Without `--dry-run` the command writes it. By default it only creates what
-    is missing.
+    Next: Check what nova would write:
 
-    Not yet: `heal_allocations --force`, which recalculates everything and loses what it does not
-    know (vGPUs, accelerators, bandwidth).
+        nova-manage placement heal_allocations --instance UUID --dry-run --verbose
+
+    Then run the command without `--dry-run` to write it. By default it only creates what is
+    missing.
+
+    Not yet: Do not run `heal_allocations --force`, which recalculates everything and loses what it
+    does not know (vGPUs, accelerators, bandwidth).
 
     Source: nova cmd/manage.py `heal_allocations`; nova bugs 1859496, 1798688.
     """
@@ -79,18 +82,23 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
     The server's host looks emptier than it is, and the other host looks fuller. Causes: a move that
     failed half way, an evacuation, or (before 2018) any rebuild.
 
-    Authority: The hypervisor for where the guest runs, then nova's record. Placement only follows.
+    Authority: The hypervisor, for where the guest runs; after it, nova's record. Placement only
+    follows.
 
     Traps: A server that is being moved holds both hosts. An evacuated server also holds both,
     wherever it has gone since, until nova-compute on the host it left has started again. Shared
     storage is a provider of its own.
 
-    Next: Check the allocation: `openstack resource provider allocation show UUID`. When it is
-    proven where the guest runs, remove the wrong provider: `openstack resource provider allocation
-    unset --provider WRONG UUID`.
+    Next: Check the allocation:
 
-    Not yet: `openstack resource provider allocation delete UUID`, which removes the whole
-    allocation.
+        openstack resource provider allocation show UUID
+
+    Then, when it is proven where the guest runs, remove the wrong provider:
+
+        openstack resource provider allocation unset --provider WRONG UUID
+
+    Not yet: Do not run `openstack resource provider allocation delete UUID`, which removes the
+    whole allocation.
 
     Source: nova bugs 1712045, 1713786, 1715182, 1821594, 1825537; OSSA-2017-006.
     """
@@ -138,12 +146,16 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     server is gone uses its allocation. Other services (Zun, Blazar, Cyborg) have allocations of
     their own.
 
-    Next: List orphans without changing anything: `nova-manage placement audit --verbose
-    --resource_provider PROVIDER`. Compare the list with the evidence. Then delete one at a time:
-    `openstack resource provider allocation delete CONSUMER`.
+    Next: List the orphans, which changes nothing, and compare the list with the evidence:
 
-    Not yet: `nova-manage placement audit --delete`, which deletes everything that it calls an
-    orphan.
+        nova-manage placement audit --verbose --resource_provider PROVIDER
+
+    Then delete one at a time:
+
+        openstack resource provider allocation delete CONSUMER
+
+    Not yet: Do not run `nova-manage placement audit --delete`, which deletes everything that it
+    calls an orphan.
 
     Source: nova cmd/manage.py `_check_orphaned_allocations_for_provider`; nova bugs 1793569,
     1829479, 1817833.
@@ -221,11 +233,13 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     flavor's `resources:` properties set amounts of their own. A server that boots from a volume
     needs no root disk, but before Rocky one was counted.
 
-    Next: Check the allocation: `openstack resource provider allocation show UUID`. Check what nova
-    would write: `nova-manage placement heal_allocations --instance UUID --force --dry-run`.
+    Next: Check the allocation, and what nova would write:
 
-    Not yet: `heal_allocations --force` for a server that has vGPUs, accelerators, PCI devices or
-    ports with bandwidth.
+        openstack resource provider allocation show UUID
+        nova-manage placement heal_allocations --instance UUID --force --dry-run
+
+    Not yet: Do not run `heal_allocations --force` for a server that has vGPUs, accelerators, PCI
+    devices or ports with bandwidth.
 
     Source: nova scheduler/utils.py `resources_from_flavor`; nova bug 1469179.
     """

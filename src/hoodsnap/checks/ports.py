@@ -41,19 +41,24 @@ def port_bound_elsewhere(
     name. The names must match exactly. An inactive binding that was left behind (a warning) makes
     the next live migration to that host fail.
 
-    Authority: nova for the server's host, once the guest is confirmed to run there; neutron for the
-    binding.
+    Authority: nova, for the server's host, once the guest is confirmed to run there; neutron, for
+    the binding.
 
     Traps: During a migration the port is bound to two hosts. Ports of a card that does the
     switching itself, and ports of Ironic's nodes, are bound to the card or node.
 
-    Next: Check the binding: `openstack port show PORT -c binding_host_id -c binding_vif_type`.
-    Check nova's host: `openstack server show UUID -c OS-EXT-SRV-ATTR:host`. Check on which host the
-    guest runs: `virsh domstate NAME`. Then bind the port again with `openstack port set --host HOST
-    PORT`, which interrupts its network for a moment.
+    Next: Check the binding, nova's host, and on which host the guest runs:
 
-    Not yet: `openstack port set --host` before it is confirmed that the guest runs nowhere else;
-    `openstack server reboot --hard`.
+        openstack port show PORT -c binding_host_id -c binding_vif_type
+        openstack server show UUID -c OS-EXT-SRV-ATTR:host
+        virsh domstate NAME
+
+    Then bind the port again, which interrupts its network for a moment:
+
+        openstack port set --host HOST PORT
+
+    Not yet: Do not run `openstack port set --host` before it is confirmed that the guest runs
+    nowhere else. Do not run `openstack server reboot --hard`.
 
     Source: nova network/neutron.py `setup_instance_network_on_host`; neutron port bindings; nova
     bugs 1784579, 1809136, 1659062.
@@ -107,12 +112,20 @@ def port_binding_bad(
     Traps: An agent that was just restarted wires its ports one after the other. Guests that are
     off. The ports of passed-through cards follow the cable.
 
-    Next: Check the port: `openstack port show PORT`. Check the agent, and whether it has the bridge
-    mapping: `openstack network agent list --host HOST`. Then, if the agent is alive, bind the port
-    again: `openstack port set --host HOST PORT`. If the port is administratively down, enable it:
-    `openstack port set --enable PORT`.
+    Next: Check the port, whether the agent is alive, and whether it has the bridge mapping:
 
-    Not yet: Restarting nova-compute while the info cache contains binding_failed.
+        openstack port show PORT
+        openstack network agent list --host HOST
+
+    Then, if the agent is alive, bind the port again:
+
+        openstack port set --host HOST PORT
+
+    If the port is administratively down, enable it:
+
+        openstack port set --enable PORT
+
+    Not yet: Do not restart nova-compute while the info cache contains binding_failed.
 
     Source: neutron ml2 `_bind_port_if_needed`; nova compute/manager.py `_init_instance`; nova bugs
     1784579, 1809136.
@@ -170,12 +183,16 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     Traps: Servers that are being built. Ports that were just attached. A shelved server keeps its
     ports and its cache.
 
-    Next: Compare both sides: `openstack port list --server UUID --long`, `openstack server show
-    UUID -c addresses`. If nova repairs the cache, look again a few minutes later. Then attach any
-    port and detach it again, or set `heal_instance_info_cache_interval = 60` for a while.
+    Next: Compare both sides; if nova repairs the cache, look again a few minutes later:
 
-    Not yet: `openstack server reboot --hard`, `stop` and `start`: the guest would come back without
-    network cards.
+        openstack port list --server UUID --long
+        openstack server show UUID -c addresses
+
+    Then attach any port and detach it again, or set `heal_instance_info_cache_interval = 60` for a
+    while.
+
+    Not yet: Do not run `openstack server reboot --hard`, or `stop` and `start`: the guest would
+    come back without network cards.
 
     Source: nova network/neutron.py `_build_network_info_model`, compute/manager.py
     `_heal_instance_info_cache`; nova bugs 1751923, 1996094, 2089225, 2080531.
@@ -219,17 +236,21 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
     deleted while in use, the guest did not release its card, an attachment stopped half way.
     Leftover ports of a deleted server are a warning.
 
-    Authority: libvirt for the cards; neutron for the ports.
+    Authority: libvirt, for the cards; neutron, for the ports.
 
     Traps: Cards that were just attached. A trunk's subports have no card of their own.
     Passed-through cards are no interface of the domain.
 
-    Next: Compare both sides: `openstack port list --server UUID --long`, `virsh domiflist NAME`.
+    Next: Compare both sides:
+
+        openstack port list --server UUID --long
+        virsh domiflist NAME
+
     Then run `openstack server add port` or `remove port`. A port of a deleted server may be deleted
     if nova created it.
 
-    Not yet: `openstack port delete` while a running guest has the card; `openstack server reboot
-    --hard`, which writes the cards again from nova's info cache.
+    Not yet: Do not run `openstack port delete` while a running guest has the card. Do not run
+    `openstack server reboot --hard`, which writes the cards again from nova's info cache.
 
     Source: nova network/neutron.py `deallocate_for_instance`, virt/libvirt/driver.py
     `detach_interface`, compute/manager.py `_process_instance_vif_deleted_event`.
@@ -300,18 +321,22 @@ def network_agent_dead(host: Host) -> Problems:
     port to this host any more (`binding_failed`): whatever is started, moved or attached here fails
     or has no network, and changes to security groups and addresses do not arrive.
 
-    Authority: The host for whether the agent runs; neutron for what is bound.
+    Authority: The host, for whether the agent runs; neutron, for what is bound.
 
     Traps: neutron uses the clock of its own server. Agents of DHCP and routers wire no guests. An
     agent of another kind or installation may have replaced this one and left its record behind: one
     live agent is enough.
 
-    Next: Check the agent in neutron: `openstack network agent list --host HOST --long`. Check it on
-    the host: `systemctl status neutron-openvswitch-agent`, its log, and whether the host reaches
-    the message queue. Then start it; it leaves existing wiring as it is.
+    Next: Check the agent in neutron and on the host, its log, and whether the host reaches the
+    message queue:
 
-    Not yet: `openstack server reboot --hard`, migrating to this host, attaching ports: each needs a
-    new binding.
+        openstack network agent list --host HOST --long
+        systemctl status neutron-openvswitch-agent
+
+    Then start the agent; it leaves existing wiring as it is.
+
+    Not yet: Do not run `openstack server reboot --hard`. Do not migrate to this host or attach
+    ports. Each needs a new binding.
 
     Source: neutron db/agents_db.py `is_agent_down`; neutron ml2 mech_agent.py `bind_port`.
     """

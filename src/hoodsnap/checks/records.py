@@ -57,11 +57,16 @@ def uuid_name_chain_broken(
     the serial number is the host's own, so only the UUID counts. A disk that is declared shareable
     is shared on purpose.
 
-    Next: Compare the identities: `virsh dumpxml UUID`, `cat /proc/PID/cmdline | tr '\\0' ' '`, `ls
-    -l /proc/PID/fd`. Read the beginning of /var/log/libvirt/qemu/NAME.log to find out how it
-    happened.
+    Next: Compare the identities, and read the beginning of the QEMU log to find out how it
+    happened:
 
-    Not yet: `virsh define` over the domain; any `virsh` command that identifies the domain by NAME.
+        virsh dumpxml UUID
+        cat /proc/PID/cmdline | tr '\\0' ' '
+        ls -l /proc/PID/fd
+        head /var/log/libvirt/qemu/NAME.log
+
+    Not yet: Do not run `virsh define` over the domain, or any `virsh` command that identifies it by
+    NAME.
 
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
     formatdomain, sysinfo.
@@ -122,12 +127,16 @@ def instance_name_collision(guest: Guest, host: Host, record: Server | Instance)
     Traps: Servers in different cells may have the same name as long as they share no host. If the
     template contains the UUID, names are unique.
 
-    Next: Check which guest has the name: `virsh domuuid NAME`. Check both servers: `openstack
-    server show` of both UUIDs. Then move one of the two to another host by cold migration, once its
-    disk is confirmed to be its own.
+    Next: Check which guest has the name, and both servers by UUID:
 
-    Not yet: Any `virsh` command that identifies a domain by NAME; `openstack server reboot --hard`,
-    which would define this domain over the other.
+        virsh domuuid NAME
+        openstack server show UUID
+
+    Then move one of the two to another host by cold migration, once its disk is confirmed to be its
+    own.
+
+    Not yet: Do not run any `virsh` command that identifies a domain by NAME. Do not run `openstack
+    server reboot --hard`, which would define this domain over the other.
 
     Source: libvirt, the uniqueness of names; nova `instance_name_template`; MySQL, InnoDB
     AUTO_INCREMENT counter initialization.
@@ -168,11 +177,13 @@ def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
     Traps: During a resize into another cell, one of the two records is hidden. A second record in
     cell0 means that the scheduler first gave up: a warning, because nothing runs there.
 
-    Next: Check the mapping: `nova-manage cell_v2 verify_instance --uuid UUID`. Compare host and
-    updated_at of the records with where the guest runs.
+    Next: Check the mapping, and compare host and updated_at of the records with where the guest
+    runs:
 
-    Not yet: `nova-manage cell_v2 map_instances`, `openstack server delete`. Find out first which
-    record they would affect.
+        nova-manage cell_v2 verify_instance --uuid UUID
+
+    Not yet: Do not run `nova-manage cell_v2 map_instances` or `openstack server delete`. Find out
+    first which record they would affect.
 
     Source: nova admin guide, cells and cross-cell resize; nova cmd/manage.py `verify_instance`.
     """
@@ -203,11 +214,16 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
     Before Rocky queued_for_delete does not exist, and it stays empty in old rows. A soft deletion
     sets it.
 
-    Next: Check the mapping: `nova-manage cell_v2 verify_instance --uuid UUID`. Check whether the
-    API returns 404: `openstack server show UUID`. Then create the missing mappings: `nova-manage
-    cell_v2 map_instances`.
+    Next: Check the mapping, and whether the API returns 404:
 
-    Not yet: Deleting the mapping or the build request while the server's guest runs.
+        nova-manage cell_v2 verify_instance --uuid UUID
+        openstack server show UUID
+
+    Then create the missing mappings:
+
+        nova-manage cell_v2 map_instances
+
+    Not yet: Do not delete the mapping or the build request while the server's guest runs.
 
     Source: nova cmd/manage.py, compute/api.py `_get_instance` and `_update_queued_for_deletion`;
     sapcc/openstack-nannies; nova bugs 1773945, 1784074.
@@ -254,19 +270,25 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     its files). The remains still use the host, volumes and addresses, although the owner considers
     the server deleted.
 
-    Authority: nova's record for what should be; the other layers for what is left.
+    Authority: nova's record, for what should be; the other layers, for what is left.
 
     Traps: Detaching volumes takes minutes. A soft deletion waits for its time. A server that was
     deleted while its host was down is removed when nova-compute is back, if the record still
     exists.
 
-    Next: Check the services: `openstack compute service list`. Check the deletion: `openstack
-    server event list UUID`, and the lines about UUID in nova-compute.log. Then restart
-    nova-compute, which continues the deletion, or request it again: `openstack server delete UUID`.
-    Afterwards check what is left of its ports and volumes.
+    Next: Check the services, the server's history, and the lines about UUID in nova-compute.log:
 
-    Not yet: Editing the record, `nova-manage db archive_deleted_rows`: without the record, nothing
-    removes the guest.
+        openstack compute service list
+        openstack server event list UUID
+
+    Then restart nova-compute, which continues the deletion, or request the deletion again:
+
+        openstack server delete UUID
+
+    Check afterwards what is left of the server's ports and volumes.
+
+    Not yet: Do not edit the record. Do not run `nova-manage db archive_deleted_rows`: without the
+    record, nothing removes the guest.
 
     Source: nova `_local_delete_cleanup`, `_run_pending_deletes`, `_complete_partial_deletion`; nova
     bug 1392527.
@@ -307,11 +329,14 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
     Traps: Building, shelved and moving servers, and servers with a failed build, correctly have no
     host as long as no guest of them runs.
 
-    Next: Look for UUID on every host: `virsh list --all --uuid`. Check the services and the
-    server's history: `openstack compute service list`, `openstack server event list UUID`.
+    Next: Look for UUID on every host, and check the services and the server's history:
 
-    Not yet: `openstack server set --state error` and `rebuild` or `evacuate`, which create a second
-    guest; deleting services or compute nodes.
+        virsh list --all --uuid
+        openstack compute service list
+        openstack server event list UUID
+
+    Not yet: Do not run `openstack server set --state error` and `rebuild` or `evacuate`, which
+    create a second guest. Do not delete services or compute nodes.
 
     Source: nova compute/api.py `check_instance_host`; nova bugs 1763183, 1852610.
     """

@@ -33,16 +33,21 @@ def shelved_or_soft_deleted_residue(
     Unshelving creates a new guest from the snapshot on any host. A domain that is left here has the
     same UUID, the same addresses and an older disk. A domain that still runs is an error.
 
-    Authority: nova's record for what should be; libvirt and the disk images for what is here.
+    Authority: nova's record, for what should be; libvirt and the disk images, for what is here.
 
     Traps: Before a server is offloaded it is `shelved`, with its domain off
     (`shelved_offload_time`; -1 means never). A soft-deleted server stays for its configured time.
 
-    Next: Check the server's history and what is here: `openstack server event list UUID`, `virsh
-    domstate --reason NAME`, `ls -l` of its folder. Then unshelve the server on some host, and check
-    that it was not made from what is left here.
+    Next: Check the server's history, and what is on this host:
 
-    Not yet: Deleting the shelve snapshot in glance, removing the folder, `virsh undefine`.
+        openstack server event list UUID
+        virsh domstate --reason NAME
+        ls -l FOLDER
+
+    Then unshelve the server on some host, and check that it was not made from what is left here.
+
+    Not yet: Do not delete the shelve snapshot in glance. Do not remove the folder. Do not run
+    `virsh undefine`.
 
     Source: nova compute/manager.py `_shelve_offload_instance`, `_reclaim_queued_deletes`; nova bug
     1732428.
@@ -89,17 +94,23 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
     Rescuing defines the domain again with another root disk; unrescuing defines it with the
     original one. If either stops half way, the guest boots from the wrong disk.
 
-    Authority: libvirt for the disk that the guest boots from.
+    Authority: libvirt, for the disk that the guest boots from.
 
     Traps: A rescue in flight. The rescue disk is the first disk, or with a stable device rescue
     (Ussuri and later) an additional disk on any bus.
 
-    Next: Check the disks: `virsh domblklist --details NAME`. Check the history and the files:
-    `openstack server event list UUID`, `ls -l` of its folder. Then, if nova has the server in
-    rescue, run `openstack server unrescue UUID`.
+    Next: Check the disks, the server's history and the files in its folder:
 
-    Not yet: Removing disk.rescue while a guest runs on it; `openstack server reboot --hard` before
-    its root disk is confirmed to be intact.
+        virsh domblklist --details NAME
+        openstack server event list UUID
+        ls -l FOLDER
+
+    Then, if nova has the server in rescue, end the rescue:
+
+        openstack server unrescue UUID
+
+    Not yet: Do not remove disk.rescue while a guest runs on it. Do not run `openstack server reboot
+    --hard` before the root disk is confirmed to be intact.
 
     Source: nova virt/libvirt/driver.py `rescue`, `unrescue`; nova user guide, rescue.
     """
@@ -154,13 +165,19 @@ def domain_transient(guest: Guest, record: Server | Instance, domain: Domain) ->
 
     Traps: A snapshot in flight, a copy in progress, the destination of a live migration.
 
-    Next: Check the Persistent line: `virsh dominfo NAME`. Check the disks: `virsh domblklist NAME`.
-    Save `virsh dumpxml --security-info NAME` to a file that only root can read. Then, if no disk is
-    being copied, and at a time that suits its owner, define the domain again: `openstack server
-    reboot --hard`.
+    Next: Check the Persistent line and the disks, and save the definition to a file that only root
+    can read:
 
-    Not yet: Shutting it down; `virsh define` while a disk is being copied, because it would name
-    the wrong disk.
+        virsh dominfo NAME
+        virsh domblklist NAME
+        virsh dumpxml --security-info NAME
+
+    Then, if no disk is being copied, define the domain again at a time that suits its owner:
+
+        openstack server reboot --hard UUID
+
+    Not yet: Do not shut the guest down. Do not run `virsh define` while a disk is being copied,
+    because it would name the wrong disk.
 
     Source: nova virt/libvirt/driver.py `_live_snapshot`, `_swap_volume`,
     `_delete_guest_configuration`.
@@ -182,17 +199,25 @@ def snapshot_or_blockjob_residue(
     reboot goes back to the old file, and everything written since is lost (an error). A snapshot's
     metadata keeps libvirt from removing the domain. A copy that never ends fills the storage.
 
-    Authority: libvirt, and QEMU for the files it has open.
+    Authority: libvirt; QEMU, for the files that it has open.
 
     Traps: nova itself runs a snapshot or replaces a volume (for a volume this is only a note).
     Backup software copies disks, which is a note, and leaves checkpoints, which are not reported.
 
-    Next: Check the disks, snapshots and copies: `virsh domblklist NAME`, `virsh snapshot-list
-    NAME`, `virsh blockjob NAME DISK --info`, `openstack server event list UUID`. Find out what
-    started them. Then end a copy and keep the disk as it is: `virsh blockjob NAME DISK --abort`.
+    Next: Check the disks, snapshots and copies, and find out what started them:
 
-    Not yet: `virsh blockjob --pivot`, `virsh blockcommit`, removing any file that QEMU has open,
-    `openstack server reboot --hard`, a snapshot by nova (it ends any running job).
+        virsh domblklist NAME
+        virsh snapshot-list NAME
+        virsh blockjob NAME DISK --info
+        openstack server event list UUID
+
+    Then end a copy, which keeps the disk as it is:
+
+        virsh blockjob NAME DISK --abort
+
+    Not yet: Do not run `virsh blockjob --pivot`, `virsh blockcommit` or `openstack server reboot
+    --hard`. Do not remove any file that QEMU has open. Do not let nova take a snapshot: it ends any
+    running job.
 
     Source: nova virt/libvirt/driver.py `_live_snapshot`, `_swap_volume` (`abort_job`); nova bugs
     2119353, 1885528, 1943431.

@@ -50,16 +50,18 @@ def memory_chain_mismatch(
     checks them again. After a domain was edited by hand or a resize stopped half way, they differ:
     the guest uses more than placement has allocated, or less than its owner pays for.
 
-    Authority: QEMU for what the guest has; the stored flavor for what it should have.
+    Authority: QEMU, for what the guest has; the stored flavor, for what it should have.
 
     Traps: A resize that waits for its confirmation. Memory plugged in later is not counted in any
     layer. A balloon takes memory from the guest without changing its size, which is only a note.
 
-    Next: Find the layer that differs in the evidence. Check the flavor: `openstack server show
-    UUID`. Check the domain: `virsh dumpxml NAME | grep -i memory`.
+    Next: Find the layer that differs in the evidence, and check the flavor and the domain:
 
-    Not yet: `openstack server reboot --hard`, which would write nova's value, before the guest's
-    volumes and ports are confirmed to be right.
+        openstack server show UUID
+        virsh dumpxml NAME | grep -i memory
+
+    Not yet: Do not run `openstack server reboot --hard`, which would write nova's value, before the
+    guest's volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config` (flavor.memory_mb * units.Ki); libvirt
     formatdomain, memory allocation.
@@ -102,16 +104,18 @@ def vcpu_chain_mismatch(
     checks it again. After a domain was edited by hand or a resize stopped half way, the counts
     differ.
 
-    Authority: QEMU for what the guest has; the stored flavor for what it should have.
+    Authority: QEMU, for what the guest has; the stored flavor, for what it should have.
 
     Traps: A resize that waits for its confirmation. vCPUs switched off by `virsh setvcpus` still
     exist; only QEMU's monitor leaves them out.
 
-    Next: Find the layer that differs in the evidence. Check the flavor: `openstack server show
-    UUID`. Check the domain: `virsh vcpucount NAME`.
+    Next: Find the layer that differs in the evidence, and check the flavor and the domain:
 
-    Not yet: `openstack server reboot --hard`, which would write nova's value, before the guest's
-    volumes and ports are confirmed to be right.
+        openstack server show UUID
+        virsh vcpucount NAME
+
+    Not yet: Do not run `openstack server reboot --hard`, which would write nova's value, before the
+    guest's volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config`, virt/hardware.py; QEMU manual, -smp.
     """
@@ -139,17 +143,23 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
     failed half way leaves the disk smaller than the owner pays for; `qemu-img resize` by hand
     leaves it larger than placement has allocated.
 
-    Authority: The disk images for what the guest has; the stored flavor for what it should have.
+    Authority: The disk images, for what the guest has; the stored flavor, for what it should have.
 
     Traps: A server that boots from a volume. With root_gb 0, the disk has the image's size. A
     resize that waits for its confirmation. Blank disks have the size that was requested at boot.
 
-    Next: Compare the sizes: `qemu-img info -U DISK`, `openstack server show UUID` (flavor). Check
-    the history: `openstack server event list UUID`. Then, while the guest is off, run `qemu-img
-    resize -f FORMAT DISK SIZE` with the format in `disk.info`.
+    Next: Compare the disk with the flavor, and check the server's history:
 
-    Not yet: `qemu-img resize` without `-f`, of a disk in use, or with `--shrink`; another
-    `openstack server resize`.
+        qemu-img info -U DISK
+        openstack server show UUID
+        openstack server event list UUID
+
+    Then, while the guest is off, resize the disk with the format in `disk.info`:
+
+        qemu-img resize -f FORMAT DISK SIZE
+
+    Not yet: Do not run `qemu-img resize` without `-f`, on a disk in use, or with `--shrink`. Do not
+    run `openstack server resize` again.
 
     Source: nova virt/libvirt/imagebackend.py; nova bug 1558880; OSSA-2026-002.
     """

@@ -85,16 +85,20 @@ def active_but_domain_off(
     `destroyed`, it was stopped on the host; `crashed`, QEMU died (see its log and the kernel's OOM
     killer); `saved`, its memory is in a file.
 
-    Authority: libvirt for whether the guest runs.
+    Authority: libvirt, for whether the guest runs.
 
     Traps: A task in flight. A host that has just rebooted. A guest that shut itself down less than
     a minute before, because nova learns of it with a delay.
 
-    Next: Find out why it is off: `virsh domstate --reason NAME`, the end of
-    /var/log/libvirt/qemu/NAME.log, `journalctl -k | grep -i oom`, `last reboot`.
+    Next: Find out why the guest is off:
 
-    Not yet: `openstack server start` before its disks are confirmed to be intact and not open
-    anywhere else.
+        virsh domstate --reason NAME
+        tail /var/log/libvirt/qemu/NAME.log
+        journalctl -k | grep -i oom
+        last reboot
+
+    Not yet: Do not run `openstack server start` before the disks are confirmed to be intact and not
+    open anywhere else.
 
     Source: nova `_sync_instance_power_state`; nova bugs 1293480, 1443186, 1444630.
     """
@@ -132,15 +136,21 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     nova paused and that was resumed on the host is left alone (a warning), but its owner expects it
     to be paused.
 
-    Authority: libvirt for whether the guest runs; its owner for whether it should.
+    Authority: libvirt, for whether the guest runs; its owner, for whether it should.
 
     Traps: A server that is being started or stopped.
 
-    Next: Ask the owner whether the guest should run. Check the Autostart line: `virsh dominfo
-    NAME`. Check the history: `openstack server event list UUID`. If it should run, an administrator
-    can prevent the forced stop: `openstack server set --state active UUID`.
+    Next: Ask the owner whether the guest should run, and check the Autostart line and the server's
+    history:
 
-    Not yet: Waiting, if the guest should keep running.
+        virsh dominfo NAME
+        openstack server event list UUID
+
+    Then, if the guest should run, an administrator can keep it from being forced off:
+
+        openstack server set --state active UUID
+
+    Not yet: Do not wait if the guest should keep running.
 
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
@@ -170,10 +180,13 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
     Traps: A server that was never on a host has no power state. 0 ("pending") stays if the domain
     was once not found and nova started it again. A shelved server keeps its last power state.
 
-    Next: Check the service: `openstack compute service list --service nova-compute`. Read the end
-    of nova-compute.log on the host. If the service is healthy, wait ten minutes.
+    Next: Check the service, and read the end of nova-compute.log on the host:
 
-    Not yet: Any other action because of this finding alone.
+        openstack compute service list --service nova-compute
+
+    If the service is healthy, wait ten minutes.
+
+    Not yet: Do nothing else because of this finding alone.
 
     Source: nova compute/manager.py `_sync_instance_power_state` ("power_state is always updated
     from hypervisor to db"), `handle_lifecycle_event`.
@@ -214,13 +227,19 @@ def paused_or_crashed_guest(
     Traps: A pause for a snapshot, a dump or a migration lasts a moment, and libvirt reports a job
     with it. An I/O error and a migration that stopped half way have checks of their own.
 
-    Next: Find out why it is paused: `virsh domstate --reason NAME`, `virsh domjobinfo NAME`, the
-    end of /var/log/libvirt/qemu/NAME.log. Then, if it was paused by hand or for a snapshot, resume
-    it, which loses nothing: `virsh resume NAME`.
+    Next: Find out why the guest is paused:
 
-    Not yet: `virsh resume` of a guest that a migration left behind: it may run on the other host.
-    `openstack server reboot --hard` of a guest that crashed, before `virsh dump` has saved its
-    memory.
+        virsh domstate --reason NAME
+        virsh domjobinfo NAME
+        tail /var/log/libvirt/qemu/NAME.log
+
+    Then, if it was paused by hand or for a snapshot, resume it, which loses nothing:
+
+        virsh resume NAME
+
+    Not yet: Do not run `virsh resume` on a guest that a migration left behind: it may run on the
+    other host. Do not run `openstack server reboot --hard` on a guest that crashed, before `virsh
+    dump` has saved its memory.
 
     Source: nova bug 1097806 (the power sync ignores PAUSED); libvirt qemu_monitor.c; QEMU's
     RunState.
@@ -273,16 +292,22 @@ def error_but_running(
     restart of nova-compute), not to the guest. Until it is cleared, nova refuses most commands for
     the server.
 
-    Authority: libvirt and the kernel for the guest; nova's last fault for what failed.
+    Authority: libvirt and the kernel, for the guest; nova's last fault, for what failed.
 
     Traps: After a failed resize or migration the guest may run on the other host. Check first that
     this is the only one.
 
-    Next: Check the fault and the history: `openstack server show UUID` (fault), `openstack server
-    event list UUID`. Check that its volumes and ports are intact. Then an administrator can clear
-    the error: `openstack server set --state active UUID`.
+    Next: Check the fault and the server's history, and check that its volumes and ports are intact:
 
-    Not yet: `openstack server reboot --hard` or `rebuild` to repair it, `delete`.
+        openstack server show UUID
+        openstack server event list UUID
+
+    Then an administrator can clear the error:
+
+        openstack server set --state active UUID
+
+    Not yet: Do not run `openstack server reboot --hard` or `rebuild` to repair it. Do not delete
+    it.
 
     Source: nova admin guide, "reset the state of an instance"; nova `_init_instance`; nova bugs
     1784579, 1809136, 1659062.
@@ -320,12 +345,16 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     hours, and a migration may wait for others: a warning until a day has passed. A guest that is
     being shut down has the time that nova.conf or its image allows.
 
-    Next: Check for work in progress: `openstack server event list UUID`, `openstack server
-    migration list --server UUID`, `virsh domjobinfo NAME`. The evidence shows the effect of
-    restarting nova-compute on *this* server.
+    Next: Check for work in progress:
 
-    Not yet: Restarting nova-compute before you know that effect; `openstack server set --state
-    active` on a server that is deleting, migrating or rebuilding.
+        openstack server event list UUID
+        openstack server migration list --server UUID
+        virsh domjobinfo NAME
+
+    The evidence shows the effect of restarting nova-compute on *this* server.
+
+    Not yet: Do not restart nova-compute before you know that effect. Do not run `openstack server
+    set --state active` on a server that is deleting, migrating or rebuilding.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """

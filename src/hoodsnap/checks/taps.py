@@ -62,19 +62,25 @@ def mac_chain_mismatch(
     guest is cut off although everything else looks right. Causes: a domain edited by hand, or a
     port's address that was changed after the port was attached.
 
-    Authority: neutron for what should be; libvirt for what the guest has.
+    Authority: neutron, for what should be; libvirt, for what the guest has.
 
     Traps: Upper and lower case in the address. Cards attached later are not on QEMU's command line,
     so the command line is not compared. The tap's own address starts with `fe`. Bonds of several
     cards and passed-through cards have addresses of their own.
 
-    Next: Find the address that differs in the evidence. Check each layer: `openstack port show PORT
-    -c mac_address`, `virsh domiflist NAME`, `ovs-vsctl --columns=external_ids list Interface TAP`.
-    Then let nova attach the port again: `openstack server remove port`, `openstack server add
-    port`.
+    Next: Find the address that differs in the evidence, and check each layer:
 
-    Not yet: `openstack server reboot --hard`, which uses the address in nova's info cache, before
-    that address is confirmed to be right.
+        openstack port show PORT -c mac_address
+        virsh domiflist NAME
+        ovs-vsctl --columns=external_ids list Interface TAP
+
+    Then let nova attach the port again:
+
+        openstack server remove port UUID PORT
+        openstack server add port UUID PORT
+
+    Not yet: Do not run `openstack server reboot --hard`, which uses the address in nova's info
+    cache, before that address is confirmed to be right.
 
     Source: nova virt/libvirt/vif.py; libvirt virNetDevTapCreateInBridgePort (the tap's address);
     neutron port security.
@@ -147,20 +153,27 @@ def tap_missing_or_miswired(
     wires it. A deleted tap never comes back while the guest runs. A wrong id, a wrong bridge or the
     dead VLAN 4095 is corrected by the agent, if the agent is alive.
 
-    Authority: The kernel for the device; Open vSwitch for what is plugged in.
+    Authority: The kernel, for the device; Open vSwitch, for what is plugged in.
 
     Traps: vhost-user and passed-through cards have no tap. If the port has a bridge of its own
     (hybrid), its end on br-int is named qvo. OVN sets no VLAN. A port that is administratively down
     is in the dead VLAN on purpose. The guest may be in another network namespace than the one that
     was collected.
 
-    Next: Check the device: `ip -d link show TAP`. Check Open vSwitch: `ovs-vsctl
-    --columns=name,ofport,error,external_ids list Interface TAP`, `ovs-vsctl get Port TAP tag`.
-    Check QEMU: `grep iff /proc/PID/fdinfo/*`. Read the log of neutron-openvswitch-agent. Then let
-    nova attach the port again: `openstack server remove port`, `openstack server add port`.
+    Next: Check the device, Open vSwitch and QEMU, and read the log of neutron-openvswitch-agent:
 
-    Not yet: `ovs-vsctl del-br`; `openstack server reboot --hard` before the guest's volumes and its
-    info cache are confirmed to be right.
+        ip -d link show TAP
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface TAP
+        ovs-vsctl get Port TAP tag
+        grep iff /proc/PID/fdinfo/*
+
+    Then let nova attach the port again:
+
+        openstack server remove port UUID PORT
+        openstack server add port UUID PORT
+
+    Not yet: Do not run `ovs-vsctl del-br`. Do not run `openstack server reboot --hard` before the
+    guest's volumes and its info cache are confirmed to be right.
 
     Source: os-vif vif_plug_ovs/ovsdb `ovs_vif_port_external_ids`; neutron agent/common/ovs_lib.py
     (DEAD_VLAN_TAG); kernel drivers/net/tun.c (fdinfo).
@@ -266,17 +279,22 @@ def tap_orphan(host: Host) -> Problems:
     filters in place. It is left behind when a guest is deleted or moved while nova-compute or
     libvirt is down.
 
-    Authority: libvirt and the kernel for what uses it; neutron for which server it belongs to.
+    Authority: libvirt and the kernel, for what uses it; neutron, for which server it belongs to.
 
     Traps: The taps of DHCP and routers belong to neutron. An incoming live migration has its tap
     before its domain exists. Guests that are off keep their Open vSwitch port. neutron may have
     deleted the port just after the taps were collected.
 
-    Next: Check Open vSwitch: `ovs-vsctl --columns=name,ofport,error,external_ids list Interface`.
-    Check neutron: `openstack port show PORT`. Check for a process that uses it: `grep -l TAP
-    /proc/*/fdinfo/*`. Then remove it: `ovs-vsctl del-port br-int TAP` or `ip link del`.
+    Next: Check the port in Open vSwitch and in neutron, and whether a process uses the tap:
 
-    Not yet: Deleting it before the port's guest is confirmed to run on another host, or nowhere.
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
+        openstack port show PORT
+        grep -l TAP /proc/*/fdinfo/*
+
+    Then remove it with `ovs-vsctl del-port br-int TAP` or `ip link del`.
+
+    Not yet: Do not delete it before the port's guest is confirmed to run on another host, or
+    nowhere.
 
     Source: os-vif vif_plug_ovs `unplug`; nova virt/libvirt/driver.py `unplug_vifs`.
     """
@@ -344,15 +362,19 @@ def duplicate_mac_or_port(cloud: Cloud) -> Problems:
     Switches send packets to whichever guest sent last, so both lose connections at random. Causes:
     a domain that was copied by hand, or a server that was deleted only in nova.
 
-    Authority: libvirt for what runs; neutron for which server the port belongs to.
+    Authority: libvirt, for what runs; neutron, for which server the port belongs to.
 
     Traps: One guest on two hosts is a live migration or a split brain, which other checks report.
     The same address in two networks is harmless. Guests that are off.
 
-    Next: Compare both: `virsh domiflist NAME`, `openstack port show PORT -c device_id`. Then find
-    out which of them nova knows, and shut the other down from inside.
+    Next: Compare both guests and the port:
 
-    Not yet: `virsh destroy` before you know which of them is the server.
+        virsh domiflist NAME
+        openstack port show PORT -c device_id
+
+    Then find out which guest nova knows, and shut the other down from inside.
+
+    Not yet: Do not run `virsh destroy` before you know which of them is the server.
 
     Source: neutron's unique constraint on network and MAC address; nova bug 1414065.
     """
@@ -415,16 +437,22 @@ def mtu_mismatch(
     the network was changed while guests were using it: nova keeps the old MTU in its info cache and
     in the domain, and a live migration may fail because of it.
 
-    Authority: neutron for the network; the kernel for the tap.
+    Authority: neutron, for the network; the kernel, for the tap.
 
     Traps: A tap's MTU may be larger than the network's. Releases before Newton record no MTU, and
     older domains have none.
 
-    Next: Compare the MTUs: `openstack network show NETWORK -c mtu`, `ip link show TAP`, `virsh
-    dumpxml NAME | grep mtu`. Then attach and detach a port, so that nova asks neutron again. A hard
-    reboot writes the domain again.
+    Next: Compare the MTUs:
 
-    Not yet: `openstack server reboot --hard` before its info cache is confirmed to be complete.
+        openstack network show NETWORK -c mtu
+        ip link show TAP
+        virsh dumpxml NAME | grep mtu
+
+    Then attach and detach a port, so that nova asks neutron again. A hard reboot writes the domain
+    again.
+
+    Not yet: Do not run `openstack server reboot --hard` before the info cache is confirmed to be
+    complete.
 
     Source: nova network/neutron.py, virt/libvirt/vif.py `set_config_mtu`; nova bug 2080531.
     """

@@ -35,12 +35,15 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
     Traps: Multiattach volumes. During a migration one server has two attachments. cinder may be
     moving the volume.
 
-    Next: List the attachments: `cinder attachment-list --all-tenants --volume-id VOLUME`. Check
-    which QEMU writes: `virsh domblkstat NAME`. Then unmount it inside the other guest, and detach
-    it from that guest.
+    Next: List the attachments, and check which QEMU writes:
 
-    Not yet: `cinder reset-state --attach-status detached`, which lets cinder attach it a third
-    time; deleting the attachment that is in use; fsck while two guests write.
+        cinder attachment-list --all-tenants --volume-id VOLUME
+        virsh domblkstat NAME
+
+    Then unmount the volume inside the other guest, and detach it from that guest.
+
+    Not yet: Do not run `cinder reset-state --attach-status detached`, which lets cinder attach it a
+    third time. Do not delete the attachment that is in use. Do not run fsck while two guests write.
 
     Source: nova bugs 1937375, 1943431, 2048837; cinder's documentation of multiattach.
     """
@@ -81,12 +84,18 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
     Traps: A detach in progress. With a tenant's credentials, volumes of other projects return 404.
     A volume in status `error` that is still attached is protected (a warning).
 
-    Next: Compare both sides: `openstack volume show VOLUME`, `virsh domblklist --details NAME`.
-    Then, while the server is stopped, run `nova-manage volume_attachment refresh` (Xena and later),
-    or detach the volume and attach it again.
+    Next: Compare both sides:
 
-    Not yet: `openstack volume delete`, `openstack server add volume` to another server, `cinder
-    reset-state`, taking snapshots of it, extending it.
+        openstack volume show VOLUME
+        virsh domblklist --details NAME
+
+    Then, while the server is stopped, refresh the attachment (Xena and later), or detach the volume
+    and attach it again:
+
+        nova-manage volume_attachment refresh
+
+    Not yet: Do not run `openstack volume delete`, `openstack server add volume` to another server,
+    or `cinder reset-state`. Do not take snapshots of the volume or extend it.
 
     Source: sapcc/openstack-nannies nova-consistency.py, cinder-consistency; nova bugs 2012365,
     1780973; nova cmd/manage.py VolumeAttachmentCommands.
@@ -134,10 +143,18 @@ def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problem
     Traps: Multipath names are local to the host. A volume that cinder moved keeps its old name. A
     guest that is off has no device.
 
-    Next: Save the output of `lsblk -O -J`, `multipath -ll -v3` and, for each path, `sg_inq -p
-    0x83`. Then stop the writes (`virsh suspend NAME`) until it is proven whose data it is.
+    Next: Save the output of these commands, the last one for each path:
 
-    Not yet: `virsh resume`, `multipath -F`, rescan-scsi-bus -r, detaching by force.
+        lsblk -O -J
+        multipath -ll -v3
+        sg_inq -p 0x83 PATH
+
+    Then stop the writes until it is proven whose data it is:
+
+        virsh suspend NAME
+
+    Not yet: Do not run `virsh resume`, `multipath -F` or rescan-scsi-bus -r. Do not detach the
+    volume by force.
 
     Source: OSSA-2023-003 (CVE-2023-2088), nova bug 2004555; os-brick; gorka.eguileor.com "iSCSI
     multipath".
@@ -233,12 +250,17 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
     Traps: An extension in progress. The header of an encrypted volume. Block storage that rounds
     sizes up.
 
-    Next: Compare the sizes: `openstack volume show VOLUME -c size`, and `qemu-img info -U` or
-    `lsblk -b` of the disk in `virsh domblklist NAME`. Then extend the volume again with `openstack
-    volume set --size`, or rescan this one device.
+    Next: Compare the size in cinder with the size of the disk that the domain lists:
 
-    Not yet: `rbd resize --allow-shrink`, `qemu-img resize`, `openstack server reboot --hard` before
-    the device has its size.
+        openstack volume show VOLUME -c size
+        virsh domblklist NAME
+        qemu-img info -U DISK
+        lsblk -b DISK
+
+    Then extend the volume again with `openstack volume set --size`, or rescan this one device.
+
+    Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`. Do not run `openstack
+    server reboot --hard` before the device has its size.
 
     Source: nova bug 1558880, `extend_volume`; cinder's documentation of extending a volume in use.
     """
@@ -287,10 +309,14 @@ def encryption_secret_missing(guest: Guest, host: Host, domain: Domain) -> Probl
     Traps: Secrets in a container without a persistent /etc/libvirt/secrets. The secret of a virtual
     TPM, which nova removes once the guest runs.
 
-    Next: List libvirt's secrets: `virsh secret-list`. Look for the volume's encryption_key_id in
-    `openstack secret list`. Then keep the guest running until the key is confirmed to exist.
+    Next: List libvirt's secrets, and look for the volume's encryption_key_id in the key manager:
 
-    Not yet: `openstack server stop`, `openstack server reboot --hard`.
+        virsh secret-list
+        openstack secret list
+
+    Then keep the guest running until the key is confirmed to exist.
+
+    Not yet: Do not run `openstack server stop` or `openstack server reboot --hard`.
 
     Source: nova bug 1905701, `_attach_encryptor`; OSSA-2018-001.
     """
