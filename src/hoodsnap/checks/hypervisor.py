@@ -71,7 +71,7 @@ def _is_elsewhere(guest: Guest) -> bool:
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, in_a_container])
 def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Problems:
-    """QEMU may not open a disk of the guest: its mode, a parent folder or its label forbids it.
+    """QEMU cannot open a disk of the guest: its mode, a parent folder or its label forbids it.
 
     A running guest has its files open and notices nothing until it is started, migrated or
     snapshotted. With SELinux, relabeling a file makes the running guest fail as well. Usual causes:

@@ -93,7 +93,7 @@ def _magic(host: Host, path: str) -> str | None:
 
 @check(Severity.ERROR, traps=[building, disk_is_copied])
 def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
-    """A disk's header points to a file that no disk of nova is ever based on.
+    """A disk's header names a file that no disk of nova may be based on.
 
     A qcow2 header may name any file as its backing file or data file. If such an image was
     uploaded, or if a guest wrote such a header onto its raw disk, QEMU opens that file on the host

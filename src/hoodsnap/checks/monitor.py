@@ -37,8 +37,8 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
         virsh domstate --reason NAME
         tail /var/log/libvirt/qemu/NAME.log
 
-    Where guests survive a restart of libvirtd (not in every container), the restart makes libvirtd
-    ask QEMU again.
+    Then, where guests survive a restart of libvirtd (not in every container), restart it, so that
+    it asks QEMU again.
 
     Not yet: Do not restart libvirt's container. Do not run `virsh resume` or `openstack server
     reboot --hard`.

@@ -328,7 +328,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, resizing, migrating])
 def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
-    """nova will plan the server's next move from an outdated request.
+    """nova will plan the server's next move from an outdated request, or has none.
 
     nova keeps the original request for the server and uses it to find a host when the server is
     migrated, evacuated or unshelved. If the request is missing, these operations fail. If it is

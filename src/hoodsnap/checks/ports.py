@@ -315,7 +315,7 @@ def _known(guest: Guest, card: Interface) -> Iterable[Port]:
 
 @check(Severity.WARNING)
 def network_agent_dead(host: Host) -> Problems:
-    """neutron reports that the agent that wires this host's guests is down.
+    """neutron reports the agent that wires this host's guests as down.
 
     Running guests keep their connections because Open vSwitch keeps its flows. But neutron binds no
     port to this host any more (`binding_failed`): whatever is started, moved or attached here fails

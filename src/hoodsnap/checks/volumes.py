@@ -25,7 +25,7 @@ HEADER = 32 << 20
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, migrating, volume_moving])
 def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
-    """Two servers have the same volume, and the volume is not multiattach.
+    """Two servers have the same volume, which is not multiattach.
 
     Both write to it without knowing of each other, and the file system breaks. Two rows in nova,
     two attachments in cinder, or a guest that was never switched off: one of them has to go.
