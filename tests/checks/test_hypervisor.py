@@ -222,7 +222,7 @@ def test_host_fs_overcommit(host: RecordedHost) -> None:
 
     found = [it for it in host.report().findings if it.check.name == "host-fs-overcommit"]
     assert [it.severity.word for it in found] == ["warning"]
-    # (capacity-lie also fires: placement's inventory is larger.)
+    # (placement also has a larger inventory, which is another finding.)
     [said] = [it for it in host.findings() if it.startswith("host-fs-overcommit")]
     assert (
         "images says folder = /var/lib/nova/instances, free_gib = 4.0; images says disks_may"

@@ -18,7 +18,7 @@ def _port(host: RecordedHost, name: str) -> dict[str, Any]:
 
 
 def _noted(host: RecordedHost, name: str) -> list[dict[str, Any]]:
-    """Return the answer with a guest's info cache."""
+    """Return the network interfaces in a guest's info cache."""
     instance = host.guest(name).instance
     assert instance is not None
     assert instance.cache is not None
@@ -32,7 +32,7 @@ def _note(host: RecordedHost, name: str, vifs: object) -> None:
 
 
 def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
-    """Return the reasons for which the check was skipped."""
+    """Return the reasons why the difference that the check found is legal."""
     return [
         skip.reason
         for skip in host.report().skips

@@ -46,7 +46,7 @@ def _refuse(host: RecordedHost, part: str, kind: str) -> None:
 
 
 def _differs(host: RecordedHost, check: str, name: str) -> list[str]:
-    """Return the reasons for which the check was skipped."""
+    """Return the reasons why the difference that the check found is legal."""
     return [
         skip.reason
         for skip in host.report().skips

@@ -75,7 +75,7 @@ def disk_format_mismatch(
             listing = host.listing
             yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
         if image is None:
-            disks_out_of_sight(guest)  # raises if the format that nova recorded is unknown
+            disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
 
 
 def _declared(image: Image) -> str | None:

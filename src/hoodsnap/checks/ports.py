@@ -77,7 +77,7 @@ def port_bound_elsewhere(
 
 
 def _judged_here(guest: Guest) -> bool:
-    """True on nova's host; if no bundle has that host, true where no host is known."""
+    """True on nova's host; on no captured host, true unless nova has the server on no host."""
     return guest.is_here if guest.host is not None else not guest.is_nowhere
 
 
