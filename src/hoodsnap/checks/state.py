@@ -132,9 +132,9 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     without a shutdown. The guest was started outside nova: `virsh start`, autostart, the
     libvirt-guests service.
 
-    The saved memory of a suspended server has then been used up, and `resume` fails. A guest that
-    nova paused and that was resumed on the host is left alone (a warning), but its owner expects it
-    to be paused.
+    If the guest of a suspended server was started, its saved memory has been used up, and `resume`
+    fails. A guest that nova paused and that was resumed on the host is left alone (a warning), but
+    its owner expects it to be paused.
 
     Authority: libvirt, for whether the guest runs; its owner, for whether it should.
 
