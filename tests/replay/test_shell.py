@@ -151,7 +151,7 @@ def test_which_host_must_be_said(host: RecordedHost, tmp_path: Path) -> None:
     chosen = replay("shell", both, "--host", "other", "-c", "true")
 
     assert done.returncode == 2
-    assert "--host says which; hosts of this bundle:" in done.stderr
+    assert "choose one with --host; hosts in this bundle:" in done.stderr
     assert chosen.returncode == 0
 
 
