@@ -1,9 +1,9 @@
-"""Entry point of ``python -m hoodsnap``."""
+"""``python -m hoodsnap``."""
 
 import sys
 
 if not sys.flags.safe_path:
-    # Python searches the current folder first, and it may belong to another account.
+    # Python puts the current folder first, which may be another account's.
     del sys.path[0]
 
 from hoodsnap.cli import main
