@@ -53,10 +53,15 @@ def program(wanted: str | None = None) -> typer.Typer:
     made.callback(invoke_without_command=True)(hood)
     for name, command in COMMANDS.items():
         if wanted not in COMMANDS or wanted == name:
-            made.command(name)(command)
+            made.command(name, help=_paragraphs(command.__doc__ or ""))(command)
     if wanted not in COMMANDS:
         made.add_typer(grade.labs, name="lab")
     return made
+
+
+def _paragraphs(doc: str) -> str:
+    """Join the lines of each paragraph: typer would keep the source's line breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in doc.split("\n\n"))
 
 
 def hood(

@@ -285,7 +285,7 @@ class _Page:
             yield line((f"  {more}", "dim"))
         if unasked:
             asked = "QEMU's monitors were not collected (collect --qmp does)"
-            yield from self._wrapped(f"  {asked}: states and sizes are those of libvirt", "", 4)
+            yield from self._wrapped(f"  {asked}: states and sizes come from libvirt", "", 4)
 
     def _reason(self, skips: Sequence[tuple[str, Skip | None]]) -> Iterator[Line]:
         said = list(dict.fromkeys(reason for reason, _ in skips))
