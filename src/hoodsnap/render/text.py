@@ -230,8 +230,8 @@ class _Page:
         told = self.elsewhere.get(id(guest), ())
         if told:
             names = ", ".join(dict.fromkeys(finding.check.name for finding in told))
-            where = "with a finding that concerns more than this guest"
-            yield from self._wrapped(f"    ✗ {names}: reported {where}", "yellow", 6)
+            where = "covered by a wider finding in this report"
+            yield from self._wrapped(f"    ✗ {names}: {where}", "yellow", 6)
 
     def _not_known(self, guest: Guest) -> Iterator[Line]:
         """Render the commands whose gating checks could not be decided for this guest."""

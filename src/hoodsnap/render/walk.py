@@ -124,7 +124,7 @@ def _device(devices: Devices, disk: Disk) -> str:
             links[0] = f"{disk.target} = {source}"
             links.append(f"{disk.protocol or 'network'}, opened by QEMU itself")
         elif (mount := devices.mount_of(source)) is not None:
-            links.append(f"{mount.type} of {_of(devices, mount.source)}")
+            links.append(f"{mount.type} mount of {_of(devices, mount.source)}")
         else:
             links.append("no known device of this host")
     except UnheardError as reason:
