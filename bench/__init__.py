@@ -1,1 +1,1 @@
-"""Measures every limit that hoodsnap promises, as ratios within one run (`make bench`)."""
+"""Measurements of every limit that hoodsnap promises, as ratios within one run (`make bench`)."""

@@ -1,8 +1,8 @@
-"""`make bench`: every limit as a ratio within this run, against something anybody can repeat.
+"""`make bench`: every limit as a ratio within one run, against something that anyone can repeat.
 
-Each line is what was measured, its median ratio, the limit, and the medians behind it. The exit
-status is the number of limits that were not kept. Where the lab runs (root), collecting is measured
-too.
+Each line shows the median ratio, the limit, what was measured, and the medians behind the ratio.
+The exit status is the number of exceeded limits. On a machine with the lab, as root, collecting is
+measured too.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STATE = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
 GUESTS = 10_000
 
 IMPORTS = "import typer, rich.console, rich.table; from pydantic import BaseModel"
-"""What any program on these libraries pays before its first line."""
+"""Imports that any program on these libraries pays for before its first line."""
 
 ORJSON = """
 import orjson, sys, time
@@ -40,13 +40,13 @@ import gc, sys, time
 gc.disable()  # as the command does
 from pathlib import Path
 from hoodsnap.bundle import load
-from hoodsnap.analysis import analyze
+from hoodsnap.findings.analysis import analyze
 start = time.perf_counter(); analyze(load(Path(sys.argv[1]))); print(time.perf_counter() - start)
 """
 
 
 def main() -> int:
-    """Measure everything; the number of limits that were not kept."""
+    """Measure everything; return the number of exceeded limits."""
     missed = _cold_start() + _shell_ready()
     with tempfile.TemporaryDirectory() as folder:
         missed += _many(Path(folder) / "many.json")
@@ -73,19 +73,19 @@ def _shell_ready() -> int:
     python = sys.executable
     command = [python, "-m", "hoodsnap", "shell", str(RECORDED), "-c", "true"]
     if subprocess.run(command, capture_output=True, cwd=ROOT).returncode != 0:
-        print("replay: not measured (this host gives no namespaces)")
+        print("replay: not measured (this host allows no namespaces)")
         return 0
     ratio, ours, theirs = _paired(
         lambda: _wall(command), lambda: _wall([python, "-c", IMPORTS]), runs=11
     )
-    what = "`shell` of the recorded cloud, opened and left / the same import"
+    what = "`shell` of the recorded cloud, opened and closed / the same import"
     return _line(what, ratio, 4.0, f"{ours:.3f} s / {theirs:.3f} s")
 
 
 def _replayed(path: Path) -> int:
-    """Clients at ten thousand guests; each against what can be repeated without a recording."""
+    """Measure clients with ten thousand guests, each against a task that needs no recording."""
     python = sys.executable
-    # The shell has nothing of this folder: the program goes in as an argument.
+    # The shell can't see this folder, so the program is passed as an argument.
     program = (ROOT / "bench" / "clients.py").read_text()
     command = [python, "-m", "hoodsnap", "replay", str(path), "--", python, "-I", "-c", program]
     with subprocess.Popen(
@@ -96,7 +96,7 @@ def _replayed(path: Path) -> int:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        print("clients of a recording: not measured (no namespaces, or a client that failed)")
+        print("clients of a recording: not measured (no namespaces, or a client failed)")
         return 0
     took: dict[str, float] = json.loads(said)
     parse, _ = _inside([python, "-c", ORJSON, str(path)])
@@ -111,7 +111,7 @@ def _replayed(path: Path) -> int:
             missed += _line(f"{what} / orjson.loads of the bundle", ratio, 2.0, note)
     if "rows" in took and (live := _rows_of_mariadb()) is not None:
         note = f"{took['rows']:.2f} s / {live:.2f} s"
-        what = "100,000 rows by mysql / as many of MariaDB's own"
+        what = "100,000 replayed rows by mysql / as many rows of a live MariaDB"
         missed += _line(what, took["rows"] / live, 12.0, note)
     peak, size = usage.ru_maxrss * 1024, path.stat().st_size
     note = f"{peak / 1e6:.0f} MB / {size / 1e6:.0f} MB"
@@ -119,7 +119,7 @@ def _replayed(path: Path) -> int:
 
 
 def _rows_of_mariadb() -> float | None:
-    """What a live MariaDB takes for rows of the same width; None if none listens."""
+    """Return the seconds a live MariaDB takes for rows of this width; None if none is running."""
     statement = "select seq, uuid(), 'active', 'compute1' from seq_1_to_100000"
     command = ["mysql", "-N", "nova", "-e", statement]
     try:
@@ -195,7 +195,7 @@ def _shell(commands: list[str], at_once: int) -> list[str]:
 def _paired(
     ours: Callable[[], float], theirs: Callable[[], float], runs: int
 ) -> tuple[float, float, float]:
-    """The median ratio of runs in turn, and both medians; the first pair warms up."""
+    """Return the median ratio of alternating runs, and both medians. The first pair warms up."""
     pairs = [(ours(), theirs()) for _ in range(runs + 1)][1:]
     return (
         statistics.median(a / b for a, b in pairs),
@@ -211,7 +211,7 @@ def _wall(command: list[str]) -> float:
 
 
 def _inside(command: list[str]) -> tuple[float, int]:
-    """The seconds that a program prints, and its peak memory in bytes."""
+    """Return the seconds that a program prints, and its peak memory in bytes."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         seconds = float(process.stdout.read())

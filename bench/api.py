@@ -1,4 +1,4 @@
-"""The API's part of a visit by itself, as the collector asks it: what a whole visit is held to."""
+"""The API questions of a visit on their own: the yardstick for a whole visit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hoodsnap.collect.server import ServerApi
 
 
 def main() -> int:
-    """Ask everything that a visit asks the API, with its second look."""
+    """Ask everything that a visit asks the API, including its second look."""
     api = ServerApi(Recorder("bench"), "hoodlab")
     host = nova_host_name(read_nova_conf().options)
     if not api.connect():

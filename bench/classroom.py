@@ -1,5 +1,7 @@
-"""How long a class takes: `python -m bench.classroom [STUDENTS]`. Two hundred should take less than
-twenty seconds."""
+"""Time to grade a class: `python -m bench.classroom [STUDENTS]`.
+
+Two hundred students should take less than twenty seconds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ HEALTHY = Path(__file__).parent.parent / "src/hoodsnap/recorded/healthy.json.zst
 
 
 def main(count: int) -> None:
-    """Grade so many copies of the recorded cloud, each of which is read and checked for itself."""
+    """Grade `count` copies of the recorded cloud; each one is read and checked separately."""
     data = HEALTHY.read_bytes()
     with tempfile.TemporaryDirectory() as top:
         for number in range(count):

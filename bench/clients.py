@@ -1,5 +1,7 @@
-"""How long clients take with the stand-ins, run where these are: `hoodsnap replay BUNDLE -- python
--m bench.clients`. Prints the seconds of each as JSON."""
+"""Time that clients take with the stand-ins: `hoodsnap replay BUNDLE -- python -m bench.clients`.
+
+Prints the seconds of each client as JSON.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ ROWS = (
 
 
 def main() -> None:
-    """Ask everything once more than is measured: the first waits for the stand-ins."""
+    """Run each client and print its best time; the first run waits for the stand-ins."""
     took: dict[str, float] = {}
     for name, command in (
         ("list", ["virsh", "list", "--all"]),
@@ -35,7 +37,7 @@ def main() -> None:
 
 
 def _dump() -> float:
-    """Every domain's document, through libvirt's own binding."""
+    """Return the seconds for every domain's XML document, through libvirt's own binding."""
     connection = binding().openReadOnly("qemu:///system")
     start = time.perf_counter()
     assert all(domain.XMLDesc() for domain in connection.listAllDomains())

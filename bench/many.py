@@ -1,5 +1,7 @@
-"""A bundle of any number of guests, made from a recorded one: each clone has its own UUID, name,
-number, PID, console and volumes, and everything else as it was recorded."""
+"""Bundles with any number of guests, made from a recorded one.
+
+Each clone has its own UUID, name, row id, PID, console and volumes; the rest is as recorded.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,11 @@ from hoodsnap.facts.host.tap import NAME
 SAVES = "/var/lib/libvirt/qemu/save"
 
 STEP = 100_000
-"""Added to every row id and PID per round, so that clones don't collide with the recorded."""
+"""Number added to every row id and PID per round, so that clones don't collide with originals."""
 
 
 FIRST_PORT = 6000
-"""The consoles of the clones, above those of the recorded."""
+"""First port for the clones' consoles, above those of the recorded guests."""
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,25 @@ class Clone:
     """One guest's new identity."""
 
     swaps: tuple[tuple[str, str], ...]
-    """Texts of the recorded guest and what the clone has instead, longest first."""
+    """Texts of the recorded guest and their replacements in the clone, longest first."""
     pid: tuple[int, int] | None
     row: tuple[int, int]
     ports: tuple[tuple[int, int], ...]
-    """Of its consoles."""
+    """Console ports: recorded and new."""
 
     def text(self, said: str) -> str:
-        """A text about the guest, about the clone."""
+        """Return a text about the recorded guest as a text about the clone."""
         for old, new in self.swaps:
             said = said.replace(old, new)
         return said
 
     def value(self, said: Any) -> Any:
-        """A JSON value about the guest, about the clone."""
+        """Return a JSON value about the recorded guest as a value about the clone."""
         return json.loads(self.text(json.dumps(said)))
 
 
 def many(bundle: Bundle, count: int) -> Bundle:
-    """The recorded bundle with clones of its guests until there are so many."""
+    """Return the bundle with clones of its guests, `count` guests in total."""
     cloud = read(bundle)
     guests = [guest for guest in cloud.guests if guest.host and guest.instance and guest.domain]
     clones: dict[str, list[Clone]] = {guest.uuid: [] for guest in guests}
@@ -73,7 +75,7 @@ def many(bundle: Bundle, count: int) -> Bundle:
 
 
 def _larger(answer: Answer, times: int) -> Answer:
-    """What a host has, so many times as much: it still has room for its guests."""
+    """Multiply the resources of a host, so that it still has room for its guests."""
     value = answer.value
     if answer.query == "/proc/meminfo" and isinstance(value, str):
         grown = re.sub(r"\d+(?= kB)", lambda amount: str(int(amount[0]) * times), value)
@@ -105,13 +107,13 @@ def _clone(guest: Guest, number: int) -> Clone:
     ports = [(console.port, FIRST_PORT + number) for console in consoles if console.port]
     for port, own in ports:
         swaps.append((f"port='{port}'", f"port='{own}'"))
-        # As JSON has it on the command line: `-vnc 127.0.0.1:0`.
+        # On the command line, in JSON: `-vnc 127.0.0.1:0`.
         swaps.append(
             (f"-vnc\\u0000127.0.0.1:{port - 5900},", f"-vnc\\u0000127.0.0.1:{own - 5900},")
         )
     pid = (guest.process.pid, guest.process.pid + number * STEP) if guest.process else None
     for plug in guest.ports or ():
-        # The beginning of a port's id is in the names of its devices.
+        # The names of a port's devices contain the beginning of its id.
         prefix, mac = plug.id[:PREFIX], plug.mac
         swaps.append((prefix, f"{number:04x}{prefix[4:]}"))
         swaps.append((mac, f"fa:{number >> 8:02x}:{number & 255:02x}{mac[8:]}"))
@@ -121,7 +123,7 @@ def _clone(guest: Guest, number: int) -> Clone:
 
 
 def _volumes(guest: Guest) -> list[str]:
-    """The volumes and attachments of a guest."""
+    """Return the ids of a guest's volumes and attachments."""
     assert guest.instance is not None
     named = ((row.volume_id, row.attachment_id) for row in guest.instance.mappings)
     return [uuid for pair in named for uuid in pair if uuid]
@@ -155,7 +157,7 @@ def _owner(answer: Answer, owners: dict[str, str]) -> str | None:
 
 
 def _asked(query: str, clones: dict[str, list[Clone]], owners: dict[str, str]) -> str:
-    """The question: one that names guests, or volumes of theirs, names the clones' too."""
+    """Return the question; if it names guests or their volumes, add those of the clones."""
 
     def named(quoted: re.Match[str]) -> str:
         group = clones.get(owners.get(quoted[0].strip("'"), ""), ())
@@ -220,7 +222,7 @@ def _grown(
     owner: Callable[[Any], list[Any]],
     number: int = -1,
 ) -> Iterator[Any]:
-    """The rows, each followed by its clones'; `number` is the column of a row's own id, if any."""
+    """Yield the rows, each followed by its clones; `number` is the column of the row id, if any."""
     for row in rows:
         yield row
         owners = (key for key in owner(row) if isinstance(key, str) and key in clones)
@@ -232,7 +234,7 @@ def _grown(
 
 
 def _listeners(line: str, clones: dict[str, list[Clone]]) -> Iterator[str]:
-    """A socket, and those of the clones of the guest whose it is."""
+    """Yield a socket's line, and a line for each clone of the guest that owns it."""
     yield line
     for clone in (clone for group in clones.values() for clone in group):
         old, new = clone.pid or (0, 0)
@@ -249,7 +251,7 @@ def _volume_owner(item: Any) -> list[str]:
 
 
 def _provider(value: dict[str, Any], clones: dict[str, list[Clone]]) -> dict[str, Any]:
-    """Every clone holds what its guest does, of a host that may give that away."""
+    """Give every clone its guest's allocations, and the host enough capacity for all of them."""
     if "inventories" in value:
         kept = value["inventories"].items()
         return {**value, "inventories": {k: v | {"allocation_ratio": 1e6} for k, v in kept}}
@@ -269,7 +271,7 @@ def _tap_owner(name: str, taps: dict[str, str]) -> list[str]:
 
 
 def _inodes(clone: Clone, value: Any) -> Any:
-    """A clone's files are its own; what many read (`_base`) stays the same file."""
+    """Give a clone's files their own inodes; shared files (`_base`) keep theirs."""
     if isinstance(value, list):
         return [_inodes(clone, item) for item in value]
     if isinstance(value, dict) and "ino" in value and "_base" not in str(value.get("path")):

@@ -1,7 +1,7 @@
-"""Writes what is generated: the page of each check, the commands' reference, the README's examples.
+"""Generate pages: the page of each check, the reference of the commands, the README's examples.
 
-make docs                       write
-docs/generate.py --check        say what is not current, and fail (part of `make lint`)
+make docs                       write the pages
+docs/generate.py --check        list outdated pages, and fail if there are any (part of `make lint`)
 """
 
 from __future__ import annotations
@@ -33,40 +33,40 @@ EXAMPLES = {
         "    ✗",
     ),
 }
-"""Blocks of the README, by name: the arguments of `hoodsnap explain`, and how the first line of
-what is shown of it begins. It ends with the next empty line."""
+"""Blocks of the README, by name: the arguments of `hoodsnap explain`, and the beginning of the
+block's first line. The block ends before the next empty line."""
 
 STATUS = {
     "0": (
         "the layers agree (`explain`, `check`)",
         "the bundle was written (`collect`, `redact`)",
-        "nothing speaks against it (`verify`)",
+        "the bundle meets all requirements (`verify`)",
         "everything is right (`grade`)",
     ),
     "1": (
-        "they disagree at or above `--fail-on`",
-        "something speaks against the bundle",
-        "something that a student did is not right",
+        "the layers disagree at or above `--fail-on` (`explain`, `check`)",
+        "the bundle does not meet a requirement (`verify`)",
+        "something is wrong (`grade`)",
     ),
     "2": ("wrong usage",),
     "3": (
-        "could not look: an unreadable bundle, no layer that answered, no namespaces",
-        "something can't be graded",
+        "could not look: the bundle is unreadable, no layer answered, or there are no namespaces",
+        "something can't be graded (`grade`)",
     ),
-    "130": ("interrupted: `collect` has written what was heard until then",),
-    "any": ("what the command that was run ended with (`shell`, `replay`)",),
+    "130": ("interrupted: `collect` has written the answers collected so far",),
+    "any": ("the exit status of the command that was run (`shell`, `replay`)",),
 }
 
 
 def main(arguments: list[str]) -> int:
-    """Write all pages, or with `--check` only say which are not current."""
+    """Write all pages, or with `--check` only list those that are outdated."""
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli()}
     readme = ROOT / "README.md"
     pages[readme] = _with_examples(readme.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     stale += sorted(set(CHECKS.glob("*.md")) - pages.keys())
     for path in stale:
-        print(f"{'not current' if '--check' in arguments else 'writing'}: {path.relative_to(ROOT)}")
+        print(f"{'outdated' if '--check' in arguments else 'writing'}: {path.relative_to(ROOT)}")
         if "--check" in arguments:
             continue
         if path in pages:
@@ -87,9 +87,9 @@ def _check_pages() -> dict[Path, str]:
 def _index() -> Iterator[str]:
     yield "# The checks"
     yield ""
-    yield "Each compares what several layers say of one guest (or host). One that could not hear"
-    yield "a layer is skipped: it neither passes nor fails. `hoodsnap checks` prints the same list,"
-    yield "`hoodsnap checks NAME` the page of one."
+    yield "Each check compares what several layers report about one guest (or host). If a layer was"
+    yield "not collected, the check is skipped: it neither passes nor fails. `hoodsnap checks`"
+    yield "prints this list, `hoodsnap checks NAME` the page of one check."
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
         yield from ("", f"## {name}", "", (topic.__doc__ or "").partition("\n")[0], "")
@@ -103,9 +103,9 @@ def _index() -> Iterator[str]:
 
 
 def _dangers() -> Iterator[str]:
-    yield "# Commands that make it worse"
+    yield "# Commands that make things worse"
     yield ""
-    yield "None of them is the first thing to type. A report names those that its findings forbid."
+    yield "Never start with one of these commands. A report names those that its findings forbid."
     for danger in DANGERS:
         yield from ("", f"## `{danger.command}`", "", f"It {danger.why}.")
         if danger.only:
@@ -115,7 +115,7 @@ def _dangers() -> Iterator[str]:
             links = ", ".join(_link(gate) for gate in danger.gates)
             yield from (
                 "",
-                f"Not while one of these finds something, or can't be decided: {links}.",
+                f"Not while one of these checks has a finding or is undecided: {links}.",
             )
 
 
@@ -135,7 +135,7 @@ def _cli() -> str:
 
 
 def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The words of each command and of each group of them, the program's own first."""
+    """Yield the words of each command and group of commands, starting with the program itself."""
     yield words
     for name, inner in getattr(command, "commands", {}).items():
         yield from _commands(inner, (*words, name))

@@ -1,6 +1,6 @@
-"""The fuzz campaign: what a stranger's bundle may hold, tried for as long as one likes.
+"""The fuzz campaign: damaged bundles, as a stranger might send them, for as long as you like.
 
-`python -m fuzz --minutes 60` (`make fuzz MINUTES=60`). `slices.py` cuts recordings into small bundles,
-`mutations.py` puts one odd value after the other into every place of them, `targets.py` does with the
-result what the commands do, `campaign.py` counts, minimises and writes what it finds.
+Run it with `python -m fuzz --minutes 60` (`make fuzz MINUTES=60`). `slices.py` cuts recordings into
+small bundles, `mutations.py` puts odd values into every place of a bundle, `targets.py` does the
+work of each command on the result, and `campaign.py` counts, minimizes and writes the finds.
 """

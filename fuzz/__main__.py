@@ -1,6 +1,7 @@
-"""`python -m fuzz`: run the campaign in several processes, and print one table of what came of it.
+"""`python -m fuzz`: run the campaign in several processes and print a table of the results.
 
-The exit status is 1 if something escaped every net, was too slow or took too much memory.
+The exit status is 1 if an exception escaped every net, or a run was too slow or took too much
+memory.
 """
 
 from __future__ import annotations
@@ -18,13 +19,17 @@ from fuzz.targets import TARGETS
 
 
 def main() -> int:
-    """Read the arguments, run, print; the exit status."""
+    """Read the arguments, run the campaign, print the table; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--target", action="append", choices=TARGETS, help="repeatable; else all")
-    parser.add_argument("--out", type=Path, default=Path("fuzz/found"), help="for reproducers")
+    parser.add_argument(
+        "--target", action="append", choices=TARGETS, help="repeatable; default: all targets"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("fuzz/found"), help="folder for reproducers"
+    )
     given = parser.parse_args()
     targets = given.target or list(TARGETS)
     print(f"seed {given.seed}, {given.jobs} processes, {given.minutes:g} minutes", flush=True)
@@ -43,7 +48,7 @@ def main() -> int:
 
 
 def table(tally: Tally) -> list[str]:
-    """Executions, speed and finds of each target, and each find below."""
+    """Return a row per target with executions, speed and finds, followed by a line per find."""
     lines = [
         f"{tally.bundles} bundles, {tally.refused} refused when read,"
         f" {len(tally.kinds)} kinds of places",

@@ -1,8 +1,8 @@
-"""Runs targets on tampered bundles, counts, and writes a reproducer of each find.
+"""Run targets on damaged bundles, count the results, and write a reproducer of each find.
 
-Two kinds of finds: what *escapes* (a command would end in it), and what a *net* caught (the command
-says that this could not be read: correct, and worth a look, since the code did not expect it). A
-find is known again by its target, the type of its exception and our own line.
+There are two kinds of finds: exceptions that *escape* (they would end a command), and exceptions
+that a *net* catches (the command reports that a value could not be read, which is correct, but the
+code did not expect it). Finds are told apart by target, type of the exception and our own line.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from fuzz.targets import TARGETS
 from hoodsnap.bundle import UnreadableBundleError, parse
 
 SLOW = 10.0
-"""Seconds of CPU. A small bundle takes a hundredth of one."""
+"""Seconds of CPU time allowed. A small bundle takes a hundredth of a second."""
 
 MEMORY = 4 << 30
-"""Bytes of address space."""
+"""Bytes of address space allowed."""
 
 TOGETHER = 6
-"""Edits that are tried in one execution. Nearly all of them are far from each other."""
+"""Edits to try in one execution. Nearly all of them are far apart."""
 
 SELDOM = {"redact": 3, "grade": 3}
-"""Targets that take longest: they are run on every third bundle only."""
+"""The slowest targets, and on which share of the bundles they run: every third one."""
 
 DEBUG = "HOODSNAP_DEBUG"
 
@@ -47,12 +47,12 @@ T = TypeVar("T")
 
 
 class TooSlow(BaseException):
-    """It was not done in time. No net catches it."""
+    """A target did not finish in time. No net catches this exception."""
 
 
 @dataclass(frozen=True)
 class Signature:
-    """Two finds with an equal key are the same."""
+    """Key of a find: finds with equal keys are the same."""
 
     target: str
     kind: str
@@ -64,7 +64,7 @@ class Signature:
 
     @property
     def file(self) -> str:
-        """The name of its reproducer."""
+        """File name of the reproducer."""
         digest = hashlib.sha256(str(self).encode()).hexdigest()[:8]
         word = "escapes" if self.escapes else "netted"
         return f"{word}-{self.target}-{self.kind}-{digest}.json"
@@ -76,7 +76,7 @@ class Tally:
 
     bundles: int = 0
     refused: int = 0
-    """Bundles that `parse` refused with a sentence: no target saw them."""
+    """Bundles that `parse` refused with a sentence; no target ran on them."""
     executions: Counter[str] = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
     worst: dict[str, float] = field(default_factory=dict)
@@ -84,10 +84,10 @@ class Tally:
     finds: Counter[Signature] = field(default_factory=Counter)
     edits: dict[Signature, str] = field(default_factory=dict)
     kinds: set[str] = field(default_factory=set)
-    """The kinds of places that were edited."""
+    """Kinds of places that were edited."""
 
     def add(self, other: Tally) -> None:
-        """Sum up what several processes have done."""
+        """Add the results of another process."""
         self.bundles += other.bundles
         self.refused += other.refused
         self.executions += other.executions
@@ -111,7 +111,7 @@ class Part:
 
 
 def part(given: Part) -> Tally:
-    """Do one process' part."""
+    """Run one process's part of the campaign."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end = time.monotonic() + given.seconds
     campaign = Campaign(given.seed, given.out, given.targets)
@@ -119,7 +119,7 @@ def part(given: Part) -> Tally:
 
 
 class Campaign:
-    """One process' part: an endless row of bundles, each tampered with, until its time is over."""
+    """One process's part: an endless series of damaged bundles, until its time is up."""
 
     def __init__(self, seed: int, out: Path | None, targets: Sequence[str]) -> None:
         self.chance = random.Random(seed)
@@ -128,7 +128,7 @@ class Campaign:
         self.tally = Tally()
 
     def run(self, until: Callable[[Tally], bool]) -> Tally:
-        """Go on until it is time; what was done."""
+        """Run until `until` returns True; return the results."""
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
         before = signal.signal(signal.SIGVTALRM, _too_slow)
         try:
@@ -142,8 +142,8 @@ class Campaign:
         return self.tally
 
     def _tampered(self) -> Iterator[tuple[Raw, list[Mutation]]]:
-        """One slice after the other: first each odd value at places of each kind that was not seen
-        before, a few of them at once, then edits by chance."""
+        """Yield slices with their edits: first every odd value at each new kind of place, a few at
+        once, then random edits."""
         recordings = slices.recordings()
         tried: set[str] = set()
         for turn in range(1 << 30):
@@ -151,7 +151,7 @@ class Campaign:
             for raw in list(slices.slices(path, self.chance))[:2]:
                 places = dict(mutations.kinds(raw))
                 self.chance.shuffle(fresh := [kind for kind in places if kind not in tried])
-                # Part of what is new here, so that a short run sees something of everything.
+                # Only a part of the new kinds, so that a short run covers something of everything.
                 fresh = fresh[:400]
                 tried |= {*fresh}
                 self.tally.kinds |= {*fresh}
@@ -167,7 +167,7 @@ class Campaign:
                     yield raw, self._by_chance(raw, ways)
 
     def _values(self) -> list[object]:
-        """The types that code expects least, and some of the others."""
+        """Return the types that code expects least, and a sample of the other odd values."""
         return [{}, [], None, 10**30, *self.chance.sample(mutations.ODD, 8)]
 
     def _by_chance(self, raw: Raw, ways: list[Way]) -> list[Mutation]:
@@ -196,7 +196,7 @@ class Campaign:
                     self._keep(signature, raw, edits)
 
     def _keep(self, signature: Signature, raw: Raw, edits: list[Mutation]) -> None:
-        """Minimise it, and write it."""
+        """Minimize a find and write its reproducer."""
         edits = _fewest(edits, lambda some: _finds(signature, _edited(raw, some)))
         self.tally.edits[signature] = "; ".join(edit.says for edit in edits)
         if self.out is None:
@@ -210,7 +210,7 @@ class Campaign:
 
 
 def _is_inner(way: Way) -> bool:
-    """It is in a value. What is around that is mostly refused when it is read."""
+    """True if the place is inside a value. Damage elsewhere is mostly refused on reading."""
     return len(way) > 2 and way[2] == "value"
 
 
@@ -230,7 +230,7 @@ def _finds(signature: Signature, raw: Raw) -> bool:
 
 
 def _fewest(items: list[T], still: Callable[[list[T]], bool], most: int = 80) -> list[T]:
-    """The fewest of these of which it is still so, as far as halving and `most` tries can tell."""
+    """Return a smallest subset for which `still` holds, by halving, in at most `most` tries."""
     size = len(items)
     while size > 0 and most > 0:
         start = 0
@@ -246,7 +246,7 @@ def _fewest(items: list[T], still: Callable[[list[T]], bool], most: int = 80) ->
 
 
 def _run(name: str, data: bytes) -> Iterator[Signature]:
-    """Run a target; its finds. First with the nets open, then, if something fell, with them."""
+    """Run a target and yield its finds: without the nets, then, after a failure, with them."""
     for debug in (True, False):
         if debug:
             os.environ[DEBUG] = "1"
@@ -277,7 +277,7 @@ def _too_slow(number: int, frame: FrameType | None) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """Our own innermost line that it passed."""
+    """Return the innermost line of our own code in the traceback."""
     place, trace = "?", error.__traceback__
     while trace is not None:
         path = trace.tb_frame.f_code.co_filename

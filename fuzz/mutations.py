@@ -1,4 +1,4 @@
-"""Mutations of a bundle: at every place of every kind of answer one odd value after the other."""
+"""Mutations of a bundle: odd values at every place of every kind of answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from fuzz.slices import Raw
 
 Way = tuple[str | int, ...]
-"""Keys and indices, from the bundle down to a value."""
+"""Path to a value: keys and indices, from the bundle downwards."""
 
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**64), 10**30, 10**400, 1.5, -0.0, 1e308, "", " ",
@@ -24,10 +24,10 @@ ODD: tuple[Any, ...] = (
     "00000000-0000-0000-0000-000000000000", "::", "1.2.3", "٣", "ÿ", {}, [], [[]], [{}], {"": ""},
     {"id": {}}, [None], ["", 1, {}], {"a": {"a": {"a": [[[{}]]]}}}, [1] * 300,
 )  # fmt: skip
-"""Values of every type, and texts that mean something to somebody."""
+"""Values of every type, and texts that have a meaning to some parser."""
 
 TOP = ("layer", "host", "query", "subject", "at", "took", "error")
-"""The words of an answer itself."""
+"""Fields of an answer around its value."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VARYING = re.compile(rf"{_UUID.pattern}|/\S*/|\d+|[0-9a-f]{{8,}}")
@@ -44,7 +44,7 @@ class Mutation:
 
 
 def kinds(raw: Raw) -> Iterator[tuple[str, Way]]:
-    """Every place of a bundle, and its kind: places of one kind mean the same."""
+    """Yield every place of a bundle with its kind; places of one kind have the same meaning."""
     for name in ("tool", "started", "ended"):
         yield name, (name,)
     for number, answer in enumerate(raw["answers"]):
@@ -76,7 +76,7 @@ def _below(kind: str, way: Way, value: Any) -> Iterator[tuple[str, Way]]:
 
 
 def at(raw: Raw, way: Way) -> tuple[Any, Any]:
-    """The container of a place, and the key in it; `(None, None)` if it is not there any more."""
+    """Return the container of a place and the key in it; `(None, None)` if it no longer exists."""
     place: Any = raw
     for step in way[:-1]:
         try:
@@ -89,7 +89,7 @@ def at(raw: Raw, way: Way) -> tuple[Any, Any]:
 
 
 def replaced(way: Way, value: Any) -> Mutation:
-    """Something else stands there."""
+    """Return an edit that replaces the value."""
 
     def apply(raw: Raw) -> None:
         place, key = at(raw, way)
@@ -100,7 +100,7 @@ def replaced(way: Way, value: Any) -> Mutation:
 
 
 def random_mutation(raw: Raw, places: list[Way], chance: random.Random) -> Mutation:
-    """One edit by chance: another value, none, twice, swapped, or a change within a text."""
+    """Return a random edit: replace, remove, double or swap a value, or change a text."""
     way = chance.choice(places)
     place, key = at(raw, way)
     try:
@@ -121,8 +121,8 @@ def random_mutation(raw: Raw, places: list[Way], chance: random.Random) -> Mutat
 
 
 def within(text: str, chance: random.Random) -> str:
-    """A text in which one word, tag or number is another, is gone, or stands there often; or the
-    same in a JSON text within."""
+    """Return a text in which a word, tag or number is replaced, removed or repeated; a JSON text
+    may be edited as a value instead."""
     if text[:1] in "{[" and chance.random() < 0.7:
         try:
             inner: Any = {"inner": json.loads(text)}
@@ -163,4 +163,4 @@ def _swap(raw: Raw, way: Way, other: Way) -> None:
     try:
         one[first], two[second] = copy.deepcopy(two[second]), copy.deepcopy(one[first])
     except (LookupError, TypeError):
-        return  # an edit before this one took a place away
+        return  # an earlier edit removed one of the places

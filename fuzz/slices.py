@@ -1,4 +1,4 @@
-"""Small bundles, each of one guest of one recording: an execution of one takes milliseconds."""
+"""Small bundles, each with one guest of one recording; a target runs on one in milliseconds."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
 Raw = dict[str, Any]
-"""A bundle as `json.loads` gives it."""
+"""A bundle as `json.loads` returns it."""
 
 FEWEST = 3
-"""Items of a list that are kept although they are not the guest's."""
+"""Items to keep of a list even if they don't belong to the guest."""
 
 
 def recordings() -> list[Path]:
-    """Every recording of the project: the healthy one first, then by name."""
+    """Return every recording of the project: the healthy one first, then by name."""
     return [HEALTHY, *sorted((ROOT / "fixtures").rglob("*.json.zst"))]
 
 
 def slices(path: Path, chance: random.Random) -> Iterator[Raw]:
-    """One recording, cut into a bundle for each of its guests; in an order of chance."""
+    """Cut a recording into one bundle per guest, in random order."""
     bundle = load(path)
     guests = [guest for guest in analyze(bundle).cloud.guests if guest.host is not None]
     chance.shuffle(guests)
@@ -56,7 +56,7 @@ def _slice(bundle: Bundle, guest: Guest) -> Raw:
 
 
 def _words(guest: Guest) -> tuple[str, ...]:
-    """Names and ids of the guest's things."""
+    """Return the names and ids of the guest and what belongs to it."""
     found = [guest.uuid, guest.domain_name or guest.uuid]
     found += [f"/{process.pid}/" for process in guest.processes]
     found += [port.id[:11] for port in guest.ports or ()]
@@ -65,7 +65,7 @@ def _words(guest: Guest) -> tuple[str, ...]:
 
 
 def _is_kept(answer: Raw, words: tuple[str, ...]) -> bool:
-    """Questions about the whole host or cloud, and those about the guest."""
+    """True if the question is about the guest, or about the whole host or cloud."""
     if answer["layer"] == LAYER:
         return False
     subject = answer.get("subject")
@@ -74,7 +74,7 @@ def _is_kept(answer: Raw, words: tuple[str, ...]) -> bool:
 
 
 def _pruned(value: Any, words: tuple[str, ...]) -> Any:
-    """Long lists, rows and logs, without most of what is not the guest's."""
+    """Shorten long lists, rows and logs to what belongs to the guest and a few other items."""
     if isinstance(value, dict):
         return {name: _pruned(item, words) for name, item in value.items()}
     if isinstance(value, str) and len(value) > 20_000:

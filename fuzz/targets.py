@@ -1,7 +1,7 @@
-"""Targets of the campaign: the work of each command on a bundle, without its process.
+"""Targets of the campaign: the work of each command on a bundle, in this process.
 
-A target raises if something is wrong: any exception that is not documented, and `Shown` for a
-character in an output that a terminal would obey.
+A target raises an exception if something is wrong: any undocumented exception, or `Shown` if an
+output contains a character that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -74,11 +74,11 @@ _SHEETS = [load_sheet(name) for name in ("compute", "volumes", "networking")]
 
 
 class Shown(Exception):
-    """An output has a character that a terminal obeys. The text is the place and the character."""
+    """An output contains a character that a terminal obeys. The text names it and its place."""
 
 
 def explain(bundle: Bundle) -> None:
-    """Analyse it, and render the report in every format."""
+    """Analyze a bundle and render the report in every format."""
     report = analyze(bundle)
     guests = report.cloud.guests
     _json(as_json.render(report, guests))
@@ -92,7 +92,7 @@ def explain(bundle: Bundle) -> None:
 
 
 def verify(bundle: Bundle) -> None:
-    """Its fingerprint, its challenge, and whether it is plausible."""
+    """Verify a bundle's fingerprint, challenge and plausibility."""
     wanted = examination.ExpectedProof(challenge="winter-7", within=60, plausible=True)
     found = examination.examine(bundle, "x", wanted, datetime.now(UTC))
     for line in examination.lines([found]):
@@ -101,7 +101,7 @@ def verify(bundle: Bundle) -> None:
 
 
 def redact(bundle: Bundle) -> None:
-    """Write it under other names, and read that again."""
+    """Redact a bundle and read the result."""
     redactor = Redactor(Pseudonyms(b"0" * 32), [bundle])
     redacted = fingerprinted(redactor.bundle(bundle), fingerprint(bundle))
     for line in redactor.summary():
@@ -110,7 +110,7 @@ def redact(bundle: Bundle) -> None:
 
 
 def grade(bundle: Bundle) -> None:
-    """Grade it by one of the sheets, and write the grades in every format."""
+    """Grade a bundle with one of the sheets and write the grades in every format."""
     data = dump(bundle)
     sheet = _SHEETS[len(data) % len(_SHEETS)]
     found, _ = classroom.grade_submission(sheet, Submission("mallory", (("b.json", data),)))
@@ -125,7 +125,7 @@ def grade(bundle: Bundle) -> None:
 
 
 def replay(bundle: Bundle) -> None:
-    """Ask every stand-in for what clients ask; what is raised beside a refusal is wrong."""
+    """Ask every stand-in what clients ask. Any exception other than a refusal is a find."""
     there = hosts(bundle)
     if not there:
         return
@@ -141,7 +141,7 @@ def replay(bundle: Bundle) -> None:
 
 
 def files(bundle: Bundle) -> None:
-    """Make the recorded /proc and the images; nothing may be made outside of their folders."""
+    """Create the recorded /proc and images. Nothing may be created outside of their folders."""
     there = hosts(bundle)
     if not there:
         return
@@ -177,9 +177,9 @@ def _database(recording: Recording) -> None:
     try:
         database = ReplayedDatabase(recording)
     except (NotRecordedError, *UNREADABLE):
-        return  # every client is told so
+        return  # every client gets this refusal
     for statement in STATEMENTS:
-        # What is unreadable ends one client's connection.
+        # An unreadable value ends one client's connection.
         with contextlib.suppress(MySQLError, NotRecordedError, *UNREADABLE):
             found = database.ask(statement, "nova")
             for one in found.rows if isinstance(found, QueryResult) else ():
@@ -189,7 +189,7 @@ def _database(recording: Recording) -> None:
 def _apis(recording: Recording) -> None:
     cloud = OpenStack(recording, "http://127.0.0.1:5000")
     for target in REQUESTS:
-        with contextlib.suppress(ApiError, *UNREADABLE):  # the server refuses what can't be read
+        with contextlib.suppress(ApiError, *UNREADABLE):  # the server refuses unreadable values
             _, body, version = cloud.answer("GET", target, {})
             json.dumps(body)
             _text(version, newlines=False)

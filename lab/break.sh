@@ -1,12 +1,12 @@
 #!/bin/bash
-# break.sh [--freeze] NAME [INSTANCE]   injects a fault (into its usual instance, or the one named)
-# break.sh --list                       the faults: name, usual instance, what it does, what nova does
+# break.sh [--freeze] NAME [INSTANCE]   injects a fault (into its default instance, or the one named)
+# break.sh --list                       lists the faults: name, default instance, effect, nova's reaction
 # break.sh --markdown                   the same, as the table of README.md
-# break.sh --active                     the faults that are injected now
+# break.sh --active                     lists the injected faults
 #
 # Every fault is real, and lab/fix.sh NAME undoes it.
-#   --freeze   stops nova-compute first (SIGSTOP), so that nova neither notices nor heals the fault;
-#              fix.sh lets it go on
+#   --freeze   stops nova-compute first (SIGSTOP), so that nova neither notices nor repairs the fault;
+#              fix.sh resumes it
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$LAB_DIR/faults.sh"
 [ $# -gt 0 ] || set -- --help
@@ -37,15 +37,15 @@ esac
 need_root
 need_lab
 name=${1:-}
-[ -n "${F_VM[${name:-none}]:-}" ] || die "there is no fault called '$name': lab/break.sh --list shows them"
+[ -n "${F_VM[${name:-none}]:-}" ] || die "no fault is called '$name': lab/break.sh --list lists them"
 S=$FAULTS/$name
-[ ! -e "$S" ] || die "$name is injected already: lab/fix.sh $name undoes it"
+[ ! -e "$S" ] || die "$name is already injected: lab/fix.sh $name undoes it"
 I=${2:-${F_VM[$name]}} u='' d=''
 if [ "$I" != - ]; then
   alive mariadb || die "MariaDB, which knows the UUID of $I, is not running (lab/status.sh shows what is)"
   u=$(uuid_of "$I")
-  [ -n "$u" ] || die "there is no instance called $I: lab/status.sh shows them, lab/instances.sh boots them"
-  d=$(virsh domname "$u" 2>/dev/null | sed -n 1p) || true # a shelved one has none
+  [ -n "$u" ] || die "no instance is called $I: lab/status.sh shows them, lab/instances.sh boots them"
+  d=$(virsh domname "$u" 2>/dev/null | sed -n 1p) || true # a shelved instance has no domain
 fi
 mkdir -p "$S"
 printf 'I=%q u=%q d=%q freeze=%q\n' "$I" "$u" "$d" "$freeze" >"$S/target"
@@ -56,7 +56,7 @@ if [ -n "$freeze" ]; then
   say "   nova-compute is frozen"
 fi
 fn=${name//-/_}
-HINT="lab/fix.sh $name undoes what was done, lab/fix.sh --forget $name only drops the record"
+HINT="lab/fix.sh $name undoes the injection, lab/fix.sh --forget $name only drops the record"
 "b_$fn"
-until_ok 20 "c_$fn" || die "$name did not take"
+until_ok 20 "c_$fn" || die "$name did not take effect"
 say "broken: $name"

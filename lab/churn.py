@@ -1,14 +1,15 @@
 #!/usr/bin/python3
-"""Holds hoodsnap to its word that it says nothing where nothing is wrong: make churn.
+"""Check that hoodsnap reports nothing where nothing is wrong: make churn.
 
-For some minutes instances called churn-... are created, stopped, paused, suspended, shelved,
-resized, snapshot, given volumes, and deleted, all at once, while the cloud is collected and
-explained again and again. What is found (error or warning) must still be there once the instances
-are left alone; what is not was a false alarm, and its bundle is kept. Status 1: there was one.
+For some minutes, instances called churn-... are created, stopped, paused, suspended, shelved,
+resized, snapshotted, given volumes, and deleted, all at once, while the cloud is collected and
+explained again and again. Every finding (error or warning) must still exist once the instances are
+left alone. A finding that disappears was a false alarm, and its bundle is kept. Status 1: there was
+a false alarm.
 
     lab/churn.py [--minutes 10] [--instances 4] [--keep FOLDER]
 
-Runs as root on the lab, with hoodsnap and its `collect` extra. Interrupted, it cleans up first.
+Run it as root on the lab, with hoodsnap and its `collect` extra. An interrupted run cleans up.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 STATE = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
 os.environ["OS_CLIENT_CONFIG_FILE"] = str(STATE / "clouds.yaml")
 
-from instances import Cloud, StuckError, Wish, say  # noqa: E402  # it is beside us
+from instances import Cloud, StuckError, Wish, say  # noqa: E402  # in this folder
 
 ALARMS = ("error", "warning")
 SETTLE = 5.0  # seconds: nova's periodic tasks and libvirt's events have caught up by then
@@ -49,44 +50,44 @@ THERE_AND_BACK = {
 }
 
 Key = tuple[str, str, str]
-"""What makes two findings the same: check, host, guest."""
+"""Identity of a finding: check, host, guest."""
 
 
 class Baton:
-    """Lets the instances go on, or stand still between two steps."""
+    """Lets the instances run, or holds them between two steps."""
 
     def __init__(self) -> None:
-        """All may go."""
+        """Let all instances run."""
         self._changed = Condition()
         self._busy = 0
         self.going, self.ended = True, False
 
     def __enter__(self) -> None:
-        """A step begins as soon as nothing stands still."""
+        """Begin a step as soon as the instances may run."""
         with self._changed:
             self._changed.wait_for(lambda: self.going or self.ended)
             self._busy += 1
 
     def __exit__(self, *_: object) -> None:
-        """The step is over."""
+        """End the step."""
         with self._changed:
             self._busy -= 1
             self._changed.notify_all()
 
     def stand_still(self) -> bool:
-        """No step begins from now on; whether those under way came to their end."""
+        """Hold new steps; return True if the current steps ended in time."""
         with self._changed:
             self.going = False
             return self._changed.wait_for(lambda: self._busy == 0, timeout=IDLE)
 
     def go(self) -> None:
-        """Steps may begin again."""
+        """Allow new steps again."""
         with self._changed:
             self.going = True
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Every instance stops where it is."""
+        """Stop every instance after its current step."""
         with self._changed:
             self.ended = True
             self._changed.notify_all()
@@ -94,7 +95,7 @@ class Baton:
 
 @dataclass
 class Numbers:
-    """What happened, to be reported."""
+    """Counters for the report."""
 
     collects: int = 0
     moving: int = 0
@@ -106,29 +107,29 @@ class Numbers:
 
 
 class Churning(Thread):
-    """One instance's life, over and over, until it is told to end."""
+    """The life of one instance, repeated until the end."""
 
     def __init__(self, cloud: Cloud, name: str, baton: Baton, numbers: Numbers) -> None:
-        """Every instance makes its own choices, the same in each run."""
+        """Seed the random choices with the instance's name, so that each run is the same."""
         super().__init__(name=name, daemon=True)
         self.cloud, self.baton, self.numbers = cloud, baton, numbers
         self.uuid = ""
         self.chance = random.Random(name)  # noqa: S311  # not for secrets
 
     def run(self) -> None:
-        """Lives until the end; an instance that got stuck is deleted, and a new one made."""
+        """Repeat until the end; an instance that got stuck is deleted and replaced."""
         while not self.baton.ended:
             try:
                 self.live()
             except StuckError as error:
                 self.numbers.stuck.append(str(error))
-            except Exception as error:  # the API refused: the others go on
+            except Exception as error:  # the API refused: the other instances continue
                 self.numbers.stuck.append(f"{self.name}: {error}")
             if not self.baton.ended:
                 self.step("delete", lambda: remove(self.cloud, self.name))
 
     def live(self) -> None:
-        """From its creation to before its deletion: a few turns of its choice."""
+        """Create the instance and put it through a few random operations."""
         self.step("create", self.create)
         turns = [*THERE_AND_BACK, "snapshot", "reboot", "volume"]
         for turn in self.chance.sample(turns, 5):
@@ -142,36 +143,36 @@ class Churning(Thread):
             time.sleep(self.chance.uniform(0.0, 2.0))
 
     def step(self, what: str, do: Callable[[], None]) -> None:
-        """One operation, between two points at which everything may stand still."""
+        """Run one operation; the instance may be held before and after it."""
         with self.baton:
             if not self.baton.ended:
                 do()
                 self.numbers.done[what] += 1
 
     def create(self) -> None:
-        """A new instance; one in three has a real Linux."""
+        """Create an instance; one in three runs a real Linux."""
         linux = self.chance.random() < 1 / 3 and self.cloud.image("lab-linux")
         wish = Wish(self.name, flavor="lab.linux", image="lab-linux") if linux else Wish(self.name)
         self.uuid = self.cloud.create(wish)
         self.cloud.wait(self.name, self.uuid, "active")
 
     def act(self, action: dict[str, object], state: str) -> None:
-        """One action, and the state it leads to."""
+        """Perform an action and wait for the state it leads to."""
         self.cloud.act(self.name, self.uuid, action)
         self.cloud.wait(self.name, self.uuid, state)
 
     def snapshot(self) -> None:
-        """An image of it, deleted again."""
+        """Take a snapshot image and delete it again."""
         self.act({"createImage": {"name": self.name}}, "active")
         image = self.cloud.until(f"image {self.name}", lambda: self.cloud.image(self.name))
         self.cloud.admin.image.delete_image(image)
 
     def reboot(self) -> None:
-        """A hard one, which writes its domain anew."""
+        """Reboot the instance hard, which defines its domain again."""
         self.act({"reboot": {"type": "HARD"}}, "active")
 
     def volume(self) -> None:
-        """A new volume, plugged in; it is deleted with the instance."""
+        """Attach a new volume, which is deleted with the instance."""
         volumes = self.cloud.admin.block_storage
         volume = volumes.create_volume(name=self.name, size=1)
         volumes.wait_for_status(volume, "available", interval=1, wait=60)
@@ -182,7 +183,7 @@ class Churning(Thread):
 
 
 def remove(cloud: Cloud, name: str) -> None:
-    """Deletes an instance of that name, if there is one, its rows, its volume and its image."""
+    """Delete the instance of that name, if any, with its rows, volumes and image."""
     if uuid := cloud.db.uuid(name):
         cloud.delete(name, uuid)
     cloud.db.purge(name)
@@ -192,7 +193,7 @@ def remove(cloud: Cloud, name: str) -> None:
 
 
 def no_volumes(cloud: Cloud, name: str) -> bool:
-    """Whether there are none of that name; those that nothing holds any more are deleted."""
+    """True if no volume of that name exists; delete those that are not in use."""
     volumes = list(cloud.admin.block_storage.volumes(name=name))
     for volume in volumes:
         if volume.status in ("available", "error"):
@@ -201,7 +202,7 @@ def no_volumes(cloud: Cloud, name: str) -> bool:
 
 
 def look(path: Path) -> tuple[dict[Key, str], int]:
-    """Collects and explains: every alarm with its text, and how many guests moved."""
+    """Collect and explain; return every alarm with its text, and the number of changing guests."""
     hoodsnap = [sys.executable, "-m", "hoodsnap"]
     collect = [*hoodsnap, "collect", "--all-hosts", "--os-cloud", "hoodlab", "--output", str(path)]
     subprocess.run(collect, stderr=subprocess.DEVNULL, check=False)
@@ -220,7 +221,7 @@ def look(path: Path) -> tuple[dict[Key, str], int]:
 
 
 def judge(numbers: Numbers, baton: Baton, keep: Path, count: int) -> None:
-    """One look; what is new in it is looked for again when everything stands still."""
+    """Look once; if there are new alarms, hold all instances and look for the alarms again."""
     path = keep / f"{count:03}.json.zst"
     alarms, moving = look(path)
     numbers.collects += 1
@@ -228,9 +229,9 @@ def judge(numbers: Numbers, baton: Baton, keep: Path, count: int) -> None:
     numbers.found.update(alarms.keys())
     new = alarms.keys() - numbers.confirmed
     if new:
-        say(f"{len(new)} findings: standing still to see whether they stay")
+        say(f"{len(new)} findings: holding the instances to see whether they remain")
         if not baton.stand_still():
-            numbers.stuck.append("an operation took longer than it may")
+            numbers.stuck.append("an operation exceeded its time limit")
         time.sleep(SETTLE)
         again = keep / f"{count:03}-still.json.zst"
         stayed, _ = look(again)
@@ -245,8 +246,8 @@ def judge(numbers: Numbers, baton: Baton, keep: Path, count: int) -> None:
 
 
 def report(numbers: Numbers, seconds: float) -> None:
-    """All numbers, one thing a line."""
-    say(f"{numbers.collects} collects in {seconds:.0f} s; {numbers.moving} guests moved in them")
+    """Print all numbers, one per line."""
+    say(f"{numbers.collects} collections in {seconds:.0f} s; {numbers.moving} changing guests")
     for what, count in sorted(numbers.done.items()):
         say(f"  {count:4} x {what}")
     say(f"{len(numbers.stuck)} operations failed: {'; '.join(numbers.stuck) or '-'}")
@@ -259,7 +260,7 @@ def report(numbers: Numbers, seconds: float) -> None:
 
 
 def churn(cloud: Cloud, options: argparse.Namespace) -> int:
-    """Everything; how many false alarms there were."""
+    """Run everything; return the number of false alarms."""
     numbers, baton = Numbers(), Baton()
     options.keep.mkdir(parents=True, exist_ok=True)
     names = [f"churn-{number}" for number in range(options.instances)]
@@ -268,7 +269,7 @@ def churn(cloud: Cloud, options: argparse.Namespace) -> int:
     try:
         for name in names:
             remove(cloud, name)
-        # What is wrong before is no false alarm.
+        # A finding that exists before the churn is not a false alarm.
         numbers.confirmed |= look(options.keep / "before.json.zst")[0].keys()
         for life in lives:
             life.start()
@@ -283,20 +284,20 @@ def churn(cloud: Cloud, options: argparse.Namespace) -> int:
         for name in names:
             try:
                 remove(cloud, name)
-            except Exception as error:  # the others are removed; what is left is reported
-                numbers.stuck.append(f"{name} is left: {error}")
+            except Exception as error:  # remove the others; report what is left
+                numbers.stuck.append(f"{name} was not removed: {error}")
         report(numbers, time.monotonic() - began)
     return len(numbers.false)
 
 
 def main() -> None:
-    """Status 1 where there was a false alarm."""
+    """Read the options and run; exit with status 1 if there was a false alarm."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--instances", type=int, default=4)
     parser.add_argument("--keep", type=Path, default=STATE / "churn")
     options = parser.parse_args()
-    # As an interruption, so that it cleans up.
+    # Treat SIGTERM like Ctrl-C, so that it cleans up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(1 if churn(Cloud(), options) else 0)
 

@@ -1,4 +1,4 @@
-# The configuration files of the lab's services, written by `put` (which keeps the packaged ones for
+# The configuration files of the lab's services, written by `put` (which saves the packaged files for
 # down.sh). Sourced by up.sh, not run.
 # shellcheck shell=bash
 
@@ -126,7 +126,7 @@ vni_ranges = 1:1000
 enable_security_group = true
 enable_ipset = true
 X
-  # No openvswitch kernel module is asked for: the userspace (netdev) datapath.
+  # The userspace (netdev) datapath needs no openvswitch kernel module.
   put /etc/neutron/plugins/ml2/openvswitch_agent.ini root:neutron 0640 <<X
 [ovs]
 integration_bridge = br-int
@@ -202,7 +202,7 @@ X
   echo "127.0.0.1:/srv/hoodlab-nfs" | put /etc/cinder/nfs_shares root:cinder 0640
 }
 
-NOVA_LIBVIRT_URI= # another libvirt socket than the usual one, as a line of nova.conf
+NOVA_LIBVIRT_URI= # a line of nova.conf that names a different libvirt socket
 nova_conf() {
   put /etc/nova/nova.conf root:nova 0640 <<X
 [DEFAULT]
@@ -318,8 +318,8 @@ auth_unix_rw = "none"
 X
 }
 
-# The kernel may have no NFS client: the "export" is an ext4 on a loop device, and this helper, which
-# mount(8) calls for `-t nfs`, bind-mounts it. Cinder's and nova's NFS drivers run unchanged on top.
+# The kernel may have no NFS client. The "export" is an ext4 file system on a loop device, and this
+# helper, which mount(8) calls for `-t nfs`, bind-mounts it. Cinder's and nova's NFS drivers are unchanged.
 mount_nfs() {
   put /usr/sbin/mount.nfs root:root 0755 <<'X'
 #!/bin/sh

@@ -1,8 +1,8 @@
 #!/bin/bash
 # down.sh
-# Stops what the lab started and removes its guests, databases, networks, mounts and configuration.
-# The packages stay. Works on whatever is left of a lab: after a reboot, after its processes were
-# killed, in the middle of a fault; no step waits for ever.
+# Stops everything the lab started and removes its guests, databases, networks, mounts and
+# configuration. The packages stay. Works in any state: after a reboot, after its processes were killed,
+# in the middle of a fault. No step waits forever.
 #
 #   KEEP_LOGS=1   keeps /var/log/nova/*.log and the other services' logs
 #   LAB_STATE     the lab's state folder (default /var/lib/hoodlab)
@@ -17,7 +17,7 @@ if [ ! -d "$LAB_STATE" ] && [ -z "$(cg_procs)" ]; then
   exit 0
 fi
 T0=$(date +%s)
-# Each step is tried, whatever became of the one before it; what is left at the end is an error.
+# Try every step even if an earlier one failed; leftovers at the end are an error.
 trap - ERR
 set +eE
 LAB_LIBVIRT_OURS=0
@@ -25,12 +25,12 @@ LAB_LIBVIRT_OURS=0
 [ -f "$LAB_STATE/libvirt.env" ] && . "$LAB_STATE/libvirt.env"
 
 # ---- guests
-thaw_daemons() { # a daemon that a fault has stopped answers nobody
+thaw_daemons() { # a daemon that a fault has stopped does not answer
   local n
   for n in $(running_names); do kill -CONT "$(pid_of "$n")" 2>/dev/null; done
 }
 nova_xml() { grep -lsE '<nova:instance |<name>rogue-vm<' /etc/libvirt/qemu/*.xml /run/libvirt/qemu/*.xml; }
-lab_uuids() { # of nova's guests (also of deleted rows) and of those that faults have made
+lab_uuids() { # of nova's guests (including deleted rows) and of guests created by faults
   {
     if alive mariadb; then sql "select uuid from nova.instances" 2>/dev/null; fi
     cat "$LAB_STATE/rogue-uuids" 2>/dev/null
@@ -64,7 +64,7 @@ end_guests() {
     kill -KILL "${pids[@]}" 2>/dev/null
   fi
 }
-forget_guests() { # what a libvirtd that does not run remembers of them in files
+forget_guests() { # removes the guests' files of a libvirtd that is not running
   local f name
   for f in $(nova_xml); do
     name=$(basename "$f" .xml)
@@ -83,7 +83,7 @@ end_agent_helpers() { # dnsmasq, haproxy ... that the agents leave running on pu
     grep -qaE '^(/usr/s?bin/)?(dnsmasq|haproxy|radvd|keepalived)' "/proc/$p/cmdline" 2>/dev/null && kill "$p" 2>/dev/null
   done
 }
-end_cgroups() { # descendants: privsep helpers, workers of a daemon that was killed, ...
+end_cgroups() { # descendants: privsep helpers, workers of a killed daemon, ...
   local cg sig pids i
   cg=$(cg_root) || return
   for sig in TERM KILL; do
@@ -107,7 +107,7 @@ remove_networks() {
 remove_mounts() {
   local _ m dev
   for _ in 1 2 3 4; do # a mount can hide another
-    # shellcheck disable=SC2013  # mount points of the lab hold no spaces
+    # shellcheck disable=SC2013  # mount points of the lab contain no spaces
     for m in $(awk -v s="$LAB_STATE/" '$2 ~ "^/var/lib/(nova|cinder)/" || $2 == "/srv/hoodlab-nfs" || index($2, s) == 1 { print $2 }' /proc/mounts | sort -r); do
       timeout 20 umount "$m" 2>/dev/null || umount -l "$m" 2>/dev/null
     done
@@ -141,19 +141,19 @@ mkdir -p "$LAB_STATE" && touch "$LAB_STATE/going-down" # half of it is not to be
 thaw_daemons
 for n in $(running_names); do case $n in fault-*) kill_now "$n" ;; esac done
 stop nova-compute # first, so that it does not react
-if [ -d "$LAB_STATE/second" ]; then # all of it ends with its process 1
+if [ -d "$LAB_STATE/second" ]; then # everything on it ends with its process 1
   say "   ending the second host"
   RUN=$LAB_STATE/second/run kill_now second
   rm -rf /var/lib/nova/.ssh
 fi
 end_guests
 say "   stopping the services"
-# the users of the message bus and the databases before these
+# clients of the message bus and the databases first
 stop cinder-volume cinder-scheduler cinder-api neutron-metadata-agent neutron-l3-agent neutron-dhcp-agent \
   neutron-openvswitch-agent nova-api nova-scheduler nova-conductor neutron-server placement-api glance-api keystone
 end_agent_helpers
 if alive ovs-vswitchd; then timeout 20 ovs-appctl --timeout=10 -t ovs-vswitchd exit --cleanup >/dev/null 2>&1; fi
-# shellcheck disable=SC2046  # one word per name is meant: whatever else the lab or a fault has started
+# shellcheck disable=SC2046  # one word per name is intended: anything else the lab or a fault started
 stop ovs-vswitchd ovsdb-server rabbitmq memcached libvirt-relay $(running_names | grep -vE '^(epmd|libvirtd|virtlogd|mariadb)$')
 stop mariadb epmd libvirtd virtlogd
 end_cgroups
@@ -169,6 +169,6 @@ if [ -n "$left" ]; then die "still running: ${left//$'\n'/ } (the state in $LAB_
 if grep -qE " (/var/lib/(nova|cinder)|/srv/hoodlab-nfs|$LAB_STATE)" /proc/mounts; then die "something is still mounted: $(grep -oE ' (/var/lib/(nova|cinder)|/srv/hoodlab-nfs)[^ ]*' /proc/mounts | tr '\n' ' ')"; fi
 mkdir -p /var/log/hoodlab && cp -f "$TIMES" "/var/log/hoodlab/timings-$(date +%Y%m%d-%H%M%S).tsv" 2>/dev/null
 rm -rf --one-file-system "$LAB_STATE.gone"
-mv "$LAB_STATE" "$LAB_STATE.gone" # at once: a half removed state would be worse than none
+mv "$LAB_STATE" "$LAB_STATE.gone" # atomically: a half-removed state would be worse than none
 rm -rf --one-file-system "$LAB_STATE.gone"
 say "the lab is down, in $(($(date +%s) - T0)) s"

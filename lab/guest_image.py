@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Writes the lab's guest: a tiny raw disk that really boots.
+"""Write the lab's guest: a tiny raw disk that really boots.
 
-The boot sector counts its boots in sector 2 of the disk (so that every instance's overlay gets a
-write of its own), says so on the serial port and halts, which costs a software-emulated CPU next to
-nothing.
+The boot sector counts its boots in sector 2 of the disk (so that every instance's overlay gets its
+own write), prints the count on the serial port and halts, which uses nearly no CPU even with
+software emulation.
 
     guest_image.py PATH
 """
@@ -49,7 +49,7 @@ PRINT = bytes.fromhex(
 
 
 def boot_sector() -> bytes:
-    """512 bytes: the code, its message, and a table with one partition."""
+    """Return 512 bytes: the code, its message, and a table with one partition."""
     message_at = 0x7C00 + len(START) + 3 + len(PRINT)
     load = b"\xbe" + struct.pack("<H", message_at)  # mov si, message
     code = START + load + PRINT + MESSAGE + b"\0"
@@ -62,7 +62,7 @@ def boot_sector() -> bytes:
 
 
 def main(path: Path) -> None:
-    """The partition holds 6 MiB of data that do not compress, in two pieces, always the same."""
+    """Write the disk; its partition holds 6 MiB of fixed, incompressible data in two pieces."""
     noise = hashlib.shake_128(b"hoodlab").digest(6 * MIB)
     with path.open("wb") as disk:
         disk.truncate(SIZE)

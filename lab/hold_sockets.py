@@ -1,10 +1,10 @@
 #!/usr/bin/python3
-"""Holds copies of all sockets of a process, so that who talks to it never sees an end of file.
+"""Hold copies of all sockets of a process, so that its peers never see an end of file.
 
-Part of the fault `domain-without-qemu`: libvirt learns of qemu's death only by the end of file on
+Part of the fault `domain-without-qemu`: libvirt notices qemu's death only by the end of file on
 the monitor's socket.
 
-    hold_sockets.py PID FILE    FILE is written when all are held; ends when it is killed
+    hold_sockets.py PID FILE    writes FILE when all sockets are held; runs until it is killed
 """
 
 import ctypes
@@ -17,7 +17,7 @@ PIDFD_GETFD = 438  # the same on every architecture; Python has no wrapper for i
 
 
 def main(pid: int, ready: Path) -> None:
-    """Copies the descriptors with pidfd_getfd(2), and waits."""
+    """Copy the descriptors with pidfd_getfd(2), and wait."""
     libc = ctypes.CDLL(None, use_errno=True)
     process = os.pidfd_open(pid)
     held = []

@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""Boots the lab's instances and drives each into its state, all at the same time.
+"""Boot the lab's instances and drive each into its state, all at the same time.
 
-Run by instances.sh with Debian's python3. Safe to run again: what is in its state is left alone,
-what is not (after a reboot of the machine, say) is brought there from wherever it is.
+Run by instances.sh with Debian's python3. Safe to run again: an instance in its state is left
+alone; one in any other state (for example after a reboot of the machine) is brought back.
 
-States are read from nova's database and from libvirt: asking the API every second for so many
-instances would take more CPU than booting them.
+States are read from nova's database and from libvirt: polling the API every second for so many
+instances would use more CPU than booting them.
 """
 
 import base64
@@ -23,8 +23,8 @@ USER_DATA = b"#cloud-config\nhostname: vm-config\n"
 ODD_METADATA = {"owner": "lab", "note": 'it\'s "quoted" & <odd>'}
 HARD_REBOOT = {"reboot": {"type": "HARD"}}
 
-# What brings an active instance into a state, and what brings it back from there. (A hard reboot
-# brings back all the others, whatever became of their domains.)
+# Actions that bring an active instance into a state, and back. (A hard reboot brings back all other
+# instances, whatever the state of their domains.)
 INTO: dict[str, dict[str, Any]] = {
     "stopped": {"os-stop": None},
     "paused": {"pause": None},
@@ -51,12 +51,12 @@ CELLS = ("nova", "nova_cell0")
 
 
 class StuckError(Exception):
-    """An instance, volume or image did not get where it should; says where it is."""
+    """An instance, volume or image did not reach its state; the text names the actual state."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """An instance as it should be in the end."""
+    """Target state of an instance."""
 
     name: str
     state: str = "active"
@@ -68,7 +68,7 @@ class Wish:
 
 
 def wishes(image: str) -> list[Wish]:
-    """All instances, in the order in which they are created; `image` is the UUID of lab-guest."""
+    """Return all instances in order of creation; `image` is the UUID of lab-guest."""
     from_volume = {
         "boot_index": 0,
         "uuid": image,
@@ -107,7 +107,7 @@ def wishes(image: str) -> list[Wish]:
 
 
 def say(text: str) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     sys.stdout.write(f"{time.strftime('%H:%M:%S')}    {text}\n")
     sys.stdout.flush()
 
@@ -116,7 +116,7 @@ class Database:
     """The databases of the cloud, as root; one connection for all threads."""
 
     def __init__(self) -> None:
-        """Through the socket, where root needs no password."""
+        """Connect through the socket, where root needs no password."""
         import pymysql
 
         self._lock = Lock()
@@ -125,13 +125,13 @@ class Database:
         )
 
     def rows(self, query: str, *values: str) -> list[tuple[Any, ...]]:
-        """What the statement finds."""
+        """Return the rows of a query."""
         with self._lock, self._db.cursor() as cursor:
             cursor.execute(query, values)
             return list(cursor.fetchall())
 
     def state(self, uuid: str) -> tuple[str, str]:
-        """vm_state and task_state ("" for none), of whichever cell has the instance."""
+        """Return vm_state and task_state ("" for none) from the cell that has the instance."""
         found = self.rows(
             "SELECT vm_state, IFNULL(task_state, '') FROM nova.instances WHERE uuid = %s UNION ALL"
             " SELECT vm_state, IFNULL(task_state, '') FROM nova_cell0.instances WHERE uuid = %s",
@@ -140,7 +140,7 @@ class Database:
         return found[0] if found else ("building", "scheduling")
 
     def uuid(self, name: str) -> str:
-        """The instance of that name that is not deleted, or ""."""
+        """Return the UUID of the live instance of that name, or ""."""
         found = self.rows(
             "SELECT uuid FROM nova.instances WHERE deleted = 0 AND display_name = %s UNION ALL"
             " SELECT uuid FROM nova_cell0.instances WHERE deleted = 0 AND display_name = %s",
@@ -149,14 +149,14 @@ class Database:
         return found[0][0] if found else ""
 
     def deleted(self, name: str) -> bool:
-        """Whether there are rows of a deleted instance of that name."""
+        """True if rows of a deleted instance of that name exist."""
         query = "SELECT 1 FROM nova.instances WHERE deleted <> 0 AND display_name = %s"
         return bool(self.rows(query, name))
 
     def purge(self, pattern: str) -> int:
-        """Removes all rows of deleted instances with such names (SQL's LIKE); how many there were.
+        """Remove all rows of deleted instances with matching names (SQL LIKE); return their number.
 
-        What comes and goes in the lab leaves nothing for the next recording.
+        So temporary instances leave nothing behind for the next recording.
         """
         names = "SELECT uuid FROM {}.instances WHERE deleted <> 0 AND display_name LIKE %s"
         gone = self.rows(" UNION ".join(map(names.format, CELLS)), *([pattern] * len(CELLS)))
@@ -178,14 +178,14 @@ class Database:
         return len(gone)
 
     def never_ran(self, uuid: str) -> bool:
-        """Whether its first start has failed: nothing can bring such an instance back."""
+        """True if its first start failed: nothing can bring back an instance that never ran."""
         query = "SELECT 1 FROM nova.instances WHERE vm_state = 'error' AND launched_at IS NULL"
         query += " AND uuid = %s UNION ALL SELECT 1 FROM nova_cell0.instances WHERE uuid = %s"
         return bool(self.rows(query, uuid, uuid))
 
     def why(self, uuid: str) -> str:
-        """The last fault that nova has noted for the instance."""
-        time.sleep(1)  # nova writes it a moment after the state
+        """Return the last fault that nova recorded for the instance."""
+        time.sleep(1)  # nova writes the fault a moment after the state
         found = self.rows(
             "SELECT message FROM nova.instance_faults WHERE instance_uuid = %s UNION ALL"
             " SELECT message FROM nova_cell0.instance_faults WHERE instance_uuid = %s",
@@ -195,10 +195,10 @@ class Database:
 
 
 class Cloud:
-    """The cloud's APIs, as an administrator (and as a member of project `lab` for one instance)."""
+    """The cloud's APIs, as administrator (and, for one instance, as a member of project `lab`)."""
 
     def __init__(self) -> None:
-        """Gets the tokens now, because threads would each get their own."""
+        """Get the tokens now, because otherwise each thread would get its own."""
         import openstack
 
         self.apis = {name: openstack.connect(cloud=name) for name in ("hoodlab", "hoodlab-tenant")}
@@ -210,7 +210,7 @@ class Cloud:
         self.networks = {n.name: n.id for n in self.admin.network.networks()}
 
     def post(self, path: str, body: dict[str, Any], cloud: str = "hoodlab") -> Any:
-        """Asks nova for something; returns the body of the answer, if there is one."""
+        """Send a request to nova; return the body of the answer, or None."""
         from openstack.exceptions import raise_from_response
 
         answer = self.apis[cloud].compute.post(path, json=body, microversion="2.92")
@@ -218,7 +218,7 @@ class Cloud:
         return answer.json() if answer.content else None
 
     def create(self, wish: Wish) -> str:
-        """Asks for an instance; returns its UUID."""
+        """Create an instance; return its UUID."""
         body = {
             "name": wish.name,
             "flavorRef": self.flavors[wish.flavor],
@@ -229,7 +229,7 @@ class Cloud:
         return str(self.post("/servers", {"server": body}, wish.cloud)["server"]["id"])
 
     def find_or_create(self, wish: Wish) -> tuple[str, bool]:
-        """The UUID of the instance, and whether it is a new one."""
+        """Return the UUID of the instance, and True if it is new."""
         uuid = self.db.uuid(wish.name)
         if uuid and self.beyond_repair(wish, uuid):
             self.delete(wish.name, uuid)
@@ -240,7 +240,7 @@ class Cloud:
         return self.create(wish), True
 
     def image(self, name: str) -> str:
-        """The UUID of an image that can be used, or ""."""
+        """Return the UUID of a usable image, or ""."""
         found = self.db.rows(
             "SELECT id FROM glance.images WHERE deleted = 0 AND status = 'active' AND name = %s",
             name,
@@ -248,7 +248,7 @@ class Cloud:
         return found[0][0] if found else ""
 
     def act(self, name: str, uuid: str, action: dict[str, Any]) -> None:
-        """Does one action of nova's API to an instance."""
+        """Perform one action of nova's API on an instance."""
         (verb,) = action
         say(f"{name}: {verb}")
         if verb == "resize":
@@ -256,7 +256,7 @@ class Cloud:
         self.post(f"/servers/{uuid}/action", action)
 
     def wait(self, name: str, uuid: str, *states: str, patience: float = PATIENCE) -> str:
-        """Waits until nova works on the instance no more and it is in one of the states."""
+        """Wait until the instance has no task and is in one of the states; return the state."""
         end = time.monotonic() + patience
         while True:
             state, task = self.db.state(uuid)
@@ -265,15 +265,15 @@ class Cloud:
             if state == "error" and not task:
                 raise StuckError(f"{name} went to error: {self.db.why(uuid)}")
             if time.monotonic() > end:
-                wanted = " or ".join(states) or "that nova works on it no more"
-                raise StuckError(f"{name} stays {state}, task {task or 'none'}; wanted: {wanted}")
+                wanted = " or ".join(states) or "no task"
+                raise StuckError(f"{name} stays {state}, task {task or 'none'}; expected: {wanted}")
             time.sleep(0.4)
 
     def settle(self, name: str, uuid: str) -> str:
-        """The state in which nova works on the instance no more.
+        """Wait until the instance has no task; return its state.
 
-        A task that takes more than a minute here has nobody who works on it: the nova-compute that
-        did was killed. An administrator's reset makes the instance usable again.
+        A task that takes more than a minute here has no worker any more: its nova-compute was
+        killed. An administrator's reset makes the instance usable again.
         """
         try:
             return self.wait(name, uuid, patience=60)
@@ -282,18 +282,18 @@ class Cloud:
             return self.wait(name, uuid, "active")
 
     def until(self, what: str, ask: Callable[[], Any]) -> Any:
-        """Waits until `ask` returns something."""
+        """Wait until `ask` returns a true value; return it."""
         end = time.monotonic() + PATIENCE
         while not (found := ask()):
             if time.monotonic() > end:
-                raise StuckError(f"waited in vain for {what}")
+                raise StuckError(f"gave up waiting for {what}")
             time.sleep(0.5)
         return found
 
-    # ---- what single instances get besides their state
+    # ---- extras of single instances
 
     def bring(self, wish: Wish, uuid: str, fresh: bool) -> None:
-        """Drives an instance into its state: a fresh one from active, an old one from anywhere."""
+        """Drive an instance into its state: a new one from active, an old one from any state."""
         if fresh and wish.state != "error":
             state = self.wait(wish.name, uuid, "active")
         else:
@@ -310,17 +310,17 @@ class Cloud:
             also(uuid)
 
     def beyond_repair(self, wish: Wish, uuid: str) -> bool:
-        """Whether there is no way back to active: only a new instance will do.
+        """True if the instance can't become active again, and must be replaced by a new one.
 
-        Before its resize is confirmed nova neither starts nor reboots an instance, and a revert
-        waits five minutes in vain for the event of a network interface that is plugged already.
+        Before its resize is confirmed, nova neither starts nor reboots an instance, and a revert
+        waits five minutes for an event that a network interface, already plugged, never sends.
         """
         if self.db.state(uuid)[0] == "resized":
             return wish.state != "resized" or domain_state(uuid) != DOMAIN["resized"]
         return wish.state != "error" and self.db.never_ran(uuid)
 
     def also_plain(self, uuid: str) -> None:
-        """A floating IP, a snapshot image, and an instance made from that."""
+        """Add a floating IP, a snapshot image, and an instance made from the snapshot."""
         self.floating_ip("vm-plain", uuid)
         snap = self.db.uuid("vm-snap")
         fresh = not snap
@@ -334,7 +334,7 @@ class Cloud:
         self.bring(Wish("vm-snap"), snap, fresh)
 
     def also_linux(self, uuid: str) -> None:
-        """A floating IP that answers."""
+        """Add a floating IP and wait until it answers a ping."""
         address = self.floating_ip("vm-linux", uuid)
         ping = ["ping", "-c", "1", "-W", "1", address]
 
@@ -345,7 +345,7 @@ class Cloud:
         say(f"vm-linux: {address} answers")
 
     def floating_ip(self, name: str, uuid: str) -> str:
-        """The floating IP of an instance, a new one if it has none."""
+        """Return the floating IP of an instance; create one if it has none."""
         (port,) = self.admin.network.ports(device_id=uuid)
         for found in self.admin.network.ips(port_id=port.id):
             return str(found.floating_ip_address)
@@ -356,7 +356,7 @@ class Cloud:
         return str(made.floating_ip_address)
 
     def also_data(self, uuid: str) -> None:
-        """A volume, plugged in while the guest runs."""
+        """Attach a volume while the guest runs."""
         volume, _ = self.data_volume()
         if self.until("data-vol", lambda: self.data_volume()[1] in ("available", "in-use")):
             if self.data_volume()[1] == "available":
@@ -366,14 +366,14 @@ class Cloud:
             self.until("data-vol to be attached", lambda: self.data_volume()[1] == "in-use")
 
     def data_volume(self) -> tuple[str, str]:
-        """UUID and status of data-vol; two empty words where there is none."""
+        """Return UUID and status of data-vol; two empty texts if it does not exist."""
         found = self.db.rows(
             "SELECT id, status FROM cinder.volumes WHERE deleted = 0 AND display_name = 'data-vol'"
         )
         return found[0] if found else ("", "")
 
     def also_resized(self, uuid: str) -> None:
-        """A resize that was confirmed."""
+        """Resize the instance and confirm the resize."""
         found = self.db.rows("SELECT memory_mb FROM nova.instances WHERE uuid = %s", uuid)
         if found[0][0] != 128:
             self.act("vm-resized", uuid, INTO["resized"])
@@ -382,27 +382,27 @@ class Cloud:
             self.wait("vm-resized", uuid, "active")
 
     def also_deleted(self, uuid: str) -> None:
-        """Only its rows are left."""
+        """Delete the instance; only its rows are left."""
         self.delete("vm-deleted", uuid)
 
     def delete(self, name: str, uuid: str) -> None:
-        """Deletes an instance, and waits until it is."""
+        """Delete an instance and wait until it is deleted."""
         say(f"{name}: delete")
         self.admin.compute.delete_server(uuid)
         self.until(f"{name} to be deleted", lambda: not self.db.uuid(name))
 
 
 def domain_state(uuid: str) -> str:
-    """What libvirt says of the instance; "" where it has none."""
+    """Return libvirt's state of the instance; "" if it has no domain."""
     command = ["virsh", "-c", "qemu:///system", "domstate", uuid]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return answer.stdout.strip()
 
 
 def main() -> None:
-    """Creates what is missing, one after the other, so that instance-0000000N is always the same.
+    """Create missing instances one by one, so that instance-0000000N is always the same one.
 
-    The states are then reached side by side.
+    They then reach their states in parallel.
     """
     cloud = Cloud()
     if not cloud.data_volume()[0]:
@@ -417,7 +417,7 @@ def main() -> None:
     def bring(wish: Wish, uuid: str, fresh: bool) -> None:
         try:
             cloud.bring(wish, uuid, fresh)
-        except Exception as error:  # the others go on; what failed is reported at the end
+        except Exception as error:  # the others continue; failures are reported at the end
             fail(wish, error)
 
     with ThreadPoolExecutor(max_workers=16) as pool:
@@ -431,7 +431,7 @@ def main() -> None:
             else:
                 pool.submit(bring, wish, uuid, fresh)
     if failed:
-        sys.exit(f"{len(failed)} instances are not as they should be; the first: {failed[0]}")
+        sys.exit(f"{len(failed)} instances did not reach their state; the first: {failed[0]}")
 
 
 if __name__ == "__main__":

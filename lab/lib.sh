@@ -1,11 +1,11 @@
-# What the lab's scripts share. Sourced, not run.
+# Functions shared by the lab's scripts. Sourced, not run.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # most variables here are read by the scripts that source this file
 set -Eeuo pipefail
 
 # ---- the environment ----------------------------------------------------------------------
-# The scripts run the same from a login shell, from cron and from CI: they bring their own PATH (a
-# pyenv or virtualenv python3 would hide Debian's modules), locale and HOME, and read no input.
+# The scripts behave the same in a login shell, in cron and in CI: they set PATH (a pyenv or virtualenv
+# python3 would hide Debian's modules), locale and HOME, and read no input.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL=C.UTF-8 HOME=/root
 unset PYENV_ROOT PYENV_VERSION PYTHONPATH PYTHONHOME VIRTUAL_ENV LIBVIRT_DEFAULT_URI
@@ -15,20 +15,20 @@ LAB_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LAB_STATE=${LAB_STATE:-/var/lib/hoodlab}
 LAB_PASS=${LAB_PASS:-hoodlab} # one throw-away password; everything listens on 127.0.0.1
 RUN=$LAB_STATE/run            # NAME.pid: pid, start time, boot id;  NAME.cmd: how to start it again
-LOG=$LAB_STATE/logs           # what daemons and set-up steps print
-MARK=$LAB_STATE/marks         # one file per set-up step that is done
+LOG=$LAB_STATE/logs           # output of daemons and set-up steps
+MARK=$LAB_STATE/marks         # one file per completed set-up step
 CONF=$LAB_STATE/etc
 ORIG=$LAB_STATE/orig          # the packaged config files, for down.sh
-FAULTS=$LAB_STATE/faults      # one folder per injected fault: what undoing it needs
+FAULTS=$LAB_STATE/faults      # one folder per injected fault, with the data to undo it
 TIMES=$LAB_STATE/timings.tsv
 INSTANCES=/var/lib/nova/instances
 CLEAN_ENV=(env -i PATH="$PATH" LANG=C.UTF-8 LC_ALL=C.UTF-8)
-# nova's, neutron's and cinder's name for this machine; a lab keeps the one it was made with
+# nova's, neutron's and cinder's name for this machine; a lab keeps the name it was created with
 LAB_HOST=${LAB_HOST:-$(cat "$LAB_STATE/host" 2>/dev/null || hostname)}
 
 # ---- talking to the reader ----------------------------------------------------------------
-NOTE='' # where the step that runs now writes what it does; named when it fails
-HINT='' # what to do when it fails
+NOTE='' # log file of the current step, printed if the step fails
+HINT='' # advice, printed if the step fails
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 die() {
   printf 'LAB FAILED: %s%s%s\n' "$*" "${NOTE:+ (log: $NOTE)}" "${HINT:+; $HINT}" >&2
@@ -37,7 +37,7 @@ die() {
 }
 on_err() {
   local rc=$?
-  # a subshell only passes its status on: the script itself says what failed, once
+  # a subshell only passes its status on: the script itself reports the failure, once
   [ "$BASH_SUBSHELL" = 0 ] || exit "$rc"
   local i=1
   while [ "${BASH_SOURCE[i]##*/}" = lib.sh ] && [ -n "${BASH_SOURCE[i + 1]:-}" ]; do i=$((i + 1)); done
@@ -45,15 +45,15 @@ on_err() {
 }
 trap on_err ERR
 
-help_if_asked() { # ARGS of the script: prints its leading comment
+help_if_asked() { # ARGS of the script: prints the script's leading comment
   case ${1:-} in -h | --help)
     awk 'NR > 1 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "$0"
     exit 0
     ;;
   esac
 }
-need_root() { [ "$(id -u)" = 0 ] || die "this needs root: sudo $0"; }
-need_lab() { [ -d "$RUN" ] || die "there is no lab on this machine (no $RUN): run lab/up.sh first"; }
+need_root() { [ "$(id -u)" = 0 ] || die "this script needs root: sudo $0"; }
+need_lab() { [ -d "$RUN" ] || die "this machine has no lab (no $RUN): run lab/up.sh first"; }
 need_cloud() {
   need_lab
   local n
@@ -79,8 +79,8 @@ stage_end() {
 timed() { printf '%s\t%s\t%s\n' "$(date -Is)" "$1" "$2" >>"$TIMES"; } # WHAT SECONDS
 
 # ---- processes ----------------------------------------------------------------------------
-# Each daemon gets a session and (where the machine has cgroups) a cgroup of its own, so that every
-# descendant is found again without matching process names.
+# Each daemon gets its own session and (if the machine has cgroups) its own cgroup, so that every
+# descendant can be found without matching process names.
 cg_root() {
   local c
   for c in /sys/fs/cgroup/unified /sys/fs/cgroup /sys/fs/cgroup/pids; do
@@ -91,21 +91,21 @@ cg_root() {
   done
   return 1
 }
-cg_procs() { # [NAME]: pids in one daemon's cgroup, or in all of the lab's
+cg_procs() { # [NAME]: pids in one daemon's cgroup, or in all cgroups of the lab
   local c
   c=$(cg_root) || return 0
   if [ $# -gt 0 ]; then c+=/$1; else c+='/*'; fi
-  # shellcheck disable=SC2086  # a pattern; nothing in the path needs quotes
+  # shellcheck disable=SC2086  # a glob pattern; nothing in the path needs quotes
   cat $c/cgroup.procs 2>/dev/null || true
 }
 proc_start() { awk '{ sub(/^.*\) /, ""); print $20 }' "/proc/$1/stat" 2>/dev/null || true; }
 boot_id() { cat /proc/sys/kernel/random/boot_id; }
 
-alive() { # NAME: the recorded pid is still the very process that was started
+alive() { # NAME: the recorded pid still belongs to the process that was started
   local pid start boot
   [ -f "$RUN/$1.pid" ] || return 1
   read -r pid start boot <"$RUN/$1.pid" || return 1
-  # a pid and a start time can repeat after a reboot, the boot id cannot
+  # pid and start time can repeat after a reboot, the boot id cannot
   [ -z "$boot" ] || [ "$boot" = "$(boot_id)" ] || return 1
   [ -n "$pid" ] && [ -d "/proc/$pid" ] && [ "$(proc_start "$pid")" = "$start" ] || return 1
   ! grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null
@@ -115,20 +115,20 @@ pid_of() {
   read -r pid _ <"$RUN/$1.pid" && echo "$pid"
 }
 
-end_leftovers() { # NAME: what a daemon that was killed hard has left (workers that hold its port)
+end_leftovers() { # NAME: kills leftovers of a killed daemon (workers that hold its port)
   local pids
   pids=$(cg_procs "$1")
   case $1 in
-    # libvirtd's children are guests; the agents find their dnsmasq and haproxy again
+    # libvirtd's children are guests; the agents reuse their dnsmasq and haproxy
     libvirtd | neutron-dhcp-agent | neutron-l3-agent) return 0 ;;
   esac
   [ -n "$pids" ] || return 0
-  # shellcheck disable=SC2086  # one word per pid is meant
+  # shellcheck disable=SC2086  # one word per pid is intended
   kill -KILL $pids 2>/dev/null || true
   sleep 0.5
 }
 
-close_inherited() { # all descriptors of this shell but the first three: a daemon must not hold a caller's lock
+close_inherited() { # closes all descriptors except the first three: a daemon must not hold a caller's lock
   local fd
   for fd in /proc/self/fd/*; do
     fd=${fd##*/}
@@ -163,7 +163,7 @@ start() { # NAME USER CMD...
   disown "$pid" 2>/dev/null || true
   say "   started $name (pid $pid, user $user)"
 }
-start_again() { # NAME: with the same command as before
+start_again() { # NAME: with the recorded command
   [ -f "$RUN/$1.cmd" ] || die "no record of how $1 was started"
   eval "start $1 $(cat "$RUN/$1.cmd")"
 }
@@ -208,7 +208,7 @@ running_names() {
     if alive "${f%.pid}"; then echo "${f%.pid}"; fi
   done
 }
-guest_pids() { # UUID...: qemu processes with that -uuid, whatever libvirt thinks
+guest_pids() { # UUID...: qemu processes with that -uuid, whatever libvirt lists
   local p u args
   for p in /proc/[0-9]*; do
     args=$(tr '\0' '\n' 2>/dev/null <"$p/cmdline") || continue
@@ -225,7 +225,7 @@ wait_for() { # SECONDS WHAT CMD...
   shift 2
   end=$(($(date +%s) + t))
   until "$@" >/dev/null 2>&1; do
-    [ "$(date +%s)" -lt "$end" ] || die "waited ${t} s in vain for $what"
+    [ "$(date +%s)" -lt "$end" ] || die "gave up after waiting ${t} s for $what"
     sleep 0.3
   done
 }
@@ -246,7 +246,7 @@ port_free_or_ours() { # NAME PORT
   alive "$1" && return 0
   port_open "$2" || return 0
   end_leftovers "$1"
-  ! port_open "$2" || die "port $2 ($1's) is taken by a process that this lab did not start"
+  ! port_open "$2" || die "port $2 (for $1) is in use by a process that this lab did not start"
 }
 
 # ---- set-up steps -------------------------------------------------------------------------
@@ -256,7 +256,7 @@ once() { # MARKER CMD...: runs CMD unless it has succeeded before
   [ -e "$m" ] && return 0
   "$@" && date -Is >"$m"
 }
-put() { # PATH OWNER:GROUP MODE  (content on stdin): writes a config file, keeps the packaged one
+put() { # PATH OWNER:GROUP MODE  (content on stdin): writes a config file, and saves the packaged one
   local p=$1 own=$2 mode=$3 key
   key=$(printf %s "$p" | tr / %)
   mkdir -p "$(dirname "$p")"
@@ -275,8 +275,8 @@ install_packages() { # PACKAGE...
     [ "$(dpkg-query -W -f='${db:Status-Abbrev}' "$p" 2>/dev/null)" = "ii " ] || missing+=("$p")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  say "   installing ${#missing[@]} packages and what they need: ${missing[*]}"
-  # Packages must not start anything on their own: the lab starts it all.
+  say "   installing ${#missing[@]} packages and their dependencies: ${missing[*]}"
+  # Packages must not start services: the lab starts all of them.
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod 755 /usr/sbin/policy-rc.d
@@ -284,7 +284,7 @@ install_packages() { # PACKAGE...
   fi
   NOTE=$LOG/apt.log
   export DEBIAN_FRONTEND=noninteractive
-  dpkg --configure -a >>"$NOTE" 2>&1 || true # an installation that was interrupted
+  dpkg --configure -a >>"$NOTE" 2>&1 || true # finishes an interrupted installation
   timeout -k 10 600 apt-get update -q >>"$NOTE" 2>&1 || die "apt-get update"
   timeout -k 10 1200 apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=300 \
     -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef "${missing[@]}" >>"$NOTE" 2>&1 ||
@@ -293,7 +293,7 @@ install_packages() { # PACKAGE...
   if [ -e "$MARK/policy-rc.d" ]; then rm -f /usr/sbin/policy-rc.d "$MARK/policy-rc.d"; fi
 }
 
-# ---- clients: none of them may hang -------------------------------------------------------
+# ---- clients: all with timeouts, so that none of them hangs -------------------------------
 MYSQL=(timeout -k 5 60 mysql --no-defaults --connect-timeout=5 -S /run/mysqld/mysqld.sock -u root -N -B)
 sql() { "${MYSQL[@]}" -e "$1"; }
 virsh() { timeout -k 5 "${VIRSH_TIMEOUT:-90}" virsh -c qemu:///system "$@"; }
@@ -309,8 +309,8 @@ lab_python() { # SCRIPT ARGS...: with Debian's python3 and its OpenStack modules
     OS_CLIENT_CONFIG_FILE="$LAB_STATE/clouds.yaml" /usr/bin/python3 "$LAB_DIR/$script" "$@"
 }
 
-# A heartbeat since its start: what is asked of it before it listens is lost. And with libvirt: it
-# disables itself while it has none, and takes up to a minute to notice its return.
+# True if nova-compute sent a heartbeat since its start (earlier requests are lost) and is connected to
+# libvirt (it disables itself without libvirt, and takes up to a minute to notice its return).
 compute_ready() {
   local since
   since=$(date -u -d "@$(stat -c %Y "$RUN/nova-compute.pid")" '+%F %T')
@@ -318,7 +318,7 @@ compute_ready() {
             and not (disabled and ifnull(disabled_reason, '') like 'AUTO:%') and updated_at > greatest('$since', utc_timestamp() - interval 60 second)")" = 1 ]
 }
 
-# ---- what the cloud looks like ------------------------------------------------------------
+# ---- the state of the cloud ---------------------------------------------------------------
 instance_table() { # name, nova's vm_state, task_state and power_state, libvirt's state, UUID
   local name vm task power uuid states state
   states=$(virsh list --all --uuid --name 2>/dev/null | awk 'NF { print $1 }' | while read -r uuid; do

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Writes the initial RAM disk of the lab's one guest with a real Linux: linux_image.py MODULES OUT
+"""Write the initial RAM disk of the lab's one real Linux guest: linux_image.py MODULES OUT
 
-It is a static busybox, the few modules of the distribution's cloud kernel (under MODULES) that
-a guest of nova needs, and an init that asks DHCP for an address, answers pings, says so on the
-console, and switches itself off when the power button is pressed.
+It contains a static busybox, the few modules of the distribution's cloud kernel (under MODULES)
+that a nova guest needs, and an init that gets an address by DHCP, prints it on the console,
+answers pings, and powers off when the power button is pressed.
 """
 
 import gzip
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 BUSYBOX = Path("/bin/busybox")
-KERNEL_MODULES = (  # in the order in which one needs the other
+KERNEL_MODULES = (  # in order of dependency
     *("virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci"),
     *("virtio_blk", "failover", "net_failover", "virtio_net", "evdev", "button"),
 )
@@ -42,7 +42,7 @@ poweroff -f
 
 
 def archive(files: dict[str, bytes | None]) -> bytes:
-    """A cpio archive ("newc") of executable files; None is a folder."""
+    """Return a cpio archive ("newc") of executable files; a content of None makes a folder."""
     out = io.BytesIO()
     for number, (name, content) in enumerate([*files.items(), ("TRAILER!!!", b"")], 1):
         data = content or b""
@@ -57,7 +57,7 @@ def archive(files: dict[str, bytes | None]) -> bytes:
 
 
 def main(modules: Path, out: Path) -> None:
-    """Every file is the same each time, and so is the archive."""
+    """Write the archive; the same input always gives the same bytes."""
     files: dict[str, bytes | None] = dict.fromkeys(
         ("bin", "dev", "proc", "sys", "etc", "modules", "etc/acpi", "etc/acpi/PWRF")
     )

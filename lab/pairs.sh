@@ -1,12 +1,12 @@
 #!/bin/bash
-# pairs.sh --list      what can be between the lab's two hosts: name, what it is
-# pairs.sh make NAME   brings it about, with guests of its own (pair-...); the second host must be up
-# pairs.sh undo        deletes these guests, and puts the hosts in order again
+# pairs.sh --list      lists situations between the lab's two hosts: name and description
+# pairs.sh make NAME   produces one, with its own guests (pair-...); the second host must be up
+# pairs.sh undo        deletes these guests and restores the hosts
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_if_asked "${1:---help}"
 
 SECOND=${LAB_SECOND:-compute2}
-S=$LAB_STATE/second/pairs # what undoing needs
+S=$LAB_STATE/second/pairs # data needed to undo
 declare -A P_WHAT
 P_NAMES=()
 pair() { P_NAMES+=("$1") P_WHAT[$1]=$2; }
@@ -14,7 +14,7 @@ pair() { P_NAMES+=("$1") P_WHAT[$1]=$2; }
 second() { "$LAB_DIR/second-host.sh" "$@"; }
 second_virsh() { second run timeout -k 5 60 virsh -c qemu:///system "$@"; }
 uuid_of() { sql "select uuid from nova.instances where deleted = 0 and display_name = '$1'"; }
-is() { # NAME VM_STATE HOST: there, and nova works on it no more
+is() { # NAME VM_STATE HOST: the instance is in that state on that host, without a task
   [ "$(sql "select concat(vm_state, '/', ifnull(task_state, ''), '/', host) from nova.instances where deleted = 0 and display_name = '$1'")" = "$2//$3" ]
 }
 wait_is() { wait_for 120 "$1 to be $2 on $3 (logs: /var/log/nova/nova-compute.log on both hosts)" is "$@"; }
@@ -30,14 +30,14 @@ migrate() { # NAME OPTION...: from the first host to the second
 }
 slow() { tc qdisc add dev hl-second root tbf rate "$1" burst 16kb latency 400ms; } # RATE: from the first host to the second
 memory_moves() { virsh domjobinfo "$1" | grep -q '^Memory processed: *[1-9]'; }
-moved_away() { # NAME: its live migration is over, and holds nothing of the first host any more
+moved_away() { # NAME: its live migration is over, and no longer holds resources of the first host
   local over="select uuid from nova.migrations where instance_uuid = '$(uuid_of "$1")' and migration_type = 'live-migration'"
   [ -z "$(sql "$over and status not in ('completed', 'error', 'failed', 'cancelled')")" ] &&
     [ -z "$(sql "select id from placement.allocations where consumer_id in ($over)")" ]
 }
 forced() { osc --os-compute-api-version 2.53 compute service set "--$1" "$SECOND" nova-compute; } # up, down
 evacuate() { # NAME: from the second host to the first
-  # client 6.0.0 asks for it, and then fails to print the answer: 'TupleWithMeta' has no 'to_dict'
+  # client 6.0.0 sends the request, but fails to print the answer: 'TupleWithMeta' has no 'to_dict'
   osc --os-compute-api-version 2.29 server evacuate --host "$LAB_HOST" "$(uuid_of "$1")" 2>/dev/null || true
   wait_is "$1" active "$LAB_HOST"
 }
@@ -48,14 +48,14 @@ p_healthy() {
   create pair-second "$SECOND"
 }
 
-pair migrated-cold "a cold migration that waits to be confirmed: VERIFY_RESIZE on the second host, its old disk on the first"
+pair migrated-cold "a cold migration that waits for confirmation: VERIFY_RESIZE on the second host, its old disk on the first"
 p_migrated_cold() {
   create pair-cold "$LAB_HOST"
   migrate pair-cold
   wait_is pair-cold resized "$SECOND"
 }
 
-pair migrating "a live migration with its disks, under way over a slow line"
+pair migrating "a live migration with its disks, in progress over a slow link"
 p_migrating() {
   create pair-live "$LAB_HOST"
   slow 200kbit
@@ -63,15 +63,15 @@ p_migrating() {
   wait_for 60 "the memory of pair-live to move" memory_moves "$(uuid_of pair-live)"
 }
 
-pair migrated-live "a live migration that is done"
+pair migrated-live "a completed live migration"
 p_migrated_live() {
   create pair-live "$LAB_HOST"
   migrate pair-live --live-migration --block-migration
   wait_is pair-live active "$SECOND"
-  wait_for 60 "the first host to be done with pair-live" moved_away pair-live
+  wait_for 60 "the first host to release pair-live" moved_away pair-live
 }
 
-pair evacuated "evacuated from a host whose nova-compute had died: the guest there still runs"
+pair evacuated "evacuated from a host with a dead nova-compute: the guest there still runs"
 p_evacuated() {
   create pair-evac "$SECOND"
   second compute stop
@@ -79,7 +79,7 @@ p_evacuated() {
   evacuate pair-evac
 }
 
-pair split-brain "evacuated while its guest was off; then virsh start of the old copy, as libvirt-guests would at boot"
+pair split-brain "evacuated while its guest was off, then virsh start of the old copy, as by libvirt-guests at boot"
 p_split_brain() {
   local u
   create pair-split "$SECOND"
@@ -91,7 +91,7 @@ p_split_brain() {
   second_virsh -q start "$u"
 }
 
-pair evacuation-armed "evacuated, and migrated back to a nova-compute that was never restarted: its next start would delete the guest"
+pair evacuation-armed "evacuated, then migrated back to a nova-compute that was never restarted: its next start would delete the guest"
 p_evacuation_armed() {
   local u
   create pair-armed "$SECOND"
@@ -102,7 +102,7 @@ p_evacuation_armed() {
   second run rm -rf "/var/lib/nova/instances/$u"
   forced down
   evacuate pair-armed
-  # the API refuses it while there is such a record: bug 1922053
+  # the API refuses that while such a record exists: bug 1922053
   sql "update nova.services set forced_down = 0 where host = '$SECOND' and \`binary\` = 'nova-compute' and deleted = 0"
   second compute thaw
   wait_for 60 "nova-compute on $SECOND" second_beats
@@ -110,7 +110,7 @@ p_evacuation_armed() {
   wait_is pair-armed active "$SECOND"
 }
 
-pair wrong-host "the row says the first host, the guest is on the second"
+pair wrong-host "the row names the first host, but the guest is on the second"
 p_wrong_host() {
   local u
   create pair-wrong "$SECOND"
@@ -119,7 +119,7 @@ p_wrong_host() {
   sql "update nova.instances set host = '$LAB_HOST', node = '$(sql "select hypervisor_hostname from nova.compute_nodes where host = '$LAB_HOST' and deleted = 0")' where uuid = '$u'"
 }
 
-pair left-behind "live migrated; its domain and folder are still on the first host, shut off"
+pair left-behind "live migrated, but its domain (shut off) and folder are still on the first host"
 p_left_behind() {
   local u
   create pair-left "$LAB_HOST"
@@ -136,10 +136,10 @@ second_beats() {
   [ "$(sql "select count(*) from nova.services where host = '$SECOND' and \`binary\` = 'nova-compute' and deleted = 0
             and updated_at > utc_timestamp() - interval 15 second")" = 1 ]
 }
-down_records() { # evacuations that the second host's nova-compute has not heard of
+down_records() { # evacuations that the second host's nova-compute has not processed
   [ "$(sql "select count(*) from nova.migrations where source_compute = '$SECOND' and migration_type = 'evacuation' and status in ('accepted', 'pre-migrating', 'done')")" -gt 0 ]
 }
-all_heard() { ! down_records; }
+all_processed() { ! down_records; }
 is_forced_down() { [ "$(sql "select forced_down from nova.services where host = '$SECOND' and \`binary\` = 'nova-compute' and deleted = 0")" = 1 ]; }
 all_moved() {
   local name
@@ -154,18 +154,18 @@ undo() {
   tc qdisc del dev hl-second root 2>/dev/null || true
   if [ -e "$S/undo.sql" ]; then sql "$(cat "$S/undo.sql")"; fi
   second compute thaw 2>/dev/null || true
-  wait_for 120 "nova to work on no pair-… any more" idle_pairs
-  # the guest is idle before its old host is; who deletes it then leaves an allocation to nobody
-  wait_for 60 "the live migrations of the pair-… to be over" all_moved
-  if down_records; then # a start of nova-compute removes what was evacuated, and notes it
+  wait_for 120 "the tasks of the pair-… guests to end" idle_pairs
+  # the guest is idle before its old host is; deleting it then leaves an orphaned allocation
+  wait_for 60 "the live migrations of the pair-… guests to end" all_moved
+  if down_records; then # nova-compute removes evacuated guests at its start, and records that
     second compute stop
     second compute start
-    wait_for 120 "the second nova-compute to hear of the evacuations" all_heard
+    wait_for 120 "the second nova-compute to process the evacuations" all_processed
   fi
   second compute start
   if is_forced_down; then forced up; fi
   for u in $(sql "select uuid from nova.instances where deleted = 0 and display_name like 'pair-%'"); do osc server delete "$u"; done
-  wait_for 120 "the pair-… to be deleted" none_left
+  wait_for 120 "the pair-… guests to be deleted" none_left
   [ -e "$S/uuids" ] || return 0
   while read -r u; do
     for virsh in virsh second_virsh; do
@@ -182,8 +182,8 @@ case $1 in
   --list) for n in "${P_NAMES[@]}"; do printf '%-18s %s\n' "$n" "${P_WHAT[$n]}"; done ;;
   make)
     need_root
-    [ -n "${P_WHAT[${2:-none}]:-}" ] || die "nothing is called '${2:-}': lab/pairs.sh --list"
-    [ -d "$LAB_STATE/second" ] || die "there is no second host: lab/second-host.sh up"
+    [ -n "${P_WHAT[${2:-none}]:-}" ] || die "no situation is called '${2:-}': lab/pairs.sh --list lists them"
+    [ -d "$LAB_STATE/second" ] || die "there is no second host: run lab/second-host.sh up"
     mkdir -p "$S"
     say "$2: ${P_WHAT[$2]}"
     "p_${2//-/_}"
@@ -192,5 +192,5 @@ case $1 in
     need_root
     undo
     ;;
-  *) die "pairs.sh does not know '$1' (--help)" ;;
+  *) die "unknown command '$1' (see --help)" ;;
 esac

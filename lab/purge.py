@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Removes all rows of deleted instances with such names: purge.py PATTERN (of SQL's LIKE)."""
+"""Remove all rows of deleted instances with matching names: purge.py PATTERN (an SQL LIKE)."""
 
 import sys
 

@@ -1,27 +1,27 @@
 #!/bin/bash
-# second-host.sh up       starts a second compute host on this machine, beside the lab's own
-# second-host.sh down     ends it, and removes its guests and what the cloud knows of it
-# second-host.sh status   says what of it runs, and its guests; status 1: something does not run
-# second-host.sh compute stop|start|freeze|thaw   its nova-compute
+# second-host.sh up       starts a second compute host on this machine, beside the lab's first host
+# second-host.sh down     ends it, and removes its guests and its records in the cloud
+# second-host.sh status   shows its services and guests; status 1: a service is dead
+# second-host.sh compute stop|start|freeze|thaw   controls its nova-compute
 # second-host.sh run CMD...      runs a command on the second host
-# second-host.sh beside CMD...   runs a command on the first, which then does not see the second's processes
+# second-host.sh beside CMD...   runs a command on the first host, with the second's processes hidden
 #
-# The second host is a set of namespaces (mount, network, UTS, IPC, PID) with a kernel shared and all
-# else its own: name, address, /etc/nova, /etc/neutron, /etc/libvirt, /run, /var/lib/nova, libvirtd and
-# its guests, Open vSwitch and its agent, nova-compute. `ssh` and libvirt reach it over a veth pair; it
-# reaches the control plane, which listens on 127.0.0.1 only, through forward.py. Guests migrate from the
-# first host to the second. Needs lab/up.sh to have run.
+# The second host is a set of namespaces (mount, network, UTS, IPC, PID). It shares the kernel and has
+# its own name, address, /etc/nova, /etc/neutron, /etc/libvirt, /run, /var/lib/nova, libvirtd with guests,
+# Open vSwitch with its agent, and nova-compute. `ssh` and libvirt reach it over a veth pair; it reaches
+# the control plane, which listens on 127.0.0.1 only, through forward.py. Guests migrate from the first
+# host to the second. Run lab/up.sh first.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_if_asked "${1:---help}"
 need_root
 
 NAME=${LAB_SECOND:-compute2}
-FIRST_IP=198.18.0.1 SECOND_IP=198.18.0.2 # a range that is nobody's (RFC 2544)
+FIRST_IP=198.18.0.1 SECOND_IP=198.18.0.2 # a range reserved for benchmarks (RFC 2544)
 HOME2=$LAB_STATE/second
-ROOT2=$HOME2/root # what lies over /etc and /var there
+ROOT2=$HOME2/root # mounted over parts of /etc and /var there
 RUN=$HOME2/run
 LOG=$LAB_STATE/logs
-# What it has of its own. Of /etc a copy, of /var nothing.
+# Its own folders: copies of those in /etc, empty ones in /var.
 OWN=(/etc/nova /etc/neutron /etc/libvirt /etc/ssh /var/lib/nova /var/lib/neutron /var/lib/libvirt /var/cache/libvirt
   /var/log/nova /var/log/neutron /var/log/libvirt /var/log/openvswitch)
 # keystone glance placement neutron nova-api cinder rabbitmq mariadb memcached metadata
@@ -29,21 +29,21 @@ PORTS=(5000 9292 8778 9696 8774 8776 5672 3306 11211 8775)
 
 # ---- the namespaces
 init() { pgrep -P "$(pid_of second)"; } # process 1 of the second host
-run() { # CMD...: there, as root
+run() { # CMD...: on the second host, as root
   nsenter --target "$(init)" --mount --net --uts --ipc --pid -- "$@"
 }
-begin() { # NAME USER CMD...: a daemon there
+begin() { # NAME USER CMD...: starts a daemon on the second host
   local name=$1 user=$2 as=()
   shift 2
   [ "$user" = root ] || as=(setpriv --reuid "$user" --regid "$(id -g "$user")" --init-groups env HOME="$(getent passwd "$user" | cut -d: -f6)")
   start "second-$name" root nsenter --target "$(init)" --mount --net --uts --ipc --pid -- "${as[@]}" "$@"
 }
-end() { # NAME: the daemon, not the nsenter that waits for it
+end() { # NAME: ends the daemon, not the nsenter that waits for it
   local pid i
   alive "second-$1" || return 0
   pid=$(pgrep -P "$(pid_of "second-$1")")
   kill -TERM "$pid"
-  for i in $(seq 1 40); do # nova-compute lets what it works on come to its end
+  for i in $(seq 1 40); do # nova-compute finishes its current tasks first
     alive "second-$1" || break
     sleep 0.5
     [ "$i" -lt 40 ] || kill -KILL "$pid"
@@ -51,7 +51,7 @@ end() { # NAME: the daemon, not the nsenter that waits for it
   rm -f "$RUN/second-$1.pid"
 }
 
-be_init() { # inside, as process 1: makes it a host, then waits for ever and buries the dead
+be_init() { # inside, as process 1: sets up the host, then waits forever and reaps children
   local d
   hostname "$NAME"
   mount --rbind /sys/fs/cgroup "$HOME2/cgroup"
@@ -62,7 +62,7 @@ be_init() { # inside, as process 1: makes it a host, then waits for ever and bur
   mkdir -p /run/{lock,sshd,netns,libvirt,openvswitch,sudo}
   for d in "${OWN[@]}"; do mount --bind "$ROOT2$d" "$d"; done
   for d in /etc/hosts /etc/hostname /etc/machine-id /proc/sys/kernel/random/boot_id; do mount --bind "$ROOT2/files/${d##*/}" "$d"; done
-  # as systemd leaves it, so that a volume attached later is seen in the mount namespace of its guest
+  # as under systemd, so that a volume attached later is visible in the mount namespace of its guest
   mount --make-rshared /
   ip link set lo up
   touch "$HOME2/ready"
@@ -120,14 +120,14 @@ start_namespaces() {
   start second root unshare --mount --net --uts --ipc --pid --fork --kill-child bash "$LAB_DIR/second-host.sh" be-init
   EXTRA_ENV=()
   wait_for 20 "the namespaces (log: $LOG/second.log)" test -e "$HOME2/ready"
-  # a name of its own keeps it apart from neutron's
+  # its own prefix keeps the device apart from neutron's
   ip link add hl-second type veth peer name eth0 netns "$(init)"
   ip addr add "$FIRST_IP/30" dev hl-second
   ip link set hl-second up
   run ip addr add "$SECOND_IP/30" dev eth0
   run ip link set eth0 up
   start second-forward root /usr/bin/python3 "$LAB_DIR/forward.py" "/proc/$(init)/ns/net" "${PORTS[@]}"
-  wait_for 20 "the way to the control plane (log: $LOG/second-forward.log)" run bash -c "exec 3<>/dev/tcp/127.0.0.1/${PORTS[0]}"
+  wait_for 20 "the connection to the control plane (log: $LOG/second-forward.log)" run bash -c "exec 3<>/dev/tcp/127.0.0.1/${PORTS[0]}"
 }
 second_ovs() { run ovs-vsctl --timeout=20 "$@"; }
 start_switch() {
@@ -168,7 +168,7 @@ up() {
   mkdir -p "$HOME2"/{cgroup,empty} "$RUN"
   install_packages openssh-server
   if ! alive second; then
-    say "   making a host called $NAME"
+    say "   creating a host called $NAME"
     copy_configs
     make_keys
   fi
@@ -185,7 +185,7 @@ up() {
 # ---- down
 guests_there() { sql "select uuid from nova.instances where deleted = 0 and (host = '$NAME' or node = '$NAME')"; }
 no_guests_there() { [ -z "$(guests_there)" ]; }
-forget() { # what the cloud knows of the host
+forget() { # removes the host's guests and records from the cloud
   local u id
   for u in $(guests_there); do
     sql "update nova.instances set task_state = NULL where uuid = '$u'"
@@ -198,7 +198,7 @@ forget() { # what the cloud knows of the host
   done
   for id in $(sql "select id from neutron.agents where host = '$NAME'"); do osc network agent delete "$id"; done
   sql "delete from neutron.ml2_vxlan_endpoints where host = '$NAME'"
-  # the first host's agent would keep its tunnel to a host that is no more
+  # the first host's agent would keep its tunnel to a host that no longer exists
   for id in $(ovs-vsctl --timeout=20 --bare --columns=name find interface type=vxlan options:remote_ip="$SECOND_IP"); do
     ovs-vsctl --timeout=20 --if-exists del-port "$id"
   done
@@ -208,7 +208,7 @@ down() {
   t0=$(date +%s)
   [ -d "$HOME2" ] || { say "there is no second host"; return 0; }
   if RUN=$LAB_STATE/run alive nova-api; then forget; fi
-  # with its process 1 everything there ends: guests, mounts, interfaces
+  # when its process 1 ends, everything ends: guests, mounts, interfaces
   stop second-forward
   kill_now second
   stop second
@@ -231,8 +231,8 @@ status() {
   exit $bad
 }
 
-# The processes of a PID namespace are seen from the one around it, as those of another host never are.
-# An empty folder over each makes it one that has just ended.
+# Processes in a nested PID namespace are visible from the outer one; processes of another host are not.
+# An empty folder mounted over each /proc/PID makes the process look like one that has just ended.
 beside() { # CMD...
   # shellcheck disable=SC2016  # expanded by the inner bash
   unshare --mount bash -c '
@@ -257,5 +257,5 @@ case $1 in
     ;;
   run | beside) "$@" ;;
   be-init) be_init ;;
-  *) die "second-host.sh does not know '$1' (--help)" ;;
+  *) die "unknown command '$1' (see --help)" ;;
 esac

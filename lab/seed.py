@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Fills the fresh cloud: `identity` (users, services, endpoints) and `resources` (all the rest).
+"""Fill the new cloud: `identity` (users, services, endpoints) and `resources` (everything else).
 
-Run by up.sh with Debian's python3. Safe to run again: what is there is left alone.
+Run by up.sh with Debian's python3. Safe to run again: existing objects are left alone.
 """
 
 import os
@@ -25,12 +25,12 @@ FLAVORS = {
     "lab.extra": (64, 1, 1, 1, 64),
     "lab.vol": (64, 1, 0, 0, 0),
     "lab.linux": (96, 1, 1, 0, 0),
-    "lab.huge": (4194304, 64, 10, 0, 0),  # no host has that: its instance ends in error
+    "lab.huge": (4194304, 64, 10, 0, 0),  # larger than any host: its instance ends in error
 }
 
 
 def identity(cloud: Any, password: str) -> None:
-    """Projects, roles, users and the service catalogue."""
+    """Create projects, roles, users and the service catalog."""
     ident = cloud.identity
     domain = ident.find_domain("Default").id
     projects = {p.name: p for p in ident.projects()}
@@ -58,7 +58,7 @@ def identity(cloud: Any, password: str) -> None:
 
 
 def compute(cloud: Any, state: Path) -> None:
-    """The guests' images, flavors, quotas, a key pair, the volume type."""
+    """Create the guests' images, flavors, quotas, a key pair and the volume type."""
     boot_sector = {"os_distro": "hoodlab", "hw_disk_bus": "virtio"}
     image(cloud, "lab-guest", state / "lab-guest.qcow2", "qcow2", "bare", boot_sector)
     linux = {
@@ -85,7 +85,7 @@ def compute(cloud: Any, state: Path) -> None:
 def image(
     cloud: Any, name: str, path: Path, disk: str, container: str, properties: dict[str, str]
 ) -> str:
-    """The UUID of an image, uploaded if it is not there; `disk` and `container` are its formats."""
+    """Return the UUID of an image; upload it if missing. `disk`, `container` are its formats."""
     found = cloud.image.find_image(name) or cloud.create_image(
         name,
         filename=str(path),
@@ -99,7 +99,7 @@ def image(
 
 
 def new_key(path: Path) -> str:
-    """Writes a private key to `path`; returns the public one, as nova wants it."""
+    """Write a private key to `path`; return the public key in nova's format."""
     from cryptography.hazmat.primitives import serialization as ser
     from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -113,7 +113,7 @@ def new_key(path: Path) -> str:
 
 
 def networks(cloud: Any) -> None:
-    """Two tenant networks, an external one, a router between, and a security group that lets in."""
+    """Create two tenant networks, an external one, a router, and a permissive security group."""
     net = cloud.network
     lab = net.find_network("lab-net") or net.create_network(name="lab-net", shared=True)
     subnet = net.find_subnet("lab-subnet") or net.create_subnet(
@@ -166,7 +166,7 @@ def networks(cloud: Any) -> None:
 
 
 def main(what: str) -> None:
-    """`identity` needs keystone only; `resources` needs every API."""
+    """Create what is named: `identity` needs only keystone, `resources` needs every API."""
     import openstack
 
     cloud = openstack.connect(cloud="hoodlab")

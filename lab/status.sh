@@ -1,7 +1,7 @@
 #!/bin/bash
 # status.sh
-# Says what of the lab runs, how its instances are and which faults are injected. Only reads.
-# Status 0: everything runs; 1: something does not, or there is no lab.
+# Shows the lab's services, the states of its instances and the injected faults. Only reads.
+# Status 0: every service runs; 1: a service is dead, or there is no lab.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_if_asked "$@"
 need_root

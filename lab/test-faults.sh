@@ -1,18 +1,18 @@
 #!/bin/bash
 # test-faults.sh [NAME...]
-# Injects each fault (or those named), checks that it is there, undoes it, and checks that the cloud is
-# as it was before. Needs lab/instances.sh to have run; 60 faults take about four minutes. Appends to
-# faults.tsv in the lab's state folder. Status 1 when one failed.
+# Injects each fault (or those named), checks that it is in effect, undoes it, and checks that the cloud
+# is the same as before. Run lab/instances.sh first; 60 faults take about four minutes. Appends to
+# faults.tsv in the lab's state folder. Status 1 if a fault failed.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$LAB_DIR/faults.sh"
 help_if_asked "$@"
 need_root
 need_cloud
-[ -z "$(ls "$FAULTS")" ] || die "faults are injected already: lab/fix.sh --all undoes them"
+[ -z "$(ls "$FAULTS")" ] || die "faults are already injected: lab/fix.sh --all undoes them"
 names=("$@")
 [ $# -gt 0 ] || names=("${F_NAMES[@]}")
 
-picture() { # what a fault must leave behind as it was
+picture() { # what must be the same after a fault is undone
   instance_table
   echo "services: $(running_names | sort | tr '\n' ' ')"
   echo "nova-compute disabled: $(sql "select disabled from nova.services where \`binary\` = 'nova-compute' and deleted = 0")"
@@ -28,7 +28,7 @@ as_before() { [ "$(picture 2>&1)" = "$before" ]; }
 
 # shellcheck disable=SC2016  # the backtick is markdown's
 [ "$(grep '^| `' "$LAB_DIR/README.md")" = "$("$LAB_DIR/break.sh" --markdown | grep '^| `')" ] ||
-  die "the table of faults in lab/README.md is not current: lab/break.sh --markdown prints it"
+  die "the table of faults in lab/README.md is outdated: lab/break.sh --markdown prints it"
 before=$(picture)
 bad=0 T0=$(date +%s)
 out=$(mktemp)
@@ -40,7 +40,7 @@ for n in "${names[@]}"; do
   elif ! "$LAB_DIR/fix.sh" "$n" >>"$out" 2>&1; then
     res="FAIL to undo"
   elif ! until_ok 60 as_before; then
-    res="FAIL to leave the cloud as it was"
+    res="FAIL to restore the cloud"
     diff <(echo "$before") <(picture 2>&1) >>"$out" || true
   fi
   printf '%-22s %3d s  %s\n' "$n" "$(($(date +%s) - t))" "$res"

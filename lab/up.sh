@@ -1,8 +1,8 @@
 #!/bin/bash
 # up.sh [--packages-only]
-# Brings up a single-node OpenStack on 127.0.0.1 of a Debian 12 machine (root; about 90 seconds, and
-# two minutes more for the packages the first time). Safe to run again: what runs is left alone, what
-# has died is started again, also after a reboot. Then lab/instances.sh boots the instances.
+# Brings up a single-node OpenStack on 127.0.0.1 of a Debian 12 machine (root; about 90 seconds, plus
+# two minutes for the packages the first time). Safe to run again, even after a reboot: running services
+# are left alone, dead ones are restarted. Then lab/instances.sh boots the instances.
 #
 #   --packages-only  installs the packages and stops
 #   LAB_STATE        the lab's state folder (default /var/lib/hoodlab)
@@ -25,11 +25,11 @@ PACKAGES=(
   uwsgi-core uwsgi-plugin-python3 sudo socat iproute2 iputils-ping procps curl e2fsprogs jq
 )
 
-# What daemons that were killed, or a reboot, leave behind and a new start would stumble over.
+# Removes leftovers of killed daemons or of a reboot that would break a new start.
 clear_stale() {
   local ns
   for ns in /run/netns/q*; do
-    # `ip netns` names are mounts: without the mount it is an empty file that looks like a namespace
+    # `ip netns` names are mounts: without the mount, an empty file looks like a namespace
     if [ -e "$ns" ] && ! grep -q " $ns nsfs " /proc/mounts; then rm -f "$ns"; fi
   done
   if ! alive ovsdb-server && ! alive ovs-vswitchd; then rm -rf /run/openvswitch; fi
@@ -63,7 +63,7 @@ start_rabbitmq() {
   EXTRA_ENV=(RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_CONFIG_FILE="$CONF/rabbitmq" RABBITMQ_MNESIA_BASE="$LAB_STATE/rabbitmq"
     RABBITMQ_LOG_BASE="$LAB_STATE/rabbitmq/log" RABBITMQ_ENABLED_PLUGINS_FILE="$CONF/enabled_plugins" ERL_EPMD_ADDRESS=127.0.0.1
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-kernel inet_dist_use_interface {127,0,0,1}" RABBITMQ_CONF_ENV_FILE=/dev/null)
-  # rabbitmq would start an epmd that outlives it: have our own, unless the machine has one
+  # rabbitmq would start an epmd that outlives it: run our own, unless the machine has one
   if ! port_open 4369; then
     start epmd rabbitmq /usr/bin/epmd -address 127.0.0.1
     wait_port epmd 4369 10
@@ -86,7 +86,7 @@ start_openvswitch() {
     --log-file=/var/log/openvswitch/ovs-vswitchd.log --pidfile=/run/openvswitch/ovs-vswitchd.pid
   wait_port ovsdb-server 6640 20
   ovs-vsctl --timeout=20 --may-exist add-br br-ex -- set bridge br-ex datapath_type="$datapath"
-  # it is made again a moment after ovs-vswitchd has started
+  # the device appears a moment after ovs-vswitchd has started
   wait_for 20 "the bridge br-ex (log: /var/log/openvswitch/ovs-vswitchd.log)" ip link set br-ex up
   ip addr replace 172.24.4.1/24 dev br-ex
 }
@@ -94,8 +94,8 @@ start_openvswitch() {
 virsh_as_nova() { timeout -k 5 60 setpriv --reuid nova --regid nova --init-groups virsh -c "qemu:///system$1" version; }
 start_libvirt() {
   local ours=1 relay=/run/hoodlab/libvirt-sock
-  # What udev's rule does: libvirt's probe may use /dev/kvm, and where the qemu user then cannot, libvirt
-  # throws its cached capabilities away at every lookup (75 s instead of 3 s per guest start).
+  # Same as udev's rule: if libvirt's probe may use /dev/kvm but the qemu user may not, libvirt discards
+  # its cached capabilities at every lookup (75 s instead of 3 s per guest start).
   if [ -c /dev/kvm ] && ! setpriv --reuid libvirt-qemu --regid kvm --init-groups test -w /dev/kvm; then
     chgrp kvm /dev/kvm
     chmod 660 /dev/kvm
@@ -104,7 +104,7 @@ start_libvirt() {
     say "   a libvirtd that this lab did not start is running: using it"
     ours=0
     if ! virsh_as_nova "" >/dev/null 2>&1; then
-      # Its read-write socket wants polkit; a root relay gives the nova user a socket without it.
+      # Its read-write socket needs polkit; a root relay gives the nova user a socket without polkit.
       say "   the nova user may not open its socket: a root socat relay for nova only"
       install -d -o root -g libvirt -m 750 /run/hoodlab
       start libvirt-relay root /usr/bin/socat "UNIX-LISTEN:$relay,fork,unlink-early,user=root,group=libvirt,mode=0660" UNIX-CONNECT:/run/libvirt/libvirt-sock
@@ -119,7 +119,7 @@ start_libvirt() {
   echo "LAB_LIBVIRT_OURS=$ours" >"$LAB_STATE/libvirt.env"
 }
 
-# ---- schema migrations: pure CPU, in lanes in the background, each step once ---------------
+# ---- schema migrations: CPU-bound, run in parallel lanes in the background, each step once -
 # (&& throughout: under `once ... ||` the shell does not stop at a failing command)
 as() { # USER CMD...
   local user=$1
@@ -134,7 +134,7 @@ sync_neutron() { as neutron neutron-db-manage --config-file /etc/neutron/neutron
 sync_nova() {
   as nova nova-manage api_db sync &&
     as nova nova-manage cell_v2 map_cell0 --database_connection "$(db nova nova_cell0)" &&
-    { as nova nova-manage cell_v2 create_cell --name=cell1 --verbose || [ $? = 2 ]; } && # 2: there already
+    { as nova nova-manage cell_v2 create_cell --name=cell1 --verbose || [ $? = 2 ]; } && # 2: it already exists
     as nova nova-manage db sync
 }
 sync_bootstrap() {
@@ -169,7 +169,7 @@ web() { # NAME USER PORT WSGI
 }
 
 prepare_storage() {
-  # Another device than the root file system's: nova's "already mounted?" is os.path.ismount.
+  # It must be a different device from the root file system, because nova tests with os.path.ismount.
   install -d /srv/hoodlab-nfs
   if ! mountpoint -q /srv/hoodlab-nfs; then
     if [ ! -e "$LAB_STATE/nfs.img" ]; then
@@ -184,8 +184,8 @@ prepare_storage() {
   install -d -o cinder -g cinder /var/lib/cinder/tmp /var/lib/cinder/mnt
   install -d -o neutron -g neutron /var/lib/neutron/lock /var/lib/neutron/tmp
   install -d -o glance -g glance /var/lib/glance/images /var/lib/glance/tmp
-  # Each qemu lives in a mount namespace that libvirt makes; a volume attached later is only
-  # visible there when the mount propagates. systemd makes / shared, a bare machine does not.
+  # Each qemu runs in a mount namespace created by libvirt; a volume attached later is visible there
+  # only if the mount propagates. systemd makes / shared, a bare machine does not.
   if ! mountpoint -q /var/lib/nova/mnt; then
     case $(findmnt -n -o PROPAGATION -T / 2>/dev/null || true) in
       *shared*) ;;
@@ -203,7 +203,7 @@ guest_image() {
   qemu-img convert -q -f raw -O qcow2 "$LAB_STATE/lab-guest.raw" "$LAB_STATE/lab-guest.qcow2.new"
   mv "$LAB_STATE/lab-guest.qcow2.new" "$LAB_STATE/lab-guest.qcow2"
 }
-linux_guest() { # the distribution's kernel as it is packaged, unpacked and not installed; and a busybox
+linux_guest() { # the distribution's kernel package, unpacked but not installed, and a busybox
   local cache=/var/cache/hoodlab package folder
   [ -e "$LAB_STATE/lab-linux-initrd" ] && return 0
   if ! compgen -G "$cache/linux-image-*.deb" >/dev/null; then
@@ -224,11 +224,11 @@ host_in_db() { [ "$(sql "select count(*) from nova.compute_nodes where deleted =
 host_in_cell() { [ "$(sql "select count(*) from nova_api.host_mappings where host = '$LAB_HOST'")" -ge 1 ]; }
 volume_beats() { [ "$(sql "select count(*) from cinder.services where \`binary\` = 'cinder-volume' and deleted = 0 and updated_at > '$1'")" -ge 1 ]; }
 
-# ============================================================ from here on it happens
+# ============================================================ the steps
 [ ! -e "$LAB_STATE/going-down" ] || die "a lab/down.sh was interrupted here: run lab/down.sh again, then lab/up.sh"
 umask 022
 mkdir -p "$RUN" "$LOG" "$MARK" "$CONF" "$ORIG" "$FAULTS"
-[ "$LAB_HOST" = "$(hostname)" ] || die "this lab was made when the machine was called $LAB_HOST, now it is $(hostname): lab/down.sh, then lab/up.sh"
+[ "$LAB_HOST" = "$(hostname)" ] || die "this lab was created when the machine was called $LAB_HOST, but now it is $(hostname): run lab/down.sh, then lab/up.sh"
 echo "$LAB_HOST" >"$LAB_STATE/host"
 . "$LAB_DIR/configs.sh"
 
@@ -255,7 +255,7 @@ wait_port memcached 11211 20
 wait_port mariadb 3306 60
 once dbs make_databases
 
-stage identity "keystone; the schemas of the others in the background"
+stage identity "keystone; the other schemas in the background"
 rm -f "$LOG/sync-failed"
 (lane keystone bootstrap) & lane_keystone=$!
 (lane nova neutron) & lane_nova=$!
@@ -281,7 +281,7 @@ start nova-conductor nova /usr/bin/nova-conductor --config-file /etc/nova/nova.c
 start nova-api nova /usr/bin/nova-api --config-file /etc/nova/nova.conf
 start nova-scheduler nova /usr/bin/nova-scheduler --config-file /etc/nova/nova.conf
 start cinder-scheduler cinder /usr/bin/cinder-scheduler --config-file /etc/cinder/cinder.conf
-# A volume asked for while cinder-volume still starts ends in error, so wait for its first heartbeat.
+# A volume requested while cinder-volume still starts ends in error, so wait for its first heartbeat.
 volume_since=2000-01-01
 alive cinder-volume || volume_since=$(date -u '+%F %T')
 start cinder-volume cinder /usr/bin/cinder-volume --config-file /etc/cinder/cinder.conf
@@ -300,7 +300,7 @@ wait_port cinder-api 8776
 stage seed "image, flavors, networks, quotas; the compute host joins its cell"
 once seed-resources lab_python seed.py resources
 wait_for 120 "nova-compute to report its hypervisor (log: /var/log/nova/nova-compute.log)" host_in_db
-wait_for 150 "nova-compute to be up and to have libvirt (log: /var/log/nova/nova-compute.log)" compute_ready
+wait_for 150 "nova-compute to be up and connected to libvirt (log: /var/log/nova/nova-compute.log)" compute_ready
 host_in_cell || as nova nova-manage cell_v2 discover_hosts >>"$LOG/discover.log" 2>&1
 wait_for 90 "cinder-volume's heartbeat (log: /var/log/cinder/cinder-volume.log)" volume_beats "$volume_since"
 stage_end

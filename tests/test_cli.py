@@ -1,4 +1,4 @@
-"""The commands, as a person uses them."""
+"""The commands, run the way a person runs them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def broken(host: RecordedHost, tmp_path: Path) -> Path:
 
 
 def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
-    """Root may stand in a folder of another account, or in an unpacked mail."""
+    """Root's current folder may belong to another account, or be an unpacked mail attachment."""
     for name in ("typer", "json", "rich", "pydantic"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('taken from here')\n")
     environment = {name: it for name, it in os.environ.items() if name != "PYTHONSAFEPATH"}
@@ -53,7 +53,7 @@ def test_layers_that_agree_end_with_0() -> None:
     done = hoodsnap("explain", HEALTHY)
 
     assert (done.returncode, done.stderr) == (0, b"")
-    assert b"the layers that were heard agree" in done.stdout
+    assert b"the collected layers agree" in done.stdout
 
 
 def test_layers_that_disagree_end_with_1(broken: Path) -> None:
@@ -64,11 +64,11 @@ def test_layers_that_disagree_end_with_1(broken: Path) -> None:
 
 
 @pytest.mark.parametrize(("limit", "status"), [("error", 1), ("warning", 1), ("never", 0)])
-def test_fail_on_says_from_which_severity_on(broken: Path, limit: str, status: int) -> None:
+def test_fail_on_is_the_lowest_severity_that_fails(broken: Path, limit: str, status: int) -> None:
     assert hoodsnap("explain", "--fail-on", limit, broken).returncode == status
 
 
-def test_a_note_fails_only_if_that_is_wanted(host: RecordedHost, tmp_path: Path) -> None:
+def test_a_note_fails_only_on_request(host: RecordedHost, tmp_path: Path) -> None:
     uuid = host.uuid("vm-stopped")
     lines = host.last("libvirt", "virsh list --all").value
     kept = [line for line in lines if line["uuid"] != uuid]
@@ -81,7 +81,7 @@ def test_a_note_fails_only_if_that_is_wanted(host: RecordedHost, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["vm-plain", "uuid", "domain"])
-def test_one_server_by_any_of_its_names(host: RecordedHost, name: str) -> None:
+def test_a_server_can_be_chosen_by_any_of_its_names(host: RecordedHost, name: str) -> None:
     wanted = {"uuid": host.uuid("vm-plain"), "domain": host.domain("vm-plain")}.get(name, name)
 
     done = hoodsnap("explain", HEALTHY, "--server", wanted)
@@ -90,20 +90,20 @@ def test_one_server_by_any_of_its_names(host: RecordedHost, name: str) -> None:
     assert b"vm-duo" not in done.stdout
 
 
-def test_a_server_that_is_not_there_is_a_wrong_use() -> None:
+def test_an_unknown_server_is_a_usage_error() -> None:
     done = hoodsnap("explain", HEALTHY, "--server", "nobody")
 
     assert done.returncode == 2
-    assert done.stderr == b"hoodsnap: no server called nobody in this bundle\n"
+    assert done.stderr == b"hoodsnap: no server nobody in this bundle\n"
 
 
-def test_a_finding_elsewhere_does_not_fail_the_one_that_was_asked_for(broken: Path) -> None:
+def test_a_finding_of_another_server_does_not_fail_the_chosen_one(broken: Path) -> None:
     assert hoodsnap("explain", broken, "--server", "vm-duo").returncode == 0
     assert hoodsnap("explain", broken, "--server", "vm-plain").returncode == 1
 
 
 @pytest.mark.parametrize("damage", [slice(0, 1000), slice(1, None)])
-def test_an_unreadable_bundle_is_one_sentence_and_3(
+def test_an_unreadable_bundle_is_one_sentence_and_status_3(
     recorded: bytes, tmp_path: Path, damage: slice
 ) -> None:
     (tmp_path / "bad.json").write_bytes(recorded[damage])
@@ -115,7 +115,7 @@ def test_an_unreadable_bundle_is_one_sentence_and_3(
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_file_that_is_not_there_is_one_sentence_and_3() -> None:
+def test_a_missing_file_is_one_sentence_and_status_3() -> None:
     done = hoodsnap("explain", "/no/such/bundle.json")
 
     assert done.returncode == 3
@@ -124,7 +124,7 @@ def test_a_file_that_is_not_there_is_one_sentence_and_3() -> None:
     )
 
 
-def test_a_dash_is_standard_input(host: RecordedHost) -> None:
+def test_a_dash_means_standard_input(host: RecordedHost) -> None:
     done = hoodsnap("explain", "-", stdin=dump(host.bundle))
 
     assert done.returncode == 0
@@ -181,7 +181,7 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
 
 
 def test_the_same_bundle_gives_the_same_report() -> None:
-    """Python orders sets by a number that is another in each process."""
+    """Python orders sets by hashes that differ from process to process."""
     hidden = FAULTS / "instances-hidden.json.zst"
     once = hoodsnap("explain", hidden, "--format", "json", PYTHONHASHSEED="1")
     again = hoodsnap("explain", hidden, "--format", "json", PYTHONHASHSEED="2")
@@ -189,12 +189,12 @@ def test_the_same_bundle_gives_the_same_report() -> None:
     assert once.stdout == again.stdout
 
 
-def test_no_colour_where_none_is_wanted(broken: Path) -> None:
+def test_no_color_in_a_pipe_or_with_no_color(broken: Path) -> None:
     assert b"\x1b" not in hoodsnap("explain", broken).stdout
     assert b"\x1b" not in hoodsnap("explain", broken, NO_COLOR="1", FORCE_COLOR="").stdout
 
 
-def test_colour_where_it_is_asked_for(broken: Path) -> None:
+def test_color_on_request(broken: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
     done = subprocess.run(
         [sys.executable, "-m", "hoodsnap", "explain", str(broken)],
@@ -205,7 +205,7 @@ def test_colour_where_it_is_asked_for(broken: Path) -> None:
     assert b"\x1b[1;31m" in done.stdout
 
 
-def test_a_reader_that_stops_early_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     command = f"{sys.executable} -m hoodsnap explain --verbose {HEALTHY} | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True)
 
@@ -220,7 +220,7 @@ def test_explain_needs_a_bundle() -> None:
     assert hoodsnap("explain").returncode == 2
 
 
-def test_a_bundle_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_output_is_one_sentence(tmp_path: Path) -> None:
     done = hoodsnap(
         "collect", "-o", tmp_path / "no" / "where.json",
         "--libvirt-uri", f"qemu+unix:///system?socket={tmp_path}/none",
@@ -236,14 +236,14 @@ def test_a_bundle_that_can_not_be_written_is_one_sentence(tmp_path: Path) -> Non
 
 
 def test_the_demo_explains_and_replays(tmp_path: Path) -> None:
-    """Of whatever this machine is: a host that is collected, or one that takes the recording."""
+    """On a host with Nova or libvirt the demo collects it; elsewhere it uses the recording."""
     command = [sys.executable, "-m", "hoodsnap", "demo"]
 
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
     assert done.returncode == 0
-    assert done.stdout.startswith("captured ")
-    assert "hoodsnap: the same again: hoodsnap explain " in done.stderr
+    assert done.stdout.startswith("collected ")
+    assert "hoodsnap: to print this report again: hoodsnap explain " in done.stderr
     replayed = "hoodsnap: the recording answers real clients: hoodsnap replay "
     assert (replayed in done.stderr) == any(map(shutil.which, ("virsh", "pgrep")))
-    assert "a defect of hoodsnap" not in done.stderr
+    assert "defect" not in done.stderr

@@ -241,8 +241,8 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
 
     assert not [line for line in told if line.strip().startswith("✓")]
     count = len(report.cloud.guests)
-    assert sum("? a part of it could not be read" in line for line in told) >= 10
-    agree = f"{count} guests: the layers that were heard agree; {count} could not be read whole"
+    assert sum("? part of it could not be read" in line for line in told) >= 10
+    agree = f"{count} guests: the collected layers agree; {count} could not be read completely"
     assert agree in told
 
 

@@ -282,7 +282,7 @@ def test_an_interruption_loses_nothing_that_was_heard(cloud: Path, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True)
 
     assert done.returncode == 130
-    assert b"interrupted: the bundle has what was heard until then" in done.stderr
+    assert b"interrupted: the bundle contains the answers collected so far" in done.stderr
     bundle = load(path)
     assert {"nova", "nova-db", "libvirt", "kernel", "images"} <= set(bundle.by_layer)
     assert len([*bundle.asked("libvirt", "virsh list --all")]) == 1

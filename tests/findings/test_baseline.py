@@ -106,7 +106,7 @@ def test_an_unknown_check_is_a_usage_error(broken: Path) -> None:
     done = hoodsnap("check", broken, "--ignore", "active-but-domain-of")
 
     assert done.returncode == 2
-    assert b"no check and no topic is called active-but-domain-of" in done.stderr
+    assert b"no check or topic matches active-but-domain-of" in done.stderr
 
 
 def test_a_layer_that_was_not_collected_is_reported(host: RecordedHost, tmp_path: Path) -> None:

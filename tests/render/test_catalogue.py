@@ -1,4 +1,4 @@
-"""The list of the checks, and the page of each."""
+"""The list of checks, and the page of each."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_list_fits_80_columns() -> None:
     assert [line for line in listing() if len(line) > 80 and line.startswith("   ")] == []
 
 
-def test_of_one_that_is_named_the_page_is_printed() -> None:
+def test_a_named_check_prints_its_page() -> None:
     done = hoodsnap("checks", "server-without-domain")
 
     lines = done.stdout.decode().splitlines()
@@ -43,11 +43,11 @@ def test_a_topic_is_a_shorter_list() -> None:
     assert sum(not line.startswith(" ") for line in lines) == 1
 
 
-def test_a_check_that_there_is_not_is_a_wrong_use() -> None:
+def test_an_unknown_check_is_a_usage_error() -> None:
     done = hoodsnap("checks", "server-without-domian")
 
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"no check and no topic is called server-without-domian" in done.stderr
+    assert b"no check or topic matches server-without-domian" in done.stderr
 
 
 def test_the_list_as_json() -> None:
@@ -65,7 +65,7 @@ def test_the_list_as_json() -> None:
 
 
 @pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
-def test_a_page_says_what_the_docstring_says(check: Check) -> None:
+def test_a_page_contains_the_whole_docstring(check: Check) -> None:
     for text in ("\n".join(page(check)), markdown(check)):
         words = " ".join(text.split())
         for section in check.sections.values():

@@ -1,4 +1,4 @@
-"""Many findings, and what follows from each, for the eye and as JSON."""
+"""Many findings, and what follows from each of them, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -57,33 +57,34 @@ def test_verbose_shows_what_is_folded_with_its_evidence() -> None:
     assert lines[at + 1].startswith("      domain says uuid = ")
 
 
-def test_a_guest_whose_findings_are_told_elsewhere_is_not_called_healthy() -> None:
+def test_a_guest_whose_findings_are_folded_elsewhere_is_not_called_healthy() -> None:
     report = _report(*RENAMED)
     lines = _lines(report)
 
     for guest in report.cloud.guests:
         start = lines.index(f"  {guest.name}  {guest.uuid}")
         end = lines.index("", start)
-        agrees = "    ✓ the layers heard agree" in lines[start:end]
+        agrees = "    ✓ the collected layers agree" in lines[start:end]
         told = "    ✗ domain-running-on-wrong-host" in "\n".join(lines[start:end])
         assert (agrees, told) == (guest.domain is None, guest.domain is not None)
 
 
-def test_what_all_share_is_told_once_and_doubted_first() -> None:
+def test_a_finding_shared_by_all_guests_is_rendered_once_with_a_caution() -> None:
     report = _report(of_guests("io-error-paused"), count=500)
     lines = _lines(report)
     count = len(report.cloud.hosts[0].guests)
     words = " ".join(" ".join(lines).split())
 
     assert sum("io-error-paused" in line for line in lines) < 4
-    assert f"{count} of its {count} guests: " in words
-    assert f"and {count - 5} more doubt So many at once are rarely so many faults" in words
-    assert "If they are true, the guests' storage failed or is full." in words
-    assert any(line == f"  ✗ {count} guests whose findings are told below" for line in lines)
+    assert f"{count} of {count} guests: " in words
+    caution = "caution So many findings at once are rarely so many faults."
+    assert f"and {count - 5} more {caution}" in words
+    assert "If the findings are real, the guests' storage failed or is full." in words
+    assert any(line == f"  ✗ {count} guests with findings reported below" for line in lines)
     assert len(lines) < 50
 
 
-def test_what_fires_too_often_is_doubted_and_told_in_lines() -> None:
+def test_a_check_that_fires_too_often_is_doubted_and_shortened_to_lines() -> None:
     some = ("vm-plain", "vm-duo", "vm-snap", "vm-config")
     report = _report(of_guests("port-binding-bad", *some), count=500)
     lines = _lines(report)
@@ -95,7 +96,7 @@ def test_what_fires_too_often_is_doubted_and_told_in_lines() -> None:
     assert f"  port-binding-bad ({count} times)" in lines
 
 
-def test_how_to_go_on_is_told_in_full_once(host: RecordedHost) -> None:
+def test_advice_is_given_in_full_once(host: RecordedHost) -> None:
     files = host.last("kernel", f"ls -lL /proc/{host.pid('vm-plain')}/fd").value
     disk = next(file for file in files if file["path"].endswith("/disk"))
     query = f"ls -lL /proc/{host.pid('vm-duo')}/fd"
@@ -104,14 +105,14 @@ def test_how_to_go_on_is_told_in_full_once(host: RecordedHost) -> None:
 
     assert sum(line.startswith("      why ") for line in lines) == 1
     assert sum(line.startswith("      next ") for line in lines) == 2
-    stands = "      not yet  while disk-shared-by-two-qemu stands"
-    first, second = (at for at, line in enumerate(lines) if line.startswith(stands))
+    head = "      not yet  while disk-shared-by-two-qemu is unresolved"
+    first, second = (at for at, line in enumerate(lines) if line.startswith(head))
     assert "openstack server reboot --hard UUID" in lines[first + 1]
     [shared, *_] = host.report().findings
     count = len(closed_by([shared]))
     assert lines[second : second + 2] == [
-        f"{stands}: the same {count} commands as",
-        "               above",
+        f"{head}: the same {count} commands",
+        "               as above",
     ]
     assert all(len(line) <= 80 for line in lines[first : lines.index("", first)])
 
@@ -131,16 +132,17 @@ def test_each_command_of_the_advice_stands_alone(host: RecordedHost) -> None:
     ]
 
 
-def test_commands_that_wait_for_undecided_checks_are_counted(host: RecordedHost) -> None:
+def test_commands_gated_by_undecided_checks_are_counted(host: RecordedHost) -> None:
     host.silence("kernel", "denied")
     query = f"virsh domstate --reason {host.domain('vm-plain')}"
     host.set("libvirt", query, {"state": 5, "reason": 3})
     report = host.report()
 
     shown = " ".join(" ".join(_lines(report)).split())
-    assert "other commands that can do harm wait for checks that could not be decided" in shown
+    held = "other dangerous commands are on hold: checks that gate them could not be decided"
+    assert held in shown
     named = " ".join(" ".join(_lines(report, verbose=True)).split())
-    assert "unknown openstack server reboot --hard UUID: disk-shared-by-two-qemu, " in named
+    assert "on hold openstack server reboot --hard UUID: disk-shared-by-two-qemu, " in named
 
 
 def _unheard(kinds: int) -> Check:
@@ -157,13 +159,13 @@ def test_reasons_that_differ_in_an_identifier_are_one() -> None:
     report = _report(_unheard(kinds=1))
     lines = _lines(report)
     count = sum(guest.domain is not None for guest in report.cloud.guests)
-    words = " ".join(" ".join(lines[lines.index("What this bundle can't tell") :]).split())
+    words = " ".join(" ".join(lines[lines.index("What this bundle cannot tell") :]).split())
 
     assert words.count("was not told") == 1
-    assert f"was not told (and {count - 1} like it) [{count} guests]" in words
+    assert f"was not told (and {count - 1} similar) [{count} guests]" in words
 
 
-def test_of_very_many_reasons_some_are_counted() -> None:
+def test_reasons_beyond_the_limit_are_counted() -> None:
     report = _report(_unheard(kinds=13))
 
     assert "  3 other reasons (--verbose shows them)" in _lines(report)
@@ -171,7 +173,7 @@ def test_of_very_many_reasons_some_are_counted() -> None:
     assert sum("was not told" in line for line in _lines(report, verbose=True)) == asked
 
 
-def test_as_json_nothing_is_left_out() -> None:
+def test_json_leaves_nothing_out() -> None:
     report = _report(*RENAMED, of_guests("port-binding-bad"))
     told = json.loads(as_json.render(report, report.cloud.guests))
 

@@ -1,4 +1,4 @@
-"""What goes into a bug tracker."""
+"""The report for a bug tracker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rendered(host: RecordedHost, *names: str) -> str:
     return markdown.render(report, guests)
 
 
-def test_versions_fingerprint_guest_and_findings_are_there(host: RecordedHost) -> None:
+def test_it_contains_versions_fingerprint_guest_and_findings(host: RecordedHost) -> None:
     host.end("vm-plain")
     version = host.last("host", "nova-compute --version").value
 
@@ -28,13 +28,15 @@ def test_versions_fingerprint_guest_and_findings_are_there(host: RecordedHost) -
     assert host.uuid("vm-duo") not in document
 
 
-def test_a_changed_bundle_is_not_called_whole(host: RecordedHost) -> None:
+def test_a_changed_bundle_is_not_called_unchanged(host: RecordedHost) -> None:
+    assert " (unchanged)" in rendered(host)
+
     host.end("vm-plain")
 
-    assert "as it was written" not in rendered(host)
+    assert " (changed since collection, or never sealed)" in rendered(host)
 
 
-def test_nothing_that_a_bundle_says_leaves_its_block(host: RecordedHost) -> None:
+def test_recorded_text_can_not_leave_its_block(host: RecordedHost) -> None:
     name = "x ````\n# @everyone <img src=x> ```"
     host.row("instances", host.uuid("vm-plain"), display_name=name)
     host.end("vm-plain")

@@ -1,4 +1,4 @@
-"""The report for the eye."""
+"""The report as text."""
 
 from __future__ import annotations
 
@@ -58,36 +58,36 @@ def test_prose_fits_the_width(host: RecordedHost, width: int) -> None:
     )
 
     long = [line for line in _lines(host, width, verbose=True) if len(line) > width]
-    # Only what can't be broken may stick out: a heading, or an identifier on a line of its own.
+    # Only unbreakable text may be too long: a heading, or an identifier on a line of its own.
     assert [line for line in long[1:] if len(line.split()) > 3] == []
 
 
-def test_what_was_not_heard_is_not_called_absent(host: RecordedHost) -> None:
+def test_a_layer_that_was_not_collected_is_not_called_absent(host: RecordedHost) -> None:
     host.silence("libvirt", "denied")
     lines = _lines(host)
 
-    assert any(line.startswith("    domain     not heard: ") for line in lines)
+    assert any(line.startswith("    domain     not collected: ") for line in lines)
     assert not any(line.startswith("    domain     none") for line in lines)
-    assert "What this bundle can't tell" in lines
+    assert "What this bundle cannot tell" in lines
 
 
-def test_what_is_absent_as_it_should_be_says_why(host: RecordedHost) -> None:
+def test_an_expected_absence_names_the_state(host: RecordedHost) -> None:
     lines = _lines(host)
 
-    assert "    process    none, as it is stopped" in lines
+    assert "    process    none, as expected in state stopped" in lines
 
 
-def test_a_crowd_is_a_line_each_and_a_multitude_is_counted() -> None:
+def test_dozens_of_guests_get_a_line_each_and_hundreds_are_counted() -> None:
     for count, shown in ((60, 60), (500, 0)):
         report = analyze(many(healthy(), count))
         lines = [line.plain for line in render(report, report.cloud.guests)]
 
         assert sum(line.startswith("  ✓ vm-") for line in lines) == shown
-        assert any(line == f"{count} guests: the layers that were heard agree" for line in lines)
+        assert any(line == f"{count} guests: the collected layers agree" for line in lines)
         assert len(lines) < count + 22
 
 
-def test_a_strangers_text_can_not_move_the_cursor(host: RecordedHost) -> None:
+def test_recorded_text_can_not_move_the_cursor(host: RecordedHost) -> None:
     evil = "vm\x1b[2J\u202e\x00\n\udc80x"
     host.row("instances", host.uuid("vm-plain"), display_name=evil)
 
@@ -113,7 +113,7 @@ def test_advice_names_this_guest(host: RecordedHost) -> None:
     )
 
 
-def test_a_long_statement_is_shortened_where_nothing_is_lost() -> None:
+def test_a_long_statement_loses_only_its_lists() -> None:
     uuids = ", ".join(f"'{number:036}'" for number in range(9))
 
     assert shortened(f"SELECT a, b FROM nova.instances WHERE uuid IN ({uuids})") == (
@@ -121,18 +121,19 @@ def test_a_long_statement_is_shortened_where_nothing_is_lost() -> None:
     )
 
 
-def test_the_recorded_cloud_has_nothing_that_it_can_not_tell() -> None:
+def test_the_recorded_cloud_leaves_nothing_undecided() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
     assert reasons == set()
 
 
-def test_what_a_cold_migration_left_is_said_to_be_off() -> None:
-    """The source keeps the guest defined, and off, until the move is confirmed."""
+def test_the_domain_left_by_a_cold_migration_is_reported_as_off() -> None:
+    """The source host keeps the domain, switched off, until the resize is confirmed."""
     pair = [
         load(ROOT / f"fixtures/two-hosts/migrated-cold.{which}.json.zst")
         for which in ("first", "second")
     ]
     lines = _lines(RecordedHost(merge(pair)))
 
-    assert "    · nova has it on host compute2; what is left here is off" in lines
+    text = " ".join(" ".join(lines).split())
+    assert "· nova reports it on host compute2; the domain left here is switched off" in text

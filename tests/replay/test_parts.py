@@ -70,7 +70,7 @@ def test_a_host_among_two() -> None:
         assert sorted(done.stdout.split()) == sorted(row["uuid"] for row in listed)
     wrong = replay("shell", *bundles, "--host", "third", "-c", "true")
     assert wrong.returncode == 2
-    assert f"there is no host third; hosts of this bundle: {', '.join(names)}" in wrong.stderr
+    assert f"no host third; hosts in this bundle: {', '.join(names)}" in wrong.stderr
 
 
 @pytest.mark.parametrize(

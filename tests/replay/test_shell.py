@@ -151,7 +151,7 @@ def test_the_host_must_be_named_if_there_are_several(host: RecordedHost, tmp_pat
     chosen = replay("shell", both, "--host", "other", "-c", "true")
 
     assert done.returncode == 2
-    assert "--host says which; hosts of this bundle:" in done.stderr
+    assert "choose one with --host; hosts in this bundle:" in done.stderr
     assert chosen.returncode == 0
 
 

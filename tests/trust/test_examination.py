@@ -233,7 +233,7 @@ def test_a_missing_key_is_a_usage_error_before_anything_is_collected() -> None:
     done = hoodsnap("collect", "--sign", "/nowhere", "-o", "/nowhere/bundle.json")
 
     assert done.returncode == 2
-    assert done.stderr == b"hoodsnap: /nowhere can't be signed with: there is no such file\n"
+    assert done.stderr == b"hoodsnap: can't sign with /nowhere: no such file\n"
 
 
 def test_without_ssh_keygen_nothing_is_collected_for_signing(tmp_path: Path) -> None:

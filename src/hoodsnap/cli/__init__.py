@@ -1,8 +1,7 @@
-"""The commands, a file each. Only this folder prints or exits.
+"""The commands, one file each. Only this package prints or exits.
 
-Standard output carries the result and nothing else; progress, warnings and the summary go to
-standard error. Exit status: 0 the layers agree; 1 they disagree; 2 usage; 3 could not look;
-130 interrupted.
+Standard output carries only the result; progress, warnings and the summary go to standard error.
+Exit status: 0 the layers agree; 1 they disagree; 2 wrong usage; 3 could not look; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
-# Looking for plugins costs a program that has none a twentieth of its start.
+# hoodsnap has no pydantic plugins, and searching for them takes a twentieth of the start-up time.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 
 import typer
@@ -40,8 +39,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def program(wanted: str | None = None) -> typer.Typer:
-    """The program with all its commands; or with one that is wanted alone, since a person waits
-    for it and building them all takes a twentieth of the start."""
+    """Return the program with all its commands, or with only the wanted one.
+
+    Building every command takes a twentieth of the start-up time.
+    """
     made = typer.Typer(
         help=hoodsnap.__doc__,
         no_args_is_help=True,
@@ -52,35 +53,40 @@ def program(wanted: str | None = None) -> typer.Typer:
     made.callback(invoke_without_command=True)(hood)
     for name, command in COMMANDS.items():
         if wanted not in COMMANDS or wanted == name:
-            made.command(name)(command)
+            made.command(name, help=_paragraphs(command.__doc__ or ""))(command)
     if wanted not in COMMANDS:
         made.add_typer(grade.labs, name="lab")
     return made
 
 
+def _paragraphs(doc: str) -> str:
+    """Join the lines of each paragraph: typer would keep the source's line breaks."""
+    return "\n\n".join(" ".join(part.split()) for part in doc.split("\n\n"))
+
+
 def hood(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Look under the hood of Nova instances."""
+    """Ask every layer under a Nova instance the same question and explain where they differ."""
     if version:
         typer.echo(f"hoodsnap {hoodsnap.__version__}")
         raise typer.Exit
 
 
 def main() -> None:
-    """The entry point of the console script."""
+    """Run the program: the entry point of the console script."""
     _complete_streams()
-    # What is read stays until the end, so looking for garbage in it only takes time.
+    # Everything that is read stays alive until the end, so collecting garbage only costs time.
     gc.disable()
     try:
         command = program(sys.argv[1] if len(sys.argv) > 1 else None)
-        # Not standalone: the library would print an argument as it is, escapes and all.
+        # In standalone mode the library prints arguments raw, with their escape sequences.
         sys.exit(command(prog_name="hoodsnap", standalone_mode=False) or AGREE)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output (`head`, `less`) closed it.
+        # The program that reads our output (`head`, `less`) has exited.
         _leave_output()
         sys.exit(AGREE)
     except MemoryError:
@@ -106,12 +112,12 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 def _leave_output() -> None:
-    """Send what is still to be written nowhere: Python would complain about it at exit."""
+    """Redirect standard output to /dev/null, or Python reports a failed flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complete_streams() -> None:
-    """Let a standard stream that was closed lead nowhere, before another file gets its number."""
+    """Open closed standard streams on /dev/null, or another file would get their numbers."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -121,14 +127,14 @@ def _complete_streams() -> None:
 
 
 def _is_about_usage(error: Exception) -> bool:
-    # Older releases of typer take the class from click, newer ones have their own.
+    # Older releases of typer use click's exception classes; newer ones define their own.
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 
 def _refused(error: Any) -> int:
-    """Say what is wrong with the arguments; the exit status."""
+    """Print what is wrong with the arguments and return the exit status."""
     if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()  # the help, which quotes no argument
+        error.show()  # prints the help, which quotes no argument
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     if context is not None:
@@ -138,16 +144,16 @@ def _refused(error: Any) -> int:
 
 
 def _report(error: Exception) -> None:
-    """Write a report of a defect, and print where it is."""
+    """Write a report of a defect and print its path."""
     from hoodsnap.cli import crash
 
     kind = type(error).__name__
     try:
         path = crash.write(error, sys.argv[1:], COMMANDS)
     except OSError as reason:
-        say(f"a defect of hoodsnap: {kind}; no report of it can be written: {reason.strerror}")
+        say(f"a defect in hoodsnap: {kind}; its report can't be written: {reason.strerror}")
         return
     say(
-        f"a defect of hoodsnap: {kind}; please report it, with {path}, "
-        "which holds nothing of the bundle"
+        f"a defect in hoodsnap: {kind}; please report it and attach {path}, "
+        "which contains no data from the bundle"
     )

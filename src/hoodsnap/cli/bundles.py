@@ -1,4 +1,4 @@
-"""The bundles that a command reads, and the one that it writes."""
+"""Bundles that a command reads, and the bundle that it writes."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from hoodsnap.cli.terminal import BLIND, USAGE, give_up, say
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
 
 LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
-"""A bundle without a word of any of them is worth nothing."""
+"""Layers that know guests. A bundle that has no answer of any of them is useless."""
 
 
 Bundles = Annotated[
     list[Path],
     typer.Argument(
-        help="Bundles (.json, .json.gz, .json.zst; - for standard input).", metavar="BUNDLE"
+        help="Bundles to read (.json, .json.gz, .json.zst; - for standard input).",
+        metavar="BUNDLE",
     ),
 ]
 
 
 def merged(paths: Sequence[Path]) -> Bundle:
-    """One bundle of all of these."""
+    """Load these bundles and merge them into one."""
     bundles = _loaded(paths)
     if len(bundles) > 1:
         from hoodsnap.facts.cloud.newest_visit import newest
@@ -52,12 +53,12 @@ def _loaded(paths: Iterable[Path]) -> list[Bundle]:
 
 
 def speaks(bundle: Bundle) -> bool:
-    """Whether a single layer that has guests said anything."""
+    """True if at least one layer that knows guests answered."""
     return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
 
 
 def must_be_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Give up before the work if its result can't be written, or would overwrite an input."""
+    """Exit before the work starts if the result can't be written or would overwrite an input."""
     try:
         require_writable(path, inputs)
     except UnwritableError as reason:
@@ -66,7 +67,7 @@ def must_be_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
 
 
 def saved(bundle: Bundle, path: Path) -> None:
-    """Write it, and say so; give up if it can't be written."""
+    """Write the bundle and print its path; exit if it can't be written."""
     try:
         save(bundle, path)
     except UnwritableError as reason:
@@ -77,21 +78,24 @@ def saved(bundle: Bundle, path: Path) -> None:
 
 
 def rescued(bundle: Bundle, path: Path) -> None:
-    """Write what was just collected, and say so. Where it can't be written, and a minute ago it
-    could, it goes beside that path or into the home folder, and the command ends with status 3."""
+    """Write a bundle that was just collected and print its path.
+
+    The path was writable before collecting started. If it no longer is, write to the same folder
+    under another name, to the home folder or to the temporary folder, and exit with status 3.
+    """
     try:
         save(bundle, path)
     except UnwritableError as reason:
         say(f"{path} can't be written: {reason}")
         if path != STDIO and (place := _elsewhere(bundle, path)) is not None:
             give_up(f"wrote {place} instead ({len(bundle.answers)} answers)")
-        give_up("the bundle is not written")
+        give_up("the bundle was not written")
     if path != STDIO:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
 
 
 def _elsewhere(bundle: Bundle, path: Path) -> Path | None:
-    """Write under a name that nobody could foresee; None if that is not possible either."""
+    """Write under an unpredictable name and return the path; None if that fails too."""
     name = f"hoodsnap-{secrets.token_hex(6)}.json.gz"
     home = os.path.expanduser("~")
     for folder in (path.parent, Path(home), Path(tempfile.gettempdir())):

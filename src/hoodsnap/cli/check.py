@@ -1,4 +1,4 @@
-"""hoodsnap check: what is found and nobody accepted; and hoodsnap checks: what is looked for."""
+"""hoodsnap check prints findings that no baseline accepts; hoodsnap checks lists the checks."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
-"""The layers of a host without which nearly nothing of its guests is judged."""
+"""Layers of a host that nearly every check of its guests needs."""
 
 
 MOST_BROKEN = 10
-"""Checks that are named at most, of those that met an unreadable value."""
+"""Checks to name at most, of those that met an unreadable value."""
 
 
 class Listing(StrEnum):
-    """How findings alone are written."""
+    """Format of a list of findings."""
 
     LINE = "line"
     TEXT = "text"
@@ -41,33 +41,36 @@ class Listing(StrEnum):
 
 ListingOption = Annotated[
     Listing,
-    typer.Option("--format", "-f", help="One line for each finding, the whole finding, or JSON."),
+    typer.Option("--format", "-f", help="One line per finding, full findings, or JSON."),
 ]
 
 
 SelectOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--select", help="Only these checks: names or topics, * and ? allowed. Repeatable."
+        "--select", help="Run only these checks: names or topics, * and ? allowed. Repeatable."
     ),
 ]
 
 
 IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Not these checks. Repeatable.")
+    list[str] | None, typer.Option("--ignore", help="Skip these checks. Repeatable.")
 ]
 
 
 BaselineOption = Annotated[
     Path | None,
-    typer.Option("--baseline", help="Findings that were accepted, each for a reason and a time."),
+    typer.Option(
+        "--baseline", help="File of accepted findings, each with a reason and an end date."
+    ),
 ]
 
 
 WriteBaselineOption = Annotated[
     Path | None,
     typer.Option(
-        "--write-baseline", help="Write the findings there are as a baseline, to be filled in."
+        "--write-baseline",
+        help="Write the current findings to this baseline file; fill in a reason for each.",
     ),
 ]
 
@@ -83,18 +86,22 @@ def check(
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
-    """Print the findings and nothing else: for cron and CI. Silent if there are none."""
+    """Print findings only, for cron and CI. Print nothing if there are none."""
     from hoodsnap.findings.analysis import analyze
 
     catalogue = _selected(select, ignore)
     if write_baseline and write_baseline != baseline and write_baseline.exists():
-        give_up(f"{write_baseline} is there: with --baseline too its reasons are kept", USAGE)
+        give_up(
+            f"{write_baseline} already exists; pass --baseline {write_baseline} as well"
+            " to keep its reasons",
+            USAGE,
+        )
     if write_baseline:
         must_be_writable(write_baseline, bundles)
     entries = _accepted(baseline)
     bundle = merged(bundles)
     if not speaks(bundle):
-        give_up("no layer answered when this was collected")
+        give_up("no layer answered when this bundle was collected")
     report = analyze(bundle, catalogue)
     guests = chosen(report, tuple(server or ()))
     _tell_what_is_unheard(report)
@@ -109,11 +116,11 @@ def check(
 def checks(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Checks or topics, * and ? allowed.", metavar="NAME"),
+        typer.Argument(help="Names of checks or topics, * and ? allowed.", metavar="NAME"),
     ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
-    """List the checks; of one that is named, print its page."""
+    """List the checks, or print the manual page of each one named."""
     from hoodsnap.render import catalogue
 
     wanted = _selected(names, None)
@@ -142,7 +149,7 @@ def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check
                 if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
             }
             if not names:
-                give_up(f"no check and no topic is called {pattern} (see: hoodsnap checks)", USAGE)
+                give_up(f"no check or topic matches {pattern} (see: hoodsnap checks)", USAGE)
             found |= names
         return found
 
@@ -172,7 +179,7 @@ def _parted(
     write: Path | None,
     source: str,
 ) -> tuple[Finding, ...]:
-    """The findings that nobody accepted; what is wrong with the baseline is said."""
+    """Return the findings that the baseline does not accept; print what is wrong with it."""
     from hoodsnap import output
     from hoodsnap.findings.baseline import part, written
 
@@ -186,7 +193,7 @@ def _parted(
         except output.UnwritableError as reason:
             give_up(f"{write} can't be written: {reason}")
         count = len(parted.remaining)
-        say(f"wrote {write}: {count} new entries, each accepts nothing before it has a reason")
+        say(f"wrote {write}: {count} new entries; an entry takes effect once it has a reason")
     return parted.remaining
 
 
@@ -205,7 +212,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 
 
 def _tell_what_is_unheard(report: Report) -> None:
-    """Silence must not look like health."""
+    """Print which layers and checks were not judged: silence must not look like health."""
     from hoodsnap.facts.fact import NOT_READ
 
     for host in report.cloud.hosts:

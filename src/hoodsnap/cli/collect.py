@@ -1,4 +1,4 @@
-"""hoodsnap collect: ask this host, write one file."""
+"""hoodsnap collect: ask every layer of this host and write one file."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ OutputOption = Annotated[
     typer.Option(
         "--output",
         "-o",
-        help="Where to write (.gz and .zst compress; - for standard output).",
+        help="File to write (.gz and .zst compress; - for standard output).",
         show_default="hoodsnap-HOST-TIME.json.gz",
     ),
 ]
 
 
 AllHostsOption = Annotated[
-    bool, typer.Option("--all-hosts", help="nova's records of every host, not only of this one.")
+    bool,
+    typer.Option("--all-hosts", help="Collect nova's records of every host, not only this one."),
 ]
 
 
 CloudOption = Annotated[
     str | None,
-    typer.Option("--os-cloud", help="An entry of clouds.yaml.", show_default="OS_CLOUD, else OS_*"),
+    typer.Option(
+        "--os-cloud", help="Cloud to use from clouds.yaml.", show_default="OS_CLOUD, else OS_*"
+    ),
 ]
 
 
@@ -42,8 +45,8 @@ DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--db-url",
-        help="nova's database, as nova.conf would name it.",
-        show_default="nova.conf's, else the local socket as root",
+        help="URL of nova's database, as written in nova.conf.",
+        show_default="from nova.conf, else the local socket as root",
     ),
 ]
 
@@ -52,8 +55,8 @@ LibvirtOption = Annotated[
     str | None,
     typer.Option(
         "--libvirt-uri",
-        help="Which libvirt to ask.",
-        show_default="nova.conf's if it is local, else qemu:///system",
+        help="libvirt to connect to.",
+        show_default="from nova.conf if it is local, else qemu:///system",
     ),
 ]
 
@@ -62,15 +65,17 @@ QmpOption = Annotated[
     bool,
     typer.Option(
         "--qmp",
-        help="Ask QEMU's monitors too (query-* only). Off by default, because libvirt marks every "
-        "domain that is asked as tainted (custom-monitor) in its log and in `virsh dominfo` "
-        "until its next start. A guest with a network disk is not asked about its disks: that "
-        "could stop it.",
+        help="Query QEMU's monitors too (query-* commands only). Off by default: until the next "
+        "start of each queried domain, libvirt marks it as tainted (custom-monitor) in its log "
+        "and in `virsh dominfo`. Disks of a guest with a network disk are not queried, because "
+        "that could hang the guest.",
     ),
 ]
 
 
-DaysOption = Annotated[int, typer.Option("--days", min=0, help="How far back actions are read.")]
+DaysOption = Annotated[
+    int, typer.Option("--days", min=0, help="Collect server actions of this many days.")
+]
 
 
 SignOption = Annotated[
@@ -78,14 +83,17 @@ SignOption = Annotated[
     typer.Option(
         "--sign",
         metavar="KEY",
-        help="Sign the bundle with this OpenSSH key; a public one is looked for in the agent.",
+        help="Sign the bundle with this OpenSSH key. With a public key, the matching key in "
+        "ssh-agent signs.",
     ),
 ]
 
 
 ChallengeOption = Annotated[
     str | None,
-    typer.Option("--challenge", help="A text that somebody chose, put into the bundle."),
+    typer.Option(
+        "--challenge", help="Text to put into the bundle, chosen by the person who asked for it."
+    ),
 ]
 
 
@@ -100,9 +108,10 @@ def collect(
     sign: SignOption = None,
     challenge: ChallengeOption = None,
 ) -> None:
-    """Ask every layer of this host, changing nothing, and write the answers to one file.
+    """Ask every layer of this host, without changing anything, and write the answers to one file.
 
-    A text that looks like a secret (a server's name, say) is withheld; its place is on stderr.
+    Text that looks like a secret (even in a server's name) is withheld; its location is printed to
+    standard error.
     """
     from hoodsnap.collect.visit import Wishes
 
@@ -117,19 +126,19 @@ def collect(
             bundle = _signed(bundle, sign, path)
         rescued(bundle, path)
     if interrupted:
-        give_up("interrupted: the bundle has what was heard until then", INTERRUPTED)
+        give_up("interrupted: the bundle contains the answers collected so far", INTERRUPTED)
     if not speaks(bundle):
         give_up("no layer answered")
 
 
 def _check_key(key: Path | None) -> None:
-    """Better before an hour's collecting than after."""
+    """Exit if this key can't sign: better before an hour of collecting than after it."""
     if key is None:
         return
     from hoodsnap.trust.signature import SshKeygenError, require_ssh_keygen
 
     if not key.is_file():
-        give_up(f"{key} can't be signed with: there is no such file", USAGE)
+        give_up(f"can't sign with {key}: no such file", USAGE)
     try:
         require_ssh_keygen()
     except SshKeygenError as reason:
@@ -137,7 +146,7 @@ def _check_key(key: Path | None) -> None:
 
 
 def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
-    """The bundle with a signature. If there can't be one, what was collected is not lost."""
+    """Return the signed bundle. If signing fails, write the bundle unsigned and exit."""
     from hoodsnap.trust.fingerprint import fingerprint, signed
     from hoodsnap.trust.signature import SshKeygenError, sign
 
@@ -149,7 +158,7 @@ def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
 
 
 def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]:
-    """A bundle of this host, and whether it was cut short."""
+    """Collect this host; return the bundle, and True if collecting was interrupted."""
     from rich.console import Console
 
     from hoodsnap.collect.readable import readable
@@ -174,7 +183,7 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
 
 
 def without_leaks(bundle: Bundle) -> Bundle:
-    """Return the bundle without texts that look like secrets, and name their places on stderr."""
+    """Return the bundle without text that looks like a secret; print each location to stderr."""
     from hoodsnap.keep.fence import fenced, report
     from hoodsnap.trust.fingerprint import fingerprinted
 
@@ -185,7 +194,7 @@ def without_leaks(bundle: Bundle) -> Bundle:
 
 
 def default_name(bundle: Bundle) -> Path:
-    """Of the host and the time, safe in any file system."""
+    """Return a file name made of host and time, safe in any file system."""
     host = bundle.answers[0].host if bundle.answers else "host"
     safe = "".join(char if char.isalnum() or char in "-." else "_" for char in host)
     return Path(f"hoodsnap-{safe}-{bundle.started:%Y%m%dT%H%M%SZ}.json.gz")

@@ -1,7 +1,7 @@
-"""Report of a defect, to be pasted into a bug tracker: it holds nothing of a bundle.
+"""Report of a defect, for a bug tracker. It contains no data from a bundle.
 
-Versions, the command and the names of its options, and the lines of code that the exception passed.
-No values of options, no local variables, and of exceptions only the type: their texts quote data.
+It lists versions, the command with the names of its options, and the lines of code in the
+traceback. It omits option values, local variables and exception messages, which quote data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LIBRARIES = (
 )
 
 MOST_FRAMES = 60
-"""Calls in a report. Of an endless recursion it has the first and the last half of these."""
+"""Calls in a report. A longer traceback is cut in the middle."""
 
 MOST_CAUSES = 5
 
@@ -41,9 +41,9 @@ _OPTION = re.compile(r"(--[a-z][a-z-]*|-[a-z])(?:=.*)?", re.DOTALL)
 
 
 def write(error: BaseException, arguments: Sequence[str], commands: Collection[str]) -> Path:
-    """Write a report into the current folder, else the one for temporary files; its path.
+    """Write a report into the current folder, or else the temporary folder; return its path.
 
-    Only its owner may read it, and no file that exists is written to. Raises `OSError`.
+    Only its owner may read it, and an existing file is never written to. Raises `OSError`.
     """
     text = "\n".join(lines(error, arguments, commands)) + "\n"
     name = f"hoodsnap-crash-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}Z.txt"
@@ -63,7 +63,7 @@ def _written(path: Path, text: str) -> Path:
 def lines(
     error: BaseException, arguments: Sequence[str], commands: Collection[str]
 ) -> Iterator[str]:
-    """The lines of a report."""
+    """Yield the lines of a report."""
     yield f"hoodsnap {hoodsnap.__version__}: {type(error).__name__}"
     yield f"Python {platform.python_version()} ({platform.python_implementation()})"
     yield platform.platform()
@@ -114,7 +114,7 @@ def _frames(error: BaseException) -> list[str]:
 
 
 def _relative(file: str) -> str:
-    """A file of code below the folder that Python finds it in: not where that is."""
+    """Return a source file's path relative to the sys.path folder it was imported from."""
     folders = sorted({os.path.abspath(folder) for folder in sys.path}, key=len, reverse=True)
     for folder in (str(Path(hoodsnap.__file__).parent.parent), *folders):
         if file.startswith(f"{folder}/"):

@@ -1,4 +1,4 @@
-"""hoodsnap demo: the main job at once, with or without a cloud."""
+"""hoodsnap demo: collect, explain and replay in one go, with or without a cloud."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from hoodsnap.bundle import Bundle
 
 COMMANDS = (("virsh", "list", "--all"), ("pgrep", "-l", "qemu"))
-"""What is run over the recording: the first that this machine has."""
+"""Commands to run against the recording; the first one that is installed here is used."""
 
 
 RECORDED = Path(hoodsnap.__file__).parent / "recorded" / "healthy.json.zst"
 
 
 def demo() -> None:
-    """Collect this host if it has Nova or libvirt, and explain it; without guests here, explain the
-    recorded cloud."""
+    """Collect this host if it has Nova or libvirt and explain it. If the host has no guests,
+    explain a recorded cloud instead."""
     from hoodsnap.collect.visit import worth_asking
 
     if worth_asking():
-        say("this host has Nova or libvirt: collecting it")
+        say("this host runs Nova or libvirt: collecting it")
         bundle, path = _collect()
     else:
-        say("this host has neither Nova nor libvirt: taking the recorded cloud")
+        say("this host runs neither Nova nor libvirt: using the recorded cloud")
         bundle, path = merged([RECORDED]), RECORDED
     tell(bundle, None, ReportFormat.TEXT, False, FailOn.NEVER)
-    say(f"the same again: hoodsnap explain {path}")
+    say(f"to print this report again: hoodsnap explain {path}")
     _replay(bundle, path)
-    say(f"ask it what you like: hoodsnap shell {path}")
+    say(f"to explore the recording: hoodsnap shell {path}")
 
 
 def _collect() -> tuple[Bundle, Path]:
@@ -53,12 +53,12 @@ def _collect() -> tuple[Bundle, Path]:
         rescued(bundle, path)
     if read(bundle).guests:
         return bundle, path
-    say("it has no guests: taking the recorded cloud")
+    say("this host has no guests: using the recorded cloud")
     return merged([RECORDED]), RECORDED
 
 
 def _replay(bundle: Bundle, path: Path) -> None:
-    """Run a client of this machine over the recording."""
+    """Run a client of this machine against the recording."""
     from hoodsnap.replay import shell
     from hoodsnap.replay.namespaces import NoNamespacesError
     from hoodsnap.replay.recording import Recording, hosts
@@ -69,7 +69,7 @@ def _replay(bundle: Bundle, path: Path) -> None:
     else:
         return
     say(f"the recording answers real clients: hoodsnap replay {path} -- {' '.join(command)}")
-    sys.stdout.flush()  # or what is not yet written is written by the child too
+    sys.stdout.flush()  # or the forked child writes the buffered output a second time
     try:
         shell.run(Recording(bundle, min(hosts(bundle))), None, say, arguments=command)
     except NoNamespacesError as reason:

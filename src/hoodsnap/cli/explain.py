@@ -1,4 +1,4 @@
-"""hoodsnap explain: each guest's walk, and what is found."""
+"""hoodsnap explain: the walk of each guest through its layers, and the findings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ReportFormat(StrEnum):
-    """How the whole report is written."""
+    """Format of the whole report."""
 
     TEXT = "text"
     JSON = "json"
@@ -26,7 +26,7 @@ class ReportFormat(StrEnum):
 
 
 class FailOn(StrEnum):
-    """From which severity on the exit status is 1."""
+    """Lowest severity that makes the exit status 1."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -37,24 +37,29 @@ class FailOn(StrEnum):
 ServerOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--server", "-s", help="Only this server: its UUID, its name or its domain's. Repeatable."
+        "--server",
+        "-s",
+        help="Report only this server, given by UUID, name or domain name. Repeatable.",
     ),
 ]
 
 
 DocumentOption = Annotated[
     ReportFormat,
-    typer.Option("--format", "-f", help="How to write the report; markdown is for bug trackers."),
+    typer.Option("--format", "-f", help="Format of the report; markdown is for bug trackers."),
 ]
 
 
 VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Every guest's walk, every reason, whole queries.")
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Show every guest's walk, every reason and complete queries."
+    ),
 ]
 
 
 FailOnOption = Annotated[
-    FailOn, typer.Option("--fail-on", help="The severity from which on the exit status is 1.")
+    FailOn, typer.Option("--fail-on", help="Exit 1 if a finding has at least this severity.")
 ]
 
 
@@ -65,10 +70,10 @@ def explain(
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
-    """Walk through the layers of each guest and say where they agree and where they don't."""
+    """Walk through the layers of each guest and explain where they agree and where they don't."""
     bundle = merged(bundles)
     if not speaks(bundle):
-        give_up("no layer answered when this was collected")
+        give_up("no layer answered when this bundle was collected")
     raise typer.Exit(tell(bundle, server, format, verbose, fail_on))
 
 
@@ -79,7 +84,7 @@ def tell(
     verbose: bool,
     fail_on: FailOn,
 ) -> int:
-    """Print the report; the exit status."""
+    """Print the report and return the exit status."""
     from hoodsnap.findings.analysis import analyze
 
     report = analyze(bundle)
@@ -104,14 +109,14 @@ def _print(report: Report, guests: tuple[Guest, ...], verbose: bool) -> None:
 
 
 def chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:
-    """The guests that were asked for: all, if none was named."""
+    """Return the guests with these names, or every guest if no name is given."""
     if not servers:
         return report.cloud.guests
     found = []
     for wanted in servers:
         matching = [guest for guest in report.cloud.guests if _is_called(guest, wanted)]
         if not matching:
-            give_up(f"no server called {wanted} in this bundle", USAGE)
+            give_up(f"no server {wanted} in this bundle", USAGE)
         found += matching
     return tuple(dict.fromkeys(found))
 
@@ -121,7 +126,7 @@ def _is_called(guest: Guest, wanted: str) -> bool:
 
 
 def status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
-    """The exit status: 1 if something of these guests or their host is at least that severe."""
+    """Return 1 if a finding of these guests, a host or the cloud is that severe, else 0."""
     from hoodsnap.evidence import Severity
 
     if fail_on is FailOn.NEVER:

@@ -1,4 +1,4 @@
-"""hoodsnap grade and hoodsnap lab: what a student has done, and sheets."""
+"""hoodsnap grade grades students' work; hoodsnap lab shows and checks lab sheets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hoodsnap.cli.terminal import USAGE, give_up, put
 
 
 class GradeFormat(StrEnum):
-    """How grades are written."""
+    """Format of the grades."""
 
     TEXT = "text"
     GRADESCOPE = "gradescope"
@@ -23,12 +23,12 @@ class GradeFormat(StrEnum):
 
 LabArgument = Annotated[
     str,
-    typer.Argument(help="A lab that comes with hoodsnap, or a sheet's path.", metavar="LAB"),
+    typer.Argument(help="A lab that ships with hoodsnap, or the path of a sheet.", metavar="LAB"),
 ]
 
 
 GradeFormatOption = Annotated[
-    GradeFormat, typer.Option("--format", "-f", help="How to write the grades.")
+    GradeFormat, typer.Option("--format", "-f", help="Format of the grades.")
 ]
 
 
@@ -42,14 +42,14 @@ StudentsServerOption = Annotated[
     typer.Option(
         "--server",
         "-s",
-        help="The server that is graded: its UUID, its name or its domain's.",
-        show_default="the sheet's, else the answers', else the only one",
+        help="The server to grade, given by UUID, name or domain name.",
+        show_default="from the sheet, else from the answers, else the only server",
     ),
 ]
 
 
 HiddenOption = Annotated[
-    bool, typer.Option("--hidden", help="Show hidden tasks too: for the teacher.")
+    bool, typer.Option("--hidden", help="Show hidden tasks too (for the teacher).")
 ]
 
 
@@ -57,8 +57,8 @@ SignersOption = Annotated[
     Path | None,
     typer.Option(
         "--allowed-signers",
-        help="The students' keys: remark what its student did not sign. ssh-keygen's file, in "
-        "which a signer is called like the student, or NAME@….",
+        help="The students' public keys, in ssh-keygen's allowed-signers format: flag submissions "
+        "not signed by their student. Each signer is named like the student, or NAME@….",
     ),
 ]
 
@@ -68,7 +68,8 @@ def grade(
     submissions: Annotated[
         list[Path],
         typer.Argument(
-            help="One student's bundles, or zip; or a folder with a file, folder or zip of each.",
+            help="One student's bundles or zip; or a folder with a file, folder or zip for each "
+            "student.",
             metavar="BUNDLE",
         ),
     ],
@@ -78,10 +79,10 @@ def grade(
     hidden: HiddenOption = False,
     allowed_signers: SignersOption = None,
 ) -> None:
-    """Grade bundles, and answers to questions about them, by a lab sheet.
+    """Grade bundles, and answers to questions about them, with a lab sheet.
 
-    Exit status: 0 everything is right; 1 something is not; 3 something can't be graded. Of a class:
-    0 if every submission could be read, else 3.
+    Exit status: 0 everything is right; 1 something is wrong; 3 something can't be graded. For a
+    class: 0 if every submission could be read, else 3.
     """
     from hoodsnap.grading import command
 
@@ -96,7 +97,8 @@ def grade(
 
 
 labs = typer.Typer(
-    help="Lab sheets: show, check, and what their expressions may name.", no_args_is_help=True
+    help="Show and check lab sheets, and list the fields their expressions may use.",
+    no_args_is_help=True,
 )
 
 
@@ -104,7 +106,7 @@ labs = typer.Typer(
 def lab_show(
     lab: LabArgument,
     answers: Annotated[
-        bool, typer.Option("--answers", help="An answers.yaml to fill in, and nothing else.")
+        bool, typer.Option("--answers", help="Print only an answers.yaml to fill in.")
     ] = False,
 ) -> None:
     """Print the tasks and questions of a lab."""
@@ -122,11 +124,11 @@ def lab_check(
     sheet: LabArgument,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option("--bundle", "-b", help="An example, by which everything is to be graded."),
+        typer.Option("--bundle", "-b", help="An example bundle that should decide every task."),
     ] = None,
     server: StudentsServerOption = None,
 ) -> None:
-    """Say what is wrong with a sheet, with its lines, and what of it an example can't decide."""
+    """Report errors in a sheet by line, and tasks that an example bundle can't decide."""
     from hoodsnap.grading import command
 
     try:
@@ -139,7 +141,7 @@ def lab_check(
 
 @labs.command("facts")
 def lab_facts() -> None:
-    """List every field that a sheet's expressions may name."""
+    """List every field that a sheet's expressions may use."""
     from hoodsnap.grading import command
 
     put(lambda width: command.facts().lines(width))

@@ -1,7 +1,7 @@
-"""Signals that ask a collection to end: what was heard until then is kept.
+"""Signals that end a collection early; the answers collected so far are kept.
 
-A terminal's Ctrl-C, a supervisor's SIGTERM and the SIGHUP of a connection that breaks are the same
-wish. The first one ends the questions. Later ones change nothing, because the bundle is written.
+Ctrl-C in a terminal, SIGTERM from a supervisor and SIGHUP from a broken connection mean the same.
+The first signal stops the questions. Later ones are ignored, because the bundle is being written.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """A context in which these signals raise `KeyboardInterrupt` once, while questions are asked.
+    """Context in which these signals raise `KeyboardInterrupt` once, while questions are asked.
 
-    What was ignored before (as with nohup) stays ignored.
+    A signal that was ignored before (as under nohup) stays ignored.
     """
 
     def __init__(self) -> None:
         self.asking = False
-        """Set it while a signal may interrupt."""
+        """True while a signal may interrupt."""
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
@@ -51,7 +51,7 @@ class Interruption:
 
 
 def _leave_terminal() -> None:
-    """Write to nowhere from now on: a terminal that has gone refuses every line."""
+    """Redirect output from the closed terminal to /dev/null; writing to it would fail."""
     for descriptor in (1, 2):
         with suppress(OSError):
             if stat.S_ISCHR(os.fstat(descriptor).st_mode):

@@ -1,4 +1,4 @@
-"""hoodsnap redact: a bundle under other names."""
+"""hoodsnap redact: replace the names in a bundle by pseudonyms."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RedactedOption = Annotated[
     Path,
-    typer.Option("--output", "-o", help="Where to write (.gz and .zst compress; - for stdout)."),
+    typer.Option("--output", "-o", help="File to write (.gz and .zst compress; - for stdout)."),
 ]
 
 
@@ -24,9 +24,9 @@ KeyFileOption = Annotated[
     Path | None,
     typer.Option(
         "--key-file",
-        help="The key that the pseudonyms are made with: made if it is not there. Several bundles "
-        "redacted with one key still belong together.",
-        show_default="a new key, which nobody keeps",
+        help="Key that the pseudonyms are derived from; created if it does not exist. Bundles "
+        "redacted with the same key still fit together.",
+        show_default="a new key, which is not kept",
     ),
 ]
 
@@ -35,25 +35,25 @@ ExplainOption = Annotated[
     bool,
     typer.Option(
         "--explain",
-        help="List what was replaced, by kind, layer and question. Names and their pseudonyms are "
-        "listed only if standard error is a terminal.",
+        help="List the replacements by kind, layer and question. Names are listed with their "
+        "pseudonyms only if standard error is a terminal.",
     ),
 ]
 
 MOST_NAMES = 200
-"""Names that a terminal shows."""
+"""Names to show on a terminal."""
 
 
 def redact(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle to redact.", metavar="BUNDLE")],
     output: RedactedOption,
     key_file: KeyFileOption = None,
     explain: ExplainOption = False,
 ) -> None:
-    """Write a bundle with pseudonyms for names, ids and addresses; every relation stays.
+    """Replace names, ids and addresses in a bundle by pseudonyms; every relation is preserved.
 
-    Whoever has the key can recompute which pseudonym belongs to which name: keep it to yourself.
-    The signature goes, since it names somebody; the new fingerprint names the original's.
+    Anyone who has the key can find out which pseudonym stands for which name: keep it secret. The
+    signature is removed, because it names a person. The new fingerprint refers to the original's.
     """
     from hoodsnap.redaction import pseudonyms
     from hoodsnap.redaction.redactor import Redactor
@@ -75,7 +75,7 @@ def redact(
 
 
 def _show_originals(redactor: Redactor) -> None:
-    """Print names with their pseudonyms, for the owner's eyes: never into a file or a pipe."""
+    """Print names with their pseudonyms, for the owner only: never into a file or a pipe."""
     names = list(redactor.originals())
     for name, made in names[:MOST_NAMES]:
         say(f"{made} was {name!a}")

@@ -1,4 +1,4 @@
-"""hoodsnap shell, replay and serve: real clients meet a recording."""
+"""hoodsnap shell, replay and serve: real clients talk to a recording."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 HostOption = Annotated[
     str | None,
-    typer.Option("--host", help="Which host of the bundle.", show_default="the only one"),
+    typer.Option("--host", help="Host to replay.", show_default="the only host in the bundle"),
 ]
 
 
 CoverageOption = Annotated[
     bool,
-    typer.Option("--coverage", help="Say in the end what was asked for and not recorded."),
+    typer.Option("--coverage", help="List at the end the requests that were not recorded."),
 ]
 
 
@@ -32,23 +32,23 @@ def shell(
     bundles: Bundles,
     host: HostOption = None,
     command: Annotated[
-        str | None, typer.Option("--command", "-c", help="Run this line instead of typing.")
+        str | None, typer.Option("--command", "-c", help="Run this command line and exit.")
     ] = None,
     coverage: CoverageOption = False,
 ) -> None:
-    """Open a shell in which the real virsh, mysql, openstack, ps … meet the recording.
+    """Open a shell in which the real virsh, mysql, openstack, ps … talk to the recording.
 
-    It is sealed: no file, process, socket or network of this machine is in it, only programs. What
-    is written in it is lost with it; -c COMMAND > FILE keeps a result. Whatever was not recorded is
-    refused by name.
+    The shell is sealed: it sees this machine's programs, but none of its other files, processes,
+    sockets or networks. Files written in it are lost at exit; -c COMMAND > FILE keeps a result. A
+    request that was not recorded is refused by name.
     """
     raise typer.Exit(_replayed(bundles, host, command, (), coverage))
 
 
 def replay(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.", metavar="BUNDLE")],
+    bundle: Annotated[Path, typer.Argument(help="Bundle to replay.", metavar="BUNDLE")],
     command: Annotated[
-        list[str], typer.Argument(help="A command and its arguments.", metavar="-- COMMAND")
+        list[str], typer.Argument(help="Command and its arguments.", metavar="-- COMMAND")
     ],
     host: HostOption = None,
     coverage: CoverageOption = False,
@@ -61,13 +61,13 @@ def serve(
     bundles: Bundles,
     host: HostOption = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Even if a live libvirt or database listens here.")
+        bool, typer.Option("--force", help="Serve even if a live libvirt or database listens here.")
     ] = False,
 ) -> None:
-    """Let the stand-ins listen until interrupted, and print the variables that lead clients there.
+    """Serve the recording until interrupted, and print the variables that point clients to it.
 
-    For hosts that give no namespaces. The OpenStack APIs ask for the password that is printed. A
-    client may ignore them, so serve is refused where a live libvirt or database listens.
+    For hosts without user namespaces. The OpenStack APIs require the printed password. A client may
+    ignore the variables, so serve refuses to start where a live libvirt or database listens.
     """
     import threading
 
@@ -79,24 +79,24 @@ def serve(
     if live and not force:
         give_up(
             f"a live server listens at {live[0]}, and a client that ignores the printed variables"
-            " would reach it. Use hoodsnap shell, or --force to serve all the same",
+            " would reach it. Use hoodsnap shell, or --force to serve anyway",
             USAGE,
         )
     with serving.folder_of_ours() as folder:
         try:
             lines = serving.start(recording, folder, say)
         except OSError as reason:
-            # A socket's path has 107 bytes at most.
-            give_up(f"no stand-in can listen in {folder}: {reason}. Set TMPDIR to a shorter path")
+            # The path of a socket is limited to 107 bytes.
+            give_up(f"can't listen in {folder}: {reason}. Set TMPDIR to a shorter path")
         for line in lines:
             put_document(f"{line}\n")
         sys.stdout.flush()
-        say(f"serving {plain(recording.host)} as it was; Ctrl-C ends it")
+        say(f"serving the recording of {plain(recording.host)}; press Ctrl-C to stop")
         threading.Event().wait()
 
 
 def _recording(paths: Sequence[Path], host: str | None) -> Recording:
-    """The host of these bundles that is to be replayed."""
+    """Return the recording of the host to replay."""
     from hoodsnap.replay.recording import Recording, hosts, plain
 
     bundle = merged(paths)
@@ -105,8 +105,8 @@ def _recording(paths: Sequence[Path], host: str | None) -> Recording:
         (host,) = there
     if host not in there:
         names = plain(", ".join(there)) or "none"
-        wanted = f"there is no host {host}" if host else "--host says which"
-        give_up(f"{wanted}; hosts of this bundle: {names}", USAGE)
+        wanted = f"no host {host}" if host else "choose one with --host"
+        give_up(f"{wanted}; hosts in this bundle: {names}", USAGE)
     return Recording(bundle, host)
 
 

@@ -1,7 +1,7 @@
-"""Output of every command: its lines, where they go, and its exit status.
+"""Output of every command: lines, streams and exit status.
 
-The one place that prints: whatever comes from a bundle, a file's name or an argument is shown here
-without a character that a terminal obeys.
+Only this file prints. It escapes every character that a terminal would obey in text from a bundle,
+a file name or an argument.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ AGREE, DISAGREE, USAGE, BLIND, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 class Format(StrEnum):
-    """How a report is written."""
+    """Format of a report."""
 
     TEXT = "text"
     JSON = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to write the report.")]
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Format of the report.")]
 
 
 def shown(text: str, *, newlines: bool = False) -> str:
-    """Text with everything that is not to be seen as an escape: `\\u001b`. That covers controls,
-    what turns the direction of writing, other line ends, and bytes that were not UTF-8.
+    """Return the text with every unprintable character escaped, as in `\\u001b`.
 
-    The escapes are JSON's, so that a JSON document stays one. `newlines`: line feeds stay.
+    That covers control characters, changes of writing direction, unusual line ends and bytes that
+    are not UTF-8. The escapes are JSON's, so a JSON document stays valid. `newlines`: keep line
+    feeds.
     """
     if text.isprintable():
         return text
@@ -54,25 +55,25 @@ def _escaped(char: str) -> str:
 
 
 def say(line: str) -> None:
-    """Print a message for the operator on standard error, never into the result."""
+    """Print a message for the operator to standard error, never into the result."""
     typer.echo(f"hoodsnap: {shown(line, newlines=True)}", err=True)
 
 
 def put_document(text: str) -> None:
-    """Print a whole document, with its own line end or none."""
+    """Print a whole document without adding a line end."""
     typer.echo(shown(text, newlines=True), nl=False)
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
-    """Print the reason, and end with this exit status."""
+    """Print the reason and exit with this status."""
     say(line)
     raise typer.Exit(status)
 
 
 def put(lines: Callable[[int], Iterable[Line]]) -> None:
-    """Print lines made for a width, in colour where a person looks."""
+    """Print lines rendered for a width, in color on a terminal."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
-        # A pipe gets no colour, so it need not wait for what would make it.
+        # A pipe gets no color, so don't spend time on importing rich.
         for line in lines(PIPE_WIDTH):
             typer.echo(shown(line.plain))
         return

@@ -1,4 +1,4 @@
-"""hoodsnap verify: is it what was collected, by whom, for whom."""
+"""hoodsnap verify: check a bundle's integrity, signer, challenge and plausibility."""
 
 from __future__ import annotations
 
@@ -30,25 +30,32 @@ if TYPE_CHECKING:
 
 AllowedSignersOption = Annotated[
     Path | None,
-    typer.Option("--allowed-signers", help="Whose signatures count: ssh-keygen's file of signers."),
+    typer.Option(
+        "--allowed-signers",
+        help="Accept signatures of these signers (ssh-keygen's allowed-signers format).",
+    ),
 ]
 
 
 AnswersOption = Annotated[
     str | None,
-    typer.Option("--challenge", help="The text that was given to whoever collected the bundle."),
+    typer.Option(
+        "--challenge", help="The text that you gave to the person who collected the bundle."
+    ),
 ]
 
 
 WithinOption = Annotated[
     int | None,
-    typer.Option("--within", metavar="MINUTES", min=0, help="How old the bundle may be."),
+    typer.Option("--within", metavar="MINUTES", min=0, help="Maximum age of the bundle."),
 ]
 
 
 PlausibleOption = Annotated[
     bool,
-    typer.Option("--plausible", help="Also compare what a forger forgets: clocks, numbers, files."),
+    typer.Option(
+        "--plausible", help="Also compare what forgers overlook: clocks, numbers and files."
+    ),
 ]
 
 
@@ -60,14 +67,17 @@ def verify(
     plausible: PlausibleOption = False,
     format: FormatOption = Format.TEXT,
 ) -> None:
-    """Say whether bundles are still what was collected, by whom and for whom."""
+    """Check that bundles are unchanged, and by whom and for whom they were collected."""
 
     if within is not None and challenge is None:
-        give_up("--within needs --challenge: without it anybody can say any time", USAGE)
+        give_up(
+            "--within needs --challenge: without a challenge the time in the bundle can be forged",
+            USAGE,
+        )
     from hoodsnap.trust import examination
 
     if allowed_signers is not None and not allowed_signers.is_file():
-        give_up(f"{allowed_signers} can't be read: there is no such file", USAGE)
+        give_up(f"{allowed_signers} can't be read: no such file", USAGE)
     wanted = examination.ExpectedProof(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
@@ -81,14 +91,14 @@ def verify(
 def _trusted(
     paths: Sequence[Path], wanted: examination.ExpectedProof
 ) -> tuple[list[examination.Trust], int]:
-    """What is to be said of each bundle that can be read; the exit status of all."""
+    """Return a verdict on each readable bundle, and the exit status for all of them."""
     from hoodsnap.trust import examination
     from hoodsnap.trust.signature import SshKeygenError
 
     verdicts, status = [], AGREE
     for path in paths:
         try:
-            memory.forget()  # one after the other: each may take what it needs
+            memory.forget()  # bundles are read one at a time, so each may use the whole allowance
             bundle = load(path, memory.allow)
             verdict = examination.examine(bundle, str(path), wanted, datetime.now(UTC))
         except UnreadableBundleError as reason:

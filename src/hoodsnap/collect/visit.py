@@ -146,7 +146,7 @@ class Visit:
             )
             self.phase("neutron and the host's network")
             self._ask_networks()
-            self.phase("what else was seen")
+            self.phase("objects found on the way")
             self._ask_late(pool)
             self.phase("second look")
             self._look(pool)
@@ -155,7 +155,7 @@ class Visit:
                 moving = moved(self.recorder.answers).keys()
                 if not moving:
                     break
-                self.phase(f"asking again about {len(moving)} that moved")
+                self.phase(f"asking again about {len(moving)} objects that changed")
                 self._ask_again(moving)
                 self._look(pool)
         finally:

@@ -1,1 +1,1 @@
-"""One file per output. Pure: a report goes in, text comes out."""
+"""Outputs, one file each. They are pure functions: a report goes in, text comes out."""

@@ -1,4 +1,4 @@
-"""The checks themselves, for people and programs: the list, and the page of each."""
+"""The list of checks and the page of each, for people and for programs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from hoodsnap.checks.roots import CROWDS, ROOTS
 from hoodsnap.facts.cloud.guest import LAYERS
 
 SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")
-"""Of a check's docstring, in this order."""
+"""Sections of a check's docstring, in order of output."""
 
 
 WHOLE = {"guest": "the whole guest", "host": "the whole host", "cloud": "the whole cloud"}
-"""What a check compares that names no layer."""
+"""Subject of a check that names no layer, by the check's scope."""
 
 
 def compared(check: Check) -> list[str]:
-    """The layers that it compares, as a bundle calls them."""
+    """Return the ids of the layers that a check compares."""
     needed = {LAYER_OF[need] for need in check.needs if need in LAYER_OF} | set(check.heard)
     if "record" in check.needs:
         needed |= {"nova", "nova-db"}
@@ -29,35 +29,35 @@ def compared(check: Check) -> list[str]:
 
 
 def layers(check: Check) -> str:
-    """The same for people: `libvirt × kernel`."""
+    """Return the layers that a check compares, for people: `libvirt × kernel`."""
     return " × ".join(LAYERS[layer] for layer in compared(check)) or WHOLE[check.scope]
 
 
 def reasons(check: Check) -> list[str]:
-    """Why a difference that it finds may be legal."""
+    """Return the situations in which a difference found by this check is expected."""
     return [(trap.__doc__ or "").partition("\n")[0] for trap in check.traps]
 
 
 def explains(check: Check) -> list[str]:
-    """The checks whose findings are folded under its own."""
+    """Return the checks whose findings are folded under a finding of this check."""
     names = [*ROOTS.get(check.name, ()), *CROWDS.get(check.name, ("", ()))[1]]
     return list(dict.fromkeys(names))
 
 
 def explained_by(check: Check) -> list[str]:
-    """The checks under whose findings its own are folded."""
+    """Return the checks under whose findings this check's findings are folded."""
     roots = [root for root, names in ROOTS.items() if check.name in names]
     crowds = [root for root, (_, names) in CROWDS.items() if check.name in names]
     return list(dict.fromkeys([*roots, *crowds]))
 
 
 def forbids(check: Check) -> list[str]:
-    """The commands that must not be typed while it finds something."""
+    """Return the commands that must not be run while this check has a finding."""
     return [danger.command for danger in DANGERS if check.name in danger.gates]
 
 
 def listing(checks: Iterable[Check] = CATALOGUE, width: int = 80) -> Iterator[str]:
-    """Topic by topic: severity, name and layers of each check, and its message."""
+    """List the checks by topic, each with severity, name, layers and message."""
     wanted = set(checks)
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
@@ -70,7 +70,7 @@ def listing(checks: Iterable[Check] = CATALOGUE, width: int = 80) -> Iterator[st
 
 
 def page(check: Check, width: int = 80) -> Iterator[str]:
-    """Its manual page."""
+    """Yield the lines of a check's manual page."""
     yield f"{check.name}  {check.severity.word} · {layers(check)} · {check.topic}"
     yield ""
     yield from _wrapped(check.message, width, "")
@@ -113,7 +113,7 @@ def _wrapped(paragraph: str, width: int, indent: str) -> Iterator[str]:
 
 
 def as_json(checks: Iterable[Check]) -> str:
-    """The same for programs."""
+    """Return the checks as a JSON document."""
     return json.dumps([_entry(check) for check in checks], indent=1) + "\n"
 
 
@@ -136,7 +136,7 @@ def _entry(check: Check) -> Mapping[str, object]:
 
 
 def markdown(check: Check) -> str:
-    """Its page in docs/reference/checks."""
+    """Return a check's page in docs/reference/checks."""
     known = {each.name for each in CATALOGUE}
     lines = [f"# {check.name}", ""]
     lines += [f"**{check.severity.word}** · {layers(check)} · {check.topic}", ""]

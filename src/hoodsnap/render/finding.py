@@ -1,4 +1,4 @@
-"""A finding for the eye: in full, shorter, or in one line."""
+"""Findings as text: in full, shortened, or in one line."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from hoodsnap.findings.gating import NotYet
 from hoodsnap.render.line import Line, clean, line, shortened, wrapped
 
 NAME_ALL = 5
-"""Of more guests than these that share a finding, only the first are named."""
+"""Guests to name at most when they share a finding."""
 
 TOO_MANY = (
-    "So many at once are rarely so many faults: doubt the capture and this tool first "
-    "(was a layer asked in the wrong place?), then look for the one thing they have in common. "
-    "Repair none of them by itself."
+    "So many findings at once are rarely so many faults. First suspect the collection and this "
+    "tool (was a layer asked in the wrong place?), then look for the one thing they have in "
+    "common. Do not repair any of them individually."
 )
-"""What is said when a check fires for more than a handful."""
+"""Warning for a check that fires for more guests than can plausibly fail at once."""
 
 STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
 
 
 def row(finding: Finding) -> Line:
-    """A finding in one line: severity, check, host, server, message and evidence."""
+    """Return a finding in one line: severity, check, host, server, message and evidence."""
     severity = (finding.severity.word, STYLE[finding.severity])
     uuid = clean(finding.guest.uuid) if finding.guest is not None else "-"
     place = f" {finding.check.name} {clean(finding.host or '-')} {uuid}"
@@ -43,18 +43,18 @@ def row(finding: Finding) -> Line:
 
 
 class Teller:
-    """Tells the findings of one report, the first of each check in full."""
+    """Renders the findings of one report, the first finding of each check in full."""
 
     def __init__(self, width: int, verbose: bool) -> None:
         self.width, self.verbose = width, verbose
         self._wrapped = partial(wrapped, width)
         self._told: Counter[str] = Counter()
-        """How often each check was told."""
+        """Findings rendered so far, by check."""
         self._forbidden: set[tuple[str, ...]] = set()
-        """The checks of which was told what they forbid together."""
+        """Groups of checks whose forbidden commands were already listed."""
 
     def full(self, finding: Finding, indent: str = "") -> Iterator[Line]:
-        """With its evidence and advice; less advice if its check was told before."""
+        """Render a finding with evidence and advice; shorten advice that was given before."""
         style, mark = STYLE[finding.severity], MARK[finding.severity]
         where = "" if finding.guest or not finding.host else f" on host {clean(finding.host)}"
         title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
@@ -75,29 +75,29 @@ class Teller:
             yield from self._advice(section, sections.get(section, ""), finding, inner)
 
     def is_known(self, finding: Finding) -> bool:
-        """Its check was told of a handful by now."""
+        """True if enough findings of this check were rendered in full."""
         return self._told[finding.check.name] >= HANDFUL
 
     def brief(self, finding: Finding) -> Iterator[Line]:
-        """A finding in one line, below the guest that it is of."""
+        """Render a finding in one line, below its guest."""
         said = "; ".join(map(str, finding.evidence))
         mark, style = MARK[finding.severity], STYLE[finding.severity]
         yield from self._wrapped(f"    {mark} {finding.check.name}: {said}", style, 6)
 
     def _sharing(self, finding: Finding, indent: int) -> Iterator[Line]:
-        """One finding of nearly all guests: the tool doubts itself first, and says so."""
+        """Render a finding shared by nearly all guests, with a warning to doubt the tool first."""
         shared = finding.shared
-        assert shared is not None  # noqa: S101 (asked only of one that is)
+        assert shared is not None  # noqa: S101 (called for shared findings only)
         count = _sharers(shared, None if self.verbose else NAME_ALL)
         yield from self._wrapped(" " * indent + count, "bold", indent + 2)
-        cause = f" If they are true, {shared.cause}." if shared.cause else ""
-        doubt = f"{TOO_MANY}{cause}"
-        yield from self._wrapped(f"{' ' * indent}{'doubt':<8} {doubt}", "", indent + 9)
+        cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
+        caution = f"{TOO_MANY}{cause}"
+        yield from self._wrapped(f"{' ' * indent}{'caution':<8} {caution}", "", indent + 9)
         first = shared.guests[0]
-        yield line(f"{' ' * indent}of {clean(first.name or first.uuid)}, for example:")
+        yield line(f"{' ' * indent}For example, {clean(first.name or first.uuid)}:")
 
     def _folded(self, finding: Finding, indent: int) -> Iterator[Line]:
-        """What it explains: how many findings, of which checks; all of them if verbose."""
+        """Count the findings folded under this one, by check; list them all if verbose."""
         own = finding.shared is not None
         explained = [
             one
@@ -125,24 +125,24 @@ class Teller:
                 yield from self._folded(one, indent + 2)
 
     def not_yet(self, closed: Iterable[NotYet], indent: int) -> Iterator[Line]:
-        """The commands that wait, together where the same checks forbid them."""
+        """List the commands not to run yet, grouped by the checks that forbid them."""
         together: dict[tuple[str, ...], list[str]] = {}
         for item in closed:
             if item.forbidden_by:
                 together.setdefault(item.forbidden_by, []).append(item.danger.command)
         for names, commands in together.items():
-            stands = "stands" if len(names) == 1 else "stand"
+            verb = "is" if len(names) == 1 else "are"
             again = names in self._forbidden and not self.verbose
             self._forbidden.add(names)
             count = f"{len(commands)} command{'' if len(commands) == 1 else 's'}"
-            head = f"{'not yet':<8} while {', '.join(names)} {stands}"
+            head = f"{'not yet':<8} while {', '.join(names)} {verb} unresolved"
             head += f": the same {count} as above" if again else ""
             yield from self._wrapped(" " * indent + head, "", indent + 9)
             if not again:
                 yield from self._packed(commands, indent + 11)
 
     def _packed(self, items: Sequence[str], indent: int) -> Iterator[Line]:
-        """As many on a line as it holds; none is broken that fits one."""
+        """Put as many items on a line as fit; break only an item longer than a line."""
         row = ""
         for item in items:
             longer = f"{row} · {item}" if row else item
@@ -179,15 +179,15 @@ class Teller:
 
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
-    """`12 of its 14 guests: vm-a, vm-b and 10 more`."""
+    """Return the guests that share a finding: `12 of 14 guests: vm-a, vm-b and 10 more`."""
     named = [clean(guest.name or guest.uuid) for guest in shared.guests[:most]]
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
-    return f"{len(shared.guests)} of its {shared.among} guests: {names}"
+    return f"{len(shared.guests)} of {shared.among} guests: {names}"
 
 
 def filled(advice: str, guest: Guest | None) -> str:
-    """Advice with this guest's own UUID, domain name and PID in it."""
+    """Return the advice with this guest's UUID, domain name and PID filled in."""
     if guest is None:
         return advice
     values = {"UUID": guest.uuid}

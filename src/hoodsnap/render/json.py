@@ -1,7 +1,7 @@
 """The report as JSON: a published contract, written out field by field.
 
-It has a number of its own, which changes when a field is removed or means something else; new
-fields come without a new number. docs/reference/report.md describes it.
+The format has its own number, which changes when a field is removed or changes its meaning. New
+fields don't change the number. docs/reference/report.md describes the format.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FORMAT = 2
 
 
 def render(report: Report, guests: Iterable[Guest]) -> str:
-    """The report on these guests (and on hosts and cloud) as one JSON document."""
+    """Return the report on these guests, their hosts and the cloud as one JSON document."""
     shown = tuple(guests)
     wanted = {id(guest) for guest in shown}
     found = {id(finding.guest) for finding in report.everything()}
@@ -37,7 +37,7 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
             for host in report.cloud.hosts
         ],
     }
-    # ASCII only: what a stranger's bundle holds can then do nothing to a terminal.
+    # ASCII only, so that nothing in a stranger's bundle can control a terminal.
     return json.dumps(document, indent=1, default=str) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A line for the eye, and what of a stranger's text may stand in one."""
+"""Styled lines of text, and the removal of unprintable characters from recorded text."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line: its parts, each with its style in rich's words (empty: none)."""
+    """One line: its parts, each with its rich style (empty for none)."""
 
     parts: tuple[tuple[str, str], ...]
 
     @property
     def plain(self) -> str:
-        """Without styles, as it goes into a pipe."""
+        """The text without styles, as written to a pipe."""
         return "".join(text for text, _ in self.parts)
 
 
 def line(*parts: str | tuple[str, str]) -> Line:
-    """A line of plain and of styled parts."""
+    """Make a line of plain and styled parts."""
     return Line(tuple((part, "") if isinstance(part, str) else part for part in parts))
 
 
 def clean(said: str) -> str:
-    """Text of a stranger's bundle, without what could move the cursor or turn the line around."""
+    """Replace characters that could move the cursor or reverse the line by U+FFFD."""
     if said.isprintable():
         return said
     return "".join(char if char.isprintable() else "�" for char in said)
 
 
 def wrapped(width: int, words: str, style: str, hanging: int) -> Iterator[Line]:
-    """Words in as many lines as they need; all but the first begin `hanging` to the right."""
+    """Wrap words to a width; indent all lines but the first by `hanging` columns."""
     for part in textwrap.wrap(
         clean(words),
         width,
@@ -45,7 +45,7 @@ def wrapped(width: int, words: str, style: str, hanging: int) -> Iterator[Line]:
 
 
 def shortened(query: str) -> str:
-    """A query short enough to be recognised: column lists and lists of UUIDs become `…`."""
+    """Shorten a query but keep it recognizable: lists of columns and UUIDs become `…`."""
     query = re.sub(r"^SELECT .* FROM ", "SELECT … FROM ", query, flags=re.DOTALL)
     query = re.sub(r" IN \([^()]{40,}+\)", " IN (…)", query)
     return query if len(query) <= 160 else query[:157] + "…"

@@ -1,6 +1,6 @@
-"""The report for a bug tracker: versions, the guests in question, findings with their evidence.
+"""The report for a bug tracker: versions, the chosen guests, findings with their evidence.
 
-Whatever a bundle says stands in fenced blocks, in which nothing is markup, a mention or a link.
+All text from a bundle is inside fenced blocks, where nothing is markup, a mention or a link.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hoodsnap.render.line import clean
 from hoodsnap.trust.fingerprint import verify
 
 LIMIT = 65_536
-"""Characters that GitHub takes; Launchpad and Storyboard take as many or more."""
+"""Characters that GitHub accepts; Launchpad and Storyboard accept at least as many."""
 
 WIDTH = 100
 
@@ -26,7 +26,7 @@ _NAME = re.compile(r'PRETTY_NAME="?([^"\n]*)')
 
 
 def render(report: Report, guests: Iterable[Guest], *, verbose: bool = False) -> str:
-    """A document of at most `LIMIT` characters."""
+    """Return the report as a document of at most `LIMIT` characters."""
     shown = tuple(guests)
     bundle = report.cloud.bundle
     lines = [line.plain for line in text.render(report, shown, width=WIDTH, verbose=verbose)]
@@ -34,7 +34,7 @@ def render(report: Report, guests: Iterable[Guest], *, verbose: bool = False) ->
     document = head + _fenced(lines)
     if len(document) <= LIMIT:
         return document
-    # What matters most stands first, but for the verdict, which is the end.
+    # The report is sorted by importance, except for the verdict in the last line.
     room = LIMIT - len(head) - 300 - len(lines[-1])
     kept: list[str] = []
     for line in lines[:-1]:
@@ -45,7 +45,7 @@ def render(report: Report, guests: Iterable[Guest], *, verbose: bool = False) ->
     left = len(lines) - 1 - len(kept)
     kept += [
         "",
-        f"… {left} lines left out: too long for a tracker (--server tells less)",
+        f"… {left} lines left out: too long for a bug tracker (--server shortens the report)",
         lines[-1],
     ]
     return head + _fenced(kept)
@@ -54,7 +54,7 @@ def render(report: Report, guests: Iterable[Guest], *, verbose: bool = False) ->
 def _captured(bundle: Bundle) -> Iterator[str]:
     yield f"collected by {clean(bundle.tool)[:100]}, {bundle.started:%Y-%m-%d %H:%M:%S} UTC"
     seal = verify(bundle)
-    state = "as it was written" if seal.intact else "changed, or never written down"
+    state = "unchanged" if seal.intact else "changed since collection, or never sealed"
     yield f"bundle {seal.fingerprint} ({state})"
     said: dict[str, None] = {}
     for answer in bundle.by_layer.get("host", ()):
@@ -69,7 +69,7 @@ def _captured(bundle: Bundle) -> Iterator[str]:
 
 
 def _fenced(lines: Iterable[str]) -> str:
-    """A block that no line in it can end."""
+    """Put lines into a fenced block that none of them can close."""
     body = re.sub("`{8,}", "`…`", "\n".join(lines))
     longest = max(map(len, re.findall("`+", body)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,6 +1,6 @@
-"""The report for the eye: one walk per guest, findings where they belong, and what can't be told.
+"""The report as text: a walk per guest, the findings, and what the bundle cannot tell.
 
-It fits 80 columns, and reads the same in a pipe: colour and marks add nothing that the words lack.
+It fits 80 columns and reads the same in a pipe: color and marks only repeat what the words say.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from hoodsnap.render.line import Line, clean, line, wrapped
 from hoodsnap.render.walk import Step, steps
 
 WALK_ALL = 20
-"""Up to so many guests each gets its walk; beyond, the others than those with findings one line."""
+"""Guests up to which each one gets a walk. In a longer report a guest without findings gets one
+line."""
 
 MOST_REASONS = 10
-"""Why something can't be told: so many reasons are read, and no more."""
+"""Reasons to print at most for what the bundle cannot tell."""
 
 LIST_ALL = 100
-"""Beyond so many guests, those without findings are counted."""
+"""Guests up to which those without findings are listed. In a longer report they are counted."""
 
 
 def render(
     report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
 ) -> Iterator[Line]:
-    """The lines of the report on these guests."""
+    """Yield the lines of the report on these guests."""
     return _Page(report, tuple(guests), width, verbose).lines()
 
 
 def findings(
     report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
 ) -> Iterator[Line]:
-    """The findings of these guests and nothing else; no line at all if there are none."""
+    """Yield only the findings of these guests; yield no line if there are none."""
     return _Page(report, tuple(guests), width, verbose).findings()
 
 
@@ -57,9 +58,10 @@ class _Page:
         self.general: list[Finding] = []
         self.legal = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
         self.broken = {id(one.guest): one.reason for one in report.skips if NOT_READ in one.reason}
-        """Guests of which a check met an unreadable value: they are not reported to agree."""
+        """Guests with a value that a check could not read: they are not reported as agreeing."""
         self.elsewhere: dict[int, list[Finding]] = {}
-        """The findings of a guest that are told with another's, its host's or the cloud's."""
+        """Findings of a guest that are folded under a finding of another guest, a host or the
+        cloud."""
         self.teller = Teller(self.width, verbose)
         self._wrapped = partial(wrapped, self.width)
         self.found = report.about(guests)
@@ -94,7 +96,7 @@ class _Page:
         yield from self._general()
 
     def _general(self) -> Iterator[Line]:
-        """What was found of hosts and of the cloud."""
+        """Render the findings of hosts and of the cloud."""
         for finding in self.general:
             yield line()
             yield from self.teller.full(finding)
@@ -105,22 +107,22 @@ class _Page:
         bundle = self.report.cloud.bundle
         took = (bundle.ended - bundle.started).total_seconds()
         when = f"{bundle.started:%Y-%m-%d %H:%M:%S}"
-        # Several bundles were not taken in one go.
+        # Merged bundles may have been collected hours apart; then the span is shown.
         how = (
             f"UTC in {took:.1f} s" if took <= APART else f"to {bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
         )
-        yield line((f"captured {when} {how}, {len(bundle.answers)} answers", "dim"))
+        yield line((f"collected {when} {how}, {len(bundle.answers)} answers", "dim"))
 
     def _host(self, host: Host | None, guests: Sequence[Guest]) -> Iterator[Line]:
         quiet = [guest for guest in guests if id(guest) not in self.of_guest]
         loud = [guest for guest in guests if id(guest) in self.of_guest]
         counted = len(self.guests) > LIST_ALL and not self.verbose
         if loud or not counted or not self.close:
-            yield line()  # many hosts of which there is nothing to say stand close together
+            yield line()  # no blank lines between many hosts without findings
         self.close = counted and not loud
         count = f"{len(guests)} guest{'' if len(guests) == 1 else 's'}"
         if host is None:
-            yield line(("on no captured host", "bold"), f"  {count}")
+            yield line(("on no collected host", "bold"), f"  {count}")
         else:
             alias = "" if host.nova_name == host.name else f" (nova: {clean(host.nova_name)})"
             yield line((f"host {clean(host.name)}", "bold"), f"{alias}  {count}")
@@ -139,13 +141,13 @@ class _Page:
             return
         shared = sum(id(guest) in self.elsewhere for guest in quiet)
         if shared:
-            yield line((f"  ✗ {shared} guests whose findings are told below", "yellow"))
+            yield line((f"  ✗ {shared} guests with findings reported below", "yellow"))
         if shared < len(quiet):
             agree = f"  ✓ {len(quiet) - shared} guests without findings"
             yield line((agree, "green"), (" (--verbose shows each)", "dim"))
 
     def _netted(self, told: Iterator[Line]) -> Iterator[Line]:
-        """Lines about one guest. If they break, one line reports that, and the report goes on."""
+        """Yield the lines about one guest. If rendering fails, report that and go on."""
         try:
             yield from told
         except Exception as error:  # the net around each guest
@@ -160,7 +162,7 @@ class _Page:
         yield from self._findings(guest)
         if guest.moving:
             yield from self._wrapped(
-                f"    ~ it changed while it was captured: {guest.moving}", "yellow", 6
+                f"    ~ it changed during collection: {guest.moving}", "yellow", 6
             )
         elif id(guest) not in self.of_guest and id(guest) not in self.elsewhere:
             yield from self._wrapped(*self._agreement(guest, walk), 6)
@@ -176,33 +178,34 @@ class _Page:
             yield from self._not_known(guest)
 
     def _brief(self, guest: Guest) -> Iterator[Line]:
-        """A guest whose findings are all like those of several before."""
+        """Render a guest whose findings all repeat checks already explained in full."""
         yield line((f"  {clean(guest.name) or '(no name)'}", "bold"), f"  {clean(guest.uuid)}")
         for finding in self.of_guest[id(guest)]:
             yield from self.teller.brief(finding)
 
     def _step(self, step: Step) -> Iterator[Line]:
         style = {"there": "", "absent": "yellow", "unheard": "dim"}[step.state]
-        said = f"not heard: {step.text}" if step.state == "unheard" else step.text
+        said = f"not collected: {step.text}" if step.state == "unheard" else step.text
         yield from self._wrapped(f"    {step.noun:<10} {said}", style, 15)
 
     def _agreement(self, guest: Guest, walk: Iterable[Step]) -> tuple[str, str]:
-        """What is said of a guest without findings, and its style."""
+        """Return the closing line of a guest without findings, and its style."""
         heard = [step for step in walk if step.state != "unheard"]
         if len({step.layer for step in heard}) < 2:
-            return "    · only one layer was heard", "dim"
+            return "    · only one layer was collected", "dim"
         if guest.record is None and guest.domain is None:
-            return "    · no server and no domain: not nova's, or left over", "dim"
+            return "    · no server and no domain: not managed by nova, or a leftover", "dim"
         if id(guest) in self.broken:
-            return f"    ? a part of it {self.broken[id(guest)]}", "yellow"
+            return f"    ? part of it {self.broken[id(guest)]}", "yellow"
         elsewhere = "" if guest.carries_record else guest.believed
         if elsewhere and guest.domain is not None and not _runs(guest):
-            return f"    · nova has it on host {elsewhere}; what is left here is off", "cyan"
+            where = f"nova reports it on host {elsewhere}"
+            return f"    · {where}; the domain left here is switched off", "cyan"
         if id(guest) in self.legal:
-            return f"    · they differ, which is legal: {self.legal[id(guest)]}", "cyan"
+            return f"    · the layers differ, as expected: {self.legal[id(guest)]}", "cyan"
         if elsewhere:
-            return f"    ! nova has it on host {elsewhere}, not here", "yellow"
-        return "    ✓ the layers heard agree", "green"
+            return f"    ! nova reports it on host {elsewhere}, not here", "yellow"
+        return "    ✓ the collected layers agree", "green"
 
     def _line(self, guest: Guest) -> Line:
         unknown = "" if "libvirt" in guest.unheard else "no domain"
@@ -211,7 +214,7 @@ class _Page:
             if guest.record is not None:
                 parts.insert(0, guest.record.vm_state)
         except UnheardError:
-            pass  # a tenant does not see it
+            pass  # not visible to a tenant
         if guest.process is not None:
             parts.append(f"pid {guest.process.pid}")
         mark = ("  ~ ", "yellow") if guest.moving else ("  ✓ ", "green")
@@ -227,38 +230,39 @@ class _Page:
         told = self.elsewhere.get(id(guest), ())
         if told:
             names = ", ".join(dict.fromkeys(finding.check.name for finding in told))
-            where = "below, as it is not this guest's alone"
-            yield from self._wrapped(f"    ✗ {names}: told {where}", "yellow", 6)
+            where = "covered by a wider finding in this report"
+            yield from self._wrapped(f"    ✗ {names}: {where}", "yellow", 6)
 
     def _not_known(self, guest: Guest) -> Iterator[Line]:
-        """The commands of which nobody knows, as a check that gates them could not be decided."""
+        """Render the commands whose gating checks could not be decided for this guest."""
         waiting = [item for item in self.report.gates.of(guest) if not item.forbidden_by]
         if not waiting:
             return
-        which = "1 other command that can do harm waits"
-        if len(waiting) > 1:
-            which = f"{len(waiting)} other commands that can do harm wait"
-        said = f"{which} for checks that could not be"
         if not self.verbose:
-            yield from self._wrapped(f"      {said} decided (--verbose names them)", "dim", 15)
+            which = "1 other dangerous command is on hold: a check that gates it"
+            if len(waiting) > 1:
+                count = f"{len(waiting)} other dangerous commands"
+                which = f"{count} are on hold: checks that gate them"
+            how = "could not be decided (--verbose lists them)"
+            yield from self._wrapped(f"      {which} {how}", "dim", 15)
             return
         for item in waiting:
             names = f"{', '.join(item.undecided)} could not be decided"
-            yield from self._wrapped(f"      unknown  {item.danger.command}: {names}", "dim", 15)
+            yield from self._wrapped(f"      on hold  {item.danger.command}: {names}", "dim", 15)
 
     def _doubts(self) -> Iterator[Line]:
-        """The fix-limit rule: what fires too often is doubted before it is believed."""
+        """Render the fix-limit rule: doubt a check that fires too often before acting on it."""
         crowds = self.report.crowds
         if crowds:
             yield line()
-            yield line(("What is to be doubted", "bold"))
+            yield line(("Doubtful findings", "bold"))
             counts = ", ".join(f"{name} ({count} times)" for name, count in crowds.items())
             yield from self._wrapped(f"  {counts}", "yellow", 4)
             yield from self._wrapped(f"  {TOO_MANY}", "", 2)
 
     def _unknown(self) -> Iterator[Line]:
-        """What the bundle can't tell: each reason once, with how many guests it concerns. Reasons
-        that differ in numbers, UUIDs and paths alone are of one kind."""
+        """Render what the bundle cannot tell: each reason once, with the number of guests. Reasons
+        that differ only in numbers, UUIDs and paths are counted as one."""
         kinds: dict[str, list[tuple[str, Skip | None]]] = {}
         for skip in self.report.skips:
             known = not skip.legal or self.verbose
@@ -272,7 +276,7 @@ class _Page:
         if not kinds and not unasked:
             return
         yield line()
-        yield line(("What this bundle can't tell", "bold"))
+        yield line(("What this bundle cannot tell", "bold"))
         shown = list(kinds.values())
         for skips in shown if self.verbose else shown[:MOST_REASONS]:
             yield from self._reason(skips)
@@ -280,12 +284,12 @@ class _Page:
             more = f"{len(shown) - MOST_REASONS} other reasons (--verbose shows them)"
             yield line((f"  {more}", "dim"))
         if unasked:
-            asked = "QEMU's monitors were not asked (collect --qmp does)"
-            yield from self._wrapped(f"  {asked}: states and sizes are libvirt's word", "", 4)
+            asked = "QEMU's monitors were not collected (collect --qmp does)"
+            yield from self._wrapped(f"  {asked}: states and sizes come from libvirt", "", 4)
 
     def _reason(self, skips: Sequence[tuple[str, Skip | None]]) -> Iterator[Line]:
         said = list(dict.fromkeys(reason for reason, _ in skips))
-        alike = f" (and {len(said) - 1} like it)" if len(said) > 1 else ""
+        alike = f" (and {len(said) - 1} similar)" if len(said) > 1 else ""
         guests = {id(skip.guest) for _, skip in skips if skip and skip.guest}
         about = f" [{len(guests)} guest{'' if len(guests) == 1 else 's'}]" if guests else ""
         yield from self._wrapped(f"  {said[0]}{alike}{about}", "", 4)
@@ -309,14 +313,14 @@ class _Page:
         if folded:
             found += f" ({folded} more folded under them)"
         worst = max((finding.worst for finding in self.found), default=None)
-        outcome, style = found or "the layers that were heard agree", "green"
+        outcome, style = found or "the collected layers agree", "green"
         if found and worst:
             style = STYLE[worst]
         if broken := sum(id(guest) in self.broken for guest in self.guests):
-            outcome += f"; {broken} could not be read whole"
+            outcome += f"; {broken} could not be read completely"
             style = style if found else "yellow"
         yield line((f"{guests}: {outcome}", style))
-        yield from self._wrapped(f"heard: {', '.join(heard) or 'no layer'}", "dim", 7)
+        yield from self._wrapped(f"layers collected: {', '.join(heard) or 'none'}", "dim", 2)
 
     def _heard(self) -> list[str]:
         by_layer = self.report.cloud.bundle.by_layer
@@ -328,7 +332,7 @@ class _Page:
 
 
 def _runs(guest: Guest) -> bool:
-    """Whether it may run on its host."""
+    """True if the guest runs on its host, or may run there."""
     try:
         return guest.runs
     except UnheardError:

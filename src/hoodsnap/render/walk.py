@@ -1,4 +1,4 @@
-"""The walk of one guest through its layers, each step naming what ties it to the next."""
+"""The walk of one guest through its layers. Each step names what ties it to the next one."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from hoodsnap.facts.host.tap import Tap
 from hoodsnap.facts.process.monitor import Monitor
 
 LONG_PATH = 40
-"""Characters of a path beyond which only its end is shown; the evidence has all of it."""
+"""Characters up to which a path is shown whole; a longer one is cut, and whole in the evidence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one layer says of a guest, in one line."""
+    """One layer's view of a guest, in one line."""
 
     layer: str
     noun: str
@@ -41,7 +41,7 @@ class Step:
 
 
 def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """Outermost layer first: server, instance, allocation, volumes, domain, process … log."""
+    """Yield the steps, outermost layer first: server, instance, allocation, volumes … log."""
     try:
         yield from _steps(cloud, guest)
     except Exception as error:  # a net around each guest's walk
@@ -72,7 +72,7 @@ def _steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 
 def _volumes(guest: Guest) -> Iterator[Step]:
-    """What cinder says of each volume that nova has plugged in; nothing if it has none."""
+    """Yield a step for each volume in nova's block device mappings, as cinder reports it."""
     for mapping in guest.instance.mappings_shown if guest.instance is not None else ():
         try:
             named = mapping.volume_id
@@ -95,12 +95,12 @@ def _volume(guest: Guest, mapping: BlockDeviceMapping, named: str) -> tuple[str,
     return "there", _told(
         lambda: f"{target} = {volume.name or 'volume'} ({named[:8]}…, {volume.size_gib} GiB)",
         lambda: volume.status,
-        lambda: f"attached on host {own[0].host}" if own else "not attached to it",
+        lambda: f"attached on host {own[0].host}" if own else "not attached to this server",
     )
 
 
 def _devices(guest: Guest, host: Host) -> Iterator[Step]:
-    """How each volume of the domain comes to this host."""
+    """Yield a step for each volume of the domain: how it reaches this host."""
     try:
         disks = guest.domain.disks if guest.domain is not None else ()
     except UnheardError:
@@ -122,13 +122,13 @@ def _device(devices: Devices, disk: Disk) -> str:
             links.append(_layers(devices, device))
         elif disk.image.type == "network":
             links[0] = f"{disk.target} = {source}"
-            links.append(f"{disk.protocol or 'network'}: QEMU itself reaches it")
+            links.append(f"{disk.protocol or 'network'}, opened by QEMU itself")
         elif (mount := devices.mount_of(source)) is not None:
-            links.append(f"{mount.type} of {_of(devices, mount.source)}")
+            links.append(f"{mount.type} mount of {_of(devices, mount.source)}")
         else:
-            links.append("no device of this host that is known")
+            links.append("no known device of this host")
     except UnheardError as reason:
-        links.append(f"the rest was not heard ({reason})")
+        links.append(f"the rest was not collected ({reason})")
     return " → ".join(links)
 
 
@@ -138,7 +138,7 @@ def _end(path: str) -> str:
 
 
 def _layers(devices: Devices, device: Device) -> str:
-    """`mpatha (mpath) → sdb, sdc → iqn.2010-10.org.openstack:volume-… LUN 1`."""
+    """Return the chain below a device: `mpatha (mpath) → sdb, sdc → iqn.2010-10.… LUN 1`."""
     disks = sorted(devices.below(device))
     links = [f"{device.name} ({device.type}, {size(device.size)})"]
     if disks != [device.kname]:
@@ -180,11 +180,11 @@ def _absence(guest: Guest, noun: str) -> str:
         "domain": state in ("error", "shelved_offloaded"),
         "allocation": state in ("error", "shelved_offloaded"),
     }
-    return f"none, as it is {state}" if expected.get(noun) else "none"
+    return f"none, as expected in state {state}" if expected.get(noun) else "none"
 
 
 def _told(*parts: Callable[[], str]) -> str:
-    """The parts that were heard, one after the other. `UnheardError` if none was."""
+    """Join the parts that were collected. Raise `UnheardError` if no part was."""
     heard: list[str] = []
     reason = None
     for part in parts:
@@ -198,10 +198,10 @@ def _told(*parts: Callable[[], str]) -> str:
 
 
 def _server(cloud: Cloud, server: Server | None) -> str:
-    assert server is not None  # noqa: S101 (asked only of one that is there)
+    assert server is not None  # noqa: S101 (called only for a fact that exists)
     return _told(
         lambda: server.status,
-        lambda: f"{server.task_state} in flight" if server.task_state else "",
+        lambda: f"task_state {server.task_state}" if server.task_state else "",
         lambda: server.flavor or "",
         lambda: _made_from(cloud, server.image),
     )
@@ -216,14 +216,14 @@ def _made_from(cloud: Cloud, image: str | None) -> str:
 
 def _instance(guest: Guest, instance: Instance | None) -> str:
     assert instance is not None  # noqa: S101
-    # The template is nova's own default; another one is in the server's instance_name.
+    # The domain name is derived from the row only where the API did not return instance_name.
     name = f" → {_domain_name(guest, instance)}"
     power = POWER_STATES.get(instance.power_state if instance.power_state is not None else -1)
     return _told(
         lambda: f"row {instance.id} of {instance.database}{name}",
         lambda: f"deleted {instance.deleted_at}" if instance.deleted else "",
         lambda: instance.vm_state,
-        lambda: instance.task_state or "",
+        lambda: f"task_state {instance.task_state}" if instance.task_state else "",
         lambda: f"power {power}" if power else "",
     )
 
@@ -274,11 +274,11 @@ def _monitor(monitor: Monitor | None) -> str:
 
 
 def _log(guest: Guest, log: Log) -> str:
-    """How it ended, of a guest that is off; of one that runs nobody asks that."""
+    """Return how the last run ended, if the guest is off; else an empty text."""
     try:
         if guest.process is not None or log.ended is None:
             return ""
-        killed = ", killed as the host ran out of memory" if log.oom_kill else ""
+        killed = ", killed because the host ran out of memory" if log.oom_kill else ""
         return f"ended {log.ended.partition('.')[0]} ({log.end_reason}){killed}"
     except UnheardError:
         return ""
@@ -287,7 +287,7 @@ def _log(guest: Guest, log: Log) -> str:
 def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
     links = [f"{_short(guest, image.path)} ({image.format}, {size(image.virtual_size)})"]
     if image.backing_missing:
-        # The chain could not be followed; its first link is known from the header.
+        # The chain could not be followed; its first link is known from the image header.
         base = image.top.full_backing_filename or image.backing_filename or ""
         links.append(f"{_link(cloud, guest, base)}, MISSING")
     else:
@@ -296,12 +296,12 @@ def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
 
 
 def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """What neutron has, and under it what the host has of the same port."""
+    """Yield a step for each port in neutron, each followed by its tap on the host."""
     taps = {tap.prefix: tap for tap in guest.taps or ()}
     for port in guest.ports or ():
         yield _step(guest, "port", port, partial(_port, port))
         tap = taps.pop(port.id[:PREFIX], None)
-        # A guest that is off has none, and of one elsewhere this host has nothing to tell.
+        # A guest that is off has no tap, and this host has no data about a guest elsewhere.
         if tap is not None or guest.process is not None or "network" in guest.unheard:
             yield _step(guest, "tap", tap, partial(_tap, cloud, guest, port, tap))
     if not guest.ports:
@@ -315,14 +315,14 @@ def _port(port: Port) -> str:
     return _told(
         lambda: f"{port.id[:PREFIX]}…",
         lambda: port.status,
-        lambda: "" if port.admin_state_up else "switched off",
+        lambda: "" if port.admin_state_up else "admin down",
         lambda: " ".join(port.addresses) + (f" in {network.name}" if network else ""),
-        lambda: f"bound to {port.host}" if port.host else "bound to no host",
+        lambda: f"bound to {port.host}" if port.host else "not bound to a host",
     )
 
 
 def _tap(cloud: Cloud, guest: Guest, port: Port | None, tap: Tap | None) -> str:
-    assert tap is not None  # noqa: S101 (asked only of one that is there)
+    assert tap is not None  # noqa: S101 (called only for a fact that exists)
     links = [_told(lambda: tap.name, lambda: "" if tap.is_there else "no such device")]
     links.append(_told(lambda: _bridge(tap)))
     links += _outwards(cloud, guest, port)
@@ -334,13 +334,13 @@ def _bridge(tap: Tap) -> str:
         bridge, tag = tap.bridge, tap.tag
     except UnheardError:
         bridge, tag = None, None
-    if bridge is None:  # one of the kernel's
+    if bridge is None:  # not on Open vSwitch: a kernel bridge, if any
         return tap.master or "" if tap.is_there else ""
     return bridge if tag is None else f"{bridge} tag {tag}"
 
 
 def _outwards(cloud: Cloud, guest: Guest, port: Port | None) -> Iterator[str]:
-    """The namespace of the router that leads out of the port's network, and the floating IPs."""
+    """Yield the router namespaces of the port's network, and the port's floating IPs."""
     if port is None or guest.host is None:
         return
     try:
@@ -362,7 +362,7 @@ def _link(cloud: Cloud, guest: Guest, path: str) -> str:
 
 
 def _short(guest: Guest, path: str) -> str:
-    """A path as far as it says something: below the guest's folder, `_base`, or the file's name."""
+    """Shorten a path: drop the guest's own folder, keep `_base/`, cut other long folders."""
     folder, name = posixpath.split(path)
     if posixpath.basename(folder).startswith(guest.uuid):
         suffix = posixpath.basename(folder)[len(guest.uuid) :]
@@ -373,7 +373,7 @@ def _short(guest: Guest, path: str) -> str:
 
 
 def size(number: int | None) -> str:
-    """Bytes for people: `1 GiB`, `8.2 MiB`."""
+    """Return bytes for people: `1 GiB`, `8.2 MiB`; `size unknown` for None."""
     if number is None:
         return "size unknown"
     amount, unit = float(number), "B"
