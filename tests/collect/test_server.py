@@ -17,6 +17,7 @@ from hoodsnap.collect import cloud_client as cloud_module
 from hoodsnap.collect import server as server_module
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 from hoodsnap.collect.server import ServerApi
+from hoodsnap.keep.fence import _looks
 
 # The SDK warns of what it will leave out one day, whether it is used or not.
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
@@ -354,7 +355,9 @@ def test_without_credentials_nothing_is_asked(
 
     assert not api.connect()
     assert kinds(recorder) == ["missing"]
-    assert last(recorder).error.message.startswith("no credentials: ")  # type: ignore[union-attr]  # it is an error
+    message = last(recorder).error.message  # type: ignore[union-attr]  # it is an error
+    assert message.startswith("can't log in: neither OS_CLOUD nor OS_AUTH_URL is set")
+    assert _looks(message) is None  # the last search for secrets must not withhold the advice
     _silent_afterwards(api, recorder)
 
 
@@ -366,7 +369,7 @@ def test_a_cloud_that_is_not_in_clouds_yaml_is_missing(
 
     assert not ServerApi(recorder, "nosuch").connect()
     assert kinds(recorder) == ["missing"]
-    assert last(recorder).error.message == "no credentials: Cloud nosuch was not found."  # type: ignore[union-attr]  # it is an error
+    assert last(recorder).error.message == "can't log in: Cloud nosuch was not found."  # type: ignore[union-attr]  # it is an error
 
 
 def test_a_keystone_that_is_down_is_unreachable(

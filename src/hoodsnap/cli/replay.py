@@ -66,8 +66,9 @@ def serve(
 ) -> None:
     """Serve the recording until interrupted, and print the variables that point clients to it.
 
-    For hosts without user namespaces. The OpenStack APIs require the printed password. A client may
-    ignore the variables, so serve refuses to start where a live libvirt or database listens.
+    Use it on hosts without user namespaces. The OpenStack APIs require the printed password. A
+    client may ignore the variables, so serve refuses to start where a live libvirt or database
+    listens.
     """
     import threading
 

@@ -166,11 +166,11 @@ class CloudClient:
     def _no_credentials(self, error: Exception) -> RefusedError:
         said = " ".join(str(error).split())
         if self._name or os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
-            return RefusedError("missing", f"no credentials: {said}")
+            return RefusedError("missing", f"can't log in: {said}")
         return RefusedError(
             "missing",
-            "no credentials: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not say"
-            " which cloud to take; --os-cloud names one of it",
+            "can't log in: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not name"
+            " the cloud to use; choose one with --os-cloud",
         )
 
 
