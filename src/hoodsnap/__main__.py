@@ -3,7 +3,7 @@
 import sys
 
 if not sys.flags.safe_path:
-    # Python puts the current folder first, which may be another account's.
+    # Python puts the current folder first, and that folder may belong to another account.
     del sys.path[0]
 
 from hoodsnap.cli import main

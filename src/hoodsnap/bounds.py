@@ -1,8 +1,9 @@
 """Bounds of a bundle: sizes beyond which a file is refused before it costs memory or time.
 
-A bundle comes from a stranger. Each bound is several times what recordings have (their numbers
-stand beside it), grows with the size of the file where a real bundle's would, and is checked on
-bytes, before an object is made of them.
+A bundle comes from a stranger. Each bound is several times what real recordings need (the measured
+numbers are given beside it) and grows with the size of the file where a real bundle's number would.
+The size and the number of values are checked on the raw bytes, before any object is created from
+them.
 """
 
 from __future__ import annotations
@@ -10,61 +11,66 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 LARGEST = 2 << 30
-"""Bytes of JSON, uncompressed. Ten thousand guests are 0.6 GB."""
+"""Bytes of JSON, uncompressed. Ten thousand guests take 0.6 GB."""
 
 LONGEST_TEXT = 64 << 20
-"""Characters. No layer's answer is kept if it is longer, so a longer one is not ours."""
+"""Characters of one string. hoodsnap never keeps a longer answer, so it did not write one."""
 
 DEEPEST = 64
-"""Values in values. Recordings have 9."""
+"""Levels of nesting. Recordings have 9."""
 
 UNPACKED, UNPACKED_PER_BYTE = 16 << 20, 250
-"""Bytes that a compressed file may unpack to: so many, and so many for each byte of the file.
-Recordings have 6 to 15 for each; ten thousand copies of one guest, which no host has, 127."""
+"""Bytes that a compressed file may unpack to: a fixed number, plus a number for each byte of the
+file. Recordings unpack to 6 to 15 bytes for each byte; ten thousand copies of one guest, which no
+real host has, to 127."""
 
 
 class Share(NamedTuple):
-    """Bound of a number of things: a number for any file, and one for each byte of it."""
+    """Upper bound for a count: a fixed number for any file, plus a number for each byte of it."""
 
     what: str
     marks: tuple[bytes, ...]
-    """The bytes that each of them begins with. Those inside of texts are counted too: a text may
-    hold JSON or XML itself."""
+    """The bytes that each counted thing begins with. They are counted inside strings as well,
+    because a string may itself hold JSON or XML."""
     free: int
     per_byte: float
 
 
 SHARES = (
-    # For each byte recordings have 0.013 (a single answer, of Open vSwitch, 0.05).
+    # Recordings have 0.013 for each byte (a single answer of Open vSwitch has 0.05).
     Share("lists and objects", (b"[", b"{"), 100_000, 0.04),
-    # 0.035 (an answer of the database 0.11).
+    # Recordings have 0.035 (an answer of the database has 0.11).
     Share("values", (b",",), 500_000, 0.2),
-    # 0.012 (an answer of libvirt 0.04).
+    # Recordings have 0.012 (an answer of libvirt has 0.04).
     Share("XML elements", (b"<",), 200_000, 0.06),
 )
-"""Values that each cost a hundred times their own bytes in memory."""
+"""Things that each take a hundred times their own bytes in memory."""
 
 ANSWERS, BYTES_PER_ANSWER = 20_000, 400
-"""Answers: a number, and one more for so many bytes. Recordings have 1,200 to 2,200 for each."""
+"""Answers: a fixed number, plus one for each `BYTES_PER_ANSWER` bytes. Recordings have 1,200 to
+2,200 bytes per answer."""
 
 LENGTHS = {"layer": 256, "host": 1024, "query": 4 << 20, "subject": 64 << 10}
-"""Characters of an answer's own words. A query that names ten thousand servers has 0.4 million."""
+"""Characters of an answer's fields. A query that names ten thousand servers has 0.4 million."""
 
 TOOL, KIND, MESSAGE = 1024, 256, 1 << 20
 """Characters of the bundle's `tool`, of an error's kind and of its message."""
 
 
 class OutOfBoundsError(ValueError):
-    """A file is larger than a bundle may be, in one respect. The text is one sentence."""
+    """A file exceeds one of the bounds of a bundle. The text is one sentence."""
 
 
 def unpacked(packed: int) -> int:
-    """Bytes that a compressed file of `packed` bytes may unpack to."""
+    """Return how many bytes a compressed file of `packed` bytes may unpack to."""
     return min(LARGEST, UNPACKED + UNPACKED_PER_BYTE * packed)
 
 
 def check_bytes(data: bytes) -> None:
-    """Count what is in JSON that is not parsed yet. Raises `OutOfBoundsError`."""
+    """Check the size of JSON that is not parsed yet, and the number of values in it.
+
+    Raises `OutOfBoundsError`.
+    """
     if len(data) > LARGEST:
         raise OutOfBoundsError(f"it is larger than {LARGEST >> 30} GiB")
     for share in SHARES:
@@ -72,12 +78,12 @@ def check_bytes(data: bytes) -> None:
         most = share.free + int(share.per_byte * len(data))
         if count > most:
             raise OutOfBoundsError(
-                f"it holds {count} {share.what}, and a bundle of {len(data)} bytes at most {most}"
+                f"it holds {count} {share.what}; a bundle of {len(data)} bytes may hold {most}"
             )
 
 
 def check_depth(value: Any) -> None:
-    """Look how deep values are nested, without recursion. Raises `OutOfBoundsError`."""
+    """Check how deeply values are nested, without recursion. Raises `OutOfBoundsError`."""
     level: list[Any] = [value]
     for _ in range(DEEPEST):
         level = [
@@ -92,14 +98,14 @@ def check_depth(value: Any) -> None:
 
 
 def check_answers(answers: list[Any], size: int) -> None:
-    """Count the answers of a bundle of `size` bytes, and measure their words.
+    """Check the number of answers in a bundle of `size` bytes, and the length of their fields.
 
-    Words of another type than text are left to the shape's own check. Raises `OutOfBoundsError`.
+    Fields that are not strings are left to the validation of the shape. Raises `OutOfBoundsError`.
     """
     most = ANSWERS + size // BYTES_PER_ANSWER
     if len(answers) > most:
         raise OutOfBoundsError(
-            f"it holds {len(answers)} answers, and a bundle of {size} bytes at most {most}"
+            f"it holds {len(answers)} answers; a bundle of {size} bytes may hold {most}"
         )
     for number, answer in enumerate(answers):
         if type(answer) is not dict:
@@ -113,10 +119,10 @@ def check_answers(answers: list[Any], size: int) -> None:
 
 
 def check_tool(tool: object) -> None:
-    """Measure the name of the program that wrote it. Raises `OutOfBoundsError`."""
+    """Check the length of the name of the program that wrote it. Raises `OutOfBoundsError`."""
     _check_length(tool, TOOL, "the tool")
 
 
-def _check_length(said: object, most: int, what: str) -> None:
-    if type(said) is str and len(said) > most:
-        raise OutOfBoundsError(f"{what} has {len(said)} characters, and may have {most}")
+def _check_length(value: object, most: int, what: str) -> None:
+    if type(value) is str and len(value) > most:
+        raise OutOfBoundsError(f"{what} has {len(value)} characters; at most {most} are allowed")

@@ -1,7 +1,7 @@
-"""What is kept: answers, verbatim, in one JSON file.
+"""The bundle: answers, kept verbatim in one JSON file.
 
-This file knows nothing of nova, libvirt or QEMU. It knows who was asked what and when, what came
-back, and how that is written to a file and read from one that a stranger sent.
+This file knows nothing about nova, libvirt or QEMU. It knows which layer was asked what and when,
+what came back, how answers are written to a file, and how to read a file that a stranger sent.
 """
 
 from __future__ import annotations
@@ -34,68 +34,72 @@ from hoodsnap.output import STDIO as STDIO
 from hoodsnap.output import write
 
 LARGEST_STRING = bounds.LONGEST_TEXT
-"""Characters of one text."""
+"""Characters of one string."""
 
 
 class UnreadableBundleError(Exception):
-    """The file is no readable bundle. The text is one sentence for the person who named it."""
+    """The file is not a readable bundle. The text is one sentence for the person who named it."""
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """The same moment in UTC. Raises `ValueError` for one that no clock of a host shows: near the
-    ends of the calendar nothing can be reckoned with it."""
+    """Convert a time to UTC.
+
+    Raises `ValueError` for a year that no host's clock shows: date arithmetic overflows near the
+    ends of the calendar.
+    """
     try:
         moment = moment.astimezone(UTC)
     except OverflowError:
         moment = datetime.max
     if not 1900 < moment.year < 9000:
-        raise ValueError("this time is outside of the years 1901 to 8999")
+        raise ValueError("the year is not between 1901 and 8999")
     return moment
 
 
 Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-"""A time, in UTC however it was written."""
+"""A time, converted to UTC whatever offset it was written with."""
 
 
 class Failure(BaseModel):
-    """Why there is no answer."""
+    """The error that a question ended with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     kind: str
-    """`absent` (there is no such thing), `denied`, `timeout`, `unreachable`, `missing` (a program
-    or library that is needed to ask), `too-large` or `failed`. Open: a reader takes others for
-    `failed`."""
+    """`absent` (the thing does not exist), `denied`, `timeout`, `unreachable`, `missing` (a program
+    or library needed to ask is not installed), `too-large` or `failed`. The list is open: a reader
+    treats any other kind as `failed`."""
 
     message: str
-    """One line, as the layer said it."""
+    """One line, as the layer returned it."""
 
 
 class Answer(BaseModel):
-    """What one layer of one host said to one question, or why it did not answer."""
+    """The answer of one layer of one host to one question, or the error it ended with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     layer: str
-    """Open: a layer that this release does not know is kept and ignored."""
+    """The layer that was asked. The list is open: unknown layers are kept and ignored."""
 
     host: str
-    """The host on which the question was asked (for libvirt: the one that libvirtd runs on)."""
+    """The host on which the question was asked (for libvirt: the host that libvirtd runs on)."""
 
     query: str
-    """What a person could type to get the same answer."""
+    """The command, request or statement that a person could type to get the same answer."""
 
     subject: str | None = None
-    """What it is about: a UUID, a PID, a path. None if it is about the whole host or cloud."""
+    """The UUID, PID or path it is about. None if it is about the whole host or cloud."""
 
     at: Moment
-    """When it was asked."""
+    """Time at which the question was asked."""
 
     took: Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    """Seconds until the answer was there."""
+    """Seconds until the answer arrived."""
 
     value: Any = None
-    """JSON. Bytes that are not UTF-8 are kept as lone surrogates; `os.fsencode` restores them."""
+    """A JSON value. Bytes that are not UTF-8 are kept as lone surrogates; `os.fsencode` restores
+    them."""
 
     error: Failure | None = None
 
@@ -106,7 +110,7 @@ class Answer(BaseModel):
         return self
 
     def as_json(self) -> dict[str, Any]:
-        """The answer as it is written: fields in this order, no empty ones."""
+        """Return the answer as it is written: its fields in this order, without empty ones."""
         raw: dict[str, Any] = {"layer": self.layer, "host": self.host, "query": self.query}
         if self.subject is not None:
             raw["subject"] = self.subject
@@ -120,46 +124,46 @@ class Answer(BaseModel):
 
 
 class Bundle(BaseModel):
-    """Answers of any number of hosts, in the order in which they were given."""
+    """Answers of any number of hosts, in the order in which they were collected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = FORMAT
     tool: str
-    """Who wrote it: `hoodsnap 0.1.0`."""
+    """The program that wrote it: `hoodsnap 0.1.0`."""
 
     started: Moment
     ended: Moment
     answers: tuple[Answer, ...]
 
     def with_answers(self, answers: Iterable[Answer]) -> Bundle:
-        """The same visit with other answers."""
-        # Not model_copy: it would take along what was derived from the old ones.
+        """Return a bundle of the same visit with other answers."""
+        # Not model_copy: it would copy the properties cached from the old answers.
         return Bundle(
             tool=self.tool, started=self.started, ended=self.ended, answers=tuple(answers)
         )
 
     @cached_property
     def by_layer(self) -> dict[str, tuple[Answer, ...]]:
-        """The answers of each layer, in order."""
+        """Answers by layer, in the order in which they were collected."""
         layers: dict[str, list[Answer]] = {}
         for answer in self.answers:
             layers.setdefault(answer.layer, []).append(answer)
         return {layer: tuple(answers) for layer, answers in layers.items()}
 
     def asked(self, layer: str, start: str, host: str | None = None) -> Iterator[Answer]:
-        """Every answer of a layer whose query starts so, in the order in which they were given."""
+        """Yield the answers of a layer whose query begins with `start`, in the order collected."""
         for answer in self.by_layer.get(layer, ()):
             if answer.query.startswith(start) and host in (None, answer.host):
                 yield answer
 
     @cached_property
     def _by_query(self) -> dict[str, dict[str, list[Answer]]]:
-        """Filled by `last`: for each layer, the answers to each query."""
+        """Answers by layer and query, filled by `last`."""
         return {}
 
     def last(self, layer: str, query: str, host: str | None = None) -> Answer | None:
-        """The answer to exactly this query; if it was asked again, the newest."""
+        """Return the newest answer to exactly this query; None if it was never asked."""
         if layer not in self._by_query:
             queries: dict[str, list[Answer]] = {}
             for answer in self.by_layer.get(layer, ()):
@@ -170,7 +174,7 @@ class Bundle(BaseModel):
 
 
 def merge(bundles: Iterable[Bundle]) -> Bundle:
-    """All answers of several bundles in one, in the order in which they were asked."""
+    """Merge several bundles into one, with the answers in the order in which they were asked."""
     parts = tuple(bundles)
     if len(parts) == 1:
         return parts[0]
@@ -188,7 +192,7 @@ def merge(bundles: Iterable[Bundle]) -> Bundle:
 
 
 Measured = Callable[[int], object]
-"""It is called with the bytes of JSON of a bundle, before anything is made of them."""
+"""A function that is called with a bundle's size in bytes of JSON, before the JSON is parsed."""
 
 
 def load(path: Path, measured: Measured | None = None) -> Bundle:
@@ -205,12 +209,12 @@ def load(path: Path, measured: Measured | None = None) -> Bundle:
         raise UnreadableBundleError(error.strerror or str(error)) from None
     except MemoryError:
         raise UnreadableBundleError(_NO_MEMORY) from None
-    except ValueError:  # of a path: it has a null character in it
+    except ValueError:  # the path contains a null character
         raise UnreadableBundleError("no file can have this name") from None
 
 
 def parse(data: bytes, measured: Measured | None = None) -> Bundle:
-    """Read a bundle from bytes. What they are compressed with is seen from the bytes themselves.
+    """Read a bundle from bytes. The compression is detected from the bytes themselves.
 
     Raises `UnreadableBundleError`, and nothing else.
     """
@@ -221,15 +225,15 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
         if measured is not None:
             measured(size)
         text = data.decode()
-        del data  # of a large bundle, bytes and text and objects need not all be there at once
-        # No text is longer than the line that it stands in: JSON has no line ends inside of one.
+        del data  # a large bundle's bytes, text and objects need not be in memory at once
+        # No string is longer than its line: JSON allows no line breaks inside a string.
         unique = _unique if _longest_line(text) <= bounds.LONGEST_TEXT else _unique_and_short
         raw = json.loads(
             text, object_pairs_hook=unique, parse_constant=_no_constant, parse_float=_finite
         )
         del text
         if not isinstance(raw, dict):
-            raise UnreadableBundleError("it is JSON, but no hoodsnap bundle")
+            raise UnreadableBundleError("it is JSON, but not a hoodsnap bundle")
         _check(raw, size)
         return Bundle.model_validate(upgrade(raw))
     except UnicodeDecodeError:
@@ -246,11 +250,11 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
         raise UnreadableBundleError(_NO_MEMORY) from None
     except bounds.OutOfBoundsError as error:
         raise UnreadableBundleError(str(error)) from None
-    except ValueError as error:  # an integer of more digits than Python will read
-        raise UnreadableBundleError(f"it holds a value that no layer gives: {error}") from None
+    except ValueError as error:  # an integer with more digits than Python parses
+        raise UnreadableBundleError(f"it holds a value that no layer returns: {error}") from None
 
 
-_NO_MEMORY = "it needs more memory than it may take"
+_NO_MEMORY = "reading it needs more memory than is allowed"
 
 
 def _check(raw: dict[str, Any], size: int) -> None:
@@ -262,7 +266,7 @@ def _check(raw: dict[str, Any], size: int) -> None:
 
 
 def dump(bundle: Bundle) -> bytes:
-    """The bundle as JSON, one answer a line. The same answers give the same bytes."""
+    """Return the bundle as JSON, one answer a line. The same answers give the same bytes."""
     out = io.StringIO()
     head = {
         "format": bundle.format,
@@ -281,11 +285,11 @@ def dump(bundle: Bundle) -> bytes:
 def save(bundle: Bundle, path: Path) -> None:
     """Write a bundle to a file (`-`: standard output); `.gz` and `.zst` in its name compress it.
 
-    A file appears whole or not at all, and only its owner may read it. Raises `UnwritableError`.
+    The file appears whole or not at all, and only its owner can read it. Raises `UnwritableError`.
     """
     data = dump(bundle)
     if path == STDIO and sys.stdout.isatty():
-        # Everything outside ASCII is escaped; this is ASCII's only other control character.
+        # JSON escapes all control characters and all of non-ASCII, except for DEL.
         data = data.replace(b"\x7f", b"\\u007f")
     if path.suffix == ".gz":
         data = gzip.compress(data, mtime=0)
@@ -297,7 +301,7 @@ def save(bundle: Bundle, path: Path) -> None:
 
 
 def _compact(raw: object) -> str:
-    # ASCII only: lone surrogates (bytes that were no UTF-8) survive as escapes.
+    # ASCII only: lone surrogates (bytes that were not UTF-8) survive as escapes.
     return json.dumps(raw, separators=(",", ":"), allow_nan=False)
 
 
@@ -315,7 +319,7 @@ def _longest_line(text: str) -> int:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise UnreadableBundleError("a key occurs twice in one object, which hoodsnap never writes")
+        raise UnreadableBundleError("an object has the same key twice, which hoodsnap never writes")
     return found
 
 
@@ -324,7 +328,7 @@ def _unique_and_short(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for value in found.values():
         if type(value) is str and len(value) > bounds.LONGEST_TEXT:
             raise UnreadableBundleError(
-                f"it holds a text of {len(value)} characters, which is too long"
+                f"it holds a string of {len(value)} characters, which is too long"
             )
     return found
 
@@ -332,12 +336,12 @@ def _unique_and_short(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _finite(digits: str) -> float:
     number = float(digits)
     if not isfinite(number):
-        raise UnreadableBundleError("it holds a number that is too large for any layer")
+        raise UnreadableBundleError("it holds a number larger than any layer returns")
     return number
 
 
 def _no_constant(name: str) -> None:
-    raise UnreadableBundleError(f"it holds {name}, which is no JSON")
+    raise UnreadableBundleError(f"it holds {name}, which is not valid JSON")
 
 
 def _decompressed(data: bytes) -> bytes:
@@ -351,10 +355,10 @@ def _decompressed(data: bytes) -> bytes:
         else:
             most = bounds.LARGEST
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UnreadableBundleError("its gzip data is damaged or cut off") from None
+        raise UnreadableBundleError("its gzip data is damaged or truncated") from None
     if len(data) > most:
         raise UnreadableBundleError(
-            f"it unpacks to more than {most >> 20} MiB, which no bundle of its size does"
+            f"it unpacks to more than {most >> 20} MiB, which is too much for a file of its size"
             if most < bounds.LARGEST
             else f"it is larger than {most >> 30} GiB"
         )
@@ -365,17 +369,18 @@ def _read_zstd(data: bytes, most: int) -> bytes:
     import zstandard
 
     try:
-        # A frame may ask for gigabytes of window; ours never need more than this.
+        # A frame may request a window of gigabytes; hoodsnap's own bundles need no more than this.
         reader = zstandard.ZstdDecompressor(max_window_size=128 << 20).stream_reader(data)
         out = read_up_to(reader, most)
     except zstandard.ZstdError:
-        raise UnreadableBundleError("its zstd data is damaged or cut off") from None
+        raise UnreadableBundleError("its zstd data is damaged or truncated") from None
     return out
 
 
 def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
-    """Return the content of a stream; beyond `most` bytes only a little more, to be refused."""
-    # In parts: a single read of `most` bytes makes Python reserve room for all of them.
+    """Return the content of a stream; if it is longer than `most` bytes, only a little more than
+    that, so that the caller can refuse it."""
+    # In parts: a single read of `most` bytes makes Python allocate all of them.
     parts, size = [], 0
     while size <= most and (part := stream.read(1 << 20)):
         parts.append(part)
@@ -385,11 +390,11 @@ def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
 
 def _about_json(error: json.JSONDecodeError) -> str:
     if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
-        return "it ends in the middle: it was cut off"
-    return f"it is no JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        return "it is truncated"
+    return f"it is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
 
 
 def _about_shape(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"it is no hoodsnap bundle: {place or 'the whole'}: {first['msg'].lower()}"
+    return f"it is not a hoodsnap bundle: {place or 'the document'}: {first['msg'].lower()}"

@@ -1,4 +1,4 @@
-"""What a check finds: evidence, each piece naming who said what, and where that can be read."""
+"""Evidence: the values that a check compared, which layer each comes from, and where to read it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hoodsnap.facts.fact import Fact
 
 
 class Severity(IntEnum):
-    """How bad it is."""
+    """Severity of a finding; a higher number is worse."""
 
     NOTE = 1
     """Worth knowing; nothing is wrong."""
     WARNING = 2
     """Wrong, but no guest is harmed by it yet."""
     ERROR = 3
-    """A guest is broken, in danger, or not what its owner believes."""
+    """A guest is broken, in danger, or not what its owner expects."""
 
     @property
     def word(self) -> str:
@@ -27,7 +27,7 @@ class Severity(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Where:
-    """The answer that says so, and the place in it."""
+    """An answer, and the place in it where a value was read."""
 
     answer: Answer
     place: str
@@ -35,19 +35,20 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One layer's word: what it said, by name, and where."""
+    """Values that one layer returned, by name, and where they were read."""
 
     layer: str
     noun: str
     said: tuple[tuple[str, object], ...]
     source: Fact | Where
-    """Where it was read: nearly all evidence agrees, and nobody asks for more."""
+    """The fact or place that was read. `where` looks the exact places up only when they are asked
+    for, which is rare."""
     fields: tuple[str, ...] = ()
-    """The fields of the fact that were read."""
+    """Names of the fields of the fact that were read."""
 
     @property
     def where(self) -> tuple[Where, ...]:
-        """The answers that say so, and the places in them."""
+        """The answers that hold the values, and the places in them."""
         if isinstance(self.source, Where):
             return (self.source,)
         found: dict[tuple[int, str], Where] = {}
@@ -57,7 +58,7 @@ class Evidence:
         return tuple(found.values())
 
     def and_so(self, **derived: object) -> Evidence:
-        """The same, with what follows from it."""
+        """Return the same evidence, extended by values derived from it."""
         return replace(self, said=(*self.said, *derived.items()))
 
     def __str__(self) -> str:
@@ -66,7 +67,7 @@ class Evidence:
 
 
 def says(fact: Fact, **said: object) -> Evidence:
-    """What a fact says: `says(domain, vcpus=domain.vcpus)`.
+    """Return evidence from fields of a fact: `says(domain, vcpus=domain.vcpus)`.
 
     The names must be fields of the fact, so that evidence can quote where each was read.
     """
@@ -74,7 +75,8 @@ def says(fact: Fact, **said: object) -> Evidence:
 
 
 def hears(answer: Answer, noun: str, place: str = "", **said: object) -> Evidence:
-    """What one answer says, where no fact stands for it: that a list has no such entry, a clock."""
+    """Return evidence from one answer that no fact represents: a clock, or a list that lacks an
+    entry."""
     return Evidence(answer.layer, noun, tuple(said.items()), Where(answer, place))
 
 

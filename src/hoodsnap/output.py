@@ -1,7 +1,7 @@
-"""Files that hoodsnap writes: found unwritable before the work, and never through a strange link.
+"""Output files: checked before the work begins, and never written through an untrusted link.
 
-A file appears whole or not at all. What already is at its path decides: a regular file is replaced,
-a FIFO or a character device of root or of the caller is written to, anything else is refused.
+A file appears whole or not at all. A regular file that already exists at the path is replaced, a
+FIFO or character device owned by root or the caller is written to, and anything else is refused.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 STDIO = Path("-")
 
 PRIVATE, PUBLIC = 0o600, 0o666
-"""Modes of a new file: for its owner alone; as the umask has it."""
+"""Modes of a new file: readable by its owner only; limited only by the umask."""
 
 _ROOM = 1 << 20
-"""Bytes that must be free before the work begins; a compressed bundle has a tenth to ten times
-that."""
+"""Bytes that must be free before the work begins. A compressed bundle takes between a tenth of
+that and ten times that."""
 
 _DESCRIPTOR = re.compile(r"/dev/(stdin|stdout|stderr|fd/(\d+))|/proc/self/fd/(\d+)")
 
@@ -36,17 +36,17 @@ _FLAGS = os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class UnwritableError(Exception):
-    """The reason, in words, why a file can't be written."""
+    """A file can't be written. The text is the reason."""
 
 
 class OverwritesInputError(UnwritableError):
-    """The file is one that the command reads."""
+    """The output file is also an input of the command."""
 
 
 def require_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
-    """Check, by making and removing a file beside it, that a file can be written.
+    """Check that a file can be written, by creating and removing a file beside it.
 
-    `inputs`: the files that the command reads, none of which may be overwritten. Raises
+    `inputs`: the files that the command reads, which must not be overwritten. Raises
     `UnwritableError`.
     """
     for given in inputs:
@@ -82,9 +82,9 @@ def write(path: Path, data: bytes, mode: int = PRIVATE) -> None:
 
 
 def is_same_file(given: Path, path: Path) -> bool:
-    """Are these two names of one regular file, through links, hard links or another spelling?
+    """True if both paths name the same regular file, through links, hard links or other spellings.
 
-    `given` may be `-`, which is whatever file is standard input.
+    `given` may be `-`: the file on standard input.
     """
     if path == STDIO:
         return False
@@ -96,7 +96,10 @@ def is_same_file(given: Path, path: Path) -> bool:
 
 
 def _must_be_replaceable(folder: int, name: str) -> bool:
-    """True for a new or regular file, False for what is written into. Raises `UnwritableError`."""
+    """True for a new or regular file; False for a FIFO or device, which is written into.
+
+    Raises `UnwritableError` for anything else.
+    """
     try:
         status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -111,7 +114,7 @@ def _must_be_replaceable(folder: int, name: str) -> bool:
 
 
 def _must_be_removable(folder: os.stat_result, status: os.stat_result) -> None:
-    """Refuse to replace another account's file in a folder like /tmp, unless root asks."""
+    """Refuse to replace another account's file in a sticky folder such as /tmp, except for root."""
     if not folder.st_mode & stat.S_ISVTX or os.geteuid() in (0, status.st_uid, folder.st_uid):
         return
     raise UnwritableError("it belongs to another account")
@@ -127,7 +130,7 @@ def _must_be_ours(status: os.stat_result) -> None:
 
 
 def _try(folder: int, name: str) -> None:
-    """Make a file, ask for some room in it, and remove it."""
+    """Create a file, allocate some space in it, and remove it."""
     temporary, handle = _temporary(folder, name, PRIVATE)
     try:
         os.posix_fallocate(handle, 0, _ROOM)
@@ -160,12 +163,12 @@ def _temporary(folder: int, name: str, mode: int) -> tuple[str, int]:
 def _write_into(folder: int, name: str, data: bytes) -> None:
     handle = os.open(name, os.O_WRONLY | _FLAGS, dir_fd=folder)
     with os.fdopen(handle, "wb") as file:
-        _must_be_ours(os.fstat(handle))  # it may have been swapped since
+        _must_be_ours(os.fstat(handle))  # it may have been replaced since it was checked
         file.write(data)
 
 
 def _descriptor(path: Path) -> int | None:
-    """Return the open descriptor that a path names: it is ours already."""
+    """Return the open descriptor that a path such as /dev/stdout names; None for other paths."""
     found = _DESCRIPTOR.fullmatch(str(path))
     if found is None:
         return None

@@ -1,10 +1,10 @@
-"""Paths that lead where they say: walked name by name, without links that others could have made.
+"""Safe paths: walked name by name, without following links that other accounts could have made.
 
-The kernel follows every link on the way to a file, with the rights of the caller. A caller that is
-root and takes a path from a folder of another account therefore lets that account choose the file.
-`Walk` opens each name by itself, relative to the folder before it, and follows a link only if root
-or the caller alone could have made it: the link and all folders on the way belong to them, and
-nobody else may write to these folders. `hoodsnap.collect.ownership` walks by a stricter rule.
+The kernel follows every link on the way to a file with the caller's privileges. If root opens a
+path through another account's folder, that account therefore decides which file is opened. `Walk`
+opens each name relative to the folder before it, and follows a link only if no account but root or
+the caller could have made it: root or the caller owns the link and every folder on the way, and no
+other account can write to those folders. `hoodsnap.collect.ownership` walks by a stricter rule.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 MOST_LINKS = 40
-"""Links on one path, as in the kernel."""
+"""Links that one path may lead through, the same number as in the kernel."""
 
 _OF_PROCESS = re.compile(r"(/proc/(?:\d+|self)/root)(?:/|$)")
 
@@ -31,26 +31,29 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StrangeLinkError(PermissionError):
-    """The path leads through a link that others than root or the caller could have made."""
+    """The path leads through a link that an account other than root or the caller could have made.
+    """
 
     def __init__(self, path: str, link: str) -> None:
         through = "is" if path == link else f"leads through {link},"
-        super().__init__(errno.EPERM, f"{path} {through} a link that others could have made")
+        made = "a link that other accounts could have made"
+        super().__init__(errno.EPERM, f"{path} {through} {made}")
 
 
 class _Folder(Enum):
-    """Accounts that could have put the names into a folder."""
+    """Accounts that can create entries in a folder."""
 
     OURS = 1
-    """Root or the caller alone."""
+    """Only root or the caller."""
     STICKY = 2
-    """All accounts, but none can rename or remove another's entries, as in /tmp."""
+    """All accounts, but no account can rename or remove another's entries, as in /tmp."""
     OTHERS = 3
+    """Other accounts, without that protection."""
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One open folder on the way."""
+    """One open folder of the walk."""
 
     handle: int
     name: str
@@ -58,20 +61,20 @@ class _Step:
 
 
 class Walk:
-    """A walk from a folder (`/`, or the root of a container) to one file, without leaving it.
+    """A walk from a top folder (`/`, or a container's root) to one file, without leaving the top.
 
-    Use as a context manager; all descriptors are closed at the end. `..` at the top stays there,
-    and an absolute link starts at the top again. A subclass with a rule of its own overrides
-    `must_be_entered` and `must_be_followed`.
+    Use as a context manager; all descriptors are closed at the end. `..` at the top stays at the
+    top, and an absolute link starts at the top again. Subclasses override `must_be_entered` and
+    `must_be_followed` to apply rules of their own.
     """
 
     def __init__(self, top: str = "/", shown: str | None = None) -> None:
-        """`shown`: the name of the top in messages, if not its path."""
+        """`shown`: the name of the top folder in messages; by default its path."""
         self._owners = trusted_owners()
         self._top = (top if shown is None else shown).rstrip("/")
         self._links = 0
         self._steps: list[_Step] = []
-        # The top is given by the caller: /proc/PID/root is a link that the kernel made.
+        # The caller vouches for the top: /proc/PID/root, for one, is a link that the kernel made.
         self._push(os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), "", _Folder.OURS)
 
     def __enter__(self) -> Self:
@@ -88,13 +91,13 @@ class Walk:
 
     @property
     def is_ours(self) -> bool:
-        """Can nobody but root and the caller have put the names into the folder?"""
+        """True if only root or the caller can have created the entries of the folder."""
         return self._steps[-1].kind is _Folder.OURS
 
     def go(self, path: str) -> str:
-        """Go to the folder of a path; return the last name in it, which is no link.
+        """Walk to the folder of a path; return the last name, which is not a link.
 
-        The name may be missing; `.` stands for the folder itself. Raises `OSError`.
+        The name may not exist; `.` stands for the folder itself. Raises `OSError`.
         """
         waiting = [name for name in path.split("/") if name not in ("", ".")][::-1]
         while waiting:
@@ -113,11 +116,11 @@ class Walk:
         return "."
 
     def _enter(self, name: str, path: str, *, last: bool) -> str | None:
-        """Go into a folder, unless the name is the last; return the target if it is a link."""
+        """Enter a folder, unless the name is the last; return the target if the name is a link."""
         folder = self.folder
         if not last:
             try:
-                # With O_DIRECTORY the kernel mounts what an automounter has there.
+                # O_DIRECTORY makes the kernel mount what an automounter manages at this name.
                 handle = os.open(name, _LOOK | os.O_DIRECTORY, dir_fd=folder)
             except NotADirectoryError:
                 pass
@@ -143,20 +146,20 @@ class Walk:
             os.close(link)
 
     def must_be_entered(self, folder: int, shown: str) -> None:
-        """Raise an error if nothing below this open folder may be reached; `shown`: its path."""
+        """Raise an error if this open folder must not be entered; `shown`: its path."""
 
     def must_be_followed(self, link: int, path: str, shown: str) -> None:
-        """Raise an error if this open link on the way of `path` may not be followed."""
+        """Raise an error if this open link, met on the way of `path`, must not be followed."""
         status, kind = os.fstat(link), self._steps[-1].kind
         made_by_us = status.st_uid in self._owners and (
-            # Where links can be hard-linked, any account may give another's link a second name.
+            # Where symbolic links can be hard-linked, any account can give a link a second name.
             kind is _Folder.OURS or (kind is _Folder.STICKY and status.st_nlink == 1)
         )
         if not made_by_us:
             raise StrangeLinkError(path, shown)
 
     def shown(self, name: str = "") -> str:
-        """Return the path of a name in the folder that was reached, as messages show it."""
+        """Return the path, for messages, of a name in the folder that was reached."""
         return "/".join((self._top, *(step.name for step in self._steps[1:]), name))
 
     def _push(self, handle: int, name: str, above: _Folder) -> None:
@@ -181,9 +184,10 @@ class Walk:
 
 @contextmanager
 def parent_of(path: str, top: str = "/") -> Iterator[tuple[Walk, str]]:
-    """The walk to the folder of a path, and the name in it. A relative path starts here.
+    """Walk to the folder of a path; yield the walk and the name in that folder.
 
-    `/proc/PID/root` at the beginning is the top: a walk along its name would end on this host.
+    A relative path starts in the current folder. A leading `/proc/PID/root` becomes the top of the
+    walk: following that link by its target would end in this host's own root.
     """
     if top == "/":
         if inside := _OF_PROCESS.match(path):
@@ -195,15 +199,15 @@ def parent_of(path: str, top: str = "/") -> Iterator[tuple[Walk, str]]:
 
 
 def trusted_owners() -> frozenset[int]:
-    """The accounts that may choose what this process opens: root, its own, and the owner of `/`,
-    who is root under another number where this is a user namespace."""
+    """Return the accounts that may decide which file this process opens: root, the process's own,
+    and the owner of `/`, which is root under another number inside a user namespace."""
     return frozenset([0, os.geteuid(), os.stat("/").st_uid])
 
 
 def is_writable_by_others(status: os.stat_result) -> bool:
-    """Is a folder or file writable by accounts other than its owner and root's group?
+    """True if accounts other than the owner and root's group can write to a folder or file.
 
-    With an access control list the mode's group bits are its mask, so they show this as well.
+    With an access control list, the mode's group bits are the list's mask, so they show this too.
     """
     by_group = status.st_mode & stat.S_IWGRP and status.st_gid != 0
     return bool(status.st_mode & stat.S_IWOTH or by_group)

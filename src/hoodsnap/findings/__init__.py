@@ -1,2 +1,1 @@
-"""From checks to findings: run the catalogue, fold related findings, gate commands, apply a
-baseline."""
+"""Findings: run the checks, fold related findings, gate dangerous commands, apply a baseline."""

@@ -1,4 +1,4 @@
-"""Runs every check on everything that was captured."""
+"""Run every check on a bundle, and report what was found and what was skipped."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from hoodsnap.findings.folding import folded
 from hoodsnap.findings.gating import Gates
 
 APART = 600.0
-"""Seconds. One visit is shorter; bundles of one moment were not taken further apart."""
+"""Seconds between two answers beyond which a difference proves nothing. One visit is shorter, and
+bundles that belong together are collected within this time."""
 
 HANDFUL = 5
-"""So many guests may well have the same trouble at once, each for itself."""
+"""Number of guests that may well have the same problem independently."""
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """All that can be said about what was captured."""
+    """The findings and skips of everything that was captured."""
 
     cloud: Cloud
     findings: tuple[Finding, ...]
-    """Worst first, then by guest; what a finding explains is folded under it."""
+    """Worst first, then by guest; findings that another one explains are folded under it."""
     skips: tuple[Skip, ...]
 
     @property
     def worst(self) -> Severity | None:
-        """The severity of the worst finding, folded ones too."""
+        """Severity of the worst finding, including folded ones; None if there are no findings."""
         return max((finding.worst for finding in self.findings), default=None)
 
     def everything(self) -> Iterator[Finding]:
-        """Every finding, each followed by those that are folded under it."""
+        """Yield every finding, each followed by the findings folded under it."""
         for finding in self.findings:
             yield from finding.everything()
 
     def about(self, guests: Iterable[Guest]) -> tuple[Finding, ...]:
-        """The findings of these guests, and those of hosts and the cloud, which concern all."""
+        """Return the findings of these guests, and those of hosts and the cloud, which concern all.
+        """
         chosen = {id(guest) for guest in guests}
         return tuple(
             finding
@@ -55,8 +57,8 @@ class Report:
 
     @cached_property
     def crowds(self) -> Mapping[str, int]:
-        """The checks that fire for more than a handful at once, each with how often: before so many
-        are believed, the tool and the capture are to be doubted."""
+        """Number of findings by check, for checks that found more than `HANDFUL`: so many at once
+        more likely mean a bad capture or a bug than real faults."""
         counts = Counter(
             finding.check.name
             for finding in self.findings
@@ -66,16 +68,16 @@ class Report:
 
     @cached_property
     def gates(self) -> Gates:
-        """Which dangerous commands must not be typed yet."""
+        """The dangerous commands that must not be typed yet."""
         return Gates(self.findings, self.skips)
 
 
 def analyze(bundle: Bundle, catalogue: tuple[Check, ...] = CATALOGUE) -> Report:
-    """Read a bundle (several: merge them first) and check all of it."""
+    """Read a bundle and run all checks on it. Merge several bundles before."""
     cloud = read(bundle)
     found = [*_judged(cloud, catalogue)]
     findings = _folded([item for item in found if isinstance(item, Finding)], cloud)
-    # A stable sort: within a severity the order of the guests, and of the catalogue, stays.
+    # The sort is stable: within a severity, the order of guests and of the catalogue stays.
     findings.sort(key=lambda finding: -finding.worst)
     return Report(cloud, tuple(findings), tuple(item for item in found if isinstance(item, Skip)))
 
@@ -93,14 +95,14 @@ def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Sk
         name = guest.host.name if guest.host else None
         for check in scopes["guest"]:
             problems, unheard = check.run(guest)
-            if problems or unheard:  # once in a million times for ten thousand guests
+            if problems or unheard:  # spares a million empty calls for ten thousand guests
                 yield from _netted(check, name, guest, problems, unheard)
 
 
 def _folded(findings: list[Finding], cloud: Cloud) -> list[Finding]:
     try:
         return folded(findings, cloud)
-    except Exception as error:  # a net: then each finding stands for itself
+    except Exception as error:  # a net: leave the findings unfolded
         caught(error)
         return findings
 
@@ -126,9 +128,10 @@ def _weighed(
     unheard: str | None,
 ) -> Iterator[Finding | Skip]:
     if guest is not None:
-        # Only what would be a finding needs an excuse.
+        # Look for an excuse only where there is something to excuse.
         if guest.moving:
-            yield Skip(check, host, guest, f"it changed while it was captured ({guest.moving})")
+            reason = f"the guest changed during the capture ({guest.moving})"
+            yield Skip(check, host, guest, reason)
             return
         try:
             legal = check.trapped(guest)
@@ -142,12 +145,12 @@ def _weighed(
         apart = _seconds_apart(problem.evidence)
         if apart > APART and check.topic != "capture":
             hours = f"{apart / 3600:.1f} hours"
-            why = f"what differs was asked {hours} apart: it may have changed in between"
+            why = f"the differing values were collected {hours} apart and may have changed since"
             yield Skip(check, host, guest, why, differs=True)
             continue
         yield Finding(check, problem.severity, host, guest, problem.evidence)
     if unheard:
-        # Of a server that nova has on no host, no host has anything to tell.
+        # Layers of a host have nothing to report about a server that nova has not put on a host.
         yield Skip(check, host, guest, unheard, legal=guest is not None and guest.is_nowhere)
 
 

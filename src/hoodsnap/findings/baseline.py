@@ -1,8 +1,8 @@
-"""Findings that somebody accepted until a date, each with a reason: a TOML file for people to read.
+"""Baseline: findings accepted until a date, each with a reason, in a TOML file for people to read.
 
-An entry accepts the findings of one check, of one server or host, as long as the layers say the
-same: `fingerprint` stands for what they said, without process ids and times. What an entry leaves
-out may be anything, except its reason and its last day.
+An entry accepts the findings of one check about one server or host, as long as the layers report
+the same values: `fingerprint` is a hash of these values without process ids and times. A field that
+an entry omits matches anything; reason and expiry date are required.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from hoodsnap.findings.finding import Finding
 from hoodsnap.render.line import clean
 
 ACCEPTED_FOR = timedelta(days=90)
-"""How long what is written is accepted; then somebody has to look again."""
+"""Time for which a new entry is accepted; after that a person has to look again."""
 
 HEAD = """\
-# What `hoodsnap check --baseline` keeps quiet about: each entry needs a reason, and ends on a day.
-# server, host and fingerprint may be left out: then they may be anything. says is for the reader.
+# Findings that `hoodsnap check --baseline` accepts. Each entry needs a reason and an expiry date.
+# Omit server, host or fingerprint to match any value. says is only for the reader.
 """
 
 PASSING = frozenset(["pid", "pids", "id", "time", "at", "age", "since", "boot_id", "uptime"])
-"""Names of what is another at each look although nothing has changed."""
+"""Names of values that change from one collection to the next although nothing has happened."""
 
 _PASSING_NAME = re.compile(r"(?:_at|_time|_seconds|_age|_date)$")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
@@ -37,12 +37,12 @@ _PROCESS = re.compile(r"(/proc/|\bpid )\d+")
 
 
 class UnreadableBaselineError(Exception):
-    """A baseline is no TOML, or has an entry that says not what it accepts."""
+    """A baseline is not TOML, or an entry in it is invalid. The text is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
 class BaselineEntry:
-    """What is accepted; None where anything is."""
+    """One accepted kind of finding; None in a field means that any value matches."""
 
     check: str
     reason: str
@@ -51,17 +51,17 @@ class BaselineEntry:
     host: str | None = None
     fingerprint: str | None = None
     explains: tuple[str, ...] = ()
-    """The checks whose findings may be folded under it."""
+    """Names of the checks whose findings may be folded under the accepted finding."""
     says: str = ""
 
     def __str__(self) -> str:
         place = [
-            f"{word} {said}" for word, said in (("of", self.server), ("on", self.host)) if said
+            f"{word} {name}" for word, name in (("of", self.server), ("on", self.host)) if name
         ]
         return " ".join([self.check, *place])
 
     def is_about(self, finding: Finding) -> bool:
-        """Whether it accepts this finding, if it is still valid."""
+        """True if the entry matches this finding; its reason and expiry date are not examined."""
         server = finding.guest.uuid if finding.guest is not None else None
         return (
             self.check == finding.check.name
@@ -74,31 +74,32 @@ class BaselineEntry:
 
 @dataclass(frozen=True)
 class Parted:
-    """Findings, and what a baseline makes of them."""
+    """Findings, divided by a baseline into accepted and remaining ones."""
 
     remaining: tuple[Finding, ...]
     accepted: tuple[tuple[Finding, BaselineEntry], ...]
     remarks: tuple[str, ...]
-    """What is wrong with the baseline: entries that have expired, that match nothing."""
+    """Problems of the baseline: entries without a reason, expired, or without a matching finding.
+    """
 
 
 def read(path: Path) -> tuple[BaselineEntry, ...]:
-    """The entries of a file. Raises `UnreadableBaselineError` and `OSError`."""
+    """Read the entries of a file. Raises `UnreadableBaselineError` and `OSError`."""
     try:
         raw = tomllib.loads(path.read_text())
     except UnicodeDecodeError:
-        raise UnreadableBaselineError("it is no text") from None
+        raise UnreadableBaselineError("it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
-        raise UnreadableBaselineError(f"it is no TOML: {error}") from None
+        raise UnreadableBaselineError(f"it is not valid TOML: {error}") from None
     entries = raw.get("accepted", [])
     if raw.keys() - {"accepted"} or not isinstance(entries, list):
-        raise UnreadableBaselineError("it has something else than [[accepted]] entries")
+        raise UnreadableBaselineError("it holds something other than [[accepted]] entries")
     return tuple(_entry(number, entry) for number, entry in enumerate(entries, 1))
 
 
 def _entry(number: int, raw: object) -> BaselineEntry:
     if not isinstance(raw, dict):
-        raise UnreadableBaselineError(f"entry {number} is no table")
+        raise UnreadableBaselineError(f"entry {number} is not a table")
     shapes: Mapping[str, type] = {
         **dict.fromkeys(("check", "reason", "server", "host", "fingerprint", "says"), str),
         "expires": date,
@@ -107,9 +108,10 @@ def _entry(number: int, raw: object) -> BaselineEntry:
     for name, value in raw.items():
         shape = shapes.get(name)
         if shape is None:
-            raise UnreadableBaselineError(f"entry {number} has a {name}, which means nothing")
+            raise UnreadableBaselineError(f"entry {number} has an unknown field: {name}")
         if not isinstance(value, shape) or isinstance(value, datetime):
-            raise UnreadableBaselineError(f"the {name} of entry {number} is no {shape.__name__}")
+            kind = {str: "string", date: "date", list: "list"}[shape]
+            raise UnreadableBaselineError(f"the {name} of entry {number} is not a {kind}")
     for name in ("check", "reason", "expires"):
         if name not in raw:
             raise UnreadableBaselineError(f"entry {number} has no {name}")
@@ -117,7 +119,7 @@ def _entry(number: int, raw: object) -> BaselineEntry:
 
 
 def part(findings: Iterable[Finding], entries: Sequence[BaselineEntry], today: date) -> Parted:
-    """Part the findings that are accepted from the others."""
+    """Divide the findings into those that a valid entry accepts and the remaining ones."""
     valid = [entry for entry in entries if entry.reason.strip() and entry.expires >= today]
     remaining, accepted = [], []
     for finding in findings:
@@ -144,8 +146,11 @@ def _expired(entry: BaselineEntry) -> str:
 
 
 def written(parted: Parted, today: date) -> str:
-    """A baseline of these findings: the entries that matched as they were, the others to be filled
-    in."""
+    """Return a baseline that accepts these findings.
+
+    Entries that matched are kept unchanged; for the other findings there are new entries, whose
+    reason a person fills in.
+    """
     kept = {id(entry): entry for _, entry in parted.accepted}
     made = [_made(finding, today + ACCEPTED_FOR) for finding in parted.remaining]
     return "\n".join([HEAD, *("\n".join(_lines(entry)) for entry in (*kept.values(), *made))])
@@ -164,7 +169,7 @@ def _made(finding: Finding, expires: date) -> BaselineEntry:
     )
     if finding.shared is None:
         return entry
-    # Which guests share it changes from day to day.
+    # The guests that share a finding change from day to day, so the fingerprint would not last.
     says = f"{len(finding.shared.guests)} of {finding.shared.among} guests; {entry.says}"
     return replace(entry, fingerprint=None, says=says)
 
@@ -181,18 +186,18 @@ def _lines(entry: BaselineEntry) -> Iterator[str]:
     yield ""
 
 
-def _quoted(said: str) -> str:
-    # A JSON string is a TOML string, except for what can't be printed.
-    return json.dumps(clean(said), ensure_ascii=False)
+def _quoted(text: str) -> str:
+    # A JSON string is a valid TOML string, except for unprintable characters.
+    return json.dumps(clean(text), ensure_ascii=False)
 
 
 def fingerprint(finding: Finding) -> str:
-    """What the layers said, as far as it stays the same as long as nothing changes."""
-    told = "\n".join(_told(piece) for piece in finding.evidence)
-    return hashlib.sha256(told.encode(errors="surrogateescape")).hexdigest()[:16]
+    """Return a hash of the evidence, without values that change although nothing has happened."""
+    evidence = "\n".join(_lasting_values(piece) for piece in finding.evidence)
+    return hashlib.sha256(evidence.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _told(piece: Evidence) -> str:
+def _lasting_values(piece: Evidence) -> str:
     lasting = (
         f"{name}={_lasting(str(value))}"
         for name, value in piece.said

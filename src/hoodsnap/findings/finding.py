@@ -1,4 +1,4 @@
-"""What came of a check: a finding, with the findings it explains, or a skip."""
+"""Results of a check: a finding, with the findings it explains, or a skip."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from hoodsnap.facts.cloud.guest import Guest
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """A check, what it is about, and the evidence."""
+    """A check that found a problem, the host or guest it concerns, and the evidence."""
 
     check: Check
     severity: Severity
     host: str | None
     guest: Guest | None
     evidence: tuple[Evidence, ...]
-    """If several guests share it, that of the first."""
+    """The evidence; if several guests share the finding, the evidence of the first guest."""
     folded: tuple[Finding, ...] = ()
-    """What it explains. They are all here, with their evidence; only the eye is spared them."""
+    """The findings that this one explains, complete with their evidence; they are only displayed
+    more briefly."""
     shared: Shared | None = None
-    """Who shares it, if it is one finding of a host instead of one for each guest."""
+    """The guests that share it, if it is one finding of a host instead of one for each guest."""
 
     @property
     def guests(self) -> tuple[Guest, ...]:
-        """The guests it is a finding of; none if it is of a host or the cloud itself."""
+        """The guests it concerns; empty if it concerns a host or the cloud itself."""
         if self.shared is not None:
             return self.shared.guests
         return (self.guest,) if self.guest is not None else ()
 
     @property
     def worst(self) -> Severity:
-        """Its own severity, or that of the worst it explains."""
+        """The highest severity among the finding and those folded under it."""
         return max((finding.severity for finding in self.everything()), default=self.severity)
 
     def everything(self) -> Iterator[Finding]:
-        """Itself and whatever is folded under it."""
+        """Yield the finding itself and all findings folded under it, at any depth."""
         yield self
         for finding in self.folded:
             yield from finding.everything()
@@ -46,24 +47,24 @@ class Finding:
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """Nearly all guests of a host have the same finding, which then is the host's."""
+    """The guests of a host that share one finding, which is reported once, for the host."""
 
     guests: tuple[Guest, ...]
     among: int
-    """How many guests the host has."""
+    """Number of guests on the host."""
     cause: str | None = None
-    """What usually is behind so many of just this finding."""
+    """The usual cause of this finding when so many guests have it; None if none is known."""
 
 
 @dataclass(frozen=True, eq=False)
 class Skip:
-    """A check that could not be decided: neither passed nor failed."""
+    """A check that was not decided: it neither passed nor failed."""
 
     check: Check
     host: str | None
     guest: Guest | None
     reason: str
     legal: bool = False
-    """Nothing was unheard; a difference, if there is one, would be legal."""
+    """Not applicable: everything was collected, and a difference here would be legal."""
     differs: bool = False
-    """There is a difference, which is not called a finding for this reason."""
+    """There is a difference, but it is not reported as a finding because of `reason`."""

@@ -1,6 +1,6 @@
-"""Puts findings under the one that explains them, and makes one of what all guests of a host share.
+"""Fold findings under the finding that explains them, and merge those that a host's guests share.
 
-Nothing is lost: what is folded is still there, under its root.
+Nothing is lost: a folded finding is still reported, under its root.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.findings.finding import Finding, Shared
 
 SHARED_BY, FEWEST = 0.8, 3
-"""Of a host's guests so large a part, and at least so many, share one finding: it is the host's."""
+"""Fraction and number of a host's guests that must share a finding to make it the host's."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _Subject = tuple[str, str]
-"""What a finding is about: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
+"""The subject of a finding: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
 
 _Kind = tuple[str, str]
-"""A host and a check: what several guests may share."""
+"""A host's name and a check's name, which the findings of several guests may share."""
 
 
 def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
-    """The findings that remain, with the others under them; in the order in which they came."""
+    """Return the findings that remain at the top, in the given order, with the others under them.
+    """
     return _shared(_rooted(findings, cloud.hosts), cloud.hosts)
 
 
@@ -47,7 +48,7 @@ def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]
     under: dict[int, list[Finding]] = {}
     for number in parents:
         top = number
-        while top in parents:  # ends: no root explains one that explains it
+        while top in parents:  # this ends: ROOTS has no cycles
             top = parents[top]
         under.setdefault(top, []).append(findings[number])
     return [
@@ -96,15 +97,15 @@ def _own_subject(finding: Finding) -> _Subject:
 
 
 def _subjects(finding: Finding, hosts: Sequence[Host]) -> Iterator[_Subject]:
-    """Whatever a finding is about, nearest first: a guest, its host, the cloud; and, if it is of no
-    guest, the guests and hosts that its evidence names."""
+    """Yield the subjects of a finding, nearest first: its guest, the guest's host, the cloud. For a
+    finding without a guest, include the guests and hosts that its evidence names."""
     yield _own_subject(finding)
     if finding.guest is None:
-        said = " ".join(_texts(finding))
-        for uuid in dict.fromkeys(_UUID.findall(said)):
+        text = " ".join(_texts(finding))
+        for uuid in dict.fromkeys(_UUID.findall(text)):
             yield "guest", uuid
         if finding.host is None:
-            words = set(said.split())
+            words = set(text.split())
             for host in hosts:
                 if host.name in words or host.nova_name in words:
                     yield "host", host.name
@@ -123,8 +124,11 @@ def _texts(finding: Finding) -> Iterator[str]:
 
 
 def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
-    """Nearly all guests of a host, one check: one finding of the host, where the first of them was.
-    What so many of them mean may explain other findings of that host."""
+    """Merge a check's findings for nearly all guests of a host into one host-level finding.
+
+    It stands at the position of the first of them. A finding shared by so many guests may explain
+    other findings of the host (`CROWDS`), which are folded under it.
+    """
     sharing: dict[_Kind, list[Finding]] = {}
     for finding in findings:
         if finding.guest is not None and finding.host is not None:
@@ -166,7 +170,7 @@ def _explained_by_crowds(crowds: Iterable[_Kind]) -> dict[_Kind, _Kind]:
     known = [kind for kind in crowds if kind[1] in CROWDS]
     for host, check in sorted(known, key=lambda kind: order.index(kind[1])):
         if (host, check) in explains:
-            continue  # it has its cause in a crowd itself
+            continue  # another crowd explains this one
         for name in CROWDS[check][1]:
             explains.setdefault((host, name), (host, check))
     return explains

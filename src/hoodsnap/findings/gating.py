@@ -1,4 +1,4 @@
-"""Which dangerous commands must not be typed yet: those of which a gate is not green."""
+"""Dangerous commands that must not be typed yet, because a check that gates them did not pass."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from hoodsnap.findings.finding import Finding, Skip
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """A command that has a gate which is not green."""
+    """A command whose gates did not all pass."""
 
     danger: Danger
     forbidden_by: tuple[str, ...]
-    """The gates whose checks found something."""
+    """Names of the gating checks that found something."""
     undecided: tuple[str, ...]
-    """The gates whose checks could not be decided."""
+    """Names of the gating checks that could not be decided."""
 
 
 class Gates:
@@ -30,7 +30,7 @@ class Gates:
         self._undecided: dict[object, set[str]] = {}
         for root in findings:
             for finding in root.everything():
-                # What guests share is said of each of them.
+                # A shared finding counts for each of its guests, through the folded findings.
                 if _counts(finding) and finding.shared is None:
                     subject = finding.guest or finding.host
                     self._found.setdefault(subject, set()).add(finding.check.name)
@@ -41,25 +41,25 @@ class Gates:
                 self._undecided.setdefault(subject, set()).add(skip.check.name)
 
     def of(self, guest: Guest) -> tuple[NotYet, ...]:
-        """Everything that must not be typed for a guest: because of what was found of it, its host
-        or the cloud, or because nobody knows."""
+        """Return the commands that must not be typed for a guest: a gating check found something
+        about the guest, its host or the cloud, or could not be decided."""
         return _closed(*(self._of(guest, states) for states in (self._found, self._undecided)))
 
     def _of(self, guest: Guest, states: Mapping[object, set[str]]) -> set[str]:
         host = guest.host.name if guest.host else None
-        # A command names a UUID, and is carried out where nova has it: what another host has of the
-        # same server forbids it too.
+        # A command names a UUID and runs on the host where nova has the server, so a finding about
+        # the same server on another host forbids it too.
         subjects = {guest, *guest.twins, host, None}
         return {name for subject in subjects for name in states.get(subject, ())}
 
 
 def closed_by(findings: Iterable[Finding]) -> tuple[NotYet, ...]:
-    """What must not be typed because of just these findings."""
+    """Return the commands that must not be typed because of these findings alone."""
     return _closed({finding.check.name for finding in findings if _counts(finding)}, ())
 
 
 def _counts(finding: Finding) -> bool:
-    """A note says that nothing is wrong."""
+    """True unless the finding is a note: with a note, nothing is wrong."""
     return finding.severity > Severity.NOTE
 
 

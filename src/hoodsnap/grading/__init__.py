@@ -1,1 +1,1 @@
-"""Lab sheets, and what a bundle is worth by one: grading without access to the lab."""
+"""Lab sheets, and the grading of bundles by them, without access to the lab."""

@@ -1,4 +1,4 @@
-"""Whether a student's answer is the one that the bundle gives: tolerant of how it is written."""
+"""Comparison of a student's answer with the value in the bundle, tolerant of how it is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ NO = frozenset(["no", "false", "n", "off"])
 
 
 def share(given: str | list[str], expected: object, *, partial: bool = False) -> float:
-    """How much of the expected is given, from 0 to 1. Only of a list can it be a part."""
+    """Return the share of the expected answer that was given, from 0 to 1.
+
+    With `partial`, each right item of a list counts; otherwise it is all or nothing.
+    """
     if not isinstance(expected, list):
         words = given if isinstance(given, str) else given[0] if len(given) == 1 else ""
         return float(is_same(words, expected))
@@ -28,7 +31,7 @@ def share(given: str | list[str], expected: object, *, partial: bool = False) ->
 
 
 def is_same(given: str, expected: object) -> bool:
-    """Whether a text means this value."""
+    """True if a student's text means this value."""
     words = _tidy(given)
     if expected is None:
         return words in NOTHING
@@ -52,7 +55,7 @@ def _tidy(words: str) -> str:
 
 
 def _path(words: str) -> str:
-    # The file system tells upper case from lower; who types a path does not forget that.
+    # Paths are case-sensitive, so unlike other answers a path keeps its case.
     path = words.strip().strip("\"'`")
     return posixpath.normpath(path).replace("//", "/") if path else ""
 

@@ -1,4 +1,4 @@
-"""Grades submissions, many at once, and finds those that are of one machine or one moment of it."""
+"""Grade submissions, many in parallel, and trace those that were taken from the same machine."""
 
 from __future__ import annotations
 
@@ -31,18 +31,23 @@ from hoodsnap.trust.fingerprint import fingerprint, verify
 from hoodsnap.trust.signature import NotTrustedError, SshKeygenError
 
 PATIENCE = 600.0
-"""Seconds for one submission of a class. Ten thousand guests take a tenth of that."""
+"""Seconds allowed for one submission of a class. Ten thousand guests take a tenth of that."""
 
+
+NO_BUNDLE = "the submission contains no readable bundle"
+"""Reason why nothing in a submission can be graded."""
 
 DOUBTS = 3
-"""So many reasons why a bundle is not plausible are told; `verify --plausible` tells all."""
+"""Number of contradictions shown for a bundle; `verify --plausible` shows all of them."""
 
 
 def grade_submission(
     sheet: Sheet, submission: Submission, server: str | None = None, signers: Path | None = None
 ) -> tuple[Grade, Bundle | None]:
-    """Return the grade of one student, and the bundle that it was read from. Nothing in a
-    submission raises: whatever goes wrong with it is a remark."""
+    """Return the grade of one student, and the bundle it is based on (None if unreadable).
+
+    Nothing in a submission raises an error: each problem becomes a remark.
+    """
     try:
         return _graded(sheet, submission, server, signers)
     except MemoryError:
@@ -53,8 +58,8 @@ def grade_submission(
 
 
 def _unread(sheet: Sheet, student: str, remark: str) -> Grade:
-    """The grade of a submission of which nothing could be read."""
-    results = ungraded(sheet, "there is no bundle that can be read")
+    """Return the grade of a submission that can't be read at all."""
+    results = ungraded(sheet, NO_BUNDLE)
     return Grade(student, "", results, (remark,))
 
 
@@ -72,12 +77,12 @@ def _graded(
 
     if not bundles:
         if not submission.bundles:
-            remarks.append("there is no bundle")
-        return nothing("there is no bundle that can be read"), None
+            remarks.append("it contains no bundle")
+        return nothing(NO_BUNDLE), None
     for one in bundles:
         try:
             remarks += _trust(sheet, one)
-        except Exception as error:  # a net: what can't be judged is graded, and remarked
+        except Exception as error:  # a net: grade it anyway, with a remark
             remarks.append(f"its plausibility {caught(error)}")
         if signers is not None:
             remarks += _signature(one, submission.student, signers)
@@ -116,11 +121,12 @@ def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
     left = bounds.unpacked(sum(len(data) for _, data in submission.bundles))
 
     def measured(size: int) -> None:
-        """Allow memory for one bundle more, as long as all are no more than one may be."""
+        """Allow memory for one more bundle, while all together stay in the bounds of a single one.
+        """
         nonlocal left
         left -= size
         if left < 0:
-            raise bounds.OutOfBoundsError("the bundles unpack to more than any of their size do")
+            raise bounds.OutOfBoundsError("the bundles unpack to too much for files of their size")
         memory.allow(size)
 
     for name, data in submission.bundles:
@@ -131,22 +137,24 @@ def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
 
 
 def _trust(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
-    """Why a bundle may not be what was collected, or not for this lab."""
+    """Yield reasons why a bundle may have been altered, or may not be meant for this lab."""
     if altered := verify(bundle).altered:
         yield f"altered after it was collected: {altered[0]}"
     if sheet.challenge is not None:
         for doubt in challenge.doubts(bundle, sheet.challenge, None, bundle.ended):
-            yield f"unchallenged: {doubt}"
+            yield f"challenge not answered: {doubt}"
     implausible = [*plausible.doubts(bundle)]
     for rule, _, reason in implausible[:DOUBTS]:
         yield f"not plausible: {reason} ({rule})"
     if len(implausible) > DOUBTS:
-        yield f"not plausible for {len(implausible) - DOUBTS} more reasons"
+        yield f"not plausible: {len(implausible) - DOUBTS} more contradictions"
 
 
 def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
-    """Why nobody knows that it is this student's: signers are called like their students, perhaps
-    with the rest of a mail address."""
+    """Yield a remark if the student did not sign the bundle.
+
+    A signer has the student's name, optionally as the local part of a mail address.
+    """
     try:
         signer = examination.signed_by(bundle, fingerprint(bundle), allowed)
     except NotTrustedError as reason:
@@ -160,9 +168,9 @@ def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:
 
 def _stale(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
     if sheet.opens is not None and bundle.started < sheet.opens:
-        yield f"stale: captured {_moment(bundle)}, before the lab was opened"
+        yield f"stale: captured {_moment(bundle)}, before the lab opened"
     if sheet.closes is not None and bundle.ended > sheet.closes:
-        yield f"late: captured {_moment(bundle)}, after the lab was closed"
+        yield f"late: captured {_moment(bundle)}, after the lab closed"
 
 
 def _moment(bundle: Bundle) -> str:
@@ -170,26 +178,27 @@ def _moment(bundle: Bundle) -> str:
 
 
 class TookTooLong(BaseException):
-    """A submission was not graded in time. No net catches it but the one around a submission."""
+    """A submission was not graded in time. It derives from BaseException so that only the handler
+    around a submission catches it."""
 
 
 _demand: tuple[Sheet, str | None, Path | None, float] | None = None
-"""In a process of the pool: what all are graded by."""
+"""In a worker process: sheet, server, allowed signers and patience for all submissions."""
 
 
 def _begin(sheet: Sheet, server: str | None, signers: Path | None, patience: float) -> None:
     global _demand
     _demand = (sheet, server, signers, patience)
     signal.signal(signal.SIGALRM, _too_long)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a trace of its own
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    gc.enable()  # one bundle after the other: what was read does not stay
+    gc.enable()  # a worker reads many bundles, and must free each one
 
 
 def _grade_path(path: Path) -> Grade:
-    assert _demand is not None  # noqa: S101 (the pool has begun)
+    assert _demand is not None  # noqa: S101 (the pool called _begin)
     sheet, server, signers, patience = _demand
-    memory.forget()  # what the one before was allowed
+    memory.forget()  # the previous submission
     try:
         with _patiently(patience):
             found, _ = grade_submission(sheet, submissions.read(path), server, signers)
@@ -199,13 +208,15 @@ def _grade_path(path: Path) -> Grade:
 
 
 def _late(path: Path, patience: float) -> str:
-    return f"{path.name} can't be graded: it takes longer than {patience:g} s"
+    return f"{path.name} can't be graded: grading took longer than {patience:g} s"
 
 
 @contextmanager
 def _patiently(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer: a file that never ends as well as a calculation. What can't be
-    interrupted is ended with its process, when it has used the CPU for twice as long."""
+    """Interrupt the body after this time, whether it waits for a file or computes.
+
+    Code that can't be interrupted ends with its process, after twice as many seconds of CPU time.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = int(used.ru_utime + used.ru_stime + 2 * seconds) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -229,8 +240,11 @@ def grade_class(
     signers: Path | None = None,
     patience: float = PATIENCE,
 ) -> list[Grade]:
-    """Every submission, in the order of the paths. One that breaks, hangs or fills the process
-    that reads it costs nobody else anything."""
+    """Grade every submission, in the order of the paths.
+
+    Each is read in a worker process, so one that crashes, hangs or exhausts the memory does not
+    affect the others.
+    """
     grades: dict[Path, Grade] = {}
     workers = max(1, min(len(os.sched_getaffinity(0)), len(paths)))
 
@@ -246,7 +260,7 @@ def grade_class(
             with processes(1) as alone:
                 grades |= _arrived(sheet, [(path, alone.submit(_grade_path, path))])
         if path not in grades:
-            remark = f"{path.name} can't be read: its process was ended, for lack of memory or time"
+            remark = f"{path.name} can't be read: its process ran out of memory or time"
             grades[path] = _unread(sheet, submissions.name_of(path), remark)
     return [grades[path] for path in paths]
 
@@ -257,8 +271,8 @@ def _arrived(sheet: Sheet, waiting: Iterable[tuple[Path, Future[Grade]]]) -> dic
         try:
             found[path] = future.result()
         except BrokenProcessPool:
-            continue  # it, or one of its neighbours: each is tried alone
-        except Exception as error:  # a net: what can't be graded, or can't be sent to us
+            continue  # this submission or another one broke the pool: each is tried again alone
+        except Exception as error:  # a net: it can't be graded, or its grade can't be pickled
             remark = f"{path.name} can't be graded: {type(error).__name__}"
             found[path] = _unread(sheet, submissions.name_of(path), remark)
     return found

@@ -1,4 +1,4 @@
-"""What `hoodsnap grade` and `hoodsnap lab` do: what they print, and how they end."""
+"""The commands `hoodsnap grade` and `hoodsnap lab`: their output and their exit status."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3
 
 
 class UsageError(Exception):
-    """It was asked for what can't be. The text is one sentence, or a line for each mistake."""
+    """The command can't do what was asked. The text is one sentence, or a line for each mistake."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What is to be printed, and the exit status."""
+    """The output of a command, and its exit status."""
 
     lines: Callable[[int], Iterable[Line]]
-    """For a width."""
+    """Function that returns the output for a width in columns."""
     status: int = RIGHT
 
 
@@ -48,7 +48,7 @@ def grade(
         _must_be_checked(signers)
     if any(path.is_dir() for path in paths):
         if len(paths) > 1 or answers is not None:
-            raise UsageError("of a class there is one folder, and the answers are in it")
+            raise UsageError("to grade a class, name only its folder, with the answers inside")
         return _class(by, paths[0], server, format, hidden, signers)
     found, _ = classroom.grade_submission(by, _one(paths, answers), server, signers)
     return _student(by, found, format, hidden)
@@ -70,7 +70,7 @@ def _student(by: Sheet, found: Grade, format: str, hidden: bool) -> Done:
 
 def _must_be_checked(signers: Path) -> None:
     if not signers.is_file():
-        raise UsageError(f"{signers} can't be read: there is no such file")
+        raise UsageError(f"{signers} can't be read: no such file")
     try:
         require_ssh_keygen()
     except SshKeygenError as reason:
@@ -87,7 +87,7 @@ def _class(
     except OSError as error:
         raise UsageError(f"{folder} can't be read: {error.strerror}") from None
     if not paths:
-        raise UsageError(f"there is no submission in {folder}")
+        raise UsageError(f"{folder} holds no submissions")
     grades = classroom.grade_class(by, paths, server, signers)
     copied = tuple(classroom.copies(grades))
     status = RIGHT if all(one.traces.fingerprints for one in grades) else UNKNOWN
@@ -109,7 +109,7 @@ def _document(by: Sheet, grades: Sequence[Grade], format: str, hidden: bool) -> 
 
 
 def _one(paths: Sequence[Path], answers: Path | None) -> Submission:
-    """All that one student gave, by the names of its files."""
+    """Combine several files of one student into one submission."""
     parts = [submissions.read(path) for path in paths]
     given = next((part.answers for part in parts if part.answers is not None), None)
     if answers is not None:
@@ -126,7 +126,7 @@ def _one(paths: Sequence[Path], answers: Path | None) -> Submission:
 
 
 def show(lab: str, answers: bool) -> Done:
-    """The tasks, for whoever does them. Raises `UsageError`."""
+    """Show the tasks, or an answer sheet to fill in. Raises `UsageError`."""
     by = _sheet(lab)
     if answers:
         return Done(lambda width: map(line, text.answer_sheet(by)))
@@ -134,21 +134,21 @@ def show(lab: str, answers: bool) -> Done:
 
 
 def check(lab: str, paths: Sequence[Path], server: str | None) -> Done:
-    """What is wrong with a sheet, by itself and with an example. Raises `UsageError`."""
+    """Check a sheet, alone or against an example bundle. Raises `UsageError`."""
     by = _sheet(lab)
-    said = [f"{by.id}: {len(by.tasks)} tasks, {_total(by):g} points"]
+    rows = [f"{by.id}: {len(by.tasks)} tasks, {_total(by):g} points"]
     if not paths:
-        return Done(lambda width: map(line, said))
+        return Done(lambda width: map(line, rows))
     try:
         report = analyze(merge([load(path) for path in paths]))
         guest = chosen(report, server or by.server)
     except (UnreadableBundleError, NoServerError) as reason:
         raise UsageError(f"the example can't be used: {reason}") from None
     wrong = mistakes(by, report, guest)
-    said += (f"{name} can't be graded by this example: {reason}" for name, reason in wrong.items())
+    rows += (f"{name} can't be graded with this example: {why}" for name, why in wrong.items())
     if not wrong:
-        said.append("everything can be graded by this example")
-    return Done(lambda width: map(line, said), NOT_RIGHT if wrong else RIGHT)
+        rows.append("everything can be graded with this example")
+    return Done(lambda width: map(line, rows), NOT_RIGHT if wrong else RIGHT)
 
 
 def _total(by: Sheet) -> float:
@@ -156,8 +156,8 @@ def _total(by: Sheet) -> float:
 
 
 def facts() -> Done:
-    """Every field that an expression may name."""
-    return Done(lambda width: (line(f"{path.ljust(38)} {said}") for path, said in documented()))
+    """List every field that an expression may name."""
+    return Done(lambda width: (line(f"{path.ljust(38)} {help}") for path, help in documented()))
 
 
 def _sheet(lab: str) -> Sheet:

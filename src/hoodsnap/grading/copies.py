@@ -1,10 +1,10 @@
-"""Find submissions that are copies of one another, and those that are of one host.
+"""Find submissions that are copies of one another, and submissions from the same host.
 
-A bundle keeps traces that renaming does not reach. *Passing* traces change all the time, with what
-the machine does: counters of the kernel, CPU times, ages of flows, the clock. Two honest bundles
-share hardly any of them, even of one host or of two machines made from one snapshot. *Lasting*
-traces (start times, inodes with their times, times of records) stay for as long as the machine
-does, so they tell which host it was, and accuse nobody.
+A bundle contains traces that renaming does not change. *Passing* traces change all the time as the
+machine works: kernel counters, CPU times, ages of flows, the clock. Two honest bundles share hardly
+any of them, even if they come from one host or from two machines restored from one snapshot.
+*Lasting* traces (process start times, inodes with their times, times of records) stay the same as
+long as the machine exists. They identify the host, and are no sign of cheating.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hoodsnap.grading.result import Copy, Grade, Sure, Traces
 from hoodsnap.trust.fingerprint import LAYER, fingerprint
 
 LEAST = 1000
-"""Smaller numbers are alike by chance."""
+"""Smallest number that counts as a trace; smaller ones are equal by chance."""
 
 COUNTERS = "kernel counters"
 CPU = "CPU times"
@@ -43,14 +43,14 @@ _RECORDS = frozenset(["nova", "nova-db", "cinder", "glance", "neutron"])
 _COUNTING = frozenset(["/proc/stat", "/proc/meminfo", "/proc/uptime", "/proc/loadavg"])
 
 _MOST_HOLDERS = 32
-"""Groups that may share a trace. A trace of more groups is common to all."""
+"""Number of groups remembered for one trace; a trace in more groups identifies none of them."""
 
 _MOST_COMPARED = 4
-"""Members of a group that a bundle is compared with."""
+"""Number of groups, and of members of each, that a bundle is compared with."""
 
 
 def traces(bundle: Bundle) -> Traces:
-    """Traces by which this bundle would be known again."""
+    """Return the traces by which this bundle can be recognized."""
     found: dict[str, set[int]] = {}
     for answer in bundle.answers:
         if answer.layer == LAYER:
@@ -86,8 +86,8 @@ def _mark(text: str) -> int:
 
 
 def _marks(answer: Answer) -> Iterator[tuple[str, str]]:
-    """The traces of one answer, each with its kind."""
-    # In two grids of milliseconds: adding some microseconds leaves one of them equal.
+    """Yield the traces of one answer, each after its kind."""
+    # Round to two grids of milliseconds: a shift by some microseconds leaves one of them equal.
     micros = round(answer.at.timestamp() * 1e6)
     yield ASKED, f"{answer.layer} {answer.query[:8]} {micros // 1000}"
     yield ASKED, f"{answer.layer} {answer.query[:8]} half {(micros + 500) // 1000}"
@@ -152,15 +152,15 @@ class _Link:
         }
 
     def _is(self, kind: str, share: float, least: int) -> bool:
-        """Is at least this share of a kind of traces equal, and this number of them?"""
+        """True if at least this share, and this number, of a kind of traces are equal."""
         same, count = self.equal.get(kind, (0, 0))
         return same >= least and same >= share * count
 
     @property
     def copied(self) -> Sure | None:
-        """Certainty that both are of one moment. Of honest bundles of one host, recorded minutes
-        apart, at most 36 % of the kernel's counters are equal, 53 % of CPU times, 5 % of flow ages
-        and none of the times of asking."""
+        """Certainty that both were recorded at one moment; None if they were not. Honest bundles of
+        one host, recorded minutes apart, have at most 36 % of kernel counters, 53 % of CPU times,
+        5 % of flow ages and none of the times of asking in common."""
         if self.same_bundle or self._is(ASKED, 0.4, 10) or self._is(FLOWS, 0.5, 12):
             return Sure.CERTAIN
         counters, busy = self._is(COUNTERS, 0.6, 12), self._is(CPU, 0.7, 5)
@@ -170,35 +170,37 @@ class _Link:
 
     @property
     def is_one_host(self) -> bool:
-        """Do both come from one machine, or from one snapshot of it?"""
+        """True if both come from one machine, or from one snapshot of it."""
         return bool(self.boots) or (self._is(STARTS, 0.5, 3) and self._is(INODES, 0.3, 5))
 
     @property
     def is_related(self) -> bool:
-        """Do both show the same machine, or servers of one cloud?"""
+        """True if both show the same machine, or servers of the same cloud."""
         return self.is_one_host or bool(self.servers)
 
     def evidence(self, kinds: Sequence[str], more: str) -> Iterator[str]:
-        """Numbers that a person can check, the strongest first."""
+        """Yield numbers that a person can check, the strongest evidence first."""
         if self.same_bundle:
             return
-        told = [(kind, *self.equal[kind]) for kind in kinds if kind in self.equal]
-        for kind, same, count in told:
+        shared = [(kind, *self.equal[kind]) for kind in kinds if kind in self.equal]
+        for kind, same, count in shared:
             if same >= 3 and 3 * same >= count:
                 yield f"{more}{same} of {count} {kind} are equal"
 
     @property
     def strength(self) -> int:
-        """Order by strength, to find the weakest of a group."""
+        """Number of equal traces, by which the weakest link of a group is found."""
         return sum(same for same, _ in self.equal.values())
 
 
 def copies(grades: Sequence[Grade]) -> Iterator[Copy]:
-    """Groups of submissions: first those that are copies, then those that are of one host. Each
-    group is told once, however large it is."""
-    told: list[frozenset[int]] = []
+    """Yield groups of submissions: first those that are copies, then those from one host.
+
+    Each group is reported once, however large it is.
+    """
+    reported: list[frozenset[int]] = []
     for members, links in _groups(grades, PASSING, lambda link: link.copied is not None):
-        told.append(frozenset(members))
+        reported.append(frozenset(members))
         sure = {link.copied for link in links}
         likely = Sure.LIKELY in sure
         weakest = min(links, key=lambda link: link.strength)
@@ -208,13 +210,13 @@ def copies(grades: Sequence[Grade]) -> Iterator[Copy]:
             shared = [
                 "likely copies of one bundle"
                 if likely
-                else "copies of one bundle, which is certain",
+                else "certain copies of one bundle",
                 *weakest.evidence(PASSING, "at least " if len(members) > 2 else ""),
             ]
         students = tuple(grades[member].student for member in members)
         yield Copy(students, tuple(shared), Sure.LIKELY if likely else Sure.CERTAIN)
     for members, links in _groups(grades, LASTING, lambda link: link.is_related):
-        if not any(frozenset(members) <= group for group in told):
+        if not any(frozenset(members) <= group for group in reported):
             yield _one_host([grades[member] for member in members], links)
 
 
@@ -229,7 +231,7 @@ def _one_host(members: Sequence[Grade], links: Sequence[_Link]) -> Copy:
         times = ", ".join(moments[:3]) + (", …" if len(moments) > 3 else "")
         shared.append(
             f"the same host, or one snapshot of it, recorded at different times ({times} UTC);"
-            " that is no copy"
+            " this is not a copy"
         )
     if servers := min(len(link.servers) for link in links):
         shared.append(f"{more}{servers} servers with the same ids")
@@ -241,8 +243,10 @@ def _one_host(members: Sequence[Grade], links: Sequence[_Link]) -> Copy:
 def _groups(
     grades: Sequence[Grade], kinds: Sequence[str], belong: Callable[[_Link], bool]
 ) -> Iterator[tuple[list[int], list[_Link]]]:
-    """Submissions that belong together, each group with what links its members. Each is compared
-    with few of those that share a trace with it."""
+    """Yield groups of submissions that belong together, each with the links between its members.
+
+    To save time, a submission is compared with only a few of those that share a trace with it.
+    """
     leader = list(range(len(grades)))
     members: dict[int, list[int]] = {}
     links: dict[int, list[_Link]] = {}

@@ -12,7 +12,8 @@ from hoodsnap.render.line import clean
 
 
 def render(sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy]) -> str:
-    """With the hidden tasks: it is for the teacher. What can't be graded is an empty cell."""
+    """Return a table for the teacher, which includes hidden tasks. The cell of a task that can't be
+    graded is empty."""
     ids = [
         name
         for task in sheet.tasks
@@ -41,7 +42,7 @@ def render(sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy]) -> str
     return out.getvalue()
 
 
-def _harmless(said: str) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    said = clean(said)
-    return f"'{said}" if said.startswith(("=", "+", "-", "@")) else said
+def _harmless(text: str) -> str:
+    """Escape a cell so that spreadsheets do not evaluate it."""
+    text = clean(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,7 +1,8 @@
-"""JMESPath over facts, in which unknown stays unknown.
+"""JMESPath over facts, in which unknown values stay unknown.
 
-An expression that touches what was not heard has no value, and says why. One that names a field
-that does not exist is wrong, where JMESPath itself would say null. It may only take so long.
+An expression that reads a value that was not collected raises `UnheardError` with the reason. An
+expression that names a field that does not exist is an error, where plain JMESPath returns null.
+Evaluation is limited in time and memory.
 """
 
 from __future__ import annotations
@@ -14,29 +15,29 @@ from typing import Any
 from hoodsnap.facts.fact import UnheardError
 
 LONGEST = 2_000
-"""Characters of an expression."""
+"""Largest number of characters in an expression."""
 
 MOST_STEPS = 200_000
-"""Steps of its evaluation; ten thousand guests are filtered by one of them."""
+"""Largest number of steps in an evaluation. A filter over ten thousand guests fits."""
 
 MOST_HELD = 2_000_000
-"""Items and characters of any value on the way."""
+"""Largest number of items and characters in any intermediate value."""
 
 
 class ExpressionError(Exception):
-    """The expression is wrong: it can't be parsed, names no field, or never ends."""
+    """The expression is wrong: it can't be parsed, names an unknown field, or takes too long."""
 
 
 @dataclass(frozen=True)
 class Silence:
-    """Stands for a value that was not heard."""
+    """Placeholder for a value that was not collected."""
 
     reason: str
 
 
 @dataclass
 class Touch:
-    """A value that an expression read."""
+    """A field that an expression read, with its value."""
 
     part: Mapping[str, object]
     name: str
@@ -45,20 +46,20 @@ class Touch:
 
 @dataclass
 class Value:
-    """What came of an expression, and what it read."""
+    """The result of an expression, and the fields that it read."""
 
     value: object
     touched: list[Touch] = field(default_factory=list)
 
     @property
     def holds(self) -> bool:
-        """By JMESPath's truth: not false, null or empty."""
+        """True by JMESPath's rules: the value is not false, null or empty."""
         return self.value is not None and self.value is not False and self.value not in ("", [], {})
 
 
 @cache
 def compiled(text: str) -> Any:
-    """The parsed expression. Raises `ExpressionError`."""
+    """Parse an expression. Raises `ExpressionError`."""
     import jmespath
     from jmespath.exceptions import JMESPathError
 
@@ -70,12 +71,12 @@ def compiled(text: str) -> Any:
         raise ExpressionError(_one_line(error)) from None
     except RecursionError:
         raise ExpressionError("it is nested too deeply") from None
-    except (ValueError, OverflowError) as error:  # a number of more digits than Python will read
+    except (ValueError, OverflowError) as error:  # a number with more digits than Python parses
         raise ExpressionError(_one_line(error)) from None
 
 
 def evaluate(text: str, facts: object) -> Value:
-    """Compute an expression. Raises `UnheardError` and `ExpressionError`."""
+    """Evaluate an expression. Raises `UnheardError` and `ExpressionError`."""
     from jmespath.exceptions import JMESPathError
 
     tree = compiled(text)
@@ -123,13 +124,13 @@ def _interpreter() -> Any:
             if value is None:
                 return None
             if not isinstance(value, dict):
-                kind = "a list" if isinstance(value, list) else "no object"
-                raise ExpressionError(f"there is no {name} in what is {kind}")
+                kind = "a list" if isinstance(value, list) else "a simple value"
+                raise ExpressionError(f"no field {name}: this is {kind}, not an object")
             if name == "null" and name not in value:
-                return None  # JMESPath has no such word, and who writes `== null` means it
+                return None  # JMESPath has no such word, but `== null` clearly means null
             if name not in value:
                 known = ", ".join(sorted(map(str, value)))[:200]
-                raise ExpressionError(f"there is no {name}, only: {known}")
+                raise ExpressionError(f"no field {name}; the fields are: {known}")
             found = value[name]
             if not isinstance(found, dict | Silence):
                 self.touched.append(Touch(value, name, found))
@@ -137,7 +138,7 @@ def _interpreter() -> Any:
 
         def visit_comparator(self, node: Any, value: Any) -> Any:
             sides = [self.weigh(self.visit(child, value)) for child in node["children"]]
-            # The values themselves, so that nothing is computed twice.
+            # Pass the values on as literals, so that nothing is computed twice.
             literals = [{"type": "literal", "value": side, "children": []} for side in sides]
             return super().visit_comparator({**node, "children": literals}, value)
 
@@ -149,7 +150,7 @@ def _interpreter() -> Any:
             return self._functions.call_function(node["value"], resolved)
 
         def weigh(self, value: Any) -> Any:
-            """The value, if there is no silence in it and it is not larger than anything real."""
+            """Return the value if everything in it was collected and it is not too large."""
             waiting, weight = [value], 0
             while waiting:
                 one = waiting.pop()
@@ -165,7 +166,7 @@ def _interpreter() -> Any:
                     waiting += one.values()
                     weight += len(one)
                 if weight > MOST_HELD:
-                    raise ExpressionError("what it makes is too large")
+                    raise ExpressionError("its result is too large")
             self.steps += weight // 100
             return value
 

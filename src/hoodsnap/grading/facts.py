@@ -1,7 +1,7 @@
-"""What the expressions of a sheet see of a bundle: a documented JSON view of the facts.
+"""The view of a bundle for a sheet's expressions: documented JSON, made from the facts.
 
-Every field is always there. What there is none of is null; what was not heard is a `Silence`, so
-that an expression that reads it has no value instead of a wrong one.
+Every field is always present. A thing that does not exist is null. A value that was not collected
+is a `Silence`, so an expression that reads it raises an error instead of returning a wrong value.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from hoodsnap.grading.expression import Silence
 
 
 class DocumentedField(NamedTuple):
-    """A documented field: what it is called, how it is read, what it means."""
+    """A field that expressions may name: its name, how to read it, and its meaning."""
 
     name: str
     read: Callable[[Any], object]
@@ -39,11 +39,11 @@ class DocumentedField(NamedTuple):
 
 
 def _of(kind: type, *names: str) -> tuple[DocumentedField, ...]:
-    """Fields of a fact under their own names; what they mean is said where they are made."""
+    """Return fields of a fact under their own names, documented by their docstrings."""
     entries = []
     for name in names:
-        said = (getattr(kind, name).__doc__ or "").partition("\n\n")[0]
-        entries.append(DocumentedField(name, attrgetter(name), " ".join(said.split())))
+        help = (getattr(kind, name).__doc__ or "").partition("\n\n")[0]
+        entries.append(DocumentedField(name, attrgetter(name), " ".join(help.split())))
     return tuple(entries)
 
 
@@ -68,19 +68,21 @@ DISK = (
     _also("target", "`vda`."),
     _also("bus", "`virtio`."),
     _also("device", "`disk`, `cdrom`, `floppy` or `lun`."),
-    _also("source", "The file or device; null: no medium."),
+    _also("source", "The file or device; null if no medium is inserted."),
     _also(
-        "format", "`qcow2`, `raw`; null if libvirt does not say.", lambda disk: disk.image.format
+        "format",
+        "`qcow2`, `raw`; null if libvirt does not report it.",
+        lambda disk: disk.image.format,
     ),
     _also("serial", "A volume's id."),
-    _also("read_only", "The guest can't write to it."),
+    _also("read_only", "True if the guest can't write to it."),
 )
 INTERFACE = (
     _also("mac", "Lower case."),
-    _also("target", "The host's end: `tap3f6c1d2a-bb`."),
+    _also("target", "The device on the host: `tap3f6c1d2a-bb`."),
     _also("type", "`bridge`, `ethernet` …"),
-    _also("source", "What it is plugged into."),
-    _also("mtu", "Bytes; null if the guest is not told."),
+    _also("source", "The bridge or network it is plugged into."),
+    _also("mtu", "MTU in bytes; null if the guest is not given one."),
 )
 ATTACHMENT = (
     _also("id", "Lower case."),
@@ -105,36 +107,36 @@ DOMAIN = (
     *_of(Domain, "state_words", "persistent", "autostart", "vcpus", "memory_kib", "machine"),
     *_of(Domain, "macs", "taps"),
     _also(
-        "disks", "Its disks, in the order of the XML.", lambda domain: _parts(DISK, domain.disks)
+        "disks", "Disks, in the order of the XML.", lambda domain: _parts(DISK, domain.disks)
     ),
     _also(
         "interfaces",
-        "Its network cards, in the order of the XML.",
+        "Network interfaces, in the order of the XML.",
         lambda domain: _parts(INTERFACE, domain.interfaces),
     ),
 )
 PROCESS = (
-    _also("pid", "Of the QEMU process."),
+    _also("pid", "PID of the QEMU process."),
     *_of(Process, "name", "uuid", "exe", "state", "threads", "uid", "vcpus", "memory_kib"),
     *_of(Process, "machine", "macs"),
     _also("disks", "The files and devices it was started with.", lambda process: _sources(process)),
     _also(
         "files",
-        "What it has open: files, block devices and taps.",
+        "The files, block devices and taps that it has open.",
         lambda process: sorted({file.path for file in process.files}),
     ),
 )
 IMAGE = (
-    _also("path", "Of the file."),
+    _also("path", "Path of the file."),
     _also("name", "The last part of its path: `disk`.", lambda image: _last(image.path)),
     *_of(Image, "format", "virtual_size", "actual_size"),
     _also(
         "chain",
-        "The paths of the image and of those below it, the base last.",
+        "The paths of the image and of its backing files, the base image last.",
         lambda image: [layer.path for layer in image.chain],
     ),
-    _also("base", "The path of the file at the bottom; null if nothing is below it.", _below),
-    _also("base_name", "The last part of that path.", lambda image: _last(_below(image))),
+    _also("base", "The path of its base image; null if it has no backing file.", _below),
+    _also("base_name", "The last part of `base`.", lambda image: _last(_below(image))),
     *_of(Image, "backing_missing"),
 )
 PORT = (
@@ -142,7 +144,7 @@ PORT = (
     *_of(Port, "network_id"),
     _also(
         "network",
-        "The name of its network; null if that is not known.",
+        "The name of its network; null if it is not known.",
         lambda port: port.network.name if port.network is not None else None,
     ),
 )
@@ -158,14 +160,14 @@ DEVICE = _of(Device, "name", "kname", "number", "type", "size")
 ALLOCATION = (
     _also(
         "resources",
-        "What it holds: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
+        "The resources it holds: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
         lambda allocation: _amounts(allocation),
     ),
 )
 HOST = (
-    _also("name", "Its kernel's host name."),
+    _also("name", "The kernel's host name."),
     *_of(Host, "nova_name"),
-    _also("instances_path", "Where nova keeps its guests' files.", lambda host: _top(host)),
+    _also("instances_path", "The folder of the guests' files.", lambda host: _top(host)),
     _also("bases", "The names of the files in its image cache.", lambda host: _bases(host)),
 )
 ONE: Mapping[str, tuple[DocumentedField, ...]] = {
@@ -183,16 +185,16 @@ MANY: Mapping[str, tuple[DocumentedField, ...]] = {
     "taps": TAP,
 }
 NOUNS: Mapping[str, str] = {
-    "server": "what nova's API shows",
-    "instance": "its row in nova's database",
-    "allocation": "what placement has reserved for it",
-    "domain": "what libvirt runs",
-    "process": "its QEMU",
-    "images": "its disks as qemu-img sees them",
-    "devices": "the host's block devices that its disks are",
-    "volumes": "its volumes by cinder",
-    "ports": "its ports by neutron",
-    "taps": "what of its network the host has",
+    "server": "The server in nova's API",
+    "instance": "The server's row in nova's database",
+    "allocation": "The resources that placement has reserved for it",
+    "domain": "The domain in libvirt",
+    "process": "The QEMU process",
+    "images": "The disk images, as qemu-img shows them",
+    "devices": "The block devices of the host that are its disks",
+    "volumes": "The volumes, from cinder",
+    "ports": "The ports, from neutron",
+    "taps": "The tap devices on the host",
 }
 
 
@@ -241,24 +243,25 @@ def _read(read: Callable[[Any], object], said: object) -> object:
 
 @dataclass
 class View:
-    """The facts of one bundle, as a sheet's expressions see them."""
+    """The facts of one bundle, as a sheet's expressions read them."""
 
     facts: Part
     guest: Guest
     paths: dict[int, str] = field(default_factory=dict)
-    """For each object in it (by Python's id) the expression that leads there."""
+    """Expressions by the `id()` of the object in `facts` that they lead to."""
     sources: dict[int, Fact] = field(default_factory=dict)
-    """For each object in it that is a fact: which."""
+    """Facts by the `id()` of the object in `facts` that was made from them."""
 
     def query(self, part: Mapping[str, object], name: str) -> str | None:
-        """What a person could type to see a field for themselves."""
+        """Return the query that a person could type to see a field; None if there is no such query.
+        """
         fact = self.sources.get(id(part))
         answer = fact.where(name)[0] if fact is not None else None
         return answer.query if answer is not None else None
 
 
 def view(report: Report, guest: Guest) -> View:
-    """Everything that may be read of one guest, and of its host and the other guests."""
+    """Build the view of one guest, its host and the other guests."""
     sources: dict[int, Fact] = {}
     described = _guest(guest, sources)
     facts: Part = {
@@ -277,14 +280,14 @@ def view(report: Report, guest: Guest) -> View:
         ],
     }
     made = View(facts, guest, sources=sources)
-    # The guest last, so that its parts are called by it and not by their place among all.
+    # The guest comes last, so that its parts are named `guest.…` and not by their place in guests.
     for name in ("guests", "findings", "host", "guest"):
         _name(made.paths, name, facts[name])
     return made
 
 
 def _nowhere(guest: Guest) -> str:
-    return guest.unheard.get("libvirt", "the host it is on is in no bundle")
+    return guest.unheard.get("libvirt", "the server's host is in no bundle")
 
 
 def _guest(guest: Guest, sources: dict[int, Fact]) -> Part:
@@ -313,7 +316,7 @@ def _many(
 ) -> object:
     facts, layer = getattr(guest, noun), LAYER_OF[noun]
     if facts is None or (not facts and layer in guest.unheard):
-        return Silence(guest.unheard.get(layer, f"{noun} were not asked"))
+        return Silence(guest.unheard.get(layer, f"the {noun} were not collected"))
     parts = []
     for fact in facts:
         part = _part(entries, fact)
@@ -325,7 +328,7 @@ def _many(
 
 
 def _read_volume(guest: Guest, volume: Volume) -> Part:
-    """How this guest has a volume: by cinder, and by its domain."""
+    """Return a guest's volume as attached by cinder, and as a disk of the domain."""
     attachments = guest.storage.volumes.by_server.get(guest.uuid, ())
     return {
         "attachments": _parts(ATTACHMENT, _attached(attachments, volume)),
@@ -339,7 +342,7 @@ def _attached(attachments: Iterable[Attachment], volume: Volume) -> Iterator[Att
             if attachment.volume_id == volume.id:
                 yield attachment
         except UnheardError:
-            continue  # whose it is was not told, so it is not shown as this one's
+            continue  # its volume is unknown, so don't show it as an attachment of this one
 
 
 def _disk_of(guest: Guest, volume: Volume) -> Part | None:
@@ -362,24 +365,24 @@ def _name(paths: dict[int, str], path: str, value: object) -> None:
 
 
 def documented() -> Iterator[tuple[str, str]]:
-    """Every field that an expression may name, and what it means."""
+    """Yield every field that an expression may name, with its meaning."""
     yield "guest.uuid", "The server's id, lower case."
-    yield "guest.name", "nova's name, else the domain's, else the process'."
+    yield "guest.name", "The name in nova, else in libvirt, else of the process."
     for noun, entries in ONE.items():
-        yield f"guest.{noun}", f"{NOUNS[noun]}; null if there is none."
+        yield f"guest.{noun}", f"{NOUNS[noun]}; null if it does not exist."
         yield from _fields(f"guest.{noun}", entries)
     for noun, entries in MANY.items():
         yield f"guest.{noun}[]", f"{NOUNS[noun]}."
         yield from _fields(f"guest.{noun}[]", entries)
-    yield "guest.volumes[].attachments[]", "how this guest has it, by cinder."
+    yield "guest.volumes[].attachments[]", "The attachments to this guest, from cinder."
     yield from _fields("guest.volumes[].attachments[]", ATTACHMENT)
-    yield "guest.volumes[].disk", "the disk of its domain that it is; null if it is none."
+    yield "guest.volumes[].disk", "The disk of the domain; null if the domain has no such disk."
     yield from _fields("guest.volumes[].disk", DISK)
     yield from _fields("host", HOST)
-    yield "guests[]", "every guest in the bundle, with the same fields as guest."
-    yield "findings[].check", "the name of a check that found something, anywhere."
+    yield "guests[]", "Every guest in the bundle, with the same fields as `guest`."
+    yield "findings[].check", "The name of a check that found something, about any guest or host."
     yield "findings[].severity", "`error`, `warning` or `note`."
-    yield "findings[].guests", "the ids of the servers it is about; none if about a host."
+    yield "findings[].guests", "The ids of the servers it concerns; empty if it concerns a host."
 
 
 def _fields(path: str, entries: Iterable[DocumentedField]) -> Iterator[tuple[str, str]]:

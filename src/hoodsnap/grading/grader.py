@@ -1,4 +1,4 @@
-"""Grades one bundle by one sheet: what holds in it, and whether the answers are its own."""
+"""Grade one bundle by one sheet: check its conditions, and compare answers with the bundle."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from hoodsnap.grading.sheet import CHECKS, Answers, Question, Sheet, Task
 from hoodsnap.render.line import shortened
 
 LONG_QUERY = 100
-"""Characters."""
+"""Largest number of characters of a query that is shown in full."""
 
 MOST_FOUND = 8
-"""Lines of what was found; of more only the first are worth reading."""
+"""Largest number of values shown for one condition."""
 
 
 class Seen(NamedTuple):
-    """One line of what was found, and the query by which a person sees it."""
+    """One value that was found, as text, and the query by which a person can see it."""
 
     said: str
     query: str | None = None
 
 
 class NoServerError(Exception):
-    """It can't be said which server is to be graded. The text is one sentence."""
+    """The server to grade is missing or ambiguous. The text is one sentence."""
 
 
 def chosen(report: Report, wanted: str | None) -> Guest:
-    """The guest that is graded. Raises `NoServerError`."""
+    """Return the guest to grade. Raises `NoServerError`."""
     guests = report.cloud.guests
     if wanted is not None:
         named = (wanted, wanted.lower())
@@ -42,28 +42,28 @@ def chosen(report: Report, wanted: str | None) -> Guest:
             one for one in guests if one.uuid in named or wanted in (one.name, one.domain_name)
         ]
         if not found:
-            raise NoServerError(f"no server in this bundle is called {wanted}")
-        # Of one that several hosts have a trace of, the one where nova has it.
+            raise NoServerError(f"no server in this bundle is named {wanted}")
+        # If several hosts have traces of one server, prefer the host where nova has it.
         found.sort(key=lambda one: (not one.carries_record, one.host is None))
         if len({one.uuid for one in found}) > 1:
-            raise NoServerError(f"several servers are called {wanted}: its id says which is meant")
+            raise NoServerError(f"several servers are named {wanted}: give the server's id instead")
         return found[0]
     if len({one.uuid for one in guests}) == 1:
         return guests[0]
     if not guests:
-        raise NoServerError("there is no server in this bundle")
+        raise NoServerError("this bundle contains no server")
     raise NoServerError(
-        f"there are {len(guests)} servers in this bundle: `server:` in the answers says which"
+        f"this bundle contains {len(guests)} servers: name one with `server:` in the answers"
     )
 
 
 def grade(sheet: Sheet, report: Report, guest: Guest, answers: Answers) -> tuple[Result, ...]:
-    """Every task and question, in the order of the sheet."""
+    """Grade every task and question, in the order of the sheet."""
     return tuple(_Grader(sheet, report, guest, answers).results())
 
 
 def ungraded(sheet: Sheet, reason: str) -> tuple[Result, ...]:
-    """Nothing can be graded, for one reason."""
+    """Return a result for every task and question: none can be graded, for one reason."""
     results = []
     for task in sheet.tasks:
         if task.conditions:
@@ -85,7 +85,7 @@ class _Grader:
     def results(self) -> Iterator[Result]:
         for task in self.sheet.tasks:
             results = [*self._task(task)]
-            # A task is done if what must hold does; its questions may still be open.
+            # A task is done if its conditions hold; its questions may still be open.
             statuses = {result.status for result in results[: 1 if task.conditions else None]}
             if statuses == {Status.RIGHT}:
                 self.done[task.id] = Status.RIGHT
@@ -109,12 +109,12 @@ class _Grader:
                 yield self._question(task, question)
 
     def _waits(self, task: Task) -> tuple[Status, str] | None:
-        """Why it is not even looked at: what it needs is not done, or nobody knows."""
+        """Return why a task is not graded: a task it needs is not done, or can't be graded."""
         for needed in task.needs:
             if self.done[needed] is Status.UNGRADED:
                 return Status.UNGRADED, f"it needs {needed}, which can't be graded"
         missing = [needed for needed in task.needs if self.done[needed] is not Status.RIGHT]
-        return (Status.WAITS, f"first comes {', '.join(missing)}") if missing else None
+        return (Status.WAITS, f"do {', '.join(missing)} first") if missing else None
 
     def _conditions(self, task: Task) -> Result:
         judge = _Judge(self.report, self.view)
@@ -134,7 +134,7 @@ class _Grader:
             except Exception as error:  # the net around each condition
                 reasons.append(str(caught(error)))
         found = tuple(dict.fromkeys(map(self.secrets.masked, judge.found)))
-        # What is wrong for certain is wrong, whatever else was not heard.
+        # A condition that fails makes the task wrong, even if others could not be decided.
         failed = len(asked) - good - len(reasons)
         if reasons and (task.partial or not failed):
             return _of_task(task, Status.UNGRADED, found=found, reason=reasons[0])
@@ -152,7 +152,7 @@ class _Grader:
             try:
                 expected = evaluate(expression, self.view.facts).value
                 if isinstance(expected, dict):
-                    raise ExpressionError("it gives an object, which is no answer")
+                    raise ExpressionError("it returns an object, which can't be an answer")
                 best = max(best, share(given, expected, partial=question.partial))
             except UnheardError as reason:
                 reasons.append(str(reason))
@@ -169,7 +169,7 @@ class _Grader:
 
 
 class _Judge:
-    """Decides what must hold, and keeps what it saw on the way."""
+    """Decide conditions, and record the values that were read."""
 
     def __init__(self, report: Report, view: View) -> None:
         self.report = report
@@ -177,20 +177,20 @@ class _Judge:
         self.found: list[Seen] = []
 
     def holds(self, text: str) -> bool:
-        """Whether an expression is true. Raises `UnheardError` and `ExpressionError`."""
+        """True if an expression holds. Raises `UnheardError` and `ExpressionError`."""
         value = evaluate(text, self.view.facts)
         self.found += _read(value, self.view)
         return value.holds
 
     def is_quiet(self, name: str) -> bool:
-        """Whether a check finds nothing of this guest. Raises `UnheardError`."""
+        """True if a check finds nothing about this guest. Raises `UnheardError`."""
         if self._finds(name):
             return False
         self._must_be_decided(name)
         return True
 
     def fires(self, name: str) -> bool:
-        """Whether a check finds something of this guest. Raises `UnheardError`."""
+        """True if a check finds something about this guest. Raises `UnheardError`."""
         if self._finds(name):
             return True
         self._must_be_decided(name)
@@ -211,13 +211,13 @@ class _Judge:
         for skip in self.report.skips:
             if skip.check.name == name and not skip.legal and skip.guest in (None, self.view.guest):
                 raise UnheardError(f"{name} can't be decided: {skip.reason}")
-        # A guest that no host has: what its layers would say is not known, whatever was skipped.
+        # Without the guest's host its layers are unknown, even if no check was skipped.
         if CHECKS[name].scope == "guest" and self.view.guest.host is None:
             raise UnheardError(f"{name} can't be decided: the server's host is in no bundle")
 
 
 def _read(value: Value, view: View) -> Iterator[Seen]:
-    """What an expression read, and where a person can see it."""
+    """Yield the values that an expression read, and where a person can see them."""
     seen: dict[str, tuple[Touch, str | None]] = {}
     for touch in value.touched:
         path = view.paths.get(id(touch.part))
@@ -235,7 +235,7 @@ def _is_large(value: object) -> bool:
 
 
 def worded(value: object) -> str:
-    """A value as a person reads it."""
+    """Return a value in words."""
     if value is None:
         return "nothing"
     if isinstance(value, bool):
@@ -246,7 +246,7 @@ def worded(value: object) -> str:
 
 
 class _Secrets:
-    """What the sheet's questions ask for, which nothing that is shown may tell."""
+    """Values that the sheet's questions ask for, which must never be shown."""
 
     def __init__(self, sheet: Sheet, view: View) -> None:
         self.paths: set[str] = set()
@@ -263,20 +263,21 @@ class _Secrets:
         given = value.value if isinstance(value.value, list) else [value.value]
         answers = [answer for answer in given if answer is not None]
         read = [touch for touch in value.touched if not _is_large(touch.value)]
-        # The fields that are the answer; if it was computed, whatever it was computed from.
+        # Hide the fields that hold the answer; if it was computed, hide all that it was made from.
         telling = [touch for touch in read if touch.value in answers or touch.value == given]
         for touch in telling or (read if answers else ()):
             path = view.paths.get(id(touch.part))
             if path is not None:
                 self.paths.add(f"{path}.{touch.name}")
-        # A short one (1, vda, yes) stands in anything; that of its own path is hidden anyway.
+        # A short value (1, vda, yes) occurs everywhere; it is hidden by its path alone.
         self.values |= {str(answer).lower() for answer in answers if len(str(answer)) > 3}
 
     def masked(self, seen: Seen) -> str:
-        """A line of what was found, without what is asked for elsewhere."""
+        """Return a line of what was found, without values that a question asks for."""
         path, equals, _ = seen.said.partition(" = ")
         if path in self.paths or self._tells(seen.said):
-            return f"{path}: a question asks for this" if equals else "what a question asks for"
+            hidden = "hidden, because a question asks for it"
+            return f"{path}: {hidden}" if equals else hidden
         query = seen.query
         if query is None or self._tells(query):
             return seen.said
@@ -288,7 +289,7 @@ class _Secrets:
 
 
 def _short(query: str) -> str:
-    """A query short enough for a line: a list of ids in it says nothing to a student."""
+    """Shorten a query to fit in a line; its lists of ids are of no use to a student."""
     query = shortened(query)
     return query if len(query) <= LONG_QUERY else f"{query.partition('?')[0][:LONG_QUERY]}…"
 
@@ -348,7 +349,7 @@ def _of_question(
 
 
 def mistakes(sheet: Sheet, report: Report, guest: Guest) -> Mapping[str, str]:
-    """For each task and question of which an example can't be graded: why."""
+    """Return the reason for each task and question that can't be graded with an example."""
     answers: Answers = {
         task.id: {question.id: "?" for question in task.questions} for task in sheet.tasks
     }

@@ -1,4 +1,4 @@
-"""Gradescope's results.json, of one student."""
+"""Gradescope's results.json, for one student."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from hoodsnap.grading.text import WORDS
 
 
 def render(grade: Grade) -> str:
-    """https://gradescope-autograders.readthedocs.io/en/latest/specs/: hidden tasks are in it, for
-    the teacher. What can't be graded has no score of its own, and the head says so."""
+    """Return a document in the format of
+    https://gradescope-autograders.readthedocs.io/en/latest/specs/.
+
+    It includes hidden tasks, for the teacher. A task that can't be graded has no score, and the
+    output at the top mentions such tasks.
+    """
     unknown = grade.ungraded
-    said = list(grade.remarks)
+    notes = list(grade.remarks)
     if unknown:
-        said.insert(0, f"{len(unknown)} can't be graded by this bundle; a person must look at them")
+        notes.insert(0, f"{len(unknown)} can't be graded from this bundle: grade them by hand")
     document = {
         "score": points(grade.results),
-        "output": "\n".join(said),
+        "output": "\n".join(notes),
         "output_format": "text",
         "stdout_visibility": "hidden",
         "tests": [_test(one) for one in grade.results],
         "extra_data": {"server": grade.server, "ungraded": [one.id for one in unknown]},
     }
-    # ASCII only: what a student wrote can then do nothing to a terminal.
+    # ASCII only, so that a student's text can't send control characters to a terminal.
     return json.dumps(document, indent=1) + "\n"
 
 
@@ -44,7 +48,7 @@ def _test(result: Result) -> Mapping[str, object]:
 
 
 def output(result: Result) -> str:
-    """What a student is told of one task or question."""
+    """Return the text that a student sees for one task or question."""
     lines = []
     if words := WORDS[result.status]:
         lines.append(f"{words}: {result.reason}" if result.reason else words)

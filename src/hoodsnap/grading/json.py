@@ -1,4 +1,4 @@
-"""Grades as JSON, of one student or of many."""
+"""Grades as JSON, for one student or many."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from hoodsnap.grading.result import Copy, Grade, Result, points, worth
 from hoodsnap.grading.sheet import Sheet
 
 FORMAT = 1
+"""Format number; it changes when a field is removed or changes its meaning."""
 
 
 def render(
     sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy], *, hidden: bool = False
 ) -> str:
-    """A number of its own, which changes when a field is removed or means something else."""
+    """Return the grades, and the groups of copies, as JSON."""
     document = {
         "format": FORMAT,
         "lab": sheet.id,
@@ -24,7 +25,7 @@ def render(
             for one in copied
         ],
     }
-    # ASCII only: what a student wrote can then do nothing to a terminal.
+    # ASCII only, so that a student's text can't send control characters to a terminal.
     return json.dumps(document, indent=1) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""JUnit XML: a suite for each student. What can't be graded is an error, never a success."""
+"""JUnit XML: a suite for each student. A task that can't be graded is an error, never a success."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hoodsnap.render.line import clean
 def render(
     sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy] = (), *, hidden: bool = False
 ) -> str:
-    """One document of all students; with copies, each member has a line of its group."""
+    """Return one document for all students. Members of a group of copies get a line about it."""
     root = Element("testsuites", name=_legal(sheet.title))
     for grade in grades:
         results = grade.shown(hidden)
@@ -33,8 +33,8 @@ def render(
             case = SubElement(suite, "testcase", classname=sheet.id, name=_legal(result.id))
             if result.status is not Status.RIGHT:
                 kind = "error" if result.status is Status.UNGRADED else "failure"
-                said = result.reason or WORDS[result.status]
-                SubElement(case, kind, message=_legal(said)).text = _legal(output(result))
+                message = result.reason or WORDS[result.status]
+                SubElement(case, kind, message=_legal(message)).text = _legal(output(result))
         groups = (one.short(grade.student) for one in copied if grade.student in one.students)
         if remarks := [*grade.remarks, *groups]:
             SubElement(suite, "system-out").text = _legal("\n".join(remarks))
@@ -42,6 +42,6 @@ def render(
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
-def _legal(said: str) -> str:
-    """Return the text without what XML 1.0 has no way to write, and what turns a line around."""
-    return "".join(char if char in "\n\t" else clean(char) for char in said)
+def _legal(text: str) -> str:
+    """Return the text without characters that XML 1.0 can't represent or that reverse a line."""
+    return "".join(char if char in "\n\t" else clean(char) for char in text)

@@ -1,8 +1,8 @@
-"""YAML that a stranger wrote: plain texts, lists and objects, and the line that each stands in.
+"""Reader for YAML from strangers: strings, lists and objects, each with its line number.
 
-Every scalar stays the text that it is: a student's answer `0010` is no octal number, and `no` is no
-boolean. Anchors and aliases, of which bombs are made, are refused, and so is a key that occurs
-twice.
+Every scalar stays a string: a student's answer `0010` is not an octal number, and `no` is not a
+boolean. Anchors and aliases, which allow documents that expand without limit, are refused, and so
+are duplicate keys.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from dataclasses import dataclass
 from typing import Any
 
 LARGEST = 256 << 10
-"""Bytes. A sheet of a hundred tasks has fifty thousand."""
+"""Largest number of bytes. A sheet of a hundred tasks has fifty thousand."""
 
 DEEPEST = 50
-"""Lists and objects in each other; a sheet needs seven."""
+"""Largest number of nested lists and objects; a sheet needs seven."""
 
 Place = tuple[str | int, ...]
-"""The way to a value: keys and numbers."""
+"""Path to a value: keys and list indexes."""
 
 
 class YamlError(Exception):
-    """It can't be read. The text is one sentence, with the line where there is one."""
+    """The document can't be read. The text is one sentence, with the line number if known."""
 
 
 @dataclass(frozen=True)
 class YamlDocument:
-    """What it holds, and the line (from 1) of each value."""
+    """A document's value, and the line (from 1) of each value in it."""
 
     value: Any
     lines: dict[Place, int]
 
     def line(self, place: Place) -> int:
-        """The line of a value; of one that is missing, that of what should hold it."""
+        """Return the line of a value; if it is missing, the line of the nearest enclosing value."""
         while place and place not in self.lines:
             place = place[:-1]
         return self.lines.get(place, 1)
@@ -53,16 +53,16 @@ def read(data: bytes) -> YamlDocument:
                 raise YamlError(f"line {line}: anchors and aliases are not allowed")
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEEPEST:  # the scanner's time grows with the square of the depth
+            if depth > DEEPEST:  # the scanner's run time grows with the square of the depth
                 raise YamlError("it is nested too deeply")
         node = yaml.compose(text, Loader=yaml.BaseLoader)
         lines: dict[Place, int] = {}
         return YamlDocument(_plain(node, (), lines) if node is not None else None, lines)
     except UnicodeDecodeError:
-        raise YamlError("it is no text in UTF-8") from None
+        raise YamlError("it is not UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise YamlError(f"{where}{error.problem or 'it is no YAML'}") from None
+        raise YamlError(f"{where}{error.problem or 'it is not valid YAML'}") from None
     except yaml.YAMLError as error:
         raise YamlError(" ".join(str(error).split())) from None
     except RecursionError:
@@ -81,7 +81,7 @@ def _plain(node: Any, place: Place, lines: dict[Place, int]) -> Any:
     for key, value in node.value:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
-            raise YamlError(f"line {line}: a key must be a text")
+            raise YamlError(f"line {line}: a key must be a string")
         if key.value in found:
             raise YamlError(f"line {line}: {key.value} occurs twice")
         found[key.value] = _plain(value, (*place, key.value), lines)

@@ -1,4 +1,4 @@
-"""What came of grading: of one task or question, of one student."""
+"""Results of grading: for one task or question, and for one student."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from enum import StrEnum
 
 
 class Status(StrEnum):
-    """What came of it."""
+    """Outcome of grading one task or question."""
 
     RIGHT = "right"
     PARTLY = "partly"
     WRONG = "wrong"
     UNANSWERED = "unanswered"
     WAITS = "waits"
-    """A task that it needs is not done."""
+    """A task that must be done first is not done."""
     UNGRADED = "ungraded"
-    """It can't be graded: nobody knows whether it is right."""
+    """It can't be graded, because the bundle lacks what is needed to decide."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """Of what must hold in a task, or of one of its questions."""
+    """Result for the conditions of a task, or for one of its questions."""
 
     id: str
     title: str
@@ -32,36 +32,36 @@ class Result:
     worth: float
     expected: str = ""
     found: tuple[str, ...] = ()
-    """What the bundle shows; never what a question asks for."""
+    """Values that the bundle shows, without those that a question asks for."""
     reason: str = ""
-    """Why it can't be graded, or waits."""
+    """The reason why it can't be graded, or why it waits."""
     hint: str = ""
     hidden: bool = False
 
     @property
     def is_graded(self) -> bool:
-        """Whether it is known what it is worth."""
+        """True if points were decided."""
         return self.status is not Status.UNGRADED
 
 
 class Sure(StrEnum):
-    """Certainty that submissions belong together, and in which way."""
+    """Relation between submissions: how certain it is that they are copies."""
 
     CERTAIN = "certain"
-    """Copies: no two visits leave the same."""
+    """Copies: no two visits leave the same traces."""
     LIKELY = "likely"
-    """Copies, as far as can be seen; a person should look."""
+    """Probably copies; a person should look."""
     SAME_HOST = "same host"
-    """No copies: one host, or one snapshot of it, recorded at different times."""
+    """Not copies: one host, or one snapshot of it, recorded at different times."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Submissions that are copies of one another, or of one host."""
+    """Group of submissions that are copies of one another, or come from one host."""
 
     students: tuple[str, ...]
     shared: tuple[str, ...]
-    """Traces that are the same in all of them; the first line names what they are."""
+    """Evidence: the first line names the relation, the others list equal traces."""
     sure: Sure = Sure.CERTAIN
 
     @property
@@ -79,9 +79,9 @@ class Copy:
         return f"{', '.join(most)} and {last}: {'; '.join(self.shared)}"
 
     def short(self, student: str) -> str:
-        """A remark for one of its students, whose length does not grow with the group."""
+        """Return a remark for one of its students, whose length does not grow with the group."""
         others = [*self.students]
-        others.remove(student)  # once: a student may have handed in two files
+        others.remove(student)  # only once: a student may have handed in two files
         more = len(others) - 1
         named = f"{others[0]} and {more} other{'s' * (more > 1)}" if more else others[0]
         return f"with {named}: {'; '.join(self.shared)}"
@@ -89,43 +89,43 @@ class Copy:
 
 @dataclass(frozen=True)
 class Traces:
-    """By what two bundles are known to be of one machine, or of one moment of it."""
+    """Traces that show if two bundles come from one machine, or were recorded at one moment."""
 
     fingerprints: frozenset[str] = frozenset()
     boots: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     servers: frozenset[str] = frozenset()
     marks: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    """Traces that survive when everything is renamed, by kind: see `grading/copies.py`."""
+    """Traces by kind, which survive renaming: see `grading/copies.py`."""
     started: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Grade:
-    """What one student has."""
+    """The grade of one student."""
 
     student: str
     server: str
     results: tuple[Result, ...]
     remarks: tuple[str, ...] = ()
-    """Damaged files, stale bundles, answers to no question."""
+    """Problems of the submission: damaged files, stale bundles, answers without a question."""
     traces: Traces = field(default_factory=Traces)
 
     def shown(self, hidden: bool) -> tuple[Result, ...]:
-        """The results, the hidden ones only if they are wanted."""
+        """Return the results, including hidden ones only if `hidden` is true."""
         return tuple(result for result in self.results if hidden or not result.hidden)
 
     @property
     def ungraded(self) -> tuple[Result, ...]:
-        """What a person must look at."""
+        """Results that a person must grade."""
         return tuple(result for result in self.results if not result.is_graded)
 
 
 def points(results: Iterable[Result]) -> float:
-    """The sum of what was got."""
+    """Return the sum of the points achieved."""
     return round(sum(result.points for result in results), 2)
 
 
 def worth(results: Iterable[Result]) -> float:
-    """The sum of what can be got."""
+    """Return the sum of the points that can be achieved."""
     return round(sum(result.worth for result in results), 2)

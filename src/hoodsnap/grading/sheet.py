@@ -1,4 +1,4 @@
-"""A lab sheet: what a teacher writes, checked to the line before anybody is graded by it."""
+"""Lab sheet: the tasks and questions that a teacher writes, validated before anyone is graded."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ CHECKS = {check.name: check for check in CATALOGUE}
 
 
 class SheetError(Exception):
-    """The sheet can't be used. The text has one line for each reason, with the line it is in."""
+    """The sheet can't be used. The text has one line for each mistake, with its line number."""
 
 
 def _expression(text: str) -> str:
     try:
         compiled(text)
     except ExpressionError as error:
-        raise ValueError(f"it is no JMESPath expression: {error}") from None
+        raise ValueError(f"it is not a JMESPath expression: {error}") from None
     return text
 
 
 def _check(name: str) -> str:
     if name not in CHECKS:
-        raise ValueError(f"no check is called {name} (see: hoodsnap checks)")
+        raise ValueError(f"no check is named {name} (see: hoodsnap checks)")
     return name
 
 
@@ -51,7 +51,7 @@ def _listed(value: object) -> object:
 
 
 def _words(text: str) -> str:
-    """Paragraphs stay; where a line ended in the file does not matter."""
+    """Join the lines of each paragraph; line breaks in the file carry no meaning."""
     return "\n\n".join(" ".join(part.split()) for part in text.strip().split("\n\n"))
 
 
@@ -69,34 +69,34 @@ class _Part(BaseModel):
 
 
 class Question(_Part):
-    """A question whose right answer is computed from the student's own bundle."""
+    """A question. The right answer is computed from the student's own bundle."""
 
     id: Id
     text: Words
     points: Points = 1
     answer: Expression
     accept: Expressions = ()
-    """What is right too."""
+    """Expressions for other right answers."""
     hint: Words = ""
     partial: bool = False
-    """Of a list, each right item counts."""
+    """True if each right item of a list counts."""
 
 
 class Task(_Part):
-    """Something to do, and what the bundle of whoever did it shows."""
+    """A task: something to do, and the conditions that hold in a bundle once it is done."""
 
     id: Id
     title: Words
     text: Words = ""
     points: Points | None = None
-    """For what must hold; the questions have their own."""
+    """Points for the conditions; the questions have their own points."""
     holds: Expressions = ()
     quiet: Checks = ()
     fires: Checks = ()
     expected: Words = ""
-    """What must hold, in words."""
+    """The conditions, in words."""
     partial: bool = False
-    """Of several that must hold, each counts."""
+    """True if each condition counts."""
     questions: tuple[Question, ...] = ()
     hint: Words = ""
     needs: Ids = ()
@@ -104,40 +104,40 @@ class Task(_Part):
 
     @property
     def worth(self) -> float:
-        """The points for what must hold."""
+        """Points for the conditions."""
         return (1 if self.points is None else self.points) if self.conditions else 0
 
     @property
     def conditions(self) -> int:
-        """How many things must hold."""
+        """Number of conditions."""
         return len(self.holds) + len(self.quiet) + len(self.fires)
 
     @model_validator(mode="after")
     def _is_gradable(self) -> Self:
         if not self.conditions and not self.questions:
-            raise ValueError("a task has holds, quiet, fires or questions")
+            raise ValueError("a task needs holds, quiet, fires or questions")
         if not self.conditions and self.points is not None:
-            raise ValueError("its points are for holds, quiet or fires, and it has none of them")
+            raise ValueError("a task without holds, quiet or fires can't have points")
         return self
 
 
 class Sheet(_Part):
-    """A lab."""
+    """The sheet of one lab."""
 
     id: Id
     title: Words
     text: Words = ""
     server: str | None = None
-    """The name of the server that it is about; None: the student says which."""
+    """Name of the server to grade; None if each student names one."""
     opens: AwareDatetime | None = None
     closes: AwareDatetime | None = None
     challenge: str | None = None
-    """What bundles must have been collected with (`collect --challenge`)."""
+    """Challenge that bundles must answer (`collect --challenge`); None if none is required."""
     tasks: tuple[Task, ...]
 
 
 def load(lab: str) -> Sheet:
-    """A sheet by its name, if it comes with hoodsnap, or its path. Raises `SheetError`."""
+    """Load a sheet by its name, if it comes with hoodsnap, or by its path. Raises `SheetError`."""
     path = SHIPPED / f"{lab}.yaml"
     if lab not in shipped():
         path = Path(lab)
@@ -146,24 +146,24 @@ def load(lab: str) -> Sheet:
             return parse(file.read(1 << 20))
     except FileNotFoundError:
         names = ", ".join(shipped())
-        raise SheetError(f"there is no such file, and no lab of that name ({names})") from None
+        raise SheetError(f"no file or lab has this name; the labs are: {names}") from None
     except OSError as error:
         raise SheetError(error.strerror or str(error)) from None
 
 
 def shipped() -> tuple[str, ...]:
-    """The names of the sheets that come with hoodsnap."""
+    """Return the names of the sheets that come with hoodsnap."""
     return tuple(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
 
 
 def parse(data: bytes) -> Sheet:
-    """Read a sheet. Raises `SheetError`, with every mistake and the line it is in."""
+    """Parse a sheet. Raises `SheetError`, with every mistake and its line number."""
     try:
         document = read(data)
     except YamlError as error:
         raise SheetError(str(error)) from None
     if not isinstance(document.value, dict):
-        raise SheetError("line 1: a sheet is an object with id, title and tasks")
+        raise SheetError("line 1: a sheet must be an object with id, title and tasks")
     try:
         sheet = Sheet.model_validate(document.value)
     except ValidationError as error:
@@ -176,40 +176,40 @@ def parse(data: bytes) -> Sheet:
 def _mistakes(error: ValidationError, document: YamlDocument) -> Iterator[str]:
     for one in error.errors(include_url=False, include_input=False):
         place: Place = one["loc"]
-        said = one["msg"].removeprefix("Value error, ")
+        reason = one["msg"].removeprefix("Value error, ")
         named = ".".join(str(part) for part in place)
         if one["type"] == "extra_forbidden":
-            said = "there is no such field"
-        yield f"line {document.line(place)}: {named}: {said}" if named else f"line 1: {said}"
+            reason = "unknown field"
+        yield f"line {document.line(place)}: {named}: {reason}" if named else f"line 1: {reason}"
 
 
 def _in_order(sheet: Sheet, document: YamlDocument) -> Iterator[str]:
-    """What only the whole sheet shows: ids that occur twice, prerequisites that don't precede."""
+    """Yield mistakes that concern the whole sheet: duplicate ids, and needs that don't precede."""
     if not 1 <= len(sheet.tasks) <= MOST_TASKS:
-        yield f"line {document.line(('tasks',))}: tasks: there are 1 to {MOST_TASKS} of them"
+        yield f"line {document.line(('tasks',))}: tasks: a sheet has 1 to {MOST_TASKS} tasks"
     seen: set[str] = set()
     for number, task in enumerate(sheet.tasks):
         place: Place = ("tasks", number)
         if task.id in seen:
-            yield f"line {document.line((*place, 'id'))}: the id {task.id} is taken"
+            yield f"line {document.line((*place, 'id'))}: duplicate id: {task.id}"
         if task.id == "server":
             line = document.line((*place, "id"))
-            yield f"line {line}: in the answers, `server` names the server: take another id"
+            yield f"line {line}: the id `server` is reserved for the server's name in the answers"
         for needed in task.needs:
             if needed not in seen:
                 line = document.line((*place, "needs"))
-                yield f"line {line}: needs: no task before it is called {needed}"
+                yield f"line {line}: needs: no earlier task has the id {needed}"
         seen.add(task.id)
         asked: set[str] = set()
         for index, question in enumerate(task.questions):
             if question.id in asked:
                 line = document.line((*place, "questions", index, "id"))
-                yield f"line {line}: the id {question.id} is taken"
+                yield f"line {line}: duplicate id: {question.id}"
             asked.add(question.id)
 
 
 Answers = dict[str, dict[str, str | list[str]]]
-"""Task → question → what the student wrote."""
+"""The student's answers, by task id and question id."""
 
 
 class AnswersError(Exception):
@@ -217,7 +217,7 @@ class AnswersError(Exception):
 
 
 def read_answers(data: bytes, sheet: Sheet) -> tuple[Answers, str | None, Sequence[str]]:
-    """The answers, the server that they are about, and what in them belongs to no question.
+    """Return the answers, the server that they name (or None), and remarks about unusable entries.
 
     Raises `AnswersError`.
     """
@@ -227,7 +227,7 @@ def read_answers(data: bytes, sheet: Sheet) -> tuple[Answers, str | None, Sequen
         raise AnswersError(str(error)) from None
     value: Any = document.value if document.value is not None else {}
     if not isinstance(value, dict):
-        raise AnswersError("line 1: answers are written as `task:`, below it `question: answer`")
+        raise AnswersError("line 1: write answers as `task:`, and below it `question: answer`")
     server = value.get("server")
     known = {task.id: {question.id for question in task.questions} for task in sheet.tasks}
     answers: Answers = {}
@@ -237,17 +237,17 @@ def read_answers(data: bytes, sheet: Sheet) -> tuple[Answers, str | None, Sequen
             continue
         line = document.line((task,))
         if task not in known or not isinstance(given, dict):
-            remarks.append(f"line {line}: {task[:50]!r} is no task with answers below it")
+            remarks.append(f"line {line}: {task[:50]!r} is not a task with answers below it")
             continue
         for question, answer in given.items():
             if question not in known[task]:
                 line = document.line((task, question))
-                remarks.append(f"line {line}: {task} asks no question {question[:50]!r}")
+                remarks.append(f"line {line}: {task} has no question {question[:50]!r}")
             elif isinstance(answer, str) or _is_texts(answer):
                 answers.setdefault(task, {})[question] = answer
             else:
                 line = document.line((task, question))
-                remarks.append(f"line {line}: {task}.{question} is neither a text nor a list")
+                remarks.append(f"line {line}: {task}.{question} is neither text nor a list")
     return answers, server if isinstance(server, str) else None, remarks
 
 

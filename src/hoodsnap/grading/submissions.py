@@ -1,4 +1,4 @@
-"""What students hand in: a file, a folder or a zip each. Nothing is unpacked, no link followed."""
+"""Submissions: each a file, a folder or a zip. No zip is unpacked to disk, no link is followed."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from hoodsnap import bounds
 from hoodsnap.bundle import read_up_to
 
 ENDS = (".json", ".json.gz", ".json.zst")
-"""How a bundle's name ends."""
+"""Endings of a bundle's file name."""
 
 ANSWERS = frozenset(["answers.yaml", "answers.yml"])
 
 MOST_FILES = 1_000
-"""In one submission."""
+"""Largest number of files in one submission."""
 
 MOST_BYTES = 512 << 20
-"""Of one submission, unpacked."""
+"""Largest number of bytes in one submission, unpacked."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What one student has handed in, or why it can't be read."""
+    """The files that one student handed in, or the reason why they can't be read."""
 
     student: str
     bundles: tuple[tuple[str, bytes], ...] = ()
-    """Name and bytes of each file that says to be a bundle."""
+    """Name and bytes of each file that has a bundle's file name."""
     answers: bytes | None = None
     remarks: tuple[str, ...] = ()
 
 
 def students(folder: Path) -> list[Path]:
-    """What in a folder is a student's: sorted by name. Raises `OSError`."""
+    """Return the paths of the submissions in a folder, sorted by name. Raises `OSError`."""
     found = []
     for path in folder.iterdir():
         hidden = path.name.startswith((".", "__"))
@@ -47,7 +47,7 @@ def students(folder: Path) -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    """The student's, as far as the file or folder tells."""
+    """Return the student's name, from the name of the file or folder."""
     if path.is_dir():
         return path.name
     for end in (*ENDS, ".zip"):
@@ -57,7 +57,7 @@ def name_of(path: Path) -> str:
 
 
 def read(path: Path) -> Submission:
-    """What is in a file, a folder or a zip. Raises nothing: what can't be read is a remark."""
+    """Read a submission from a file, a folder or a zip. Problems become remarks, never errors."""
     student = name_of(path)
     try:
         if path.is_dir():
@@ -68,11 +68,11 @@ def read(path: Path) -> Submission:
     except OSError as error:
         reason = error.strerror or str(error)
     except zipfile.BadZipFile:
-        reason = "it is no zip, or a damaged one"
+        reason = "it is not a zip file, or it is damaged"
     except (zlib.error, EOFError):
         reason = "its zip data is damaged"
     except (RuntimeError, NotImplementedError):
-        reason = "it is encrypted, or packed in a way that Python does not know"
+        reason = "it is encrypted, or compressed by an unsupported method"
     except _TooLargeError as error:
         reason = str(error)
     except (ValueError, UnicodeError, OverflowError):
@@ -98,7 +98,7 @@ def _gathered(student: str, files: Iterator[tuple[str, bytes]]) -> Submission:
         last = PurePosixPath(name).name
         if last in ANSWERS:
             if answers is not None:
-                remarks.append(f"there are several {last}: the first was taken")
+                remarks.append(f"there are several {last} files: the first one is used")
                 continue
             answers = data
         else:
@@ -139,16 +139,16 @@ def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             if entry.is_dir() or stat.S_ISLNK(entry.external_attr >> 16):
                 continue
             name = entry.filename.replace("\\", "/").lstrip("/")
-            # What the name says of places is not used: nothing is written anywhere.
+            # The folders in the name are not used, because nothing is written to disk.
             parts = [part for part in name.split("/") if part != ".."]
             if not _is_wanted("/".join(parts)):
                 continue
             with archive.open(entry) as file:
-                data = read_up_to(file, left)  # whatever size the list promises
+                data = read_up_to(file, left)  # the size in the zip's directory is not trusted
             left -= len(data)
             if left < 0:
                 raise _TooLargeError(
-                    f"it unpacks to more than {most >> 20} MiB, which no zip of its size does"
+                    f"it unpacks to more than {most >> 20} MiB, which is too much for its size"
                 )
             yield name, data
 

@@ -1,6 +1,6 @@
-"""A grade for the eye: what was expected, what was found, a hint. Never a right answer.
+"""Grades as text: what was expected, what was found, and a hint, but never a right answer.
 
-It fits 80 columns, and reads the same in a pipe.
+The text fits into 80 columns, and is the same in a pipe.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORDS = {
 
 
 def render(sheet: Sheet, grade: Grade, *, width: int = 80, hidden: bool = False) -> Iterator[Line]:
-    """One student's."""
+    """Yield the grade of one student."""
     results = grade.shown(hidden)
     yield line((f"{sheet.title}", "bold"))
     yield line(clean(f"server {grade.server}" if grade.server else "no server"))
@@ -53,8 +53,8 @@ def _result(result: Result, title: str, width: int) -> Iterator[Line]:
     score = f"{result.points:g}/{result.worth:g}"
     if result.status is Status.UNGRADED:
         score = f"?/{result.worth:g}"
-    said = result.expected if result.title == title else result.title
-    first, *rest = textwrap.wrap(clean(said), width - 14) or [""]
+    text = result.expected if result.title == title else result.title
+    first, *rest = textwrap.wrap(clean(text), width - 14) or [""]
     yield line("  ", (mark, style), f" {first.ljust(width - 14)} {score.rjust(9)}")
     for more in rest:
         yield line(f"    {more}")
@@ -76,26 +76,25 @@ def _filled(first: str, then: str, said: Sequence[str], width: int) -> Iterator[
             width,
             initial_indent=first,
             subsequent_indent=then,
-            break_on_hyphens=False,  # an id is copied
+            break_on_hyphens=False,  # so that ids can be copied
         ):
             yield line(row)
 
 
 def _sum(grade: Grade, results: Sequence[Result], width: int) -> Iterator[Line]:
     unknown = [one for one in results if one.status is Status.UNGRADED]
-    said = f"{points(results):g} of {worth(results):g} points"
+    total = f"{points(results):g} of {worth(results):g} points"
     if unknown:
-        open_points = worth(unknown)
-        said += f"; {open_points:g} of them can't be graded and are neither given nor taken"
-    rows = textwrap.wrap(said, width)
+        total += f"; {worth(unknown):g} of them can't be graded and do not count either way"
+    rows = textwrap.wrap(total, width)
     yield from (line((row, "bold")) for row in rows)
     if left := len(grade.results) - len(results):
         what = "one more is" if left == 1 else f"{left} more are"
-        yield line(f"({what} graded, and shown to your teacher only)")
+        yield line(f"({what} graded and shown only to your teacher)")
 
 
 def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80) -> Iterator[Line]:
-    """A class: one line each, then what a teacher should look at."""
+    """Yield a line for each student of a class, then remarks for the teacher."""
     named = max((len(clean(one.student)) for one in grades), default=0)
     named = min(max(named, 7), width - 44)
     yield line((f"{'student'.ljust(named)} {'points':>12} {'not graded':>11}  server", "bold"))
@@ -110,12 +109,12 @@ def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80
         yield from _filled("! ", "  ", [f"{one.student}: {said}" for said in one.remarks], width)
     if copied:
         yield line("")
-        yield line(("copies, and submissions of one host", "bold"))
+        yield line(("copies, and submissions from one host", "bold"))
         yield from _filled("  ", "    ", list(map(str, copied)), width)
 
 
 def tasks(sheet: Sheet, *, width: int = 80) -> Iterator[Line]:
-    """The sheet, for whoever does it."""
+    """Yield the tasks of a sheet, for students."""
     yield line((clean(sheet.title), "bold"))
     yield from _paragraphs("", sheet.text, width)
     for number, task in enumerate((one for one in sheet.tasks if not one.hidden), 1):
@@ -133,7 +132,7 @@ def _paragraphs(indent: str, text: str, width: int) -> Iterator[Line]:
 
 
 def answer_sheet(sheet: Sheet) -> Iterator[str]:
-    """An answers.yaml to fill in."""
+    """Yield an answers.yaml to fill in."""
     if sheet.server is None:
         yield "server:    # the name of your server"
     for task in sheet.tasks:

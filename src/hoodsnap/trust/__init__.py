@@ -1,1 +1,1 @@
-"""Can a bundle be trusted? Its fingerprint, signature, challenge, and whether it is plausible."""
+"""Trust in a bundle: its fingerprint, its signature, its challenge, and its plausibility."""

@@ -1,7 +1,8 @@
-"""That a bundle was taken for somebody who asked, and not before: it holds a text that he chose.
+"""Challenge: proof that a bundle was collected for, and after, a given request.
 
-The text stands in an answer, with the boot and the clock of the host that it was collected on, and
-so the fingerprint covers it. Who can't sign can still make up all of it; who signs, says it.
+The person who requests the bundle chooses a text. The collector records the text in an answer, with
+the boot id and the clock of the host, so the fingerprint covers all three. Without a signature all
+of it can be forged; with one, the signer vouches for it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ QUERY = "hoodsnap challenge"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 SKEW = timedelta(minutes=2)
-"""How far clocks of two machines that are well may be apart."""
+"""Largest difference between the clocks of two healthy machines."""
 
 
 def doubts(bundle: Bundle, text: str, within: timedelta | None, now: datetime) -> Iterator[str]:
-    """Why a bundle is no answer to a challenge: one sentence each, nothing if it is one.
+    """Yield the reasons, one sentence each, why a bundle does not answer a challenge.
 
-    `within`: how long ago it may have been finished.
+    `within`: the largest age of the bundle; None for any age.
     """
     answer = recorded(bundle, QUERY)
     value = answer.value if answer is not None else None
@@ -32,21 +33,21 @@ def doubts(bundle: Bundle, text: str, within: timedelta | None, now: datetime) -
         yield "it answers several challenges" if several else "it answers no challenge"
         return
     if value.get("challenge") != text:
-        yield "it answers another challenge"
+        yield "it answers a different challenge"
     boots = {
         one.value.strip()
         for one in bundle.asked("kernel", BOOT_ID, answer.host)
         if isinstance(one.value, str)
     }
     if boots and [value.get("boot_id")] != [*boots]:
-        yield "the challenge was answered in another boot of the host than the rest"
+        yield "the challenge and the other answers are from different boots of the host"
     moment = _moment(value.get("utc"))
     if moment is None or bundle.started - moment > SKEW or moment - bundle.ended > SKEW:
-        yield "the challenge was answered at another time than the rest"
+        yield "the challenge's timestamp lies outside the time of collection"
     if bundle.ended - now > SKEW:
-        yield f"it was finished at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is yet to come"
+        yield f"its collection ended at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is in the future"
     elif within is not None and now - bundle.ended > within:
-        yield f"it was finished at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is too long ago"
+        yield f"its collection ended at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is too long ago"
 
 
 def _moment(text: object) -> datetime | None:

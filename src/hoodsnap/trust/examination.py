@@ -1,5 +1,4 @@
-"""What is to be said of a bundle before anybody believes it: is it as it was written, and by whom,
-and for whom."""
+"""Examination of a bundle: is it unchanged, who signed it, and does it answer the challenge?"""
 
 from __future__ import annotations
 
@@ -19,41 +18,41 @@ if TYPE_CHECKING:
     from hoodsnap.trust.plausible import Contradiction
 
 FORMAT = 1
-"""Of the JSON."""
+"""Format number of the JSON."""
 
 WIDTH = 200
-"""Characters of a line; a question may name a thousand guests."""
+"""Largest number of characters in a line; a query may name a thousand guests."""
 
 
 @dataclass(frozen=True)
 class ExpectedProof:
-    """What is asked of a bundle beside that it is intact."""
+    """Proof that is required of a bundle, besides being intact."""
 
     allowed_signers: Path | None = None
     challenge: str | None = None
     within: int | None = None
-    """Minutes."""
+    """Largest age in minutes; None for any age."""
     plausible: bool = False
-    """Also look for what can't be true together."""
+    """True to look for contradictions as well."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What was found of one bundle."""
+    """Result of the examination of one bundle."""
 
     name: str
     verdict: Comparison
     signer: str | None
-    """Who signed it; None if nobody wanted to know, or nobody did who may."""
+    """The allowed signer who signed it; None if there is none, or the signature was not checked."""
     original: str | None
-    """The fingerprint of the bundle that this one was made from."""
+    """Fingerprint of the bundle that this one was made from; None if it is an original."""
     doubts: tuple[str, ...]
-    """Why it is not what was wanted: one sentence each."""
+    """Reasons why the bundle lacks the required proof, one sentence each."""
     implausible: tuple[Contradiction, ...] = ()
 
 
 def examine(bundle: Bundle, name: str, wanted: ExpectedProof, now: datetime) -> Trust:
-    """Look at one bundle. Raises `SshKeygenError` if a signature is to be checked and can't be."""
+    """Examine one bundle. Raises `SshKeygenError` if ssh-keygen can't check a signature."""
     verdict = verify(bundle)
     who, doubts = None, [*_about_fingerprint(verdict)]
     if wanted.allowed_signers is not None:
@@ -70,14 +69,15 @@ def examine(bundle: Bundle, name: str, wanted: ExpectedProof, now: datetime) -> 
 
         found = tuple(plausible.doubts(bundle))
         if found:
-            doubts.append(f"not plausible, for {len(found)} reasons")
+            doubts.append(f"not plausible: {len(found)} contradictions")
     return Trust(name, verdict, who, verdict.original, tuple(doubts), found)
 
 
 def signed_by(bundle: Bundle, fingerprint: str, allowed: Path) -> str:
-    """Whom of the allowed signers a bundle of this fingerprint is signed by.
+    """Return the allowed signer whose signature covers this fingerprint.
 
-    Raises `NotTrustedError` if it is by none of them, and `SshKeygenError` if nobody can look.
+    Raises `NotTrustedError` if no allowed signer signed it, and `SshKeygenError` if ssh-keygen
+    can't check the signature.
     """
     answer = recorded(bundle, SIGNATURE)
     if answer is None:
@@ -87,7 +87,7 @@ def signed_by(bundle: Bundle, fingerprint: str, allowed: Path) -> str:
 
 
 def lines(found: Iterable[Trust]) -> Iterator[str]:
-    """For a person: a line for each bundle, and what there is to say of it below."""
+    """Yield text for a person: a line for each bundle, with the details indented below it."""
     for one in found:
         yield _plain(f"{one.name}: {_headline(one)}")
         yield f"  {one.verdict.count} answers, {one.verdict.fingerprint}"
@@ -104,7 +104,7 @@ def lines(found: Iterable[Trust]) -> Iterator[str]:
 
 
 def as_json(found: Iterable[Trust]) -> str:
-    """For a program; docs/reference/bundle.md describes it."""
+    """Return JSON for a program; docs/reference/bundle.md describes it."""
     bundles = [
         {
             "bundle": one.name,
@@ -133,12 +133,12 @@ def _about_fingerprint(verdict: Comparison) -> Iterator[str]:
     if verdict.intact:
         return
     if verdict.recorded is None and not verdict.altered:
-        yield "nobody can tell: it has no fingerprint"
+        yield "can't be verified: it has no fingerprint"
     else:
         yield "changed since it was written"
 
 
 def _plain(line: str) -> str:
-    """Without what a stranger's text can do to a terminal."""
+    """Return the line shortened, with unprintable characters replaced to protect the terminal."""
     line = "".join(char if char.isprintable() else "?" for char in line)
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

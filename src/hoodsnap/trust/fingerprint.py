@@ -1,9 +1,9 @@
-"""What tells whether a bundle is still the one that was written: a hash over what it says.
+"""Fingerprint: a hash over a bundle's answers, which shows whether the bundle was changed.
 
-It is made of the answers, not of the file: packing the bundle anew, or in another order, leaves it;
-one changed, added or left out answer does not. It stands in the bundle as an answer of a layer of
-its own, so it is no part of the format. Whoever changes answers can make a new fingerprint, too:
-against that a bundle is signed (`signature.py`).
+It is computed from the answers, not from the file: compressing the bundle again or reordering its
+answers does not change the fingerprint; changing, adding or removing an answer does. It is stored
+in the bundle as an answer of its own layer, so it is not part of the format. Anyone who changes
+answers can also compute a new fingerprint; a signature protects against that (`signature.py`).
 """
 
 from __future__ import annotations
@@ -17,58 +17,59 @@ from dataclasses import dataclass
 from hoodsnap.bundle import Answer, Bundle
 
 LAYER = "hoodsnap"
-"""The layer of what hoodsnap itself has to say of a bundle."""
+"""Layer of hoodsnap's own statements about a bundle."""
 
 QUERY = "hoodsnap fingerprint"
 SIGNATURE = "hoodsnap signature"
 
 ABOUT_ALL = frozenset([QUERY, SIGNATURE])
-"""What is said of the other answers, and so can't be among what the fingerprint is made of."""
+"""Queries of the answers about the other answers, which the fingerprint therefore can't cover."""
 
 SCHEME = "sha256:"
 
 QUESTION, WHOLE = 8, 12
-"""Hexadecimal digits that are kept of the hash of each question, and of each whole answer. They
-name what was changed; that something was is known from the whole hashes."""
+"""Hexadecimal digits kept of the hash of each question, and of each whole answer. They only serve
+to name the changed answers; the full hashes detect that there was a change."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a bundle's fingerprint says of it."""
+    """Comparison of a bundle with the fingerprint that is recorded in it."""
 
     fingerprint: str
-    """Of the bundle as it is."""
+    """Fingerprint of the bundle as it is now."""
 
     recorded: str | None
-    """Of the bundle as it was written; None if it says none, or several."""
+    """Fingerprint recorded in the bundle; None if it holds no fingerprint, or several."""
 
     count: int
-    """Answers that the fingerprint is made of."""
+    """Number of answers that the fingerprint covers."""
 
     original: str | None = None
-    """Of the bundle that this one was made from, as this one says; it is covered, too."""
+    """Fingerprint of the bundle that this one was made from, as recorded in this one; it is covered
+    as well. None if this one is an original."""
 
     altered: tuple[str, ...] = ()
-    """What is not as it was written, as far as it can be named: one sentence each."""
+    """Changes since the bundle was written, as far as they can be named: one sentence each."""
 
     @property
     def intact(self) -> bool:
-        """Whether it is the bundle that was written."""
+        """True if the bundle is as it was written."""
         return self.recorded == self.fingerprint and not self.altered
 
 
 def fingerprint(bundle: Bundle) -> str:
-    """`sha256:` and 64 hexadecimal digits."""
+    """Return the fingerprint of a bundle: `sha256:` and 64 hexadecimal digits."""
     hashes = [_hash(answer) for answer in _covered(bundle)]
     return _combined(bundle, hashes, _recorded(bundle).get("original"))
 
 
 def fingerprinted(bundle: Bundle, original: str | None = None) -> Bundle:
-    """The bundle with its fingerprint, as its last answer.
+    """Return the bundle with its fingerprint as the last answer.
 
-    `original` is the fingerprint of the bundle that this one was made from, if it was.
+    `original`: the fingerprint of the bundle that this one was made from, if any.
     """
-    # What is hashed is what a reader will read: of an object whose keys are no texts, as texts.
+    # Hash what a reader will see: JSON turns keys that are not strings into strings.
     hashes = [_digest(json.loads(json.dumps(answer.as_json()))) for answer in _covered(bundle)]
     value: dict[str, object] = {"fingerprint": _combined(bundle, hashes, original)}
     if original is not None:
@@ -78,27 +79,27 @@ def fingerprinted(bundle: Bundle, original: str | None = None) -> Bundle:
 
 
 def signed(bundle: Bundle, signature: str) -> Bundle:
-    """The bundle with a signature of its fingerprint, as its last answer."""
+    """Return the bundle with a signature of its fingerprint as the last answer."""
     return bundle.with_answers([*bundle.answers, _remark(bundle, SIGNATURE, signature)])
 
 
 def recorded(bundle: Bundle, query: str) -> Answer | None:
-    """What hoodsnap has to say of the bundle, under `query`; None if that is nothing, or more than
-    one thing."""
+    """Return hoodsnap's own answer to `query`; None if the bundle holds no such answer, or several.
+    """
     found = tuple(answer for answer in bundle.by_layer.get(LAYER, ()) if answer.query == query)
     return found[0] if len(found) == 1 else None
 
 
 def verify(bundle: Bundle) -> Comparison:
-    """Whether the bundle is still as it was written, and if not, what is not."""
+    """Compare the bundle with its recorded fingerprint, and name what was changed."""
     answers = tuple(_covered(bundle))
     hashes = [_hash(answer) for answer in answers]
     value = _recorded(bundle)
     now = _combined(bundle, hashes, value.get("original"))
-    said, listed, original = (value.get(key) for key in ("fingerprint", "answers", "original"))
-    if not isinstance(said, str):
+    noted, listed, original = (value.get(key) for key in ("fingerprint", "answers", "original"))
+    if not isinstance(noted, str):
         several = sum(answer.query == QUERY for answer in bundle.by_layer.get(LAYER, ()))
-        patchwork = ("it has several fingerprints: it was put together from several",)
+        patchwork = ("it has several fingerprints: it was merged from several bundles",)
         return Comparison(now, None, len(answers), altered=patchwork if several > 1 else ())
     written = (
         [mark if isinstance(mark, str) else "" for mark in listed]
@@ -106,17 +107,17 @@ def verify(bundle: Bundle) -> Comparison:
         else []
     )
     altered = tuple(_altered(answers, list(map(_mark, answers, hashes)), written))
-    if said == now and altered:
-        altered = ("changed: not an answer, but the list of what each of them was",)
-    if said != now and not altered:
-        altered = ("changed: not an answer, but who wrote it, when or from what",)
+    if noted == now and altered:
+        altered = ("changed: the fingerprint's list of the answers (not an answer itself)",)
+    if noted != now and not altered:
+        altered = ("changed: the tool, the times or the original (not an answer)",)
     made_from = original if isinstance(original, str) else None
-    return Comparison(now, said, len(answers), made_from, altered)
+    return Comparison(now, noted, len(answers), made_from, altered)
 
 
 def _altered(answers: Sequence[Answer], marks: list[str], written: list[str]) -> Iterator[str]:
-    """What was changed, added or left out. Of what is not there any more only its place is known,
-    which is behind the answer that was written before it."""
+    """Yield which answers were changed, added or removed. Removed answers are reported by position:
+    after the last answer that still exists."""
     new, gone = Counter(marks) - Counter(written), Counter(written) - Counter(marks)
     missed = Counter(mark[:QUESTION] for mark in gone.elements())
     for answer, mark in zip(answers, marks, strict=True):
@@ -131,7 +132,7 @@ def _altered(answers: Sequence[Answer], marks: list[str], written: list[str]) ->
         if gone[mark] > 0 and missed[mark[:QUESTION]] > 0:
             gone[mark] -= 1
             missed[mark[:QUESTION]] -= 1
-            yield f"left out: one answer {before}"
+            yield f"removed: one answer {before}"
         elif mark in by_mark:
             before = f"after {_named(by_mark[mark])}"
 
@@ -146,7 +147,7 @@ def _mark(answer: Answer, digest: str) -> str:
 
 
 def _recorded(bundle: Bundle) -> dict[str, object]:
-    """What the bundle says of its own fingerprint; empty if that can't be read."""
+    """Return the recorded fingerprint with its details; empty if it is missing or malformed."""
     remark = recorded(bundle, QUERY)
     return remark.value if remark is not None and isinstance(remark.value, dict) else {}
 

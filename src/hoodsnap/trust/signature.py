@@ -1,7 +1,7 @@
-"""Who stands behind a bundle: an OpenSSH signature of its fingerprint.
+"""Signature: an OpenSSH signature of a bundle's fingerprint, which tells who vouches for it.
 
-Every host has ssh-keygen, and everybody has a key. What is signed is one line, the fingerprint; so
-a signed bundle may be packed anew, and the signature is checked by hand with ssh-keygen alone.
+Every host has ssh-keygen, and most people have a key. Only one line is signed, the fingerprint. So
+a signed bundle can be compressed again, and ssh-keygen alone can check a signature by hand.
 """
 
 from __future__ import annotations
@@ -13,26 +13,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 NAMESPACE = "hoodsnap"
-"""What a signature is for. One that was made for mail or for git is none of ours."""
+"""Namespace of the signatures (`ssh-keygen -n`). Signatures for mail or git are not accepted."""
 
 LONGEST = 1 << 16
-"""Characters of a signature. Those of the largest keys have some thousands."""
+"""Largest number of characters in a signature. Those of the largest keys have a few thousand."""
 
 PATIENCE = 60.0
-"""Seconds for ssh-keygen to check; to sign it has as long as it takes to type a passphrase."""
+"""Seconds that ssh-keygen may take to check a signature. Signing has no limit, because it waits for
+a passphrase."""
 
 
 class SshKeygenError(Exception):
-    """ssh-keygen is not there, or can't do what it was told. The text says why."""
+    """ssh-keygen is not installed, or failed. The text is the reason."""
 
 
 class NotTrustedError(Exception):
-    """The signature is none of an allowed signer's for this fingerprint. The text says why."""
+    """No allowed signer made this signature for this fingerprint. The text is the reason."""
 
 
 def sign(fingerprint: str, key: Path) -> str:
-    """An armored signature of a fingerprint by a private key, or by the agent's if it is a public
-    one."""
+    """Return an armored signature of a fingerprint, made with a private key.
+
+    With a public key, the matching private key in ssh-agent signs. Raises `SshKeygenError`.
+    """
     command = ["-Y", "sign", "-f", str(key), "-n", NAMESPACE]
     done = _ssh_keygen(command, _statement(fingerprint), patience=None)
     if done.returncode != 0:
@@ -41,9 +44,10 @@ def sign(fingerprint: str, key: Path) -> str:
 
 
 def signer(fingerprint: str, signature: object, allowed: Path) -> str:
-    """Whom of the allowed signers the signature of this fingerprint is by.
+    """Return the allowed signer who made this signature of this fingerprint.
 
-    Raises `NotTrustedError` if it is by nobody in that file or of something else.
+    Raises `NotTrustedError` if no signer in the file `allowed` made it, or if it covers something
+    else, and `SshKeygenError` if ssh-keygen can't check it.
     """
     if not isinstance(signature, str) or len(signature) > LONGEST:
         raise NotTrustedError("its signature can't be read")
@@ -53,17 +57,17 @@ def signer(fingerprint: str, signature: object, allowed: Path) -> str:
         common = ["-f", str(allowed), "-s", str(file)]
         found = _ssh_keygen(["-Y", "find-principals", *common], "", patience=PATIENCE)
         if found.returncode != 0:
-            raise NotTrustedError(f"its signature is by nobody in {allowed}: {_complaint(found)}")
+            raise NotTrustedError(f"its signer is not listed in {allowed}: {_complaint(found)}")
         for name in found.stdout.replace(",", "\n").split():
             command = ["-Y", "verify", "-n", NAMESPACE, "-I", name, *common]
             statement = _statement(fingerprint)
             if _ssh_keygen(command, statement, patience=PATIENCE).returncode == 0:
                 return name
-    raise NotTrustedError("its signature is of another bundle, or was made for something else")
+    raise NotTrustedError("its signature is for another bundle or another purpose")
 
 
 def require_ssh_keygen() -> None:
-    """Raises `SshKeygenError` if there is none: better before an hour's collecting than after."""
+    """Raise `SshKeygenError` if ssh-keygen is not installed: check before an hour of collecting."""
     import shutil
 
     if shutil.which("ssh-keygen") is None:
@@ -90,7 +94,7 @@ def _ssh_keygen(
     except FileNotFoundError:
         raise SshKeygenError("ssh-keygen is not installed") from None
     except subprocess.TimeoutExpired:
-        raise SshKeygenError(f"ssh-keygen did not end within {patience:g} s") from None
+        raise SshKeygenError(f"ssh-keygen did not finish within {patience:g} s") from None
 
 
 def _complaint(done: subprocess.CompletedProcess[str]) -> str:

@@ -1,8 +1,8 @@
-"""Whether a bundle can be true: what a host says twice, and what a forger edits once.
+"""Plausibility of a bundle: values that a host reports twice, of which a forger may edit only one.
 
-No proof. Somebody who has time makes all of it fit, and a clock that was set, or a host that is
-odder than ours, can make a true bundle look like this: every doubt says which two places it is
-between, and a person decides. A layer that was not heard is doubted by nobody.
+This proves nothing. A patient forger can make everything fit, and a clock that was set, or an
+unusual host, can make a genuine bundle look forged. So every contradiction names both places, and a
+person decides. A layer that was not collected raises no doubts.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
 
 
 class Contradiction(NamedTuple):
-    """Two places of a bundle that can't both be true."""
+    """Two places in a bundle that can't both be true."""
 
     rule: str
     host: str
@@ -47,7 +47,7 @@ class Contradiction(NamedTuple):
 
 
 def doubts(bundle: Bundle) -> Iterator[Contradiction]:
-    """What is not plausible, host by host."""
+    """Yield the contradictions in a bundle, host by host."""
     for host in dict.fromkeys(answer.host for answer in bundle.answers):
         visit = HostAnswers(bundle, host)
         for rule in RULES:
@@ -58,5 +58,5 @@ def doubts(bundle: Bundle) -> Iterator[Contradiction]:
 def _netted(rule: Rule, visit: HostAnswers) -> Iterator[str]:
     try:
         yield from rule(visit)
-    except Exception as error:  # a net: what can't be read is not plausible
+    except Exception as error:  # a net: a value that breaks a rule is not plausible
         yield str(caught(error))

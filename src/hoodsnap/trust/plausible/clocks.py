@@ -1,4 +1,4 @@
-"""When the collector asked, and which clocks it read."""
+"""Plausibility of the times of the collection, and of the clocks that were read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from hoodsnap.trust.challenge import BOOT_ID
 from hoodsnap.trust.plausible.visit import HostAnswers, moment, number
 
 STEP = timedelta(seconds=2)
-"""What rounding, and a host that is slow, put between two clocks read at once."""
+"""Largest difference that rounding and a slow host cause between two clocks read at once."""
 
 
 def asked_while_collecting(visit: HostAnswers) -> Iterator[str]:
-    """Every question was asked between the start and the end."""
+    """Check that every question was asked between the start and the end of the collection."""
     started, ended = visit.bundle.started, visit.bundle.ended
     outside = [
         answer for answer in visit.answers if started - answer.at > STEP or answer.at - ended > STEP
     ]
     for answer in outside[:1]:
         yield (
-            f"{len(outside)} answers are of another time than the bundle, which was collected from"
-            f" {started:%Y-%m-%d %H:%M:%S} to {ended:%Y-%m-%d %H:%M:%S}: the first"
+            f"{len(outside)} answers lie outside the time of collection,"
+            f" {started:%Y-%m-%d %H:%M:%S} to {ended:%Y-%m-%d %H:%M:%S}; the first one"
             f" is {answer.layer}: {answer.query} at {answer.at:%Y-%m-%d %H:%M:%S}"
         )
 
 
 def one_boot(visit: HostAnswers) -> Iterator[str]:
-    """The host was not started again while it was collected."""
+    """Check that the host was not rebooted during the collection."""
     boots = {
         answer.value.strip(): None
         for answer in visit.asked("kernel", BOOT_ID)
@@ -38,26 +38,26 @@ def one_boot(visit: HostAnswers) -> Iterator[str]:
         if isinstance(answer.value, dict) and isinstance(answer.value.get("boot_id"), str):
             boots[answer.value["boot_id"]] = None
     if len(boots) > 1:
-        yield f"it is of {len(boots)} boots of the host: {', '.join(boots)}"
+        yield f"the answers are from {len(boots)} boots of the host: {', '.join(boots)}"
 
 
 def clocks_go_together(visit: HostAnswers) -> Iterator[str]:
-    """`date`, /proc/uptime and /proc/stat tell the same moment as the collector's own clock."""
+    """Check that `date`, /proc/uptime and /proc/stat agree with the collector's own clock."""
     date = visit.last("host", "date --utc")
     if date is not None and isinstance(date.value, dict):
         utc = moment(date.value.get("utc"))
         slack = STEP + timedelta(seconds=date.took)
         if utc is not None and abs(utc - date.at) > slack:
-            yield f"date --utc says {utc:%Y-%m-%d %H:%M:%S} and was asked at {date.at:%H:%M:%S}"
+            yield f"date --utc shows {utc:%Y-%m-%d %H:%M:%S}, but was run at {date.at:%H:%M:%S}"
     uptime = visit.last("kernel", "/proc/uptime")
     if uptime is not None and not visit.has_own("/proc/uptime"):
         seconds = re.match(r"\d{1,10}\.\d\d ", visit.text("kernel", "/proc/uptime"), re.ASCII)
-        said, expected = seconds and float(seconds[0]), visit.uptime(uptime.at)
+        shown, expected = seconds and float(seconds[0]), visit.uptime(uptime.at)
         slack = STEP + timedelta(seconds=uptime.took)
-        if said and expected is not None and abs(said - expected) > slack.total_seconds():
-            yield f"/proc/uptime says {said:.2f} s and date's boottime says {expected:.2f} s then"
+        if shown and expected is not None and abs(shown - expected) > slack.total_seconds():
+            yield f"/proc/uptime shows {shown:.2f} s; by date's boottime it was {expected:.2f} s"
     btime = re.search(r"^btime (\d{1,10})$", visit.text("kernel", "/proc/stat"), re.M | re.ASCII)
     if btime is not None and visit.boot is not None and not visit.has_own("/proc/stat"):
-        said, expected = number(int(btime[1])), visit.boot.timestamp()
-        if said is not None and abs(said - expected) > STEP.total_seconds():
-            yield f"/proc/stat says btime {said:.0f} and date's boottime says {expected:.0f}"
+        shown, expected = number(int(btime[1])), visit.boot.timestamp()
+        if shown is not None and abs(shown - expected) > STEP.total_seconds():
+            yield f"/proc/stat shows btime {shown:.0f}; by date's boottime it was {expected:.0f}"

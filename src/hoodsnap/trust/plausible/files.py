@@ -1,4 +1,4 @@
-"""What a list of files and the processes that have them open say of the same file."""
+"""Plausibility of files: the list of a folder, and the processes that have its files open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment
 
 
 def one_path_one_file(visit: HostAnswers) -> Iterator[str]:
-    """A path that was not replaced leads a process to the file that the list has under it."""
+    """Check that a process has the same file open at a path as the list of files shows there.
+
+    Paths that were replaced since the process opened them are left out.
+    """
     listed = {entry["path"]: entry for _, entry in _listed(visit)}
     here = _seeing_the_same(visit)
     for answer in visit.asked("kernel", "ls -lL /proc/"):
@@ -27,17 +30,17 @@ def one_path_one_file(visit: HostAnswers) -> Iterator[str]:
             same_place = file.get("dev") == entry.get("dev")
             if same_place and file.get("ino") != entry.get("ino"):
                 yield (
-                    f"{path} is inode {entry.get('ino')} in the list of files and"
-                    f" {file.get('ino')} in what process {asked[1]} has open"
+                    f"{path} is inode {entry.get('ino')} in the list of files, but process"
+                    f" {asked[1]} has it open as inode {file.get('ino')}"
                 )
 
 
 def one_file_one_path(visit: HostAnswers) -> Iterator[str]:
-    """A file with one name stands in a list once."""
+    """Check that a file with a single link appears only once in a list."""
     mounts = visit.text("kernel", "/proc/self/mountinfo")
     for query in dict.fromkeys(query for query, _ in _listed(visit)):
         if f" {query.removeprefix('find ').removesuffix(' -ls')}/" in mounts:
-            continue  # a part of it may be mounted in another place, too
+            continue  # something is mounted below it, perhaps another part of the same folder
         names: dict[tuple[Any, Any], str] = {}
         for listing, entry in _listed(visit):
             key = (entry.get("dev"), entry.get("ino"))
@@ -45,22 +48,23 @@ def one_file_one_path(visit: HostAnswers) -> Iterator[str]:
                 continue
             if names.setdefault(key, entry["path"]) != entry["path"]:
                 yield (
-                    f"{names[key]} and {entry['path']} are one file (inode {key[1]}), which has"
-                    " only one name"
+                    f"{names[key]} and {entry['path']} are the same file (inode {key[1]}), but it"
+                    " has a link count of 1"
                 )
 
 
 def changed_before_seen(visit: HostAnswers) -> Iterator[str]:
-    """No file was changed after it was listed. Whoever sets a file's times can't set that one."""
+    """Check that no file has a ctime after the collection. No tool that sets times sets the ctime.
+    """
     for _, entry in _listed(visit):
         changed = moment(entry.get("ctime"))
         remote = str(entry.get("dev")).startswith("0:")  # another host's clock
         if changed is not None and not remote and changed - visit.latest > SKEW:
-            yield f"{entry['path']} was changed at {changed:%Y-%m-%d %H:%M:%S}, which is later"
+            yield f"{entry['path']} changed at {changed:%Y-%m-%d %H:%M:%S}, after the collection"
 
 
 def _listed(visit: HostAnswers) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each file of the newest lists, and the question that listed it."""
+    """Yield each file of the newest lists, after the query that listed it."""
     for query in dict.fromkeys(answer.query for answer in visit.asked("images", "find ")):
         answer = visit.last("images", query)
         entries = answer.value if answer is not None else None
@@ -72,7 +76,7 @@ def _listed(visit: HostAnswers) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _seeing_the_same(visit: HostAnswers) -> set[str]:
-    """The processes that see the listed directories where the collector saw them."""
+    """Return the PIDs of processes that have the same mounts as the collector."""
     own = {_mount(line) for line in visit.text("kernel", "/proc/self/mountinfo").splitlines()}
     found: dict[str, bool] = {}
     for answer in visit.asked("kernel", "awk "):
@@ -84,5 +88,5 @@ def _seeing_the_same(visit: HostAnswers) -> set[str]:
 
 
 def _mount(line: str) -> tuple[str, ...]:
-    """Device, root and mount point."""
+    """Return device, root and mount point of a line of mountinfo."""
     return tuple(line.split(" ")[2:5])

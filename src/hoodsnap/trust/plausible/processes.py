@@ -1,4 +1,4 @@
-"""What the kernel, libvirt and its logs say of the same QEMU."""
+"""Plausibility of QEMU processes: the kernel, libvirt and libvirt's logs about the same process."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hoodsnap.facts.process.process import LIST
 from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment, rows_of
 
 TICKS = 100
-"""A second of /proc, on every architecture that runs a compute host."""
+"""Clock ticks per second in /proc, on every architecture that compute hosts use."""
 
 SLACK = 2.0
-"""Seconds."""
+"""Seconds by which times of one host may differ."""
 
 DOMAIN = re.compile(r"/domain-(\d{1,9})-")
-"""What libvirt puts on the command line of a QEMU that it starts: the domain's number."""
+"""The domain's id in a path that libvirt puts on the command line of QEMU."""
 
 STARTED = re.compile(
     r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}\+0000): starting up", re.M | re.ASCII
@@ -29,7 +29,7 @@ STARTED = re.compile(
 
 @dataclass(frozen=True)
 class Qemu:
-    """A process of which a stat was heard."""
+    """A QEMU process whose /proc/PID/stat was collected."""
 
     visit: HostAnswers
     pid: str
@@ -37,48 +37,48 @@ class Qemu:
 
     @cached_property
     def fields(self) -> list[str]:
-        """Those behind the name, the third first."""
+        """The fields after the process name, beginning with the third."""
         text = self.stat.value if isinstance(self.stat.value, str) else ""
         return text.rpartition(")")[2].split()
 
     def count(self, number: int) -> int | None:
-        """A field, by its number in proc(5)."""
+        """Return a field by its number in proc(5); None if it is missing or not a number."""
         text = self.fields[number - 3] if len(self.fields) > number - 3 else ""
         return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else None
 
     @cached_property
     def words(self) -> tuple[str, ...]:
-        """How it was started; one empty word if that was not heard."""
+        """The command line; a single empty word if it was not collected."""
         return tuple(self.visit.text("kernel", f"/proc/{self.pid}/cmdline").split("\0"))
 
     @cached_property
     def uuid(self) -> str | None:
-        """Of `-uuid`."""
+        """The UUID given by `-uuid`."""
         return read_command_line(self.words).uuid
 
     @cached_property
     def domain_id(self) -> int | None:
-        """The number that libvirt started it under. They are in no order: a libvirt that is started
-        anew begins with 1 again."""
+        """The domain id under which libvirt started it; None if it is missing or ambiguous. The ids
+        don't show the order of starts, because a restarted libvirt begins with 1 again."""
         found = {int(number) for word in self.words for number in DOMAIN.findall(word)}
         return found.pop() if len(found) == 1 else None
 
     @property
     def after_boot(self) -> float | None:
-        """Seconds from the host's start to its own."""
+        """Seconds from the host's boot to the start of the process."""
         ticks = self.count(22)
         return ticks / TICKS if ticks is not None and ticks < 1e12 else None
 
     @property
     def start(self) -> datetime | None:
-        """When it was started, by the clock of today."""
+        """Start time of the process, by the clock of the collection."""
         if self.after_boot is None or self.visit.boot is None:
             return None
         return self.visit.boot + timedelta(seconds=self.after_boot)
 
 
 def numbered_alike(visit: HostAnswers) -> Iterator[str]:
-    """stat and status have the number under which they were asked."""
+    """Check that stat and status show the PID under which they were read."""
     for answer in visit.answers:
         asked = re.fullmatch(r"/proc/(\d+)/(stat|status)", answer.query, re.ASCII)
         if answer.layer != "kernel" or asked is None or not isinstance(answer.value, str):
@@ -86,24 +86,24 @@ def numbered_alike(visit: HostAnswers) -> Iterator[str]:
         own = r"(\d+) \(" if asked[2] == "stat" else r"(?s:.*?)^Pid:\t(\d+)$"
         found = re.match(own, answer.value, re.M | re.ASCII)
         if found is not None and found[1] != asked[1]:
-            yield f"{answer.query} is of process {found[1]}"
+            yield f"{answer.query} belongs to process {found[1]}"
 
 
 def started_before_seen(visit: HostAnswers) -> Iterator[str]:
-    """Nothing was started after it was seen."""
+    """Check that no process started after its stat was read."""
     for qemu in _qemus(visit):
         uptime = visit.uptime(qemu.stat.at)
         if uptime is None or qemu.after_boot is None:
             continue
         if qemu.after_boot > uptime + qemu.stat.took + SLACK:
             yield (
-                f"{qemu.stat.query} says that it was started {qemu.after_boot:.0f} s after the"
-                f" boot, and was read {uptime:.0f} s after it"
+                f"{qemu.stat.query} shows a start {qemu.after_boot:.0f} s after the boot, but was"
+                f" read {uptime:.0f} s after the boot"
             )
 
 
 def busy_no_longer_than_alive(visit: HostAnswers) -> Iterator[str]:
-    """No process had more of the processors than there were since it was started."""
+    """Check that no process used more CPU time than its age and the host's CPUs allow."""
     cpus = len(re.findall(r"^cpu\d+ ", visit.text("kernel", "/proc/stat"), re.M | re.ASCII))
     for qemu in _qemus(visit):
         uptime, user, system = visit.uptime(qemu.stat.at), qemu.count(14), qemu.count(15)
@@ -112,13 +112,13 @@ def busy_no_longer_than_alive(visit: HostAnswers) -> Iterator[str]:
         age, busy = uptime - qemu.after_boot, (user + system) / TICKS
         if cpus and busy > (max(age, 0) + SLACK + qemu.stat.took) * cpus:
             yield (
-                f"{qemu.stat.query} says that it was busy for {busy:.0f} s, and that it was started"
-                f" {age:.0f} s before ({cpus} processors)"
+                f"{qemu.stat.query} shows {busy:.0f} s of CPU time, but the process had started"
+                f" only {age:.0f} s before ({cpus} CPUs)"
             )
 
 
 def command_line_twice(visit: HostAnswers) -> Iterator[str]:
-    """ps and /proc show the same command line."""
+    """Check that ps and /proc show the same command line."""
     listed = visit.text("kernel", "pgrep qemu | xargs ps ww")
     shown = dict(re.findall(r"^ *(\d+) \S+ +\S+ +\S+ (.*)$", listed, re.M | re.ASCII))
     for qemu in _qemus(visit):
@@ -128,29 +128,29 @@ def command_line_twice(visit: HostAnswers) -> Iterator[str]:
             place = next(n for n, (a, b) in enumerate(zip(line, whole, strict=False)) if a != b)
             start = max(whole.rfind(" ", 0, place), 0)
             yield (
-                f"ps shows process {qemu.pid} with {line[start:].split()[:1]}, and"
-                f" /proc/{qemu.pid}/cmdline with {whole[start:].split()[:1]}"
+                f"ps shows process {qemu.pid} with {line[start:].split()[:1]}, but"
+                f" /proc/{qemu.pid}/cmdline shows {whole[start:].split()[:1]}"
             )
 
 
 def domain_id_twice(visit: HostAnswers) -> Iterator[str]:
-    """libvirt's number of a running domain is the one that it started QEMU under."""
+    """Check that a running domain has the id under which libvirt started its QEMU."""
     listed, shown = _listed_ids(visit), _shown_ids(visit)
     for qemu in _qemus(visit):
         uuid = qemu.uuid or ""
-        said = {
+        ids = {
             "virsh list": listed.get(uuid),
             "virsh dumpxml": shown.get(uuid),
             f"the command line of process {qemu.pid}": qemu.domain_id,
         }
-        known = {place: number for place, number in said.items() if number is not None}
+        known = {place: number for place, number in ids.items() if number is not None}
         if listed.get(uuid) is not None and len(set(known.values())) > 1:
-            told = ", ".join(f"{number} in {place}" for place, number in known.items())
-            yield f"domain {uuid} has id {told}"
+            places = ", ".join(f"{number} in {place}" for place, number in known.items())
+            yield f"domain {uuid} has id {places}"
 
 
 def started_as_logged(visit: HostAnswers) -> Iterator[str]:
-    """The last start in libvirt's log of a running domain is that of its process."""
+    """Check that the last start in a running domain's log is the start of its process."""
     logs = {
         answer.subject: (answer, STARTED.findall(answer.value))
         for answer in visit.asked("logs", "tail -c 65536 ")
@@ -163,13 +163,13 @@ def started_as_logged(visit: HostAnswers) -> Iterator[str]:
             continue
         if abs(logged - qemu.start) > SKEW:
             yield (
-                f"process {qemu.pid} was started at {qemu.start:%Y-%m-%d %H:%M:%S}, and"
-                f" {answer.query.rpartition('/')[2]} says {logged:%Y-%m-%d %H:%M:%S}"
+                f"process {qemu.pid} started at {qemu.start:%Y-%m-%d %H:%M:%S}, but"
+                f" {answer.query.rpartition('/')[2]} shows {logged:%Y-%m-%d %H:%M:%S}"
             )
 
 
 def younger_than_its_row(visit: HostAnswers) -> Iterator[str]:
-    """No guest runs before nova was asked for it."""
+    """Check that no guest started before its instance was created."""
     created: dict[str, datetime] = {}
     for answer in visit.asked("nova-db", "SELECT "):
         columns = answer.value.get("columns") if isinstance(answer.value, dict) else None
@@ -186,14 +186,14 @@ def younger_than_its_row(visit: HostAnswers) -> Iterator[str]:
         made = created.get(qemu.uuid or "")
         if made is not None and qemu.start is not None and made - qemu.start > SKEW:
             yield (
-                f"process {qemu.pid} was started at {qemu.start:%Y-%m-%d %H:%M:%S}, before instance"
+                f"process {qemu.pid} started at {qemu.start:%Y-%m-%d %H:%M:%S}, before instance"
                 f" {qemu.uuid} was created at {made:%Y-%m-%d %H:%M:%S}"
             )
 
 
 @lru_cache(maxsize=1)
 def _qemus(visit: HostAnswers) -> tuple[Qemu, ...]:
-    """The QEMU processes whose guests were not at work."""
+    """Return the running QEMU processes of guests that did not change during the collection."""
     stats: dict[str, Answer] = {}
     for answer in visit.asked("kernel", "/proc/"):
         asked = re.fullmatch(r"/proc/(\d{1,10})/stat", answer.query, re.ASCII)
@@ -205,14 +205,14 @@ def _qemus(visit: HostAnswers) -> tuple[Qemu, ...]:
 
 
 def _running(visit: HostAnswers) -> set[str]:
-    """The PIDs in the newest list of QEMU processes: others have ended since they were asked."""
+    """Return the PIDs in the newest list of QEMU processes; other processes have ended since."""
     listed = visit.last("kernel", LIST)
     lines = listed.value if listed is not None and isinstance(listed.value, list) else []
     return {str(line.get("pid")) for line in lines if isinstance(line, dict)}
 
 
 def _listed_ids(visit: HostAnswers) -> dict[str, int]:
-    """UUID → its number in libvirt's newest list."""
+    """Return the ids of running domains by UUID, from libvirt's newest list."""
     listed = visit.last("libvirt", "virsh list --all")
     lines = listed.value if listed is not None and isinstance(listed.value, list) else []
     return {
@@ -223,7 +223,7 @@ def _listed_ids(visit: HostAnswers) -> dict[str, int]:
 
 
 def _shown_ids(visit: HostAnswers) -> dict[str, int]:
-    """UUID → its number in its newest XML."""
+    """Return the ids of running domains by UUID, from each domain's newest XML."""
     found: dict[str, int] = {}
     for answer in visit.asked("libvirt", "virsh dumpxml "):
         text = answer.value if isinstance(answer.value, str) else ""

@@ -1,4 +1,4 @@
-"""The times and numbers of rows, and of what the APIs make of them."""
+"""Plausibility of database rows and API objects: their times and ids."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ IN_ORDER = (
     ("created", "updated"),
     ("created", "OS-SRV-USG:launched_at"),
 )
-"""What never is later than what. Different hosts write them, so not to the second."""
+"""Pairs of times, of which the first is never later than the second. Different hosts write them, so
+they may be off by some seconds."""
 
 PAST = frozenset(name for pair in IN_ORDER for name in pair) | {"attached_at", "detached_at"}
 
@@ -34,14 +35,14 @@ NUMBERED = frozenset(
         "virtual_interfaces",
     ]
 )
-"""The tables whose rows are numbered when they are made. An instance's row may have waited for a
-scheduler since it was asked for."""
+"""Tables whose rows get their id at created_at. The table `instances` is not among them: its rows
+are inserted after scheduling, which may be long after the request."""
 
 APIS = ("nova", "cinder", "glance", "neutron")
 
 
 class RecordedObject(NamedTuple):
-    """A row, or an object in an API's answer."""
+    """A database row, or an object in an API's answer."""
 
     name: str
     cells: Mapping[str, object]
@@ -49,31 +50,31 @@ class RecordedObject(NamedTuple):
 
 
 def times_in_order(visit: HostAnswers) -> Iterator[str]:
-    """Nothing was changed or ended before it was made."""
+    """Check that nothing was changed or ended before it was created."""
     for record in _records(visit):
         for first, second in IN_ORDER:
             before, after = moment(record.cells.get(first)), moment(record.cells.get(second))
             if before is not None and after is not None and before - after > SKEW:
                 yield (
-                    f"{record.name}: {first} is {record.cells[first]}, later than {second}, which"
-                    f" is {record.cells[second]}"
+                    f"{record.name}: {first} is {record.cells[first]}, later than {second},"
+                    f" {record.cells[second]}"
                 )
 
 
 def times_before_seen(visit: HostAnswers) -> Iterator[str]:
-    """Nothing has happened that is yet to come."""
+    """Check that no recorded event is later than the collection."""
     for record in _records(visit):
         for name in PAST & record.cells.keys():
             time = moment(record.cells[name])
             if time is not None and time - visit.latest > SKEW:
                 yield (
-                    f"{record.name}: {name} is {record.cells[name]}, which was yet to come"
+                    f"{record.name}: {name} is {record.cells[name]}, which was in the future"
                     f" at {visit.latest:%Y-%m-%d %H:%M:%S}"
                 )
 
 
 def numbers_in_order(visit: HostAnswers) -> Iterator[str]:
-    """Of two rows of a table the one that was made later has the larger number."""
+    """Check that later rows of a table have larger ids."""
     tables: dict[tuple[str, str], dict[int, datetime]] = {}
     for answer in visit.asked("nova-db", "SELECT "):
         table = SELECT.match(answer.query)
@@ -90,7 +91,7 @@ def numbers_in_order(visit: HostAnswers) -> Iterator[str]:
             if latest is not None and latest[1] - created > SKEW:
                 yield (
                     f"{database}.{name}: row {number} was created at {created:%Y-%m-%d %H:%M:%S},"
-                    f" row {latest[0]} at {latest[1]:%Y-%m-%d %H:%M:%S}"
+                    f" but row {latest[0]} at {latest[1]:%Y-%m-%d %H:%M:%S}"
                 )
                 break
             if latest is None or created > latest[1]:
@@ -98,7 +99,7 @@ def numbers_in_order(visit: HostAnswers) -> Iterator[str]:
 
 
 def created_twice(visit: HostAnswers) -> Iterator[str]:
-    """The API and the database say the same of when a server was created: it is one cell."""
+    """Check that the API and the database report the same creation time: they read one cell."""
     rows: dict[str, set[datetime]] = {}
     servers: dict[str, set[datetime]] = {}
     for record in _records(visit):
@@ -110,8 +111,8 @@ def created_twice(visit: HostAnswers) -> Iterator[str]:
         known = rows.get(uuid, times)
         if known.isdisjoint(times):
             yield (
-                f"server {uuid} was created at {min(times):%Y-%m-%d %H:%M:%S} by the API and at"
-                f" {min(known):%Y-%m-%d %H:%M:%S} by the database"
+                f"server {uuid} was created at {min(times):%Y-%m-%d %H:%M:%S} according to the API,"
+                f" but at {min(known):%Y-%m-%d %H:%M:%S} according to the database"
             )
 
 
@@ -141,7 +142,7 @@ def _rows(answer: Answer) -> Iterator[RecordedObject]:
 
 
 def _objects(answer: Answer) -> Iterator[RecordedObject]:
-    """The objects with a time of their own that an API's answer lists."""
+    """Yield the objects in an API's answer: the answer itself, and the objects that it lists."""
     if not isinstance(answer.value, dict):
         return
     whole: dict[str, object] = {answer.layer: answer.value, **answer.value}

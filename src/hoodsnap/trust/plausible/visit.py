@@ -1,4 +1,4 @@
-"""What was heard on one host, and its clocks."""
+"""The answers collected on one host, and that host's clocks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.cloud.movement import moved
 
 SKEW = timedelta(minutes=5)
-"""How far clocks may be apart, or a step may take, before it is doubted."""
+"""Largest difference between two clocks, and longest time for a step, that raises no doubt."""
 
 
 class HostAnswers:
-    """The answers of one host that are no errors."""
+    """The successful answers of one host."""
 
     def __init__(self, bundle: Bundle, host: str) -> None:
         self.bundle = bundle
@@ -30,16 +30,16 @@ class HostAnswers:
         return {(answer.layer, answer.query): answer for answer in self.answers}
 
     def last(self, layer: str, query: str) -> Answer | None:
-        """The newest answer to a question."""
+        """Return the newest answer to a query; None if there is no answer."""
         return self._by_query.get((layer, query))
 
     def text(self, layer: str, query: str) -> str:
-        """The newest answer to a question, if it is a text; else an empty one."""
+        """Return the newest answer to a query if it is text, else an empty string."""
         answer = self.last(layer, query)
         return answer.value if answer is not None and isinstance(answer.value, str) else ""
 
     def asked(self, layer: str, start: str) -> Iterator[Answer]:
-        """Every answer to a question that starts so."""
+        """Yield the answers to every query that begins with `start`."""
         return (
             answer
             for answer in self.answers
@@ -48,12 +48,12 @@ class HostAnswers:
 
     @cached_property
     def moved(self) -> frozenset[str]:
-        """The UUIDs that were at work: what was heard of them at different moments may differ."""
+        """UUIDs of guests that changed during the collection, so answers about them may differ."""
         return frozenset(moved(self.bundle.answers))
 
     @cached_property
     def boot(self) -> datetime | None:
-        """When the host was started, by the clock that it had when it was collected."""
+        """Boot time of the host, by its clock at the time of the collection; None if unknown."""
         date = self.last("host", "date --utc")
         value = date.value if date is not None else None
         if not isinstance(value, dict):
@@ -65,7 +65,7 @@ class HostAnswers:
 
     @cached_property
     def latest(self) -> datetime:
-        """The latest time that any clock had, of the collector, the database or the API."""
+        """The latest time that a clock of the collector, the database or an API showed."""
         times = [self.bundle.ended]
         for answer in self.answers:
             if answer.query.startswith("SELECT UTC_TIMESTAMP"):
@@ -77,16 +77,16 @@ class HostAnswers:
         return max(times)
 
     def uptime(self, at: datetime) -> float | None:
-        """Seconds since the host was started, at a moment of the collector's clock."""
+        """Return the host's uptime in seconds at a moment of the collector's clock."""
         return (at - self.boot).total_seconds() if self.boot is not None else None
 
     def has_own(self, path: str) -> bool:
-        """Whether something else is mounted on a file of /proc, as in a container."""
+        """True if something is mounted over a file in /proc, as in a container."""
         return f" {path} " in self.text("kernel", "/proc/self/mountinfo")
 
 
 def moment(text: object) -> datetime | None:
-    """A time as databases, APIs and clocks write it, all of them in UTC."""
+    """Parse a time as databases, APIs and clocks write it, in UTC; None if it can't be parsed."""
     if not isinstance(text, str):
         return None
     try:
@@ -96,14 +96,14 @@ def moment(text: object) -> datetime | None:
 
 
 def number(value: object) -> float | None:
-    """A number that a clock may show."""
+    """Return the value if it is a number that a clock may show, else None."""
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e10:
         return float(value)
     return None
 
 
 def rows_of(answer: Answer) -> list[list[Any]]:
-    """The rows of an answer of the database that has as many cells as columns in each."""
+    """Return those rows of a database answer that have as many cells as there are columns."""
     value = answer.value
     if not isinstance(value, dict) or not isinstance(value.get("columns"), list):
         return []
@@ -121,6 +121,7 @@ def _http_date(text: object) -> datetime | None:
 
 
 def _in_utc(time: datetime) -> datetime | None:
-    """The time, if a computer may have had it: with others it can't be reckoned."""
+    """Convert a time to UTC; None near the ends of the calendar, where date arithmetic overflows.
+    """
     found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     return found if 1900 < found.year < 9000 else None
