@@ -62,8 +62,8 @@ class Evidence:
         return replace(self, said=(*self.said, *derived.items()))
 
     def __str__(self) -> str:
-        said = ", ".join(f"{name} = {_shown(value)}" for name, value in self.said)
-        return f"{self.noun} says {said}"
+        values = ", ".join(f"{name} = {_shown(value)}" for name, value in self.said)
+        return f"{self.noun} says {values}"
 
 
 def says(fact: Fact, **said: object) -> Evidence:

@@ -208,9 +208,7 @@ def copies(grades: Sequence[Grade]) -> Iterator[Copy]:
             shared = ["the same bundle"]
         else:
             shared = [
-                "likely copies of one bundle"
-                if likely
-                else "certain copies of one bundle",
+                "likely copies of one bundle" if likely else "certain copies of one bundle",
                 *weakest.evidence(PASSING, "at least " if len(members) > 2 else ""),
             ]
         students = tuple(grades[member].student for member in members)

@@ -106,9 +106,7 @@ DOMAIN = (
     _also("state", "`running`, `paused`, `shut off` …", lambda domain: _state(domain)),
     *_of(Domain, "state_words", "persistent", "autostart", "vcpus", "memory_kib", "machine"),
     *_of(Domain, "macs", "taps"),
-    _also(
-        "disks", "Disks, in the order of the XML.", lambda domain: _parts(DISK, domain.disks)
-    ),
+    _also("disks", "Disks, in the order of the XML.", lambda domain: _parts(DISK, domain.disks)),
     _also(
         "interfaces",
         "Network interfaces, in the order of the XML.",
@@ -223,17 +221,17 @@ def _bases(host: Host) -> list[str]:
 Part = dict[str, object]
 
 
-def _part(entries: Iterable[DocumentedField], said: object) -> Part:
-    return {entry.name: _read(entry.read, said) for entry in entries}
+def _part(entries: Iterable[DocumentedField], part: object) -> Part:
+    return {entry.name: _read(entry.read, part) for entry in entries}
 
 
-def _parts(entries: Iterable[DocumentedField], said: Iterable[object]) -> list[Part]:
-    return [_part(entries, one) for one in said]
+def _parts(entries: Iterable[DocumentedField], parts: Iterable[object]) -> list[Part]:
+    return [_part(entries, one) for one in parts]
 
 
-def _read(read: Callable[[Any], object], said: object) -> object:
+def _read(read: Callable[[Any], object], part: object) -> object:
     try:
-        value = read(said)
+        value = read(part)
     except Exception as error:  # the net around each field that an expression may name
         return Silence(str(caught(error)))
     if isinstance(value, tuple | frozenset | set):
@@ -253,8 +251,7 @@ class View:
     """Facts by the `id()` of the object in `facts` that was made from them."""
 
     def query(self, part: Mapping[str, object], name: str) -> str | None:
-        """Return the query that a person could type to see a field; None if there is no such query.
-        """
+        """Return the query that a person could type to see a field; None if there is no such query."""
         fact = self.sources.get(id(part))
         answer = fact.where(name)[0] if fact is not None else None
         return answer.query if answer is not None else None

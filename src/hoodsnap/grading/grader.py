@@ -25,7 +25,7 @@ MOST_FOUND = 8
 class Seen(NamedTuple):
     """One value that was found, as text, and the query by which a person can see it."""
 
-    said: str
+    text: str
     query: str | None = None
 
 
@@ -274,17 +274,17 @@ class _Secrets:
 
     def masked(self, seen: Seen) -> str:
         """Return a line of what was found, without values that a question asks for."""
-        path, equals, _ = seen.said.partition(" = ")
-        if path in self.paths or self._tells(seen.said):
+        path, equals, _ = seen.text.partition(" = ")
+        if path in self.paths or self._tells(seen.text):
             hidden = "hidden, because a question asks for it"
             return f"{path}: {hidden}" if equals else hidden
         query = seen.query
         if query is None or self._tells(query):
-            return seen.said
-        return f"{seen.said} ({_short(query)})"
+            return seen.text
+        return f"{seen.text} ({_short(query)})"
 
-    def _tells(self, said: str) -> bool:
-        lower = said.lower()
+    def _tells(self, text: str) -> bool:
+        lower = text.lower()
         return any(value in lower for value in self.values)
 
 

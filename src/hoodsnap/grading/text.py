@@ -69,8 +69,8 @@ def _result(result: Result, title: str, width: int) -> Iterator[Line]:
         yield from _filled("    hint  ", "          ", [result.hint], width)
 
 
-def _filled(first: str, then: str, said: Sequence[str], width: int) -> Iterator[Line]:
-    for one in said:
+def _filled(first: str, then: str, texts: Sequence[str], width: int) -> Iterator[Line]:
+    for one in texts:
         for row in textwrap.wrap(
             clean(one),
             width,
@@ -106,7 +106,9 @@ def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80
         count = str(len(one.ungraded) or "")
         yield line(f"{student.ljust(named)} {score:>12} {count:>11}  {server}".rstrip())
     for one in grades:
-        yield from _filled("! ", "  ", [f"{one.student}: {said}" for said in one.remarks], width)
+        yield from _filled(
+            "! ", "  ", [f"{one.student}: {remark}" for remark in one.remarks], width
+        )
     if copied:
         yield line("")
         yield line(("copies, and submissions from one host", "bold"))

@@ -1,5 +1,5 @@
-"""Real clients meet the recording: stand-ins for the servers of one recorded host.
+"""Replay: stand-ins for the servers of one recorded host, for real clients to connect to.
 
-One rule: recorded bytes, or a refusal that names what was not recorded. No default, no invented
-value, no write.
+One rule: they return recorded bytes, or refuse and name what was not recorded. They never return
+defaults or invented values, and never write.
 """

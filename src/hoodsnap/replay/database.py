@@ -1,7 +1,7 @@
-"""The recorded database: what is answered to a statement.
+"""The recorded database, which answers SQL statements.
 
-Statements that look are answered from recorded rows, definitions and lists; everything else is
-refused as by a server that may only be read.
+Statements that read are answered from recorded rows, definitions and lists. All others are refused,
+as by a read-only server.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from hoodsnap.replay.tables import Column, RecordedTables
 _TEXT = "varchar(255)"
 
 MOST_ROWS = 1_000_000
-"""Limit for one answer."""
+"""Largest number of rows in one answer."""
 
 
 @dataclass
 class QueryResult:
-    """Columns and rows."""
+    """Columns and rows of an answer."""
 
     columns: tuple[Column, ...]
     rows: Iterable[Iterable[object]]
 
 
 class ReplayedDatabase:
-    """Answers statements from what was recorded of one nova."""
+    """Answer statements from the recording of one nova."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
         self._tables = RecordedTables(recording)
         self.version = self._version()
-        self._said = {
+        self._recorded = {
             answer.query: answer.value
             for answer in recording.asked("nova-db", "SELECT ")
             if _is_table(answer.value)
@@ -52,10 +52,10 @@ class ReplayedDatabase:
         try:
             return plain(str(value["rows"][0][0]))[:60]
         except UNREADABLE:
-            raise NotRecordedError("what was recorded as the database's version is none") from None
+            raise NotRecordedError("the recorded database version can't be read") from None
 
     def _now(self) -> datetime:
-        """The database's clock when it was read last; else the end of the recording."""
+        """Return the last recorded time of the database's clock, else the end of the recording."""
         try:
             value: Any = self._recording.value("nova-db", "SELECT UTC_TIMESTAMP(6)")
             return datetime.fromisoformat(str(value["rows"][0][0])).replace(tzinfo=UTC)
@@ -63,13 +63,13 @@ class ReplayedDatabase:
             return self._recording.bundle.ended
 
     def ask(self, statement: str, database: str | None) -> QueryResult | str | None:
-        """The answer to one statement: rows, the name of the database that is now the current one,
-        or None where there is nothing to say. Raises `MySQLError`."""
+        """Answer one statement: return rows, the name of the new current database, or None if the
+        answer is empty. Raises `MySQLError`."""
         words = sql.tokens(statement)
         while words and words[-1].text == ";":
             words.pop()
         if any(word.text == ";" for word in words):
-            raise MySQLError(1064, "42000", "hoodsnap: one statement at a time")
+            raise MySQLError(1064, "42000", "hoodsnap: send one statement at a time")
         if not words:
             raise MySQLError(1065, "42000", "Query was empty")
         try:
@@ -80,15 +80,15 @@ class ReplayedDatabase:
             self._recording.miss("mysql", str(reason))
             raise MySQLError(1105, "HY000", f"hoodsnap: {reason}") from None
         except UNREADABLE as error:
-            text = f"hoodsnap: this, or what was recorded for it, can't be read ({error})"
+            text = f"hoodsnap: the statement, or its recorded answer, can't be read ({error})"
             raise MySQLError(1105, "HY000", text) from None
 
     def _exactly(self, statement: str) -> QueryResult | None:
-        """What was said to the same words, if what was kept of it are the columns asked for."""
-        said = self._said.get(" ".join(statement.split()).rstrip("; "))
-        if said is None:
+        """Return the recorded answer to the same statement, if all the columns it names were kept."""
+        answer = self._recorded.get(" ".join(statement.split()).rstrip("; "))
+        if answer is None:
             return None
-        columns, rows = said["columns"], said["rows"]
+        columns, rows = answer["columns"], answer["rows"]
         listed = re.match(r"SELECT (.*?) FROM ", statement)
         names = [name.strip(" `") for name in listed[1].split(",")] if listed else columns
         if names != columns:
@@ -113,27 +113,30 @@ class ReplayedDatabase:
             return self._select(sql.labelled(words, statement), database)
         text = (
             "The MariaDB server is running with the --read-only option so it cannot execute"
-            f" this statement: hoodsnap: this is a recording, {first.upper()} changes nothing here"
+            f" this statement: hoodsnap: {first.upper()} can't change a recording"
         )
-        self._recording.miss("mysql", f"{first.upper()}: a recording can't be changed")
+        self._recording.miss("mysql", f"{first.upper()}, which can't change a recording")
         raise MySQLError(1290, "HY000", text)
 
     def use(self, name: str) -> str:
-        """The name of a database that may be the current one. Raises `MySQLError`."""
+        """Return the name if it is a database that can become the current one.
+
+        Raises `MySQLError`.
+        """
         if name not in self._tables.databases:
             raise no_database(name)
         return name
 
     def _show(self, words: list[sql.Token], database: str | None) -> QueryResult:
-        said = [word.word for word in words[1:] if word.word not in ("full", "global", "session")]
+        asked = [word.word for word in words[1:] if word.word not in ("full", "global", "session")]
         full = any(word.word == "full" for word in words[1:])
-        what = said[0] if said else ""
+        what = asked[0] if asked else ""
         if what in ("databases", "schemas"):
             known: Any = self._recording.value("nova-db", "SHOW DATABASES")
             return self._like(words, _column("Database"), [str(row[0]) for row in known["rows"]])
         if what == "tables":
             return self._show_tables(words, database, full)
-        if what == "create" and said[1:2] == ["table"]:
+        if what == "create" and asked[1:2] == ["table"]:
             table = self._table(words[3:], database)
             columns = (_column("Table"), _column("Create Table"))
             return QueryResult(columns, [(self._place(words[3:], database)[1], table.definition)])
@@ -144,14 +147,14 @@ class ReplayedDatabase:
             found = ("Level", _TEXT), ("Code", "int"), ("Message", _TEXT)
             return QueryResult(tuple(_column(name, kind) for name, kind in found), [])
         if what == "variables":
-            said_of_itself = {name: value.strip("'") for name, value in variables.SETTINGS.items()}
-            known = {**said_of_itself, "version": self.version}
+            settings = {name: value.strip("'") for name, value in variables.SETTINGS.items()}
+            known = {**settings, "version": self.version}
             listed = self._like(words, _column("Variable_name"), [*known], [*known.values()])
             if not listed.rows:
-                # An empty list would say that the server has no such variable.
-                raise NotRecordedError(f"SHOW {' '.join(said).upper()} was not recorded")
+                # An empty list would mean that the server has no such variable.
+                raise NotRecordedError(f"SHOW {' '.join(asked).upper()} was not recorded")
             return listed
-        raise NotRecordedError(f"SHOW {' '.join(said).upper()} was not recorded")
+        raise NotRecordedError(f"SHOW {' '.join(asked).upper()} was not recorded")
 
     def _like(
         self,
@@ -209,7 +212,7 @@ class ReplayedDatabase:
 
     def _no_table(self, database: str, name: str) -> MySQLError | NotRecordedError:
         if (why := self._tables.unlike.get((database, name))) is not None:
-            return NotRecordedError(f"the table {database}.{name} can't be asked: {why}")
+            return NotRecordedError(f"the table {database}.{name} can't be queried: {why}")
         try:
             if name in self._tables.names(database):
                 return NotRecordedError(f"the table {database}.{name} was not recorded")
@@ -241,18 +244,18 @@ class ReplayedDatabase:
             columns, cursor = self._tables.select(statement)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         except sql.UnsupportedSqlError as reason:
-            raise MySQLError(1064, "42000", f"hoodsnap: {reason} is not understood here") from None
+            raise MySQLError(1064, "42000", f"hoodsnap: {reason} is not supported") from None
         except sqlite3.Error as error:
             if found := re.match(r"no such table: ([^.]+)\.(.+)", str(error), re.DOTALL):
                 raise self._no_table(found[1], found[2]) from None
             clause = "SELECT" if "MariaDB" in self.version else "field list"
             raise of_sqlite(error, clause) from None
         if len(rows) > MOST_ROWS:
-            raise MySQLError(1104, "42000", f"hoodsnap: there are more than {MOST_ROWS} rows")
+            raise MySQLError(1104, "42000", f"hoodsnap: the result has more than {MOST_ROWS} rows")
         return QueryResult(tuple(map(_guessed, columns, _columnwise(rows, len(columns)))), rows)
 
     def columns(self, database: str | None, name: str) -> tuple[Column, ...]:
-        """Those of a table; none if there is no such table."""
+        """Return the columns of a table; empty if the table does not exist."""
         table = self._tables.tables.get((database or "", name))
         return tuple(table.columns.values()) if table is not None else ()
 
@@ -270,7 +273,7 @@ def _matcher(pattern: str) -> Any:
 
 
 def _is_table(value: object) -> bool:
-    """Whether a recorded answer has columns and rows of as many cells."""
+    """True if a recorded answer has columns, and rows with as many cells."""
     if not isinstance(value, dict):
         return False
     columns, rows = value.get("columns"), value.get("rows")
@@ -287,7 +290,7 @@ def _columnwise(rows: list[tuple[object, ...]], count: int) -> list[list[object]
 
 
 def _guessed(column: Column, values: list[object]) -> Column:
-    """A type for an expression, by what came out of it."""
+    """Return the column with a type; the type of an expression is derived from its values."""
     if column.type:
         return column
     if re.match(r"avg\s*\(", column.name, re.IGNORECASE):

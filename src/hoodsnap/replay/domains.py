@@ -1,4 +1,4 @@
-"""What libvirt says of a host's domains."""
+"""Procedures about a host's domains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hoodsnap.replay.virterror import INVALID, NO_METADATA, LibvirtError
 
 @procedure(273)
 def list_all_domains(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """All, or those that the flags (VIR_CONNECT_LIST_DOMAINS_*) pick."""
+    """List all domains, or those selected by the flags (VIR_CONNECT_LIST_DOMAINS_*)."""
     wanted, flags = arguments.int(), arguments.uint()
     found = [domain for domain in host.domains if _is_picked(host, domain, flags)]
     return counted([domain.encoded for domain in found], wanted)
@@ -43,33 +43,33 @@ def _is_picked(host: ReplayedHost, domain: ReplayedDomain, flags: int) -> bool:
 
 @procedure(51)
 def count_active(host: ReplayedHost, _: xdr.Reader) -> bytes:
-    """How many have an id."""
+    """Return the number of running domains, which have an id."""
     return xdr.int_(sum(domain.id is not None for domain in host.domains))
 
 
 @procedure(37)
 def list_ids(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Up to so many ids."""
+    """List ids of running domains, up to the requested number."""
     ids = [domain.id for domain in host.domains if domain.id is not None]
     return xdr.array([xdr.int_(number) for number in ids[: arguments.int()]])
 
 
 @procedure(25)
 def count_defined(host: ReplayedHost, _: xdr.Reader) -> bytes:
-    """How many are off."""
+    """Return the number of domains that are shut off."""
     return xdr.int_(sum(domain.id is None for domain in host.domains))
 
 
 @procedure(21)
 def list_defined(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Up to so many names of those that are off."""
+    """List names of domains that are shut off, up to the requested number."""
     names = [domain.name for domain in host.domains if domain.id is None]
     return xdr.array([xdr.string(name) for name in names[: arguments.int()]])
 
 
 @procedure(22)
 def by_id(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The domain of a number."""
+    """Return the domain with an id."""
     number = arguments.int()
     found = next((domain for domain in host.domains if domain.id == number), None)
     return must_be_there(found, f"matching id {number}").encoded
@@ -77,21 +77,21 @@ def by_id(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(23)
 def by_name(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The domain of a name."""
+    """Return the domain with a name."""
     name = arguments.string()
     return must_be_there(host.by_name.get(name), f"matching name '{name}'").encoded
 
 
 @procedure(24)
 def by_uuid(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The domain of a UUID."""
+    """Return the domain with a UUID."""
     uuid = arguments.uuid()
     return must_be_there(host.by_uuid.get(uuid), f"matching uuid '{uuid}'").encoded
 
 
 @procedure(14)
 def xml(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The document, as it is or as it would be started next."""
+    """Return the domain's XML document: the live one, or the one for the next start."""
     domain, flags = host.domain(arguments), arguments.uint()
     if flags & ~INACTIVE:
         text = f"the definition of {domain.name} with the flags {flags:#x} was not recorded"
@@ -101,14 +101,14 @@ def xml(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(212)
 def state(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """State and reason."""
+    """Return the domain's state and its reason."""
     state, reason = host.state(host.domain(arguments))
     return xdr.int_(state) + xdr.int_(reason)
 
 
 @procedure(16)
 def info(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """struct remote_domain_get_info_ret."""
+    """Return struct remote_domain_get_info_ret."""
     domain = host.domain(arguments)
     info = host.of(domain, "dominfo")
     return (
@@ -122,13 +122,13 @@ def info(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(17)
 def max_memory(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """KiB."""
+    """Return the domain's largest memory in KiB."""
     return xdr.hyper(host.info(host.domain(arguments), "max_memory_kib"))
 
 
 @procedure(19)
 def os_type(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """`hvm`, of the definition."""
+    """Return the OS type from the definition: `hvm`."""
     domain = host.domain(arguments)
     found = re.search(r"<type\b[^<>]*+>([^<]*+)</type>", host.xml(domain))
     if found is None:
@@ -138,52 +138,52 @@ def os_type(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(15)
 def autostart(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """0 or 1."""
+    """Return 1 if the domain starts with the host, else 0."""
     return xdr.int_(host.info(host.domain(arguments), "autostart"))
 
 
 @procedure(150)
 def is_active(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """0 or 1."""
+    """Return 1 if the domain is running, else 0."""
     return xdr.int_(host.domain(arguments).id is not None)
 
 
 @procedure(151)
 def is_persistent(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """0 or 1."""
+    """Return 1 if the domain is persistent, else 0."""
     return xdr.int_(host.info(host.domain(arguments), "persistent"))
 
 
 @procedure(183)
 def has_managed_save(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """0 or 1."""
+    """Return 1 if the domain has a managed save image, else 0."""
     return xdr.int_(host.info(host.domain(arguments), "managed_save"))
 
 
 @procedure(202)
 def is_updated(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Whether its definition was changed while it runs: libvirt's QEMU driver says yes as soon
-    as the two differ, which the recorded documents do not tell."""
+    """Refuse: the recorded documents don't show if the definition was changed while the domain
+    runs."""
     raise NotRecordedError(f"whether {host.domain(arguments).name} was updated was not recorded")
 
 
 @procedure(121)
 def security_label(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The label, an array of characters, and whether it is enforced."""
+    """Return the security label as an array of characters, and 1 if it is enforced, else 0."""
     label = host.info(host.domain(arguments), "security_label")
     return xdr.characters(label["label"]) + xdr.int_(label["enforcing"])
 
 
 @procedure(426)
 def messages(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Taints and deprecations."""
-    said = host.info(host.domain(arguments), "messages")
-    return xdr.array([xdr.string(text) for text in said])
+    """Return the messages about taints and deprecations."""
+    found = host.info(host.domain(arguments), "messages")
+    return xdr.array([xdr.string(text) for text in found])
 
 
 @procedure(265)
 def metadata(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Description, title, or the element of a namespace, cut out of the recorded document."""
+    """Return the description, the title or the element of a namespace, cut from the recorded XML."""
     domain = host.domain(arguments)
     kind, uri, flags = arguments.int(), arguments.optional_string(), arguments.uint()
     found = _metadata(host.xml(domain, INACTIVE if flags & 2 else 0), kind, uri or "")
@@ -195,18 +195,18 @@ def metadata(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(298)
 def job(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """The kind of a job, and its numbers."""
+    """Return the kind of the domain's job, and its numbers."""
     domain = host.domain(arguments)
     if domain.id is None:
         raise LibvirtError(INVALID, "Requested operation is not valid: domain is not running")
-    said = dict(host.of(domain, "domjobinfo"))
-    kind = said.pop("type", 0)
-    return xdr.int_(kind) + xdr.array([_parameter(*item) for item in said.items()])
+    found = dict(host.of(domain, "domjobinfo"))
+    kind = found.pop("type", 0)
+    return xdr.int_(kind) + xdr.array([_parameter(*item) for item in found.items()])
 
 
 @procedure(238)
 def block_job(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """struct remote_domain_get_block_job_info_ret."""
+    """Return struct remote_domain_get_block_job_info_ret."""
     domain, disk = host.domain(arguments), arguments.string()
     job = host.of(domain, "blockjob", f" {disk}")
     return (
@@ -218,7 +218,7 @@ def block_job(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(274)
 def snapshots(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Their names."""
+    """List the names of the domain's snapshots."""
     domain, wanted = host.domain(arguments), arguments.int()
     listed = host.of(domain, "snapshot-list")
     found = [xdr.string(row["name"]) + domain.encoded for row in listed]
@@ -227,7 +227,7 @@ def snapshots(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(271)
 def snapshot_is_current(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """0 or 1."""
+    """Return 1 if the snapshot is the current one, else 0."""
     name = arguments.string()
     listed = host.of(host.domain(arguments), "snapshot-list")
     return xdr.int_(any(row["name"] == name and row["current"] for row in listed))
@@ -235,7 +235,7 @@ def snapshot_is_current(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(413)
 def checkpoints(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Their names."""
+    """List the names of the domain's checkpoints."""
     domain, wanted = host.domain(arguments), arguments.int()
     found = [xdr.string(name) + domain.encoded for name in host.of(domain, "checkpoint-list")]
     return counted(found, wanted)
@@ -243,7 +243,7 @@ def checkpoints(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(1, QEMU)
 def monitor_command(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """What the monitor said to this command when it was recorded."""
+    """Return the monitor's recorded reply to this command."""
     domain, command, flags = host.domain(arguments), arguments.string(), arguments.uint()
     if flags & 1:
         raise NotRecordedError("QEMU's human monitor was not recorded")
@@ -251,11 +251,11 @@ def monitor_command(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 
 _INTS = frozenset(["operation", "auto_converge_throttle"])
-"""The numbers of a job that are an `int`; virsh does not find them under another type."""
+"""Fields of a job that must be sent as `int`; virsh ignores them in any other type."""
 
 
 def _parameter(name: str, value: Any) -> bytes:
-    """struct remote_typed_param."""
+    """Encode struct remote_typed_param."""
     if isinstance(value, bool):
         kind, encoded = 6, xdr.int_(value)
     elif isinstance(value, str):
@@ -268,7 +268,7 @@ def _parameter(name: str, value: Any) -> bytes:
 
 
 def _metadata(document: str, kind: int, uri: str) -> str | None:
-    """Cut out of the text, since an XML reader would write it in a way of its own."""
+    """Cut metadata out of the document's text: parsing it and writing it again would change it."""
     if kind in (0, 1):
         word = ("description", "title")[kind]
         found = re.search(rf"^  <{word}>(.*?)</{word}>$", document, re.MULTILINE | re.DOTALL)
@@ -280,7 +280,7 @@ def _metadata(document: str, kind: int, uri: str) -> str | None:
     )
     if found is None:
         return None
-    # libvirt shows it alone: without the prefix of its namespace, and at the left margin.
+    # libvirt shows the element without the prefix of its namespace and without indentation.
     indent, prefix = found[1], found[2]
     text = re.sub(rf"(?m)^{indent}", "", found[0])
     text = re.sub(rf"(</?){prefix}:", r"\1", text)

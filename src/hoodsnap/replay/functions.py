@@ -1,4 +1,4 @@
-"""The functions that MySQL has and SQLite has not, or has otherwise."""
+"""MySQL's functions that SQLite lacks, or defines differently."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def teach(connection: sqlite3.Connection, now: datetime, version: str) -> None:
-    """Give a connection MySQL's functions. `now` is when it was recorded, in UTC."""
+    """Add MySQL's functions to a connection. `now`: the time of the recording, in UTC."""
     moment = now.strftime("%Y-%m-%d %H:%M:%S")
     constant: dict[str, object] = {
         **dict.fromkeys(("now", "utc_timestamp", "sysdate", "localtime", "localtimestamp"), moment),
@@ -52,19 +52,19 @@ def teach(connection: sqlite3.Connection, now: datetime, version: str) -> None:
 
 
 class _Average:
-    """MySQL's: of whole numbers four digits, whatever they come to."""
+    """MySQL's AVG: it always shows four decimals for integers."""
 
     def __init__(self) -> None:
         self._sum, self._count = 0.0, 0
 
     def step(self, value: object) -> None:
-        """One row."""
+        """Add the value of one row."""
         if isinstance(value, int | float):
             self._sum += value
             self._count += 1
 
     def finalize(self) -> str | None:
-        """The result."""
+        """Return the average; None if there were no numbers."""
         return f"{self._sum / self._count:.4f}" if self._count else None
 
 

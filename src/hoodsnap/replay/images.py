@@ -1,7 +1,7 @@
-"""The disk images of a recorded host as files: the recorded names, sizes, owners and headers.
+"""Disk images of a recorded host as files with the recorded names, sizes, owners and headers.
 
-Nothing of what was in them was recorded: they are sparse, and as empty as a new disk. `qemu-img
-info` says of them what it said of the originals, `ls -l` too.
+The contents of the disks were not recorded, so the files are sparse and as empty as a new disk.
+`qemu-img info` and `ls -l` show the same for them as for the originals.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from hoodsnap.replay import qcow2
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 PLACES = ("/var/lib", "/opt", "/srv", "/mnt", "/media", "/data", "/exports")
-"""Below which images are put back where they were: a recording decides nothing else about what
-stands where in a shell."""
+"""Folders below which images are restored at their recorded paths. A recording has no influence on
+any other place in a shell."""
 
 _BELOW = tuple(f"{place}/" for place in PLACES)
 
 BUDGET = 256 << 20
-"""Bytes of memory that are really used, so that `disk size` is right. Beyond, it is less."""
+"""Bytes of memory that may be allocated to make `disk size` right. Beyond them it is too small."""
 
 MOST_FILES = 100_000
-"""Files and folders that are made. A host has about five for each guest."""
+"""Largest number of files and folders. A host has about five for each guest."""
 
 LONGEST_TEXT = 1 << 16
-"""Characters of disk.info or compute_nodes."""
+"""Largest number of characters in disk.info or compute_nodes."""
 
 DEEPEST = 32
-"""Folders above a file."""
+"""Largest number of folders above a file."""
 
 PAGE = 4096
 
@@ -45,9 +45,9 @@ _INFO = re.compile(r"qemu-img info -U (?:--backing-chain )?--output=json .*")
 
 
 class Images:
-    """The images of one recorded host, to be made below a folder.
+    """The images of one recorded host, to be created below a folder.
 
-    `reserved`: the folders in which nothing is made, for something else stands there.
+    `reserved`: folders that are needed for other things, in which nothing is created.
     """
 
     def __init__(self, recording: Recording, root: Path, reserved: Collection[str] = ()) -> None:
@@ -58,25 +58,25 @@ class Images:
         self._budget = BUDGET
         self._left = MOST_FILES
         self._folders: set[str] = set()
-        """Those that are there, of our making: none of them is a link."""
+        """Folders created by this object; none of them is a link."""
         self._places: dict[str, str | None] = {}
         self._tops = {
             answer.query.removeprefix("find ").removesuffix(" -ls").rstrip("/")
             for answer in recording.asked("images", "find ")
         }
-        """Instances directories."""
+        """Paths of the recorded instances directories."""
         self.unlike: dict[str, str] = {}
-        """The paths that could not be made as they were, and why."""
+        """Reasons by path, for files that could not be restored as they were."""
         self.covered: dict[str, None] = {}
-        """The reserved folders in which something was recorded, in the order of the recording."""
+        """Reserved folders in which something was recorded, in the order of the recording."""
 
     @property
     def is_cut_off(self) -> bool:
-        """Were there more files and folders than are made?"""
+        """True if the limit on files and folders was reached."""
         return self._left == 0
 
     def make(self) -> None:
-        """Make them, in time that grows with the number of files and folders."""
+        """Create the files and folders, in time proportional to their number."""
         os.makedirs(self._top, exist_ok=True)
         entries = {entry["path"]: entry for entry in self._entries()}
         infos = self._infos()
@@ -85,10 +85,10 @@ class Images:
             self._make(path, entries[path], infos.get(path))
         for path in sorted(infos.keys() - entries.keys()):
             self._make(path, {"type": "f"}, infos[path])
-        # Links last: nothing is made in what one of them leads to.
+        # Links come last, so that nothing is created through one of them.
         for path in sorted(links):
             self._make(path, entries[path], None)
-        # Folders from below: what is made in them changes their times.
+        # Folders come after their contents, because creating an entry changes a folder's times.
         for path in sorted(entries, reverse=True):
             place = self._place(path)
             if place is not None and place in self._folders:
@@ -103,7 +103,7 @@ class Images:
                 for entry in listed:
                     if isinstance(entry, dict) and isinstance(entry.get("path"), str):
                         if query == "stat -L " and entry.get("type") == "d":
-                            continue  # the way to the images, not one of them
+                            continue  # a folder on the path to the images
                         count += 1
                         if count > MOST_FILES:
                             return
@@ -118,22 +118,22 @@ class Images:
             for info in chain:
                 if not isinstance(info, dict) or not isinstance(info.get("filename"), str):
                     continue
-                # The same file may be seen as raw from one place, as what it is from others.
+                # The same file may be reported as raw in one chain, and as qcow2 in another.
                 if info.get("format") == "qcow2" or info["filename"] not in found:
                     found[info["filename"]] = info
         return found
 
     def _place(self, path: str) -> str | None:
-        """Where a recorded path is made: below the root, and nowhere else."""
+        """Return the place below the root for a recorded path; None if it must not be created."""
         if path not in self._places:
             parts = [part for part in path.split("/") if part not in ("", ".")]
             plain = "/" + "/".join(parts)
             is_safe = path.startswith("/") and path.isprintable() and ".." not in parts
             place = None
             if not is_safe or len(parts) >= DEEPEST or not plain.startswith(_BELOW):
-                self.unlike[path] = "it stands where no images are put back"
+                self.unlike[path] = "images are not restored in this folder"
             elif reserved := next((x for x in self._reserved if f"{plain}/".startswith(x)), None):
-                self.unlike[path] = "programs of this machine are there"
+                self.unlike[path] = "programs of this machine are in this folder"
                 self.covered.setdefault(reserved.rstrip("/"))
             else:
                 place = self._top + plain
@@ -141,8 +141,10 @@ class Images:
         return self._places[path]
 
     def _make_folder(self, place: str) -> None:
-        """Make a folder and those above it, each once. Raises `OSError`, where one of them is a
-        file, and `ValueError` where there are too many."""
+        """Create a folder and its parents, each once.
+
+        Raises `OSError` if one of them is a file, and `ValueError` if there are too many folders.
+        """
         missing = []
         while place != self._top and place not in self._folders:
             missing.append(place)
@@ -169,7 +171,7 @@ class Images:
         try:
             self._make_folder(place if kind == "d" else place.rpartition("/")[0])
             if kind == "l" and isinstance(entry.get("target"), str):
-                # It leads where it led: inside the shell that is where it leads to.
+                # Keep the recorded target: the link is only followed inside the shell.
                 self._spend()
                 with suppress(FileExistsError):
                     os.symlink(entry["target"], place)
@@ -178,7 +180,7 @@ class Images:
                 self._fill(path, place, entry, info)
                 _dress(place, entry)
             elif kind != "d":
-                self.unlike[path] = "it is no file"
+                self.unlike[path] = "it is not a file"
         except (OSError, *UNREADABLE) as error:
             self.unlike[path] = str(error)
 
@@ -207,13 +209,13 @@ class Images:
             self._occupy(path, file.fileno(), (blocks or 0) * 512, size or 0)
 
     def _occupy(self, path: str, handle: int, wanted: int, size: int) -> None:
-        """Let a file use as much space as it did, as far as there is some to spend."""
+        """Allocate as much space for a file as it used when recorded, within the budget."""
         used = os.fstat(handle).st_blocks * 512
         if wanted - used > self._budget:
             self.unlike[path] = "its disk size is less than recorded, to save memory"
             return
         self._budget -= max(wanted - used, 0)
-        # From the end: the beginning has been written.
+        # Allocate from the end, because the beginning is already written.
         end = -(-size // PAGE) * PAGE
         while used < wanted and end > 0:
             start = max(0, end - (wanted - used + PAGE - 1) // PAGE * PAGE)
@@ -223,8 +225,10 @@ class Images:
         os.ftruncate(handle, size)
 
     def _text(self, path: str) -> str | None:
-        """Return the content of one of nova's two small files, if it stands where nova keeps it and
-        has nova's form. Any other content might be a program, or configure one."""
+        """Return the content of disk.info or compute_nodes, if path and content have nova's form.
+
+        Any other content might be a program, or the configuration of one.
+        """
         top, _, name = path.rpartition("/")
         if name == "disk.info":
             top, _, uuid = top.rpartition("/")
@@ -235,15 +239,15 @@ class Images:
         if top not in self._tops:
             return None
         try:
-            said = self._recording.value("images", f"cat {path}")
+            content = self._recording.value("images", f"cat {path}")
         except NotRecordedError:
             return None
-        text = said if isinstance(said, str) else json.dumps(said)
+        text = content if isinstance(content, str) else json.dumps(content)
         return text if len(text) <= LONGEST_TEXT and _is_flat(text) else None
 
 
 def _is_flat(text: str) -> bool:
-    """Is this a JSON object of texts (disk.info) or of numbers (compute_nodes)?"""
+    """True if this is a JSON object of strings (disk.info) or of numbers (compute_nodes)."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -258,30 +262,30 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def _dress(place: str, entry: Mapping[str, Any]) -> None:
-    """Mode, owner and time. In a user namespace of its own nobody else's files can be made."""
+    """Set mode, owner and time. The owner can't be set in a user namespace with a single user."""
     uid, gid = whole(entry.get("uid")), whole(entry.get("gid"))
     if uid is not None and gid is not None:
         with suppress(OSError, OverflowError):
             os.chown(place, uid, gid)
     mode = entry.get("mode")
     if isinstance(mode, str) and re.fullmatch(r"[0-7]{1,7}", mode):
-        # Nothing that was recorded is a program.
+        # Recorded files are never executable.
         most = 0o1777 if stat.S_ISDIR(os.lstat(place).st_mode) else 0o666
         os.chmod(place, stat.S_IMODE(int(mode, 8)) & most)
     written = entry.get("mtime")
     if isinstance(written, str):
         with suppress(ValueError, OverflowError, OSError):
             since = datetime.fromisoformat(written.replace("Z", "+00:00")) - _EPOCH
-            moment = since // _MICROSECOND * 1000  # a float's last digit would be another
+            moment = since // _MICROSECOND * 1000  # integers, because a float would be rounded
             os.utime(place, ns=(moment, moment))
 
 
 _MAGICS = (b"QFI\xfb", b"KDM", b"COWD", b"vhdxfile", b"conectix", b"LUKS", b"QED", b"<<< ")
-"""Magic of the formats whose images begin with letters."""
+"""Magic numbers of the image formats that begin with letters."""
 
 
 def _magic(digits: str) -> bytes:
-    """The first bytes of an image: of a text none, for it might be a program's."""
+    """Return the first bytes of an image; empty if they look like text, which may be a program."""
     try:
         begin = bytes.fromhex(digits)[:16]
     except ValueError:

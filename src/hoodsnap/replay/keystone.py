@@ -1,4 +1,4 @@
-"""Keystone, as far as clients need it: who asks, and which APIs there are."""
+"""Stand-in for keystone, as far as clients need it: tokens, and the catalog of APIs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ REGION = "RegionOne"
 
 
 class Keystone:
-    """Lets everybody in, as who collected."""
+    """Keystone that gives every client a token for the user who collected the bundle."""
 
     def __init__(self, recording: Recording, base: str) -> None:
         self._recording = recording
         self._base = base
 
     def discovery(self, path: str) -> tuple[int, Any, str]:
-        """Status, body and (no) microversion of the documents that say which versions there are."""
+        """Return status, body and (empty) microversion of the documents that list versions."""
         version = {
             "id": "v3.14",
             "status": "stable",
@@ -33,12 +33,12 @@ class Keystone:
 
     @property
     def project(self) -> Mapping[str, Any]:
-        """The project of who collected; empty if that was not recorded."""
+        """The project of the user who collected; empty if it was not recorded."""
         found = self._access().get("project")
         return found if isinstance(found, dict) else {}
 
     def _access(self) -> Mapping[str, Any]:
-        """Who collected, as keystone told it."""
+        """Return keystone's recorded answer about the token of the user who collected."""
         try:
             value = self._recording.value("keystone", "GET /v3/auth/tokens")
         except NotRecordedError:
@@ -47,7 +47,7 @@ class Keystone:
         return token if isinstance(token, dict) else {}
 
     def token(self) -> Any:
-        """A token of this stand-in: it opens nothing else. Its owner is who collected."""
+        """Return a token that is valid for these stand-ins only, for the user who collected."""
         access = self._access()
         domain = {"id": "default", "name": "Default"}
         catalog = [

@@ -1,10 +1,10 @@
-"""A libvirtd that knows what was recorded: libvirt's own protocol over a UNIX socket.
+"""Stand-in for libvirtd: it speaks libvirt's own protocol over a UNIX socket.
 
-Not libvirt's test driver: that one renumbers domains, forgets the reason of a state, and invents
-sizes and addresses. Here a document is the recorded text, a number the recorded number, and
-whatever was not recorded is an error.
+libvirt's test driver would not do, because it renumbers domains, forgets the reason of a state, and
+invents sizes and addresses. Here every document and number is the recorded one, and anything that
+was not recorded is an error.
 
-The messages are those of libvirt's src/rpc/virnetprotocol.x: a header and XDR.
+The messages follow libvirt's src/rpc/virnetprotocol.x: a header and XDR.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from hoodsnap.replay.recording import NotRecordedError, Recording
 from hoodsnap.replay.virterror import INVALID, NO_SUPPORT, LibvirtError
 
 LARGEST_MESSAGE = 32 << 20
-"""Bytes, as of libvirt (VIR_NET_MESSAGE_MAX)."""
+"""Largest number of bytes in a message, as in libvirt (VIR_NET_MESSAGE_MAX)."""
 
 _HEADER = struct.Struct(">IIiIII")
 _CALL, _REPLY, _MESSAGE = 0, 1, 2
 
 KEEPALIVE, _PING, _PONG = 0x6B656570, 1, 2
-"""The program that asks whether anybody is there (virkeepaliveprotocol.x)."""
+"""Program and messages of the keepalive protocol (virkeepaliveprotocol.x)."""
 
 
 class Libvirtd:
-    """Answers for one recorded host."""
+    """Stand-in for the libvirtd of one recorded host."""
 
     def __init__(self, recording: Recording) -> None:
         self._host = ReplayedHost(recording)
@@ -40,7 +40,7 @@ class Libvirtd:
         return await asyncio.start_unix_server(self._client, path)
 
     async def serve_on(self, listener: socket.socket) -> asyncio.Server:
-        """Answer on a socket that listens already."""
+        """Answer on a socket that is already listening."""
         return await asyncio.start_unix_server(self._client, sock=listener)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -53,12 +53,12 @@ class Libvirtd:
                 writer.write(self.reply(message))
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone
+            pass  # the client disconnected
         finally:
             writer.close()
 
     def reply(self, message: bytes) -> bytes:
-        """The answer to one message, which has no length before it; empty if none is due."""
+        """Return the reply to one message (given without its length); empty if none is expected."""
         program, version, number, kind, serial, _ = _HEADER.unpack_from(message)
         if program == KEEPALIVE and number == _PING:
             pong = _HEADER.pack(program, version, _PONG, _MESSAGE, serial, 0)
@@ -71,7 +71,8 @@ class Libvirtd:
             self._host.recording.miss("libvirt", refusal.text)
             payload, status = refusal.encoded, 1
         if len(payload) > LARGEST_MESSAGE - _HEADER.size - 4:
-            large = LibvirtError(INVALID, "hoodsnap: what was recorded is too large for a message")
+            text = "hoodsnap: the recorded answer is too large for a message"
+            large = LibvirtError(INVALID, text)
             payload, status = large.encoded, 1
         header = _HEADER.pack(program, version, number, _REPLY, serial, status)
         return struct.pack(">I", len(header) + len(payload) + 4) + header + payload
@@ -91,9 +92,7 @@ class Libvirtd:
             raise LibvirtError(INVALID, text) from None
         if program == REMOTE and number in WRITES:
             word = WRITES[number]
-            raise LibvirtError(
-                NO_SUPPORT, f"hoodsnap: this is a recording, {word} changes nothing here"
-            )
+            raise LibvirtError(NO_SUPPORT, f"hoodsnap: {word} can't change a recording")
         call = READS.get(number) if program == REMOTE else None
         call = call or f"libvirt's call {program:#x}/{number}"
         raise LibvirtError(NO_SUPPORT, f"hoodsnap: {call} was not recorded")

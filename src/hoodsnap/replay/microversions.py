@@ -1,4 +1,4 @@
-"""In which microversion something was recorded, and for which others it is the same."""
+"""Microversions: when an answer recorded in one microversion is valid for another."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ CHANGES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("nova", "os-instance-actions"): ("2.21", "2.51", "2.58", "2.62", "2.84"),
     ("nova", "os-aggregates"): ("2.41",),
 }
-"""The microversions that changed what is read of each (nova's REST API version history). Two with
-none of these between them give the same answer."""
+"""Microversions that changed the fields of each kind (nova's REST API version history). Two
+microversions with none of these between them give the same answer."""
 
 SINCE: Mapping[tuple[str, str], Mapping[str, str]] = {
     ("cinder", "volumes"): {
@@ -40,19 +40,18 @@ SINCE: Mapping[tuple[str, str], Mapping[str, str]] = {
         "consumes_quota": "3.65",
     },
 }
-"""The microversions that only added a field (cinder's REST API version history): an answer in an
-older one is the newer without it."""
+"""Microversions that only added a field (cinder's REST API version history). An answer in an older
+microversion is the newer answer without that field."""
 
 
 DEFAULTS = {"nova": "2.1", "cinder": "3.0", "placement": "1.0"}
-"""What an API speaks to clients that name no microversion."""
+"""Microversions that an API uses for clients that request none."""
 
 
 def wanted_by(service: ReplayedApi, headers: Mapping[str, str]) -> str:
-    """The microversion that is asked for; without one, what the API speaks then."""
+    """Return the requested microversion; if none is requested, the API's default."""
     named = {key.lower(): value for key, value in headers.items()}
-    said = named.get("openstack-api-version") or ""
-    name, _, number = said.partition(" ")
+    name, _, number = (named.get("openstack-api-version") or "").partition(" ")
     if name == service.header and number:
         return number.strip()
     if service.layer == "nova":
@@ -61,7 +60,7 @@ def wanted_by(service: ReplayedApi, headers: Mapping[str, str]) -> str:
 
 
 def same(service: ReplayedApi, path: str, recorded: str, wanted: str) -> bool:
-    """Whether an answer in one microversion is that in another."""
+    """True if an answer in one microversion is valid for the other."""
     if recorded == wanted or wanted == "latest" or not recorded:
         return True
     changes = CHANGES.get((service.layer, _kind(path)))
@@ -74,19 +73,19 @@ def same(service: ReplayedApi, path: str, recorded: str, wanted: str) -> bool:
 def as_of(
     service: ReplayedApi, path: str, item: Mapping[str, Any], wanted: str
 ) -> Mapping[str, Any]:
-    """One thing as an older microversion shows it: without the fields that came later."""
+    """Return an item as an older microversion shows it: without the fields added later."""
     added = SINCE.get((service.layer, _kind(path)), {})
     later = {name for name, number in added.items() if not since(wanted, number)}
     return {name: value for name, value in item.items() if name not in later}
 
 
 def newest(versions: Iterable[str]) -> str:
-    """The highest of some."""
+    """Return the highest of several microversions."""
     return max(versions, key=_number)
 
 
 def since(version: str, first: str) -> bool:
-    """Whether a microversion is this one or a later one."""
+    """True if a microversion is `first` or later."""
     return _number(version) >= _number(first)
 
 

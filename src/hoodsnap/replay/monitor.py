@@ -1,7 +1,7 @@
-"""A QEMU monitor that knows what was recorded: QMP, over libvirt or over a socket of its own.
+"""Stand-in for a QEMU monitor: QMP, through libvirt or over a socket of its own.
 
-Each question of `collect --qmp` can be asked again, in the same words. Whatever else, and whatever
-would change something, is an error of QMP.
+Each command that `collect --qmp` sent can be sent again, with the same arguments. Any other command
+gets a QMP error.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _COMMAND = "virsh qemu-monitor-command "
 _SHELL = re.compile(r"qmp-shell .*?: (\S+)(.*)", re.DOTALL)
 
 LONGEST_QUESTION = 1 << 20
-"""Characters."""
+"""Largest number of characters in a command."""
 
 
 def reply(recording: Recording, uuid: str, question: str) -> str:
-    """The monitor's reply (JSON) to one command (JSON)."""
+    """Return the monitor's reply (JSON) to one command (JSON)."""
     return json.dumps(_replied(recording, uuid, question), separators=(",", ":"))
 
 
@@ -51,17 +51,17 @@ def _error(kind: str, text: str) -> dict[str, Any]:
 
 
 def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
-    """The command and the arguments of a recorded question."""
+    """Return the command and the arguments of a recorded query; None if it can't be parsed."""
     if answer.query.startswith(_COMMAND):
-        # Searched for once: a pattern with two gaps takes the square of the time.
+        # Not a regular expression: with two wildcards it would take quadratic time.
         question = answer.query.partition(" '")[2].removesuffix("'")
         try:
-            said = json.loads(question)
+            command = json.loads(question)
         except (ValueError, RecursionError):
             return None
-        if not isinstance(said, dict):
+        if not isinstance(command, dict):
             return None
-        return said.get("execute", ""), said.get("arguments", {})
+        return command.get("execute", ""), command.get("arguments", {})
     if found := _SHELL.fullmatch(answer.query):
         words = (word.partition("=") for word in found[2].split())
         try:
@@ -71,30 +71,31 @@ def _asked(answer: Answer) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def _questions(heard: str) -> tuple[list[str], str]:
-    """The questions that are whole, and the beginning of the next."""
+def _questions(received: str) -> tuple[list[str], str]:
+    """Split off the commands that are complete; return them and the rest."""
     found: list[str] = []
-    while heard := heard.lstrip():
+    while received := received.lstrip():
         try:
-            _, end = json.JSONDecoder().raw_decode(heard)
+            _, end = json.JSONDecoder().raw_decode(received)
         except RecursionError:
-            return [*found, heard], ""
+            return [*found, received], ""
         except ValueError as error:
-            # Wrong before its end, it will not be right after it.
-            wrong = isinstance(error, json.JSONDecodeError) and error.pos < len(heard.rstrip()) - 1
-            line, ends, rest = heard.partition("\n")
+            # An error before the end of the text can't be cured by more text.
+            last = len(received.rstrip()) - 1
+            wrong = isinstance(error, json.JSONDecodeError) and error.pos < last
+            line, ends, rest = received.partition("\n")
             if not (wrong and ends):
-                return found, heard
+                return found, received
             found.append(line)
-            heard = rest
+            received = rest
             continue
-        found.append(heard[:end])
-        heard = heard[end:]
+        found.append(received[:end])
+        received = received[end:]
     return found, ""
 
 
 class MonitorSocket:
-    """One guest's monitor."""
+    """Socket of one guest's monitor."""
 
     def __init__(self, recording: Recording, uuid: str) -> None:
         self._recording = recording
@@ -105,32 +106,32 @@ class MonitorSocket:
         return await asyncio.start_unix_server(self._client, path)
 
     async def serve_on(self, listener: socket.socket) -> asyncio.Server:
-        """Answer on a socket that listens already."""
+        """Answer on a socket that is already listening."""
         return await asyncio.start_unix_server(self._client, sock=listener)
 
     def greeting(self) -> dict[str, Any]:
-        """QEMU's first line: its version, and no capability that would have to be negotiated."""
+        """Return QEMU's first line: its version, and no capabilities to negotiate."""
         found = _replied(self._recording, self._uuid, '{"execute": "query-version"}')
         if "return" not in found:
             raise NotRecordedError("the monitor's version was not recorded")
         return {"QMP": {"version": found["return"], "capabilities": []}}
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        def say(line: object) -> None:
+        def send(line: object) -> None:
             writer.write(json.dumps(line).encode() + b"\r\n")
 
         try:
-            say(self.greeting())
+            send(self.greeting())
             left, letters = "", codecs.getincrementaldecoder("utf-8")("replace")
-            while heard := await reader.read(1 << 16):
-                # A question ends where its JSON does: not every client ends its line.
-                questions, left = _questions(left + letters.decode(heard))
+            while received := await reader.read(1 << 16):
+                # A command ends where its JSON ends: not every client sends a line break.
+                questions, left = _questions(left + letters.decode(received))
                 for question in questions:
-                    say(_replied(self._recording, self._uuid, question))
+                    send(_replied(self._recording, self._uuid, question))
                 if len(left) > LONGEST_QUESTION:
                     break
                 await writer.drain()
         except (NotRecordedError, ConnectionError, *UNREADABLE):
-            pass  # it hangs up, as a QEMU that ends
+            pass  # close the connection, as QEMU does when it ends
         finally:
             writer.close()

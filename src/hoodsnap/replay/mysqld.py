@@ -1,7 +1,7 @@
-"""A MariaDB server that knows what was recorded: MySQL's client protocol over recorded tables.
+"""Stand-in for a MariaDB server: MySQL's client protocol over recorded tables.
 
-The text protocol is all that clients use for this (mysql, PyMySQL, SQLAlchemy, MySQL's own
-connector for Python).
+It speaks only the text protocol, which is enough for mysql, PyMySQL, SQLAlchemy and MySQL's own
+connector for Python.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from hoodsnap.replay.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, Recording, plain
 
-# What clients command.
+# Commands of the client protocol.
 _QUIT, _INIT_DB, _QUERY, _FIELD_LIST, _STATISTICS, _PING = 1, 2, 3, 4, 9, 14
 _PREPARE, _SET_OPTION, _RESET = 22, 27, 31
 
 
 async def refuse_on(listener: socket.socket, why: str) -> asyncio.Server:
-    """Say to every client that there is no database, and why."""
+    """Refuse every client with an error that gives the reason."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = packets.Wire(reader, writer)
-        # Before it has said what it speaks a client takes no state of SQL.
+        # Before the client has sent its capabilities, an error has no SQL state.
         wire.put(b"\xff" + struct.pack("<H", 1105) + f"hoodsnap: {plain(why)}".encode()[:512])
         with contextlib.suppress(ConnectionError):
             await wire.send()
@@ -36,7 +36,7 @@ async def refuse_on(listener: socket.socket, why: str) -> asyncio.Server:
 
 
 class Mysqld:
-    """Answers for one recorded nova."""
+    """Stand-in for the database server of one recorded nova."""
 
     def __init__(self, recording: Recording) -> None:
         self._database = ReplayedDatabase(recording)
@@ -46,7 +46,7 @@ class Mysqld:
         return await asyncio.start_unix_server(self._client, path)
 
     async def serve_on(self, listener: socket.socket) -> asyncio.Server:
-        """Answer on a socket that listens already."""
+        """Answer on a socket that is already listening."""
         return await asyncio.start_server(self._client, sock=listener)
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,22 +54,22 @@ class Mysqld:
         try:
             await session.run()
         except (asyncio.IncompleteReadError, ConnectionError, *UNREADABLE):
-            pass  # the client has gone, or is none
+            pass  # the client disconnected, or does not speak the protocol
         finally:
             writer.close()
 
 
 class _Session:
-    """One client, from its login until it quits."""
+    """Session of one client, from its login until it quits."""
 
     def __init__(self, server: ReplayedDatabase, wire: packets.Wire) -> None:
         self._server = server
         self._wire = wire
         self._current: str | None = None
-        """The name of the database that is meant where none is named."""
+        """Name of the current database; None if none was selected."""
 
     async def run(self) -> None:
-        """Answer until the client quits."""
+        """Answer commands until the client quits."""
         await self._greet()
         while True:
             packet = await self._wire.receive()
@@ -93,7 +93,7 @@ class _Session:
         name, plugin = packets.login(await self._wire.receive())
         try:
             if plugin == b"caching_sha2_password":
-                self._wire.put(b"\x01\x03")  # the password is right, whichever it is
+                self._wire.put(b"\x01\x03")  # accept any password
             if name:
                 self._current = self._server.use(name)
             self._wire.put(packets.OK)
@@ -116,10 +116,13 @@ class _Session:
         elif command == _QUERY:
             self._query(rest.decode(errors="replace"))
         elif command == _PREPARE:
-            text = "hoodsnap: no prepared statements here: let the client put in its parameters"
+            text = (
+                "hoodsnap: prepared statements are not supported: let the client insert its"
+                " parameters"
+            )
             raise MySQLError(1295, "HY000", text)
         else:
-            raise MySQLError(1047, "08S01", f"hoodsnap: command {command} is not spoken here")
+            raise MySQLError(1047, "08S01", f"hoodsnap: command {command} is not supported")
 
     def _field_list(self, table: str) -> None:
         for column in self._server.columns(self._current, table):

@@ -1,4 +1,4 @@
-"""MySQL's errors (its mysqld_error.h), as a server sends them."""
+"""MySQL's errors (mysqld_error.h), as a server sends them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class MySQLError(Exception):
 
     number: int
     state: str
-    """SQL's: five letters or digits."""
+    """The SQL state: five letters or digits."""
     text: str
 
     @property
     def encoded(self) -> bytes:
-        """The packet."""
+        """The error as a packet."""
         return (
             b"\xff"
             + struct.pack("<H", self.number)
@@ -32,27 +32,27 @@ class MySQLError(Exception):
 
 
 def none_selected() -> MySQLError:
-    """A table was named without its database."""
+    """Return the error for a table name without a database, when no database is selected."""
     return MySQLError(1046, "3D000", "No database selected")
 
 
 def no_database(name: str) -> MySQLError:
-    """There is none of this name."""
+    """Return the error for an unknown database."""
     return MySQLError(1049, "42000", f"Unknown database '{name}'")
 
 
 def no_table(name: str) -> MySQLError:
-    """There is none of this name, which may begin with its database's."""
+    """Return the error for an unknown table; its name may include the database."""
     return MySQLError(1146, "42S02", f"Table '{name}' doesn't exist")
 
 
 def of_sqlite(error: sqlite3.Error, clause: str) -> MySQLError:
-    """What MySQL would say instead. `clause`: where it would miss a column."""
+    """Translate an error of SQLite to MySQL's. `clause`: the clause named if a column is unknown."""
     text = str(error)
     if found := re.match(r"no such column: (\S+)", text):
         return MySQLError(1054, "42S22", f"Unknown column '{found[1]}' in '{clause}'")
     if found := re.match(r"no such function: (\S+)", text):
-        return MySQLError(1305, "42000", f"hoodsnap: the function {found[1]} is not known here")
+        return MySQLError(1305, "42000", f"hoodsnap: the function {found[1]} is not supported")
     if found := re.match(r"no such table: (\S+)", text):
         return no_table(found[1])
     if found := re.match(r"unknown database (\S+)", text):

@@ -1,7 +1,7 @@
-"""Linux namespaces, mounts and privileges of a sealed process: the system calls, by ctypes.
+"""System calls, through ctypes, for the namespaces, mounts and privileges of a sealed process.
 
-The programs that make these calls (unshare, mount, ip, bwrap) may be missing, and each costs as
-much time as all of this. Linux 5.12 or later is needed (`mount_setattr`).
+The programs that make these calls (unshare, mount, ip, bwrap) may not be installed, and each takes
+as long as all of this. Linux 5.12 or later is required (`mount_setattr`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BIND, _REC, _PRIVATE = 0x1000, 0x4000, 1 << 18
 NOSUID, NODEV, NOEXEC = 2, 4, 8
 _DETACH = 2
 
-_ATTRIBUTE_READ_ONLY = 1  # those of mount_setattr have the values of mount's NOSUID, NODEV, NOEXEC
+_ATTRIBUTE_READ_ONLY = 1  # mount_setattr's other attributes equal NOSUID, NODEV and NOEXEC
 _SYS_MOUNT_SETATTR = 442
 _AT_FDCWD, _AT_RECURSIVE = -100, 0x8000
 
@@ -38,23 +38,23 @@ _SET_PDEATHSIG, _SET_DUMPABLE, _DROP_FROM_BOUNDING = 1, 4, 24
 _SET_NO_NEW_PRIVILEGES, _AMBIENT, _CLEAR_AMBIENT = 38, 47, 4
 _CAPABILITIES_3 = 0x20080522
 DAC_READ_SEARCH = 2
-"""The one capability that is kept: files of the recording that belong to another user are read with
-it. No file that only root of the host may read is in the tree."""
+"""The only capability that is kept: it is needed to read recorded files that belong to other users.
+The tree holds no file that only the host's root may read."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoNamespacesError(Exception):
-    """This host does not let this user seal a shell. The text names what is missing."""
+    """This host does not let this user create a sealed shell. The text names what is missing."""
 
 
 def enter(ask_for_map: Callable[[], None]) -> None:
-    """Leave the host's users, mounts, network, IPC and name; children get PIDs of their own. The
-    caller has one thread.
+    """Enter new namespaces for users, mounts, network, IPC, host name and cgroups; children get
+    PIDs of their own. The caller must have only one thread.
 
-    Root becomes the root of a user namespace, too: the host's root could leave every other seal.
-    `ask_for_map` lets the parent call `map_users`, which only a process outside may do for more
-    than one user. Raises `NoNamespacesError`.
+    Root enters a user namespace as well, because the host's root could break any other seal.
+    `ask_for_map` makes the parent call `map_users`: to map more than one user, a process outside
+    is needed. Raises `NoNamespacesError`.
     """
     uid, gid = os.geteuid(), os.getegid()
     try:
@@ -74,16 +74,16 @@ def enter(ask_for_map: Callable[[], None]) -> None:
 
 
 def map_users(pid: int) -> None:
-    """Let the root of another process's user namespace have every user that there is here."""
+    """Map all users and groups of this user namespace into that of another process."""
     for name in ("uid_map", "gid_map"):
         ours = Path(f"/proc/self/{name}").read_text().split()
-        # What is mapped here is mapped there, each to itself.
+        # Every id that is mapped here is mapped there, to itself.
         ranges = zip(ours[::3], ours[2::3], strict=True)
         text = "\n".join(f"{first} {first} {count}" for first, count in ranges)
         Path(f"/proc/{pid}/{name}").write_text(text)
 
 
-_ELSE = "`hoodsnap serve` needs no namespaces"
+_ELSE = "`hoodsnap serve` works without namespaces"
 
 
 def _what_is_missing(error: OSError, uid: int) -> str:
@@ -92,7 +92,7 @@ def _what_is_missing(error: OSError, uid: int) -> str:
         name = f"user.max_{kind}_namespaces"
         if _sysctl(name) == "0":
             return (
-                f"this host allows no {kind} namespaces ({name} is 0): have root run"
+                f"this host allows no {kind} namespaces ({name} is 0): as root, run"
                 f" `sysctl {name}=15000`; {_ELSE}"
             )
     switches = (
@@ -102,15 +102,18 @@ def _what_is_missing(error: OSError, uid: int) -> str:
     for name, closed, value in switches if uid else ():
         if _sysctl(name) == closed:
             return (
-                f"this host gives ordinary users no namespaces ({name} is {closed}): run it with"
-                f" sudo, or have root run `sysctl {name}={value}`; {_ELSE}"
+                f"this host allows no namespaces for ordinary users ({name} is {closed}): run the"
+                f" command with sudo or, as root, run `sysctl {name}={value}`; {_ELSE}"
             )
     if uid == 0:
         return (
-            f"the kernel gives no namespaces, not even to root ({why}), as in a container"
-            f" without CAP_SYS_ADMIN: run it outside of the container; {_ELSE}"
+            f"the kernel allows no namespaces, not even for root ({why}), as in a container"
+            f" without CAP_SYS_ADMIN: run the command outside the container; {_ELSE}"
         )
-    return f"this host gives ordinary users no namespaces ({why}): run it with sudo; {_ELSE}"
+    return (
+        f"this host allows no namespaces for ordinary users ({why}): run the command with sudo;"
+        f" {_ELSE}"
+    )
 
 
 def _sysctl(name: str) -> str | None:
@@ -121,11 +124,11 @@ def _sysctl(name: str) -> str | None:
 
 
 def allow_no_more(first_pid: int) -> None:
-    """Close the user namespace to further namespaces, and start PIDs above `first_pid`, so that no
-    recorded PID is the number of a process in the shell. For the first process; the host's /proc
-    is still mounted.
+    """Forbid further namespaces in the user namespace, and start PIDs above `first_pid`, so that no
+    process in the shell has a recorded PID. To be called by the first process, while the host's
+    /proc is still mounted.
 
-    Both are a second line of defense: where /proc/sys can't be written, nothing else is lost.
+    Both are a second line of defense: if /proc/sys can't be written, the seal still holds.
     """
     with contextlib.suppress(OSError):
         Path("/proc/sys/user/max_user_namespaces").write_text("0")
@@ -136,17 +139,17 @@ def allow_no_more(first_pid: int) -> None:
 
 
 def end_with_parent() -> None:
-    """Be killed when the parent ends, however it ends."""
+    """Have the kernel kill this process when its parent ends for any reason."""
     call("prctl", _SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def drop_privileges() -> None:
-    """Give up every capability but `DAC_READ_SEARCH`, for good, and the caller's keys; and let no
-    other process of the namespaces look into this one."""
-    # Its memory has the environment in which hoodsnap was started.
+    """Permanently drop all capabilities but `DAC_READ_SEARCH`, and the caller's keys; and protect
+    this process from inspection by other processes of the namespaces."""
+    # The memory of this process holds the environment in which hoodsnap was started.
     call("prctl", _SET_DUMPABLE, 0, 0, 0, 0)
     if (keyctl := _SYS_KEYCTL.get(platform.machine())) is not None:
-        with contextlib.suppress(OSError):  # a kernel without keys has none to give up
+        with contextlib.suppress(OSError):  # the kernel may be built without keys
             call("syscall", keyctl, _JOIN_SESSION_KEYRING, None)
     call("prctl", _SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     with contextlib.suppress(OSError):
@@ -159,47 +162,49 @@ def drop_privileges() -> None:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            break  # the kernel has no more of them
+            break  # the kernel has no more capabilities
     header = struct.pack("=Ii", _CAPABILITIES_3, 0)
     kept = 1 << DAC_READ_SEARCH
     call("capset", header, struct.pack("=6I", kept, kept, 0, 0, 0, 0))
 
 
 def memory(place: str, *, flags: int = NOSUID | NODEV, data: str = "mode=0755") -> None:
-    """Mount an empty file system in memory. It ends with the namespaces."""
+    """Mount an empty file system in memory, which disappears with the namespaces."""
     _mount("tmpfs", place, "tmpfs", flags, data)
 
 
 def processes(place: str) -> None:
-    """Mount the /proc of these namespaces: its processes, and nothing else of the kernel. Raises
-    `NoNamespacesError` where a part of the host's own /proc is covered."""
+    """Mount the /proc of these namespaces, with processes only.
+
+    Raises `NoNamespacesError` if parts of the host's own /proc are covered by other mounts.
+    """
     try:
         _mount("proc", place, "proc", NOSUID | NODEV | NOEXEC, "subset=pid")
     except OSError as error:
         raise NoNamespacesError(
-            f"the kernel gives no /proc of its own to a namespace ({error.strerror}), as in a"
-            f" container that covers parts of /proc: run it outside of the container; {_ELSE}"
+            f"the kernel does not allow a namespace to mount /proc ({error.strerror}), as in a"
+            f" container that covers parts of /proc: run the command outside the container; {_ELSE}"
         ) from None
 
 
 def terminals(place: str) -> None:
-    """Mount pseudo terminals, apart from those of the host."""
+    """Mount pseudo-terminals, separate from those of the host."""
     _mount("devpts", place, "devpts", NOSUID | NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
 
 
 def bind(source: str, place: str, *, flags: int = NOSUID | NODEV) -> None:
-    """Mount a file or folder, and all that is mounted below it, in another place, read-only."""
+    """Bind-mount a file or folder, with all mounts below it, at another place, read-only."""
     _mount(source, place, "", _BIND | _REC)
     read_only(place, flags)
 
 
 def bind_writable(source: str, place: str) -> None:
-    """Mount a folder in another place as it is."""
+    """Bind-mount a folder at another place, without changing its flags."""
     _mount(source, place, "", _BIND)
 
 
 def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) -> None:
-    """Make a mount read-only, and (`below`) every mount below it."""
+    """Make a mount read-only and, with `below`, every mount below it."""
     attributes = struct.pack("=4Q", flags | _ATTRIBUTE_READ_ONLY, 0, 0, 0)
     recursive = _AT_RECURSIVE if below else 0
     size = ctypes.c_size_t(len(attributes))
@@ -215,21 +220,21 @@ def read_only(place: str, flags: int = NOSUID | NODEV, *, below: bool = True) ->
 
 
 def change_root(place: str, before: str) -> None:
-    """Let a mount be the root; the root before it is then at the folder `before` of it."""
+    """Make a mount the new root; the old root is then at the folder `before` of the new one."""
     os.chdir(place)
     call("pivot_root", b".", os.fsencode(before))
     os.chdir("/")
 
 
 def detach(place: str) -> None:
-    """Take away a mount and all that is mounted below it."""
+    """Unmount a mount and all mounts below it."""
     call("umount2", os.fsencode(place), _DETACH)
 
 
 def listening() -> tuple[str, ...]:
-    """The files of all sockets that accept connections in this network namespace."""
+    """Return the paths of all UNIX sockets that accept connections in this network namespace."""
     text = Path("/proc/net/unix").read_text(errors="surrogateescape")
-    # These flags say that it accepts connections.
+    # The flags 00010000 mean that a socket accepts connections.
     found = re.findall(r"^\S+: \S+ \S+ 00010000 \S+ \S+ +\d+ (/.*)$", text, re.MULTILINE)
     return tuple(sorted(set(found)))
 
@@ -248,7 +253,7 @@ def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> N
 
 
 def call(name: str, *arguments: object) -> None:
-    """A function of the C library. Raises `OSError` where it fails."""
+    """Call a function of the C library. Raises `OSError` if it fails."""
     if getattr(_libc, name)(*arguments) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -1,8 +1,8 @@
-"""The OpenStack APIs of a recorded cloud: keystone, nova, glance, neutron, cinder, placement.
+"""Stand-in for a recorded cloud's APIs: keystone, nova, glance, neutron, cinder, placement.
 
-The exact answer first, where the same was asked. Else what follows from a recorded list that holds
-all that is asked for. Else a refusal. A filter that is not known is refused, never ignored; that
-something does not exist is said only where a whole list was recorded.
+A request gets the recorded answer to the same request, if there is one; else an answer derived from
+a recorded list that covers the request; else a refusal. An unknown filter is refused, never
+ignored. A 404 is returned only if an unfiltered list was recorded.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from hoodsnap.replay.services import SERVICES, ReplayedApi
 _QUERY = re.compile(r"GET (?P<path>[^?\s]*)(?:\?(?P<query>\S*))?(?: \[(?P<version>[\d.]+)\])?")
 
 _CUT_OFF = 1000
-"""What nova shows of a list at once (`max_limit`): one as long may go on."""
+"""Largest number of items in one list of nova (`max_limit`): a list this long may be incomplete."""
 
 Reply = tuple[int, Any, str]
-"""Status, body, and the microversion that it is in (empty: none)."""
+"""Status, body, and microversion of the body (empty: none)."""
 
 
 class ApiError(Exception):
-    """An HTTP error, with the text that clients print."""
+    """An HTTP error, with the text that clients show."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -53,7 +53,7 @@ class ApiError(Exception):
 
 
 class OpenStack:
-    """Answers for one recorded cloud."""
+    """Stand-in for the APIs of one recorded cloud."""
 
     def __init__(self, recording: Recording, base: str) -> None:
         self._recording = recording
@@ -93,7 +93,7 @@ class OpenStack:
         return self._collections.setdefault((service.layer, path), Collection(service, path))
 
     def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Reply:
-        """The reply to one request. Raises `ApiError`."""
+        """Return the reply to one request. Raises `ApiError`."""
         url = urlsplit(target)
         path, query = unquote(url.path).rstrip("/"), _parsed(url.query)
         if path in ("", "/v3") and method in ("GET", "HEAD"):
@@ -103,7 +103,7 @@ class OpenStack:
         for service in SERVICES:
             if path == service.prefix or path.startswith(service.prefix + "/"):
                 if method not in ("GET", "HEAD"):
-                    text = f"hoodsnap: this is a recording, {method} changes nothing here"
+                    text = f"hoodsnap: {method} can't change a recording"
                     raise ApiError(403, text)
                 wanted = microversions.wanted_by(service, headers)
                 return self._get(service, path.removeprefix(service.prefix), query, wanted)
@@ -139,7 +139,7 @@ class OpenStack:
         layer, name = collection.service.layer, collection.name
         pages = collection.covering(query, wanted)
         if pages is None:
-            asked = ", ".join(f"{key}={','.join(said)}" for key, said in query.items())
+            asked = ", ".join(f"{key}={','.join(values)}" for key, values in query.items())
             raise self._not_recorded(layer, f"the list {path} ({asked or 'all'})")
         try:
             chosen = collection.chosen(pages, query, self._keystone.project.get("id"))
@@ -161,7 +161,7 @@ class OpenStack:
         if found is not None:
             same = [each for each in found if microversions.same(service, path, each, wanted)]
             if not same:
-                text = f"GET {path}/{key} in {wanted} (only in {', '.join(found)})"
+                text = f"GET {path}/{key} in microversion {wanted} (only in {', '.join(found)})"
                 raise self._not_recorded(service.layer, text)
             version = microversions.newest(same)
             item = microversions.as_of(service, path, found[version], wanted)
@@ -171,12 +171,14 @@ class OpenStack:
                 return 200, item, version
             return 200, {_singular(kind.replace("-", "_").removeprefix("os_")): item}, version
         if collection.is_whole:
-            raise ApiError(404, f"No {kind} with the id {key} was recorded")
+            raise ApiError(404, f"no {kind} with the id {key} was recorded")
         raise self._not_recorded(service.layer, f"GET {path}/{key}")
 
     def _groups_of(self, uuid: str, path: str, version: str) -> Mapping[str, Any]:
-        """The groups of a server, which only the answer about it alone names: by the list of all
-        groups."""
+        """Return the field with a server's groups, derived from the list of all groups.
+
+        Lists of servers lack this field; nova shows it only for a single server.
+        """
         groups = self._collections.get(("nova", path.replace("servers", "os-server-groups")))
         if groups is None or not groups.is_whole or not microversions.since(version, "2.71"):
             return {}
@@ -187,7 +189,7 @@ class OpenStack:
         return {"server_groups": theirs}
 
     def _specs(self, service: ReplayedApi, path: str) -> Any:
-        """The extra specs of a flavor, which newer microversions show with the flavor itself."""
+        """Return a flavor's extra specs, which newer microversions include in the flavor."""
         above, _, key = path.rpartition("/")
         collection = self._collections.get((service.layer, above))
         shown = collection.items.get(key, {}) if collection is not None else {}
@@ -198,7 +200,7 @@ class OpenStack:
         return ApiError(501, f"hoodsnap: {what} was not recorded")
 
     def _discovery(self, service: ReplayedApi, path: str) -> Reply | None:
-        """The documents from which clients learn what versions there are."""
+        """Return a document that lists versions; None if the path is not that of one."""
         roots = {
             "nova": ("/v2.1",),
             "cinder": ("", "/v3"),
@@ -225,7 +227,7 @@ class OpenStack:
         return 200, {"versions": [{"id": number, "status": "CURRENT", "links": links}]}, ""
 
     def _moved(self, service: ReplayedApi, body: Any) -> Any:
-        """A discovery document with links that lead here: clients follow them."""
+        """Rewrite the links of a discovery document to lead here, because clients follow them."""
         text = json.dumps(body)
         where = self._base + service.prefix
         return json.loads(
@@ -234,26 +236,26 @@ class OpenStack:
 
 
 MOST_CLIENTS = 64
-"""Connections that are answered at once; others wait."""
+"""Number of connections answered at the same time; further ones wait."""
 
 MOST_STRANGERS = 8
-"""Connections of other accounts that are answered at once; further ones are closed."""
+"""Number of other accounts' connections answered at the same time; further ones are closed."""
 
 LARGEST_BODY = 1 << 20
-"""Bytes of a request."""
+"""Largest number of bytes in the body of a request."""
 
 PATIENCE = 60.0
 """Seconds that a client may be silent, and that a connection of another account may last."""
 
 
 class _Server(ThreadingHTTPServer):
-    """A thread for each connection, and no more threads than there may be.
+    """HTTP server with a thread for each connection, up to a limit.
 
-    Connections of other accounts take no room of ours: they may be there to fill it.
+    Connections of other accounts have a limit of their own, so they can't exhaust ours.
     """
 
     has_neighbours = True
-    """Can other accounts of this machine connect?"""
+    """True if other accounts of this machine can connect."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self._room = BoundedSemaphore(MOST_CLIENTS)
@@ -261,7 +263,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(*arguments, **named)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Wait for room, then answer in a thread."""
+        """Wait for a free place, then answer in a thread."""
         address, port = client_address[:2]
         is_ours = (
             not self.has_neighbours or _account(address, port, self.server_port) == os.geteuid()
@@ -273,12 +275,12 @@ class _Server(ThreadingHTTPServer):
         answering = Thread(target=self._answer, args=(request, client_address, room), daemon=True)
         try:
             answering.start()
-        except BaseException:  # no thread was started that could give the room back
+        except BaseException:  # no thread was started that would release the place
             room.release()
             raise
 
     def _answer(self, request: Any, client_address: Any, room: BoundedSemaphore) -> None:
-        """Answer, and make room."""
+        """Answer, and release the place."""
         ending = Timer(PATIENCE, _end, (request,))
         ending.daemon = True
         try:
@@ -290,21 +292,22 @@ class _Server(ThreadingHTTPServer):
             room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: the client has gone, or does not speak HTTP."""
+        """Print nothing: the client disconnected, or does not speak HTTP."""
 
 
 def _end(connection: socket.socket) -> None:
-    with suppress(OSError):  # it has ended
+    with suppress(OSError):  # it ended already
         connection.shutdown(socket.SHUT_RDWR)
 
 
 _ESTABLISHED = "01"
-"""State of an open connection. Once its client has closed it, the kernel names no account of it."""
+"""State of an open connection. Once the client has closed it, the kernel no longer names its
+account."""
 
 
 def _account(address: str, port: int, ours: int) -> int | None:
-    """The account that connected to our port from an address of this machine (IPv4), as the kernel
-    lists it; None if it lists no such connection."""
+    """Return the account that connected to our port from an IPv4 address of this machine; None if
+    the kernel lists no such connection."""
     far = f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
     for name in ("tcp", "tcp6"):
         with suppress(OSError), open(f"/proc/net/{name}") as lines:
@@ -320,11 +323,11 @@ def _account(address: str, port: int, ours: int) -> int | None:
 def server(
     recording: Recording, listener: socket.socket, password: str | None = None
 ) -> ThreadingHTTPServer:
-    """Keystone, with the others behind it, on a socket that listens; `serve_forever` answers.
+    """Return a server for keystone and the other APIs, on a socket that is already listening.
 
-    With a `password` keystone gives its token to clients that send it, the others answer to that
-    token only, and no name of this machine but those of the loopback is answered to: a web page
-    can't reach the recording by a name of its own.
+    Call its `serve_forever` to answer requests. With a `password`, keystone gives its token only to
+    clients that send the password, and the other APIs require the token. Only requests with a host
+    name of the loopback are answered, so a web page can't reach the recording by its own name.
     """
     address, port = listener.getsockname()[:2]
     door = Door(port, password)
@@ -344,7 +347,7 @@ def server(
             except ApiError as refusal:
                 status = refusal.status
                 body = {"error": {"message": str(refusal), "code": status, "title": "recording"}}
-                # The rest of a request that was not read whole must not be read as the next one.
+                # The rest of a request that was not read must not be taken for the next request.
                 self.close_connection = status in _HANG_UP or self.close_connection
             except Exception as error:  # the net around each request
                 status = 501
@@ -353,11 +356,11 @@ def server(
             self._reply(status, body, version)
 
         def _data(self) -> bytes:
-            """The request's body. Raises `ApiError`."""
-            said = self.headers.get("Content-Length") or "0"
-            if not re.fullmatch("[0-9]{1,7}", said) or int(said) > LARGEST_BODY:
-                raise ApiError(413, f"hoodsnap: a request has {LARGEST_BODY} bytes at most")
-            return self.rfile.read(int(said))
+            """Return the request's body. Raises `ApiError`."""
+            length = self.headers.get("Content-Length") or "0"
+            if not re.fullmatch("[0-9]{1,7}", length) or int(length) > LARGEST_BODY:
+                raise ApiError(413, f"hoodsnap: a request may have at most {LARGEST_BODY} bytes")
+            return self.rfile.read(int(length))
 
         def _reply(self, status: int, body: Any, version: str) -> None:
             data = b"" if body is None else json.dumps(body).encode()
@@ -383,7 +386,7 @@ def server(
         do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            pass  # nobody asked for a list of requests
+            pass  # no log of requests
 
     found = _Server((address, port), Handler, bind_and_activate=False)
     found.socket.close()
@@ -401,40 +404,40 @@ def _is_about_tokens(target: str) -> bool:
 
 
 class Door:
-    """Rule which requests are answered: none for another host name, and with a password none of a
-    client that does not know it."""
+    """Access control: no requests for other host names and, if there is a password, no requests
+    without it."""
 
     def __init__(self, port: int, password: str | None) -> None:
         names = ("127.0.0.1", "localhost", "[::1]")
         self._hosts = frozenset(f"{name}:{port}" for name in names)
         self._password = password
         self.token = "recorded" if password is None else secrets.token_hex(16)
-        """Token that keystone gives to clients, and that the other APIs ask for."""
+        """Token that keystone gives to clients, and that the other APIs require."""
 
     def admit(self, target: str, headers: Message, data: bytes) -> None:
-        """Raises `ApiError`."""
+        """Raise `ApiError` if a request must not be answered."""
         named = headers.get_all("Host") or []
         if len(named) != 1 or named[0].strip().lower() not in self._hosts:
-            raise ApiError(421, f"hoodsnap: use one of these: {', '.join(sorted(self._hosts))}")
+            names = ", ".join(sorted(self._hosts))
+            raise ApiError(421, f"hoodsnap: use one of these host names: {names}")
         if self._password is None:
             return
         has_token = self._is_known(headers.get("X-Auth-Token"), self.token)
         if _is_about_tokens(target):
             if not has_token and not self._is_known(_password_in(data), self._password):
-                raise ApiError(401, "hoodsnap: OS_PASSWORD is not the one that serve printed")
+                raise ApiError(401, "hoodsnap: OS_PASSWORD is not the one that `serve` printed")
         elif not has_token and urlsplit(target).path.rstrip("/") not in ("", "/v3"):
-            raise ApiError(401, "hoodsnap: the token is not the one that keystone gave")
+            raise ApiError(401, "hoodsnap: the token is not the one that keystone issued")
 
-    def _is_known(self, said: object, wanted: str) -> bool:
-        # In constant time, wherever they differ.
-        return isinstance(said, str) and secrets.compare_digest(
-            said.encode(errors="replace"), wanted.encode()
+    def _is_known(self, given: object, wanted: str) -> bool:
+        # The comparison takes the same time wherever they differ.
+        return isinstance(given, str) and secrets.compare_digest(
+            given.encode(errors="replace"), wanted.encode()
         )
 
 
 def _password_in(data: bytes) -> object:
-    """The password of a request for a token (identity API v3, method `password`); None if it has
-    none."""
+    """Return the password in a token request (identity API v3, method `password`), or None."""
     try:
         return json.loads(data)["auth"]["identity"]["password"]["user"]["password"]
     except (ValueError, LookupError, TypeError, RecursionError):
@@ -443,8 +446,8 @@ def _password_in(data: bytes) -> object:
 
 def _parsed(query: str) -> Query:
     found: dict[str, tuple[str, ...]] = {}
-    for key, said in parse_qsl(query, keep_blank_values=True):
-        found[key] = (*found.get(key, ()), said)
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        found[key] = (*found.get(key, ()), value)
     return found
 
 
@@ -453,5 +456,5 @@ def _singular(name: str) -> str:
 
 
 def _without_project(path: str) -> str:
-    """Older endpoints have the project's id in their paths."""
+    """Remove the project's id, which older endpoints have in their paths."""
     return re.sub(r"^(/v\d(?:\.\d)?)/[0-9a-f]{32}(?=/|$)", r"\1", path)

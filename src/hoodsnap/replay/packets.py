@@ -1,4 +1,4 @@
-"""MySQL's packets, as MariaDB's documentation describes them ("Client/Server Protocol")."""
+"""MySQL's packets, as described in MariaDB's documentation ("Client/Server Protocol")."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from hoodsnap.replay.tables import Column
 
-# What this server can do, in the protocol's bits.
+# Capabilities of this server, as the protocol's bits.
 _LONG_PASSWORD, _FOUND_ROWS, _LONG_FLAG, _WITH_DATABASE = 0x1, 0x2, 0x4, 0x8
 _PROTOCOL_41, _TRANSACTIONS, _SECURE = 0x200, 0x2000, 0x8000
 _PLUGINS, _LENGTH_CODED = 0x80000, 0x200000
@@ -29,7 +29,7 @@ _AUTOCOMMIT = 2
 LARGEST_PACKET = 0xFFFFFF
 LARGEST_STATEMENT = 1 << 24
 
-# Its types of columns: number, length.
+# Column types: number and length.
 _TYPES = {
     "tinyint": (1, 4),
     "smallint": (2, 6),
@@ -53,7 +53,7 @@ _NUMERIC = frozenset(
 
 
 class Wire:
-    """One client's connection: packets are numbered, in either direction."""
+    """Connection of one client. Packets are numbered in both directions."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -62,7 +62,7 @@ class Wire:
         self._out = bytearray()
 
     def put(self, packet: bytes) -> None:
-        """One more packet to be sent; in several parts, if it is too long for one."""
+        """Queue a packet, in several parts if it is too long for one."""
         while True:
             part, packet = packet[:LARGEST_PACKET], packet[LARGEST_PACKET:]
             self._out += struct.pack("<I", len(part))[:3] + bytes([self._sequence]) + part
@@ -71,13 +71,13 @@ class Wire:
                 return
 
     async def send(self) -> None:
-        """Send what was put."""
+        """Send the queued packets."""
         self._writer.write(self._out)
         self._out = bytearray()
         await self._writer.drain()
 
     async def receive(self) -> bytes:
-        """The next packet, whole. Raises `ValueError` if it is too long."""
+        """Return the next packet, joined from its parts. Raises `ValueError` if it is too long."""
         whole = b""
         while True:
             header = await self._reader.readexactly(4)
@@ -92,13 +92,13 @@ class Wire:
 
 OK = b"\0\0\0" + struct.pack("<HH", _AUTOCOMMIT, 0)
 END = b"\xfe" + struct.pack("<HH", 0, _AUTOCOMMIT)
-"""After the definitions of columns, and after the rows."""
+"""Packet after the column definitions, and after the rows."""
 
 
 def greeting(version: str) -> bytes:
-    """A server's first packet."""
+    """Return a server's first packet."""
     salt = b"hoodsnap", b"a recording."
-    # Clients take a first digit beyond 5 for a version that they don't speak.
+    # Clients reject a version whose first digit is greater than 5.
     prefix = b"5.5.5-" if "MariaDB" in version else b""
     return (
         b"\x0a"
@@ -117,7 +117,7 @@ def greeting(version: str) -> bytes:
 
 
 def login(packet: bytes) -> tuple[str, bytes]:
-    """The database and the method of a client's first packet."""
+    """Return the database and the authentication method in a client's first packet."""
     (capabilities,) = struct.unpack_from("<I", packet)
     at = packet.index(b"\0", 32) + 1
     at += 1 + packet[at] if capabilities & (_LENGTH_CODED | _SECURE) else packet.index(b"\0", at)
@@ -130,12 +130,12 @@ def login(packet: bytes) -> tuple[str, bytes]:
 
 
 def count(number: int) -> bytes:
-    """How many columns a result has."""
+    """Return the packet with the number of columns of a result."""
     return _length(number)
 
 
 def definition(column: Column, database: str | None) -> bytes:
-    """What a result says of one of its columns."""
+    """Return the packet that defines one column of a result."""
     base = re.match(r"\w*", column.type)
     name = base[0].lower() if base else ""
     kind, length = _TYPES.get(name, (253, 765))
@@ -159,7 +159,7 @@ def definition(column: Column, database: str | None) -> bytes:
 
 
 def row(cells: Iterable[object]) -> bytes:
-    """One row of a result; every value is a text."""
+    """Return the packet of one row; every value is sent as text."""
     return b"".join(b"\xfb" if cell is None else _coded(cell) for cell in cells)
 
 

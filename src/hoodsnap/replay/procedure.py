@@ -1,7 +1,7 @@
-"""Which procedures libvirt's protocol has: what answers each of them here, and what none does.
+"""Procedures of libvirt's protocol: the functions that answer them, and those that are refused.
 
-The numbers are those of libvirt's src/remote/remote_protocol.x and qemu_protocol.x; they are only
-ever appended to, so that any virsh speaks to any libvirtd.
+The numbers are those of libvirt's src/remote/remote_protocol.x and qemu_protocol.x. libvirt only
+ever adds numbers, so that any virsh can talk to any libvirtd.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from hoodsnap.replay import xdr
 from hoodsnap.replay.host import ReplayedHost
 
 REMOTE, QEMU = 0x20008086, 0x20008087
-"""The programs: everything, and what only QEMU's driver has."""
+"""Programs of the protocol: the general one, and the one of the QEMU driver."""
 
 Procedure = Callable[[ReplayedHost, xdr.Reader], bytes]
-"""Takes what a call says; returns the result, encoded. Raises `Refusal`, and `NotRecorded`."""
+"""Function that takes the arguments of a call and returns the encoded result. Raises `LibvirtError`
+and `NotRecordedError`."""
 
 PROCEDURES: dict[tuple[int, int], Procedure] = {}
-"""(program, number) → what answers it."""
+"""Procedures by program and number."""
 
 _P = TypeVar("_P", bound=Procedure)
 
 
 def procedure(number: int, program: int = REMOTE) -> Callable[[_P], _P]:
-    """Register what answers under its number in remote_protocol.x (qemu_protocol.x)."""
+    """Register a function under its number in remote_protocol.x (or qemu_protocol.x)."""
 
     def register(function: _P) -> _P:
         if (program, number) in PROCEDURES:
@@ -37,7 +38,7 @@ def procedure(number: int, program: int = REMOTE) -> Callable[[_P], _P]:
 
 
 def counted(found: list[bytes], wanted: int) -> bytes:
-    """A list, as calls answer that may ask only for how many there are."""
+    """Encode a list and its length; the list is empty if only the length is wanted."""
     return (xdr.array(found) if wanted else xdr.uint(0)) + xdr.uint(len(found))
 
 
@@ -88,8 +89,8 @@ WRITES: Mapping[int, str] = {
     266: "blockcopy",
     290: "blockcommit",
 }
-"""What would change something, by virsh's word for it; every other call that has no procedure here
-was not recorded."""
+"""Calls that change something, as named by virsh. Every other call without a procedure is answered
+with "was not recorded"."""
 
 READS: Mapping[int, str] = {
     20: "vcpuinfo",
@@ -112,4 +113,4 @@ READS: Mapping[int, str] = {
     344: "domstats",
     353: "domifaddr",
 }
-"""What is asked for often and was not recorded, by virsh's word for it."""
+"""Common calls that are not recorded, as named by virsh."""

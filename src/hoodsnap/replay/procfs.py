@@ -1,7 +1,7 @@
-"""The /proc of a recorded host, for the real ps, pgrep and top, and for our own collector.
+"""The /proc of a recorded host, for the real ps, pgrep and top, and for hoodsnap's own collector.
 
-Only what they read, of the processes that were recorded, and of the host as a whole. What a process
-looks up about itself (`/proc/self`) is never recorded: it leads to the real /proc of the shell.
+It has only the files that these programs read, for the recorded processes and the host as a whole.
+`/proc/self` is never the recorded one: it leads to the real /proc of the shell.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ OF_THE_HOST = (
     "locks",
 )
 MOST_ENTRIES = 100_000
-"""Files and folders that are made. A guest's process has about two hundred."""
+"""Largest number of files and folders. A guest's process has about two hundred."""
 
 MOST_FILES = 10_000
-"""Threads, or open files, of one process."""
+"""Largest number of threads, and of open files, of one process."""
 
 _OWN = ("self", "thread-self")
 _OF_SELF = ("mounts", "net")
@@ -39,12 +39,12 @@ _A_PROCESS = re.compile(r"/proc/([1-9][0-9]{0,6})/([a-z]+)")
 
 
 def pids(recording: Recording) -> frozenset[int]:
-    """The recorded PIDs."""
+    """Return the recorded PIDs."""
     return frozenset(_recorded(recording))
 
 
 def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
-    """PID → what was recorded of it, by file. Never the first process: it is the shell's own."""
+    """Return the recorded files of each process, by PID. PID 1 is left out: the shell has its own."""
     found: dict[int, dict[str, str]] = {}
     for answer in recording.asked("kernel", "/proc/"):
         named = _A_PROCESS.fullmatch(answer.query)
@@ -59,10 +59,10 @@ def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
 
 
 def make(recording: Recording, root: str | os.PathLike[str], own: str | None = None) -> int:
-    """Write the files below a folder; the number of processes. `own`: the real /proc, in which
-    processes find themselves.
+    """Write the files below a folder; return the number of processes written.
 
-    Highest process first: a tmpfs lists its newest file first, and the kernel the lowest number.
+    `own`: the real /proc, for links such as `self`. The highest PID is written first, because a
+    tmpfs lists its newest file first, while the kernel lists the lowest PID first.
     """
     root = os.fspath(root)
     os.makedirs(root, exist_ok=True)
@@ -77,7 +77,7 @@ def make(recording: Recording, root: str | os.PathLike[str], own: str | None = N
 
 
 class _Maker:
-    """Writes files and links of a recorded /proc, as many as there may be."""
+    """Write the files and links of a recorded /proc, up to the limit."""
 
     def __init__(self, recording: Recording, root: str) -> None:
         self._recording = recording
@@ -86,15 +86,17 @@ class _Maker:
         self._folders: set[str] = {root}
 
     def make_host(self) -> None:
-        """The files about the host."""
+        """Write the files about the host."""
         for name in OF_THE_HOST:
             for answer in self._recording.asked("kernel", f"/proc/{name}"):
                 if answer.query == f"/proc/{name}" and isinstance(answer.value, str):
                     self._write(f"{self._root}/{name}", answer.value)
 
     def make_processes(self) -> int:
-        """The folders of the processes, each as far as it was recorded: first for all of them what
-        `ps` reads."""
+        """Write the folders of the processes; return their number.
+
+        The files that `ps` reads come first, for all processes, because the limit may be reached.
+        """
         found = _recorded(self._recording)
         made = []
         for pid in sorted(found, reverse=True):
@@ -116,23 +118,25 @@ class _Maker:
         return len(made)
 
     def _complete(self, folder: str, pid: int) -> None:
-        """A process' program, root, namespaces, threads and open files, for our own collector. Its
-        links are there to be read: what they lead to is the shell's."""
+        """Write a process's program, root, namespaces, threads and open files, for the collector.
+
+        The links are only meant to be read; following them leads to files of the shell.
+        """
         for name in ("exe", "root"):
-            for target in self._said(f"readlink /proc/{pid}/{name}"):
+            for target in self._answers(f"readlink /proc/{pid}/{name}"):
                 self._link(f"{folder}/{name}", target)
-        for found in self._said(f"readlink /proc/{pid}/ns/*"):
+        for found in self._answers(f"readlink /proc/{pid}/ns/*"):
             for name, target in _items(found):
                 if re.fullmatch("[a-z_]+", name):
                     self._link(f"{folder}/ns/{name}", target)
         threads = f"grep -E '^(Name|Cpus_allowed_list):' /proc/{pid}/task/*/status"
-        for found in self._said(threads):
+        for found in self._answers(threads):
             for tid, thread in _items(found):
                 if re.fullmatch("[0-9]{1,7}", tid) and isinstance(thread, dict):
                     cpus = thread.get("cpus")
                     text = f"Name:\t{thread.get('comm')}\nCpus_allowed_list:\t{cpus}\n"
                     self._write(f"{folder}/task/{tid}/status", text)
-        for found in self._said(f"ls -lL /proc/{pid}/fd"):
+        for found in self._answers(f"ls -lL /proc/{pid}/fd"):
             for file in found[:MOST_FILES] if isinstance(found, list) else ():
                 if isinstance(file, dict) and isinstance(number := file.get("fd"), int):
                     self._link(f"{folder}/fd/{number}", file.get("path"))
@@ -140,8 +144,8 @@ class _Maker:
                     lines = (f"{name}:\t{file[name]}\n" for name in names)
                     self._write(f"{folder}/fdinfo/{number}", "".join(lines))
 
-    def _said(self, query: str) -> Iterator[object]:
-        """Return the answers to a question about a process; none if it was not asked."""
+    def _answers(self, query: str) -> Iterator[object]:
+        """Yield the answer to a query about a process; nothing if it was not recorded."""
         with suppress(NotRecordedError):
             yield self._recording.value("kernel", query)
 
@@ -154,7 +158,7 @@ class _Maker:
             self._folders.add(folder)
 
     def _link(self, path: str, target: object) -> None:
-        # A stranger's may be there twice, or lead to what is longer than any path.
+        # A stranger's recording may list a link twice, or with a target longer than any path.
         with suppress(OSError, *UNREADABLE):
             if self._left > 0 and isinstance(target, str) and target:
                 self._make_folder(path.rpartition("/")[0])

@@ -1,7 +1,7 @@
-"""The programs of this machine that a sealed shell can run, and the folders that they come from.
+"""The programs of this machine that a sealed shell can run, and the folders that contain them.
 
-Folders of the system, Python's own, and the virtual environments of clients that the caller's PATH
-leads to. A socket in one of them could be bound only by a user who may replace the programs.
+These are folders of the system, Python's own, and the virtual environments of clients found through
+the caller's PATH. Only a user who may replace the programs can bind a socket in one of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CLIENTS = (
     *("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w"),
     *("virsh", "mysql", "openstack", "nova", "qemu-img", "qmp-shell"),
 )
-"""The programs that meet the recording."""
+"""Programs that talk to the recording."""
 
 SYSTEM = (
     "/usr",
@@ -39,16 +39,16 @@ _NO_PROGRAMS = ("/", "/home", "/root", "/etc", "/var", "/tmp", "/run", "/dev", "
 
 @dataclass(frozen=True)
 class Programs:
-    """Absolute folders, as they are on the host."""
+    """Folders with programs, as absolute paths."""
 
     trees: tuple[tuple[str, str], ...]
-    """Folders beside those of the system: path in the shell, and path on this machine."""
+    """Folders besides those of the system: path in the shell, and path on this machine."""
     path: tuple[str, ...]
     """Folders for PATH."""
 
 
 def found() -> Programs:
-    """The programs of this machine, by this Python and the caller's PATH and home."""
+    """Find this machine's programs, from this Python and the caller's PATH and home."""
     wanted = [*_of_python(), *_of_clients()]
     trees: dict[str, str] = {}
     for folder in wanted:
@@ -56,7 +56,7 @@ def found() -> Programs:
         for place in (folder, real):
             if _may_be_seen(place) and _may_be_seen(real) and os.path.isdir(real):
                 trees.setdefault(place, real)
-    # What is below another one is there with it.
+    # A folder below another one is included with it.
     kept = {
         place: real
         for place, real in trees.items()
@@ -70,7 +70,7 @@ def found() -> Programs:
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Is the path the folder or below it? Both absolute."""
+    """True if a path is the folder or is below it. Both are absolute."""
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
@@ -82,8 +82,8 @@ def _may_be_seen(place: str) -> bool:
 
 
 def _of_python() -> Iterator[str]:
-    """Python's prefixes and libraries, and this package. Of the folder above the package nothing
-    else is seen: it may be a working folder."""
+    """Yield Python's prefixes and libraries, and this package. Other contents of the folder above
+    the package stay hidden, because it may be a working folder."""
     yield from (sys.prefix, sys.base_prefix, sys.exec_prefix, sys.base_exec_prefix)
     yield from site.getsitepackages()
     if site.ENABLE_USER_SITE:
@@ -92,7 +92,7 @@ def _of_python() -> Iterator[str]:
 
 
 def _of_clients() -> Iterator[str]:
-    """The virtual environments of the clients, and of the Python that each has."""
+    """Yield the virtual environments of the clients, and the prefixes of their Pythons."""
     for name in CLIENTS:
         program = shutil.which(name)
         if program is None or not os.path.isabs(program):

@@ -1,7 +1,7 @@
-"""The entry of a running `ps` in the recorded /proc: procps looks for itself there by its number.
+"""Entries for running `ps` processes in the recorded /proc: procps looks itself up by its PID.
 
-Each `ps` writes its PID into a pipe, waits for the entry, and becomes the real program. The entry
-leads to the real /proc of the shell, in which there is nothing of the host.
+Each `ps` writes its PID into a pipe, waits for its entry, and executes the real program. The entry
+links to the real /proc of the shell, which shows nothing of the host.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ PROGRAMS = ("ps",)
 PIPE = "/run/hoodsnap/readers"
 
 MOST = 256
-"""Readers that may run at once."""
+"""Largest number of readers that run at once."""
 
 _LONGEST = 4096
 
 
 def wrapper(program: str) -> str:
-    """The script that stands before a program in PATH."""
+    """Return the script that replaces a program in PATH."""
     return (
         f"echo $$ >{PIPE}\nleft=200\n"
         "while [ ! -d /proc/$$ ] && [ $left -gt 0 ]; do left=$((left - 1)); sleep 0.01; done\n"
@@ -32,20 +32,21 @@ def wrapper(program: str) -> str:
 
 
 class Entries:
-    """Makes the entries. Of the shell's first process."""
+    """Creates the entries, in the shell's first process."""
 
     def __init__(self) -> None:
-        """While the recorded /proc can still be written, and before there are threads."""
+        """Open the pipe and the folder. To be called while the recorded /proc is still writable,
+        and before there are threads."""
         os.makedirs(os.path.dirname(PIPE), exist_ok=True)
         os.mkfifo(PIPE, 0o600)
-        # By a descriptor: where the folder is mounted for the shell it is read-only.
+        # Use a descriptor, because the folder is mounted read-only for the shell.
         self._folder = os.open(f"{tree.RECORDED}/proc", os.O_PATH | os.O_DIRECTORY)
-        # For both: it has no end, though readers come and go.
+        # Open both ends, so that reading does not end when a writer closes the pipe.
         self._pipe = os.open(PIPE, os.O_RDWR)
         self._made: list[int] = []
 
     def keep(self) -> None:
-        """Make and remove entries from now on, in a thread of its own."""
+        """Create and remove entries from now on, in a separate thread."""
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
@@ -60,7 +61,7 @@ class Entries:
             with suppress(OSError):
                 os.unlink(str(gone), dir_fd=self._folder)
         if pid > 1 and _is_running(pid) and len(self._made) < MOST and pid not in self._made:
-            with suppress(OSError):  # a recorded process has this number
+            with suppress(OSError):  # a recorded process has this PID
                 os.symlink(f"{tree.PROCESSES}/{pid}", str(pid), dir_fd=self._folder)
                 self._made.append(pid)
 

@@ -1,7 +1,7 @@
-"""Writes the header of a qcow2 image that says what `qemu-img info` once said of another.
+"""Write an empty qcow2 image for which `qemu-img info` shows the same as for a recorded one.
 
-The image is empty: a header, a refcount table, an L1 table without an entry. Where each stands and
-what it means is in QEMU's docs/interop/qcow2.txt.
+The image has a header, a refcount table and an L1 table without entries. QEMU's
+docs/interop/qcow2.txt describes their layout.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ _MAGIC = b"QFI\xfb"
 _BACKING_FORMAT = 0xE2792ACA
 _DIRTY, _CORRUPT, _COMPRESSION, _EXTENDED_L2 = 1 << 0, 1 << 1, 1 << 3, 1 << 4
 _LAZY = 1 << 0
-_ENTRY = 1 << 63  # an entry of a table that is the only reference to its cluster
+_ENTRY = 1 << 63  # a table entry that is the only reference to its cluster
 
 
 class UnfaithfulImageError(ValueError):
-    """This image can't be made so that qemu-img says the same of it. The text says why."""
+    """No image can be made for which qemu-img shows the same. The text is the reason."""
 
 
 def write(file: BinaryIO, info: Mapping[str, Any]) -> int:
-    """Write an image of which `qemu-img info --output=json` says `info`; the bytes written."""
+    """Write an image for which `qemu-img info --output=json` shows `info`.
+
+    Returns the number of bytes. Raises `UnfaithfulImageError`.
+    """
     specific = info.get("format-specific")
     data: Mapping[str, Any] = specific.get("data", {}) if isinstance(specific, dict) else {}
     if "encrypt" in data or info.get("encrypted"):
         raise UnfaithfulImageError("it is encrypted, and its key slots were not recorded")
     if "data-file" in data:
-        raise UnfaithfulImageError("its data are in another file")
+        raise UnfaithfulImageError("its data is in another file")
     if info.get("snapshots") or data.get("bitmaps"):
-        raise UnfaithfulImageError("its snapshots and bitmaps were not recorded whole")
+        raise UnfaithfulImageError("its snapshots and bitmaps were not recorded completely")
     size, cluster = whole(info.get("virtual-size")), whole(info.get("cluster-size"))
     if size is None or cluster is None or not 512 <= cluster <= 2 << 20 or cluster & cluster - 1:
         raise UnfaithfulImageError("its sizes can't be read")
@@ -52,7 +55,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
     old = data.get("compat") == "0.10"
     compressed = data.get("compression-type", "zlib")
     if compressed not in ("zlib", "zstd"):
-        raise UnfaithfulImageError(f"it is compressed by {compressed}")
+        raise UnfaithfulImageError(f"it is compressed with {compressed}")
     bits = whole(data.get("refcount-bits", 16)) or 16
     incompatible = sum(
         flag

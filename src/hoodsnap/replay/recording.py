@@ -1,4 +1,4 @@
-"""What was recorded of one host, and what was asked for and was not."""
+"""The recording of one host, and a tally of requests that it could not answer."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ UNREADABLE = (
     RecursionError,
     struct.error,
 )
-"""What goes wrong where a recorded answer has another shape than the layer gives it: a stranger's
-bundle may hold anything."""
+"""Errors caused by a recorded answer with an unexpected shape: a stranger's bundle may hold
+anything."""
 
 
 class NotRecordedError(Exception):
-    """The recording has no answer to this. The text names what was asked."""
+    """The recording has no answer to a query. The text names the query."""
 
 
 class Recording:
-    """One host's answers, newest last, and a tally of what was asked for in vain.
+    """One host's answers, newest last, and a tally of requests that it could not answer.
 
-    Answers about the whole cloud (nova, its database …) are those of every host: whichever of them
-    was asked heard the same.
+    Answers about the whole cloud (nova, its database …) belong to every host: each host would have
+    got the same.
     """
 
     def __init__(self, bundle: Bundle, host: str) -> None:
         self.bundle = bundle
         self.host = host
         self.missed: Counter[tuple[str, str]] = Counter()
-        """(client, what it asked for) → how often."""
+        """Number of requests that were not recorded, by client and request."""
         self._by_layer: dict[str, dict[str, dict[str | None, Answer]]] = {}
-        """Layer → query → subject → the newest answer."""
+        """The newest answer by layer, query and subject."""
         for answer in bundle.answers:
             if answer.host == host or answer.layer not in OF_ONE_HOST:
                 asked = self._by_layer.setdefault(answer.layer, {})
                 subjects = asked.setdefault(answer.query, {})
                 before = subjects.get(answer.subject)
-                # A question that failed when it was asked again takes nothing back.
+                # A later failure does not replace an earlier answer.
                 if before is None or answer.error is None or before.error is not None:
                     subjects[answer.subject] = answer
 
     def answer(self, layer: str, query: str, subject: str | None = None) -> Answer:
-        """The newest answer to a question. `NotRecordedError` if it was not asked, or failed."""
+        """Return the newest answer to a query.
+
+        Raises `NotRecordedError` if the query was not asked, or failed.
+        """
         subjects = self._by_layer.get(layer, {}).get(query, {})
         found = subjects.get(subject)
         if found is None and subject is None and len(subjects) == 1:
@@ -57,33 +60,33 @@ class Recording:
         if found is None:
             raise NotRecordedError(f"{query} was not recorded")
         if found.error is not None:
-            raise NotRecordedError(f"{query} was asked and not answered: {found.error.message}")
+            raise NotRecordedError(f"{query} failed when it was recorded: {found.error.message}")
         return found
 
     def value(self, layer: str, query: str, subject: str | None = None) -> object:
-        """The value of that answer."""
+        """Return the value of the newest answer to a query. Raises `NotRecordedError`."""
         return self.answer(layer, query, subject).value
 
     def asked(self, layer: str, start: str) -> Iterator[Answer]:
-        """Every newest answer of a layer whose query starts so and that is no failure."""
+        """Yield a layer's newest successful answers to queries that begin with `start`."""
         for query, subjects in self._by_layer.get(layer, {}).items():
             if query.startswith(start):
                 yield from (answer for answer in subjects.values() if answer.error is None)
 
     def miss(self, client: str, what: str) -> None:
-        """Remember that a client asked for what was not recorded."""
+        """Count a request that was not recorded."""
         self.missed[(client, what)] += 1
 
 
 OF_ONE_HOST = frozenset(["libvirt", "kernel", "qemu", "images", "host", "network", "block", "logs"])
-"""The layers whose answers belong to the host that was asked; the others' are the cloud's."""
+"""Layers whose answers belong to the host that was asked; other layers belong to the cloud."""
 
 
 def plain(text: str) -> str:
-    """A recorded text for a terminal: one line, and nothing that a terminal obeys."""
+    """Return recorded text for a terminal: one line, without control characters."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def hosts(bundle: Bundle) -> tuple[str, ...]:
-    """The hosts that can be replayed, sorted."""
+    """Return the hosts that can be replayed, sorted."""
     return tuple(sorted({answer.host for answer in bundle.answers if answer.layer in OF_ONE_HOST}))

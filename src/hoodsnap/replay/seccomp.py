@@ -1,8 +1,9 @@
-"""A filter of system calls (seccomp) for what no namespace divides.
+"""Filter for system calls (seccomp), for resources that no namespace separates.
 
-Sockets of other families than local, internet and netlink lead out (the AF_VSOCK of a virtual
-machine to its hypervisor); io_uring can open them unseen; keys belong to a user.
-Bindings of libseccomp for Python come with distributions only, and so few rules need none.
+Only sockets of the families local, internet and netlink are allowed: others lead out, as AF_VSOCK
+does from a virtual machine to its hypervisor. io_uring is denied because it can open sockets that
+the filter does not see, and keys are denied because they belong to a user, not to a namespace.
+libseccomp's Python bindings come only with distributions; this few rules can be written without.
 """
 
 from __future__ import annotations
@@ -18,19 +19,19 @@ from hoodsnap.replay import namespaces
 
 @dataclass(frozen=True)
 class _Machine:
-    """Numbers of a machine's calls; `arch` is AUDIT_ARCH_* of linux/audit.h."""
+    """System call numbers of an architecture; `arch` is AUDIT_ARCH_* of linux/audit.h."""
 
     arch: int
     socket: int
     keys: tuple[int, int, int]
-    """add_key, request_key, keyctl."""
+    """Numbers of add_key, request_key and keyctl."""
 
 
 _MACHINES = {
     "x86_64": _Machine(0xC000003E, 41, (248, 249, 250)),
     "aarch64": _Machine(0xC00000B7, 198, (217, 218, 219)),
 }
-"""On others there is no filter."""
+"""Architectures with a filter; on others there is no filter."""
 
 _IO_URING_SETUP = 425
 _FAMILIES = (1, 2, 10, 16)
@@ -40,14 +41,16 @@ _LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
 _NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16  # in struct seccomp_data
 _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _OTHER_ABI = 0x40000000
-"""x32's calls on x86_64 have this bit."""
+"""Bit in the numbers of x32 calls on x86_64."""
 
 _SET_SECCOMP, _FILTER = 22, 2
 
 
 def enter() -> None:
-    """Filter the system calls of this thread and all that it starts, for good. Privileges have been
-    given up."""
+    """Permanently filter the system calls of this thread and all its children.
+
+    To be called after privileges were dropped.
+    """
     machine = _MACHINES.get(platform.machine())
     if machine is None:
         return
@@ -62,7 +65,7 @@ def _program(machine: _Machine) -> bytes:
     lines = [
         (_LOAD, 0, 0, _ARCH),
         (_EQUAL, 1, 0, machine.arch),
-        (_RETURN, 0, 0, _KILL),  # 32-bit calls are numbered otherwise
+        (_RETURN, 0, 0, _KILL),  # 32-bit calls have other numbers
         (_LOAD, 0, 0, _NUMBER),
         (_AT_LEAST, 0, 1, _OTHER_ABI),
         (_RETURN, 0, 0, _ERROR | errno.EPERM),

@@ -1,8 +1,8 @@
-"""The stand-ins where namespaces are missing: sockets, and the variables that lead clients there.
+"""Stand-ins without namespaces: sockets, and the environment variables that lead clients to them.
 
-A client that is led only by its environment may go elsewhere after all (MYSQL_UNIX_PORT gives way
-to a configuration file), and on a host with live servers elsewhere is the live one. So this is
-refused where one listens.
+Environment variables alone are not reliable: a configuration file overrides MYSQL_UNIX_PORT, for
+example, and on a host with live servers the client would then reach a live one. So the command
+`serve` refuses to run on such a host.
 """
 
 from __future__ import annotations
@@ -20,19 +20,22 @@ from hoodsnap.replay import namespaces, stage
 from hoodsnap.replay.recording import Recording
 
 LIVE = ("/libvirt-sock", "/virtqemud-sock", "/mysqld.sock", "/mysql.sock")
-"""The ends of the names of sockets on which a live server is likely to listen."""
+"""Endings of the paths of sockets on which a live server probably listens."""
 
 
 @contextlib.contextmanager
 def folder_of_ours() -> Iterator[Path]:
-    """A folder that only this user can enter. It goes when this process ends, however it ends: a
-    process of its own waits for that. Entered before there are threads."""
+    """Create a folder that only this user can enter.
+
+    A child process removes it when this process ends for any reason. To be entered before there are
+    threads.
+    """
     folder = tempfile.mkdtemp(prefix="hoodsnap-")
     waiting, held = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(held)
-        os.setsid()  # a key typed at the terminal is not for it
+        os.setsid()  # so that Ctrl-C at the terminal does not end it
         os.read(waiting, 1)
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
@@ -45,12 +48,12 @@ def folder_of_ours() -> Iterator[Path]:
 
 
 def live_sockets() -> tuple[str, ...]:
-    """The sockets of live libvirt daemons and databases on this host."""
+    """Return the sockets of live libvirt daemons and databases on this host."""
     return tuple(path for path in namespaces.listening() if path.endswith(LIVE))
 
 
 def start(recording: Recording, folder: Path, say: Callable[[str], None]) -> list[str]:
-    """Start the stand-ins; the lines that a shell has to read."""
+    """Start the stand-ins; return the lines that a shell must evaluate."""
     password = secrets.token_hex(16)
     listeners = stage.listen(recording, folder, ports=False)
     stage.answer(recording, listeners, say, password)
@@ -59,7 +62,7 @@ def start(recording: Recording, folder: Path, say: Callable[[str], None]) -> lis
     mysql = folder / "mysqld" / "mysqld.sock"
     environment["LIBVIRT_DEFAULT_URI"] = f"qemu+unix:///system?socket={libvirt}"
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    # The option goes before every configuration file; the variable does not.
+    # The option overrides every configuration file; the variable does not.
     command = f"mysql --no-defaults --socket={shlex.quote(str(mysql))}"
     lines.append(f"alias mysql={shlex.quote(command)}")
     return lines

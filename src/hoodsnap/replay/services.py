@@ -1,4 +1,4 @@
-"""The APIs of an OpenStack, and where their stand-ins are reached."""
+"""OpenStack's APIs, and the paths of their stand-ins."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ReplayedApi:
-    """One API: where its stand-in is reached, and how it spells things."""
+    """One API: the paths of its stand-in, and its names in the protocol."""
 
     layer: str
     types: tuple[str, ...]
     prefix: str
-    """Of its paths here; the recorded path follows."""
+    """Prefix of the paths here, before the recorded path."""
     endpoint: str
-    """What the catalogue says."""
+    """Path of the endpoint in keystone's catalog."""
     header: str | None = None
-    """Its name in `OpenStack-API-Version`; None if it has no microversions."""
+    """The API's name in `OpenStack-API-Version`; None if it has no microversions."""
 
 
 SERVICES = (

@@ -1,13 +1,13 @@
-"""A shell in which real clients meet the recording, sealed from the host.
+"""A shell, sealed from the host, in which real clients talk to the recording.
 
-The stand-ins answer where the servers answered, the images stand where they stood, and /proc has
-the recorded processes: all in namespaces and in memory that end with the shell. Nothing of the host
-is in there but its programs (see `tree`), so nothing of it can be reached, ended or changed.
+The stand-ins answer at the addresses of the servers, the images are at their recorded paths, and
+/proc shows the recorded processes, all in namespaces and memory that disappear with the shell. The
+shell sees nothing of the host but its programs (see `tree`), so it can't reach or change the host.
 
-Four processes: the caller stays outside and carries signals and what is typed and written; a second
-one enters the namespaces; its child is their first process, makes the tree, and starts the shell
-and beside it the fourth, which answers the clients. When one of the first three ends, or the shell
-does, so do all that are below it.
+There are four processes. The caller stays outside and carries signals, input and output. A second
+process enters the namespaces. Its child is the first process in them: it builds the tree, and
+starts the shell and the fourth process, which answers the clients. When the shell or one of the
+first three processes ends, all processes below it end.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from hoodsnap.replay.images import MOST_FILES, PLACES, Images
 from hoodsnap.replay.recording import NotRecordedError, Recording, plain
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
-"""The variables that are passed in. None of them leads a client anywhere or holds a secret."""
+"""Environment variables that are passed in. None leads a client to a server or holds a secret."""
 
 _LONGEST_VARIABLE = 256
 
 _OURS = "/run/hoodsnap"
-"""The folder of our own programs, first in PATH."""
+"""Folder of hoodsnap's own programs, first in PATH."""
 
 _MAP, _MAPPED, _READY, _REFUSED, _TERMINAL = b"map", b"mapped", b"ready", b"refused:", b"terminal"
 """Messages between the processes."""
@@ -65,8 +65,10 @@ def run(
     arguments: tuple[str, ...] = (),
     tell_missed: bool = False,
 ) -> int:
-    """Run a line in a shell, one command with its arguments, or (with neither) a shell to type in;
-    its exit status. `tell_missed`: list in the end what was asked for and not recorded.
+    """Run a command in a sealed shell; return its exit status.
+
+    `command`: a line for the shell. `arguments`: a program with its arguments. With neither, the
+    shell is interactive. `tell_missed`: list the requests that were not recorded at the end.
 
     Raises `namespaces.NoNamespacesError`.
     """
@@ -111,7 +113,7 @@ def _wait_until_ready(control: socket.socket, child: int) -> int | None:
             raise namespaces.NoNamespacesError(
                 message.removeprefix(_REFUSED).decode(errors="replace")
             )
-        else:  # ready; or it ended before, and reported why
+        else:  # ready, or it ended early and reported the reason itself
             return master
 
 
@@ -123,7 +125,7 @@ def _wait_until_done(
             control.send(bytes([number]))
 
     before = {
-        # Ctrl-C is for the command: it is not in this process group.
+        # Ctrl-C is meant for the command, which is in another process group.
         **{each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGQUIT)},
         **{each: signal.signal(each, terminal.end_on) for each in (signal.SIGTERM, signal.SIGHUP)},
     }
@@ -140,27 +142,27 @@ def _wait_until_done(
 
 
 def _exit_status(status: int) -> int:
-    """As shells have it: 128 and the signal's number for what a signal ended."""
+    """Return an exit status as shells do: 128 + N for a process that was ended by signal N."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
 def coverage(recording: Recording) -> list[str]:
-    """What was asked for and not recorded, most often first."""
+    """Return lines about the requests that were not recorded, the most frequent first."""
     if not recording.missed:
-        return ["everything that was asked for was recorded"]
+        return ["everything that was requested was recorded"]
     lines = [
         f"{count:4} × {client:8} {plain(what)}"
         for (client, what), count in recording.missed.most_common()
     ]
-    return ["asked for and not recorded:", *lines]
+    return ["requested, but not recorded:", *lines]
 
 
 def _banner(recording: Recording, took: float) -> str:
     when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
     return (
-        f"host {plain(recording.host)} as it was on {when}, ready in {took:.2f} s; nothing here is "
-        "live; files that you write are lost with the shell; leave with exit"
+        f"host {plain(recording.host)} as recorded at {when}, ready in {took:.2f} s; nothing here"
+        " is live; files that you write are lost with the shell; leave with exit"
     )
 
 
@@ -169,11 +171,11 @@ PARTS = (
     ("kernel", "ls -l /proc/*/exe", "the processes", "ps and pgrep"),
     ("nova-db", "SELECT VERSION()", "nova's database", "mysql"),
 )
-"""Layer and question without which a client hears refusals only, what that is, and the client."""
+"""Layer and query that a client depends on, what the query provides, and the client."""
 
 
 def lacking(recording: Recording) -> list[str]:
-    """What this recording has nothing of, and so which clients can't be asked."""
+    """Return lines about missing parts of the recording, and the clients that need them."""
     lines = []
     for layer, query, what, clients in PARTS:
         try:
@@ -192,7 +194,7 @@ CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
 class _Task:
-    """Task that runs in the namespaces, from the second process on."""
+    """The processes in the namespaces, from the second process on."""
 
     def __init__(
         self,
@@ -213,17 +215,17 @@ class _Task:
         self._has_terminal = terminal.is_wanted()
 
     def enter(self, control: socket.socket) -> NoReturn:
-        """The second process: it enters the namespaces, whose first process is its child."""
+        """Run the second process: enter the namespaces, and fork their first process."""
 
         def ask_for_map() -> None:
             control.send(_MAP)
             if control.recv(_MESSAGE) != _MAPPED:
-                raise PermissionError("its users can't be mapped")
+                raise PermissionError("users can't be mapped into the namespace")
 
         status = 3
         try:
             namespaces.end_with_parent()
-            os.setsid()  # a key typed at the terminal is not for us
+            os.setsid()  # so that Ctrl-C at the terminal does not end this process
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             _close_inherited(control.fileno())
             namespaces.enter(ask_for_map)
@@ -269,14 +271,16 @@ class _Task:
     def _answer(
         self, control: socket.socket, listeners: stage.Listeners, entries: ps.Entries
     ) -> tuple[int, int]:
-        """Answer the clients in a process of its own, and list in its end what they missed; its
-        PID, and what to close to end it. Whatever a client keeps it busy with, the first process
-        notices that the shell has ended."""
+        """Fork a process that answers the clients and, at its end, lists the missed requests.
+
+        Returns its PID, and the descriptor whose closing ends it. It is a separate process, so that
+        a client that keeps it busy can't prevent the first process from noticing the shell's end.
+        """
         waiting, until = os.pipe()
         child = os.fork()
         if child != 0:
             os.close(waiting)
-            listeners.close()  # so that they are closed when the other process ends
+            listeners.close()  # so that the sockets close when the other process ends
             return child, until
         try:
             os.close(until)
@@ -291,22 +295,22 @@ class _Task:
             os._exit(0)
 
     def _build(self) -> ps.Entries:
-        """Make the tree, with everything recorded in its place."""
+        """Build the tree, with everything recorded in its place."""
         pids = procfs.pids(self._recording)
         namespaces.allow_no_more(max(pids, default=0))
         tree.begin(self._programs)
         made = procfs.make(self._recording, f"{tree.RECORDED}/proc", tree.PROCESSES)
         if made < len(pids):
-            self._say(f"only {made} of {len(pids)} recorded processes are put back")
+            self._say(f"only {made} of {len(pids)} recorded processes are restored")
         refused = self._programs.trees
         images = Images(
             self._recording, Path(tree.RECORDED, "images"), [place for place, _ in refused]
         )
         images.make()
         if images.is_cut_off:
-            self._say(f"only {MOST_FILES} of the recorded files and folders are put back")
+            self._say(f"only {MOST_FILES} of the recorded files and folders are restored")
         for folder in images.covered:
-            self._say(f"{plain(folder)} is not put back: programs of this machine are there")
+            self._say(f"{plain(folder)} is not restored: it holds programs of this machine")
         texts.put_back(self._recording, self._nova_conf)
         entries = ps.Entries()
         self._make_own_programs()
@@ -315,7 +319,7 @@ class _Task:
         return entries
 
     def _make_own_programs(self) -> None:
-        # -I: nothing is imported from the current folder, whatever is unpacked there.
+        # -I keeps Python from importing anything from the current folder.
         package = os.path.dirname(os.path.dirname(os.path.realpath(programs.__file__)))
         above = os.path.dirname(package)
         start = f"import sys; sys.path.append({above!r}); from hoodsnap.cli import main; main()"
@@ -332,13 +336,14 @@ class _Task:
                 _stand_before(name)
 
     def _start(self, control: socket.socket, cloud: dict[str, str]) -> int:
-        """Start the shell, in a session of its own; its PID. Before there are threads."""
+        """Start the shell in its own session; return its PID. To be called before there are
+        threads."""
         slave = None
         if self._has_terminal:
             master, slave = os.openpty()
             socket.send_fds(control, [_TERMINAL], [master])
             os.close(master)
-            terminal.replace(slave)  # what we say belongs there, too
+            terminal.replace(slave)  # our messages go there as well
         control.send(_READY)
         line = self._line()
         if not (self._command or self._arguments):
@@ -360,9 +365,9 @@ class _Task:
             os.chdir(tree.HOME)
             os.umask(0o022)
             os.closerange(3, 1 << 16)
-            memory.lift()  # what our bundle may take is no limit of the client's
-            with contextlib.suppress(OSError, ValueError):  # it is none already
-                # Not 0: with that the program that the host has for cores would still be run.
+            memory.lift()  # the limit for reading the bundle does not apply to clients
+            with contextlib.suppress(OSError, ValueError):  # the limit is 0 already
+                # Not 0, because then the kernel would still pipe cores to the host's program.
                 resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
             os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
@@ -410,23 +415,23 @@ _SUDO = """while :; do case "$1" in
 esac; done
 exec "$@"
 """
-"""The shell's user is root already, and the real sudo can't work in it."""
+"""Replacement for sudo: the user is root already, and the real sudo can't work in the shell."""
 
 
 def _script(name: str, text: str) -> None:
     path = f"{_OURS}/{name}"
     tree.write(path, f"#!/bin/sh\n{text}\n")
-    os.chmod(path, 0o755)  # noqa: S103 a program
+    os.chmod(path, 0o755)  # noqa: S103 it is a program
 
 
 def _program(name: str) -> str | None:
-    """A program of the host, as the new tree has it."""
+    """Return the real path of a system program; None if it is not installed."""
     found = shutil.which(name, path=":".join(programs.SYSTEM_PATH))
     return None if found is None else os.path.realpath(found)
 
 
 def _stand_before(name: str) -> None:
-    """Let our script be run for a program of the host, also where its path is written out."""
+    """Run our script instead of a system program, even if the program's full path is typed."""
     if (program := _program(name)) is not None:
         namespaces.bind(f"{_OURS}/{name}", program)
 
@@ -436,7 +441,7 @@ def _host_name(recording: Recording) -> str:
 
 
 def _wait_for(shell: int) -> int:
-    """The exit status of the shell; until then every process without a parent ends here."""
+    """Wait for the shell, reaping orphans meanwhile; return its exit status."""
     while True:
         pid, status = os.waitpid(-1, 0)
         if pid == shell:
@@ -444,8 +449,8 @@ def _wait_for(shell: int) -> int:
 
 
 def _wait_a_moment_for(child: int) -> None:
-    """Wait until a child has ended, some seconds at most."""
-    with contextlib.suppress(ChildProcessError):  # it ended before
+    """Wait until a child has ended, for three seconds at most."""
+    with contextlib.suppress(ChildProcessError):  # it was reaped already
         for _ in range(300):
             if os.waitpid(child, os.WNOHANG)[0]:
                 return
@@ -453,15 +458,16 @@ def _wait_a_moment_for(child: int) -> None:
 
 
 def _signal_on(control: socket.socket, shell: int) -> None:
-    """Pass on the caller's signals to the shell and what it started."""
+    """Pass the caller's signals on to the shell's process group."""
     while message := control.recv(_MESSAGE):
         with contextlib.suppress(OSError):
             os.killpg(shell, message[0])
 
 
 def _close_inherited(kept: int) -> None:
-    """Close every file that the caller has open, but a few: none leads out of the namespaces."""
+    """Close all inherited descriptors but the standard streams and `kept`, so that none leads out
+    of the namespaces."""
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2 and int(name) != kept:
-            with contextlib.suppress(OSError):  # the folder itself, read to its end
+            with contextlib.suppress(OSError):  # the descriptor that listed the folder
                 os.close(int(name))

@@ -1,7 +1,7 @@
-"""MySQL's SQL in SQLite's words: as much of it as questions about a recording need.
+"""Translation from MySQL's SQL to SQLite's, as far as queries about a recording need it.
 
-Not a parser: words are exchanged one by one. What SQLite then does not understand is an error that
-says so; nothing is understood differently without being refused.
+This is not a parser: it replaces single tokens. SQLite rejects what it does not understand then,
+and a construct that it would interpret differently is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TOKEN = re.compile(
     |(?P<variable>@@?[\w.]+)
     |(?P<number>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+)
     |(?P<word>[^\W\d]\w*)
-    |(?P<sign><=>|<>|!=|>=|<=|\|\||&&|:=|->>|->|['"`].*+|.)  # what is not closed goes on to the end
+    |(?P<sign><=>|<>|!=|>=|<=|\|\||&&|:=|->>|->|['"`].*+|.)  # an unclosed quote takes all the rest
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -33,25 +33,25 @@ _UNITS = ("microsecond", "second", "minute", "hour", "day", "week", "month", "qu
 
 
 class UnsupportedSqlError(ValueError):
-    """This can't be said in SQLite's words."""
+    """A construct can't be translated to SQLite's SQL. The text names it."""
 
 
 class Token(NamedTuple):
-    """One word of a statement."""
+    """One token of a statement."""
 
     kind: str
     text: str
     start: int = 0
-    """Where it stands in the statement."""
+    """Position in the statement."""
 
     @property
     def word(self) -> str:
-        """In lower case, if it is a bare word; else empty."""
+        """The text in lower case if it is a bare word; else empty."""
         return self.text.lower() if self.kind == "word" else ""
 
 
 def tokens(statement: str) -> list[Token]:
-    """Every word, without blanks and comments."""
+    """Split a statement into tokens, without blanks and comments."""
     found = (
         Token(match.lastgroup or "sign", match[0], match.start())
         for match in _TOKEN.finditer(statement)
@@ -60,7 +60,7 @@ def tokens(statement: str) -> list[Token]:
 
 
 def text_of(token: Token) -> str:
-    """What a string literal or a name means."""
+    """Return the text that a string literal or a name stands for."""
     body = token.text
     if token.kind == "string":
         quote = body[0]
@@ -77,10 +77,10 @@ def text_of(token: Token) -> str:
 
 
 def translated(statement: list[Token], place: Callable[[str], str | None]) -> str:
-    """A SELECT in SQLite's words.
+    """Translate a SELECT to SQLite's SQL.
 
-    `place` says for a table's bare name what to write instead, None to leave it as it is (it is
-    defined by the statement itself).
+    `place` returns the database for a table's bare name, or None if the statement itself defines
+    the table.
     """
     return " ".join(_written(_qualified(_rewritten(statement), place)))
 
@@ -95,13 +95,13 @@ _OTHERWISE = {
     "separator": Token("sign", ","),
 }
 _CALLED = frozenset(["if", "left", "right", "mod"])
-"""Functions that are keywords of SQLite."""
+"""Functions whose names are keywords in SQLite."""
 
 _NO_MATTER = frozenset(["sql_no_cache", "sql_calc_found_rows", "sql_small_result"])
 
 
 def labelled(words: list[Token], statement: str) -> list[Token]:
-    """With the name that MySQL gives to each expression of the outermost SELECT: its own text."""
+    """Name each expression of the outermost SELECT as MySQL does: by its own text."""
     start = next((at for at, word in enumerate(words) if word.word == "select"), None)
     if start is None or words[0].word != "select":
         return words
@@ -133,7 +133,7 @@ _AFTER_LIST = frozenset(["from", "where", "limit", "order", "union", "group", "h
 
 
 def _has_name(item: list[Token]) -> bool:
-    """Whether an item of a list of columns is a column, or is given a name."""
+    """True if an item of the column list is a column, or has an alias."""
     if all(token.kind in ("word", "name") or token.text in (".", "*") for token in item):
         return len(item) > 1 or item[0].word not in ("null", "true", "false")
     return len(item) > 1 and (
@@ -168,7 +168,7 @@ def _rewritten(statement: list[Token]) -> list[Token]:
 
 
 def _add(done: list[Token], span: list[Token]) -> None:
-    """Put a span of time behind what it is added to or taken from."""
+    """Turn `operand + interval` (or `-`) into a call of date_add (or date_sub)."""
     if not done or done[-1].text not in ("+", "-"):
         done += span
         return
@@ -193,7 +193,7 @@ def _add(done: list[Token], span: list[Token]) -> None:
 
 
 def _interval(statement: list[Token], index: int) -> tuple[int, list[Token]]:
-    """`INTERVAL 5 MINUTE` as a call, and where the statement goes on."""
+    """Translate `INTERVAL 5 MINUTE` to a call; return the index of the next token, and the call."""
     depth, end = 0, index + 1
     while end < len(statement):
         token = statement[end]
@@ -208,7 +208,7 @@ def _interval(statement: list[Token], index: int) -> tuple[int, list[Token]]:
 
 
 def _qualified(statement: Iterable[Token], place: Callable[[str], str | None]) -> Iterator[Token]:
-    """Every table with its database before it, as SQLite would look for it in all of them."""
+    """Put the database before every table name, because SQLite would search all databases."""
     words = list(statement)
     depths: list[bool] = [False]
     expects = False

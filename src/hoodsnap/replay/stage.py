@@ -1,6 +1,7 @@
-"""The stand-ins of one recorded host, started: which sockets and ports they listen on.
+"""Start of the stand-ins of one recorded host, and the sockets and ports they listen on.
 
-They listen at once, and are made while the shell starts: who connects meanwhile waits a moment.
+The sockets listen at once, while the stand-ins are still loading and the shell starts: a client
+that connects early waits a moment.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ CLOUD = {
 }
 
 KNOWN_PASSWORD = "recorded"  # noqa: S105 it opens nothing
-"""Password in a shell: only the shell's own processes can connect, so all of them are let in."""
+"""Password in a shell. Only the shell's own processes can connect, so all of them may know it."""
 
 _WAITING = 128
-"""Clients that may wait until they are answered."""
+"""Number of clients that may wait for an answer."""
 
 
 @dataclass
 class Listeners:
-    """Sockets that listen; who connects waits until `answer` is called."""
+    """Listening sockets; clients that connect wait until `answer` is called."""
 
     libvirt: list[socket.socket]
     mysql: list[socket.socket]
     monitors: dict[str, socket.socket]
-    """By the guest's UUID."""
+    """Sockets of monitors, by the guest's UUID."""
     cloud: socket.socket
 
     def close(self) -> None:
-        """Close them in this process."""
+        """Close the sockets in this process."""
         for one in (*self.libvirt, *self.mysql, *self.monitors.values(), self.cloud):
             one.close()
 
@@ -53,7 +54,8 @@ class Listeners:
 def listen(recording: Recording, folder: Path, *, ports: bool = True) -> Listeners:
     """Listen for every stand-in, with its sockets in a folder (`libvirt/`, `mysqld/`, `qemu/`).
 
-    `ports`: at the ports where clients look for them; else at whichever are free.
+    `ports`: True for the standard ports; False for MySQL's socket only, and a free port for
+    keystone.
     """
     for name in ("libvirt", "mysqld", "qemu"):
         (folder / name).mkdir()
@@ -80,8 +82,11 @@ def answer(
     say: Callable[[str], None],
     password: str | None = None,
 ) -> None:
-    """Answer for every stand-in, in threads that end with the program; `say` is told of what can't
-    be started. `password`: only to OpenStack clients that send it; None: to all."""
+    """Answer for every stand-in, in threads that end with the program.
+
+    `say` is called with a line for each stand-in that can't be started. `password`: the password
+    that OpenStack clients must send; None if any client is answered.
+    """
     arguments = (recording, listeners, say, password)
     threading.Thread(target=_serve, args=arguments, daemon=True).start()
 
@@ -94,7 +99,7 @@ def _at(path: Path) -> socket.socket:
 
 
 def _monitors(recording: Recording, folder: Path) -> dict[str, socket.socket]:
-    """Where libvirt has them: `domain-ID-NAME/monitor.sock`, the name cut off after 20 letters."""
+    """Listen at libvirt's paths: `domain-ID-NAME/monitor.sock`, the name cut to 20 characters."""
     recorded = {answer.subject for answer in recording.asked("qemu", "")}
     found: dict[str, socket.socket] = {}
     if not recorded:
@@ -116,12 +121,12 @@ def _monitors(recording: Recording, folder: Path) -> dict[str, socket.socket]:
                 place.mkdir()
                 found[uuid] = _at(place / "monitor.sock")
             except OSError:
-                continue  # two of one name, or a path too long for a socket
+                continue  # the name is taken, or the path is too long for a socket
     return found
 
 
 def _room() -> int:
-    """How many monitors may listen: half of the files that we may have open."""
+    """Return how many monitors may listen: half of the files that this process may open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 1 << 16
     most = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
@@ -136,9 +141,9 @@ def _serve(
     say: Callable[[str], None],
     password: str | None,
 ) -> None:
-    """Make the stand-ins and let them answer, for ever. What can't be made hangs up."""
+    """Create the stand-ins and answer forever. If that fails, close the sockets."""
     try:
-        # Here and not above: the shell is there while they are read.
+        # Imported here, so that the shell does not wait for it.
         import asyncio
 
         from hoodsnap.replay import openstack
@@ -155,7 +160,7 @@ def _serve(
 
 
 async def _answer_on(recording: Recording, listeners: Listeners) -> None:
-    """Let the stand-ins answer; what can't be made refuses, or hangs up."""
+    """Let the stand-ins answer. Without a recorded database, its clients get a refusal."""
     from hoodsnap.replay import mysqld
     from hoodsnap.replay.libvirtd import Libvirtd
     from hoodsnap.replay.monitor import MonitorSocket
@@ -177,9 +182,9 @@ async def _answer_on(recording: Recording, listeners: Listeners) -> None:
 
 
 def is_plain(name: str) -> bool:
-    """Whether a recorded name may become the name of a file."""
+    """True if a recorded name may become the name of a file."""
     return re.fullmatch(r"[\w.-]{1,64}", name, re.ASCII) is not None and name.strip(".") != ""
 
 
-def _is_number(said: object) -> bool:
-    return isinstance(said, int) and not isinstance(said, bool) and 0 <= said < 1 << 31
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 31

@@ -1,8 +1,8 @@
-"""Standard input, output and error of a sealed shell: pipes, whose bytes are carried to and fro.
+"""Standard input, output and error of a sealed shell: pipes, whose bytes are carried in and out.
 
-An open file leads back to where it was opened: /proc/self/fd/0 opens the operator's file anew, for
-writing too; its owner may make it a setuid program; a socket can be connected to another server;
-a terminal can be set up otherwise. So only pipes are passed in, behind which is nothing.
+An open file is a way out of the seal: /proc/self/fd/0 reopens the operator's file, even for
+writing; its owner can turn it into a setuid program; a socket can be connected to another server; a
+terminal's settings can be changed. So only pipes are passed in, which lead nowhere.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ from dataclasses import dataclass
 _INPUT, _OUTPUTS = 0, (1, 2)
 
 _BLOCK = 4096
-"""Bytes that a pipe takes at once if it takes any."""
+"""Number of bytes that a writable pipe accepts without blocking."""
 
 
 @dataclass
 class Flow:
-    """Bytes on their way from one file to another."""
+    """A flow of bytes from one descriptor to another."""
 
     source: int
     target: int
     ours: int | None = None
-    """End that is closed last, so that the shell notices."""
+    """Descriptor to close at the end, so that the shell notices the end; None to close nothing."""
     pending: bytes = b""
-    """Read, and not written yet."""
+    """Bytes that were read, but not written yet."""
     is_over: bool = False
     error: OSError | None = None
-    """Error with which the target took no more."""
+    """Error that ended writing."""
 
     def read(self) -> None:
-        """Read what there is."""
+        """Read the available bytes."""
         try:
             self.pending = os.read(self.source, _BLOCK)
         except BlockingIOError:
             return
-        except OSError:  # a terminal that was hung up, a folder
+        except OSError:  # a terminal that hung up, or a folder
             self.pending = b""
         if not self.pending:
             self._end()
 
     def write(self) -> None:
-        """Write what the target takes."""
+        """Write as many bytes as the target accepts."""
         try:
             self.pending = self.pending[os.write(self.target, self.pending) :]
         except BlockingIOError:
@@ -64,13 +64,14 @@ class Flow:
 
 
 class Streams:
-    """The streams of one shell. Made before the fork: both processes have it then."""
+    """Standard streams of one shell, created before the fork, so that both processes have them."""
 
     def __init__(self, *, has_terminal: bool, is_typed: bool) -> None:
-        """`has_terminal`: what is a terminal is not for us. `is_typed`: what is typed is for the
-        shell; else it may be for the next program of a pipeline (`| less`), and is left alone."""
+        """`has_terminal`: leave streams that are a terminal alone, because the shell gets its own.
+        `is_typed`: pass typed input to the shell; otherwise it may be meant for the next program of
+        a pipeline (`| less`)."""
         self._inside: dict[int, int] = {}
-        """Standard stream → the end of its pipe in the shell."""
+        """The shell's ends of the pipes, by standard stream."""
         self._flows: list[Flow] = []
         self._input: Flow | None = None
         for number in (_INPUT, *_OUTPUTS):
@@ -87,26 +88,29 @@ class Streams:
                 self._flows.append(self._input)
 
     def enter(self) -> None:
-        """Let the pipes be the standard streams of this process."""
+        """Make the pipes the standard streams of this process, in the shell."""
         for number, inside in self._inside.items():
             os.dup2(inside, number)
 
     def stay(self) -> None:
-        """Let go of the shell's ends, in the process outside."""
+        """Close the shell's ends of the pipes, in the process outside."""
         for number, inside in self._inside.items():
-            if number != _INPUT:  # it tells in the end how much was not read
+            if number != _INPUT:  # kept, because it tells at the end how much was not read
                 os.close(inside)
 
     def carry(self, control: socket.socket, terminal: int | None = None) -> list[OSError]:
-        """Carry until the other end of `control` is closed and everything is written; why what was
-        said could not be written. `terminal`: the master of the shell's terminal, if it has one."""
+        """Carry bytes until the other end of `control` is closed and everything is written.
+
+        `terminal`: the master of the shell's terminal, if it has one. Returns the errors that kept
+        output from being written.
+        """
         flows = [*self._flows]
         if terminal is not None:
             os.set_blocking(terminal, False)
             flows += [Flow(0, terminal), Flow(terminal, 1)]
         open_flows, is_done = flows, False
         while open_flows or not is_done:
-            # While what was read is not taken, no more is read.
+            # A flow reads more only after its pending bytes were written.
             sources = [flow.source for flow in open_flows if not flow.pending]
             sources += [] if is_done else [control.fileno()]
             targets = [flow.target for flow in open_flows if flow.pending]
@@ -127,17 +131,17 @@ class Streams:
         return [flow.error for flow in flows if flow.error is not None and flow.target in _OUTPUTS]
 
     def _put_back(self) -> None:
-        """Let the next reader of the operator's file begin where the shell stopped."""
+        """Seek back in the operator's file, so that its next reader begins where the shell stopped."""
         if self._input is None:
             return
         left = fcntl.ioctl(self._inside[_INPUT], termios.FIONREAD, b"\0" * 4)
         unread = struct.unpack("@i", left)[0] + len(self._input.pending)
-        with contextlib.suppress(OSError):  # a terminal, a socket
+        with contextlib.suppress(OSError):  # a terminal or a socket
             os.lseek(_INPUT, -unread, os.SEEK_CUR)
 
 
 def _is_pipe(number: int) -> bool:
-    """Is this a pipe without a name? One with a name is a file of the host."""
+    """True if this is a pipe without a name; a named one is a file of the host."""
     with contextlib.suppress(OSError):
         return os.readlink(f"/proc/self/fd/{number}").startswith("pipe:")
     return False

@@ -1,6 +1,6 @@
-"""The recorded rows of nova's databases as tables that can be asked: SQLite in memory, read only.
+"""Recorded rows of nova's databases as tables that can be queried: SQLite in memory, read-only.
 
-A column that was not recorded is there by name, and reading it is refused: a blank would be a lie.
+A column that was not recorded exists by name, but reading it is refused: NULL would be wrong.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _NAMES = re.compile(rf"SHOW TABLES FROM {_NAME}")
 _COLUMN = re.compile(r"^ +[`\"](\w+)[`\"] (\w+(?:\([^)]*\))?(?: unsigned)?)(.*?),?$", re.MULTILINE)
 
 WITHHELD = "[withheld]"
-"""What stands in a bundle where a secret stood."""
+"""Placeholder for a secret in a bundle."""
 
 LONGEST_TEXT = 64 << 20
-"""Bytes that one expression may come to."""
+"""Largest number of bytes in the value of one expression."""
 
 MOST_STEPS = 1 << 28
-"""Steps of SQLite for one statement: some seconds, in which no other client is answered.
-Ten thousand rows, each with each of a thousand others, take a half."""
+"""Largest number of SQLite's steps for one statement: some seconds, in which no other client is
+answered. Ten thousand rows joined with a thousand others take half of them."""
 
 _STEPS = 1 << 12
-"""Between two looks at how many there were."""
+"""Number of steps between two checks of the limit."""
 
 NOT_NULL = "not_null"
-"""What a column's declared type says that can't be NULL."""
+"""Mark in the declared type of a column that can't be NULL."""
 
 _WHOLE = re.compile(r"(tiny|small|medium|big)?int", re.IGNORECASE)
 _REAL = re.compile(r"float|double", re.IGNORECASE)
@@ -47,9 +47,9 @@ class Column:
 
     name: str
     type: str
-    """As MySQL declares it: `varchar(255)`; empty for an expression."""
+    """MySQL's type: `varchar(255)`; empty for an expression."""
     required: bool = False
-    """It is never NULL."""
+    """True if it is never NULL."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +60,24 @@ class ReplayedTable:
     """The CREATE TABLE statement, verbatim."""
     columns: Mapping[str, Column]
     recorded: frozenset[str]
-    """The columns whose values were recorded."""
+    """Names of the columns whose values were recorded."""
     described: tuple[tuple[str | None, ...], ...] | None
-    """The rows of SHOW COLUMNS; None if that was not recorded."""
+    """The rows of SHOW COLUMNS; None if they were not recorded."""
 
 
 class RecordedTables:
-    """Every recorded table of one nova."""
+    """All recorded tables of one nova."""
 
     def __init__(self, recording: Recording) -> None:
         self._answers = list(recording.asked("nova-db", ""))
         self._names = _listed(self._answers)
         self.tables = _read(recording, self._answers)
-        """(database, table) → table."""
+        """Tables by database and name."""
         self.sqlite = sqlite3.connect(":memory:", check_same_thread=False)
         self.sqlite.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_TEXT)
         self._denied: str | None = None
         self.unlike: dict[tuple[str, str], str] = {}
-        """(database, table) → why it can't be asked."""
+        """Reasons why a table can't be queried, by database and name."""
         rows = Tables(recording.bundle.by_layer.get("nova-db", ()))
         attached = {database for database in self.databases if self._attach(database)}
         for place, table in self.tables.items():
@@ -100,22 +100,25 @@ class RecordedTables:
         try:
             self.sqlite.execute(f"ATTACH ':memory:' AS {quoted(database)}")
         except sqlite3.Error:
-            return False  # SQLite takes ten, and none called main
+            return False  # SQLite attaches ten at most, and none named main
         return True
 
     @property
     def databases(self) -> tuple[str, ...]:
-        """Those of which a table was recorded, sorted."""
+        """Names of the databases with a recorded table, sorted."""
         return tuple(sorted({database for database, _ in self.tables}))
 
     def names(self, database: str) -> tuple[str, ...]:
-        """The names of all tables of a database, whether their rows were recorded or not."""
+        """Return the names of all tables of a database, even of those without recorded rows.
+
+        Raises `NotRecordedError`.
+        """
         if database not in self._names:
             raise NotRecordedError(f"the list of the tables of {database} was not recorded")
         return self._names[database]
 
     def select(self, statement: str) -> tuple[tuple[Column, ...], sqlite3.Cursor]:
-        """Run a SELECT in SQLite's words. Raises `NotRecordedError` and `sqlite3.Error`."""
+        """Run a SELECT in SQLite's SQL. Raises `NotRecordedError` and `sqlite3.Error`."""
         self._denied, self._steps = None, 0
         try:
             cursor = self.sqlite.execute(statement)
@@ -127,8 +130,11 @@ class RecordedTables:
         return tuple(self._columns(statement, names)), cursor
 
     def _columns(self, statement: str, names: list[str]) -> Iterator[Column]:
-        """The declared types of a result. SQLite tells them of a view, through every join and
-        alias, and nothing of an expression."""
+        """Yield the columns of a result with their declared types.
+
+        SQLite reports the types of a view's columns through all joins and aliases, but has no types
+        for expressions.
+        """
         self.sqlite.set_authorizer(None)
         try:
             self.sqlite.execute(f"CREATE TEMP VIEW result AS {statement}")
@@ -187,12 +193,12 @@ class RecordedTables:
 
 
 def quoted(name: str) -> str:
-    """A name in SQLite's words."""
+    """Return a name quoted for SQLite."""
     return '"' + name.replace('"', '""').replace("\0", "") + '"'
 
 
 def _declared(column: Column) -> str:
-    """A type that SQLite keeps as it is, and that makes it store and compare as MySQL does."""
+    """Return a declared type that SQLite keeps, and that makes it store and compare like MySQL."""
     if _WHOLE.match(column.type) or _REAL.match(column.type):
         kind = column.type
     else:
@@ -246,7 +252,7 @@ def _read(recording: Recording, answers: list[Answer]) -> dict[tuple[str, str], 
 
 
 def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
-    """The columns that every row that was read has."""
+    """Return the columns that every recorded row has."""
     database, name = place
     read = [frozenset(_with_url(row.cells)) for row in rows.of(name, None, database)]
     if read:
@@ -256,7 +262,7 @@ def _recorded(rows: Tables, place: tuple[str, str]) -> frozenset[str]:
 
 
 def _with_url(cells: Mapping[str, object]) -> Mapping[str, object]:
-    """Of a cell's URL the collector keeps where it leads, and not who may go there."""
+    """Rebuild a cell's URL: the collector keeps its host and database, but not its credentials."""
     if "database_host" not in cells or "database_name" not in cells:
         return cells
     url = f"mysql+pymysql://{WITHHELD}@{cells['database_host']}/{cells['database_name']}"

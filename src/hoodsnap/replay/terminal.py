@@ -1,8 +1,8 @@
-"""A terminal of its own for a sealed shell: the operator's is never passed in.
+"""Terminal of a sealed shell: a pseudo-terminal, because the operator's is never passed in.
 
-A program that holds the operator's terminal can type into it (TIOCSTI, TIOCLINUX), so a shell that
-is typed in gets a pseudo terminal, made inside, and its bytes are carried to and fro. Job control
-works in it as usual.
+A program that holds the operator's terminal can type into it (TIOCSTI, TIOCLINUX). So an
+interactive shell gets a pseudo-terminal, created inside, whose bytes are carried in and out. Job
+control works as usual.
 """
 
 from __future__ import annotations
@@ -18,20 +18,19 @@ from types import FrameType
 
 
 def is_wanted() -> bool:
-    """Is this command typed and read at a terminal? What is read by another program (`| less`) is
-    not, for that one is typed to, too: it gets no terminal at all."""
+    """True if both input and output are a terminal. A shell whose output goes to another program
+    (`| less`) gets no terminal at all, because that program reads the keyboard."""
     return os.isatty(0) and os.isatty(1)
 
 
 def take(slave: int) -> None:
-    """Let a terminal be this session's, in the place of the operator's."""
+    """Make a terminal the controlling terminal of this session, instead of the operator's."""
     replace(slave)
     fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
 
 
 def replace(slave: int) -> None:
-    """Let a terminal stand for standard input, output and error, where these are one: what was
-    sent to a file goes there."""
+    """Replace those standard streams that are a terminal; redirected ones stay redirected."""
     for number in (0, 1, 2):
         if os.isatty(number):
             os.dup2(slave, number)
@@ -39,8 +38,8 @@ def replace(slave: int) -> None:
 
 @contextlib.contextmanager
 def carried(master: int) -> Iterator[None]:
-    """While the operator's terminal is carried to a pseudo terminal and back. It is then as it
-    was."""
+    """Set the operator's terminal to raw mode while its bytes are carried to a pseudo-terminal, and
+    restore it afterward."""
     before = termios.tcgetattr(0)
     _resize(master)
     handled = signal.signal(signal.SIGWINCH, lambda _, __: _resize(master))
@@ -50,7 +49,7 @@ def carried(master: int) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGWINCH, handled)
-        with contextlib.suppress(termios.error):  # it was hung up
+        with contextlib.suppress(termios.error):  # the terminal hung up
             termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
@@ -61,5 +60,5 @@ def _resize(master: int) -> None:
 
 
 def end_on(number: int, frame: FrameType | None) -> None:
-    """A handler of signals that end us: what has to be put right is, on the way out."""
+    """Handle a signal by raising SystemExit, so that the terminal is restored on the way out."""
     raise SystemExit(128 + number)

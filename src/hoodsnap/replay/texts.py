@@ -1,7 +1,7 @@
-"""The small recorded files that a shell shows: the ends of logs, nova.conf, the names of owners.
+"""Small recorded text files in a shell: the ends of logs, nova.conf, passwd and group.
 
-Each has its fixed place and form, whatever a recording holds: none is a program, and no setting
-leads a client anywhere.
+Each has a fixed place and form, whatever a recording holds: none is a program, and no setting leads
+a client to another server.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ MOST_LOGS = 1000
 MOST_OWNERS = 10_000
 
 LONGEST_OPTION = 4096
-"""Characters of an option's value in nova.conf."""
+"""Largest number of characters in an option's value in nova.conf."""
 
 _HARMLESS = {
     ("libvirt", "connection_uri"): "qemu:///system",
     ("DEFAULT", "libvirt_uri"): "qemu:///system",
 }
-"""Options that lead a client to a server: put back with the stand-in's own address."""
+"""Options that lead a client to a server; they are restored with the stand-in's address."""
 
 _ACCOUNT = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 
 
 def nova_conf(recording: Recording) -> str | None:
-    """The text of nova.conf; None if it was not recorded. It is made before Python's own modules
-    are out of reach."""
+    """Return the text of nova.conf; None if it was not recorded. To be called while Python's
+    modules can still be imported."""
     for answer in recording.asked("host", "/etc/nova/nova.conf"):
         with contextlib.suppress(*UNREADABLE):
             return configuration(answer.value)
@@ -40,7 +40,7 @@ def nova_conf(recording: Recording) -> str | None:
 
 
 def put_back(recording: Recording, nova_conf: str | None) -> None:
-    """Write all of them into the new tree."""
+    """Write all these files into the new tree."""
     _put_back_logs(recording)
     if nova_conf is not None:
         tree.write("/etc/nova/nova.conf", nova_conf)
@@ -67,9 +67,9 @@ def _is_log(path: PurePosixPath) -> bool:
 
 
 def configuration(sections: object) -> str:
-    """nova.conf of recorded options: those only that a collector keeps, each in one line.
+    """Return a nova.conf with the recorded options that the collector keeps, each on one line.
 
-    An option that leads a client to a server gets the stand-in's address.
+    Options that lead a client to a server get the stand-in's address.
     """
     from hoodsnap.collect.configuration import KEPT
 
@@ -88,13 +88,13 @@ def configuration(sections: object) -> str:
 
 
 def _has_arguments(value: str) -> bool:
-    """Does it hold a URI with arguments? They can name a command or a file."""
+    """True if the value is a URI with arguments, which can name a command or a file."""
     rest = value.partition("://")[2]
     return "?" in rest or "&" in rest
 
 
 def _name_owners(recording: Recording) -> None:
-    """passwd and group: root, nobody, and the owners of the recorded files."""
+    """Write passwd and group with root, nobody, and the owners of the recorded files."""
     users: dict[int, str] = {0: "root", 65534: "nobody"}
     groups: dict[int, str] = {0: "root", 5: "tty", 65534: "nogroup"}
     for entry in _entries(recording):

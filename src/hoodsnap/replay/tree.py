@@ -1,9 +1,8 @@
-"""The files that a sealed shell sees: a fresh root in memory, and in it nothing of the host but
-programs and what programs need of /etc, read-only.
+"""File tree of a sealed shell: a new root in memory. Of the host it has only programs and the files
+in /etc that programs need, read-only.
 
-What is not put in can't be reached: neither another user's files nor any socket of the host, under
-whatever name it was bound. Recorded files can't be run and can't be changed; what is written goes
-to memory that ends with the shell.
+Nothing else can be reached: no other user's files, and no socket of the host under any name.
+Recorded files can't be executed or changed. New files are in memory and disappear with the shell.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ from hoodsnap.replay.namespaces import NODEV, NOEXEC, NOSUID
 from hoodsnap.replay.programs import SYSTEM, Programs, is_within
 
 HOST = "/host"
-"""Path of the host's root while the tree is made."""
+"""Path of the host's root while the tree is built."""
 
 RECORDED = "/recorded"
-"""Folder in which recorded files are made; each folder of it is then bound to its place."""
+"""Folder in which recorded files are created; its subfolders are then bind-mounted in place."""
 
 PROCESSES = "/run/proc"
 """The real /proc of the shell's own processes."""
@@ -42,11 +41,11 @@ ETC = (
     *("ssl/certs", "ssl/openssl.cnf", "ca-certificates.conf", "pki/tls/certs"),
     *("pki/tls/openssl.cnf", "pki/tls/cert.pem", "pki/ca-trust/extracted", "iproute2"),
 )
-"""Files of the host's /etc that programs need. None holds a secret of the host, and none leads a
-client to a server."""
+"""Files in the host's /etc that programs need. None holds a secret, and none leads a client to a
+server."""
 
 _LARGEST = 4 << 20
-"""Bytes of a file of /etc."""
+"""Largest number of bytes copied of a file in /etc."""
 
 _OWN_ETC = {
     "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nservices: files\n",
@@ -58,8 +57,8 @@ _OWN_ETC = {
 
 
 def begin(programs: Programs) -> None:
-    """Become the first process of a fresh root, with the host's at `HOST`. Of a process that has
-    entered namespaces of its own."""
+    """Change to a new root, with the host's root at `HOST`. To be called by a process that has
+    entered its own namespaces."""
     namespaces.memory("/tmp", data="mode=0755,size=64m,nr_inodes=100k")
     for name in ("host", "recorded", "run", "proc", "dev", "etc", "root", "tmp", "sys", "var"):
         os.mkdir(f"/tmp/{name}")
@@ -75,15 +74,17 @@ def begin(programs: Programs) -> None:
     for top in SYSTEM:
         _take_over(top)
     for place, _ in programs.trees:
-        # What a recording has below these is refused, and no link of it leads there.
+        # Recorded files below these folders are refused, and no recorded link can replace them.
         os.makedirs(f"{RECORDED}/images{place}", exist_ok=True)
     _make_devices()
     _make_etc()
 
 
 def finish(programs: Programs, places: Iterable[str]) -> None:
-    """Put recorded files in their places (folders of the root, as `/var/lib`) and programs beside
-    them, let go of the host, and make everything read-only but `WRITABLE`."""
+    """Mount recorded files and programs in their places, and detach the host's root.
+
+    `places`: folders for recorded images, such as `/var/lib`. Only `WRITABLE` can be written to.
+    """
     namespaces.memory("/tmp", data="mode=0755,size=512m,nr_inodes=100k")
     for number, place in enumerate(WRITABLE):
         os.mkdir(f"/tmp/{number}")
@@ -108,21 +109,20 @@ def finish(programs: Programs, places: Iterable[str]) -> None:
 
 
 def close() -> None:
-    """Let nothing more be made in the root and in the real /proc. The sockets of the stand-ins
-    are bound before this."""
+    """Make the root and the real /proc read-only. The stand-ins' sockets must be bound before."""
     namespaces.read_only(PROCESSES, DATA)
     namespaces.read_only("/", below=False)
 
 
 def write(path: str, text: str) -> None:
-    """Write a file of the new tree, with the folders above it."""
+    """Write a file in the new tree, and create the folders above it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", errors="surrogateescape") as file:
         file.write(text)
 
 
 def _take_over(path: str) -> None:
-    """Show a folder of the host, or make the same link."""
+    """Bind-mount a folder of the host or, if it is a link, create the same link."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         if stat.S_ISLNK(os.lstat(HOST + path).st_mode):
             os.symlink(os.readlink(HOST + path), path)
@@ -146,7 +146,7 @@ def _make_devices() -> None:
 def _make_etc() -> None:
     for name in ETC:
         source, place = f"{HOST}/etc/{name}", f"/etc/{name}"
-        # What this user may not read, or what root alone may, is left out.
+        # Files that this user can't read, or that only root may read, are left out.
         with contextlib.suppress(OSError):
             kind = os.lstat(source).st_mode
             os.makedirs(os.path.dirname(place), exist_ok=True)
@@ -163,5 +163,5 @@ def _make_etc() -> None:
 
 
 def covers(path: str, programs: Programs) -> bool:
-    """Would a recorded file at this path stand where programs of this machine are?"""
+    """True if a recorded file at this path would be in a folder with this machine's programs."""
     return any(is_within(path, place) for place, _ in programs.trees)

@@ -1,4 +1,4 @@
-"""What this MariaDB server says of itself: its variables."""
+"""System variables of the stand-in for the MariaDB server."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ SETTINGS = {
     "default_storage_engine": "'InnoDB'",
     "session.transaction_isolation": "'REPEATABLE-READ'",
 }
-"""What this server itself is: it was not recorded of the other one, and clients want to know it."""
+"""Settings of this stand-in, which clients ask for; those of the real server were not recorded."""
 
 
 def put_in(words: list[sql.Token], version: str, database: str | None) -> Iterator[sql.Token]:
-    """A statement with the values of its variables, and of DATABASE(), in their place. Raises
-    `NotRecordedError`."""
+    """Replace the variables of a statement, and DATABASE(), by their values.
+
+    Raises `NotRecordedError`.
+    """
     index = 0
     while index < len(words):
         word = words[index]
@@ -47,7 +49,7 @@ def put_in(words: list[sql.Token], version: str, database: str | None) -> Iterat
         elif word.word in ("database", "schema") and after.text == "(":
             value = "NULL" if database is None else "'" + database.replace("'", "''") + "'"
             yield sql.Token("number", value)
-            index += 2  # its parentheses
+            index += 2  # skip the parentheses
             if index + 1 >= len(words) or words[index + 1].text in (",",):
                 yield sql.Token("word", "AS")
                 yield sql.Token("name", f"`{word.text.upper()}()`")

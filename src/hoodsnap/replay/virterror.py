@@ -1,4 +1,4 @@
-"""libvirt's errors (its virterror.h), as a daemon sends them."""
+"""libvirt's errors (virterror.h), as a daemon sends them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from hoodsnap.replay import xdr
 from hoodsnap.replay.recording import plain
 
 INTERNAL, NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID, NO_METADATA = 1, 3, 42, 43, 55, 80
-"""Their codes (VIR_ERR_*)."""
+"""Error codes (VIR_ERR_*)."""
 
 FROM_QEMU, FROM_NETWORK = 10, 19
-"""Which part of libvirt one is from (VIR_FROM_*)."""
+"""Parts of libvirt that an error comes from (VIR_FROM_*)."""
 
 
 @dataclass(eq=False)
 class LibvirtError(Exception):
-    """An error as libvirt sends it: virsh prints the text."""
+    """An error as libvirt sends it; virsh prints the text."""
 
     code: int
     text: str
@@ -24,7 +24,7 @@ class LibvirtError(Exception):
 
     @property
     def encoded(self) -> bytes:
-        """struct remote_error."""
+        """The error as struct remote_error."""
         text = xdr.optional_string(plain(self.text))
         nothing = xdr.optional_string(None)
         level_and_domain = xdr.int_(2) + xdr.uint(0)
