@@ -34,7 +34,7 @@ _bytes = 0
 
 
 def allow(size: int) -> None:
-    """Add a bundle of `size` bytes of JSON to the count, and set the limit for all bundles counted."""
+    """Add a bundle of `size` bytes of JSON to the count, and set the limit for all of them."""
     global _before, _bytes
     _bytes += size
     if _before is None:

@@ -31,7 +31,7 @@ _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class StrangeLinkError(PermissionError):
-    """The path leads through a link that an account other than root or the caller could have made."""
+    """The path leads through a link that an account besides root and the caller could have made."""
 
     def __init__(self, path: str, link: str) -> None:
         through = "is" if path == link else f"leads through {link},"

@@ -46,7 +46,7 @@ class Report:
             yield from finding.everything()
 
     def about(self, guests: Iterable[Guest]) -> tuple[Finding, ...]:
-        """Return the findings of these guests, and those of hosts and the cloud, which concern all."""
+        """Return the findings of these guests, and those of hosts and the cloud."""
         chosen = {id(guest) for guest in guests}
         return tuple(
             finding

@@ -27,7 +27,7 @@ _Kind = tuple[str, str]
 
 
 def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
-    """Return the findings that remain at the top, in the given order, with the others under them."""
+    """Return the findings that remain at the top, in the given order, with the rest under them."""
     return _shared(_rooted(findings, cloud.hosts), cloud.hosts)
 
 

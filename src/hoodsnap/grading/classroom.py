@@ -121,7 +121,7 @@ def _bundles(submission: Submission, remarks: list[str]) -> Iterator[Bundle]:
     left = bounds.unpacked(sum(len(data) for _, data in submission.bundles))
 
     def measured(size: int) -> None:
-        """Allow memory for one more bundle, while all together stay in the bounds of a single one."""
+        """Allow memory for one more bundle. Together they must stay in the bounds of one bundle."""
         nonlocal left
         left -= size
         if left < 0:

@@ -251,7 +251,7 @@ class View:
     """Facts by the `id()` of the object in `facts` that was made from them."""
 
     def query(self, part: Mapping[str, object], name: str) -> str | None:
-        """Return the query that a person could type to see a field; None if there is no such query."""
+        """Return the query that a person could type to see a field; None if no query shows it."""
         fact = self.sources.get(id(part))
         answer = fact.where(name)[0] if fact is not None else None
         return answer.query if answer is not None else None

@@ -1,1 +1,1 @@
-"""Replace the names in a bundle by pseudonyms that keep every relation."""
+"""Redaction: replace the names in a bundle with pseudonyms that keep every relation."""

@@ -1,6 +1,6 @@
 """Names that identify nobody: words of the formats, system accounts, standard bridges, domains.
 
-`redact` keeps them wherever they stand. docs/howto/share-a-bundle.md lists the kinds.
+`redact` keeps them everywhere. docs/howto/share-a-bundle.md lists the kinds.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import re
 
 
 def words(text: str) -> frozenset[str]:
-    """Return the words of a text that separates them by blanks."""
+    """Return the words of a text, which are separated by blanks."""
     return frozenset(text.split())
 
 
 COMMON = words(
-    # what OpenStack calls its own things
+    # OpenStack's own terms
     "admin default internal public private external nova neutron cinder glance keystone placement"
     " service services demo member reader heat swift ironic compute controller network volume"
     " image images block storage api cell cell0 cell1 scheduler conductor console consoleauth"
@@ -43,7 +43,7 @@ COMMON = words(
     " serial chardev netdev blockdev object machine smp smbios uefi bios boot rtc msg"
     " timestamp event return execute arguments result text json xml bytes format filename"
     " instance_uuid display_name hostname launched_at created_at updated_at deleted deleted_at"
-    # more of them: short words of command lines, and words that stand inside of others
+    # more words of the formats: short words of command lines, and parts of other words
     " export exports share shares pool pools target targets portal session sessions lun luns"
     " volume-group vg lv pv rw ro ext4 xfs tmpfs mode path paths source sources reason message"
     " description create update delete action request response process processes thread task"
@@ -54,13 +54,13 @@ COMMON = words(
     " shelved reserved maximum minimum virtual physical security_group hypervisors"
     " qemu-system-x86_64 qemu-system-x86 qemu-system libvirt-qemu virtio-net virtio-blk"
 )
-"""Words that identify nobody, and that formats use. They stay even where they are a name."""
+"""Words that formats use and that identify nobody. They are kept even if they are a name."""
 
 _FOLDED = frozenset(word.lower() for word in COMMON)
 
 
 def is_common(name: str) -> bool:
-    """Is this a common word, in any case?"""
+    """True if this is a common word, in upper or lower case."""
     return name in COMMON or name.lower() in _FOLDED
 
 
@@ -77,13 +77,13 @@ _SYSTEM = words(
     " postfix postdrop nfsnobody netdev scanner uuidd landscape fwupd-refresh syslog _ssh vsock"
     " ubuntu debian centos fedora rocky almalinux cirros alpine arch ec2-user cloud-user vagrant"
 )
-"""Accounts and groups that packages make."""
+"""Accounts and groups that packages create."""
 
 _SYSTEM_LOOKS = re.compile(r"systemd-[a-z-]+|_[a-z]+|[0-9]+|[a-z]+-(?:data|daemon)")
 
 
 def is_system_account(name: str) -> bool:
-    """Is this an account or group that a package makes? It identifies nobody."""
+    """True if a package creates this account or group, so that it identifies nobody."""
     return name in _SYSTEM or _SYSTEM_LOOKS.fullmatch(name) is not None
 
 
@@ -100,12 +100,12 @@ _STANDARD = words(
 
 
 def is_standard_network(name: str) -> bool:
-    """Is this the name of a bridge or physical network that guides and installers give?"""
+    """True if guides and installers use this name for a bridge or physical network."""
     return name in _STANDARD
 
 
 def is_standard_link(name: str) -> bool:
-    """Is this a network device that the kernel or a service named?"""
+    """True if this is a network device named by the kernel or a service."""
     if name.startswith(("br-", "int-br-", "phy-br-")):
         return name in _STANDARD
     return name in _STANDARD or _LINK.fullmatch(name) is not None
@@ -118,7 +118,7 @@ _LAST_LABELS = words(
 
 
 def is_last_label(label: str) -> bool:
-    """May this stay as the end of a domain: `com`, `de`, `local`?"""
+    """True if this label is kept at the end of a domain: `com`, `de`, `local`."""
     return label.lower() in _LAST_LABELS or re.fullmatch("[A-Za-z]{2}", label) is not None
 
 
@@ -127,7 +127,7 @@ AUTHORITIES = re.compile(
     r"|com\.(?:redhat|ubuntu|suse|microsoft|vmware|netapp|purestorage|emc|dell|hp|hpe|3pardata"
     r"|ibm|hitachi|huawei|nimblestorage|solidfire|synology|qnap|tintri|infinidat|ceph|citrix)"
 )
-"""Authorities that name iSCSI and NVMe devices everywhere: software and makers of storage."""
+"""Naming authorities in the names of iSCSI and NVMe devices: software and storage vendors."""
 
 UNITS = words("service socket timer scope slice target mount automount device path swap")
-"""Endings of systemd's units, which may have an @ as well."""
+"""Suffixes of systemd units, whose names may contain an @ like mail addresses."""

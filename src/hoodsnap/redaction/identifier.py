@@ -1,6 +1,6 @@
-"""Identifiers that are known by their form: UUIDs, MACs, addresses, checksums, WWIDs, mail, keys.
+"""Identifiers recognized by their form: UUIDs, MACs, addresses, checksums, WWIDs, mail, keys.
 
-Each alternative of the patterns has bounded parts, so that a text is read in linear time.
+All parts of the patterns have bounded length, so that a text is read in linear time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 UUID = r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 FOUR = r"(?<![0-9A-Za-z.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![0-9A-Za-z]|\.(?:[0-9]|in-addr))"
 MAC = r"(?<![0-9A-Fa-f:.-])[0-9A-Fa-f]{2}(?:[:.-]?[0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:.-])"
-"""UUID in any spelling; one without separators counts only if it is known to be a UUID."""
+"""MAC in any spelling; one without separators counts only if it is known as a MAC."""
 
 WHOLE = re.compile(
     r"(?P<sshkey>\b(?:ssh-(?:rsa|dss|ed25519)|ecdsa-sha2-nistp[0-9]{3}|sk-[a-z0-9-]{3,40}"
@@ -19,7 +19,7 @@ WHOLE = re.compile(
     r"|(?<![A-Za-z0-9._%+-])(?P<mail>[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}"
     r"(?:\.[A-Za-z0-9-]{1,63}){1,8})(?![A-Za-z0-9-])"
 )
-"""Identifiers that are exchanged before names are looked for in them."""
+"""Identifiers that are replaced before the text is searched for names."""
 WHOLE_MARK = re.compile(r"@|SHA256:|AAAA")
 
 LOOKS = re.compile(
@@ -31,14 +31,14 @@ LOOKS = re.compile(
     r"|(?<![0-9A-Za-z])(?:"
     + "|".join(
         (
-            # A port's id, or its beginning, in a device, a chain, a set of addresses.
+            # A port's id, or its beginning, in the name of a device, a chain or an address set.
             r"(?P<device>[a-z]{2,4}-?|macvtap|N?IPv[46]|neutron-[a-z]{1,40}-[a-z]{1,2}|virtio-)"
             rf"(?P<start>{UUID}(?![0-9A-Fa-f])"
             r"|[0-9a-f]{8}-[0-9a-f]{1,4}(?:-[0-9a-f]{1,4}){0,3}(?![0-9A-Za-z]|-[0-9A-Fa-f]))",
             # A virtual disk's serial has room for 20 characters.
             r"(?<!-)(?P<part>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}(?:-[0-9a-f]{1,4})?)"
             r"(?![0-9A-Za-z]|-[0-9A-Fa-f])",
-            # A DHCP client's id is 01 and its MAC.
+            # A DHCP client id is 01 followed by the MAC.
             r"(?<!:)(?P<client>01:)?(?P<mac>(?:[0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})"
             r"(?![0-9A-Fa-f]|:[0-9A-Fa-f])",
             r"(?<!-)(?P<macdash>(?:[0-9A-Fa-f]{2}-){5}[0-9A-Fa-f]{2})(?![0-9A-Za-z]|-[0-9A-Fa-f])",
@@ -74,7 +74,7 @@ LOOKS = re.compile(
     r"|(?<![0-9A-Za-z:])(?P<mapped>(?:::|(?:0{1,4}:){5})[fF]{4}:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4})"
     r"(?![0-9A-Za-z:])"
 )
-"""Pattern of all identifiers that are known by their form."""
+"""Pattern of all other identifiers that are recognized by their form."""
 
 MARKS = re.compile(
     r"[0-9a-fA-F]{7}|[0-9]\.[0-9]|:[0-9A-Fa-f]{0,4}:|[0-9][-_][0-9]|[0-9A-Fa-f]{2}-[0-9A-Fa-f]{2}-"
@@ -82,7 +82,7 @@ MARKS = re.compile(
     r"|[0-9A-Fa-f]{4}[.:][0-9A-Fa-f]{4}[.:]|(?:[0-9A-Fa-f]{2}[_ ]){5}"
     r"|[A-Za-z0-9]{4}-[A-Za-z0-9]{4}-"
 )
-"""Pattern that a text with one of `LOOKS` matches. Many short texts do not."""
+"""Pattern that every text with one of `LOOKS` matches: a quick test to skip most short texts."""
 
 KINDS = {
     "sshkey": "key",
@@ -119,10 +119,10 @@ KINDS = {
 _PERHAPS = frozenset(
     {"eight", "decimal", "twelve", "sixteen", "known", "cisco", "begin", "wwid", "pv"}
 )
-"""Kinds that are exchanged only if they are known from elsewhere, or that have two forms."""
+"""Kinds that are replaced only if they are known from elsewhere, or that have two forms."""
 
 
 def is_told(text: str) -> bool:
-    """Is the whole text exchanged for its looks alone? Then it need not be known as a name."""
+    """True if the whole text is replaced for its form alone: it need not be a known name."""
     found = LOOKS.fullmatch(text) or WHOLE.fullmatch(text)
     return found is not None and found.lastgroup not in _PERHAPS

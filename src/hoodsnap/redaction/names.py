@@ -1,7 +1,8 @@
-"""Where a bundle holds names of somebody's choice: which keys, columns, elements, questions.
+"""Collection of names that people chose, from the keys, columns, XML elements and queries that hold
+them.
 
-UUIDs, addresses and the like are told by their looks (`redactor.py`); a name is only known from the
-place where it stands.
+UUIDs, addresses and the like are recognized by their form (`identifier.py`); a name can only be
+recognized by its place.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _HOSTS = _words(
     " os-vol-host-attr:host binding:host_id active_backend_id fqdn live_migration_inbound_addr"
     " server_proxyclient_address ignore_hosts force_hosts force_nodes hosts"
 )
-"""Keys and columns of hosts, perhaps `host@backend#pool`."""
+"""Keys and columns that hold host names, perhaps as `host@backend#pool`."""
 
 _NAMES = _words(
     "display_name display_description hostname OS-EXT-SRV-ATTR:hostname key_name"
@@ -45,7 +46,7 @@ _NAMES = _words(
     " default_availability_zone image_name server_group availability_zones"
     " availability_zone_hints"
 )
-"""Keys and columns of other names, wherever they stand."""
+"""Keys and columns that hold other names, in any layer."""
 
 _NAMED = _words(
     "servers server flavors flavor images image volumes volume snapshots snapshot ports port"
@@ -53,7 +54,7 @@ _NAMED = _words(
     " server_groups server_group user project domain keypairs keypair nova_object.data"
     " cur old new"
 )
-"""Lists and things whose `name` is of somebody's choice."""
+"""Lists and objects whose `name` was chosen by a person."""
 
 _NAMED_TABLES = ("instance_groups", "aggregates", "flavors", "instance_types")
 
@@ -61,7 +62,7 @@ _MAPS_OF_NAMES = _words("addresses")
 """Objects whose keys are names."""
 
 _ACCOUNTS = _words("user group username user_name login rbd_user auth_username owner_name")
-"""Keys of unix accounts and groups; packages' own stay."""
+"""Keys that hold Unix accounts and groups; those that packages create are kept."""
 
 _NETWORKS = _words(
     "physical_network provider:physical_network bridge_name integration_bridge physnet"
@@ -73,19 +74,19 @@ _NETWORK_MAPS = _words("bridge_mappings interface_mappings device_mappings")
 _SERIALS = _words(
     "serial wwn wwid uuid partuuid ptuuid vg_uuid pv_uuid lv_uuid asset asset_tag sku"
 )
-"""Keys of block devices that hold serial numbers."""
+"""Keys that hold serial numbers in the layer of block devices."""
 _NUMBERED = _words("serial asset_tag wwn wwid multipath_id target_wwn")
-"""Those that hold one anywhere."""
+"""Keys that hold serial numbers in any layer."""
 
 FREE = _words("description display_description disabled_reason locked_reason challenge")
-"""Keys whose text is replaced whole, however long it is."""
+"""Keys whose text is replaced as a whole, even if it is longer than a name."""
 
 _LINK_KEYS = ("ifname", "master", "link")
 
 _HOST_QUERIES = frozenset({"hostname", "hostname -f", "virsh hostname"})
 _LISTS = ("virsh list --all", "virsh net-list")
 _NOBODYS = ("GET /v2.0/extensions", "virsh capabilities")
-"""Questions whose answers describe software, and nobody's cloud."""
+"""Queries whose answers describe software, not a particular cloud."""
 
 _IN_XML = re.compile(
     r"<nova:(?:name|user|project)\b[^<>]*+>([^<]+)<|<nova:flavor name=[\"']([^\"']+)[\"']"
@@ -118,7 +119,7 @@ _SOURCE = re.compile(
     r"|//([A-Za-z0-9.-]{1,253}))(/[^\s\"',]{1,1024})",
     re.MULTILINE,
 )
-"""Source of a mounted network file system."""
+"""Source of a network file system's mount."""
 _MAPPER = re.compile(r"(?:/dev/mapper/|\bdm-name-)([A-Za-z0-9+_.:#-]{1,127})")
 _RD_LV = re.compile(r"\brd\.lvm\.(?:lv|vg)=([A-Za-z0-9+_.-]{1,127})(?:/([A-Za-z0-9+_.-]{1,127}))?")
 _IN_JSON = re.compile(r'\\{0,4}"(?:pool|vg_name)\\{0,4}" ?: ?\\{0,4}"([^"\\]{1,255})')
@@ -132,9 +133,9 @@ _WIDE = re.compile(
     r"(?<![0-9A-Za-z])(?:naa\.|eui\.|wwn-0x|3(?=[0-9A-Fa-f]{32}(?![0-9A-Za-z])))"
     r"([0-9A-Fa-f]{16}(?:[0-9A-Fa-f]{16})?)(?![0-9A-Za-z])"
 )
-"""Marked world-wide name of a LUN."""
+"""World-wide name of a LUN, marked as such by its prefix."""
 _LOGIN = re.compile(r"[^\W\d][\w.@\\-]{0,63}\$?")
-"""An account's or group's name, perhaps with its domain."""
+"""Name of an account or group, perhaps with a domain."""
 _LETTERS = re.compile(r"[^\W\d_]")
 _NO_HEX = re.compile(r"[g-z]|[^\x00-\x7f]", re.IGNORECASE)
 
@@ -143,16 +144,17 @@ _FOREIGN = re.compile(
     r"(^|\.)(openstack|libvirt|debian|ubuntu|launchpad|canonical|redhat|fedoraproject|qemu|w3|dmtf"
     r"|relaxng|centos|rockylinux|almalinux|kernel)\.(org|com|net)$"
 )
-"""Hosts that everybody's bundles name."""
+"""Hosts on the Internet that appear in every bundle."""
 
 _INSTANCE = re.compile(r"[A-Za-z_.]+-[0-9a-f]{8}(?:[._-](?:resize|del|rescue|shelved))*")
 _NOVAS = ("instance-0", "AUTO: ")
-"""How names and reasons begin that nova gave, and reads."""
+"""Prefixes of names and reasons that nova itself sets and parses."""
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}|\b[0-9a-f]{32}\b")
 _ADDRESS = re.compile(r"[0-9.]+|(?=[0-9A-Fa-f]*+:[0-9A-Fa-f:])[0-9A-Fa-f:]++")
 
 LONGEST = 255
-"""Characters of a name. What is longer is a description, of which no other layer has a copy."""
+"""Largest number of characters in a name. Longer texts are descriptions, which no other layer
+repeats."""
 
 
 class Identities:
@@ -161,13 +163,13 @@ class Identities:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self.hosts: set[str] = set()
-        """Those of `names` that are hosts'."""
+        """Those of `names` that belong to hosts."""
         self.exports: set[str] = set()
-        """NFS shares; nova mounts each in a folder called by its md5."""
+        """NFS exports; nova mounts each in a folder named by the export's md5."""
         self.kept: set[str] = set()
-        """Names that stay, being common words or too short to be found."""
+        """Names that are kept, because they are common words or too short to be searched for."""
         self.volumes: set[tuple[str, str]] = set()
-        """Volume groups, each with a logical volume of it."""
+        """Pairs of a volume group and one of its logical volumes."""
         self.fours: set[str] = set()
         """IPv4 addresses."""
         self.macs: set[str] = set()
@@ -200,7 +202,7 @@ class Identities:
             self._walk(value, "", answer.layer)
 
     def written(self, name: str) -> set[str]:
-        """A name as XML, JSON, URLs and JSON in JSON write it."""
+        """Return the spellings of a name in XML, in JSON, in JSON inside JSON, and in URLs."""
         as_json = json.dumps(name)[1:-1]
         return {
             name,
@@ -286,15 +288,15 @@ class Identities:
     def _text(self, text: str, inside: str, layer: str) -> None:
         self._everywhere(text)
         if text[:1] in ("{", "[") and layer != "logs":
-            with suppress(ValueError, RecursionError):  # only what is JSON is looked into
+            with suppress(ValueError, RecursionError):  # the text is not JSON
                 self._walk(json.loads(text), inside, layer)
         elif "<" in text and "</" in text:
             for found in _IN_XML.finditer(text):
-                said = _unescaped(next(filter(None, found.groups())))
+                name = _unescaped(next(filter(None, found.groups())))
                 if found[0].startswith(("<serial", "<entry")):
-                    self._serial(said)
+                    self._serial(name)
                 else:
-                    self._domain(said)
+                    self._domain(name)
             for name in _BRIDGES.findall(text):
                 if not is_standard_link(name):
                     self._name(name)
@@ -304,7 +306,7 @@ class Identities:
                     self._host(host)
 
     def _host(self, name: object) -> None:
-        """A host's name, alone or as `host@backend#pool`; with its domain, and without."""
+        """Collect a host name, alone or as `host@backend#pool`, with and without its domain."""
         if not isinstance(name, str):
             return
         name, *backend = re.split("[@#]", name.strip().removesuffix("."))
@@ -320,7 +322,7 @@ class Identities:
         self._labels(domain)
 
     def _labels(self, domain: str) -> None:
-        """The labels of a domain, each a name of its own; `com` and the like stay."""
+        """Collect each label of a domain as a name; `com` and the like are kept."""
         labels = domain.split(".") if domain else []
         for at, label in enumerate(labels):
             if not (at == len(labels) - 1 and is_last_label(label)) and self._is_name(label):
@@ -332,7 +334,7 @@ class Identities:
             self._name(name)
 
     def _serial(self, text: object) -> None:
-        """A serial number, unless its looks tell what it is; it may have no letter."""
+        """Collect a serial number, unless it is recognized by its form. It may be all digits."""
         if not isinstance(text, str) or not (text := text.strip()):
             return
         if found := _WWN.fullmatch(text):
@@ -344,7 +346,7 @@ class Identities:
                 self._name(text)
 
     def _mapper(self, name: str) -> None:
-        """The parts of a name of the device mapper, whose hyphens are doubled in each."""
+        """Collect the parts of a device mapper name; a hyphen inside a part is doubled."""
         if "-" not in name or name.startswith(("dm-", "mpath")):
             return
         parts = [part.replace("\0", "-") for part in name.replace("--", "\0").split("-")]
@@ -352,7 +354,7 @@ class Identities:
             self._name(part)
 
     def _links(self, query: str, value: Any) -> None:
-        """Bridges and devices of the host with a name that an administrator chose."""
+        """Collect names of the host's bridges and devices that an administrator chose."""
         names: list[object] = []
         if isinstance(value, dict) and isinstance(value.get("headings"), list):
             headings, rows = value["headings"], value.get("data")
@@ -366,7 +368,7 @@ class Identities:
                 self._name(name.removeprefix("int-").removeprefix("phy-"))
 
     def _printed(self, query: str, text: str) -> None:
-        """Collect names whose meaning the question gives: accounts, mounts, processes' owners."""
+        """Collect names in the output of some commands: accounts, mounts, owners of processes."""
         if query == "id" or query.startswith("id "):
             for name in _IDS.findall(text):
                 self._account(name)
@@ -387,7 +389,7 @@ class Identities:
             self._name(part)
 
     def _everywhere(self, text: str) -> None:
-        """Collect names that are known by the word before them: homes, serials, IQNs, subjects."""
+        """Collect names that any text may hold after a certain prefix: homes, serials, IQNs …"""
         if len(text) < 7:
             return
         if "." in text and text.count(".") >= 3:
@@ -436,7 +438,7 @@ class Identities:
                 self._name(volume)
 
     def _qualified(self, authority: str, rest: str) -> None:
-        """An IQN or NQN: whose domain, and what that calls it."""
+        """Collect the names in an IQN or NQN: its domain, and the parts after it."""
         known = AUTHORITIES.match(authority.lower())
         labels = authority[known.end() :].split(".") if known else authority.split(".")
         for label in labels:
@@ -449,25 +451,25 @@ class Identities:
                 self._name(part)
 
     def _domain(self, name: object) -> None:
-        """A name that nova may have made of a row's id, which stays: it says nothing."""
+        """Collect a name, unless nova derived it from a row's id: such a name identifies nobody."""
         if isinstance(name, str) and not _INSTANCE.fullmatch(name):
             self._name(name)
 
     def _name(self, name: object) -> None:
         if not isinstance(name, str) or name.startswith(_NOVAS):
             return
-        if is_told(name):  # that is exchanged for itself
+        if is_told(name):  # it is replaced for its form
             return
-        while name.endswith("-shelved"):  # nova's addition to the name of the server
+        while name.endswith("-shelved"):  # nova appends this to the name of the server
             name = name.removesuffix("-shelved")
-        if _UUID.search(name):  # that is exchanged for itself
+        if _UUID.search(name):  # the UUID is replaced for its form
             for part in _UUID.split(name):
                 self._name(part.strip("-_. "))
         elif self._is_name(name):
             self.names.add(name)
 
     def _is_name(self, name: str) -> bool:
-        """Whether it can be looked for everywhere without touching what is no name."""
+        """True if all occurrences of the text can be replaced without touching other words."""
         if not name or name == "[withheld]" or _ADDRESS.fullmatch(name) or len(name) > LONGEST:
             return False
         if is_common(name) or len(name) < 2 or not _LETTERS.search(name):
@@ -477,19 +479,19 @@ class Identities:
 
 
 def is_distinctive(name: str) -> bool:
-    """Is a name found inside of longer words, too? It has seven characters or more, letters and
-    something else, and is not made of hexadecimal digits and hyphens alone."""
+    """True if a name is also replaced inside longer words: it has at least seven characters, not
+    only letters, and not only hexadecimal digits and hyphens."""
     return len(name) >= 7 and not name.isalpha() and _NO_HEX.search(name) is not None
 
 
 def is_word(name: str) -> bool:
-    """Is a name found next to `_` and digits, though not next to letters? It has four letters or
-    more, and nothing else."""
+    """True if a name is also replaced next to `_` and digits, but not next to letters: it has at
+    least four characters, all of them letters."""
     return len(name) >= 4 and name.isalpha() and name.isascii()
 
 
 def _beyond_ascii(name: str) -> Iterator[str]:
-    """A name with other letters than English has, as logs, shells and Python print it."""
+    """Yield the spellings of a name with non-ASCII letters in logs, shells and Python."""
     if name.isascii():
         return
     for form in ("NFC", "NFD"):

@@ -1,8 +1,8 @@
-"""Other names for what identifies somebody: the same ones for the same key, and none without it.
+"""Keyed pseudonyms: the same key gives the same pseudonyms, and nobody can make them without it.
 
-Each is made of the thing and the key alone, so several bundles need no list in common. Numbers are
-exchanged by keyed permutations and not by hashes: what was two things stays two things, and
-whatever shares a beginning (the addresses of a subnet, a port's id and its tap) still does.
+A pseudonym depends only on the original and the key, so several bundles need no common list.
+Numbers are replaced by keyed permutations instead of hashes: two different numbers stay different,
+and numbers with a common beginning (addresses of a subnet, a port's id and its tap) still have one.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _DIGITS = frozenset("0123456789abcdefABCDEF")
 _LVM = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _MIXED = (2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)
-"""Case of `name`: none, all or only the first of its letters are capitals, or another mix."""
+"""Bit masks of the capitals in `name` for originals in mixed case."""
 
 _ZEROS = "0" * 32
 _VERSION, _VARIANT = 12, 16
-"""Where in a UUID's digits its version and its variant stand; software looks at both."""
+"""Positions of the version and the variant in a UUID's digits; software examines both."""
 
 _HOST_BITS = {4: 8, 6: 16}
-"""So many bits at the end of an address stay, with the order that they give: `.1` is a gateway."""
+"""Number of bits at the end of an address that are kept, by IP version: `.1` stays a gateway."""
 
 
 def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
@@ -42,7 +42,8 @@ def _networks(*texts: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Networ
 _STAY = _networks(
     "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3", "::/16", "ff00::/8", "64:ff9b::/96"
 )
-"""Nobody's own addresses: this host, link-local, metadata service, multicast, netmasks."""
+"""Addresses that identify nobody and are kept: this host, link-local, metadata service, multicast,
+netmasks."""
 
 _KEPT_APART = _STAY + _networks(
     "10.0.0.0/8",
@@ -53,12 +54,15 @@ _KEPT_APART = _STAY + _networks(
     "fc00::/7",
     "fe80::/64",
 )
-"""An address stays in these, or outside of them: private ones stay private."""
+"""Networks that addresses neither leave nor enter: private addresses stay private."""
 
 
 def key(path: Path | None) -> bytes:
-    """The key that a file holds; a new one is written there, for its owner alone, if there is none.
-    Without a file a new key that nobody keeps. Raises `OSError`, and `ValueError` if it is none."""
+    """Read the key from a file. If the file does not exist, create it with a new key.
+
+    Only the owner can read a new file. With None, return a new key that is not stored. Raises
+    `OSError`, and `ValueError` if the file holds no valid key or other accounts can read it.
+    """
     if path is None:
         return secrets.token_bytes(32)
     try:
@@ -69,12 +73,12 @@ def key(path: Path | None) -> bytes:
         if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IRGRP | stat.S_IROTH):
             raise ValueError(f"other accounts can read it: chmod 600 {path}") from None
     if not re.fullmatch(r"[0-9a-f]{64,}", digits := path.read_text(errors="replace").strip()):
-        raise ValueError("it holds no key, which is 64 hexadecimal digits")
+        raise ValueError("it does not hold a key of 64 hexadecimal digits")
     return bytes.fromhex(digits)
 
 
 class Pseudonyms:
-    """Other names by one key (32 bytes or more of it)."""
+    """Keyed pseudonyms; `key` is at least 32 bytes long."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -82,9 +86,11 @@ class Pseudonyms:
         self._bits: dict[tuple[int, int, int], int] = {}
 
     def name(self, text: str) -> str:
-        """Return the pseudonym of a host, a server, a project …: `name-1f3a5c7e9b`. A text gets one
-        pseudonym whatever it names, since the name of a host in one layer is a plain word in
-        another. A text in another case gets the same pseudonym in that case."""
+        """Return the pseudonym of a host, a server, a project …: `name-1f3a5c7e9b`.
+
+        A text has the same pseudonym whatever it names, because one layer's host name may be a
+        plain word in another layer. The same text in another case gets the pseudonym in that case.
+        """
         made = f"name-{self._digest('name', text.lower()).hex()[:10]}"
         if text == text.lower():
             return made
@@ -92,16 +98,18 @@ class Pseudonyms:
             return made.upper()
         if text == text.capitalize():
             return made.capitalize()
-        # Which letters are capitals makes one of the other ways to write these four.
+        # The positions of the capitals choose one of the other ways to write the letters of `name`.
         pattern = "".join("1" if char.isupper() else "0" for char in text)
         way = _MIXED[zlib.crc32(pattern.encode()) % len(_MIXED)]
         word = "".join(char.upper() if way >> at & 1 else char for at, char in enumerate("name"))
         return word + made[4:]
 
     def host(self, text: str) -> str:
-        """Return the pseudonym of a host's name, which may have a domain: label by label, so that
-        the short name stays the beginning, and hosts of one domain stay in one. Common words and
-        `.com` stay."""
+        """Return the pseudonym of a host name, perhaps with a domain.
+
+        Each label is replaced by itself, so that the pseudonym begins with that of the short name,
+        and hosts of one domain stay in one. Common words and `.com` are kept.
+        """
         first, *labels = text.split(".")
         made = [self.name(first) if not labels or not is_common(first) else first]
         for at, label in enumerate(labels, 1):
@@ -117,19 +125,19 @@ class Pseudonyms:
         return "".join(char if char == "-" else next(made) for char in text)
 
     def key(self, text: str) -> str:
-        """Return the pseudonym of a fingerprint or a public key in base64, which is as long."""
+        """Return the pseudonym of a fingerprint or public key in base64, of the same length."""
         size = len(text.rstrip("="))
         parts = [self._digest(f"key {at}", text) for at in range(size // 40 + 1)]
         return base64.b64encode(b"".join(parts)).decode()[:size] + text[size:]
 
     def hexadecimal(self, digits: str) -> str:
-        """Of a checksum: as long, and in the same case."""
+        """Return the pseudonym of a checksum, of the same length and in the same case."""
         made = self._digest("hex", digits.lower()).hex()
         made += self._digest("more hex", digits.lower()).hex()
         return _cased(made[: len(digits)], digits)
 
     def uuid(self, text: str) -> str:
-        """Of a UUID with dashes or without, or of the beginning of one; in the same case."""
+        """Return the pseudonym of a UUID or its beginning, with the same hyphens and case."""
         digits = re.sub("[^0-9a-f]", "", text.lower())
         if not digits.strip("0"):
             return text
@@ -142,15 +150,16 @@ class Pseudonyms:
             made = ""
             for at, digit in enumerate(digits):
                 if at not in (_VERSION, _VARIANT):
-                    # The digits before it alone decide what it becomes: tap = tap + 11 characters.
+                    # A digit depends only on those before it, so that a port's tap, named by 11
+                    # characters of the id, still matches.
                     digit = f"{int(digit, 16) ^ self._digest('uuid', digits[:at])[0] & 15:x}"
                 made += digit
             self._known[digits] = made
         return self._known[digits]
 
     def mac(self, text: str) -> str:
-        """Of a MAC. The first three bytes stay; what a guest's fa:16:3e and its tap's fe:16:3e
-        share is exchanged alike."""
+        """Return the pseudonym of a MAC. The first three bytes are kept, and the other three get
+        the same pseudonym for a guest's fa:16:3e as for its tap's fe:16:3e."""
         separator = text[2] if len(text) == 17 else ""
         if separator != ":":
             bare = re.sub("[^0-9A-Fa-f]", "", text)
@@ -158,14 +167,14 @@ class Pseudonyms:
             return "".join(next(given) if char in _DIGITS else char for char in text)
         first, rest = text[:2], text[3:].lower()
         if text.lower().startswith(("33:33", "01:")) or not re.search("[1-9a-e]", text.lower()):
-            return text  # multicast, nobody's, everybody's
+            return text  # multicast, all zeros, broadcast
         vendor, digits = rest[:5], rest[6:].replace(":", "")
         made = self._permuted(f"mac {vendor}", digits)
         mixed = ":".join((first, vendor, made[:2], made[2:4], made[4:]))
         return _cased(mixed, text)
 
     def _permuted(self, tweak: str, digits: str) -> str:
-        """Six digits for six: four rounds of a Feistel network."""
+        """Permute six hexadecimal digits, by four rounds of a Feistel network."""
         left, right = int(digits[:3], 16), int(digits[3:], 16)
         for number in range(4):
             digest = self._digest(f"{tweak} {number}", f"{right:03x}")
@@ -173,8 +182,11 @@ class Pseudonyms:
         return f"{left:03x}{right:03x}"
 
     def address(self, text: str) -> str:
-        """Of an IPv4 or IPv6 address, perhaps with the length of a prefix. Any two share as many
-        bits at their beginning as before. Raises `ValueError` if it is none."""
+        """Return the pseudonym of an IPv4 or IPv6 address, perhaps with a prefix length.
+
+        The pseudonyms of two addresses share as many leading bits as the addresses do. Raises
+        `ValueError` if the text is not an address.
+        """
         plain, slash, length = text.partition("/")
         address = ipaddress.ip_address(plain)
         made = self._address(address)
@@ -183,7 +195,7 @@ class Pseudonyms:
             if size < 0:
                 raise ValueError(text)
             if not int(address) & ((1 << size) - 1):
-                made = type(address)(int(made) >> size << size)  # it names a network
+                made = type(address)(int(made) >> size << size)  # the address of a network
         if made == address:
             return text
         return _cased(f"{made}{slash}{length}", text)
@@ -194,7 +206,7 @@ class Pseudonyms:
         bits, size, version = int(address), address.max_prefixlen, address.version
         own = _HOST_BITS[version]
         if version == 6 and bits >> 24 & 0xFFFF == 0xFFFE:
-            own = 64  # made of a MAC, below
+            own = 64  # derived from a MAC, see below
         made = bits
         for at in range(size - own):
             made ^= self._flip(version, at, bits >> (size - at)) << (size - 1 - at)
@@ -203,14 +215,14 @@ class Pseudonyms:
         return type(address)(made)
 
     def _interface(self, bits: int) -> int:
-        """The second half of an address that was made of a MAC (EUI-64)."""
+        """Return the pseudonym of the second half of an address derived from a MAC (EUI-64)."""
         raw = bits.to_bytes(8, "big")
         mac = bytes([raw[0] ^ 2, *raw[1:3], *raw[5:]]).hex(":")
         made = bytes.fromhex(self.mac(mac).replace(":", ""))
         return int.from_bytes(bytes([made[0] ^ 2, *made[1:3]]) + b"\xff\xfe" + made[3:], "big")
 
     def _flip(self, version: int, at: int, prefix: int) -> int:
-        """Whether the bit after a prefix is turned over."""
+        """Return 1 if the bit after a prefix is flipped, else 0."""
         where = (version, at, prefix)
         if where not in self._bits:
             self._bits[where] = (
@@ -222,7 +234,7 @@ class Pseudonyms:
 
     @cached_property
     def _above(self) -> dict[int, set[tuple[int, int]]]:
-        """Every proper prefix of what is kept apart: no bit after one is turned over."""
+        """Proper prefixes of the networks that are kept apart; no bit after one is flipped."""
         found: dict[int, set[tuple[int, int]]] = {4: set(), 6: set()}
         for network in _KEPT_APART:
             bits, size = int(network.network_address), network.max_prefixlen
@@ -230,8 +242,8 @@ class Pseudonyms:
         return found
 
     def _digest(self, kind: str, text: str) -> bytes:
-        told = f"{kind}\0{text}".encode(errors="surrogatepass")
-        return hmac.digest(self._key, told, "sha256")
+        message = f"{kind}\0{text}".encode(errors="surrogatepass")
+        return hmac.digest(self._key, message, "sha256")
 
 
 def _cased(made: str, like: str) -> str:

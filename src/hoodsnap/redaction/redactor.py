@@ -1,11 +1,11 @@
-"""A bundle under other names: identifiers become pseudonyms, relations stay.
+"""Redaction of a bundle: identifiers become pseudonyms, and relations stay.
 
-Two passes. The first collects names that people chose, from the places that are known to hold them
-(`names.py`); the second rewrites every text of every answer, by patterns for these names and one
-for what is an identifier by its form (`identifier.py`): UUIDs, MACs, addresses, checksums. No text
-is parsed for that, so a name in XML, in a command line and in SQL is exchanged alike, and what two
-layers report of one thing still agrees. A text that escapes characters, or encodes a whole word, is
-read as what it means and written in the same spelling again (`spelling.py`).
+There are two passes. The first collects names that people chose, from places that are known to hold
+them (`names.py`). The second rewrites every text of every answer, by patterns for these names and
+for identifiers recognized by their form (`identifier.py`): UUIDs, MACs, addresses, checksums. Texts
+are not parsed for that, so a name is replaced in XML, in a command line and in SQL alike, and two
+layers still agree about a thing. Escaped and encoded texts are decoded, searched, and written in
+the same spelling again (`spelling.py`).
 """
 
 from __future__ import annotations
@@ -35,43 +35,43 @@ _VERSIONS = (
     "/proc/version",
     "SELECT VERSION",
 )
-"""Questions whose answers have versions of four numbers in them, which look like addresses."""
+"""Queries whose answers hold versions of four numbers, which look like addresses."""
 
 _UUIDS = re.compile(rf"(?P<uuid>{UUID})")
 
 _VERBATIM = frozenset({"magic"})
-"""Keys of what looks like a checksum and is none."""
+"""Keys whose values look like checksums, but are not."""
 
 _DEEPEST_CODE = 3
-"""Words that are encoded in words that are encoded."""
+"""Levels to which encoded words inside encoded words are decoded."""
 
 _DEEPEST_ESCAPE = 2
-"""Escapes of escapes: each way is tried with each other."""
+"""Levels to which escapes inside escapes are undone, in every combination."""
 
 _SHORT = 512
-"""Characters of a text whose pseudonyms are remembered: keys, states and paths come again."""
+"""Largest number of characters in a text whose result is cached: keys, states and paths recur."""
 
 
 class Place(NamedTuple):
-    """Place at which a text was replaced."""
+    """A kind of replacement, and the query whose answer it was made in."""
 
     kind: str
     layer: str
     query: str
-    """Already under pseudonyms, with `…` for ids and numbers."""
+    """The redacted query, with `…` for ids and numbers."""
 
 
 class Redactor:
-    """Rewrites texts and answers; the same text always becomes the same."""
+    """Rewrites texts and answers; the same text always gets the same result."""
 
     def __init__(self, pseudonyms: Pseudonyms, bundles: Iterable[Bundle]) -> None:
-        """Every name and checksum that these bundles hold will be known."""
+        """Learn all names and checksums that these bundles hold."""
         self.pseudonyms = pseudonyms
         self.identities = Identities()
         self.replaced: Counter[str] = Counter()
-        """How often something was replaced, by what it was."""
+        """Number of replacements, by kind."""
         self.distinct: dict[str, set[str]] = {}
-        """What was replaced, by what it was."""
+        """Originals that were replaced, by kind."""
         self.places: Counter[Place] = Counter()
         """Number of replacements, by place."""
         self._known: dict[str, str] = {}
@@ -86,7 +86,7 @@ class Redactor:
                 for text in _texts([answer.query, answer.subject, answer.value]):
                     if "-" in text:
                         uuids.update(found.lower() for found in re.findall(UUID, text))
-        # The cache of images calls a base by the sha1 of its image's id.
+        # The image cache names a base image by the sha1 of the image's id.
         self._sums = {_sha1(uuid): _sha1(pseudonyms.uuid(uuid)) for uuid in uuids}
         self._starts = {uuid[:8] for uuid in uuids}
         self._addresses = dict(_numbers(self.identities.fours))
@@ -94,7 +94,7 @@ class Redactor:
         self._wwns = wide | {one[:16] for one in wide}
         self._names = self._spellings()
         self._inside, self._alone, self._between = _patterns(self._names)
-        for export in self.identities.exports:  # the folder that nova mounts it in
+        for export in self.identities.exports:  # nova names the mount's folder by the md5
             self._sums[_md5(export)] = _md5(self.text(export))
         for group, volume in self.identities.volumes:
             self._map(group, volume)
@@ -106,7 +106,7 @@ class Redactor:
         self.places.clear()
 
     def _spellings(self) -> dict[str, str]:
-        """Every name in every way of writing it that formats know, in lower case; and the name."""
+        """Return the names by their spellings in all formats, in lower case."""
         found: dict[str, str] = {}
         for name in sorted(self.identities.names):
             for written in self.identities.written(name):
@@ -115,7 +115,7 @@ class Redactor:
         return found
 
     def _map(self, group: str, volume: str) -> None:
-        """The name that the device mapper gives to a volume whose parts have no hyphen to tell."""
+        """Note the device mapper's name of a volume, if group and volume contain no hyphen."""
         was = "-".join(part.replace("-", "--") for part in (group, volume))
         parts = (self.text(part) for part in (group, volume))
         made = "-".join(part.replace("-", "--") for part in parts)
@@ -123,7 +123,7 @@ class Redactor:
             self._mapped[was] = made
 
     def bundle(self, bundle: Bundle) -> Bundle:
-        """The bundle with pseudonyms, without the fingerprint and signature of the other."""
+        """Return the bundle with pseudonyms, without the original's fingerprint and signature."""
         return bundle.with_answers(
             self.answer(answer)
             for answer in bundle.answers
@@ -131,7 +131,7 @@ class Redactor:
         )
 
     def answer(self, answer: Answer) -> Answer:
-        """The answer with pseudonyms; when it was asked and how long it took stay."""
+        """Return the answer with pseudonyms; its time and duration are kept."""
         addresses = not (answer.query.startswith(_VERSIONS) or answer.query.endswith(" --version"))
         query = self._quietly(answer.query)
         self._query = (answer.layer, _kind_of(query))
@@ -150,7 +150,7 @@ class Redactor:
         return answer.model_copy(update=changed)
 
     def _challenge(self, value: Any, made: Any) -> Any:
-        """Replace whatever was asked for, even a common word."""
+        """Replace the text of the challenge, even if it is a common word."""
         text = value.get("challenge") if isinstance(value, dict) else None
         if not isinstance(text, str) or made.get("challenge") != text:
             return made
@@ -158,11 +158,11 @@ class Redactor:
         return {**made, "challenge": self.pseudonyms.name(text)}
 
     def _quietly(self, text: str) -> str:
-        """A text with pseudonyms, not counted."""
+        """Return a text with pseudonyms, without counting the replacements."""
         return _applied(text, self._spans(text, True, _is_sql(text), 0))
 
     def value(self, value: Any, *, addresses: bool = True) -> Any:
-        """Any JSON with pseudonyms, in its keys too."""
+        """Return any JSON value with pseudonyms, including its keys."""
         if isinstance(value, str):
             return self.text(value, addresses=addresses)
         if isinstance(value, dict):
@@ -191,8 +191,8 @@ class Redactor:
         return made
 
     def text(self, text: str, *, addresses: bool = True, strict: bool = False) -> str:
-        """A text with pseudonyms. `strict`: names that are plain words only stand alone in it, as
-        in keys and SQL, where `_` joins words of the format."""
+        """Return a text with pseudonyms. `strict`: replace plain words only where they stand alone,
+        as in keys and SQL, where `_` joins words of the format."""
         if len(text) < 2:
             return text
         asked = (text, addresses, strict)
@@ -207,7 +207,7 @@ class Redactor:
         return done[0]
 
     def _spans(self, text: str, addresses: bool, strict: bool, depth: int) -> list[Replacement]:
-        """Everything that is to be replaced in a text, in the order in which it stands there."""
+        """Return all replacements in a text, in order of position."""
         spans: list[Replacement] = []
         if depth < _DEEPEST_CODE:
             for escape in ESCAPES if depth < _DEEPEST_ESCAPE else ():
@@ -223,7 +223,7 @@ class Redactor:
                     spans = _joined(spans, found)
             spans = _joined(spans, self._encoded(text, strict, depth))
         low = _lower(text)
-        if "-" in text:  # before names, which may end inside of one
+        if "-" in text:  # before names, which may end inside a UUID
             spans = _joined(spans, self._looked(_UUIDS, text, spans, addresses))
         if WHOLE_MARK.search(text):
             spans = _joined(spans, self._looked(WHOLE, text, spans, addresses))
@@ -236,7 +236,7 @@ class Redactor:
         return spans
 
     def _encoded(self, text: str, strict: bool, depth: int) -> Iterator[Replacement]:
-        """Whole words in base64 or hexadecimal digits, and the mapper's names."""
+        """Yield replacements of words in base64 or hexadecimal, and of device mapper names."""
         for found in ENCODED.finditer(text):
             word = found[0]
             if word not in self._words:
@@ -274,7 +274,7 @@ class Redactor:
     def _name(self, was: str, low: str) -> str:
         name = self._names[low]
         if _lower(name) == low:
-            name = was  # and not only in another spelling
+            name = was  # it keeps its case, because the spelling is the name's own
         elif was == was.upper() != was.lower():
             name = name.upper()
         if self._names[low] in self.identities.hosts:
@@ -301,10 +301,10 @@ class Redactor:
         for kind, count in sorted(self.replaced.items()):
             yield f"{kind}: {len(self.distinct[kind])}, in {count} place{'s' * (count != 1)}"
         if kept := self.identities.kept:
-            yield f"names that stay, because they are common words or too short: {len(kept)}"
+            yield f"names kept, because they are common words or too short: {len(kept)}"
 
     def explained(self) -> Iterator[str]:
-        """Yield the replacements by kind and place, a line each, without any original."""
+        """Yield the number of replacements by kind and place, a line each, without originals."""
         kinds = sorted({place.kind for place in self.places})
         for kind in kinds:
             count = self.replaced[kind]
@@ -314,7 +314,7 @@ class Redactor:
                 yield f"  {self.places[place]:>7}  {place.layer}  {place.query}"
 
     def originals(self) -> Iterator[tuple[str, str]]:
-        """Yield each name that was replaced, and its pseudonym: for its owner only."""
+        """Yield each name that was replaced, with its pseudonym: for the bundle's owner only."""
         for name in sorted(self.distinct.get("name", ())):
             yield name, self._quietly(name)
 
@@ -328,12 +328,12 @@ class Redactor:
         if digits.lower() in self._sums:
             return self._sums[digits.lower()]
         if len(digits) == 32:
-            return self.pseudonyms.uuid(digits)  # of a project or a user, without its dashes
+            return self.pseudonyms.uuid(digits)  # a project's or user's id, without hyphens
         return self.pseudonyms.hexadecimal(digits) if digits.strip("0fF") else digits
 
     def _address(self, found: re.Match[str]) -> str:
         plain = found[0]
-        if ":" not in plain and plain[:1] == "0":  # each number has three digits
+        if ":" not in plain and plain[:1] == "0":  # the numbers are padded to three digits
             plain = re.sub(r"\b0+(?=[0-9])", "", plain)
         try:
             return self.pseudonyms.address(plain)
@@ -360,7 +360,7 @@ class Redactor:
         return f"{head}:{made >> 16:x}:{made & 0xFFFF:x}"
 
     def _interface(self, found: re.Match[str]) -> str:
-        """The last half of an IPv6 address that was made of a MAC."""
+        """Return the pseudonym of the second half of an IPv6 address derived from a MAC."""
         parts = [f"{int(part, 16):04x}" for part in found[0].split(":")]
         made = ipaddress.IPv6Address(self.pseudonyms.address(f"2001:db8::{':'.join(parts)}"))
         words = f"{int(made) & (1 << 64) - 1:016x}"
@@ -386,7 +386,8 @@ class Redactor:
         return "".join(f"{part}." for part in made[::-1])
 
     def _eight(self, found: re.Match[str]) -> str:
-        """An IPv4 address in hexadecimal digits, in either order; or the beginning of a UUID."""
+        """Return the pseudonym of eight digits: an IPv4 address in hexadecimal, in either byte
+        order, or the beginning of a UUID."""
         head, digits = ("0x", found[0][2:]) if found[0][:2] == "0x" else ("", found[0])
         number = int(digits, 16)
         swapped = int.from_bytes(number.to_bytes(4, "big"), "little")
@@ -427,13 +428,14 @@ class Redactor:
         )
 
     def _octets(self, found: re.Match[str]) -> str:
-        """Eight bytes, perhaps made of a MAC; sixteen or twenty: of a key or of InfiniBand."""
+        """Return the pseudonym of bytes with colons: eight may be derived from a MAC; sixteen or
+        twenty are a key's fingerprint, or an address of InfiniBand."""
         bare = found[0].replace(":", "")
         made = iter(self._wide(bare) if len(bare) == 16 else self.pseudonyms.hexadecimal(bare))
         return "".join(char if char == ":" else next(made) for char in found[0])
 
     def _wide(self, digits: str) -> str:
-        """Sixteen digits: a MAC with `fffe` in its middle, or the name of a port."""
+        """Return the pseudonym of 16 digits: a MAC with `fffe` in the middle, or a port name."""
         if digits[6:10].lower() == "fffe":
             mac = digits[:6] + digits[10:]
             made = self.pseudonyms.mac(mac)
@@ -447,7 +449,7 @@ class Redactor:
         return self.pseudonyms.uuid(digits) if digits.lower() in self._wwns else digits
 
     def _wwid(self, found: re.Match[str]) -> str:
-        """Name of a LUN with the prefix of its kind; `3` and 32 digits are always one."""
+        """Return the pseudonym of a LUN's name, if its prefix or a known name identifies it."""
         was = found[0]
         head = next(head for head in ("0x", "3", "naa.", "eui.", "t10.") if was.startswith(head))
         digits = was[len(head) :]
@@ -513,7 +515,7 @@ _WAYS: dict[str, Callable[[Redactor, re.Match[str]], str]] = {
 
 
 def _numbers(addresses: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """IPv4 addresses as numbers. Those that end in 0 are networks, and round numbers as well."""
+    """Yield IPv4 addresses as numbers, without those ending in 0, which may be round numbers."""
     for text in addresses:
         try:
             number = int(ipaddress.IPv4Address(text))
@@ -524,7 +526,7 @@ def _numbers(addresses: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def _lower(text: str) -> str:
-    """Lower case, as long as the text."""
+    """Return the text in lower case, with its length unchanged."""
     low = text.lower()
     if len(low) == len(text):
         return low
@@ -540,7 +542,7 @@ def _applied(text: str, spans: list[Replacement]) -> str:
 
 
 def _joined(spans: list[Replacement], more: Iterable[Replacement]) -> list[Replacement]:
-    """Both, in order. Of what overlaps the former stays."""
+    """Merge both in order; where they overlap, `spans` win."""
     added = list(more)
     if not added:
         return spans
@@ -558,7 +560,7 @@ def _joined(spans: list[Replacement], more: Iterable[Replacement]) -> list[Repla
 
 
 def _gaps(spans: list[Replacement], size: int) -> list[tuple[int, int]]:
-    """The parts of a text that nothing was found in yet."""
+    """Return the parts of a text that no replacement covers yet."""
     if not spans:
         return [(0, size)]
     edges = [0, *(edge for span in spans for edge in (span.start, span.end)), size]
@@ -567,7 +569,7 @@ def _gaps(spans: list[Replacement], size: int) -> list[tuple[int, int]]:
 
 
 def _is_key(text: str, end: int) -> bool:
-    """Does a word end in a name that JSON uses for a field?"""
+    """True if the word at `end` is the name of a field in JSON."""
     while end < len(text) and (text[end].isalnum() or text[end] == "_"):
         end += 1
     rest = text[end : end + 12].lstrip("\\")
@@ -579,7 +581,7 @@ def _is_sql(query: str) -> bool:
 
 
 def _kind_of(query: str) -> str:
-    """A question, short, with `…` for what differs from one to the next."""
+    """Return a query shortened, with `…` for ids and numbers."""
     if _is_sql(query) and (table := re.search(r"\bFROM\s+(\S+)", query)):
         return f"{query.split()[0]} … FROM {table[1]}"
     short = re.sub(rf"{UUID}|name-[0-9a-f]{{10}}|[0-9a-f]{{32,128}}|[0-9]{{3,}}", "…", query)
@@ -590,8 +592,8 @@ def _kind_of(query: str) -> str:
 def _patterns(
     names: Iterable[str],
 ) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Return three patterns of names in lower case: names found inside of words, names that stand
-    alone, and names that stand between characters other than letters."""
+    """Return three patterns of names in lower case: names found inside words, names that stand
+    alone, and names between characters other than letters."""
     inside = {name for name in names if is_distinctive(name)}
     rest = {*names} - inside
     words = {name for name in rest if is_word(name)}
@@ -603,7 +605,7 @@ def _patterns(
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a JSON value, keys too."""
+    """Yield every string in a JSON value, including keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -624,18 +626,18 @@ def _md5(text: str) -> str:
 
 
 _DEEPEST = 40
-"""Groups in groups. Python's compiler of patterns has its limit a little beyond."""
+"""Largest number of nested groups; the limit of Python's regular expressions is slightly higher."""
 
 
 def any_of(names: Iterable[str]) -> str:
-    """A pattern of whole names, the longest first. What names begin with alike is looked at once:
-    there may be ten thousand of them."""
+    """Return a pattern of whole names, the longest first. Common beginnings are factored out,
+    because there may be ten thousand names."""
     return rf"(?<![A-Za-z0-9_])(?:{_branches(sorted(names), 0, 0)})(?![A-Za-z0-9_])"
 
 
 def _anywhere(names: Iterable[str]) -> str:
-    """A pattern of names, also inside of words, the longest first. Digits belong together:
-    `db-15` is not in `db-150`."""
+    """Return a pattern of names, also inside words, the longest first. A run of digits is not
+    split: `db-15` does not match in `db-150`."""
     digits = sorted(name for name in names if name[0].isdigit())
     others = sorted(name for name in names if not name[0].isdigit())
     parts = []
@@ -647,8 +649,10 @@ def _anywhere(names: Iterable[str]) -> str:
 
 
 def _branches(names: list[str], start: int, depth: int, *, apart: bool = False) -> str:
-    """A pattern of what follows `start` in these, which are sorted and alike before it. `apart`:
-    no digit follows a digit at the end."""
+    """Return a pattern of the names from `start` on. They are sorted and equal before `start`.
+
+    `apart`: a name that ends in a digit must not be followed by another digit.
+    """
 
     def end_of(name: str) -> str:
         return "(?![0-9])" if apart and name[-1].isdigit() else ""
@@ -656,7 +660,7 @@ def _branches(names: list[str], start: int, depth: int, *, apart: bool = False) 
     if depth == _DEEPEST:
         return "|".join(re.escape(name[start:]) + end_of(name) for name in reversed(names))
     parts = []
-    at = 1 if len(names[0]) == start else 0  # one of them ends here: that is tried last
+    at = 1 if len(names[0]) == start else 0  # a name that ends here is tried last
     ends = at == 1
     while at < len(names):
         first = names[at]
@@ -674,7 +678,7 @@ def _branches(names: list[str], start: int, depth: int, *, apart: bool = False) 
 
 
 def _alike(one: str, other: str, start: int) -> int:
-    """Where two texts that are alike until `start` differ first."""
+    """Return the first position from `start` on at which two texts differ."""
     end = start
     while end < min(len(one), len(other)) and one[end] == other[end]:
         end += 1

@@ -1,8 +1,8 @@
-"""Other spellings of the same text: escapes of single characters, and whole encoded words.
+"""Other spellings of the same text: escaped characters, and encoded words.
 
-A text is read as if it were not escaped; what was found there is written back in the spelling of
-the word that it stands in. So device mapper's `a--b`, systemd's `a\\x2db` and a URL's `a%2Db` keep
-saying the same thing, and readers that undo the escape still agree.
+A text is searched in its unescaped form, and a replacement is written in the spelling of the word
+around it. So the device mapper's `a--b`, systemd's `a\\x2db` and a URL's `a%2Db` still mean the
+same after redaction, for every reader that undoes the escape.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class Replacement(NamedTuple):
-    """A part of a text, and what takes its place."""
+    """A part of a text, and the text that replaces it."""
 
     start: int
     end: int
@@ -26,16 +26,16 @@ class Replacement(NamedTuple):
 
 @dataclass(frozen=True)
 class Escape:
-    """One way to write single characters of a word."""
+    """One way to escape single characters of a word."""
 
     mark: str
-    """Text in which this does not occur has no such escape."""
+    """String that every text with such an escape contains."""
     unit: re.Pattern[str]
-    """One escape."""
+    """Pattern of one escape."""
     plain: Callable[[str], str]
-    """The character that an escape means."""
+    """Function that returns the character of an escape."""
     written: Callable[[str, str], str]
-    """The escape of a character, written like the example given second."""
+    """Function that returns the escape of a character, written like an example."""
 
 
 def _percent(char: str, like: str) -> str:
@@ -76,17 +76,17 @@ ESCAPES = (
         lambda char, like: f"&#x{ord(char):x};" if "x" in like else f"&#{ord(char)};",
     ),
 )
-"""Device mapper, systemd, mountinfo, URLs, JSON, XML."""
+"""Escapes of the device mapper, systemd, mountinfo, URLs, JSON and XML."""
 
 _ENDS = frozenset(" \t\n\r\0\"'/,;|()[]{}<>=")
-"""Characters that end a word in which all is escaped alike."""
+"""Characters that end a word; inside a word, a character is escaped everywhere or nowhere."""
 
 
 def respelled(
     text: str, escape: Escape, find: Callable[[str], list[Replacement]]
 ) -> Iterator[Replacement]:
-    """Return what `find` finds in a text once it is unescaped, in places and spelling of the text
-    itself. Only words that hold an escape are read."""
+    """Yield the replacements that `find` finds in the unescaped text, with positions and spelling
+    of the text itself. Only words with an escape are changed."""
     places: list[int] = []
     plain: list[str] = []
     units: dict[int, tuple[str, str]] = {}
@@ -104,7 +104,7 @@ def respelled(
     for span in find("".join(plain)):
         start, end = places[span.start], places[span.end]
         written, raw = words(start), text[start:end]
-        # A part without any escape that has such a character as it is, is not escaped.
+        # Skip a part without an escape that contains such a character unescaped.
         if written and (escape.unit.search(raw) or not written.keys() & set(raw)):
             made = "".join(
                 escape.written(char, written[char]) if char in written else char
@@ -114,7 +114,7 @@ def respelled(
 
 
 def _words(text: str, units: dict[int, tuple[str, str]]) -> Callable[[int], dict[str, str]]:
-    """Return which characters the word at a place escapes, and how."""
+    """Return a function for the characters that the word at a place escapes, with their escapes."""
     known: list[tuple[int, int, dict[str, str]]] = []
     end = -1
     for place, (char, written) in units.items():
@@ -145,14 +145,14 @@ ENCODED = re.compile(
 """Pattern of words that may be base64 or hexadecimal digits."""
 
 LONGEST = 4096
-"""Characters of an encoded word that is read."""
+"""Largest number of characters in an encoded word that is decoded."""
 
 _HEX = re.compile("(?:0x)?((?:[0-9a-fA-F]{2}){4,})")
 _PRINTED = re.compile(r"[\t\n\r -~]{3,}\0?")
 
 
 def decoded(word: str) -> tuple[str, Callable[[str], str]] | None:
-    """The text that a word encodes, and how to encode another; None if it encodes no text."""
+    """Decode a word; return its text and a function to encode another text, or None."""
     if len(word) > LONGEST:
         return None
     if hexadecimal := _HEX.fullmatch(word):

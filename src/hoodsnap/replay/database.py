@@ -84,7 +84,7 @@ class ReplayedDatabase:
             raise MySQLError(1105, "HY000", text) from None
 
     def _exactly(self, statement: str) -> QueryResult | None:
-        """Return the recorded answer to the same statement, if all the columns it names were kept."""
+        """Return the recorded answer to the same statement, if all columns it names were kept."""
         answer = self._recorded.get(" ".join(statement.split()).rstrip("; "))
         if answer is None:
             return None

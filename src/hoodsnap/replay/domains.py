@@ -183,7 +183,7 @@ def messages(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
 
 @procedure(265)
 def metadata(host: ReplayedHost, arguments: xdr.Reader) -> bytes:
-    """Return the description, the title or the element of a namespace, cut from the recorded XML."""
+    """Return the description, the title or a namespace's element, cut from the recorded XML."""
     domain = host.domain(arguments)
     kind, uri, flags = arguments.int(), arguments.optional_string(), arguments.uint()
     found = _metadata(host.xml(domain, INACTIVE if flags & 2 else 0), kind, uri or "")

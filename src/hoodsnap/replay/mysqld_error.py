@@ -47,7 +47,7 @@ def no_table(name: str) -> MySQLError:
 
 
 def of_sqlite(error: sqlite3.Error, clause: str) -> MySQLError:
-    """Translate an error of SQLite to MySQL's. `clause`: the clause named if a column is unknown."""
+    """Translate an error of SQLite to MySQL's. `clause`: the clause to name in "unknown column"."""
     text = str(error)
     if found := re.match(r"no such column: (\S+)", text):
         return MySQLError(1054, "42S22", f"Unknown column '{found[1]}' in '{clause}'")

@@ -44,7 +44,7 @@ def pids(recording: Recording) -> frozenset[int]:
 
 
 def _recorded(recording: Recording) -> dict[int, dict[str, str]]:
-    """Return the recorded files of each process, by PID. PID 1 is left out: the shell has its own."""
+    """Return the recorded files of each process, by PID; without PID 1, which the shell has."""
     found: dict[int, dict[str, str]] = {}
     for answer in recording.asked("kernel", "/proc/"):
         named = _A_PROCESS.fullmatch(answer.query)

@@ -131,7 +131,7 @@ class Streams:
         return [flow.error for flow in flows if flow.error is not None and flow.target in _OUTPUTS]
 
     def _put_back(self) -> None:
-        """Seek back in the operator's file, so that its next reader begins where the shell stopped."""
+        """Seek back in the operator's file, so that reading continues where the shell ended."""
         if self._input is None:
             return
         left = fcntl.ioctl(self._inside[_INPUT], termios.FIONREAD, b"\0" * 4)

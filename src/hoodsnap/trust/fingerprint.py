@@ -84,7 +84,7 @@ def signed(bundle: Bundle, signature: str) -> Bundle:
 
 
 def recorded(bundle: Bundle, query: str) -> Answer | None:
-    """Return hoodsnap's own answer to `query`; None if the bundle holds no such answer, or several."""
+    """Return hoodsnap's own answer to `query`; None if the bundle holds none, or several."""
     found = tuple(answer for answer in bundle.by_layer.get(LAYER, ()) if answer.query == query)
     return found[0] if len(found) == 1 else None
 

@@ -54,7 +54,7 @@ def one_file_one_path(visit: HostAnswers) -> Iterator[str]:
 
 
 def changed_before_seen(visit: HostAnswers) -> Iterator[str]:
-    """Check that no file has a ctime after the collection. No tool that sets times sets the ctime."""
+    """Check that no file has a ctime after the collection. Tools such as touch can't set it."""
     for _, entry in _listed(visit):
         changed = moment(entry.get("ctime"))
         remote = str(entry.get("dev")).startswith("0:")  # another host's clock

@@ -121,6 +121,6 @@ def _http_date(text: object) -> datetime | None:
 
 
 def _in_utc(time: datetime) -> datetime | None:
-    """Convert a time to UTC; None near the ends of the calendar, where date arithmetic overflows."""
+    """Convert a time to UTC; None near the ends of the calendar, where arithmetic overflows."""
     found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     return found if 1900 < found.year < 9000 else None
