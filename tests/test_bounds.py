@@ -1,4 +1,4 @@
-"""A stranger's small file takes neither memory nor time, and is refused in one sentence."""
+"""A stranger's small file costs neither memory nor time, and is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from hoodsnap.cli import main
 try:
     main()
 finally:
-    # Not ru_maxrss: a child begins with that of the process that started it.
+    # Not ru_maxrss: a child starts with the value of its parent.
     print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1], file=sys.stderr)
 """
 
@@ -98,10 +98,10 @@ def test_what_a_small_file_may_hold_at_most_is_explained_in_a_gigabyte(tmp_path:
     assert int(done.stderr.splitlines()[-1]) < 1_000_000
 
 
-def test_ratio_is_bounded_for_gzip_too() -> None:
+def test_the_ratio_of_gzip_is_bounded() -> None:
     blank = bundle_of({}) + b" " * (64 << 20)
 
-    with pytest.raises(UnreadableBundleError, match="no bundle of its size does"):
+    with pytest.raises(UnreadableBundleError, match="too much for a file of its size"):
         parse(gzip.compress(blank))
 
 
@@ -119,7 +119,7 @@ def test_ratio_is_bounded_for_gzip_too() -> None:
         (bundle_of({}, tool="t" * 5000), "the tool"),
     ],
 )
-def test_more_than_a_bundle_has_is_refused(data: bytes, reason: str) -> None:
+def test_a_bundle_beyond_a_bound_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableBundleError, match=reason):
         parse(data)
 
@@ -137,7 +137,7 @@ def test_deep_nesting_is_refused_before_anything_recurses() -> None:
 def test_a_number_beyond_every_float_is_refused(number: str) -> None:
     data = bundle_of({"value": "N"}).replace(b'"N"', number.encode())
 
-    with pytest.raises(UnreadableBundleError, match="too large for any layer"):
+    with pytest.raises(UnreadableBundleError, match="a number larger than any layer returns"):
         parse(data)
 
 
@@ -157,7 +157,7 @@ def test_a_duration_is_a_number(took: str) -> None:
 def test_a_time_that_no_clock_shows_is_refused(field: str, moment: str) -> None:
     data = bundle_of({"at": moment}) if field == "at" else bundle_of({}, **{field: moment})
 
-    with pytest.raises(UnreadableBundleError, match="outside of the years 1901 to 8999"):
+    with pytest.raises(UnreadableBundleError, match="the year is not between 1901 and 8999"):
         parse(data)
 
 

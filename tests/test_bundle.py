@@ -1,4 +1,4 @@
-"""Every bundle reads and round-trips; anything else is refused politely."""
+"""Every bundle can be read and written unchanged; anything else is refused in one sentence."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_an_answer_is_one_line_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "bundle.json.gz", "bundle.json.zst"])
-def test_the_file_name_says_how_it_is_compressed(tmp_path: Path, name: str) -> None:
+def test_the_file_name_decides_the_compression(tmp_path: Path, name: str) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         folder.mkdir()
@@ -143,7 +143,7 @@ def test_a_dash_is_standard_input_and_output() -> None:
     assert (done.stdout, done.stderr) == (written, b"")
 
 
-def test_several_bundles_are_one() -> None:
+def test_several_bundles_are_merged_into_one() -> None:
     later = Bundle(
         tool="hoodsnap 0",
         started=NOON + timedelta(hours=1),
@@ -160,22 +160,22 @@ def test_several_bundles_are_one() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it ends in the middle: it was cut off"),
-        (b"hello", "it is no JSON: Expecting value at line 1, column 1"),
+        (b"", "it is truncated"),
+        (b"hello", "it is not valid JSON: Expecting value at line 1, column 1"),
         (b"\xff\xfe\x00", "it is neither JSON nor gzip nor zstd"),
-        (b"[]", "it is JSON, but no hoodsnap bundle"),
-        (b"{}", "it has no format number, so it is no hoodsnap bundle"),
-        (b'{"format": true}', "it has no format number, so it is no hoodsnap bundle"),
-        (b'{"format": 2}', "it has format 2 and this release reads up to 1: please update hoodsnap"),
-        (b'{"format": 1}', "it is no hoodsnap bundle: tool: field required"),
-        (b'{"format": 1, "format": 1}', "a key occurs twice in one object, which hoodsnap never writes"),
-        (b'{"format": NaN}', "it holds NaN, which is no JSON"),
+        (b"[]", "it is JSON, but not a hoodsnap bundle"),
+        (b"{}", "it has no format number, so it is not a hoodsnap bundle"),
+        (b'{"format": true}', "it has no format number, so it is not a hoodsnap bundle"),
+        (b'{"format": 2}', "it has format 2, and this release reads up to 1: update hoodsnap"),
+        (b'{"format": 1}', "it is not a hoodsnap bundle: tool: field required"),
+        (b'{"format": 1, "format": 1}', "an object has the same key twice, which hoodsnap never writes"),
+        (b'{"format": NaN}', "it holds NaN, which is not valid JSON"),
         (b"[" * 90_000, "it is nested too deeply for a hoodsnap bundle"),
         (b'{"a":' * 90_000, "it is nested too deeply for a hoodsnap bundle"),
-        (b"\x1f\x8b broken", "its gzip data is damaged or cut off"),
-        (gzip.compress(b"{}" * 99)[:-9], "its gzip data is damaged or cut off"),
-        (b"\x28\xb5\x2f\xfd broken", "its zstd data is damaged or cut off"),
-        (dump(a_bundle(answer()))[:-20], "it ends in the middle: it was cut off"),
+        (b"\x1f\x8b broken", "its gzip data is damaged or truncated"),
+        (gzip.compress(b"{}" * 99)[:-9], "its gzip data is damaged or truncated"),
+        (b"\x28\xb5\x2f\xfd broken", "its zstd data is damaged or truncated"),
+        (dump(a_bundle(answer()))[:-20], "it is truncated"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_in_one_sentence(data: bytes, reason: str) -> None:
@@ -186,7 +186,7 @@ def test_anything_else_is_refused_in_one_sentence(data: bytes, reason: str) -> N
 
 
 def test_an_endless_number_is_refused() -> None:
-    with pytest.raises(UnreadableBundleError, match="holds a value that no layer gives"):
+    with pytest.raises(UnreadableBundleError, match="holds a value that no layer returns"):
         parse(b'{"format": 1' + b"0" * 5000 + b"}")
 
 
@@ -214,12 +214,12 @@ def test_a_frame_that_asks_for_gigabytes_of_window_is_refused() -> None:
 def test_a_giant_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "LONGEST_TEXT", 1000)
 
-    with pytest.raises(UnreadableBundleError, match="a text of 1001 characters"):
+    with pytest.raises(UnreadableBundleError, match="a string of 1001 characters"):
         parse(dump(a_bundle(answer(value="x" * 1001))))
 
 
 @pytest.mark.parametrize("path", ["/", "/no/such/file", "/proc/self/mem"])
-def test_what_is_no_file_is_refused(path: str) -> None:
+def test_a_path_without_a_file_is_refused(path: str) -> None:
     with pytest.raises(UnreadableBundleError):
         load(Path(path))
 

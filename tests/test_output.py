@@ -1,4 +1,4 @@
-"""What hoodsnap writes: refused before the work, never through a strange link, whole or not at all."""
+"""Output files: refused before the work, never written through an untrusted link, never partial."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
 
 
 def test_a_file_system_without_room_is_found_before(tmp_path: Path) -> None:
-    """A limit on the size of files stands for a full disk."""
+    """Simulate a full disk by a limit on the size of files."""
     program = (
         "import resource, signal, sys; from pathlib import Path; from hoodsnap import output\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -220,7 +220,7 @@ def test_two_names_of_one_file_are_known(tmp_path: Path) -> None:
 
 @AS_ROOT
 class TestAnotherAccount:
-    """What a local user puts where root is about to write."""
+    """A local user prepares the path that root is about to write to."""
 
     @pytest.fixture
     def shared(self, tmp_path: Path) -> Path:
@@ -259,7 +259,7 @@ class TestAnotherAccount:
         with pytest.raises(UnwritableError):
             write(shared / "x.json", b"{}")
 
-        assert reason == f"{shared}/x.json is a link that others could have made"
+        assert reason == f"{shared}/x.json is a link that other accounts could have made"
         assert target.exists() == exists
 
     def test_its_link_of_a_folder_is_not_followed(
@@ -273,13 +273,13 @@ class TestAnotherAccount:
             write(shared / "bundles/x.json", b"{}")
         assert list((tmp_path / "root").iterdir()) == []
 
-    def test_root_s_link_with_a_second_name_is_not_followed(
+    def test_a_link_of_root_with_a_second_name_is_not_followed(
         self, shared: Path, tmp_path: Path
     ) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "target")
         os.link(tmp_path / "link", shared / "x.json", follow_symlinks=False)
 
-        assert "others could have made" in refusal(shared / "x.json")
+        assert "other accounts could have made" in refusal(shared / "x.json")
 
     def test_its_file_is_replaced_by_a_private_one(
         self, shared: Path, stranger: pwd.struct_passwd

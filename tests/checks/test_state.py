@@ -148,7 +148,7 @@ def test_what_moved_while_it_was_captured_is_not_judged(host: RecordedHost) -> N
     report = host.report()
     assert report.findings == ()
     [reason] = _reasons(report, "active-but-domain-off", "vm-plain")
-    assert reason.startswith("it changed while it was captured (state ")
+    assert reason.startswith("the guest changed during the capture (state ")
 
 
 def test_stopped_but_domain_on(host: RecordedHost) -> None:

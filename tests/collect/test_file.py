@@ -262,7 +262,7 @@ class TestAnotherAccount:
 
         assert answer.error is not None
         assert answer.error.kind == "denied"
-        assert answer.error.message == (f"{link} is a link that others could have made")
+        assert answer.error.message == (f"{link} is a link that other accounts could have made")
 
     def test_a_link_of_root_in_its_folder_is_not_followed(self, theirs: Path, secret: Path) -> None:
         """The account may have moved it there, or linked it."""
@@ -364,7 +364,7 @@ class TestAnotherAccount:
         said = {answer.query: answer.error for answer in recorder.answers}
         error = said[f"stat -L {theirs}/instances"]
         assert error is not None
-        assert error.message == f"{theirs}/instances is a link that others could have made"
+        assert error.message == f"{theirs}/instances is a link that other accounts could have made"
 
     def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(
         self,

@@ -1,4 +1,4 @@
-"""`hoodsnap check` and the findings that somebody accepted."""
+"""`hoodsnap check`, and a baseline of accepted findings."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def _written(bundle: Path, to: Path, *, reason: str = "known", days: int = 10) -
 
 
 def _entries(findings: Iterable[Finding], path: Path) -> tuple[BaselineEntry, ...]:
-    """The entries that are written for these findings, with a reason."""
+    """Return the baseline entries written for these findings, with a reason."""
     path.write_text(
         written(part(findings, (), TODAY), TODAY).replace('reason = ""', 'reason = "x"')
     )
     return read(path)
 
 
-def test_cron_hears_nothing_of_a_healthy_cloud() -> None:
+def test_a_healthy_cloud_gives_cron_no_output() -> None:
     done = hoodsnap("check", HEALTHY)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -98,18 +98,18 @@ def test_as_json_it_is_the_report_of_the_guests_with_findings(
         (["--fail-on", "never"], 0),
     ],
 )
-def test_only_the_checks_that_are_wanted(broken: Path, arguments: list[str], status: int) -> None:
+def test_only_the_named_checks_are_run(broken: Path, arguments: list[str], status: int) -> None:
     assert hoodsnap("check", broken, *arguments).returncode == status
 
 
-def test_a_check_that_there_is_not_is_a_wrong_use(broken: Path) -> None:
+def test_an_unknown_check_is_a_usage_error(broken: Path) -> None:
     done = hoodsnap("check", broken, "--ignore", "active-but-domain-of")
 
     assert done.returncode == 2
     assert b"no check and no topic is called active-but-domain-of" in done.stderr
 
 
-def test_a_layer_that_was_not_heard_is_not_silence(host: RecordedHost, tmp_path: Path) -> None:
+def test_a_layer_that_was_not_collected_is_reported(host: RecordedHost, tmp_path: Path) -> None:
     host.silence("libvirt")
     save(host.bundle, tmp_path / "deaf.json")
 
@@ -119,7 +119,7 @@ def test_a_layer_that_was_not_heard_is_not_silence(host: RecordedHost, tmp_path:
     assert done.stderr == b"hoodsnap: vm: not judged: libvirt: no answer\n"
 
 
-def test_what_was_accepted_is_quiet(broken: Path, tmp_path: Path) -> None:
+def test_an_accepted_finding_is_not_reported(broken: Path, tmp_path: Path) -> None:
     _written(broken, tmp_path / "accepted.toml")
 
     done = hoodsnap("check", broken, "--baseline", tmp_path / "accepted.toml")
@@ -137,7 +137,9 @@ def test_without_a_reason_nothing_is_accepted(broken: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("days", "status"), [(0, 0), (-1, 1)])
-def test_its_last_day_is_the_last(broken: Path, tmp_path: Path, days: int, status: int) -> None:
+def test_an_entry_is_valid_through_its_last_day(
+    broken: Path, tmp_path: Path, days: int, status: int
+) -> None:
     _written(broken, tmp_path / "accepted.toml", days=days)
 
     done = hoodsnap("check", broken, "--baseline", tmp_path / "accepted.toml")
@@ -147,7 +149,9 @@ def test_its_last_day_is_the_last(broken: Path, tmp_path: Path, days: int, statu
     assert (said.encode() in done.stderr) is (days < 0)
 
 
-def test_it_outlives_another_capture(host: RecordedHost, broken: Path, tmp_path: Path) -> None:
+def test_an_entry_still_matches_after_another_capture(
+    host: RecordedHost, broken: Path, tmp_path: Path
+) -> None:
     _written(broken, tmp_path / "accepted.toml")
     later = [
         answer.model_copy(update={"at": answer.at + timedelta(days=3), "took": answer.took * 2})
@@ -164,7 +168,7 @@ def test_it_outlives_another_capture(host: RecordedHost, broken: Path, tmp_path:
 
 
 def test_another_process_id_is_the_same_finding(host: RecordedHost, tmp_path: Path) -> None:
-    """The fingerprint of what a process says, before and after its restart."""
+    """The fingerprint of a finding about a process stays the same after its restart."""
 
     def first(pid: int) -> str:
         files = host.last("kernel", f"ls -lL /proc/{host.pid('vm-plain')}/fd").value
@@ -216,7 +220,7 @@ def test_other_evidence_is_another_finding(
     assert b"matches no finding of this bundle" in done.stderr
 
 
-def test_an_entry_may_leave_open_what_it_is_about(broken: Path, tmp_path: Path) -> None:
+def test_an_omitted_field_matches_anything(broken: Path, tmp_path: Path) -> None:
     (tmp_path / "accepted.toml").write_text(
         f'[[accepted]]\ncheck = "active-but-domain-off"\nreason = "a drill"\nexpires = {TODAY}\n'
     )
@@ -224,7 +228,7 @@ def test_an_entry_may_leave_open_what_it_is_about(broken: Path, tmp_path: Path) 
     assert hoodsnap("check", broken, "--baseline", tmp_path / "accepted.toml").returncode == 0
 
 
-def test_what_is_fixed_may_go_from_the_baseline(broken: Path, tmp_path: Path) -> None:
+def test_an_entry_without_a_finding_is_remarked(broken: Path, tmp_path: Path) -> None:
     _written(broken, tmp_path / "accepted.toml")
 
     done = hoodsnap("check", HEALTHY, "--baseline", tmp_path / "accepted.toml")
@@ -250,7 +254,7 @@ def test_a_baseline_is_brought_up_to_date(host: RecordedHost, broken: Path, tmp_
     ]
 
 
-def test_what_a_stranger_called_his_server_is_no_toml(host: RecordedHost, tmp_path: Path) -> None:
+def test_a_strangers_text_is_escaped_in_toml(host: RecordedHost, tmp_path: Path) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state='a"\n[[x]]\x7f\udc80')
     save(host.bundle, tmp_path / "odd.json")
     hoodsnap("check", tmp_path / "odd.json", "--write-baseline", tmp_path / "accepted.toml")
@@ -261,17 +265,17 @@ def test_what_a_stranger_called_his_server_is_no_toml(host: RecordedHost, tmp_pa
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[[accepted", "it is no TOML: "),
-        ("[accepted]", "it has something else than [[accepted]] entries"),
-        ("findings = []", "it has something else than [[accepted]] entries"),
+        ("[[accepted", "it is not valid TOML: "),
+        ("[accepted]", "it holds something other than [[accepted]] entries"),
+        ("findings = []", "it holds something other than [[accepted]] entries"),
         ('[[accepted]]\ncheck = "x"', "entry 1 has no reason"),
         ('[[accepted]]\ncheck = "x"\nreason = "y"', "entry 1 has no expires"),
-        ('[[accepted]]\ncheck = 3', "the check of entry 1 is no str"),
-        ('[[accepted]]\nuntil = 3', "entry 1 has a until, which means nothing"),
-        ('[[accepted]]\nexpires = "2027-01-01"', "the expires of entry 1 is no date"),
+        ('[[accepted]]\ncheck = 3', "the check of entry 1 is not a string"),
+        ('[[accepted]]\nuntil = 3', "entry 1 has an unknown field: until"),
+        ('[[accepted]]\nexpires = "2027-01-01"', "the expires of entry 1 is not a date"),
     ],
 )  # fmt: skip
-def test_an_unreadable_baseline_is_one_sentence_and_2(
+def test_an_unreadable_baseline_is_refused_in_one_sentence(
     tmp_path: Path, text: str, reason: str
 ) -> None:
     (tmp_path / "bad.toml").write_text(text)
@@ -283,7 +287,7 @@ def test_an_unreadable_baseline_is_one_sentence_and_2(
     assert done.stderr.count(b"\n") == 1
 
 
-def test_a_root_is_accepted_only_with_what_it_explained(tmp_path: Path) -> None:
+def test_a_root_is_accepted_only_with_the_findings_it_explained(tmp_path: Path) -> None:
     root = of_host("host-identity-changed")
     ports = of_guests("port-bound-elsewhere", "vm-plain")
     guests = of_guests("domain-running-on-wrong-host", "vm-plain")
@@ -294,7 +298,7 @@ def test_a_root_is_accepted_only_with_what_it_explained(tmp_path: Path) -> None:
     assert len(part(analyzed(root, ports, guests).findings, entries, TODAY).remaining) == 1
 
 
-def test_what_a_host_shares_is_one_entry(tmp_path: Path) -> None:
+def test_a_finding_shared_on_a_host_is_one_entry(tmp_path: Path) -> None:
     everybody = analyzed(of_guests("port-binding-bad"))
     some = analyzed(of_guests("port-binding-bad", "vm-plain", "vm-duo"))
     entries = _entries(everybody.findings, tmp_path / "a")

@@ -1,4 +1,4 @@
-"""Print the root, fold the rest; and what nearly all guests of a host share is the host's."""
+"""Findings are folded under their root, and those that a host's guests share become the host's."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from hoodsnap.findings.analysis import Report, analyze
 
 
 def of_guests(name: str, *guests: str, severity: Severity = Severity.ERROR) -> Check:
-    """A check of this name that finds something of these guests (of all with a domain, if none is
-    named)."""
+    """Return a check with this name that finds something about these guests; if none is named,
+    about all guests with a domain."""
 
     def find(guest: Guest, domain: Domain) -> Problems:
         if not guests or guest.name in guests:
@@ -93,7 +93,7 @@ def test_a_root_of_the_host_explains_its_guests_findings() -> None:
     ]
 
 
-def test_a_root_that_is_explained_hands_on_what_it_explains() -> None:
+def test_a_folded_root_passes_on_the_findings_it_explains() -> None:
     report = analyzed(
         of_guests("volume-size-mismatch", "vm-plain"),
         of_guests("bdm-not-in-guest", "vm-plain"),
@@ -109,7 +109,7 @@ def test_a_root_that_is_explained_hands_on_what_it_explains() -> None:
     ]
 
 
-def test_a_capture_explains_what_the_layer_said_that_it_doubts() -> None:
+def test_an_untrustworthy_capture_explains_findings_of_the_doubted_layer() -> None:
     def capture_untrustworthy(host: Host) -> Problems:
         yield (hears(host.census["libvirt"], "libvirt", guests=0),)
 
@@ -127,7 +127,7 @@ def test_a_capture_explains_what_the_layer_said_that_it_doubts() -> None:
     ]
 
 
-def test_a_finding_of_the_host_is_explained_by_the_guest_that_its_evidence_names() -> None:
+def test_a_guest_named_in_the_evidence_explains_a_finding_about_the_host() -> None:
     uuid = _uuid("vm-plain")
     root = of_guests("live-migration-half-done", "vm-plain")
 
@@ -143,7 +143,7 @@ def test_a_finding_of_the_host_is_explained_by_the_guest_that_its_evidence_names
     ]
 
 
-def test_a_finding_of_the_cloud_is_explained_by_the_host_that_its_evidence_names() -> None:
+def test_a_host_named_in_the_evidence_explains_a_finding_about_the_cloud() -> None:
     root = of_host("host-identity-changed")
     [host] = analyzed().cloud.hosts
 
@@ -154,7 +154,7 @@ def test_a_finding_of_the_cloud_is_explained_by_the_host_that_its_evidence_names
     assert sorted(_tree(other)) == [("host-identity-changed", []), ("provider-vs-compute-node", [])]
 
 
-def test_the_worst_that_a_finding_explains_counts_as_its_own() -> None:
+def test_the_worst_folded_finding_counts_for_the_root() -> None:
     report = analyzed(
         of_guests("vcpu-chain-mismatch", "vm-duo", severity=Severity.WARNING),
         of_guests("domain-running-on-wrong-host", "vm-plain"),
@@ -167,7 +167,7 @@ def test_the_worst_that_a_finding_explains_counts_as_its_own() -> None:
     assert second.worst is Severity.WARNING
 
 
-def test_what_nearly_all_guests_of_a_host_share_is_one_finding_of_the_host() -> None:
+def test_a_finding_of_nearly_all_guests_becomes_one_finding_of_the_host() -> None:
     report = analyzed(of_guests("port-binding-bad"))
 
     [finding] = report.findings
@@ -181,7 +181,7 @@ def test_what_nearly_all_guests_of_a_host_share_is_one_finding_of_the_host() -> 
     assert finding.evidence == finding.folded[0].evidence
 
 
-def test_what_some_guests_of_a_host_have_stays_theirs() -> None:
+def test_a_finding_of_only_some_guests_stays_theirs() -> None:
     names = [guest.name for guest in analyzed().cloud.hosts[0].guests if guest.domain]
     some = names[: len(names) * 7 // 10]
 
@@ -191,7 +191,7 @@ def test_what_some_guests_of_a_host_have_stays_theirs() -> None:
     assert {finding.shared for finding in report.findings} == {None}
 
 
-def test_two_guests_are_no_crowd() -> None:
+def test_two_guests_are_not_a_crowd() -> None:
     bundle = healthy()
     uuids = {_uuid("vm-plain"), _uuid("vm-duo")}
     listed = bundle.last("libvirt", "virsh list --all")
@@ -209,7 +209,7 @@ def test_two_guests_are_no_crowd() -> None:
     assert {finding.guest and finding.guest.uuid for finding in report.findings} == uuids
 
 
-def test_the_severity_of_what_is_shared_is_the_worst() -> None:
+def test_a_shared_finding_has_the_worst_severity() -> None:
     def port_binding_bad(guest: Guest, domain: Domain) -> Problems:
         severity = Severity.ERROR if guest.name == "vm-plain" else Severity.NOTE
         yield Problem(severity, (says(domain, name=domain.name),))
@@ -224,7 +224,7 @@ def test_the_severity_of_what_is_shared_is_the_worst() -> None:
     )
 
 
-def test_a_crowd_may_mean_something_else_and_explain_more() -> None:
+def test_a_crowd_may_have_its_own_cause_and_explain_other_findings() -> None:
     report = analyzed(
         of_guests("io-error-paused"),
         of_guests("qemu-monitor-dead", "vm-plain"),
@@ -264,7 +264,7 @@ def test_nothing_is_lost() -> None:
     assert len(report.findings) < len(expected) / 10
 
 
-def test_what_fires_more_often_than_a_handful_is_doubted() -> None:
+def test_a_check_that_finds_more_than_a_handful_is_doubted() -> None:
     names = [guest.name for guest in analyzed().cloud.hosts[0].guests if guest.domain]
 
     assert analyzed(of_guests("port-binding-bad", *names[:5])).crowds == {}
@@ -273,7 +273,7 @@ def test_what_fires_more_often_than_a_handful_is_doubted() -> None:
 
 
 @pytest.mark.parametrize("root", ROOTS)
-def test_what_explains_a_root_comes_before_it(root: str) -> None:
+def test_a_root_stands_before_the_roots_it_explains(root: str) -> None:
     order = list(ROOTS)
 
     explaining = [name for name, explained in ROOTS.items() if root in explained]

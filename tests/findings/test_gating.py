@@ -1,4 +1,4 @@
-"""Which commands must not be typed yet."""
+"""Commands that must not be typed yet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _share_a_disk(host: RecordedHost, writer: str, owner: str) -> None:
     host.set("kernel", query, [*host.last("kernel", query).value, disk])
 
 
-def test_a_healthy_guest_has_nothing_forbidden(host: RecordedHost) -> None:
+def test_no_command_is_forbidden_for_a_healthy_guest(host: RecordedHost) -> None:
     closed = _guest_of(host.report(), "vm-plain").values()
 
     assert [item for item in closed if item.forbidden_by] == []
@@ -51,7 +51,7 @@ def test_a_finding_closes_the_gates_of_its_guest_alone(host: RecordedHost) -> No
         assert item.forbidden_by == ()
 
 
-def test_a_gate_that_nobody_could_judge_is_not_green(host: RecordedHost) -> None:
+def test_an_undecided_gate_is_not_open(host: RecordedHost) -> None:
     host.silence("kernel", "denied")
     closed = _guest_of(host.report(), "vm-plain")
 
@@ -72,7 +72,7 @@ def test_a_note_closes_no_gate(host: RecordedHost) -> None:
     assert _by([finding]) == set()
 
 
-def test_what_is_found_of_a_host_is_forbidden_for_its_guests(host: RecordedHost) -> None:
+def test_a_finding_about_a_host_closes_the_gates_of_its_guests(host: RecordedHost) -> None:
     answer = host.last("kernel", "/proc/sys/kernel/random/boot_id")
     host.add(answer.model_copy(update={"value": "00000000-0000-0000-0000-000000000000\n"}))
     report = host.report()
@@ -92,16 +92,16 @@ def test_each_danger_says_why_and_when(danger: object) -> None:
     assert len(set(item.gates)) == len(item.gates)
 
 
-def test_each_command_stands_once() -> None:
+def test_each_command_is_listed_once() -> None:
     commands = [danger.command for danger in DANGERS]
 
     assert len(commands) == len(set(commands))
 
 
-def test_what_runs_on_another_host_forbids_it_where_nova_has_the_server(
+def test_a_domain_on_another_host_forbids_commands_where_nova_has_the_server(
     host: RecordedHost,
 ) -> None:
-    """A hard reboot is carried out where nova has the server, which is not where it runs."""
+    """A hard reboot runs on the host where nova has the server, not where the domain runs."""
     believe(host, "vm-plain")
     second(host, "vm-plain", None)
     report = host.report()

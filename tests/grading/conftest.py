@@ -1,4 +1,4 @@
-"""A student, made of the healthy recording."""
+"""A student who hands in the healthy recording."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GradeIt = Callable[..., Grade]
 
 @pytest.fixture
 def grade(host: RecordedHost) -> GradeIt:
-    """Grade what the host was recorded (and edited) to be, by a sheet that is written here."""
+    """Return a function that grades the recorded (and edited) host by a given sheet."""
 
     def graded(sheet: str | bytes, answers: str = "", server: str | None = "vm-plain") -> Grade:
         data = sheet if isinstance(sheet, bytes) else sheet.encode()
@@ -30,7 +30,7 @@ def grade(host: RecordedHost) -> GradeIt:
 
 
 def task(**fields: Any) -> str:
-    """A sheet of one task, as the JSON that YAML is a superset of."""
+    """Return a sheet with one task, as JSON, which is also YAML."""
     import json
 
     return json.dumps(

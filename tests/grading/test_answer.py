@@ -1,4 +1,4 @@
-"""An answer is right however it is written, and wrong if it is another."""
+"""An answer is right in any usual spelling, and a different value is wrong."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from hoodsnap.grading.answer import is_same, share
         ("No", False),
     ],
 )
-def test_the_same_written_otherwise(written: str, expected: object) -> None:
+def test_the_same_value_in_another_spelling(written: str, expected: object) -> None:
     assert is_same(written, expected)
 
 
@@ -52,7 +52,7 @@ def test_the_same_written_otherwise(written: str, expected: object) -> None:
         ("nan", 1.0),
     ],
 )
-def test_another(written: str, expected: object) -> None:
+def test_a_different_value(written: str, expected: object) -> None:
     assert not is_same(written, expected)
 
 

@@ -1,4 +1,4 @@
-"""Copies are found after everything in them was renamed; honest work is not accused."""
+"""Copies are found even after everything in them was renamed; honest work is not accused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HONEST += [HEALTHY, MONITORS]
 
 
 def chances() -> random.Random:
-    """Always the same ones."""
+    """Return random numbers that are the same in every run."""
     return random.Random(7)  # noqa: S311 (nothing is secret here)
 
 
@@ -50,19 +50,19 @@ def found(*bundles: Bundle) -> list[Copy]:
 
 @cache
 def renamed() -> Bundle:
-    """All names, ids and addresses are others."""
+    """The healthy recording with all names, ids and addresses replaced."""
     return Redactor(Pseudonyms(b"forger" * 6), [healthy()]).bundle(healthy())
 
 
 def edited(bundle: Bundle, change: Callable[[Answer], Answer | None]) -> Bundle:
-    """A bundle whose answers were changed, with a fingerprint of its own."""
+    """Return a bundle with changed answers and a new fingerprint."""
     kept = [answer for answer in bundle.answers if answer.layer != LAYER]
     changed = [made for answer in kept if (made := change(answer)) is not None]
     return fingerprinted(parse(dump(bundle.with_answers(changed))))
 
 
 def jittered(answer: Answer, chance: random.Random, most: int = 3) -> Answer:
-    """Some microseconds are added to when it was asked and how long it took."""
+    """Add a few microseconds to an answer's time and duration."""
     later = timedelta(microseconds=chance.randint(1, most))
     return answer.model_copy(
         update={"at": answer.at + later, "took": answer.took + chance.randint(1, most) / 1e6}
@@ -89,7 +89,7 @@ def in_another_order() -> Bundle:
 
 
 def with_numbers_changed() -> Bundle:
-    """A fifth of all larger numbers is another, and all was asked an hour later."""
+    """Change a fifth of all larger numbers, and make all answers an hour later."""
     chance = chances()
 
     def other(number: re.Match[str]) -> str:
@@ -129,7 +129,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("forge", FORGED, ids=lambda forge: forge.__name__)
-def test_a_copy_is_found_after_a_forger_worked_on_it(forge: Callable[[], Bundle]) -> None:
+def test_a_forged_copy_is_found(forge: Callable[[], Bundle]) -> None:
     bundle = forge()
     assert verify(bundle).intact
 
@@ -137,16 +137,16 @@ def test_a_copy_is_found_after_a_forger_worked_on_it(forge: Callable[[], Bundle]
 
     assert copy.students == ("ann", "bob")
     assert copy.sure is Sure.CERTAIN
-    assert copy.shared[0] == "copies of one bundle, which is certain"
+    assert copy.shared[0] == "certain copies of one bundle"
     assert re.fullmatch(r"[0-9]+ of [0-9]+ [A-Za-z ]+ are equal", copy.shared[1])
 
 
-def test_a_careful_forgery_is_plausible_and_is_found_all_the_same() -> None:
+def test_a_careful_forgery_is_plausible_but_still_found() -> None:
     assert not [*plausible.doubts(forged())]
     assert found(healthy(), forged())
 
 
-def test_a_shift_of_some_seconds_hides_nothing() -> None:
+def test_a_shift_of_some_seconds_does_not_hide_a_copy() -> None:
     chance = chances()
     seconds = timedelta(seconds=5)
     bundle = edited(
@@ -159,27 +159,27 @@ def test_a_shift_of_some_seconds_hides_nothing() -> None:
     assert copy.sure is Sure.CERTAIN
 
 
-def test_the_same_bundle_says_so() -> None:
+def test_the_same_bundle_is_named_as_such() -> None:
     [copy] = found(healthy(), healthy())
 
     assert str(copy) == "ann and bob: the same bundle"
 
 
-def test_of_all_recordings_of_one_lab_none_is_accused() -> None:
-    told = [*copies([recorded(path) for path in HONEST])]
+def test_no_recording_of_one_lab_is_accused() -> None:
+    groups = [*copies([recorded(path) for path in HONEST])]
 
-    assert {copy.sure for copy in told} == {Sure.SAME_HOST}
+    assert {copy.sure for copy in groups} == {Sure.SAME_HOST}
 
 
 @pytest.mark.parametrize("name", ["healthy", "migrated-live", "split-brain", "wrong-host"])
-def test_two_hosts_of_one_cloud_are_no_copies(name: str) -> None:
+def test_two_hosts_of_one_cloud_are_not_copies(name: str) -> None:
     folder = ROOT / "fixtures/two-hosts"
     pair = [load(folder / f"{name}.{which}.json.zst") for which in ("first", "second")]
 
     assert not {copy.sure for copy in found(*pair)} & {Sure.CERTAIN, Sure.LIKELY}
 
 
-def test_a_second_visit_is_told_as_one() -> None:
+def test_a_second_visit_is_recognized() -> None:
     paths = [FAULTS / f"{name}.json.zst" for name in ("undefine-running", "virsh-suspend")]
 
     [copy] = found(*map(load, paths))
@@ -187,13 +187,13 @@ def test_a_second_visit_is_told_as_one() -> None:
     assert copy.sure is Sure.SAME_HOST
     assert re.match(
         r"the same host, or one snapshot of it, recorded at different times "
-        r"\([0-9-]+ [0-9:]+, [0-9-]+ [0-9:]+ UTC\); that is no copy",
+        r"\([0-9-]+ [0-9:]+, [0-9-]+ [0-9:]+ UTC\); this is not a copy",
         copy.shared[0],
     )
     assert "12 of 12 process start times are equal" in copy.shared
 
 
-def test_a_second_visit_is_known_after_everything_was_renamed() -> None:
+def test_a_second_visit_is_recognized_after_everything_was_renamed() -> None:
     first, second = (
         load(FAULTS / f"{name}.json.zst") for name in ("undefine-running", "virsh-suspend")
     )
@@ -204,8 +204,8 @@ def test_a_second_visit_is_known_after_everything_was_renamed() -> None:
     assert copy.sure is Sure.SAME_HOST
 
 
-def test_students_who_started_from_one_snapshot_are_no_copies() -> None:
-    """Boot, start times, inodes and records are those of the snapshot; all that passes is not."""
+def test_students_with_the_same_snapshot_are_not_copies() -> None:
+    """Boot id, start times, inodes and records come from the snapshot; passing traces differ."""
     chance = chances()
 
     def later(answer: Answer) -> Answer:
@@ -225,12 +225,12 @@ def test_students_who_started_from_one_snapshot_are_no_copies() -> None:
             )
         return moved if answer.error else moved.model_copy(update={"value": value})
 
-    told = found(healthy(), edited(healthy(), later))
+    groups = found(healthy(), edited(healthy(), later))
 
-    assert [copy.sure for copy in told] == [Sure.SAME_HOST]
+    assert [copy.sure for copy in groups] == [Sure.SAME_HOST]
 
 
-def test_a_group_of_29_is_told_once(tmp_path: Path) -> None:
+def test_a_group_of_29_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
     data = dump(healthy())
     for number in range(29):
@@ -251,7 +251,7 @@ def test_a_group_of_29_is_told_once(tmp_path: Path) -> None:
     assert run("junit").count("and 27 others: the same bundle") == 29
 
 
-def test_the_comparisons_do_not_grow_with_the_square_of_the_class(
+def test_the_number_of_comparisons_is_not_quadratic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from hoodsnap.grading import copies as module
@@ -271,7 +271,7 @@ def test_the_comparisons_do_not_grow_with_the_square_of_the_class(
     assert made < 400 * 10
 
 
-def test_two_files_of_one_student_are_named_both() -> None:
+def test_two_files_of_one_student_are_both_named() -> None:
     (copy,) = copies([marked("ann", healthy()), marked("ann", healthy())])
 
     assert copy.short("ann").startswith("with ann: ")

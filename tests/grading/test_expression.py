@@ -1,4 +1,4 @@
-"""Unknown stays unknown in an expression, a misspelled field is no null, and none goes on for ever."""
+"""Expressions: unknown values stay unknown, misspelled fields are errors, and none runs forever."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FACTS = {
         "name": "test",
         "pid": 7,
         "domain": None,
-        "process": Silence("the kernel was not asked"),
+        "process": Silence("the kernel was not collected"),
         "disks": [{"path": "/a", "size": 1}, {"path": "/b", "size": Silence("denied")}],
     }
 }
@@ -36,7 +36,7 @@ FACTS = {
         ("guest.pid > `5`", True),
     ],
 )
-def test_what_was_heard_has_a_value(text: str, value: object) -> None:
+def test_collected_values_can_be_evaluated(text: str, value: object) -> None:
     assert evaluate(text, FACTS).value == value
 
 
@@ -62,24 +62,24 @@ def test_what_was_heard_has_a_value(text: str, value: object) -> None:
         "guest.disks | [1]",
     ],
 )
-def test_what_touches_the_unheard_has_none(text: str) -> None:
+def test_an_expression_that_reads_an_uncollected_value_raises(text: str) -> None:
     with pytest.raises(UnheardError):
         evaluate(text, FACTS)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
-        ("guest.pdi", "there is no pdi, only: disks, domain, name, pid, process"),
-        ("gest", "there is no gest, only: guest"),
-        ("guest.disks.path", "there is no path in what is a list"),
-        ("guest.name.x", "there is no x in what is no object"),
+        ("guest.pdi", "no field pdi; the fields are: disks, domain, name, pid, process"),
+        ("gest", "no field gest; the fields are: guest"),
+        ("guest.disks.path", "no field path: this is a list, not an object"),
+        ("guest.name.x", "no field x: this is a simple value, not an object"),
         ("length(guest.pid)", "invalid type"),
         ("no_such(guest.name)", "Unknown function"),
     ],
 )
-def test_what_is_misspelled_is_a_mistake_and_no_null(text: str, said: str) -> None:
-    with pytest.raises(ExpressionError, match=said):
+def test_a_misspelled_field_is_an_error_instead_of_null(text: str, reason: str) -> None:
+    with pytest.raises(ExpressionError, match=reason):
         evaluate(text, FACTS)
 
 
@@ -116,6 +116,6 @@ def test_a_hostile_expression_is_refused_or_has_a_value(text: str) -> None:
         "`[1]` | " + "|".join(["[@, @]"] * 60) + " | contains(@, `1`)",
     ],
 )
-def test_an_expression_that_grows_for_ever_is_ended(text: str) -> None:
+def test_an_expression_that_grows_forever_is_stopped(text: str) -> None:
     with pytest.raises(ExpressionError, match=r"too long|too large|too deeply"):
         evaluate(text, {"name": "test"})

@@ -1,4 +1,4 @@
-"""What holds in a bundle, what is not known, and what nobody may be shown."""
+"""Grading: conditions that hold, values that are unknown, and answers that must not be shown."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def only(results: tuple[Result, ...]) -> Result:
     return results[0]
 
 
-def test_what_holds_gives_its_points(grade: GradeIt) -> None:
+def test_a_condition_that_holds_gives_its_points(grade: GradeIt) -> None:
     result = only(grade(task(holds="guest.server.status == 'ACTIVE'", points=3)).results)
 
     assert (result.status, result.points, result.worth) == (Status.RIGHT, 3, 3)
 
 
-def test_what_does_not_hold_is_shown_with_what_was_found(grade: GradeIt) -> None:
+def test_a_condition_that_fails_is_shown_with_the_values_found(grade: GradeIt) -> None:
     sheet = task(holds="guest.server.status == 'ACTIVE'", expected="it is ACTIVE", hint="start it")
 
     result = only(grade(sheet, server="vm-stopped").results)
@@ -34,7 +34,7 @@ def test_what_does_not_hold_is_shown_with_what_was_found(grade: GradeIt) -> None
     ]
 
 
-def test_nothing_is_null_and_no_unknown(grade: GradeIt) -> None:
+def test_a_missing_thing_is_null_and_not_unknown(grade: GradeIt) -> None:
     result = only(grade(task(holds="guest.process == null"), server="vm-stopped").results)
 
     assert result.status is Status.RIGHT
@@ -55,7 +55,7 @@ def test_nothing_is_null_and_no_unknown(grade: GradeIt) -> None:
         ("network", "guest.taps[].name"),
     ],
 )
-def test_an_unheard_layer_is_no_zero(
+def test_a_layer_that_was_not_collected_costs_no_points(
     host: RecordedHost, grade: GradeIt, layer: str, expression: str
 ) -> None:
     host.silence(layer)
@@ -66,7 +66,7 @@ def test_an_unheard_layer_is_no_zero(
     assert result.reason
 
 
-def test_what_is_wrong_for_certain_is_wrong_whatever_was_not_heard(
+def test_a_failed_condition_is_wrong_even_if_another_is_unknown(
     host: RecordedHost, grade: GradeIt
 ) -> None:
     host.silence("neutron")
@@ -75,11 +75,11 @@ def test_what_is_wrong_for_certain_is_wrong_whatever_was_not_heard(
     assert only(grade(sheet).results).status is Status.WRONG
 
 
-def test_a_misspelled_field_is_the_sheets_fault_and_not_the_students(grade: GradeIt) -> None:
+def test_a_misspelled_field_is_a_mistake_of_the_sheet(grade: GradeIt) -> None:
     result = only(grade(task(holds="guest.proces.pid")).results)
 
     assert result.status is Status.UNGRADED
-    assert result.reason.startswith("the sheet is wrong: guest.proces.pid: there is no proces")
+    assert result.reason.startswith("the sheet is wrong: guest.proces.pid: no field proces;")
 
 
 def test_a_check_that_must_be_quiet(host: RecordedHost, grade: GradeIt) -> None:
@@ -114,7 +114,7 @@ def test_a_check_that_could_not_be_decided_is_not_graded(
     assert result.reason.startswith("active-but-domain-off can't be decided: ")
 
 
-def test_of_several_that_must_hold_each_counts_if_that_is_wanted(grade: GradeIt) -> None:
+def test_with_partial_each_condition_counts(grade: GradeIt) -> None:
     holds = ["guest.server.status == 'ACTIVE'", "guest.server.status == 'SHUTOFF'"]
 
     part = only(grade(task(holds=holds, points=3, partial=True)).results)
@@ -137,7 +137,7 @@ def test_a_question_is_answered_by_the_students_own_bundle(
     assert only(grade(task(questions=ASKED)).results).status is Status.UNANSWERED
 
 
-def test_a_question_whose_answer_was_not_heard_is_not_graded(
+def test_a_question_with_an_unknown_answer_is_not_graded(
     host: RecordedHost, grade: GradeIt
 ) -> None:
     host.silence("kernel")
@@ -145,18 +145,18 @@ def test_a_question_whose_answer_was_not_heard_is_not_graded(
     assert only(grade(task(questions=ASKED), "one: {pid: 1}").results).status is Status.UNGRADED
 
 
-def test_the_answers_say_which_server_is_meant(host: RecordedHost, grade: GradeIt) -> None:
+def test_the_answers_name_the_server(host: RecordedHost, grade: GradeIt) -> None:
     pid = host.pid("vm-data")
     written = f"server: vm-data\none: {{pid: {pid}}}"
 
     assert only(grade(task(questions=ASKED), written, None).results).points == 2
 
 
-def test_of_several_servers_none_is_guessed(grade: GradeIt) -> None:
+def test_the_server_is_not_guessed_among_several(grade: GradeIt) -> None:
     result = only(grade(task(holds="guest.server"), server=None).results)
 
     assert result.status is Status.UNGRADED
-    assert "servers in this bundle" in result.reason
+    assert "servers: name one with `server:` in the answers" in result.reason
 
 
 TWO = """
@@ -169,13 +169,13 @@ tasks:
 """
 
 
-def test_a_task_waits_for_those_that_it_needs(grade: GradeIt) -> None:
+def test_a_task_waits_for_the_tasks_it_needs(grade: GradeIt) -> None:
     statuses = [one.status for one in grade(TWO, server="vm-stopped").results]
 
     assert statuses == [Status.WRONG, Status.WAITS, Status.WAITS]
 
 
-def test_what_needs_the_unknown_is_unknown(host: RecordedHost, grade: GradeIt) -> None:
+def test_a_task_that_needs_an_ungraded_one_is_ungraded(host: RecordedHost, grade: GradeIt) -> None:
     host.silence("nova")
 
     found = grade(TWO)
@@ -184,7 +184,7 @@ def test_what_needs_the_unknown_is_unknown(host: RecordedHost, grade: GradeIt) -
     assert found.results[1].reason == "it needs first, which can't be graded"
 
 
-def test_hidden_tasks_are_counted_for_the_teacher_alone(grade: GradeIt) -> None:
+def test_hidden_tasks_count_only_for_the_teacher(grade: GradeIt) -> None:
     found = grade(TWO)
 
     assert points(found.shown(hidden=True)) == 3

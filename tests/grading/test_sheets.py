@@ -21,7 +21,7 @@ def graded(lab: str, bundle: bytes, answers: object, server: str | None = None) 
 
 
 def answers(host: RecordedHost) -> Mapping[str, tuple[str, object]]:
-    """What somebody writes who looks by hand: at the recorded answers, not at our facts."""
+    """Return the answers that a student finds by hand, in recorded answers instead of facts."""
     data, snap = host.uuid("vm-data"), host.uuid("vm-snap")
     listed = host.last("libvirt", "virsh list --all").value
     [line] = [one for one in listed if one["uuid"] == data]
@@ -171,8 +171,8 @@ def test_the_fault_of_a_break_fix_lab_does_not_pass(
 
 
 @pytest.mark.parametrize("lab", sheet.shipped())
-def test_a_silent_layer_takes_no_points(host: RecordedHost, lab: str) -> None:
-    """Of the tasks that passed none fails by silence: it is done, or can't be graded, or waits."""
+def test_a_silent_layer_costs_no_points(host: RecordedHost, lab: str) -> None:
+    """A task that passed does not fail without a layer: it still passes, waits or is ungraded."""
     server, written = answers(host)[lab]
     for layer in ("nova", "nova-db", "libvirt", "kernel", "images", "neutron", "cinder", "network"):
         silent = RecordedHost(healthy())

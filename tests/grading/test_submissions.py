@@ -1,4 +1,4 @@
-"""A class hands in what it likes: damaged, copied, renamed, hostile."""
+"""Submissions of a class: damaged, copied, renamed and hostile ones."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_folder_a_zip_and_a_file_are_read_alike(tmp_path: Path) -> None:
     assert [one.remarks for one in read] == [()] * 3
 
 
-def test_a_zip_writes_nothing_anywhere(tmp_path: Path) -> None:
+def test_a_zip_is_not_unpacked_to_disk(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     archive = zipped(tmp_path / "in" / "ann.zip", {"../../evil.json": b"{}", "/tmp/x.json": b"{}"})
     before = sorted(tmp_path.rglob("*"))
@@ -107,10 +107,10 @@ def test_a_small_zip_is_not_unpacked_to_hundreds_of_megabytes(tmp_path: Path, ho
 
     (remark,) = submissions.read(path).remarks
 
-    assert "which no zip of its size does" in remark
+    assert "which is too much for its size" in remark
 
 
-def test_many_bundles_may_unpack_to_no_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_bundles_together_have_the_bounds_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
     allowed: list[int] = []
     monkeypatch.setattr(memory, "allow", allowed.append)
     large = gzip.compress(bundle_of({"value": "x" * (3 << 20)}))
@@ -119,7 +119,7 @@ def test_many_bundles_may_unpack_to_no_more_than_one(monkeypatch: pytest.MonkeyP
     found, _ = grade_submission(parse_sheet(SHEET.encode()), given)
 
     assert sum(allowed) <= unpacked(100 * len(large))
-    assert "the bundles unpack to more than any of their size do" in str(found.remarks)
+    assert "the bundles unpack to too much for files of their size" in str(found.remarks)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"no zip", b"PK\x05\x06" + b"\xff" * 18])
@@ -138,7 +138,7 @@ def grade(student: str, data: bytes, sheet: str = SHEET) -> Grade:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\x1f\x8b damaged", b"[]", b"\x28\xb5\x2f\xfd"])
-def test_a_damaged_bundle_is_not_graded_and_says_so(data: bytes) -> None:
+def test_a_damaged_bundle_is_not_graded_but_remarked(data: bytes) -> None:
     found = grade("ann", data)
 
     assert [one.status for one in found.results] == [Status.UNGRADED]
@@ -159,7 +159,7 @@ def test_a_bundle_without_the_challenge_is_remarked() -> None:
 
     remarks = grade("ann", dump(healthy()), challenged).remarks
 
-    assert remarks == ("unchallenged: it answers no challenge",)
+    assert remarks == ("challenge not answered: it answers no challenge",)
 
 
 def test_an_altered_bundle_is_remarked() -> None:
@@ -171,18 +171,17 @@ def test_an_altered_bundle_is_remarked() -> None:
     assert remarks[0].startswith("altered after it was collected: ")
 
 
-def test_what_can_not_be_true_is_remarked(host: RecordedHost) -> None:
+def test_a_contradiction_is_remarked(host: RecordedHost) -> None:
     pid = host.pid("vm-plain")
     host.edit("kernel", f"/proc/{pid}/stat", f"{pid} (", "7 (")
-    said = f"not plausible: /proc/{pid}/stat is of process 7 (numbered-alike)"
 
     remarks = grade("ann", dump(host.bundle)).remarks
 
-    assert said in remarks
+    assert f"not plausible: /proc/{pid}/stat belongs to process 7 (numbered-alike)" in remarks
 
 
 @needs_ssh
-def test_what_the_student_did_not_sign_is_remarked(tmp_path: Path) -> None:
+def test_a_bundle_not_signed_by_the_student_is_remarked(tmp_path: Path) -> None:
     alice = key(tmp_path / "alice")
     allowed = tmp_path / "allowed"
     allowed.write_text(f"alice@example.org {alice.with_suffix('.pub').read_text()}")
@@ -202,13 +201,13 @@ def test_what_the_student_did_not_sign_is_remarked(tmp_path: Path) -> None:
 def test_signatures_need_a_list_of_signers(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
 
-    with pytest.raises(command.UsageError, match="nowhere can't be read: there is no such file"):
+    with pytest.raises(command.UsageError, match="nowhere can't be read: no such file"):
         command.grade("compute", [HEALTHY], None, "vm-plain", "text", False, nowhere)
 
 
 @pytest.fixture(scope="module")
 def school(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four students: a good one, a damaged one, a copy in a zip, and one with a name for Excel."""
+    """Four students: a good one, a damaged one, a copy in a zip, and one named like a formula."""
     top = tmp_path_factory.mktemp("school")
     data = HEALTHY.read_bytes()
     (top / "submissions").mkdir()
@@ -279,7 +278,7 @@ def test_one_student_for_gradescope(school: Path) -> None:
     assert read["tests"][0]["visibility"] == "visible"
 
 
-def test_what_cannot_be_graded_has_no_score(school: Path) -> None:
+def test_a_task_that_can_not_be_graded_has_no_score(school: Path) -> None:
     text, status = run(school, "gradescope", school / "submissions" / "bob.json")
 
     read = json.loads(text)
@@ -289,9 +288,7 @@ def test_what_cannot_be_graded_has_no_score(school: Path) -> None:
     assert read["output"].startswith("1 can't be graded")
 
 
-def test_what_a_student_writes_does_nothing_to_a_terminal(
-    host: RecordedHost, tmp_path: Path
-) -> None:
+def test_a_students_text_sends_no_control_characters(host: RecordedHost, tmp_path: Path) -> None:
     asking = task(questions=[{"id": "pid", "text": "?", "answer": "guest.process.pid"}])
     (tmp_path / "sheet.yaml").write_text(asking)
     (tmp_path / "answers.yaml").write_text('one: {pid: "\\e[31mred\\a\\u202e"}')
@@ -319,15 +316,15 @@ def test_an_example_shows_what_is_wrong_with_a_sheet(tmp_path: Path) -> None:
 
     done = command.check(str(path), [HEALTHY], "vm-plain")
 
-    said = [line.plain for line in done.lines(80)]
+    lines = [line.plain for line in done.lines(80)]
     assert done.status == 1
-    assert said[1].startswith(
-        "one can't be graded by this example: the sheet is wrong: guest.servr"
+    assert lines[1].startswith(
+        "one can't be graded with this example: the sheet is wrong: guest.servr"
     )
 
 
-def test_every_documented_field_is_there() -> None:
-    """The list that a teacher reads is what the expressions see, and nothing else."""
+def test_every_documented_field_exists() -> None:
+    """The documented fields are exactly those that expressions can read."""
     from hoodsnap.findings.analysis import analyze
     from hoodsnap.grading.expression import evaluate
     from hoodsnap.grading.facts import documented, view
@@ -336,7 +333,7 @@ def test_every_documented_field_is_there() -> None:
     for name in ("vm-data", "vm-config", "vm-plain"):
         [guest] = [one for one in report.cloud.guests if one.name == name]
         facts = view(report, guest).facts
-        for path, said in documented():
-            # Of some other guest something was not heard, so all of them together are not.
+        for path, help in documented():
+            # `guests[]` as a whole can't be evaluated: some guest has an uncollected value.
             evaluate("length(guests)" if path == "guests[]" else path, facts)
-            assert said, path
+            assert help, path

@@ -1,4 +1,4 @@
-"""Other names: what must stay alike does, and what was two things stays two."""
+"""Pseudonyms: relations between originals stay, and different originals stay different."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ sixes = st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address)
 
 
 def common(one: int, other: int, size: int) -> int:
-    """So many bits at the beginning are the same."""
+    """Return the number of leading bits that two addresses have in common."""
     return size - (one ^ other).bit_length()
 
 
@@ -38,7 +38,7 @@ def test_the_beginning_of_a_uuid_becomes_the_beginning(text: str, length: int) -
 
 
 @given(uuids)
-def test_a_uuid_is_the_same_however_it_is_written(text: str) -> None:
+def test_a_uuid_has_one_pseudonym_in_all_spellings(text: str) -> None:
     made = PSEUDONYMS.uuid(text)
 
     assert PSEUDONYMS.uuid(text.replace("-", "")) == made.replace("-", "")
@@ -46,12 +46,12 @@ def test_a_uuid_is_the_same_however_it_is_written(text: str) -> None:
 
 
 @given(st.sets(uuids, min_size=2))
-def test_two_uuids_stay_two(texts: set[str]) -> None:
+def test_different_uuids_stay_different(texts: set[str]) -> None:
     assert len({PSEUDONYMS.uuid(text) for text in texts}) == len(texts)
 
 
-def test_no_uuid_at_all_stays() -> None:
-    # nova's cell0 is called so in every cloud.
+def test_the_nil_uuid_is_kept() -> None:
+    # nova's cell0 has this UUID in every cloud.
     zeros = "00000000-0000-0000-0000-000000000000"
 
     assert PSEUDONYMS.uuid(zeros) == zeros
@@ -65,7 +65,7 @@ def test_a_tap_has_its_guest_s_mac_but_for_the_first_byte() -> None:
     assert tap == "fe" + guest[2:]
 
 
-def test_every_mac_of_a_vendor_has_one_of_its_own() -> None:
+def test_different_macs_of_a_vendor_stay_different() -> None:
     macs = {
         f"fa:16:3e:{n >> 16:02x}:{n >> 8 & 255:02x}:{n & 255:02x}" for n in range(0, 2**24, 4999)
     }
@@ -76,7 +76,7 @@ def test_every_mac_of_a_vendor_has_one_of_its_own() -> None:
 @pytest.mark.parametrize(
     "mac", ["00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "33:33:00:00:00:01", "01:80:c2:00:00:00"]
 )
-def test_a_mac_of_nobody_stays(mac: str) -> None:
+def test_a_mac_that_identifies_nobody_is_kept(mac: str) -> None:
     assert PSEUDONYMS.mac(mac) == mac
 
 
@@ -103,7 +103,7 @@ def test_ipv6_too(one: ipaddress.IPv6Address, bit: int) -> None:
     "network", ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"]
 )
 @given(data=st.data())
-def test_what_was_private_stays_private(network: str, data: st.DataObject) -> None:
+def test_a_private_address_stays_private(network: str, data: st.DataObject) -> None:
     inside = ipaddress.ip_network(network)
     last = inside.num_addresses - 1
     address = inside[data.draw(st.integers(0, last))]
@@ -112,7 +112,7 @@ def test_what_was_private_stays_private(network: str, data: st.DataObject) -> No
 
 
 @given(fours)
-def test_what_was_public_stays_public(address: ipaddress.IPv4Address) -> None:
+def test_a_public_address_stays_public(address: ipaddress.IPv4Address) -> None:
     made = ipaddress.IPv4Address(PSEUDONYMS.address(str(address)))
 
     for private in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "127.0.0.0/8"):
@@ -133,11 +133,11 @@ def test_what_was_public_stays_public(address: ipaddress.IPv4Address) -> None:
         "ff02::1",
     ],
 )
-def test_an_address_that_is_nobody_s_own_stays(text: str) -> None:
+def test_an_address_that_identifies_nobody_is_kept(text: str) -> None:
     assert PSEUDONYMS.address(text) == text
 
 
-def test_in_a_subnet_the_order_stays() -> None:
+def test_the_order_in_a_subnet_is_kept() -> None:
     made = [PSEUDONYMS.address(f"10.1.2.{last}") for last in range(256)]
 
     assert [int(its.rpartition(".")[2]) for its in made] == list(range(256))
@@ -145,7 +145,7 @@ def test_in_a_subnet_the_order_stays() -> None:
 
 
 @pytest.mark.parametrize("network", ["10.20.0.0/16", "10.20.0.0/24", "fd12:3456::/32"])
-def test_a_network_stays_a_network_that_has_its_addresses(network: str) -> None:
+def test_a_network_still_contains_its_addresses(network: str) -> None:
     made = ipaddress.ip_network(PSEUDONYMS.address(network))  # raises if there are host bits
 
     for number in (1, 2, 77):
@@ -153,7 +153,7 @@ def test_a_network_stays_a_network_that_has_its_addresses(network: str) -> None:
         assert ipaddress.ip_address(PSEUDONYMS.address(address)) in made
 
 
-def test_an_address_that_was_made_of_a_mac_still_is() -> None:
+def test_an_address_derived_from_a_mac_stays_derived_from_it() -> None:
     made = PSEUDONYMS.mac("fa:16:3e:12:34:56").split(":")
 
     assert ipaddress.ip_address(PSEUDONYMS.address("fe80::f816:3eff:fe12:3456")) == (
@@ -161,7 +161,7 @@ def test_an_address_that_was_made_of_a_mac_still_is() -> None:
     )
 
 
-def test_a_host_s_short_name_is_the_beginning_of_its_long_one() -> None:
+def test_a_long_host_name_begins_with_the_short_one() -> None:
     short, long = PSEUDONYMS.host("compute7"), PSEUDONYMS.host("compute7.example.com")
 
     assert long == f"{short}.{PSEUDONYMS.name('example')}.com"
@@ -174,7 +174,7 @@ def test_hosts_of_one_domain_stay_in_one() -> None:
     assert one.split(".")[2:] == other.split(".")[2:] == [PSEUDONYMS.name("acme"), "org"]
 
 
-def test_with_another_key_all_is_different() -> None:
+def test_another_key_gives_other_pseudonyms() -> None:
     other = Pseudonyms(b"o" * 32)
 
     assert PSEUDONYMS.name("web") != other.name("web")
@@ -184,7 +184,7 @@ def test_with_another_key_all_is_different() -> None:
     assert PSEUDONYMS.address("10.20.30.40") != other.address("10.20.30.40")
 
 
-def test_a_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_key_is_created_once_and_only_for_its_owner(tmp_path: Path) -> None:
     made = key(tmp_path / "key")
 
     assert key(tmp_path / "key") == made
@@ -196,7 +196,7 @@ def test_without_a_file_every_key_is_new() -> None:
     assert key(None) != key(None)
 
 
-def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("password\n")
     (tmp_path / "key").chmod(0o600)
 

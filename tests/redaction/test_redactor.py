@@ -1,4 +1,4 @@
-"""A redacted bundle names nobody, and means the same."""
+"""A redacted bundle identifies nobody, and has the same findings."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def redacted_healthy() -> Bundle:
 
 
 def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
-    """Every finding, with every text in it rewritten. Pseudonyms have another order, so lists in a
-    text are compared without theirs; and which guest speaks for a crowd is not compared."""
+    """Return every finding, with every text in it rewritten. Pseudonyms sort differently, so lists
+    in texts are compared without their order, and so is the guest that represents a crowd."""
 
     def unordered(value: object) -> tuple[str, ...]:
         return tuple(sorted(re.split("[ ,]+", text(str(value)))))
@@ -81,7 +81,7 @@ def told(report: Report, text: Callable[[str], str]) -> Counter[object]:
 
 
 def unjudged(report: Report, text: Callable[[str], str]) -> Counter[object]:
-    """Every skip, likewise."""
+    """Return every skip, with every text in it rewritten."""
     return Counter(
         (
             skip.check.name,
@@ -96,7 +96,7 @@ def unjudged(report: Report, text: Callable[[str], str]) -> Counter[object]:
 
 
 @pytest.mark.parametrize("paths", RECORDED, ids=lambda paths: paths[0].name.split(".")[0])
-def test_the_same_is_found_under_other_names(paths: list[Path]) -> None:
+def test_the_findings_are_the_same_under_pseudonyms(paths: list[Path]) -> None:
     bundles = [load(path) for path in paths]
     # Each host redacts its own bundle, by the same key; only the test knows both.
     redactor = Redactor(PSEUDONYMS, bundles)
@@ -115,7 +115,7 @@ NAMES = st.text(
 
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(name=NAMES, other=NAMES)
-def test_whatever_a_server_is_called_the_same_is_found(name: str, other: str) -> None:
+def test_the_findings_do_not_depend_on_a_servers_name(name: str, other: str) -> None:
     host = RecordedHost(healthy())
     uuid, off = host.uuid("vm-plain"), host.uuid("vm-stopped")
     host.row("instances", uuid, display_name=name, hostname=name, vm_state="stopped", power_state=4)
@@ -128,7 +128,7 @@ def test_whatever_a_server_is_called_the_same_is_found(name: str, other: str) ->
     assert told(report, str) == told(original, redactor.text)
 
 
-def test_no_id_and_no_name_is_left() -> None:
+def test_no_id_and_no_name_remains() -> None:
     written, redactor = dump(redacted_healthy()).decode(), healthy_redactor()
     original = dump(healthy()).decode()
 
@@ -146,7 +146,7 @@ def test_no_id_and_no_name_is_left() -> None:
         assert not re.search(rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])", written)
 
 
-def test_an_address_is_left_only_if_it_is_nobody_s() -> None:
+def test_only_addresses_that_identify_nobody_remain() -> None:
     looks = r"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])"
     before, after = (
         set(re.findall(looks, dump(bundle).decode())) for bundle in (healthy(), redacted_healthy())
@@ -161,7 +161,7 @@ def test_the_same_bundle_and_key_give_the_same_bytes() -> None:
     assert dump(redacted(healthy())) == dump(redacted_healthy())
 
 
-def test_times_stay() -> None:
+def test_times_are_kept() -> None:
     collected = [its for its in healthy().answers if its.layer != "hoodsnap"]
     for before, after in zip(collected, redacted_healthy().answers, strict=True):
         assert (before.layer, before.at, before.took) == (after.layer, after.at, after.took)
@@ -172,7 +172,7 @@ def summed(how: str, text: str) -> str:
     return hashlib.new(how, text.encode(), usedforsecurity=False).hexdigest()
 
 
-def test_a_base_is_called_by_the_sum_of_its_image_s_id(host: RecordedHost) -> None:
+def test_a_base_image_is_named_by_the_sha1_of_its_image_id(host: RecordedHost) -> None:
     image = host.last("glance", "GET /v2/images?limit=1000").value["images"][0]["id"]
     was = summed("sha1", image)
 
@@ -182,7 +182,7 @@ def test_a_base_is_called_by_the_sum_of_its_image_s_id(host: RecordedHost) -> No
     assert text == f"/var/lib/nova/instances/_base/{now}_64"
 
 
-def test_a_share_is_mounted_where_the_sum_of_its_name_says(host: RecordedHost) -> None:
+def test_an_export_is_mounted_in_a_folder_named_by_its_md5(host: RecordedHost) -> None:
     export = "10.1.2.3:/srv/volumes"
 
     def moved(what: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -217,7 +217,7 @@ PORT = "0b9bcb8c-2a4c-4b0e-9a4b-2f7de9f1c2aa"
         ("volume-{}.deleted", 36),
     ],
 )
-def test_what_is_called_by_an_id_still_is(text: str, length: int) -> None:
+def test_a_name_derived_from_an_id_stays_derived_from_it(text: str, length: int) -> None:
     made = healthy_redactor().text(PORT)
 
     assert made != PORT
@@ -242,11 +242,11 @@ def test_what_is_called_by_an_id_still_is(text: str, length: int) -> None:
         "000001fffeffffff",
     ],
 )
-def test_what_only_looks_like_an_id_stays(text: str) -> None:
+def test_text_that_only_resembles_an_id_is_kept(text: str) -> None:
     assert healthy_redactor().text(text) == text
 
 
-def test_four_numbers_of_a_version_are_no_address(host: RecordedHost) -> None:
+def test_a_version_of_four_numbers_is_not_an_address(host: RecordedHost) -> None:
     [query] = {its.query for its in host.bundle.answers if its.query.startswith("dpkg-query")}
     host.set("host", query, "ceph-common\t10.2.11.1\npython3-nova\t26.2.2.1")
 
@@ -256,7 +256,7 @@ def test_four_numbers_of_a_version_are_no_address(host: RecordedHost) -> None:
 
 
 @pytest.mark.parametrize("name", ['a "b"', "a&b<c>", "it's", "café", "two words", "a%20b", "a\\b"])
-def test_a_name_is_found_however_it_is_written(host: RecordedHost, name: str) -> None:
+def test_a_name_is_found_in_every_format(host: RecordedHost, name: str) -> None:
     host.row("instances", host.uuid("vm-plain"), display_name=name)
     redactor = Redactor(PSEUDONYMS, [host.bundle])
     other = PSEUDONYMS.name(name)
@@ -269,7 +269,7 @@ def test_a_name_is_found_however_it_is_written(host: RecordedHost, name: str) ->
     assert redactor.text(f"\0{name}\0") == f"\0{other}\0"
 
 
-def test_a_host_that_is_called_like_the_beginning_of_a_guest_is_another() -> None:
+def test_a_host_name_that_begins_a_guest_name_is_separate() -> None:
     text = healthy_redactor().text
 
     assert text("vm@nfs#nfs") == f"{PSEUDONYMS.name('vm')}@nfs#nfs"
@@ -277,7 +277,7 @@ def test_a_host_that_is_called_like_the_beginning_of_a_guest_is_another() -> Non
     assert text("vm_state") == "vm_state"
 
 
-def test_the_reason_that_nova_itself_gave_stays(host: RecordedHost) -> None:
+def test_a_reason_set_by_nova_is_kept(host: RecordedHost) -> None:
     reason = "AUTO: Connection to libvirt lost: 0"
     asked = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)")
     value = {"columns": ["id", "disabled_reason"], "rows": [[1, reason], [2, "by Alice"]]}
@@ -289,7 +289,7 @@ def test_the_reason_that_nova_itself_gave_stays(host: RecordedHost) -> None:
     assert redactor.text(reason) == reason
 
 
-def test_of_ten_thousand_names_each_is_found_whole() -> None:
+def test_each_of_ten_thousand_names_is_found_whole() -> None:
     many = {f"web-{number:05}": PSEUDONYMS.name(str(number)) for number in range(10_000)}
     pattern = re.compile(any_of(many))
 
@@ -331,7 +331,7 @@ def test_the_recording_can_still_be_replayed() -> None:
     assert [f"instance-{int(str(number)):08x}" for number in numbers] == [listed[0]["name"]]
 
 
-def test_a_key_file_makes_two_bundles_belong_together(tmp_path: Path) -> None:
+def test_two_bundles_redacted_with_one_key_belong_together(tmp_path: Path) -> None:
     paths = PAIRS["healthy"]
     for number, path in enumerate(paths):
         out = tmp_path / f"{number}.json.gz"
@@ -344,7 +344,7 @@ def test_a_key_file_makes_two_bundles_belong_together(tmp_path: Path) -> None:
     assert b"compute2" not in done.stdout
 
 
-def test_it_says_what_it_replaced_and_nothing_of_what_that_was(tmp_path: Path) -> None:
+def test_the_summary_contains_no_originals(tmp_path: Path) -> None:
     done = hoodsnap("redact", HEALTHY, "-o", tmp_path / "shared.json")
 
     assert done.returncode == 0
@@ -353,7 +353,7 @@ def test_it_says_what_it_replaced_and_nothing_of_what_that_was(tmp_path: Path) -
     assert b"vm-plain" not in (tmp_path / "shared.json").read_bytes()
 
 
-def test_it_is_known_what_it_was_made_of(tmp_path: Path) -> None:
+def test_the_fingerprint_of_the_original_is_recorded(tmp_path: Path) -> None:
     hoodsnap("redact", HEALTHY, "-o", tmp_path / "shared.json")
 
     verdict = verify(load(tmp_path / "shared.json"))
@@ -362,13 +362,13 @@ def test_it_is_known_what_it_was_made_of(tmp_path: Path) -> None:
     assert verdict.original == fingerprint(healthy())
 
 
-def test_a_signature_goes(host: RecordedHost) -> None:
+def test_a_signature_is_removed(host: RecordedHost) -> None:
     sealed = signed(fingerprinted(host.bundle), "-----BEGIN SSH SIGNATURE-----")
 
     assert redacted(sealed).by_layer.get("hoodsnap") is None
 
 
-def test_a_file_that_is_no_key_is_refused(tmp_path: Path) -> None:
+def test_a_file_without_a_key_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("no key")
 
     done = hoodsnap("redact", HEALTHY, "-o", tmp_path / "out.json", "--key-file", tmp_path / "key")

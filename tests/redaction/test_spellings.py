@@ -1,4 +1,4 @@
-"""Every kind of identifier is planted in every spelling: nothing of it is left, relations stay."""
+"""Every kind of identifier is planted in every spelling: none remains, and relations stay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NAME = "acme-payroll-db"
 
 
 def plain(text: str) -> str:
-    """A text with what programs undo: escapes, base64, hexadecimal digits."""
+    """Return a text with escapes undone: those of URLs, systemd, JSON, and the device mapper."""
     text = unquote(text)
     text = re.sub(r"\\+(?:x|u00)([0-7][0-9a-f])", lambda found: chr(int(found[1], 16)), text)
     text = re.sub(r"\\+([01][0-7]{2})", lambda found: chr(int(found[1], 8)), text)
@@ -44,7 +44,7 @@ def plain(text: str) -> str:
 
 
 def decoded(text: str) -> Iterator[str]:
-    """Whatever the words of a text may encode."""
+    """Yield the texts that the words of a text may encode."""
     yield text
     for word in re.findall(r"[A-Za-z0-9+/_-]{6,}={0,2}", text):
         bare = word.rstrip("=").replace("-", "+").replace("_", "/")
@@ -55,7 +55,7 @@ def decoded(text: str) -> Iterator[str]:
 
 
 def trace(bundle: Bundle, *secrets: str) -> list[str]:
-    """Where one of these is left, in any spelling that is undone."""
+    """Return the secrets that remain in a bundle, in any spelling that can be undone."""
     written = plain(dump(bundle).decode())
     return [
         secret for secret in secrets for text in decoded(written) if secret.lower() in text.lower()
@@ -71,7 +71,7 @@ def asked(host: RecordedHost, layer: str, query: str, value: Any) -> Answer:
 
 @pytest.fixture
 def host() -> RecordedHost:
-    """A small part of the healthy recording, in which much can be planted quickly."""
+    """A small part of the healthy recording, to plant texts in quickly."""
     kept = RecordedHost(healthy())
     kept.drop(
         lambda answer: (
@@ -83,8 +83,8 @@ def host() -> RecordedHost:
 
 
 def planted(host: RecordedHost, *texts: str) -> None:
-    """Put texts where texts can stand: lines, command lines, keys, JSON in JSON, errors, queries,
-    subjects."""
+    """Insert texts in all places that hold texts: lines, command lines, keys, JSON in JSON, errors,
+    queries, subjects."""
     base = asked(host, "kernel", "/proc/cmdline", "\n".join(texts))
     host.add(base)
     host.add(asked(host, "logs", "tail -c 9 /var/log/x", [{"line": text} for text in texts]))
@@ -347,7 +347,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
-def test_every_kind_is_replaced_wherever_it_stands(
+def test_every_kind_is_replaced_in_every_place(
     host: RecordedHost, kind: tuple[str, str, str, object]
 ) -> None:
     secret, layer, query, value = kind
@@ -387,7 +387,7 @@ STAYS = {
 
 
 @pytest.mark.parametrize("text", STAYS.values(), ids=STAYS)
-def test_what_identifies_nobody_stays(host: RecordedHost, text: str) -> None:
+def test_text_that_identifies_nobody_is_kept(host: RecordedHost, text: str) -> None:
     planted(host, text)
     accounts = [{"user": word, "group": word} for word in STAYS["system account"].split()]
     bridges = [{"ifname": word} for word in STAYS["standard bridge"].split()]
@@ -401,7 +401,7 @@ def test_what_identifies_nobody_stays(host: RecordedHost, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", [f"volume-{VOLUME[:8]}", f"acme-{VOLUME[:13]}", "pvc-" + VOLUME])
-def test_a_name_cuts_no_uuid(host: RecordedHost, name: str) -> None:
+def test_a_name_does_not_split_a_uuid(host: RecordedHost, name: str) -> None:
     host.row("instances", host.uuid("vm-plain"), display_name=name)
     planted(host, f"/dev/mapper/{MAPPED[:40]}")
 
@@ -424,7 +424,7 @@ OTHER_LETTERS = {
 
 
 @pytest.mark.parametrize("spelling", OTHER_LETTERS.values(), ids=OTHER_LETTERS)
-def test_a_name_with_other_letters_is_found_in_every_spelling(
+def test_a_name_with_non_ascii_letters_is_found_in_every_spelling(
     host: RecordedHost, spelling: str
 ) -> None:
     host.row("instances", host.uuid("vm-plain"), display_name="Lohn-Bücher")
@@ -435,7 +435,7 @@ def test_a_name_with_other_letters_is_found_in_every_spelling(
     assert trace(made, "Lohn") == []
 
 
-def test_a_short_name_destroys_no_longer_word(host: RecordedHost) -> None:
+def test_a_short_name_does_not_damage_longer_words(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), display_name="web")
     host.row("instances", host.uuid("vm-stopped"), display_name="payroll")
 
@@ -450,7 +450,7 @@ def test_a_short_name_destroys_no_longer_word(host: RecordedHost) -> None:
     assert redactor.text('{"payroll_id": 1}') == '{"payroll_id": 1}'
 
 
-def test_a_lun_has_one_name_in_every_spelling(host: RecordedHost) -> None:
+def test_a_lun_has_one_pseudonym_in_all_spellings(host: RecordedHost) -> None:
     wwid = "6001405abcdef0123456789abcdef012"
     planted(host, f"3{wwid}", f"wwn-0x{wwid}", f"scsi-3{wwid}", f"dm-uuid-mpath-3{wwid}")
     host.add(asked(host, "block", "lsblk", {"blockdevices": [{"wwn": f"0x{wwid[:16]}"}]}))
@@ -465,28 +465,28 @@ def test_a_lun_has_one_name_in_every_spelling(host: RecordedHost) -> None:
     assert trace(made, wwid[:16]) == []
 
 
-def test_two_ways_to_write_a_name_stay_two(host: RecordedHost) -> None:
+def test_two_spellings_of_a_name_stay_different(host: RecordedHost) -> None:
     made = {PSEUDONYMS.name(name) for name in ("payroll", "Payroll", "PAYROLL", "payRoll")}
 
     assert len(made) == 4
     assert len({one.lower() for one in made}) == 1
 
 
-def test_it_explains_where_and_says_no_original(host: RecordedHost) -> None:
+def test_explain_shows_places_without_originals(host: RecordedHost) -> None:
     planted(host, VOLUME)
     redactor, _ = redacted(host)
 
-    told = "\n".join(redactor.explained())
+    text = "\n".join(redactor.explained())
 
-    assert re.search(r"^UUID: [0-9]+, in [0-9]+ places$", told, re.MULTILINE)
-    assert re.search(r"^ +[0-9]+  libvirt  virsh dumpxml instance-…$", told, re.MULTILINE)
-    assert not any(secret in told for secret in ("vm-plain", VOLUME, "lab-net"))
+    assert re.search(r"^UUID: [0-9]+, in [0-9]+ places$", text, re.MULTILINE)
+    assert re.search(r"^ +[0-9]+  libvirt  virsh dumpxml instance-…$", text, re.MULTILINE)
+    assert not any(secret in text for secret in ("vm-plain", VOLUME, "lab-net"))
     assert ("vm-plain", PSEUDONYMS.name("vm-plain")) in [*redactor.originals()]
 
 
 @pytest.mark.parametrize("size", [200])
-def test_the_time_grows_with_the_text_and_not_with_its_square(size: int) -> None:
-    """Of texts that could make a pattern look twice at what it has read."""
+def test_the_time_is_linear_in_the_size_of_the_text(size: int) -> None:
+    """The texts are made to cause backtracking in the patterns."""
     names = {f"acme-web-{number:05}" for number in range(500)}
     redactor = healthy_redactor(names)
     parts = ["a-", "acme-web-", "0ab94923-722d-", "fe80:", "1.2.3.", "--", "%2D", "AAAA", "a@b."]
@@ -513,15 +513,15 @@ def healthy_redactor(names: set[str]) -> Redactor:
     return Redactor(PSEUDONYMS, [host.bundle])
 
 
-def test_explain_tells_a_pipe_no_name(tmp_path: Path) -> None:
+def test_explain_writes_no_names_to_a_pipe(tmp_path: Path) -> None:
     done = hoodsnap("redact", HEALTHY, "-o", tmp_path / "shared.json", "--explain")
 
     assert done.returncode == 0
-    told = done.stderr.decode()
-    assert re.search(r"^hoodsnap: name: [0-9]+, in [0-9]+ places$", told, re.MULTILINE)
-    assert re.search(r"^hoodsnap: +[0-9]+  libvirt  virsh dumpxml", told, re.MULTILINE)
-    assert "vm-plain" not in told
-    assert "lab-net" not in told
+    output = done.stderr.decode()
+    assert re.search(r"^hoodsnap: name: [0-9]+, in [0-9]+ places$", output, re.MULTILINE)
+    assert re.search(r"^hoodsnap: +[0-9]+  libvirt  virsh dumpxml", output, re.MULTILINE)
+    assert "vm-plain" not in output
+    assert "lab-net" not in output
 
 
 def test_explain_shows_names_to_a_terminal(tmp_path: Path) -> None:
@@ -529,13 +529,13 @@ def test_explain_shows_names_to_a_terminal(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hoodsnap", "redact", str(HEALTHY), "--explain"]
     with subprocess.Popen([*command, "-o", str(tmp_path / "x.json")], stderr=theirs) as running:
         os.close(theirs)
-        told = b""
-        while b"wrote" not in told:
-            told += os.read(ours, 65536)
+        output = b""
+        while b"wrote" not in output:
+            output += os.read(ours, 65536)
     os.close(ours)
 
     assert running.returncode == 0
-    assert re.search(rb"name-[0-9a-f]{10} was 'vm-plain'", told)
+    assert re.search(rb"name-[0-9a-f]{10} was 'vm-plain'", output)
     assert b"vm-plain" not in (tmp_path / "x.json").read_bytes()
 
 
@@ -583,7 +583,7 @@ ROWS = {
     "challenge, long description": {"challenge", "common challenge", "long description"},
     "key of a server's metadata": {"key of metadata"},
 }
-"""Each row of the how-to's table, with what is planted for it."""
+"""Rows of the how-to's table, with the kinds that are planted for each."""
 STAYING = {
     "common words": {"words"},
     "system accounts": {"system account"},

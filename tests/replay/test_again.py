@@ -1,4 +1,4 @@
-"""Our own collector, run over a recording, hears what was recorded."""
+"""hoodsnap's own collector, run on a recording, collects what was recorded."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ SAME = (
     "kernel",
     "images",
 )
-"""The other layers are devices, networks and the clock of the machine that it runs on, which a
-recording does not replace."""
+"""Layers to compare. The others are devices, networks and the clock of the machine the test runs
+on, which a recording does not replace."""
 
 ACCEPTED = {
-    r"GET /v2\.1/$": "its links lead to where it is served now",
+    r"GET /v2\.1/$": "its links lead to the stand-in",
     r"HEAD /v2\.1/$": "the clock is today's",
-    r"pgrep qemu \| xargs ps ww$": "it was run some moments before the files of /proc were read",
-    r"/proc/self/mountinfo$": "the collector's own",
-    r"ss -Hltnp$": "sockets are the network namespace's, where nothing else listens",
-    r"ls /sys/bus/pci/devices$": "no device is in the shell",
+    r"pgrep qemu \| xargs ps ww$": "it ran some moments before the files of /proc were read",
+    r"/proc/self/mountinfo$": "it shows the collector's own mounts",
+    r"ss -Hltnp$": "it shows the sockets of the shell's own network namespace",
+    r"ls /sys/bus/pci/devices$": "the shell has no PCI devices",
     r"stat -f ": "the images' file system is in memory",
-    r"stat -L (/|/var|/var/lib|/var/lib/nova|/var/lib/nova/mnt(/[0-9a-f]{32})?)$": "is not put back",
-    r"qemu-img info -U --backing-chain -f ": "the same as its JSON, with a size on disk",
+    r"stat -L (/|/var|/var/lib|/var/lib/nova|/var/lib/nova/mnt(/[0-9a-f]{32})?)$": "is not restored",
+    r"qemu-img info -U --backing-chain -f ": "it repeats the JSON, with a size on disk",
 }
-"""Questions whose answers need not be the same, and why."""
+"""Queries whose answers may differ, with the reason."""
 
 _OF_THE_FILE_SYSTEM = frozenset(["dev", "ino", "ctime", "blocks"])
 _OF_A_FOLDER = frozenset(["size", "nlink"])
 _OF_OUR_MAKING = frozenset(["magic", "actual-size"])
-# Only root can give a file away, so for others all of them are root's.
+# Only root can change a file's owner; for other users all files belong to root.
 _OF_AN_OWNER = frozenset(["uid", "gid", "user", "group"] if os.geteuid() else [])
 
 
 def _key(answer: Answer) -> tuple[str, str, str | None]:
-    # A question about the last days names the day.
+    # A query about the last days names the day.
     return answer.layer, re.sub(r"since=[^ &]+", "since=…", answer.query), answer.subject
 
 
-def _said(bundle: Bundle) -> dict[tuple[str, str, str | None], object]:
+def _answers(bundle: Bundle) -> dict[tuple[str, str, str | None], object]:
     return {
         _key(answer): answer.error.kind if answer.error is not None else _kept(answer)
         for answer in bundle.answers
@@ -62,7 +62,7 @@ def _said(bundle: Bundle) -> dict[tuple[str, str, str | None], object]:
 
 
 def _kept(answer: Answer) -> object:
-    """The answer, without what can't be the same of a file that was put back."""
+    """Return an answer without the values that can't be the same for a restored file."""
     if answer.layer == "images":
         return _file(answer.value)
     if re.fullmatch(r"ls -lL /proc/\d+/fd", answer.query):
@@ -106,15 +106,15 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return load(path)
 
 
-def test_the_same_is_heard_again(again: Bundle) -> None:
-    before, after = _said(healthy()), _said(again)
+def test_the_same_is_collected_again(again: Bundle) -> None:
+    before, after = _answers(healthy()), _answers(again)
 
     assert before.keys() == after.keys()
     differing = {key for key, value in before.items() if after[key] != value}
     assert differing == set()
 
 
-def test_it_explains_the_same_guests(again: Bundle) -> None:
+def test_the_same_guests_are_explained(again: Bundle) -> None:
     from hoodsnap.facts.cloud.cloud import read
 
     def guests(bundle: Bundle) -> set[tuple[str, str]]:

@@ -1,8 +1,8 @@
-"""The same commands live and over the recording: their outputs are the same, byte for byte.
+"""The same commands give the same output live and on a recording, byte for byte.
 
-Each is asked live before and after the lab is collected. Where those two differ, the cloud moved
-and the replay may say what either said. Every other difference
-stands in PARTS or LINES with its reason.
+Each command is run live before and after the lab is collected. If these two outputs differ, the
+cloud changed in between, and the replay may match either. Every other difference is listed in PARTS
+or LINES with its reason.
 """
 
 from __future__ import annotations
@@ -137,28 +137,28 @@ virsh qemu-monitor-command $D '{"execute": "query-uuid"}'
 PARTS = {
     r"^virsh dominfo": (r"CPU time: .*", "it goes on while it is collected"),
     r"^pgrep.*ps|^ps": (r" [A-Z][<NLsl+]*\s+\d+:\d\d ", "state and CPU time go on, too"),
-    r"^pgrep|^ps": (r"(?<=-append )\S+", "what a kernel is told is withheld"),
+    r"^pgrep|^ps": (r"(?<=-append )\S+", "the kernel command line is withheld"),
     r"^openstack (compute service|resource provider)": (
         r"\d{4}-\d\d-\d\d[T ][\d:.]+|\| +\d+ \|",
-        "a heartbeat, a count of changes",
+        "a heartbeat, or a count of changes",
     ),
-    r"qemu-monitor-command": (r',"id":"libvirt-\d+"', "libvirt numbers its own questions"),
+    r"qemu-monitor-command": (r',"id":"libvirt-\d+"', "libvirt numbers its own commands"),
     r"^openstack server list .*--long": (
         r"\| (nova|) +\| [\w-]* +\|.*$",
-        "the last column is metadata: its owner's, and withheld",
+        "the last column is the owner's metadata, which is withheld",
     ),
 }
-"""Commands → what may differ within their lines, and why."""
+"""Patterns of what may differ within lines, by command, with the reason."""
 
 LINES = {
     r"^openstack server show|^nova show": (
         r"^\| (properties|metadata) ",
-        "metadata is its owner's: withheld",
+        "the owner's metadata is withheld",
     ),
     r"^virsh dominfo": (r"^(Messages:|\s+tainted:)", "asking a monitor taints"),
     r"^openstack hypervisor show": (
         r"^\| (uptime|load_average|users|host_time|.*_used|free_.*|disk_avail.*|memory_.*) ",
-        "a question of its own that is not asked; and what changes every minute",
+        "the uptime is a separate query that is not collected; the rest changes every minute",
     ),
     r"^openstack volume show": (
         r"^\| (properties|volume_image_metadata|description) ",
@@ -169,7 +169,7 @@ LINES = {
         "free text is withheld",
     ),
 }
-"""Commands → which lines may differ or be missing, and why."""
+"""Patterns of lines that may differ or be missing, by command, with the reason."""
 
 
 def _commands() -> list[str]:
@@ -178,8 +178,8 @@ def _commands() -> list[str]:
 
 
 def _run(commands: list[str], folder: Path, prefix: list[str], names: dict[str, str]) -> None:
-    """Run each; what it prints goes to `folder/NUMBER`, by way of standard output: nothing else
-    leaves a shell over a recording."""
+    """Run each command, and write its output to `folder/NUMBER`. The outputs come through standard
+    output, because nothing else leaves a shell."""
     folder.mkdir()
     exports = [f"export {name}={shlex.quote(value)}" for name, value in names.items()]
     lines = [f"( {line} ) >$OUT/{number} 2>&1" for number, line in enumerate(commands)]
@@ -229,7 +229,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, li
 
 
 def _things(names: dict[str, str]) -> dict[str, str]:
-    """What the commands are about: a domain, one that is off, its UUID, a host, a volume."""
+    """Names used in the commands: a domain, one that is shut off, its UUID, a host, a volume."""
 
     def ask(command: str) -> str:
         done = subprocess.run(
@@ -248,12 +248,14 @@ def _things(names: dict[str, str]) -> dict[str, str]:
     }
 
 
-def test_there_are_enough_of_them() -> None:
+def test_enough_commands_are_compared() -> None:
     assert len(_commands()) >= 60
 
 
 @pytest.mark.parametrize("number", range(len(_commands())), ids=_commands())
-def test_the_replay_says_what_the_host_said(outputs: tuple[Path, list[str]], number: int) -> None:
+def test_the_replay_prints_the_same_as_the_host(
+    outputs: tuple[Path, list[str]], number: int
+) -> None:
     folder, commands = outputs
     before, after, replayed = (
         (folder / name / str(number)).read_text(errors="surrogateescape")

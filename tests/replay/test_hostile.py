@@ -1,5 +1,5 @@
-"""A stranger's recording may hold anything: no stand-in breaks over it, and nothing is written or
-shown elsewhere."""
+"""A stranger's recording may hold anything: it breaks no stand-in, and nothing is written or shown
+outside."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ damages = st.lists(
     min_size=1,
     max_size=8,
 )
-"""Which answer, the way down into its value, and what stands there instead."""
+"""Index of an answer, path into its value, and the value to put there."""
 
 
 def damaged(bundle: Bundle, layers: Iterable[str], damage: Any) -> Recording:
-    """The recording of a bundle in some of whose answers something else stands."""
+    """Return a recording with some damaged answers."""
     answers = list(bundle.answers)
     numbers = [
         number
@@ -80,7 +80,7 @@ def damaged(bundle: Bundle, layers: Iterable[str], damage: Any) -> Recording:
 
 
 def _arguments(recording: Recording) -> list[bytes]:
-    """What a client may send: a domain or a network, as far as the lists can be read."""
+    """Return arguments that a client may send: a domain or a network, if the lists can be read."""
     found = [b"", xdr.int_(1) + xdr.uint(0)]
     for query in ("virsh list --all", "virsh net-list --all"):
         listed: Any = recording.value("libvirt", query)
@@ -93,7 +93,7 @@ def _arguments(recording: Recording) -> list[bytes]:
 
 @given(damages)
 @several
-def test_libvirt_says_it_or_refuses(damage: Any) -> None:
+def test_libvirt_answers_or_refuses(damage: Any) -> None:
     recording = damaged(healthy(), ["libvirt"], damage)
     daemon = Libvirtd(recording)
 
@@ -125,7 +125,7 @@ STATEMENTS = (
 
 @given(damages)
 @several
-def test_a_database_says_it_or_refuses(damage: Any) -> None:
+def test_a_database_answers_or_refuses(damage: Any) -> None:
     recording = damaged(healthy(), ["nova-db"], damage)
     try:
         database = ReplayedDatabase(recording)
@@ -141,7 +141,7 @@ def test_a_database_says_it_or_refuses(damage: Any) -> None:
 
 @given(damages)
 @several
-def test_an_api_says_it_or_refuses(damage: Any) -> None:
+def test_an_api_answers_or_refuses(damage: Any) -> None:
     layers = ("nova", "glance", "neutron", "cinder", "placement", "keystone")
     cloud = OpenStack(damaged(healthy(), layers, damage), "http://127.0.0.1:5000")
     for target in (
@@ -165,7 +165,7 @@ def test_an_api_says_it_or_refuses(damage: Any) -> None:
 
 @given(damages)
 @several
-def test_a_monitor_says_it_or_refuses(damage: Any) -> None:
+def test_a_monitor_answers_or_refuses(damage: Any) -> None:
     recording = damaged(load(MONITORS), ["qemu"], damage)
     for uuid in sorted({a.subject for a in recording.asked("qemu", "") if a.subject})[:2]:
         for question in ('{"execute": "query-status"}', "[]", '{"execute": 1}', "\0"):
@@ -176,7 +176,7 @@ def test_a_monitor_says_it_or_refuses(damage: Any) -> None:
 
 @given(damages)
 @several
-def test_nothing_is_made_outside(damage: Any) -> None:
+def test_nothing_is_created_outside(damage: Any) -> None:
     recording = damaged(healthy(), ["images", "kernel", "logs", "host"], damage)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -193,7 +193,7 @@ def test_nothing_is_made_outside(damage: Any) -> None:
             assert made.is_symlink() or made.is_dir() or not mode & 0o7111
 
 
-def test_a_domain_without_a_number_is_not_off(host: RecordedHost) -> None:
+def test_a_domain_with_an_invalid_id_is_not_shut_off(host: RecordedHost) -> None:
     rows = host.last("libvirt", "virsh list --all").value
     for number in (-1, 1 << 40, "7", [7], True, None):
         host.set("libvirt", "virsh list --all", [{**rows[0], "id": number}])
@@ -206,16 +206,16 @@ def test_a_domain_without_a_number_is_not_off(host: RecordedHost) -> None:
         assert bool(answer[27]) == (number not in (None, "7"))
 
 
-def test_a_list_that_is_none_is_not_empty(host: RecordedHost) -> None:
+def test_an_unreadable_list_is_not_empty(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", "nonsense")
     daemon = Libvirtd(Recording(host.bundle, hosts(host.bundle)[0]))
 
     answer = daemon.reply(struct.pack(">IIiIII", REMOTE, 1, 273, 0, 1, 0) + xdr.int_(1) * 2)
 
-    assert b"hoodsnap: what was recorded as the list of domains is none" in answer
+    assert b"hoodsnap: the recorded list of domains can't be read" in answer
 
 
-def test_of_a_thousand_databases_ten_can_be_asked(host: RecordedHost) -> None:
+def test_ten_of_a_thousand_databases_can_be_queried(host: RecordedHost) -> None:
     made = host.last("nova-db", "SHOW CREATE TABLE nova.instances")
     for number in range(1000):
         query = f"SHOW CREATE TABLE d{number:04}.instances"
@@ -232,7 +232,7 @@ def test_of_a_thousand_databases_ten_can_be_asked(host: RecordedHost) -> None:
         database.ask("select count(*) from d0001.instances", None)
 
 
-def test_a_definition_that_is_none_is_refused_by_name(host: RecordedHost) -> None:
+def test_an_unreadable_definition_is_refused_by_name(host: RecordedHost) -> None:
     twice = "CREATE TABLE `instances` (\n  `uuid` int(11),\n  `UUID` int(11)\n)"
     host.set("nova-db", "SHOW CREATE TABLE nova.instances", {"columns": [], "rows": [["t", twice]]})
 
@@ -244,7 +244,7 @@ def test_a_definition_that_is_none_is_refused_by_name(host: RecordedHost) -> Non
 
 
 def _with(host: RecordedHost, tmp_path: Path, *entries: dict[str, Any]) -> Path:
-    """A bundle in which these are the recorded files."""
+    """Return a bundle with these recorded files."""
     query = next(
         answer.query
         for answer in host.bundle.answers
@@ -267,7 +267,7 @@ def _run(bundle: Path, line: str) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def test_no_program_is_recorded(host: RecordedHost, tmp_path: Path) -> None:
+def test_no_recorded_file_is_executable(host: RecordedHost, tmp_path: Path) -> None:
     path = "/var/lib/nova/instances/program"
     entry = {"path": path, "type": "f", "mode": "100755", "size": 9, "magic": b"#!/bin/ls".hex()}
     bundle = _with(host, tmp_path, entry)
@@ -295,7 +295,7 @@ def test_no_recorded_program_is_found(host: RecordedHost, tmp_path: Path) -> Non
     assert str(programs) not in done.stdout
 
 
-def test_no_folder_of_programs_is_covered(host: RecordedHost, tmp_path: Path) -> None:
+def test_no_recorded_file_covers_a_folder_of_programs(host: RecordedHost, tmp_path: Path) -> None:
     query = next(
         answer.query
         for answer in host.bundle.answers
@@ -316,7 +316,9 @@ def test_no_folder_of_programs_is_covered(host: RecordedHost, tmp_path: Path) ->
     assert list(images.covered) == ["/opt/venv"]
 
 
-def test_no_escape_of_a_name_reaches_the_terminal(host: RecordedHost, tmp_path: Path) -> None:
+def test_no_control_character_of_a_name_reaches_the_terminal(
+    host: RecordedHost, tmp_path: Path
+) -> None:
     name = "evil\x1b[2J\nhost"
     answers = [answer.model_copy(update={"host": name}) for answer in host.bundle.answers]
     path = tmp_path / "evil.json"
@@ -333,7 +335,7 @@ def test_no_escape_of_a_name_reaches_the_terminal(host: RecordedHost, tmp_path: 
     assert done.returncode == 0
 
 
-def test_what_failed_is_shown_in_one_line(host: RecordedHost) -> None:
+def test_a_recorded_failure_is_shown_in_one_line(host: RecordedHost) -> None:
     asked = host.last("nova-db", "SELECT VERSION()")
     failure = Failure(kind="unreachable", message="no\x1b[31m\nserver")
     raw = asked.model_dump(exclude={"error", "value"})
@@ -346,7 +348,7 @@ def test_what_failed_is_shown_in_one_line(host: RecordedHost) -> None:
     assert line.isprintable()
 
 
-def test_a_question_may_come_in_pieces_and_without_an_end(monitored: RecordedHost) -> None:
+def test_a_command_may_arrive_in_pieces_and_without_a_line_break(monitored: RecordedHost) -> None:
     async def asked(uuid: str, folder: str, *pieces: bytes) -> list[Any]:
         path = f"{folder}/monitor.sock"
         server = await MonitorSocket(recording, uuid).serve(path)
@@ -356,10 +358,10 @@ def test_a_question_may_come_in_pieces_and_without_an_end(monitored: RecordedHos
             await writer.drain()
             await asyncio.sleep(0.01)
         writer.write_eof()
-        said = (await reader.read()).splitlines()
+        received = (await reader.read()).splitlines()
         writer.close()
         server.close()
-        return [json.loads(line) for line in said]
+        return [json.loads(line) for line in received]
 
     recording = Recording(monitored.bundle, hosts(monitored.bundle)[0])
     uuid = sorted({answer.subject or "" for answer in recording.asked("qemu", "")})[0]

@@ -63,7 +63,7 @@ def test_an_overlay_names_its_base(host: RecordedHost, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
-def test_qemu_img_says_what_it_said(host: RecordedHost, tmp_path: Path) -> None:
+def test_qemu_img_shows_the_recorded_info(host: RecordedHost, tmp_path: Path) -> None:
     made(host, tmp_path)
     compared = 0
     for answer in host.bundle.answers:
@@ -71,16 +71,16 @@ def test_qemu_img_says_what_it_said(host: RecordedHost, tmp_path: Path) -> None:
             continue
         wanted = answer.value[0]
         path = tmp_path / wanted["filename"].lstrip("/")
-        said = json.loads(
+        shown = json.loads(
             subprocess.run(
                 ["qemu-img", "info", "-U", "--output=json", "-f", "qcow2", path],
                 check=True, capture_output=True, text=True,
             ).stdout
         )  # fmt: skip
         for gone in ("filename", "children", "actual-size"):
-            said.pop(gone, None)
-        assert said == {key: wanted[key] for key in said}
-        assert {*said, "filename", "actual-size"} >= wanted.keys() - {"children"}
+            shown.pop(gone, None)
+        assert shown == {key: wanted[key] for key in shown}
+        assert {*shown, "filename", "actual-size"} >= wanted.keys() - {"children"}
         compared += 1
 
     assert compared > 10
@@ -126,7 +126,7 @@ def test_a_link_is_not_followed(host: RecordedHost, tmp_path: Path) -> None:
     assert target.read_text() == "untouched"
 
 
-def test_an_absurd_size_costs_nothing(host: RecordedHost, tmp_path: Path) -> None:
+def test_an_absurd_size_takes_no_space(host: RecordedHost, tmp_path: Path) -> None:
     path = f"{INSTANCES}/huge"
     entry = {**_entries(host)[-1], "path": path, "type": "f", "size": 1 << 50, "blocks": 1 << 41}
     host.set("images", LIST, [entry])

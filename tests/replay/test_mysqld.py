@@ -1,4 +1,4 @@
-"""MySQL's protocol over recorded tables, asked by PyMySQL."""
+"""MySQL's protocol over recorded tables, with PyMySQL as the client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def recording(host: RecordedHost) -> Recording:
 
 @pytest.fixture
 def socket(host: RecordedHost, tmp_path: Path) -> Iterator[str]:
-    """A server over the healthy recording; the path of its socket."""
+    """Start a server for the healthy recording; return the path of its socket."""
     loop = asyncio.new_event_loop()
     path = str(tmp_path / "mysqld.sock")
     server = loop.run_until_complete(Mysqld(recording(host)).serve(path))
@@ -47,7 +47,7 @@ def socket(host: RecordedHost, tmp_path: Path) -> Iterator[str]:
 
 
 async def _hang_up() -> None:
-    """End whoever still talks, and wait until the connections are closed."""
+    """End open sessions, and wait until the connections are closed."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -70,13 +70,13 @@ def _rows(host: RecordedHost, *columns: str) -> list[tuple[object, ...]]:
     return [tuple(cells[column] for column in columns) for cells in rows]
 
 
-def test_the_exercise_s_own_question(nova: Any, host: RecordedHost) -> None:
+def test_the_query_of_the_exercise(nova: Any, host: RecordedHost) -> None:
     nova.execute("select uuid, vm_state, hostname, host from instances")
 
     assert list(nova.fetchall()) == _rows(host, "uuid", "vm_state", "hostname", "host")
 
 
-def test_numbers_are_numbers_and_nothing_is_null(nova: Any, host: RecordedHost) -> None:
+def test_numbers_stay_numbers_and_missing_values_are_null(nova: Any, host: RecordedHost) -> None:
     nova.execute("select id, task_state from instances where display_name = 'vm-plain'")
 
     ((number, task),) = nova.fetchall()
@@ -93,7 +93,7 @@ def test_tables_are_joined(nova: Any, host: RecordedHost) -> None:
     assert nova.fetchall() == ((2,),)  # its root disk and its volume
 
 
-def test_another_database_is_another(socket: str, host: RecordedHost) -> None:
+def test_another_database_has_other_tables(socket: str, host: RecordedHost) -> None:
     with pymysql.connect(unix_socket=socket) as connection:
         cursor = connection.cursor()
         cursor.execute("use nova_cell0")
@@ -103,12 +103,12 @@ def test_another_database_is_another(socket: str, host: RecordedHost) -> None:
         assert cursor.fetchall() == ((0,),)
 
 
-def test_now_is_when_it_was_recorded(nova: Any, host: RecordedHost) -> None:
-    said = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
+def test_now_is_the_time_of_the_recording(nova: Any, host: RecordedHost) -> None:
+    recorded = host.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
 
     nova.execute("select now(), now() - interval 1 hour < now()")
 
-    assert nova.fetchall() == ((said[:19], 1),)
+    assert nova.fetchall() == ((recorded[:19], 1),)
 
 
 def test_a_description_is_the_recorded_one(nova: Any, host: RecordedHost) -> None:
@@ -137,13 +137,13 @@ def test_a_description_is_the_recorded_one(nova: Any, host: RecordedHost) -> Non
     ],
 )
 def test_nothing_can_be_changed(nova: Any, statement: str) -> None:
-    with pytest.raises(pymysql.err.MySQLError, match="this is a recording") as refusal:
+    with pytest.raises(pymysql.err.MySQLError, match="can't change a recording") as refusal:
         nova.execute(statement)
 
     assert refusal.value.args[0] == 1290
 
 
-def test_no_statement_hides_behind_another(nova: Any) -> None:
+def test_only_one_statement_is_allowed(nova: Any) -> None:
     with pytest.raises(pymysql.err.MySQLError, match="one statement at a time"):
         nova.execute("select 1; delete from instances")
 
@@ -158,7 +158,7 @@ ENDLESS = "with recursive a as (select 1 as n union all select n + 1 from a) sel
         "select count(*) from instances a, instances b, instances c, instances d, instances e",
     ],
 )
-def test_a_statement_without_end_is_ended(
+def test_an_endless_statement_is_stopped(
     nova: Any, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     monkeypatch.setattr(tables, "MOST_STEPS", 1 << 18)
@@ -170,7 +170,7 @@ def test_a_statement_without_end_is_ended(
     assert nova.fetchone()[0] > 5
 
 
-def test_an_answer_without_end_is_ended(nova: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_result_is_refused(nova: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "MOST_ROWS", 1000)
 
     with pytest.raises(pymysql.err.Error, match="more than 1000 rows"):
@@ -220,14 +220,14 @@ def test_a_url_has_no_password(host: RecordedHost) -> None:
         ),
     ],
 )
-def test_words_are_exchanged(mysql: str, sqlite: str) -> None:
-    said = sql.translated(sql.tokens(mysql), lambda name: "d")
+def test_a_statement_is_translated(mysql: str, sqlite: str) -> None:
+    translated = sql.translated(sql.tokens(mysql), lambda name: "d")
 
-    assert said == sqlite.replace("@.", '"d" . ')
+    assert translated == sqlite.replace("@.", '"d" . ')
 
 
 @given(statement=st.text(max_size=80))
-def test_no_statement_breaks_it(statement: str) -> None:
+def test_no_statement_breaks_the_stand_in(statement: str) -> None:
     database = _healthy_database()
     with contextlib.suppress(MySQLError):
         database.ask(statement, "nova")

@@ -33,7 +33,7 @@ def get(cloud: OpenStack, target: str, headers: dict[str, str] = PLAIN) -> Any:
     return body
 
 
-def test_the_same_question_gets_the_same_answer(cloud: OpenStack, host: RecordedHost) -> None:
+def test_the_same_request_gets_the_recorded_answer(cloud: OpenStack, host: RecordedHost) -> None:
     query = next(
         answer.query
         for answer in host.bundle.answers
@@ -84,7 +84,7 @@ def test_the_groups_of_a_server_follow_from_the_list_of_groups(host: RecordedHos
     assert "server_groups" not in get(cloud, f"/compute/v2.1/servers/{uuid}")["server"]
 
 
-def test_where_not_all_groups_were_listed_nothing_is_said_of_them(host: RecordedHost) -> None:
+def test_an_incomplete_list_of_groups_is_not_used(host: RecordedHost) -> None:
     host.drop(lambda answer: answer.query != GROUPS)
 
     server = get(replayed(host), f"/compute/v2.1/servers/{host.uuid('vm-duo')}", NEWEST)["server"]
@@ -92,7 +92,7 @@ def test_where_not_all_groups_were_listed_nothing_is_said_of_them(host: Recorded
     assert "server_groups" not in server
 
 
-def test_by_name_as_nova_does_it(cloud: OpenStack) -> None:
+def test_a_filter_by_name_works_as_in_nova(cloud: OpenStack) -> None:
     found = get(cloud, "/compute/v2.1/servers?name=vm-s")["servers"]
 
     assert {server["name"] for server in found} == {
@@ -110,7 +110,7 @@ def test_pages(cloud: OpenStack) -> None:
     assert first + second == whole[:4]
 
 
-def test_what_is_in_a_whole_list_is_not_there_otherwise(cloud: OpenStack) -> None:
+def test_an_item_missing_from_a_whole_list_does_not_exist(cloud: OpenStack) -> None:
     with pytest.raises(ApiError) as refusal:
         get(cloud, "/compute/v2.1/servers/no-such-name")
 
@@ -127,33 +127,35 @@ def test_what_is_in_a_whole_list_is_not_there_otherwise(cloud: OpenStack) -> Non
         "/v3/users",
     ],
 )
-def test_what_was_not_recorded_is_refused_and_named(cloud: OpenStack, target: str) -> None:
+def test_a_request_that_was_not_recorded_is_refused_and_named(
+    cloud: OpenStack, target: str
+) -> None:
     with pytest.raises(ApiError, match="was not recorded") as refusal:
         get(cloud, target)
 
     assert refusal.value.status == 501
 
 
-def test_another_microversion_is_not_made_up(cloud: OpenStack) -> None:
+def test_another_microversion_is_not_invented(cloud: OpenStack) -> None:
     with pytest.raises(ApiError, match="was not recorded"):
         get(cloud, "/compute/v2.1/servers/detail", {"OpenStack-API-Version": "compute 2.26"})
 
 
 def test_a_microversion_that_changed_nothing_is_the_same(cloud: OpenStack) -> None:
-    said = {"OpenStack-API-Version": "compute 2.90"}
+    headers = {"OpenStack-API-Version": "compute 2.90"}
 
-    assert get(cloud, "/compute/v2.1/servers/detail", said)["servers"]
+    assert get(cloud, "/compute/v2.1/servers/detail", headers)["servers"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_nothing_can_be_changed(cloud: OpenStack, host: RecordedHost, method: str) -> None:
-    with pytest.raises(ApiError, match="this is a recording") as refusal:
+    with pytest.raises(ApiError, match="can't change a recording") as refusal:
         cloud.answer(method, f"/compute/v2.1/servers/{host.uuid('vm-plain')}", PLAIN)
 
     assert refusal.value.status == 403
 
 
-def test_a_server_that_nova_hid_is_not_said_to_be_absent(host: RecordedHost) -> None:
+def test_a_server_that_nova_hid_is_not_reported_absent(host: RecordedHost) -> None:
     host.drop(lambda answer: "/servers/detail" not in answer.query)
 
     with pytest.raises(ApiError) as refusal:

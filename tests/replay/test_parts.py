@@ -1,4 +1,4 @@
-"""A recording of a part: who asks for the rest is told that it is not there."""
+"""Partial recordings: requests for a missing layer get a refusal that names it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def of(path: Path) -> Recording:
         ("api-down", "not in this recording: the APIs of nova"),
     ],
 )
-def test_the_shell_says_what_is_not_there(fault: str, lacking: str) -> None:
+def test_the_shell_lists_missing_layers(fault: str, lacking: str) -> None:
     path = FAULTS / f"{fault}.json.zst"
     lines = shell.lacking(of(path))
 
@@ -39,17 +39,17 @@ def test_the_shell_says_what_is_not_there(fault: str, lacking: str) -> None:
     assert shell.lacking(of(FAULTS / "base-unused.json.zst")) == []
 
 
-def test_libvirt_that_was_lost_says_why() -> None:
+def test_a_lost_libvirt_is_reported_with_the_reason() -> None:
     daemon = Libvirtd(of(FAULTS / "libvirt-lost.json.zst"))
     call = struct.pack(">IIiIII", 0x20008086, 1, 273, 0, 1, 0)
 
     answer = daemon.reply(call + xdr.int_(1) + xdr.uint(0))
 
-    assert b"virsh list --all was asked and not answered" in answer
+    assert b"virsh list --all failed when it was recorded" in answer
 
 
 @needs("mysql")
-def test_a_database_that_was_down_says_so() -> None:
+def test_a_database_that_was_down_is_reported() -> None:
     done = replay("replay", FAULTS / "db-down.json.zst", "--", "mysql", "nova", "-e", "select 1")
 
     assert done.returncode == 1

@@ -11,7 +11,7 @@ from hoodsnap.replay import procfs
 from hoodsnap.replay.recording import Recording, hosts
 
 
-def test_every_process_is_there_as_it_was(host: RecordedHost, tmp_path: Path) -> None:
+def test_every_process_is_restored(host: RecordedHost, tmp_path: Path) -> None:
     (name,) = hosts(host.bundle)
     pid = host.pid("vm-plain")
 
@@ -20,12 +20,12 @@ def test_every_process_is_there_as_it_was(host: RecordedHost, tmp_path: Path) ->
     listed = host.last("kernel", "ls -l /proc/*/exe").value
     assert count == len(listed)
     for part in procfs.OF_A_PROCESS:
-        said = host.last("kernel", f"/proc/{pid}/{part}").value
-        assert (tmp_path / str(pid) / part).read_text() == said
+        recorded = host.last("kernel", f"/proc/{pid}/{part}").value
+        assert (tmp_path / str(pid) / part).read_text() == recorded
     assert (tmp_path / "uptime").read_text() == host.last("kernel", "/proc/uptime").value
 
 
-def test_our_own_collector_finds_more(host: RecordedHost, tmp_path: Path) -> None:
+def test_files_for_our_own_collector_are_restored(host: RecordedHost, tmp_path: Path) -> None:
     (name,) = hosts(host.bundle)
     pid = host.pid("vm-plain")
     folder = tmp_path / str(pid)

@@ -1,5 +1,5 @@
-"""What a shell over a recording can do to the host: nothing. Tried by real processes, as root and
-as an ordinary user, whichever runs the tests."""
+"""A sealed shell can't change or reach anything of the host. Real processes try it, as root or as
+an ordinary user, whichever runs the tests."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from hoodsnap.replay.recording import Recording
 HOODSNAP = [sys.executable, "-m", "hoodsnap"]
 
 ORDINARY = 65533
-"""A user and group of no account."""
+"""User and group id without an account."""
 
 NEEDED = (
     *("typer", "click", "rich", "pygments", "pydantic", "pydantic_core", "annotated_types"),
     *("typing_extensions", "typing_inspection", "shellingham", "markdown_it", "mdurl", "zstandard"),
     *("annotated_doc", "orjson"),
 )
-"""What an ordinary user's Python has to have: copied, where root's can't be read by others."""
+"""Packages that an ordinary user's Python needs; they are copied if others can't read root's."""
 
 
 def run(line: str, bundle: Path = HEALTHY, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A line in a shell over a recording."""
+    """Run a line in a sealed shell."""
     done = subprocess.run(
         [*HOODSNAP, "shell", bundle, "-c", line], capture_output=True, text=True, **options
     )
@@ -56,7 +56,7 @@ def run(line: str, bundle: Path = HEALTHY, **options: Any) -> subprocess.Complet
 
 
 def python(program: str, bundle: Path = HEALTHY, **options: Any) -> str:
-    """What a Python program prints in there."""
+    """Return the output of a Python program in a sealed shell."""
     done = subprocess.run(
         [*HOODSNAP, "replay", bundle, "--", sys.executable, "-I", "-c", program],
         capture_output=True,
@@ -71,7 +71,7 @@ def python(program: str, bundle: Path = HEALTHY, **options: Any) -> str:
 
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
-    """For sockets: their paths may have 107 characters."""
+    """A folder for sockets, whose paths may have at most 107 characters."""
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)
 
@@ -80,7 +80,7 @@ def short_folder() -> Iterator[Path]:
 
 
 def _was_there(path: Path) -> bool:
-    """Was this left behind? It is no more."""
+    """Remove a file; return True if it existed."""
     try:
         path.unlink()
     except OSError:
@@ -88,7 +88,7 @@ def _was_there(path: Path) -> bool:
     return True
 
 
-def test_nothing_can_be_written_beside_memory() -> None:
+def test_only_memory_can_be_written() -> None:
     folders = (
         "/",
         "/etc",
@@ -108,7 +108,7 @@ def test_nothing_can_be_written_beside_memory() -> None:
     assert len(re.findall("Read-only file system|No such file", done.stderr)) == len(folders)
 
 
-def test_what_is_written_ends_with_the_shell() -> None:
+def test_written_files_disappear_with_the_shell() -> None:
     names = [f"{folder}/written-in-the-shell" for folder in ("~", "/tmp", "/var/tmp", "/dev/shm")]
     done = run("; ".join(f"echo x >{name} && cat {name}" for name in names))
 
@@ -124,14 +124,14 @@ def test_the_folders_of_programs_are_read_only() -> None:
     assert done.stderr.count("Read-only file system") == len(folders)
 
 
-def test_no_capability_takes_it_back() -> None:
+def test_no_capability_can_undo_the_seal() -> None:
     done = run("grep -E '^(Cap|NoNewPrivs)' /proc/self/status")
 
-    said = dict(line.split(":\t") for line in done.stdout.splitlines())
-    assert said["NoNewPrivs"] == "1"
+    status = dict(line.split(":\t") for line in done.stdout.splitlines())
+    assert status["NoNewPrivs"] == "1"
     # CAP_DAC_READ_SEARCH at most: recorded files belong to other users.
-    assert {said[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0000000000000004"}
-    assert {said[name] for name in ("CapInh", "CapAmb")} == {"0000000000000000"}
+    assert {status[name] for name in ("CapPrm", "CapEff", "CapBnd")} == {"0000000000000004"}
+    assert {status[name] for name in ("CapInh", "CapAmb")} == {"0000000000000000"}
 
 
 def test_nothing_can_be_mounted() -> None:
@@ -147,7 +147,7 @@ def test_nothing_can_be_mounted() -> None:
     assert run("; ".join(f"{line} && echo done" for line in lines)).stdout == ""
 
 
-def test_no_data_of_a_recording_can_be_run() -> None:
+def test_no_recorded_file_can_be_executed() -> None:
     mounts = run("cat /proc/self/mountinfo").stdout.splitlines()
 
     flags = {line.split()[4]: set(line.split()[5].split(",")) for line in mounts}
@@ -161,7 +161,7 @@ def test_no_data_of_a_recording_can_be_run() -> None:
 # What may be seen.
 
 
-def test_the_root_has_programs_and_the_recording_only() -> None:
+def test_the_root_contains_only_programs_and_the_recording() -> None:
     seen = set(run("ls -A /").stdout.split())
 
     programs = {"bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "nix", "gnu"}
@@ -171,7 +171,7 @@ def test_the_root_has_programs_and_the_recording_only() -> None:
     assert ours <= seen
 
 
-def test_nothing_of_the_host_is_there() -> None:
+def test_no_private_file_of_the_host_is_visible() -> None:
     paths = (
         *(
             "/etc/shadow",
@@ -209,7 +209,7 @@ def test_the_devices_are_those_that_programs_need() -> None:
     assert run("echo x >/dev/null; head -c 2 /dev/zero | wc -c; cat <(echo y)").stdout == "2\ny\n"
 
 
-def test_the_environment_is_what_a_terminal_needs() -> None:
+def test_the_environment_has_only_what_a_terminal_needs() -> None:
     secrets = {
         "AWS_SECRET_ACCESS_KEY": "s3cret",
         "GITHUB_TOKEN": "s3cret",
@@ -257,7 +257,7 @@ for number in (0, 1, 2):
 
 
 def _tried(**options: Any) -> str:
-    """What is said of the standard streams by a program that tries to change what they lead to."""
+    """Return the output of a program that tries to change the files behind the standard streams."""
     done = subprocess.run(
         [*HOODSNAP, "replay", HEALTHY, "--", sys.executable, "-I", "-c", NOT_PASSED_IN],
         **{"stderr": subprocess.PIPE, **options},
@@ -268,7 +268,7 @@ def _tried(**options: Any) -> str:
     return "" if done.stderr is None else done.stderr.decode()
 
 
-def test_a_file_that_is_read_or_written_is_not_passed_in(tmp_path: Path) -> None:
+def test_a_redirected_file_is_not_passed_in(tmp_path: Path) -> None:
     names = ("in", "out", "errors")
     for name in names:
         (tmp_path / name).write_text("before\n")
@@ -280,12 +280,12 @@ def test_a_file_that_is_read_or_written_is_not_passed_in(tmp_path: Path) -> None
     ):
         _tried(stdin=read, stdout=written, stderr=errors)
 
-    said = (tmp_path / "errors").read_text()
+    errors = (tmp_path / "errors").read_text()
     assert (tmp_path / "in").read_text() == "before\n"
     # It may write to its output, and takes nothing away of what was there.
     assert (tmp_path / "out").read_text().startswith("before\n")
-    assert said.startswith("before\n")
-    assert said.count("pipe:[") == 3
+    assert errors.startswith("before\n")
+    assert errors.count("pipe:[") == 3
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names] == [0o600] * 3
 
 
@@ -294,9 +294,9 @@ def test_no_device_or_fifo_is_passed_in(tmp_path: Path) -> None:
     os.mkfifo(fifo, 0o600)
     before = os.stat(os.devnull)
     with open(fifo, "r+b", buffering=0) as named:
-        said = _tried(stdin=subprocess.DEVNULL, stdout=named)
+        output = _tried(stdin=subprocess.DEVNULL, stdout=named)
 
-    assert said.count("pipe:[") == 3
+    assert output.count("pipe:[") == 3
     assert stat.S_IMODE(fifo.stat().st_mode) == 0o600
     assert os.stat(os.devnull) == before
 
@@ -318,7 +318,7 @@ def test_a_closed_stream_leads_nowhere(closed: str) -> None:
     assert "socket" not in done.stdout
 
 
-def test_what_was_not_read_is_left_for_the_next(tmp_path: Path) -> None:
+def test_unread_input_is_left_for_the_next_reader(tmp_path: Path) -> None:
     run("true")
     (tmp_path / "lines").write_text("one\ntwo\nthree\n" + "more\n" * 100_000)
     line = shlex.join([*HOODSNAP, "shell", str(HEALTHY), "-c", "read x; echo $x"])
@@ -331,14 +331,14 @@ def test_what_was_not_read_is_left_for_the_next(tmp_path: Path) -> None:
     assert done.stdout == "two\nthree\n"
 
 
-def test_much_goes_through() -> None:
+def test_large_input_and_output_pass_through() -> None:
     with HEALTHY.open("rb") as file:
         done = run("wc -c; head -c 3000000 /dev/zero | tr '\\0' x", stdin=file)
 
     assert done.stdout == f"{HEALTHY.stat().st_size}\n" + "x" * 3_000_000
 
 
-def test_who_does_not_listen_any_more_is_not_talked_to() -> None:
+def test_a_closed_output_pipe_ends_the_writer() -> None:
     run("true")
     line = shlex.join([*HOODSNAP, "shell", str(HEALTHY), "-c", "yes"])
 
@@ -352,7 +352,7 @@ def test_who_does_not_listen_any_more_is_not_talked_to() -> None:
     assert done.stderr.endswith("can't be written: No space left on device\n")
 
 
-def test_hoodsnap_itself_may_stand_below_a_link(tmp_path: Path) -> None:
+def test_hoodsnap_may_be_installed_below_a_link(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(ROOT / "src")
 
     done = run(
@@ -375,7 +375,7 @@ def test_no_core_of_a_client_leaves_the_shell() -> None:
 # What may be reached.
 
 
-def test_no_process_of_the_host_is_ended_by_its_number() -> None:
+def test_no_process_of_the_host_can_be_killed_by_its_pid() -> None:
     with subprocess.Popen(["sleep", "60"]) as victim:
         # Nothing wider than this one number: a shell that is not sealed would end the host.
         run(f"kill -9 {victim.pid}")
@@ -386,7 +386,7 @@ def test_no_process_of_the_host_is_ended_by_its_number() -> None:
     assert still
 
 
-def test_a_recorded_number_is_nobody_s(host: RecordedHost) -> None:
+def test_no_process_in_the_shell_has_a_recorded_pid(host: RecordedHost) -> None:
     pid = host.pid("vm-plain")
     done = run(f"ps -o pid= {pid}; kill -9 {pid}; for n in $(pgrep qemu); do kill -0 $n; done")
 
@@ -402,7 +402,7 @@ def test_only_the_shell_s_own_processes_run_there() -> None:
 
 
 def _listening(folder: Path, ready: Path) -> subprocess.Popen[bytes]:
-    """A process with sockets of every kind, under every kind of name."""
+    """A process that listens on sockets of every kind, with every kind of name."""
     program = f"""
 import os, socket, time
 os.chdir({str(folder)!r})
@@ -477,7 +477,7 @@ def test_no_socket_of_the_host_is_reached(place: str) -> None:
     assert inside == ""
 
 
-def test_no_socket_that_is_bound_later_is_reached(short_folder: Path) -> None:
+def test_no_socket_bound_later_is_reached(short_folder: Path) -> None:
     path = short_folder / "late"
     program = "print('ready', flush=True); import time; time.sleep(1)\n" + CONNECT.format(
         abstract="\0none", tops=["/tmp"], names=[str(path)]
@@ -499,7 +499,7 @@ def test_no_socket_that_is_bound_later_is_reached(short_folder: Path) -> None:
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers there")
-def test_no_call_leads_around_the_namespaces() -> None:
+def test_no_system_call_leads_out_of_the_namespaces() -> None:
     program = """
 import ctypes, errno, socket
 for family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK):
@@ -535,7 +535,7 @@ def test_nothing_is_imported_from_the_current_folder(tmp_path: Path) -> None:
 
 
 def _rce(path: Path, uri: str, program: str) -> None:
-    """A bundle whose nova.conf names a command, and whose disk.info is a program."""
+    """Return a bundle with a command in nova.conf and a program as disk.info."""
     disk = "/var/lib/nova/instances/148ab7d4-5c5f-420e-85dd-eb24494f9617/disk.info"
     answers = (
         ("host", "/etc/nova/nova.conf", {"libvirt": {"connection_uri": uri.format(disk)}}),
@@ -585,7 +585,9 @@ def test_no_bundle_runs_a_program(tmp_path: Path, uri: str) -> None:
     assert done.stdout == "[libvirt]\nconnection_uri = qemu:///system\n"
 
 
-def test_nova_conf_has_only_what_a_collector_keeps(host: RecordedHost, tmp_path: Path) -> None:
+def test_nova_conf_has_only_options_that_the_collector_keeps(
+    host: RecordedHost, tmp_path: Path
+) -> None:
     host.set(
         "host",
         "/etc/nova/nova.conf",
@@ -608,7 +610,7 @@ def test_nova_conf_has_only_what_a_collector_keeps(host: RecordedHost, tmp_path:
 
 @pytest.fixture(scope="module")
 def ordinary() -> Iterator[list[str]]:
-    """How an ordinary user calls hoodsnap: as `setpriv` would, by a Python that he can read."""
+    """Command by which an ordinary user runs hoodsnap: `setpriv`, and a Python the user can read."""
     if os.geteuid() != 0:
         yield HOODSNAP
         return
@@ -662,13 +664,13 @@ def test_an_ordinary_user_has_the_same_seal(ordinary: list[str], short_folder: P
     if NOT_SEALED in done.stderr:
         pytest.skip(done.stderr.strip())
 
-    said = done.stdout.split()
+    words = done.stdout.split()
     assert still
-    assert said[:2] == ["0", "12"]
-    assert "x" in said
-    assert "wrote" not in said
-    assert "reached" not in said
-    assert "0000000000000004" in said
+    assert words[:2] == ["0", "12"]
+    assert "x" in words
+    assert "wrote" not in words
+    assert "reached" not in words
+    assert "0000000000000004" in words
     assert not (short_folder / "written").exists()
 
 
@@ -676,30 +678,30 @@ def test_an_ordinary_user_has_the_same_seal(ordinary: list[str], short_folder: P
 
 
 def _typed(command: list[str], *steps: tuple[str, bytes]) -> str:
-    """What a command says at a terminal of its own. Each step: what it says first, and what is
-    typed then."""
+    """Return the output of a command at a terminal. Each step: the output to wait for, and the
+    text to type then."""
     pid, master = pty.fork()
     if pid == 0:
         os.execvp(command[0], command)  # noqa: S606 the child of the fork
-    said, seen = "", 0
+    output, seen = "", 0
     waiting = list(steps)
     with contextlib.suppress(OSError):
         while select.select([master], [], [], 60)[0]:
-            said += os.read(master, 4096).decode(errors="replace")
-            if waiting and (at := said.find(waiting[0][0], seen)) >= 0:
+            output += os.read(master, 4096).decode(errors="replace")
+            if waiting and (at := output.find(waiting[0][0], seen)) >= 0:
                 seen = at + len(waiting[0][0])
                 os.write(master, waiting.pop(0)[1])
     os.close(master)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    if NOT_SEALED in said:
-        pytest.skip(said.strip())
-    return said
+    if NOT_SEALED in output:
+        pytest.skip(output.strip())
+    return output
 
 
-def test_a_shell_to_type_in_has_a_terminal_and_jobs() -> None:
-    said = _typed(
+def test_an_interactive_shell_has_a_terminal_and_jobs() -> None:
+    output = _typed(
         [*HOODSNAP, "shell", str(HEALTHY)],
         ("# ", b"sleep 99 &\n"),
         ("# ", b"jobs; tty; stty size; kill %1; echo do''ne\n"),
@@ -710,10 +712,10 @@ def test_a_shell_to_type_in_has_a_terminal_and_jobs() -> None:
         ("in2terrupted\r\n", b"exit 5\n"),
     )
 
-    assert "job control" not in said
-    assert "Running" in said
-    assert "/dev/pts/0" in said
-    assert "in2terrupted" in said
+    assert "job control" not in output
+    assert "Running" in output
+    assert "/dev/pts/0" in output
+    assert "in2terrupted" in output
 
 
 @pytest.mark.parametrize("rest", ["", "2>/dev/null", "| cat", "2>&1 | cat", "</dev/null"])
@@ -729,17 +731,17 @@ def test_nothing_can_be_typed_into_the_operator_s_terminal(rest: str) -> None:
         "print('tried')"
     )
     command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
-    # What was typed into the operator's terminal his shell would read after it.
+    # The operator's shell would read afterward what was typed into its terminal.
     left = 'stty -icanon min 0 time 2; echo "left:$(head -c 1 | tr X Y)"'
 
-    said = _typed(["sh", "-c", f"{shlex.join(command)} {rest}; {left}"])
+    output = _typed(["sh", "-c", f"{shlex.join(command)} {rest}; {left}"])
 
-    assert "tried" in said
-    assert "left:\r\n" in said
+    assert "tried" in output
+    assert "left:\r\n" in output
 
 
 @pytest.mark.parametrize("rest", ["", "2>/dev/null", "| cat", "2>&1 | cat", "</dev/null"])
-def test_the_operator_s_terminal_stays_as_it_was(rest: str) -> None:
+def test_the_operator_s_terminal_is_restored(rest: str) -> None:
     program = (
         "import os, termios\n"
         "for handle in (0, 1, 2):\n"
@@ -754,27 +756,27 @@ def test_the_operator_s_terminal_stays_as_it_was(rest: str) -> None:
     command = [*HOODSNAP, "replay", str(HEALTHY), "--", sys.executable, "-I", "-c", program]
     look = "stat -Lc %a /dev/stdin; stty -g"
 
-    said = _typed(["sh", "-c", f"{look}; {shlex.join(command)} {rest}; {look}"])
+    output = _typed(["sh", "-c", f"{look}; {shlex.join(command)} {rest}; {look}"])
 
-    lines = said.splitlines()
+    lines = output.splitlines()
     assert "tried" in lines
     assert lines[:2] == lines[-2:]
 
 
-def test_what_is_sent_to_a_file_at_a_terminal_goes_there(tmp_path: Path) -> None:
+def test_a_stream_redirected_at_a_terminal_stays_redirected(tmp_path: Path) -> None:
     command = [*HOODSNAP, "shell", str(HEALTHY), "-c", "tty; echo wrong >&2"]
 
-    said = _typed(["sh", "-c", f"{shlex.join(command)} 2>{tmp_path}/errors"])
+    output = _typed(["sh", "-c", f"{shlex.join(command)} 2>{tmp_path}/errors"])
 
-    assert "/dev/pts/0" in said
-    assert "wrong" not in said
+    assert "/dev/pts/0" in output
+    assert "wrong" not in output
     assert (tmp_path / "errors").read_text() == "wrong\n"
 
 
-# Where it can't be sealed.
+# Hosts on which a shell can't be sealed.
 
 
-def test_without_user_namespaces_it_says_what_is_missing() -> None:
+def test_without_user_namespaces_the_message_names_what_is_missing() -> None:
     if shutil.which("unshare") is None:
         pytest.skip("unshare is not installed")
     line = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"'
@@ -792,7 +794,7 @@ def test_without_user_namespaces_it_says_what_is_missing() -> None:
     assert done.stderr.count("\n") == 1
 
 
-# Its size.
+# The size of a recording.
 
 
 def _made_in(tmp_path: Path, answers: list[tuple[str, str, object]]) -> Path:
@@ -807,7 +809,7 @@ def _made_in(tmp_path: Path, answers: list[tuple[str, str, object]]) -> Path:
     return path
 
 
-def test_deep_folders_are_counted_and_cut_off(tmp_path: Path) -> None:
+def test_the_number_of_folders_is_limited(tmp_path: Path) -> None:
     files = [
         {"path": f"/var/lib/x/{'/'.join(f'{n}-{level}' for level in range(26))}/f", "type": "f"}
         for n in range(20_000)
@@ -816,12 +818,12 @@ def test_deep_folders_are_counted_and_cut_off(tmp_path: Path) -> None:
 
     done = run("find /var/lib/x | wc -l", bundle)
 
-    assert "only 100000 of the recorded files and folders are put back" in done.stderr
+    assert "only 100000 of the recorded files and folders are restored" in done.stderr
     assert 99_000 < int(done.stdout) <= 100_000
 
 
-def test_processes_without_number_are_cut_off(tmp_path: Path) -> None:
-    # As long as an answer has to be, of which there are so many.
+def test_the_number_of_processes_is_limited(tmp_path: Path) -> None:
+    # With so many answers, each must be this long to stay in the bounds of a bundle.
     rest = " 0" * 200
     stats = [
         ("kernel", f"/proc/{pid}/stat", f"{pid} (x) S 1 1 1{rest}") for pid in range(2, 60_000)
@@ -832,11 +834,11 @@ def test_processes_without_number_are_cut_off(tmp_path: Path) -> None:
 
     done = run("ls /proc | wc -l", bundle)
 
-    assert "of 59998 recorded processes are put back" in done.stderr
+    assert "of 59998 recorded processes are restored" in done.stderr
     assert 10_000 < int(done.stdout) < 50_000
 
 
-def test_each_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_folder_is_created_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: Counter[str] = Counter()
     for name in ("mkdir", "lstat", "symlink"):
         real = getattr(os, name)
@@ -866,7 +868,7 @@ def test_each_folder_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-def test_what_is_killed_leaves_nothing(number: int, tmp_path: Path) -> None:
+def test_a_killed_shell_leaves_nothing(number: int, tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [*HOODSNAP, "replay", str(HEALTHY), "--", "sh", "-c", "echo ready; exec sleep 4242"]
     with subprocess.Popen(
@@ -886,7 +888,7 @@ def test_what_is_killed_leaves_nothing(number: int, tmp_path: Path) -> None:
 
 @pytest.fixture
 def short() -> Iterator[Path]:
-    """A folder with a short path: one with sockets in it must not be long."""
+    """A folder with a short path, because the paths of sockets must be short."""
     with tempfile.TemporaryDirectory(prefix="hs-", dir="/tmp") as folder:
         yield Path(folder)
 

@@ -1,4 +1,4 @@
-"""The stand-ins on TCP: who asks them by which name, and with which token."""
+"""Stand-ins on TCP ports answer only requests with the right host name and token."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SERVERS = "/compute/v2.1/servers/detail"
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[dict[str, str]]:
-    """A running serve: the variables that it prints."""
+    """Start `serve`; return the variables that it prints."""
     with subprocess.Popen(
         [sys.executable, "-m", "hoodsnap", "serve", "--force", HEALTHY],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -69,11 +69,11 @@ def token(served: Mapping[str, str], password: str) -> str | None:
 @pytest.mark.parametrize("path", [SERVERS, "/image/v2/images", "/network/v2.0/ports", "/volume/v3/",
     "/placement/resource_providers", "/compute//v2.1/servers", "/v3/../compute/v2.1/servers",
     "/v3/auth/tokens", "/v3/auth/tokens/", "/compute/v2.1/"])  # fmt: skip
-@pytest.mark.parametrize("said", [None, "", "recorded", "x" * 32])
+@pytest.mark.parametrize("token", [None, "", "recorded", "x" * 32])
 def test_nothing_is_answered_without_the_token(
-    served: dict[str, str], path: str, said: str | None
+    served: dict[str, str], path: str, token: str | None
 ) -> None:
-    status, _, body = asked(served, path, {} if said is None else {"X-Auth-Token": said})
+    status, _, body = asked(served, path, {} if token is None else {"X-Auth-Token": token})
 
     assert status == 401
     assert b"vm-plain" not in body
@@ -106,7 +106,7 @@ def test_with_the_password_the_token_opens_the_apis(served: dict[str, str]) -> N
 @pytest.mark.parametrize(
     "name", ["evil.example", "evil.example:{}", "127.0.0.1", "127.0.0.1:1", "127.0.0.1:{}.evil", ""]
 )
-def test_no_other_name_is_answered_to(served: dict[str, str], name: str) -> None:
+def test_requests_for_other_host_names_are_refused(served: dict[str, str], name: str) -> None:
     url = urlsplit(served["OS_AUTH_URL"])
     opened = token(served, served["OS_PASSWORD"])
     headers = {"Host": name.format(url.port), "X-Auth-Token": opened or ""}
@@ -118,7 +118,7 @@ def test_no_other_name_is_answered_to(served: dict[str, str], name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["localhost:{}", "[::1]:{}", "LOCALHOST:{}"])
-def test_the_loopback_s_names_are_answered_to(served: dict[str, str], name: str) -> None:
+def test_requests_for_names_of_the_loopback_are_answered(served: dict[str, str], name: str) -> None:
     url = urlsplit(served["OS_AUTH_URL"])
     status, _, _ = asked(served, "/v3", {"Host": name.format(url.port)})
 
@@ -133,7 +133,7 @@ def test_a_body_has_a_limit(served: dict[str, str], length: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("openstack") is None, reason="openstack is not installed")
-def test_the_real_client_is_let_in_by_what_was_printed(served: dict[str, str]) -> None:
+def test_the_real_client_works_with_the_printed_variables(served: dict[str, str]) -> None:
     command = ["openstack", "server", "list", "-f", "value", "-c", "Name"]
     right = subprocess.run(command, env={**os.environ, **served}, capture_output=True, text=True)
     wrong = subprocess.run(
@@ -199,7 +199,7 @@ sys.stdin.read()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
-def test_a_neighbour_takes_no_room(served: Mapping[str, str]) -> None:
+def test_another_account_can_not_exhaust_the_connections(served: Mapping[str, str]) -> None:
     port = urlsplit(served["OS_AUTH_URL"]).port
     program = shutil.which("python3", path="/usr/bin:/bin") or sys.executable
     with subprocess.Popen(

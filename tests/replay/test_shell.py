@@ -1,4 +1,4 @@
-"""A shell over a recording: real clients, if they are installed, in real namespaces."""
+"""A shell on a recording: real clients, if they are installed, in real namespaces."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(shutil.which(program) is None, reason=reason)
 
 
-def test_a_command_has_its_own_status_and_output() -> None:
+def test_status_and_output_of_a_command_are_passed_on() -> None:
     done = replay("shell", HEALTHY, "-c", "echo here; exit 7")
 
     assert (done.returncode, done.stdout, done.stderr) == (7, "here\n", "")
 
 
 @pytest.mark.parametrize("name", ["TERM", "INT", "KILL"])
-def test_a_command_that_a_signal_ends_has_the_status_of_a_shell(name: str) -> None:
+def test_a_command_ended_by_a_signal_has_a_shell_s_status(name: str) -> None:
     done = replay("shell", HEALTHY, "-c", f"kill -{name} $$")
 
     assert done.returncode == 128 + signal.Signals[f"SIG{name}"]
@@ -59,7 +59,7 @@ def test_virsh_lists_the_recorded_domains(host: RecordedHost) -> None:
 
 @needs("ps")
 @needs("pgrep")
-def test_the_exercise_s_own_words(host: RecordedHost) -> None:
+def test_the_commands_of_the_exercise(host: RecordedHost) -> None:
     done = replay("shell", HEALTHY, "-c", "pgrep qemu | xargs ps ww")
 
     recorded = host.last("kernel", "pgrep qemu | xargs ps ww").value
@@ -72,7 +72,7 @@ def test_the_exercise_s_own_words(host: RecordedHost) -> None:
 
 
 @needs("mysql")
-def test_the_exercise_s_question_to_the_database(host: RecordedHost) -> None:
+def test_the_query_of_the_exercise(host: RecordedHost) -> None:
     asked = "select uuid from instances where display_name = 'vm-plain'"
 
     done = replay("shell", HEALTHY, "-c", f'sudo mysql -N nova -e "{asked}"')
@@ -80,7 +80,7 @@ def test_the_exercise_s_question_to_the_database(host: RecordedHost) -> None:
     assert done.stdout == host.uuid("vm-plain") + "\n"
 
 
-def test_a_folder_lists_what_was_in_it(host: RecordedHost) -> None:
+def test_a_recorded_folder_can_be_listed(host: RecordedHost) -> None:
     folder = f"/var/lib/nova/instances/{host.uuid('vm-plain')}"
 
     done = replay("shell", HEALTHY, "-c", f"ls -1 {folder}")
@@ -88,7 +88,7 @@ def test_a_folder_lists_what_was_in_it(host: RecordedHost) -> None:
     assert done.stdout.split() == ["console.log", "disk", "disk.info"]
 
 
-def test_it_has_no_network() -> None:
+def test_the_shell_has_no_network() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     program = f"import socket; socket.create_connection(('127.0.0.1', {port}), 2)"
@@ -113,7 +113,7 @@ def test_no_socket_in_a_file_leads_out(tmp_path: Path) -> None:
     assert done.returncode == 1
 
 
-def test_the_host_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_host_is_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Others may be at work on this host: what counts is what could be of the shell.
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     made = Path("/var/lib/nova/instances/made-in-the-shell")
@@ -132,16 +132,16 @@ def test_the_host_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not made.exists()
 
 
-def test_what_was_missed_is_told(tmp_path: Path) -> None:
+def test_coverage_lists_missed_requests(tmp_path: Path) -> None:
     if shutil.which("virsh") is None:
         pytest.skip("virsh is not installed")
     done = replay("shell", HEALTHY, "-c", "virsh domstats; virsh list >/dev/null", "--coverage")
 
-    assert "hoodsnap: asked for and not recorded:" in done.stderr
+    assert "hoodsnap: requested, but not recorded:" in done.stderr
     assert "domstats was not recorded" in done.stderr.splitlines()[-1]
 
 
-def test_which_host_must_be_said(host: RecordedHost, tmp_path: Path) -> None:
+def test_the_host_must_be_named_if_there_are_several(host: RecordedHost, tmp_path: Path) -> None:
     answers = host.bundle.answers
     other = tuple(answer.model_copy(update={"host": "other"}) for answer in answers)
     both = tmp_path / "both.json"
@@ -187,7 +187,7 @@ def test_no_network_of_the_host_is_entered() -> None:
 
 
 @needs("mysql")
-def test_the_end_of_a_shell_is_noticed_while_a_client_is_answered() -> None:
+def test_the_end_of_a_shell_is_noticed_while_a_client_keeps_it_busy() -> None:
     # It takes for ever to find out that this does not match.
     question = f"select '{'a' * 60}' rlike '(a|a)+b'"
     line = f'mysql nova -e "{question}" & sleep 1; echo ended; exit 6'
@@ -223,7 +223,7 @@ with tempfile.TemporaryDirectory() as folder:
 """
 
 
-def test_a_stand_in_that_can_t_be_made_hangs_up() -> None:
+def test_a_stand_in_that_can_t_be_started_hangs_up() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HANGS_UP, HEALTHY], capture_output=True, text=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""Who collected a bundle, for whom, and whether it is still that one."""
+"""Examination of a bundle: its fingerprint, signature and challenge."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ needs_ssh = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs
 
 @pytest.fixture
 def host() -> RecordedHost:
-    """The healthy recording, as it was before anything was said of it as a whole."""
+    """The healthy recording, without its fingerprint and other answers of hoodsnap itself."""
     bundle = healthy()
-    said = [answer for answer in bundle.answers if answer.layer != LAYER]
-    return RecordedHost(bundle.with_answers(said))
+    answers = [answer for answer in bundle.answers if answer.layer != LAYER]
+    return RecordedHost(bundle.with_answers(answers))
 
 
 @pytest.fixture
@@ -102,19 +102,19 @@ def test_a_bundle_without_a_fingerprint_ends_with_3(host: RecordedHost, tmp_path
     done = hoodsnap("verify", tmp_path / "old.json")
 
     assert done.returncode == 3
-    assert b"nobody can tell: it has no fingerprint" in done.stdout
+    assert b"can't be verified: it has no fingerprint" in done.stdout
 
 
-def test_several_bundles_are_told_apart_and_one_bad_one_counts(
+def test_several_bundles_are_examined_and_the_worst_one_counts(
     written: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "cut.json").write_bytes(b'{"format":1,')
     done = hoodsnap("verify", "--format", "json", written, tmp_path / "cut.json")
 
     assert done.returncode == 3
-    assert b"cut.json can't be read: it is no JSON" in done.stderr or b"cut off" in done.stderr
-    [told] = json.loads(done.stdout)["bundles"]
-    assert (told["bundle"], told["intact"], told["altered"]) == (str(written), True, [])
+    assert b"cut.json can't be read: it is truncated" in done.stderr
+    [found] = json.loads(done.stdout)["bundles"]
+    assert (found["bundle"], found["intact"], found["altered"]) == (str(written), True, [])
 
 
 @needs_ssh
@@ -130,7 +130,7 @@ def test_a_signature_of_an_allowed_signer(
 
 
 @needs_ssh
-def test_a_signature_stays_good_if_the_bundle_is_packed_anew(
+def test_a_signature_stays_valid_if_the_bundle_is_compressed_again(
     host: RecordedHost, alice: Path, allowed: Path, tmp_path: Path
 ) -> None:
     path = save_signed(host.bundle, alice, tmp_path / "signed.json.zst")
@@ -150,12 +150,12 @@ def test_a_bundle_that_is_not_signed(written: Path, allowed: Path) -> None:
 
 
 @needs_ssh
-def test_a_signature_of_somebody_else(host: RecordedHost, allowed: Path, tmp_path: Path) -> None:
+def test_a_signature_by_another_signer(host: RecordedHost, allowed: Path, tmp_path: Path) -> None:
     path = save_signed(host.bundle, key(tmp_path / "mallory"), tmp_path / "signed.json")
     done = hoodsnap("verify", "--allowed-signers", allowed, path)
 
     assert done.returncode == 1
-    assert f"its signature is by nobody in {allowed}" in done.stdout.decode()
+    assert f"its signer is not listed in {allowed}" in done.stdout.decode()
 
 
 @needs_ssh
@@ -169,11 +169,11 @@ def test_a_signature_that_was_taken_from_another_bundle(
     done = hoodsnap("verify", "--allowed-signers", allowed, tmp_path / "forged.json")
 
     assert done.returncode == 1
-    assert "its signature is of another bundle, or was made for something else" in str(done.stdout)
+    assert "its signature is for another bundle or another purpose" in str(done.stdout)
 
 
 @needs_ssh
-def test_a_signature_that_was_made_for_something_else(
+def test_a_signature_that_was_made_for_another_purpose(
     host: RecordedHost, alice: Path, allowed: Path, tmp_path: Path
 ) -> None:
     bundle = fingerprinted(host.bundle)
@@ -188,7 +188,7 @@ def test_a_signature_that_was_made_for_something_else(
 
 
 @needs_ssh
-def test_a_signature_is_checked_by_hand(
+def test_a_signature_can_be_checked_by_hand(
     host: RecordedHost, alice: Path, allowed: Path, tmp_path: Path
 ) -> None:
     bundle = load(save_signed(host.bundle, alice, tmp_path / "signed.json"))
@@ -223,20 +223,20 @@ def test_without_ssh_keygen_signatures_can_not_be_checked(
     assert done.stderr == b"hoodsnap: signatures can't be checked: ssh-keygen is not installed\n"
 
 
-def test_a_file_of_signers_that_is_not_there_is_a_wrong_use(written: Path) -> None:
+def test_a_missing_file_of_signers_is_a_usage_error(written: Path) -> None:
     done = hoodsnap("verify", "--allowed-signers", "/nowhere", written)
 
     assert (done.returncode, done.stdout) == (2, b"")
 
 
-def test_a_key_that_is_not_there_is_a_wrong_use_before_anything_is_asked() -> None:
+def test_a_missing_key_is_a_usage_error_before_anything_is_collected() -> None:
     done = hoodsnap("collect", "--sign", "/nowhere", "-o", "/nowhere/bundle.json")
 
     assert done.returncode == 2
     assert done.stderr == b"hoodsnap: /nowhere can't be signed with: there is no such file\n"
 
 
-def test_without_ssh_keygen_nothing_is_collected_to_be_signed(tmp_path: Path) -> None:
+def test_without_ssh_keygen_nothing_is_collected_for_signing(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("")
     done = hoodsnap("collect", "--sign", tmp_path / "key", PATH=str(tmp_path))
 
@@ -245,7 +245,7 @@ def test_without_ssh_keygen_nothing_is_collected_to_be_signed(tmp_path: Path) ->
 
 
 class RecordedVisit:
-    """A visit to the recorded host, which takes no time."""
+    """A visit that returns the recorded host at once."""
 
     def __init__(self, wishes: Wishes, phase: object) -> None:
         self.wishes = wishes
@@ -259,7 +259,7 @@ class RecordedVisit:
 
 @pytest.fixture
 def collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, Path]]:
-    """What `hoodsnap collect` with these options writes, and its exit status."""
+    """Return a function that runs `hoodsnap collect`; it returns exit status and output path."""
     monkeypatch.setattr("hoodsnap.collect.Visit", RecordedVisit)
 
     def collect(*options: str | Path) -> tuple[int, Path]:
@@ -270,7 +270,7 @@ def collected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
     return collect
 
 
-def test_every_bundle_that_is_collected_has_a_fingerprint(
+def test_every_collected_bundle_has_a_fingerprint(
     collected: Callable[..., tuple[int, Path]],
 ) -> None:
     status, path = collected()
@@ -280,7 +280,7 @@ def test_every_bundle_that_is_collected_has_a_fingerprint(
 
 
 @needs_ssh
-def test_a_bundle_is_signed_and_bound_to_a_challenge_when_it_is_collected(
+def test_collect_signs_a_bundle_and_answers_a_challenge(
     collected: Callable[..., tuple[int, Path]], alice: Path, allowed: Path
 ) -> None:
     status, path = collected("--sign", alice, "--challenge", "winter-7")
@@ -293,7 +293,7 @@ def test_a_bundle_is_signed_and_bound_to_a_challenge_when_it_is_collected(
 
 
 @needs_ssh
-def test_what_was_collected_is_kept_if_it_can_not_be_signed(
+def test_a_bundle_that_can_not_be_signed_is_kept(
     collected: Callable[..., tuple[int, Path]], tmp_path: Path
 ) -> None:
     (tmp_path / "nonsense").write_text("no key\n")
@@ -305,14 +305,14 @@ def test_what_was_collected_is_kept_if_it_can_not_be_signed(
 
 
 def challenged(bundle: Bundle, text: str = "winter-7") -> Bundle:
-    """The recording, as it would answer a challenge."""
+    """Return the recording with an answer to a challenge."""
     recorder = Recorder(bundle.answers[0].host)
     answer_challenge(recorder, text)
     [answer] = recorder.answers
     boots = next(iter(bundle.asked("kernel", "/proc/sys/kernel/random/boot_id")))
-    said = {"boot_id": boots.value.strip(), "utc": bundle.started.isoformat()}
+    clock = {"boot_id": boots.value.strip(), "utc": bundle.started.isoformat()}
     raw = answer.model_dump(exclude={"error", "value"}) | {"at": bundle.started}
-    return bundle.with_answers([Answer(**raw, value={**answer.value, **said}), *bundle.answers])
+    return bundle.with_answers([Answer(**raw, value={**answer.value, **clock}), *bundle.answers])
 
 
 def test_a_challenge_has_the_text_the_boot_and_the_clock() -> None:
@@ -348,7 +348,9 @@ def test_the_fingerprint_covers_the_challenge(host: RecordedHost) -> None:
 def test_another_challenge(host: RecordedHost) -> None:
     bundle = challenged(host.bundle)
 
-    assert list(doubts(bundle, "summer-8", None, bundle.ended)) == ["it answers another challenge"]
+    assert list(doubts(bundle, "summer-8", None, bundle.ended)) == [
+        "it answers a different challenge"
+    ]
 
 
 def test_no_challenge_and_several(host: RecordedHost) -> None:
@@ -358,43 +360,43 @@ def test_no_challenge_and_several(host: RecordedHost) -> None:
     assert list(doubts(twice, "winter-7", None, none.ended)) == ["it answers several challenges"]
 
 
-def test_a_challenge_that_was_put_into_the_bundle_of_another_boot(host: RecordedHost) -> None:
+def test_a_challenge_inserted_into_a_bundle_of_another_boot(host: RecordedHost) -> None:
     host.bundle = challenged(host.bundle)
     host.set("kernel", "/proc/sys/kernel/random/boot_id", "0b7a6f5e\n")
 
     assert list(doubts(host.bundle, "winter-7", None, host.bundle.ended)) == [
-        "the challenge was answered in another boot of the host than the rest"
+        "the challenge and the other answers are from different boots of the host"
     ]
 
 
 @pytest.mark.parametrize("utc", ["2026-01-01T00:00:00.000000000Z", "noon", None, 7])
-def test_a_challenge_that_was_put_into_an_older_bundle(host: RecordedHost, utc: object) -> None:
+def test_a_challenge_inserted_into_an_older_bundle(host: RecordedHost, utc: object) -> None:
     first, *rest = challenged(host.bundle).answers
     late = first.model_copy(update={"value": {**first.value, "utc": utc}})
     bundle = host.bundle.with_answers([late, *rest])
 
     assert list(doubts(bundle, "winter-7", None, bundle.ended)) == [
-        "the challenge was answered at another time than the rest"
+        "the challenge's timestamp lies outside the time of collection"
     ]
 
 
-def test_a_bundle_that_is_too_old_or_of_the_future(host: RecordedHost) -> None:
+def test_a_bundle_that_is_too_old_or_from_the_future(host: RecordedHost) -> None:
     bundle = challenged(host.bundle)
     within, ended = timedelta(minutes=15), f"{bundle.ended:%Y-%m-%d %H:%M}"
 
     assert list(doubts(bundle, "winter-7", within, bundle.ended + timedelta(minutes=16))) == [
-        f"it was finished at {ended} UTC, which is too long ago"
+        f"its collection ended at {ended} UTC, which is too long ago"
     ]
     assert list(doubts(bundle, "winter-7", within, bundle.started - timedelta(hours=1))) == [
-        f"it was finished at {ended} UTC, which is yet to come"
+        f"its collection ended at {ended} UTC, which is in the future"
     ]
 
 
 def test_verify_asks_for_the_challenge(tmp_path: Path) -> None:
     then = datetime(2020, 1, 1, tzinfo=UTC)
-    said = {"challenge": "winter-7", "utc": then.isoformat()}
+    value = {"challenge": "winter-7", "utc": then.isoformat()}
     about = {"layer": LAYER, "host": "vm", "at": then, "took": 0.0}
-    answer = Answer(**about, query="hoodsnap challenge", value=said)
+    answer = Answer(**about, query="hoodsnap challenge", value=value)
     bundle = Bundle(tool="hoodsnap 0.1.0", started=then, ended=then, answers=(answer,))
     path = tmp_path / "b.json"
     save(fingerprinted(bundle), path)
@@ -404,7 +406,7 @@ def test_verify_asks_for_the_challenge(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.decode().splitlines()[0]) == (1, f"{path}: intact, but")
     done = hoodsnap("verify", "--challenge", "winter-7", "--within", "60", path)
     assert done.stdout.decode().splitlines()[2:] == [
-        "  it was finished at 2020-01-01 00:00 UTC, which is too long ago"
+        "  its collection ended at 2020-01-01 00:00 UTC, which is too long ago"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Any changed, added or left out answer is seen; packing and order are not."""
+"""A changed, added or removed answer is detected; compression and order do not matter."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ values = st.recursive(
 
 @pytest.fixture
 def host() -> RecordedHost:
-    """The healthy recording, as it was before anything was said of it as a whole."""
+    """The healthy recording, without its fingerprint and other answers of hoodsnap itself."""
     bundle = healthy()
-    said = [answer for answer in bundle.answers if answer.layer != LAYER]
-    return RecordedHost(bundle.with_answers(said))
+    answers = [answer for answer in bundle.answers if answer.layer != LAYER]
+    return RecordedHost(bundle.with_answers(answers))
 
 
-def bundle(*said: Any) -> Bundle:
+def bundle(*values: Any) -> Bundle:
     answers = tuple(
         Answer(layer="libvirt", host="vm", query=f"q{n}", at=NOON, took=0.25, value=value)
-        for n, value in enumerate(said)
+        for n, value in enumerate(values)
     )
     later = NOON + timedelta(seconds=3)
     return Bundle(tool="hoodsnap 0.1.0", started=NOON, ended=later, answers=answers)
@@ -64,7 +64,7 @@ def test_a_bundle_without_a_fingerprint_is_not_called_intact(host: RecordedHost)
     assert (verdict.intact, verdict.recorded, verdict.altered) == (False, None, ())
 
 
-def test_the_order_of_answers_and_of_keys_and_the_layout_do_not_matter(host: RecordedHost) -> None:
+def test_order_and_layout_do_not_matter(host: RecordedHost) -> None:
     raw = json.loads(dump(fingerprinted(host.bundle)))
     raw["answers"].reverse()
     again = parse(json.dumps(raw, sort_keys=True, indent=2).encode())
@@ -80,25 +80,25 @@ def test_a_time_zone_does_not_matter() -> None:
 
 
 @given(st.lists(values, max_size=4))
-def test_any_value_survives_the_way_through_a_file(said: list[Any]) -> None:
-    written = fingerprinted(bundle(*said))
-    if "Infinity" in json.dumps(said):
+def test_any_value_is_intact_after_writing_and_reading(listed: list[Any]) -> None:
+    written = fingerprinted(bundle(*listed))
+    if "Infinity" in json.dumps(listed):
         return
     assert verify(mailed(written)).intact
 
 
-def test_an_object_whose_keys_are_no_texts_survives_it_too() -> None:
+def test_an_object_with_keys_that_are_not_strings_is_intact_too() -> None:
     assert verify(mailed(fingerprinted(bundle({10: "a", 9: [1, (2, 3)], 1.5: None})))).intact
 
 
 @given(st.lists(values, min_size=1, max_size=4), values, st.data())
-def test_any_other_value_is_seen(said: list[Any], other: Any, data: st.DataObject) -> None:
-    which = data.draw(st.integers(0, len(said) - 1))
-    if json.dumps(other, sort_keys=True) == json.dumps(said[which], sort_keys=True):
+def test_any_changed_value_is_detected(listed: list[Any], other: Any, data: st.DataObject) -> None:
+    which = data.draw(st.integers(0, len(listed) - 1))
+    if json.dumps(other, sort_keys=True) == json.dumps(listed[which], sort_keys=True):
         return
-    changed = bundle(*said[:which], other, *said[which + 1 :])
+    changed = bundle(*listed[:which], other, *listed[which + 1 :])
 
-    assert fingerprint(changed) != fingerprint(bundle(*said))
+    assert fingerprint(changed) != fingerprint(bundle(*listed))
 
 
 def test_a_changed_answer_is_named(host: RecordedHost) -> None:
@@ -124,7 +124,7 @@ def test_the_same_answer_twice_is_one_too_many(host: RecordedHost) -> None:
     assert changes(host.bundle) == ["added: libvirt: virsh capabilities"]
 
 
-def test_of_an_answer_that_was_left_out_its_place_is_named(host: RecordedHost) -> None:
+def test_a_removed_answer_is_reported_by_position(host: RecordedHost) -> None:
     host.bundle = fingerprinted(host.bundle)
     answers = host.bundle.answers
     gone = host.last("libvirt", "virsh capabilities")
@@ -132,28 +132,28 @@ def test_of_an_answer_that_was_left_out_its_place_is_named(host: RecordedHost) -
     host.drop(lambda answer: answer != gone)
 
     place = f"{before.layer}: {before.query}"
-    assert changes(host.bundle) == [f"left out: one answer after {place}"]
+    assert changes(host.bundle) == [f"removed: one answer after {place}"]
 
 
-def test_the_first_answer_that_was_left_out(host: RecordedHost) -> None:
+def test_a_removed_first_answer_is_reported(host: RecordedHost) -> None:
     host.bundle = fingerprinted(host.bundle)
     first = host.bundle.answers[0]
     host.drop(lambda answer: answer is not first)
 
-    assert changes(host.bundle) == ["left out: one answer at the beginning"]
+    assert changes(host.bundle) == ["removed: one answer at the beginning"]
 
 
 @pytest.mark.parametrize("field", ["tool", "started", "ended"])
-def test_a_changed_head_is_seen(field: str) -> None:
+def test_a_changed_head_is_detected(field: str) -> None:
     raw = json.loads(dump(fingerprinted(bundle("a", "b"))))
     raw[field] = "x" if field == "tool" else "2026-11-23T12:00:01Z"
     changed = parse(json.dumps(raw).encode())
 
-    assert changes(changed) == ["changed: not an answer, but who wrote it, when or from what"]
+    assert changes(changed) == ["changed: the tool, the times or the original (not an answer)"]
 
 
 @pytest.mark.parametrize("field", ["at", "took", "host", "subject"])
-def test_whatever_is_said_of_an_answer_is_covered(field: str) -> None:
+def test_every_field_of_an_answer_is_covered(field: str) -> None:
     raw = json.loads(dump(fingerprinted(bundle("a", "b"))))
     other = {"at": "2026-11-23T12:00:01Z", "took": 0.5, "host": "other", "subject": "7"}
     raw["answers"][1][field] = other[field]
@@ -161,15 +161,15 @@ def test_whatever_is_said_of_an_answer_is_covered(field: str) -> None:
     assert not verify(parse(json.dumps(raw).encode())).intact
 
 
-def test_two_bundles_in_one_are_not_one() -> None:
+def test_two_merged_bundles_are_not_intact() -> None:
     first, second = fingerprinted(bundle("a")), fingerprinted(bundle("b"))
     both = first.with_answers([*first.answers, *second.answers])
 
-    assert changes(both) == ["it has several fingerprints: it was put together from several"]
+    assert changes(both) == ["it has several fingerprints: it was merged from several bundles"]
 
 
 @pytest.mark.parametrize("value", [None, [], {}, {"fingerprint": 7}, "sha256:0"])
-def test_a_fingerprint_that_can_not_be_read_is_none(value: object) -> None:
+def test_an_unreadable_fingerprint_counts_as_missing(value: object) -> None:
     raw = json.loads(dump(fingerprinted(bundle("a"))))
     raw["answers"][-1]["value"] = value
     verdict = verify(parse(json.dumps(raw).encode()))
@@ -178,14 +178,14 @@ def test_a_fingerprint_that_can_not_be_read_is_none(value: object) -> None:
 
 
 @pytest.mark.parametrize("listed", [None, 7, [None, {}, 3], "abc"])
-def test_a_list_of_answers_that_can_not_be_read_stops_nothing(listed: object) -> None:
+def test_an_unreadable_list_of_answers_is_not_intact(listed: object) -> None:
     raw = json.loads(dump(fingerprinted(bundle("a"))))
     raw["answers"][-1]["value"]["answers"] = listed
 
     assert not verify(parse(json.dumps(raw).encode())).intact
 
 
-def test_a_bundle_made_of_another_keeps_its_fingerprint() -> None:
+def test_a_derived_bundle_records_the_fingerprint_of_its_original() -> None:
     original = fingerprint(bundle("a"))
     made = mailed(fingerprinted(bundle("b"), original))
 

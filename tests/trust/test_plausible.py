@@ -1,4 +1,4 @@
-"""What a forger forgets: each doubt by the smallest edit of a true bundle, and none of a true one."""
+"""Contradictions in a forged bundle: each rule detects a small edit, and none doubts a real bundle."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from hoodsnap.trust.plausible import RULES, doubts
 RECORDINGS = [HEALTHY, MONITORS, *FAULTS.glob("*.zst"), *ROOT.glob("fixtures/two-hosts/*.zst")]
 
 FORGED = {
-    "db-task-state": {"times-in-order"},  # its row was last changed before it was made
-    "db-migration-stuck": {"numbers-in-order"},  # the newest row says that it is hours old
-    "db-bdm-twice": {"numbers-in-order"},  # a copy of an old row, time and all, is the newest
+    "db-task-state": {"times-in-order"},  # the row's last change is earlier than its creation
+    "db-migration-stuck": {"numbers-in-order"},  # the newest row claims to be hours old
+    "db-bdm-twice": {"numbers-in-order"},  # the newest row is a copy of an old one with its times
 }
-"""The faults that are edits of the database such as a forger makes, and what they forget. Whether it
-shows depends on how old the lab was."""
+"""Rules that may doubt recordings of faults injected by editing the database, as a forger would do.
+They only do if the lab was old enough."""
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
 def found(host: RecordedHost) -> list[str]:
-    """Rule and reason, of the bundle as a reader has it."""
+    """Return rule and reason of each contradiction, after the bundle was written and read again."""
     return [f"{doubt.rule}: {doubt.reason}" for doubt in doubts(parse(dump(host.bundle)))]
 
 
@@ -38,7 +38,7 @@ def rules(host: RecordedHost) -> list[str]:
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.name.partition(".json")[0])
-def test_what_was_recorded_is_plausible(path: Path) -> None:
+def test_recordings_are_plausible(path: Path) -> None:
     expected = FORGED.get(path.name.partition(".")[0], set())
 
     assert {doubt.rule for doubt in doubts(load(path))} <= expected
@@ -57,7 +57,7 @@ def test_a_silent_layer_is_not_doubted(host: RecordedHost, layer: str, way: str)
 
 @settings(max_examples=15)
 @given(damages)
-def test_whatever_stands_in_a_bundle_can_be_looked_at(damage: Any) -> None:
+def test_a_damaged_bundle_can_be_examined(damage: Any) -> None:
     raw = json.loads(dump(healthy()))
     for number, way, instead in damage:
         _damage(raw, number, way, instead)
@@ -77,8 +77,10 @@ def test_asked_while_collecting(host: RecordedHost) -> None:
     host.add(earlier)
 
     [line] = found(host)
-    assert line.startswith("asked-while-collecting: 1 answers are of another time")
-    assert line.endswith(f"libvirt: {query} at {earlier.at:%Y-%m-%d %H:%M:%S}")
+    assert line.startswith("asked-while-collecting: answers outside the time of collection (")
+    assert line.endswith(
+        f": 1; the first one is libvirt: {query} at {earlier.at:%Y-%m-%d %H:%M:%S}"
+    )
 
 
 def test_one_boot(host: RecordedHost) -> None:
@@ -86,7 +88,7 @@ def test_one_boot(host: RecordedHost) -> None:
     host.add(Answer(**asked.model_dump(exclude={"error", "value"}), value="another\n"))
 
     first = asked.value.strip()
-    assert found(host) == [f"one-boot: it is of 2 boots of the host: {first}, another"]
+    assert found(host) == [f"one-boot: the answers are from 2 boots of the host: {first}, another"]
 
 
 def test_clocks_go_together(host: RecordedHost) -> None:
@@ -95,7 +97,7 @@ def test_clocks_go_together(host: RecordedHost) -> None:
     host.set("kernel", "/proc/uptime", f"{more} {idle}\n")
 
     [line] = found(host)
-    assert line.startswith(f"clocks-go-together: /proc/uptime says {more} s and date's boottime")
+    assert line.startswith(f"clocks-go-together: /proc/uptime shows {more} s; by date's boottime")
 
 
 def test_a_date_that_was_changed(host: RecordedHost) -> None:
@@ -103,7 +105,7 @@ def test_a_date_that_was_changed(host: RecordedHost) -> None:
     host.set("host", "date --utc", date | {"utc": "2020-02-02T02:02:02.000000000Z"})
 
     assert (
-        "clocks-go-together: date --utc says 2020-02-02 02:02:02 and was asked at"
+        "clocks-go-together: date --utc shows 2020-02-02 02:02:02, but was run at"
         in (found(host)[0])
     )
 
@@ -119,10 +121,10 @@ def test_the_time_of_the_boot_was_changed(host: RecordedHost) -> None:
     host.edit("kernel", "/proc/stat", line, "btime 1700000000")
 
     [doubt] = found(host)
-    assert doubt.startswith("clocks-go-together: /proc/stat says btime 1700000000 and date's")
+    assert doubt.startswith("clocks-go-together: /proc/stat shows btime 1700000000; by date's")
 
 
-def test_a_container_has_an_uptime_of_its_own(host: RecordedHost) -> None:
+def test_the_uptime_of_a_container_is_not_compared(host: RecordedHost) -> None:
     mounts = host.last("kernel", "/proc/self/mountinfo").value
     lxcfs = "900 22 0:99 /proc/uptime /proc/uptime rw - fuse.lxcfs lxcfs rw\n"
     host.set("kernel", "/proc/self/mountinfo", mounts + lxcfs)
@@ -137,8 +139,8 @@ def test_numbered_alike(host: RecordedHost) -> None:
     host.edit("kernel", f"/proc/{pid}/status", f"\nPid:\t{pid}\n", "\nPid:\t8\n")
 
     assert sorted(found(host)) == [
-        f"numbered-alike: /proc/{pid}/stat is of process 7",
-        f"numbered-alike: /proc/{pid}/status is of process 8",
+        f"numbered-alike: /proc/{pid}/stat belongs to process 7",
+        f"numbered-alike: /proc/{pid}/status belongs to process 8",
     ]
 
 
@@ -160,7 +162,7 @@ def test_started_before_seen(host: RecordedHost) -> None:
 
     lines = found(host)
     query = f"/proc/{host.pid('vm-plain')}/stat"
-    assert lines[0].startswith(f"started-before-seen: {query} says that it was started")
+    assert lines[0].startswith(f"started-before-seen: {query} shows a start ")
 
 
 def test_busy_no_longer_than_alive(host: RecordedHost) -> None:
@@ -168,7 +170,8 @@ def test_busy_no_longer_than_alive(host: RecordedHost) -> None:
 
     [line] = found(host)
     query = f"/proc/{host.pid('vm-plain')}/stat"
-    assert line.startswith(f"busy-no-longer-than-alive: {query} says that it was busy for")
+    assert line.startswith(f"busy-no-longer-than-alive: {query} shows ")
+    assert " s of CPU time, but the process had started only " in line
 
 
 def test_command_line_twice(host: RecordedHost) -> None:
@@ -177,10 +180,10 @@ def test_command_line_twice(host: RecordedHost) -> None:
 
     [line] = found(host)
     assert line.startswith(f"command-line-twice: ps shows process {pid} with ['1,sockets=1")
-    assert f"/proc/{pid}/cmdline with ['2,sockets=1" in line
+    assert f"/proc/{pid}/cmdline shows ['2,sockets=1" in line
 
 
-def test_a_line_that_ps_cut_off_is_the_same(host: RecordedHost) -> None:
+def test_a_line_truncated_by_ps_is_not_doubted(host: RecordedHost) -> None:
     query = "pgrep qemu | xargs ps ww"
     lines = [line[:400] for line in host.last("kernel", query).value.splitlines()]
     host.set("kernel", query, "\n".join(lines))
@@ -207,7 +210,9 @@ def test_domain_id_twice(host: RecordedHost) -> None:
     ]
 
 
-def test_a_domain_that_was_started_again_meanwhile_is_not_doubted(host: RecordedHost) -> None:
+def test_a_domain_that_was_restarted_during_the_collection_is_not_doubted(
+    host: RecordedHost,
+) -> None:
     uuid = host.uuid("vm-plain")
     asked = host.last("libvirt", "virsh list --all")
     lines = [line | {"id": 977} if line["uuid"] == uuid else line for line in asked.value]
@@ -216,7 +221,7 @@ def test_a_domain_that_was_started_again_meanwhile_is_not_doubted(host: Recorded
     assert found(host) == []
 
 
-def test_a_process_that_has_ended_meanwhile_is_not_doubted(host: RecordedHost) -> None:
+def test_a_process_that_ended_during_the_collection_is_not_doubted(host: RecordedHost) -> None:
     pid = host.pid("vm-plain")
     query = "ls -l /proc/*/exe"
     host.set("kernel", query, [x for x in host.last("kernel", query).value if x["pid"] != pid])
@@ -236,8 +241,8 @@ def test_started_as_logged(host: RecordedHost) -> None:
     host.set("logs", asked.query, f"{before[:-23]}2020-02-02 02:02:02.000+0000: starting up{after}")
 
     [line] = found(host)
-    assert line.startswith(f"started-as-logged: process {host.pid('vm-plain')} was started at")
-    assert line.endswith(f"{host.domain('vm-plain')}.log says 2020-02-02 02:02:02")
+    assert line.startswith(f"started-as-logged: process {host.pid('vm-plain')} started at")
+    assert line.endswith(f"{host.domain('vm-plain')}.log shows 2020-02-02 02:02:02")
 
 
 def test_younger_than_its_row(host: RecordedHost) -> None:
@@ -245,7 +250,7 @@ def test_younger_than_its_row(host: RecordedHost) -> None:
 
     assert rules(host) == ["started-as-logged", "younger-than-its-row"]
     assert found(host)[1].startswith(
-        f"younger-than-its-row: process {host.pid('vm-plain')} was started at"
+        f"younger-than-its-row: process {host.pid('vm-plain')} started at"
     )
 
 
@@ -259,12 +264,12 @@ def test_one_path_one_file(host: RecordedHost) -> None:
     host.file(disk, ino=held + 10**9)
 
     assert found(host) == [
-        f"one-path-one-file: {disk} is inode {held + 10**9} in the list of files and {held} in"
-        f" what process {host.pid('vm-plain')} has open"
+        f"one-path-one-file: {disk} is inode {held + 10**9} in the list of files, but process"
+        f" {host.pid('vm-plain')} has it open as inode {held}"
     ]
 
 
-def test_a_file_that_was_replaced_while_it_was_open_is_not_doubted(host: RecordedHost) -> None:
+def test_a_file_that_was_replaced_while_open_is_not_doubted(host: RecordedHost) -> None:
     disk = f"{host.folder('vm-plain')}/disk"
     host.file(disk, ino=10**9)
     gone = f"{disk} (deleted)"
@@ -273,7 +278,7 @@ def test_a_file_that_was_replaced_while_it_was_open_is_not_doubted(host: Recorde
     assert found(host) == []
 
 
-def test_a_process_in_a_container_has_other_files_there(host: RecordedHost) -> None:
+def test_the_files_of_a_process_in_a_container_are_not_compared(host: RecordedHost) -> None:
     pid = host.pid("vm-plain")
     host.file(f"{host.folder('vm-plain')}/disk", ino=10**9)
     [query] = [
@@ -295,7 +300,7 @@ def test_one_file_one_path(host: RecordedHost) -> None:
     [line] = found(host)
     assert line.startswith("one-file-one-path: ")
     assert f"{folder}/console.log" in line
-    assert line.endswith(f"are one file (inode {entry['ino']}), which has only one name")
+    assert line.endswith(f"are the same file (inode {entry['ino']}), but it has a link count of 1")
 
 
 def test_changed_before_seen(host: RecordedHost) -> None:
@@ -304,11 +309,11 @@ def test_changed_before_seen(host: RecordedHost) -> None:
     host.file(path, ctime=later.isoformat())
 
     assert found(host) == [
-        f"changed-before-seen: {path} was changed at {later:%Y-%m-%d %H:%M:%S}, which is later"
+        f"changed-before-seen: {path} changed at {later:%Y-%m-%d %H:%M:%S}, after the collection"
     ]
 
 
-def test_a_clock_that_is_a_minute_ahead_is_not_doubted(host: RecordedHost) -> None:
+def test_a_clock_one_minute_ahead_is_not_doubted(host: RecordedHost) -> None:
     later = host.bundle.ended + timedelta(minutes=1)
     host.file(f"{host.folder('vm-plain')}/console.log", ctime=later.isoformat())
 
@@ -321,7 +326,7 @@ def test_times_in_order(host: RecordedHost) -> None:
 
     [line] = found(host)
     assert line.startswith("times-in-order: nova.instances row ")
-    assert line.endswith("later than terminated_at, which is 2020-02-02 02:02:02")
+    assert line.endswith("later than terminated_at, 2020-02-02 02:02:02")
     assert uuid in line
 
 
@@ -330,7 +335,7 @@ def test_times_before_seen(host: RecordedHost) -> None:
 
     [line] = found(host)
     assert line.startswith("times-before-seen: nova.instances row ")
-    assert "launched_at is 2099-02-02 02:02:02, which was yet to come at" in line
+    assert "launched_at is 2099-02-02 02:02:02, which was in the future at" in line
 
 
 def test_numbers_in_order(host: RecordedHost) -> None:
@@ -339,7 +344,7 @@ def test_numbers_in_order(host: RecordedHost) -> None:
     assert "numbers-in-order" in rules(host)
     [line] = [line for line in found(host) if line.startswith("numbers-in-order")]
     assert line.startswith("numbers-in-order: nova.instance_actions: row ")
-    assert "was created at 2020-02-02 02:02:02, row " in line
+    assert "was created at 2020-02-02 02:02:02, but row " in line
 
 
 def test_created_twice(host: RecordedHost) -> None:
@@ -348,5 +353,6 @@ def test_created_twice(host: RecordedHost) -> None:
 
     [line] = found(host)
     assert line.startswith(
-        f"created-twice: server {uuid} was created at 2020-02-02 02:02:02 by the API and at"
+        f"created-twice: server {uuid} was created at 2020-02-02 02:02:02 according to the API,"
+        " but at "
     )

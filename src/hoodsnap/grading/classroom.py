@@ -145,8 +145,8 @@ def _trust(sheet: Sheet, bundle: Bundle) -> Iterator[str]:
     implausible = [*plausible.doubts(bundle)]
     for rule, _, reason in implausible[:DOUBTS]:
         yield f"not plausible: {reason} ({rule})"
-    if len(implausible) > DOUBTS:
-        yield f"not plausible: {len(implausible) - DOUBTS} more contradictions"
+    if (more := len(implausible) - DOUBTS) > 0:
+        yield f"not plausible: {more} more contradiction{'s' * (more != 1)}"
 
 
 def _signature(bundle: Bundle, student: str, allowed: Path) -> Iterator[str]:

@@ -69,7 +69,7 @@ def examine(bundle: Bundle, name: str, wanted: ExpectedProof, now: datetime) -> 
 
         found = tuple(plausible.doubts(bundle))
         if found:
-            doubts.append(f"not plausible: {len(found)} contradictions")
+            doubts.append(f"not plausible: {len(found)} contradiction{'s' * (len(found) != 1)}")
     return Trust(name, verdict, who, verdict.original, tuple(doubts), found)
 
 

@@ -21,8 +21,8 @@ def asked_while_collecting(visit: HostAnswers) -> Iterator[str]:
     ]
     for answer in outside[:1]:
         yield (
-            f"{len(outside)} answers lie outside the time of collection,"
-            f" {started:%Y-%m-%d %H:%M:%S} to {ended:%Y-%m-%d %H:%M:%S}; the first one"
+            f"answers outside the time of collection ({started:%Y-%m-%d %H:%M:%S} to"
+            f" {ended:%Y-%m-%d %H:%M:%S}): {len(outside)}; the first one"
             f" is {answer.layer}: {answer.query} at {answer.at:%Y-%m-%d %H:%M:%S}"
         )
 
