@@ -126,7 +126,7 @@ def as_json(found: Iterable[Trust]) -> str:
 def _headline(one: Trust) -> str:
     if not one.verdict.intact:
         return one.doubts[0]
-    return "intact" if not one.doubts else "intact, but"
+    return "intact" if not one.doubts else "intact, with doubts"
 
 
 def _about_fingerprint(verdict: Comparison) -> Iterator[str]:
