@@ -422,7 +422,7 @@ def test_bundles_of_other_times_are_not_compared(host: RecordedHost) -> None:
 
     report = host.report()
     assert [finding.check.name for finding in report.findings] == []
-    assert any("asked 26.0 hours apart" in skip.reason for skip in report.skips)
+    assert any("collected 26.0 hours apart" in skip.reason for skip in report.skips)
 
 
 def test_processes_of_yesterday_are_not_here_any_more(host: RecordedHost) -> None:

@@ -403,7 +403,10 @@ def test_verify_asks_for_the_challenge(tmp_path: Path) -> None:
 
     assert hoodsnap("verify", "--challenge", "winter-7", path).returncode == 0
     done = hoodsnap("verify", "--challenge", "summer-8", path)
-    assert (done.returncode, done.stdout.decode().splitlines()[0]) == (1, f"{path}: intact, with doubts")
+    assert (done.returncode, done.stdout.decode().splitlines()[0]) == (
+        1,
+        f"{path}: intact, with doubts",
+    )
     done = hoodsnap("verify", "--challenge", "winter-7", "--within", "60", path)
     assert done.stdout.decode().splitlines()[2:] == [
         "  its collection ended at 2020-01-01 00:00 UTC, which is too long ago"

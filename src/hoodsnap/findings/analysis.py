@@ -72,7 +72,7 @@ class Report:
 
 
 def analyze(bundle: Bundle, catalogue: tuple[Check, ...] = CATALOGUE) -> Report:
-    """Read a bundle and run all checks on it. Merge several bundles before."""
+    """Read a bundle and run all checks on it. Merge several bundles first."""
     cloud = read(bundle)
     found = [*_judged(cloud, catalogue)]
     findings = _folded([item for item in found if isinstance(item, Finding)], cloud)

@@ -79,8 +79,7 @@ class Parted:
     remaining: tuple[Finding, ...]
     accepted: tuple[tuple[Finding, BaselineEntry], ...]
     remarks: tuple[str, ...]
-    """Problems of the baseline: entries without a reason, expired, or without a matching finding.
-    """
+    """Problems of the baseline: entries without a reason, expired, or matching no finding."""
 
 
 def read(path: Path) -> tuple[BaselineEntry, ...]:

@@ -169,7 +169,7 @@ class _Grader:
 
 
 class _Judge:
-    """Decide conditions, and record the values that were read."""
+    """Judge of conditions, which records the values that it reads."""
 
     def __init__(self, report: Report, view: View) -> None:
         self.report = report

@@ -107,8 +107,8 @@ class Pseudonyms:
     def host(self, text: str) -> str:
         """Return the pseudonym of a host name, perhaps with a domain.
 
-        Each label is replaced by itself, so that the pseudonym begins with that of the short name,
-        and hosts of one domain stay in one. Common words and `.com` are kept.
+        The labels are replaced one by one, so that the pseudonym begins with that of the short
+        name, and hosts of one domain stay in one. Common words and `.com` are kept.
         """
         first, *labels = text.split(".")
         made = [self.name(first) if not labels or not is_common(first) else first]

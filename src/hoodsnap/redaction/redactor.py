@@ -62,7 +62,7 @@ class Place(NamedTuple):
 
 
 class Redactor:
-    """Rewrites texts and answers; the same text always gets the same result."""
+    """Redactor of texts and answers; the same text always gets the same result."""
 
     def __init__(self, pseudonyms: Pseudonyms, bundles: Iterable[Bundle]) -> None:
         """Learn all names and checksums that these bundles hold."""

@@ -34,7 +34,7 @@ class QueryResult:
 
 
 class ReplayedDatabase:
-    """Answer statements from the recording of one nova."""
+    """Recorded databases of one nova, which answer SQL statements."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording

@@ -77,7 +77,7 @@ def make(recording: Recording, root: str | os.PathLike[str], own: str | None = N
 
 
 class _Maker:
-    """Write the files and links of a recorded /proc, up to the limit."""
+    """Writer of the files and links of a recorded /proc, up to the limit."""
 
     def __init__(self, recording: Recording, root: str) -> None:
         self._recording = recording

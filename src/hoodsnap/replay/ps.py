@@ -32,7 +32,7 @@ def wrapper(program: str) -> str:
 
 
 class Entries:
-    """Creates the entries, in the shell's first process."""
+    """Entries of running `ps` processes, created by the shell's first process."""
 
     def __init__(self) -> None:
         """Open the pipe and the folder. To be called while the recorded /proc is still writable,

@@ -3,7 +3,7 @@
 Only sockets of the families local, internet and netlink are allowed: others lead out, as AF_VSOCK
 does from a virtual machine to its hypervisor. io_uring is denied because it can open sockets that
 the filter does not see, and keys are denied because they belong to a user, not to a namespace.
-libseccomp's Python bindings come only with distributions; this few rules can be written without.
+libseccomp's Python bindings come only with distributions, and so few rules can do without them.
 """
 
 from __future__ import annotations

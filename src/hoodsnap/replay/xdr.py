@@ -14,7 +14,7 @@ class MalformedMessageError(ValueError):
 
 
 class Reader:
-    """Reads values from a message, one after the other."""
+    """Reader of the values in a message, one after the other."""
 
     def __init__(self, message: bytes) -> None:
         self._message = message

@@ -43,7 +43,7 @@ class Trust:
     name: str
     verdict: Comparison
     signer: str | None
-    """The allowed signer who signed it; None if there is none, or the signature was not checked."""
+    """The allowed signer who signed it; None if no allowed signer did, or that was not checked."""
     original: str | None
     """Fingerprint of the bundle that this one was made from; None if it is an original."""
     doubts: tuple[str, ...]
