@@ -1,4 +1,4 @@
-"""A stranger's bundle may hold anything: whatever stands in an answer, it is explained, and nothing breaks."""
+"""A stranger's bundle may hold anything: it can be explained with any values, and nothing breaks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ damages = st.lists(
     min_size=1,
     max_size=6,
 )
-"""Which answer, the way down into its value, and what stands there instead."""
+"""Index of an answer, path into its value, and the value to put there."""
 
 
 def _damage(bundle: Any, number: int, way: list[int], instead: object) -> None:
@@ -76,7 +76,7 @@ def _explain(raw: Any) -> None:
     max_examples=60,
     suppress_health_check=[HealthCheck.too_slow],
 )
-def test_whatever_an_answer_says_it_is_explained(
+def test_a_bundle_with_damaged_answers_is_explained(
     damage: list[tuple[int, list[int], object]],
 ) -> None:
     raw = _recorded()
@@ -92,9 +92,7 @@ def test_whatever_an_answer_says_it_is_explained(
     st.integers(0, 10**6),
 )
 @settings(max_examples=40)
-def test_whatever_a_question_is_called_it_is_explained(
-    field: str, instead: str, start: int
-) -> None:
+def test_a_bundle_with_damaged_queries_is_explained(field: str, instead: str, start: int) -> None:
     raw = _recorded()
     for answer in raw["answers"][start % len(raw["answers"]) :: 7]:
         answer[field] = instead
@@ -102,7 +100,7 @@ def test_whatever_a_question_is_called_it_is_explained(
     _explain(raw)
 
 
-def test_an_endless_nesting_inside_a_text_is_explained() -> None:
+def test_deep_nesting_inside_a_string_is_explained() -> None:
     raw = _recorded()
     for answer in raw["answers"]:
         if "dumpxml" in answer["query"] and "value" in answer:

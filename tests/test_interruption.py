@@ -1,4 +1,4 @@
-"""A collection that is asked to end keeps what it has, whoever asks and however often."""
+"""An interrupted collection keeps its answers, whatever interrupts it and however often."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def collecting(path: Path, **more: int) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_was_heard_is_written_also_if_the_signal_comes_twice(
+def test_collected_answers_are_written_even_if_the_signal_comes_twice(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     path = tmp_path / "b"
@@ -54,7 +54,7 @@ def test_what_was_heard_is_written_also_if_the_signal_comes_twice(
     assert path.read_text() == "all of it"
 
 
-def test_a_terminal_that_has_gone_loses_nothing(tmp_path: Path) -> None:
+def test_a_closed_terminal_loses_no_answers(tmp_path: Path) -> None:
     path = tmp_path / "b"
     master, slave = pty.openpty()
     with collecting(path, stderr=slave) as process:
@@ -68,7 +68,7 @@ def test_a_terminal_that_has_gone_loses_nothing(tmp_path: Path) -> None:
     assert path.read_text() == "all of it"
 
 
-def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     path = tmp_path / "b"
     ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -1,4 +1,4 @@
-"""What can't be read of one thing is never taken for "there is none" where others ask about it."""
+"""A value that can't be read is never taken for a thing that does not exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOWHERE: set[str] = set()
 
 
 def damaged(bundle: Bundle, layer: str, query: str, damage: Any) -> Bundle:
-    """The bundle with the value of each such answer changed in place, or exchanged."""
+    """Return the bundle with the value of each matching answer changed in place, or replaced."""
 
     def change(answer: Answer) -> Answer:
         if answer.layer != layer or query not in answer.query or answer.error is not None:
@@ -26,7 +26,7 @@ def damaged(bundle: Bundle, layer: str, query: str, damage: Any) -> Bundle:
 
 
 def found(bundle: Bundle) -> set[str]:
-    """The checks that find something, but for those about the capture itself."""
+    """Return the checks that find something, except those about the capture itself."""
     findings = analyze(bundle).everything()
     return {one.check.name for one in findings if one.check.topic != "capture"}
 
@@ -74,7 +74,7 @@ def test_a_port_whose_owner_cannot_be_read_is_not_missing(field: str) -> None:
     assert found(damaged(healthy(), "neutron", "GET /v2.0/ports?", disown)) == NOWHERE
 
 
-def test_markers_alone_are_no_row() -> None:
+def test_markers_alone_are_not_a_row() -> None:
     bundle = load(FAULTS / "db-flavor-drift.json.zst")
     whole = damaged(bundle, "nova-db", "SELECT id, uuid, host, node, vm_state", lambda _: [])
 
@@ -89,8 +89,8 @@ def test_markers_alone_are_no_row() -> None:
         ("duplicate-qemu", "/cmdline", "duplicate-qemu-identity"),
     ],
 )
-def test_who_cannot_be_seen_may_be_the_other(fault: str, query: str, check: str) -> None:
-    """Whichever process can't be read, the check finds something or is undecided, of each guest."""
+def test_an_unreadable_process_may_be_the_other_one(fault: str, query: str, check: str) -> None:
+    """If any one process can't be read, the check finds something or is undecided for each guest."""
     bundle = load(Path(FAULTS) / f"{fault}.json.zst")
     guests = {
         guest.uuid
