@@ -200,5 +200,5 @@ def test_a_file_without_a_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("password\n")
     (tmp_path / "key").chmod(0o600)
 
-    with pytest.raises(ValueError, match="holds no key"):
+    with pytest.raises(ValueError, match="does not hold a key"):
         key(tmp_path / "key")

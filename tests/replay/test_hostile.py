@@ -225,8 +225,8 @@ def test_ten_of_a_thousand_databases_can_be_queried(host: RecordedHost) -> None:
 
     with pytest.raises(MySQLError) as refused:
         database.ask("select host from instances", "d0999")
-    assert "d0999.instances can't be asked: there are too many databases" in refused.value.text
-    with pytest.raises(MySQLError, match=r"d0999\.instances can't be asked"):
+    assert "d0999.instances can't be queried: there are too many databases" in refused.value.text
+    with pytest.raises(MySQLError, match=r"d0999\.instances can't be queried"):
         database.ask("select host from d0999.instances", None)
     with pytest.raises(MySQLError, match=r"the rows of d0001\.instances were not recorded"):
         database.ask("select count(*) from d0001.instances", None)
@@ -238,7 +238,7 @@ def test_an_unreadable_definition_is_refused_by_name(host: RecordedHost) -> None
 
     database = ReplayedDatabase(Recording(host.bundle, hosts(host.bundle)[0]))
 
-    with pytest.raises(MySQLError, match=r"the table nova\.instances can't be asked"):
+    with pytest.raises(MySQLError, match=r"the table nova\.instances can't be queried"):
         database.ask("select uuid from instances", "nova")
     assert isinstance(database.ask("select count(*) from services", "nova"), QueryResult)
 

@@ -137,7 +137,7 @@ def test_a_call_that_was_not_recorded_is_named(client: Client) -> None:
 def test_a_query_that_failed_is_not_an_answer(host: RecordedHost) -> None:
     host.silence("libvirt", "denied")
 
-    with pytest.raises(ValueError, match="virsh list --all was asked and not answered: no answer"):
+    with pytest.raises(ValueError, match="virsh list --all failed when it was recorded: no answer"):
         Client(host).call(ALL, xdr.int_(1) + xdr.uint(0))
 
 
