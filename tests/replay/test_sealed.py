@@ -280,12 +280,12 @@ def test_a_redirected_file_is_not_passed_in(tmp_path: Path) -> None:
     ):
         _tried(stdin=read, stdout=written, stderr=errors)
 
-    errors = (tmp_path / "errors").read_text()
+    printed = (tmp_path / "errors").read_text()
     assert (tmp_path / "in").read_text() == "before\n"
     # It may write to its output, and takes nothing away of what was there.
     assert (tmp_path / "out").read_text().startswith("before\n")
-    assert errors.startswith("before\n")
-    assert errors.count("pipe:[") == 3
+    assert printed.startswith("before\n")
+    assert printed.count("pipe:[") == 3
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names] == [0o600] * 3
 
 
