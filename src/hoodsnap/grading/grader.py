@@ -114,7 +114,9 @@ class _Grader:
             if self.done[needed] is Status.UNGRADED:
                 return Status.UNGRADED, f"it needs {needed}, which can't be graded"
         missing = [needed for needed in task.needs if self.done[needed] is not Status.RIGHT]
-        return (Status.WAITS, f"do {', '.join(missing)} first") if missing else None
+        are = "is" if len(missing) == 1 else "are"
+        reason = f"it needs {', '.join(missing)}, which {are} not done"
+        return (Status.WAITS, reason) if missing else None
 
     def _conditions(self, task: Task) -> Result:
         judge = _Judge(self.report, self.view)
