@@ -92,7 +92,7 @@ def test_a_check_that_must_be_quiet(host: RecordedHost, grade: GradeIt) -> None:
 
     result = only(grade(sheet).results)
     assert result.status is Status.WRONG
-    assert result.found[0].startswith("active-but-domain-off: nova says that the server is active")
+    assert result.found[0].startswith("active-but-domain-off: nova reports the server as active")
     assert only(grade(sheet, server="vm-data").results).status is Status.RIGHT
     assert only(grade(task(fires="active-but-domain-off")).results).status is Status.RIGHT
 
