@@ -292,7 +292,7 @@ def test_a_worker_that_hangs_or_breaks_is_one_remark(tmp_path: Path) -> None:
 
     assert [grade.student for grade in grades] == ["ann", "mallory"]
     assert grades[0].traces.fingerprints
-    assert "takes longer than 8 s" in str(grades[1].remarks)
+    assert "grading took longer than 8 s" in str(grades[1].remarks)
 
 
 @pytest.mark.usefixtures("closed")
