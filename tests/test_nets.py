@@ -22,6 +22,7 @@ from hoodsnap.bundle import parse
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.join import Join
 from hoodsnap.facts.fact import Fact, UnheardError, read_each
+from hoodsnap.facts.layer import KERNEL
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom
 from hoodsnap.grading.sheet import load as load_sheet
@@ -139,7 +140,6 @@ def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
         """It breaks."""
         yield from _breaking(guest)
 
-    broken.__annotations__ = {"guest": "Guest"}
     one = checks.check(Severity.ERROR)(broken)
 
     report = analyze(healthy(), (one,))
@@ -152,7 +152,7 @@ def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
 @pytest.mark.usefixtures("closed")
 def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
     class Odd(Fact):
-        layer, noun = "x", "odd"
+        layer, noun = KERNEL, "odd"
 
         @cached_property
         def name(self) -> str:
@@ -233,8 +233,6 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
     def broken(guest: object) -> Iterator[Any]:
         """It breaks."""
         yield from _breaking(guest)
-
-    broken.__annotations__ = {"guest": "Guest"}
 
     report = analyze(healthy(), (checks.check(Severity.ERROR)(broken),))
     told = [line.plain for line in as_text.render(report, report.cloud.guests)]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
 from pydantic import TypeAdapter, ValidationError
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.layer import Layer
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class Fact:
     is `UnheardError` when it is read, and the rest is still worth something.
     """
 
-    layer: ClassVar[str]
+    layer: ClassVar[Layer]
     """The layer whose answers it reads."""
 
     noun: ClassVar[str]
@@ -121,10 +122,14 @@ class Fact:
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
 
     def __init_subclass__(cls) -> None:
-        """Put a net around what is read once and kept: whatever a recorded value breaks there is
+        """A fact without a layer could not be told to be unheard, so there is none.
+
+        Put a net around what is read once and kept: whatever a recorded value breaks there is
         `UnheardError` for everybody who reads it. (Around each property it would cost a quarter
         more time; these are read within other nets.)"""
         super().__init_subclass__()
+        if "noun" in vars(cls) and not isinstance(getattr(cls, "layer", None), Layer):
+            raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer of facts/layer.py")
         for member in vars(cls).values():
             if isinstance(member, cached_property):
                 member.func = _netted(member.func)
@@ -148,6 +153,18 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
             raise caught(error) from None
 
     return reading
+
+
+def facts_in(hint: object) -> tuple[type[Fact], ...]:
+    """The facts that a value of this type may be, or has: `tuple[Image, ...] | None` has images."""
+    if parts := get_args(hint):
+        return tuple(dict.fromkeys(kind for part in parts for kind in facts_in(part)))
+    return (hint,) if isinstance(hint, type) and issubclass(hint, Fact) else ()
+
+
+def may_be_none(hint: object) -> bool:
+    """Whether None is a value of this type."""
+    return type(None) in get_args(hint)
 
 
 def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:

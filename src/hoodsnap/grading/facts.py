@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import POWER_STATES, Server
@@ -25,6 +24,7 @@ from hoodsnap.facts.fact import Fact, UnheardError, caught
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.layer import LAYER_OF
 from hoodsnap.facts.process.process import Process
 from hoodsnap.findings.analysis import Report
 from hoodsnap.grading.expression import Silence
@@ -301,7 +301,7 @@ def _one(
 ) -> object:
     fact = getattr(guest, noun)
     if fact is None:
-        reason = guest.unheard.get(LAYER_OF[noun])
+        reason = guest.unheard.get(LAYER_OF[noun].id)
         return Silence(reason) if reason is not None else None
     part = _part(entries, fact)
     sources[id(part)] = fact
@@ -311,7 +311,7 @@ def _one(
 def _many(
     guest: Guest, noun: str, entries: tuple[DocumentedField, ...], sources: dict[int, Fact]
 ) -> object:
-    facts, layer = getattr(guest, noun), LAYER_OF[noun]
+    facts, layer = getattr(guest, noun), LAYER_OF[noun].id
     if facts is None or (not facts and layer in guest.unheard):
         return Silence(guest.unheard.get(layer, f"the {noun} were not collected"))
     parts = []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.api.server import POWER_STATES, Server
@@ -23,6 +22,7 @@ from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.layer import LAYER_OF
 from hoodsnap.facts.process.monitor import Monitor
 
 LONG_PATH = 40
@@ -158,7 +158,7 @@ def _of(devices: Devices, source: str) -> str:
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
-    layer = LAYER_OF.get(noun) or LAYER_OF[f"{noun}s"]
+    layer = (LAYER_OF.get(noun) or LAYER_OF[f"{noun}s"]).id
     if fact is not None:
         try:
             return Step(layer, noun, "there", line())

@@ -13,6 +13,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
 from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, mapping, text, unheard
+from hoodsnap.facts.layer import NEUTRON, Layer
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 
@@ -37,7 +38,7 @@ class Binding(NamedTuple):
 class Network(Fact):
     """One network of neutron."""
 
-    layer: ClassVar[str] = "neutron"
+    layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "network"
     raw: Mapping[str, object]
 
@@ -61,7 +62,7 @@ class Network(Fact):
 class Port(Fact):
     """One port. Tenants are not shown where it is bound: that is `UnheardError` then."""
 
-    layer: ClassVar[str] = "neutron"
+    layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "port"
     raw: Mapping[str, object]
     network: Network | None = None

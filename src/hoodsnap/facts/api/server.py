@@ -10,6 +10,7 @@ from typing import ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.body import item_of, items_of
 from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
+from hoodsnap.facts.layer import NOVA, Layer
 
 LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<options>\S*))? \[")
 """A question for many servers. `all_tenants` and `host` in its options say how many."""
@@ -31,7 +32,7 @@ POWER_STATES = {
 class Server(Fact):
     """One server, as `GET /servers/detail` or `GET /servers/UUID` shows it."""
 
-    layer: ClassVar[str] = "nova"
+    layer: ClassVar[Layer] = NOVA
     noun: ClassVar[str] = "server"
     raw: Mapping[str, object]
     older: Mapping[str, Answer] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.api.body import item_of, items_of
 from hoodsnap.facts.database.block_device_mapping import Connection
 from hoodsnap.facts.fact import NOT_READ, Fact, UnheardError, caught, integer, text
+from hoodsnap.facts.layer import CINDER, Layer
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -36,7 +37,7 @@ MOVING = frozenset(
 class Attachment(Fact):
     """One attachment: that a server has a volume, on some host."""
 
-    layer: ClassVar[str] = "cinder"
+    layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "attachment"
     id: str
     """Lower case."""
@@ -96,7 +97,7 @@ class Attachment(Fact):
 class Volume(Fact):
     """One volume, as `GET /volumes/detail` or `GET /volumes/UUID` shows it."""
 
-    layer: ClassVar[str] = "cinder"
+    layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "volume"
     id: str
     """Lower case."""

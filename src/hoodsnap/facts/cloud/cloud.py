@@ -23,6 +23,7 @@ from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import caught, is_true, read_each
 from hoodsnap.facts.host.image import base_of
+from hoodsnap.facts.layer import GUESTS_LIVE_IN
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,7 @@ def read(bundle: Bundle) -> Cloud:
 
 
 def _host_names(bundle: Bundle) -> list[str]:
-    answers = (bundle.by_layer.get(layer, ()) for layer in ("libvirt", "kernel", "images"))
+    answers = (bundle.by_layer.get(layer, ()) for layer in GUESTS_LIVE_IN)
     return sorted({answer.host for group in answers for answer in group})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, get_args, get_origin, get_type_hints
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation
@@ -16,32 +16,17 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
 from hoodsnap.facts.domain.domain import ON, Domain
-from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.layer import LAYER_OF, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
 if TYPE_CHECKING:
     from hoodsnap.facts.cloud.host import Host
-
-LAYERS = {
-    "nova": "nova API",
-    "nova-db": "nova database",
-    "placement": "placement",
-    "libvirt": "libvirt",
-    "kernel": "kernel",
-    "qemu": "QEMU",
-    "images": "disk images",
-    "block": "block devices",
-    "cinder": "cinder",
-    "neutron": "neutron API",
-    "network": "host network",
-    "logs": "logs",
-}
-"""The layers that a guest is joined from, outermost first, and their names for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +145,44 @@ class Guest:
     def is_nowhere(self) -> bool:
         """nova believes that it is on no host at all, and no captured host has a trace of it."""
         return self.host is None and self.hidden is None and self.believed is None
+
+
+class Noun(NamedTuple):
+    """An attribute of a guest that one layer tells."""
+
+    fact: type[Fact]
+    many: bool
+    """It is a tuple of such facts."""
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that tells it."""
+        return self.fact.layer
+
+
+def nouns_of(guest: type, layer_of: Mapping[str, Layer] = LAYER_OF) -> Mapping[str, Noun]:
+    """Every attribute of a guest that one layer tells, and that is None if it tells nothing.
+
+    Raises `TypeError` for one that is not among the nouns of its layer, and for a noun that a guest
+    does not have.
+    """
+    found: dict[str, Noun] = {}
+    for name, hint in get_type_hints(guest, localns={"Host": object, "Guest": guest}).items():
+        kinds = facts_in(hint) if may_be_none(hint) else ()
+        if not kinds:
+            continue
+        many = any(get_origin(part) is tuple for part in get_args(hint))
+        noun = Noun(kinds[0], many)
+        if layer_of.get(name) is not noun.layer:
+            raise TypeError(
+                f"guest.{name} is not among the nouns of {noun.layer.title} in facts/layer.py"
+            )
+        found[name] = noun
+    for name in layer_of:
+        if name not in found:
+            raise TypeError(f"a guest has no {name}, which is a noun in facts/layer.py")
+    return found
+
+
+NOUNS = nouns_of(Guest)
+"""What the layers tell of a guest, in the order of its attributes."""

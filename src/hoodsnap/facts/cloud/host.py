@@ -12,7 +12,7 @@ from hoodsnap.facts.api.allocation import Placement, Provider
 from hoodsnap.facts.api.flavor import OfferedFlavor, read_flavors
 from hoodsnap.facts.api.port import Ports
 from hoodsnap.facts.cloud.exclusive import ExclusiveResources
-from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.image_cache import ImageCache
 from hoodsnap.facts.cloud.libvirt_daemon import LibvirtDaemon, doubts
 from hoodsnap.facts.cloud.release import ReleaseRange, release_of_host
@@ -23,11 +23,12 @@ from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, is_true, read_ea
 from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.host.container_paths import tops_of
-from hoodsnap.facts.host.device import LIST, Devices
+from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
-from hoodsnap.facts.host.tap import LINKS, HostNetwork
+from hoodsnap.facts.host.tap import HostNetwork
+from hoodsnap.facts.layer import BLOCK, IMAGES, KERNEL, LIBVIRT, LOGS, NETWORK, OF_HOST, QEMU, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process, root_device
 from hoodsnap.facts.quantity import whole
@@ -357,17 +358,18 @@ def read_host(
 ) -> Host:
     """One of the hosts. `known` are the UUIDs that nova spoke of."""
 
-    def of(layer: str) -> list[Answer]:
-        return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == name]
+    def of(layer: Layer) -> list[Answer]:
+        return [answer for answer in bundle.by_layer.get(layer.id, ()) if answer.host == name]
 
-    domains = read_each(Domain.read_all, of("libvirt"))
-    everyones = read_each(Process.read_all, of("kernel"))
+    domains = read_each(Domain.read_all, of(LIBVIRT))
+    everyones = read_each(Process.read_all, of(KERNEL))
     accounts = Accounts(Hypervisor(bundle, name), domains.values())
     strangers = {pid: one for pid, one in everyones.items() if _is_strange(one, accounts)}
     processes = {pid: one for pid, one in everyones.items() if pid not in strangers}
-    images = read_each(ImageStore.read, of("images"))
+    images = read_each(ImageStore.read, of(IMAGES))
     images.processes = processes.values()
-    unheard, census = _heard_of(bundle, name, images)
+    listings = {IMAGES: images.listing, LOGS: listing_of(of(LOGS))}
+    unheard, census = _heard_of(bundle, name, listings)
     try:
         doubted = doubts(bundle, name, domains, processes, known)
     except Exception as error:  # a net: then it is unknown whether the right ones were asked
@@ -381,11 +383,11 @@ def read_host(
         processes=processes,
         strangers=strangers,
         accounts=accounts,
-        monitors=read_each(Monitor.read_all, of("qemu")),
+        monitors=read_each(Monitor.read_all, of(QEMU)),
         images=images,
-        devices=Devices(of("block"), bundle.last("kernel", "/proc/self/mountinfo", name)),
-        logs=read_each(Log.read_all, of("logs")),
-        network=read_each(HostNetwork.read, of("network")),
+        devices=Devices(of(BLOCK), bundle.last("kernel", "/proc/self/mountinfo", name)),
+        logs=read_each(Log.read_all, of(LOGS)),
+        network=read_each(HostNetwork.read, of(NETWORK)),
         ports=ports,
         unheard=unheard,
         census=census,
@@ -396,40 +398,37 @@ def read_host(
 
 
 def _heard_of(
-    bundle: Bundle, name: str, images: ImageStore
+    bundle: Bundle, name: str, listings: Mapping[Layer, Answer | None]
 ) -> tuple[dict[str, str], dict[str, Answer]]:
+    """Each layer of the host that did not list everything, with the reason; and each that did.
+
+    `listings`: the lists that the readers of their layers have picked.
+    """
     unheard: dict[str, str] = {}
     census: dict[str, Answer] = {}
-    lists: tuple[tuple[str, str, type[object]], ...] = (
-        ("libvirt", "virsh list --all", list[dict[str, object]]),
-        ("kernel", "ls -l /proc/*/exe", list[dict[str, object]]),
-        ("block", LIST, dict[str, list[dict[str, object]]]),
-        ("network", LINKS, list[dict[str, object]]),
-    )
-    for layer, query, shape in lists:
-        answer = bundle.last(layer, query, name)
-        try:
-            value_of(answer, "lsblk" if layer == "block" else LAYERS[layer], shape)
-        except UnheardError as reason:
-            unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
+    for layer in OF_HOST:
+        if layer.census is None:
+            continue
+        reason = layer.silence
+        if layer.census.shape is None:
+            answer = listings[layer]
         else:
-            assert answer is not None  # noqa: S101 (value_of raised otherwise)
-            census[layer] = answer
-    if images.listing is None:
-        unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
-    else:
-        census["images"] = images.listing
-    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
-        census["logs"] = logs
-    else:
-        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
+            answer = bundle.last(layer.id, layer.census.query, name)
+            try:
+                value_of(answer, layer.census.name or layer.title, layer.census.shape)
+            except UnheardError as why:
+                answer, reason = None, str(why)
+        if answer is not None:
+            census[layer.id] = answer
+        else:
+            unheard[layer.id] = _first_failure(bundle, layer, name) or reason
     return unheard, census
 
 
-def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
-    for answer in bundle.by_layer.get(layer, ()):
+def _first_failure(bundle: Bundle, layer: Layer, host: str) -> str | None:
+    for answer in bundle.by_layer.get(layer.id, ()):
         if answer.host == host and answer.error is not None:
-            return f"{LAYERS[layer]}: {answer.error.message}"
+            return f"{layer.title}: {answer.error.message}"
     return None
 
 

@@ -17,6 +17,7 @@ from hoodsnap.facts.database.stored_flavor import StoredFlavor, read_pins
 from hoodsnap.facts.database.stored_object import fields_of, read_object
 from hoodsnap.facts.database.tables import Row, Tables
 from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 from hoodsnap.facts.quantity import whole
 
 TABLE_OF = {
@@ -33,7 +34,7 @@ TABLE_OF = {
 class Instance(Fact):
     """One row of `instances` (or of `shadow_instances`: then it is archived)."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "instance"
     raw: Mapping[str, object]
     database: str

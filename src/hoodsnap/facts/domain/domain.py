@@ -14,6 +14,7 @@ from hoodsnap.facts.domain.domain_xml import DomainXML, Interface, read_domain_x
 from hoodsnap.facts.domain.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata
 from hoodsnap.facts.fact import Fact, UnheardError, integer, unheard, value_of
+from hoodsnap.facts.layer import LIBVIRT, Layer
 from hoodsnap.facts.quantity import whole
 
 __all__ = [
@@ -26,7 +27,7 @@ __all__ = [
     "read_domain_xml",
 ]
 
-LIST = "virsh list --all"
+LIST = LIBVIRT.census_query
 
 PARTS = {
     "domstate": "state",
@@ -77,7 +78,7 @@ WORDS = {
 class Domain(Fact):
     """One domain. Whatever needs an answer that was not heard raises `UnheardError`."""
 
-    layer: ClassVar[str] = "libvirt"
+    layer: ClassVar[Layer] = LIBVIRT
     noun: ClassVar[str] = "domain"
 
     uuid: str

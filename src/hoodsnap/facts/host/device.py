@@ -11,9 +11,10 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.layer import BLOCK, Layer
 from hoodsnap.facts.quantity import whole
 
-LIST = "lsblk --json --bytes --output-all"
+LIST = BLOCK.census_query
 
 SESSIONS = "iscsiadm -m session -P 3"
 
@@ -27,7 +28,7 @@ DEEPEST = 64
 class Device(Fact):
     """One block device, as lsblk shows it."""
 
-    layer: ClassVar[str] = "block"
+    layer: ClassVar[Layer] = BLOCK
     noun: ClassVar[str] = "device"
     raw: Mapping[str, object]
     parents: tuple[str, ...]

@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.layer import NETWORK, Layer
 
-LINKS = "ip -d -j link"
+LINKS = NETWORK.census_query
 
 NAME = re.compile(
     rf"(?P<kind>tap|qbr|qvb|qvo|vhu)(?P<prefix>[0-9a-f]{{8}}-[0-9a-f]{{{PREFIX - 9}}})"
@@ -34,7 +35,7 @@ class Tap(Fact):
     """One port's devices on one host. Whatever needs an answer that was not heard raises
     `UnheardError`."""
 
-    layer: ClassVar[str] = "network"
+    layer: ClassVar[Layer] = NETWORK
     noun: ClassVar[str] = "tap"
     prefix: str
     """The first characters of the port's id."""

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.domain.hardware import read_cpus
 from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.layer import KERNEL, Layer
 from hoodsnap.facts.process.command_line import CommandLine, Display
 from hoodsnap.facts.process.drive import Drive
 from hoodsnap.facts.quantity import whole
@@ -21,7 +22,7 @@ QUERY = re.compile(
     r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
 
-LIST = "ls -l /proc/*/exe"
+LIST = KERNEL.census_query
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
@@ -65,7 +66,7 @@ class Process(Fact):
     Its command line tells how it was started; what was plugged in later is not in it.
     """
 
-    layer: ClassVar[str] = "kernel"
+    layer: ClassVar[Layer] = KERNEL
     noun: ClassVar[str] = "process"
 
     pid: int

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.layer import APIS
 from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment, rows_of
 
 IN_ORDER = (
@@ -37,8 +38,6 @@ NUMBERED = frozenset(
 )
 """Tables whose rows get their id at created_at. The table `instances` is not among them: its rows
 are inserted after scheduling, which may be long after the request."""
-
-APIS = ("nova", "cinder", "glance", "neutron")
 
 
 class RecordedObject(NamedTuple):
