@@ -17,10 +17,10 @@ from hoodsnap.checks.legal_states import (
 )
 from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, says
-from hoodsnap.facts.api.server import POWER_STATES, Server
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.instance import POWER_STATES, Instance
 from hoodsnap.facts.domain.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.log import Log

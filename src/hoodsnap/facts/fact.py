@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -102,6 +102,22 @@ def failed(answer: Answer, reason: str) -> Answer:
     return Answer(**said, error=Failure(kind="failed", message=reason))
 
 
+class DocumentedField(NamedTuple):
+    """A field that the expressions of a lab sheet may name."""
+
+    name: str
+    help: str
+    """Its meaning."""
+    read: Callable[[Any], object] | None = None
+    """How it is read; None: it is the attribute of that name."""
+    inside: Sequence[DocumentedField] = ()
+    """The fields of each thing in it, if it is a tuple of such things."""
+
+
+Documented = Sequence[str | DocumentedField]
+"""Fields, in order. A text is an attribute whose docstring says what it means."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fact:
     """Base of Server, Instance, Domain, Process, Monitor, Image. It never changes, and ignores what
@@ -117,6 +133,9 @@ class Fact:
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """For each field: the part it was read from (a key of `said`), and where in there."""
+
+    documented: ClassVar[Documented] = ()
+    """What the expressions of a lab sheet see of it; empty: they do not see it."""
 
     said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""

@@ -80,7 +80,7 @@ NOVA = Layer(
     "nova",
     "nova API",
     Scope.CLOUD,
-    {"server": "what nova's API shows"},
+    {"server": "The server in nova's API"},
     has_guests=True,
     is_api=True,
 )
@@ -88,21 +88,21 @@ NOVA_DB = Layer(
     "nova-db",
     "nova database",
     Scope.CLOUD,
-    {"instance": "its row in nova's database"},
+    {"instance": "The server's row in nova's database"},
     has_guests=True,
 )
 PLACEMENT = Layer(
     "placement",
     "placement",
     Scope.CLOUD,
-    {"allocation": "what placement has reserved for it"},
+    {"allocation": "The resources that placement has reserved for it"},
     is_api=True,
 )
 LIBVIRT = Layer(
     "libvirt",
     "libvirt",
     Scope.HOST,
-    {"domain": "what libvirt runs"},
+    {"domain": "The domain in libvirt"},
     has_guests=True,
     census=Census("virsh list --all"),
 )
@@ -110,7 +110,7 @@ KERNEL = Layer(
     "kernel",
     "kernel",
     Scope.HOST,
-    {"process": "its QEMU"},
+    {"process": "The QEMU process"},
     has_guests=True,
     census=Census("ls -l /proc/*/exe"),
 )
@@ -118,7 +118,7 @@ QEMU = Layer(
     "qemu",
     "QEMU",
     Scope.HOST,
-    {"monitor": "what its QEMU answers"},
+    {"monitor": "The monitor of QEMU"},
     has_guests=True,
     silence="QEMU was not asked (collect --qmp asks it)",
 )
@@ -126,7 +126,7 @@ IMAGES = Layer(
     "images",
     "disk images",
     Scope.HOST,
-    {"images": "its disks as qemu-img sees them"},
+    {"images": "The disk images, as qemu-img shows them"},
     has_guests=True,
     census=Census("find /", shape=None),
     silence="disk images were not asked",
@@ -135,35 +135,35 @@ BLOCK = Layer(
     "block",
     "block devices",
     Scope.HOST,
-    {"devices": "the host's block devices that its disks are"},
+    {"devices": "The block devices of the host that are its disks"},
     census=Census("lsblk --json --bytes --output-all", dict[str, Listed], "lsblk"),
 )
 CINDER = Layer(
     "cinder",
     "cinder",
     Scope.CLOUD,
-    {"volumes": "its volumes by cinder"},
+    {"volumes": "The volumes, from cinder"},
     is_api=True,
 )
 NEUTRON = Layer(
     "neutron",
     "neutron API",
     Scope.CLOUD,
-    {"ports": "its ports by neutron"},
+    {"ports": "The ports, from neutron"},
     is_api=True,
 )
 NETWORK = Layer(
     "network",
     "host network",
     Scope.HOST,
-    {"taps": "what of its network the host has"},
+    {"taps": "The tap devices on the host"},
     census=Census("ip -d -j link"),
 )
 LOGS = Layer(
     "logs",
     "logs",
     Scope.HOST,
-    {"log": "what the logs' ends say of it"},
+    {"log": "The last lines of logs about it"},
     census=Census("ls -l /", shape=None),
     silence="the logs were not asked",
 )

@@ -10,7 +10,16 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.body import item_of
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    text,
+    value_of,
+)
 from hoodsnap.facts.layer import PLACEMENT, Layer
 
 _QUERY = re.compile(
@@ -105,6 +114,16 @@ class Allocation(Fact):
 
     layer: ClassVar[Layer] = PLACEMENT
     noun: ClassVar[str] = "allocation"
+
+    documented: ClassVar[Documented] = (
+        DocumentedField(
+            "resources",
+            "The resources it holds: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
+            lambda allocation: [
+                {"class": name, "amount": amount} for name, amount in allocation.resources.items()
+            ],
+        ),
+    )
     consumer: str
     entries: Mapping[str, Mapping[str, object]]
     """Provider UUID → what is held of it."""

@@ -12,7 +12,17 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, mapping, text, unheard
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    mapping,
+    text,
+    unheard,
+)
 from hoodsnap.facts.layer import NEUTRON, Layer
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
@@ -77,6 +87,16 @@ class Port(Fact):
         "addresses": ("port", "fixed_ips"),
         "bindings": ("bindings", "bindings"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("id", "mac", "tap", "status", "admin_state_up", "host", "vif_type", "addresses"),
+        "network_id",
+        DocumentedField(
+            "network",
+            "The name of its network; null if it is not known.",
+            lambda port: port.network.name if port.network is not None else None,
+        ),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the port's id."""

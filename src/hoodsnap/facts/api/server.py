@@ -9,23 +9,22 @@ from typing import ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.body import item_of, items_of
-from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
+from hoodsnap.facts.database.instance import POWERS, power_word
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    integer,
+    mapping,
+    text,
+)
 from hoodsnap.facts.layer import NOVA, Layer
 
 LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<options>\S*))? \[")
 """A question for many servers. `all_tenants` and `host` in its options say how many."""
 
 ONE = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/(?P<uuid>[0-9a-f-]{36}) \[")
-
-POWER_STATES = {
-    0: "pending",
-    1: "running",
-    3: "paused",
-    4: "shut down",
-    6: "crashed",
-    7: "suspended",
-}
-"""nova's codes, the same in the API and the database (2 and 5 are unused)."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,6 +49,13 @@ class Server(Fact):
         "flavor": ("body", "flavor.original_name"),
         "updated_at": ("body", "updated"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("uuid", "name", "status", "vm_state", "task_state"),
+        DocumentedField("power", POWERS, lambda record: power_word(record.power_state)),
+        *("host", "instance_name", "image", "flavor", "memory_mib", "vcpus"),
+        *("config_drive", "updated_at", "launched_at"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the server's id, since a body holds many."""

@@ -12,7 +12,16 @@ from urllib.parse import parse_qsl
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.api.body import item_of, items_of
 from hoodsnap.facts.database.block_device_mapping import Connection
-from hoodsnap.facts.fact import NOT_READ, Fact, UnheardError, caught, integer, text
+from hoodsnap.facts.fact import (
+    NOT_READ,
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    text,
+)
 from hoodsnap.facts.layer import CINDER, Layer
 
 ASKED = re.compile(
@@ -55,6 +64,11 @@ class Attachment(Fact):
         "volume_id": ("body", "volume_id"),
         "host": ("volume", "host_name"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("id", "Lower case."),
+        *("status", "instance", "host"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the attachment's id, since a body holds many."""
@@ -109,6 +123,11 @@ class Volume(Fact):
         "backend": ("body", "os-vol-host-attr:host"),
         "name_id": ("body", "os-vol-mig-status-attr:name_id"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("id", "Lower case."),
+        *("name", "status", "size_gib", "bootable", "multiattach", "backend"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the volume's id, since a body holds many."""

@@ -16,7 +16,7 @@ from hoodsnap.facts.database.request_spec import RequestSpec, read_request_spec
 from hoodsnap.facts.database.stored_flavor import StoredFlavor, read_pins
 from hoodsnap.facts.database.stored_object import fields_of, read_object
 from hoodsnap.facts.database.tables import Row, Tables
-from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.fact import Documented, DocumentedField, Fact, UnheardError, integer, text
 from hoodsnap.facts.layer import NOVA_DB, Layer
 from hoodsnap.facts.quantity import whole
 
@@ -28,6 +28,25 @@ TABLE_OF = {
     "metadata": "instance_system_metadata",
 }
 """The tables of the parts that are no row of `instances`."""
+
+
+POWER_STATES = {
+    0: "pending",
+    1: "running",
+    3: "paused",
+    4: "shut down",
+    6: "crashed",
+    7: "suspended",
+}
+"""nova's codes, the same in the API and the database (2 and 5 are unused)."""
+
+POWERS = "`running`, `shut down`, `paused` …"
+"""What `power_word` returns, for people."""
+
+
+def power_word(state: int | None) -> str | None:
+    """The word for one of nova's codes, or the code if nova has no such; None for None."""
+    return None if state is None else POWER_STATES.get(state, str(state))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,6 +97,13 @@ class Instance(Fact):
         "old_flavor": ("extra", "flavor.old.name"),
         "new_flavor": ("extra", "flavor.new.name"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("uuid", "id", "name", "cell", "host", "node", "vm_state", "task_state"),
+        DocumentedField("power", POWERS, lambda record: power_word(record.power_state)),
+        *("image", "memory_mib", "vcpus", "config_drive", "updated_at", "launched_at"),
+        *("deleted", "fault_message"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""

@@ -9,11 +9,24 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.domain.disk import Disk, DiskImage
-from hoodsnap.facts.domain.domain_xml import DomainXML, Interface, read_domain_xml
+from hoodsnap.facts.domain.disk import DOCUMENTED_DISK, Disk, DiskImage
+from hoodsnap.facts.domain.domain_xml import (
+    DOCUMENTED_INTERFACE,
+    DomainXML,
+    Interface,
+    read_domain_xml,
+)
 from hoodsnap.facts.domain.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata
-from hoodsnap.facts.fact import Fact, UnheardError, integer, unheard, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    integer,
+    unheard,
+    value_of,
+)
 from hoodsnap.facts.layer import LIBVIRT, Layer
 from hoodsnap.facts.quantity import whole
 
@@ -125,6 +138,24 @@ class Domain(Fact):
         "job": ("job", "type"),
         "snapshots": ("snapshots", "name"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("uuid", "Lower case."),
+        *("name", "id"),
+        DocumentedField(
+            "state",
+            "`running`, `paused`, `shut off` …",
+            lambda domain: domain.state_words.partition(" (")[0],
+        ),
+        *("state_words", "persistent", "autostart", "vcpus", "memory_kib", "machine"),
+        *("macs", "taps"),
+        DocumentedField("disks", "Disks, in the order of the XML.", inside=DOCUMENTED_DISK),
+        DocumentedField(
+            "interfaces",
+            "Network interfaces, in the order of the XML.",
+            inside=DOCUMENTED_INTERFACE,
+        ),
+    )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[str, Domain]:

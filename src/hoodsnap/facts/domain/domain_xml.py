@@ -16,7 +16,7 @@ from hoodsnap.facts.domain import hardware
 from hoodsnap.facts.domain.disk import Disk, read_disk
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.domain.xml import parsed
-from hoodsnap.facts.fact import UnheardError, unheard
+from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
 from hoodsnap.facts.quantity import size, whole
 
 LARGEST_XML = 4 << 20
@@ -39,6 +39,16 @@ class Interface(NamedTuple):
     """The bridge, network, device or socket it is plugged into."""
     mtu: int | None = None
     """Bytes, as the guest is told; None if it is not."""
+
+
+DOCUMENTED_INTERFACE = (
+    DocumentedField("mac", "Lower case."),
+    DocumentedField("target", "The device on the host: `tap3f6c1d2a-bb`."),
+    DocumentedField("type", "`bridge`, `ethernet` …"),
+    DocumentedField("source", "The bridge or network it is plugged into."),
+    DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
+)
+"""What the expressions of a lab sheet see of a network card."""
 
 
 class DomainXML:

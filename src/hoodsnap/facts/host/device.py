@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.fact import Documented, Fact, UnheardError, caught, text, unheard, value_of
 from hoodsnap.facts.layer import BLOCK, Layer
 from hoodsnap.facts.quantity import whole
 
@@ -37,6 +37,8 @@ class Device(Fact):
     """The devices that are made of it."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {"number": ("list", "maj:min")}
+
+    documented: ClassVar[Documented] = (*("name", "kname", "number", "type", "size"),)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the kernel's name."""

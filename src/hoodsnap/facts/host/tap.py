@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.port import PREFIX
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.fact import Documented, Fact, UnheardError, caught, integer, text, value_of
 from hoodsnap.facts.layer import NETWORK, Layer
 
 LINKS = NETWORK.census_query
@@ -58,6 +58,11 @@ class Tap(Fact):
         "bridge": ("ports", "Bridge.ports"),
         "tag": ("ports", "tag"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("name", "mac", "mtu", "up", "is_there", "is_switched", "bridge", "tag", "ofport"),
+        *("iface_id", "attached_mac", "vm_uuid"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the device's name."""

@@ -10,7 +10,16 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.domain.hardware import read_cpus
-from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    text,
+    unheard,
+    value_of,
+)
 from hoodsnap.facts.layer import KERNEL, Layer
 from hoodsnap.facts.process.command_line import CommandLine, Display
 from hoodsnap.facts.process.drive import Drive
@@ -98,6 +107,22 @@ class Process(Fact):
         "namespaces": ("ns", ""),
         "root_device": ("mountinfo", ""),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("pid", "PID of the QEMU process."),
+        *("name", "uuid", "exe", "state", "threads", "uid", "vcpus", "memory_kib"),
+        *("machine", "macs"),
+        DocumentedField(
+            "disks",
+            "The files and devices it was started with.",
+            lambda process: [disk.source for disk in process.disks if disk.source is not None],
+        ),
+        DocumentedField(
+            "files",
+            "The files, block devices and taps that it has open.",
+            lambda process: sorted({file.path for file in process.files}),
+        ),
+    )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:
