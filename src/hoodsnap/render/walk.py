@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,8 +11,7 @@ from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import POWER_STATES, Instance
@@ -49,29 +48,51 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 
 def _steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    for noun, lines in LINES.items():
+        if guest.host is not None or noun in ANYWHERE:
+            yield from lines(cloud, guest)
+
+
+def _servers(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
+
+
+def _instances(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+
+
+def _allocations(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.record is not None or guest.allocation is not None:
         yield _step(guest, "allocation", guest.allocation, lambda: _allocation(guest.allocation))
-    yield from _volumes(guest)
-    if guest.host is None:
-        return
+
+
+def _domains(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "domain", guest.domain, lambda: _domain(guest.domain))
+
+
+def _processes(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "process", guest.process, lambda: _process(guest))
+
+
+def _monitors(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.monitor is not None:
         yield _step(guest, "monitor", guest.monitor, lambda: _monitor(guest.monitor))
+
+
+def _images(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     images = guest.images or ()
     if not images:
         yield _step(guest, "images", None, str)
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
-    yield from _devices(guest, guest.host)
-    yield from _network(cloud, guest)
+
+
+def _logs(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.log is not None and (said := _log(guest, guest.log)):
         yield Step("logs", "log", "there", said)
 
 
-def _volumes(guest: Guest) -> Iterator[Step]:
+def _volumes(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each volume in nova's block device mappings, as cinder reports it."""
     for mapping in guest.instance.mappings_shown if guest.instance is not None else ():
         try:
@@ -99,11 +120,14 @@ def _volume(guest: Guest, mapping: BlockDeviceMapping, named: str) -> tuple[str,
     )
 
 
-def _devices(guest: Guest, host: Host) -> Iterator[Step]:
+def _devices(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each volume of the domain: how it reaches this host."""
+    host = guest.host
     try:
         disks = guest.domain.disks if guest.domain is not None else ()
     except UnheardError:
+        return
+    if host is None:
         return
     for disk in disks:
         if volume_of(disk) is not None and disk.source is not None:
@@ -295,19 +319,25 @@ def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
     return " → ".join(links)
 
 
-def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+def _ports(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each port in neutron, each followed by its tap on the host."""
     taps = {tap.prefix: tap for tap in guest.taps or ()}
     for port in guest.ports or ():
         yield _step(guest, "port", port, partial(_port, port))
-        tap = taps.pop(port.id[:PREFIX], None)
+        tap = taps.get(port.id[:PREFIX])
         # A guest that is off has no tap, and this host has no data about a guest elsewhere.
         if tap is not None or guest.process is not None or "network" in guest.unheard:
             yield _step(guest, "tap", tap, partial(_tap, cloud, guest, port, tap))
     if not guest.ports:
         yield _step(guest, "port", None, str)
-    for tap in taps.values():
-        yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
+
+
+def _taps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    """What the host has of no port."""
+    prefixes = {port.id[:PREFIX] for port in guest.ports or ()}
+    for tap in guest.taps or ():
+        if tap.prefix not in prefixes:
+            yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
 
 
 def _port(port: Port) -> str:
@@ -384,3 +414,27 @@ def size(number: int | None) -> str:
     return (
         f"{amount:.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.1f} {unit}"
     )
+
+
+LINES: Mapping[str, Callable[[Cloud, Guest], Iterator[Step]]] = {
+    "server": _servers,
+    "instance": _instances,
+    "allocation": _allocations,
+    "volumes": _volumes,
+    "domain": _domains,
+    "process": _processes,
+    "monitor": _monitors,
+    "images": _images,
+    "devices": _devices,
+    "ports": _ports,
+    "taps": _taps,
+    "log": _logs,
+}
+"""For each noun of a guest its lines, in the order of the walk."""
+
+ANYWHERE = ("server", "instance", "allocation", "volumes")
+"""The nouns of a guest that is on no captured host, too."""
+
+if LINES.keys() != NOUNS.keys():
+    lacking = ", ".join(sorted(NOUNS.keys() ^ LINES.keys()))
+    raise TypeError(f"either the walk or a guest does not have: {lacking}")
