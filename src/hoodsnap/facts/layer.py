@@ -137,6 +137,7 @@ BLOCK = Layer(
     Scope.HOST,
     {"devices": "The block devices of the host that are its disks"},
     census=Census("lsblk --json --bytes --output-all", dict[str, Listed], "lsblk"),
+    silence="lsblk was not asked",
 )
 CINDER = Layer(
     "cinder",
@@ -151,6 +152,14 @@ NEUTRON = Layer(
     Scope.CLOUD,
     {"ports": "The ports, from neutron"},
     is_api=True,
+)
+CGROUP = Layer(
+    "cgroup",
+    "control groups",
+    Scope.HOST,
+    {"cgroup": "the control groups of its QEMU, which limit it"},
+    census=Census("find /sys/fs/cgroup -path '*/machine*' -name '*qemu*' -type d"),
+    silence="control groups were not collected",
 )
 NETWORK = Layer(
     "network",
@@ -171,8 +180,8 @@ GLANCE = Layer("glance", "glance", Scope.CLOUD, is_api=True)
 HYPERVISOR = Layer("host", "host", Scope.HOST)
 
 TABLE = (
-    *(NOVA, NOVA_DB, PLACEMENT, LIBVIRT, KERNEL, QEMU, IMAGES, BLOCK, CINDER, NEUTRON, NETWORK),
-    *(LOGS, GLANCE, HYPERVISOR),
+    *(NOVA, NOVA_DB, PLACEMENT, LIBVIRT, KERNEL, CGROUP, QEMU, IMAGES, BLOCK, CINDER, NEUTRON),
+    *(NETWORK, LOGS, GLANCE, HYPERVISOR),
 )
 """Every layer that is asked, outermost first, and then those that tell nothing of a single guest.
 (What is said of a bundle itself, its fingerprint and the like, is no layer of a cloud.)"""

@@ -17,6 +17,7 @@ from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import POWER_STATES, Instance
 from hoodsnap.facts.domain.domain import Disk, Domain
 from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
@@ -72,6 +73,11 @@ def _domains(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 def _processes(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "process", guest.process, lambda: _process(guest))
+
+
+def _cgroups(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    if guest.cgroup is not None:
+        yield _step(guest, "cgroup", guest.cgroup, lambda: _cgroup(guest.cgroup))
 
 
 def _monitors(cloud: Cloud, guest: Guest) -> Iterator[Step]:
@@ -292,6 +298,36 @@ def _process(guest: Guest) -> str:
     )
 
 
+def _cgroup(cgroup: Cgroup | None) -> str:
+    assert cgroup is not None  # noqa: S101
+    return _told(
+        lambda: cgroup.machine or "in no group of its own",
+        lambda: _cpu_time(cgroup),
+        lambda: f"CPUs {cgroup.cpus}",
+        lambda: _waiting(cgroup.cpu_pressure),
+        lambda: _memory(cgroup),
+        lambda: f"{cgroup.oom_kills} killed at its limit" if cgroup.oom_kills else "",
+    )
+
+
+def _cpu_time(cgroup: Cgroup) -> str:
+    if cgroup.vcpu_percent is None:
+        return ""
+    throttled = cgroup.throttled_percent
+    held = f", held back in {throttled} % of its periods" if throttled is not None else ""
+    return f"each vCPU has {cgroup.vcpu_percent} % of a CPU{held}"
+
+
+def _waiting(percent: float) -> str:
+    return f"waits for a CPU {percent:.0f} % of the time" if percent >= 1 else ""
+
+
+def _memory(cgroup: Cgroup) -> str:
+    limit = cgroup.memory_limit_kib
+    most = f" of at most {size(limit << 10)}" if limit is not None else ""
+    return f"memory {size(cgroup.memory_used_kib << 10)}{most}"
+
+
 def _monitor(monitor: Monitor | None) -> str:
     assert monitor is not None  # noqa: S101
     return _told(lambda: monitor.status, lambda: f"{monitor.vcpus} vCPU")
@@ -423,6 +459,7 @@ LINES: Mapping[str, Callable[[Cloud, Guest], Iterator[Step]]] = {
     "volumes": _volumes,
     "domain": _domains,
     "process": _processes,
+    "cgroup": _cgroups,
     "monitor": _monitors,
     "images": _images,
     "devices": _devices,

@@ -17,6 +17,7 @@ from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
 from hoodsnap.facts.domain.domain import ON, Domain
 from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
@@ -49,6 +50,8 @@ class Guest:
     process: Process | None
     """The QEMU process with its UUID; of several the first (`processes` has all)."""
     processes: tuple[Process, ...]
+    cgroup: Cgroup | None
+    """The control groups that its process is in."""
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""

@@ -22,13 +22,25 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, is_true, read_each, value_of
 from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
+from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.host.tap import HostNetwork
-from hoodsnap.facts.layer import BLOCK, IMAGES, KERNEL, LIBVIRT, LOGS, NETWORK, OF_HOST, QEMU, Layer
+from hoodsnap.facts.layer import (
+    BLOCK,
+    CGROUP,
+    IMAGES,
+    KERNEL,
+    LIBVIRT,
+    LOGS,
+    NETWORK,
+    OF_HOST,
+    QEMU,
+    Layer,
+)
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process, root_device
 from hoodsnap.facts.quantity import whole
@@ -47,6 +59,7 @@ class Host:
     strangers: Mapping[int, Process]
     """The QEMU processes of ordinary accounts, whose command lines say nothing about a guest."""
     accounts: Accounts
+    cgroups: ControlGroups
     monitors: Mapping[str, Monitor]
     images: ImageStore
     devices: Devices
@@ -383,6 +396,7 @@ def read_host(
         processes=processes,
         strangers=strangers,
         accounts=accounts,
+        cgroups=read_each(ControlGroups.read, of(CGROUP)),
         monitors=read_each(Monitor.read_all, of(QEMU)),
         images=images,
         devices=Devices(of(BLOCK), bundle.last("kernel", "/proc/self/mountinfo", name)),
@@ -417,7 +431,8 @@ def _heard_of(
             try:
                 value_of(answer, layer.census.name or layer.title, layer.census.shape)
             except UnheardError as why:
-                answer, reason = None, str(why)
+                reason = layer.silence if answer is None else str(why)
+                answer = None
         if answer is not None:
             census[layer.id] = answer
         else:

@@ -113,6 +113,7 @@ class Join:
             domain=None,
             process=None,
             processes=(),
+            cgroup=None,
             monitor=None,
             images=None,
             devices=None,
@@ -141,6 +142,8 @@ class Join:
             unheard |= dict.fromkeys((layer.id for layer in OF_HOST), self._whereabouts(uuid))
         domain = host.domains.get(uuid) if host is not None else None
         processes = host.by_uuid.get(uuid, ()) if host is not None else ()
+        process = _own(processes, domain)
+        groups = host.cgroups if host is not None and "cgroup" not in unheard else None
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         images = host.images if host is not None and "images" not in unheard else None
         devices = host.devices if host is not None and "block" not in unheard else None
@@ -154,8 +157,9 @@ class Join:
             instance=instance,
             allocation=allocation,
             domain=domain,
-            process=_own(processes, domain),
+            process=process,
             processes=processes,
+            cgroup=groups.of(process.pid) if groups is not None and process is not None else None,
             monitor=host.monitors.get(uuid) if host is not None else None,
             images=images.of(uuid, _disks(domain)) if images is not None else None,
             devices=_devices(devices, domain) if devices is not None else None,

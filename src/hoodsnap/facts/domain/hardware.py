@@ -16,6 +16,9 @@ from xml.etree.ElementTree import Element
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.quantity import whole
 
+DEFAULT_PERIOD = 100_000
+"""Microseconds: libvirt's period of CPU time where none is set."""
+
 MOST_CPUS = 1 << 16
 """No host has more, and a range could fill any memory."""
 
@@ -209,6 +212,25 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
         for pin in element.iterfind("vcpupin")
         if (number := whole(pin.get("vcpu"))) is not None
     }
+
+
+def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
+    """Of `<cputune>`: how much of a CPU each vCPU may use, in percent; None: as much as it likes.
+
+    A quota that is 0 or negative is none, as libvirt has it.
+    """
+    for element in elements:
+        quota, period = whole(element.findtext("quota")), whole(element.findtext("period"))
+        if quota:
+            return percent_of(quota, period or DEFAULT_PERIOD)
+    return None
+
+
+def percent_of(quota: int, period: int) -> int:
+    """A quota of CPU time (in each period; both in µs) in percent of a CPU, rounded."""
+    if not period:
+        raise UnheardError("its period of CPU time is 0")
+    return round(quota * 100 / period)
 
 
 def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
