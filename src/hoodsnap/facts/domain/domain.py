@@ -121,6 +121,7 @@ class Domain(Fact):
         "graphics": ("xml", "/domain/devices/graphics"),
         "logs": ("xml", "/domain/devices/serial/log/@file"),
         "pins": ("xml", "/domain/cputune/vcpupin"),
+        "vcpu_percent": ("xml", "/domain/cputune/quota"),
         "host_devices": ("xml", "/domain/devices/hostdev"),
         "labels": ("xml", "/domain/seclabel"),
         "definition": ("inactive", "/domain"),
@@ -288,6 +289,16 @@ class Domain(Fact):
     def pins(self) -> Mapping[int, frozenset[int]]:
         """vCPU → the host's processors that it may run on."""
         return self.xml.pins
+
+    @property
+    def vcpu_percent(self) -> int | None:
+        """How much of a host's CPU each vCPU may use, in percent; None if there is no limit."""
+        return self.xml.vcpu_percent
+
+    @property
+    def has_huge_pages(self) -> bool:
+        """Its memory is of huge pages."""
+        return self.xml.has_huge_pages
 
     @property
     def firmware(self) -> Firmware:

@@ -148,6 +148,17 @@ class DomainXML:
         return hardware.read_pins(self._find("cputune"))
 
     @cached_property
+    def vcpu_percent(self) -> int | None:
+        """How much of a host's CPU each vCPU may use, in percent; None if there is no limit."""
+        return hardware.read_vcpu_percent(self._find("cputune"))
+
+    @cached_property
+    def has_huge_pages(self) -> bool:
+        """Its memory is of huge pages."""
+        backing = self._find("memoryBacking")
+        return any(element.find("hugepages") is not None for element in backing)
+
+    @cached_property
     def firmware(self) -> hardware.Firmware:
         """What it boots with."""
         return hardware.read_firmware(self._first("os"))
@@ -280,7 +291,7 @@ _UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", r
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu", "cpu/numa", "cputune", "seclabel", "devices/emulator"),
+        *("cpu", "cpu/numa", "cputune", "memoryBacking", "seclabel", "devices/emulator"),
         *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]
