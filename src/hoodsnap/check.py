@@ -38,7 +38,7 @@ COMMANDS = "    "
 """The indentation of a paragraph that holds commands, one a line; its lines are kept apart."""
 
 SUBJECTS = {"guest": Guest, "host": Host, "cloud": Cloud}
-"""The parameters that are no layer's: what a check is run for."""
+"""Parameters that name a check's subject instead of a layer's noun."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,9 @@ class Check:
     heard: tuple[str, ...]
     traps: tuple[Trap, ...]
     compared: Mapping[str, tuple[Layer, ...]] = field(compare=False)
-    """For each parameter the layers that tell it, by its type: several for what one of several can
-    tell."""
+    """The layers that provide each parameter, by its type; a `record` has two."""
     optional: frozenset[str]
-    """The parameters that it does without: those that may be None."""
+    """Parameters that may be None: the check also runs without them."""
 
     @cached_property
     def name(self) -> str:
@@ -149,7 +148,7 @@ class Check:
         layers = [layer.id for layer in self.compared.get(name, ())]
         reasons = [guest.unheard[layer] for layer in layers if layer in guest.unheard]
         if layers and len(reasons) == len(layers):
-            raise UnheardError(reasons[-1])  # of a record: that of the database
+            raise UnheardError(reasons[-1])  # for a record, the database's reason
 
     @cached_property
     def scope(self) -> str:
@@ -189,18 +188,18 @@ def check(
 
 
 def _must_have_layers(check: str, hints: Mapping[str, object], heard: Sequence[str]) -> None:
-    """Raise `TypeError` at import for what could not be told to be unheard: the check would pass
-    where nobody asked."""
+    """Raise `TypeError` for a parameter without a layer: the check would pass where nothing was
+    collected."""
     for name, hint in hints.items():
         if name in SUBJECTS:
             continue
         if not facts_in(hint):
-            raise TypeError(f"{check} compares {name}, which no layer in facts/layer.py tells")
+            raise TypeError(f"{check} compares {name}, which no layer in facts/layer.py provides")
         if name in NOUNS and facts_in(hint) != (NOUNS[name].fact,):
             fact = NOUNS[name].fact.__name__
-            raise TypeError(f"{check} compares {name}, and takes it for something else than {fact}")
+            raise TypeError(f"{check} compares {name}, which is not of type {fact}")
         if name not in Guest.__dataclass_fields__ and not hasattr(Guest, name):
             raise TypeError(f"{check} compares {name}, which a guest does not have")
     for layer in heard:
         if layer not in LAYERS:
-            raise TypeError(f"{check} needs {layer}, which is no layer in facts/layer.py")
+            raise TypeError(f"{check} needs {layer}, which is not a layer in facts/layer.py")

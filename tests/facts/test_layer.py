@@ -1,4 +1,4 @@
-"""The table of layers: what stands in it only half is an error at import."""
+"""The table of layers: a mismatch with checks, facts or guests is an error at import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Toy(Fact):
     noun: ClassVar[str] = "toy"
 
 
-def test_a_check_of_what_no_layer_tells_is_no_check() -> None:
+def test_a_check_parameter_without_a_layer_is_rejected() -> None:
     def toy_is_broken(guest: Guest, toy: int) -> Problems:
         yield from ()
 
@@ -33,7 +33,7 @@ def test_a_check_of_what_no_layer_tells_is_no_check() -> None:
         check(Severity.NOTE)(toy_is_broken)
 
 
-def test_a_check_of_a_fact_that_no_guest_has_is_no_check() -> None:
+def test_a_check_parameter_that_a_guest_does_not_have_is_rejected() -> None:
     def toy_is_broken(toy: Toy) -> Problems:
         yield from ()
 
@@ -41,30 +41,30 @@ def test_a_check_of_a_fact_that_no_guest_has_is_no_check() -> None:
         check(Severity.NOTE)(toy_is_broken)
 
 
-def test_a_check_that_takes_one_noun_for_another_is_no_check() -> None:
+def test_a_check_parameter_of_the_wrong_type_is_rejected() -> None:
     def mistaken(process: Domain) -> Problems:
         yield from ()
 
-    with pytest.raises(TypeError, match="takes it for something else than Process"):
+    with pytest.raises(TypeError, match="compares process, which is not of type Process"):
         check(Severity.NOTE)(mistaken)
 
 
-def test_a_check_needs_only_layers_that_there_are() -> None:
+def test_a_check_that_needs_an_unknown_layer_is_rejected() -> None:
     def needs_much(guest: Guest) -> Problems:
         yield from ()
 
-    with pytest.raises(TypeError, match="needs_much needs kernal, which is no layer"):
+    with pytest.raises(TypeError, match="needs_much needs kernal, which is not a layer"):
         check(Severity.NOTE, heard=["kernal"])(needs_much)
 
 
-def test_a_fact_has_a_layer() -> None:
-    with pytest.raises(TypeError, match=r"Lost \(a thing\) has no layer of facts/layer.py"):
+def test_a_fact_without_a_layer_is_rejected() -> None:
+    with pytest.raises(TypeError, match=r"Lost \(a thing\) has no layer in facts/layer.py"):
 
         class Lost(Fact):
             noun = "thing"
 
 
-def test_what_a_guest_has_is_a_noun_of_its_layer() -> None:
+def test_an_attribute_of_a_guest_that_is_not_a_noun_is_rejected() -> None:
     @dataclass(frozen=True, eq=False)
     class More(Guest):
         toy: Toy | None = None
@@ -73,7 +73,7 @@ def test_what_a_guest_has_is_a_noun_of_its_layer() -> None:
         nouns_of(More)
 
 
-def test_a_noun_is_what_a_guest_has() -> None:
+def test_a_noun_that_is_not_an_attribute_of_a_guest_is_rejected() -> None:
     more: Mapping[str, Layer] = {**LAYER_OF, "toy": KERNEL}
 
     with pytest.raises(TypeError, match="a guest has no toy, which is a noun"):
@@ -84,13 +84,13 @@ def test_every_noun_has_its_layer() -> None:
     assert {name: noun.layer for name, noun in NOUNS.items()} == LAYER_OF
 
 
-def test_a_check_of_what_one_of_several_layers_tells_has_them_all() -> None:
+def test_a_record_is_provided_by_two_layers() -> None:
     from hoodsnap.checks.identity import server_without_domain
 
     assert [layer.id for layer in server_without_domain.compared["record"]] == ["nova", "nova-db"]
 
 
-def test_the_apis_that_are_replayed_are_those_that_are_asked() -> None:
+def test_every_api_is_replayed() -> None:
     assert {api.layer for api in SERVICES} == APIS
 
 

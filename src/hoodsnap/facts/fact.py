@@ -107,15 +107,15 @@ class DocumentedField(NamedTuple):
 
     name: str
     help: str
-    """Its meaning."""
+    """Meaning for people."""
     read: Callable[[Any], object] | None = None
-    """How it is read; None: it is the attribute of that name."""
+    """Reader of the field; None for the attribute of that name."""
     inside: Sequence[DocumentedField] = ()
-    """The fields of each thing in it, if it is a tuple of such things."""
+    """Fields of each item, if the value is a tuple of items."""
 
 
 Documented = Sequence[str | DocumentedField]
-"""Fields, in order. A text is an attribute whose docstring says what it means."""
+"""Fields in order. A string names an attribute, whose docstring is the meaning."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,20 +135,20 @@ class Fact:
     """For each field: the part it was read from (a key of `said`), and where in there."""
 
     documented: ClassVar[Documented] = ()
-    """What the expressions of a lab sheet see of it; empty: they do not see it."""
+    """Fields that the expressions of a lab sheet can read; empty if they can't read the fact."""
 
     said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
 
     def __init_subclass__(cls) -> None:
-        """A fact without a layer could not be told to be unheard, so there is none.
+        """Require a layer: a fact without a layer would look absent where it was not collected.
 
         Put a net around what is read once and kept: whatever a recorded value breaks there is
         `UnheardError` for everybody who reads it. (Around each property it would cost a quarter
         more time; these are read within other nets.)"""
         super().__init_subclass__()
         if "noun" in vars(cls) and not isinstance(getattr(cls, "layer", None), Layer):
-            raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer of facts/layer.py")
+            raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer in facts/layer.py")
         for member in vars(cls).values():
             if isinstance(member, cached_property):
                 member.func = _netted(member.func)
@@ -175,14 +175,14 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def facts_in(hint: object) -> tuple[type[Fact], ...]:
-    """The facts that a value of this type may be, or has: `tuple[Image, ...] | None` has images."""
+    """Return the types of fact in a type: `Image` for `tuple[Image, ...] | None`."""
     if parts := get_args(hint):
         return tuple(dict.fromkeys(kind for part in parts for kind in facts_in(part)))
     return (hint,) if isinstance(hint, type) and issubclass(hint, Fact) else ()
 
 
 def may_be_none(hint: object) -> bool:
-    """Whether None is a value of this type."""
+    """Return True if None is a value of this type."""
     return type(None) in get_args(hint)
 
 

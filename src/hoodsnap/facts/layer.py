@@ -1,8 +1,8 @@
-"""The layers under an instance: one row each. Whatever else lists layers is derived from here.
+"""The table of layers: one row each. Every other list of layers is derived from this table.
 
-A new layer is a row, and its nouns are attributes of `Guest` (facts/cloud/guest.py), each with a
-fact whose `layer` is this row. What does not fit together is an error at import, since a noun whose
-layer is not known could not be told to be unheard, and unknown is never absent.
+The nouns of a layer are attributes of `Guest` (facts/cloud/guest.py), each with a fact whose
+`layer` is that row. A mismatch raises `TypeError` at import: a noun without a layer would look
+absent where it was not collected, and unknown is never absent.
 """
 
 from __future__ import annotations
@@ -18,59 +18,59 @@ Listed = list[dict[str, object]]
 
 
 class Scope(Enum):
-    """Where the answers of a layer are true."""
+    """The reach of a layer's answers."""
 
     CLOUD = 1
-    """The same wherever it is asked."""
+    """The whole cloud: every host gets the same answers."""
     HOST = 2
-    """Of one host, at one moment."""
+    """One host, at one moment."""
 
 
 @dataclass(frozen=True)
 class Census:
     """The question whose answer lists everything that a layer has on one host.
 
-    It is what an absence is proved by.
+    Only such a list proves that an object does not exist.
     """
 
     query: str
-    """The whole question; the beginning of it if the reader of the layer picks the answer."""
+    """The whole question, or its beginning if the layer's reader picks the answer."""
     shape: Any = Listed
-    """Of the answer; None if the reader of the layer decides whether an answer is the list."""
+    """Shape of the answer; None if the layer's reader decides which answer is the list."""
     name: str | None = None
-    """What a reason calls the answer; None: the layer's title."""
+    """Name of the answer in reasons; None for the layer's title."""
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer, as a bundle calls it and as people do."""
+    """One layer: its id in a bundle, its name for people, and its nouns."""
 
     id: str
     title: str
-    """Its name for people: `nova database`."""
+    """Name for people: `nova database`."""
     scope: Scope
     nouns: Mapping[str, str] = field(default_factory=dict)
-    """The attributes of a guest that it tells, each with what that is: `its volumes by cinder`.
-    Empty for a layer that tells nothing of a single guest."""
+    """Attributes of a guest that the layer provides, each with a phrase for people: `its volumes by
+    cinder`. Empty for a layer that provides nothing of a single guest."""
     has_guests: bool = False
-    """It has the guests themselves, and not only what belongs to them: a bundle without a word of
-    any such layer is worth nothing."""
+    """True if the layer has the guests themselves, not only what belongs to them. A bundle without
+    any such layer explains nothing."""
     is_api: bool = False
-    """It is asked over HTTP, and answers with bodies."""
+    """True if the layer is an HTTP API, whose answers are bodies."""
     census: Census | None = None
-    """How one host's list of everything is found; None if there is no such list on a host. Then the
-    layer is unheard for each guest of which it has not told anything."""
+    """The list of everything on one host; None if a host has no such list. Without a list, a host's
+    layer is unheard for each guest of which it has no fact."""
     silence: str = ""
-    """Why nothing is known of it if nobody asked; empty: that its title was not asked."""
+    """Reason for people if the layer was not collected; empty for `TITLE was not asked`."""
 
     def __post_init__(self) -> None:
-        """Make what was given read-only, and fill in the reason."""
+        """Make the nouns read-only, and fill in the reason."""
         object.__setattr__(self, "nouns", MappingProxyType(dict(self.nouns)))
         object.__setattr__(self, "silence", self.silence or f"{self.title} was not asked")
 
     @property
     def census_query(self) -> str:
-        """The question for the list of everything. Raises `TypeError` if there is no such list."""
+        """The question for the list of everything. Raises `TypeError` if the layer has no list."""
         if self.census is None:
             raise TypeError(f"{self.title} has no list of everything on a host")
         return self.census.query
@@ -183,32 +183,34 @@ TABLE = (
     *(NOVA, NOVA_DB, PLACEMENT, LIBVIRT, KERNEL, CGROUP, QEMU, IMAGES, BLOCK, CINDER, NEUTRON),
     *(NETWORK, LOGS, GLANCE, HYPERVISOR),
 )
-"""Every layer that is asked, outermost first, and then those that tell nothing of a single guest.
-(What is said of a bundle itself, its fingerprint and the like, is no layer of a cloud.)"""
+"""All layers of a cloud: those of guests, outermost first, then those without nouns.
+
+Fingerprints, signatures and challenges describe the bundle itself and are not listed here.
+"""
 
 LAYERS: Mapping[str, Layer] = {layer.id: layer for layer in TABLE if layer.nouns}
-"""The layers that a guest is joined from, outermost first, by id."""
+"""The layers that a guest is joined from, by id, outermost first."""
 
 LAYER_OF: Mapping[str, Layer] = {noun: layer for layer in TABLE for noun in layer.nouns}
-"""For each noun the layer that tells it."""
+"""The layer that provides each noun."""
 
 OF_HOST = tuple(layer for layer in LAYERS.values() if layer.scope is Scope.HOST)
-"""The layers that nobody heard of a guest that is on no captured host."""
+"""The layers of one host: unheard for a guest that is on no captured host."""
 
 WITHOUT_CENSUS = tuple(layer for layer in OF_HOST if layer.census is None)
-"""The layers of a host that are unheard for each guest of which they have not told anything."""
+"""The layers of a host that are unheard for each guest of which they have no fact."""
 
 CLOUD_WIDE = frozenset(layer.id for layer in TABLE if layer.scope is Scope.CLOUD)
-"""The layers that tell the same wherever they are asked."""
+"""Ids of the layers that answer the same on every host."""
 
 OF_GUESTS = frozenset(layer.id for layer in TABLE if layer.has_guests)
-"""The layers that have the guests themselves."""
+"""Ids of the layers that have the guests themselves."""
 
 GUESTS_LIVE_IN = frozenset(layer.id for layer in OF_HOST if layer.has_guests and layer.census)
-"""The layers of a host that list its guests: without them nearly nothing of these is judged."""
+"""Ids of the layers that list a host's guests; without them nearly no guest is judged."""
 
 APIS = frozenset(layer.id for layer in TABLE if layer.is_api)
-"""The layers that answer with bodies."""
+"""Ids of the layers that are HTTP APIs."""
 
 if len(LAYER_OF) != sum(len(layer.nouns) for layer in TABLE):
     raise TypeError("two layers in facts/layer.py have the same noun")

@@ -369,7 +369,7 @@ def _ports(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 
 def _taps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
-    """What the host has of no port."""
+    """Taps on the host that belong to none of the guest's ports."""
     prefixes = {port.id[:PREFIX] for port in guest.ports or ()}
     for tap in guest.taps or ():
         if tap.prefix not in prefixes:
@@ -467,11 +467,11 @@ LINES: Mapping[str, Callable[[Cloud, Guest], Iterator[Step]]] = {
     "taps": _taps,
     "log": _logs,
 }
-"""For each noun of a guest its lines, in the order of the walk."""
+"""The lines of each noun of a guest, in the order of the walk."""
 
 ANYWHERE = ("server", "instance", "allocation", "volumes")
-"""The nouns of a guest that is on no captured host, too."""
+"""Nouns that are also shown for a guest that is on no captured host."""
 
 if LINES.keys() != NOUNS.keys():
     lacking = ", ".join(sorted(NOUNS.keys() ^ LINES.keys()))
-    raise TypeError(f"either the walk or a guest does not have: {lacking}")
+    raise TypeError(f"nouns of a guest without lines in the walk, or the reverse: {lacking}")

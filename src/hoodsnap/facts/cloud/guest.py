@@ -151,23 +151,23 @@ class Guest:
 
 
 class Noun(NamedTuple):
-    """An attribute of a guest that one layer tells."""
+    """An attribute of a guest that one layer provides."""
 
     fact: type[Fact]
     many: bool
-    """It is a tuple of such facts."""
+    """True if the attribute is a tuple of facts."""
 
     @property
     def layer(self) -> Layer:
-        """The layer that tells it."""
+        """The layer that provides the attribute."""
         return self.fact.layer
 
 
 def nouns_of(guest: type, layer_of: Mapping[str, Layer] = LAYER_OF) -> Mapping[str, Noun]:
-    """Every attribute of a guest that one layer tells, and that is None if it tells nothing.
+    """Return the attributes of a guest that one layer provides, and that may be None.
 
-    Raises `TypeError` for one that is not among the nouns of its layer, and for a noun that a guest
-    does not have.
+    Raises `TypeError` for an attribute that is not a noun of its fact's layer, and for a noun that
+    is not an attribute.
     """
     found: dict[str, Noun] = {}
     for name, hint in get_type_hints(guest, localns={"Host": object, "Guest": guest}).items():
@@ -188,4 +188,4 @@ def nouns_of(guest: type, layer_of: Mapping[str, Layer] = LAYER_OF) -> Mapping[s
 
 
 NOUNS = nouns_of(Guest)
-"""What the layers tell of a guest, in the order of its attributes."""
+"""The nouns of a guest, in the order of its attributes."""

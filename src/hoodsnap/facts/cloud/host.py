@@ -414,9 +414,9 @@ def read_host(
 def _heard_of(
     bundle: Bundle, name: str, listings: Mapping[Layer, Answer | None]
 ) -> tuple[dict[str, str], dict[str, Answer]]:
-    """Each layer of the host that did not list everything, with the reason; and each that did.
+    """Return the host's layers without a list of everything, with the reason, and the other lists.
 
-    `listings`: the lists that the readers of their layers have picked.
+    `listings` has the lists that the layers' readers picked.
     """
     unheard: dict[str, str] = {}
     census: dict[str, Answer] = {}

@@ -41,11 +41,11 @@ POWER_STATES = {
 """nova's codes, the same in the API and the database (2 and 5 are unused)."""
 
 POWERS = "`running`, `shut down`, `paused` …"
-"""What `power_word` returns, for people."""
+"""Help text for the values of `power_word`."""
 
 
 def power_word(state: int | None) -> str | None:
-    """The word for one of nova's codes, or the code if nova has no such; None for None."""
+    """Return the word for one of nova's codes, or an unknown code as text; None for None."""
     return None if state is None else POWER_STATES.get(state, str(state))
 
 

@@ -69,7 +69,7 @@ DOCUMENTED_DISK = (
     DocumentedField("serial", "A volume's id."),
     DocumentedField("read_only", "True if the guest can't write to it."),
 )
-"""What the expressions of a lab sheet see of a disk."""
+"""Fields of a disk that the expressions of a lab sheet can read."""
 
 
 def read_disk(element: Element) -> Disk:

@@ -292,12 +292,12 @@ class Domain(Fact):
 
     @property
     def vcpu_percent(self) -> int | None:
-        """How much of a host's CPU each vCPU may use, in percent; None if there is no limit."""
+        """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
         return self.xml.vcpu_percent
 
     @property
     def has_huge_pages(self) -> bool:
-        """Its memory is of huge pages."""
+        """True if the guest's memory consists of huge pages."""
         return self.xml.has_huge_pages
 
     @property

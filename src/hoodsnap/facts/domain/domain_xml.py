@@ -48,7 +48,7 @@ DOCUMENTED_INTERFACE = (
     DocumentedField("source", "The bridge or network it is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
 )
-"""What the expressions of a lab sheet see of a network card."""
+"""Fields of a network card that the expressions of a lab sheet can read."""
 
 
 class DomainXML:
@@ -149,12 +149,12 @@ class DomainXML:
 
     @cached_property
     def vcpu_percent(self) -> int | None:
-        """How much of a host's CPU each vCPU may use, in percent; None if there is no limit."""
+        """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
         return hardware.read_vcpu_percent(self._find("cputune"))
 
     @cached_property
     def has_huge_pages(self) -> bool:
-        """Its memory is of huge pages."""
+        """True if the guest's memory consists of huge pages."""
         backing = self._find("memoryBacking")
         return any(element.find("hugepages") is not None for element in backing)
 

@@ -17,7 +17,7 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.quantity import whole
 
 DEFAULT_PERIOD = 100_000
-"""Microseconds: libvirt's period of CPU time where none is set."""
+"""Default period of CPU time in libvirt, in µs."""
 
 MOST_CPUS = 1 << 16
 """No host has more, and a range could fill any memory."""
@@ -215,9 +215,9 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
 
 
 def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
-    """Of `<cputune>`: how much of a CPU each vCPU may use, in percent; None: as much as it likes.
+    """Return the limit of `<cputune>` on each vCPU, in percent of a CPU; None if unlimited.
 
-    A quota that is 0 or negative is none, as libvirt has it.
+    As in libvirt, a quota of 0 or below means no limit.
     """
     for element in elements:
         quota, period = whole(element.findtext("quota")), whole(element.findtext("period"))
@@ -227,7 +227,7 @@ def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
 
 
 def percent_of(quota: int, period: int) -> int:
-    """A quota of CPU time (in each period; both in µs) in percent of a CPU, rounded."""
+    """Return a quota of CPU time (µs in each period of so many µs) in percent of a CPU, rounded."""
     if not period:
         raise UnheardError("its period of CPU time is 0")
     return round(quota * 100 / period)
