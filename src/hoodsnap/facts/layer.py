@@ -185,7 +185,8 @@ TABLE = (
 )
 """All layers of a cloud: those of guests, outermost first, then those without nouns.
 
-Fingerprints, signatures and challenges describe the bundle itself and are not listed here.
+Not listed are keystone, whose answer is only replayed, and the fingerprint, signature and challenge
+of a bundle, which describe the bundle itself.
 """
 
 LAYERS: Mapping[str, Layer] = {layer.id: layer for layer in TABLE if layer.nouns}
