@@ -14,6 +14,7 @@ from tests.collect.small_cloud import PASSWORD, TOKEN, SmallCloud, log_in, log_o
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import cloud_client as cloud_module
+from hoodsnap.collect import rest_api
 from hoodsnap.collect import server as server_module
 from hoodsnap.collect.recorder import WITHHELD, Recorder
 from hoodsnap.collect.server import ServerApi
@@ -148,7 +149,7 @@ def test_a_list_that_goes_in_circles_ends_with_a_failure(
 def test_a_list_that_never_ends_ends_with_a_failure(
     api: ServerApi, recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "MOST_PAGES", 5)
+    monkeypatch.setattr(rest_api, "MOST_PAGES", 5)
     for number in range(10):
         _page(small, str(number) if number else "", [f"u{number}"], str(number + 1))
 
@@ -315,7 +316,7 @@ def _hurried() -> dict[str, Any]:
         (503, b"<html>Service Unavailable</html>", "unreachable", "HTTP 503"),
         (401, {"error": {"message": "Token."}}, "denied", "HTTP 401: Token."),
         (200, b"<html>Horizon</html>", "failed", "the answer is no JSON"),
-        (200, [1, 2], "failed", "the answer is no object"),
+        (200, [1, 2], "failed", "the answer is not a JSON object"),
     ],
 )
 def test_what_is_no_answer_is_recorded_in_a_line(

@@ -6,19 +6,27 @@ hypervisor's name), a server a consumer with its UUID. While one is moved, its m
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.instance import rows_of
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.collect.rest_api import (
+    LIST_PATIENCE,
+    Microversion,
+    items,
+    negotiated,
+    object_of,
+    objects,
+    quote,
+    together,
+    written,
+)
+from hoodsnap.facts.database.tables import SELECT, UUID
 from hoodsnap.keep.allow_list import placement_body
 
 LAYER = "placement"
@@ -28,12 +36,6 @@ MICROVERSION = (1, 39)
 
 TREES, TRAITS = (1, 14), (1, 6)
 """Since when a provider has children, and traits."""
-
-LIST_PATIENCE = 60.0
-"""Seconds for the list of all providers."""
-
-AT_ONCE = 4
-"""Requests at the same time."""
 
 ALLOCATIONS_TIME = 60.0
 """Seconds for everything together."""
@@ -69,8 +71,8 @@ class AllocationApi:
 
     def _discover(self) -> object:
         base = self._cloud.endpoint("placement").rstrip("/")
-        body = placement_body(self._cloud.get(f"{base}/", {}).body)
-        self._microversion = _highest(body)
+        body = object_of(placement_body(self._cloud.get(f"{base}/", {}).body), "placement")
+        self._microversion = _agreed(body)
         self._base = base
         return body
 
@@ -86,7 +88,7 @@ class AllocationApi:
         found = sorted({provider["uuid"] for page in pages for provider in _providers(page)})
         parts = ["allocations", "inventories", "usages"]
         parts += ["aggregates", "traits"] if self._microversion >= TRAITS else []
-        self._together(partial(self._ask_provider, uuid, part) for uuid in found for part in parts)
+        together(partial(self._ask_provider, uuid, part) for uuid in found for part in parts)
 
     def ask_consumers(self, uuids: Iterable[str]) -> None:
         """Ask what each of these holds, of whatever provider; nothing is asked twice."""
@@ -94,11 +96,11 @@ class AllocationApi:
             return
         new = sorted(set(uuids) - self._asked)
         self._asked.update(new)
-        self._together(partial(self._ask_consumer, uuid) for uuid in new)
+        together(partial(self._ask_consumer, uuid) for uuid in new)
         # Of providers that are of no captured host, at least the name.
         foreign = sorted(set[str]().union(*self._held.values()) - self._providers)
         self._providers.update(foreign)
-        self._together(
+        together(
             partial(self._ask, f"/resource_providers/{quote(uuid)}", subject=uuid)
             for uuid in foreign
         )
@@ -108,7 +110,7 @@ class AllocationApi:
         self._cloud.close()
 
     def _trees(self, names: Collection[str]) -> list[Answer]:
-        uuids = {name for name in names if _UUID.fullmatch(name)}
+        uuids = {name for name in names if UUID.fullmatch(name)}
         pages = [
             self._ask(f"/resource_providers?name={quote(name)}")
             for name in sorted(set(names) - uuids)
@@ -130,26 +132,17 @@ class AllocationApi:
             self._held.setdefault(uuid, set()).update(providers)
 
     def _ask(self, path: str, *, subject: str | None = None, patience: float = PATIENCE) -> Answer:
-        number = f"{self._microversion[0]}.{self._microversion[1]}"
+        number = written(self._microversion)
         headers = {"OpenStack-API-Version": f"placement {number}"}
 
         def how() -> object:
             if time.monotonic() > self._end:
                 raise RefusedError("timeout", "not asked: placement took too long")
-            return placement_body(
-                self._cloud.get(self._base + path, headers, patience=patience).body
-            )
+            body = self._cloud.get(self._base + path, headers, patience=patience).body
+            return object_of(placement_body(body), "placement")
 
         text = f"GET {path} [{number}]"
         return self._recorder.ask(LAYER, text, how, subject=subject, patience=patience + 10)
-
-    def _together(self, tasks: Iterator[Callable[[], object]]) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda task: task(), tasks):
-                pass
-
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def names_of(answers: Iterable[Answer], nova_host: str) -> set[str]:
@@ -172,7 +165,7 @@ def names_of(answers: Iterable[Answer], nova_host: str) -> set[str]:
                     if row.get(key)
                 }
         elif answer.layer == "nova" and "/os-hypervisors/" in answer.query:
-            for node in _dicts(answer.value.get("hypervisors")):
+            for node in items(answer, "hypervisors", "hypervisor_hostname"):
                 if _of_host(node, nova_host):
                     found |= {str(node.get("id")), str(node.get("hypervisor_hostname"))}
     return {name for name in found if name and not name.isdecimal()}
@@ -183,16 +176,9 @@ def _of_host(node: dict[str, Any], nova_host: str) -> bool:
     return isinstance(service, dict) and service.get("host") == nova_host
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
 def _providers(answer: Answer) -> list[dict[str, Any]]:
-    """The providers of a list."""
-    if answer.error is not None or not isinstance(answer.value, dict):
-        return []
-    listed = _dicts(answer.value.get("resource_providers"))
-    return [provider for provider in listed if isinstance(provider.get("uuid"), str)]
+    """Return the providers of a list."""
+    return items(answer, "resource_providers", "uuid")
 
 
 def _keys(answer: Answer) -> list[str]:
@@ -203,12 +189,10 @@ def _keys(answer: Answer) -> list[str]:
     return list(held) if isinstance(held, dict) else []
 
 
-def _highest(body: Any) -> tuple[int, int]:
-    """The highest microversion that both sides know."""
-    try:
-        [theirs] = [re.fullmatch(r"(\d+)\.(\d+)", v["max_version"]) for v in body["versions"][:1]]
-    except (TypeError, KeyError, ValueError):
-        theirs = None
-    if theirs is None:
+def _agreed(body: dict[str, Any]) -> Microversion:
+    """Return the highest microversion that both sides know."""
+    versions = objects(body.get("versions"), "max_version")
+    found = negotiated(versions[0]["max_version"], MICROVERSION) if versions else None
+    if found is None:
         raise RefusedError("failed", "the placement endpoint does not say which versions it has")
-    return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))
+    return found

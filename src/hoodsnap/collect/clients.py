@@ -7,31 +7,21 @@ be made of a newer one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from urllib.parse import quote
 
 from hoodsnap.collect.cloud_client import PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.rest_api import LIST_PATIENCE, object_of, quote, together, unversioned
 from hoodsnap.keep.allow_list import api_body, image_body
-
-LIST_PATIENCE = 60.0
-"""Seconds for a list."""
 
 IMAGES, IMAGE_PAGES = 1000, 5
 """Images in a page, and pages."""
-
-AT_ONCE = 4
-"""Requests at the same time."""
 
 
 def ask_for_clients(recorder: Recorder, cloud: CloudClient, nova: str, host: str | None) -> None:
     """Ask who we are, and for the lists of nova and glance. `nova` is the URL of its API."""
     recorder.ask("keystone", "GET /v3/auth/tokens", cloud.access)
-    tasks = [*_plain(recorder, cloud, nova, host), partial(_ask_images, recorder, cloud)]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(lambda task: task(), tasks):
-            pass
+    together([*_plain(recorder, cloud, nova, host), partial(_ask_images, recorder, cloud)])
 
 
 def _plain(
@@ -52,7 +42,8 @@ def _plain(
         text = f"GET /v2.1{target}" + (f" [{number}]" if number else "")
 
         def how(target: str = target, headers: dict[str, str] = headers) -> object:
-            return api_body(cloud.get(nova + target, headers, patience=LIST_PATIENCE).body)
+            body = cloud.get(nova + target, headers, patience=LIST_PATIENCE).body
+            return object_of(api_body(body), "nova")
 
         yield partial(recorder.ask, "nova", text, how, patience=LIST_PATIENCE + 10)
 
@@ -61,12 +52,17 @@ def _ask_images(recorder: Recorder, cloud: CloudClient) -> None:
     """The list, as far as it goes in a few pages."""
 
     def how(target: str) -> object:
-        root = cloud.endpoint("image").rstrip("/").removesuffix("/v2")
-        body = cloud.get(f"{root}{target}", {}).body
-        images = body.get("images") if isinstance(body, dict) else None
-        if not isinstance(images, list):
+        root, _ = unversioned(cloud.endpoint("image"))
+        body = object_of(cloud.get(f"{root}{target}", {}).body, "glance")
+        if not isinstance(images := body.get("images"), list):
             raise RefusedError("failed", "the answer holds no images")
-        return {"images": [image_body(image) for image in images], "next": body.get("next")}
+        following = body.get("next")
+        # It is put behind the address of the API, and must not lead to another one.
+        is_path = isinstance(following, str) and following.startswith("/v2/images?")
+        return {
+            "images": [image_body(image) for image in images],
+            "next": following if is_path else None,
+        }
 
     target: str | None = f"/v2/images?limit={IMAGES}"
     for _ in range(IMAGE_PAGES):

@@ -4,32 +4,31 @@ key of an allow-list.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, quote, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.rest_api import (
+    LIST_PATIENCE,
+    items,
+    object_of,
+    pages,
+    quote,
+    together,
+    unversioned,
+)
 from hoodsnap.keep.allow_list import network_body
 
 LAYER = "neutron"
 
-LIST_PATIENCE = 60.0
-"""Seconds for a page of a list."""
-
 PAGE = 1000
 """Ports in one answer. Neutron may be configured to give less."""
-
-MOST_PAGES = 1000
-
-AT_ONCE = 4
-"""Small requests at the same time."""
 
 NAMED = 50
 """How many ids are named in one request: proxies cut off a longer line."""
@@ -63,14 +62,13 @@ class PortApi:
         recorded."""
 
         def how() -> object:
-            endpoint = self._cloud.endpoint("network")
-            base = re.sub(r"/v\d+(\.\d+)?\Z", "", endpoint.rstrip("/")) + "/v2.0"
-            body = network_body(self._cloud.get(f"{base}/extensions", {}).body)
-            self._base = base
+            root, _ = unversioned(self._cloud.endpoint("network"))
+            body = self._body(f"{root}/v2.0/extensions")
+            self._base = f"{root}/v2.0"
             return body
 
         answer = self._recorder.ask(LAYER, "GET /v2.0/extensions", how, patience=LOGIN_TIME)
-        self._extensions = {item.get("alias") for item in _items(answer, "extensions")}
+        self._extensions = {item["alias"] for item in items(answer, "extensions", "alias")}
         return answer.error is None
 
     def ask(self, host: str | None, uuids: Iterable[str]) -> SeenNetworks:
@@ -92,9 +90,7 @@ class PortApi:
             partial(self._get, f"/agents{of_host}"),
             *self._bindings(guests),
         ]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda task: task(), tasks):
-                pass
+        together(tasks)
         return SeenNetworks(
             ports=tuple(port["id"] for port in guests),
             devices=frozenset(port["device_id"] for port in guests),
@@ -168,55 +164,37 @@ class PortApi:
     def _get(
         self, target: str, *, subject: str | None = None, patience: float = PATIENCE
     ) -> Answer:
-        def how() -> object:
-            body = network_body(self._cloud.get(self._base + target, {}, patience=patience).body)
-            if not isinstance(body, dict):
-                raise RefusedError(
-                    "failed", "the answer is no object: it does not come from neutron"
-                )
-            return body
-
+        how = partial(self._body, self._base + target, patience)
         text = f"GET /v2.0{target}"
         return self._recorder.ask(LAYER, text, how, subject=subject, patience=patience + 10)
+
+    def _body(self, url: str, patience: float = PATIENCE) -> dict[str, Any]:
+        body = network_body(self._cloud.get(url, {}, patience=patience).body)
+        return object_of(body, "neutron")
+
+    def _refuse(self, path: str, query: str, why: str) -> None:
+        def how() -> object:
+            raise RefusedError("timeout", why)
+
+        self._recorder.ask(LAYER, f"GET /v2.0{path}?{query}", how)
 
     def _pages(
         self, path: str, query: dict[str, str | Sequence[str]], name: str
     ) -> list[dict[str, Any]]:
         """Ask for a list to its end; what is in it. A list that never ends ends with a failure."""
-        whole = urlencode({**query, "limit": PAGE}, doseq=True, safe=":")
-        pages = [self._get(f"{path}?{whole}", patience=LIST_PATIENCE)]
-        while (marker := _next(pages[-1], name)) is not None and len(pages) < MOST_PAGES:
-            further = f"{path}?{whole}&marker={quote(marker)}"
-            pages.append(self._get(further, patience=LIST_PATIENCE))
-        return [item for page in pages for item in _items(page, name)]
+        whole = urlencode({**query, "limit": PAGE}, doseq=True, safe=":", errors="replace")
+
+        def ask(query: str) -> Answer:
+            return self._get(f"{path}?{query}", patience=LIST_PATIENCE)
+
+        found = pages(ask, partial(self._refuse, path), whole, name)
+        return [item for page in found for item in items(page, name)]
 
 
 def _is_guests(port: dict[str, Any]) -> bool:
     owner = port.get("device_owner")
     is_one = isinstance(owner, str) and owner.startswith("compute:")
     return is_one and isinstance(port.get("device_id"), str)
-
-
-def _next(page: Answer, name: str) -> str | None:
-    """After which item the next page begins. None: this was the last."""
-    items = _items(page, name)
-    if not items:
-        return None
-    links = page.value.get(f"{name}_links")
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, dict) and link.get("rel") == "next":
-            markers = parse_qs(urlsplit(str(link.get("href"))).query).get("marker")
-            return markers[0] if markers else None
-    return None
-
-
-def _items(answer: Answer, name: str) -> list[dict[str, Any]]:
-    if answer.error is not None:
-        return []
-    items = answer.value.get(name)
-    key = "alias" if name == "extensions" else "id"
-    listed = items if isinstance(items, list) else []
-    return [item for item in listed if isinstance(item, dict) and isinstance(item.get(key), str)]
 
 
 def _texts(value: Any) -> list[str]:

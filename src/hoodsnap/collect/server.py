@@ -6,20 +6,31 @@ see is asked instead.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.clients import ask_for_clients
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.rest_api import (
+    LIST_PATIENCE,
+    Microversion,
+    items,
+    negotiated,
+    next_marker,
+    object_of,
+    objects,
+    pages,
+    quote,
+    together,
+    unversioned,
+    written,
+)
 from hoodsnap.keep.allow_list import api_body, image_body
 
 MICROVERSION = (2, 96)
@@ -27,14 +38,6 @@ MICROVERSION = (2, 96)
 
 HYPERVISORS = (2, 87)
 """For the hypervisors. From 2.88 on their numbers are gone, and each compute node is asked."""
-
-LIST_PATIENCE = 60.0
-"""Seconds for a page of a list: nova may think for long about a thousand servers."""
-
-AT_ONCE = 4
-"""Small requests at the same time."""
-
-MOST_PAGES = 1000
 
 HISTORY_TIME = 60.0
 """Seconds for the histories of all servers together."""
@@ -70,16 +73,16 @@ class ServerApi:
         return False
 
     def _discover(self, version: str) -> object:
-        root, project = _split(self._cloud.endpoint("compute"))
+        root, project = unversioned(self._cloud.endpoint("compute"))
         self._base = f"{root}{version}{project}"
         body = self._cloud.get(f"{root}{version}/", {}).body
-        self._microversion = _highest(body)
+        self._microversion = _agreed(body)
         self._version = version
         return api_body(body)
 
     def _date(self) -> object:
         """The API's clock, to compare with the host's and the database's."""
-        root, _ = _split(self._base)
+        root, _ = unversioned(self._base)
         date = self._cloud.get(f"{root}{self._version}/", {}, method="HEAD").headers.get("Date")
         if date is None:
             raise RefusedError("absent", "the API does not say what time it is")
@@ -92,14 +95,14 @@ class ServerApi:
         """
         if not self._version:
             return set()
-        pages: list[Answer] = []
+        found: list[Answer] = []
         if self._is_admin:
             of_host = "" if host is None else f"&host={quote(host)}"
-            pages = self._pages("/servers/detail", f"all_tenants=True{of_host}", "servers")
-            self._is_admin = not _is_denied(pages[0])
+            found = self._pages("/servers/detail", f"all_tenants=True{of_host}", "servers")
+            self._is_admin = not _is_denied(found[0])
         if not self._is_admin:
-            pages = self._pages("/servers/detail", "", "servers")
-        servers = [server for page in pages for server in _items(page, "servers")]
+            found = self._pages("/servers/detail", "", "servers")
+        servers = [server for page in found for server in items(page, "servers")]
         self._note(servers)
         return {server["id"] for server in servers}
 
@@ -109,7 +112,7 @@ class ServerApi:
             return None
         answer = self._ask(f"/servers/{quote(uuid)}", subject=uuid)
         if answer.error is None:
-            self._note(_dicts([answer.value.get("server")]))
+            self._note(objects([answer.value.get("server")]))
         return answer
 
     def ask_surroundings(
@@ -125,7 +128,7 @@ class ServerApi:
         since = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
         with self._lock:
             servers = list(self._servers.values())
-        images = {image["id"] for server in servers for image in _dicts([server.get("image")])}
+        images = {image["id"] for server in servers for image in objects([server.get("image")])}
         tasks: list[Callable[[], object]] = [
             self._ask_flavors,
             partial(self._ask_migrations, host, since),
@@ -135,9 +138,7 @@ class ServerApi:
             *(partial(self._ask_image, image) for image in sorted(images)),
             *self._histories(servers, since, events and self._is_admin),
         ]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda task: task(), tasks):
-                pass
+        together(tasks)
 
     def ask_for_clients(self, host: str | None) -> None:
         """Ask for what only clients of the recording will ask for."""
@@ -154,7 +155,7 @@ class ServerApi:
         with self._lock:
             servers = list(self._servers.values())
         shown = (server.get("os-extended-volumes:volumes_attached") for server in servers)
-        return {item["id"] for items in shown if isinstance(items, list) for item in _dicts(items)}
+        return {volume["id"] for volumes in shown for volume in objects(volumes)}
 
     def _note(self, servers: Iterable[dict[str, Any]]) -> None:
         with self._lock:
@@ -163,8 +164,8 @@ class ServerApi:
     # What surrounds the servers
 
     def _ask_flavors(self) -> None:
-        pages = self._pages("/flavors/detail", "is_public=None", "flavors")
-        if _is_denied(pages[0]):
+        found = self._pages("/flavors/detail", "is_public=None", "flavors")
+        if _is_denied(found[0]):
             self._pages("/flavors/detail", "", "flavors")
 
     def _ask_migrations(self, host: str | None, since: str) -> None:
@@ -178,8 +179,9 @@ class ServerApi:
 
     def _ask_image(self, uuid: str) -> None:
         def how() -> object:
-            root, _ = _split(self._cloud.endpoint("image"))
-            return image_body(self._cloud.get(f"{root}/v2/images/{quote(uuid)}", {}).body)
+            root, _ = unversioned(self._cloud.endpoint("image"))
+            body = self._cloud.get(f"{root}/v2/images/{quote(uuid)}", {}).body
+            return object_of(image_body(body), "glance")
 
         text = f"GET /v2/images/{uuid}"
         self._recorder.ask("glance", text, how, subject=uuid, patience=PATIENCE + 10)
@@ -202,7 +204,7 @@ class ServerApi:
             self._refuse(path, query, "not asked: the histories took too long", uuid)
             return
         answer = self._ask(path, query, subject=uuid)
-        for action in _items(answer, "instanceActions", "request_id"):
+        for action in items(answer, "instanceActions", "request_id"):
             lately = str(action.get("start_time", "")) >= since.rstrip("Z")
             if events and lately and time.monotonic() <= end:
                 self._ask(f"{path}/{quote(action['request_id'])}", subject=uuid)
@@ -215,10 +217,10 @@ class ServerApi:
         query: str = "",
         *,
         subject: str | None = None,
-        at_most: tuple[int, int] = MICROVERSION,
+        at_most: Microversion = MICROVERSION,
         patience: float = PATIENCE,
     ) -> Answer:
-        number = _text(min(self._microversion, at_most))
+        number = written(min(self._microversion, at_most))
         headers = {
             "X-OpenStack-Nova-API-Version": number,
             "OpenStack-API-Version": f"compute {number}",
@@ -229,10 +231,7 @@ class ServerApi:
         def how() -> object:
             # A cloud from before microversions gets no header; all others know this one.
             sent = headers if self._microversion > (2, 0) else {}
-            body = api_body(self._cloud.get(url, sent, patience=patience).body)
-            if not isinstance(body, dict):
-                raise RefusedError("failed", "the answer is no object: it does not come from nova")
-            return body
+            return object_of(api_body(self._cloud.get(url, sent, patience=patience).body), "nova")
 
         text = f"GET {self._version}{target} [{number}]"
         return self._recorder.ask("nova", text, how, subject=subject, patience=patience + 10)
@@ -241,70 +240,33 @@ class ServerApi:
         def how() -> object:
             raise RefusedError("timeout", why)
 
-        text = f"GET {self._version}{path}{query and '?' + query} [{_text(self._microversion)}]"
+        text = f"GET {self._version}{path}{query and '?' + query} [{written(self._microversion)}]"
         self._recorder.ask("nova", text, how, subject=subject)
 
     def _pages(self, path: str, query: str, name: str) -> list[Answer]:
         """Ask for a list to its end. A list that never ends ends with a failure."""
         ask = partial(self._ask, path, patience=LIST_PATIENCE)
-        pages = [ask(query)]
-        seen: set[str] = set()
-        while (marker := self._next(pages[-1], name)) is not None:
-            further = f"{query}&marker={quote(marker)}".lstrip("&")
-            if marker in seen or len(pages) == MOST_PAGES:
-                self._refuse(path, further, "not asked: the cloud's list does not end")
-                break
-            seen.add(marker)
-            pages.append(ask(further))
-        return pages
+        return pages(ask, partial(self._refuse, path), query, name, self._next)
 
     def _next(self, page: Answer, name: str) -> str | None:
-        """After which item the next page begins. None: this was the last."""
-        items = _items(page, name)
-        if not items:
-            return None
-        for link in _items(page, f"{name}_links", "href"):
-            if link.get("rel") == "next":
-                markers = parse_qs(urlsplit(link["href"]).query).get("marker")
-                return markers[0] if markers else None
-        # Before microversions, a list that nova cut off does not say so.
-        return str(items[-1]["id"]) if self._microversion == (2, 0) else None
-
-
-def _items(answer: Answer, name: str, key: str = "id") -> list[dict[str, Any]]:
-    """The list of this name in a body; of what is in it, whatever has a text under this key."""
-    if answer.error is not None:
-        return []
-    items = answer.value.get(name)
-    return _dicts(items, key) if isinstance(items, list) else []
-
-
-def _dicts(items: Iterable[Any], key: str = "id") -> list[dict[str, Any]]:
-    return [item for item in items if isinstance(item, dict) and isinstance(item.get(key), str)]
+        """Return the id after which the next page begins. None: this page was the last."""
+        listed = items(page, name)
+        if self._microversion == (2, 0) and listed:
+            # Before microversions, a list that nova cut off does not say so.
+            return next_marker(page, name) or str(listed[-1]["id"])
+        return next_marker(page, name)
 
 
 def _is_denied(answer: Answer) -> bool:
     return answer.error is not None and answer.error.kind == "denied"
 
 
-def _split(endpoint: str) -> tuple[str, str]:
-    """An endpoint of the catalogue without its version, and the `/PROJECT` that may follow it."""
-    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
-    return (match[1], match[2] or "") if match else (endpoint, "")
-
-
-def _highest(body: Any) -> tuple[int, int]:
-    """The highest microversion that both sides know; (2, 0) if the API has none."""
-    try:
-        theirs = re.fullmatch(r"(\d+)\.(\d+)", body["version"].get("version") or "2.0")
-    except (TypeError, KeyError, AttributeError):
-        raise RefusedError(
-            "failed", "the compute endpoint does not say which versions it has"
-        ) from None
-    if theirs is None:
+def _agreed(body: Any) -> Microversion:
+    """Return the highest microversion that both sides know; (2, 0) if the API has none."""
+    version = body.get("version") if isinstance(body, dict) else None
+    if not isinstance(version, dict):
+        raise RefusedError("failed", "the compute endpoint does not say which versions it has")
+    found = negotiated(version.get("version") or "2.0", MICROVERSION)
+    if found is None:
         raise RefusedError("failed", "the compute endpoint has a version that can't be read")
-    return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))
-
-
-def _text(microversion: tuple[int, int]) -> str:
-    return f"{microversion[0]}.{microversion[1]}"
+    return found

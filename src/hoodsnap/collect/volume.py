@@ -5,16 +5,25 @@ Bodies are kept by allow-list: an attachment's way to its volume holds the passw
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.rest_api import (
+    LIST_PATIENCE,
+    Microversion,
+    items,
+    negotiated,
+    object_of,
+    objects,
+    pages,
+    together,
+    unversioned,
+    written,
+)
 from hoodsnap.facts.database.tables import UUID
 from hoodsnap.keep.allow_list import volume_body
 
@@ -25,14 +34,6 @@ MICROVERSION = (3, 70)
 
 ATTACHMENTS = (3, 27)
 """Since when attachments can be asked for by themselves. Before, a volume names its own."""
-
-LIST_PATIENCE = 60.0
-"""Seconds for a page of a list."""
-
-AT_ONCE = 4
-"""Small requests at the same time."""
-
-MOST_PAGES = 1000
 
 
 class VolumeApi:
@@ -64,10 +65,10 @@ class VolumeApi:
         return False
 
     def _discover(self, version: str) -> object:
-        root, project = _split(self._cloud.endpoint("block-storage"))
+        root, project = unversioned(self._cloud.endpoint("block-storage"))
         self._base = f"{root}{version}{project}"
-        body = volume_body(self._cloud.get(f"{root}{version}/", {}).body)
-        self._microversion = _highest(body, version)
+        body = self._body(f"{root}{version}/", {})
+        self._microversion = _agreed(body, version)
         self._version = version
         return body
 
@@ -83,7 +84,7 @@ class VolumeApi:
         if self._microversion >= ATTACHMENTS:
             path = "/attachments/detail"
             tasks.append(partial(self._pages, path, "all_tenants=True", "attachments"))
-        self._together(tasks)
+        together(tasks)
 
     def ask_services(self) -> None:
         """Ask for cinder's own services, which only an administrator sees."""
@@ -103,7 +104,7 @@ class VolumeApi:
         by_id = self._microversion >= ATTACHMENTS
         whole = self._listed("attachments", lists=True)
         if by_id and whole is None:
-            self._together(
+            together(
                 partial(self._pages, "/attachments/detail", _of_server(uuid), "attachments")
                 for uuid in self._new(servers)
             )
@@ -116,7 +117,7 @@ class VolumeApi:
         for uuid in self._new(attachments) if by_id else ():
             if uuid not in known:
                 tasks.append(partial(self._ask, f"/attachments/{uuid}", subject=uuid))
-        self._together(tasks)
+        together(tasks)
 
     def ask_again(self, servers: Collection[str], volumes: Iterable[str]) -> None:
         """Ask again for the attachments of these servers, which moved, and for their volumes."""
@@ -129,7 +130,7 @@ class VolumeApi:
                 for uuid in _uuids(servers)
             ]
         tasks += [partial(self._ask, f"/volumes/{uuid}", subject=uuid) for uuid in _uuids(volumes)]
-        self._together(tasks)
+        together(tasks)
 
     def close(self) -> None:
         """End the connections."""
@@ -153,44 +154,35 @@ class VolumeApi:
         ]
         if not pages:
             return None
-        return {item["id"]: item for page in pages for item in _items(page, name)}
-
-    def _together(self, tasks: Iterable[Callable[[], object]]) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(lambda task: task(), tasks):
-                pass
+        return {item["id"]: item for page in pages for item in items(page, name)}
 
     def _ask(
         self, path: str, query: str = "", *, subject: str | None = None, patience: float = PATIENCE
     ) -> Answer:
-        number = "{}.{}".format(*self._microversion)
+        number = written(self._microversion)
         has_number = self._microversion > (0, 0)
         headers = {"OpenStack-API-Version": f"volume {number}"} if has_number else {}
         target = path + (query and f"?{query}")
-        url = self._base + target
-
-        def how() -> object:
-            return volume_body(self._cloud.get(url, headers, patience=patience).body)
-
+        how = partial(self._body, self._base + target, headers, patience)
         text = f"GET {self._version}{target}" + (f" [{number}]" if has_number else "")
         return self._recorder.ask(LAYER, text, how, subject=subject, patience=patience + 10)
 
     def _pages(self, path: str, query: str, name: str) -> None:
         """Ask for a list to its end. A list that never ends ends with a failure."""
-        page = self._ask(path, query, patience=LIST_PATIENCE)
-        seen: set[str] = set()
-        while (marker := _next(page, name)) is not None:
-            if marker in seen or len(seen) == MOST_PAGES:
-                why = "not asked: the cloud's list does not end"
-                text = f"GET {self._version}{path}?{query}&marker={marker}"
-                self._recorder.ask(LAYER, text, partial(_refuse, why))
-                return
-            seen.add(marker)
-            page = self._ask(path, f"{query}&marker={quote(marker)}", patience=LIST_PATIENCE)
+        ask = partial(self._ask, path, patience=LIST_PATIENCE)
+        pages(ask, partial(self._refuse, path), query, name)
 
+    def _body(
+        self, url: str, headers: Mapping[str, str], patience: float = PATIENCE
+    ) -> dict[str, Any]:
+        body = volume_body(self._cloud.get(url, headers, patience=patience).body)
+        return object_of(body, "cinder")
 
-def _refuse(why: str) -> object:
-    raise RefusedError("timeout", why)
+    def _refuse(self, path: str, query: str, why: str) -> None:
+        def how() -> object:
+            raise RefusedError("timeout", why)
+
+        self._recorder.ask(LAYER, f"GET {self._version}{path}?{query}", how)
 
 
 def _of_server(uuid: str) -> str:
@@ -202,40 +194,12 @@ def _uuids(named: Iterable[str]) -> list[str]:
     return sorted({name.lower() for name in named if UUID.fullmatch(name.lower())})
 
 
-def _items(page: Answer, name: str) -> list[dict[str, Any]]:
-    if page.error is not None or not isinstance(page.value, dict):
-        return []
-    items = page.value.get(name)
-    return [
-        item
-        for item in (items if isinstance(items, list) else ())
-        if isinstance(item.get("id"), str)
-    ]
-
-
-def _next(page: Answer, name: str) -> str | None:
-    """After which item the next page begins. None: this was the last."""
-    links = page.value.get(f"{name}_links") if isinstance(page.value, dict) else None
-    for link in links if isinstance(links, list) else ():
-        if link.get("rel") == "next":
-            markers = parse_qs(urlsplit(str(link.get("href"))).query).get("marker")
-            return markers[0] if markers else None
-    return None
-
-
-def _split(endpoint: str) -> tuple[str, str]:
-    """An endpoint of the catalogue without its version, and the `/PROJECT` that may follow it."""
-    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
-    return (match[1], match[2] or "") if match else (endpoint, "")
-
-
-def _highest(body: Any, version: str) -> tuple[int, int]:
-    """The highest microversion of v3 that both sides know; (0, 0) for v2."""
-    versions = body.get("versions") if isinstance(body, dict) else None
-    for known in versions if isinstance(versions, list) else ():
-        theirs = re.fullmatch(r"(\d+)\.(\d+)", str(known.get("version")))
-        if str(known.get("id")).startswith(version[1:]) and theirs is not None:
-            return min(MICROVERSION, (int(theirs[1]), int(theirs[2])))
+def _agreed(body: dict[str, Any], version: str) -> Microversion:
+    """Return the highest microversion of v3 that both sides know; (0, 0) for v2."""
+    for known in objects(body.get("versions")):
+        found = negotiated(known.get("version"), MICROVERSION)
+        if known["id"].startswith(version[1:]) and found is not None:
+            return found
     if version == "/v3":
         raise RefusedError(
             "failed", "the block-storage endpoint does not say which versions it has"

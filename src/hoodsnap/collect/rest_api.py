@@ -1,0 +1,120 @@
+"""What the APIs of nova, neutron, cinder, placement and glance have in common: endpoints,
+microversions, and lists that come in pages.
+
+A body is somebody else's text. A value of the wrong type is left out, and a body that is not an
+object is a failure of its question: nothing in here raises anything else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote as percent_encoded
+
+from hoodsnap.bundle import Answer
+from hoodsnap.collect.recorder import RefusedError
+
+LIST_PATIENCE = 60.0
+"""Seconds for a page of a list: nova may think for long about a thousand servers."""
+
+AT_ONCE = 4
+"""Requests at the same time."""
+
+MOST_PAGES = 1000
+
+Microversion = tuple[int, int]
+"""Such as (2, 96)."""
+
+quote: Callable[[str], str] = partial(percent_encoded, errors="replace")
+"""Percent-encode a text. JSON can hold half of a surrogate pair, which is not a character."""
+
+
+def unversioned(endpoint: str) -> tuple[str, str]:
+    """Split an endpoint of the catalog into its URL without the version, and the `/PROJECT` that
+    may follow the version."""
+    match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
+    return (match[1], match[2] or "") if match else (endpoint, "")
+
+
+def negotiated(highest: object, ours: Microversion) -> Microversion | None:
+    """Return the highest microversion that both sides know. None: theirs can't be read.
+
+    `highest` is the API's, as it writes it: `2.100`.
+    """
+    theirs = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", highest) if isinstance(highest, str) else None
+    return min(ours, (int(theirs[1]), int(theirs[2]))) if theirs is not None else None
+
+
+def written(microversion: Microversion) -> str:
+    """Write a microversion as headers do: `2.96`."""
+    return f"{microversion[0]}.{microversion[1]}"
+
+
+def object_of(body: Any, service: str) -> dict[str, Any]:
+    """Return the body if it is a JSON object. Raises `RefusedError` if it is not."""
+    if not isinstance(body, dict):
+        raise RefusedError(
+            "failed", f"the answer is not a JSON object: it does not come from {service}"
+        )
+    return body
+
+
+def objects(value: object, key: str = "id") -> list[dict[str, Any]]:
+    """Return the objects of a JSON list that have a text under this key."""
+    listed = value if isinstance(value, list) else []
+    return [item for item in listed if isinstance(item, dict) and isinstance(item.get(key), str)]
+
+
+def items(answer: Answer, name: str, key: str = "id") -> list[dict[str, Any]]:
+    """Return the objects of the list `name` in an answer; none if the question failed."""
+    if answer.error is not None or not isinstance(answer.value, dict):
+        return []
+    return objects(answer.value.get(name), key)
+
+
+def next_marker(page: Answer, name: str) -> str | None:
+    """Return the id after which the next page begins. None: this page was the last."""
+    if not items(page, name):
+        return None
+    for link in items(page, f"{name}_links", "href"):
+        if link.get("rel") == "next":
+            try:
+                markers = parse_qs(urlsplit(link["href"]).query).get("marker")
+            except ValueError:  # such as a port that is not a number
+                return None
+            return markers[0] if markers else None
+    return None
+
+
+def pages(
+    ask: Callable[[str], Answer],
+    refuse: Callable[[str, str], object],
+    query: str,
+    name: str,
+    following: Callable[[Answer, str], str | None] = next_marker,
+) -> list[Answer]:
+    """Ask for a list to its end. `refuse` records that a list does not end, and why.
+
+    Both get the query, which has the marker of each further page added.
+    """
+    found = [ask(query)]
+    seen: set[str] = set()
+    while (marker := following(found[-1], name)) is not None:
+        further = f"{query}&marker={quote(marker)}".lstrip("&")
+        if marker in seen or len(found) == MOST_PAGES:
+            refuse(further, "not asked: the cloud's list does not end")
+            break
+        seen.add(marker)
+        found.append(ask(further))
+    return found
+
+
+def together(tasks: Iterable[Callable[[], object]]) -> None:
+    """Run tasks, a few at a time, and return when the last one has ended."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(lambda task: task(), tasks):
+            pass
