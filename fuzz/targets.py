@@ -28,7 +28,7 @@ from hoodsnap.grading.submissions import Submission
 from hoodsnap.redaction.pseudonyms import Pseudonyms
 from hoodsnap.redaction.redactor import Redactor
 from hoodsnap.render import json as as_json
-from hoodsnap.render import markdown
+from hoodsnap.render import markdown, trust
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row
 from hoodsnap.render.line import Line
@@ -52,9 +52,12 @@ STATEMENTS = (
     "select count(*) from nova_api.instance_mappings m join nova_api.cell_mappings c on m.cell_id = c.id",
     "show databases",
     "show tables",
+    "show full tables from nova_api",
     "describe instances",
     "show create table instances",
+    "show variables like 'version%'",
     "select now(), version(), @@version",
+    "SELECT VERSION()",
 )
 
 REQUESTS = (
@@ -95,9 +98,9 @@ def verify(bundle: Bundle) -> None:
     """Verify a bundle's fingerprint, challenge and plausibility."""
     wanted = examination.ExpectedProof(challenge="winter-7", within=60, plausible=True)
     found = examination.examine(bundle, "x", wanted, datetime.now(UTC))
-    for line in examination.lines([found]):
+    for line in trust.lines([found]):
         _text(line, newlines=False)
-    _json(examination.as_json([found]))
+    _json(trust.as_json([found]))
 
 
 def redact(bundle: Bundle) -> None:

@@ -21,7 +21,7 @@ from tests.test_bounds import bundle_of
 
 from hoodsnap import cli
 from hoodsnap.cli import crash
-from hoodsnap.cli.terminal import shown
+from hoodsnap.printable import escaped
 
 ESCAPE = "\x1b]0;PWNED\x07\x1b[31m\x9b31m\u202e\x7f\x08\u2028\x85"
 """A title, colours, the other direction, deletions, other line ends."""
@@ -191,7 +191,7 @@ def test_no_argument_is_obeyed_either(arguments: list[str], tmp_path: Path) -> N
     assert _obeyed((done.stdout + done.stderr).decode()) == ""
 
 
-def test_a_name_that_is_no_text_is_shown(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_escaped(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "hoodsnap", "explain", b"/no/\xff\x1b"], capture_output=True
     )
@@ -233,9 +233,9 @@ def test_where_a_person_looks_only_our_own_colours_are_obeyed(tmp_path: Path) ->
 def test_json_stays_json() -> None:
     said = json.dumps({"a": f"{ESCAPE}\U000e0001"})
 
-    assert json.loads(shown(said)) == json.loads(said)
-    assert shown("a\nb") == "a\\u000ab"
-    assert shown("a\nb", newlines=True) == "a\nb"
+    assert json.loads(escaped(said)) == json.loads(said)
+    assert escaped("a\nb") == "a\\u000ab"
+    assert escaped("a\nb", newlines=True) == "a\nb"
 
 
 DEFECT = """

@@ -9,8 +9,9 @@ from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 from hoodsnap.bundle import load, merge
 from hoodsnap.facts.layer import CGROUP
 from hoodsnap.findings.analysis import analyze
+from hoodsnap.printable import clean
 from hoodsnap.render.finding import filled
-from hoodsnap.render.line import clean, shortened
+from hoodsnap.render.line import shortened
 from hoodsnap.render.text import render
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzz.targets import REQUESTS, STATEMENTS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.conftest import MONITORS, NOT_SEALED, RecordedHost, healthy
@@ -108,21 +109,6 @@ def test_libvirt_answers_or_refuses(damage: Any) -> None:
                 assert text.isprintable()
 
 
-STATEMENTS = (
-    "select * from instances",
-    "select uuid, host, created_at, 1 + 1 from instances where deleted = 0 order by id",
-    "select count(*) from nova_api.instance_mappings m join nova_api.cell_mappings c on m.cell_id = c.id",
-    "show databases",
-    "show tables",
-    "show full tables from nova_api",
-    "describe instances",
-    "show create table instances",
-    "show variables like 'version%'",
-    "select now(), version(), @@version",
-    "SELECT VERSION()",
-)
-
-
 @given(damages)
 @several
 def test_a_database_answers_or_refuses(damage: Any) -> None:
@@ -144,18 +130,7 @@ def test_a_database_answers_or_refuses(damage: Any) -> None:
 def test_an_api_answers_or_refuses(damage: Any) -> None:
     layers = ("nova", "glance", "neutron", "cinder", "placement", "keystone")
     cloud = OpenStack(damaged(healthy(), layers, damage), "http://127.0.0.1:5000")
-    for target in (
-        "/v3",
-        "/v3/auth/tokens",
-        "/compute/v2.1",
-        "/compute/v2.1/servers/detail?all_tenants=True",
-        "/compute/v2.1/servers/detail?name=vm",
-        "/compute/v2.1/os-hypervisors/detail",
-        "/image/v2/images",
-        "/network/v2.0/ports?fields=id&device_id=x",
-        "/volume/v3/volumes/detail?all_tenants=True",
-        "/placement/resource_providers",
-    ):
+    for target in REQUESTS:
         # What else is raised the server turns into a refusal.
         with contextlib.suppress(ApiError, *UNREADABLE):
             _, body, version = cloud.answer("GET", target, {})

@@ -21,7 +21,8 @@ import typer
 import hoodsnap
 from hoodsnap import memory
 from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, verify
-from hoodsnap.cli.terminal import AGREE, BLIND, INTERRUPTED, say
+from hoodsnap.cli.terminal import say
+from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain,

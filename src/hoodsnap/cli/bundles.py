@@ -14,7 +14,8 @@ import typer
 
 from hoodsnap import memory
 from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
-from hoodsnap.cli.terminal import BLIND, USAGE, give_up, say
+from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.exit_status import BLIND, USAGE
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
 
 Bundles = Annotated[

@@ -13,7 +13,8 @@ import typer
 
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
 from hoodsnap.cli.explain import FailOn, FailOnOption, ServerOption, VerboseOption, chosen, status
-from hoodsnap.cli.terminal import USAGE, Format, FormatOption, give_up, put, put_document, say
+from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
+from hoodsnap.exit_status import USAGE
 
 if TYPE_CHECKING:
     from hoodsnap.check import Check

@@ -10,7 +10,9 @@ import typer
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
 from hoodsnap.cli.interruption import Interruption
-from hoodsnap.cli.terminal import INTERRUPTED, USAGE, give_up, say, shown
+from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.exit_status import INTERRUPTED, USAGE
+from hoodsnap.printable import escaped
 
 if TYPE_CHECKING:
     from hoodsnap.collect.visit import Wishes
@@ -178,7 +180,7 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
             interrupted = True
         bundle = fingerprinted(readable(visit.bundle()))
     for line in summary(bundle):
-        console.print(shown(line), markup=False, soft_wrap=True)
+        console.print(escaped(line), markup=False, soft_wrap=True)
     return bundle, interrupted
 
 

@@ -10,7 +10,8 @@ import typer
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import Bundles, merged, speaks
-from hoodsnap.cli.terminal import AGREE, DISAGREE, USAGE, give_up, put, put_document
+from hoodsnap.cli.terminal import give_up, put, put_document
+from hoodsnap.exit_status import AGREE, DISAGREE, USAGE
 
 if TYPE_CHECKING:
     from hoodsnap.facts.cloud.guest import Guest

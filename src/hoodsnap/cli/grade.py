@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hoodsnap.cli.terminal import USAGE, give_up, put
+from hoodsnap.cli.terminal import give_up, put
+from hoodsnap.exit_status import USAGE
 
 
 class GradeFormat(StrEnum):

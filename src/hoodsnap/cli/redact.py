@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.cli.bundles import merged, must_be_writable, saved
-from hoodsnap.cli.terminal import USAGE, give_up, say
+from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.exit_status import USAGE
 
 if TYPE_CHECKING:
     from hoodsnap.redaction.redactor import Redactor

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.cli.bundles import Bundles, merged
-from hoodsnap.cli.terminal import USAGE, give_up, put_document, say
+from hoodsnap.cli.terminal import give_up, put_document, say
+from hoodsnap.exit_status import USAGE
 
 if TYPE_CHECKING:
     from hoodsnap.replay.recording import Recording
@@ -72,8 +73,8 @@ def serve(
     """
     import threading
 
+    from hoodsnap.printable import clean
     from hoodsnap.replay import serve as serving
-    from hoodsnap.replay.recording import plain
 
     recording = _recording(bundles, host)
     live = serving.live_sockets()
@@ -92,20 +93,21 @@ def serve(
         for line in lines:
             put_document(f"{line}\n")
         sys.stdout.flush()
-        say(f"serving the recording of {plain(recording.host)}; press Ctrl-C to stop")
+        say(f"serving the recording of {clean(recording.host)}; press Ctrl-C to stop")
         threading.Event().wait()
 
 
 def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     """Return the recording of the host to replay."""
-    from hoodsnap.replay.recording import Recording, hosts, plain
+    from hoodsnap.printable import clean
+    from hoodsnap.replay.recording import Recording, hosts
 
     bundle = merged(paths)
     there = hosts(bundle)
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
-        names = plain(", ".join(there)) or "none"
+        names = clean(", ".join(there)) or "none"
         wanted = f"no host {host}" if host else "choose one with --host"
         give_up(f"{wanted}; hosts in this bundle: {names}", USAGE)
     return Recording(bundle, host)

@@ -12,17 +12,8 @@ import typer
 from hoodsnap import memory
 from hoodsnap.bundle import UnreadableBundleError, load
 from hoodsnap.cli.bundles import Bundles
-from hoodsnap.cli.terminal import (
-    AGREE,
-    BLIND,
-    DISAGREE,
-    USAGE,
-    Format,
-    FormatOption,
-    give_up,
-    put_document,
-    say,
-)
+from hoodsnap.cli.terminal import Format, FormatOption, give_up, put_document, say
+from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 
 if TYPE_CHECKING:
     from hoodsnap.trust import examination
@@ -37,7 +28,7 @@ AllowedSignersOption = Annotated[
 ]
 
 
-AnswersOption = Annotated[
+ExpectedChallengeOption = Annotated[
     str | None,
     typer.Option(
         "--challenge", help="The text that you gave to the person who collected the bundle."
@@ -62,7 +53,7 @@ PlausibleOption = Annotated[
 def verify(
     bundles: Bundles,
     allowed_signers: AllowedSignersOption = None,
-    challenge: AnswersOption = None,
+    challenge: ExpectedChallengeOption = None,
     within: WithinOption = None,
     plausible: PlausibleOption = False,
     format: FormatOption = Format.TEXT,
@@ -74,6 +65,7 @@ def verify(
             "--within needs --challenge: without a challenge the time in the bundle can be forged",
             USAGE,
         )
+    from hoodsnap.render import trust
     from hoodsnap.trust import examination
 
     if allowed_signers is not None and not allowed_signers.is_file():
@@ -81,9 +73,9 @@ def verify(
     wanted = examination.ExpectedProof(allowed_signers, challenge, within, plausible)
     verdicts, status = _trusted(bundles, wanted)
     if format is Format.JSON:
-        put_document(examination.as_json(verdicts))
+        put_document(trust.as_json(verdicts))
     else:
-        for line in examination.lines(verdicts):
+        for line in trust.lines(verdicts):
             put_document(f"{line}\n")
     raise typer.Exit(status)
 

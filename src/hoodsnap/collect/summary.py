@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.printable import cut
 from hoodsnap.trust.fingerprint import LAYER
 
 EXPECTED = frozenset(["absent"])
@@ -27,7 +28,7 @@ def summary(bundle: Bundle) -> Iterator[str]:
         for (kind, message), same in groupby(failures, key=_reason):
             questions = [answer.query for answer in same]
             more = f" and {len(questions) - 1} more" if len(questions) > 1 else ""
-            yield f"           {kind}: {message} ({_short(questions[0])}{more})"
+            yield f"           {kind}: {message} ({cut(questions[0], 60)}{more})"
 
 
 def _is_told(answer: Answer) -> bool:
@@ -36,7 +37,3 @@ def _is_told(answer: Answer) -> bool:
 
 def _reason(answer: Answer) -> tuple[str, str]:
     return (answer.error.kind, answer.error.message) if answer.error else ("", "")
-
-
-def _short(query: str) -> str:
-    return query if len(query) <= 60 else query[:57] + "…"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hoodsnap.evidence import Evidence
 from hoodsnap.findings.finding import Finding
-from hoodsnap.render.line import clean
+from hoodsnap.printable import clean
 
 ACCEPTED_FOR = timedelta(days=90)
 """Time for which a new entry is accepted; after that a person has to look again."""

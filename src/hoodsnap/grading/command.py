@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hoodsnap.bundle import UnreadableBundleError, load, merge
+from hoodsnap.exit_status import AGREE, BLIND, DISAGREE
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom, csv, gradescope, json, junit, sheet, submissions, text
 from hoodsnap.grading.facts import documented
@@ -16,8 +17,6 @@ from hoodsnap.grading.sheet import Sheet, SheetError
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.render.line import Line, line
 from hoodsnap.trust.signature import SshKeygenError, require_ssh_keygen
-
-RIGHT, NOT_RIGHT, USAGE, UNKNOWN = 0, 1, 2, 3
 
 
 class UsageError(Exception):
@@ -30,7 +29,7 @@ class Done:
 
     lines: Callable[[int], Iterable[Line]]
     """Function that returns the output for a width in columns."""
-    status: int = RIGHT
+    status: int = AGREE
 
 
 def grade(
@@ -56,11 +55,11 @@ def grade(
 
 def _student(by: Sheet, found: Grade, format: str, hidden: bool) -> Done:
     statuses = {one.status for one in found.shown(hidden)}
-    status = NOT_RIGHT
+    status = DISAGREE
     if Status.UNGRADED in statuses:
-        status = UNKNOWN
+        status = BLIND
     elif statuses == {Status.RIGHT}:
-        status = RIGHT
+        status = AGREE
     if format == "text":
         return Done(lambda width: text.render(by, found, width=width, hidden=hidden), status)
     if format == "gradescope":
@@ -90,7 +89,7 @@ def _class(
         raise UsageError(f"{folder} holds no submissions")
     grades = classroom.grade_class(by, paths, server, signers)
     copied = tuple(classroom.copies(grades))
-    status = RIGHT if all(one.traces.fingerprints for one in grades) else UNKNOWN
+    status = AGREE if all(one.traces.fingerprints for one in grades) else BLIND
     if format == "text":
         return Done(lambda width: text.overview(grades, copied, width=width), status)
     if format == "csv":
@@ -148,7 +147,7 @@ def check(lab: str, paths: Sequence[Path], server: str | None) -> Done:
     rows += (f"{name} can't be graded with this example: {why}" for name, why in wrong.items())
     if not wrong:
         rows.append("everything can be graded with this example")
-    return Done(lambda width: map(line, rows), NOT_RIGHT if wrong else RIGHT)
+    return Done(lambda width: map(line, rows), DISAGREE if wrong else AGREE)
 
 
 def _total(by: Sheet) -> float:

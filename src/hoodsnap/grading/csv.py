@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hoodsnap.grading.result import Copy, Grade, points, worth
 from hoodsnap.grading.sheet import Sheet
-from hoodsnap.render.line import clean
+from hoodsnap.printable import clean
 
 
 def render(sheet: Sheet, grades: Sequence[Grade], copied: Sequence[Copy]) -> str:

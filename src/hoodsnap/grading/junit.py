@@ -9,7 +9,7 @@ from hoodsnap.grading.gradescope import output
 from hoodsnap.grading.result import Copy, Grade, Status
 from hoodsnap.grading.sheet import Sheet
 from hoodsnap.grading.text import WORDS
-from hoodsnap.render.line import clean
+from hoodsnap.printable import clean
 
 
 def render(

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from hoodsnap.grading.result import Copy, Grade, Result, Status, points, worth
 from hoodsnap.grading.sheet import Sheet
-from hoodsnap.render.line import Line, clean, line
+from hoodsnap.printable import clean, cut
+from hoodsnap.render.line import Line, line
 
 MARK = {
     Status.RIGHT: ("✓", "green"),
@@ -101,7 +102,7 @@ def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80
     for one in grades:
         score = f"{points(one.results):g}/{worth(one.results):g}"
         student = clean(one.student)
-        student = student if len(student) <= named else f"{student[: named - 1]}…"
+        student = cut(student, named)
         server = clean(one.server)[: width - named - 28]
         count = str(len(one.ungraded) or "")
         yield line(f"{student.ljust(named)} {score:>12} {count:>11}  {server}".rstrip())

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from hoodsnap.keep.secret import WITHHELD, without_secrets
+from hoodsnap.printable import clean
 
 LONGEST = 16 << 10
 """Characters that are kept of a word. The longest that libvirt writes is a CPU with all its
@@ -110,8 +111,8 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
 
 
 def _as_in_ps(text: str) -> str:
-    """The text without control characters: with a line end an argument is a row of its own."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+    """Return the text as `ps` prints it: with a line end an argument would be a row of its own."""
+    return clean(text, "?")
 
 
 def _pid(found: re.Match[str]) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.keep.secret import WITHHELD, without_secrets
+from hoodsnap.printable import clean, cut
 
 _NONE = (
     rf"(?!{re.escape(WITHHELD)}|\*\*\*|(?:on|off|yes|no|true|false|null|none|None|True|False)\b)"
@@ -270,8 +271,7 @@ def _of_json(text: str) -> str | None:
 
 def _shown(text: str) -> str:
     """A key or question as a line of a report shows it: without control characters, cut short."""
-    plain = "".join(char if char.isprintable() else "?" for char in text[: _SHOWN + 1])
-    return plain if len(plain) <= _SHOWN else f"{plain[:_SHOWN]}…"
+    return cut(clean(text[: _SHOWN + 1]), _SHOWN)
 
 
 def report(leaks: list[Leak], most: int = 10) -> list[str]:

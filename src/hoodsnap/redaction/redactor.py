@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer, Bundle, Failure
+from hoodsnap.printable import cut
 from hoodsnap.redaction.commonplace import AUTHORITIES, UNITS
 from hoodsnap.redaction.identifier import KINDS, LOOKS, MARKS, UUID, WHOLE, WHOLE_MARK
 from hoodsnap.redaction.names import FREE, LONGEST, Identities, is_distinctive, is_word
@@ -586,7 +587,7 @@ def _kind_of(query: str) -> str:
         return f"{query.split()[0]} … FROM {table[1]}"
     short = re.sub(rf"{UUID}|name-[0-9a-f]{{10}}|[0-9a-f]{{32,128}}|[0-9]{{3,}}", "…", query)
     short = re.sub(r"instance-[0-9a-f…]+", "instance-…", short)
-    return short if len(short) <= 60 else f"{short[:59]}…"
+    return cut(short, 60)
 
 
 def _patterns(

@@ -13,7 +13,8 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import HANDFUL
 from hoodsnap.findings.finding import Finding, Shared
 from hoodsnap.findings.gating import NotYet
-from hoodsnap.render.line import Line, clean, line, shortened, wrapped
+from hoodsnap.printable import clean
+from hoodsnap.render.line import Line, line, shortened, wrapped
 
 NAME_ALL = 5
 """Guests to name at most when they share a finding."""

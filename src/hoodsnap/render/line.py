@@ -1,4 +1,4 @@
-"""Styled lines of text, and the removal of unprintable characters from recorded text."""
+"""Styled lines of text."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from hoodsnap.printable import clean
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +25,6 @@ class Line:
 def line(*parts: str | tuple[str, str]) -> Line:
     """Make a line of plain and styled parts."""
     return Line(tuple((part, "") if isinstance(part, str) else part for part in parts))
-
-
-def clean(said: str) -> str:
-    """Replace characters that could move the cursor or reverse the line by U+FFFD."""
-    if said.isprintable():
-        return said
-    return "".join(char if char.isprintable() else "�" for char in said)
 
 
 def wrapped(width: int, words: str, style: str, hanging: int) -> Iterator[Line]:

@@ -12,8 +12,8 @@ import hoodsnap
 from hoodsnap.bundle import Bundle
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report
+from hoodsnap.printable import clean
 from hoodsnap.render import text
-from hoodsnap.render.line import clean
 from hoodsnap.trust.fingerprint import verify
 
 LIMIT = 65_536

@@ -18,8 +18,9 @@ from hoodsnap.facts.layer import LAYERS
 from hoodsnap.findings.analysis import APART, Report
 from hoodsnap.findings.finding import Finding, Skip
 from hoodsnap.findings.gating import closed_by
+from hoodsnap.printable import clean
 from hoodsnap.render.finding import STYLE, TOO_MANY, Teller
-from hoodsnap.render.line import Line, clean, line, wrapped
+from hoodsnap.render.line import Line, line, wrapped
 from hoodsnap.render.walk import Step, steps
 
 WALK_ALL = 20

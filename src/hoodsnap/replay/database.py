@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from hoodsnap.printable import clean
 from hoodsnap.replay import functions, sql, variables
 from hoodsnap.replay.mysqld_error import MySQLError, no_database, no_table, none_selected, of_sqlite
-from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, plain
+from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 from hoodsnap.replay.tables import Column, RecordedTables
 
 _TEXT = "varchar(255)"
@@ -50,7 +51,7 @@ class ReplayedDatabase:
     def _version(self) -> str:
         value: Any = self._recording.value("nova-db", "SELECT VERSION()")
         try:
-            return plain(str(value["rows"][0][0]))[:60]
+            return clean(str(value["rows"][0][0]))[:60]
         except UNREADABLE:
             raise NotRecordedError("the recorded database version can't be read") from None
 

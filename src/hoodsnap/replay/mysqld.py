@@ -11,10 +11,11 @@ import contextlib
 import socket
 import struct
 
+from hoodsnap.printable import clean
 from hoodsnap.replay import packets
 from hoodsnap.replay.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.mysqld_error import MySQLError
-from hoodsnap.replay.recording import UNREADABLE, Recording, plain
+from hoodsnap.replay.recording import UNREADABLE, Recording
 
 # Commands of the client protocol.
 _QUIT, _INIT_DB, _QUERY, _FIELD_LIST, _STATISTICS, _PING = 1, 2, 3, 4, 9, 14
@@ -27,7 +28,7 @@ async def refuse_on(listener: socket.socket, why: str) -> asyncio.Server:
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         wire = packets.Wire(reader, writer)
         # Before the client has sent its capabilities, an error has no SQL state.
-        wire.put(b"\xff" + struct.pack("<H", 1105) + f"hoodsnap: {plain(why)}".encode()[:512])
+        wire.put(b"\xff" + struct.pack("<H", 1105) + f"hoodsnap: {clean(why)}".encode()[:512])
         with contextlib.suppress(ConnectionError):
             await wire.send()
             writer.close()

@@ -7,7 +7,7 @@ import sqlite3
 import struct
 from dataclasses import dataclass
 
-from hoodsnap.replay.recording import plain
+from hoodsnap.printable import clean
 
 
 @dataclass(eq=False)
@@ -27,7 +27,7 @@ class MySQLError(Exception):
             + struct.pack("<H", self.number)
             + b"#"
             + self.state.encode()
-            + plain(self.text).encode()[:512]
+            + clean(self.text).encode()[:512]
         )
 
 

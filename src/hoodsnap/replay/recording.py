@@ -82,11 +82,6 @@ OF_ONE_HOST = frozenset(["libvirt", "kernel", "qemu", "images", "host", "network
 """Layers whose answers belong to the host that was asked; other layers belong to the cloud."""
 
 
-def plain(text: str) -> str:
-    """Return recorded text for a terminal: one line, without control characters."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
 def hosts(bundle: Bundle) -> tuple[str, ...]:
     """Return the hosts that can be replayed, sorted."""
     return tuple(sorted({answer.host for answer in bundle.answers if answer.layer in OF_ONE_HOST}))

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hoodsnap import memory
+from hoodsnap.printable import clean
 from hoodsnap.replay import (
     namespaces,
     procfs,
@@ -41,7 +42,7 @@ from hoodsnap.replay import (
     tree,
 )
 from hoodsnap.replay.images import MOST_FILES, PLACES, Images
-from hoodsnap.replay.recording import NotRecordedError, Recording, plain
+from hoodsnap.replay.recording import NotRecordedError, Recording
 from hoodsnap.replay.services import SERVICES
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
@@ -153,7 +154,7 @@ def coverage(recording: Recording) -> list[str]:
     if not recording.missed:
         return ["everything that was requested was recorded"]
     lines = [
-        f"{count:4} × {client:8} {plain(what)}"
+        f"{count:4} × {client:8} {clean(what)}"
         for (client, what), count in recording.missed.most_common()
     ]
     return ["requested, but not recorded:", *lines]
@@ -162,7 +163,7 @@ def coverage(recording: Recording) -> list[str]:
 def _banner(recording: Recording, took: float) -> str:
     when = f"{recording.bundle.ended:%Y-%m-%d %H:%M:%S} UTC"
     return (
-        f"host {plain(recording.host)} as recorded at {when}, ready in {took:.2f} s; nothing here"
+        f"host {clean(recording.host)} as recorded at {when}, ready in {took:.2f} s; nothing here"
         " is live; files that you write are lost with the shell; leave with exit"
     )
 
@@ -182,7 +183,7 @@ def lacking(recording: Recording) -> list[str]:
         try:
             recording.value(layer, query)
         except NotRecordedError as reason:
-            lines.append(plain(f"not in this recording: {what}, for {clients} ({reason})"))
+            lines.append(clean(f"not in this recording: {what}, for {clients} ({reason})"))
     apis = [api.layer for api in SERVICES if not any(recording.asked(api.layer, "GET "))]
     if apis:
         lines.append(f"not in this recording: the APIs of {', '.join(apis)}")
@@ -258,7 +259,7 @@ class _Task:
         except namespaces.NoNamespacesError as reason:
             control.send(_REFUSED + str(reason).encode())
         except Exception as error:
-            self._say(f"the shell can't be set up: {type(error).__name__}: {plain(str(error))}")
+            self._say(f"the shell can't be set up: {type(error).__name__}: {clean(str(error))}")
             if os.environ.get("HOODSNAP_DEBUG"):
                 raise
         finally:
@@ -308,7 +309,7 @@ class _Task:
         if images.is_cut_off:
             self._say(f"only {MOST_FILES} of the recorded files and folders are restored")
         for folder in images.covered:
-            self._say(f"{plain(folder)} is not restored: it holds programs of this machine")
+            self._say(f"{clean(folder)} is not restored: it holds programs of this machine")
         texts.put_back(self._recording, self._nova_conf)
         entries = ps.Entries()
         self._make_own_programs()
@@ -369,10 +370,10 @@ class _Task:
                 resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
             os.execvpe(line[0], line, environment)  # noqa: S606 it becomes the command
         except (FileNotFoundError, NotADirectoryError):
-            os.write(2, f"hoodsnap: {plain(line[0])} is not installed\n".encode())
+            os.write(2, f"hoodsnap: {clean(line[0])} is not installed\n".encode())
             os._exit(127)
         except OSError as error:
-            os.write(2, f"hoodsnap: {plain(line[0])}: {error.strerror}\n".encode())
+            os.write(2, f"hoodsnap: {clean(line[0])}: {error.strerror}\n".encode())
             os._exit(126)
         finally:
             os._exit(3)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hoodsnap.printable import clean
 from hoodsnap.replay import xdr
-from hoodsnap.replay.recording import plain
 
 INTERNAL, NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID, NO_METADATA = 1, 3, 42, 43, 55, 80
 """Error codes (VIR_ERR_*)."""
@@ -25,7 +25,7 @@ class LibvirtError(Exception):
     @property
     def encoded(self) -> bytes:
         """The error as struct remote_error."""
-        text = xdr.optional_string(plain(self.text))
+        text = xdr.optional_string(clean(self.text))
         nothing = xdr.optional_string(None)
         level_and_domain = xdr.int_(2) + xdr.uint(0)
         numbers_and_network = xdr.int_(-1) + xdr.int_(-1) + xdr.uint(0)

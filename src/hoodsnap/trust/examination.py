@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,12 +15,6 @@ from hoodsnap.trust.signature import NotTrustedError, signer
 
 if TYPE_CHECKING:
     from hoodsnap.trust.plausible import Contradiction
-
-FORMAT = 1
-"""Format number of the JSON."""
-
-WIDTH = 200
-"""Largest number of characters in a line; a query may name a thousand guests."""
 
 
 @dataclass(frozen=True)
@@ -86,49 +79,6 @@ def signed_by(bundle: Bundle, fingerprint: str, allowed: Path) -> str:
     return signer(fingerprint, answer.value, allowed)
 
 
-def lines(found: Iterable[Trust]) -> Iterator[str]:
-    """Yield text for a person: a line for each bundle, with the details indented below it."""
-    for one in found:
-        yield _plain(f"{one.name}: {_headline(one)}")
-        yield f"  {one.verdict.count} answers, {one.verdict.fingerprint}"
-        for change in one.verdict.altered:
-            yield _plain(f"  {change}")
-        if one.original is not None:
-            yield _plain(f"  made from {one.original}")
-        if one.signer is not None:
-            yield _plain(f"  signed by {one.signer}")
-        for doubt in one.doubts[not one.verdict.intact :]:
-            yield _plain(f"  {doubt}")
-        for rule, host, reason in one.implausible:
-            yield _plain(f"    {rule} {host}: {reason}")
-
-
-def as_json(found: Iterable[Trust]) -> str:
-    """Return JSON for a program; docs/reference/bundle.md describes it."""
-    bundles = [
-        {
-            "bundle": one.name,
-            "intact": one.verdict.intact,
-            "fingerprint": one.verdict.fingerprint,
-            "recorded": one.verdict.recorded,
-            "original": one.original,
-            "answers": one.verdict.count,
-            "altered": list(one.verdict.altered),
-            "signer": one.signer,
-            "doubts": list(one.doubts),
-            "implausible": [doubt._asdict() for doubt in one.implausible],
-        }
-        for one in found
-    ]
-    return json.dumps({"format": FORMAT, "bundles": bundles}, indent=1) + "\n"
-
-
-def _headline(one: Trust) -> str:
-    if not one.verdict.intact:
-        return one.doubts[0]
-    return "intact" if not one.doubts else "intact, with doubts"
-
-
 def _about_fingerprint(verdict: Comparison) -> Iterator[str]:
     if verdict.intact:
         return
@@ -136,9 +86,3 @@ def _about_fingerprint(verdict: Comparison) -> Iterator[str]:
         yield "can't be verified: it has no fingerprint"
     else:
         yield "changed since it was written"
-
-
-def _plain(line: str) -> str:
-    """Return the line shortened, with unprintable characters replaced to protect the terminal."""
-    line = "".join(char if char.isprintable() else "?" for char in line)
-    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
