@@ -18,8 +18,9 @@ import pytest
 from hoodsnap.collect import file
 from hoodsnap.collect.folder import list_folder, look_at
 from hoodsnap.collect.image import ask_images, find_instances_dirs
+from hoodsnap.collect.program import run
 from hoodsnap.collect.question import AbandonedError, PendingQuestion, answering
-from hoodsnap.collect.recorder import Recorder, RefusedError, patiently, run
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.path import StrangeLinkError
 
 NOTES = "quarterly numbers: strictly confidential"
@@ -187,7 +188,8 @@ HOSTILE = """
 import os, re, sys, time
 from functools import partial
 from hoodsnap.collect import file
-from hoodsnap.collect.recorder import Recorder, run
+from hoodsnap.collect.program import run
+from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.process import _cmdline, _mounts, _words
 
 folder, pid = sys.argv[1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from functools import partial
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoodsnap.collect import recorder as recorders
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, run, without_secrets
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, without_secrets
 
 
 def fails(error: BaseException) -> object:
@@ -140,52 +139,6 @@ def test_an_answer_that_is_too_large_is_not_kept(monkeypatch: pytest.MonkeyPatch
 
     assert answer.error is not None
     assert answer.error.kind == "too-large"
-
-
-PYTHON = [sys.executable, "-c"]
-
-
-def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorders, "LARGEST_STRING", 1000)
-
-    with pytest.raises(RefusedError, match="printed more than a bundle keeps") as refusal:
-        run([*PYTHON, "while True: print('x' * 100)"])
-    assert refusal.value.kind == "too-large"
-
-
-def test_a_program_that_hangs_is_ended() -> None:
-    with pytest.raises(RefusedError, match=r"was ended after 0\.3 s") as refusal:
-        run([*PYTHON, "import time; time.sleep(60)"], patience=0.3)
-    assert refusal.value.kind == "timeout"
-
-
-@pytest.mark.parametrize(
-    ("program", "kind", "message"),
-    [
-        ("raise SystemExit('cannot: Permission denied')", "denied", "cannot: Permission denied"),
-        (
-            "raise SystemExit('x: No such file or directory')",
-            "absent",
-            "x: No such file or directory",
-        ),
-        ("raise SystemExit(7)", "failed", "exit status 7"),
-        ("raise SystemExit('a\\nb')", "failed", "a b"),
-    ],
-)
-def test_a_program_that_fails_says_why(program: str, kind: str, message: str) -> None:
-    with pytest.raises(RefusedError) as refusal:
-        run([*PYTHON, program])
-    assert (refusal.value.kind, str(refusal.value)) == (kind, message)
-
-
-def test_a_program_that_is_not_installed_is_missing() -> None:
-    with pytest.raises(RefusedError, match="no-such-program is not installed") as refusal:
-        run(["no-such-program"])
-    assert refusal.value.kind == "missing"
-
-
-def test_a_programs_bytes_are_kept() -> None:
-    assert run([*PYTHON, "import sys; sys.stdout.buffer.write(b'\\xff\\x00')"]) == "\udcff\0"
 
 
 SECRETS = [

@@ -17,7 +17,8 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, run
+from hoodsnap.collect.program import run
+from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
 
 LAYER = "block"
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import Configuration, NovaConf, kept
 from hoodsnap.collect.ownership import Owners, read_owned
-from hoodsnap.collect.recorder import PATH, Recorder, RefusedError, patiently, run
+from hoodsnap.collect.program import PATH, run
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.service import Found, RunningService, find
 from hoodsnap.trust.challenge import BOOT_ID
 from hoodsnap.trust.challenge import QUERY as CHALLENGE

@@ -19,8 +19,9 @@ from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
 from hoodsnap.collect.ownership import Owners, folder_refusal
 from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import PATH, Recorder, RefusedError, run
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.facts.host.image import BASE, is_base
 from hoodsnap.path import StrangeLinkError
 

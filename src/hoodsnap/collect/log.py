@@ -16,7 +16,8 @@ from pathlib import Path
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
-from hoodsnap.collect.recorder import Recorder, RefusedError, patiently, run
+from hoodsnap.collect.program import run
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.service import service
 from hoodsnap.keep.allow_list import log_line
 

@@ -21,8 +21,9 @@ from hoodsnap.collect import file
 from hoodsnap.collect.budget import TextBudget
 from hoodsnap.collect.emulator import emulator_of, is_emulator
 from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.program import run
 from hoodsnap.collect.question import must_go_on
-from hoodsnap.collect.recorder import Recorder, RefusedError, run
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.service import MOST_DOUBTS, Found, UntrustedProcess
 from hoodsnap.keep.arguments import kept_cmdline, kept_ps
 

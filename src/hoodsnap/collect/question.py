@@ -6,10 +6,12 @@ pieces, and child programs are registered here: both end with the question.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class AbandonedError(Exception):
@@ -34,11 +36,14 @@ class PendingQuestion:
         with self._lock:
             self._is_abandoned = True
             for child in self._children:
-                child.kill()
+                end_group(child)
 
     @contextmanager
     def answered_by(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
-        """Kill this program as soon as the question is abandoned. Raises `AbandonedError`."""
+        """Kill this program and its group as soon as the question is abandoned.
+
+        It leads a process group, and is reaped only after this context. Raises `AbandonedError`.
+        """
         with self._lock:
             if not self._is_abandoned:
                 self._children.add(child)
@@ -53,6 +58,16 @@ class PendingQuestion:
         """Raise `AbandonedError` if the question was abandoned."""
         if self._is_abandoned:
             raise AbandonedError
+
+
+def end_group(leader: subprocess.Popen[bytes]) -> None:
+    """Kill a child that leads a process group, and whatever it started in there.
+
+    Nothing is killed if the child was reaped already: its number may be another process' by now.
+    """
+    with suppress(ChildProcessError, ProcessLookupError, PermissionError):
+        os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # is it still ours?
+        os.killpg(leader.pid, signal.SIGKILL)
 
 
 class _Current(threading.local):

@@ -1,25 +1,22 @@
 """The one door between a host and a bundle.
 
 Whatever is asked goes through `Recorder.ask`: it takes the time, stops waiting in time, turns every
-way of not answering into a recorded `Failure`, and blanks out what looks like a secret. Nothing
-else in this package catches errors in order to go on.
+way of not answering into a recorded `Failure`, and blanks out what looks like a secret. A question
+that fails is recorded here and nowhere else. Inside a question, what vanished while it was looked
+at (a process that ended, a file that was removed) is skipped, and the line that skips it says so.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import queue
-import resource
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
-from hoodsnap.collect.question import PendingQuestion, answering, current
+from hoodsnap.collect.question import PendingQuestion, answering
 from hoodsnap.keep.secret import WITHHELD, TooLargeError, searched, without_secrets
 
 __all__ = [
@@ -28,31 +25,14 @@ __all__ = [
     "Recorder",
     "RefusedError",
     "patiently",
-    "run",
     "without_secrets",
 ]
 
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""
 
-LARGEST_OUTPUT = 8 << 20
-"""Bytes that are read of one program's output: a hundred times what a host with many guests has.
-
-Ten answers of that size may be in memory at once, each as bytes, as text and as JSON."""
-
 LONGEST_QUERY, LONGEST_SUBJECT = 1 << 20, 16 << 10
 """Characters that are kept of a question. One that names ten thousand servers has 400,000."""
-
-_TALKATIVE = {"journalctl": 24 << 20, "iptables-save": 24 << 20}
-"""Bytes that are read of programs of whose output a few lines are kept: twenty thousand lines of
-nova-compute with debug = True, two hundred thousand rules."""
-
-_LIMITS = {
-    resource.RLIMIT_AS: 4 << 30,
-    resource.RLIMIT_CPU: 60,
-    resource.RLIMIT_CORE: 0,
-}
-"""Limits of each program that is asked. None of them needs a tenth."""
 
 ROOM = 224 << 20
 """Characters of all answers of one host together, and no answer takes more than half of what is
@@ -61,10 +41,6 @@ left. A hundred guests have eight million; the list of a shared folder of ten th
 
 TIME = 300.0
 """Seconds after which nothing more is asked. A host with a hundred guests takes twenty."""
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Folders in which programs are looked for, whatever the collector's own environment is."""
-
 
 _LAST = 0.5
 """Seconds for a question that is asked when the time has nearly run out."""
@@ -170,64 +146,6 @@ def _plain(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
-def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
-    """Return a program's output. Raises `RefusedError` if it fails, is missing, too slow or too
-    long.
-
-    For use inside `Recorder.ask`: the program is killed when its question is abandoned. Output
-    beyond `LARGEST_OUTPUT` is not read into memory.
-    """
-    largest = min(LARGEST_STRING, _TALKATIVE.get(command[0], LARGEST_OUTPUT))
-    try:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
-        )
-    except FileNotFoundError:
-        raise RefusedError("missing", f"{command[0]} is not installed") from None
-    # A second thread ends the program when time is up, so that reading its output ends too.
-    timer = threading.Timer(patience, process.kill)
-    timer.daemon = True
-    timer.start()
-    complaint: list[bytes] = []
-    assert process.stdout is not None and process.stderr is not None  # noqa: S101 (both are PIPE)
-    stderr = process.stderr
-    listener = threading.Thread(target=lambda: complaint.append(stderr.read(1 << 16)), daemon=True)
-    listener.start()
-    try:
-        with current().answered_by(process):
-            _limit(process.pid)
-            output = process.stdout.read(largest + 1)
-            if len(output) > largest:
-                process.kill()
-                raise RefusedError("too-large", f"{command[0]} printed more than a bundle keeps")
-            status = process.wait()
-        if not timer.is_alive() and status == -9:
-            raise RefusedError("timeout", f"{command[0]} was ended after {patience:g} s")
-        listener.join(timeout=1)
-        if status != 0:
-            words = os.fsdecode(b"".join(complaint)).split()
-            said = " ".join(words) or f"exit status {status}"
-            raise RefusedError(_kind_of(said), said)
-        return os.fsdecode(output)
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()
-        listener.join(timeout=1)
-        process.stdout.close()
-        process.stderr.close()
-
-
-def _limit(pid: int) -> None:
-    for which, most in _LIMITS.items():
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
-            resource.prlimit(pid, which, (most, most))
-
-
 class _Worker(threading.Thread):
     """A thread that answers one question after another, until one takes too long."""
 
@@ -272,6 +190,9 @@ def patiently(how: Callable[[], object], patience: float) -> object:
     except queue.Empty:
         question.abandon()
         return TimeoutError()
+    except BaseException:  # Ctrl-C, which the programs in sessions of their own don't hear
+        question.abandon()
+        raise
     _idle.put(worker)
     return result
 
@@ -311,12 +232,3 @@ def _failure(error: BaseException, patience: float) -> Failure:
         kind, message = "failed", f"{type(error).__name__}: {error}"
     message = _plain(" ".join(without_secrets(message[:_SEARCHED]).split())[:500])
     return Failure(kind=kind, message=message or type(error).__name__)
-
-
-def _kind_of(complaint: str) -> str:
-    """The kind of failure that a program's message on stderr means."""
-    if "Permission denied" in complaint or "Operation not permitted" in complaint:
-        return "denied"
-    if "No such file or directory" in complaint:
-        return "absent"
-    return "failed"

@@ -16,7 +16,8 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.port import SeenNetworks
-from hoodsnap.collect.recorder import Recorder, patiently, run
+from hoodsnap.collect.program import run
+from hoodsnap.collect.recorder import Recorder, patiently
 from hoodsnap.keep.allow_list import ovs_rows
 
 LAYER = "network"
