@@ -24,13 +24,13 @@ from tests.growth import (
 )
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.collect.log import _is_argument, _nova_lines
 from hoodsnap.collect.recorder import Recorder, without_secrets
-from hoodsnap.keep.allow_list import log_line, network_body
 from hoodsnap.keep.arguments import kept_ps, kept_words
 from hoodsnap.keep.domain_xml import kept_definition
 from hoodsnap.keep.fence import _looks, fenced
-from hoodsnap.keep.log_line import line_without_secrets
+from hoodsnap.keep.log import is_argument, nova_lines
+from hoodsnap.keep.log_line import line_without_secrets, log_line
+from hoodsnap.keep.neutron_api import network_body
 from hoodsnap.replay.sql import tokens
 
 LATER = {
@@ -97,8 +97,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "definition's attribute": lambda text: kept_definition(
         f"<domain><source file='{text}'/><qemu:arg value='{text}'/></domain>"
     ),
-    "QEMU's log": _is_argument,
-    "nova's log": _nova_lines,
+    "QEMU's log": is_argument,
+    "nova's log": nova_lines,
     "neutron": lambda text: network_body({"ports": [{"name": text, text[:99]: text}]}),
     "SQL": tokens,
 }

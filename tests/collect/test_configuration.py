@@ -16,17 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.collect.conftest import until
 
-from hoodsnap.collect.configuration import (
-    KEPT,
-    LONGEST,
-    Configuration,
-    kept,
-    parse,
-    read_nova_conf,
-    substituted,
-)
+from hoodsnap.collect.configuration import read_nova_conf
+from hoodsnap.collect.oslo_config import LONGEST, parse, substituted
 from hoodsnap.collect.recorder import WITHHELD
 from hoodsnap.collect.service import service
+from hoodsnap.keep.nova_conf import KEPT, Configuration, kept
 
 PROGRAM = "nova-unittest"
 """No service has this name, so that what runs on this host does not matter."""

@@ -13,6 +13,7 @@ import pytest
 
 from hoodsnap.collect import device
 from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
+from hoodsnap.keep import block_device
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
@@ -54,7 +55,7 @@ Target 1: iqn.2010-10.org.openstack:volume-1
 
 
 def test_sessions_are_kept_without_chap() -> None:
-    told = device.without_chap(SESSION)
+    told = block_device.without_chap(SESSION)
 
     assert SECRET not in told
     assert told.count(WITHHELD) == 4
@@ -62,7 +63,7 @@ def test_sessions_are_kept_without_chap() -> None:
 
 
 def test_targets_are_kept_without_accounts() -> None:
-    told = device.without_accounts(TGT)
+    told = block_device.without_accounts(TGT)
 
     assert SECRET not in told
     assert "Backing store path: /dev/cinder-volumes/volume-1" in told

@@ -11,7 +11,7 @@ import pytest
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import log
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.keep.allow_list import log_line
+from hoodsnap.keep.log_line import log_line
 
 UUID = "5ff9ffcb-a23f-4a79-8e0a-1f1f2d0e8b11"
 OTHER = "0a9d8b7c-1111-4222-8333-444455556666"

@@ -10,7 +10,7 @@ from tests.collect.small_cloud import SmallCloud
 
 from hoodsnap.collect.port import PortApi
 from hoodsnap.collect.recorder import WITHHELD, Recorder
-from hoodsnap.keep.allow_list import network_body
+from hoodsnap.keep.neutron_api import network_body
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 

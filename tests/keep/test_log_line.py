@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hoodsnap.keep.allow_list import log_line
-from hoodsnap.keep.log_line import line_without_secrets
+from hoodsnap.keep.log_line import line_without_secrets, log_line
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 

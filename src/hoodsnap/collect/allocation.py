@@ -27,7 +27,7 @@ from hoodsnap.collect.rest_api import (
     written,
 )
 from hoodsnap.facts.database.tables import SELECT, UUID
-from hoodsnap.keep.allow_list import placement_body
+from hoodsnap.keep.placement_api import placement_body
 
 LAYER = "placement"
 

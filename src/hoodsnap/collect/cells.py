@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.collect.database_client import LAYER, Address, DatabaseClient, Rows
+from hoodsnap.collect.database_client import LAYER, Address, DatabaseClient
 from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.tables import CELL_MAPPINGS, ReadableTable, named
+from hoodsnap.collect.statement import named, select
+from hoodsnap.keep.tables import CELL_MAPPINGS, ReadableTable, Rows
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")
 """Where distributions put the socket of a database on this host."""
@@ -94,10 +95,10 @@ class Cells:
         """The columns that a table has in this release and that may be read."""
         known = (cell.server, cell.name, table.name)
         if known not in self._columns:
-            answer = cell.server.ask(f"SHOW CREATE TABLE {table.of(cell.name)}")
+            answer = cell.server.ask(f"SHOW CREATE TABLE {named(cell.name, table.name)}")
             if answer.error is None:
                 # What `describe` shows: it is in the definition too, but not in these words.
-                cell.server.ask(f"SHOW COLUMNS FROM {table.of(cell.name)}")
+                cell.server.ask(f"SHOW COLUMNS FROM {named(cell.name, table.name)}")
             definition = "" if answer.error is not None else _cell(answer.value["rows"], 1)
             self._columns[known] = frozenset(re.findall(r"^ +[`\"](\w+)[`\"] ", definition, re.M))
         return tuple(column for column in table.columns if column in self._columns[known])
@@ -191,7 +192,7 @@ class Cells:
         urls: dict[str, str] = {}
         templates: set[str] = set()
         base = self._conf.get("database", {}).get("connection") or self._url or ""
-        statement = CELL_MAPPINGS.select(api.name, columns)
+        statement = select(api.name, CELL_MAPPINGS, columns)
         if (
             api.server.ask(statement, lambda rows: _places(rows, base, urls, templates)).error
             is not None

@@ -12,7 +12,8 @@ from functools import partial
 from hoodsnap.collect.cloud_client import PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.rest_api import LIST_PATIENCE, object_of, quote, together, unversioned
-from hoodsnap.keep.allow_list import api_body, image_body
+from hoodsnap.keep.glance_api import image_body
+from hoodsnap.keep.nova_api import api_body
 
 IMAGES, IMAGE_PAGES = 1000, 5
 """Images in a page, and pages."""

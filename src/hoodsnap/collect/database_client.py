@@ -21,11 +21,9 @@ from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.uri import DATABASE_ACCOUNTS, must_be_socket_of
 from hoodsnap.keep.secret import OF_A_VALUE
+from hoodsnap.keep.tables import Rows
 
 LAYER = "nova-db"
-
-Rows = dict[str, list[Any]]
-"""`{"columns": [name, ...], "rows": [[value, ...], ...]}`"""
 
 LARGEST = 64 << 20
 """Bytes of rows in one answer."""

@@ -1,38 +1,27 @@
 """The host's block devices, and how a volume comes to it: LVM, iSCSI, multipath, loop devices.
 
-Each tool is asked in its own words, and only to list. What opens a volume (names and passwords of
-CHAP, keys of the device mapper) is left out line by line, key by key.
+Each tool is asked in its own words, and only to list. What opens a volume is left out by
+`hoodsnap.keep.block_device`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.program import run
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.block_device import block_device, initiator, without_accounts, without_chap
 
 LAYER = "block"
 
 _SEARCHED = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-
-_BLOCK = frozenset(
-    [
-        *("name", "kname", "path", "maj:min", "type", "size", "ro", "rm", "hotplug", "fstype"),
-        *("mountpoint", "mountpoints", "pkname", "wwn", "serial", "vendor", "model", "rev"),
-        *("tran", "hctl", "state", "rota", "ptuuid", "partuuid", "log-sec", "phy-sec", "dax"),
-        *("subsystems", "children"),
-    ]
-)
-"""The columns of lsblk that are kept: no labels, which are anybody's text."""
 
 _PV = "pv_name,vg_name,pv_uuid,pv_attr,pv_size,pv_free,dev_size,pv_missing"
 _VG = "vg_name,vg_uuid,vg_attr,vg_size,vg_free,pv_count,lv_count,snap_count"
@@ -42,10 +31,6 @@ _LV = (
 )
 
 TARGETS = Path("/sys/kernel/config/target/iscsi")
-
-_CHAP = re.compile(r"^([ \t]*+(?:username|password)(?:_in)?:[ \t]*+)\S.*$", re.MULTILINE)
-
-_ACCOUNTS = re.compile(r"(^ ++Account information:\n)((?>(?: {8}.*+\n?)*))", re.MULTILINE)
 
 
 def ask_devices(recorder: Recorder) -> None:
@@ -63,7 +48,7 @@ def ask_devices(recorder: Recorder) -> None:
     if maps.error is not None:  # the daemon has it all, and this one sends a command to each path
         survey.ask_program(("multipath", "-ll"), str)
     name = Path("/etc/iscsi/initiatorname.iscsi")
-    recorder.ask(LAYER, f"cat {name}", lambda: _initiator(name))
+    recorder.ask(LAYER, f"cat {name}", lambda: initiator(file.text(name)))
     survey.ask_program(("iscsiadm", "-m", "session", "-P", "3"), without_chap, _no_session)
     recorder.ask(LAYER, f"ls -R {TARGETS}", lambda: targets(TARGETS))
     survey.ask_program(
@@ -121,16 +106,6 @@ def _run(command: Sequence[str]) -> str:
         raise
 
 
-def without_chap(text: str) -> str:
-    """What iscsiadm says of its sessions, without the names and passwords of CHAP."""
-    return _CHAP.sub(rf"\g<1>{WITHHELD}", text)
-
-
-def without_accounts(text: str) -> str:
-    """What tgtadm says of its targets, without the accounts that may log in."""
-    return _ACCOUNTS.sub(rf"\g<1>        {WITHHELD}\n", text)
-
-
 def targets(folder: Path) -> list[dict[str, object]]:
     """The iSCSI targets that this kernel exports, with their LUNs; no authentication is read."""
     found: list[dict[str, object]] = []
@@ -169,16 +144,7 @@ def _block_devices(text: str) -> object:
     devices = told.get("blockdevices") if isinstance(told, Mapping) else None
     if not isinstance(devices, list):
         raise RefusedError("failed", "lsblk printed something else than block devices")
-    return {"blockdevices": [_block_device(device) for device in devices]}
-
-
-def _block_device(device: Any) -> Any:
-    if not isinstance(device, Mapping):
-        return WITHHELD
-    kept = {key: value for key, value in device.items() if key in _BLOCK}
-    if isinstance(children := device.get("children"), list):
-        kept["children"] = [_block_device(child) for child in children]
-    return kept
+    return {"blockdevices": [block_device(device) for device in devices]}
 
 
 def _json_or_nothing(text: str) -> object:
@@ -200,11 +166,6 @@ def _links_in(folder: str) -> Callable[[], object]:
 
 def _has_mapper() -> bool:
     return " device-mapper\n" in file.text("/proc/misc")
-
-
-def _initiator(path: Path) -> str:
-    lines = file.text(path).splitlines()
-    return "\n".join(line for line in lines if line.startswith("InitiatorName="))
 
 
 def _no_session(refusal: RefusedError) -> RefusedError:

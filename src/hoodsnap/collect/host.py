@@ -13,11 +13,13 @@ from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect import file
-from hoodsnap.collect.configuration import Configuration, NovaConf, kept
+from hoodsnap.collect.configuration import NovaConf
 from hoodsnap.collect.ownership import Owners, read_owned
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.service import Found, RunningService, find
+from hoodsnap.keep.libvirt_conf import LIBVIRT_CONF, libvirt_settings
+from hoodsnap.keep.nova_conf import Configuration, kept
 from hoodsnap.trust.challenge import BOOT_ID
 from hoodsnap.trust.challenge import QUERY as CHALLENGE
 from hoodsnap.trust.fingerprint import LAYER
@@ -48,20 +50,6 @@ OF_PS = (
     "/proc/sys/kernel/osrelease",
 )
 """What ps and top read beside the processes themselves."""
-
-
-LIBVIRT_CONF = {
-    "qemu.conf": frozenset(
-        """
-        user group dynamic_ownership remember_owner security_driver security_default_confined
-        stdio_handler vnc_listen vnc_tls vnc_tls_x509_verify vnc_sasl vnc_auto_unix_socket
-        spice_listen spice_tls spice_sasl remote_display_port_min remote_display_port_max
-        swtpm_user swtpm_group auto_start_bypass_cache save_image_format max_files max_processes
-        """.split()  # noqa: SIM905 (as a list it takes twenty lines)
-    ),
-    "virtlogd.conf": frozenset(["max_size", "max_backups", "max_age_days"]),
-}
-"""What of libvirt's configuration may be kept: no passwords, no paths of keys."""
 
 
 def nova_host_name(configuration: Configuration) -> str:
@@ -144,15 +132,7 @@ def _ask_libvirt(recorder: Recorder) -> None:
 
 
 def _libvirt_conf(name: str, root: str) -> dict[str, str]:
-    """The lines of a file of libvirt's that may be kept."""
-    keys = LIBVIRT_CONF[name]
-    text = read_owned(f"/etc/libvirt/{name}", Owners(), root=root)
-    found = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and name.strip() in keys:
-            found[name.strip()] = value.partition("#")[0].strip().strip("\"'")
-    return found
+    return libvirt_settings(name, read_owned(f"/etc/libvirt/{name}", Owners(), root=root))
 
 
 def _ask_versions(recorder: Recorder, nova: RunningService | None) -> None:

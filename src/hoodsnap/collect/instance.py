@@ -6,22 +6,21 @@ up on the host) belongs to the same moment. Which columns are read is in tables.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect import tables
 from hoodsnap.collect.cells import Cell, Cells, Conf
 from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.collect.tables import RECENT, ReadableTable, quoted
+from hoodsnap.collect.statement import about, named, quoted, select
+from hoodsnap.facts.database.tables import UUID
+from hoodsnap.keep import tables
+from hoodsnap.keep.tables import RECENT, ReadableTable
 
 AT_ONCE = 500
 """Keys in one statement."""
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _OVER = ("confirmed", "reverted", "completed", "cancelled", "error", "failed")
 """How migrations end. `done` is not among them: a done evacuation still acts on its source host."""
@@ -82,7 +81,7 @@ class InstanceDatabase:
         """
         with self._lock:
             self._wanted.update(uuid.lower() for uuid in uuids)
-            new = sorted(uuid for uuid in self._wanted - self._asked if _UUID.fullmatch(uuid))
+            new = sorted(uuid for uuid in self._wanted - self._asked if UUID.fullmatch(uuid))
             self._asked.update(new)
             lost = self._find(new)
             for cell in self._cells.cells:
@@ -136,7 +135,7 @@ class InstanceDatabase:
         """Ask every cell which instances have these volumes: on other hosts, too."""
         with self._lock:
             new = sorted(
-                {volume.lower() for volume in volumes if _UUID.fullmatch(volume.lower())}
+                {volume.lower() for volume in volumes if UUID.fullmatch(volume.lower())}
                 - self._volumes_asked
             )
             self._volumes_asked.update(new)
@@ -205,7 +204,8 @@ class InstanceDatabase:
         ):
             return
         of_host = "" if self._host is None else f" AND host = {quoted(self._host)}"
-        where = tables.MAPPINGS_OF_DELETED.replace("{instances}", tables.INSTANCES.of(cell.name))
+        instances = named(cell.name, tables.INSTANCES.name)
+        where = tables.MAPPINGS_OF_DELETED.replace("{instances}", instances)
         rows = self._ask_cell(cell, tables.MAPPINGS_OF_VOLUMES, where.replace("{host}", of_host))
         lost = sorted(_texts(rows, "instance_uuid") - cell.found)
         self._ask_about(cell, tables.INSTANCES, lost)
@@ -259,7 +259,7 @@ class InstanceDatabase:
         """Ask, and remember the statement for the second look."""
         rows = self._ask_cell(cell, table, where)
         if columns := self._cells.columns(cell, table):
-            cell.markers[table.select(cell.name, columns, where)] = None
+            cell.markers[select(cell.name, table, columns, where)] = None
         return rows
 
     def _ask_about(self, cell: Cell, table: ReadableTable, keys: Sequence[str | int]) -> list[Row]:
@@ -273,13 +273,13 @@ class InstanceDatabase:
     def _about(self, cell: Cell, table: ReadableTable, keys: Sequence[str | int]) -> Iterator[str]:
         if keys and table.key in self._cells.columns(cell, table):
             for start in range(0, len(keys), AT_ONCE):
-                yield table.about(cell.name, keys[start : start + AT_ONCE])
+                yield about(cell.name, table, keys[start : start + AT_ONCE])
 
     def _ask_cell(self, cell: Cell, table: ReadableTable, where: str = "") -> list[Row]:
         columns = self._cells.columns(cell, table)
         if not columns:
             return []
-        answer = cell.server.ask(table.select(cell.name, columns, where), table.kept)
+        answer = cell.server.ask(select(cell.name, table, columns, where), table.kept)
         return rows_of(answer)
 
 

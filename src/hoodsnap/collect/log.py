@@ -1,25 +1,23 @@
 """What the logs say, tails only: each QEMU's, the kernel's, nova-compute's.
 
-No file is read from its begin, and only lines of known kinds are kept: a log holds whatever a
-program had in its hands when something went wrong.
+No file is read from its begin. Which lines are kept is in `hoodsnap.keep.log`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect import file
-from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.service import service
-from hoodsnap.keep.allow_list import log_line
+from hoodsnap.keep.log import kernel_lines, nova_lines, qemu_lines
+from hoodsnap.keep.nova_conf import Configuration
 
 LAYER = "logs"
 
@@ -52,40 +50,6 @@ NOVA_TAIL = 4 << 20
 _LOOK = 2.0
 """Seconds for the question whether there is such a file."""
 
-LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
-"""How many are kept at most: of a QEMU, of the kernel, of nova-compute for one UUID."""
-
-START = re.compile(r"\S+ \S+: starting up")
-_UUID_OF_START = re.compile(r"(?:^|\s)-uuid ([0-9a-fA-F-]{36})(?:\s|$)")
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
-_KERNEL = re.compile(
-    r"out of memory|oom-kill|oom_reaper|invoked oom-killer|I/O error|EXT4-fs (error|warning)"
-    r"|XFS \(.{0,200}(error|shutdown|corrupt)|BTRFS (error|critical)"
-    r"|nfs: server .{1,200} (not responding|OK)"
-    r"|multipath.{0,200}(failing|reinstated) path|conn error|rport-\S{1,64} blocked|rejecting I/O"
-    r"|blocked for more than \d+ seconds|Remounting filesystem read-only"
-    r"|(qemu|kvm)\S{0,64}\[\d{1,9}\].{0,200}(segfault|trap|general protection)"
-    r"|libceph: .{0,200}(socket|timed out)"
-    r"|Hardware Error|Machine check",
-    re.IGNORECASE,
-)
-"""The kernel's lines about memory that ran out and storage that failed."""
-
-_LEVEL = re.compile(r" (?P<level>INFO|WARNING|ERROR|CRITICAL) ")
-_OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{_UUID})\] ")
-
-_LIFECYCLE = re.compile(
-    r"VM \w+ \(Lifecycle|During .* does not match|Instance (spawned|destroyed|shutdown|failed|"
-    r"running|rebooted|not (found|resizing)|is not|was)|Took \S+ seconds to (build|destroy|spawn)"
-    r"|(Rebuild|Reboot|Rescu|Unrescu|Shelv|Unshelv|Paus|Unpaus|Suspend|Resum|Migrat|Terminat|"
-    r"Delet|Evacuat|Snapshot|Revert|Confirm|Attach|Detach|Destroy|Start|Stopp|Soft)\w*"
-    r"|(instance )?snapshotting|Begin\w* (live|cold) snapshot|Live migration|Post operation"
-    r"|Creating image|Booting with|Using config drive",
-    re.IGNORECASE,
-)
-"""How nova-compute's lines begin that tell what became of an instance."""
-
 
 def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) -> None:
     """Ask for the logs of these domains (UUID → name), of the kernel, and of nova-compute."""
@@ -96,11 +60,11 @@ def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) 
         ask(LAYER, "journalctl -k -o short-iso", partial(_kernel, _JOURNAL))
     if (path := _first_of(_nova_logs(conf), _is_there)) is not None:
         query = f"tail -c {NOVA_TAIL} {path}"
-        ask(LAYER, query, lambda: _nova_lines(file.tail(path, NOVA_TAIL)))
+        ask(LAYER, query, lambda: nova_lines(file.tail(path, NOVA_TAIL)))
     else:
         units = [word for unit in UNITS for word in ("-u", unit)]
         command = ["journalctl", *units, "-n", "20000", "-o", "short-iso"]
-        ask(LAYER, " ".join(command), lambda: _nova_lines(run([*command, "--no-pager"])))
+        ask(LAYER, " ".join(command), lambda: nova_lines(run([*command, "--no-pager"])))
 
 
 def ask_again(recorder: Recorder, names: Mapping[str, str]) -> None:
@@ -181,34 +145,7 @@ def _root_of_nova() -> str:
 
 
 def _qemu_log(path: Path) -> str:
-    """Its last lines and its last start, without the environment and the arguments of a start:
-    those of a process that runs are in /proc."""
-    kept: list[str] = []
-    last_start: list[str] = []
-    in_start = False
-    for line in file.tail(path, TAIL).splitlines():
-        if START.match(line):
-            in_start = True
-            kept.append(log_line(line))
-            last_start = [kept[-1]]
-        elif in_start:
-            if uuid := _UUID_OF_START.search(line):
-                kept.append(f"-uuid {uuid[1]}")
-                last_start.append(kept[-1])
-            # Each line of it but the last goes on; before libvirt 4.7 it was one line.
-            in_start = line.endswith("\\")
-        elif not _is_argument(line):
-            kept.append(log_line(line))
-    end = kept[-LINES:]
-    return "\n".join([line for line in last_start if line not in end] + end)
-
-
-def _is_argument(line: str) -> bool:
-    """Whether it is of a start whose first line was cut off, or of no known kind."""
-    first, blank, _ = line.partition(" ")
-    is_complaint = bool(blank) and "qemu" in first and first.endswith(":")
-    is_known = is_complaint or re.match(r"\d{4}-\d\d-\d\d[T ]|char device", line)
-    return line.endswith("\\") or not is_known
+    return qemu_lines(file.tail(path, TAIL))
 
 
 _DMESG = ("dmesg", "--time-format", "iso")
@@ -216,28 +153,4 @@ _JOURNAL = ("journalctl", "-k", "-o", "short-iso", "-n", "20000", "--no-pager")
 
 
 def _kernel(command: tuple[str, ...]) -> str:
-    lines = [line for line in run(command).splitlines() if _KERNEL.search(line)]
-    return "\n".join(log_line(line) for line in lines[-KERNEL_LINES:])
-
-
-def _nova_lines(text: str) -> str:
-    """The last lines about each instance: what went wrong, and what was done with it."""
-    by_uuid: dict[str, list[tuple[int, str]]] = {}
-    for number, line in enumerate(text.splitlines()):
-        level = _LEVEL.search(line)
-        found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
-        if level is None or found is None or not _tells(level["level"], line[found.end() :]):
-            continue
-        stamp = re.match(r"[\d-]+[T ][\d:.+]+", line)
-        kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
-        said = log_line(line[found.end() :])
-        by_uuid.setdefault(found["uuid"], []).append((number, kept + said))
-    last = [line for lines in by_uuid.values() for line in lines[-NOVA_LINES:]]
-    return "\n".join(line for _, line in sorted(last))
-
-
-def _tells(level: str, said: str) -> bool:
-    if level == "INFO":
-        return _LIFECYCLE.match(said) is not None
-    # A traceback is hundreds of lines, with whatever was in the arguments.
-    return not said.startswith((" ", "Traceback", "During handling", "The above exception"))
+    return kernel_lines(run(command))

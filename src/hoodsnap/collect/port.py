@@ -23,7 +23,7 @@ from hoodsnap.collect.rest_api import (
     together,
     unversioned,
 )
-from hoodsnap.keep.allow_list import network_body
+from hoodsnap.keep.neutron_api import network_body
 
 LAYER = "neutron"
 

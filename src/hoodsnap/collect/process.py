@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,15 +25,9 @@ from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.service import MOST_DOUBTS, Found, UntrustedProcess
 from hoodsnap.keep.arguments import kept_cmdline, kept_ps
+from hoodsnap.keep.process import listeners, open_file, thread
 
 LAYER = "kernel"
-
-# The kernel keeps fifteen characters of a name.
-_LISTENER = re.compile(r'"\.?(qemu-(system|kvm)[^"]*|kvm(-spice)?|qemu)",pid=')
-
-# A process may call itself `qemu",pid=1`, or have a line end in its name: no such line is kept.
-_USER = r'\("[^"]*+",pid=\d{1,10},fd=\d{1,10}\)'
-_SOCKET = re.compile(rf"LISTEN +\d+ +\d+ +\S+ +\S+ +users:\({_USER}(?>(?:,{_USER})*)\)")
 
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
@@ -298,9 +291,7 @@ def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
 
 
 def _fdinfo(path: str) -> dict[str, str]:
-    # `iff` is the interface behind a descriptor of /dev/net/tun: which tap this process holds.
-    lines = dict(line.partition(":")[::2] for line in _text(path).splitlines())
-    return {name: lines[name].strip() for name in ("flags", "iff") if name in lines}
+    return open_file(_text(path))
 
 
 def _stat(path: str) -> dict[str, Any]:
@@ -326,8 +317,7 @@ def _threads(folder: str) -> dict[str, dict[str, str]]:
             text = _text(f"{folder}/task/{tid}/status")
         except (FileNotFoundError, ProcessLookupError):  # ended while we looked
             continue
-        lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
-        found[tid] = {"comm": lines.get("Name", ""), "cpus": lines.get("Cpus_allowed_list", "")}
+        found[tid] = thread(text)
     return found
 
 
@@ -359,11 +349,7 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
 
 
 def _listeners() -> str:
-    """The TCP sockets on which an emulator listens: its consoles, and what a migration waits at."""
-    lines = (line.rstrip() for line in run(["ss", "-Hltnp"]).splitlines())
-    return "".join(
-        f"{line}\n" for line in lines if _LISTENER.search(line) and _SOCKET.fullmatch(line)
-    )
+    return listeners(run(["ss", "-Hltnp"]))
 
 
 def _names(folder: str) -> list[str]:

@@ -31,7 +31,8 @@ from hoodsnap.collect.rest_api import (
     unversioned,
     written,
 )
-from hoodsnap.keep.allow_list import api_body, image_body
+from hoodsnap.keep.glance_api import image_body
+from hoodsnap.keep.nova_api import api_body
 
 MICROVERSION = (2, 96)
 """The highest that is asked for. From 2.98 on nova adds properties of images, from 2.100 hints."""

@@ -18,17 +18,9 @@ from hoodsnap.collect import file
 from hoodsnap.collect.port import SeenNetworks
 from hoodsnap.collect.program import run
 from hoodsnap.collect.recorder import Recorder, patiently
-from hoodsnap.keep.allow_list import ovs_rows
+from hoodsnap.keep.host_network import OF_A_TAP, OVS_COLUMNS, ovs_rows, tap_rules
 
 LAYER = "network"
-
-TABLES = {
-    "Interface": "_uuid,name,type,ofport,admin_state,link_state,external_ids,mac_in_use,mtu"
-    ",ifindex,error",
-    "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
-    "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
-}
-"""Of each table of Open vSwitch the columns that may be kept. An `error` came with 2.4."""
 
 STATE_PATHS = ("/var/lib/neutron", "/opt/stack/data/neutron")
 """Where neutron's DHCP agent keeps its files: packages, devstack."""
@@ -41,12 +33,6 @@ LARGEST_LEASES = 4 << 20
 
 MOST_NAMESPACES = 32
 """How many namespaces are looked into where nobody says which are the guests'."""
-
-OF_A_TAP = re.compile(
-    # A chain of a port has the first ten characters of its id in its name.
-    r"neutron-[\w-]{1,20}-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
-)
-"""The rules of iptables that are about one guest's tap."""
 
 
 def ask_taps(recorder: Recorder, seen: SeenNetworks | None) -> None:
@@ -82,9 +68,9 @@ def _ask_switch(recorder: Recorder) -> None:
 
 
 def _ask_table(recorder: Recorder, table: str) -> Answer:
-    answer = _list(recorder, table, TABLES[table])
+    answer = _list(recorder, table, OVS_COLUMNS[table])
     if answer.error is not None and "does not contain a column" in answer.error.message:
-        answer = _list(recorder, table, TABLES[table].removesuffix(",error"))
+        answer = _list(recorder, table, OVS_COLUMNS[table].removesuffix(",error"))
     return answer
 
 
@@ -125,8 +111,7 @@ def _rows(answer: Answer) -> list[dict[str, Any]]:
 
 def _filter_rules() -> str:
     # Not `-t filter`, which would load the kernel's module for it where there is none.
-    lines = run(["iptables-save"]).splitlines(keepends=True)
-    return "".join(line for line in lines if OF_A_TAP.search(line))
+    return tap_rules(run(["iptables-save"]))
 
 
 # Namespaces

@@ -25,7 +25,7 @@ from hoodsnap.collect.rest_api import (
     written,
 )
 from hoodsnap.facts.database.tables import UUID
-from hoodsnap.keep.allow_list import volume_body
+from hoodsnap.keep.cinder_api import volume_body
 
 LAYER = "cinder"
 

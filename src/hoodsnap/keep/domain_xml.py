@@ -162,7 +162,7 @@ class _Reader:
         if name == "entry":
             return self._is_withheld_entry(above, text)
         if name.endswith(":property"):  # of an image, as nova writes it into its metadata
-            from hoodsnap.keep.allow_list import is_image_property
+            from hoodsnap.keep.glance_api import is_image_property
 
             return not is_image_property(_value_of(self._open[-1].attributes, "name") or "")
         return above[-1:] == ["metadata"] or name == "metadata"

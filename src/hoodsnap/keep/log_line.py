@@ -94,3 +94,13 @@ def line_without_secrets(line: str) -> str:
     for secret, instead in _IN_LINES:
         line = secret.sub(instead, line)
     return line
+
+
+_LONGEST_LINE = 300
+"""Characters of a line of a log."""
+
+
+def log_line(line: str) -> str:
+    """A line of a log, cut short, without what may be a secret in it."""
+    line = line_without_secrets(line[: 10 * _LONGEST_LINE])  # some are megabytes long
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

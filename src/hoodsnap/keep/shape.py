@@ -113,6 +113,15 @@ def kept_json(value: Any, keep: Callable[[Any], Any]) -> Any:
         return WITHHELD
 
 
+def json_object(text: str) -> dict[str, Any] | None:
+    """Return the object that a text holds in JSON; None if it holds anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 NOBODY = re.compile(r"(?!)")
 """The names whose values are kept where all are withheld."""
 

@@ -71,7 +71,7 @@ def configuration(sections: object) -> str:
 
     Options that lead a client to a server get the stand-in's address.
     """
-    from hoodsnap.collect.configuration import KEPT
+    from hoodsnap.keep.nova_conf import KEPT
 
     lines = []
     for section, options in sections.items() if isinstance(sections, dict) else ():

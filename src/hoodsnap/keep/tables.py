@@ -6,22 +6,22 @@ key material, tokens, tracebacks, the URLs of cells) is never asked.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from hoodsnap.collect.database_client import Rows
-from hoodsnap.keep.allow_list import (
-    SYSTEM_METADATA,
-    connection_info,
-    network_info,
-    nova_object,
-    request_spec,
-)
+from hoodsnap.keep.connection_info import connection_info
+from hoodsnap.keep.glance_api import IMAGE_PROPERTIES
 from hoodsnap.keep.log_line import line_without_secrets
+from hoodsnap.keep.network_info import network_info
 from hoodsnap.keep.shape import hidden
+from hoodsnap.keep.versioned_object import nova_object, request_spec
 
 RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
+
+
+Rows = dict[str, list[Any]]
+"""`{"columns": [name, ...], "rows": [[value, ...], ...]}`"""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,8 @@ class ReadableTable:
     keep: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
     """Per column that holds JSON: what may stay of it."""
 
-    def select(self, database: str, columns: Sequence[str], where: str = "") -> str:
-        """The statement that reads these columns."""
-        asked = ", ".join(named(column) for column in columns)
-        condition = f" WHERE {where}" if where else ""
-        return f"SELECT {asked} FROM {self.of(database)}{condition}"  # noqa: S608 (see `quoted`)
-
-    def of(self, database: str) -> str:
-        """Its name in SQL."""
-        return named(database, self.name)
-
     def kept(self, rows: Rows) -> Rows:
-        """Rows of this table, with what must not be kept taken out of their JSON."""
+        """Take out of the JSON of rows of this table what must not be kept."""
         for number, column in enumerate(rows["columns"]):
             if column in self.keep:
                 for row in rows["rows"]:
@@ -61,31 +51,13 @@ class ReadableTable:
                         row[number] = self.keep[column](row[number])
         return rows
 
-    def about(self, database: str, keys: Sequence[str | int]) -> str:
-        """The condition for the rows that belong to these keys (UUIDs or ids)."""
-        condition = f"{named(self.key)} IN ({', '.join(quoted(key) for key in keys)})"
-        only = self.only.replace("{database}", named(database))
-        return f"{condition} AND {only}" if only else condition
 
-
-_RESERVED = frozenset({"key", "binary", "usage", "groups", "rank", "system"})
-
-
-def named(*parts: str) -> str:
-    """A name in SQL, quoted only where it has to be."""
-    return ".".join(
-        part
-        if re.fullmatch(r"[A-Za-z_]\w*", part, re.ASCII) and part.lower() not in _RESERVED
-        else "`" + part.replace("`", "``") + "`"
-        for part in parts
-    )
-
-
-def quoted(value: str | int) -> str:
-    """A literal in SQL: every value that comes from outside of this file goes through here."""
-    if isinstance(value, int):
-        return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+SYSTEM_METADATA = (
+    f"^(image_({IMAGE_PROPERTIES})"
+    "|((old|new)_)?instance_type_.+|old_vm_state|clean_attempts"
+    "|shelved_(at|host|image_id)|vtpm_secret_uuid)$"
+)
+"""The keys of instance_system_metadata whose rows are read (a regular expression for MySQL)."""
 
 
 def _newest(table: str, count: int) -> str:

@@ -1,0 +1,51 @@
+"""Allow-lists for a host's side of the network: tables of Open vSwitch, rules of iptables."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from hoodsnap.keep.secret import WITHHELD
+from hoodsnap.keep.shape import words
+
+OVS_COLUMNS = {
+    "Interface": "_uuid,name,type,ofport,admin_state,link_state,external_ids,mac_in_use,mtu"
+    ",ifindex,error",
+    "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
+    "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
+}
+"""Of each table of Open vSwitch the columns that may be kept. An `error` came with 2.4."""
+
+
+_EXTERNAL_IDS = words(
+    "iface-id iface-status attached-mac vm-uuid vm-id ovn-installed skip_cleanup"
+    " net_uuid network_type physical_network segmentation_id tag bridge-id"
+)
+
+
+def ovs_rows(table: Any) -> Any:
+    """What `ovs-vsctl --format=json list` printed, without the keys of others' making in it."""
+    if not isinstance(table, dict) or not isinstance(table.get("data"), list):
+        return WITHHELD
+    rows = [[_ovs_cell(cell) for cell in row] for row in table["data"] if isinstance(row, list)]
+    return {**table, "data": rows}
+
+
+def _ovs_cell(cell: Any) -> Any:
+    """Of a map (`["map", [[key, value], …]]`) the values of known keys stay."""
+    if not isinstance(cell, list) or cell[:1] != ["map"] or not isinstance(cell[-1], list):
+        return cell
+    pairs = [pair for pair in cell[-1] if isinstance(pair, list) and len(pair) == 2]
+    return ["map", [[key, value if key in _EXTERNAL_IDS else WITHHELD] for key, value in pairs]]
+
+
+OF_A_TAP = re.compile(
+    # A chain of a port has the first ten characters of its id in its name.
+    r"neutron-[\w-]{1,20}-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
+)
+"""The rules of iptables that are about one guest's tap."""
+
+
+def tap_rules(text: str) -> str:
+    """Keep of what `iptables-save` printed the rules about guests' taps."""
+    return "".join(line for line in text.splitlines(keepends=True) if OF_A_TAP.search(line))

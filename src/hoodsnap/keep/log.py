@@ -1,0 +1,107 @@
+"""Which lines of a log are kept: those of known kinds.
+
+A log holds whatever a program had in its hands when something went wrong.
+"""
+
+from __future__ import annotations
+
+import re
+
+from hoodsnap.keep.log_line import log_line
+
+LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
+"""How many are kept at most: of a QEMU, of the kernel, of nova-compute for one UUID."""
+
+START = re.compile(r"\S+ \S+: starting up")
+_UUID_OF_START = re.compile(r"(?:^|\s)-uuid ([0-9a-fA-F-]{36})(?:\s|$)")
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+_KERNEL = re.compile(
+    r"out of memory|oom-kill|oom_reaper|invoked oom-killer|I/O error|EXT4-fs (error|warning)"
+    r"|XFS \(.{0,200}(error|shutdown|corrupt)|BTRFS (error|critical)"
+    r"|nfs: server .{1,200} (not responding|OK)"
+    r"|multipath.{0,200}(failing|reinstated) path|conn error|rport-\S{1,64} blocked|rejecting I/O"
+    r"|blocked for more than \d+ seconds|Remounting filesystem read-only"
+    r"|(qemu|kvm)\S{0,64}\[\d{1,9}\].{0,200}(segfault|trap|general protection)"
+    r"|libceph: .{0,200}(socket|timed out)"
+    r"|Hardware Error|Machine check",
+    re.IGNORECASE,
+)
+"""The kernel's lines about memory that ran out and storage that failed."""
+
+_LEVEL = re.compile(r" (?P<level>INFO|WARNING|ERROR|CRITICAL) ")
+_OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{_UUID})\] ")
+
+_LIFECYCLE = re.compile(
+    r"VM \w+ \(Lifecycle|During .* does not match|Instance (spawned|destroyed|shutdown|failed|"
+    r"running|rebooted|not (found|resizing)|is not|was)|Took \S+ seconds to (build|destroy|spawn)"
+    r"|(Rebuild|Reboot|Rescu|Unrescu|Shelv|Unshelv|Paus|Unpaus|Suspend|Resum|Migrat|Terminat|"
+    r"Delet|Evacuat|Snapshot|Revert|Confirm|Attach|Detach|Destroy|Start|Stopp|Soft)\w*"
+    r"|(instance )?snapshotting|Begin\w* (live|cold) snapshot|Live migration|Post operation"
+    r"|Creating image|Booting with|Using config drive",
+    re.IGNORECASE,
+)
+"""How nova-compute's lines begin that tell what became of an instance."""
+
+
+def qemu_lines(text: str) -> str:
+    """Keep of a QEMU's log the last lines and the last start.
+
+    The environment and the arguments of a start go: those of a process that runs are in /proc.
+    """
+    kept: list[str] = []
+    last_start: list[str] = []
+    in_start = False
+    for line in text.splitlines():
+        if START.match(line):
+            in_start = True
+            kept.append(log_line(line))
+            last_start = [kept[-1]]
+        elif in_start:
+            if uuid := _UUID_OF_START.search(line):
+                kept.append(f"-uuid {uuid[1]}")
+                last_start.append(kept[-1])
+            # Each line of it but the last goes on; before libvirt 4.7 it was one line.
+            in_start = line.endswith("\\")
+        elif not is_argument(line):
+            kept.append(log_line(line))
+    end = kept[-LINES:]
+    return "\n".join([line for line in last_start if line not in end] + end)
+
+
+def is_argument(line: str) -> bool:
+    """Is a line part of a start whose first line was cut off, or of no known kind?"""
+    first, blank, _ = line.partition(" ")
+    is_complaint = bool(blank) and "qemu" in first and first.endswith(":")
+    is_known = is_complaint or re.match(r"\d{4}-\d\d-\d\d[T ]|char device", line)
+    return line.endswith("\\") or not is_known
+
+
+def kernel_lines(text: str) -> str:
+    """Keep of the kernel's log the last lines about memory that ran out and storage that failed."""
+    lines = [line for line in text.splitlines() if _KERNEL.search(line)]
+    return "\n".join(log_line(line) for line in lines[-KERNEL_LINES:])
+
+
+def nova_lines(text: str) -> str:
+    """Keep of nova-compute's log the last lines about each instance: what went wrong with it, and
+    what was done with it."""
+    by_uuid: dict[str, list[tuple[int, str]]] = {}
+    for number, line in enumerate(text.splitlines()):
+        level = _LEVEL.search(line)
+        found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
+        if level is None or found is None or not _tells(level["level"], line[found.end() :]):
+            continue
+        stamp = re.match(r"[\d-]+[T ][\d:.+]+", line)
+        kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
+        said = log_line(line[found.end() :])
+        by_uuid.setdefault(found["uuid"], []).append((number, kept + said))
+    last = [line for lines in by_uuid.values() for line in lines[-NOVA_LINES:]]
+    return "\n".join(line for _, line in sorted(last))
+
+
+def _tells(level: str, said: str) -> bool:
+    if level == "INFO":
+        return _LIFECYCLE.match(said) is not None
+    # A traceback is hundreds of lines, with whatever was in the arguments.
+    return not said.startswith((" ", "Traceback", "During handling", "The above exception"))
