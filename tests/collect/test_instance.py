@@ -24,6 +24,7 @@ from tests.collect.rogue import rogue_server
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import cells, database_client, instance
+from hoodsnap.collect.cells import Cells
 from hoodsnap.collect.database_client import Address, DatabaseClient
 from hoodsnap.collect.instance import InstanceDatabase
 from hoodsnap.collect.recorder import WITHHELD, Recorder
@@ -172,7 +173,7 @@ def everything(recorder: Recorder) -> str:
 
 @pytest.fixture
 def nova(recorder: Recorder, mariadb: MariaDB) -> Iterator[InstanceDatabase]:
-    found = InstanceDatabase(recorder, conf(mariadb.url()))
+    found = InstanceDatabase(Cells(recorder, conf(mariadb.url())))
     assert found.connect()
     yield found
     found.close()
@@ -371,7 +372,7 @@ def test_a_database_from_before_the_cells_is_read_as_it_is(
 ) -> None:
     mariadb.create("havana", "havana")
     mariadb.run("CREATE USER old IDENTIFIED BY 'old'; GRANT SELECT ON havana.* TO old")
-    nova = InstanceDatabase(recorder, conf(mariadb.url("havana", "old", "old")))
+    nova = InstanceDatabase(Cells(recorder, conf(mariadb.url("havana", "old", "old"))))
 
     assert nova.connect()
     assert nova.ask_instances("vm") == {HERE}
@@ -387,7 +388,7 @@ def test_a_database_from_before_the_cells_is_read_as_it_is(
 
 def test_a_url_goes_before_nova_conf(recorder: Recorder, mariadb: MariaDB) -> None:
     nova = InstanceDatabase(
-        recorder, conf("mysql://nova@127.0.0.1:1/nova"), mariadb.url("nova_api")
+        Cells(recorder, conf("mysql://nova@127.0.0.1:1/nova"), mariadb.url("nova_api"))
     )
 
     assert nova.connect()
@@ -399,7 +400,7 @@ def test_the_socket_of_this_host_is_tried_last(
     recorder: Recorder, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cells, "SOCKETS", ("/nonexistent", mariadb.socket))
-    nova = InstanceDatabase(recorder, {})
+    nova = InstanceDatabase(Cells(recorder, {}))
 
     assert nova.connect()
     assert nova.ask_instances("vm") == {HERE, MOVED}
@@ -407,7 +408,7 @@ def test_the_socket_of_this_host_is_tried_last(
 
 
 def test_a_compute_node_has_no_database(recorder: Recorder) -> None:
-    nova = InstanceDatabase(recorder, {})
+    nova = InstanceDatabase(Cells(recorder, {}))
 
     assert not nova.connect()
     assert nova.ask_instances("vm") == set()
@@ -432,7 +433,7 @@ def test_a_database_that_can_not_be_reached_is_recorded(
 ) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the driver leaves its socket open
-        assert not InstanceDatabase(recorder, conf(url)).connect()
+        assert not InstanceDatabase(Cells(recorder, conf(url))).connect()
         gc.collect()
 
     assert errors(recorder) == [("SELECT VERSION()", kind)]
@@ -440,7 +441,7 @@ def test_a_database_that_can_not_be_reached_is_recorded(
 
 
 def test_a_wrong_password_is_a_denial(recorder: Recorder, mariadb: MariaDB) -> None:
-    assert not InstanceDatabase(recorder, {}, mariadb.url("nova", "nova", "no")).connect()
+    assert not InstanceDatabase(Cells(recorder, {}, mariadb.url("nova", "nova", "no"))).connect()
 
     assert errors(recorder) == [("SELECT VERSION()", "denied")]
 
@@ -451,7 +452,7 @@ def test_a_cell_on_a_server_that_is_down_does_not_stop_the_others(
     far = "mysql://nova@127.0.0.1:1/nova_cell2"
     mariadb.run(f"INSERT INTO nova_api.cell_mappings VALUES (3, 'c3', 'cell2', '', '{far}', 0)")
     try:
-        nova = InstanceDatabase(recorder, conf(mariadb.url()))
+        nova = InstanceDatabase(Cells(recorder, conf(mariadb.url())))
         assert nova.connect()
         assert nova.ask_instances("vm") == {HERE, MOVED}
         nova.ask_rest()
@@ -472,7 +473,7 @@ def test_two_cells_whose_databases_have_one_name_are_told_apart(
     far = mariadb.url().replace("127.0.0.1", "localhost")
     mariadb.run(f"INSERT INTO nova_api.cell_mappings VALUES (3, 'c3', 'cell2', '', '{far}', 0)")
     try:
-        nova = InstanceDatabase(recorder, conf(mariadb.url()))
+        nova = InstanceDatabase(Cells(recorder, conf(mariadb.url())))
         assert nova.connect()
         assert nova.ask_instances("vm") == {HERE, MOVED}
         nova.look()
@@ -513,7 +514,7 @@ def test_a_list_of_cells_sends_novas_password_nowhere_else(
         url = template.format(port=rogue.port, folder=tmp_path)
         mariadb.run(f"INSERT INTO nova_api.cell_mappings VALUES (3, 'c3', 'cell2', '', '{url}', 0)")
         try:
-            nova = InstanceDatabase(recorder, conf(mariadb.url()))
+            nova = InstanceDatabase(Cells(recorder, conf(mariadb.url())))
             assert nova.connect()
             assert nova.ask_instances("vm") == {HERE, MOVED}
             nova.close()
@@ -529,7 +530,7 @@ def test_a_template_for_the_same_server_is_filled(recorder: Recorder, mariadb: M
     url = "{scheme}://{username}:{password}@{hostname}:{port}/nova?{query}"
     mariadb.run(f"UPDATE nova_api.cell_mappings SET database_connection = '{url}' WHERE id = 2")
     try:
-        nova = InstanceDatabase(recorder, conf(mariadb.url()))
+        nova = InstanceDatabase(Cells(recorder, conf(mariadb.url())))
         assert nova.connect()
         assert nova.ask_instances("vm") == {HERE, MOVED}
         nova.close()
@@ -692,7 +693,7 @@ def lab_conf(cloud: Path) -> dict[str, dict[str, str]]:
 
 @pytest.mark.lab
 def test_the_lab_is_read_in_full(recorder: Recorder, lab_conf: dict[str, dict[str, str]]) -> None:
-    nova = InstanceDatabase(recorder, lab_conf)
+    nova = InstanceDatabase(Cells(recorder, lab_conf))
     assert nova.connect()
     live = nova.ask_instances(None)
     nova.ask_rest(["ffffffff-0000-4000-8000-000000000000"])
@@ -713,7 +714,7 @@ def test_the_lab_is_found_through_its_socket(
     recorder: Recorder, cloud: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    nova = InstanceDatabase(recorder, {})
+    nova = InstanceDatabase(Cells(recorder, {}))
 
     assert nova.connect()
     assert nova.ask_instances(None)

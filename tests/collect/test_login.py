@@ -10,6 +10,7 @@ import pytest
 from tests.collect.rogue import LOCAL_INFILE, OK, THEN, rogue_server, self_signed
 
 from hoodsnap.collect import cells
+from hoodsnap.collect.cells import Cells
 from hoodsnap.collect.database_client import Address, DatabaseClient
 from hoodsnap.collect.instance import InstanceDatabase
 from hoodsnap.collect.recorder import Recorder
@@ -118,10 +119,10 @@ def test_no_server_gets_a_file_of_ours() -> None:
 def test_the_option_files_password_goes_only_where_the_operator_typed() -> None:
     with rogue_server(b"mysql_native_password") as server:
         url = f"mysql+pymysql://root@127.0.0.1:{server.port}/nova"
-        configured = InstanceDatabase(Recorder("here"), {"database": {"connection": url}})
+        configured = InstanceDatabase(Cells(Recorder("here"), {"database": {"connection": url}}))
         assert not configured.connect()
         of_configuration = list(server.sent)
-        assert not InstanceDatabase(Recorder("here"), {}, url).connect()
+        assert not InstanceDatabase(Cells(Recorder("here"), {}, url)).connect()
         of_operator = server.sent[len(of_configuration) :]
 
     # Behind the name comes the length of the proof: none, or twenty bytes.
@@ -135,7 +136,7 @@ def test_an_option_file_that_others_can_write_to_is_not_used(home: Path) -> None
     recorder = Recorder("here")
     with rogue_server(b"mysql_native_password") as server:
         url = f"mysql+pymysql://root@127.0.0.1:{server.port}/nova"
-        assert not InstanceDatabase(recorder, {}, url).connect()
+        assert not InstanceDatabase(Cells(recorder, {}, url)).connect()
 
     assert all(b"root\0\0" in packet for packet in server.sent)
     said = [answer.error for answer in recorder.answers if answer.query == "ls -ld ~/.my.cnf"]

@@ -151,10 +151,7 @@ class Cells:
         return address
 
     def _refuse(self, refusal: RefusedError, note: str = "") -> None:
-        def how() -> object:
-            raise refusal
-
-        self._recorder.ask(LAYER, f"SELECT VERSION(){note}", how)
+        self._recorder.refuse(LAYER, f"SELECT VERSION(){note}", refusal)
 
     def _server(self, address: Address) -> DatabaseClient:
         """The connection to this server; a new one if there is none."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -208,7 +207,7 @@ def say_files(recorder: Recorder) -> None:
     except ModuleNotFoundError:  # the APIs report it
         return
     for path, refusal in refused.items():
-        recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))
+        recorder.refuse("host", f"ls -ld {path}", refusal)
 
 
 def _own_files(refused: dict[str, RefusedError]) -> dict[str, Any]:
@@ -235,10 +234,6 @@ def _own_files(refused: dict[str, RefusedError]) -> dict[str, Any]:
         "vendor_files": loader.VENDOR_FILES,
     }
     return {name: [path for path in paths if is_own(path)] for name, paths in lists.items()}
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal
 
 
 def _none(service: str) -> str:

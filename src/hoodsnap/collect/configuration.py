@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect.oslo_config import parse, substituted
@@ -62,7 +61,7 @@ class NovaConf:
         """Put into the bundle which processes and files are not followed, and why."""
         self.found.say(recorder)
         for path, refusal in self.refused:
-            recorder.ask("host", f"ls -ld {path}", partial(_raise, refusal))
+            recorder.refuse("host", f"ls -ld {path}", refusal)
 
 
 def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
@@ -81,10 +80,6 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
             merged.setdefault(section, {}).update(options)
     refused, read = tuple(reader.refused.items()), tuple(reader.read)
     return NovaConf(substituted(merged), found, refused, read)
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal
 
 
 def _owners(found: Found) -> Owners:

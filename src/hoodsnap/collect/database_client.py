@@ -132,7 +132,7 @@ class DatabaseClient:
 
         found = self._ask("SELECT VERSION()", version)
         if (unused := self._unused) is not None:
-            self._recorder.ask("host", "ls -ld ~/.my.cnf", lambda: _raise(unused))
+            self._recorder.refuse("host", "ls -ld ~/.my.cnf", unused)
         return found.error is None
 
     def ask(self, statement: str, keep: Callable[[Rows], Rows] = lambda rows: rows) -> Answer:
@@ -303,10 +303,6 @@ _DENIED = frozenset({1044, 1045, 1129, 1130, 1142, 1143, 1227, 1370, 1698})
 _ABSENT = frozenset({1049, 1051, 1109, 1146})
 _TIMEOUT = frozenset({1205, 1969, 3024})
 _LOST = frozenset({1040, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal
 
 
 def _said(error: Exception) -> tuple[int, str]:

@@ -13,7 +13,8 @@ import re
 from typing import NamedTuple
 
 from hoodsnap.collect.recorder import RefusedError
-from hoodsnap.collect.service import RunningProcess, account, is_trusted_program
+from hoodsnap.collect.running_process import RunningProcess, is_trusted_program
+from hoodsnap.collect.service import account
 
 # qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
 # `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.

@@ -64,7 +64,7 @@ def find_instances_dirs(
     answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
     for name, refusal in refused.items():
         # A folder that is not listed is reported even if another one was found.
-        recorder.ask(LAYER, f"stat -L {name}", partial(_raise, refusal), subject=name)
+        recorder.refuse(LAYER, f"stat -L {name}", refusal, subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
@@ -267,10 +267,6 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     path = re.sub(r"\$(\{state_path\}|state_path\b)", lambda match: state, path)
     if path.startswith("/"):
         yield path.rstrip("/")
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal
 
 
 def _existing(

@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.cells import Cell, Cells, Conf
-from hoodsnap.collect.ownership import Owners
-from hoodsnap.collect.recorder import Recorder
+from hoodsnap.collect.cells import Cell, Cells
 from hoodsnap.collect.statement import about, named, quoted, select
 from hoodsnap.facts.database.tables import UUID
 from hoodsnap.keep import tables
@@ -31,16 +29,9 @@ Row = dict[str, Any]
 class InstanceDatabase:
     """Nova's databases, as far as one host's instances are in them. For several threads."""
 
-    def __init__(
-        self,
-        recorder: Recorder,
-        conf: Conf,
-        url: str | None = None,
-        owners: Owners | None = None,
-    ) -> None:
-        """Connects to nothing yet. `conf` is nova.conf by section; `url` goes before it. `owners`
-        are the accounts whose word nova.conf is."""
-        self._cells = Cells(recorder, conf, url, owners)
+    def __init__(self, cells: Cells) -> None:
+        """Connects to nothing yet."""
+        self._cells = cells
         self._lock = threading.RLock()
         self._host: str | None = None
         self._wanted: set[str] = set()

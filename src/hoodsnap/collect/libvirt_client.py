@@ -95,9 +95,7 @@ class LibvirtClient:
         host = self.host
         refusal = self._refusal(uuid, of_qemu)
         if refusal is not None:
-            return self._recorder.ask(
-                self._layer, query, lambda: _raise(refusal), subject=uuid, host=host
-            )
+            return self._recorder.refuse(self._layer, query, refusal, subject=uuid, host=host)
         answer = self._ask(
             self._recorder,
             query,
@@ -280,7 +278,3 @@ def _kind_of(error: Any) -> str:
         denied = code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.EACCES
         return "denied" if denied else "unreachable"
     return "failed"
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal

@@ -173,10 +173,7 @@ class PortApi:
         return object_of(body, "neutron")
 
     def _refuse(self, path: str, query: str, why: str) -> None:
-        def how() -> object:
-            raise RefusedError("timeout", why)
-
-        self._recorder.ask(LAYER, f"GET /v2.0{path}?{query}", how)
+        self._recorder.refuse(LAYER, f"GET /v2.0{path}?{query}", RefusedError("timeout", why))
 
     def _pages(
         self, path: str, query: dict[str, str | Sequence[str]], name: str

@@ -136,9 +136,7 @@ class _Survey:
                 found[pid] = self._ask_process(patience, room, pid)
         if left := [pid for pid in others if pid not in found]:
             message = f"not asked: {len(left)} more emulators of accounts that run no guests"
-            self._recorder.ask(
-                LAYER, "pgrep -c qemu", partial(_raise, RefusedError("denied", message))
-            )
+            self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
         return found
 
     def _ask_process(self, patience: Patience, room: TextBudget, pid: int) -> tuple[str, ...]:
@@ -375,7 +373,3 @@ def _numbers(folder: str, most: int = file.MOST_NAMES) -> list[int]:
 
 def _text(path: str) -> str:
     return file.text(path, LARGEST_TEXT)
-
-
-def _raise(refusal: RefusedError) -> None:
-    raise refusal

@@ -119,6 +119,22 @@ class Recorder:
         self._heard(answer)
         return answer
 
+    def refuse(
+        self,
+        layer: str,
+        query: str,
+        why: BaseException,
+        *,
+        subject: str | None = None,
+        host: str | None = None,
+    ) -> Answer:
+        """Record that a question has no answer, and why, without asking anybody."""
+
+        def how() -> object:
+            raise why
+
+        return self.ask(layer, query, how, subject=subject, host=host)
+
     def _searched(self, value: object) -> object:
         """The value as it may be recorded. Raises `TooLargeError`."""
         if isinstance(value, str) and len(value) > LARGEST_STRING:

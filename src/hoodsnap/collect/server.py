@@ -238,11 +238,8 @@ class ServerApi:
         return self._recorder.ask("nova", text, how, subject=subject, patience=patience + 10)
 
     def _refuse(self, path: str, query: str, why: str, subject: str | None = None) -> None:
-        def how() -> object:
-            raise RefusedError("timeout", why)
-
         text = f"GET {self._version}{path}{query and '?' + query} [{written(self._microversion)}]"
-        self._recorder.ask("nova", text, how, subject=subject)
+        self._recorder.refuse("nova", text, RefusedError("timeout", why), subject=subject)
 
     def _pages(self, path: str, query: str, name: str) -> list[Answer]:
         """Ask for a list to its end. A list that never ends ends with a failure."""

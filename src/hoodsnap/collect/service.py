@@ -11,9 +11,6 @@ only root can give to it:
 * where it runs: not in a login session or user manager, not in another user namespace
   (rootless containers are), and in a container only with the host's network and CAP_SYS_ADMIN,
   which nova-compute and libvirt need and which no ordinary container has.
-
-A process is read through one descriptor of its /proc folder: another process that gets its number
-meanwhile is not mistaken for it.
 """
 
 from __future__ import annotations
@@ -21,14 +18,18 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import stat
 import time
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from hoodsnap.collect.ownership import Owners, read_owned
+from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
+from hoodsnap.collect.running_process import (
+    LONGEST,
+    RunningProcess,
+    is_trusted_program,
+    split_words,
+)
 
 COMPUTE = "nova-compute"
 
@@ -37,21 +38,13 @@ LAYER = "host"
 MOST_DOUBTS = 10
 """Processes that are refused one by one; the others are counted."""
 
-LONGEST = 64 << 10
-"""Bytes of a command line that are read."""
-
 PATIENCE, MOST_LOST = 0.2, 1.0
 """Seconds for the command line of a process that can't be a service, and for all of them."""
 
 KOLLA_UIDS = {"nova": 42436}
 """The accounts of Kolla's, TripleO's and EDPM's images, which hosts have no names for."""
 
-CAP_SYS_ADMIN = 21
-
 _PYTHON = re.compile(r"(platform-)?python(\d(\.\d+)?)?")
-
-_LOGIN = re.compile(r"user\.slice|user-\d+\.slice|user@\d+\.service|session-[^/]*\.scope")
-"""Names of the cgroups of systemd in which accounts run programs of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +104,11 @@ class Found:
             doubts.append(UntrustedProcess(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
-            _refuse(recorder, f"ps -fp {doubt.pid}", message)
+            recorder.refuse(LAYER, f"ps -fp {doubt.pid}", RefusedError("denied", message))
         more = len(doubts) - MOST_DOUBTS
         if more > 0:
             message = f"{more} more processes are called {self.name} and are not followed"
-            _refuse(recorder, f"pgrep -af {self.name}", message)
+            recorder.refuse(LAYER, f"pgrep -af {self.name}", RefusedError("denied", message))
 
 
 def service(program: str = COMPUTE) -> RunningService | None:
@@ -181,148 +174,7 @@ def _words_of_stranger(pid: int) -> list[str]:
             return file.read(LONGEST)
 
     data = patiently(read, PATIENCE)
-    return _split(data) if isinstance(data, bytes) else []
-
-
-def _split(data: bytes) -> list[str]:
-    return [] if len(data) == LONGEST else os.fsdecode(data).rstrip("\0").split("\0")
-
-
-class RunningProcess:
-    """One process, read through a descriptor of its /proc folder. Raises `OSError` once it has
-    ended."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._folder = os.open(f"/proc/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def __enter__(self) -> RunningProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._folder)
-
-    @property
-    def words(self) -> list[str]:
-        """Its command line, which is its own word and no more; empty if it is longer than any
-        service's."""
-        return _split(self._read("cmdline", LONGEST))
-
-    @cached_property
-    def status(self) -> dict[str, list[str]]:
-        """/proc/PID/status: name → words."""
-        lines = os.fsdecode(self._read("status", LONGEST)).splitlines()
-        # Its own name comes first, with newlines escaped.
-        return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
-
-    @property
-    def uid(self) -> int | None:
-        """Its account; None if its real, effective, saved and file system ones are not all the
-        same, as in a setuid program that another account started."""
-        numbers = set(self.status.get("Uid", ()))
-        return int(numbers.pop()) if len(numbers) == 1 else None
-
-    @property
-    def gid(self) -> int:
-        """Its effective group."""
-        return int(self.status["Gid"][1])
-
-    @cached_property
-    def exe(self) -> tuple[str, os.stat_result]:
-        """The file that it runs: its path, and what it is. `PermissionError` if only root may know.
-
-        The status is that of the file itself, even if it was deleted or lies in a container.
-        """
-        return self.exe_path, os.stat("exe", dir_fd=self._folder)
-
-    @property
-    def exe_path(self) -> str:
-        """The path of the file that it runs; ` (deleted)` behind it if that has gone."""
-        return os.readlink("exe", dir_fd=self._folder)
-
-    @property
-    def is_recorded(self) -> bool:
-        """It is one of a recording that is shown as /proc: the kernel's own link has no size."""
-        return os.lstat("exe", dir_fd=self._folder).st_size > 0
-
-    @cached_property
-    def root(self) -> os.stat_result:
-        """The folder that is `/` for it."""
-        return os.stat("root", dir_fd=self._folder)
-
-    def shares(self, space: str) -> bool:
-        """Return whether its namespace of this kind (`net`) is the collector's or the host's."""
-        own = os.readlink(f"ns/{space}", dir_fd=self._folder)
-        return any(own == _link(f"/proc/{who}/ns/{space}") for who in ("self", "1"))
-
-    @cached_property
-    def is_rooted_elsewhere(self) -> bool:
-        """Its `/` is another folder than the collector's."""
-        here = os.stat("/")
-        return (self.root.st_dev, self.root.st_ino) != (here.st_dev, here.st_ino)
-
-    @cached_property
-    def is_elsewhere(self) -> bool:
-        """It may see other files than the collector; no, where only root may know."""
-        try:
-            own = os.readlink("ns/mnt", dir_fd=self._folder)
-            return self.is_rooted_elsewhere or own != _link("/proc/self/ns/mnt")
-        except PermissionError:
-            return False
-
-    @cached_property
-    def cgroups(self) -> tuple[str, ...]:
-        """The paths of its cgroups in version 2 and in systemd's own hierarchy, or in all others
-        where neither is there."""
-        lines = os.fsdecode(self._read("cgroup", LONGEST)).splitlines()
-        parts = [line.split(":", 2) for line in lines if line.count(":") >= 2]
-        own = [path for _, names, path in parts if names in ("", "name=systemd")]
-        return tuple(own or (path for _, _, path in parts))
-
-    @property
-    def is_of_login(self) -> bool:
-        """It runs in a login session or in a user's service manager."""
-        return any(_LOGIN.fullmatch(part) for path in self.cgroups for part in path.split("/"))
-
-    @property
-    def unit(self) -> str | None:
-        """The system unit that it runs in, as root's systemd put it there; None if in none."""
-        for path in self.cgroups:
-            parts = [part for part in path.split("/") if part not in ("", "..")]
-            while parts and parts[0].endswith(".slice"):
-                if _LOGIN.fullmatch(parts.pop(0)):
-                    break
-                if parts and parts[0].endswith(".service"):
-                    return parts[0]
-        return None
-
-    @property
-    def may_administer(self) -> bool:
-        """Root in its container may do what root may: CAP_SYS_ADMIN is in its bounding set."""
-        return bool(int(self.status.get("CapBnd", ["0"])[0], 16) >> CAP_SYS_ADMIN & 1)
-
-    def account_inside(self, name: str) -> bool:
-        """Return whether its container calls its account so."""
-        flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-        root = os.open("root", flags, dir_fd=self._folder)
-        try:
-            text = read_owned("/etc/passwd", Owners(), root=f"/proc/self/fd/{root}")
-        except RefusedError:
-            return False
-        finally:
-            os.close(root)
-        return any(line.split(":")[:3:2] == [name, str(self.uid)] for line in text.splitlines())
-
-    def _read(self, name: str, size: int) -> bytes:
-        with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder), "rb") as file:
-            return file.read(size)
-
-
-def is_trusted_program(status: os.stat_result, uids: frozenset[int] = frozenset()) -> bool:
-    """Return whether an executable is a regular file that belongs to root (or one of `uids`) and
-    that nobody else can write to."""
-    closed = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISREG(status.st_mode) and closed and status.st_uid in uids | {0}
+    return split_words(data) if isinstance(data, bytes) else []
 
 
 def account(name: str) -> pwd.struct_passwd | None:
@@ -452,17 +304,3 @@ def _root_of(link: Path) -> Path:
     except OSError:  # only root may look through it
         return Path("/")
     return link
-
-
-def _link(path: str) -> str | None:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return None
-
-
-def _refuse(recorder: Recorder, query: str, message: str) -> None:
-    def how() -> object:
-        raise RefusedError("denied", message)
-
-    recorder.ask(LAYER, query, how)

@@ -179,10 +179,8 @@ class VolumeApi:
         return object_of(body, "cinder")
 
     def _refuse(self, path: str, query: str, why: str) -> None:
-        def how() -> object:
-            raise RefusedError("timeout", why)
-
-        self._recorder.ask(LAYER, f"GET {self._version}{path}?{query}", how)
+        target = f"GET {self._version}{path}?{query}"
+        self._recorder.refuse(LAYER, target, RefusedError("timeout", why))
 
 
 def _of_server(uuid: str) -> str:

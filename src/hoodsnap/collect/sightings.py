@@ -1,0 +1,164 @@
+"""What was seen on a host so far: what one collector has to know of the others' answers."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hoodsnap.bundle import Bundle
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.facts.database.tables import UUID
+
+if TYPE_CHECKING:
+    from hoodsnap.collect.domain import SeenDomain
+    from hoodsnap.collect.port import SeenNetworks
+    from hoodsnap.collect.recorder import RefusedError
+    from hoodsnap.facts.host.account import Accounts
+    from hoodsnap.facts.process.command_line import CommandLine
+
+
+class Sightings:
+    """The guests of one host, and what is theirs, as far as they were seen."""
+
+    def __init__(self, recorder: Recorder, bundle: Callable[[], Bundle]) -> None:
+        """Nothing was seen yet. `bundle` makes one of the answers so far."""
+        self._recorder, self._bundle = recorder, bundle
+        self.known: set[str] = set()
+        """The UUIDs that the API showed."""
+        self.domains: dict[str, SeenDomain] = {}
+        self.processes: dict[int, CommandLine] = {}
+        """Each QEMU process of an account that libvirt runs guests as, and how it was started."""
+        self.strangers: set[int] = set()
+        """The QEMU processes of other accounts, whose command lines are their own word."""
+        self.folders: tuple[Path, ...] = ()
+        """The instances directories."""
+        self.networks: SeenNetworks | None = None
+        """What the guests' ports hang on; None if neutron did not say."""
+
+    def named(
+        self, shown: Iterable[str], uuids: Collection[str] | None = None
+    ) -> tuple[set[str], set[str]]:
+        """The volumes and attachments that the rows, servers and domains name (of these UUIDs)."""
+        from hoodsnap.facts.database.tables import Tables
+
+        rows = Tables(answer for answer in self._recorder.answers if answer.layer == "nova-db")
+        volumes = set(shown)
+        attachments: set[str] = set()
+        for row in rows.of("block_device_mapping"):
+            if uuids is None or row.cells.get("instance_uuid") in uuids:
+                volumes.add(str(row.cells.get("volume_id")))
+                if not row.cells.get("deleted"):
+                    attachments.add(str(row.cells.get("attachment_id")))
+        for uuid, domain in self.domains.items():
+            if uuids is None or uuid in uuids:
+                volumes |= domain.volumes
+        return volumes, attachments
+
+    def see(self, domains: Iterable[SeenDomain]) -> None:
+        """Note these domains."""
+        self.domains |= {domain.uuid.lower(): domain for domain in domains}
+
+    def run(self, processes: Mapping[int, Sequence[str]]) -> None:
+        """Note these processes (PID → arguments), by whether their account runs guests."""
+        from hoodsnap.facts.process.command_line import read_command_line
+
+        accounts = self._accounts()
+        for pid, argv in processes.items():
+            if (uid := _uid_of(pid)) is not None and accounts.has(uid):
+                self.processes[pid] = read_command_line(argv)
+            else:
+                self.strangers.add(pid)
+
+    def _accounts(self) -> Accounts:
+        """Accounts that libvirt runs guests as, by its answers so far."""
+        from hoodsnap.facts.domain.domain import Domain
+        from hoodsnap.facts.host.account import Accounts
+        from hoodsnap.facts.host.hypervisor import Hypervisor
+
+        answers = [answer for answer in self._recorder.answers if answer.layer == "libvirt"]
+        hypervisor = Hypervisor(self._bundle(), self._recorder.host)
+        return Accounts(hypervisor, Domain.read_all(answers).values())
+
+    @property
+    def may_be_guest(self) -> Callable[[int | None], bool]:
+        """Rule that tells whether an account's QEMU may be a guest, by libvirt's answers so far."""
+        accounts = self._accounts()
+        return lambda uid: uid is not None and accounts.has(uid)
+
+    @property
+    def running(self) -> set[str]:
+        """The UUIDs on the command lines of QEMU processes."""
+        return {argv.uuid for argv in self.processes.values() if argv.uuid}
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What libvirt calls each guest that was seen; of one that it lost, what its QEMU says."""
+        lost = {argv.uuid: argv.name for argv in self.processes.values() if argv.uuid and argv.name}
+        return lost | {uuid: domain.name for uuid, domain in self.domains.items()}
+
+    def disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
+        """The paths that the domains (of these UUIDs) name as disks, and the format of each."""
+        wanted = self.domains.values() if uuids is None else map(self.domains.get, uuids)
+        found: dict[str, str | None] = {}
+        for domain in wanted:
+            found |= domain.images if domain is not None else {}
+        return found
+
+    @property
+    def foldered(self) -> set[str]:
+        """The UUIDs that have a folder of their own, by the lists that were told."""
+        lists = (answer.value for answer in self._recorder.answers if answer.query in self._lists)
+        names = (posixpath.basename(entry["path"]) for found in lists for entry in found or ())
+        return {name for name in names if UUID.fullmatch(name)}
+
+    @property
+    def _lists(self) -> set[str]:
+        return {f"find {folder} -ls" for folder in self.folders}
+
+    def obstacle(self, uuid: str) -> RefusedError | None:
+        """Return why this guest must not be asked about its disks; None if it may."""
+        from hoodsnap.collect.storage import obstacle
+
+        uuid = uuid.lower()
+        processes = [(pid, argv) for pid, argv in self.processes.items() if argv.uuid == uuid]
+        return obstacle(self.domains.get(uuid), processes)
+
+    @property
+    def here(self) -> set[str]:
+        """The UUIDs that have a trace on this host."""
+        return {*self.domains, *self.running, *self.foldered}
+
+    def free_sockets(self, uuids: Iterable[str]) -> dict[str, str]:
+        """The monitors of these guests that nobody else uses: UUID → path of the socket."""
+        libvirts = {uuid for uuid, domain in self.domains.items() if domain.id is not None}
+        wanted = set(uuids) - libvirts
+        return {
+            argv.uuid: path
+            for argv in self.processes.values()
+            if argv.uuid in wanted and (path := _free_socket(argv)) is not None
+        }
+
+
+def _uid_of(pid: int) -> int | None:
+    """The account of a process; None if it has several, or has ended."""
+    from hoodsnap.collect.running_process import RunningProcess
+
+    try:
+        with RunningProcess(pid) as process:
+            return process.uid
+    except OSError:
+        return None
+
+
+def _free_socket(argv: CommandLine) -> str | None:
+    """The socket of a monitor that nobody else holds, if there is one.
+
+    Only of those that did not wait for somebody to connect: whoever does so starts the guest.
+    """
+    for path in argv.monitors:
+        words = [word for word in argv.words if path in word]
+        if any("nowait" in word or "wait=off" in word for word in words):
+            return path
+    return None
