@@ -15,7 +15,7 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.cloud.cloud import read
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.database.tables import SELECT, UUID
 from hoodsnap.facts.host.hypervisor import LISTENERS
 from hoodsnap.facts.host.tap import NAME
 
@@ -152,7 +152,7 @@ def _owner(answer: Answer, owners: dict[str, str]) -> str | None:
     subject = answer.subject or ""
     if subject in owners:
         return owners[subject]
-    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", subject)
+    found = UUID.search(subject)
     return owners.get(found[0]) if found and "_base" not in subject else None
 
 
@@ -163,7 +163,7 @@ def _asked(query: str, clones: dict[str, list[Clone]], owners: dict[str, str]) -
         group = clones.get(owners.get(quoted[0].strip("'"), ""), ())
         return ", ".join([quoted[0], *(clone.text(quoted[0]) for clone in group)])
 
-    return re.sub(r"'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}'", named, query)
+    return re.sub(rf"'{UUID.pattern}'", named, query)
 
 
 def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuzz.slices import Raw
+from hoodsnap.facts.database.tables import UUID
 
 Way = tuple[str | int, ...]
 """Path to a value: keys and indices, from the bundle downwards."""
@@ -29,8 +30,7 @@ ODD: tuple[Any, ...] = (
 TOP = ("layer", "host", "query", "subject", "at", "took", "error")
 """Fields of an answer around its value."""
 
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_VARYING = re.compile(rf"{_UUID.pattern}|/\S*/|\d+|[0-9a-f]{{8,}}")
+_VARYING = re.compile(rf"{UUID.pattern}|/\S*/|\d+|[0-9a-f]{{8,}}")
 _INSIDE = re.compile(r"\d+|[\w.-]+|'[^']*'|\"[^\"]*\"|<[^<>]*>|\S")
 
 

@@ -24,13 +24,14 @@ from tests.growth import (
 )
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.collect.recorder import Recorder, without_secrets
+from hoodsnap.collect.recorder import Recorder
 from hoodsnap.keep.arguments import kept_ps, kept_words
 from hoodsnap.keep.domain_xml import kept_definition
 from hoodsnap.keep.fence import _looks, fenced
 from hoodsnap.keep.log import is_argument, nova_lines
 from hoodsnap.keep.log_line import line_without_secrets, log_line
 from hoodsnap.keep.neutron_api import network_body
+from hoodsnap.keep.secret import without_secrets
 from hoodsnap.replay.sql import tokens
 
 LATER = {

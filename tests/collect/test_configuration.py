@@ -18,9 +18,9 @@ from tests.collect.conftest import until
 
 from hoodsnap.collect.configuration import read_nova_conf
 from hoodsnap.collect.oslo_config import LONGEST, parse, substituted
-from hoodsnap.collect.recorder import WITHHELD
 from hoodsnap.collect.service import service
 from hoodsnap.keep.nova_conf import KEPT, Configuration, kept
+from hoodsnap.keep.secret import WITHHELD
 
 PROGRAM = "nova-unittest"
 """No service has this name, so that what runs on this host does not matter."""

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from hoodsnap.collect import device
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.keep import block_device
+from hoodsnap.keep.secret import WITHHELD
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 

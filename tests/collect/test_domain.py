@@ -16,7 +16,8 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import libvirt_client as daemon_module
 from hoodsnap.collect.domain import Domains, Mark, firmware, images, targets
 from hoodsnap.collect.libvirt_client import binding
-from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.keep.secret import WITHHELD
 
 DISK = """
 <disk type='file' device='disk'>

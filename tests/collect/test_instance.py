@@ -27,7 +27,8 @@ from hoodsnap.collect import cells, database_client, instance
 from hoodsnap.collect.cells import Cells
 from hoodsnap.collect.database_client import Address, DatabaseClient
 from hoodsnap.collect.instance import InstanceDatabase
-from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.keep.secret import WITHHELD
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 

@@ -36,7 +36,7 @@ from tests.collect.planting import (
 )
 
 from hoodsnap.bundle import Bundle, dump, load
-from hoodsnap.collect.recorder import WITHHELD
+from hoodsnap.keep.secret import WITHHELD
 
 pytestmark = pytest.mark.lab
 

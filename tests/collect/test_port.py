@@ -9,8 +9,9 @@ import pytest
 from tests.collect.small_cloud import SmallCloud
 
 from hoodsnap.collect.port import PortApi
-from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.collect.recorder import Recorder
 from hoodsnap.keep.neutron_api import network_body
+from hoodsnap.keep.secret import WITHHELD
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 

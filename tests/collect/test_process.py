@@ -20,7 +20,8 @@ from hoodsnap.collect.process import (
     ask_again,
     ask_processes,
 )
-from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.collect.recorder import Recorder
+from hoodsnap.keep.secret import WITHHELD
 
 
 class Qemu:
@@ -336,7 +337,7 @@ def test_where_no_qemu_runs_the_list_is_empty_and_not_that_of_the_terminal() -> 
         pytest.skip("only root may make a PID namespace")
     script = (
         "import json; from hoodsnap.collect.process import ask_processes;"
-        "from hoodsnap.collect.recorder import WITHHELD, Recorder; r = Recorder('host');"
+        "from hoodsnap.collect.recorder import Recorder; from hoodsnap.keep.secret import WITHHELD; r = Recorder('host');"
         "found = list(ask_processes(r));"
         "print(json.dumps([found, [a.value for a in r.answers[:2]]]))"
     )

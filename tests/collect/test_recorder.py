@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoodsnap.collect import recorder as recorders
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError, without_secrets
+from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.secret import WITHHELD, without_secrets
 
 
 def fails(error: BaseException) -> object:

@@ -16,9 +16,10 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import cloud_client as cloud_module
 from hoodsnap.collect import rest_api
 from hoodsnap.collect import server as server_module
-from hoodsnap.collect.recorder import WITHHELD, Recorder
+from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.server import ServerApi
 from hoodsnap.keep.fence import _looks
+from hoodsnap.keep.secret import WITHHELD
 
 # The SDK warns of what it will leave out one day, whether it is used or not.
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")

@@ -11,9 +11,10 @@ import pytest
 
 from hoodsnap.collect import tap as module
 from hoodsnap.collect.port import SeenNetworks
-from hoodsnap.collect.recorder import WITHHELD, Recorder, RefusedError
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.tap import ask_taps
 from hoodsnap.keep.host_network import ovs_rows
+from hoodsnap.keep.secret import WITHHELD
 
 NETWORK = "311f0106-57a0-4949-8a46-737f380685d6"
 ROUTER = "5f38a793-3c44-40a7-9f2c-9df7b9b7d14c"

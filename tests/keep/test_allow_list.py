@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.conftest import FAULTS, HEALTHY
 
 from hoodsnap.bundle import load
-from hoodsnap.collect.recorder import WITHHELD
 from hoodsnap.keep.cinder_api import volume_body
 from hoodsnap.keep.connection_info import connection_info
 from hoodsnap.keep.glance_api import image_body
@@ -20,6 +19,7 @@ from hoodsnap.keep.network_info import network_info
 from hoodsnap.keep.neutron_api import network_body
 from hoodsnap.keep.nova_api import KINDS, api_body
 from hoodsnap.keep.placement_api import placement_body
+from hoodsnap.keep.secret import WITHHELD
 from hoodsnap.keep.shape import Names, Shape
 from hoodsnap.keep.tables import SYSTEM_METADATA
 from hoodsnap.keep.versioned_object import nova_object, request_spec

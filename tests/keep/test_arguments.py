@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoodsnap.collect.recorder import WITHHELD
 from hoodsnap.keep.arguments import LONGEST, kept_cmdline, kept_ps, kept_words
+from hoodsnap.keep.secret import WITHHELD
 
 SECRET = 'se,,same 42:@/"x'  # noqa: S105 (it is planted, to be looked for; a comma is doubled)
 

@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import FAULTS, HEALTHY
 
 from hoodsnap.bundle import load
-from hoodsnap.collect.recorder import WITHHELD
 from hoodsnap.keep.domain_xml import kept_definition
+from hoodsnap.keep.secret import WITHHELD
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 

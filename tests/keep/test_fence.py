@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load
 from hoodsnap.cli import program
-from hoodsnap.collect.recorder import WITHHELD, without_secrets
 from hoodsnap.keep.fence import _looks, fenced, leaks, report
+from hoodsnap.keep.secret import WITHHELD, without_secrets
 from hoodsnap.trust.fingerprint import fingerprinted, verify
 
 SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)

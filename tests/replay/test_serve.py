@@ -167,12 +167,12 @@ import http.client, socket, threading
 from pathlib import Path
 from hoodsnap import memory
 from hoodsnap.bundle import load
-from hoodsnap.replay import openstack
+from hoodsnap.replay import http_server
 from hoodsnap.replay.recording import Recording
 
 recording = Recording(load(Path({str(HEALTHY)!r}), memory.allow), "vm")
 listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-api = openstack.server(recording, listener)
+api = http_server.server(recording, listener)
 threading.Thread(target=api.serve_forever, daemon=True).start()
 clients = [http.client.HTTPConnection("127.0.0.1", api.server_port, timeout=60) for _ in range({at_once})]
 for client in clients:

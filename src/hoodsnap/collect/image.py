@@ -22,6 +22,7 @@ from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.facts.database.tables import UUID
 from hoodsnap.facts.host.image import BASE, is_base
 from hoodsnap.path import StrangeLinkError
 
@@ -35,10 +36,8 @@ DEFAULTS = (
 )
 """Where distributions keep the instances directory."""
 
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
 # `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
-_FOLDER = re.compile(rf"(?:{_UUID}|instance-[0-9a-f]{{8}})(?:_\w+)?")
+_FOLDER = re.compile(rf"(?:{UUID.pattern}|instance-[0-9a-f]{{8}})(?:_\w+)?")
 
 _THREADS = 4
 """More don't help: qemu-img is bound by the processor, not by the disk."""

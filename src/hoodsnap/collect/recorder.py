@@ -17,16 +17,7 @@ from datetime import UTC, datetime
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
 from hoodsnap.collect.question import PendingQuestion, answering
-from hoodsnap.keep.secret import WITHHELD, TooLargeError, searched, without_secrets
-
-__all__ = [
-    "PATIENCE",
-    "WITHHELD",
-    "Recorder",
-    "RefusedError",
-    "patiently",
-    "without_secrets",
-]
+from hoodsnap.keep.secret import TooLargeError, searched, without_secrets
 
 PATIENCE = 10.0
 """Seconds for one question, where the caller names no other limit."""

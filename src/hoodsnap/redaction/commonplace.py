@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import re
 
-
-def words(text: str) -> frozenset[str]:
-    """Return the words of a text, which are separated by blanks."""
-    return frozenset(text.split())
-
+from hoodsnap.keep.shape import words
 
 COMMON = words(
     # OpenStack's own terms

@@ -17,6 +17,8 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from hoodsnap.bundle import Answer
+from hoodsnap.keep.secret import WITHHELD
+from hoodsnap.keep.shape import words
 from hoodsnap.redaction.commonplace import (
     AUTHORITIES,
     UNITS,
@@ -27,10 +29,9 @@ from hoodsnap.redaction.commonplace import (
     is_system_account,
 )
 from hoodsnap.redaction.commonplace import COMMON as COMMON
-from hoodsnap.redaction.commonplace import words as _words
 from hoodsnap.redaction.identifier import FOUR, LOOKS, MAC, is_told
 
-_HOSTS = _words(
+_HOSTS = words(
     "host node hypervisor_hostname source_compute dest_compute source_node dest_node dest_host"
     " launched_on host_name nodename OS-EXT-SRV-ATTR:host OS-EXT-SRV-ATTR:hypervisor_hostname"
     " os-vol-host-attr:host binding:host_id active_backend_id fqdn live_migration_inbound_addr"
@@ -38,7 +39,7 @@ _HOSTS = _words(
 )
 """Keys and columns that hold host names, perhaps as `host@backend#pool`."""
 
-_NAMES = _words(
+_NAMES = words(
     "display_name display_description hostname OS-EXT-SRV-ATTR:hostname key_name"
     " availability_zone OS-EXT-AZ:availability_zone zone original_name volume_type cluster_name"
     " description disabled_reason locked_reason region region_id dns_name"
@@ -48,7 +49,7 @@ _NAMES = _words(
 )
 """Keys and columns that hold other names, in any layer."""
 
-_NAMED = _words(
+_NAMED = words(
     "servers server flavors flavor images image volumes volume snapshots snapshot ports port"
     " networks network subnets subnet routers router security_groups security_group aggregates"
     " server_groups server_group user project domain keypairs keypair nova_object.data"
@@ -58,27 +59,25 @@ _NAMED = _words(
 
 _NAMED_TABLES = ("instance_groups", "aggregates", "flavors", "instance_types")
 
-_MAPS_OF_NAMES = _words("addresses")
+_MAPS_OF_NAMES = words("addresses")
 """Objects whose keys are names."""
 
-_ACCOUNTS = _words("user group username user_name login rbd_user auth_username owner_name")
+_ACCOUNTS = words("user group username user_name login rbd_user auth_username owner_name")
 """Keys that hold Unix accounts and groups; those that packages create are kept."""
 
-_NETWORKS = _words(
+_NETWORKS = words(
     "physical_network provider:physical_network bridge_name integration_bridge physnet"
     " hw_physnet segmentation_physnet"
 )
-_NETWORK_MAPS = _words("bridge_mappings interface_mappings device_mappings")
+_NETWORK_MAPS = words("bridge_mappings interface_mappings device_mappings")
 """Objects whose keys are physical networks, and whose values are bridges or devices."""
 
-_SERIALS = _words(
-    "serial wwn wwid uuid partuuid ptuuid vg_uuid pv_uuid lv_uuid asset asset_tag sku"
-)
+_SERIALS = words("serial wwn wwid uuid partuuid ptuuid vg_uuid pv_uuid lv_uuid asset asset_tag sku")
 """Keys that hold serial numbers in the layer of block devices."""
-_NUMBERED = _words("serial asset_tag wwn wwid multipath_id target_wwn")
+_NUMBERED = words("serial asset_tag wwn wwid multipath_id target_wwn")
 """Keys that hold serial numbers in any layer."""
 
-FREE = _words("description display_description disabled_reason locked_reason challenge")
+FREE = words("description display_description disabled_reason locked_reason challenge")
 """Keys whose text is replaced as a whole, even if it is longer than a name."""
 
 _LINK_KEYS = ("ifname", "master", "link")
@@ -470,7 +469,7 @@ class Identities:
 
     def _is_name(self, name: str) -> bool:
         """True if all occurrences of the text can be replaced without touching other words."""
-        if not name or name == "[withheld]" or _ADDRESS.fullmatch(name) or len(name) > LONGEST:
+        if not name or name == WITHHELD or _ADDRESS.fullmatch(name) or len(name) > LONGEST:
             return False
         if is_common(name) or len(name) < 2 or not _LETTERS.search(name):
             self.kept.add(name)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hoodsnap.replay.recording import NotRecordedError, Recording
-from hoodsnap.replay.services import SERVICES
+from hoodsnap.replay.services import SERVICES, ReplayedApi
 
 REGION = "RegionOne"
 
@@ -50,25 +50,7 @@ class Keystone:
         """Return a token that is valid for these stand-ins only, for the user who collected."""
         access = self._access()
         domain = {"id": "default", "name": "Default"}
-        catalog = [
-            {
-                "type": kind,
-                "name": kind,
-                "id": kind,
-                "endpoints": [
-                    {
-                        "id": f"{kind}-{interface}",
-                        "interface": interface,
-                        "region": REGION,
-                        "region_id": REGION,
-                        "url": self._base + service.endpoint,
-                    }
-                    for interface in ("public", "internal", "admin")
-                ],
-            }
-            for service in SERVICES
-            for kind in service.types
-        ]
+        catalog = [self._endpoints(service, kind) for service in SERVICES for kind in service.types]
         return {
             "token": {
                 "methods": ["password"],
@@ -88,3 +70,17 @@ class Keystone:
                 "catalog": catalog,
             }
         }
+
+    def _endpoints(self, service: ReplayedApi, kind: str) -> dict[str, Any]:
+        """The entry of the catalog for one of a service's types."""
+        endpoints = [
+            {
+                "id": f"{kind}-{interface}",
+                "interface": interface,
+                "region": REGION,
+                "region_id": REGION,
+                "url": self._base + service.endpoint,
+            }
+            for interface in ("public", "internal", "admin")
+        ]
+        return {"type": kind, "name": kind, "id": kind, "endpoints": endpoints}

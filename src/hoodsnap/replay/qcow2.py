@@ -42,8 +42,7 @@ def write(file: BinaryIO, info: Mapping[str, Any]) -> int:
     file.write(_header(info, data, size, cluster))
     file.seek(cluster)
     file.write(struct.pack(">Q", 2 * cluster))
-    per_table = cluster * (cluster // (16 if data.get("extended-l2") else 8))
-    tables = -(-size // per_table)
+    tables = _tables(data, size, cluster)
     file.seek(2 * cluster)
     file.write(b"\0\1" * 4)
     end = 3 * cluster + max(tables, 1) * 8
@@ -57,22 +56,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
     if compressed not in ("zlib", "zstd"):
         raise UnfaithfulImageError(f"it is compressed with {compressed}")
     bits = whole(data.get("refcount-bits", 16)) or 16
-    incompatible = sum(
-        flag
-        for flag, is_set in (
-            (_DIRTY, info.get("dirty-flag")),
-            (_CORRUPT, data.get("corrupt")),
-            (_COMPRESSION, compressed == "zstd"),
-            (_EXTENDED_L2, data.get("extended-l2")),
-        )
-        if is_set
-    )
-    per_table = cluster * (cluster // (16 if data.get("extended-l2") else 8))
-    extensions = b""
-    if backing_format := info.get("backing-filename-format"):
-        name = str(backing_format).encode(errors="surrogateescape")
-        extensions += struct.pack(">II", _BACKING_FORMAT, len(name)) + _padded(name)
-    extensions += struct.pack(">II", 0, 0)
+    extensions = _extensions(info)
     length = 72 if old else 112
     backing = str(info.get("backing-filename") or "").encode(errors="surrogateescape")
     if len(backing) > 1023:
@@ -86,7 +70,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
         cluster.bit_length() - 1,
         size,
         0,
-        max(-(-size // per_table), 1),
+        max(_tables(data, size, cluster), 1),
         3 * cluster,
         cluster,
         1,
@@ -96,9 +80,35 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
     if not old:
         lazy = _LAZY if data.get("lazy-refcounts") else 0
         order = bits.bit_length() - 1
-        fields += struct.pack(">QQQII", incompatible, lazy, 0, order, length)
+        fields += struct.pack(">QQQII", _incompatible(info, data), lazy, 0, order, length)
         fields += bytes([compressed == "zstd"]) + b"\0" * 7
     return fields + extensions + backing
+
+
+def _tables(data: Mapping[str, Any], size: int, cluster: int) -> int:
+    """How many L2 tables, each a cluster, an image of this size needs."""
+    per_table = cluster * (cluster // (16 if data.get("extended-l2") else 8))
+    return -(-size // per_table)
+
+
+def _incompatible(info: Mapping[str, Any], data: Mapping[str, Any]) -> int:
+    """The bits of the features without which the image must not be opened."""
+    features = (
+        (_DIRTY, info.get("dirty-flag")),
+        (_CORRUPT, data.get("corrupt")),
+        (_COMPRESSION, data.get("compression-type") == "zstd"),
+        (_EXTENDED_L2, data.get("extended-l2")),
+    )
+    return sum(flag for flag, is_set in features if is_set)
+
+
+def _extensions(info: Mapping[str, Any]) -> bytes:
+    """The header's extensions: the format of the backing file, and their end."""
+    end = struct.pack(">II", 0, 0)
+    if backing_format := info.get("backing-filename-format"):
+        name = str(backing_format).encode(errors="surrogateescape")
+        return struct.pack(">II", _BACKING_FORMAT, len(name)) + _padded(name) + end
+    return end
 
 
 def _padded(data: bytes) -> bytes:

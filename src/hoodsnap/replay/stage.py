@@ -146,9 +146,9 @@ def _serve(
         # Imported here, so that the shell does not wait for it.
         import asyncio
 
-        from hoodsnap.replay import openstack
+        from hoodsnap.replay import http_server
 
-        api = openstack.server(recording, listeners.cloud, password)
+        api = http_server.server(recording, listeners.cloud, password)
         threading.Thread(target=api.serve_forever, daemon=True).start()
         loop = asyncio.new_event_loop()
         loop.run_until_complete(_answer_on(recording, listeners))

@@ -13,6 +13,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.tables import Tables
+from hoodsnap.keep.secret import WITHHELD
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 _NAME = r"`?([^`.\s]+)`?"
@@ -20,9 +21,6 @@ _DEFINITION = re.compile(rf"SHOW CREATE TABLE {_NAME}\.{_NAME}")
 _COLUMNS = re.compile(rf"SHOW COLUMNS FROM {_NAME}\.{_NAME}")
 _NAMES = re.compile(rf"SHOW TABLES FROM {_NAME}")
 _COLUMN = re.compile(r"^ +[`\"](\w+)[`\"] (\w+(?:\([^)]*\))?(?: unsigned)?)(.*?),?$", re.MULTILINE)
-
-WITHHELD = "[withheld]"
-"""Placeholder for a secret in a bundle."""
 
 LONGEST_TEXT = 64 << 20
 """Largest number of bytes in the value of one expression."""
