@@ -20,6 +20,7 @@ from hoodsnap import bounds
 from hoodsnap.collect.ownership import opened, operators
 from hoodsnap.collect.question import AbandonedError, must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.keep.keystone_api import catalog
 
 LARGEST = 16 << 20
 """Bytes of a body that is read. A page of a thousand servers has five million."""
@@ -116,22 +117,11 @@ class CloudClient:
         anything."""
         session = self._open()
         access = session.auth.get_access(session)
-        endpoint = ("interface", "region", "region_id", "url")
-        catalog = [
-            {
-                "type": service.get("type"),
-                "name": service.get("name"),
-                "endpoints": [
-                    {key: one.get(key) for key in endpoint} for one in service.get("endpoints", ())
-                ],
-            }
-            for service in access.service_catalog.catalog
-        ]
         token = {
             "user": {"id": access.user_id, "name": access.username},
             "project": {"id": access.project_id, "name": access.project_name},
             "roles": [{"name": name} for name in access.role_names],
-            "catalog": catalog,
+            "catalog": catalog(access.service_catalog.catalog),
         }
         return {"token": token}
 

@@ -15,9 +15,10 @@ from grp import getgrgid
 from typing import Any
 
 from hoodsnap.collect import file
-from hoodsnap.collect.header import HEAD_SIZE, MAGIC_SIZE
+from hoodsnap.collect.header import HEAD_SIZE
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import RefusedError
+from hoodsnap.keep.file_head import is_content, magic
 from hoodsnap.path import is_writable_by_others, parent_of, trusted_owners
 
 DEEPEST = 3
@@ -66,8 +67,8 @@ def look_at(path: str, seen: Seen) -> dict[str, Any]:
     """
     with parent_of(path) as (walk, name):
         status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
-        magic = _magic(path, name, walk.folder, status, seen)
-        return _entry(path, status, name, walk.folder, magic=magic)
+        found = _magic(path, name, walk.folder, status, seen)
+        return _entry(path, status, name, walk.folder, magic=found)
 
 
 def entry(path: str) -> dict[str, Any]:
@@ -119,8 +120,8 @@ def _walk(
         path = f"{folder.rstrip('/')}/{name}"
         try:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
-            magic = _magic(path, name, handle, status, seen)
-            found = _entry(path, status, name, handle, magic=magic)
+            first = _magic(path, name, handle, status, seen)
+            found = _entry(path, status, name, handle, magic=first)
         except FileNotFoundError:  # removed while we looked
             continue
         except OSError as error:  # a folder whose names may be read, but nothing else of them
@@ -158,8 +159,7 @@ def _walk_into(
 
 
 def _magic(path: str, name: str, folder: int, status: os.stat_result, seen: Seen) -> str | None:
-    # What a guest printed on its console is content, even sixteen bytes of it.
-    if not stat.S_ISREG(status.st_mode) or os.path.basename(path).startswith("console.log"):
+    if not stat.S_ISREG(status.st_mode) or is_content(path):
         return None
     try:
         head = file.head_at(name, folder, HEAD_SIZE)
@@ -167,7 +167,7 @@ def _magic(path: str, name: str, folder: int, status: os.stat_result, seen: Seen
         return None
     seen(path, head)
     # A file with several names could be another account's, put here with fs.protected_hardlinks=0.
-    return None if status.st_nlink > 1 and not _is_private(folder) else head[:MAGIC_SIZE].hex()
+    return None if status.st_nlink > 1 and not _is_private(folder) else magic(head)
 
 
 def _is_private(folder: int) -> bool:

@@ -14,9 +14,6 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-MAGIC_SIZE = 16
-"""Bytes of each file that a bundle keeps."""
-
 HEAD_SIZE = 4096
 """Bytes that are read. qemu-img puts a qcow2's backing file name right behind its header."""
 

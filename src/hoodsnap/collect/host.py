@@ -19,7 +19,7 @@ from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.service import Found, RunningService, find
 from hoodsnap.keep.libvirt_conf import LIBVIRT_CONF, libvirt_settings
-from hoodsnap.keep.nova_conf import Configuration, kept
+from hoodsnap.keep.nova_conf import Configuration, is_compute_id, kept
 from hoodsnap.trust.challenge import BOOT_ID
 from hoodsnap.trust.challenge import QUERY as CHALLENGE
 from hoodsnap.trust.fingerprint import LAYER
@@ -111,12 +111,9 @@ def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
 def _compute_id(path: str, owners: Owners, root: str) -> str:
     """The UUID in a file; whatever else is in it is not kept."""
     text = read_owned(path, owners, root=root)
-    if _UUID.fullmatch(text.strip()) is None:
+    if not is_compute_id(text):
         raise RefusedError("failed", f"{path} holds no UUID, and what it holds is not kept")
     return text
-
-
-_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def _ask_libvirt(recorder: Recorder) -> None:

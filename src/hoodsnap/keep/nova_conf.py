@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from hoodsnap.keep.secret import WITHHELD
@@ -136,3 +137,11 @@ def _parameter(parameter: str) -> str:
 
 _PARAMETERS = ("socket", "mode", "no_verify", "no_tty")
 """Parameters of libvirt's URIs whose values are kept."""
+
+
+_COMPUTE_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+
+
+def is_compute_id(text: str) -> bool:
+    """Return whether the file compute_id holds a UUID, and nothing else: then it may be kept."""
+    return _COMPUTE_ID.fullmatch(text.strip()) is not None
