@@ -150,6 +150,26 @@ def test_a_daemon_in_a_session_of_its_own_stays_and_is_not_waited_for(tmp_path: 
         os.kill(daemon, 9)
 
 
+def test_an_interruption_ends_the_programs_that_are_asked() -> None:
+    failed: list[RefusedError] = []
+
+    def ask() -> None:
+        try:
+            run(["sleep", "600"], patience=300)
+        except RefusedError as refusal:
+            failed.append(refusal)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for _ in range(600):
+        program.end_programs()
+        asking.join(0.05)
+        if not asking.is_alive():
+            break
+
+    assert [str(refusal) for refusal in failed] == ["exit status -9"]
+
+
 def test_the_group_of_a_child_that_was_reaped_is_left_alone() -> None:
     """Its number may be another's by now: here it still is a group, of the child's own child."""
     import subprocess

@@ -12,6 +12,7 @@ import os
 import resource
 import selectors
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from typing import Self
@@ -42,6 +43,11 @@ _LIMITS = {
 }
 """Limits of each program that is asked. None of them needs a tenth."""
 
+_running: set[subprocess.Popen[bytes]] = set()
+"""The programs that are asked at this moment, none of which was reaped."""
+
+_running_lock = threading.Lock()
+
 _GLANCE = 0.1
 """Seconds after which it is looked whether a silent program has ended: something that it left
 behind may hold its output open."""
@@ -66,6 +72,8 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         )
     except FileNotFoundError:
         raise RefusedError("missing", f"{command[0]} is not installed") from None
+    with _running_lock:
+        _running.add(process)
     try:
         with _Streams(process) as streams, current().answered_by(process):
             _limit(process.pid)
@@ -79,12 +87,21 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             while streams.read(0):
                 _must_fit(streams.output, command[0])
     finally:
+        with _running_lock:
+            _running.discard(process)
         end_group(process)
         status = process.wait()
     if status != 0:
         said = " ".join(os.fsdecode(bytes(streams.complaint)).split()) or f"exit status {status}"
         raise RefusedError(_kind_of(said), said)
     return os.fsdecode(bytes(streams.output))
+
+
+def end_programs() -> None:
+    """End all programs that are asked: Ctrl-C reaches none of them, in sessions of their own."""
+    with _running_lock:
+        for process in _running:
+            end_group(process)
 
 
 class _Streams:

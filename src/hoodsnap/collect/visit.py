@@ -18,6 +18,7 @@ from functools import partial
 
 import hoodsnap
 from hoodsnap.bundle import Bundle
+from hoodsnap.collect.program import end_programs
 from hoodsnap.collect.recorder import Recorder, patiently
 from hoodsnap.collect.sightings import Sightings
 from hoodsnap.facts.cloud.movement import moved
@@ -135,13 +136,10 @@ class Visit:
             self.phase("second look")
             self._look(pool)
             self._ask_consumers(pool)
-            for _ in range(LOOKS):
-                moving = moved(self.recorder.answers).keys()
-                if not moving:
-                    break
-                self.phase(f"asking again about {len(moving)} objects that changed")
-                self._ask_again(moving)
-                self._look(pool)
+            self._ask_what_moved(pool)
+        except BaseException:
+            end_programs()
+            raise
         finally:
             # An interruption does not wait for what has not begun.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -302,6 +300,15 @@ class Visit:
             self.domains.look,
             lambda: self.api.ask_servers(self.nova_host),
         )
+
+    def _ask_what_moved(self, pool: ThreadPoolExecutor) -> None:
+        for _ in range(LOOKS):
+            moving = moved(self.recorder.answers).keys()
+            if not moving:
+                break
+            self.phase(f"asking again about {len(moving)} objects that changed")
+            self._ask_again(moving)
+            self._look(pool)
 
     def _ask_again(self, uuids: Collection[str]) -> None:
         from hoodsnap.collect import cgroup, image, log, process
