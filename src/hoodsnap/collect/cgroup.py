@@ -16,8 +16,8 @@ from functools import partial
 from hoodsnap.collect import file
 from hoodsnap.collect.budget import TextBudget
 from hoodsnap.collect.patience import Patience
-from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.program import run
+from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.facts.host.cgroup import CENSUS, MACHINE, UNITS
 from hoodsnap.facts.layer import CGROUP
