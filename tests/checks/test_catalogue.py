@@ -18,8 +18,9 @@ from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.layer import LAYERS
 from hoodsnap.findings.analysis import Report
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
@@ -61,7 +62,7 @@ def test_parameters_are_attributes_of_a_guest(check: Check) -> None:
     hints = typing.get_type_hints(check.find)
     hints.pop("return")
     if check.scope == "guest":
-        attributes = typing.get_type_hints(Guest, localns={"Host": Host})
+        attributes = typing.get_type_hints(Guest) | {"cloud": Cloud}
         attributes["record"] = typing.get_type_hints(typing.cast(property, Guest.record).fget)[
             "return"
         ]
@@ -71,7 +72,8 @@ def test_parameters_are_attributes_of_a_guest(check: Check) -> None:
             else:
                 assert set(_parts(hint)) <= set(_parts(attributes[name]))
     else:
-        assert hints == {check.scope: {"host": Host, "cloud": Cloud}[check.scope]}
+        assert check.scope in hints
+        assert hints.items() <= {"host": Host, "cloud": Cloud}.items()
 
 
 def _parts(hint: object) -> tuple[object, ...]:

@@ -59,7 +59,7 @@ def capture_untrustworthy(host: Host) -> Problems:
 def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
     neighbor = {"kernel": "libvirt", "libvirt": "kernel"}.get(layer, layer)
     running = [domain for domain in host.domains.values() if domain.id is not None]
-    counts = {"libvirt": len(running), "kernel": len(host.by_uuid)}
+    counts = {"libvirt": len(running), "kernel": len(host.processes.by_uuid)}
     return (
         hears(answer, layer, guests=counts.get(layer)),
         hears(host.census.get(neighbor, answer), neighbor, guests=counts.get(neighbor)),

@@ -18,7 +18,8 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host, held_by
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import OFF, ON, Domain
 from hoodsnap.facts.fact import UnheardError
@@ -62,7 +63,7 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
     shareable, undecided = _shareable(host, guest.domain)
     maybe = False
     for file in process.files:
-        holders = host.contested.get(held_by(file), ())
+        holders = host.processes.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
         if not others or not _is_disk(file) or held_by(file) in shareable:
             continue
@@ -75,8 +76,8 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
         )
     if maybe and undecided is not None:
         raise undecided
-    if host.unseen_holder is not None:
-        raise UnheardError(host.unseen_holder)
+    if host.processes.unseen_holder is not None:
+        raise UnheardError(host.processes.unseen_holder)
 
 
 def _held(file: OpenFile) -> str:
@@ -145,7 +146,9 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     12717.
     """
     same_name = (
-        other for other in host.by_name.get(process.name, ()) if _are_neighbors(process, other)
+        other
+        for other in host.processes.by_name.get(process.name, ())
+        if _are_neighbors(process, other)
     )
     claimants = (*guest.processes, *same_name)
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
@@ -154,8 +157,8 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
                 says(process, pid=process.pid, uuid=process.uuid, name=process.name),
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
             )
-    if host.nameless is not None:
-        raise UnheardError(host.nameless)
+    if host.processes.nameless is not None:
+        raise UnheardError(host.processes.nameless)
 
 
 def _are_neighbors(process: Process, other: Process) -> bool:

@@ -18,6 +18,7 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.agent import WIRING
 from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
@@ -314,7 +315,7 @@ def _known(guest: Guest, card: Interface) -> Iterable[Port]:
 
 
 @check(Severity.WARNING)
-def network_agent_dead(host: Host) -> Problems:
+def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
     """neutron reports the agent that wires this host's guests as down.
 
     Running guests keep their connections because Open vSwitch keeps its flows. But neutron binds no
@@ -349,7 +350,7 @@ def network_agent_dead(host: Host) -> Problems:
     ]
     if any(agent.alive for agent in wiring):
         return
-    guests = sum(guest.process is not None for guest in host.guests if guest.is_here)
+    guests = sum(guest.process is not None for guest in cloud.guests_of(host) if guest.is_here)
     for agent in wiring:
         said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
         yield (said.and_so(host=agent.host, running_guests=guests),)

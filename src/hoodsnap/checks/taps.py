@@ -305,7 +305,7 @@ def tap_orphan(host: Host) -> Problems:
     if not left:
         return
     # Read all possible users only if there are candidates.
-    used = {name for process in host.processes.values() for name in process.taps}
+    used = {name for process in host.processes.own.values() for name in process.taps}
     used |= {name for domain in host.domains.values() for name in _targets(domain)}
     prefixes = {found["prefix"] for name in used if (found := NAME.fullmatch(name))}
     listing = host.ports.of_host(host.nova_name)

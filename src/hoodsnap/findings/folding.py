@@ -28,7 +28,7 @@ _Kind = tuple[str, str]
 
 def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     """Return the findings that remain at the top, in the given order, with the rest under them."""
-    return _shared(_rooted(findings, cloud.hosts), cloud.hosts)
+    return _shared(_rooted(findings, cloud.hosts), cloud)
 
 
 def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
@@ -122,7 +122,7 @@ def _texts(finding: Finding) -> Iterator[str]:
             yield where.answer.subject or ""
 
 
-def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
+def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     """Merge a check's findings for nearly all guests of a host into one host-level finding.
 
     It stands at the position of the first of them. A finding shared by so many guests may explain
@@ -132,7 +132,7 @@ def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]
     for finding in findings:
         if finding.guest is not None and finding.host is not None:
             sharing.setdefault((finding.host, finding.check.name), []).append(finding)
-    among = {host.name: len(host.guests) for host in hosts}
+    among = {host.name: len(cloud.guests_of(host)) for host in cloud.hosts}
     crowds = {kind: those for kind, those in sharing.items() if _is_crowd(those, among[kind[0]])}
     if not crowds:
         return list(findings)

@@ -10,7 +10,7 @@ from hoodsnap.check import COMMANDS, LAYER_OF, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, ROOTS
-from hoodsnap.facts.cloud.guest import LAYERS
+from hoodsnap.facts.layer import LAYERS
 
 SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")
 """Sections of a check's docstring, in order of output."""

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from hoodsnap.evidence import Severity
-from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
+from hoodsnap.facts.layer import LAYERS
 from hoodsnap.findings.analysis import APART, Report
 from hoodsnap.findings.finding import Finding, Skip
 from hoodsnap.findings.gating import closed_by

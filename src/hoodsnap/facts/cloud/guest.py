@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
@@ -23,25 +23,6 @@ from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.host.tap import Tap
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
-
-if TYPE_CHECKING:
-    from hoodsnap.facts.cloud.host import Host
-
-LAYERS = {
-    "nova": "nova API",
-    "nova-db": "nova database",
-    "placement": "placement",
-    "libvirt": "libvirt",
-    "kernel": "kernel",
-    "qemu": "QEMU",
-    "images": "disk images",
-    "block": "block devices",
-    "cinder": "cinder",
-    "neutron": "neutron API",
-    "network": "host network",
-    "logs": "logs",
-}
-"""The layers that a guest is joined from, outermost first, and their names for people."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +74,8 @@ class Guest:
     """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
     moving: str | None = None
     """What changed while it was captured; None if nothing did."""
-    twins: list[Guest] = field(default_factory=list)
-    """The same UUID on other captured hosts: what is there of it, by their layers."""
+    twins: tuple[Guest, ...] = ()
+    """The same UUID on other captured hosts: what their layers have of it. A twin has no twins."""
 
     @property
     def record(self) -> Server | Instance | None:

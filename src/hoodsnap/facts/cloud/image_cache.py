@@ -14,18 +14,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, integer, text, value_of
 from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, FolderEntry, Image, base_of, is_base
 from hoodsnap.facts.quantity import whole
-
-if TYPE_CHECKING:
-    from hoodsnap.facts.cloud.guest import Guest
-    from hoodsnap.facts.cloud.host import Host
 
 OF_SWAP = re.compile(r"swap_[0-9]+")
 """A blank disk for swap, by its MiB. Removed by nova since Kilo."""
@@ -45,6 +42,8 @@ class ImageCache:
     """The image cache in one host's instances directories: `_base`, or what it is called there."""
 
     host: Host
+    guests: tuple[Guest, ...]
+    """The guests of that host."""
 
     @cached_property
     def name(self) -> str:
@@ -211,19 +210,19 @@ class ImageCache:
             for path in self.host.images.disks:
                 if path not in self.host.images.images:
                     raise UnheardError(f"{path}: qemu-img was not asked")
-            for process in self.host.processes.values():
+            for process in self.host.processes.own.values():
                 process.files  # noqa: B018 (likewise)
         except UnheardError as reason:
             return str(reason)
         if self.host.images.failures:
             return next(iter(self.host.images.failures.values()))
-        return self.host.unheard.get("kernel") or self.host.nameless
+        return self.host.unheard.get("kernel") or self.host.processes.nameless
 
     @cached_property
     def open_files(self) -> Mapping[str, tuple[int, ...]]:
         """Path of a base → the PIDs that have it open, by the name that it has now."""
         found: dict[str, list[int]] = {}
-        for process in self.host.processes.values():
+        for process in self.host.processes.own.values():
             try:
                 paths = {file.path for file in process.files if not file.deleted}
             except UnheardError:
@@ -239,7 +238,7 @@ class ImageCache:
 
     @cached_property
     def _guests(self) -> Mapping[str, Guest]:
-        return {guest.uuid: guest for guest in self.host.guests}
+        return {guest.uuid: guest for guest in self.guests}
 
 
 def _signed_up(written: str) -> Mapping[str, float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation, Placement
 from hoodsnap.facts.api.port import PREFIX, Port, Ports
 from hoodsnap.facts.api.server import Servers
 from hoodsnap.facts.api.volume import Volume
-from hoodsnap.facts.cloud.guest import LAYERS, Guest
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
@@ -20,6 +21,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught, is_true
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.tap import NAME, HostNetwork, Tap
+from hoodsnap.facts.layer import LAYERS
 from hoodsnap.facts.process.process import Process
 
 OF_HOST = ("libvirt", "kernel", "qemu", "images", "block", "logs", "network")
@@ -67,7 +69,11 @@ class Join:
 
     def guests_of(self, host: Host) -> list[Guest]:
         """Those of which a captured host has a trace, or which are there by nova's word."""
-        here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
+        here = (
+            set(self.at_host.get(host.nova_name, ()))
+            | set(host.domains)
+            | set(host.processes.by_uuid)
+        )
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
         # So does a port that was left bound here.
@@ -77,9 +83,7 @@ class Join:
             Exception
         ) as error:  # a net: the guests that other layers show are there all the same
             self.unread_ports = str(caught(error))
-        found = [self._netted(uuid, host) for uuid in here]
-        host.guests.extend(sorted(found, key=_order))
-        return host.guests
+        return sorted((self._netted(uuid, host) for uuid in here), key=_order)
 
     def _bound_to(self, host: Host) -> Iterable[str]:
         for uuid, ports in self.ports.by_device.items():
@@ -142,7 +146,7 @@ class Join:
         else:
             unheard |= dict.fromkeys(OF_HOST, self._whereabouts(uuid))
         domain = host.domains.get(uuid) if host is not None else None
-        processes = host.by_uuid.get(uuid, ()) if host is not None else ()
+        processes = host.processes.by_uuid.get(uuid, ()) if host is not None else ()
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         images = host.images if host is not None and "images" not in unheard else None
         devices = host.devices if host is not None and "block" not in unheard else None
@@ -233,12 +237,25 @@ class Join:
                 unheard["placement"] = str(reason)
 
 
+def with_twins(guests: Sequence[Guest]) -> tuple[Guest, ...]:
+    """Return the guests in their order, each with what other hosts have of the same UUID."""
+    same: dict[str, list[Guest]] = {}
+    for guest in guests:
+        same.setdefault(guest.uuid, []).append(guest)
+    return tuple(
+        replace(guest, twins=tuple(twin for twin in same[guest.uuid] if twin is not guest))
+        if len(same[guest.uuid]) > 1
+        else guest
+        for guest in guests
+    )
+
+
 def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
     unheard |= host.unheard
     census |= host.census
-    processes = host.by_uuid.get(uuid, ())
-    if host.nameless and not processes:
-        unheard.setdefault("kernel", host.nameless)
+    processes = host.processes.by_uuid.get(uuid, ())
+    if host.processes.nameless and not processes:
+        unheard.setdefault("kernel", host.processes.nameless)
     if uuid not in host.monitors:
         unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
     if _sees_another_network(host, processes):

@@ -274,7 +274,7 @@ class Image(Fact):
 class ImageStore:
     """Everything that one host said of its files: listings, single files, and images."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: Iterable[Process] = ()) -> None:
         self.listing: Answer | None = None
         """The list of everything in the first instances directory; None if there is none."""
         self.failures: dict[str, str] = {}
@@ -285,13 +285,13 @@ class ImageStore:
         self._tops: list[str] = []
         self._looked: dict[str, FolderEntry | None] = {}
         self._read: dict[str, FolderEntry] = {}  # the lines that were asked for, checked
-        self.processes: Iterable[Process] = ()
-        """Those that have files in here open, and may call its directories otherwise."""
+        self._processes = tuple(processes)
 
     @classmethod
-    def read(cls, answers: Iterable[Answer]) -> ImageStore:
-        """One host's answers; of several to one question the last counts."""
-        store = cls()
+    def read(cls, answers: Iterable[Answer], processes: Iterable[Process] = ()) -> ImageStore:
+        """Read one host's answers; of several to one question the last counts. `processes` may have
+        files in here open, under other names of the directories."""
+        store = cls(processes)
         said: dict[str, dict[str, Answer]] = {}
         infos: dict[str, Answer] = {}
         for query, answer in _newest(answers).items():
@@ -368,7 +368,7 @@ class ImageStore:
     def aliases(self) -> Mapping[str, str]:
         """The instances directories by the names that QEMU has for them, as far as files in them
         are open: as they were listed."""
-        return read_container_paths(self, self.processes)
+        return read_container_paths(self, self._processes)
 
     def called(self, path: str) -> str:
         """What a path that QEMU or a disk's header names is called where it was listed."""
