@@ -10,7 +10,8 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import SIGNED_UP, ImageCache
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import FolderEntry, Image
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.instances_directory import FolderEntry
 from hoodsnap.facts.process.process import Process
 
 NAMED = 3

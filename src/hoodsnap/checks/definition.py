@@ -10,7 +10,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Disk, Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import owner_of
+from hoodsnap.facts.host.instances_directory import owner_of
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])

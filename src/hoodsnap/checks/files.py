@@ -13,7 +13,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Folder
+from hoodsnap.facts.host.instances_directory import Folder
 
 FEW = 2
 """Number of servers without their folders that rules out a coincidence."""

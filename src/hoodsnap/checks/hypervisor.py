@@ -14,7 +14,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import OFF, PRODUCTS, Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.access import READ, WRITE
-from hoodsnap.facts.host.image import FolderEntry, is_base
+from hoodsnap.facts.host.instances_directory import FolderEntry, is_base
 from hoodsnap.facts.process.process import GONE, Process
 
 NEARLY_FULL = 20

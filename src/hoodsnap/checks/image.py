@@ -18,7 +18,8 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, Image, Layer, is_base, owner_of
+from hoodsnap.facts.host.image import Image, Layer
+from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
 
 QCOW2 = b"QFI\xfb".hex()

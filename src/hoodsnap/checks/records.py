@@ -28,6 +28,7 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact, UnheardError
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.facts.uuids import UUID
 
 MINUTES = 600.0
 """Seconds that a deletion may take, including its volumes and ports."""
@@ -36,7 +37,7 @@ GIVES_UP = 5
 """Attempts of nova-compute to remove the files of a deleted server
 (`maximum_instance_delete_attempts`)."""
 
-_FOLDER = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:_resize|_del)?/disk[^/]*$")
+_FOLDER = re.compile(rf"/({UUID.pattern})(?:_resize|_del)?/disk[^/]*$")
 
 Word = tuple[str, Fact, str, str]
 """A guest's identity in one layer, normalized; then the fact, its field and the field's value."""

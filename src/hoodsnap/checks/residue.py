@@ -17,10 +17,11 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import BLOCK_JOB, ON, Disk, Domain
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.uuids import UUID
 
 HOUR = 3600.0
 
-_OWN_DISK = re.compile(r"/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/disk[^/]*$")
+_OWN_DISK = re.compile(rf"/{UUID.pattern}/disk[^/]*$")
 """Path of a disk in a guest's folder, managed by nova."""
 
 

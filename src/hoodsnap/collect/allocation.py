@@ -19,6 +19,7 @@ from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.instance import rows_of
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep.allow_list import placement_body
 
 LAYER = "placement"
@@ -108,7 +109,7 @@ class AllocationApi:
         self._cloud.close()
 
     def _trees(self, names: Collection[str]) -> list[Answer]:
-        uuids = {name for name in names if _UUID.fullmatch(name)}
+        uuids = {name for name in names if UUID.fullmatch(name)}
         pages = [
             self._ask(f"/resource_providers?name={quote(name)}")
             for name in sorted(set(names) - uuids)
@@ -147,9 +148,6 @@ class AllocationApi:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for _ in pool.map(lambda task: task(), tasks):
                 pass
-
-
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def names_of(answers: Iterable[Answer], nova_host: str) -> set[str]:

@@ -21,7 +21,8 @@ from hoodsnap.collect.ownership import Owners, folder_refusal
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import PATH, Recorder, RefusedError, run
-from hoodsnap.facts.host.image import BASE, is_base
+from hoodsnap.facts.host.instances_directory import BASE, is_base
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.path import StrangeLinkError
 
 LAYER = "images"
@@ -34,10 +35,8 @@ DEFAULTS = (
 )
 """Where distributions keep the instances directory."""
 
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-
 # `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
-_FOLDER = re.compile(rf"(?:{_UUID}|instance-[0-9a-f]{{8}})(?:_\w+)?")
+_FOLDER = re.compile(rf"(?:{UUID.pattern}|instance-[0-9a-f]{{8}})(?:_\w+)?")
 
 _THREADS = 4
 """More don't help: qemu-img is bound by the processor, not by the disk."""

@@ -6,7 +6,6 @@ up on the host) belongs to the same moment. Which columns are read is in tables.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -17,11 +16,11 @@ from hoodsnap.collect.cells import Cell, Cells, Conf
 from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.tables import RECENT, ReadableTable, quoted
+from hoodsnap.facts.uuids import UUID
 
 AT_ONCE = 500
 """Keys in one statement."""
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _OVER = ("confirmed", "reverted", "completed", "cancelled", "error", "failed")
 """How migrations end. `done` is not among them: a done evacuation still acts on its source host."""
@@ -82,7 +81,7 @@ class InstanceDatabase:
         """
         with self._lock:
             self._wanted.update(uuid.lower() for uuid in uuids)
-            new = sorted(uuid for uuid in self._wanted - self._asked if _UUID.fullmatch(uuid))
+            new = sorted(uuid for uuid in self._wanted - self._asked if UUID.fullmatch(uuid))
             self._asked.update(new)
             lost = self._find(new)
             for cell in self._cells.cells:
@@ -136,7 +135,7 @@ class InstanceDatabase:
         """Ask every cell which instances have these volumes: on other hosts, too."""
         with self._lock:
             new = sorted(
-                {volume.lower() for volume in volumes if _UUID.fullmatch(volume.lower())}
+                {volume.lower() for volume in volumes if UUID.fullmatch(volume.lower())}
                 - self._volumes_asked
             )
             self._volumes_asked.update(new)

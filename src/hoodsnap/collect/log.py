@@ -18,6 +18,7 @@ from hoodsnap.collect.configuration import Configuration
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently, run
 from hoodsnap.collect.service import service
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep.allow_list import log_line
 
 LAYER = "logs"
@@ -56,7 +57,6 @@ LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
 
 START = re.compile(r"\S+ \S+: starting up")
 _UUID_OF_START = re.compile(r"(?:^|\s)-uuid ([0-9a-fA-F-]{36})(?:\s|$)")
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 _KERNEL = re.compile(
     r"out of memory|oom-kill|oom_reaper|invoked oom-killer|I/O error|EXT4-fs (error|warning)"
@@ -72,7 +72,7 @@ _KERNEL = re.compile(
 """The kernel's lines about memory that ran out and storage that failed."""
 
 _LEVEL = re.compile(r" (?P<level>INFO|WARNING|ERROR|CRITICAL) ")
-_OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{_UUID})\] ")
+_OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{UUID.pattern})\] ")
 
 _LIFECYCLE = re.compile(
     r"VM \w+ \(Lifecycle|During .* does not match|Instance (spawned|destroyed|shutdown|failed|"

@@ -23,7 +23,7 @@ import hoodsnap
 from hoodsnap.bundle import Bundle
 from hoodsnap.collect.recorder import Recorder, patiently
 from hoodsnap.facts.cloud.movement import moved
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain

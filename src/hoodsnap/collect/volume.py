@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep.allow_list import volume_body
 
 LAYER = "cinder"

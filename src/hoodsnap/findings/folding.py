@@ -5,19 +5,17 @@ Nothing is lost: a folded finding is still reported, under its root.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.finding import Finding, Shared
 
 SHARED_BY, FEWEST = 0.8, 3
 """Fraction and number of a host's guests that must share a finding to make it the host's."""
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _Subject = tuple[str, str]
 """The subject of a finding: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
@@ -101,7 +99,7 @@ def _subjects(finding: Finding, hosts: Sequence[Host]) -> Iterator[_Subject]:
     yield _own_subject(finding)
     if finding.guest is None:
         text = " ".join(_texts(finding))
-        for uuid in dict.fromkeys(_UUID.findall(text)):
+        for uuid in dict.fromkeys(UUID.findall(text)):
             yield "guest", uuid
         if finding.host is None:
             words = set(text.split())

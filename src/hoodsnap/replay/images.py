@@ -16,8 +16,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.facts.database.tables import UUID
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.replay import qcow2
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 

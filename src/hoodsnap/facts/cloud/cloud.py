@@ -24,7 +24,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import caught, is_true, read_each
-from hoodsnap.facts.host.image import base_of
+from hoodsnap.facts.host.instances_directory import base_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.device import LIST, Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
-from hoodsnap.facts.host.image import ImageStore
+from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.host.tap import LINKS, HostNetwork
 from hoodsnap.facts.layer import LAYERS

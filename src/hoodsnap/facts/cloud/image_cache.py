@@ -21,7 +21,8 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, integer, text, value_of
-from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, FolderEntry, Image, base_of, is_base
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, FolderEntry, base_of, is_base
 from hoodsnap.facts.quantity import whole
 
 OF_SWAP = re.compile(r"swap_[0-9]+")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.uuids import UUID
 
 _NAME = r"(?:`[^`]+`|[^`.\s]+)"
 SELECT = re.compile(
@@ -20,8 +21,6 @@ SELECT = re.compile(
 TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s|$)")
 ELSEWHERE = re.compile(r" /\* at (?P<server>\S+) \*/$")
 """How a statement ends that went to another server than the first."""
-
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class Row(NamedTuple):

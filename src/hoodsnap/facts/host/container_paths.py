@@ -8,15 +8,12 @@ sides.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.instances_directory import FOLDER, OF_AN_IMAGE
 from hoodsnap.facts.process.process import OpenFile, Process
-
-_OF_A_GUEST = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:_\w+)?")
-_OF_AN_IMAGE = re.compile(r"[0-9a-f]{40}(?:_[^/]+)?")
 
 
 class Listed(Protocol):
@@ -60,7 +57,7 @@ def _top_of(path: str) -> str | None:
     """The instances directory of a file in a guest's folder, or of a base image."""
     folder, _, name = path.rpartition("/")
     top, _, owner = folder.rpartition("/")
-    if _OF_A_GUEST.fullmatch(owner) or _OF_AN_IMAGE.fullmatch(name):
+    if FOLDER.fullmatch(owner) or OF_AN_IMAGE.fullmatch(name):
         return top
     return None
 
