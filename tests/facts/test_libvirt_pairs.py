@@ -19,7 +19,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hoodsnap.facts.domain.domain import DiskImage, DomainXML, read_domain_xml
+from hoodsnap.facts.domain.disk import DiskImage
+from hoodsnap.facts.domain.domain_xml import DomainXML, read_domain_xml
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.process.command_line import CommandLine, read_command_line
 from hoodsnap.facts.process.drive import Node

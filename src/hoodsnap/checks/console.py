@@ -12,8 +12,9 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import Graphics
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, integer, text
 from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
 from hoodsnap.facts.process.process import Process

@@ -21,7 +21,8 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import OFF, ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.process.monitor import Monitor
@@ -320,7 +321,7 @@ def stale_managed_save(
     suspended = record.vm_state == "suspended"
     known = says(record, vm_state=record.vm_state)
     if not domain.managed_save:
-        if suspended and domain.state == OFF:
+        if suspended and domain.state == DomainState.SHUTOFF:
             lost = says(domain, state=domain.state_words, managed_save=domain.managed_save)
             yield Problem(Severity.WARNING, (known, lost))
         return
@@ -376,7 +377,7 @@ def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
     Source: QEMU manual, `werror`; libvirt qemu_monitor.c; nova bug 1097806 (the power sync ignores
     PAUSED).
     """
-    if (domain.state, domain.reason) == (3, 5):
+    if (domain.state, domain.reason) == (DomainState.PAUSED, PauseReason.IOERROR):
         yield (says(domain, state=domain.state_words),)
     elif monitor is not None and (monitor.status == "io-error" or monitor.io_errors):
         errors = ", ".join(f"{device}: {error}" for device, error in monitor.io_errors.items())

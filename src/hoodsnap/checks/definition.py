@@ -8,7 +8,8 @@ from hoodsnap.evidence import Severity, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.instances_directory import owner_of
 

@@ -20,8 +20,9 @@ from hoodsnap.facts.cloud.exclusive import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
+from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.process.process import Process
 
@@ -178,7 +179,7 @@ def pci_or_mdev_claim_mismatch(
             if other is not guest and other.domain is not None:
                 both = says(domain, host_devices=device.address)
                 yield both, says(other.domain, name=other.domain.name, host_devices="the same")
-    if domain.state == 1:
+    if domain.state == DomainState.RUNNING:
         yield from _claims(host, instance, domain, devices)
     if devices:
         cloud.exclusive(host).require_devices()

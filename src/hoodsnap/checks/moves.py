@@ -24,16 +24,13 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import ARMED, OVER, Migration
 from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError, integer
 
-RUNNING = frozenset([1, 2])
-"""libvirt's states of a guest whose vCPUs run."""
-
-PAUSED = 3
-"""libvirt's state of a paused guest."""
-
-BY_A_MIGRATION = frozenset([2, 12, 13])
-"""libvirt's reasons for a pause: migrating, post-copy, post-copy failed."""
+BY_A_MIGRATION = frozenset(
+    [PauseReason.MIGRATION, PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED]
+)
+"""libvirt's reasons for a pause that a migration makes."""
 
 SETTLES = timedelta(minutes=1)
 """Longest time nova needs to update the server after the end of a move."""
@@ -213,8 +210,8 @@ def live_migration_half_done(
     if moved is None:
         return
     twin = _recorded_twin(guest)
-    other_runs = twin is not None and twin.domain is not None and twin.domain.state in RUNNING
-    harmless = domain.state == PAUSED and (twin is None or other_runs)
+    other_runs = twin is not None and twin.domain is not None and twin.domain.state in EXECUTING
+    harmless = domain.state == DomainState.PAUSED and (twin is None or other_runs)
     evidence = (
         _ends(moved),
         says(instance, host=instance.host, task_state=instance.task_state),
@@ -225,7 +222,7 @@ def live_migration_half_done(
 
 def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]]:
     """Report a guest that a migration paused on nova's host if it runs on no captured host."""
-    if domain.state != PAUSED or domain.reason not in BY_A_MIGRATION:
+    if domain.state != DomainState.PAUSED or domain.reason not in BY_A_MIGRATION:
         return
     if any(twin.runs for twin in guest.twins):
         return  # reported on the other host

@@ -22,7 +22,9 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import Interface
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.tap import NAME
 

@@ -20,7 +20,9 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.network_info import NetworkInterface
-from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import Interface
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import Fact, UnheardError
 from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.facts.process.process import Process

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import Port
-from hoodsnap.facts.api.server import POWER_STATES, Server
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.volume import Attachment, Volume
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.power_state import POWER_STATES
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact, UnheardError, caught
 from hoodsnap.facts.host.device import Device

@@ -10,14 +10,16 @@ from functools import partial
 from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
-from hoodsnap.facts.api.server import POWER_STATES, Server
+from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.database.power_state import POWER_STATES
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.image import Image

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hoodsnap.bundle import Answer, Failure
-from hoodsnap.facts.domain.domain import WORDS, Disk, DiskImage, Domain, DomainXML, read_domain_xml
+from hoodsnap.facts.domain.disk import Disk, DiskImage
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import DomainXML, read_domain_xml
+from hoodsnap.facts.domain.state import WORDS
 from hoodsnap.facts.fact import UnheardError
 
 UUID = "6d40e248-2a96-47cc-b535-4fae46854b60"

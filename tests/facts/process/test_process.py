@@ -277,7 +277,7 @@ def test_nothing_fails_on_any_answer(values: dict[str, object]) -> None:
 @pytest.mark.lab
 def test_the_labs_domains_and_processes_agree(cloud: Path) -> None:
     """What libvirt and the kernel say at this moment of every guest that runs."""
-    from hoodsnap.facts.domain.domain import read_domain_xml
+    from hoodsnap.facts.domain.domain_xml import read_domain_xml
 
     virsh = ["virsh", "--readonly", "--connect", "qemu:///system"]
 

@@ -16,16 +16,6 @@ LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<optio
 
 ONE = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/(?P<uuid>[0-9a-f-]{36}) \[")
 
-POWER_STATES = {
-    0: "pending",
-    1: "running",
-    3: "paused",
-    4: "shut down",
-    6: "crashed",
-    7: "suspended",
-}
-"""nova's codes, the same in the API and the database (2 and 5 are unused)."""
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Server(Fact):
@@ -83,7 +73,7 @@ class Server(Fact):
 
     @property
     def power_state(self) -> int | None:
-        """A key of `POWER_STATES`."""
+        """Return a code of `PowerState`; None if the API has none."""
         return integer(self.raw, "OS-EXT-STS:power_state")
 
     @property

@@ -15,7 +15,8 @@ from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
