@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Fact, UnheardError, value_of
 
 _TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
@@ -117,7 +118,7 @@ class Log(Fact):
     @property
     def ended_at(self) -> datetime | None:
         """The same as a moment."""
-        return _moment(self.ended)
+        return moment(self.ended)
 
     @property
     def end_reason(self) -> str | None:
@@ -133,9 +134,9 @@ class Log(Fact):
     @property
     def oom_kill(self) -> str | None:
         """The kernel's line about having killed it since it was last started; None if none."""
-        started = _moment(self.started)
+        started = moment(self.started)
         for line in reversed(self.oom_kills):
-            killed = _moment(line.split(" ", 1)[0])
+            killed = moment(line.split(" ", 1)[0])
             if started is not None and killed is not None and killed >= started:
                 return line
         return None
@@ -202,13 +203,3 @@ def _text(answer: Answer) -> list[str]:
         return value_of(answer, "a log", str).splitlines()
     except UnheardError:
         return []
-
-
-def _moment(written: str | None) -> datetime | None:
-    """A time as libvirt (`2026-11-25 13:15:33.726+0000`) or dmesg (`2026-11-25T13:15:33,726…`)
-    writes it."""
-    try:
-        found = datetime.fromisoformat((written or "").replace(",", "."))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

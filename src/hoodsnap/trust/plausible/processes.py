@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.process.command_line import read_command_line
 from hoodsnap.facts.process.process import LIST
-from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment, rows_of
+from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, rows_of
 
 TICKS = 100
 """Clock ticks per second in /proc, on every architecture that compute hosts use."""
