@@ -246,19 +246,20 @@ def firmware_state_missing(
     """
     if record.deleted:
         return
-    paths = [(path, "firmware") for path in domain.firmware if path is not None]
+    paths = [(path, says(domain, firmware=path)) for path in domain.firmware if path is not None]
     for tpm in domain.tpms:
         if tpm.source is None:
-            paths.append((tpm_state(guest.uuid, tpm.version), "tpms"))
+            state = tpm_state(guest.uuid, tpm.version)
+            paths.append((state, says(domain, tpms=state)))
         yield from _secret(guest, domain, tpm)
-    for path, field in paths:
+    for path, named in paths:
         entry = host.images.entry(path)
         answer = host.hypervisor.answer("images", f"stat -L {path}")
         # If even the folder is missing, this is probably the wrong place to look.
         wrong_place = host.images.entry(home_of(path)) is None
         if answer is not None and not wrong_place and (entry is None or entry.size == 0):
             state = "missing" if entry is None else "empty"
-            yield says(domain, **{field: path}), hears(answer, "images", path, that_file=state)
+            yield named, hears(answer, "images", path, that_file=state)
 
 
 def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:

@@ -215,7 +215,6 @@ def test_disks_are_read() -> None:
         read_only=False,
         shareable=False,
         transient=False,
-        tray_open=False,
         backing=(DiskImage("file", "/i/_base/ffbc", "raw"),),
     )
     assert (volume.source, volume.protocol, volume.format) == ("volumes/volume-1", "rbd", "raw")
@@ -223,7 +222,6 @@ def test_disks_are_read() -> None:
     assert volume.shareable
     assert volume.backing is None, "libvirt says nothing of what is below"
     assert (cdrom.source, cdrom.device, cdrom.read_only) == ("/dev/sr0", "cdrom", True)
-    assert cdrom.tray_open
 
 
 def test_novas_note_is_read() -> None:

@@ -22,7 +22,6 @@ class NovaMetadata(NamedTuple):
     flavor: str | None
     memory_mib: int | None
     vcpus: int | None
-    disk_gb: int | None
     ephemeral_gb: int | None
     swap_mib: int | None
     user: str | None
@@ -57,7 +56,6 @@ def _nova(element: Element) -> NovaMetadata:
         flavor=_attribute(flavor, "name"),
         memory_mib=whole(_content(sold.get("memory"))),
         vcpus=whole(_content(sold.get("vcpus"))),
-        disk_gb=whole(_content(sold.get("disk"))),
         ephemeral_gb=whole(_content(sold.get("ephemeral"))),
         swap_mib=whole(_content(sold.get("swap"))),
         user=_attribute(owner.get("user"), "uuid"),

@@ -62,14 +62,12 @@ class FolderEntry(BaseModel):
     gid: int | None = None
     user: str | None = None
     group: str | None = None
-    nlink: int | None = None
     dev: str | None = None
     """`major:minor` of the file system."""
 
     ino: int | None = None
     rdev: str | None = None
     mtime: str | None = None
-    ctime: str | None = None
     btime: str | None = None
     acl: bool | None = None
     """More decides who may open it than owner and mode; None if that was not asked."""

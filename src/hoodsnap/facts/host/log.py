@@ -17,6 +17,7 @@ _TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
 _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
 _START = re.compile(r"(?P<time>\S+ \S+): starting up")
 _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
+
 # With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
 _OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvirt)")
 
@@ -39,10 +40,8 @@ class Log(Fact):
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "started": ("qemu", "starting up"),
-        "started_as": ("qemu", "-uuid"),
         "ended": ("qemu", "shutting down"),
         "end_reason": ("qemu", "reason="),
-        "complaints": ("qemu", ""),
         "nova": ("nova", ""),
         "trouble": ("nova", "ERROR"),
         "oom_kill": ("kernel", "oom-kill"),
@@ -105,12 +104,6 @@ class Log(Fact):
         return next((found["time"] for found in map(_START.match, self._backwards) if found), None)
 
     @property
-    def started_as(self) -> str | None:
-        """The UUID that it was last started with, lower case; None if that is cut off."""
-        words = (line.split() for line in self._backwards if line.startswith("-uuid "))
-        return next((word[1].lower() for word in words if len(word) > 1), None)
-
-    @property
     def ended(self) -> str | None:
         """When it ended since then; None if it did not, as far as libvirt saw it."""
         return self._end["time"] if self._end else None
@@ -125,11 +118,6 @@ class Log(Fact):
         """Why: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`; None if libvirt
         (before 3.1) does not say."""
         return self._end["reason"] if self._end else None
-
-    @property
-    def complaints(self) -> tuple[str, ...]:
-        """What QEMU said of itself since it was started."""
-        return tuple(line for line in self._since_start if _is_complaint(line))
 
     @property
     def oom_kill(self) -> str | None:
@@ -187,15 +175,6 @@ def _by_name(answer: Answer) -> dict[str, list[str]]:
         if groups:
             found.setdefault(groups[-1]["name"], []).append(line)
     return found
-
-
-def _is_complaint(line: str) -> bool:
-    """True if the line is an error that QEMU printed, with or without a time in front of it."""
-    word, _, rest = line.partition(" ")
-    if word.endswith("Z"):
-        word, _, rest = rest.partition(" ")
-    program = word.endswith(":") and ("qemu" in word or "kvm" in word)
-    return program and not rest.startswith("terminating on signal")
 
 
 def _text(answer: Answer) -> list[str]:

@@ -86,7 +86,6 @@ class Process(Fact):
         "is_probe": ("cmdline", "-machine"),
         "state": ("stat", "field 3"),
         "threads": ("stat", "field 20"),
-        "start_ticks": ("stat", "field 22"),
         "uid": ("status", "Uid"),
         "groups": ("status", "Groups"),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
@@ -209,11 +208,6 @@ class Process(Fact):
     def threads(self) -> int:
         """How many."""
         return _count(self._stat(20), f"/proc/{self.pid}/stat")
-
-    @property
-    def start_ticks(self) -> int:
-        """When it was started: clock ticks after boot, nearly everywhere a hundred a second."""
-        return _count(self._stat(22), f"/proc/{self.pid}/stat")
 
     @property
     def swap_kib(self) -> int:
