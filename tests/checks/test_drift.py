@@ -16,8 +16,8 @@ def _stored(host: RecordedHost, name: str) -> str:
 def _flavor(host: RecordedHost, name: str) -> dict[str, Any]:
     """Return the flavors that an instance keeps, as stored."""
     instance = host.guest(name).instance
-    assert instance is not None and instance.extra is not None
-    stored: dict[str, Any] = json.loads(str(instance.extra["flavor"]))
+    assert instance is not None and instance.instance_extra is not None
+    stored: dict[str, Any] = json.loads(str(instance.instance_extra["flavor"]))
     return stored
 
 

@@ -191,7 +191,7 @@ def _claims(
     has = {device.address for device in devices if device.type == "pci"}
     if host.node is None:
         raise UnheardError("nova has no compute node for this host")
-    claims = instance.claims(host.node.id)
+    claims = instance.pci_devices(host.node.id)
     for address in sorted(has - claims.keys()):
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
         unclaimed = hears(answer, "instance", address, pci_device=None) if answer else None

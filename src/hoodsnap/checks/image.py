@@ -122,7 +122,7 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
         if image.data_file is not None:
             yield (says(image, path=image.path, data_file=image.data_file),)
         for above, below in _steps(image):
-            if not _may_stand_on(guest, above, host.images.called(below)):
+            if not _may_stand_on(guest, above, host.images.listed_path(below)):
                 yield (says(image, path=image.path).and_so(layer=above, backing_filename=below),)
 
 

@@ -145,10 +145,10 @@ def port_binding_bad(
             yield Problem(Severity.WARNING, evidence)
         elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
             yield says(port, id=port.id, status=port.status, host=port.host), running
-    for vif in instance.vifs if instance is not None else ():
+    for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
-            assert instance is not None  # noqa: S101 (else it has no vifs)
-            yield (says(instance, vifs=f"{vif.id}: {vif.type}"),)
+            assert instance is not None  # noqa: S101 (else it has none)
+            yield (says(instance, network_info=f"{vif.id}: {vif.type}"),)
     if ports is None:
         raise UnheardError(guest.unheard["neutron"])
 
@@ -202,7 +202,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     """
     if instance.deleted or not (guest.host is None or guest.is_here):
         return
-    noted = {vif.id: vif for vif in instance.vifs}
+    noted = {vif.id: vif for vif in instance.network_info}
     missing = [port for port in ports if port.id not in noted]
     if missing:
         yield (
@@ -215,7 +215,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
         if port is not None and set(port.addresses) != set(vif.addresses):
             addresses = ", ".join(vif.addresses) or None
             evidence = (
-                says(instance, vifs=f"{uuid}: {addresses}"),
+                says(instance, network_info=f"{uuid}: {addresses}"),
                 says(port, addresses=", ".join(port.addresses) or None),
             )
             yield Problem(Severity.WARNING, evidence)

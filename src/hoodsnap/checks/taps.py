@@ -121,9 +121,9 @@ def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
     if instance is None:
         return
     try:
-        for vif in instance.vifs:
+        for vif in instance.network_info:
             if vif.id[:PREFIX] == prefix and vif.mac is not None:
-                yield _Word(vif.mac, says(instance, vifs=f"{vif.device} {vif.mac}"))
+                yield _Word(vif.mac, says(instance, network_info=f"{vif.device} {vif.mac}"))
     except UnheardError:
         pass
     try:
@@ -458,7 +458,7 @@ def mtu_mismatch(
     if not guest.is_here or domain.state not in ON:
         return
     of_tap = {tap.prefix: tap for tap in taps or ()}
-    noted = {vif.id: vif for vif in _vifs(instance)}
+    noted = {vif.id: vif for vif in _network_info(instance)}
     cards = {prefix: card for card, prefix in _cards(domain)}
     for port in ports:
         network = port.network
@@ -469,7 +469,7 @@ def mtu_mismatch(
         vif, card = noted.get(port.id), cards.get(port.id[:PREFIX])
         if vif is not None and vif.mtu is not None and instance is not None:
             said = f"{vif.device} mtu {vif.mtu}"
-            words.append(_Word(vif.mtu, says(instance, vifs=said)))
+            words.append(_Word(vif.mtu, says(instance, network_info=said)))
         if card is not None and card.mtu is not None:
             said = f"{card.target} mtu {card.mtu}"
             words.append(_Word(card.mtu, says(domain, interfaces=said)))
@@ -479,9 +479,9 @@ def mtu_mismatch(
             yield tuple(word.evidence for word in words)
 
 
-def _vifs(instance: Instance | None) -> Iterable[NetworkInterface]:
+def _network_info(instance: Instance | None) -> Iterable[NetworkInterface]:
     try:
-        return instance.vifs if instance is not None else ()
+        return instance.network_info if instance is not None else ()
     except UnheardError:
         return ()
 

@@ -95,7 +95,7 @@ class Host:
         return Hypervisor(self.bundle, self.name)
 
     @cached_property
-    def offers(self) -> Mapping[str, OfferedFlavor]:
+    def offered_flavors(self) -> Mapping[str, OfferedFlavor]:
         """The flavors that its cloud offers now, by name."""
         return read_flavors(self.bundle)
 
@@ -215,11 +215,11 @@ class Host:
     def _recognised(self) -> frozenset[str | None]:
         """Those of processes of which an open file was found in the list, in a directory whose
         name is no other process' for another one."""
-        aliases = self.images.aliases
+        known = self.images.container_paths
         return frozenset(
             _root(process)
             for process in self.processes.own.values()
-            if any(aliases.get(name) == top for name, top in tops_of(self.images, process))
+            if any(known.get(name) == top for name, top in tops_of(self.images, process))
         )
 
     @cached_property

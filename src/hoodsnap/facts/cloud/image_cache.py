@@ -186,7 +186,7 @@ class ImageCache:
             except UnheardError:
                 continue
             if base is not None:
-                found.setdefault(self.host.images.called(base), []).append(image)
+                found.setdefault(self.host.images.listed_path(base), []).append(image)
         return {path: tuple(images) for path, images in found.items()}
 
     @cached_property
@@ -230,7 +230,7 @@ class ImageCache:
                 continue
             for path in paths:
                 if is_base(path):
-                    found.setdefault(self.host.images.called(path), []).append(process.pid)
+                    found.setdefault(self.host.images.listed_path(path), []).append(process.pid)
         return {path: tuple(sorted(pids)) for path, pids in found.items()}
 
     def guest_of(self, image: Image) -> Guest | None:

@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
     cells: Mapping[str, object]
     answer: Answer
-    looked: Mapping[str, Answer]
+    newer: Mapping[str, Answer]
     """For the columns that a later, narrower question brought up to date: its answer."""
 
 
@@ -87,8 +87,8 @@ class Tables:
             before = kept.get(number)
             # A second, narrower reading (the second look) brings a row up to date.
             if before is not None and not before.cells.keys() <= cells.keys():
-                looked = dict.fromkeys(cells, answer)
-                kept[number] = Row({**before.cells, **cells}, before.answer, looked)
+                newer = dict.fromkeys(cells, answer)
+                kept[number] = Row({**before.cells, **cells}, before.answer, newer)
             else:
                 kept[number] = Row(cells, answer, {})
 

@@ -24,7 +24,6 @@ class NovaMetadata(NamedTuple):
     vcpus: int | None
     ephemeral_gb: int | None
     swap_mib: int | None
-    user: str | None
     project: str | None
     root_image: str | None
     """UUID of the image; None when it boots from a volume."""
@@ -58,7 +57,6 @@ def _nova(element: Element) -> NovaMetadata:
         vcpus=whole(_content(sold.get("vcpus"))),
         ephemeral_gb=whole(_content(sold.get("ephemeral"))),
         swap_mib=whole(_content(sold.get("swap"))),
-        user=_attribute(owner.get("user"), "uuid"),
         project=_attribute(owner.get("project"), "uuid"),
         root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,
         ports=tuple(port.get("uuid", "") for port in (ports if ports is not None else ())),

@@ -96,7 +96,7 @@ class ImageStore:
 
         Raises `UnheardError` if nobody looked there.
         """
-        path = self.called(path)
+        path = self.listed_path(path)
         if path in self._looked:
             return self._looked[path]
         if path in self._lines:
@@ -112,21 +112,21 @@ class ImageStore:
         return None
 
     @cached_property
-    def aliases(self) -> Mapping[str, str]:
+    def container_paths(self) -> Mapping[str, str]:
         """The instances directories by the names that QEMU has for them, as far as files in them
         are open: as they were listed."""
         return read_container_paths(self, self._processes)
 
-    def called(self, path: str) -> str:
-        """What a path that QEMU or a disk's header names is called where it was listed."""
-        for name, top in self.aliases.items():
+    def listed_path(self, path: str) -> str:
+        """Return a path that QEMU or a disk's header names, as it was listed."""
+        for name, top in self.container_paths.items():
             if top != name and path.startswith(f"{name}/"):
                 return top + path.removeprefix(name)
         return path
 
     def image(self, path: str | None) -> Image | None:
         """What qemu-img says of the file at a path; None if it was not asked."""
-        return self.images.get(self.called(path)) if path is not None else None
+        return self.images.get(self.listed_path(path)) if path is not None else None
 
     def inode(self, path: str) -> int | None:
         """Of the file that is listed under a path; None if none is."""
@@ -153,7 +153,7 @@ class ImageStore:
     def of(self, uuid: str, disks: Iterable[str] = ()) -> tuple[Image, ...]:
         """A guest's images: the disks that its domain names, then the others in its folder."""
         beside = self._in_folder.get(uuid, ())
-        paths = dict.fromkeys((*map(self.called, disks), *beside))
+        paths = dict.fromkeys((*map(self.listed_path, disks), *beside))
         return tuple(self.images[path] for path in paths if path in self.images)
 
     @cached_property
