@@ -62,6 +62,17 @@ def test_a_flavor_that_was_created_again_is_a_note(host: RecordedHost) -> None:
     ]
 
 
+def test_a_name_that_two_flavors_share_is_no_drift(host: RecordedHost) -> None:
+    listed = [it for it in host.bundle.by_layer["nova"] if "/flavors/detail?" in it.query]
+    for answer in listed:
+        flavors = answer.value["flavors"]
+        others = [it | {"ram": 512} for it in flavors if it["name"] == "lab.duo"]
+        assert others
+        host.set("nova", answer.query, {"flavors": [*others, *flavors]})
+
+    assert host.findings() == []
+
+
 def test_a_flavor_that_no_longer_exists_is_not_drift(host: RecordedHost) -> None:
     query = "GET /v2.1/flavors/detail?is_public=None [2.93]"
     host.set("nova", query, {"flavors": []})

@@ -432,6 +432,19 @@ def test_capacity_lie_of_uncounted_guests(host: RecordedHost) -> None:
     assert int(str(said["memory_mib"])) > 800 - 512
 
 
+def test_capacity_lie_is_an_error_once_guests_are_swapped_out(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
+    host.set("placement", query, value)
+    for name, swapped in (("vm-plain", "      64 kB"), ("vm-duo", "  307200 kB")):
+        status = f"/proc/{host.pid(name)}/status"
+        host.edit("kernel", status, "VmSwap:\t       0 kB", f"VmSwap:\t{swapped}")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("capacity-lie", "error")
+    assert dict(finding.evidence[1].said)["swapped_mib"] == 300
+
+
 def test_guests_are_not_summed_up_without_a_process_list(host: RecordedHost) -> None:
     query, value = placement(host, "inventories")
     value["inventories"]["MEMORY_MB"].update(total=1024, reserved=1000)

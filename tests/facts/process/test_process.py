@@ -117,6 +117,12 @@ def test_open_files_are_read() -> None:
     assert (base.path, base.deleted, base.writable) == ("/i/_base/ffbc", False, False)
 
 
+def test_an_empty_file_at_descriptor_0_is_an_open_file() -> None:
+    [empty] = process(fd=[ROOT_DISK | {"fd": 0, "size": 0}]).files
+
+    assert (empty.fd, empty.size) == (0, 0)
+
+
 @pytest.mark.parametrize(
     "binary",
     [

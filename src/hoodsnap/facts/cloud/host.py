@@ -10,7 +10,7 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.allocation import Placement, Provider
 from hoodsnap.facts.api.flavor import OfferedFlavor, read_flavors
 from hoodsnap.facts.api.port import Ports
-from hoodsnap.facts.cloud.host_processes import LIST_PROCESSES, HostProcesses
+from hoodsnap.facts.cloud.host_processes import HostProcesses
 from hoodsnap.facts.cloud.libvirt_daemon import LibvirtDaemon, doubts
 from hoodsnap.facts.cloud.release import ReleaseRange, release_of_host
 from hoodsnap.facts.database.instances import Instances
@@ -27,7 +27,7 @@ from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.host.tap import LINKS, HostNetwork
 from hoodsnap.facts.layer import LAYERS
 from hoodsnap.facts.process.monitor import Monitor
-from hoodsnap.facts.process.process import Process, root_device
+from hoodsnap.facts.process.process import LIST_PROCESSES, Process, root_device
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,6 @@ from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.process.process import OpenFile, Process
 from hoodsnap.facts.quantity import whole
 
-LIST_PROCESSES = "ls -l /proc/*/exe"
-"""The question that lists every QEMU process of a host."""
-
 
 @dataclass(frozen=True, eq=False)
 class HostProcesses:

@@ -21,7 +21,7 @@ QUERY = re.compile(
     r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
 
-LIST = "ls -l /proc/*/exe"
+LIST_PROCESSES = "ls -l /proc/*/exe"
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
@@ -103,7 +103,7 @@ class Process(Fact):
         said: dict[str, dict[str, Answer]] = {}
         listed: set[int] | None = None
         for answer in answers:
-            if answer.query == LIST and answer.error is None:
+            if answer.query == LIST_PROCESSES and answer.error is None:
                 listed = _listed(answer)
             query = QUERY.fullmatch(answer.query) if answer.subject is not None else None
             if query is not None:
@@ -337,7 +337,7 @@ def root_device(mountinfo: str) -> str:
 
 def _listed(answer: Answer) -> set[int] | None:
     try:
-        rows = value_of(answer, LIST, list[dict[str, Any]])
+        rows = value_of(answer, LIST_PROCESSES, list[dict[str, Any]])
     except Exception as error:
         caught(error)
         return None
