@@ -18,7 +18,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Image, Layer
+from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
 
@@ -129,7 +129,7 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
 def _steps(image: Image) -> Iterator[tuple[str, str]]:
     """Yield each file of a chain with its header's name for the file below."""
     try:
-        layers: tuple[Layer, ...] = image.chain
+        layers: tuple[ImageInfo, ...] = image.chain
     except UnheardError:
         layers = (image.top,)
     for layer in layers:

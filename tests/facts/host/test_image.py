@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Image, Layer
+from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.instances_directory import base_of
 
@@ -232,7 +232,7 @@ def test_a_corrupt_image_says_so() -> None:
     ids=range(8),
 )
 def test_a_path_is_found_where_qemu_hides_it(filename: str, path: str) -> None:
-    assert Layer.model_validate(HEADER | {"filename": filename}).path == path
+    assert ImageInfo.model_validate(HEADER | {"filename": filename}).path == path
 
 
 def test_a_guest_has_the_disks_of_its_domain_first_and_those_of_its_folder() -> None:

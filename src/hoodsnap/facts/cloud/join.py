@@ -49,8 +49,6 @@ class Join:
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
         self.hidden: dict[str, str] = {}
-        self.unread_ports: str | None = None
-        """Return why the ports that are bound to a host are not known; None if they are."""
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
@@ -77,12 +75,7 @@ class Join:
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
         # So does a port that was left bound here.
-        try:
-            here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
-        except (
-            Exception
-        ) as error:  # a net: the guests that other layers show are there all the same
-            self.unread_ports = str(caught(error))
+        here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
         return sorted((self._netted(uuid, host) for uuid in here), key=_order)
 
     def _bound_to(self, host: Host) -> Iterable[str]:
@@ -224,9 +217,7 @@ class Join:
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
         answer = self.ports.of_device(uuid)
-        if self.unread_ports is not None:
-            unheard["neutron"] = f"neutron API: {self.unread_ports}"
-        elif answer is not None:
+        if answer is not None:
             census["neutron"] = answer
         else:
             unheard["neutron"] = self.ports.silence

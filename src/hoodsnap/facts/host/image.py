@@ -17,7 +17,7 @@ from hoodsnap.facts.fact import Fact, UnheardError, value_of
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
-class Layer(BaseModel):
+class ImageInfo(BaseModel):
     """One file of a chain, as `qemu-img info` tells it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
@@ -91,22 +91,22 @@ class Image(Fact):
         return answer, place
 
     @cached_property
-    def chain(self) -> tuple[Layer, ...]:
+    def chain(self) -> tuple[ImageInfo, ...]:
         """The image and the files below it, the base last."""
         if "chain" not in self.said and self._header.backing_filename is None:
             return (self._header,)
         what = f"the chain of {self.path}"
-        chain = value_of(self.said.get("chain"), what, tuple[Layer, ...])
+        chain = value_of(self.said.get("chain"), what, tuple[ImageInfo, ...])
         if not chain:
             raise UnheardError(f"{what}: the answer is empty")
         return chain
 
     @cached_property
-    def _header(self) -> Layer:
-        return value_of(self.said.get("header"), f"the header of {self.path}", Layer)
+    def _header(self) -> ImageInfo:
+        return value_of(self.said.get("header"), f"the header of {self.path}", ImageInfo)
 
     @cached_property
-    def top(self) -> Layer:
+    def top(self) -> ImageInfo:
         """The image without what is below it, which is known even if its base is gone."""
         try:
             return self.chain[0]
