@@ -43,7 +43,7 @@ class Cloud:
 
     @cached_property
     def now(self) -> datetime:
-        """When it was captured, by the collector's clock."""
+        """Time of the capture, by the collector's clock."""
         return self.bundle.ended
 
     def guests_of(self, host: Host) -> tuple[Guest, ...]:
@@ -59,7 +59,7 @@ class Cloud:
         return {name: tuple(guests) for name, guests in found.items()}
 
     def exclusive(self, host: Host) -> ExclusiveResources:
-        """Who claims what only one guest of this host may have."""
+        """Return who claims what only one guest of this host may have."""
         return self._exclusive[host.name]
 
     @cached_property
@@ -75,7 +75,7 @@ class Cloud:
         return {host.name: ImageCache(host, self.guests_of(host)) for host in self.hosts}
 
     def twins(self, uuid: str) -> tuple[Guest, ...]:
-        """What each captured host has of one UUID; of most there is one."""
+        """Return the guests of one UUID, one for each captured host that has it; usually one."""
         return self._by_uuid.get(uuid, ())
 
     @cached_property
@@ -160,7 +160,7 @@ def _host_names(bundle: Bundle) -> list[str]:
 def _another_database(
     domains: Iterable[Mapping[str, Domain]], servers: Servers, instances: Instances
 ) -> str | None:
-    """Why the databases that were read can't be those of these hosts; None if they may be."""
+    """Return the reason why these databases can't belong to these hosts; None if they may."""
     running = {
         uuid
         for own in domains

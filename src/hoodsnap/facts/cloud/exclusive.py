@@ -71,7 +71,7 @@ def _require(gap: str | None) -> None:
 
 
 def _gap(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> str | None:
-    """Why it can't be said what one of these guests has; None if it can of each."""
+    """Return the reason why it is not known what one of these guests has; None if all are known."""
     for guest in guests:
         try:
             set(has(guest))

@@ -82,7 +82,7 @@ class Host:
 
     @cached_property
     def nova_name(self) -> str:
-        """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
+        """The name that nova uses: `[DEFAULT]host`, which is the host name unless set."""
         try:
             return self.option("DEFAULT", "host") or self.name
         except Exception as error:
@@ -164,7 +164,7 @@ class Host:
         return self.census["images"]
 
     def in_container(self, process: Process) -> bool:
-        """Whether a process sees other files under the same paths than the collector did."""
+        """True if a process sees other files under the same paths than the collector did."""
         return process.root_device != self.root_device
 
     @cached_property
@@ -185,7 +185,7 @@ class Host:
 
     @cached_property
     def contains(self) -> bool:
-        """Whether one of its domains' QEMU processes sees other files than the collector did."""
+        """True if a QEMU process of a domain here sees other files than the collector did."""
         for process in (
             one for uuid in self.domains for one in self.processes.by_uuid.get(uuid, ())
         ):
@@ -197,10 +197,14 @@ class Host:
                 continue  # the others tell
         return False
 
-    def recognises(self, process: Process | None) -> bool:
-        """Whether it is known where the paths of a process lead in the instances directory: files
-        that it, or another one in its container, has open there were found in the list. None: of a
-        guest that is off, and will be where the others are."""
+    def recognizes(self, process: Process | None) -> bool:
+        """True if a process's paths can be mapped to the listed instances directory.
+
+        They can if a file that it, or another process in its container, has open there was found in
+        the list by inode.
+
+        For None, a guest that is off, true if that holds for all containers of guests.
+        """
         if process is not None:
             return process.root_device in self._recognised
         return all(root in self._recognised for root in self._roots)

@@ -66,7 +66,7 @@ class HostProcesses:
 
     @cached_property
     def unseen_holder(self) -> str | None:
-        """Why a QEMU process may hold a file that it was not seen to hold; None if none may."""
+        """Reason why a process may hold a file that it was not seen to hold; None if none may."""
         for process in self.everyones:
             answer = process.said.get("fd")
             if answer is None or (answer.error is not None and answer.error.kind == "absent"):
@@ -79,7 +79,7 @@ class HostProcesses:
 
     @cached_property
     def nameless(self) -> str | None:
-        """Why it can't be said of every QEMU process whose it is; None if it can."""
+        """Reason why a QEMU process may belong to any guest; None if each one is identified."""
         try:
             rows = value_of(self.listing, "the list of QEMU processes", list[dict[str, object]])
             own = [row for row in rows if not _is_row_of_stranger(row, self.accounts)]
@@ -107,7 +107,7 @@ class HostProcesses:
 
 
 def held_by(file: OpenFile) -> tuple[str, int]:
-    """What makes two open files the same: device and inode; of a block device, the device it is."""
+    """Return the identity of an open file: device and inode, or the device that a block file is."""
     return (f"block {file.rdev}", 0) if stat.S_ISBLK(file.mode) else (file.dev, file.ino)
 
 

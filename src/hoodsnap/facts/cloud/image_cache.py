@@ -35,7 +35,7 @@ RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resi
 """The task_states in which nova takes a `UUID_resize` for an instance's folder."""
 
 SIGNED_UP = timedelta(hours=24)
-"""How long a host counts that signed up in `compute_nodes`."""
+"""A host that signed up in `compute_nodes` longer ago than this no longer counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class ImageCache:
 
     @cached_property
     def name(self) -> str:
-        """What its folder is called. `UnheardError` if that can't be told."""
+        """Name of its folder. Raises `UnheardError` if that is not known."""
         old = self.host.option("DEFAULT", "base_dir_name", BASE)
         name = self._option("subdirectory_name", old, old="image_cache_subdirectory_name")
         if "$" in name:  # it has an option in it that is set nowhere
@@ -67,7 +67,7 @@ class ImageCache:
 
     @cached_property
     def now(self) -> datetime:
-        """When the instances directory was listed."""
+        """Time at which the instances directory was listed."""
         if self.host.images.listing is None:
             raise UnheardError("no instances directory was listed")
         return self.host.images.listing.at
@@ -95,11 +95,11 @@ class ImageCache:
         return frozenset(fresh)
 
     def age(self, since: float) -> timedelta:
-        """How long ago a time in `compute_nodes` was."""
+        """Return the age of a time in `compute_nodes`."""
         try:
             return timedelta(seconds=self.now.timestamp() - since)
         except OverflowError:
-            raise UnheardError("a time in compute_nodes is none") from None
+            raise UnheardError("compute_nodes holds a timestamp that is out of range") from None
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -107,7 +107,7 @@ class ImageCache:
         return tuple(one for name in self.hosts for one in self.host.instances.of_host(name))
 
     def is_known(self, name: str) -> bool:
-        """Whether the cache manager takes a file for used. `UnheardError` if it can't be told."""
+        """True if the cache manager considers a file used. Raises `UnheardError` if unknown."""
         image = re.fullmatch(r"([0-9a-f]{40})(?:_sm|_[0-9]+)?", name)
         if image is not None and image[1] in self._of_instances:
             return True
@@ -116,7 +116,7 @@ class ImageCache:
         return made in self._of_instances or name in self._below_disks
 
     def is_removed(self, name: str) -> bool:
-        """Whether the cache manager removes a file of this name when it takes it for unused."""
+        """True if the cache manager removes a file of this name once it is unused."""
         if OF_EPHEMERAL.fullmatch(name) is not None:
             return self.cleans_up and self.host.release.since(Release.WALLABY)
         if OF_AN_IMAGE.fullmatch(name) is None and OF_SWAP.fullmatch(name) is None:
@@ -125,13 +125,13 @@ class ImageCache:
 
     @cached_property
     def cleans_up(self) -> bool:
-        """Whether the cache manager removes anything at all."""
+        """True if the cache manager removes anything at all."""
         remove = self._option("remove_unused_base_images", "True")
         interval = self._option("manager_interval", "", old="image_cache_manager_interval")
         return remove.lower() in ("true", "1", "yes", "on") and interval != "-1"
 
     def limit(self, name: str) -> timedelta:
-        """How long an unused file stays."""
+        """Return the minimum age at which an unused file is removed."""
         image = OF_AN_IMAGE.fullmatch(name)
         kind, default = ("resized", 3600) if image and image[2] else ("original", 86400)
         said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
@@ -141,7 +141,7 @@ class ImageCache:
         return timedelta(seconds=seconds)
 
     def unused_for(self, entry: FolderEntry) -> timedelta:
-        """How long a file was not used: the cache manager touches those that are."""
+        """Return the time since a file was used last: the cache manager touches used files."""
         touched = moment(entry.mtime)
         if touched is None:
             raise UnheardError(f"{entry.path}: its time can't be read")
@@ -204,7 +204,7 @@ class ImageCache:
 
     @cached_property
     def unread(self) -> str | None:
-        """Why it can't be said of a file that nothing stands on it; None if it can."""
+        """Reason why a file may have users that were not seen; None if all users are known."""
         try:
             for image in self.host.images.images.values():
                 image.backing_path  # noqa: B018 (raises if it was not heard)
@@ -234,7 +234,7 @@ class ImageCache:
         return {path: tuple(sorted(pids)) for path, pids in found.items()}
 
     def guest_of(self, image: Image) -> Guest | None:
-        """Whose folder an image lies in, if that guest is on this host."""
+        """Return the guest in whose folder an image lies; None if no such guest is on this host."""
         return self._guests.get(image.path.rpartition("/")[0].rpartition("/")[2][:36])
 
     @cached_property

@@ -66,7 +66,7 @@ class Join:
         return server.host if server is not None else None
 
     def guests_of(self, host: Host) -> list[Guest]:
-        """Those of which a captured host has a trace, or which are there by nova's word."""
+        """Return the guests that a captured host has a trace of, or that nova has there."""
         here = (
             set(self.at_host.get(host.nova_name, ()))
             | set(host.domains)
@@ -88,7 +88,7 @@ class Join:
         return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
-        """Those that nova knows, and that were seen on no captured host."""
+        """Return the guests that nova knows and that were seen on no captured host."""
         found = []
         for uuid in self.believed.keys() - seen:
             if not _is_deleted(self.instances.by_uuid.get(uuid)):
@@ -179,7 +179,7 @@ class Join:
         return self.storage.of(uuid, instance, domain)
 
     def _whereabouts(self, uuid: str) -> str:
-        """Why no captured host can say anything of it."""
+        """Return the reason why no captured host can report anything about the server."""
         believed = self.believed.get(uuid)
         where = f"host {believed} is in no bundle" if believed else "it is on no host"
         return self.hidden.get(uuid, where)
@@ -312,8 +312,8 @@ def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
 
 
 def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | None:
-    """Of several that claim to be this guest the one that libvirt means: it writes each QEMU's PID
-    into a file, which that QEMU holds open."""
+    """Return the guest's process. If several processes claim its UUID, the one that holds libvirt's
+    PID file open; the first one if none of them or more than one does."""
     if len(processes) > 1 and domain is not None:
         held = [process for process in processes if _holds_pid_file(process, domain)]
         if len(held) == 1:

@@ -361,7 +361,10 @@ def _part(query: str) -> str | None:
 
 
 def _listed(listing: Answer | None) -> dict[str, Mapping[str, object]]:
-    """UUID → line of the list. Half a list is none: who is missing in it may be there."""
+    """Return UUID → line of the list.
+
+    A partially readable list is rejected, because absence from it would prove nothing.
+    """
     lines = value_of(listing, LIST, list[dict[str, Any]])
     found: dict[str, Mapping[str, object]] = {}
     for line in lines:

@@ -147,7 +147,7 @@ class Image(Fact):
 
     @property
     def dirty(self) -> bool:
-        """Whoever wrote to it last did not close it."""
+        """The dirty bit is set: the last writer did not close the image cleanly."""
         return bool(self.top.dirty)
 
     @property

@@ -125,11 +125,11 @@ class ImageStore:
         return path
 
     def image(self, path: str | None) -> Image | None:
-        """What qemu-img says of the file at a path; None if it was not asked."""
+        """Return what qemu-img reported of the file at a path; None if it was not asked."""
         return self.images.get(self.listed_path(path)) if path is not None else None
 
     def inode(self, path: str) -> int | None:
-        """Of the file that is listed under a path; None if none is."""
+        """Return the inode of the file that is listed at a path; None if there is no such line."""
         ino = self._lines.get(path, {}).get("ino")
         return ino if isinstance(ino, int) else None
 

@@ -1,4 +1,4 @@
-"""What nova's instances directory holds: a folder of each guest, and the image cache."""
+"""nova's instances directory: a folder for each guest, and the image cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDER = re.compile(rf"(?P<uuid>{UUID.pattern})(?P<suffix>(?:_\w+)?)")
 """The names of the guests' folders, with what is left of a resize or a deletion."""
 
 BASE = "_base"
-"""What nova calls the folder of its image cache, unless it is told otherwise."""
+"""Default name of the image cache's folder."""
 
 OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
 """The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
@@ -29,7 +29,7 @@ def base_of(image: str) -> str:
 
 
 def is_base(path: str) -> bool:
-    """Whether a file is one of an image cache, whatever that is called."""
+    """True if a file lies in an image cache, whatever that folder is called."""
     folder, _, name = path.rpartition("/")
     return folder.endswith(f"/{BASE}") or OF_AN_IMAGE.fullmatch(name) is not None
 
@@ -70,7 +70,7 @@ class FolderEntry(BaseModel):
     mtime: str | None = None
     btime: str | None = None
     acl: bool | None = None
-    """More decides who may open it than owner and mode; None if that was not asked."""
+    """True if the file has a POSIX ACL; None if that was not collected."""
 
     selinux: str | None = None
     """Its label; None without SELinux."""
@@ -80,7 +80,7 @@ class FolderEntry(BaseModel):
     """The first 16 bytes in hexadecimal; None if they were not read."""
 
     error: str | None = None
-    """Why what is in this folder is not known, or not all of it."""
+    """Reason why the content of this folder is not known, or not all of it."""
 
 
 @dataclass(frozen=True)

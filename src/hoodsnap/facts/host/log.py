@@ -88,7 +88,7 @@ class Log(Fact):
         started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
         if started and started[-1] != self.uuid:
             # A log goes by its domain's name, and names come again.
-            return UnheardError("the log of its name is another guest's")
+            return UnheardError("the log file with this domain's name belongs to another guest")
         return lines
 
     @property

@@ -72,7 +72,7 @@ class Tap(Fact):
 
     @property
     def mac(self) -> str:
-        """The host's end's own address, lower case: of libvirt the guest's with `fe` in front."""
+        """MAC of the host-side device, lower case; libvirt takes the guest's, first byte fe."""
         return (text(self._link, "address") or "").lower()
 
     @property
