@@ -36,7 +36,7 @@ Problems = Iterator[tuple[Evidence, ...] | Problem]
 
 
 class Subject(NamedTuple):
-    """What a check is run for: a guest, a host or the whole cloud."""
+    """The subject that a check runs for: a guest, a host or the whole cloud."""
 
     cloud: Cloud
     host: Host | None = None
