@@ -407,8 +407,8 @@ def test_libvirts_note_of_a_running_domain_is_unwrapped() -> None:
         ("", "can't be read"),
         ("error: failed to get domain", "can't be read"),
         (XML[:-20], "can't be read"),
-        ("<network/>", "no XML of a domain"),
-        ("<domstatus/>", "no XML of a domain"),
+        ("<network/>", "not a libvirt domain document"),
+        ("<domstatus/>", "not a libvirt domain document"),
         (f"<!DOCTYPE domain [<!ENTITY a 'b'>]>{XML}", "document type"),
         (
             XML.replace("<name>", "<!-- x --><name>").replace("\n</domain>", "\0</domain>"),
