@@ -104,6 +104,25 @@ b_qemu_stopped() { kill -STOP "$(qpid)"; }
 c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
 f_qemu_stopped() { kill -CONT "$(qpid)"; }
 
+fault cpu-quota-by-hand vm-duo "a quota of 20 % of a CPU is written into the control groups of the guest's vCPUs; libvirt does not know" "nothing; the next start sets libvirt's limit"
+vcpu_quotas() { # the cgroup files with the CPU time of the guest's vCPUs, of version 1 and 2
+  find /sys/fs/cgroup -path "*$1*" -path '*/vcpu*' \( -name cpu.cfs_quota_us -o -name cpu.max \)
+}
+b_cpu_quota_by_hand() {
+  vcpu_quotas "${d//-/*}" | while read -r f; do echo 20000 >"$f"; done
+  sleep 2
+}
+c_cpu_quota_by_hand() { vcpu_quotas "${d//-/*}" | xargs grep -q '^20000'; }
+f_cpu_quota_by_hand() {
+  vcpu_quotas "${d//-/*}" | while read -r f; do if [ "${f##*/}" = cpu.max ]; then echo max; else echo -1; fi >"$f"; done
+}
+
+fault cgroup-left-over - "the control group of a guest that ended still exists, without a process" "nothing"
+left_group() { echo "$(dirname "$(find /sys/fs/cgroup -type d -name 'qemu-*.libvirt-qemu' -o -type d -name 'machine-qemu*.scope' | sort | tail -1)")/qemu-999-instance-0000dead.libvirt-qemu"; }
+b_cgroup_left_over() { left_group | save path; mkdir "$(saved path)"; }
+c_cgroup_left_over() { [ -d "$(saved path)" ]; }
+f_cgroup_left_over() { [ ! -d "$(saved path)" ] || rmdir "$(saved path)"; }
+
 fault duplicate-qemu vm-snap "a second qemu with the -uuid and -name of a running guest, without its disks (started by hand, libvirt does not know it)" "nothing"
 b_duplicate_qemu() { start fault-duplicate-qemu libvirt-qemu "${QEMU_BY_HAND[@]}" -name "guest=$d,debug-threads=on" -uuid "$u"; sleep 1; }
 c_duplicate_qemu() { alive fault-duplicate-qemu && [ "$(guest_pids "$u" | wc -l)" = 2 ]; }

@@ -24,6 +24,7 @@ settings.load_profile("hoodsnap")
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 MONITORS = ROOT / "fixtures/monitors.json.zst"
+CONTROL_GROUPS = ROOT / "fixtures/control-groups.json.zst"
 NOT_SEALED = "needs no namespaces"
 """What `hoodsnap shell` says where the kernel does not let it seal a shell."""
 FAULTS = ROOT / "fixtures/faults"
@@ -476,6 +477,12 @@ def host() -> RecordedHost:
 def monitored() -> RecordedHost:
     """The healthy recording that has its guests' monitors, fresh for each test."""
     return RecordedHost(load(MONITORS))
+
+
+@pytest.fixture
+def grouped() -> RecordedHost:
+    """The healthy recording that has its guests' control groups, fresh for each test."""
+    return RecordedHost(load(CONTROL_GROUPS))
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from hoodsnap.findings.analysis import analyze
 FOUND = {
     "qemu-kill9": ["error active-but-domain-off of vm-plain"],
     "virsh-destroy": ["error active-but-domain-off of vm-plain"],
+    "cpu-quota-by-hand": ["warning cpu-quota-not-applied of vm-duo"],
+    "cgroup-left-over": ["note control-group-leftover of "],
     "duplicate-qemu": ["error duplicate-qemu-identity of vm-snap"],
     "disk-shared": [
         "error disk-shared-by-two-qemu of lab-second-writer",

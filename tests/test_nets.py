@@ -22,6 +22,7 @@ from hoodsnap.bundle import parse
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.join import Join
 from hoodsnap.facts.fact import Fact, UnheardError, read_each
+from hoodsnap.facts.layer import KERNEL
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom
 from hoodsnap.grading.sheet import load as load_sheet
@@ -139,7 +140,6 @@ def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
         """It breaks."""
         yield from _breaking(guest)
 
-    broken.__annotations__ = {"guest": "Guest"}
     one = checks.check(Severity.ERROR)(broken)
 
     report = analyze(healthy(), (one,))
@@ -152,7 +152,7 @@ def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
 @pytest.mark.usefixtures("closed")
 def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
     class Odd(Fact):
-        layer, noun = "x", "odd"
+        layer, noun = KERNEL, "odd"
 
         @cached_property
         def name(self) -> str:
@@ -234,8 +234,6 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
         """It breaks."""
         yield from _breaking(guest)
 
-    broken.__annotations__ = {"guest": "Guest"}
-
     report = analyze(healthy(), (checks.check(Severity.ERROR)(broken),))
     told = [line.plain for line in as_text.render(report, report.cloud.guests)]
 
@@ -292,7 +290,7 @@ def test_a_worker_that_hangs_or_breaks_is_one_remark(tmp_path: Path) -> None:
 
     assert [grade.student for grade in grades] == ["ann", "mallory"]
     assert grades[0].traces.fingerprints
-    assert "takes longer than 8 s" in str(grades[1].remarks)
+    assert "grading took longer than 8 s" in str(grades[1].remarks)
 
 
 @pytest.mark.usefixtures("closed")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import inspect
 import operator
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.fact import UnheardError, caught, facts_in, may_be_none
+from hoodsnap.facts.layer import LAYERS, Layer
 
 Trap = Callable[[Guest], bool]
 """A circumstance that makes a difference legal for a guest; its docstring's first line says why."""
@@ -45,24 +46,11 @@ class Subject(NamedTuple):
     """None if the subject is a host or the cloud."""
 
 
-LAYER_OF = {
-    "server": "nova",
-    "instance": "nova-db",
-    "allocation": "placement",
-    "domain": "libvirt",
-    "process": "kernel",
-    "monitor": "qemu",
-    "images": "images",
-    "devices": "block",
-    "volumes": "cinder",
-    "log": "logs",
-    "ports": "neutron",
-    "taps": "network",
-}
-"""The layer that provides each noun."""
-
 COMMANDS = "    "
 """The indentation of a paragraph that holds commands, one a line; its lines are kept apart."""
+
+SUBJECTS = {"guest": Guest, "host": Host, "cloud": Cloud}
+"""Parameters that name a check's subject instead of a layer's noun."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +61,10 @@ class Check:
     severity: Severity
     heard: tuple[str, ...]
     traps: tuple[Trap, ...]
+    compared: Mapping[str, tuple[Layer, ...]] = field(compare=False)
+    """The layers that provide each parameter, by its type; a `record` has two."""
+    optional: frozenset[str]
+    """Parameters that may be None: the check also runs without them."""
 
     @cached_property
     def name(self) -> str:
@@ -89,12 +81,6 @@ class Check:
         """Names of the parameters, in order: the facts to compare. `find(**{name: …})`."""
         code = self.find.__code__
         return code.co_varnames[: code.co_argcount]
-
-    @cached_property
-    def optional(self) -> frozenset[str]:
-        """Parameters that may be None: the check also runs without them."""
-        hints = inspect.get_annotations(self.find)
-        return frozenset(name for name in self.needs if "None" in str(hints[name]))
 
     @cached_property
     def sections(self) -> dict[str, str]:
@@ -166,10 +152,10 @@ class Check:
         return arguments
 
     def _must_be_heard(self, guest: Guest, name: str) -> None:
-        layers = ("nova-db", "nova") if name == "record" else (LAYER_OF.get(name, ""),)
+        layers = [layer.id for layer in self.compared.get(name, ())]
         reasons = [guest.unheard[layer] for layer in layers if layer in guest.unheard]
-        if len(reasons) == len(layers):
-            raise UnheardError(reasons[0])
+        if layers and len(reasons) == len(layers):
+            raise UnheardError(reasons[-1])  # for a record, the database's reason
 
     @cached_property
     def scope(self) -> str:
@@ -195,4 +181,35 @@ def check(
     `heard` names layers that must have been collected although no parameter belongs to them (their
     object is allowed to be absent); `traps` are the circumstances that make a difference legal.
     """
-    return lambda find: Check(find, severity, tuple(heard), tuple(traps))
+
+    def made(find: Callable[..., Problems]) -> Check:
+        hints = inspect.get_annotations(find, eval_str=True)
+        hints.pop("return", None)
+        _must_have_layers(find.__name__, hints, heard)
+        compared = {
+            name: tuple(kind.layer for kind in facts_in(hint))
+            for name, hint in hints.items()
+            if name not in SUBJECTS
+        }
+        optional = frozenset(name for name, hint in hints.items() if may_be_none(hint))
+        return Check(find, severity, tuple(heard), tuple(traps), compared, optional)
+
+    return made
+
+
+def _must_have_layers(check: str, hints: Mapping[str, object], heard: Sequence[str]) -> None:
+    """Raise `TypeError` for a parameter without a layer: the check would pass where nothing was
+    collected."""
+    for name, hint in hints.items():
+        if name in SUBJECTS:
+            continue
+        if not facts_in(hint):
+            raise TypeError(f"{check} compares {name}, which no layer in facts/layer.py provides")
+        if name in NOUNS and facts_in(hint) != (NOUNS[name].fact,):
+            fact = NOUNS[name].fact.__name__
+            raise TypeError(f"{check} compares {name}, which is not of type {fact}")
+        if name not in Guest.__dataclass_fields__ and not hasattr(Guest, name):
+            raise TypeError(f"{check} compares {name}, which a guest does not have")
+    for layer in heard:
+        if layer not in LAYERS:
+            raise TypeError(f"{check} needs {layer}, which is not a layer in facts/layer.py")

@@ -71,7 +71,7 @@ def says(fact: Fact, **said: object) -> Evidence:
 
     The names must be fields of the fact, so that evidence can quote where each was read.
     """
-    return Evidence(fact.layer, fact.noun, tuple(said.items()), fact, tuple(said))
+    return Evidence(fact.layer.id, fact.noun, tuple(said.items()), fact, tuple(said))
 
 
 def hears(answer: Answer, noun: str, place: str = "", **said: object) -> Evidence:

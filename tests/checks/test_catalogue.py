@@ -9,18 +9,18 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.conftest import RecordedHost, healthy_report
+from tests.conftest import RecordedHost, healthy, healthy_report
 
 from hoodsnap import checks
 from hoodsnap.bundle import Answer
-from hoodsnap.check import LAYER_OF, Check
+from hoodsnap.check import Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.layer import LAYERS
+from hoodsnap.facts.layer import LAYERS, TABLE
 from hoodsnap.findings.analysis import Report
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
@@ -151,7 +151,7 @@ def test_tables_name_existing_checks() -> None:
     assert names - {check.name for check in CATALOGUE} <= set(LEFT_OUT)
 
 
-@pytest.mark.parametrize("layer", [*LAYERS, "host", "glance"])
+@pytest.mark.parametrize("layer", [layer.id for layer in TABLE])
 @pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])
 def test_a_silent_layer_is_not_a_finding(host: RecordedHost, layer: str, kind: str) -> None:
     host.silence(layer, kind)
@@ -160,11 +160,11 @@ def test_a_silent_layer_is_not_a_finding(host: RecordedHost, layer: str, kind: s
     assert report.findings == ()
     if layer in ("nova-db", "libvirt", "kernel", "images"):
         assert any(not skip.legal for skip in report.skips)
-    if layer in LAYER_OF.values():
+    if layer in LAYERS:
         assert all(layer in guest.unheard for guest in report.cloud.guests)
 
 
-@pytest.mark.parametrize("layer", [*sorted(LAYERS.keys() - {"qemu"}), "host", "glance"])
+@pytest.mark.parametrize("layer", [layer.id for layer in TABLE if layer.id in healthy().by_layer])
 def test_a_layer_that_was_not_collected_is_not_a_finding(host: RecordedHost, layer: str) -> None:
     host.drop(lambda answer: answer.layer != layer)
 

@@ -67,6 +67,7 @@ def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
         "nova-db",
         "libvirt",
         "kernel",
+        "cgroup",
         "images",
         "host",
         "placement",

@@ -170,7 +170,7 @@ def test_reasons_that_differ_in_an_identifier_are_one() -> None:
 def test_reasons_beyond_the_limit_are_counted() -> None:
     report = _report(_unheard(kinds=13))
 
-    assert "  3 other reasons (--verbose shows them)" in _lines(report)
+    assert "  4 other reasons (--verbose shows them)" in _lines(report)
     asked = sum(guest.domain is not None for guest in report.cloud.guests)
     assert sum("was not told" in line for line in _lines(report, verbose=True)) == asked
 

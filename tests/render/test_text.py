@@ -7,6 +7,7 @@ from bench.many import many
 from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
 from hoodsnap.bundle import load, merge
+from hoodsnap.facts.layer import CGROUP
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.render.finding import filled
 from hoodsnap.render.line import clean, shortened
@@ -121,10 +122,14 @@ def test_a_long_statement_loses_only_its_lists() -> None:
     )
 
 
-def test_the_recorded_cloud_leaves_nothing_undecided() -> None:
+def test_the_recorded_cloud_leaves_only_the_newest_layer_undecided() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
-    assert reasons == set()
+    assert reasons == {CGROUP.silence}
+
+
+def test_a_recording_of_all_layers_leaves_nothing_undecided(grouped: RecordedHost) -> None:
+    assert {skip.reason for skip in grouped.report().skips if not skip.legal} == set()
 
 
 def test_the_domain_left_by_a_cold_migration_is_reported_as_off() -> None:

@@ -155,7 +155,7 @@ def test_a_folder_whose_path_is_too_long_for_a_socket_is_named(tmp_path: Path) -
     )  # fmt: skip
 
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith(f"hoodsnap: no stand-in can listen in {folder}/hoodsnap-")
+    assert done.stderr.startswith(f"hoodsnap: can't listen in {folder}/hoodsnap-")
     assert done.stderr.endswith(": AF_UNIX path too long. Set TMPDIR to a shorter path\n")
     assert list(folder.iterdir()) == []
 

@@ -7,6 +7,7 @@ from hoodsnap.checks import (
     attachments,
     cache,
     capture,
+    cgroups,
     chain,
     console,
     corruption,
@@ -34,7 +35,7 @@ from hoodsnap.checks import (
 TOPICS = (
     *(capture, host, corruption, chain, definition, image, files, cache, volumes),
     *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
-    *(placement, shape, drift, hardware, hypervisor, console),
+    *(placement, shape, drift, hardware, cgroups, hypervisor, console),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

@@ -17,10 +17,6 @@ from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
 from hoodsnap.cli.terminal import BLIND, USAGE, give_up, say
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
 
-LAYERS = frozenset(["nova", "nova-db", "libvirt", "kernel", "qemu", "images"])
-"""Layers that know guests. A bundle that has no answer of any of them is useless."""
-
-
 Bundles = Annotated[
     list[Path],
     typer.Argument(
@@ -54,7 +50,9 @@ def _loaded(paths: Iterable[Path]) -> list[Bundle]:
 
 def speaks(bundle: Bundle) -> bool:
     """True if at least one layer that knows guests answered."""
-    return any(answer.error is None for answer in bundle.answers if answer.layer in LAYERS)
+    from hoodsnap.facts.layer import OF_GUESTS
+
+    return any(answer.error is None for answer in bundle.answers if answer.layer in OF_GUESTS)
 
 
 def must_be_writable(path: Path, inputs: Iterable[Path] = ()) -> None:

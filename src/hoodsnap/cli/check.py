@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from hoodsnap.findings.finding import Finding
 
 
-GUESTS_LIVE_IN = frozenset(["libvirt", "kernel", "images"])
-"""Layers of a host that nearly every check of its guests needs."""
-
-
 MOST_BROKEN = 10
 """Checks to name at most, of those that met an unreadable value."""
 
@@ -214,6 +210,7 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 def _tell_what_is_unheard(report: Report) -> None:
     """Print which layers and checks were not judged: silence must not look like health."""
     from hoodsnap.facts.fact import NOT_READ
+    from hoodsnap.facts.layer import GUESTS_LIVE_IN
 
     for host in report.cloud.hosts:
         for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):

@@ -201,6 +201,7 @@ class Visit:
         if self.domains.host is not None:
             return  # another host's libvirt: this one's processes and files are not its
         self._alone(self._ask_processes)
+        self._alone(self._ask_cgroups)
         if self.wishes.qmp:
             self._alone(lambda: self._ask_monitors({*self.seen, *self._running()}))
         self._alone(self._ask_images)
@@ -218,6 +219,11 @@ class Visit:
         owners = self.nova.owners if self.nova.knows_account else None
         self.folders = find_instances_dirs(self.recorder, self.conf, self._disks(), owners)
         self._run(ask_processes(self.recorder, self.folders, self._may_be_guest))
+
+    def _ask_cgroups(self) -> None:
+        from hoodsnap.collect.cgroup import ask_cgroups
+
+        ask_cgroups(self.recorder, self.processes)
 
     def _ask_images(self) -> None:
         from hoodsnap.collect.image import ask_images, cache_name
@@ -351,7 +357,7 @@ class Visit:
         )
 
     def _ask_again(self, uuids: Collection[str]) -> None:
-        from hoodsnap.collect import image, log, process
+        from hoodsnap.collect import cgroup, image, log, process
 
         self._see(self.domains.ask_about(uuids))
         self.database.ask_again(uuids)
@@ -363,6 +369,7 @@ class Visit:
         known = {*self.processes, *self.strangers}
         again = process.ask_again(self.recorder, pids, known, self.folders, self._may_be_guest)
         self._run(again)
+        cgroup.ask_processes(self.recorder, again.keys() & self.processes.keys())
         if self.wishes.qmp:
             self._ask_monitors(uuids)
         disks = self._disks(uuids)

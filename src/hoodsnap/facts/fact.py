@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, wraps
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, NoReturn, TypeVar, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.layer import Layer
 
 T = TypeVar("T")
 
@@ -101,6 +102,22 @@ def failed(answer: Answer, reason: str) -> Answer:
     return Answer(**said, error=Failure(kind="failed", message=reason))
 
 
+class DocumentedField(NamedTuple):
+    """A field that the expressions of a lab sheet may name."""
+
+    name: str
+    help: str
+    """Meaning for people."""
+    read: Callable[[Any], object] | None = None
+    """Reader of the field; None for the attribute of that name."""
+    inside: Sequence[DocumentedField] = ()
+    """Fields of each item, if the value is a tuple of items."""
+
+
+Documented = Sequence[str | DocumentedField]
+"""Fields in order. A string names an attribute, whose docstring is the meaning."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fact:
     """Base of Server, Instance, Domain, Process, Monitor, Image. It never changes, and ignores what
@@ -108,7 +125,7 @@ class Fact:
     is `UnheardError` when it is read, and the rest is still worth something.
     """
 
-    layer: ClassVar[str]
+    layer: ClassVar[Layer]
     """The layer whose answers it reads."""
 
     noun: ClassVar[str]
@@ -117,14 +134,21 @@ class Fact:
     places: ClassVar[Mapping[str, tuple[str, str]]] = {}
     """For each field: the part it was read from (a key of `said`), and where in there."""
 
+    documented: ClassVar[Documented] = ()
+    """Fields that the expressions of a lab sheet can read; empty if they can't read the fact."""
+
     said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
 
     def __init_subclass__(cls) -> None:
-        """Put a net around what is read once and kept: whatever a recorded value breaks there is
+        """Require a layer: a fact without a layer would look absent where it was not collected.
+
+        Put a net around what is read once and kept: whatever a recorded value breaks there is
         `UnheardError` for everybody who reads it. (Around each property it would cost a quarter
         more time; these are read within other nets.)"""
         super().__init_subclass__()
+        if "noun" in vars(cls) and not isinstance(getattr(cls, "layer", None), Layer):
+            raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer in facts/layer.py")
         for member in vars(cls).values():
             if isinstance(member, cached_property):
                 member.func = _netted(member.func)
@@ -148,6 +172,18 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
             raise caught(error) from None
 
     return reading
+
+
+def facts_in(hint: object) -> tuple[type[Fact], ...]:
+    """Return the types of fact in a type: `Image` for `tuple[Image, ...] | None`."""
+    if parts := get_args(hint):
+        return tuple(dict.fromkeys(kind for part in parts for kind in facts_in(part)))
+    return (hint,) if isinstance(hint, type) and issubclass(hint, Fact) else ()
+
+
+def may_be_none(hint: object) -> bool:
+    """Return True if None is a value of this type."""
+    return type(None) in get_args(hint)
 
 
 def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:

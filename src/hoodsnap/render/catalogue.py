@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
-from hoodsnap.check import COMMANDS, LAYER_OF, Check
+from hoodsnap.check import COMMANDS, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.roots import CROWDS, ROOTS
@@ -22,15 +22,14 @@ WHOLE = {"guest": "the whole guest", "host": "the whole host", "cloud": "the who
 
 def compared(check: Check) -> list[str]:
     """Return the ids of the layers that a check compares."""
-    needed = {LAYER_OF[need] for need in check.needs if need in LAYER_OF} | set(check.heard)
-    if "record" in check.needs:
-        needed |= {"nova", "nova-db"}
+    told = {layer.id for layers in check.compared.values() for layer in layers}
+    needed = told | set(check.heard)
     return [layer for layer in LAYERS if layer in needed]
 
 
 def layers(check: Check) -> str:
     """Return the layers that a check compares, for people: `libvirt × kernel`."""
-    return " × ".join(LAYERS[layer] for layer in compared(check)) or WHOLE[check.scope]
+    return " × ".join(LAYERS[layer].title for layer in compared(check)) or WHOLE[check.scope]
 
 
 def reasons(check: Check) -> list[str]:

@@ -327,9 +327,9 @@ class _Page:
     def _heard(self) -> list[str]:
         by_layer = self.report.cloud.bundle.by_layer
         return [
-            name
-            for layer, name in LAYERS.items()
-            if any(answer.error is None for answer in by_layer.get(layer, ()))
+            layer.title
+            for layer in LAYERS.values()
+            if any(answer.error is None for answer in by_layer.get(layer.id, ()))
         ]
 
 

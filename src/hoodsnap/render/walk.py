@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from hoodsnap.check import LAYER_OF
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import Instance
@@ -21,10 +19,12 @@ from hoodsnap.facts.database.power_state import POWER_STATES
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.layer import LAYER_OF
 from hoodsnap.facts.process.monitor import Monitor
 
 LONG_PATH = 40
@@ -51,29 +51,56 @@ def steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
 
 
 def _steps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    for noun, lines in LINES.items():
+        if guest.host is not None or noun in ANYWHERE:
+            yield from lines(cloud, guest)
+
+
+def _servers(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "server", guest.server, lambda: _server(cloud, guest.server))
+
+
+def _instances(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "instance", guest.instance, lambda: _instance(guest, guest.instance))
+
+
+def _allocations(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.record is not None or guest.allocation is not None:
         yield _step(guest, "allocation", guest.allocation, lambda: _allocation(guest.allocation))
-    yield from _volumes(guest)
-    if guest.host is None:
-        return
+
+
+def _domains(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "domain", guest.domain, lambda: _domain(guest.domain))
+
+
+def _processes(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     yield _step(guest, "process", guest.process, lambda: _process(guest))
+
+
+def _cgroups(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    if guest.cgroup is not None:
+        yield _step(guest, "cgroup", guest.cgroup, lambda: _cgroup(guest.cgroup))
+
+
+def _monitors(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.monitor is not None:
         yield _step(guest, "monitor", guest.monitor, lambda: _monitor(guest.monitor))
+
+
+def _images(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     images = guest.images or ()
     if not images:
         yield _step(guest, "images", None, str)
     for image in images:
         yield _step(guest, "image", image, partial(_image, cloud, guest, image))
-    yield from _devices(guest, guest.host)
-    yield from _network(cloud, guest)
+
+
+def _logs(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     if guest.log is not None and (said := _log(guest, guest.log)):
         yield Step("logs", "log", "there", said)
 
 
-def _volumes(guest: Guest) -> Iterator[Step]:
+def _volumes(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each volume in nova's block device mappings, as cinder reports it."""
     for mapping in guest.instance.mappings_shown if guest.instance is not None else ():
         try:
@@ -101,11 +128,14 @@ def _volume(guest: Guest, mapping: BlockDeviceMapping, named: str) -> tuple[str,
     )
 
 
-def _devices(guest: Guest, host: Host) -> Iterator[Step]:
+def _devices(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each volume of the domain: how it reaches this host."""
+    host = guest.host
     try:
         disks = guest.domain.disks if guest.domain is not None else ()
     except UnheardError:
+        return
+    if host is None:
         return
     for disk in disks:
         if volume_of(disk) is not None and disk.source is not None:
@@ -160,7 +190,7 @@ def _of(devices: Devices, source: str) -> str:
 
 
 def _step(guest: Guest, noun: str, fact: object, line: Callable[[], str]) -> Step:
-    layer = LAYER_OF.get(noun) or LAYER_OF[f"{noun}s"]
+    layer = (LAYER_OF.get(noun) or LAYER_OF[f"{noun}s"]).id
     if fact is not None:
         try:
             return Step(layer, noun, "there", line())
@@ -270,6 +300,36 @@ def _process(guest: Guest) -> str:
     )
 
 
+def _cgroup(cgroup: Cgroup | None) -> str:
+    assert cgroup is not None  # noqa: S101
+    return _told(
+        lambda: cgroup.machine or "in no group of its own",
+        lambda: _cpu_time(cgroup),
+        lambda: f"CPUs {cgroup.cpus}",
+        lambda: _waiting(cgroup.cpu_pressure),
+        lambda: _memory(cgroup),
+        lambda: f"{cgroup.oom_kills} killed at its limit" if cgroup.oom_kills else "",
+    )
+
+
+def _cpu_time(cgroup: Cgroup) -> str:
+    if cgroup.vcpu_percent is None:
+        return ""
+    throttled = cgroup.throttled_percent
+    held = f", held back in {throttled} % of its periods" if throttled is not None else ""
+    return f"each vCPU has {cgroup.vcpu_percent} % of a CPU{held}"
+
+
+def _waiting(percent: float) -> str:
+    return f"waits for a CPU {percent:.0f} % of the time" if percent >= 1 else ""
+
+
+def _memory(cgroup: Cgroup) -> str:
+    limit = cgroup.memory_limit_kib
+    most = f" of at most {size(limit << 10)}" if limit is not None else ""
+    return f"memory {size(cgroup.memory_used_kib << 10)}{most}"
+
+
 def _monitor(monitor: Monitor | None) -> str:
     assert monitor is not None  # noqa: S101
     return _told(lambda: monitor.status, lambda: f"{monitor.vcpus} vCPU")
@@ -297,19 +357,25 @@ def _image(cloud: Cloud, guest: Guest, image: Image) -> str:
     return " → ".join(links)
 
 
-def _network(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+def _ports(cloud: Cloud, guest: Guest) -> Iterator[Step]:
     """Yield a step for each port in neutron, each followed by its tap on the host."""
     taps = {tap.prefix: tap for tap in guest.taps or ()}
     for port in guest.ports or ():
         yield _step(guest, "port", port, partial(_port, port))
-        tap = taps.pop(port.id[:PREFIX], None)
+        tap = taps.get(port.id[:PREFIX])
         # A guest that is off has no tap, and this host has no data about a guest elsewhere.
         if tap is not None or guest.process is not None or "network" in guest.unheard:
             yield _step(guest, "tap", tap, partial(_tap, cloud, guest, port, tap))
     if not guest.ports:
         yield _step(guest, "port", None, str)
-    for tap in taps.values():
-        yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
+
+
+def _taps(cloud: Cloud, guest: Guest) -> Iterator[Step]:
+    """Taps on the host that belong to none of the guest's ports."""
+    prefixes = {port.id[:PREFIX] for port in guest.ports or ()}
+    for tap in guest.taps or ():
+        if tap.prefix not in prefixes:
+            yield _step(guest, "tap", tap, partial(_tap, cloud, guest, None, tap))
 
 
 def _port(port: Port) -> str:
@@ -386,3 +452,28 @@ def size(number: int | None) -> str:
     return (
         f"{amount:.0f} {unit}" if amount >= 10 or amount == int(amount) else f"{amount:.1f} {unit}"
     )
+
+
+LINES: Mapping[str, Callable[[Cloud, Guest], Iterator[Step]]] = {
+    "server": _servers,
+    "instance": _instances,
+    "allocation": _allocations,
+    "volumes": _volumes,
+    "domain": _domains,
+    "process": _processes,
+    "cgroup": _cgroups,
+    "monitor": _monitors,
+    "images": _images,
+    "devices": _devices,
+    "ports": _ports,
+    "taps": _taps,
+    "log": _logs,
+}
+"""The lines of each noun of a guest, in the order of the walk."""
+
+ANYWHERE = ("server", "instance", "allocation", "volumes")
+"""Nouns that are also shown for a guest that is on no captured host."""
+
+if LINES.keys() != NOUNS.keys():
+    lacking = ", ".join(sorted(NOUNS.keys() ^ LINES.keys()))
+    raise TypeError(f"nouns of a guest without lines in the walk, or the reverse: {lacking}")

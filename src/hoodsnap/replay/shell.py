@@ -42,6 +42,7 @@ from hoodsnap.replay import (
 )
 from hoodsnap.replay.images import MOST_FILES, PLACES, Images
 from hoodsnap.replay.recording import NotRecordedError, Recording, plain
+from hoodsnap.replay.services import SERVICES
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
 """Environment variables that are passed in. None leads a client to a server or holds a secret."""
@@ -182,15 +183,12 @@ def lacking(recording: Recording) -> list[str]:
             recording.value(layer, query)
         except NotRecordedError as reason:
             lines.append(plain(f"not in this recording: {what}, for {clients} ({reason})"))
-    apis = [service for service in CLOUD if not any(recording.asked(service, "GET "))]
+    apis = [api.layer for api in SERVICES if not any(recording.asked(api.layer, "GET "))]
     if apis:
         lines.append(f"not in this recording: the APIs of {', '.join(apis)}")
     if not any(recording.asked("images", "")):
         lines.append("not in this recording: the disk images, for qemu-img and ls")
     return lines
-
-
-CLOUD = ("nova", "glance", "neutron", "cinder", "placement")
 
 
 class _Task:

@@ -42,7 +42,7 @@ def test_every_layer_of_a_running_guest_is_joined(host: RecordedHost) -> None:
     assert guest.domain.name == guest.process.name == guest.server.instance_name
     assert guest.images[0].path.endswith(f"/{guest.uuid}/disk")
     assert guest.is_here
-    assert guest.unheard.keys() == {"qemu"}
+    assert guest.unheard.keys() == {"qemu", "cgroup"}
 
 
 def test_a_server_on_no_host_is_joined_too(host: RecordedHost) -> None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, text, unheard
+from hoodsnap.facts.layer import NEUTRON, Layer
 
 WIRING = frozenset(["Open vSwitch agent", "Linux bridge agent", "OVN Controller agent"])
 """The kinds that make the way for a guest's packets. Ports are bound to no host without one."""
@@ -17,7 +18,7 @@ WIRING = frozenset(["Open vSwitch agent", "Linux bridge agent", "OVN Controller 
 class Agent(Fact):
     """One agent. Only administrators are shown them."""
 
-    layer: ClassVar[str] = "neutron"
+    layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "agent"
     raw: Mapping[str, object]
 

@@ -10,7 +10,17 @@ from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.body import item_of
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    text,
+    value_of,
+)
+from hoodsnap.facts.layer import PLACEMENT, Layer
 
 _QUERY = re.compile(
     r"GET /(?P<what>resource_providers|allocations)(/(?P<uuid>[^/?\s]+))?(/(?P<part>\w+))?"
@@ -42,7 +52,7 @@ class Inventory(NamedTuple):
 class Provider(Fact):
     """A resource provider: a compute node, or a part of one, or storage that many share."""
 
-    layer: ClassVar[str] = "placement"
+    layer: ClassVar[Layer] = PLACEMENT
     noun: ClassVar[str] = "provider"
     uuid: str
     raw: Mapping[str, object]
@@ -102,8 +112,18 @@ class Provider(Fact):
 class Allocation(Fact):
     """All that one consumer holds: a server's, or a migration's."""
 
-    layer: ClassVar[str] = "placement"
+    layer: ClassVar[Layer] = PLACEMENT
     noun: ClassVar[str] = "allocation"
+
+    documented: ClassVar[Documented] = (
+        DocumentedField(
+            "resources",
+            "The resources it holds: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
+            lambda allocation: [
+                {"class": name, "amount": amount} for name, amount in allocation.resources.items()
+            ],
+        ),
+    )
     consumer: str
     entries: Mapping[str, Mapping[str, object]]
     """Provider UUID → what is held of it."""

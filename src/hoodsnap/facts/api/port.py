@@ -12,7 +12,18 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, mapping, text, unheard
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    mapping,
+    text,
+    unheard,
+)
+from hoodsnap.facts.layer import NEUTRON, Layer
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 
@@ -37,7 +48,7 @@ class Binding(NamedTuple):
 class Network(Fact):
     """One network of neutron."""
 
-    layer: ClassVar[str] = "neutron"
+    layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "network"
     raw: Mapping[str, object]
 
@@ -61,7 +72,7 @@ class Network(Fact):
 class Port(Fact):
     """One port. Tenants are not shown where it is bound: that is `UnheardError` then."""
 
-    layer: ClassVar[str] = "neutron"
+    layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "port"
     raw: Mapping[str, object]
     network: Network | None = None
@@ -76,6 +87,16 @@ class Port(Fact):
         "addresses": ("port", "fixed_ips"),
         "bindings": ("bindings", "bindings"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("id", "mac", "tap", "status", "admin_state_up", "host", "vif_type", "addresses"),
+        "network_id",
+        DocumentedField(
+            "network",
+            "The name of its network; null if it is not known.",
+            lambda port: port.network.name if port.network is not None else None,
+        ),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the port's id."""

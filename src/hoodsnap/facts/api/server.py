@@ -9,7 +9,17 @@ from typing import ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.body import item_of, items_of
-from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
+from hoodsnap.facts.database.instance import POWERS, power_word
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    integer,
+    mapping,
+    text,
+)
+from hoodsnap.facts.layer import NOVA, Layer
 
 LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<options>\S*))? \[")
 """A question for many servers. `all_tenants` and `host` in its options say how many."""
@@ -21,7 +31,7 @@ ONE = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/(?P<uuid>[0-9a-f-]{36}
 class Server(Fact):
     """One server, as `GET /servers/detail` or `GET /servers/UUID` shows it."""
 
-    layer: ClassVar[str] = "nova"
+    layer: ClassVar[Layer] = NOVA
     noun: ClassVar[str] = "server"
     raw: Mapping[str, object]
     older: Mapping[str, Answer] = field(default_factory=dict)
@@ -39,6 +49,13 @@ class Server(Fact):
         "flavor": ("body", "flavor.original_name"),
         "updated_at": ("body", "updated"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("uuid", "name", "status", "vm_state", "task_state"),
+        DocumentedField("power", POWERS, lambda record: power_word(record.power_state)),
+        *("host", "instance_name", "image", "flavor", "memory_mib", "vcpus"),
+        *("config_drive", "updated_at", "launched_at"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the server's id, since a body holds many."""

@@ -12,7 +12,17 @@ from urllib.parse import parse_qsl
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.api.body import item_of, items_of
 from hoodsnap.facts.database.block_device_mapping import Connection
-from hoodsnap.facts.fact import NOT_READ, Fact, UnheardError, caught, integer, text
+from hoodsnap.facts.fact import (
+    NOT_READ,
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    integer,
+    text,
+)
+from hoodsnap.facts.layer import CINDER, Layer
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -36,7 +46,7 @@ MOVING = frozenset(
 class Attachment(Fact):
     """One attachment: that a server has a volume, on some host."""
 
-    layer: ClassVar[str] = "cinder"
+    layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "attachment"
     id: str
     """Lower case."""
@@ -54,6 +64,11 @@ class Attachment(Fact):
         "volume_id": ("body", "volume_id"),
         "host": ("volume", "host_name"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("id", "Lower case."),
+        *("status", "instance", "host"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the attachment's id, since a body holds many."""
@@ -96,7 +111,7 @@ class Attachment(Fact):
 class Volume(Fact):
     """One volume, as `GET /volumes/detail` or `GET /volumes/UUID` shows it."""
 
-    layer: ClassVar[str] = "cinder"
+    layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "volume"
     id: str
     """Lower case."""
@@ -108,6 +123,11 @@ class Volume(Fact):
         "backend": ("body", "os-vol-host-attr:host"),
         "name_id": ("body", "os-vol-mig-status-attr:name_id"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("id", "Lower case."),
+        *("name", "status", "size_gib", "bootable", "multiattach", "backend"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the volume's id, since a body holds many."""

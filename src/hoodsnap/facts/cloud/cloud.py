@@ -25,6 +25,7 @@ from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import caught, is_true, read_each
 from hoodsnap.facts.host.instances_directory import base_of
+from hoodsnap.facts.layer import GUESTS_LIVE_IN, LIBVIRT
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +125,7 @@ def read(bundle: Bundle) -> Cloud:
     movements = read_each(gone, bundle.answers) | read_each(moved, bundle.answers)
     known = servers.by_uuid.keys() | instances.by_uuid.keys()
     domains = {
-        name: read_each(Domain.read_all, answers_of(bundle, "libvirt", name))
+        name: read_each(Domain.read_all, answers_of(bundle, LIBVIRT, name))
         for name in _host_names(bundle)
     }
     instances = _doubted(domains.values(), servers, instances)
@@ -153,7 +154,7 @@ def _doubted(
 
 
 def _host_names(bundle: Bundle) -> list[str]:
-    answers = (bundle.by_layer.get(layer, ()) for layer in ("libvirt", "kernel", "images"))
+    answers = (bundle.by_layer.get(layer, ()) for layer in GUESTS_LIVE_IN)
     return sorted({answer.host for group in answers for answer in group})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation
@@ -17,11 +18,13 @@ from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none
+from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.host.tap import Tap
+from hoodsnap.facts.layer import LAYER_OF, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
@@ -46,6 +49,8 @@ class Guest:
     process: Process | None
     """The QEMU process with its UUID; of several the first (`processes` has all)."""
     processes: tuple[Process, ...]
+    cgroup: Cgroup | None
+    """The control groups that its process is in."""
     monitor: Monitor | None
     images: tuple[Image, ...] | None
     """Its disks as qemu-img sees them."""
@@ -142,3 +147,44 @@ class Guest:
     def is_nowhere(self) -> bool:
         """nova believes that it is on no host at all, and no captured host has a trace of it."""
         return self.host is None and self.hidden is None and self.believed is None
+
+
+class Noun(NamedTuple):
+    """An attribute of a guest that one layer provides."""
+
+    fact: type[Fact]
+    many: bool
+    """True if the attribute is a tuple of facts."""
+
+    @property
+    def layer(self) -> Layer:
+        """The layer that provides the attribute."""
+        return self.fact.layer
+
+
+def nouns_of(guest: type, layer_of: Mapping[str, Layer] = LAYER_OF) -> Mapping[str, Noun]:
+    """Return the attributes of a guest that one layer provides, and that may be None.
+
+    Raises `TypeError` for an attribute that is not a noun of its fact's layer, and for a noun that
+    is not an attribute.
+    """
+    found: dict[str, Noun] = {}
+    for name, hint in get_type_hints(guest, localns={"Host": object, "Guest": guest}).items():
+        kinds = facts_in(hint) if may_be_none(hint) else ()
+        if not kinds:
+            continue
+        many = any(get_origin(part) is tuple for part in get_args(hint))
+        noun = Noun(kinds[0], many)
+        if layer_of.get(name) is not noun.layer:
+            raise TypeError(
+                f"guest.{name} is not among the nouns of {noun.layer.title} in facts/layer.py"
+            )
+        found[name] = noun
+    for name in layer_of:
+        if name not in found:
+            raise TypeError(f"a guest has no {name}, which is a noun in facts/layer.py")
+    return found
+
+
+NOUNS = nouns_of(Guest)
+"""The nouns of a guest, in the order of its attributes."""

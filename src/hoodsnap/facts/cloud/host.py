@@ -19,15 +19,26 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, read_each, value_of
 from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
+from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.container_paths import tops_of
-from hoodsnap.facts.host.device import LIST, Devices
+from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
-from hoodsnap.facts.host.tap import LINKS, HostNetwork
-from hoodsnap.facts.layer import LAYERS
+from hoodsnap.facts.host.tap import HostNetwork
+from hoodsnap.facts.layer import (
+    BLOCK,
+    CGROUP,
+    IMAGES,
+    KERNEL,
+    LOGS,
+    NETWORK,
+    OF_HOST,
+    QEMU,
+    Layer,
+)
 from hoodsnap.facts.process.monitor import Monitor
-from hoodsnap.facts.process.process import LIST_PROCESSES, Process, root_device
+from hoodsnap.facts.process.process import Process, root_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +50,7 @@ class Host:
     bundle: Bundle
     domains: Mapping[str, Domain]
     processes: HostProcesses
+    cgroups: ControlGroups
     monitors: Mapping[str, Monitor]
     images: ImageStore
     devices: Devices
@@ -277,13 +289,14 @@ def read_host(
     """Read one of the hosts, whose `domains` were read before. `known` are the UUIDs that nova
     has."""
     accounts = Accounts(Hypervisor(bundle, name), domains.values())
-    listing = bundle.last("kernel", LIST_PROCESSES, name)
-    processes = HostProcesses.read(answers_of(bundle, "kernel", name), accounts, listing)
+    listing = bundle.last(KERNEL.id, KERNEL.census_query, name)
+    processes = HostProcesses.read(answers_of(bundle, KERNEL, name), accounts, listing)
     images = read_each(
         lambda answers: ImageStore.read(answers, processes.own.values()),
-        answers_of(bundle, "images", name),
+        answers_of(bundle, IMAGES, name),
     )
-    unheard, census = _heard_of(bundle, name, images)
+    listings = {IMAGES: images.listing, LOGS: listing_of(answers_of(bundle, LOGS, name))}
+    unheard, census = _heard_of(bundle, name, listings)
     try:
         doubted = doubts(bundle, name, domains, processes.own, known)
     except Exception as error:  # a net: then it is unknown whether the right ones were asked
@@ -295,13 +308,14 @@ def read_host(
         bundle=bundle,
         domains=domains,
         processes=processes,
-        monitors=read_each(Monitor.read_all, answers_of(bundle, "qemu", name)),
+        cgroups=read_each(ControlGroups.read, answers_of(bundle, CGROUP, name)),
+        monitors=read_each(Monitor.read_all, answers_of(bundle, QEMU, name)),
         images=images,
         devices=Devices(
-            answers_of(bundle, "block", name), bundle.last("kernel", "/proc/self/mountinfo", name)
+            answers_of(bundle, BLOCK, name), bundle.last("kernel", "/proc/self/mountinfo", name)
         ),
-        logs=read_each(Log.read_all, answers_of(bundle, "logs", name)),
-        network=read_each(HostNetwork.read, answers_of(bundle, "network", name)),
+        logs=read_each(Log.read_all, answers_of(bundle, LOGS, name)),
+        network=read_each(HostNetwork.read, answers_of(bundle, NETWORK, name)),
         ports=ports,
         unheard=unheard,
         census=census,
@@ -311,46 +325,44 @@ def read_host(
     )
 
 
-def answers_of(bundle: Bundle, layer: str, host: str) -> list[Answer]:
+def answers_of(bundle: Bundle, layer: Layer, host: str) -> list[Answer]:
     """Return the answers of one layer of one host, in their order."""
-    return [answer for answer in bundle.by_layer.get(layer, ()) if answer.host == host]
+    return [answer for answer in bundle.by_layer.get(layer.id, ()) if answer.host == host]
 
 
 def _heard_of(
-    bundle: Bundle, name: str, images: ImageStore
+    bundle: Bundle, name: str, listings: Mapping[Layer, Answer | None]
 ) -> tuple[dict[str, str], dict[str, Answer]]:
+    """Return the host's layers without a list of everything, with the reason, and the other lists.
+
+    `listings` has the lists that the layers' readers picked.
+    """
     unheard: dict[str, str] = {}
     census: dict[str, Answer] = {}
-    lists: tuple[tuple[str, str, type[object]], ...] = (
-        ("libvirt", "virsh list --all", list[dict[str, object]]),
-        ("kernel", LIST_PROCESSES, list[dict[str, object]]),
-        ("block", LIST, dict[str, list[dict[str, object]]]),
-        ("network", LINKS, list[dict[str, object]]),
-    )
-    for layer, query, shape in lists:
-        answer = bundle.last(layer, query, name)
-        try:
-            value_of(answer, "lsblk" if layer == "block" else LAYERS[layer], shape)
-        except UnheardError as reason:
-            unheard[layer] = _first_failure(bundle, layer, name) or str(reason)
+    for layer in OF_HOST:
+        if layer.census is None:
+            continue
+        reason = layer.silence
+        if layer.census.shape is None:
+            answer = listings[layer]
         else:
-            assert answer is not None  # noqa: S101 (value_of raised otherwise)
-            census[layer] = answer
-    if images.listing is None:
-        unheard["images"] = _first_failure(bundle, "images", name) or "disk images were not asked"
-    else:
-        census["images"] = images.listing
-    if logs := listing_of(bundle.by_layer.get("logs", ()), name):
-        census["logs"] = logs
-    else:
-        unheard["logs"] = _first_failure(bundle, "logs", name) or "the logs were not asked"
+            answer = bundle.last(layer.id, layer.census.query, name)
+            try:
+                value_of(answer, layer.census.name or layer.title, layer.census.shape)
+            except UnheardError as why:
+                reason = layer.silence if answer is None else str(why)
+                answer = None
+        if answer is not None:
+            census[layer.id] = answer
+        else:
+            unheard[layer.id] = _first_failure(bundle, layer, name) or reason
     return unheard, census
 
 
-def _first_failure(bundle: Bundle, layer: str, host: str) -> str | None:
-    for answer in bundle.by_layer.get(layer, ()):
+def _first_failure(bundle: Bundle, layer: Layer, host: str) -> str | None:
+    for answer in bundle.by_layer.get(layer.id, ()):
         if answer.host == host and answer.error is not None:
-            return f"{LAYERS[layer]}: {answer.error.message}"
+            return f"{layer.title}: {answer.error.message}"
     return None
 
 

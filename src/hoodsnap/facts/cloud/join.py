@@ -21,11 +21,8 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught, is_true
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.tap import NAME, HostNetwork, Tap
-from hoodsnap.facts.layer import LAYERS
+from hoodsnap.facts.layer import LAYERS, OF_HOST, WITHOUT_CENSUS
 from hoodsnap.facts.process.process import Process
-
-OF_HOST = ("libvirt", "kernel", "qemu", "images", "block", "logs", "network")
-"""The layers that nobody heard of a guest that is on no captured host."""
 
 
 class Join:
@@ -112,6 +109,7 @@ class Join:
             domain=None,
             process=None,
             processes=(),
+            cgroup=None,
             monitor=None,
             images=None,
             devices=None,
@@ -137,14 +135,16 @@ class Join:
         if host is not None:
             _hear_host(host, uuid, unheard, census)
         else:
-            unheard |= dict.fromkeys(OF_HOST, self._whereabouts(uuid))
+            unheard |= dict.fromkeys((layer.id for layer in OF_HOST), self._whereabouts(uuid))
         domain = host.domains.get(uuid) if host is not None else None
         processes = host.processes.by_uuid.get(uuid, ()) if host is not None else ()
+        process = _own(processes, domain)
+        groups = host.cgroups if host is not None and "cgroup" not in unheard else None
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
         images = host.images if host is not None and "images" not in unheard else None
         devices = host.devices if host is not None and "block" not in unheard else None
         network = host.network if host is not None and "network" not in unheard else None
-        return Guest(
+        guest = Guest(
             uuid=uuid,
             host=host,
             believed=self.believed.get(uuid),
@@ -153,8 +153,9 @@ class Join:
             instance=instance,
             allocation=allocation,
             domain=domain,
-            process=_own(processes, domain),
+            process=process,
             processes=processes,
+            cgroup=groups.of(process.pid) if groups is not None and process is not None else None,
             monitor=host.monitors.get(uuid) if host is not None else None,
             images=images.of(uuid, _disks(domain)) if images is not None else None,
             devices=_devices(devices, domain) if devices is not None else None,
@@ -170,6 +171,10 @@ class Join:
             census=census,
             moving=self.movements.get(uuid),
         )
+        for layer in WITHOUT_CENSUS if host is not None else ():
+            if all(getattr(guest, noun) is None for noun in layer.nouns):
+                unheard[layer.id] = layer.silence
+        return guest
 
     def _volumes(
         self, uuid: str, instance: Instance | None, domain: Domain | None
@@ -247,8 +252,6 @@ def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str,
     processes = host.processes.by_uuid.get(uuid, ())
     if host.processes.nameless and not processes:
         unheard.setdefault("kernel", host.processes.nameless)
-    if uuid not in host.monitors:
-        unheard["qemu"] = "QEMU was not asked (collect --qmp asks it)"
     if _sees_another_network(host, processes):
         unheard["network"] = "its network namespace is another one than was looked at"
 

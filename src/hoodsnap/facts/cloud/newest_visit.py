@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hoodsnap.bundle import Answer, Bundle
-
-CLOUD_WIDE = frozenset(["nova", "nova-db", "placement", "neutron", "cinder", "glance"])
-"""The layers that tell the same wherever they are asked."""
+from hoodsnap.facts.layer import CLOUD_WIDE
 
 _Own = tuple[str, str]
 """A host and one of its own layers."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, UnheardError, integer, mapping, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 
 
 class Connection:
@@ -61,7 +62,7 @@ class BlockDeviceMapping(Fact):
     """One row of `block_device_mapping`, which nova calls a BDM. What its release has no column
     for is `UnheardError`."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "bdm"
     raw: Mapping[str, object]
     database: str

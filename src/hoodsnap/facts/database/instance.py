@@ -12,11 +12,13 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.migration import Migration
 from hoodsnap.facts.database.network_info import NetworkInterface, read_network_info
+from hoodsnap.facts.database.power_state import POWER_STATES
 from hoodsnap.facts.database.request_spec import RequestSpec, read_request_spec
 from hoodsnap.facts.database.stored_flavor import StoredFlavor, read_pins
 from hoodsnap.facts.database.stored_object import fields_of, read_object
 from hoodsnap.facts.database.tables import Row, Tables
-from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.fact import Documented, DocumentedField, Fact, UnheardError, integer, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 from hoodsnap.facts.quantity import whole
 
 TABLE_OF = {
@@ -28,12 +30,20 @@ TABLE_OF = {
 }
 """The tables of the parts that are no row of `instances`."""
 
+POWERS = "`running`, `shut down`, `paused` …"
+"""Help text for the values of `power_word`."""
+
+
+def power_word(state: int | None) -> str | None:
+    """Return the word for one of nova's codes, or an unknown code as text; None for None."""
+    return None if state is None else POWER_STATES.get(state, str(state))
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Instance(Fact):
     """One row of `instances` (or of `shadow_instances`: then it is archived)."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "instance"
     raw: Mapping[str, object]
     database: str
@@ -77,6 +87,13 @@ class Instance(Fact):
         "old_flavor": ("extra", "flavor.old.name"),
         "new_flavor": ("extra", "flavor.new.name"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("uuid", "id", "name", "cell", "host", "node", "vm_state", "task_state"),
+        DocumentedField("power", POWERS, lambda record: power_word(record.power_state)),
+        *("image", "memory_mib", "vcpus", "config_drive", "updated_at", "launched_at"),
+        *("deleted", "fault_message"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""

@@ -9,6 +9,7 @@ from typing import ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.tables import Tables
 from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -16,7 +17,7 @@ class InstanceMapping(Fact):
     """The row of `instance_mappings` of one UUID, or that there is none. Whatever was not asked
     raises `UnheardError`: before Ocata nova works without an API database."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "mapping"
     uuid: str
     raw: Mapping[str, object] | None

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, integer, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 
 UNFINISHED = frozenset(
     (
@@ -29,7 +30,7 @@ guest that it left behind there."""
 class Migration(Fact):
     """One row of `migrations`."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "migration"
     raw: Mapping[str, object]
     database: str

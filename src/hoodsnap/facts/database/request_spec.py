@@ -11,13 +11,14 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.stored_object import DATA, fields_of, read_object
 from hoodsnap.facts.database.tables import Tables
 from hoodsnap.facts.fact import Fact, UnheardError, mapping, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class RequestSpec(Fact):
     """One row of `request_specs` (Mitaka and later)."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "request spec"
     raw: Mapping[str, object]
     database: str

@@ -10,6 +10,7 @@ from typing import ClassVar, TypeVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.tables import Row, Tables
 from hoodsnap.facts.fact import Fact, UnheardError, integer, text
+from hoodsnap.facts.layer import NOVA_DB, Layer
 
 CELL0 = "00000000-0000-0000-0000-000000000000"
 """The cell that keeps what no host was found for."""
@@ -19,7 +20,7 @@ CELL0 = "00000000-0000-0000-0000-000000000000"
 class HostRecord(Fact):
     """One row of a table about hosts."""
 
-    layer: ClassVar[str] = "nova-db"
+    layer: ClassVar[Layer] = NOVA_DB
     table: ClassVar[str]
     raw: Mapping[str, object]
     database: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 from xml.etree.ElementTree import Element
 
+from hoodsnap.facts.fact import DocumentedField
+
 
 class DiskImage(NamedTuple):
     """One image of a disk: the disk's own, or one that it is backed by."""
@@ -51,6 +53,22 @@ class Disk(NamedTuple):
     def format(self) -> str | None:
         """How it is read: `qcow2`, `raw` …"""
         return self.image.format
+
+
+DOCUMENTED_DISK = (
+    DocumentedField("target", "`vda`."),
+    DocumentedField("bus", "`virtio`."),
+    DocumentedField("device", "`disk`, `cdrom`, `floppy` or `lun`."),
+    DocumentedField("source", "The file or device; null if no medium is inserted."),
+    DocumentedField(
+        "format",
+        "`qcow2`, `raw`; null if libvirt does not report it.",
+        lambda disk: disk.image.format,
+    ),
+    DocumentedField("serial", "A volume's id."),
+    DocumentedField("read_only", "True if the guest can't write to it."),
+)
+"""Fields of a disk that the expressions of a lab sheet can read."""
 
 
 def read_disk(element: Element) -> Disk:

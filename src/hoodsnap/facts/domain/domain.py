@@ -9,15 +9,29 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.domain.disk import Disk
-from hoodsnap.facts.domain.domain_xml import DomainXML, Interface, read_domain_xml
+from hoodsnap.facts.domain.disk import DOCUMENTED_DISK, Disk
+from hoodsnap.facts.domain.domain_xml import (
+    DOCUMENTED_INTERFACE,
+    DomainXML,
+    Interface,
+    read_domain_xml,
+)
 from hoodsnap.facts.domain.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata
 from hoodsnap.facts.domain.state import state_words
-from hoodsnap.facts.fact import Fact, UnheardError, integer, unheard, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    integer,
+    unheard,
+    value_of,
+)
+from hoodsnap.facts.layer import LIBVIRT, Layer
 from hoodsnap.facts.quantity import whole
 
-LIST = "virsh list --all"
+LIST = LIBVIRT.census_query
 
 PARTS = {
     "domstate": "state",
@@ -45,7 +59,7 @@ PRODUCTS = ("OpenStack Nova", "OpenStack Compute")
 class Domain(Fact):
     """One domain. Whatever needs an answer that was not heard raises `UnheardError`."""
 
-    layer: ClassVar[str] = "libvirt"
+    layer: ClassVar[Layer] = LIBVIRT
     noun: ClassVar[str] = "domain"
 
     uuid: str
@@ -75,6 +89,7 @@ class Domain(Fact):
         "graphics": ("xml", "/domain/devices/graphics"),
         "logs": ("xml", "/domain/devices/serial/log/@file"),
         "pins": ("xml", "/domain/cputune/vcpupin"),
+        "vcpu_percent": ("xml", "/domain/cputune/quota"),
         "host_devices": ("xml", "/domain/devices/hostdev"),
         "labels": ("xml", "/domain/seclabel"),
         "definition": ("inactive", "/domain"),
@@ -92,6 +107,24 @@ class Domain(Fact):
         "job": ("job", "type"),
         "snapshots": ("snapshots", "name"),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("uuid", "Lower case."),
+        *("name", "id"),
+        DocumentedField(
+            "state",
+            "`running`, `paused`, `shut off` …",
+            lambda domain: domain.state_words.partition(" (")[0],
+        ),
+        *("state_words", "persistent", "autostart", "vcpus", "memory_kib", "machine"),
+        *("macs", "taps"),
+        DocumentedField("disks", "Disks, in the order of the XML.", inside=DOCUMENTED_DISK),
+        DocumentedField(
+            "interfaces",
+            "Network interfaces, in the order of the XML.",
+            inside=DOCUMENTED_INTERFACE,
+        ),
+    )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[str, Domain]:
@@ -222,6 +255,16 @@ class Domain(Fact):
     def pins(self) -> Mapping[int, frozenset[int]]:
         """vCPU → the host's processors that it may run on."""
         return self.xml.pins
+
+    @property
+    def vcpu_percent(self) -> int | None:
+        """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
+        return self.xml.vcpu_percent
+
+    @property
+    def has_huge_pages(self) -> bool:
+        """True if the guest's memory consists of huge pages."""
+        return self.xml.has_huge_pages
 
     @property
     def firmware(self) -> Firmware:

@@ -16,7 +16,7 @@ from hoodsnap.facts.domain import hardware
 from hoodsnap.facts.domain.disk import Disk, read_disk
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
 from hoodsnap.facts.domain.xml import parsed
-from hoodsnap.facts.fact import UnheardError, unheard
+from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
 from hoodsnap.facts.quantity import size, whole
 
 LARGEST_XML = 4 << 20
@@ -39,6 +39,16 @@ class Interface(NamedTuple):
     """The bridge, network, device or socket it is plugged into."""
     mtu: int | None = None
     """Bytes, as the guest is told; None if it is not."""
+
+
+DOCUMENTED_INTERFACE = (
+    DocumentedField("mac", "Lower case."),
+    DocumentedField("target", "The device on the host: `tap3f6c1d2a-bb`."),
+    DocumentedField("type", "`bridge`, `ethernet` …"),
+    DocumentedField("source", "The bridge or network it is plugged into."),
+    DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
+)
+"""Fields of a network card that the expressions of a lab sheet can read."""
 
 
 class DomainXML:
@@ -136,6 +146,17 @@ class DomainXML:
     def pins(self) -> Mapping[int, frozenset[int]]:
         """vCPU → the host's processors it may run on; those that are not pinned are not in it."""
         return hardware.read_pins(self._find("cputune"))
+
+    @cached_property
+    def vcpu_percent(self) -> int | None:
+        """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited."""
+        return hardware.read_vcpu_percent(self._find("cputune"))
+
+    @cached_property
+    def has_huge_pages(self) -> bool:
+        """True if the guest's memory consists of huge pages."""
+        backing = self._find("memoryBacking")
+        return any(element.find("hugepages") is not None for element in backing)
 
     @cached_property
     def firmware(self) -> hardware.Firmware:
@@ -270,7 +291,7 @@ _UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", r
 PLACES = frozenset(
     [
         *("name", "uuid", "metadata", "memory", "currentMemory", "vcpu", "sysinfo", "os"),
-        *("cpu", "cpu/numa", "cputune", "seclabel", "devices/emulator"),
+        *("cpu", "cpu/numa", "cputune", "memoryBacking", "seclabel", "devices/emulator"),
         *("devices/memory", "devices/disk", "devices/interface", "devices/hostdev"),
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]

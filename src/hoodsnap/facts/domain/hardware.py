@@ -16,6 +16,9 @@ from xml.etree.ElementTree import Element
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.quantity import whole
 
+DEFAULT_PERIOD = 100_000
+"""Default period of CPU time in libvirt, in µs."""
+
 MOST_CPUS = 1 << 16
 """No host has more, and a range could fill any memory."""
 
@@ -207,6 +210,25 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
         for pin in element.iterfind("vcpupin")
         if (number := whole(pin.get("vcpu"))) is not None
     }
+
+
+def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
+    """Return the limit of `<cputune>` on each vCPU, in percent of a CPU; None if unlimited.
+
+    As in libvirt, a quota of 0 or below means no limit.
+    """
+    for element in elements:
+        quota, period = whole(element.findtext("quota")), whole(element.findtext("period"))
+        if quota:
+            return percent_of(quota, period or DEFAULT_PERIOD)
+    return None
+
+
+def percent_of(quota: int, period: int) -> int:
+    """Return a quota of CPU time (µs in each period of so many µs) in percent of a CPU, rounded."""
+    if not period:
+        raise UnheardError("its period of CPU time is 0")
+    return round(quota * 100 / period)
 
 
 def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:

@@ -10,10 +10,11 @@ from functools import cached_property
 from typing import ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.fact import Documented, Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.layer import BLOCK, Layer
 from hoodsnap.facts.quantity import whole
 
-LIST = "lsblk --json --bytes --output-all"
+LIST = BLOCK.census_query
 
 SESSIONS = "iscsiadm -m session -P 3"
 
@@ -27,7 +28,7 @@ DEEPEST = 64
 class Device(Fact):
     """One block device, as lsblk shows it."""
 
-    layer: ClassVar[str] = "block"
+    layer: ClassVar[Layer] = BLOCK
     noun: ClassVar[str] = "device"
     raw: Mapping[str, object]
     parents: tuple[str, ...]
@@ -36,6 +37,8 @@ class Device(Fact):
     """The devices that are made of it."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {"number": ("list", "maj:min")}
+
+    documented: ClassVar[Documented] = (*("name", "kname", "number", "type", "size"),)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the kernel's name."""

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar
 from pydantic import AliasPath, BaseModel, ConfigDict, Field
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, UnheardError, value_of
+from hoodsnap.facts.fact import Documented, DocumentedField, Fact, UnheardError, value_of
+from hoodsnap.facts.layer import IMAGES, Layer
 
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
@@ -61,7 +62,7 @@ class ImageInfo(BaseModel):
 class Image(Fact):
     """One disk image, as qemu-img tells it: its own header, and the chain of files below it."""
 
-    layer: ClassVar[str] = "images"
+    layer: ClassVar[Layer] = IMAGES
     noun: ClassVar[str] = "image"
     path: str
 
@@ -79,6 +80,28 @@ class Image(Fact):
         "backing_missing": ("chain", ""),
         "declared": ("disk.info", ""),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("path", "Path of the file."),
+        DocumentedField(
+            "name", "The last part of its path: `disk`.", lambda image: _last_part(image.path)
+        ),
+        *("format", "virtual_size", "actual_size"),
+        DocumentedField(
+            "chain",
+            "The paths of the image and of its backing files, the base image last.",
+            lambda image: [info.path for info in image.chain],
+        ),
+        DocumentedField(
+            "base",
+            "The path of its base image; null if it has no backing file.",
+            lambda image: _bottom(image),
+        ),
+        DocumentedField(
+            "base_name", "The last part of `base`.", lambda image: _last_part(_bottom(image))
+        ),
+        "backing_missing",
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact. Where the chain is broken, the header was asked for by itself."""
@@ -215,3 +238,11 @@ def _json_object(text: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise UnheardError("it is no JSON object")
     return value
+
+
+def _bottom(image: Image) -> str | None:
+    return image.chain[-1].path if len(image.chain) > 1 else None
+
+
+def _last_part(path: str | None) -> str | None:
+    return None if path is None else path.rpartition("/")[2]

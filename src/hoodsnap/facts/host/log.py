@@ -12,6 +12,7 @@ from typing import ClassVar
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Fact, UnheardError, value_of
+from hoodsnap.facts.layer import LOGS, Layer
 
 _TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
 _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
@@ -29,7 +30,7 @@ class Log(Fact):
     A reading of logs is evidence of what was, never of what is not: they are cut, and rotate.
     """
 
-    layer: ClassVar[str] = "logs"
+    layer: ClassVar[Layer] = LOGS
     noun: ClassVar[str] = "log"
     uuid: str
     """Lower case."""
@@ -149,11 +150,11 @@ class Log(Fact):
         return ends[-1] if ends else None
 
 
-def listing_of(answers: Iterable[Answer], host: str) -> Answer | None:
-    """The answer that lists the logs of a host's QEMUs, if it was told."""
+def listing_of(answers: Iterable[Answer]) -> Answer | None:
+    """Of one host's answers the one that lists the logs of its QEMUs; None if none does."""
     found = None
     for answer in answers:
-        if answer.host == host and answer.query.startswith("ls -l ") and answer.error is None:
+        if answer.query.startswith("ls -l ") and answer.error is None:
             found = answer if isinstance(answer.value, list) else found
     return found
 

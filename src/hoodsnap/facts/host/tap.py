@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.port import PREFIX
-from hoodsnap.facts.fact import Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.fact import Documented, Fact, UnheardError, caught, integer, text, value_of
+from hoodsnap.facts.layer import NETWORK, Layer
 
-LINKS = "ip -d -j link"
+LINKS = NETWORK.census_query
 
 NAME = re.compile(
     rf"(?P<kind>tap|qbr|qvb|qvo|vhu)(?P<prefix>[0-9a-f]{{8}}-[0-9a-f]{{{PREFIX - 9}}})"
@@ -34,7 +35,7 @@ class Tap(Fact):
     """One port's devices on one host. Whatever needs an answer that was not heard raises
     `UnheardError`."""
 
-    layer: ClassVar[str] = "network"
+    layer: ClassVar[Layer] = NETWORK
     noun: ClassVar[str] = "tap"
     prefix: str
     """The first characters of the port's id."""
@@ -57,6 +58,11 @@ class Tap(Fact):
         "bridge": ("ports", "Bridge.ports"),
         "tag": ("ports", "tag"),
     }
+
+    documented: ClassVar[Documented] = (
+        *("name", "mac", "mtu", "up", "is_there", "is_switched", "bridge", "tag", "ofport"),
+        *("iface_id", "attached_mac", "vm_uuid"),
+    )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the device's name."""

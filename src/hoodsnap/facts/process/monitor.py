@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import Fact, UnheardError, unheard, value_of
+from hoodsnap.facts.layer import QEMU, Layer
 from hoodsnap.facts.quantity import whole
 
 COMMAND = re.compile(r'"execute":\s*"([a-z-]+)"')
@@ -48,7 +49,7 @@ class BlockDevice(NamedTuple):
 class Monitor(Fact):
     """One QEMU's monitor. Whatever needs an answer that was not heard raises `UnheardError`."""
 
-    layer: ClassVar[str] = "qemu"
+    layer: ClassVar[Layer] = QEMU
     noun: ClassVar[str] = "monitor"
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {

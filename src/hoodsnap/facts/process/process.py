@@ -10,7 +10,17 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.domain.hardware import read_cpus
-from hoodsnap.facts.fact import Fact, UnheardError, caught, text, unheard, value_of
+from hoodsnap.facts.fact import (
+    Documented,
+    DocumentedField,
+    Fact,
+    UnheardError,
+    caught,
+    text,
+    unheard,
+    value_of,
+)
+from hoodsnap.facts.layer import KERNEL, Layer
 from hoodsnap.facts.process.command_line import CommandLine, Display
 from hoodsnap.facts.process.drive import Drive
 from hoodsnap.facts.quantity import whole
@@ -21,7 +31,7 @@ QUERY = re.compile(
     r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
 
-LIST_PROCESSES = "ls -l /proc/*/exe"
+LIST_PROCESSES = KERNEL.census_query
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
@@ -65,7 +75,7 @@ class Process(Fact):
     Its command line tells how it was started; what was plugged in later is not in it.
     """
 
-    layer: ClassVar[str] = "kernel"
+    layer: ClassVar[Layer] = KERNEL
     noun: ClassVar[str] = "process"
 
     pid: int
@@ -96,6 +106,22 @@ class Process(Fact):
         "namespaces": ("ns", ""),
         "root_device": ("mountinfo", ""),
     }
+
+    documented: ClassVar[Documented] = (
+        DocumentedField("pid", "PID of the QEMU process."),
+        *("name", "uuid", "exe", "state", "threads", "uid", "vcpus", "memory_kib"),
+        *("machine", "macs"),
+        DocumentedField(
+            "disks",
+            "The files and devices it was started with.",
+            lambda process: [disk.source for disk in process.disks if disk.source is not None],
+        ),
+        DocumentedField(
+            "files",
+            "The files, block devices and taps that it has open.",
+            lambda process: sorted({file.path for file in process.files}),
+        ),
+    )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:

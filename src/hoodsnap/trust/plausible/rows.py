@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.layer import APIS
 from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, rows_of
 
 IN_ORDER = (
@@ -38,8 +39,6 @@ NUMBERED = frozenset(
 )
 """Tables whose rows get their id at created_at. The table `instances` is not among them: its rows
 are inserted after scheduling, which may be long after the request."""
-
-APIS = ("nova", "cinder", "glance", "neutron")
 
 
 class RecordedObject(NamedTuple):

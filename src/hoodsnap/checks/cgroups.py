@@ -1,0 +1,153 @@
+"""Control groups: the limits that the kernel enforces on a guest, and the groups themselves."""
+
+from __future__ import annotations
+
+from hoodsnap.check import Problems, check
+from hoodsnap.checks.traps import of_another_libvirt, task_in_flight
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
+from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.cgroup import Cgroup
+
+
+@check(Severity.WARNING, traps=[task_in_flight])
+def cpu_quota_not_applied(domain: Domain, cgroup: Cgroup) -> Problems:
+    """The kernel's limit on the guest's CPU time differs from libvirt's definition of the guest.
+
+    libvirt writes the flavor's `quota:cpu_quota` into the control group of each vCPU. A script that
+    writes to /sys/fs/cgroup, or a service manager that is reloaded, changes the group without
+    libvirt's knowledge. The guest then is slow for no reason that nova or libvirt shows, or uses
+    more CPU time than it was sold.
+
+    Authority: The kernel, for the limit in force; libvirt, for the limit that was configured.
+
+    Traps: Both values are per vCPU, in percent of one host CPU. For a running guest `virsh
+    schedinfo` shows the kernel's values, not the definition's. The limit of the whole guest
+    (`global_quota`) is not compared.
+
+    Next: Check the limit in the definition (without `<quota>`: no limit), and the kernel's:
+
+        virsh dumpxml NAME | grep -E '<(quota|period)>'
+        virsh schedinfo NAME
+
+    Then set the kernel's limit to the definition's quota (-1: no limit):
+
+        virsh schedinfo NAME --live --set vcpu_quota=QUOTA
+
+    Not yet: Do not write to /sys/fs/cgroup by hand. Do not resize the server: the next start
+    applies libvirt's limit anyway.
+
+    Source: libvirt src/hypervisor/domain_cgroup.c; kernel Documentation/admin-guide/cgroup-v2.rst,
+    `cpu.max`.
+    """
+    if domain.state in ON and domain.vcpu_percent != cgroup.vcpu_percent:
+        yield (
+            says(domain, vcpu_percent=_limit(domain.vcpu_percent)),
+            says(cgroup, vcpu_percent=_limit(cgroup.vcpu_percent)),
+        )
+
+
+def _limit(percent: int | None) -> str:
+    return "no limit" if percent is None else str(percent)
+
+
+@check(Severity.ERROR, traps=[task_in_flight])
+def memory_limit_below_guest(domain: Domain, cgroup: Cgroup) -> Problems:
+    """The guest's control group allows less memory than the guest has.
+
+    As soon as the guest uses all memory of its flavor, the kernel kills QEMU. The limit comes from
+    the flavor (`quota:memory_limit`), from `virsh memtune`, or from a write to /sys/fs/cgroup.
+
+    Authority: The kernel.
+
+    Traps: QEMU needs memory beside the guest's, so a limit that is only slightly too low is not
+    found. Huge pages do not count toward the limit, and a guest with huge pages is not checked.
+
+    Next: Check the limit and the guest's memory:
+
+        virsh memtune NAME
+        virsh dommemstat NAME
+
+    Then remove the limit:
+
+        virsh memtune NAME --hard-limit -1 --live
+
+    Not yet: Do not reboot the guest: a booting guest touches more memory.
+
+    Source: libvirt docs/formatdomain.rst, `hard_limit`, which warns of it; kernel
+    Documentation/admin-guide/cgroup-v2.rst, `memory.max`.
+    """
+    if domain.state not in ON or domain.has_huge_pages:
+        return
+    limit, memory = cgroup.memory_limit_kib, domain.current_memory_kib
+    if limit is not None and limit < memory:
+        yield (
+            says(cgroup, memory_limit_kib=limit, memory_used_kib=cgroup.memory_used_kib),
+            says(domain, current_memory_kib=memory),
+        )
+
+
+@check(Severity.NOTE, traps=[task_in_flight, of_another_libvirt])
+def qemu_outside_machine_group(domain: Domain, cgroup: Cgroup) -> Problems:
+    """The guest's QEMU process runs outside of the control group that libvirt makes for a guest.
+
+    Limits set through libvirt do not apply to the process. If the process is in the group of a
+    service or a login session, the service manager kills the guest when that service or session
+    ends.
+
+    Authority: The kernel.
+
+    Traps: libvirt may be configured to use no control groups (`cgroup_controllers = []` in
+    qemu.conf), or run in a container that does not allow them.
+
+    Next: Check the groups of the process, and libvirt's configuration:
+
+        cat /proc/PID/cgroup
+        grep ^cgroup_controllers /etc/libvirt/qemu.conf
+
+    Then plan to stop and start the server: a process gets its groups when it is started.
+
+    Not yet: Do not restart the service in whose group the process runs.
+
+    Source: libvirt docs/cgroups.rst.
+    """
+    if domain.state in ON and cgroup.machine is None:
+        yield says(domain, state=domain.state_words), says(cgroup, groups=" ".join(cgroup.groups))
+
+
+@check(Severity.NOTE)
+def control_group_leftover(host: Host) -> Problems:
+    """A guest's control group has no process: it is a leftover.
+
+    libvirt removes a guest's group when QEMU ends. If libvirt was down at that time, the group
+    stays and takes kernel memory. With systemd a scope that failed also keeps its name.
+
+    Authority: The kernel.
+
+    Traps: The group of a guest that was just started or stopped. Groups of running domains are not
+    found.
+
+    Next: Check that the group has no process; replace GROUP with its path and SCOPE with its name:
+
+        cat GROUP/cgroup.procs
+        systemctl status SCOPE
+
+    Then remove the empty group and its subgroups (`find GROUP -depth -type d -exec rmdir {} +`), or
+    the scope that failed (`systemctl reset-failed SCOPE`).
+
+    Not yet: Do not kill a process that is in the group by now: it may belong to a new guest.
+
+    Source: libvirt docs/cgroups.rst; systemd.scope(5).
+    """
+    for layer in ("cgroup", "libvirt"):
+        if layer in host.unheard:
+            raise UnheardError(host.unheard[layer])
+    running = {(one.id, one.name) for one in host.domains.values() if one.id is not None}
+    for group in host.cgroups.machines:
+        if not group.pids and group.machine not in running:
+            name = group.path.rpartition("/")[2]
+            state = host.cgroups.units.get(name)
+            said = hears(host.census["cgroup"], "cgroup", group.path, path=group.path, processes=0)
+            yield (said if state is None else said.and_so(unit=state),)

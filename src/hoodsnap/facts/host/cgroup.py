@@ -1,0 +1,243 @@
+"""Control groups of a guest: the groups of its QEMU process, their limits and their use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.domain.hardware import percent_of
+from hoodsnap.facts.fact import Documented, Fact, UnheardError, unheard, value_of
+from hoodsnap.facts.layer import CGROUP, Layer
+from hoodsnap.facts.quantity import whole
+
+CENSUS = CGROUP.census_query
+
+UNITS = "systemctl list-units 'machine-*.scope' --all --plain --no-legend"
+
+MACHINE = re.compile(r"machine-qemu.*\.scope|.*\.libvirt-qemu")
+"""Names of the groups that libvirt makes for guests, with and without systemd."""
+
+_NAMED = re.compile(r"(?:machine-)?qemu-(\d{1,9})-(.+?)(?:\.scope|\.libvirt-qemu)")
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+_OF_PROCESS = re.compile(r"/proc/\d+/cgroup")
+
+_MARKS = {
+    "cpu": ("cpu.max", "cpu.cfs_quota_us"),
+    "memory": ("memory.max", "memory.limit_in_bytes"),
+    "cpuset": ("cpuset.cpus.effective", "cpuset.effective_cpus"),
+    "pressure": ("cpu.pressure",),
+}
+"""Files that show which part an answer holds, in version 2 and version 1."""
+
+_VCPU = re.compile(r"(?:libvirt/)?vcpu\d+/")
+
+NO_LIMIT = 1 << 62
+"""A limit of version 1 that is this high (bytes) means no limit: the kernel rounds the maximum."""
+
+
+class MachineGroup(NamedTuple):
+    """One guest's group in one hierarchy."""
+
+    path: str
+    pids: tuple[int, ...]
+    """Processes in the group and its subgroups."""
+    machine: tuple[int, str] | None
+    """Id and name of the domain in the group's name; None if the name has another form."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Cgroup(Fact):
+    """The groups of one QEMU process. A field that was not collected raises `UnheardError`."""
+
+    layer: ClassVar[Layer] = CGROUP
+    noun: ClassVar[str] = "cgroup"
+    pid: int
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "machine": ("cgroup", ""),
+        "groups": ("cgroup", ""),
+        "vcpu_percent": ("cpu", "vcpu*/"),
+        "throttled_percent": ("cpu", "vcpu*/cpu.stat"),
+        "memory_limit_kib": ("memory", ""),
+        "memory_used_kib": ("memory", ""),
+        "oom_kills": ("memory", ""),
+        "cpus": ("cpuset", "emulator/"),
+        "cpu_pressure": ("pressure", "cpu.pressure"),
+    }
+
+    documented: ClassVar[Documented] = (
+        *("machine", "vcpu_percent", "throttled_percent", "memory_limit_kib", "cpus"),
+    )
+
+    @cached_property
+    def groups(self) -> tuple[str, ...]:
+        """Paths of the groups as /proc/PID/cgroup shows them, without duplicates."""
+        lines = value_of(self.said.get("cgroup"), f"/proc/{self.pid}/cgroup", str).splitlines()
+        paths = [line.split(":", 2)[2] for line in lines if line.count(":") > 1]
+        return tuple(dict.fromkeys(paths))
+
+    @cached_property
+    def machine(self) -> str | None:
+        """Name of the guest's group, made by libvirt; None if the process is in no such group."""
+        parts = (part for path in self.groups for part in path.split("/"))
+        return next((part for part in parts if MACHINE.fullmatch(part)), None)
+
+    @cached_property
+    def vcpu_percent(self) -> int | None:
+        """Limit of each vCPU's CPU time, in percent of a host CPU; None if unlimited.
+
+        The lowest, if the vCPUs differ.
+        """
+        settings = self._settings("cpu")
+        limits = [*_limits(settings)]
+        if not limits:
+            raise UnheardError("the vCPUs have no groups of their own")
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    @cached_property
+    def throttled_percent(self) -> int | None:
+        """Share of periods in which the limit held vCPUs back, in percent; None if unlimited."""
+        periods = throttled = 0
+        for name, text in self._settings("cpu").items():
+            if name.endswith("cpu.stat"):
+                counts = _counts(text)
+                periods += counts.get("nr_periods", 0)
+                throttled += counts.get("nr_throttled", 0)
+        return throttled * 100 // periods if periods else None
+
+    @cached_property
+    def memory_limit_kib(self) -> int | None:
+        """Memory limit of the group, in KiB; None if unlimited."""
+        text = self._first("memory", "memory.max", "memory.limit_in_bytes").strip()
+        limit = None if text == "max" else _number(text)
+        return None if limit is None or limit >= NO_LIMIT else limit >> 10
+
+    @cached_property
+    def memory_used_kib(self) -> int:
+        """Memory that the group uses, in KiB, including cached files."""
+        return _number(self._first("memory", "memory.current", "memory.usage_in_bytes")) >> 10
+
+    @cached_property
+    def oom_kills(self) -> int:
+        """Processes of the group that the kernel killed at the limit. Linux 4.13 and later."""
+        counts = _counts(self._first("memory", "memory.events", "memory.oom_control"))
+        return counts["oom_kill"] if "oom_kill" in counts else unheard("oom_kill was not collected")
+
+    @cached_property
+    def cpus(self) -> str:
+        """Host CPUs that QEMU's own threads may run on: `0-3,8`."""
+        names = ("cpuset.cpus.effective", "cpuset.effective_cpus")
+        inner = [f"{group}{name}" for group in ("libvirt/emulator/", "emulator/") for name in names]
+        return self._first("cpuset", *inner, *names).strip()
+
+    @cached_property
+    def cpu_pressure(self) -> float:
+        """Share of the last 10 s in which the group waited for a CPU, in percent."""
+        found = re.search(
+            r"^some avg10=(\d{1,3}\.\d\d) ", self._first("pressure", "cpu.pressure"), re.M
+        )
+        return float(found[1]) if found else unheard("cpu.pressure can't be read")
+
+    def _settings(self, part: str) -> Mapping[str, str]:
+        return value_of(self.said.get(part), f"the {part} settings of its group", dict[str, str])
+
+    def _first(self, part: str, *names: str) -> str:
+        settings = self._settings(part)
+        found = next((settings[name] for name in names if name in settings), None)
+        return found if found is not None else unheard(f"{names[0]} was not collected")
+
+
+@dataclass(frozen=True, eq=False)
+class ControlGroups:
+    """The control groups of all guests of one host."""
+
+    by_pid: Mapping[int, Cgroup]
+    machines: tuple[MachineGroup, ...]
+    """Every guest's groups, in the order of the list; empty if the list was not collected."""
+    units: Mapping[str, str]
+    """Scope of a machine → its state in systemd (`active`, `failed`)."""
+
+    @classmethod
+    def read(cls, answers: Iterable[Answer]) -> ControlGroups:
+        """Read one host's answers; the last answer to a question counts."""
+        said: dict[int, dict[str, Answer]] = {}
+        failed: dict[int, Answer] = {}
+        machines: tuple[MachineGroup, ...] = ()
+        units: dict[str, str] = {}
+        for answer in answers:
+            pid = whole(answer.subject)
+            if answer.query == CENSUS and answer.error is None:
+                machines = tuple(_machines(answer))
+            elif answer.query == UNITS and answer.error is None:
+                rows = [row.split() for row in value_of(answer, UNITS, str).splitlines()]
+                units = {row[0]: row[2] for row in rows if len(row) > 2}
+            elif pid is None:
+                continue
+            elif _OF_PROCESS.fullmatch(answer.query):
+                said.setdefault(pid, {})["cgroup"] = answer
+            elif answer.error is not None:
+                failed[pid] = answer
+            else:
+                said.setdefault(pid, {}).update(dict.fromkeys(_parts_of(answer), answer))
+        for pid, parts in said.items():
+            if pid in failed:
+                said[pid] = {**dict.fromkeys(_MARKS, failed[pid]), **parts}
+        facts = {pid: Cgroup(pid=pid, said=parts) for pid, parts in said.items()}
+        return cls(facts, machines, units)
+
+    def of(self, pid: int) -> Cgroup:
+        """Return the groups of one process; without answers, every field raises `UnheardError`."""
+        return self.by_pid.get(pid) or Cgroup(pid=pid)
+
+
+def machine_of(name: str) -> tuple[int, str] | None:
+    """Return the id and name of the domain in a group's name; None if the name has another form."""
+    plain = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+    found = _NAMED.fullmatch(plain)
+    return (int(found[1]), found[2]) if found is not None else None
+
+
+def _machines(answer: Answer) -> Iterator[MachineGroup]:
+    for row in value_of(answer, CENSUS, list[dict[str, object]]):
+        path, pids = row.get("path"), row.get("pids")
+        if not isinstance(path, str) or not isinstance(pids, list):
+            raise UnheardError(f"{CENSUS} can't be read")
+        known = tuple(pid for pid in map(whole, pids) if pid is not None)
+        yield MachineGroup(path, known, machine_of(path.rpartition("/")[2]))
+
+
+def _parts_of(answer: Answer) -> Iterator[str]:
+    names = {name.rpartition("/")[2] for name in value_of(answer, answer.query, dict[str, str])}
+    for part, marks in _MARKS.items():
+        if names.intersection(marks):
+            yield part
+
+
+def _limits(settings: Mapping[str, str]) -> Iterator[int | None]:
+    """Yield the limit of each vCPU in percent; None if unlimited."""
+    for name, text in settings.items():
+        folder, _, file = name.rpartition("/")
+        if not _VCPU.match(name) or file not in _MARKS["cpu"]:
+            continue
+        quota, _, period = text.strip().partition(" ")
+        if file == "cpu.cfs_quota_us":
+            period = settings.get(f"{folder}/cpu.cfs_period_us", "")
+        yield None if quota in ("max", "-1") else percent_of(_number(quota), _number(period))
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Read lines of a name and a number: `nr_periods 12`."""
+    rows = (line.split() for line in text.splitlines())
+    return {row[0]: _number(row[1]) for row in rows if len(row) == 2}
+
+
+def _number(text: str) -> int:
+    plain = text.strip()
+    if not plain.isascii() or not plain.isdecimal() or len(plain) > 20:
+        raise UnheardError("a number in the control group can't be read")
+    return int(plain)

@@ -1,0 +1,161 @@
+"""The control groups of the guests, in the recording that has them."""
+
+from __future__ import annotations
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.facts.layer import CGROUP
+
+LIMITED = "instance-00000005"
+"""vm-duo's domain."""
+
+PID = "16692"
+"""Its QEMU."""
+
+
+def settings(host: RecordedHost, tree: str) -> str:
+    """The question about vm-duo's group in one tree."""
+    return f"grep -r . /sys/fs/cgroup/{tree}/machine/qemu-2-{LIMITED}.libvirt-qemu"
+
+
+def limits(host: RecordedHost, quota: str) -> None:
+    """Set the quota of both vCPUs of vm-duo."""
+    value = dict(host.last("cgroup", settings(host, "cpu")).value)
+    value |= {f"vcpu{number}/cpu.cfs_quota_us": f"{quota}\n" for number in (0, 1)}
+    host.set("cgroup", settings(host, "cpu"), value)
+
+
+def tune(host: RecordedHost, xml: str) -> None:
+    """Let libvirt have set this for vm-duo."""
+    host.edit("libvirt", f"virsh dumpxml {LIMITED}", "</vcpu>", f"</vcpu><cputune>{xml}</cputune>")
+    host.edit(
+        "libvirt",
+        f"virsh dumpxml --inactive {LIMITED}",
+        "</vcpu>",
+        f"</vcpu><cputune>{xml}</cputune>",
+    )
+
+
+def test_the_recording_with_control_groups_is_quiet(grouped: RecordedHost) -> None:
+    report = grouped.report()
+
+    assert report.findings == ()
+    guests = report.cloud.guests
+    assert sum(guest.cgroup is not None for guest in guests) == 12
+    assert all(guest.cgroup is None for guest in guests if guest.process is None)
+    assert not any("control groups" in skip.reason for skip in report.skips)
+
+
+@pytest.mark.parametrize("kind", ["unreachable", "denied", "timeout"])
+def test_silent_control_groups_are_no_finding(grouped: RecordedHost, kind: str) -> None:
+    grouped.silence("cgroup", kind)
+
+    assert grouped.findings() == []
+
+
+def test_a_bundle_of_before_says_that_it_has_no_control_groups(host: RecordedHost) -> None:
+    report = host.report()
+
+    reasons = {skip.reason for skip in report.skips if skip.check.topic == "cgroups" and skip.host}
+    assert reasons == {CGROUP.silence} == {"control groups were not collected"}
+
+
+def test_a_process_that_was_not_asked_is_no_finding(grouped: RecordedHost) -> None:
+    grouped.drop(lambda answer: answer.layer != "cgroup" or answer.subject != PID)
+
+    report = grouped.report()
+    assert report.findings == ()
+    reasons = [skip.reason for skip in report.skips if skip.check.topic == "cgroups" and skip.guest]
+    assert f"/proc/{PID}/cgroup was not asked" in reasons
+
+
+def test_cpu_quota_not_applied(grouped: RecordedHost) -> None:
+    limits(grouped, "20000")
+
+    assert grouped.findings() == [
+        "cpu-quota-not-applied of vm-duo: domain says vcpu_percent = no limit; cgroup says vcpu_percent = 20"
+    ]
+
+
+def test_a_quota_that_the_kernel_forgot(grouped: RecordedHost) -> None:
+    tune(grouped, "<period>50000</period><quota>25000</quota>")
+
+    assert grouped.findings() == [
+        "cpu-quota-not-applied of vm-duo: domain says vcpu_percent = 50; cgroup says vcpu_percent = no limit"
+    ]
+
+
+def test_a_quota_that_both_have_is_as_sold(grouped: RecordedHost) -> None:
+    tune(grouped, "<period>50000</period><quota>10000</quota>")
+    limits(grouped, "20000")
+
+    assert grouped.findings() == []
+
+
+def test_a_quota_of_libvirts_that_is_negative_is_no_limit(grouped: RecordedHost) -> None:
+    tune(grouped, "<quota>-1</quota>")
+
+    assert grouped.findings() == []
+
+
+def test_memory_limit_below_guest(grouped: RecordedHost) -> None:
+    grouped.edit("cgroup", settings(grouped, "memory"), "9223372036854771712", str(100 << 20))
+    used = grouped.last("cgroup", settings(grouped, "memory")).value["memory.usage_in_bytes"]
+
+    assert grouped.findings() == [
+        "memory-limit-below-guest of vm-duo: cgroup says memory_limit_kib = 102400,"
+        f" memory_used_kib = {int(used) // 1024}; domain says current_memory_kib = 131072"
+    ]
+
+
+def test_a_memory_limit_that_the_guest_fits_in_is_legal(grouped: RecordedHost) -> None:
+    grouped.edit("cgroup", settings(grouped, "memory"), "9223372036854771712", str(128 << 20))
+
+    assert grouped.findings() == []
+
+
+def test_qemu_outside_machine_group(grouped: RecordedHost) -> None:
+    query = f"/proc/{PID}/cgroup"
+    grouped.set("cgroup", query, "1:cpu:/\n0::/system.slice/libvirtd.service\n")
+
+    assert grouped.findings() == [
+        "qemu-outside-machine-group of vm-duo: domain says state = running (unpaused);"
+        " cgroup says groups = / /system.slice/libvirtd.service"
+    ]
+
+
+def test_a_scope_of_systemd_is_a_machine_group(grouped: RecordedHost) -> None:
+    query = f"/proc/{PID}/cgroup"
+    scope = r"machine-qemu\x2d2\x2dinstance\x2d00000005.scope"
+    grouped.set("cgroup", query, f"0::/machine.slice/{scope}/libvirt/emulator\n")
+
+    assert grouped.findings() == []
+
+
+def left(host: RecordedHost, name: str, pids: list[int]) -> None:
+    path = f"/sys/fs/cgroup/machine.slice/{name}"
+    listed = host.last("cgroup", CGROUP.census_query).value
+    host.set("cgroup", CGROUP.census_query, [*listed, {"path": path, "pids": pids}])
+
+
+def test_control_group_leftover(grouped: RecordedHost) -> None:
+    left(grouped, r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope", [])
+
+    assert grouped.findings() == [
+        "control-group-leftover: cgroup says path = /sys/fs/cgroup/machine.slice/"
+        r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope, processes = 0"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "pids"),
+    [
+        (r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope", [4711]),
+        (r"machine-qemu\x2d2\x2dinstance\x2d00000005.scope", []),
+    ],
+)
+def test_a_group_in_use_is_no_leftover(grouped: RecordedHost, name: str, pids: list[int]) -> None:
+    left(grouped, name, pids)
+
+    assert grouped.findings() == []
