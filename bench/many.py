@@ -15,9 +15,10 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.cloud.cloud import read
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.database.tables import SELECT, UUID
+from hoodsnap.facts.database.tables import SELECT
 from hoodsnap.facts.host.hypervisor import LISTENERS
 from hoodsnap.facts.host.tap import NAME
+from hoodsnap.facts.uuids import UUID
 
 SAVES = "/var/lib/libvirt/qemu/save"
 

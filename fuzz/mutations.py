@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fuzz.slices import Raw
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 
 Way = tuple[str | int, ...]
 """Path to a value: keys and indices, from the bundle downwards."""

@@ -117,6 +117,19 @@ def test_a_base_that_was_replaced_is_seen_from_outside(kolla: RecordedHost) -> N
     assert _found(kolla) == {"base-replaced-or-truncated of vm-snap"}
 
 
+def test_a_directory_that_is_two_things_for_qemu_is_left_out(kolla: RecordedHost) -> None:
+    """The file that a QEMU has open was found in two directories: either may be meant."""
+    [before] = kolla.report().cloud.hosts
+    assert before.images.container_paths == {INSIDE: OUTSIDE}
+    listing = kolla.last("images", f"find {OUTSIDE} -ls")
+    lines = json.loads(json.dumps(listing.value).replace(OUTSIDE, "/mnt/instances"))
+    other = listing.model_dump(exclude={"value", "error"}) | {"query": "find /mnt/instances -ls"}
+    kolla.add(Answer(**other, value=lines))
+
+    [after] = kolla.report().cloud.hosts
+    assert after.images.container_paths == {}
+
+
 def test_a_disk_that_is_gone_is_missed_from_outside(kolla: RecordedHost) -> None:
     _change(kolla, _disk(kolla, "vm-stopped"))
 

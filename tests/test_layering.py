@@ -21,7 +21,10 @@ FORBIDDEN = {
     ),
     "hoodsnap.bundle": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
     "hoodsnap.trust.fingerprint": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
-    "hoodsnap.trust.challenge": tuple(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli")),
+    "hoodsnap.trust.challenge": (
+        "hoodsnap.facts.cloud",
+        *(f"hoodsnap.{part}" for part in (*PURE, "collect", "cli") if part != "facts"),
+    ),
     "hoodsnap.trust.plausible": (
         "hoodsnap.evidence",
         "hoodsnap.check",

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -33,6 +34,17 @@ class Problem:
 
 
 Problems = Iterator[tuple[Evidence, ...] | Problem]
+
+
+class Subject(NamedTuple):
+    """The subject that a check runs for: a guest, a host or the whole cloud."""
+
+    cloud: Cloud
+    host: Host | None = None
+    """The captured host; None if the subject is the cloud, or a guest that is on none."""
+    guest: Guest | None = None
+    """None if the subject is a host or the cloud."""
+
 
 COMMANDS = "    "
 """The indentation of a paragraph that holds commands, one a line; its lines are kept apart."""
@@ -93,16 +105,14 @@ class Check:
         """The defect in one sentence."""
         return self.sections["message"]
 
-    def run(self, subject: Guest | Host | Cloud) -> tuple[Sequence[Problem], str | None]:
+    def run(self, subject: Subject) -> tuple[Sequence[Problem], str | None]:
         """Return the subject's problems, and the reason why the check could not be decided.
 
         The reason is None if the check ran to its end; otherwise there may be more problems.
         """
         problems: list[Problem] = []
         try:
-            arguments: Sequence[object] | None = (subject,)
-            if isinstance(subject, Guest):
-                arguments = self._arguments(subject)
+            arguments = self._arguments(subject)
             if arguments is not None:
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
@@ -115,25 +125,22 @@ class Check:
         return problems, None
 
     @cached_property
-    def _read(self) -> Callable[[Guest], Sequence[object]]:
-        """A function that reads the parameters from a guest.
+    def _read(self) -> Callable[[Subject], Sequence[object]]:
+        """A function that reads the parameters from a subject.
 
-        It is specialized because it runs for every check of every guest, more often than anything
+        It is made once because it runs for every check of every guest, more often than anything
         else.
         """
-        names = [name for name in self.needs if name != "guest"]
-        if not names:
-            return lambda guest: (guest,)
-        read = operator.attrgetter(*names)
-        if len(names) == len(self.needs):
-            return read if len(names) > 1 else lambda guest: (read(guest),)
-        if self.needs[0] != "guest":
-            each = [operator.attrgetter(name) if name != "guest" else None for name in self.needs]
-            return lambda guest: [guest if one is None else one(guest) for one in each]
-        return lambda guest: (guest, *read(guest)) if len(names) > 1 else (guest, read(guest))
+        # A name that is no part of a subject is an attribute of its guest.
+        paths = [name if name in Subject._fields else f"guest.{name}" for name in self.needs]
+        read = operator.attrgetter(*paths)
+        return read if len(paths) > 1 else lambda subject: (read(subject),)
 
-    def _arguments(self, guest: Guest) -> Sequence[object] | None:
-        arguments = self._read(guest)
+    def _arguments(self, subject: Subject) -> Sequence[object] | None:
+        arguments = self._read(subject)
+        guest = subject.guest
+        if guest is None:
+            return arguments
         if None in arguments:
             for name, value in zip(self.needs, arguments, strict=True):
                 if value is None and name not in self.optional:
@@ -153,7 +160,10 @@ class Check:
     @cached_property
     def scope(self) -> str:
         """The kind of subject that the check runs for: `guest`, `host` or `cloud`."""
-        return self.needs[0] if self.needs[0] in ("host", "cloud") else "guest"
+        nouns = {*self.needs} - {"cloud"}
+        if not nouns:
+            return "cloud"
+        return "host" if nouns == {"host"} else "guest"
 
     def trapped(self, guest: Guest) -> str | None:
         """Return the reason why any difference found for this guest is legal; None if it is not."""

@@ -149,7 +149,7 @@ def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
     assert host.findings() == [
         f"cinder-attachment-without-bdm of vm-plain: attachment says id = {NOBODY},"
         f" status = attached, instance = {other}, volume_id = {NOBODY};"
-        " nova-db says bdm = nothing"
+        " nova-db says block_device_mapping = nothing"
     ]
     assert uuid != other and attachment and volume
 
@@ -249,7 +249,7 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     assert plugged.startswith(
         "guest-volume-not-in-bdm of vm-data: domain says disks = vdb /var/lib"
     )
-    assert plugged.endswith(f"volume = {volume}; nova-db says bdm = nothing")
+    assert plugged.endswith(f"volume = {volume}; nova-db says block_device_mapping = nothing")
 
 
 def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedHost) -> None:
@@ -260,7 +260,7 @@ def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedH
     found = [line for line in host.findings() if line.startswith("guest-volume-not-in-bdm")]
     assert found == [
         "guest-volume-not-in-bdm of vm-plain: domain says disks = vdz /tmp/x, volume = nothing;"
-        " nova-db says bdm = nothing"
+        " nova-db says block_device_mapping = nothing"
     ]
 
 

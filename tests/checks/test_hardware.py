@@ -214,6 +214,18 @@ def test_pci_or_mdev_claim_mismatch_of_two_guests(host: RecordedHost) -> None:
     ]
 
 
+def test_a_guest_that_is_off_may_name_the_device_of_one_that_runs(host: RecordedHost) -> None:
+    _pass_through(host, "vm-plain")
+    _claim(host, "vm-plain")
+    stored = f"virsh dumpxml --inactive {host.domain('vm-stopped')}"
+    host.edit("libvirt", stored, "</devices>", PCI)
+    # Without --inactive libvirt shows the same of a domain that is off.
+    same = host.last("libvirt", stored)
+    host.add(same.model_copy(update={"query": stored.replace(" --inactive", "")}))
+
+    assert host.findings() == []
+
+
 def test_pci_or_mdev_claim_mismatch_if_the_address_changed(host: RecordedHost) -> None:
     _pass_through(host, "vm-plain")
     _claim(host, "vm-plain")

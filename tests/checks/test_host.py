@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer, Failure
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 
 CONF = "/etc/nova/nova.conf"
@@ -29,6 +30,11 @@ def _processes() -> int:
 def captured(host: RecordedHost) -> Host:
     [found] = host.report().cloud.hosts
     return found
+
+
+def guests(host: RecordedHost) -> tuple[Guest, ...]:
+    cloud = host.report().cloud
+    return cloud.guests_of(cloud.hosts[0])
 
 
 def node(host: RecordedHost) -> str:
@@ -128,7 +134,7 @@ def test_host_identity_changed_by_its_compute_id(host: RecordedHost) -> None:
 
 
 def test_a_single_guest_elsewhere_does_not_make_another_host(host: RecordedHost) -> None:
-    for guest in captured(host).guests:
+    for guest in guests(host):
         if guest.name != "vm-plain":
             host.row("instances", guest.uuid, vm_state="deleted", deleted=99)
     rename(host, "new")
@@ -143,7 +149,7 @@ def test_a_guest_that_was_moved_away_proves_nothing_about_the_hosts_name(
 ) -> None:
     # The host was drained: two domains that are off wait here for their confirmation.
     waiting = {host.uuid("vm-verify"), host.uuid("vm-resized")}
-    for guest in captured(host).guests:
+    for guest in guests(host):
         if guest.uuid in waiting:
             host.row("instances", guest.uuid, host="other", node="other")
             host.row("migrations", guest.uuid, source_compute=source)
@@ -162,7 +168,7 @@ def test_the_name_of_another_active_nova_compute_is_not_an_old_name(
 ) -> None:
     """For nova, all guests here are on `other`, whose nova-compute reports from another machine:
     the guests are on the wrong host."""
-    for guest in captured(host).guests:
+    for guest in guests(host):
         if guest.instance is not None and guest.instance.host is not None:
             host.row("instances", guest.uuid, host="other")
     seen = table(host, "services").at - timedelta(seconds=silent + 5)
@@ -187,7 +193,7 @@ def test_the_name_of_another_active_nova_compute_is_not_an_old_name(
 
 def test_a_host_without_nova_conf_may_have_any_name(host: RecordedHost) -> None:
     host.drop(lambda answer: answer.query != CONF)
-    for guest in captured(host).guests:
+    for guest in guests(host):
         if guest.instance is not None:
             host.row("instances", guest.uuid, host="explicit")
 
@@ -424,6 +430,19 @@ def test_capacity_lie_of_uncounted_guests(host: RecordedHost) -> None:
     said = dict(kernel.said)
     assert (said["processes"], said["swapped_mib"]) == (_processes(), 0)
     assert int(str(said["memory_mib"])) > 800 - 512
+
+
+def test_capacity_lie_is_an_error_once_guests_are_swapped_out(host: RecordedHost) -> None:
+    query, value = placement(host, "inventories")
+    value["inventories"]["MEMORY_MB"] |= {"total": 800, "reserved": 512, "allocation_ratio": 1.0}
+    host.set("placement", query, value)
+    for name, swapped in (("vm-plain", "      64 kB"), ("vm-duo", "  307200 kB")):
+        status = f"/proc/{host.pid(name)}/status"
+        host.edit("kernel", status, "VmSwap:\t       0 kB", f"VmSwap:\t{swapped}")
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("capacity-lie", "error")
+    assert dict(finding.evidence[1].said)["swapped_mib"] == 300
 
 
 def test_guests_are_not_summed_up_without_a_process_list(host: RecordedHost) -> None:

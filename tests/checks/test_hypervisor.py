@@ -51,6 +51,18 @@ def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
     assert str(found[0].evidence[1]) == "instance says host = other"
 
 
+def test_guest_autostart_enabled_of_one_that_only_its_domain_shows_to_be_novas(
+    host: RecordedHost,
+) -> None:
+    _autostart(host, "vm-stopped")
+    host.silence("nova")
+    host.silence("nova-db")
+
+    found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
+    assert [it.severity.word for it in found] == ["warning"]
+    assert [it.guest.record for it in found if it.guest is not None] == [None]
+
+
 def test_a_host_whose_name_was_not_collected_may_be_the_right_one(host: RecordedHost) -> None:
     _autostart(host, "vm-stopped")
     host.row("instances", host.uuid("vm-stopped"), host="vm.example.org")

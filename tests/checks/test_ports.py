@@ -21,8 +21,8 @@ def _noted(host: RecordedHost, name: str) -> list[dict[str, Any]]:
     """Return the network interfaces in a guest's info cache."""
     instance = host.guest(name).instance
     assert instance is not None
-    assert instance.cache is not None
-    found = json.loads(str(instance.cache["network_info"]))
+    assert instance.info_cache is not None
+    found = json.loads(str(instance.info_cache["network_info"]))
     assert isinstance(found, list)
     return found
 
@@ -165,7 +165,7 @@ def test_a_failed_binding_in_the_info_cache_is_found_without_neutron(host: Recor
     host.silence("neutron")
 
     assert host.findings() == [
-        f"port-binding-bad of vm-plain: instance says vifs = {vif['id']}: binding_failed"
+        f"port-binding-bad of vm-plain: instance says network_info = {vif['id']}: binding_failed"
     ]
 
 
@@ -251,7 +251,7 @@ def test_old_addresses_in_the_info_cache_are_a_warning(host: RecordedHost) -> No
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"info-cache-lost of vm-plain: instance says vifs = {port['id']}: {fixed['ip_address']};"
+        f"info-cache-lost of vm-plain: instance says network_info = {port['id']}: {fixed['ip_address']};"
         " port says addresses = 10.20.0.251"
     ]
 

@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer
-from hoodsnap.checks.legal_states import LEGAL, NONE
+from hoodsnap.checks.legal_states import LEGAL, NO_DOMAIN
 from hoodsnap.findings.analysis import Report
 
 
@@ -289,7 +289,7 @@ def test_the_recorded_cloud_is_in_legal_states() -> None:
         legal = LEGAL[guest.instance.vm_state]
         assert guest.server.status == legal.status
         assert legal.power is None or guest.instance.power_state in legal.power
-        state = guest.domain.state if guest.domain is not None else NONE
+        state = guest.domain.state if guest.domain is not None else NO_DOMAIN
         assert legal.domain is None or state in legal.domain
 
 

@@ -70,7 +70,7 @@ def test_mac_chain_mismatch(host: RecordedHost) -> None:
 
     tap = _tap(host, "vm-plain")
     assert host.findings() == [
-        f"mac-chain-mismatch of vm-plain: port says mac = {other}; instance says vifs = {tap} {mac};"
+        f"mac-chain-mismatch of vm-plain: port says mac = {other}; instance says network_info = {tap} {mac};"
         f" instance says macs = {mac}; domain says interfaces = {tap} {mac}; tap says attached_mac = {mac}"
     ]
 
@@ -86,7 +86,7 @@ def test_mac_chain_mismatch_after_the_domain_was_edited(host: RecordedHost) -> N
     [found] = [line for line in host.findings() if "mac-chain-mismatch" in line]
     tap = _tap(host, "vm-plain")
     assert found == (
-        f"mac-chain-mismatch of vm-plain: instance says vifs = {tap} {mac};"
+        f"mac-chain-mismatch of vm-plain: instance says network_info = {tap} {mac};"
         f" instance says macs = {mac}; domain says interfaces = {tap} {other}; tap says attached_mac = {mac}"
     )
 
@@ -430,7 +430,7 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
     tap = f"tap{second['id'][:11]}"
     assert host.findings() == [
         "mtu-mismatch of vm-config: network says name = lab-net2, mtu = 1400;"
-        f" instance says vifs = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450"
+        f" instance says network_info = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450"
     ]
 
 
@@ -441,7 +441,7 @@ def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
     [found] = host.findings()
     assert found == (
         "mtu-mismatch of vm-plain: network says name = lab-net, mtu = 1450;"
-        f" instance says vifs = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450; tap says mtu = 1300"
+        f" instance says network_info = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450; tap says mtu = 1300"
     )
 
 
@@ -455,8 +455,8 @@ def test_a_release_that_records_no_mtu(host: RecordedHost) -> None:
     """Before Newton the cache and the domain have no MTU (nova network/model.py)."""
     instance = host.guest("vm-plain").instance
     assert instance is not None
-    assert instance.cache is not None
-    [vif] = json.loads(str(instance.cache["network_info"]))
+    assert instance.info_cache is not None
+    [vif] = json.loads(str(instance.info_cache["network_info"]))
     del vif["network"]["meta"]["mtu"]
     host.row("instance_info_caches", host.uuid("vm-plain"), network_info=json.dumps([vif]))
     name = host.domain("vm-plain")

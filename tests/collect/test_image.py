@@ -17,7 +17,7 @@ from hoodsnap.collect.image import ask_again, ask_images, find_instances_dirs
 from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.facts.host.image import ImageStore
+from hoodsnap.facts.host.image_store import ImageStore
 
 UUID = "c5925b92-45c5-4cb9-bb23-45aa4cc62d71"
 OTHER = "3f5b1cd1-5799-4cff-9d15-235f99029d62"

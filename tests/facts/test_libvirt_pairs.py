@@ -19,7 +19,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from hoodsnap.facts.domain.domain import DiskImage, DomainXML, read_domain_xml
+from hoodsnap.facts.domain.disk import DiskImage
+from hoodsnap.facts.domain.domain_xml import DomainXML, read_domain_xml
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.process.command_line import CommandLine, read_command_line
 from hoodsnap.facts.process.drive import Node
@@ -279,7 +280,8 @@ def _sources(pair: Pair, *types: str) -> list[str]:
 
 
 def medium_is_out_while_the_tray_is_open(pair: Pair, xml: list[str], argv: list[str]) -> bool:
-    loaded = [disk.source for disk in pair.xml.disks if not disk.tray_open and disk.source]
+    out = [target.get("dev") for target in pair.tree.findall("devices/disk/target[@tray='open']")]
+    loaded = [disk.source for disk in pair.xml.disks if disk.target not in out and disk.source]
     return sorted(loaded) == argv
 
 
@@ -408,7 +410,8 @@ def libvirt_chooses_the_port(pair: Pair, xml: Any, argv: Any) -> bool:
 
 
 def only_with_tls(pair: Pair, xml: Any, argv: Any) -> bool:
-    return any(console.tls_port and not console.port for console in pair.xml.graphics)
+    elements = pair.tree.findall("devices/graphics")
+    return any(element.get("tlsPort") and not element.get("port") for element in elements)
 
 
 def test_consoles_agree(pairs: list[Pair]) -> None:

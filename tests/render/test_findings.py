@@ -10,7 +10,9 @@ from tests.findings.test_folding import of_guests, of_host
 
 from hoodsnap.check import Check, Problems, check
 from hoodsnap.evidence import Severity, says
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.findings.analysis import Report, analyze
@@ -72,7 +74,7 @@ def test_a_guest_whose_findings_are_folded_elsewhere_is_not_called_healthy() -> 
 def test_a_finding_shared_by_all_guests_is_rendered_once_with_a_caution() -> None:
     report = _report(of_guests("io-error-paused"), count=500)
     lines = _lines(report)
-    count = len(report.cloud.hosts[0].guests)
+    count = len(report.cloud.guests_of(report.cloud.hosts[0]))
     words = " ".join(" ".join(lines).split())
 
     assert sum("io-error-paused" in line for line in lines) < 4
@@ -146,9 +148,9 @@ def test_commands_gated_by_undecided_checks_are_counted(host: RecordedHost) -> N
 
 
 def _unheard(kinds: int) -> Check:
-    def info_cache_lost(guest: Guest, domain: Domain) -> Problems:
-        if guest.host is not None:
-            number = guest.host.guests.index(guest) % kinds
+    def info_cache_lost(guest: Guest, host: Host | None, cloud: Cloud, domain: Domain) -> Problems:
+        if host is not None:
+            number = cloud.guests_of(host).index(guest) % kinds
             raise UnheardError(f"{'abcdefghijklmnop'[number]} of {guest.uuid} was not told")
         yield (says(domain, name=domain.name),)
 
@@ -184,7 +186,7 @@ def test_json_leaves_nothing_out() -> None:
     assert len(root["folded"]) == len(shared["folded"]) + 1
     assert all(one["evidence"] and one["guest"] for one in root["folded"])
     assert (shared["check"], shared["guest"], shared["host"]) == ("port-binding-bad", None, "vm")
-    assert shared["shared"]["among"] == len(report.cloud.hosts[0].guests)
+    assert shared["shared"]["among"] == len(report.cloud.guests_of(report.cloud.hosts[0]))
     assert shared["shared"]["guests"] == [one["guest"] for one in shared["folded"]]
     assert "systemctl restart nova-compute" in root["forbids"]
     plain = next(guest for guest in told["guests"] if guest["name"] == "vm-plain")

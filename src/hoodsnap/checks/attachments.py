@@ -499,4 +499,4 @@ def _volumes_of(instance: Instance) -> Iterator[BlockDeviceMapping]:
 
 def _no_mapping(guest: Guest, instance: Instance) -> Evidence:
     """Evidence that the nova database was read and has no such mapping for the instance."""
-    return hears(instance.said["mappings"], "nova-db", guest.uuid, bdm=None)
+    return hears(instance.said["mappings"], "nova-db", guest.uuid, block_device_mapping=None)

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import SIGNED_UP, ImageCache
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import FolderEntry, Image
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.instances_directory import FolderEntry
 from hoodsnap.facts.process.process import Process
 
 NAMED = 3
@@ -29,7 +31,7 @@ SKEW = timedelta(minutes=10)
 
 
 @check(Severity.ERROR)
-def base_image_reapable(host: Host) -> Problems:
+def base_image_reapable(host: Host, cloud: Cloud) -> Problems:
     """nova's image cache manager would remove a base image that is in use.
 
     The cache manager keeps the files named after the image of a server on this host, and the files
@@ -64,7 +66,7 @@ def base_image_reapable(host: Host) -> Problems:
     Source: nova virt/libvirt/imagecache.py, virt/imagecache.py, virt/storage_users.py,
     compute/manager.py `_run_image_cache_manager_pass`.
     """
-    cache = host.cache
+    cache = cloud.image_cache(host)
     undecided: UnheardError | None = None
     for name, entry in cache.files.items():
         users = _users(cache, entry)
@@ -94,7 +96,7 @@ def _users(cache: ImageCache, entry: FolderEntry) -> list[Image] | list[Process]
     """Return the images that use a base, except those in transition; processes if no image does."""
     overlays = cache.overlays.get(entry.path, ())
     if not overlays:
-        return [cache.host.processes[pid] for pid in cache.open_files.get(entry.path, ())]
+        return [cache.host.processes.own[pid] for pid in cache.open_files.get(entry.path, ())]
     return [image for image in overlays if not _is_going(cache, image)]
 
 
@@ -119,7 +121,7 @@ def _hours(time: timedelta) -> str:
 
 
 @check(Severity.ERROR)
-def shared_cache_registry_stale(host: Host) -> Problems:
+def shared_cache_registry_stale(host: Host, cloud: Cloud) -> Problems:
     """A host that shares the instances directory is missing from the image cache registry.
 
     Each nova-compute registers in the directory's `compute_nodes` at every pass of its image cache
@@ -147,7 +149,7 @@ def shared_cache_registry_stale(host: Host) -> Problems:
     Source: nova virt/storage_users.py, compute/manager.py `_run_image_cache_manager_pass`; nova bug
     1252659.
     """
-    cache = host.cache
+    cache = cloud.image_cache(host)
     for top, signed in cache.registry.items():
         names = {*signed, host.nova_name}
         if len(names) < 2 or not cache.cleans_up:
@@ -170,7 +172,7 @@ def shared_cache_registry_stale(host: Host) -> Problems:
 
 
 @check(Severity.NOTE)
-def base_cache_orphans(host: Host) -> Problems:
+def base_cache_orphans(host: Host, cloud: Cloud) -> Problems:
     """Unused files in the image cache are never removed by nova.
 
     They only take up space. The cache manager removes what it knows to be unused after a day. Files
@@ -195,7 +197,7 @@ def base_cache_orphans(host: Host) -> Problems:
 
     Source: nova virt/libvirt/imagecache.py; nova bug 1602193; nova admin guide, image caching.
     """
-    cache = host.cache
+    cache = cloud.image_cache(host)
     left = [entry for name, entry in cache.files.items() if _is_left(cache, name, entry)]
     if left:
         if cache.unread:

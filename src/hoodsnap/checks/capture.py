@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check
 from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.facts.clock import http_moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 
@@ -59,7 +60,7 @@ def capture_untrustworthy(host: Host) -> Problems:
 def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
     neighbor = {"kernel": "libvirt", "libvirt": "kernel"}.get(layer, layer)
     running = [domain for domain in host.domains.values() if domain.id is not None]
-    counts = {"libvirt": len(running), "kernel": len(host.by_uuid)}
+    counts = {"libvirt": len(running), "kernel": len(host.processes.by_uuid)}
     return (
         hears(answer, layer, guests=counts.get(layer)),
         hears(host.census.get(neighbor, answer), neighbor, guests=counts.get(neighbor)),
@@ -168,19 +169,6 @@ def _clocks(cloud: Cloud) -> Iterator[tuple[Answer, datetime]]:
     if cloud.instances.clock is not None:
         yield cloud.instances.clock
     for answer in cloud.bundle.asked("nova", "HEAD "):
-        shown = _http_date(answer.value)
+        shown = http_moment(answer.value.get("date")) if isinstance(answer.value, dict) else None
         if shown is not None:
             yield answer, shown
-
-
-def _http_date(value: object) -> datetime | None:
-    from email.utils import parsedate_to_datetime
-
-    written = value.get("date") if isinstance(value, dict) else None
-    if not isinstance(written, str):
-        return None
-    try:
-        shown = parsedate_to_datetime(written)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return shown if shown.tzinfo else shown.replace(tzinfo=UTC)

@@ -6,7 +6,8 @@ from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import of_another_libvirt, task_in_flight
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.cgroup import Cgroup
 

@@ -21,7 +21,8 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, integer, text, value_of
-from hoodsnap.facts.host.image import OF_AN_IMAGE, Image, base_of, is_base, path_in
+from hoodsnap.facts.host.image import Image, path_in
+from hoodsnap.facts.host.instances_directory import OF_AN_IMAGE, base_of, is_base
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 

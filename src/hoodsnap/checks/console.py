@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, disks_out_of_sight, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import Graphics
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, integer, text
 from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
 from hoodsnap.facts.process.process import Process
@@ -81,13 +83,21 @@ def _room(host: Host, path: str) -> FreeSpace | None:
         return None
 
 
+_Claimed = Mapping[int, tuple[Guest, ...]]
+"""TCP port → the running guests whose console libvirt has there."""
+
 FEW = 3
 """Number of other guests on the same port that a finding names."""
 
 
 @check(Severity.WARNING, traps=[task_in_flight, migrating])
 def vnc_port_conflict_or_exposed(
-    guest: Guest, host: Host, domain: Domain, process: Process, instance: Instance | None
+    guest: Guest,
+    host: Host,
+    cloud: Cloud,
+    domain: Domain,
+    process: Process,
+    instance: Instance | None,
 ) -> Problems:
     """A guest's console is open to everyone, or leads to another guest.
 
@@ -116,22 +126,23 @@ def vnc_port_conflict_or_exposed(
     """
     if domain.id is None:
         return
+    claimed = cloud.exclusive(host).ports
     for display in process.graphics:
         if display.address in EVERYWHERE and not display.guarded:
             address = f"{display.address or '*'}:{display.port}"
             yield (says(process, pid=process.pid, graphics=f"{display.type} at {address}"),)
     for console in domain.graphics:
         if console.port is not None:
-            yield from _conflicts(guest, host, domain, process, console)
-            yield from _taken(host, domain, process, console)
+            yield from _conflicts(guest, claimed, domain, process, console)
+            yield from _taken(host, claimed, domain, process, console)
     if instance is not None:
-        yield from _stale_tokens(host, guest, domain, instance)
+        yield from _stale_tokens(claimed, guest, domain, instance)
 
 
 def _conflicts(
-    guest: Guest, host: Host, domain: Domain, process: Process, console: Graphics
+    guest: Guest, claimed: _Claimed, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:
-    claimants = host.claims.ports.get(console.port or 0, ())
+    claimants = claimed.get(console.port or 0, ())
     # Stop early: if a definition was copied many times, all copies have the same port.
     others = [*islice(_others(guest, claimants, console), FEW + 1)] if len(claimants) > 1 else []
     started = [it.port for it in process.graphics if it.type == console.type]
@@ -157,14 +168,16 @@ def _others(guest: Guest, claimants: Iterable[Guest], console: Graphics) -> Iter
                 yield other.domain
 
 
-def _taken(host: Host, domain: Domain, process: Process, console: Graphics) -> Iterator[Problem]:
+def _taken(
+    host: Host, claimed: _Claimed, domain: Domain, process: Process, console: Graphics
+) -> Iterator[Problem]:
     """Yield another process that listens where this guest's console should be."""
     listeners = host.hypervisor.listeners.get(console.port or 0, ())
-    claimed = len(host.claims.ports.get(console.port or 0, ()))
-    if claimed > 1 or any(listener.pid == process.pid for listener in listeners):
+    shared = len(claimed.get(console.port or 0, ())) > 1
+    if shared or any(listener.pid == process.pid for listener in listeners):
         return
     for listener in listeners:
-        other = host.processes.get(listener.pid) or host.strangers.get(listener.pid)
+        other = host.processes.find(listener.pid)
         if other is not None and other.namespaces.get("net") == process.namespaces.get("net"):
             answer = host.hypervisor.answer("kernel", LISTENERS)
             if answer is not None:
@@ -179,7 +192,7 @@ def _overlap(one: Graphics, other: Graphics) -> bool:
 
 
 def _stale_tokens(
-    host: Host, guest: Guest, domain: Domain, instance: Instance
+    claimed: _Claimed, guest: Guest, domain: Domain, instance: Instance
 ) -> Iterator[Problem]:
     ports = {(console.type, console.port) for console in domain.graphics}
     for row in instance.rows("console_auth_tokens"):
@@ -188,7 +201,7 @@ def _stale_tokens(
         if kind is None or port is None or expires is None or (kind, port) in ports:
             continue
         if expires > row.answer.at.timestamp() and kind in {its for its, _ in ports}:
-            others = [it for it in host.claims.ports.get(port, ()) if it is not guest]
+            others = [it for it in claimed.get(port, ()) if it is not guest]
             place = f"{instance.database}.console_auth_tokens[id={row.cells.get('id')}].port"
             token = hears(row.answer, "instance", place, console_token_port=port)
             open_at = ", ".join(str(its) for _, its in sorted(ports, key=str))

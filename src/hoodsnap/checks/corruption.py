@@ -18,9 +18,11 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host, held_by
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import OFF, ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.process.monitor import Monitor
@@ -62,7 +64,7 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
     shareable, undecided = _shareable(host, guest.domain)
     maybe = False
     for file in process.files:
-        holders = host.contested.get(held_by(file), ())
+        holders = host.processes.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
         if not others or not _is_disk(file) or held_by(file) in shareable:
             continue
@@ -75,8 +77,8 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
         )
     if maybe and undecided is not None:
         raise undecided
-    if host.unseen_holder is not None:
-        raise UnheardError(host.unseen_holder)
+    if host.processes.unseen_holder is not None:
+        raise UnheardError(host.processes.unseen_holder)
 
 
 def _held(file: OpenFile) -> str:
@@ -145,7 +147,9 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     12717.
     """
     same_name = (
-        other for other in host.by_name.get(process.name, ()) if _are_neighbors(process, other)
+        other
+        for other in host.processes.by_name.get(process.name, ())
+        if _are_neighbors(process, other)
     )
     claimants = (*guest.processes, *same_name)
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
@@ -154,8 +158,8 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
                 says(process, pid=process.pid, uuid=process.uuid, name=process.name),
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
             )
-    if host.nameless is not None:
-        raise UnheardError(host.nameless)
+    if host.processes.nameless is not None:
+        raise UnheardError(host.processes.nameless)
 
 
 def _are_neighbors(process: Process, other: Process) -> bool:
@@ -317,7 +321,7 @@ def stale_managed_save(
     suspended = record.vm_state == "suspended"
     known = says(record, vm_state=record.vm_state)
     if not domain.managed_save:
-        if suspended and domain.state == OFF:
+        if suspended and domain.state == DomainState.SHUTOFF:
             lost = says(domain, state=domain.state_words, managed_save=domain.managed_save)
             yield Problem(Severity.WARNING, (known, lost))
         return
@@ -373,7 +377,7 @@ def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
     Source: QEMU manual, `werror`; libvirt qemu_monitor.c; nova bug 1097806 (the power sync ignores
     PAUSED).
     """
-    if (domain.state, domain.reason) == (3, 5):
+    if (domain.state, domain.reason) == (DomainState.PAUSED, PauseReason.IOERROR):
         yield (says(domain, state=domain.state_words),)
     elif monitor is not None and (monitor.status == "io-error" or monitor.io_errors):
         errors = ", ".join(f"{device}: {error}" for device, error in monitor.io_errors.items())

@@ -5,11 +5,13 @@ from __future__ import annotations
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
 from hoodsnap.evidence import Severity, says
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import owner_of
+from hoodsnap.facts.host.instances_directory import owner_of
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
@@ -75,7 +77,9 @@ def _shown(target: str | None, disk: Disk | None) -> str:
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def persistent_xml_foreign_devices(guest: Guest, host: Host, domain: Domain) -> Problems:
+def persistent_xml_foreign_devices(
+    guest: Guest, host: Host, cloud: Cloud, domain: Domain
+) -> Problems:
     """The guest's persistent definition names a disk that belongs to another server.
 
     A definition outlives the things it names: a device path, a volume's connection or a folder may
@@ -108,17 +112,18 @@ def persistent_xml_foreign_devices(guest: Guest, host: Host, domain: Domain) -> 
         folder = owner_of(disk.source)
         if folder not in (None, guest.uuid):
             yield (evidence.and_so(folder_of=folder),)
-        elif owners := _others(guest, host, disk):
+        elif owners := _others(guest, host, cloud, disk):
             yield (evidence.and_so(belongs_to=", ".join(sorted(owners))),)
 
 
-def _others(guest: Guest, host: Host, disk: Disk) -> frozenset[str]:
+def _others(guest: Guest, host: Host, cloud: Cloud, disk: Disk) -> frozenset[str]:
     """Return the UUIDs of the disk's owners if the disk does not belong to this guest."""
     volume = disk.serial
-    if volume is not None and volume in host.volume_owners:
+    attached = cloud.exclusive(host).volumes if volume is not None else {}
+    if volume is not None and volume in attached:
         if guest.volume_ids is None:
             raise UnheardError("the instance's block device mappings were not collected")
-        return frozenset() if volume in guest.volume_ids else host.volume_owners[volume]
+        return frozenset() if volume in guest.volume_ids else attached[volume]
     owners = host.disk_owners.get(disk.source or "", frozenset())
     if volume is not None and owners and guest.volume_ids is None:
         # A server that is off has released its devices: nova connects the volumes again by their

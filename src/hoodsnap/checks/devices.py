@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hoodsnap.check import Problems, check
 from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_in
 from hoodsnap.facts.fact import UnheardError
@@ -11,7 +15,7 @@ from hoodsnap.facts.host.device import Device, Session
 
 
 @check(Severity.WARNING)
-def host_device_leftover(host: Host) -> Problems:
+def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
     """The host still has the device of a volume that no guest on it uses.
 
     A detach failed half way. If the storage assigns the LUN to another volume, the old device leads
@@ -40,15 +44,16 @@ def host_device_leftover(host: Host) -> Problems:
     Source: nova bug 2004555, os-brick, cinder's documentation on troubleshooting.
     """
     devices = host.devices
+    guests = cloud.guests_of(host)
     found = [
         (session, lun, devices.by_name[kname])
         for session in devices.sessions
         for lun, kname in session.disks
-        if kname in devices.by_name and _is_cinders(host, session, lun)
+        if kname in devices.by_name and _is_cinders(guests, session, lun)
     ]
     if not found:
         return
-    used, mapped = _used(host), _mapped(host)
+    used, mapped = _used(host), _mapped(guests)
     for session, lun, disk in found:
         stack = list(devices.above(disk))
         if (session.target, lun) in mapped or any(_is_in_use(one, used) for one in stack):
@@ -63,29 +68,29 @@ def host_device_leftover(host: Host) -> Problems:
         yield brought, *(says(one, name=one.name, number=one.number) for one in stack)
 
 
-def _is_cinders(host: Host, session: Session, lun: int) -> bool:
+def _is_cinders(guests: Iterable[Guest], session: Session, lun: int) -> bool:
     """True if a LUN is a cinder volume: by its target's name, or because a database row has it."""
     return volume_in(session.target.partition(":")[2]) is not None or (
-        (session.target, lun) in _ever_mapped(host)
+        (session.target, lun) in _ever_mapped(guests)
     )
 
 
-def _ever_mapped(host: Host) -> frozenset[tuple[str, int]]:
+def _ever_mapped(guests: Iterable[Guest]) -> frozenset[tuple[str, int]]:
     """Return the LUNs in the mappings of this host's guests, detached ones too, as far as
     collected."""
     return frozenset(
         target
-        for guest in host.guests
+        for guest in guests
         if guest.instance is not None
         for row in guest.instance.mappings_ever
         for target in row.targets_shown
     )
 
 
-def _mapped(host: Host) -> frozenset[tuple[str, int]]:
+def _mapped(guests: Iterable[Guest]) -> frozenset[tuple[str, int]]:
     """Return the LUNs in the live mappings of this host's guests. All mappings must be known."""
     found: set[tuple[str, int]] = set()
-    for guest in host.guests:
+    for guest in guests:
         if guest.moving:
             raise UnheardError(f"a guest changed while it was captured ({guest.moving})")
         if guest.instance is None:
@@ -100,10 +105,9 @@ def _mapped(host: Host) -> frozenset[tuple[str, int]]:
 
 def _used(host: Host) -> frozenset[str]:
     """Return the device numbers that QEMU processes have open. All must have been collected."""
-    if "kernel" in host.unheard or host.nameless:
-        raise UnheardError(host.unheard.get("kernel") or host.nameless or "")
-    processes = (*host.processes.values(), *host.strangers.values())
-    return frozenset(file.rdev for process in processes for file in process.files)
+    if "kernel" in host.unheard or host.processes.nameless:
+        raise UnheardError(host.unheard.get("kernel") or host.processes.nameless or "")
+    return frozenset(file.rdev for process in host.processes.everyones for file in process.files)
 
 
 def _is_in_use(device: Device, used: frozenset[str]) -> bool:

@@ -69,7 +69,7 @@ def _changed_since(
     host: Host, instance: Instance, current: Mapping[str, object]
 ) -> Iterator[Problem]:
     name = text(current, "name") or ""
-    offer = host.offers.get(name)
+    offer = host.offered_flavors.get(name)
     if offer is None:
         return
     pairs = {key: (_number(current, key), now) for key, now in offer.sizes.items()}

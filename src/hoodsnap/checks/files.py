@@ -8,11 +8,12 @@ from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Folder
+from hoodsnap.facts.host.instances_directory import Folder
 
 FEW = 2
 """Number of servers without their folders that rules out a coincidence."""
@@ -22,7 +23,7 @@ CLEANED_UP = timedelta(hours=1)
 
 
 @check(Severity.ERROR)
-def instances_path_not_mounted(host: Host) -> Problems:
+def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     """The instances directory does not hold the guests' files: the file system is not mounted.
 
     Either the folders of all servers on this host are missing at once, or running guests have files
@@ -55,17 +56,17 @@ def instances_path_not_mounted(host: Host) -> Problems:
         reasons = [host.unheard.get("images"), *host.images.failures.values()]
         raise UnheardError(next((reason for reason in reasons if reason), "nothing was collected"))
     listing = host.images.listing
-    for guest in host.guests:
+    for guest in cloud.guests_of(host):
         evidence = _hidden(host, guest)
         if evidence is not None:
             yield evidence, hears(listing, "images", guest.uuid, folder=None)
             return
-    expected = [guest for guest in host.guests if _has_a_folder(guest)]
+    expected = [guest for guest in cloud.guests_of(host) if _has_a_folder(guest)]
     if len(expected) < FEW or any(guest.uuid in host.images.folders for guest in expected):
         return
     if host.keeps_disks_elsewhere:
         return
-    if any(host.in_container(process) for process in host.processes.values()):
+    if any(host.in_container(process) for process in host.processes.own.values()):
         return
     some = [guest.record for guest in expected[:FEW] if guest.record is not None]
     servers = [says(record, uuid=record.uuid, vm_state=record.vm_state) for record in some]

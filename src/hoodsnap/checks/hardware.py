@@ -15,11 +15,14 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.exclusive import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import HostDevice, Tpm, home_of, read_cpus, tpm_state
+from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.process.process import Process
 
@@ -29,7 +32,12 @@ ELSEWHERE = frozenset(["direct", "vdpa", "vhostuser"])
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])
 def pinned_cpu_overlap(
-    guest: Guest, host: Host, instance: Instance, domain: Domain | None, process: Process | None
+    guest: Guest,
+    host: Host,
+    cloud: Cloud,
+    instance: Instance,
+    domain: Domain | None,
+    process: Process | None,
 ) -> Problems:
     """A dedicated CPU is shared with another guest, or a vCPU runs on other CPUs than its own.
 
@@ -59,26 +67,28 @@ def pinned_cpu_overlap(
     """
     if instance.deleted or not guest.is_here:
         return
-    pins = instance.pins
+    pins, claimed = instance.pins, cloud.exclusive(host)
     ours = says(instance, pins=_pinned({vcpu: frozenset([cpu]) for vcpu, cpu in pins.items()}))
     for cpu in sorted(set(pins.values())):
-        for other in host.claims.processors.get(cpu, ()):
+        for other in claimed.processors.get(cpu, ()):
             if other is not guest and other.instance is not None:
                 yield Problem(Severity.ERROR, (ours, says(other.instance, pins=f"also {cpu}")))
     if pins and domain is not None and domain.state in ON and _is_loose(domain, pins):
         yield Problem(Severity.ERROR, (ours, says(domain, pins=_pinned(domain.pins))))
-    if process is not None and host.claims.processors:
-        yield from _threads(host, instance, process)
+    if process is not None and claimed.processors:
+        yield from _threads(claimed, instance, process)
     if pins:
         yield from _outside(host, instance)
-        host.claims.require_processors()
+        claimed.require_processors()
 
 
 def _is_loose(domain: Domain, pins: Mapping[int, int]) -> bool:
     return any(domain.pins.get(vcpu) != frozenset([cpu]) for vcpu, cpu in pins.items())
 
 
-def _threads(host: Host, instance: Instance, process: Process) -> Iterator[Problem]:
+def _threads(
+    claimed: ExclusiveResources, instance: Instance, process: Process
+) -> Iterator[Problem]:
     pins, threads = instance.pins, process.vcpu_threads
     loose = {
         vcpu: cpus for vcpu, cpus in threads.items() if vcpu in pins and not cpus <= {pins[vcpu]}
@@ -90,8 +100,8 @@ def _threads(host: Host, instance: Instance, process: Process) -> Iterator[Probl
     if pins:
         return
     allowed = frozenset[int]().union(*threads.values())
-    for cpu in sorted(allowed & host.claims.processors.keys()):
-        owner = host.claims.processors[cpu][0].instance
+    for cpu in sorted(allowed & claimed.processors.keys()):
+        owner = claimed.processors[cpu][0].instance
         if owner is not None:
             floats = says(process, pid=process.pid, vcpu_threads=_pinned(threads))
             yield Problem(Severity.WARNING, (floats, says(owner, pins=f"{cpu} is dedicated")))
@@ -122,7 +132,7 @@ def _pinned(pins: Mapping[int, frozenset[int]]) -> str:
 
 @check(Severity.ERROR, traps=[building, task_in_flight, migrating, resizing])
 def pci_or_mdev_claim_mismatch(
-    guest: Guest, host: Host, instance: Instance, domain: Domain
+    guest: Guest, host: Host, cloud: Cloud, instance: Instance, domain: Domain
 ) -> Problems:
     """A guest has a host device that is not reserved for it, or lacks one that is.
 
@@ -165,14 +175,14 @@ def pci_or_mdev_claim_mismatch(
         return
     devices = domain.host_devices
     for device in dict.fromkeys(devices):
-        for other in host.claims.devices.get(device, ()):
+        for other in cloud.exclusive(host).devices.get(device, ()):
             if other is not guest and other.domain is not None:
                 both = says(domain, host_devices=device.address)
                 yield both, says(other.domain, name=other.domain.name, host_devices="the same")
-    if domain.state == 1:
+    if domain.state == DomainState.RUNNING:
         yield from _claims(host, instance, domain, devices)
     if devices:
-        host.claims.require_devices()
+        cloud.exclusive(host).require_devices()
 
 
 def _claims(
@@ -181,7 +191,7 @@ def _claims(
     has = {device.address for device in devices if device.type == "pci"}
     if host.node is None:
         raise UnheardError("nova has no compute node for this host")
-    claims = instance.claims(host.node.id)
+    claims = instance.pci_devices(host.node.id)
     for address in sorted(has - claims.keys()):
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
         unclaimed = hears(answer, "instance", address, pci_device=None) if answer else None
@@ -236,19 +246,20 @@ def firmware_state_missing(
     """
     if record.deleted:
         return
-    paths = [(path, "firmware") for path in domain.firmware if path is not None]
+    paths = [(path, says(domain, firmware=path)) for path in domain.firmware if path is not None]
     for tpm in domain.tpms:
         if tpm.source is None:
-            paths.append((tpm_state(guest.uuid, tpm.version), "tpms"))
+            state = tpm_state(guest.uuid, tpm.version)
+            paths.append((state, says(domain, tpms=state)))
         yield from _secret(guest, domain, tpm)
-    for path, field in paths:
+    for path, named in paths:
         entry = host.images.entry(path)
         answer = host.hypervisor.answer("images", f"stat -L {path}")
         # If even the folder is missing, this is probably the wrong place to look.
         wrong_place = host.images.entry(home_of(path)) is None
         if answer is not None and not wrong_place and (entry is None or entry.size == 0):
             state = "missing" if entry is None else "empty"
-            yield says(domain, **{field: path}), hears(answer, "images", path, that_file=state)
+            yield named, hears(answer, "images", path, that_file=state)
 
 
 def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:

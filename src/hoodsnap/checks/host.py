@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.allocation import worded
 from hoodsnap.facts.clock import clock_of, moment
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
@@ -35,7 +37,7 @@ LATE = 30
 
 
 @check(Severity.ERROR)
-def host_identity_changed(host: Host) -> Problems:
+def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
     """The host's name differs from the name under which nova knows it.
 
     nova finds a host's servers by the host's name alone. Under a new name the host starts as an
@@ -66,8 +68,9 @@ def host_identity_changed(host: Host) -> Problems:
     stable-compute-uuid and robustify-evacuate.
     """
     name = host.option("DEFAULT", "host") or host.name
+    guests = partial(_guests_elsewhere, cloud.guests_of(host))
     undecided: UnheardError | None = None
-    for part in (_guests_elsewhere, _node_of_another, _identity_of_another):
+    for part in (guests, _node_of_another, _identity_of_another):
         try:
             found = part(host, name)
         except UnheardError as reason:
@@ -86,12 +89,12 @@ def _own_name(host: Host, name: str) -> Evidence:
     return hears(answer, "nova.conf", "DEFAULT.host", host=name)
 
 
-def _guests_elsewhere(host: Host, name: str) -> tuple[Evidence, ...]:
+def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> tuple[Evidence, ...]:
     """Return evidence if all running guests belong, for nova, to one other host that was not
     captured."""
     there: Counter[str] = Counter()
     shown = []
-    for guest in host.guests:
+    for guest in guests:
         if guest.domain is None or guest.hidden is not None or guest.record is None:
             continue
         if guest.believed == name:
@@ -157,7 +160,7 @@ def _identity_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
 
 
 @check(Severity.ERROR)
-def service_state_skew(host: Host) -> Problems:
+def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     """nova's record of the host's compute service does not match the host.
 
     Guests keep running without nova-compute, so the fault goes unnoticed: the API accepts commands
@@ -184,8 +187,8 @@ def service_state_skew(host: Host) -> Problems:
 
     Source: nova admin guide, services; nova bugs 1763183, 1852610; nova servicegroup/drivers/db.py.
     """
-    services = host.records.services_of(host.nova_name)
-    believed = [g for g in host.guests if g.is_here and g.record and not g.record.deleted]
+    services, guests = host.records.services_of(host.nova_name), cloud.guests_of(host)
+    believed = [g for g in guests if g.is_here and g.record and not g.record.deleted]
     if not services:
         if believed:
             absent = host.records.read("services")
@@ -194,7 +197,7 @@ def service_state_skew(host: Host) -> Problems:
         return
     if len(services) > 1:
         yield tuple(says(one, id=one.id, host=one.host) for one in services)
-    running = [guest for guest in host.guests if guest.process is not None]
+    running = [guest for guest in guests if guest.process is not None]
     for service in services:
         yield from _commanded(service, running)
     yield from _late(host, services[0], running)
@@ -258,7 +261,7 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
 
 
 @check(Severity.ERROR)
-def provider_vs_compute_node(host: Host) -> Problems:
+def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
     """The records of this host's compute node do not match each other.
 
     A hypervisor has a row in nova's database, a resource provider of the same UUID and name in
@@ -290,7 +293,8 @@ def provider_vs_compute_node(host: Host) -> Problems:
     nodes = host.records.nodes_of(host.nova_name)
     if len(nodes) > 1:
         yield tuple(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes)
-    parts = (_mapped_elsewhere, _servers_of_another_node, _provider, _other_identity)
+    servers = partial(_servers_of_another_node, cloud.guests_of(host))
+    parts = (_mapped_elsewhere, servers, _provider, _other_identity)
     undecided: UnheardError | None = None
     for part in parts:  # a layer that was not collected must not prevent the other comparisons
         try:
@@ -320,10 +324,10 @@ def _other_identity(host: Host) -> Iterator[tuple[Evidence, ...]]:
         yield hears(kept[1], "compute_id", uuid=kept[0]), says(node, uuid=node.uuid)
 
 
-def _servers_of_another_node(host: Host) -> Iterator[tuple[Evidence, ...]]:
+def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[tuple[Evidence, ...]]:
     node = host.node
     found = []
-    for guest in host.guests:
+    for guest in guests:
         instance = guest.instance
         if instance is None or node is None or not guest.is_here or guest.moving:
             continue
@@ -395,7 +399,7 @@ def capacity_lie(host: Host) -> Problems:
     if provider is None:
         return
     yield from _more_than_there_is(host)
-    running = [p for p in host.processes.values() if p.is_emulator and not p.is_probe]
+    running = [p for p in host.processes.own.values() if p.is_emulator and not p.is_probe]
     promised = sum(-(-process.memory_kib // 1024) for process in running)
     memory = provider.inventories.get("MEMORY_MB")
     if memory is None or promised <= memory.capacity:

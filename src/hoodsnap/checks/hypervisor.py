@@ -11,10 +11,11 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.disk import Disk
-from hoodsnap.facts.domain.domain import OFF, PRODUCTS, Domain
+from hoodsnap.facts.domain.domain import PRODUCTS, Domain
+from hoodsnap.facts.domain.state import DomainState
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.access import READ, WRITE
-from hoodsnap.facts.host.image import FolderEntry, is_base
+from hoodsnap.facts.host.instances_directory import FolderEntry, is_base
 from hoodsnap.facts.process.process import GONE, Process
 
 NEARLY_FULL = 20
@@ -113,7 +114,9 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
                 continue
             if found is not None and found.path not in blamed:
                 blamed.add(found.path)
-                severity = Severity.ERROR if domain.state == OFF else Severity.WARNING
+                severity = (
+                    Severity.ERROR if domain.state == DomainState.SHUTOFF else Severity.WARNING
+                )
                 yield Problem(severity, _closed(host, domain, found))
     if domain.id is not None:
         yield from _mislabelled(host, domain)

@@ -19,7 +19,9 @@ from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import OFF, ON, PRODUCTS, Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import PRODUCTS, Domain
+from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.process.process import Process
 
@@ -60,7 +62,7 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
                 says(process, pid=process.pid, uuid=process.uuid),
                 _lacks(guest, "libvirt", "domain"),
             )
-    elif guest.domain.state == OFF:
+    elif guest.domain.state == DomainState.SHUTOFF:
         yield (
             says(process, pid=process.pid, uuid=process.uuid),
             says(guest.domain, state=guest.domain.state_words),

@@ -18,7 +18,8 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, Image, ImageInfo, is_base, owner_of
+from hoodsnap.facts.host.image import Image, ImageInfo
+from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
 
 QCOW2 = b"QFI\xfb".hex()
@@ -121,7 +122,7 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
         if image.data_file is not None:
             yield (says(image, path=image.path, data_file=image.data_file),)
         for above, below in _steps(image):
-            if not _may_stand_on(guest, above, host.images.called(below)):
+            if not _may_stand_on(guest, above, host.images.listed_path(below)):
                 yield (says(image, path=image.path).and_so(layer=above, backing_filename=below),)
 
 

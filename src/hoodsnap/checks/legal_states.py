@@ -8,28 +8,34 @@ compute/vm_states.py, virt/libvirt/guest.py `LIBVIRT_POWER_STATE`, compute/manag
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-RUNNING = frozenset([1, 2])
-"""libvirt's states of a domain whose vCPUs run."""
+from hoodsnap.facts.database.power_state import PowerState
+from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
 
-PAUSED = 3
-
-CRASHED = 6
-
-ASLEEP = 7
-"""The guest went to sleep by itself (S3)."""
-
-SLEEPS = "the guest went to sleep by itself; nova treats that as off and stops it"
-
-NONE = -1
+NO_DOMAIN = -1
 """Placeholder for libvirt's state number if no domain exists."""
 
-POWER_OF = {0: 0, 1: 1, 2: 1, 3: 3, 4: 4, 5: 4, 6: 6, 7: 7}
+POWER_OF: Mapping[int, PowerState] = {
+    DomainState.NOSTATE: PowerState.NOSTATE,
+    DomainState.RUNNING: PowerState.RUNNING,
+    DomainState.BLOCKED: PowerState.RUNNING,
+    DomainState.PAUSED: PowerState.PAUSED,
+    DomainState.SHUTDOWN: PowerState.SHUTDOWN,
+    DomainState.SHUTOFF: PowerState.SHUTDOWN,
+    DomainState.CRASHED: PowerState.CRASHED,
+    DomainState.PMSUSPENDED: PowerState.SUSPENDED,
+}
 """libvirt's state → nova's power_state. nova only copies in this direction.
 
 A domain whose QEMU died is not 6 (crashed): libvirt reports it as shut off, with crashed as the
 reason."""
+
+_OFF = frozenset([PowerState.SHUTDOWN])
+_ON_OR_OFF = frozenset([PowerState.RUNNING, PowerState.SHUTDOWN])
+_AWAY = frozenset([DomainState.SHUTOFF, NO_DOMAIN])
+_EITHER = EXECUTING | {DomainState.SHUTOFF}
 
 
 class Legal(NamedTuple):
@@ -37,10 +43,11 @@ class Legal(NamedTuple):
 
     status: str
     """Status in the API."""
-    power: frozenset[int] | None
+    power: frozenset[PowerState] | None
     """nova's own copy of libvirt's state. None: any."""
     domain: frozenset[int] | None
-    """libvirt's states. `NONE`: no domain exists; nova defines it at the next start. None: any."""
+    """libvirt's states. `NO_DOMAIN`: no domain exists; nova defines it at the next start. None:
+    any."""
     sync: str
     """Action of nova's power sync (every ten minutes) if the domain is in another state."""
 
@@ -48,30 +55,33 @@ class Legal(NamedTuple):
 LEGAL = {
     "active": Legal(
         "ACTIVE",
-        frozenset([1]),
-        frozenset([1, 2]),
+        frozenset([PowerState.RUNNING]),
+        EXECUTING,
         "stops the server in nova if the guest is off, and ignores a paused guest",
     ),
     "paused": Legal(
         "PAUSED",
-        frozenset([3]),
-        frozenset([3]),
+        frozenset([PowerState.PAUSED]),
+        frozenset([DomainState.PAUSED]),
         "forces the guest off if it is off, and ignores a running guest",
     ),
-    "suspended": Legal("SUSPENDED", frozenset([4]), frozenset([5, NONE]), "nothing"),
+    "suspended": Legal("SUSPENDED", _OFF, _AWAY, "nothing"),
     "stopped": Legal(
         "SHUTOFF",
-        frozenset([0, 4]),  # 0 if the domain was once not found
-        frozenset([5, NONE]),
+        _OFF | {PowerState.NOSTATE},  # if the domain was once not found
+        _AWAY,
         "forces the guest off without a shutdown",
     ),
-    "rescued": Legal("RESCUE", frozenset([1, 4]), frozenset([1, 2, 5]), "nothing"),
-    "resized": Legal("VERIFY_RESIZE", frozenset([1, 4]), frozenset([1, 2, 5]), "nothing"),
+    "rescued": Legal("RESCUE", _ON_OR_OFF, _EITHER, "nothing"),
+    "resized": Legal("VERIFY_RESIZE", _ON_OR_OFF, _EITHER, "nothing"),
     "soft-delete": Legal(
-        "SOFT_DELETED", frozenset([0, 1, 4]), frozenset([5, NONE]), "only logs a warning"
+        "SOFT_DELETED",
+        _ON_OR_OFF | {PowerState.NOSTATE},
+        _AWAY,
+        "only logs a warning",
     ),
-    "shelved": Legal("SHELVED", frozenset([4]), frozenset([5, NONE]), "nothing"),
-    "shelved_offloaded": Legal("SHELVED_OFFLOADED", frozenset([4]), frozenset([NONE]), "nothing"),
+    "shelved": Legal("SHELVED", _OFF, _AWAY, "nothing"),
+    "shelved_offloaded": Legal("SHELVED_OFFLOADED", _OFF, frozenset([NO_DOMAIN]), "nothing"),
     "building": Legal("BUILD", None, None, "nothing"),
     "error": Legal("ERROR", None, None, "nothing"),
     "deleted": Legal("DELETED", None, None, "nothing"),
@@ -87,31 +97,31 @@ RESTS = frozenset(["stopped", "suspended", "soft-delete", "error", "shelved"])
 STAYS = frozenset(["active", "paused", "suspended", "stopped", "rescued", "resized"])
 """The vm_states in which a server has a host."""
 
-STATUS_OF = {
-    1: frozenset(["running"]),
-    2: frozenset(["running"]),
-    3: frozenset(
+STATUS_OF: Mapping[int, frozenset[str]] = {
+    DomainState.RUNNING: frozenset(["running"]),
+    DomainState.BLOCKED: frozenset(["running"]),
+    DomainState.PAUSED: frozenset(
         (
             *("paused", "io-error", "inmigrate", "postmigrate", "finish-migrate", "prelaunch"),
             *("save-vm", "restore-vm", "watchdog", "internal-error", "guest-panicked", "debug"),
             *("shutdown", "colo"),
         )
     ),
-    4: frozenset(["running", "shutdown"]),
-    6: frozenset(["guest-panicked", "paused", "shutdown"]),
-    7: frozenset(["suspended"]),
+    DomainState.SHUTDOWN: frozenset(["running", "shutdown"]),
+    DomainState.CRASHED: frozenset(["guest-panicked", "paused", "shutdown"]),
+    DomainState.PMSUSPENDED: frozenset(["suspended"]),
 }
-"""libvirt's state → QEMU's `query-status`. 0 (no state) and 5 (shut off) have none."""
+"""libvirt's state → QEMU's `query-status`. NOSTATE and SHUTOFF have none."""
 
-PAUSED_OUTSIDE_NOVA = {
-    0: "QEMU paused it (an internal error or a debugger)",
-    1: "it was paused on the host (virsh suspend, a backup)",
-    4: "a memory dump was not finished",
-    6: "its watchdog fired",
-    7: "it was started from a snapshot",
-    9: "a snapshot was not finished",
-    10: "the guest's kernel panicked",
-    14: "libvirt could not continue after an error",
+PAUSED_OUTSIDE_NOVA: Mapping[int, str] = {
+    PauseReason.UNKNOWN: "QEMU paused it (an internal error or a debugger)",
+    PauseReason.USER: "it was paused on the host (virsh suspend, a backup)",
+    PauseReason.DUMP: "a memory dump was not finished",
+    PauseReason.WATCHDOG: "its watchdog fired",
+    PauseReason.FROM_SNAPSHOT: "it was started from a snapshot",
+    PauseReason.SNAPSHOT: "a snapshot was not finished",
+    PauseReason.CRASHED: "the guest's kernel panicked",
+    PauseReason.API_ERROR: "libvirt could not continue after an error",
 }
-"""libvirt's reasons for a lasting pause. I/O errors (5) and migrations (2, 12, 13) have checks of
-their own; saving (3), shutting down (8) and starting (11) are transient."""
+"""libvirt's reasons for a lasting pause. I/O errors and migrations have checks of their own;
+saving, shutting down and starting are transient."""

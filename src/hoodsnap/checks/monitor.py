@@ -11,7 +11,8 @@ from hoodsnap.checks.traps import migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 

@@ -24,16 +24,13 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import ARMED, OVER, Migration
 from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError, integer
 
-RUNNING = frozenset([1, 2])
-"""libvirt's states of a guest whose vCPUs run."""
-
-PAUSED = 3
-"""libvirt's state of a paused guest."""
-
-BY_A_MIGRATION = frozenset([2, 12, 13])
-"""libvirt's reasons for a pause: migrating, post-copy, post-copy failed."""
+BY_A_MIGRATION = frozenset(
+    [PauseReason.MIGRATION, PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED]
+)
+"""libvirt's reasons for a pause that a migration makes."""
 
 SETTLES = timedelta(minutes=1)
 """Longest time nova needs to update the server after the end of a move."""
@@ -213,8 +210,8 @@ def live_migration_half_done(
     if moved is None:
         return
     twin = _recorded_twin(guest)
-    other_runs = twin is not None and twin.domain is not None and twin.domain.state in RUNNING
-    harmless = domain.state == PAUSED and (twin is None or other_runs)
+    other_runs = twin is not None and twin.domain is not None and twin.domain.state in EXECUTING
+    harmless = domain.state == DomainState.PAUSED and (twin is None or other_runs)
     evidence = (
         _ends(moved),
         says(instance, host=instance.host, task_state=instance.task_state),
@@ -225,7 +222,7 @@ def live_migration_half_done(
 
 def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]]:
     """Report a guest that a migration paused on nova's host if it runs on no captured host."""
-    if domain.state != PAUSED or domain.reason not in BY_A_MIGRATION:
+    if domain.state != DomainState.PAUSED or domain.reason not in BY_A_MIGRATION:
         return
     if any(twin.runs for twin in guest.twins):
         return  # reported on the other host
@@ -354,28 +351,32 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
     """
     if instance.deleted or not guest.carries_record:
         return
-    spec = instance.request_spec
-    if not isinstance(spec, RequestSpec):
-        missing = hears(spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None)
+    request_spec = instance.request_spec
+    if not isinstance(request_spec, RequestSpec):
+        missing = hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None)
         yield says(instance, vm_state=instance.vm_state, host=instance.host), missing
         return
-    yield from _other_flavor(instance, spec)
-    if instance.image is not None and spec.image not in (None, instance.image):
-        yield says(instance, image=instance.image), says(spec, image=spec.image)
-    if spec.zone is None or guest.host is None:
+    yield from _other_flavor(instance, request_spec)
+    if instance.image is not None and request_spec.image not in (None, instance.image):
+        yield says(instance, image=instance.image), says(request_spec, image=request_spec.image)
+    if request_spec.zone is None or guest.host is None:
         return
     zone = guest.host.records.zone_of(guest.host.nova_name)
     # A host without a zone is in the default zone, whose name only nova-api knows.
-    if zone is not None and zone[0] != spec.zone:
+    if zone is not None and zone[0] != request_spec.zone:
         aggregate = hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0])
-        yield says(instance, host=instance.host), says(spec, zone=spec.zone), aggregate
+        yield (
+            says(instance, host=instance.host),
+            says(request_spec, zone=request_spec.zone),
+            aggregate,
+        )
 
 
-def _other_flavor(instance: Instance, spec: RequestSpec) -> Iterator[tuple[Evidence, ...]]:
+def _other_flavor(instance: Instance, request_spec: RequestSpec) -> Iterator[tuple[Evidence, ...]]:
     stored = instance.stored_flavor("cur")
     if stored is None:
         raise UnheardError("the instance's stored flavor can't be read")
-    wanted = spec.flavor
+    wanted = request_spec.flavor
     names = ("vcpus", "memory_mb", "root_gb", "ephemeral_gb", "swap")
     pairs = {name: (integer(stored, name), integer(wanted, name)) for name in names}
     differ = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
@@ -384,7 +385,7 @@ def _other_flavor(instance: Instance, spec: RequestSpec) -> Iterator[tuple[Evide
             says(instance, flavor=instance.flavor.name).and_so(
                 **{name: own for name, (own, _) in differ.items()}
             ),
-            says(spec, flavor_name=spec.flavor_name).and_so(
+            says(request_spec, flavor_name=request_spec.flavor_name).and_so(
                 **{name: its for name, (_, its) in differ.items()}
             ),
         )

@@ -18,10 +18,13 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.agent import WIRING
 from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import Interface
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.tap import NAME
 
@@ -142,10 +145,10 @@ def port_binding_bad(
             yield Problem(Severity.WARNING, evidence)
         elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
             yield says(port, id=port.id, status=port.status, host=port.host), running
-    for vif in instance.vifs if instance is not None else ():
+    for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
-            assert instance is not None  # noqa: S101 (else it has no vifs)
-            yield (says(instance, vifs=f"{vif.id}: {vif.type}"),)
+            assert instance is not None  # noqa: S101 (else it has none)
+            yield (says(instance, network_info=f"{vif.id}: {vif.type}"),)
     if ports is None:
         raise UnheardError(guest.unheard["neutron"])
 
@@ -199,7 +202,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     """
     if instance.deleted or not (guest.host is None or guest.is_here):
         return
-    noted = {vif.id: vif for vif in instance.vifs}
+    noted = {vif.id: vif for vif in instance.network_info}
     missing = [port for port in ports if port.id not in noted]
     if missing:
         yield (
@@ -212,7 +215,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
         if port is not None and set(port.addresses) != set(vif.addresses):
             addresses = ", ".join(vif.addresses) or None
             evidence = (
-                says(instance, vifs=f"{uuid}: {addresses}"),
+                says(instance, network_info=f"{uuid}: {addresses}"),
                 says(port, addresses=", ".join(port.addresses) or None),
             )
             yield Problem(Severity.WARNING, evidence)
@@ -314,7 +317,7 @@ def _known(guest: Guest, card: Interface) -> Iterable[Port]:
 
 
 @check(Severity.WARNING)
-def network_agent_dead(host: Host) -> Problems:
+def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
     """neutron reports the agent that wires this host's guests as down.
 
     Running guests keep their connections because Open vSwitch keeps its flows. But neutron binds no
@@ -349,7 +352,7 @@ def network_agent_dead(host: Host) -> Problems:
     ]
     if any(agent.alive for agent in wiring):
         return
-    guests = sum(guest.process is not None for guest in host.guests if guest.is_here)
+    guests = sum(guest.process is not None for guest in cloud.guests_of(host) if guest.is_here)
     for agent in wiring:
         said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
         yield (said.and_so(host=agent.host, running_guests=guests),)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from functools import partial
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.legal_states import STAYS
@@ -25,9 +24,10 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import Fact, UnheardError
+from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.facts.uuids import UUID
 
 MINUTES = 600.0
 """Seconds that a deletion may take, including its volumes and ports."""
@@ -36,10 +36,10 @@ GIVES_UP = 5
 """Attempts of nova-compute to remove the files of a deleted server
 (`maximum_instance_delete_attempts`)."""
 
-_FOLDER = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:_resize|_del)?/disk[^/]*$")
+_FOLDER = re.compile(rf"/({UUID.pattern})(?:_resize|_del)?/disk[^/]*$")
 
-Word = tuple[str, Fact, str, str]
-"""A guest's identity in one layer, normalized; then the fact, its field and the field's value."""
+Word = tuple[str, Evidence]
+"""A guest's identity in one layer, normalized, and the evidence of it."""
 
 
 @check(Severity.ERROR, traps=[migrating, task_in_flight])
@@ -82,27 +82,29 @@ def uuid_name_chain_broken(
 
 
 def _apart(words: list[Word]) -> Iterator[tuple[Evidence, ...]]:
-    if len({word for word, *_ in words}) > 1:
-        yield tuple(says(fact, **{field: said}) for _, fact, field, said in words)
+    if len({word for word, _ in words}) > 1:
+        yield tuple(evidence for _, evidence in words)
 
 
 def _uuids(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
-    yield domain.uuid, domain, "uuid", domain.uuid
+    yield domain.uuid, says(domain, uuid=domain.uuid)
     if inside := _told(lambda: domain.current.smbios.get("uuid")):
-        yield inside.lower(), domain, "smbios", inside
+        yield inside.lower(), says(domain, smbios=inside)
     if process is not None and (told := _told(lambda: process.uuid)):
-        yield told, process, "uuid", told
+        yield told, says(process, uuid=told)
     if process is not None and (inside := _told(lambda: process.smbios.get("uuid"))):
-        yield inside.lower(), process, "smbios", inside
+        yield inside.lower(), says(process, smbios=inside)
     if monitor is not None and (told := _told(lambda: monitor.uuid)):
-        yield told, monitor, "uuid", told
+        yield told, says(monitor, uuid=told)
 
 
 def _names(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
-    facts: tuple[Domain | Process | Monitor | None, ...] = (domain, process, monitor)
-    for fact in facts:
-        if fact is not None and (name := _told(partial(getattr, fact, "name"))):
-            yield name, fact, "name", name
+    if name := _told(lambda: domain.name):
+        yield name, says(domain, name=name)
+    if process is not None and (name := _told(lambda: process.name)):
+        yield name, says(process, name=name)
+    if monitor is not None and (name := _told(lambda: monitor.name)):
+        yield name, says(monitor, name=name)
 
 
 def _told(said: Callable[[], object]) -> str | None:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.legal_states import RUNNING
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
@@ -15,12 +14,15 @@ from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.domain.domain import BLOCK_JOB, ON, Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import BLOCK_JOB, Domain
+from hoodsnap.facts.domain.state import EXECUTING, ON
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.uuids import UUID
 
 HOUR = 3600.0
 
-_OWN_DISK = re.compile(r"/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/disk[^/]*$")
+_OWN_DISK = re.compile(rf"/{UUID.pattern}/disk[^/]*$")
 """Path of a disk in a guest's folder, managed by nova."""
 
 
@@ -118,7 +120,7 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
         return
     disks = [disk for disk in domain.current.disks if _is_rescue(disk)]
     if record.vm_state == "rescued":
-        if not disks and domain.state in RUNNING:
+        if not disks and domain.state in EXECUTING:
             yield (
                 says(record, vm_state=record.vm_state),
                 says(domain, state=domain.state_words, disks=_shown(domain.current.disks)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
@@ -17,6 +17,8 @@ from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 
+F = TypeVar("F", bound=Fact)
+
 KIB_PER_MIB = 1024
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -25,14 +27,7 @@ class _Word(NamedTuple):
     """One layer's number in a common unit."""
 
     number: int
-    fact: Fact
-    field: str
-    said: int
-
-    @property
-    def evidence(self) -> Evidence:
-        """Evidence, built only if the numbers differ, because nearly all agree."""
-        return says(self.fact, **{self.field: self.said})
+    evidence: Evidence
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating])
@@ -67,12 +62,12 @@ def memory_chain_mismatch(
     formatdomain, memory allocation.
     """
     words = [
-        *_heard(server, "memory_mib", scale=KIB_PER_MIB),
-        *_heard(instance, "memory_mib", scale=KIB_PER_MIB),
-        *_heard(instance, "flavor_memory_mib", scale=KIB_PER_MIB),
-        *_heard(domain, "memory_kib"),
-        *_heard(process, "memory_kib"),
-        *_heard(monitor, "memory_kib"),
+        *_heard(server, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
+        *_heard(instance, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
+        *_heard(instance, lambda it: says(it, flavor_memory_mib=it.flavor_memory_mib), KIB_PER_MIB),
+        *_heard(domain, lambda it: says(it, memory_kib=it.memory_kib)),
+        *_heard(process, lambda it: says(it, memory_kib=it.memory_kib)),
+        *_heard(monitor, lambda it: says(it, memory_kib=it.memory_kib)),
     ]
     # libvirt rounds up to whole MiB, and so does QEMU's -m.
     yield from _ballooned(domain)
@@ -120,11 +115,11 @@ def vcpu_chain_mismatch(
     Source: nova virt/libvirt/driver.py `_get_guest_config`, virt/hardware.py; QEMU manual, -smp.
     """
     words = [
-        *_heard(server, "vcpus"),
-        *_heard(instance, "vcpus"),
-        *_heard(instance, "flavor_vcpus"),
-        *_heard(domain, "vcpus"),
-        *_heard(process, "max_vcpus"),
+        *_heard(server, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(instance, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(instance, lambda it: says(it, flavor_vcpus=it.flavor_vcpus)),
+        *_heard(domain, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(process, lambda it: says(it, max_vcpus=it.max_vcpus)),
     ]
     yield from _apart(guest, words, lambda count: count)
     if monitor is not None and domain is not None and monitor.vcpus != domain.current_vcpus:
@@ -203,26 +198,27 @@ def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
         yield f"eph{number}", size * GIB
 
 
-def _heard(fact: Fact | None, field: str, scale: int = 1) -> Iterator[_Word]:
+def _heard(fact: F | None, word: Callable[[F], Evidence], scale: int = 1) -> Iterator[_Word]:
     """Yield the fact's number if it was collected.
 
     A number that was not collected does not stop the comparison of the others; a number that can't
     be read does.
     """
     try:
-        number = getattr(fact, field) if fact is not None else None
+        evidence = word(fact) if fact is not None else None
     except UnreadableError:
         raise
     except UnheardError:
         return
-    if number is not None and fact is not None:
-        yield _Word(number * scale, fact, field, number)
+    for _, number in evidence.said if evidence is not None else ():
+        if evidence is not None and isinstance(number, int):
+            yield _Word(number * scale, evidence)
 
 
 def _apart(
     guest: Guest, words: list[_Word], comparable: Callable[[int], int]
 ) -> Iterator[tuple[Evidence, ...]]:
-    if len({word.fact.layer for word in words}) == 1:
+    if len({word.evidence.layer for word in words}) == 1:
         # One layer alone proves nothing. The check is skipped if another layer was not collected.
         for layer in ("nova-db", "libvirt", "kernel"):
             if layer in guest.unheard:

@@ -6,27 +6,26 @@ from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
 from hoodsnap.checks.legal_states import (
-    ASLEEP,
-    CRASHED,
     LEGAL,
-    PAUSED,
     PAUSED_OUTSIDE_NOVA,
     POWER_OF,
-    RUNNING,
-    SLEEPS,
 )
 from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.database.instance import POWER_STATES, Instance
-from hoodsnap.facts.domain.domain import OFF, ON, Domain
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.power_state import POWER_STATES, PowerState
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
+
+SLEEPS = "the guest went to sleep by itself; nova treats that as off and stops it"
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck. Power changes take moments; copying an image or memory takes
@@ -105,7 +104,7 @@ def active_but_domain_off(
     if guest.process is not None:
         return  # it is not off: libvirt lost track of it, which qemu-without-domain reports
     on = record.vm_state in ("active", "paused") and not record.deleted
-    if guest.is_here and on and domain.state == OFF:
+    if guest.is_here and on and domain.state == DomainState.SHUTOFF:
         yield (
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words),
@@ -155,7 +154,7 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
     rests = record.vm_state in ("stopped", "suspended", "soft-delete", "shelved")
-    resumed = record.vm_state == "paused" and domain.state in RUNNING
+    resumed = record.vm_state == "paused" and domain.state in EXECUTING
     if not guest.is_here or record.deleted:
         return
     if resumed or (rests and domain.state in ON):
@@ -199,8 +198,10 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
     if (domain.state in ON) != (guest.process is not None):
         return  # libvirt's own state is wrong
     power = POWER_OF.get(domain.state)
-    if power is None or record.power_state == power or (power == 4 and record.power_state == 0):
+    if power is None or record.power_state == power:
         return
+    if power == PowerState.SHUTDOWN and record.power_state == PowerState.NOSTATE:
+        return  # the domain was not found once
     yield (
         says(record, power_state=_power(record.power_state)),
         says(domain, state=domain.state_words),
@@ -248,15 +249,15 @@ def paused_or_crashed_guest(
         return
     if monitor is not None and _status(monitor) == "io-error":
         return
-    if domain.state == PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
+    if domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
         paused = says(domain, state=domain.state_words).and_so(
             that_is=PAUSED_OUTSIDE_NOVA[domain.reason]
         )
         yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
-    elif domain.state == ASLEEP and record.vm_state == "active":
+    elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
         asleep = says(domain, state=domain.state_words).and_so(that_is=SLEEPS)
         yield Problem(Severity.WARNING, (says(record, vm_state=record.vm_state), asleep))
-    elif domain.state == CRASHED:
+    elif domain.state == DomainState.CRASHED:
         yield (
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words),
@@ -314,7 +315,7 @@ def error_but_running(
     """
     if not guest.is_here or record.deleted or record.vm_state != "error":
         return
-    if domain.state in RUNNING:
+    if domain.state in EXECUTING:
         yield (
             says(record, vm_state=record.vm_state),
             *_fault(instance),

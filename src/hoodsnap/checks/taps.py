@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 from hoodsnap.check import Problems, check
 from hoodsnap.checks.traps import (
@@ -20,10 +20,14 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.network_info import NetworkInterface
-from hoodsnap.facts.domain.domain import ON, Domain, Interface
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import Interface
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import Fact, UnheardError
 from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.facts.process.process import Process
+
+F = TypeVar("F", bound=Fact)
 
 WITH_TAP = frozenset(["bridge", "ethernet", "network"])
 """Types of domain interfaces that have a tap on the host."""
@@ -36,13 +40,7 @@ class _Word(NamedTuple):
     """One layer's value for one card."""
 
     value: object
-    fact: Fact
-    said: Mapping[str, object]
-
-    @property
-    def evidence(self) -> Evidence:
-        """Evidence, built only if the values differ, because nearly all agree."""
-        return says(self.fact, **self.said)
+    evidence: Evidence
 
 
 @check(
@@ -91,10 +89,10 @@ def mac_chain_mismatch(
     of_port = {port.id[:PREFIX]: port for port in ports or ()}
     for card, prefix in _cards(domain):
         words = [
-            *_heard(of_port.get(prefix), "mac"),
+            *_heard(of_port.get(prefix), lambda it: says(it, mac=it.mac)),
             *_noted(instance, prefix),
-            _Word(card.mac, domain, {"interfaces": f"{card.target} {card.mac}"}),
-            *_heard(of_tap.get(prefix), "attached_mac"),
+            _Word(card.mac, says(domain, interfaces=f"{card.target} {card.mac}")),
+            *_heard(of_tap.get(prefix), lambda it: says(it, attached_mac=it.attached_mac)),
         ]
         if len({word.value for word in words if word.value}) > 1:
             yield tuple(word.evidence for word in words if word.value)
@@ -107,14 +105,15 @@ def _cards(domain: Domain) -> Iterator[tuple[Interface, str]]:
             yield card, found["prefix"]
 
 
-def _heard(fact: Fact | None, field: str) -> Iterator[_Word]:
+def _heard(fact: F | None, word: Callable[[F], Evidence]) -> Iterator[_Word]:
     """Yield the fact's value if it was collected."""
     try:
-        value = getattr(fact, field) if fact is not None else None
+        evidence = word(fact) if fact is not None else None
     except UnheardError:
         return
-    if value is not None and fact is not None:
-        yield _Word(value, fact, {field: value})
+    for _, value in evidence.said if evidence is not None else ():
+        if evidence is not None and value is not None:
+            yield _Word(value, evidence)
 
 
 def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
@@ -122,15 +121,15 @@ def _noted(instance: Instance | None, prefix: str) -> Iterator[_Word]:
     if instance is None:
         return
     try:
-        for vif in instance.vifs:
+        for vif in instance.network_info:
             if vif.id[:PREFIX] == prefix and vif.mac is not None:
-                yield _Word(vif.mac, instance, {"vifs": f"{vif.device} {vif.mac}"})
+                yield _Word(vif.mac, says(instance, network_info=f"{vif.device} {vif.mac}"))
     except UnheardError:
         pass
     try:
         for port, mac in instance.macs.items():
             if port[:PREFIX] == prefix:
-                yield _Word(mac, instance, {"macs": mac})
+                yield _Word(mac, says(instance, macs=mac))
     except UnheardError:
         pass
 
@@ -305,7 +304,7 @@ def tap_orphan(host: Host) -> Problems:
     if not left:
         return
     # Read all possible users only if there are candidates.
-    used = {name for process in host.processes.values() for name in process.taps}
+    used = {name for process in host.processes.own.values() for name in process.taps}
     used |= {name for domain in host.domains.values() for name in _targets(domain)}
     prefixes = {found["prefix"] for name in used if (found := NAME.fullmatch(name))}
     listing = host.ports.of_host(host.nova_name)
@@ -459,31 +458,30 @@ def mtu_mismatch(
     if not guest.is_here or domain.state not in ON:
         return
     of_tap = {tap.prefix: tap for tap in taps or ()}
-    noted = {vif.id: vif for vif in _vifs(instance)}
+    noted = {vif.id: vif for vif in _network_info(instance)}
     cards = {prefix: card for card, prefix in _cards(domain)}
     for port in ports:
         network = port.network
         wanted = network.mtu if network is not None else None
         if network is None or wanted is None:
             continue
-        words = [_Word(wanted, network, {"name": network.name, "mtu": wanted})]
+        words = [_Word(wanted, says(network, name=network.name, mtu=wanted))]
         vif, card = noted.get(port.id), cards.get(port.id[:PREFIX])
         if vif is not None and vif.mtu is not None and instance is not None:
             said = f"{vif.device} mtu {vif.mtu}"
-            words.append(_Word(vif.mtu, instance, {"vifs": said}))
+            words.append(_Word(vif.mtu, says(instance, network_info=said)))
         if card is not None and card.mtu is not None:
             said = f"{card.target} mtu {card.mtu}"
-            words.append(_Word(card.mtu, domain, {"interfaces": said}))
-        words += [
-            word for word in _heard(of_tap.get(port.id[:PREFIX]), "mtu") if _is_less(word, wanted)
-        ]
+            words.append(_Word(card.mtu, says(domain, interfaces=said)))
+        of_host = _heard(of_tap.get(port.id[:PREFIX]), lambda it: says(it, mtu=it.mtu))
+        words += [word for word in of_host if _is_less(word, wanted)]
         if len({word.value for word in words}) > 1:
             yield tuple(word.evidence for word in words)
 
 
-def _vifs(instance: Instance | None) -> Iterable[NetworkInterface]:
+def _network_info(instance: Instance | None) -> Iterable[NetworkInterface]:
     try:
-        return instance.vifs if instance is not None else ()
+        return instance.network_info if instance is not None else ()
     except UnheardError:
         return ()
 

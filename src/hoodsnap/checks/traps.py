@@ -16,6 +16,7 @@ from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import ARMED, Migration
+from hoodsnap.facts.domain.state import ShutoffReason
 from hoodsnap.facts.fact import UnheardError
 
 JUST = timedelta(minutes=10)
@@ -228,7 +229,7 @@ def disks_out_of_sight(guest: Guest) -> bool:
     """QEMU runs in a container, and none of the files that it has open was found outside"""
     if guest.host is None or not _is_in_a_container(guest):
         return False
-    if not guest.host.recognises(guest.process):
+    if not guest.host.recognizes(guest.process):
         raise UnheardError(
             "QEMU runs in a container, and none of the files that it has open was found outside"
         )
@@ -249,7 +250,7 @@ def just_ended(guest: Guest) -> bool:
         return False
     try:
         # A guest that was stopped from outside is reported at once.
-        ended = guest.log.ended_at if guest.domain.reason == SHUT_DOWN else None
+        ended = guest.log.ended_at if guest.domain.reason == ShutoffReason.SHUTDOWN else None
     except UnheardError:
         return False
     return ended is not None and abs(guest.domain.said["state"].at - ended) < MOMENT
@@ -289,9 +290,6 @@ def moving_to_another_cell(guest: Guest) -> bool:
     """the server is moving to another cell (one of its rows is hidden)"""
     return any(copy.hidden and not copy.deleted for copy in guest.copies)
 
-
-SHUT_DOWN = 1
-"""libvirt's reason for a domain that is off: the guest shut itself down."""
 
 MOMENT = timedelta(minutes=1)
 """Time for nova, libvirt and the agents to follow a change in neutron."""

@@ -12,7 +12,8 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners, is_own, volume_in, volume_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.device import Device
 

@@ -26,7 +26,8 @@ from hoodsnap.collect.rest_api import (
     together,
     written,
 )
-from hoodsnap.facts.database.tables import SELECT, UUID
+from hoodsnap.facts.database.tables import SELECT
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep.placement_api import placement_body
 
 LAYER = "placement"

@@ -22,8 +22,8 @@ from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.facts.database.tables import UUID
-from hoodsnap.facts.host.image import BASE, is_base
+from hoodsnap.facts.host.instances_directory import BASE, is_base
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.path import StrangeLinkError
 
 LAYER = "images"

@@ -13,7 +13,7 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cells import Cell, Cells
 from hoodsnap.collect.statement import about, named, quoted, select
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep import tables
 from hoodsnap.keep.tables import RECENT, ReadableTable
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 
 if TYPE_CHECKING:
     from hoodsnap.collect.domain import SeenDomain

@@ -24,7 +24,7 @@ from hoodsnap.collect.rest_api import (
     unversioned,
     written,
 )
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep.cinder_api import volume_body
 
 LAYER = "cinder"

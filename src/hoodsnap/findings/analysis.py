@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.check import Check, Problem
+from hoodsnap.check import Check, Problem, Subject
 from hoodsnap.checks import CATALOGUE
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud, read
@@ -86,14 +86,15 @@ def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Sk
         scope: [c for c in catalogue if c.scope == scope] for scope in ("cloud", "host", "guest")
     }
     for check in scopes["cloud"]:
-        yield from _netted(check, None, None, *check.run(cloud))
+        yield from _netted(check, None, None, *check.run(Subject(cloud)))
     for host in cloud.hosts:
         for check in scopes["host"]:
-            yield from _netted(check, host.name, None, *check.run(host))
+            yield from _netted(check, host.name, None, *check.run(Subject(cloud, host)))
     for guest in cloud.guests:
         name = guest.host.name if guest.host else None
+        subject = Subject(cloud, guest.host, guest)
         for check in scopes["guest"]:
-            problems, unheard = check.run(guest)
+            problems, unheard = check.run(subject)
             if problems or unheard:  # spares a million empty calls for ten thousand guests
                 yield from _netted(check, name, guest, problems, unheard)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.finding import Finding, Shared
 
 SHARED_BY, FEWEST = 0.8, 3
@@ -27,7 +27,7 @@ _Kind = tuple[str, str]
 
 def folded(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     """Return the findings that remain at the top, in the given order, with the rest under them."""
-    return _shared(_rooted(findings, cloud.hosts), cloud.hosts)
+    return _shared(_rooted(findings, cloud.hosts), cloud)
 
 
 def _rooted(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
@@ -121,7 +121,7 @@ def _texts(finding: Finding) -> Iterator[str]:
             yield where.answer.subject or ""
 
 
-def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]:
+def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     """Merge a check's findings for nearly all guests of a host into one host-level finding.
 
     It stands at the position of the first of them. A finding shared by so many guests may explain
@@ -131,7 +131,7 @@ def _shared(findings: Sequence[Finding], hosts: Sequence[Host]) -> list[Finding]
     for finding in findings:
         if finding.guest is not None and finding.host is not None:
             sharing.setdefault((finding.host, finding.check.name), []).append(finding)
-    among = {host.name: len(host.guests) for host in hosts}
+    among = {host.name: len(cloud.guests_of(host)) for host in cloud.hosts}
     crowds = {kind: those for kind, those in sharing.items() if _is_crowd(those, among[kind[0]])}
     if not crowds:
         return list(findings)

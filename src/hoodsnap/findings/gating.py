@@ -10,6 +10,9 @@ from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.finding import Finding, Skip
 
+_Subject = tuple[str, str]
+"""What a finding or skip is about: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
+
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
@@ -26,18 +29,18 @@ class Gates:
     """The state of every gate, for each guest."""
 
     def __init__(self, findings: Iterable[Finding], skips: Iterable[Skip]) -> None:
-        self._found: dict[object, set[str]] = {}
-        self._undecided: dict[object, set[str]] = {}
+        self._found: dict[_Subject, set[str]] = {}
+        self._undecided: dict[_Subject, set[str]] = {}
         for root in findings:
             for finding in root.everything():
                 # A shared finding counts for each of its guests, through the folded findings.
                 if _counts(finding) and finding.shared is None:
-                    subject = finding.guest or finding.host
+                    subject = _subject(finding)
                     self._found.setdefault(subject, set()).add(finding.check.name)
         gates = {gate for danger in DANGERS for gate in danger.gates}
         for skip in skips:
             if skip.check.name in gates:
-                subject = skip.guest or skip.host
+                subject = _subject(skip)
                 self._undecided.setdefault(subject, set()).add(skip.check.name)
 
     def of(self, guest: Guest) -> tuple[NotYet, ...]:
@@ -45,12 +48,18 @@ class Gates:
         about the guest, its host or the cloud, or could not be decided."""
         return _closed(*(self._of(guest, states) for states in (self._found, self._undecided)))
 
-    def _of(self, guest: Guest, states: Mapping[object, set[str]]) -> set[str]:
-        host = guest.host.name if guest.host else None
+    def _of(self, guest: Guest, states: Mapping[_Subject, set[str]]) -> set[str]:
         # A command names a UUID and runs on the host where nova has the server, so a finding about
         # the same server on another host forbids it too.
-        subjects = {guest, *guest.twins, host, None}
+        host = [("host", guest.host.name)] if guest.host else []
+        subjects: list[_Subject] = [("guest", guest.uuid), *host, ("cloud", "")]
         return {name for subject in subjects for name in states.get(subject, ())}
+
+
+def _subject(item: Finding | Skip) -> _Subject:
+    if item.guest is not None:
+        return "guest", item.guest.uuid
+    return ("host", item.host) if item.host is not None else ("cloud", "")
 
 
 def closed_by(findings: Iterable[Finding]) -> tuple[NotYet, ...]:

@@ -15,6 +15,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
 from hoodsnap.facts.layer import LAYERS
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.analysis import APART, Report
 from hoodsnap.findings.finding import Finding, Skip
 from hoodsnap.findings.gating import closed_by
@@ -342,4 +343,4 @@ def _runs(guest: Guest) -> bool:
 
 
 def _kind(reason: str) -> str:
-    return re.sub(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|/\S+|\d+", "…", reason)
+    return re.sub(rf"{UUID.pattern}|/\S+|\d+", "…", reason)

@@ -14,8 +14,10 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
-from hoodsnap.facts.database.instance import POWER_STATES, Instance
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.power_state import POWER_STATES
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device, Devices

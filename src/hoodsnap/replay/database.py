@@ -11,9 +11,10 @@ import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
+from hoodsnap.facts.clock import moment
 from hoodsnap.printable import clean
 from hoodsnap.replay import functions, sql, variables
 from hoodsnap.replay.mysqld_error import MySQLError, no_database, no_table, none_selected, of_sqlite
@@ -59,7 +60,7 @@ class ReplayedDatabase:
         """Return the last recorded time of the database's clock, else the end of the recording."""
         try:
             value: Any = self._recording.value("nova-db", "SELECT UTC_TIMESTAMP(6)")
-            return datetime.fromisoformat(str(value["rows"][0][0])).replace(tzinfo=UTC)
+            return moment(value["rows"][0][0]) or self._recording.bundle.ended
         except (NotRecordedError, *UNREADABLE):
             return self._recording.bundle.ended
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from hoodsnap.facts.clock import wall_time
+
 
 def teach(connection: sqlite3.Connection, now: datetime, version: str) -> None:
     """Add MySQL's functions to a connection. `now`: the time of the recording, in UTC."""
@@ -101,10 +103,7 @@ def _regexp(pattern: str | None, text: object) -> int | None:
 
 
 def _moment(written: object) -> datetime | None:
-    try:
-        return datetime.fromisoformat(_text(written)) if written is not None else None
-    except ValueError:
-        return None
+    return wall_time(_text(written)) if written is not None else None
 
 
 def _date(written: object) -> str | None:

@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.facts.database.tables import UUID
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.replay import qcow2
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
@@ -272,12 +273,11 @@ def _dress(place: str, entry: Mapping[str, Any]) -> None:
         # Recorded files are never executable.
         most = 0o1777 if stat.S_ISDIR(os.lstat(place).st_mode) else 0o666
         os.chmod(place, stat.S_IMODE(int(mode, 8)) & most)
-    written = entry.get("mtime")
-    if isinstance(written, str):
-        with suppress(ValueError, OverflowError, OSError):
-            since = datetime.fromisoformat(written.replace("Z", "+00:00")) - _EPOCH
-            moment = since // _MICROSECOND * 1000  # integers, because a float would be rounded
-            os.utime(place, ns=(moment, moment))
+    written = moment(entry.get("mtime"))
+    if written is not None:
+        with suppress(OverflowError, OSError):
+            since = (written - _EPOCH) // _MICROSECOND * 1000  # a float would be rounded
+            os.utime(place, ns=(since, since))
 
 
 _MAGICS = (b"QFI\xfb", b"KDM", b"COWD", b"vhdxfile", b"conectix", b"LUKS", b"QED", b"<<< ")

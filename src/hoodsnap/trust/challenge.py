@@ -8,9 +8,10 @@ of it can be forged; with one, the signer vouches for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from hoodsnap.bundle import Bundle
+from hoodsnap.facts.clock import moment
 from hoodsnap.trust.fingerprint import LAYER, recorded
 
 QUERY = "hoodsnap challenge"
@@ -41,18 +42,10 @@ def doubts(bundle: Bundle, text: str, within: timedelta | None, now: datetime) -
     }
     if boots and [value.get("boot_id")] != [*boots]:
         yield "the challenge and the other answers are from different boots of the host"
-    moment = _moment(value.get("utc"))
-    if moment is None or bundle.started - moment > SKEW or moment - bundle.ended > SKEW:
+    answered = moment(value.get("utc"))
+    if answered is None or bundle.started - answered > SKEW or answered - bundle.ended > SKEW:
         yield "the challenge's timestamp lies outside the time of collection"
     if bundle.ended - now > SKEW:
         yield f"its collection ended at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is in the future"
     elif within is not None and now - bundle.ended > within:
         yield f"its collection ended at {bundle.ended:%Y-%m-%d %H:%M} UTC, which is too long ago"
-
-
-def _moment(text: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=UTC)

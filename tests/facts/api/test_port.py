@@ -150,7 +150,7 @@ def test_nova_has_noted_every_port() -> None:
             assert set(guest.instance.cached_ports) == set(known)
             # nova keeps the row of a port that was deleted under it.
             assert guest.instance.macs.items() >= {(uuid, one.mac) for uuid, one in known.items()}
-            for vif in guest.instance.vifs:
+            for vif in guest.instance.network_info:
                 assert (vif.mac, vif.device) == (known[vif.id].mac, known[vif.id].tap)
                 assert vif.addresses == known[vif.id].addresses
 
@@ -158,7 +158,7 @@ def test_nova_has_noted_every_port() -> None:
 def test_a_floating_ip_is_in_the_note() -> None:
     [plain] = [guest for guest in healthy_report().cloud.guests if guest.name == "vm-plain"]
     assert plain.instance is not None
-    [vif] = plain.instance.vifs
+    [vif] = plain.instance.network_info
 
     assert vif.floating == healthy_report().cloud.ports.floating[vif.id]
 
@@ -169,7 +169,7 @@ def test_a_note_that_was_not_read_is_not_an_empty_one(host: RecordedHost) -> Non
     assert plain.instance is not None
 
     with pytest.raises(UnheardError, match="the instance's info cache was not read"):
-        _ = plain.instance.vifs
+        _ = plain.instance.network_info
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[7]", '[{"id": 7}]', "[" * 100_000])

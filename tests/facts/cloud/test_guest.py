@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from tests.conftest import FAULTS, RecordedHost, healthy
 
 from hoodsnap.bundle import Answer, Bundle, load, merge
@@ -125,3 +126,30 @@ def test_of_two_processes_the_one_that_libvirt_means_is_the_guests() -> None:
     assert any(file.path.endswith(pid_file) for file in twice.process.files)
     others = [process for process in twice.processes if process.pid != twice.process.pid]
     assert not any(file.path.endswith(pid_file) for other in others for file in other.files)
+
+
+@pytest.mark.parametrize(("holders", "own"), [([7], 7), ([7, 8], 6), ([6, 7, 8], 6), ([], 6)])
+def test_of_processes_that_all_hold_the_pid_file_the_first_is_the_guests(
+    host: RecordedHost, holders: list[int], own: int
+) -> None:
+    pid = host.pid("vm-plain")
+    pid_file = f"/{host.domain('vm-plain')}.pid"
+    of_plain = [it for it in host.bundle.by_layer["kernel"] if it.subject == str(pid)]
+    listed = host.last("kernel", "ls -l /proc/*/exe")
+    row = next(it for it in listed.value if it["pid"] == pid)
+    others = [it for it in listed.value if it["pid"] != pid]
+    host.drop(lambda answer: answer.subject != str(pid))
+    host.set("kernel", listed.query, [*others, *({**row, "pid": copy} for copy in (6, 7, 8))])
+    for copy in (6, 7, 8):
+        for answer in of_plain:
+            value = answer.value
+            if answer.query.startswith("ls -lL ") and copy not in holders:
+                value = [it for it in value if not it["path"].endswith(pid_file)]
+            query = answer.query.replace(f"/proc/{pid}/", f"/proc/{copy}/")
+            changed = {"query": query, "subject": str(copy), "value": value}
+            host.add(answer.model_copy(update=changed))
+
+    [plain] = _named(read(host.bundle).guests, "vm-plain")
+
+    assert [process.pid for process in plain.processes] == [6, 7, 8]
+    assert plain.process is not None and plain.process.pid == own

@@ -61,9 +61,9 @@ def test_consoles() -> None:
     )
 
     assert xml.graphics == (
-        Graphics("vnc", 5903, None, ("0.0.0.0",), password=False),  # noqa: S104 (it is read)
-        Graphics("spice", None, None, (), password=True),
-        Graphics("vnc", None, None, (), password=False),
+        Graphics("vnc", 5903, ("0.0.0.0",), password=False),  # noqa: S104 (it is read)
+        Graphics("spice", None, (), password=True),
+        Graphics("vnc", None, (), password=False),
     )
 
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Image, ImageInfo, ImageStore, base_of
+from hoodsnap.facts.host.image import Image, ImageInfo
+from hoodsnap.facts.host.image_store import ImageStore
+from hoodsnap.facts.host.instances_directory import base_of
 
 DIR = "/var/lib/nova/instances"
 UUID = "c5925b92-45c5-4cb9-bb23-45aa4cc62d71"

@@ -23,7 +23,6 @@ AGAIN = f"""\
 2026-11-25 13:16:00.000+0000: starting up libvirt version: 9.0.0, hostname: vm
 -uuid {UUID.upper()}
 """
-COMPLAINT = "2026-11-25T13:16:07Z qemu-system-x86_64: Failed to lock byte 100"
 
 
 def _answer(query: str, value: object, subject: str | None = None) -> Answer:
@@ -46,11 +45,11 @@ def _kill(time: str, cgroup: str) -> Answer:
 
 def test_an_end_is_the_last_one_since_the_last_start() -> None:
     log = _log(FIRST)
-    assert (log.started, log.started_as) == ("2026-11-25 13:15:10.466+0000", UUID)
+    assert log.started == "2026-11-25 13:15:10.466+0000"
     assert (log.ended, log.end_reason) == ("2026-11-25 13:15:20.309+0000", "destroyed")
 
     log = _log(FIRST + AGAIN)
-    assert (log.started, log.started_as) == ("2026-11-25 13:16:00.000+0000", UUID)
+    assert log.started == "2026-11-25 13:16:00.000+0000"
     assert (log.ended, log.end_reason) == (None, None)
 
 
@@ -59,11 +58,6 @@ def test_an_end_without_a_reason_as_libvirt_wrote_it_until_3_1() -> None:
 
     assert (log.started, log.ended) == (None, "2016-01-01 00:00:00.000+0000")
     assert log.end_reason is None
-
-
-def test_what_qemu_complained_about_since_it_was_started() -> None:
-    assert _log(FIRST).complaints == ()
-    assert _log(FIRST + AGAIN + COMPLAINT).complaints == (COMPLAINT,)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +88,7 @@ def test_the_log_of_another_guest_of_that_name_says_nothing() -> None:
     other = "0a9d8b7c-1111-4222-8333-444455556666"
 
     assert _log(FIRST.replace(UUID, other) + AGAIN).started is not None
-    with pytest.raises(UnheardError, match="another guest's"):
+    with pytest.raises(UnheardError, match="belongs to another guest"):
         _log(FIRST + AGAIN.replace(UUID.upper(), other)).ended  # noqa: B018
 
 
@@ -130,7 +124,6 @@ def test_the_recorded_logs_say_how_each_guest_was_started_and_ended(host: Record
         guest = host.guest(name)
         assert guest.log is not None
         assert guest.log.started is not None
-        assert guest.log.started_as == guest.uuid
         assert guest.log.ended is None
     for name, reason in (("vm-stopped", "destroyed"), ("vm-suspended", "saved")):
         log = host.guest(name).log

@@ -71,7 +71,6 @@ def test_the_command_line_of_2013_is_read() -> None:
     assert havana.smbios["product"] == "OpenStack Nova"
     assert havana.smbios["version"] == "2013.2.1"
     assert havana.monitors == ("/var/lib/libvirt/qemu/instance-00000001.monitor",)
-    assert havana.vnc == "127.0.0.1:0"
     assert havana.incoming is None
     assert not havana.is_probe
     (disk,) = havana.disks
@@ -91,7 +90,6 @@ def test_the_command_line_of_today_is_read() -> None:
     assert today.macs == ("fa:16:3e:30:2d:1f",)
     assert today.monitors == (), "libvirt handed over a descriptor"
     assert today.incoming == "defer"
-    assert today.vnc == "127.0.0.1:2"
     (disk,) = today.disks
     assert (disk.source, disk.format, disk.serial) == ("/i/6d40/disk", "qcow2", "af5e")
     assert not disk.read_only

@@ -40,7 +40,7 @@ class Inventory(NamedTuple):
     total: int
     reserved: int
     ratio: float
-    """How often each may be given away."""
+    """Allocation ratio: how many times each unit may be allocated."""
 
     @property
     def capacity(self) -> float:

@@ -1,4 +1,4 @@
-"""The flavors that nova offers now. What a guest was sold is another matter: it keeps a copy."""
+"""The flavors that nova offers now. An instance keeps its own copy: see stored_flavor."""
 
 from __future__ import annotations
 

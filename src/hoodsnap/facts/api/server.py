@@ -90,7 +90,7 @@ class Server(Fact):
 
     @property
     def power_state(self) -> int | None:
-        """A key of `POWER_STATES`."""
+        """Return a code of `PowerState`; None if the API has none."""
         return integer(self.raw, "OS-EXT-STS:power_state")
 
     @property

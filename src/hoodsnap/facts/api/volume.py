@@ -172,8 +172,7 @@ class Volume(Fact):
 
     @property
     def name_id(self) -> str | None:
-        """Under which id the storage has it, once cinder has moved it; only administrators see
-        it."""
+        """The volume's id on the backend after a migration (name_id); admin only."""
         return text(self.raw, "os-vol-mig-status-attr:name_id")
 
     @property

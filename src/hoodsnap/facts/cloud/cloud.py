@@ -12,9 +12,11 @@ from hoodsnap.facts.api.allocation import Placement
 from hoodsnap.facts.api.port import Ports
 from hoodsnap.facts.api.server import Server, Servers
 from hoodsnap.facts.api.volume import Volumes
+from hoodsnap.facts.cloud.exclusive import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host, read_host
-from hoodsnap.facts.cloud.join import Join
+from hoodsnap.facts.cloud.host import Host, answers_of, read_host
+from hoodsnap.facts.cloud.image_cache import ImageCache
+from hoodsnap.facts.cloud.join import Join, with_twins
 from hoodsnap.facts.cloud.movement import gone, moved
 from hoodsnap.facts.cloud.release import ReleaseRange, release_of_cloud
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners
@@ -22,8 +24,8 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import caught, is_true, read_each
-from hoodsnap.facts.host.image import base_of
-from hoodsnap.facts.layer import GUESTS_LIVE_IN
+from hoodsnap.facts.host.instances_directory import base_of
+from hoodsnap.facts.layer import GUESTS_LIVE_IN, LIBVIRT
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +44,39 @@ class Cloud:
 
     @cached_property
     def now(self) -> datetime:
-        """When it was captured, by the collector's clock."""
+        """Time of the capture, by the collector's clock."""
         return self.bundle.ended
 
+    def guests_of(self, host: Host) -> tuple[Guest, ...]:
+        """The guests of which this captured host has a trace, or which nova has there; by name."""
+        return self._by_host.get(host.name, ())
+
+    @cached_property
+    def _by_host(self) -> Mapping[str, tuple[Guest, ...]]:
+        found: dict[str, list[Guest]] = {}
+        for guest in self.guests:
+            if guest.host is not None:
+                found.setdefault(guest.host.name, []).append(guest)
+        return {name: tuple(guests) for name, guests in found.items()}
+
+    def exclusive(self, host: Host) -> ExclusiveResources:
+        """Return who claims what only one guest of this host may have."""
+        return self._exclusive[host.name]
+
+    @cached_property
+    def _exclusive(self) -> Mapping[str, ExclusiveResources]:
+        return {host.name: ExclusiveResources(self.guests_of(host)) for host in self.hosts}
+
+    def image_cache(self, host: Host) -> ImageCache:
+        """The base images of this host, and which of them nova would remove."""
+        return self._image_caches[host.name]
+
+    @cached_property
+    def _image_caches(self) -> Mapping[str, ImageCache]:
+        return {host.name: ImageCache(host, self.guests_of(host)) for host in self.hosts}
+
     def twins(self, uuid: str) -> tuple[Guest, ...]:
-        """What each captured host has of one UUID; of most there is one."""
+        """Return the guests of one UUID, one for each captured host that has it; usually one."""
         return self._by_uuid.get(uuid, ())
 
     @cached_property
@@ -94,22 +124,33 @@ def read(bundle: Bundle) -> Cloud:
     ports = read_each(Ports, bundle.by_layer.get("neutron", ()))
     movements = read_each(gone, bundle.answers) | read_each(moved, bundle.answers)
     known = servers.by_uuid.keys() | instances.by_uuid.keys()
+    domains = {
+        name: read_each(Domain.read_all, answers_of(bundle, LIBVIRT, name))
+        for name in _host_names(bundle)
+    }
+    instances = _doubted(domains.values(), servers, instances)
     hosts = tuple(
-        read_host(bundle, name, known, instances, placement, ports) for name in _host_names(bundle)
+        read_host(bundle, name, own, known, instances, placement, ports)
+        for name, own in domains.items()
     )
-    try:
-        instances.doubted = _another_database(hosts, servers, instances)
-    except Exception as error:  # a net: then it is unknown whether the right ones were asked
-        instances.doubted = str(caught(error))
     volumes = read_each(Volumes, bundle.by_layer.get("cinder", ()))
-    storage = VolumeOwners(volumes, instances, (host.domains for host in hosts))
+    storage = VolumeOwners(volumes, instances, domains.values())
     join = Join(servers, instances, placement, storage, ports, movements)
     guests = [guest for host in hosts for guest in join.guests_of(host)]
     guests += join.guests_elsewhere({guest.uuid for guest in guests})
-    cloud = Cloud(bundle, servers, instances, placement, storage, ports, hosts, tuple(guests))
-    for guest in guests:
-        guest.twins.extend(twin for twin in cloud.twins(guest.uuid) if twin is not guest)
-    return cloud
+    together = with_twins(guests)
+    return Cloud(bundle, servers, instances, placement, storage, ports, hosts, together)
+
+
+def _doubted(
+    domains: Iterable[Mapping[str, Domain]], servers: Servers, instances: Instances
+) -> Instances:
+    """Return the instances; if their databases can't be those of these hosts, with the reason."""
+    try:
+        reason = _another_database(domains, servers, instances)
+    except Exception as error:  # a net: then it is unknown whether the right ones were asked
+        reason = str(caught(error))
+    return instances if reason is None else instances.in_doubt(reason)
 
 
 def _host_names(bundle: Bundle) -> list[str]:
@@ -117,12 +158,14 @@ def _host_names(bundle: Bundle) -> list[str]:
     return sorted({answer.host for group in answers for answer in group})
 
 
-def _another_database(hosts: Iterable[Host], servers: Servers, instances: Instances) -> str | None:
-    """Why the databases that were read can't be those of these hosts; None if they may be."""
+def _another_database(
+    domains: Iterable[Mapping[str, Domain]], servers: Servers, instances: Instances
+) -> str | None:
+    """Return the reason why these databases can't belong to these hosts; None if they may."""
     running = {
         uuid
-        for host in hosts
-        for uuid, domain in host.domains.items()
+        for own in domains
+        for uuid, domain in own.items()
         if _is_active(domain) and _is_novas(domain)
     }
     if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:

@@ -1,4 +1,5 @@
-"""What of a host only one guest may have, and who has it: processors, devices, ports of consoles.
+"""Host resources that one guest may own exclusively, and who claims them: pinned CPUs, PCI devices,
+console ports, volumes.
 
 Each is gone through once for the whole host: a check of one guest need not look at the others.
 """
@@ -7,19 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.domain.hardware import HostDevice
 from hoodsnap.facts.fact import UnheardError, caught
-
-if TYPE_CHECKING:
-    from hoodsnap.facts.cloud.guest import Guest
 
 K = TypeVar("K", bound=Hashable)
 
 
 class ExclusiveResources:
-    """Who has what. A guest of which that was not heard has nothing in here."""
+    """Claimants by resource; guests whose claims are unknown are left out."""
 
     def __init__(self, guests: Sequence[Guest]) -> None:
         self._guests = guests
@@ -38,6 +37,16 @@ class ExclusiveResources:
     def ports(self) -> Mapping[int, tuple[Guest, ...]]:
         """TCP port → the running guests whose console libvirt has there."""
         return _by(self._guests, _ports)
+
+    @cached_property
+    def volumes(self) -> Mapping[str, frozenset[str]]:
+        """Volume → the UUIDs of the guests here that nova has attached it to. Raises `UnheardError`
+        if that can't be read of a guest."""
+        found: dict[str, set[str]] = {}
+        for guest in self._guests:
+            for volume in guest.volume_ids or ():
+                found.setdefault(volume, set()).add(guest.uuid)
+        return {volume: frozenset(uuids) for volume, uuids in found.items()}
 
     def require_processors(self) -> None:
         """Raise `UnheardError` if a guest may have a processor that it was not seen to have."""
@@ -62,7 +71,7 @@ def _require(gap: str | None) -> None:
 
 
 def _gap(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> str | None:
-    """Why it can't be said what one of these guests has; None if it can of each."""
+    """Return the reason why it is not known what one of these guests has; None if all are known."""
     for guest in guests:
         try:
             set(has(guest))

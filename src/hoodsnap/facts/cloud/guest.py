@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import NamedTuple, get_args, get_origin, get_type_hints
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import Port
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.database.service import HostRecords
-from hoodsnap.facts.domain.domain import ON, Domain
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import Fact, UnheardError, caught, facts_in, may_be_none
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device
@@ -25,9 +27,6 @@ from hoodsnap.facts.host.tap import Tap
 from hoodsnap.facts.layer import LAYER_OF, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
-
-if TYPE_CHECKING:
-    from hoodsnap.facts.cloud.host import Host
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +80,8 @@ class Guest:
     """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
     moving: str | None = None
     """What changed while it was captured; None if nothing did."""
-    twins: list[Guest] = field(default_factory=list)
-    """The same UUID on other captured hosts: what is there of it, by their layers."""
+    twins: tuple[Guest, ...] = ()
+    """The same UUID on other captured hosts: what their layers have of it. A twin has no twins."""
 
     @property
     def record(self) -> Server | Instance | None:

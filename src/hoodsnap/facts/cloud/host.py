@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import stat
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.api.allocation import Placement, Provider
 from hoodsnap.facts.api.flavor import OfferedFlavor, read_flavors
 from hoodsnap.facts.api.port import Ports
-from hoodsnap.facts.cloud.exclusive import ExclusiveResources
-from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.image_cache import ImageCache
+from hoodsnap.facts.cloud.host_processes import HostProcesses
 from hoodsnap.facts.cloud.libvirt_daemon import LibvirtDaemon, doubts
 from hoodsnap.facts.cloud.release import ReleaseRange, release_of_host
 from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.database.service import ComputeNode, HostRecords, Service
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, is_true, read_each, value_of
+from hoodsnap.facts.fact import NOT_READ, UnheardError, caught, read_each, value_of
 from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
-from hoodsnap.facts.host.image import ImageStore
+from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
 from hoodsnap.facts.host.tap import HostNetwork
 from hoodsnap.facts.layer import (
@@ -34,7 +31,6 @@ from hoodsnap.facts.layer import (
     CGROUP,
     IMAGES,
     KERNEL,
-    LIBVIRT,
     LOGS,
     NETWORK,
     OF_HOST,
@@ -42,8 +38,7 @@ from hoodsnap.facts.layer import (
     Layer,
 )
 from hoodsnap.facts.process.monitor import Monitor
-from hoodsnap.facts.process.process import OpenFile, Process, root_device
-from hoodsnap.facts.quantity import whole
+from hoodsnap.facts.process.process import Process, root_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +49,7 @@ class Host:
     """Its kernel's host name."""
     bundle: Bundle
     domains: Mapping[str, Domain]
-    processes: Mapping[int, Process]
-    """The QEMU processes that may be guests of libvirt's, by their accounts."""
-    strangers: Mapping[int, Process]
-    """The QEMU processes of ordinary accounts, whose command lines say nothing about a guest."""
-    accounts: Accounts
+    processes: HostProcesses
     cgroups: ControlGroups
     monitors: Mapping[str, Monitor]
     images: ImageStore
@@ -75,7 +66,6 @@ class Host:
     """What the nova databases say of all hosts."""
     placement: Placement
     """What placement says of all hosts."""
-    guests: list[Guest] = field(default_factory=list)
 
     @cached_property
     def _conf(self) -> Mapping[str, Mapping[str, object]] | UnheardError:
@@ -104,7 +94,7 @@ class Host:
 
     @cached_property
     def nova_name(self) -> str:
-        """What nova calls it: its `[DEFAULT]host`, which is the host name unless set."""
+        """The name that nova uses: `[DEFAULT]host`, which is the host name unless set."""
         try:
             return self.option("DEFAULT", "host") or self.name
         except Exception as error:
@@ -117,14 +107,9 @@ class Host:
         return Hypervisor(self.bundle, self.name)
 
     @cached_property
-    def offers(self) -> Mapping[str, OfferedFlavor]:
+    def offered_flavors(self) -> Mapping[str, OfferedFlavor]:
         """The flavors that its cloud offers now, by name."""
         return read_flavors(self.bundle)
-
-    @cached_property
-    def claims(self) -> ExclusiveResources:
-        """What of it only one guest may have."""
-        return ExclusiveResources(self.guests)
 
     @cached_property
     def service(self) -> Service | None:
@@ -168,18 +153,13 @@ class Host:
         return release_of_host(self.bundle, self.name, services)
 
     @cached_property
-    def cache(self) -> ImageCache:
-        """Its base images, and which of them nova would remove."""
-        return ImageCache(self)
-
-    @cached_property
     def access(self) -> Access:
         """What the user may open that libvirt runs QEMU as."""
         uid, gid = self.hypervisor.owner
         return Access(self.images, User(uid, gid, self._groups(uid)))
 
     def _groups(self, uid: int) -> frozenset[int] | None:
-        for process in self.processes.values():
+        for process in self.processes.own.values():
             try:
                 if process.uid == uid:
                     return process.groups
@@ -196,7 +176,7 @@ class Host:
         return self.census["images"]
 
     def in_container(self, process: Process) -> bool:
-        """Whether a process sees other files under the same paths than the collector did."""
+        """True if a process sees other files under the same paths than the collector did."""
         return process.root_device != self.root_device
 
     @cached_property
@@ -217,8 +197,10 @@ class Host:
 
     @cached_property
     def contains(self) -> bool:
-        """Whether one of its domains' QEMU processes sees other files than the collector did."""
-        for process in (one for uuid in self.domains for one in self.by_uuid.get(uuid, ())):
+        """True if a QEMU process of a domain here sees other files than the collector did."""
+        for process in (
+            one for uuid in self.domains for one in self.processes.by_uuid.get(uuid, ())
+        ):
             try:
                 if self.in_container(process):
                     return True
@@ -227,10 +209,14 @@ class Host:
                 continue  # the others tell
         return False
 
-    def recognises(self, process: Process | None) -> bool:
-        """Whether it is known where the paths of a process lead in the instances directory: files
-        that it, or another one in its container, has open there were found in the list. None: of a
-        guest that is off, and will be where the others are."""
+    def recognizes(self, process: Process | None) -> bool:
+        """True if a process's paths can be mapped to the listed instances directory.
+
+        They can if a file that it, or another process in its container, has open there was found in
+        the list by inode.
+
+        For None, a guest that is off, true if that holds for all containers of guests.
+        """
         if process is not None:
             return process.root_device in self._recognised
         return all(root in self._recognised for root in self._roots)
@@ -238,18 +224,18 @@ class Host:
     @cached_property
     def _roots(self) -> frozenset[str]:
         """The root file systems of its domains' QEMU processes."""
-        own = (process for uuid in self.domains for process in self.by_uuid.get(uuid, ()))
+        own = (process for uuid in self.domains for process in self.processes.by_uuid.get(uuid, ()))
         return frozenset(root for process in own if (root := _root(process)) is not None)
 
     @cached_property
     def _recognised(self) -> frozenset[str | None]:
         """Those of processes of which an open file was found in the list, in a directory whose
         name is no other process' for another one."""
-        aliases = self.images.aliases
+        known = self.images.container_paths
         return frozenset(
             _root(process)
-            for process in self.processes.values()
-            if any(aliases.get(name) == top for name, top in tops_of(self.images, process))
+            for process in self.processes.own.values()
+            if any(known.get(name) == top for name, top in tops_of(self.images, process))
         )
 
     @cached_property
@@ -268,75 +254,15 @@ class Host:
         return {source: frozenset(uuids) for source, uuids in found.items()}
 
     @cached_property
-    def volume_owners(self) -> Mapping[str, frozenset[str]]:
-        """Volume → the UUIDs of the guests here that it is attached to by nova's word."""
-        found: dict[str, set[str]] = {}
-        for guest in self.guests:
-            for volume in guest.volume_ids or ():
-                found.setdefault(volume, set()).add(guest.uuid)
-        return {volume: frozenset(uuids) for volume, uuids in found.items()}
-
-    @cached_property
     def boot_ids(self) -> Mapping[str, Answer]:
         """Every boot that its answers are of; more than one is more than one visit, or host."""
         asked = self.bundle.asked("kernel", "/proc/sys/kernel/random/boot_id", self.name)
         return {str(answer.value).strip(): answer for answer in asked if answer.error is None}
 
     @cached_property
-    def contested(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
-        """The open files (`held_by`) that several QEMU processes hold and one at least may write:
-        who holds each, as often as it does."""
-        found: dict[tuple[str, int], list[tuple[Process, OpenFile]]] = {}
-        for process in (*self.processes.values(), *self.strangers.values()):
-            try:
-                for file in process.files:
-                    found.setdefault(held_by(file), []).append((process, file))
-            except Exception as error:
-                caught(error)
-                continue  # who asks about this process' files hears why
-        return {
-            key: tuple(holders)
-            for key, holders in found.items()
-            if any(file.writable for _, file in holders)
-            and len({process.pid for process, _ in holders}) > 1
-        }
-
-    @cached_property
-    def unseen_holder(self) -> str | None:
-        """Why a QEMU process may hold a file that it was not seen to hold; None if none may."""
-        for process in (*self.processes.values(), *self.strangers.values()):
-            answer = process.said.get("fd")
-            if answer is None or (answer.error is not None and answer.error.kind == "absent"):
-                continue  # it was not asked, or has ended
-            try:
-                process.files  # noqa: B018
-            except Exception as error:
-                return f"pid {process.pid}: {caught(error)}"
-        return None
-
-    @cached_property
-    def nameless(self) -> str | None:
-        """Why it can't be said of every QEMU process whose it is; None if it can."""
-        listed = self.bundle.last("kernel", "ls -l /proc/*/exe", self.name)
-        try:
-            rows = value_of(listed, "the list of QEMU processes", list[dict[str, object]])
-            own = [row for row in rows if not _is_row_of_stranger(row, self.accounts)]
-            pids = [whole(row.get("pid")) for row in own]
-            if None in pids:
-                raise UnheardError("the PID of a process can't be read")
-            for pid in {*filter(None, pids)} - set(self.strangers) | set(self.processes):
-                process = self.processes.get(pid)
-                if process is None:
-                    raise UnheardError(f"process {pid} was not asked")
-                process.argv  # noqa: B018 (raises if it was not heard)
-        except UnheardError as reason:
-            return str(reason)
-        return None
-
-    @cached_property
     def daemon(self) -> LibvirtDaemon:
         """The libvirt that was asked there."""
-        return LibvirtDaemon.read(self.bundle, self.name, self.domains, self.processes)
+        return LibvirtDaemon.read(self.bundle, self.name, self.domains, self.processes.own)
 
     @cached_property
     def named(self) -> Mapping[str, Domain]:
@@ -350,41 +276,29 @@ class Host:
                 continue
         return found
 
-    @cached_property
-    def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:
-        """Its QEMU processes by the UUID on their command line."""
-        return _grouped(self.processes.values(), lambda process: process.uuid)
-
-    @cached_property
-    def by_name(self) -> Mapping[str, tuple[Process, ...]]:
-        """Its QEMU processes by the name on their command line."""
-        return _grouped(self.processes.values(), lambda process: process.name)
-
 
 def read_host(
     bundle: Bundle,
     name: str,
+    domains: Mapping[str, Domain],
     known: Collection[str],
     instances: Instances,
     placement: Placement,
     ports: Ports,
 ) -> Host:
-    """One of the hosts. `known` are the UUIDs that nova spoke of."""
-
-    def of(layer: Layer) -> list[Answer]:
-        return [answer for answer in bundle.by_layer.get(layer.id, ()) if answer.host == name]
-
-    domains = read_each(Domain.read_all, of(LIBVIRT))
-    everyones = read_each(Process.read_all, of(KERNEL))
+    """Read one of the hosts, whose `domains` were read before. `known` are the UUIDs that nova
+    has."""
     accounts = Accounts(Hypervisor(bundle, name), domains.values())
-    strangers = {pid: one for pid, one in everyones.items() if _is_strange(one, accounts)}
-    processes = {pid: one for pid, one in everyones.items() if pid not in strangers}
-    images = read_each(ImageStore.read, of(IMAGES))
-    images.processes = processes.values()
-    listings = {IMAGES: images.listing, LOGS: listing_of(of(LOGS))}
+    listing = bundle.last(KERNEL.id, KERNEL.census_query, name)
+    processes = HostProcesses.read(answers_of(bundle, KERNEL, name), accounts, listing)
+    images = read_each(
+        lambda answers: ImageStore.read(answers, processes.own.values()),
+        answers_of(bundle, IMAGES, name),
+    )
+    listings = {IMAGES: images.listing, LOGS: listing_of(answers_of(bundle, LOGS, name))}
     unheard, census = _heard_of(bundle, name, listings)
     try:
-        doubted = doubts(bundle, name, domains, processes, known)
+        doubted = doubts(bundle, name, domains, processes.own, known)
     except Exception as error:  # a net: then it is unknown whether the right ones were asked
         doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
     for layer, why in doubted.items():
@@ -394,14 +308,14 @@ def read_host(
         bundle=bundle,
         domains=domains,
         processes=processes,
-        strangers=strangers,
-        accounts=accounts,
-        cgroups=read_each(ControlGroups.read, of(CGROUP)),
-        monitors=read_each(Monitor.read_all, of(QEMU)),
+        cgroups=read_each(ControlGroups.read, answers_of(bundle, CGROUP, name)),
+        monitors=read_each(Monitor.read_all, answers_of(bundle, QEMU, name)),
         images=images,
-        devices=Devices(of(BLOCK), bundle.last("kernel", "/proc/self/mountinfo", name)),
-        logs=read_each(Log.read_all, of(LOGS)),
-        network=read_each(HostNetwork.read, of(NETWORK)),
+        devices=Devices(
+            answers_of(bundle, BLOCK, name), bundle.last("kernel", "/proc/self/mountinfo", name)
+        ),
+        logs=read_each(Log.read_all, answers_of(bundle, LOGS, name)),
+        network=read_each(HostNetwork.read, answers_of(bundle, NETWORK, name)),
         ports=ports,
         unheard=unheard,
         census=census,
@@ -409,6 +323,11 @@ def read_host(
         records=instances.hosts,
         placement=placement,
     )
+
+
+def answers_of(bundle: Bundle, layer: Layer, host: str) -> list[Answer]:
+    """Return the answers of one layer of one host, in their order."""
+    return [answer for answer in bundle.by_layer.get(layer.id, ()) if answer.host == host]
 
 
 def _heard_of(
@@ -447,38 +366,9 @@ def _first_failure(bundle: Bundle, layer: Layer, host: str) -> str | None:
     return None
 
 
-def _is_strange(process: Process, accounts: Accounts) -> bool:
-    return is_true(lambda: not accounts.has(process.uid))
-
-
-def _is_row_of_stranger(row: Mapping[str, object], accounts: Accounts) -> bool:
-    uid = whole(row.get("uid"))  # not in bundles of older releases
-    return uid is not None and not accounts.has(uid)
-
-
 def _root(process: Process) -> str | None:
     try:
         return process.root_device
     except Exception as error:
         caught(error)
         return None
-
-
-def held_by(file: OpenFile) -> tuple[str, int]:
-    """What makes two open files the same: device and inode; of a block device, the device it is."""
-    return (f"block {file.rdev}", 0) if stat.S_ISBLK(file.mode) else (file.dev, file.ino)
-
-
-def _grouped(
-    processes: Iterable[Process], key: Callable[[Process], str | None]
-) -> dict[str, tuple[Process, ...]]:
-    found: dict[str, list[Process]] = {}
-    for process in processes:
-        try:
-            named = key(process)
-            if named and not process.is_probe:
-                found.setdefault(named, []).append(process)
-        except Exception as error:
-            caught(error)
-            continue  # a command line that can't be read claims nothing
-    return {named: tuple(same) for named, same in found.items()}

@@ -14,18 +14,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.fact import UnheardError, integer, text, value_of
-from hoodsnap.facts.host.image import BASE, OF_AN_IMAGE, FolderEntry, Image, base_of, is_base
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, FolderEntry, base_of, is_base
 from hoodsnap.facts.quantity import whole
-
-if TYPE_CHECKING:
-    from hoodsnap.facts.cloud.guest import Guest
-    from hoodsnap.facts.cloud.host import Host
 
 OF_SWAP = re.compile(r"swap_[0-9]+")
 """A blank disk for swap, by its MiB. Removed by nova since Kilo."""
@@ -37,7 +35,7 @@ RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resi
 """The task_states in which nova takes a `UUID_resize` for an instance's folder."""
 
 SIGNED_UP = timedelta(hours=24)
-"""How long a host counts that signed up in `compute_nodes`."""
+"""A host that signed up in `compute_nodes` longer ago than this no longer counts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +43,12 @@ class ImageCache:
     """The image cache in one host's instances directories: `_base`, or what it is called there."""
 
     host: Host
+    guests: tuple[Guest, ...]
+    """The guests of that host."""
 
     @cached_property
     def name(self) -> str:
-        """What its folder is called. `UnheardError` if that can't be told."""
+        """Name of its folder. Raises `UnheardError` if that is not known."""
         old = self.host.option("DEFAULT", "base_dir_name", BASE)
         name = self._option("subdirectory_name", old, old="image_cache_subdirectory_name")
         if "$" in name:  # it has an option in it that is set nowhere
@@ -67,7 +67,7 @@ class ImageCache:
 
     @cached_property
     def now(self) -> datetime:
-        """When the instances directory was listed."""
+        """Time at which the instances directory was listed."""
         if self.host.images.listing is None:
             raise UnheardError("no instances directory was listed")
         return self.host.images.listing.at
@@ -95,11 +95,11 @@ class ImageCache:
         return frozenset(fresh)
 
     def age(self, since: float) -> timedelta:
-        """How long ago a time in `compute_nodes` was."""
+        """Return the age of a time in `compute_nodes`."""
         try:
             return timedelta(seconds=self.now.timestamp() - since)
         except OverflowError:
-            raise UnheardError("a time in compute_nodes is none") from None
+            raise UnheardError("compute_nodes holds a timestamp that is out of range") from None
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -107,7 +107,7 @@ class ImageCache:
         return tuple(one for name in self.hosts for one in self.host.instances.of_host(name))
 
     def is_known(self, name: str) -> bool:
-        """Whether the cache manager takes a file for used. `UnheardError` if it can't be told."""
+        """True if the cache manager considers a file used. Raises `UnheardError` if unknown."""
         image = re.fullmatch(r"([0-9a-f]{40})(?:_sm|_[0-9]+)?", name)
         if image is not None and image[1] in self._of_instances:
             return True
@@ -116,7 +116,7 @@ class ImageCache:
         return made in self._of_instances or name in self._below_disks
 
     def is_removed(self, name: str) -> bool:
-        """Whether the cache manager removes a file of this name when it takes it for unused."""
+        """True if the cache manager removes a file of this name once it is unused."""
         if OF_EPHEMERAL.fullmatch(name) is not None:
             return self.cleans_up and self.host.release.since(Release.WALLABY)
         if OF_AN_IMAGE.fullmatch(name) is None and OF_SWAP.fullmatch(name) is None:
@@ -125,13 +125,13 @@ class ImageCache:
 
     @cached_property
     def cleans_up(self) -> bool:
-        """Whether the cache manager removes anything at all."""
+        """True if the cache manager removes anything at all."""
         remove = self._option("remove_unused_base_images", "True")
         interval = self._option("manager_interval", "", old="image_cache_manager_interval")
         return remove.lower() in ("true", "1", "yes", "on") and interval != "-1"
 
     def limit(self, name: str) -> timedelta:
-        """How long an unused file stays."""
+        """Return the minimum age at which an unused file is removed."""
         image = OF_AN_IMAGE.fullmatch(name)
         kind, default = ("resized", 3600) if image and image[2] else ("original", 86400)
         said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
@@ -141,7 +141,7 @@ class ImageCache:
         return timedelta(seconds=seconds)
 
     def unused_for(self, entry: FolderEntry) -> timedelta:
-        """How long a file was not used: the cache manager touches those that are."""
+        """Return the time since a file was used last: the cache manager touches used files."""
         touched = moment(entry.mtime)
         if touched is None:
             raise UnheardError(f"{entry.path}: its time can't be read")
@@ -186,7 +186,7 @@ class ImageCache:
             except UnheardError:
                 continue
             if base is not None:
-                found.setdefault(self.host.images.called(base), []).append(image)
+                found.setdefault(self.host.images.listed_path(base), []).append(image)
         return {path: tuple(images) for path, images in found.items()}
 
     @cached_property
@@ -204,42 +204,42 @@ class ImageCache:
 
     @cached_property
     def unread(self) -> str | None:
-        """Why it can't be said of a file that nothing stands on it; None if it can."""
+        """Reason why a file may have users that were not seen; None if all users are known."""
         try:
             for image in self.host.images.images.values():
                 image.backing_path  # noqa: B018 (raises if it was not heard)
             for path in self.host.images.disks:
                 if path not in self.host.images.images:
                     raise UnheardError(f"{path}: qemu-img was not asked")
-            for process in self.host.processes.values():
+            for process in self.host.processes.own.values():
                 process.files  # noqa: B018 (likewise)
         except UnheardError as reason:
             return str(reason)
         if self.host.images.failures:
             return next(iter(self.host.images.failures.values()))
-        return self.host.unheard.get("kernel") or self.host.nameless
+        return self.host.unheard.get("kernel") or self.host.processes.nameless
 
     @cached_property
     def open_files(self) -> Mapping[str, tuple[int, ...]]:
         """Path of a base → the PIDs that have it open, by the name that it has now."""
         found: dict[str, list[int]] = {}
-        for process in self.host.processes.values():
+        for process in self.host.processes.own.values():
             try:
                 paths = {file.path for file in process.files if not file.deleted}
             except UnheardError:
                 continue
             for path in paths:
                 if is_base(path):
-                    found.setdefault(self.host.images.called(path), []).append(process.pid)
+                    found.setdefault(self.host.images.listed_path(path), []).append(process.pid)
         return {path: tuple(sorted(pids)) for path, pids in found.items()}
 
     def guest_of(self, image: Image) -> Guest | None:
-        """Whose folder an image lies in, if that guest is on this host."""
+        """Return the guest in whose folder an image lies; None if no such guest is on this host."""
         return self._guests.get(image.path.rpartition("/")[0].rpartition("/")[2][:36])
 
     @cached_property
     def _guests(self) -> Mapping[str, Guest]:
-        return {guest.uuid: guest for guest in self.host.guests}
+        return {guest.uuid: guest for guest in self.guests}
 
 
 def _signed_up(written: str) -> Mapping[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.allocation import Allocation, Placement
@@ -45,8 +46,6 @@ class Join:
         self.at_host: dict[str, set[str]] = {}
         self.believed: dict[str, str | None] = {}
         self.hidden: dict[str, str] = {}
-        self.unread_ports: str | None = None
-        """Return why the ports that are bound to a host are not known; None if they are."""
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
@@ -64,20 +63,17 @@ class Join:
         return server.host if server is not None else None
 
     def guests_of(self, host: Host) -> list[Guest]:
-        """Those of which a captured host has a trace, or which are there by nova's word."""
-        here = set(self.at_host.get(host.nova_name, ())) | set(host.domains) | set(host.by_uuid)
+        """Return the guests that a captured host has a trace of, or that nova has there."""
+        here = (
+            set(self.at_host.get(host.nova_name, ()))
+            | set(host.domains)
+            | set(host.processes.by_uuid)
+        )
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
         # So does a port that was left bound here.
-        try:
-            here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
-        except (
-            Exception
-        ) as error:  # a net: the guests that other layers show are there all the same
-            self.unread_ports = str(caught(error))
-        found = [self._netted(uuid, host) for uuid in here]
-        host.guests.extend(sorted(found, key=_order))
-        return host.guests
+        here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
+        return sorted((self._netted(uuid, host) for uuid in here), key=_order)
 
     def _bound_to(self, host: Host) -> Iterable[str]:
         for uuid, ports in self.ports.by_device.items():
@@ -89,7 +85,7 @@ class Join:
         return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
-        """Those that nova knows, and that were seen on no captured host."""
+        """Return the guests that nova knows and that were seen on no captured host."""
         found = []
         for uuid in self.believed.keys() - seen:
             if not _is_deleted(self.instances.by_uuid.get(uuid)):
@@ -141,7 +137,7 @@ class Join:
         else:
             unheard |= dict.fromkeys((layer.id for layer in OF_HOST), self._whereabouts(uuid))
         domain = host.domains.get(uuid) if host is not None else None
-        processes = host.by_uuid.get(uuid, ()) if host is not None else ()
+        processes = host.processes.by_uuid.get(uuid, ()) if host is not None else ()
         process = _own(processes, domain)
         groups = host.cgroups if host is not None and "cgroup" not in unheard else None
         ports = None if "neutron" in unheard else self.ports.by_device.get(uuid, ())
@@ -188,7 +184,7 @@ class Join:
         return self.storage.of(uuid, instance, domain)
 
     def _whereabouts(self, uuid: str) -> str:
-        """Why no captured host can say anything of it."""
+        """Return the reason why no captured host can report anything about the server."""
         believed = self.believed.get(uuid)
         where = f"host {believed} is in no bundle" if believed else "it is on no host"
         return self.hidden.get(uuid, where)
@@ -226,9 +222,7 @@ class Join:
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
         answer = self.ports.of_device(uuid)
-        if self.unread_ports is not None:
-            unheard["neutron"] = f"neutron API: {self.unread_ports}"
-        elif answer is not None:
+        if answer is not None:
             census["neutron"] = answer
         else:
             unheard["neutron"] = self.ports.silence
@@ -239,12 +233,25 @@ class Join:
                 unheard["placement"] = str(reason)
 
 
+def with_twins(guests: Sequence[Guest]) -> tuple[Guest, ...]:
+    """Return the guests in their order, each with what other hosts have of the same UUID."""
+    same: dict[str, list[Guest]] = {}
+    for guest in guests:
+        same.setdefault(guest.uuid, []).append(guest)
+    return tuple(
+        replace(guest, twins=tuple(twin for twin in same[guest.uuid] if twin is not guest))
+        if len(same[guest.uuid]) > 1
+        else guest
+        for guest in guests
+    )
+
+
 def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
     unheard |= host.unheard
     census |= host.census
-    processes = host.by_uuid.get(uuid, ())
-    if host.nameless and not processes:
-        unheard.setdefault("kernel", host.nameless)
+    processes = host.processes.by_uuid.get(uuid, ())
+    if host.processes.nameless and not processes:
+        unheard.setdefault("kernel", host.processes.nameless)
     if _sees_another_network(host, processes):
         unheard["network"] = "its network namespace is another one than was looked at"
 
@@ -308,8 +315,8 @@ def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
 
 
 def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | None:
-    """Of several that claim to be this guest the one that libvirt means: it writes each QEMU's PID
-    into a file, which that QEMU holds open."""
+    """Return the guest's process. If several processes claim its UUID, the one that holds libvirt's
+    PID file open; the first one if none of them or more than one does."""
     if len(processes) > 1 and domain is not None:
         held = [process for process in processes if _holds_pid_file(process, domain)]
         if len(held) == 1:

@@ -88,8 +88,8 @@ def doubts(
     processes: Mapping[int, Process],
     known: Collection[str],
 ) -> Mapping[str, str]:
-    """Which of libvirt and the kernel was asked in the wrong place, and why that is believed: a
-    list is empty while its neighbour's is full. `known` are the UUIDs that nova spoke of."""
+    """Return the layers that were evidently asked in the wrong namespace or daemon, and the reason:
+    the list of one is empty while the other's is full. `known` are the UUIDs that nova has."""
     running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
     seen = [process for process in processes.values() if _is_guest(process)]
     found: dict[str, str] = {}

@@ -1,8 +1,8 @@
 """Time is a fact: what moved while it was captured.
 
 A few cheap questions (the markers) are asked first and again at the end. Whatever differs between
-the last two looks was asked in the middle of a change, and what was heard of it proves nothing. Who
-has gone since an earlier look was not asked about again: nobody can be.
+the last two snapshots was asked in the middle of a change, and its answers prove nothing. Objects
+that disappeared between two snapshots are not asked about again.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _NUMBERED = {
 }
 """The tables with several rows of one instance: what a row is called, and what moves in it."""
 
-_Look = dict[str, dict[str, object]]
+_Snapshot = dict[str, dict[str, object]]
 """UUID → marker → value."""
 
 
 def moved(answers: Iterable[Answer]) -> dict[str, str]:
-    """The UUIDs that differ between the last two looks, each with what differs:
+    """The UUIDs that differ between the last two snapshots, each with what differs:
     `vm_state active → stopped`."""
-    looks: dict[str, list[_Look]] = {}
+    series_of: dict[str, list[_Snapshot]] = {}
     for answer in answers:
-        for source, look in _looks(answer):
-            looks.setdefault(source, []).append(look)
+        for source, snapshot in _snapshots(answer):
+            series_of.setdefault(source, []).append(snapshot)
     found: dict[str, str] = {}
-    for series in looks.values():
+    for series in series_of.values():
         if len(series) < 2:
             continue
         before, after = series[-2:]
@@ -71,17 +71,17 @@ def moved(answers: Iterable[Answer]) -> dict[str, str]:
 
 
 def gone(answers: Iterable[Answer]) -> dict[str, str]:
-    """The UUIDs of servers that one look showed and the next did not, nor anything after it: their
+    """The UUIDs of servers that one snapshot showed and neither the next nor a later one did: their
     rows were archived or purged, or the API, asked alone, lists them no more."""
     before: dict[str, set[str]] = {}
     rows: set[str] = set()
     missed: dict[str, set[str]] = {"nova-db": set(), "nova": set()}
     for answer in answers:
-        for source, look in _lists(answer):
-            missed[answer.layer] |= before.get(source, set()) - look
-            missed[answer.layer] -= look
-            before[source] = look
-            rows |= look if answer.layer == "nova-db" else set()
+        for source, snapshot in _lists(answer):
+            missed[answer.layer] |= before.get(source, set()) - snapshot
+            missed[answer.layer] -= snapshot
+            before[source] = snapshot
+            rows |= snapshot if answer.layer == "nova-db" else set()
     return dict.fromkeys(sorted(missed["nova-db"] | (missed["nova"] - rows)), "it went away")
 
 
@@ -90,8 +90,8 @@ def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
         return
     if answer.layer == "nova-db" and (found := _ROWS.match(answer.query)):
         if found["table"] == "instances":
-            for source, look in _rows(answer.query, found["table"], answer.value):
-                yield f"{answer.host} {source}", {*look}
+            for source, snapshot in _rows(answer.query, found["table"], answer.value):
+                yield f"{answer.host} {source}", {*snapshot}
     elif (
         answer.layer == "nova"
         and LISTS.match(answer.query)
@@ -101,7 +101,7 @@ def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
         yield f"{answer.host} {answer.query}", found_there
 
 
-def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
+def _snapshots(answer: Answer) -> Iterator[tuple[str, _Snapshot]]:
     if answer.error is not None and answer.error.kind != "absent":
         return
     value, query = answer.value, answer.query
@@ -111,9 +111,9 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
         if (domains := _domains(value)) is not None:
             yield f"{answer.host} {query}", domains
     elif answer.layer == "libvirt" and query.startswith("virsh domstate "):
-        look: _Look = {} if answer.error else {answer.subject or "": {"state": str(value)}}
+        snapshot: _Snapshot = {} if answer.error else {answer.subject or "": {"state": str(value)}}
         if answer.error or isinstance(value, dict):
-            yield f"{answer.host} {query}", look
+            yield f"{answer.host} {query}", snapshot
     elif answer.layer == "nova" and (LISTS.match(query) or ONE.match(query)):
         for server in _servers(value) or ():
             uuid = str(server.get("id")).lower()
@@ -122,16 +122,16 @@ def _looks(answer: Answer) -> Iterator[tuple[str, _Look]]:
             yield f"{answer.host} nova {uuid}", {uuid: seen}
 
 
-def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Look]]:
+def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Snapshot]]:
     if not isinstance(value, dict):
         return
     columns, rows = value.get("columns"), value.get("rows")
     if not isinstance(columns, list) or not isinstance(rows, list):
         return
-    look: _Look = {}
+    snapshot: _Snapshot = {}
     for row in rows:
         if not isinstance(row, list) or len(row) != len(columns):
-            return  # what is missing in such a look may be there
+            return  # what is missing in such a snapshot may be there
         cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
         if table in ("migrations", "block_device_mapping"):
             uuid, number = cells.get("instance_uuid"), cells.get("id")
@@ -144,23 +144,23 @@ def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Look]]
             )
         if isinstance(uuid, dict | list):
             return
-        seen = look.setdefault(str(uuid).lower(), {})
+        seen = snapshot.setdefault(str(uuid).lower(), {})
         seen.update(markers)
         if table == "block_device_mapping":  # a row that came or went is a change, too
             seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
-    yield source, look
+    yield source, snapshot
 
 
-def _domains(value: object) -> _Look | None:
+def _domains(value: object) -> _Snapshot | None:
     """None if it can't be read: what is missing in half a list may be there."""
     if not isinstance(value, list):
         return None
-    look: _Look = {}
+    snapshot: _Snapshot = {}
     for domain in value:
         if not isinstance(domain, dict) or not isinstance(domain.get("uuid"), str):
             return None
-        look[domain["uuid"]] = {"id": domain.get("id")}
-    return look
+        snapshot[domain["uuid"]] = {"id": domain.get("id")}
+    return snapshot
 
 
 def _servers(value: object) -> list[dict[str, object]] | None:

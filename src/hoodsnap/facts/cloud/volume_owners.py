@@ -11,9 +11,10 @@ from hoodsnap.facts.api.volume import Volume, Volumes
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instances import Instances
-from hoodsnap.facts.database.tables import UUID
-from hoodsnap.facts.domain.domain import Disk, Domain
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.uuids import UUID
 
 FILE = re.compile(rf"volume-({UUID.pattern})(?:[._-].*)?")
 """What cinder calls a volume's file, rbd image or LV (unless its volume_name_template says other).

@@ -12,6 +12,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.database.migration import Migration
 from hoodsnap.facts.database.network_info import NetworkInterface, read_network_info
+from hoodsnap.facts.database.power_state import POWER_STATES
 from hoodsnap.facts.database.request_spec import RequestSpec, read_request_spec
 from hoodsnap.facts.database.stored_flavor import StoredFlavor, read_pins
 from hoodsnap.facts.database.stored_object import fields_of, read_object
@@ -28,17 +29,6 @@ TABLE_OF = {
     "metadata": "instance_system_metadata",
 }
 """The tables of the parts that are no row of `instances`."""
-
-
-POWER_STATES = {
-    0: "pending",
-    1: "running",
-    3: "paused",
-    4: "shut down",
-    6: "crashed",
-    7: "suspended",
-}
-"""nova's codes, the same in the API and the database (2 and 5 are unused)."""
 
 POWERS = "`running`, `shut down`, `paused` …"
 """Help text for the values of `power_word`."""
@@ -58,7 +48,7 @@ class Instance(Fact):
     raw: Mapping[str, object]
     database: str
     archived: bool = False
-    extra: Mapping[str, object] | None = None
+    instance_extra: Mapping[str, object] | None = None
     """Its row in `instance_extra`; None if it has none or that was not read."""
     devices: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `block_device_mapping`; None if that was not read."""
@@ -66,12 +56,12 @@ class Instance(Fact):
     """The rows of `block_device_mapping` that were shown, those that are deleted too."""
     migrations: tuple[Migration, ...] | None = None
     """Its moves, those that are over too; None if that was not read."""
-    cache: Mapping[str, object] | None = None
+    info_cache: Mapping[str, object] | None = None
     """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
-    cards: tuple[Mapping[str, object], ...] | None = None
+    virtual_interfaces: tuple[Mapping[str, object], ...] | None = None
     """Its live rows in `virtual_interfaces`; None if that was not read."""
-    looked: Mapping[str, Answer] = field(default_factory=dict)
-    """For the columns that the second look brought up to date: its answer."""
+    newer: Mapping[str, Answer] = field(default_factory=dict)
+    """For the columns that a later, narrower question brought up to date: its answer."""
     tables: Tables | None = None
     """Every row that was read, of any table."""
 
@@ -89,7 +79,7 @@ class Instance(Fact):
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
         "archived": ("row", ""),
         "cell": ("row", ""),
-        "vifs": ("cache", "network_info"),
+        "network_info": ("cache", "network_info"),
         "cached_ports": ("cache", "network_info"),
         "macs": ("cards", "address"),
         "pins": ("extra", "numa_topology"),
@@ -108,7 +98,7 @@ class Instance(Fact):
     def where(self, name: str) -> tuple[Answer | None, str]:
         """As of any fact; the place starts with the row's id."""
         answer, place = super().where(name)
-        answer = self.looked.get(place, answer)
+        answer = self.newer.get(place, answer)
         part = self.places.get(name, ("",))[0]
         if part == "fault" and self.fault is not None:
             answer = self.fault.answer
@@ -260,7 +250,7 @@ class Instance(Fact):
         found = self.tables.of(table, self.uuid, self.database)
         return tuple(row for row in found if not row.cells.get("deleted"))
 
-    def claims(self, node: int | None) -> Mapping[str, Row]:
+    def pci_devices(self, node: int | None) -> Mapping[str, Row]:
         """The PCI devices of a compute node (by its number) that nova has reserved for it."""
         table = (self.database, "pci_devices")
         tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
@@ -285,10 +275,10 @@ class Instance(Fact):
 
     @cached_property
     def _flavors(self) -> Mapping[str, object] | UnheardError:
-        if self.extra is None:
+        if self.instance_extra is None:
             return UnheardError("the instance's stored flavor was not read")
         try:
-            return read_object(text(self.extra, "flavor"), "the instance's stored flavor")
+            return read_object(text(self.instance_extra, "flavor"), "the instance's stored flavor")
         except UnheardError as reason:
             return reason
 
@@ -310,9 +300,9 @@ class Instance(Fact):
     @cached_property
     def pins(self) -> Mapping[int, int]:
         """vCPU → the host's processor that nova has reserved for it. Empty if none is."""
-        if self.extra is None:
+        if self.instance_extra is None:
             raise UnheardError("the instance's NUMA topology was not read")
-        return read_pins(text(self.extra, "numa_topology"))
+        return read_pins(text(self.instance_extra, "numa_topology"))
 
     @property
     def flavor_memory_mib(self) -> int | None:
@@ -352,24 +342,24 @@ class Instance(Fact):
         return any(text(root, "destination_type") == "volume" for root in roots)
 
     @cached_property
-    def vifs(self) -> tuple[NetworkInterface, ...]:
+    def network_info(self) -> tuple[NetworkInterface, ...]:
         """Its ports as nova noted them (the info cache); empty if the note is empty or gone."""
-        if self.cache is None:
+        if self.info_cache is None:
             raise UnheardError("the instance's info cache was not read")
-        return read_network_info(text(self.cache, "network_info") if self.cache else None)
+        return read_network_info(text(self.info_cache, "network_info") if self.info_cache else None)
 
     @property
     def cached_ports(self) -> tuple[str, ...]:
-        """The ids of `vifs`."""
-        return tuple(vif.id for vif in self.vifs)
+        """The ports' ids of `network_info`."""
+        return tuple(port.id for port in self.network_info)
 
     @cached_property
     def macs(self) -> Mapping[str, str]:
         """Port id → address, lower case, as nova first gave it (`virtual_interfaces`)."""
-        if self.cards is None:
+        if self.virtual_interfaces is None:
             raise UnheardError("the instance's virtual interfaces were not read")
         found = {}
-        for card in self.cards:
+        for card in self.virtual_interfaces:
             # Since Pike the port's id stands behind the address, so that one may be used twice.
             mac, port = (text(card, "address") or "").partition("/")[0], text(card, "uuid")
             if mac and port:

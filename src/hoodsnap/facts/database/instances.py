@@ -19,13 +19,14 @@ from hoodsnap.facts.fact import UnheardError
 class Instances:
     """All that the nova databases said."""
 
-    def __init__(self, answers: Iterable[Answer]) -> None:
+    def __init__(self, answers: Iterable[Answer], doubted: str | None = None) -> None:
         heard = tuple(answers)
+        self._heard = heard
+        self.doubted = doubted
+        """Why these databases can't be those of the hosts that were captured."""
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
-        self.doubted: str | None = None
-        """Why these databases can't be those of the hosts that were captured."""
         self.copies: dict[str, list[Instance]] = {}
         """Every row of a UUID, in whatever database and however deleted."""
         errors = (answer.error for answer in heard if answer.error is not None)
@@ -42,6 +43,10 @@ class Instances:
                             # Markers alone would pass for a row in which nothing else is set.
                             if not broken or "image_ref" in row.cells:
                                 self._add(row, database, archived)
+
+    def in_doubt(self, reason: str) -> Instances:
+        """Return the same, as the answer of databases that can't be those of the captured hosts."""
+        return Instances(self._heard, reason)
 
     def _add(self, row: Row, database: str, archived: bool) -> None:
         uuid = row.cells.get("uuid")
@@ -73,13 +78,13 @@ class Instances:
             raw=row.cells,
             database=database,
             archived=archived,
-            extra=extra and extra.cells,
+            instance_extra=extra.cells if extra is not None else None,
             devices=devices,
             mappings_ever=tuple(self._mappings_of(uuid, database)),
             migrations=migrations,
-            cache=cache.cells if cache is not None else None,
-            cards=cards,
-            looked=row.looked,
+            info_cache=cache.cells if cache is not None else None,
+            virtual_interfaces=cards,
+            newer=row.newer,
             tables=self.tables,
             said=said,
         )

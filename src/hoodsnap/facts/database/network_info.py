@@ -33,15 +33,15 @@ def read_network_info(text: str | None) -> tuple[NetworkInterface, ...]:
     if not text:
         return ()
     try:
-        vifs = json.loads(text)
+        ports = json.loads(text)
     except (ValueError, RecursionError):
         raise UnheardError("the network_info can't be read") from None
-    if not isinstance(vifs, list):
+    if not isinstance(ports, list):
         raise UnheardError("the network_info can't be read")
-    return tuple(map(_vif, vifs))
+    return tuple(map(_port, ports))
 
 
-def _vif(raw: object) -> NetworkInterface:
+def _port(raw: object) -> NetworkInterface:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
         raise UnheardError("the network_info can't be read")
     network = _mapping(raw.get("network"))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.uuids import UUID
 
 _NAME = r"(?:`[^`]+`|[^`.\s]+)"
 SELECT = re.compile(
@@ -21,15 +22,13 @@ TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s
 ELSEWHERE = re.compile(r" /\* at (?P<server>\S+) \*/$")
 """How a statement ends that went to another server than the first."""
 
-UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-
 
 class Row(NamedTuple):
     """One row, and the answer that held it."""
 
     cells: Mapping[str, object]
     answer: Answer
-    looked: Mapping[str, Answer]
+    newer: Mapping[str, Answer]
     """For the columns that a later, narrower question brought up to date: its answer."""
 
 
@@ -88,8 +87,8 @@ class Tables:
             before = kept.get(number)
             # A second, narrower reading (the second look) brings a row up to date.
             if before is not None and not before.cells.keys() <= cells.keys():
-                looked = dict.fromkeys(cells, answer)
-                kept[number] = Row({**before.cells, **cells}, before.answer, looked)
+                newer = dict.fromkeys(cells, answer)
+                kept[number] = Row({**before.cells, **cells}, before.answer, newer)
             else:
                 kept[number] = Row(cells, answer, {})
 

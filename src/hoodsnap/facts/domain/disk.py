@@ -39,7 +39,6 @@ class Disk(NamedTuple):
     shareable: bool
     transient: bool
     """Writes go to an overlay that is thrown away."""
-    tray_open: bool
     backing: tuple[DiskImage, ...] | None
     """What the image is backed by, nearest first; None if libvirt does not say."""
     keys: tuple[str, ...] = ()
@@ -87,7 +86,6 @@ def read_disk(element: Element) -> Disk:
         read_only=element.find("readonly") is not None,
         shareable=element.find("shareable") is not None,
         transient=element.find("transient") is not None,
-        tray_open=target is not None and target.get("tray") == "open",
         backing=_backing(element),
         keys=tuple(
             uuid.lower()

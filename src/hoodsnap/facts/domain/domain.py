@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.domain.disk import DOCUMENTED_DISK, Disk, DiskImage
+from hoodsnap.facts.domain.disk import DOCUMENTED_DISK, Disk
 from hoodsnap.facts.domain.domain_xml import (
     DOCUMENTED_INTERFACE,
     DomainXML,
@@ -18,6 +18,7 @@ from hoodsnap.facts.domain.domain_xml import (
 )
 from hoodsnap.facts.domain.hardware import Firmware, Graphics, HostDevice, Label, Tpm
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata
+from hoodsnap.facts.domain.state import state_words
 from hoodsnap.facts.fact import (
     Documented,
     DocumentedField,
@@ -29,16 +30,6 @@ from hoodsnap.facts.fact import (
 )
 from hoodsnap.facts.layer import LIBVIRT, Layer
 from hoodsnap.facts.quantity import whole
-
-__all__ = [
-    "Disk",
-    "DiskImage",
-    "Domain",
-    "DomainXML",
-    "Interface",
-    "NovaMetadata",
-    "read_domain_xml",
-]
 
 LIST = LIBVIRT.census_query
 
@@ -62,29 +53,6 @@ NAME = re.compile(r"instance-[0-9a-f]{8}")
 
 PRODUCTS = ("OpenStack Nova", "OpenStack Compute")
 """What nova calls itself in a guest's SMBIOS: upstream's name, and that of Red Hat's packages."""
-
-ON = frozenset([1, 2, 3, 4, 7])
-"""libvirt's states of a domain that has a process: running, blocked, paused, being shut down,
-suspended by its guest."""
-
-OFF = 5
-"""libvirt's state of a domain that is shut off."""
-
-WORDS = {
-    0: "no state: unknown",
-    1: "running: unknown, booted, migrated, restored, from snapshot, unpaused, migration canceled, "
-    "save canceled, event wakeup, crashed, post-copy, post-copy failed",
-    2: "idle: unknown",
-    3: "paused: unknown, user, migrating, saving, dumping, I/O error, watchdog, from snapshot, "
-    "shutting down, creating snapshot, crashed, starting up, post-copy, post-copy failed, "
-    "api error",
-    4: "in shutdown: unknown, user",
-    5: "shut off: unknown, shutdown, destroyed, crashed, migrated, saved, failed, from snapshot, "
-    "daemon",
-    6: "crashed: unknown, panicked",
-    7: "pmsuspended: unknown",
-}
-"""virsh's words for libvirt's states, and in the order of their numbers for the reasons of each."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -200,20 +168,18 @@ class Domain(Fact):
 
     @cached_property
     def state(self) -> int:
-        """libvirt's number: 1 running, 3 paused, 5 shut off …"""
+        """libvirt's number, of `DomainState` unless libvirt is newer than that."""
         return self._number("state")
 
     @cached_property
     def reason(self) -> int:
-        """libvirt's number of why it is in this state; each state has its own."""
+        """libvirt's number of why it is in this state: of `PauseReason`, `ShutoffReason` …"""
         return self._number("reason")
 
     @cached_property
     def state_words(self) -> str:
         """As virsh says it: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
-        state, _, reasons = WORDS.get(self.state, f"state {self.state}: unknown").partition(": ")
-        words = reasons.split(", ")
-        return f"{state} ({words[self.reason] if self.reason < len(words) else 'unknown'})"
+        return state_words(self.state, self.reason)
 
     @cached_property
     def persistent(self) -> bool:
@@ -438,7 +404,10 @@ def _part(query: str) -> str | None:
 
 
 def _listed(listing: Answer | None) -> dict[str, Mapping[str, object]]:
-    """UUID → line of the list. Half a list is none: who is missing in it may be there."""
+    """Return UUID → line of the list.
+
+    A partially readable list is rejected, because absence from it would prove nothing.
+    """
     lines = value_of(listing, LIST, list[dict[str, Any]])
     found: dict[str, Mapping[str, object]] = {}
     for line in lines:

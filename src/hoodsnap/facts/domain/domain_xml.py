@@ -246,7 +246,7 @@ class DomainXML:
             return reason
         domain = root if root.tag == "domain" else root.find("domain")
         if domain is None or root.tag not in ("domain", "domstatus"):
-            return UnheardError("this is no XML of a domain")
+            return UnheardError("this is not a libvirt domain document")
         # All that is never asked for is most of it, and there may be thousands.
         places: dict[str, list[Element]] = {}
         for child in domain:

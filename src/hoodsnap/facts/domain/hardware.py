@@ -30,7 +30,6 @@ class Graphics(NamedTuple):
     """`vnc` or `spice` (`sdl` and the like have no port)."""
     port: int | None
     """None while libvirt has not chosen one, and of a console that is a socket in a folder."""
-    tls_port: int | None
     listens: tuple[str, ...]
     """The addresses; empty: what qemu.conf says, which is 127.0.0.1 unless set."""
     password: bool
@@ -125,7 +124,6 @@ def _graphics(element: Element) -> Graphics:
     return Graphics(
         type=element.get("type", ""),
         port=_port(element.get("port")),
-        tls_port=_port(element.get("tlsPort")),
         listens=tuple(dict.fromkeys(address for address in listens if address)),
         password=element.get("passwd") is not None or element.get("passwdValidTo") is not None,
     )

@@ -22,10 +22,8 @@ class NovaMetadata(NamedTuple):
     flavor: str | None
     memory_mib: int | None
     vcpus: int | None
-    disk_gb: int | None
     ephemeral_gb: int | None
     swap_mib: int | None
-    user: str | None
     project: str | None
     root_image: str | None
     """UUID of the image; None when it boots from a volume."""
@@ -57,10 +55,8 @@ def _nova(element: Element) -> NovaMetadata:
         flavor=_attribute(flavor, "name"),
         memory_mib=whole(_content(sold.get("memory"))),
         vcpus=whole(_content(sold.get("vcpus"))),
-        disk_gb=whole(_content(sold.get("disk"))),
         ephemeral_gb=whole(_content(sold.get("ephemeral"))),
         swap_mib=whole(_content(sold.get("swap"))),
-        user=_attribute(owner.get("user"), "uuid"),
         project=_attribute(owner.get("project"), "uuid"),
         root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,
         ports=tuple(port.get("uuid", "") for port in (ports if ports is not None else ())),

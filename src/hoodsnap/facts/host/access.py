@@ -9,7 +9,8 @@ import posixpath
 from typing import NamedTuple
 
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import FolderEntry, ImageStore
+from hoodsnap.facts.host.image_store import ImageStore
+from hoodsnap.facts.host.instances_directory import FolderEntry
 from hoodsnap.facts.quantity import LARGEST
 
 READ, WRITE, PASS = 4, 2, 1

@@ -1,4 +1,4 @@
-"""What an instances directory is called by the QEMU processes that have its files open.
+"""The paths of the instances directories, as QEMU processes in containers name them.
 
 Where libvirt runs in a container, domains, command lines and the headers of disks name its paths.
 Whoever looked from outside may have found the same files under another name, or other files under
@@ -8,15 +8,12 @@ sides.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.host.instances_directory import FOLDER, OF_AN_IMAGE
 from hoodsnap.facts.process.process import OpenFile, Process
-
-_OF_A_GUEST = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:_\w+)?")
-_OF_AN_IMAGE = re.compile(r"[0-9a-f]{40}(?:_[^/]+)?")
 
 
 class Listed(Protocol):
@@ -27,12 +24,15 @@ class Listed(Protocol):
         """The paths of the regular files by device and inode."""
 
     def inode(self, path: str) -> int | None:
-        """Of the file that is listed under a path; None if none is."""
+        """Return the inode of the file that is listed at a path; None if there is no such line."""
 
 
 def read_container_paths(listed: Listed, processes: Iterable[Process]) -> Mapping[str, str]:
-    """Instances directory as QEMU calls it → as it was listed, which most often is the same. One
-    that is several things is left out, as is one that no file was seen of."""
+    """Return each instances directory as QEMU names it → as it was listed, usually the same path.
+
+    A name that stands for several listed directories is left out, as is a directory in which no
+    QEMU has a file open.
+    """
     found: dict[str, set[str]] = {}
     for process in processes:
         for name, top in tops_of(listed, process):
@@ -60,7 +60,7 @@ def _top_of(path: str) -> str | None:
     """The instances directory of a file in a guest's folder, or of a base image."""
     folder, _, name = path.rpartition("/")
     top, _, owner = folder.rpartition("/")
-    if _OF_A_GUEST.fullmatch(owner) or _OF_AN_IMAGE.fullmatch(name):
+    if FOLDER.fullmatch(owner) or OF_AN_IMAGE.fullmatch(name):
         return top
     return None
 

@@ -137,12 +137,6 @@ class Devices:
         self.said: dict[str, Answer] = {answer.query: answer for answer in answers}
         self._mountinfo = mountinfo
 
-    @property
-    def listing(self) -> Answer | None:
-        """The answer that lists all of them; None if there is none."""
-        answer = self.said.get(LIST)
-        return answer if answer is not None and answer.error is None else None
-
     @cached_property
     def by_name(self) -> Mapping[str, Device]:
         """By the kernel's name."""

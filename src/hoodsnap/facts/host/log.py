@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.fact import Fact, UnheardError, value_of
 from hoodsnap.facts.layer import LOGS, Layer
 
@@ -17,6 +18,7 @@ _TAIL = re.compile(r"tail -c \d+ \S*/(?P<name>[^/]+)\.log$")
 _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
 _START = re.compile(r"(?P<time>\S+ \S+): starting up")
 _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
+
 # With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
 _OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvirt)")
 
@@ -39,10 +41,8 @@ class Log(Fact):
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "started": ("qemu", "starting up"),
-        "started_as": ("qemu", "-uuid"),
         "ended": ("qemu", "shutting down"),
         "end_reason": ("qemu", "reason="),
-        "complaints": ("qemu", ""),
         "nova": ("nova", ""),
         "trouble": ("nova", "ERROR"),
         "oom_kill": ("kernel", "oom-kill"),
@@ -89,7 +89,7 @@ class Log(Fact):
         started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
         if started and started[-1] != self.uuid:
             # A log goes by its domain's name, and names come again.
-            return UnheardError("the log of its name is another guest's")
+            return UnheardError("the log file with this domain's name belongs to another guest")
         return lines
 
     @property
@@ -105,12 +105,6 @@ class Log(Fact):
         return next((found["time"] for found in map(_START.match, self._backwards) if found), None)
 
     @property
-    def started_as(self) -> str | None:
-        """The UUID that it was last started with, lower case; None if that is cut off."""
-        words = (line.split() for line in self._backwards if line.startswith("-uuid "))
-        return next((word[1].lower() for word in words if len(word) > 1), None)
-
-    @property
     def ended(self) -> str | None:
         """When it ended since then; None if it did not, as far as libvirt saw it."""
         return self._end["time"] if self._end else None
@@ -118,7 +112,7 @@ class Log(Fact):
     @property
     def ended_at(self) -> datetime | None:
         """The same as a moment."""
-        return _moment(self.ended)
+        return moment(self.ended)
 
     @property
     def end_reason(self) -> str | None:
@@ -127,16 +121,11 @@ class Log(Fact):
         return self._end["reason"] if self._end else None
 
     @property
-    def complaints(self) -> tuple[str, ...]:
-        """What QEMU said of itself since it was started."""
-        return tuple(line for line in self._since_start if _is_complaint(line))
-
-    @property
     def oom_kill(self) -> str | None:
         """The kernel's line about having killed it since it was last started; None if none."""
-        started = _moment(self.started)
+        started = moment(self.started)
         for line in reversed(self.oom_kills):
-            killed = _moment(line.split(" ", 1)[0])
+            killed = moment(line.split(" ", 1)[0])
             if started is not None and killed is not None and killed >= started:
                 return line
         return None
@@ -189,27 +178,8 @@ def _by_name(answer: Answer) -> dict[str, list[str]]:
     return found
 
 
-def _is_complaint(line: str) -> bool:
-    """True if the line is an error that QEMU printed, with or without a time in front of it."""
-    word, _, rest = line.partition(" ")
-    if word.endswith("Z"):
-        word, _, rest = rest.partition(" ")
-    program = word.endswith(":") and ("qemu" in word or "kvm" in word)
-    return program and not rest.startswith("terminating on signal")
-
-
 def _text(answer: Answer) -> list[str]:
     try:
         return value_of(answer, "a log", str).splitlines()
     except UnheardError:
         return []
-
-
-def _moment(written: str | None) -> datetime | None:
-    """A time as libvirt (`2026-11-25 13:15:33.726+0000`) or dmesg (`2026-11-25T13:15:33,726…`)
-    writes it."""
-    try:
-        found = datetime.fromisoformat((written or "").replace(",", "."))
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

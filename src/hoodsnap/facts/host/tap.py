@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -78,7 +78,7 @@ class Tap(Fact):
 
     @property
     def mac(self) -> str:
-        """The host's end's own address, lower case: of libvirt the guest's with `fe` in front."""
+        """MAC of the host-side device, lower case; libvirt takes the guest's, first byte fe."""
         return (text(self._link, "address") or "").lower()
 
     @property
@@ -207,68 +207,27 @@ class OvsInterface:
     bridge: str | None
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class HostNetwork:
     """All that one host said of its network."""
 
-    links: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    links: Mapping[str, Mapping[str, object]]
     """The devices of the kernel, by name."""
-    listing: Answer | None = None
+    listing: Answer | None
     """The answer that lists them; None if they were not heard."""
-    switch: Mapping[str, OvsInterface] | UnheardError = field(
-        default_factory=lambda: UnheardError("it was not asked")
-    )
+    switch: Mapping[str, OvsInterface] | UnheardError
     """The interfaces of Open vSwitch by name; why they are not known, as where there is none."""
-    switch_listing: Answer | None = None
-    said: Mapping[str, Answer] = field(default_factory=dict)
+    switch_listing: Answer | None
+    said: Mapping[str, Answer]
     """The newest answer to each question."""
 
     @classmethod
     def read(cls, answers: Iterable[Answer]) -> HostNetwork:
-        """One host's answers; of several to one question the last counts."""
+        """Read one host's answers; of several to one question the last counts."""
         said = {answer.query: answer for answer in answers}
-        network = cls(said=said)
-        network._read_links()
-        network._read_switch()
-        return network
-
-    def _read_links(self) -> None:
-        answer = self.said.get(LINKS)
-        try:
-            rows = value_of(answer, LINKS, list[dict[str, Any]])
-            self.links = {text(row, "ifname") or "": row for row in rows}
-            self.listing = answer
-        except Exception as error:
-            caught(error)
-            return
-
-    def _read_switch(self) -> None:
-        tables = {}
-        for query, answer in self.said.items():
-            # A second, narrower question is the answer of an older Open vSwitch.
-            if (found := TABLE.fullmatch(query)) and (
-                found[1] not in tables or answer.error is None
-            ):
-                tables[found[1]] = answer
-        try:
-            interfaces = _rows(tables.get("Interface"), "Open vSwitch")
-        except UnheardError as reason:
-            self.switch = reason
-            return
-        self.switch_listing = tables["Interface"]
-        ports = _heard(tables.get("Port"))
-        bridges = _heard(tables.get("Bridge"))
-        port_of = {uuid: port for port in ports for uuid in _uuids(port.get("interfaces"))}
-        bridge_of = {uuid: row for row in bridges for uuid in _uuids(row.get("ports"))}
-        found_rows = {}
-        for row in interfaces:
-            port = port_of.get(_uuid(row))
-            bridge = bridge_of.get(_uuid(port)) if port is not None else None
-            name = row.get("name")
-            if isinstance(name, str):
-                of = bridge.get("name") if bridge is not None else None
-                found_rows[name] = OvsInterface(row, port, of if isinstance(of, str) else None)
-        self.switch = found_rows
+        links, listing = _read_links(said.get(LINKS))
+        switch, switch_listing = _read_switch(said)
+        return cls(links, listing, switch, switch_listing, said)
 
     @cached_property
     def taps(self) -> Mapping[str, Tap]:
@@ -341,6 +300,47 @@ class HostNetwork:
                 )
                 found |= dict(rules)
         return found
+
+
+def _read_links(
+    answer: Answer | None,
+) -> tuple[Mapping[str, Mapping[str, object]], Answer | None]:
+    """Return the kernel's devices by name, and the answer that lists them; None if that can't be
+    read."""
+    try:
+        rows = value_of(answer, LINKS, list[dict[str, Any]])
+        return {text(row, "ifname") or "": row for row in rows}, answer
+    except Exception as error:
+        caught(error)
+        return {}, None
+
+
+def _read_switch(
+    said: Mapping[str, Answer],
+) -> tuple[Mapping[str, OvsInterface] | UnheardError, Answer | None]:
+    """Return the interfaces of Open vSwitch by name, and the answer that lists them."""
+    tables = {}
+    for query, answer in said.items():
+        # A second, narrower question is the answer of an older Open vSwitch.
+        if (found := TABLE.fullmatch(query)) and (found[1] not in tables or answer.error is None):
+            tables[found[1]] = answer
+    try:
+        interfaces = _rows(tables.get("Interface"), "Open vSwitch")
+    except UnheardError as reason:
+        return reason, None
+    ports = _heard(tables.get("Port"))
+    bridges = _heard(tables.get("Bridge"))
+    port_of = {uuid: port for port in ports for uuid in _uuids(port.get("interfaces"))}
+    bridge_of = {uuid: row for row in bridges for uuid in _uuids(row.get("ports"))}
+    found_rows = {}
+    for row in interfaces:
+        port = port_of.get(_uuid(row))
+        bridge = bridge_of.get(_uuid(port)) if port is not None else None
+        name = row.get("name")
+        if isinstance(name, str):
+            of = bridge.get("name") if bridge is not None else None
+            found_rows[name] = OvsInterface(row, port, of if isinstance(of, str) else None)
+    return found_rows, tables["Interface"]
 
 
 def _addresses(value: object) -> Iterable[str]:

@@ -233,15 +233,6 @@ class CommandLine:
         """Where it waited for a migration when it was started. It stays there for ever after."""
         return self.last("incoming") or None
 
-    @property
-    def vnc(self) -> str | None:
-        """The VNC display: `127.0.0.1:0` is port 5900 of that address."""
-        value = self.last("vnc")
-        if value is None:
-            return None
-        display = read_properties(value, "vnc").get("vnc")
-        return display if isinstance(display, str) else None
-
     @cached_property
     def graphics(self) -> tuple[Display, ...]:
         """The consoles that wait for somebody at a TCP port."""

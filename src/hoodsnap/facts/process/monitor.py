@@ -59,7 +59,6 @@ class Monitor(Fact):
         "name": ("query-name", "name"),
         "vcpus": ("query-cpus-fast", ""),
         "memory_kib": ("query-memory-size-summary", "base-memory"),
-        "plugged_memory_kib": ("query-memory-size-summary", "plugged-memory"),
         "disks": ("query-block", ""),
         "nodes": ("query-named-block-nodes", ""),
         "io_errors": ("query-block", "io-status"),
@@ -110,12 +109,8 @@ class Monitor(Fact):
     @property
     def memory_kib(self) -> int:
         """KiB at boot."""
-        return self._memory("base-memory")
-
-    @property
-    def plugged_memory_kib(self) -> int:
-        """KiB that were plugged in on top of that."""
-        return self._memory("plugged-memory")
+        size = whole(self._object("query-memory-size-summary").get("base-memory"))
+        return size // 1024 if size is not None else unheard("base-memory can't be read")
 
     @cached_property
     def disks(self) -> tuple[BlockDevice, ...]:
@@ -138,10 +133,6 @@ class Monitor(Fact):
 
     def _list(self, part: str) -> list[dict[str, Any]]:
         return value_of(self.said.get(part), part, list[dict[str, Any]])
-
-    def _memory(self, key: str) -> int:
-        size = whole(self._object("query-memory-size-summary").get(key))
-        return size // 1024 if size is not None else unheard(f"{key} can't be read")
 
 
 def _device(raw: Mapping[str, object]) -> BlockDevice:

@@ -31,7 +31,7 @@ QUERY = re.compile(
     r"(?:readlink |ls -lL |grep -E '\S+' |awk '.*' )?/proc/[0-9]+/([a-z]+)(?:/\*)?(?:/status)?"
 )
 
-LIST = KERNEL.census_query
+LIST_PROCESSES = KERNEL.census_query
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
 """The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
@@ -96,7 +96,6 @@ class Process(Fact):
         "is_probe": ("cmdline", "-machine"),
         "state": ("stat", "field 3"),
         "threads": ("stat", "field 20"),
-        "start_ticks": ("stat", "field 22"),
         "uid": ("status", "Uid"),
         "groups": ("status", "Groups"),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
@@ -130,7 +129,7 @@ class Process(Fact):
         said: dict[str, dict[str, Answer]] = {}
         listed: set[int] | None = None
         for answer in answers:
-            if answer.query == LIST and answer.error is None:
+            if answer.query == LIST_PROCESSES and answer.error is None:
                 listed = _listed(answer)
             query = QUERY.fullmatch(answer.query) if answer.subject is not None else None
             if query is not None:
@@ -235,11 +234,6 @@ class Process(Fact):
     def threads(self) -> int:
         """How many."""
         return _count(self._stat(20), f"/proc/{self.pid}/stat")
-
-    @property
-    def start_ticks(self) -> int:
-        """When it was started: clock ticks after boot, nearly everywhere a hundred a second."""
-        return _count(self._stat(22), f"/proc/{self.pid}/stat")
 
     @property
     def swap_kib(self) -> int:
@@ -369,7 +363,7 @@ def root_device(mountinfo: str) -> str:
 
 def _listed(answer: Answer) -> set[int] | None:
     try:
-        rows = value_of(answer, LIST, list[dict[str, Any]])
+        rows = value_of(answer, LIST_PROCESSES, list[dict[str, Any]])
     except Exception as error:
         caught(error)
         return None

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from hoodsnap.facts.clock import moment
 from hoodsnap.trust.challenge import BOOT_ID
-from hoodsnap.trust.plausible.visit import HostAnswers, moment, number
+from hoodsnap.trust.plausible.visit import HostAnswers, number
 
 STEP = timedelta(seconds=2)
 """Largest difference that rounding and a slow host cause between two clocks read at once."""

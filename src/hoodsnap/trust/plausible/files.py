@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.process.process import GONE
-from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment
+from hoodsnap.trust.plausible.visit import SKEW, HostAnswers
 
 
 def one_path_one_file(visit: HostAnswers) -> Iterator[str]:

@@ -9,9 +9,10 @@ from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.process.command_line import read_command_line
-from hoodsnap.facts.process.process import LIST
-from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment, rows_of
+from hoodsnap.facts.process.process import LIST_PROCESSES
+from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, rows_of
 
 TICKS = 100
 """Clock ticks per second in /proc, on every architecture that compute hosts use."""
@@ -206,7 +207,7 @@ def _qemus(visit: HostAnswers) -> tuple[Qemu, ...]:
 
 def _running(visit: HostAnswers) -> set[str]:
     """Return the PIDs in the newest list of QEMU processes; other processes have ended since."""
-    listed = visit.last("kernel", LIST)
+    listed = visit.last("kernel", LIST_PROCESSES)
     lines = listed.value if listed is not None and isinstance(listed.value, list) else []
     return {str(line.get("pid")) for line in lines if isinstance(line, dict)}
 

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import NamedTuple
 
 from hoodsnap.bundle import Answer
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.database.tables import SELECT
 from hoodsnap.facts.layer import APIS
-from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, moment, rows_of
+from hoodsnap.trust.plausible.visit import SKEW, HostAnswers, rows_of
 
 IN_ORDER = (
     ("created_at", "updated_at"),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.clock import http_moment, moment
 from hoodsnap.facts.cloud.movement import moved
 
 SKEW = timedelta(minutes=5)
@@ -72,7 +72,7 @@ class HostAnswers:
                 found = [row[0] for row in rows_of(answer) if row]
                 times += filter(None, map(moment, found))
             elif answer.query.startswith("HEAD ") and isinstance(answer.value, dict):
-                date = _http_date(answer.value.get("date"))
+                date = http_moment(answer.value.get("date"))
                 times += [date] if date is not None else []
         return max(times)
 
@@ -83,16 +83,6 @@ class HostAnswers:
     def has_own(self, path: str) -> bool:
         """True if something is mounted over a file in /proc, as in a container."""
         return f" {path} " in self.text("kernel", "/proc/self/mountinfo")
-
-
-def moment(text: object) -> datetime | None:
-    """Parse a time as databases, APIs and clocks write it, in UTC; None if it can't be parsed."""
-    if not isinstance(text, str):
-        return None
-    try:
-        return _in_utc(datetime.fromisoformat(text))
-    except (ValueError, OverflowError):
-        return None
 
 
 def number(value: object) -> float | None:
@@ -111,16 +101,3 @@ def rows_of(answer: Answer) -> list[list[Any]]:
     width = len(value["columns"])
     listed = rows if isinstance(rows, list) else []
     return [row for row in listed if isinstance(row, list) and len(row) == width]
-
-
-def _http_date(text: object) -> datetime | None:
-    try:
-        return _in_utc(parsedate_to_datetime(text)) if isinstance(text, str) else None
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _in_utc(time: datetime) -> datetime | None:
-    """Convert a time to UTC; None near the ends of the calendar, where arithmetic overflows."""
-    found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
-    return found if 1900 < found.year < 9000 else None

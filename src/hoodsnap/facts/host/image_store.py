@@ -1,0 +1,239 @@
+"""All that one host reported of its files: listings, single files, and images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from pydantic import ValidationError
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import UnheardError, value_of
+from hoodsnap.facts.host.container_paths import read_container_paths
+from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.host.instances_directory import BASE, FOLDER, OF_AN_IMAGE, Folder, FolderEntry
+from hoodsnap.facts.process.process import Process
+
+_LISTING = re.compile(r"find (/.*?)/? -ls")
+
+
+class ImageStore:
+    """Everything that one host said of its files: listings, single files, and images."""
+
+    def __init__(self, processes: Iterable[Process] = ()) -> None:
+        self.listing: Answer | None = None
+        """The list of everything in the first instances directory; None if there is none."""
+        self.failures: dict[str, str] = {}
+        """Instances directory → why its list is not known."""
+        self.images: dict[str, Image] = {}
+        """By path: every file that qemu-img was asked about."""
+        self._lines: dict[str, dict[str, object]] = {}  # path → line of a list, not checked yet
+        self._tops: list[str] = []
+        self._looked: dict[str, FolderEntry | None] = {}
+        self._read: dict[str, FolderEntry] = {}  # the lines that were asked for, checked
+        self._processes = tuple(processes)
+
+    @classmethod
+    def read(cls, answers: Iterable[Answer], processes: Iterable[Process] = ()) -> ImageStore:
+        """Read one host's answers; of several to one question the last counts. `processes` may have
+        files in here open, under other names of the directories."""
+        store = cls(processes)
+        said: dict[str, dict[str, Answer]] = {}
+        infos: dict[str, Answer] = {}
+        for query, answer in _newest(answers).items():
+            if query.startswith("qemu-img info "):
+                options, _, path = query.partition(" /")
+                if "--output=json" in options:
+                    part = "chain" if "--backing-chain" in options else "header"
+                    said.setdefault(f"/{path}", {})[part] = answer
+            elif query.endswith("/disk.info"):
+                infos[query.removeprefix("cat ").removesuffix("/disk.info")] = answer
+            elif query.startswith("stat -L ") and answer.subject is not None:
+                store._look(answer, answer.subject)
+            elif found := _LISTING.fullmatch(query):
+                store._list(answer, found[1])
+        for path, parts in said.items():
+            info = infos.get(path.rpartition("/")[0])
+            if info is not None:
+                parts["disk.info"] = info
+            store.images[path] = Image(path=path, said=parts)
+        return store
+
+    def _list(self, answer: Answer, top: str) -> None:
+        # A list has a line for each file of each guest, and few of them are ever looked at.
+        try:
+            lines = value_of(answer, f"the list of {top}", list[object])
+        except UnheardError as reason:
+            self.failures[top] = str(reason)
+            return
+        found: dict[str, dict[str, object]] = {}
+        for line in lines:
+            if not isinstance(line, dict) or not isinstance(line.get("path"), str):
+                # Whatever it is the line of is missing from here, not from the host.
+                self.failures[top] = f"the list of {top} can't be read"
+                return
+            found[line["path"].rstrip("/")] = line
+        # It is newer than what was seen there of single files before it.
+        for path in [path for path in self._looked if path.startswith(f"{top}/")]:
+            del self._looked[path]
+        self._lines |= found
+        self._read.clear()
+        self._tops.append(top)
+        self.listing = self.listing or answer
+
+    def _look(self, answer: Answer, path: str) -> None:
+        if answer.error is not None and answer.error.kind == "absent":
+            self._looked[path] = None
+            return
+        try:
+            self._looked[path] = value_of(answer, path, FolderEntry)
+        except UnheardError:
+            return  # who asks for this file hears that nobody could look
+
+    def entry(self, path: str) -> FolderEntry | None:
+        """The file at a path, links followed if that was asked; None if there is no such file.
+
+        Raises `UnheardError` if nobody looked there.
+        """
+        path = self.listed_path(path)
+        if path in self._looked:
+            return self._looked[path]
+        if path in self._lines:
+            if path not in self._read:
+                self._read[path] = _entry(self._lines[path])
+            return self._read[path]
+        folder = path.rpartition("/")[0]
+        while folder and folder not in self._lines:
+            folder = folder.rpartition("/")[0]
+        around = self._lines.get(folder, {})
+        if around.get("type") != "d" or around.get("error") is not None:
+            raise UnheardError(f"{path}: {around.get('error') or 'nobody looked there'}")
+        return None
+
+    @cached_property
+    def container_paths(self) -> Mapping[str, str]:
+        """The instances directories by the names that QEMU has for them, as far as files in them
+        are open: as they were listed."""
+        return read_container_paths(self, self._processes)
+
+    def listed_path(self, path: str) -> str:
+        """Return a path that QEMU or a disk's header names, as it was listed."""
+        for name, top in self.container_paths.items():
+            if top != name and path.startswith(f"{name}/"):
+                return top + path.removeprefix(name)
+        return path
+
+    def image(self, path: str | None) -> Image | None:
+        """Return what qemu-img reported of the file at a path; None if it was not asked."""
+        return self.images.get(self.listed_path(path)) if path is not None else None
+
+    def inode(self, path: str) -> int | None:
+        """Return the inode of the file that is listed at a path; None if there is no such line."""
+        ino = self._lines.get(path, {}).get("ino")
+        return ino if isinstance(ino, int) else None
+
+    @property
+    def tops(self) -> tuple[str, ...]:
+        """The instances directories that were listed."""
+        return tuple(self._tops)
+
+    def size_of(self, uuid: str, name: str) -> int | None:
+        """Bytes of a file in a guest's folder; None if it is not there."""
+        for top in self._tops:
+            entry = self.entry(f"{top}/{uuid}/{name}")
+            if entry is not None:
+                return entry.size
+        for reason in self.failures.values():
+            raise UnheardError(reason)
+        if not self._tops:
+            raise UnheardError("no instances directory was listed")
+        return None
+
+    def of(self, uuid: str, disks: Iterable[str] = ()) -> tuple[Image, ...]:
+        """A guest's images: the disks that its domain names, then the others in its folder."""
+        beside = self._in_folder.get(uuid, ())
+        paths = dict.fromkeys((*map(self.listed_path, disks), *beside))
+        return tuple(self.images[path] for path in paths if path in self.images)
+
+    @cached_property
+    def _in_folder(self) -> Mapping[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.images):
+            found.setdefault(path.rpartition("/")[0].rpartition("/")[2], []).append(path)
+        return found
+
+    @cached_property
+    def folders(self) -> Mapping[str, tuple[Folder, ...]]:
+        """The guests' folders by UUID, with what is left of a resize or a deletion."""
+        folders: dict[str, tuple[Folder, ...]] = {}
+        for path, line in self._lines.items():
+            top, _, name = path.rpartition("/")
+            found = FOLDER.fullmatch(name)
+            if found and top in self._tops and line.get("type") == "d":
+                folder = Folder(path, found["uuid"], found["suffix"])
+                folders[folder.uuid] = (*folders.get(folder.uuid, ()), folder)
+        return folders
+
+    @cached_property
+    def disks(self) -> tuple[str, ...]:
+        """The paths of the disks in the guests' folders, those of left-over folders too."""
+        return tuple(
+            path
+            for path, line in self._lines.items()
+            if line.get("type") == "f" and _is_disk(*path.rsplit("/", 2)[1:])
+        )
+
+    @cached_property
+    def caches(self) -> Mapping[str, Mapping[str, FolderEntry]]:
+        """The folders of image caches, each with its files by name. One is known by its name, or by
+        what is in it: it may be called anything, and hosts that share a directory may have several.
+        """
+        found: dict[str, dict[str, dict[str, object]]] = {}
+        for path, line in self._lines.items():
+            folder, _, name = path.rpartition("/")
+            top, _, own = folder.rpartition("/")
+            if line.get("type") == "f" and top in self._tops and not FOLDER.fullmatch(own):
+                found.setdefault(folder, {})[name] = line
+        return {
+            folder: {name: _entry(line) for name, line in lines.items()}
+            for folder, lines in found.items()
+            if folder.endswith(f"/{BASE}") or any(map(OF_AN_IMAGE.fullmatch, lines))
+        }
+
+    @cached_property
+    def bases(self) -> Mapping[str, FolderEntry]:
+        """The files of the image caches, by name. `base_of` is the name of an image's."""
+        return {name: entry for files in self.caches.values() for name, entry in files.items()}
+
+    @cached_property
+    def by_inode(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
+        """The paths of the regular files by device and inode; a file may have several."""
+        found: dict[tuple[str, int], list[str]] = {}
+        for path, line in self._lines.items():
+            dev, ino = line.get("dev"), line.get("ino")
+            if line.get("type") == "f" and isinstance(dev, str) and isinstance(ino, int):
+                found.setdefault((dev, ino), []).append(path)
+        return {inode: tuple(paths) for inode, paths in found.items()}
+
+
+def _is_disk(folder: str, name: str = "") -> bool:
+    if name != "disk" and (not name.startswith("disk.") or name == "disk.info"):
+        return False
+    return FOLDER.fullmatch(folder) is not None
+
+
+def _entry(line: dict[str, object]) -> FolderEntry:
+    try:
+        return FolderEntry.model_validate(line)
+    except ValidationError:
+        raise UnheardError(f"what is said of {line.get('path')} can't be read") from None
+
+
+def _newest(answers: Iterable[Answer]) -> dict[str, Answer]:
+    """The last answer to each question, in the order of these."""
+    newest: dict[str, Answer] = {}
+    for answer in answers:
+        newest.pop(answer.query, None)
+        newest[answer.query] = answer
+    return newest

@@ -1,0 +1,93 @@
+"""nova's instances directory: a folder for each guest, and the image cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hoodsnap.facts.uuids import UUID
+
+_Count = Annotated[int, Field(ge=0, lt=1 << 64)]
+
+FOLDER = re.compile(rf"(?P<uuid>{UUID.pattern})(?P<suffix>(?:_\w+)?)")
+"""The names of the guests' folders, with what is left of a resize or a deletion."""
+
+BASE = "_base"
+"""Default name of the image cache's folder."""
+
+OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
+"""The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
+
+
+def base_of(image: str) -> str:
+    """The name of a glance image's file in `_base`: the SHA-1 of its id."""
+    return hashlib.sha1(image.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
+
+
+def is_base(path: str) -> bool:
+    """True if a file lies in an image cache, whatever that folder is called."""
+    folder, _, name = path.rpartition("/")
+    return folder.endswith(f"/{BASE}") or OF_AN_IMAGE.fullmatch(name) is not None
+
+
+def owner_of(path: str) -> str | None:
+    """The UUID of the guest in whose folder a file lies; None if it lies in none."""
+    folder = FOLDER.fullmatch(path.rpartition("/")[0].rpartition("/")[2])
+    return folder["uuid"] if folder is not None else None
+
+
+class FolderEntry(BaseModel):
+    """One line of `find DIR -ls`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
+
+    path: str
+    type: str
+    """`f` (file), `d` (folder), `l` (link), `b` and `c` (devices), `p` (pipe), `s` (socket)."""
+
+    size: _Count
+    """Bytes."""
+
+    blocks: _Count | None = None
+    """Allocated units of 512 bytes."""
+
+    mode: str | None = None
+    """Octal, type included: `100644`."""
+
+    uid: int | None = None
+    gid: int | None = None
+    user: str | None = None
+    group: str | None = None
+    dev: str | None = None
+    """`major:minor` of the file system."""
+
+    ino: int | None = None
+    rdev: str | None = None
+    mtime: str | None = None
+    btime: str | None = None
+    acl: bool | None = None
+    """True if the file has a POSIX ACL; None if that was not collected."""
+
+    selinux: str | None = None
+    """Its label; None without SELinux."""
+
+    target: str | None = None
+    magic: str | None = None
+    """The first 16 bytes in hexadecimal; None if they were not read."""
+
+    error: str | None = None
+    """Reason why the content of this folder is not known, or not all of it."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A guest's folder in an instances directory."""
+
+    path: str
+    uuid: str
+    suffix: str
+    """Empty; `_resize` (the copy to revert a resize with) or `_del` (being deleted)."""
