@@ -1,6 +1,6 @@
 """Targets of the campaign: the work of each command on a bundle, in this process.
 
-A target raises an exception if something is wrong: any undocumented exception, or `Shown` if an
+A target raises an exception if something is wrong: any undocumented exception, or `ShownError` if an
 output contains a character that a terminal would obey.
 """
 
@@ -73,7 +73,7 @@ REQUESTS = (
 _SHEETS = [load_sheet(name) for name in ("compute", "volumes", "networking")]
 
 
-class Shown(Exception):
+class ShownError(Exception):
     """An output contains a character that a terminal obeys. The text names it and its place."""
 
 
@@ -152,7 +152,7 @@ def files(bundle: Bundle) -> None:
         Images(recording, root / "in/images").make()
         procfs.make(recording, root / "in/proc")
         if os.listdir(root) != ["in"] or not {*os.listdir(root / "in")} <= {"images", "proc"}:
-            raise Shown("a file was made outside")
+            raise ShownError("a file was made outside")
     for line in [*shell.coverage(recording), *shell.lacking(recording)]:
         _text(line, newlines=False)
 
@@ -222,4 +222,4 @@ def _text(text: str, *, newlines: bool = True) -> None:
         )
     if not text.isprintable():
         odd = next(char for char in text if not char.isprintable())
-        raise Shown(f"{odd!a} in {text[:80]!a}")
+        raise ShownError(f"{odd!a} in {text[:80]!a}")

@@ -121,12 +121,12 @@ def route(path: str, declared: str | None, header_of: Callable[[str], Header | N
         for base, base_form in _bases(path, form, header, header_of, trusted):
             below[base] = base_form
             trusted = trusted and base_form is not None
-    except _Obstacle as found:
+    except _ObstacleError as found:
         obstacle = str(found)
     return Route(form, obstacle, trusted, below)
 
 
-class _Obstacle(Exception):
+class _ObstacleError(Exception):
     """qemu-img must not go on here."""
 
 
@@ -141,11 +141,11 @@ def _bases(
     seen = {path}
     while form == "qcow2" and header is not None:
         if header.format is None:
-            raise _Obstacle(f"the header of {path} can't be read")
+            raise _ObstacleError(f"the header of {path} can't be read")
         if not header.backing:
             return
         if ":" in header.backing.partition("/")[0]:
-            raise _Obstacle(f"the chain leads to {header.backing}, which is no file")
+            raise _ObstacleError(f"the chain leads to {header.backing}, which is no file")
         path = os.path.join(os.path.dirname(path), header.backing)
         if path in seen:
             return  # a loop, which qemu-img finds too
@@ -156,7 +156,7 @@ def _bases(
         header = header_of(path)
         if header is not None:
             if not _is_harmless(header, form, trusted):
-                raise _Obstacle(f"the chain leads to {path}, which may name other files")
+                raise _ObstacleError(f"the chain leads to {path}, which may name other files")
             form = form or header.format
 
 
