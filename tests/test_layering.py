@@ -67,6 +67,6 @@ def test_every_module_is_in_the_page(folder: str) -> None:
     """But for the nouns that a layer has in collect/ and in facts/ alike."""
     named = set(re.findall(r"`(\w+\.py)`", PAGE.read_text()))
     modules = {path.name for path in (CODE / folder).glob("[!_]*.py")}
-    nouns = {path.name for path in (CODE / "facts").glob("*.py")} if folder == "collect" else set()
+    nouns = {path.name for path in (CODE / "facts").rglob("*.py")} if folder == "collect" else set()
 
     assert modules - nouns - named == set()
