@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, healthy
+from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, healthy, sample
 from tests.grading.conftest import task
 
 from hoodsnap.bundle import Answer, Bundle, dump, load, parse
@@ -166,7 +166,7 @@ def test_the_same_bundle_is_named_as_such() -> None:
 
 
 def test_no_recording_of_one_lab_is_accused() -> None:
-    groups = [*copies([recorded(path) for path in HONEST])]
+    groups = [*copies([recorded(path) for path in sample(HONEST, 30)])]
 
     assert {copy.sure for copy in groups} == {Sure.SAME_HOST}
 
