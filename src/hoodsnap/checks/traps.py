@@ -228,7 +228,7 @@ def disks_out_of_sight(guest: Guest) -> bool:
     """QEMU runs in a container, and none of the files that it has open was found outside"""
     if guest.host is None or not _is_in_a_container(guest):
         return False
-    if not guest.host.recognises(guest.process):
+    if not guest.host.recognizes(guest.process):
         raise UnheardError(
             "QEMU runs in a container, and none of the files that it has open was found outside"
         )

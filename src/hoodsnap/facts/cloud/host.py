@@ -227,7 +227,7 @@ class Host:
                 continue  # the others tell
         return False
 
-    def recognises(self, process: Process | None) -> bool:
+    def recognizes(self, process: Process | None) -> bool:
         """Whether it is known where the paths of a process lead in the instances directory: files
         that it, or another one in its container, has open there were found in the list. None: of a
         guest that is off, and will be where the others are."""
