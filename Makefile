@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab record churn bench fuzz requirements sbom clean
+.PHONY: help demo test lint docs lab lab-down test-lab record churn bench fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,13 +20,16 @@ demo: $(VENV)/core ## run the main job: collect this host (or take the recorded 
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud
-	$(BIN)/pytest -m "not lab"
+	$(BIN)/pytest -n logical -m "not lab"
 
 lint: $(VENV)/dev ## format, lint and type-check without changing anything
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python docs/wording.py
 
 docs: $(VENV)/dev ## write the generated pages of docs/reference and the README's output blocks
 	$(BIN)/python docs/generate.py
@@ -56,6 +59,17 @@ requirements: $(VENV)/release ## pin and hash in requirements/ what users instal
 	$(COMPILE) -o requirements/explain.txt pyproject.toml
 	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/release.txt requirements/release.in
+
+dist: ## build dist/, the source archive and the wheel; the same bytes every time
+	rm -rf dist build/backend && $(PYTHON) -m venv build/backend
+	build/backend/bin/python -m pip $(HASHED) -r requirements/build.txt
+	build/backend/bin/python -m hatchling build
+
+test-dist: ## explain a recording with the wheel of dist/ alone, where no extra is installed
+	rm -rf build/alone && $(PYTHON) -m venv build/alone
+	build/alone/bin/python -m pip $(HASHED) -r requirements/explain.txt
+	build/alone/bin/python -m pip $(HASHED:--require-hashes=) --no-deps dist/*.whl
+	cd build && alone/bin/hoodsnap explain --server vm-plain ../src/hoodsnap/recorded/healthy.json.zst
 
 sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (CycloneDX) of what users install
 	rm -rf build/users && $(PYTHON) -m venv --without-pip build/users

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
-from collections.abc import Callable, Iterator
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
 from hoodsnap.facts.cloud.guest import Guest
@@ -21,6 +26,8 @@ from hoodsnap.findings.finding import Finding
 settings.register_profile("hoodsnap", deadline=None)
 settings.load_profile("hoodsnap")
 
+T = TypeVar("T")
+
 ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 MONITORS = ROOT / "fixtures/monitors.json.zst"
@@ -29,10 +36,59 @@ NOT_SEALED = "needs no namespaces"
 """What `hoodsnap shell` says where the kernel does not let it seal a shell."""
 FAULTS = ROOT / "fixtures/faults"
 
+SEED = int(os.environ.setdefault("HOODSNAP_SEED", str(random.getrandbits(32))))
+"""Seed of the samples that this run takes of laws with hundreds of cases. It is printed, and it
+is in the environment because all worker processes must take the same ones."""
+
+
+def pytest_configure() -> None:
+    # A shell that runs the tests in the background lets them ignore Ctrl-C, and their commands too.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_report_header() -> str:
+    return f"samples: HOODSNAP_SEED={SEED}"
+
+
+def pytest_collection_finish() -> None:
+    # Five thousand collected tests stay until the end: looking through them for garbage takes time.
+    gc.collect()
+    gc.freeze()
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc] # xdist ships no types
+    """Give the tests of a file to one worker, since they share what is slow to make; and all files
+    with a real libvirtd to the same one, since two would take each other's ports for consoles."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = str(super()._split_scope(nodeid))
+        return "libvirtd" if "libvirtd: Any" in _source(file) else file
+
+
+@cache
+def _source(file: str) -> str:
+    return (ROOT / file).read_text()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
+
+
+def sample(cases: Sequence[T], size: int) -> list[T]:
+    """Take so many of the cases, other ones in each run, in their order."""
+    chosen = random.Random(SEED).sample(range(len(cases)), size)  # noqa: S311
+    return [cases[at] for at in sorted(chosen)]
+
 
 @cache
 def healthy() -> Bundle:
     return load(HEALTHY)
+
+
+@cache
+def _monitored() -> Bundle:
+    return load(MONITORS)
 
 
 @cache
@@ -411,10 +467,7 @@ class RecordedHost:
         return [dict(port.raw) for port in self.guest(name).ports or ()]
 
     def report(self) -> Report:
-        # Through bytes, as a bundle that was mailed.
-        from hoodsnap.bundle import parse
-
-        return analyze(parse(dump(self.bundle)))
+        return analyze(self.bundle)
 
     def findings(self) -> list[str]:
         """What the whole catalogue finds: check, guest and evidence. What a finding explains is
@@ -476,7 +529,7 @@ def host() -> RecordedHost:
 @pytest.fixture
 def monitored() -> RecordedHost:
     """The healthy recording that has its guests' monitors, fresh for each test."""
-    return RecordedHost(load(MONITORS))
+    return RecordedHost(_monitored())
 
 
 @pytest.fixture

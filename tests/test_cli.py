@@ -10,20 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.command import hoodsnap, process
 from tests.conftest import FAULTS, HEALTHY, RecordedHost
 
 from hoodsnap.bundle import dump, save
-
-
-def hoodsnap(
-    *arguments: str | Path, stdin: bytes = b"", **environment: str
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-m", "hoodsnap", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        env=os.environ | {"COLUMNS": "80"} | environment,
-    )
 
 
 @pytest.fixture
@@ -183,8 +173,8 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
 def test_the_same_bundle_gives_the_same_report() -> None:
     """Python orders sets by hashes that differ from process to process."""
     hidden = FAULTS / "instances-hidden.json.zst"
-    once = hoodsnap("explain", hidden, "--format", "json", PYTHONHASHSEED="1")
-    again = hoodsnap("explain", hidden, "--format", "json", PYTHONHASHSEED="2")
+    once = process("explain", hidden, "--format", "json", PYTHONHASHSEED="1")
+    again = process("explain", hidden, "--format", "json", PYTHONHASHSEED="2")
 
     assert once.stdout == again.stdout
 

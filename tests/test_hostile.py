@@ -73,7 +73,7 @@ def _explain(raw: Any) -> None:
 
 @given(damages)
 @settings(
-    max_examples=60,
+    max_examples=25,
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_a_bundle_with_damaged_answers_is_explained(
@@ -91,7 +91,7 @@ def test_a_bundle_with_damaged_answers_is_explained(
     st.text(st.characters(codec=None)),
     st.integers(0, 10**6),
 )
-@settings(max_examples=40)
+@settings(max_examples=15)
 def test_a_bundle_with_damaged_queries_is_explained(field: str, instead: str, start: int) -> None:
     raw = _recorded()
     for answer in raw["answers"][start % len(raw["answers"]) :: 7]:

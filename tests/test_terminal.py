@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from fuzz.slices import Raw, slices
+from tests.command import hoodsnap, process
 from tests.conftest import FAULTS, HEALTHY
 from tests.test_bounds import bundle_of
 
@@ -24,7 +25,7 @@ from hoodsnap.cli import crash
 from hoodsnap.printable import escaped
 
 ESCAPE = "\x1b]0;PWNED\x07\x1b[31m\x9b31m\u202e\x7f\x08\u2028\x85"
-"""A title, colours, the other direction, deletions, other line ends."""
+"""A title, colors, the other direction, deletions, other line ends."""
 
 COMMANDS = (
     ["explain"],
@@ -179,13 +180,13 @@ def _slice() -> Raw:
     ],
     ids=lambda arguments: arguments[0][:8],
 )
-def test_no_argument_is_obeyed_either(arguments: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hoodsnap", *arguments],
-        capture_output=True,
-        cwd=tmp_path,
-        env={name: said for name, said in os.environ.items() if name != "FORCE_COLOR"},
-    )
+def test_no_argument_is_obeyed_either(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    # A replay makes namespaces, which a process can't leave.
+    done = (process if arguments[0] == "replay" else hoodsnap)(*arguments)
 
     assert done.returncode not in (0, 1)
     assert _obeyed((done.stdout + done.stderr).decode()) == ""
@@ -316,11 +317,6 @@ def test_an_unknown_key_is_shown_escaped(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_bytes(bundle_of({ESCAPE: 1}))
 
     for command in ("explain", "check", "verify"):
-        done = subprocess.run(
-            [sys.executable, "-m", "hoodsnap", command, "b.json"],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
-        assert "answers.0.\\u001b]0;PWNED\\u0007" in done.stderr
-        assert _obeyed(done.stderr) == ""
+        said = hoodsnap(command, "b.json", cwd=tmp_path).stderr.decode()
+        assert "answers.0.\\u001b]0;PWNED\\u0007" in said
+        assert _obeyed(said) == ""

@@ -1,3 +1,3 @@
 """Ask every layer under a Nova instance the same question and explain where the answers differ."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.conftest import RecordedHost, healthy, healthy_report
+from tests.conftest import FAULTS, RecordedHost, healthy, healthy_report, sample
 
 from hoodsnap import checks
-from hoodsnap.bundle import Answer
+from hoodsnap.bundle import Answer, dump, load, parse
 from hoodsnap.check import Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
@@ -171,7 +171,7 @@ def test_a_layer_that_was_not_collected_is_not_a_finding(host: RecordedHost, lay
     assert host.findings() == []
 
 
-@pytest.mark.parametrize("number", range(200))
+@pytest.mark.parametrize("number", sample(range(200), 40))
 def test_a_missing_answer_is_not_a_finding(host: RecordedHost, number: int) -> None:
     # Every 200th answer of the recording, starting at another one each time.
     answers = host.bundle.answers
@@ -180,6 +180,20 @@ def test_a_missing_answer_is_not_a_finding(host: RecordedHost, number: int) -> N
     host.bundle = host.bundle.with_answers(kept)
 
     assert host.findings() == []
+
+
+@pytest.mark.parametrize("name", ["db-flavor-drift", "attachment-twice", "console-exposed"])
+def test_a_bundle_that_was_mailed_says_the_same(name: str) -> None:
+    """Tests edit answers in memory; a person's bundle comes out of a file."""
+    edited = RecordedHost(load(FAULTS / f"{name}.json.zst"))
+    edited.silence("placement")
+    edited.set("host", "/etc/nova/nova.conf", {"DEFAULT": {"debug": "True"}})
+    mailed = RecordedHost(parse(dump(edited.bundle)))
+
+    assert edited.findings() != []
+    assert mailed.findings() == edited.findings()
+    assert mailed.folded() == edited.folded()
+    assert skipped(mailed.report()) == skipped(edited.report())
 
 
 def test_two_cells_with_databases_of_one_name_change_nothing(host: RecordedHost) -> None:

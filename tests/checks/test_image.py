@@ -106,8 +106,8 @@ def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
 
 
 def test_image_unsafe_reference_to_the_network_or_another_guest(host: RecordedHost) -> None:
-    neighbour = _disk(host, "vm-plain")
-    for below in ("nbd:evil:10809", "json:{}", neighbour, "../../../etc/shadow"):
+    neighbor = _disk(host, "vm-plain")
+    for below in ("nbd:evil:10809", "json:{}", neighbor, "../../../etc/shadow"):
         fresh = RecordedHost(host.bundle)
         fresh.image(
             _disk(host, "vm-stopped"),

@@ -194,7 +194,7 @@ def test_a_server_asked_for_alone_brings_its_image(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     small.reply(f"/compute/v2.1/servers/{HERE}", {"server": a_server(metadata={"pw": PASSWORD})})
-    small.reply(f"/image/v2/images/{IMAGE}", {"id": IMAGE, "licence": PASSWORD})
+    small.reply(f"/image/v2/images/{IMAGE}", {"id": IMAGE, "license": PASSWORD})
 
     api.ask_server(HERE)
     assert last(recorder).value["server"]["metadata"] == {"pw": WITHHELD}
@@ -202,7 +202,7 @@ def test_a_server_asked_for_alone_brings_its_image(
 
     (image,) = [answer for answer in recorder.answers if answer.layer == "glance"]
     assert (image.query, image.subject) == (f"GET /v2/images/{IMAGE}", IMAGE)
-    assert image.value == {"id": IMAGE, "licence": WITHHELD}
+    assert image.value == {"id": IMAGE, "license": WITHHELD}
 
 
 def test_neither_password_nor_token_is_kept(

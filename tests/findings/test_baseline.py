@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.command import hoodsnap
 from tests.conftest import HEALTHY, RecordedHost
 from tests.findings.test_folding import analyzed, of_guests, of_host
-from tests.test_cli import hoodsnap
 
 from hoodsnap.bundle import save
 from hoodsnap.findings.baseline import BaselineEntry, fingerprint, part, read, written

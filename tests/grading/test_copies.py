@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, healthy
+from tests.conftest import FAULTS, HEALTHY, MONITORS, ROOT, healthy, sample
 from tests.grading.conftest import task
 
 from hoodsnap.bundle import Answer, Bundle, dump, load, parse
@@ -166,7 +166,7 @@ def test_the_same_bundle_is_named_as_such() -> None:
 
 
 def test_no_recording_of_one_lab_is_accused() -> None:
-    groups = [*copies([recorded(path) for path in HONEST])]
+    groups = [*copies([recorded(path) for path in sample(HONEST, 30)])]
 
     assert {copy.sure for copy in groups} == {Sure.SAME_HOST}
 
@@ -230,10 +230,10 @@ def test_students_with_the_same_snapshot_are_not_copies() -> None:
     assert [copy.sure for copy in groups] == [Sure.SAME_HOST]
 
 
-def test_a_group_of_29_is_reported_once(tmp_path: Path) -> None:
+def test_a_group_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "class").mkdir()
     data = dump(healthy())
-    for number in range(29):
+    for number in range(6):
         (tmp_path / "class" / f"s{number:02}.json").write_bytes(data)
     sheet = tmp_path / "sheet.yaml"
     sheet.write_text(task(holds="guest.server.status == 'ACTIVE'"))
@@ -245,10 +245,10 @@ def test_a_group_of_29_is_reported_once(tmp_path: Path) -> None:
 
     assert " ".join(run("text").split()).count("the same bundle") == 1
     [group] = json.loads(run("json"))["copies"]
-    assert len(group["students"]) == 29
+    assert len(group["students"]) == 6
     rows = [*csv.DictReader(io.StringIO(run("csv")))]
-    assert {row["remarks"] for row in rows[1:]} == {"with s00 and 27 others: the same bundle"}
-    assert run("junit").count("and 27 others: the same bundle") == 29
+    assert {row["remarks"] for row in rows[1:]} == {"with s00 and 4 others: the same bundle"}
+    assert run("junit").count("and 4 others: the same bundle") == 6
 
 
 def test_the_number_of_comparisons_is_not_quadratic(

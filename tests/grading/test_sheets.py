@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import product
 
 import pytest
-from tests.conftest import FAULTS, RecordedHost, healthy
+from tests.conftest import FAULTS, RecordedHost, healthy, sample
 
 from hoodsnap.bundle import dump, load
 from hoodsnap.grading import sheet
@@ -170,18 +171,19 @@ def test_the_fault_of_a_break_fix_lab_does_not_pass(
     assert Status.UNGRADED not in {one.status for one in done}
 
 
-@pytest.mark.parametrize("lab", sheet.shipped())
-def test_a_silent_layer_costs_no_points(host: RecordedHost, lab: str) -> None:
+LAYERS = ("nova", "nova-db", "libvirt", "kernel", "images", "neutron", "cinder", "network")
+
+
+@pytest.mark.parametrize(("lab", "layer"), sample([*product(sheet.shipped(), LAYERS)], 24))
+def test_a_silent_layer_costs_no_points(host: RecordedHost, lab: str, layer: str) -> None:
     """A task that passed does not fail without a layer: it still passes, waits or is ungraded."""
     server, written = answers(host)[lab]
-    for layer in ("nova", "nova-db", "libvirt", "kernel", "images", "neutron", "cinder", "network"):
-        silent = RecordedHost(healthy())
-        silent.silence(layer)
+    host.silence(layer)
 
-        found = graded(lab, dump(silent.bundle), written, server)
+    found = graded(lab, dump(host.bundle), written, server)
 
-        lost = [one.id for one in found.results if one.status in (Status.WRONG, Status.PARTLY)]
-        assert lost == [], layer
+    lost = [one.id for one in found.results if one.status in (Status.WRONG, Status.PARTLY)]
+    assert lost == []
 
 
 @pytest.mark.parametrize("lab", sheet.shipped())

@@ -171,7 +171,7 @@ def test_of_an_image_in_another_shape_nothing_odd_stays(properties: object) -> N
 
 
 def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() -> None:
-    said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "licence": SECRET}
+    said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "license": SECRET}
     volume = {"id": "c3986145", "description": SECRET, "metadata": {"plan": SECRET}}
     plain = {"id": "5a2c9d10", "description": None}
     empty = {"id": "b7707b4c", "description": ""}
@@ -182,7 +182,7 @@ def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() 
                 "id": "c3986145",
                 "description": WITHHELD,
                 "metadata": {"plan": WITHHELD},
-                "volume_image_metadata": {**said, "licence": WITHHELD},
+                "volume_image_metadata": {**said, "license": WITHHELD},
             },
             plain,
             empty,
@@ -414,7 +414,7 @@ def test_of_an_image_the_properties_stay_that_nova_acts_on() -> None:
         "hw_disk_bus": "virtio",
         "os_distro": "debian",
         "os_admin_password": SECRET,
-        "licence": SECRET,
+        "license": SECRET,
         "direct_url": f"swift+https://tenant:user:{SECRET}@keystone/v3/glance/ee3f0f1c",
         "locations": [{"url": "rbd://f5b/images/ee3f0f1c/snap", "metadata": {"key": SECRET}}],
     }
@@ -424,7 +424,7 @@ def test_of_an_image_the_properties_stay_that_nova_acts_on() -> None:
         "hw_disk_bus": "virtio",
         "os_distro": "debian",
         "os_admin_password": WITHHELD,
-        "licence": WITHHELD,
+        "license": WITHHELD,
         "direct_url": WITHHELD,
         "locations": [{"url": "rbd://f5b/images/ee3f0f1c/snap"}],
     }
@@ -441,7 +441,7 @@ def test_of_an_image_the_properties_stay_that_nova_acts_on() -> None:
         ("shelved_image_id", True),
         ("clean_attempts", True),
         ("vtpm_secret_uuid", True),
-        ("image_licence", False),
+        ("image_license", False),
         ("image_os_admin_password", False),
         ("boot_roles", False),
         ("owner_user_name", False),

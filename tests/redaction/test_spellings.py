@@ -18,8 +18,8 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 import pytest
+from tests.command import hoodsnap
 from tests.conftest import HEALTHY, ROOT, RecordedHost, healthy
-from tests.test_cli import hoodsnap
 
 from hoodsnap.bundle import Answer, Bundle, Failure, dump
 from hoodsnap.facts.host.device import Devices

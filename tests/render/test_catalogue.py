@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.test_cli import hoodsnap
+from tests.command import hoodsnap
 
 from hoodsnap.check import Check
 from hoodsnap.checks import CATALOGUE, TOPICS

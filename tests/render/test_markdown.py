@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tests.command import hoodsnap
 from tests.conftest import HEALTHY, RecordedHost
-from tests.test_cli import hoodsnap
 
 from hoodsnap.render import markdown
 from hoodsnap.trust.fingerprint import fingerprint

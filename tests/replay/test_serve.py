@@ -206,10 +206,10 @@ def test_another_account_can_not_exhaust_the_connections(served: Mapping[str, st
         [program, "-I", "-c", HOLD, str(port)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         user=65533, group=65533, extra_groups=[], cwd="/",
-    ) as neighbour:  # fmt: skip
-        assert neighbour.stdout is not None
-        assert int(neighbour.stdout.readline()) > 0
+    ) as neighbor:  # fmt: skip
+        assert neighbor.stdout is not None
+        assert int(neighbor.stdout.readline()) > 0
         status, _, _ = asked(served, "/v3")
-        neighbour.kill()
+        neighbor.kill()
 
     assert status == 200

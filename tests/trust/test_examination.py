@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from tests.command import hoodsnap
 from tests.conftest import HEALTHY, RecordedHost, healthy
-from tests.test_cli import hoodsnap
 from typer.testing import CliRunner
 
 from hoodsnap.bundle import Answer, Bundle, load, save

@@ -112,7 +112,7 @@ class ReplayedDatabase:
         if first in ("desc", "describe") or (first == "explain" and len(words) < 5):
             return self._describe(words[1:], database)
         if first in ("select", "with") or words[0].text == "(":
-            return self._select(sql.labelled(words, statement), database)
+            return self._select(sql.labeled(words, statement), database)
         text = (
             "The MariaDB server is running with the --read-only option so it cannot execute"
             f" this statement: hoodsnap: {first.upper()} can't change a recording"

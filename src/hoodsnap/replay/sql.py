@@ -100,7 +100,7 @@ _CALLED = frozenset(["if", "left", "right", "mod"])
 _NO_MATTER = frozenset(["sql_no_cache", "sql_calc_found_rows", "sql_small_result"])
 
 
-def labelled(words: list[Token], statement: str) -> list[Token]:
+def labeled(words: list[Token], statement: str) -> list[Token]:
     """Name each expression of the outermost SELECT as MySQL does: by its own text."""
     start = next((at for at, word in enumerate(words) if word.word == "select"), None)
     if start is None or words[0].word != "select":
