@@ -326,7 +326,7 @@ def test_an_example_shows_what_is_wrong_with_a_sheet(tmp_path: Path) -> None:
 def test_every_documented_field_exists() -> None:
     """The documented fields are exactly those that expressions can read."""
     from hoodsnap.findings.analysis import analyze
-    from hoodsnap.grading.expression import evaluate
+    from hoodsnap.grading.evaluation import evaluate
     from hoodsnap.grading.facts import documented, view
 
     report = analyze(load(HEALTHY))

@@ -9,7 +9,8 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.findings.analysis import Report
 from hoodsnap.grading.answer import share
-from hoodsnap.grading.expression import ExpressionError, Touch, Value, evaluate
+from hoodsnap.grading.evaluation import evaluate
+from hoodsnap.grading.expression import ExpressionError, Touch, Value
 from hoodsnap.grading.facts import View, view
 from hoodsnap.grading.result import Result, Status
 from hoodsnap.grading.sheet import CHECKS, Answers, Question, Sheet, Task

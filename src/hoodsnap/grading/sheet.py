@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from hoodsnap.checks import CATALOGUE
-from hoodsnap.grading.expression import ExpressionError, compiled
+from hoodsnap.grading.evaluation import compiled
+from hoodsnap.grading.expression import ExpressionError
 from hoodsnap.grading.plain_yaml import Place, YamlDocument, YamlError, read
 
 SHIPPED = Path(__file__).parent.parent / "sheets"

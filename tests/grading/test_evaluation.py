@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.grading.expression import ExpressionError, Silence, compiled, evaluate
+from hoodsnap.grading.evaluation import compiled, evaluate
+from hoodsnap.grading.expression import ExpressionError, Silence
 
 FACTS = {
     "guest": {
