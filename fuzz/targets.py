@@ -32,14 +32,15 @@ from hoodsnap.render import markdown, trust
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row
 from hoodsnap.render.line import Line
-from hoodsnap.replay import procfs, shell, xdr
-from hoodsnap.replay.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay import procfs, shell
+from hoodsnap.replay.apis.openstack import ApiError, OpenStack
 from hoodsnap.replay.images import Images
-from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd.procedure import PROCEDURES
 from hoodsnap.replay.monitor import MonitorSocket, reply
-from hoodsnap.replay.mysqld_error import MySQLError
-from hoodsnap.replay.openstack import ApiError, OpenStack
-from hoodsnap.replay.procedure import PROCEDURES
+from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay.mysqld.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, hosts
 from hoodsnap.trust import examination
 from hoodsnap.trust.fingerprint import fingerprint, fingerprinted

@@ -32,16 +32,16 @@ from hoodsnap.keep.log import is_argument, nova_lines
 from hoodsnap.keep.log_line import line_without_secrets, log_line
 from hoodsnap.keep.neutron_api import network_body
 from hoodsnap.keep.secret import without_secrets
-from hoodsnap.replay.sql import tokens
+from hoodsnap.replay.mysqld.sql import tokens
 
 LATER = {
     "hoodsnap.trust.plausible.processes.numbered_alike": "one of two that are constants",
     "hoodsnap.collect.service._unit_of": "the name of a service of nova's or libvirt's",
     "hoodsnap.redaction.redactor._patterns": "the names of a bundle, each a literal",
-    "hoodsnap.replay.collection._agrees": "what a client of the replayed API filters by",
-    "hoodsnap.replay.database._matcher": "what a client of the replayed database matches by",
-    "hoodsnap.replay.functions._regexp": "the same for REGEXP",
-    "hoodsnap.replay.domains._metadata": "the name of an element that a client asks for",
+    "hoodsnap.replay.apis.collection._agrees": "what a client of the replayed API filters by",
+    "hoodsnap.replay.mysqld.database._matcher": "what a client of the replayed database matches by",
+    "hoodsnap.replay.mysqld.functions._regexp": "the same for REGEXP",
+    "hoodsnap.replay.libvirtd.domains._metadata": "the name of an element that a client asks for",
 }
 """Where a pattern is made of what is known only then, and of what."""
 
@@ -52,7 +52,7 @@ def test_every_pattern_is_found_in_the_source() -> None:
     assert later <= LATER.keys()
     assert len(found) > 100
     places = {place for entry in found for place in entry.places}
-    assert {"hoodsnap.keep.log_line._IN_LINES[][]", "hoodsnap.replay.sql._TOKEN"} <= places
+    assert {"hoodsnap.keep.log_line._IN_LINES[][]", "hoodsnap.replay.mysqld.sql._TOKEN"} <= places
 
 
 def _id(found: Found) -> str:

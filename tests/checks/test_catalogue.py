@@ -16,7 +16,7 @@ from hoodsnap.bundle import Answer, dump, load, parse
 from hoodsnap.check import Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
-from hoodsnap.checks.roots import CROWDS, OF_ITS_LAYERS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -125,7 +125,7 @@ def test_every_topic_is_listed() -> None:
     modules = {path.stem for path in folder.glob("*.py")} - {
         "__init__",
         "traps",
-        "roots",
+        "root_causes",
         "dangers",
         "legal_states",
     }

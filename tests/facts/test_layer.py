@@ -14,7 +14,7 @@ from hoodsnap.facts.cloud.guest import NOUNS, Guest, nouns_of
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import Fact
 from hoodsnap.facts.layer import APIS, KERNEL, LAYER_OF, OF_HOST, TABLE, Layer, Scope
-from hoodsnap.replay.services import SERVICES
+from hoodsnap.replay.apis.services import SERVICES
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -7,7 +7,7 @@ from bench.many import many
 from tests.conftest import healthy, shown
 
 from hoodsnap.check import Check, Problem, Problems, check
-from hoodsnap.checks.roots import CROWDS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, ROOTS
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest

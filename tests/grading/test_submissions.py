@@ -327,7 +327,7 @@ def test_every_documented_field_exists() -> None:
     """The documented fields are exactly those that expressions can read."""
     from hoodsnap.findings.analysis import analyze
     from hoodsnap.grading.evaluation import evaluate
-    from hoodsnap.grading.facts import documented, view
+    from hoodsnap.grading.sheet_view import documented, view
 
     report = analyze(load(HEALTHY))
     for name in ("vm-data", "vm-config", "vm-plain"):

@@ -24,10 +24,10 @@ from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.redaction.names import COMMON
 from hoodsnap.redaction.pseudonyms import Pseudonyms
 from hoodsnap.redaction.redactor import Redactor, any_of
-from hoodsnap.replay import xdr
-from hoodsnap.replay.database import QueryResult, ReplayedDatabase
-from hoodsnap.replay.libvirtd import Libvirtd
-from hoodsnap.replay.procedure import REMOTE
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd.procedure import REMOTE
+from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.recording import Recording, hosts
 from hoodsnap.trust.fingerprint import fingerprint, fingerprinted, signed, verify
 

@@ -23,14 +23,15 @@ from tests.conftest import MONITORS, NOT_SEALED, RecordedHost, healthy
 from tests.test_hostile import odd_values
 
 from hoodsnap.bundle import Answer, Bundle, Failure, load, save
-from hoodsnap.replay import procfs, shell, xdr
-from hoodsnap.replay.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay import procfs, shell
+from hoodsnap.replay.apis.openstack import ApiError, OpenStack
 from hoodsnap.replay.images import Images
-from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd.procedure import PROCEDURES, REMOTE
 from hoodsnap.replay.monitor import MonitorSocket, reply
-from hoodsnap.replay.mysqld_error import MySQLError
-from hoodsnap.replay.openstack import ApiError, OpenStack
-from hoodsnap.replay.procedure import PROCEDURES, REMOTE
+from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay.mysqld.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, hosts
 
 several = settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
-from hoodsnap.replay import connection, xdr
-from hoodsnap.replay.libvirtd import Libvirtd
-from hoodsnap.replay.procedure import PROCEDURES, QEMU, REMOTE, WRITES, procedure
+from hoodsnap.replay.libvirtd import connection, xdr
+from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
+from hoodsnap.replay.libvirtd.procedure import PROCEDURES, QEMU, REMOTE, WRITES, procedure
 from hoodsnap.replay.recording import Recording, hosts
 
 ALL = 273

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
 
 from hoodsnap.facts.database.tables import Tables
-from hoodsnap.replay import database, sql, tables
-from hoodsnap.replay.database import QueryResult, ReplayedDatabase
-from hoodsnap.replay.mysqld import Mysqld
-from hoodsnap.replay.mysqld_error import MySQLError
+from hoodsnap.replay.mysqld import database, sql, tables
+from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay.mysqld.mysqld import Mysqld
+from hoodsnap.replay.mysqld.mysqld_error import MySQLError
 from hoodsnap.replay.recording import Recording, hosts
 
 pymysql: Any = pytest.importorskip("pymysql")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.conftest import RecordedHost
 
-from hoodsnap.replay.http_server import server
-from hoodsnap.replay.openstack import ApiError, OpenStack
+from hoodsnap.replay.apis.http_server import server
+from hoodsnap.replay.apis.openstack import ApiError, OpenStack
 from hoodsnap.replay.recording import Recording, hosts
 
 PLAIN: dict[str, str] = {}

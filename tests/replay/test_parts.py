@@ -11,8 +11,9 @@ from tests.conftest import FAULTS, ROOT, RecordedHost
 from tests.replay.test_shell import needs, replay
 
 from hoodsnap.bundle import load, save
-from hoodsnap.replay import shell, xdr
-from hoodsnap.replay.libvirtd import Libvirtd
+from hoodsnap.replay import shell
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
 from hoodsnap.replay.recording import Recording, hosts
 
 TWO = ROOT / "fixtures/two-hosts"

@@ -212,7 +212,7 @@ from hoodsnap.replay import stage
 from hoodsnap.replay.recording import Recording, hosts
 bundle = load(Path(sys.argv[1]))
 recording = Recording(bundle, *hosts(bundle))
-sys.modules["hoodsnap.replay.mysqld"] = None  # it can't be imported
+sys.modules["hoodsnap.replay.mysqld.mysqld"] = None  # it can't be imported
 with tempfile.TemporaryDirectory() as folder:
     listeners = stage.listen(recording, Path(folder), ports=False)
     client = socket.socket(socket.AF_UNIX)

@@ -16,7 +16,7 @@ from hoodsnap.checks.traps import (
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.cloud import Cloud
-from hoodsnap.facts.cloud.exclusive import ExclusiveResources
+from hoodsnap.facts.cloud.exclusive_resources import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance

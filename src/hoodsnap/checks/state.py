@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.check import Problem, Problems, check
-from hoodsnap.checks.legal_states import (
-    LEGAL,
-    PAUSED_OUTSIDE_NOVA,
-    POWER_OF,
-)
+from hoodsnap.checks.legal_states import LEGAL, PAUSED_OUTSIDE_NOVA, POWER_OF
 from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, says
 from hoodsnap.facts.api.server import Server

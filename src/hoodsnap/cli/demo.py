@@ -60,8 +60,8 @@ def _collect() -> tuple[Bundle, Path]:
 def _replay(bundle: Bundle, path: Path) -> None:
     """Run a client of this machine against the recording."""
     from hoodsnap.replay import shell
-    from hoodsnap.replay.namespaces import NoNamespacesError
     from hoodsnap.replay.recording import Recording, hosts
+    from hoodsnap.replay.seal.namespaces import NoNamespacesError
 
     for command in COMMANDS:
         if shutil.which(command[0]):

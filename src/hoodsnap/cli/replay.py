@@ -121,7 +121,7 @@ def _replayed(
     coverage: bool,
 ) -> int:
     from hoodsnap.replay import shell as replaying
-    from hoodsnap.replay.namespaces import NoNamespacesError
+    from hoodsnap.replay.seal.namespaces import NoNamespacesError
 
     recording = _recording(paths, host)
     try:

@@ -10,10 +10,10 @@ from hoodsnap.bundle import UnreadableBundleError, load, merge
 from hoodsnap.exit_status import AGREE, BLIND, DISAGREE
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import classroom, csv, gradescope, json, junit, sheet, submissions, text
-from hoodsnap.grading.facts import documented
 from hoodsnap.grading.grader import NoServerError, chosen, mistakes
 from hoodsnap.grading.result import Grade, Status
 from hoodsnap.grading.sheet import Sheet, SheetError
+from hoodsnap.grading.sheet_view import documented
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.render.line import Line, line
 from hoodsnap.trust.signature import SshKeygenError, require_ssh_keygen

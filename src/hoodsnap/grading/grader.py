@@ -11,9 +11,9 @@ from hoodsnap.findings.analysis import Report
 from hoodsnap.grading.answer import share
 from hoodsnap.grading.evaluation import evaluate
 from hoodsnap.grading.expression import ExpressionError, Touch, Value
-from hoodsnap.grading.facts import View, view
 from hoodsnap.grading.result import Result, Status
 from hoodsnap.grading.sheet import CHECKS, Answers, Question, Sheet, Task
+from hoodsnap.grading.sheet_view import View, view
 from hoodsnap.render.line import shortened
 
 LONG_QUERY = 100

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hoodsnap.check import COMMANDS, Check
 from hoodsnap.checks import CATALOGUE, TOPICS
 from hoodsnap.checks.dangers import DANGERS
-from hoodsnap.checks.roots import CROWDS, ROOTS
+from hoodsnap.checks.root_causes import CROWDS, ROOTS
 from hoodsnap.facts.layer import LAYERS
 
 SECTIONS = ("Authority", "Traps", "Next", "Not yet", "Source")

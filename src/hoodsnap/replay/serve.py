@@ -16,8 +16,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hoodsnap.replay import namespaces, stage
+from hoodsnap.replay import stage
 from hoodsnap.replay.recording import Recording
+from hoodsnap.replay.seal import namespaces
 
 LIVE = ("/libvirt-sock", "/virtqemud-sock", "/mysqld.sock", "/mysql.sock")
 """Endings of the paths of sockets on which a live server probably listens."""

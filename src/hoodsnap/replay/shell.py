@@ -29,21 +29,11 @@ from typing import NoReturn
 
 from hoodsnap import memory
 from hoodsnap.printable import clean
-from hoodsnap.replay import (
-    namespaces,
-    procfs,
-    programs,
-    ps,
-    seccomp,
-    stage,
-    streams,
-    terminal,
-    texts,
-    tree,
-)
+from hoodsnap.replay import procfs, stage, texts
+from hoodsnap.replay.apis.services import SERVICES
 from hoodsnap.replay.images import MOST_FILES, PLACES, Images
 from hoodsnap.replay.recording import NotRecordedError, Recording
-from hoodsnap.replay.services import SERVICES
+from hoodsnap.replay.seal import namespaces, programs, ps, seccomp, streams, terminal, tree
 
 _KEPT = re.compile(r"TERM|COLORTERM|LANG|LANGUAGE|LC_[A-Z]+|COLUMNS|LINES|NO_COLOR|TZ")
 """Environment variables that are passed in. None leads a client to a server or holds a secret."""

@@ -146,7 +146,7 @@ def _serve(
         # Imported here, so that the shell does not wait for it.
         import asyncio
 
-        from hoodsnap.replay import http_server
+        from hoodsnap.replay.apis import http_server
 
         api = http_server.server(recording, listeners.cloud, password)
         threading.Thread(target=api.serve_forever, daemon=True).start()
@@ -161,9 +161,9 @@ def _serve(
 
 async def _answer_on(recording: Recording, listeners: Listeners) -> None:
     """Let the stand-ins answer. Without a recorded database, its clients get a refusal."""
-    from hoodsnap.replay import mysqld
-    from hoodsnap.replay.libvirtd import Libvirtd
+    from hoodsnap.replay.libvirtd.libvirtd import Libvirtd
     from hoodsnap.replay.monitor import MonitorSocket
+    from hoodsnap.replay.mysqld import mysqld
 
     libvirtd = Libvirtd(recording)
     for listener in listeners.libvirt:

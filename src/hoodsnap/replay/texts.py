@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from hoodsnap.replay import tree
 from hoodsnap.replay.recording import UNREADABLE, Recording
+from hoodsnap.replay.seal import tree
 from hoodsnap.replay.stage import is_plain
 
 MOST_LOGS = 1000

@@ -12,7 +12,7 @@ from hoodsnap.facts.api.allocation import Placement
 from hoodsnap.facts.api.port import Ports
 from hoodsnap.facts.api.server import Server, Servers
 from hoodsnap.facts.api.volume import Volumes
-from hoodsnap.facts.cloud.exclusive import ExclusiveResources
+from hoodsnap.facts.cloud.exclusive_resources import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host, answers_of, read_host
 from hoodsnap.facts.cloud.image_cache import ImageCache

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hoodsnap.replay.apis.services import SERVICES, ReplayedApi
 from hoodsnap.replay.recording import NotRecordedError, Recording
-from hoodsnap.replay.services import SERVICES, ReplayedApi
 
 REGION = "RegionOne"
 

@@ -13,11 +13,11 @@ import asyncio
 import socket
 import struct
 
-from hoodsnap.replay import connection, domains, xdr  # noqa: F401 (the first two register)
-from hoodsnap.replay.host import ReplayedHost
-from hoodsnap.replay.procedure import PROCEDURES, READS, REMOTE, WRITES
+from hoodsnap.replay.libvirtd import connection, domains, xdr  # noqa: F401 (the first two register)
+from hoodsnap.replay.libvirtd.host import ReplayedHost
+from hoodsnap.replay.libvirtd.procedure import PROCEDURES, READS, REMOTE, WRITES
+from hoodsnap.replay.libvirtd.virterror import INVALID, NO_SUPPORT, LibvirtError
 from hoodsnap.replay.recording import NotRecordedError, Recording
-from hoodsnap.replay.virterror import INVALID, NO_SUPPORT, LibvirtError
 
 LARGEST_MESSAGE = 32 << 20
 """Largest number of bytes in a message, as in libvirt (VIR_NET_MESSAGE_MAX)."""

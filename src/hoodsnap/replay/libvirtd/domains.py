@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from hoodsnap.replay import monitor, xdr
-from hoodsnap.replay.host import INACTIVE, ReplayedDomain, ReplayedHost, must_be_there
-from hoodsnap.replay.procedure import QEMU, counted, procedure
+from hoodsnap.replay import monitor
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.host import INACTIVE, ReplayedDomain, ReplayedHost, must_be_there
+from hoodsnap.replay.libvirtd.procedure import QEMU, counted, procedure
+from hoodsnap.replay.libvirtd.virterror import INVALID, NO_METADATA, LibvirtError
 from hoodsnap.replay.recording import NotRecordedError
-from hoodsnap.replay.virterror import INVALID, NO_METADATA, LibvirtError
 
 
 @procedure(273)

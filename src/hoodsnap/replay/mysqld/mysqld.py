@@ -12,9 +12,9 @@ import socket
 import struct
 
 from hoodsnap.printable import clean
-from hoodsnap.replay import packets
-from hoodsnap.replay.database import QueryResult, ReplayedDatabase
-from hoodsnap.replay.mysqld_error import MySQLError
+from hoodsnap.replay.mysqld import packets
+from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
+from hoodsnap.replay.mysqld.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, Recording
 
 # Commands of the client protocol.

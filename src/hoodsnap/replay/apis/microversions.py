@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hoodsnap.replay.services import ReplayedApi
+from hoodsnap.replay.apis.services import ReplayedApi
 
 CHANGES: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("nova", "servers"): (

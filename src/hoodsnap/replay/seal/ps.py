@@ -10,7 +10,7 @@ import os
 import threading
 from contextlib import suppress
 
-from hoodsnap.replay import tree
+from hoodsnap.replay.seal import tree
 
 PROGRAMS = ("ps",)
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from hoodsnap.replay import microversions
-from hoodsnap.replay.collection import (
+from hoodsnap.replay.apis import microversions
+from hoodsnap.replay.apis.collection import (
     Collection,
     Query,
     Recorded,
@@ -24,9 +24,9 @@ from hoodsnap.replay.collection import (
     id_of,
     name_of,
 )
-from hoodsnap.replay.keystone import Keystone
+from hoodsnap.replay.apis.keystone import Keystone
+from hoodsnap.replay.apis.services import SERVICES, ReplayedApi
 from hoodsnap.replay.recording import UNREADABLE, Recording
-from hoodsnap.replay.services import SERVICES, ReplayedApi
 
 _QUERY = re.compile(r"GET (?P<path>[^?\s]*)(?:\?(?P<query>\S*))?(?: \[(?P<version>[\d.]+)\])?")
 

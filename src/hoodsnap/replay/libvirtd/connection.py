@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from hoodsnap.replay import xdr
-from hoodsnap.replay.host import ReplayedHost
-from hoodsnap.replay.procedure import counted, procedure
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.host import ReplayedHost
+from hoodsnap.replay.libvirtd.procedure import counted, procedure
+from hoodsnap.replay.libvirtd.virterror import FROM_NETWORK, INTERNAL, LibvirtError
 from hoodsnap.replay.recording import NotRecordedError
-from hoodsnap.replay.virterror import FROM_NETWORK, INTERNAL, LibvirtError
 
 
 @procedure(66)

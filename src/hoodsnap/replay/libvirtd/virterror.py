@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hoodsnap.printable import clean
-from hoodsnap.replay import xdr
+from hoodsnap.replay.libvirtd import xdr
 
 INTERNAL, NO_SUPPORT, NO_DOMAIN, NO_NETWORK, INVALID, NO_METADATA = 1, 3, 42, 43, 55, 80
 """Error codes (VIR_ERR_*)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from hoodsnap.replay import sql
+from hoodsnap.replay.mysqld import sql
 from hoodsnap.replay.recording import NotRecordedError
 
 SETTINGS = {

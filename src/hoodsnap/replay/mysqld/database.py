@@ -16,10 +16,16 @@ from typing import Any
 
 from hoodsnap.facts.clock import moment
 from hoodsnap.printable import clean
-from hoodsnap.replay import functions, sql, variables
-from hoodsnap.replay.mysqld_error import MySQLError, no_database, no_table, none_selected, of_sqlite
+from hoodsnap.replay.mysqld import functions, sql, variables
+from hoodsnap.replay.mysqld.mysqld_error import (
+    MySQLError,
+    no_database,
+    no_table,
+    none_selected,
+    of_sqlite,
+)
+from hoodsnap.replay.mysqld.tables import Column, RecordedTables
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
-from hoodsnap.replay.tables import Column, RecordedTables
 
 _TEXT = "varchar(255)"
 

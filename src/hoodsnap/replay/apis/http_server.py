@@ -15,9 +15,9 @@ from threading import BoundedSemaphore, Thread, Timer
 from typing import Any
 from urllib.parse import urlsplit
 
-from hoodsnap.replay.openstack import ApiError, OpenStack
+from hoodsnap.replay.apis.openstack import ApiError, OpenStack
+from hoodsnap.replay.apis.services import SERVICES
 from hoodsnap.replay.recording import Recording
-from hoodsnap.replay.services import SERVICES
 
 MOST_CLIENTS = 64
 """Number of connections answered at the same time; further ones wait."""

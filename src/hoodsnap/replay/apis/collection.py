@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hoodsnap.replay import microversions
-from hoodsnap.replay.services import ReplayedApi
+from hoodsnap.replay.apis import microversions
+from hoodsnap.replay.apis.services import ReplayedApi
 
 Query = Mapping[str, tuple[str, ...]]
 """The query string of a URL: each name with all its values."""

@@ -7,7 +7,7 @@ import re
 import struct
 from collections.abc import Iterable
 
-from hoodsnap.replay.tables import Column
+from hoodsnap.replay.mysqld.tables import Column
 
 # Capabilities of this server, as the protocol's bits.
 _LONG_PASSWORD, _FOUND_ROWS, _LONG_FLAG, _WITH_DATABASE = 0x1, 0x2, 0x4, 0x8

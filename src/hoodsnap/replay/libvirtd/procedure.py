@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from hoodsnap.replay import xdr
-from hoodsnap.replay.host import ReplayedHost
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.host import ReplayedHost
 
 REMOTE, QEMU = 0x20008086, 0x20008087
 """Programs of the protocol: the general one, and the one of the QEMU driver."""

@@ -14,7 +14,7 @@ import platform
 import struct
 from dataclasses import dataclass
 
-from hoodsnap.replay import namespaces
+from hoodsnap.replay.seal import namespaces
 
 
 @dataclass(frozen=True)

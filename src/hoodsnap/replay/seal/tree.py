@@ -12,9 +12,9 @@ import os
 import stat
 from collections.abc import Iterable
 
-from hoodsnap.replay import namespaces
-from hoodsnap.replay.namespaces import NODEV, NOEXEC, NOSUID
-from hoodsnap.replay.programs import SYSTEM, Programs, is_within
+from hoodsnap.replay.seal import namespaces
+from hoodsnap.replay.seal.namespaces import NODEV, NOEXEC, NOSUID
+from hoodsnap.replay.seal.programs import SYSTEM, Programs, is_within
 
 HOST = "/host"
 """Path of the host's root while the tree is built."""

@@ -9,9 +9,9 @@ from typing import Any
 from uuid import UUID
 
 from hoodsnap.facts.quantity import whole
-from hoodsnap.replay import xdr
+from hoodsnap.replay.libvirtd import xdr
+from hoodsnap.replay.libvirtd.virterror import FROM_NETWORK, NO_DOMAIN, NO_NETWORK, LibvirtError
 from hoodsnap.replay.recording import NotRecordedError, Recording
-from hoodsnap.replay.virterror import FROM_NETWORK, NO_DOMAIN, NO_NETWORK, LibvirtError
 
 INACTIVE = 2
 """The flag for the definition of the next start (VIR_DOMAIN_XML_INACTIVE)."""

@@ -1,0 +1,1 @@
+"""Stand-ins for the OpenStack APIs, on one HTTP server."""

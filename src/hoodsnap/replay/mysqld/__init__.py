@@ -1,0 +1,1 @@
+"""A stand-in for mysqld: MySQL's protocol and language over SQLite."""
