@@ -27,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+import hoodsnap
 from hoodsnap import memory
 from hoodsnap.printable import clean
 from hoodsnap.replay import procfs, stage, texts
@@ -309,8 +310,7 @@ class _Task:
 
     def _make_own_programs(self) -> None:
         # -I keeps Python from importing anything from the current folder.
-        package = os.path.dirname(os.path.dirname(os.path.realpath(programs.__file__)))
-        above = os.path.dirname(package)
+        above = os.path.dirname(os.path.dirname(os.path.realpath(hoodsnap.__file__)))
         start = f"import sys; sys.path.append({above!r}); from hoodsnap.cli import main; main()"
         python = f"{shlex.quote(sys.executable)} -I -c {shlex.quote(start)}"
         _script("hoodsnap", f'exec {python} "$@"')

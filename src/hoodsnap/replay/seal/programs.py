@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import hoodsnap
+
 CLIENTS = (
     *("ps", "pgrep", "pidof", "pidwait", "top", "pstree", "w"),
     *("virsh", "mysql", "openstack", "nova", "qemu-img", "qmp-shell"),
@@ -88,7 +90,7 @@ def _of_python() -> Iterator[str]:
     yield from site.getsitepackages()
     if site.ENABLE_USER_SITE:
         yield site.getusersitepackages()
-    yield os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    yield os.path.dirname(os.path.abspath(hoodsnap.__file__))
 
 
 def _of_clients() -> Iterator[str]:
