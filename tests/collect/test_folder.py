@@ -92,7 +92,7 @@ def test_a_folder_that_is_too_deep_says_that_its_content_is_unknown(tmp_path: Pa
 
     entries = listed(tmp_path)
 
-    assert entries["snapshots/tmp1/a"]["error"] == "not listed: too deep"
+    assert entries["snapshots/tmp1/a"]["error"] == "not listed: its content is more than 3 levels deep"
     assert "snapshots/tmp1/a/b" not in entries
     assert "error" not in entries["snapshots/tmp1"]
 
