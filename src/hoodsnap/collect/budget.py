@@ -24,14 +24,13 @@ class TextBudget:
         self._lock = threading.Lock()
 
     def kept(self, value: Value) -> Value:
-        """Return the value and charge for it. Raises `RefusedError` (`too-large`) if it does not
-        fit."""
+        """Return the value and charge for it. Raises `RefusedError` if it does not fit."""
         size = _size(value)
         with self._lock:
             if size > self._left:
                 most = self._all >> 20
                 raise RefusedError(
-                    "too-large", f"earlier processes used up the {most} MiB for all processes"
+                    "too-large", f"too little is left of the {most} MiB that all processes share"
                 )
             self._left -= size
         return value

@@ -22,7 +22,7 @@ IMAGES, IMAGE_PAGES = 1000, 5
 def ask_for_clients(recorder: Recorder, cloud: CloudClient, nova: str, host: str | None) -> None:
     """Ask for our user and project, and for the lists of nova and glance.
 
-    `nova`: URL of the nova API. `host`: the host whose servers are listed; None: those of all.
+    `nova`: URL of the nova API. `host`: list only the servers of this host; None: of all hosts.
     """
     recorder.ask("keystone", "GET /v3/auth/tokens", cloud.access)
     together([*_plain(recorder, cloud, nova, host), partial(_ask_images, recorder, cloud)])

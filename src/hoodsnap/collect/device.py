@@ -44,7 +44,7 @@ def ask_devices(recorder: Recorder) -> None:
         survey.ask_program((tool, *options, "--nolocking"), json.loads)
     survey.ask_mapper()
     maps = survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
-    if maps.error is not None:  # not otherwise: `multipath -ll` sends a command to each path
+    if maps.error is not None:  # only then, because `multipath -ll` sends a command to each path
         survey.ask_program(("multipath", "-ll"), str)
     name = Path("/etc/iscsi/initiatorname.iscsi")
     recorder.ask(LAYER, f"cat {name}", lambda: initiator(file.text(name)))

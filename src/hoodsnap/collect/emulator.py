@@ -69,14 +69,14 @@ def emulator_of(pid: int) -> Emulator | None:
             if not words or not _is_named(words[0]):
                 return None
             if not _is_of_libvirt(process):
-                message = "only root can see which executable the process runs"
+                message = "only root can see which executable it runs"
                 raise RefusedError("denied", message) from None
             return Emulator(None, process.uid)
         if not _is_named(path):
             return None
         # The operator may run a QEMU of their own build.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
-            message = f"accounts other than root can write to the process' executable {path}"
+            message = f"accounts other than root can write to its executable {path}"
             raise RefusedError("denied", message)
         return Emulator(path, process.uid)
 

@@ -36,8 +36,8 @@ DEFAULTS = (
 )
 """Paths of the instances directory in distributions."""
 
-# Names of an instance's folder. `<uuid>_resize` and `<uuid>_del` are left over by moves; before
-# Grizzly the folder had the domain's name.
+# Names of an instance's folder. nova renames it to `<uuid>_resize` during a resize, and to
+# `<uuid>_del` before it deletes the folder. Before Grizzly the folder had the domain's name.
 _FOLDER = re.compile(rf"(?:{UUID.pattern}|instance-[0-9a-f]{{8}})(?:_\w+)?")
 
 _THREADS = 4

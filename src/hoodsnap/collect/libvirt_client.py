@@ -66,7 +66,8 @@ class LibvirtClient:
 
     @cached_property
     def host(self) -> str | None:
-        """Hostname that a remote daemon returns for its host; None if it is this host."""
+        """Hostname of a remote daemon, or the name in the URI if it is unreachable; None for this
+        host."""
         there = remote_host(self.uri)
         if there is None:
             return None
