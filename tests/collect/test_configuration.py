@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.collect.conftest import until
 
-from hoodsnap.collect.configuration import read_nova_conf
+from hoodsnap.collect.configuration import NovaConf, read_nova_conf
 from hoodsnap.collect.oslo_config import LONGEST, parse, substituted
 from hoodsnap.collect.service import service
 from hoodsnap.keep.nova_conf import KEPT, Configuration, kept
 from hoodsnap.keep.secret import WITHHELD
 
 PROGRAM = "nova-unittest"
-"""No service has this name, so that what runs on this host does not matter."""
+"""A name that no service has, so that the services running on this host don't matter."""
 
 words = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
 values = st.text(st.sampled_from("az09=:#;[]$%{}()é中,.-/\\\"'"), min_size=1, max_size=8).filter(
@@ -86,7 +86,7 @@ host = another section
 
 
 @given(st.dictionaries(words, options, min_size=1, max_size=4))
-def test_whatever_was_written_is_read(configuration: Configuration) -> None:
+def test_any_written_configuration_is_read_back(configuration: Configuration) -> None:
     lines = []
     for section, options in configuration.items():
         lines += [f"[{section}]", *(f"{option} = {value}" for option, value in options.items())]
@@ -95,11 +95,11 @@ def test_whatever_was_written_is_read(configuration: Configuration) -> None:
 
 
 @given(st.text())
-def test_no_text_is_too_broken_to_be_read(text: str) -> None:
+def test_any_text_can_be_read(text: str) -> None:
     kept(substituted(parsed(text)))
 
 
-def test_any_file_means_to_us_what_it_means_to_oslo_config() -> None:
+def test_any_file_is_parsed_as_oslo_config_parses_it() -> None:
     oslo = """
 import io, json, sys
 from oslo_config.cfg import ConfigParser
@@ -226,7 +226,7 @@ def test_later_files_override_earlier_ones(host: Callable[[str, str], Path]) -> 
         "var/lib/config-data/puppet-generated/nova_libvirt/etc/nova/nova.conf",
     ],
 )
-def test_where_nova_lives_in_containers_its_file_is_found(
+def test_the_file_of_a_containerized_nova_is_found(
     path: str, host: Callable[[str, str], Path]
 ) -> None:
     assert read_nova_conf(PROGRAM, host(path, "[DEFAULT]\nhost = a\n")).options == {
@@ -234,7 +234,7 @@ def test_where_nova_lives_in_containers_its_file_is_found(
     }
 
 
-def test_without_any_file_there_is_nothing(tmp_path: Path) -> None:
+def test_without_files_there_are_no_options(tmp_path: Path) -> None:
     assert read_nova_conf(PROGRAM, tmp_path).options == {}
 
 
@@ -251,7 +251,7 @@ def running(folder: Path, *arguments: str) -> Iterator[int]:
         process.wait()
 
 
-def test_a_running_service_says_itself_which_files_it_reads(
+def test_files_are_taken_from_the_running_services_arguments(
     closed: Path,
 ) -> None:
     (closed / "first.conf").write_text("[DEFAULT]\na = first\nb = first\nc = first\n")
@@ -279,7 +279,7 @@ def test_a_running_service_says_itself_which_files_it_reads(
     assert service(PROGRAM) is None
 
 
-def test_a_file_that_is_only_looked_at_is_no_service(tmp_path: Path) -> None:
+def test_a_process_that_reads_the_program_is_not_the_service(tmp_path: Path) -> None:
     (tmp_path / PROGRAM).write_text("")
     watcher = subprocess.Popen(["tail", "-f", str(tmp_path / PROGRAM)])
     try:
@@ -293,7 +293,7 @@ def test_a_file_that_is_only_looked_at_is_no_service(tmp_path: Path) -> None:
     st.one_of(st.sampled_from(sorted(KEPT)), words),
     st.one_of(st.sampled_from(sorted({name for names in KEPT.values() for name in names})), words),
 )
-def test_a_secret_in_any_option_outside_of_the_list_is_not_kept(section: str, option: str) -> None:
+def test_options_outside_of_the_list_are_not_kept(section: str, option: str) -> None:
     found = kept({section: {option: "c0rrect-h0rse"}})
 
     assert ("c0rrect-h0rse" in str(found)) == (option in KEPT.get(section, ()))
@@ -302,13 +302,13 @@ def test_a_secret_in_any_option_outside_of_the_list_is_not_kept(section: str, op
 SECRETIVE = {"password", "connection", "url", "secret", "token", "key", "auth", "credentials"}
 
 
-def test_no_option_of_the_list_is_called_like_a_secret() -> None:
+def test_no_option_in_the_list_is_named_like_a_secret() -> None:
     names = {option for options in KEPT.values() for option in options}
 
     assert [name for name in names if SECRETIVE & set(name.split("_"))] == ["connection_uri"]
 
 
-def test_credentials_inside_of_a_kept_option_are_withheld() -> None:
+def test_credentials_in_a_kept_option_are_withheld() -> None:
     found = kept(
         {
             "libvirt": {
@@ -340,13 +340,13 @@ def test_credentials_inside_of_a_kept_option_are_withheld() -> None:
         ("qemu:///system?c0rrect-h0rse", f"qemu:///system?{WITHHELD}"),
     ],
 )
-def test_of_a_uri_only_known_users_and_parameters_are_kept(value: str, kept_value: str) -> None:
+def test_only_known_users_and_parameters_of_a_uri_are_kept(value: str, kept_value: str) -> None:
     found = kept({"libvirt": {"connection_uri": value}})
 
     assert found == {"libvirt": {"connection_uri": kept_value.replace("{0}", WITHHELD)}}
 
 
-def test_a_reference_to_an_option_that_is_not_recorded_stays_as_it_was_written() -> None:
+def test_references_to_unrecorded_options_are_not_expanded() -> None:
     secret = "c0rrect-h0rse"  # noqa: S105 (it is planted, to be looked for)
     configuration = substituted(
         {
@@ -366,12 +366,12 @@ def test_a_reference_to_an_option_that_is_not_recorded_stays_as_it_was_written()
         "DEFAULT": {"host": "$auth", "my_ip": "$auth"},
         "vnc": {"server_listen": "${keystone_authtoken.password}"},
     }
-    # What is never recorded is what nova takes it for.
+    # Options that are never recorded are expanded, as nova expands them.
     assert configuration["database"]["connection"] == f"mysql://nova:{secret}@db/nova"
     assert configuration["DEFAULT"]["transport_url"] == f"rabbit://{secret}"
 
 
-def test_a_file_that_others_can_write_to_is_not_followed(
+def test_a_file_that_others_can_write_to_is_not_used(
     host: Callable[[str, str], Path],
 ) -> None:
     host("etc/nova/nova.conf", "[DEFAULT]\nhost = theirs\n")
@@ -384,11 +384,11 @@ def test_a_file_that_others_can_write_to_is_not_followed(
     [(path, refusal)] = conf.refused
     assert path == "/etc/nova/nova.conf"
     assert refusal.kind == "denied"
-    # Of half a configuration nobody could tell what is set and what is not.
+    # An option that is unset in one half of the configuration may be set in the other.
     assert conf.unread is refusal
 
 
-def test_a_folder_of_files_that_others_can_write_to_is_not_followed(
+def test_a_folder_that_others_can_write_to_is_not_used(
     host: Callable[[str, str], Path],
 ) -> None:
     root = host("etc/nova/nova.conf", "[DEFAULT]\nhost = ours\n")
@@ -402,7 +402,7 @@ def test_a_folder_of_files_that_others_can_write_to_is_not_followed(
 
 
 @pytest.mark.parametrize("endless", ["/dev/zero", "fifo", "large"])
-def test_what_never_ends_is_not_read(endless: str, host: Callable[[str, str], Path]) -> None:
+def test_endless_files_are_not_read(endless: str, host: Callable[[str, str], Path]) -> None:
     root = host("etc/nova/nova.conf.d/1.conf", "[DEFAULT]\nhost = ours\n")
     file = root / "etc/nova/nova.conf"
     if endless == "fifo":
@@ -421,8 +421,17 @@ def test_what_never_ends_is_not_read(endless: str, host: Callable[[str, str], Pa
     assert [path for path, _ in conf.refused] == ["/etc/nova/nova.conf"]
 
 
+def test_the_reason_for_a_configuration_that_was_not_read_is_given() -> None:
+    late, broken = NovaConf.nothing(TimeoutError()), NovaConf.nothing(OSError("no such process"))
+
+    assert [str(conf.unread) for conf in (late, broken)] == [
+        "nova.conf was not read: reading it took too long",
+        "nova.conf was not read: no such process",
+    ]
+
+
 @pytest.mark.parametrize("last", ["", "x"])
-def test_references_to_references_do_not_fill_the_memory(last: str) -> None:
+def test_nested_references_do_not_exhaust_memory(last: str) -> None:
     options = {f"a{number}": f"$a{number + 1}" * 10 for number in range(12)} | {"a12": last}
 
     found = substituted({"DEFAULT": {**options, "state_path": "/srv", "host": "$state_path"}})

@@ -32,7 +32,7 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
         ("mysql://db", "db:3306", "", "", ""),
     ],
 )
-def test_a_url_says_where_and_who(
+def test_a_url_is_parsed_into_server_and_account(
     url: str, server: str, user: str, password: str, database: str
 ) -> None:
     address = Address.parse(url)
@@ -41,14 +41,14 @@ def test_a_url_says_where_and_who(
     assert address.database == database
 
 
-def test_a_url_names_the_certificates() -> None:
+def test_a_url_names_the_tls_certificates() -> None:
     address = Address.parse("mysql://nova:pw@db/nova?ssl_ca=/etc/ca.pem&charset=utf8")
 
     assert address.tls == {"ssl_ca": "/etc/ca.pem"}
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "postgresql+psycopg2", "sqlite"])
-def test_another_kind_of_database_is_refused_by_name(dialect: str) -> None:
+def test_other_databases_are_refused_by_name(dialect: str) -> None:
     with pytest.raises(
         RefusedError, match=f"the database is {dialect.partition('+')[0]}: only MySQL"
     ):
@@ -56,7 +56,7 @@ def test_another_kind_of_database_is_refused_by_name(dialect: str) -> None:
 
 
 @given(st.text(max_size=40) | st.from_regex(r"mysql://[a-z:@/?%\[\]]{0,20}sesame42[@/:?a-z]{0,20}"))
-def test_a_url_that_can_not_be_read_does_not_show_its_password(url: str) -> None:
+def test_the_password_of_a_malformed_url_is_not_shown(url: str) -> None:
     try:
         address = Address.parse(url)
     except RefusedError as refusal:
@@ -66,11 +66,11 @@ def test_a_url_that_can_not_be_read_does_not_show_its_password(url: str) -> None
         assert "@" not in address.host
 
 
-def test_an_address_does_not_show_its_password() -> None:
+def test_the_repr_of_an_address_hides_the_password() -> None:
     assert "sesame42" not in repr(Address.parse("mysql://nova:sesame42@db/nova"))
 
 
-def test_a_server_that_takes_a_connection_and_says_nothing_is_not_waited_for_long(
+def test_a_server_that_stays_silent_after_connecting_times_out_quickly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(database_module, "_LOGIN_TIME", 0.2)

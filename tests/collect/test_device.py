@@ -1,5 +1,7 @@
-"""The host's block devices. This machine has neither LVM, iSCSI nor multipath: their outputs are
-written as their documentation shows them."""
+"""Block devices of the host.
+
+The output of LVM, iSCSI and multipath is copied from their documentation.
+"""
 
 from __future__ import annotations
 
@@ -56,22 +58,22 @@ Target 1: iqn.2010-10.org.openstack:volume-1
 
 
 def test_sessions_are_kept_without_chap() -> None:
-    told = block_device.without_chap(SESSION)
+    kept = block_device.without_chap(SESSION)
 
-    assert SECRET not in told
-    assert told.count(WITHHELD) == 4
-    assert "Attached scsi disk sdb" in told
+    assert SECRET not in kept
+    assert kept.count(WITHHELD) == 4
+    assert "Attached scsi disk sdb" in kept
 
 
 def test_targets_are_kept_without_accounts() -> None:
-    told = block_device.without_accounts(TGT)
+    kept = block_device.without_accounts(TGT)
 
-    assert SECRET not in told
-    assert "Backing store path: /dev/cinder-volumes/volume-1" in told
-    assert "    ACL information:\n        ALL" in told
+    assert SECRET not in kept
+    assert "Backing store path: /dev/cinder-volumes/volume-1" in kept
+    assert "    ACL information:\n        ALL" in kept
 
 
-def test_the_kernels_targets_are_read_without_authentication(tmp_path: Path) -> None:
+def test_kernel_targets_are_read_without_authentication(tmp_path: Path) -> None:
     store = tmp_path / "core/iblock_0/iqn.2010-10.org.openstack:volume-1"
     store.mkdir(parents=True)
     (store / "udev_path").write_text("/dev/cinder-volumes/volume-1\n")
@@ -99,7 +101,7 @@ def test_the_kernels_targets_are_read_without_authentication(tmp_path: Path) -> 
     ]
 
 
-def test_this_hosts_devices_are_listed_without_labels() -> None:
+def test_devices_of_this_host_are_listed_without_labels() -> None:
     recorder = Recorder("vm")
     device.ask_devices(recorder)
 
@@ -112,7 +114,7 @@ def test_this_hosts_devices_are_listed_without_labels() -> None:
     assert len({answer.query for answer in recorder.answers}) == len(recorder.answers)
 
 
-def test_a_tool_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tool_is_recorded_as_absent(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(command: list[str]) -> str:
         raise RefusedError("missing", f"{command[0]} is not installed")
 
@@ -125,8 +127,8 @@ def test_a_tool_that_is_not_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("lvs"), reason="needs root and LVM")
-def test_lvm_is_asked_without_its_locks() -> None:
-    """A lock that a hanging `lvs` holds would stop cinder; one that cinder holds stops no answer."""
+def test_lvm_is_asked_without_locking() -> None:
+    """hoodsnap neither takes a lock that would stop cinder, nor waits for one that cinder holds."""
     locks = Path("/run/lock/lvm")
     locks.mkdir(exist_ok=True, parents=True)
     recorder = Recorder("vm")
@@ -135,7 +137,7 @@ def test_lvm_is_asked_without_its_locks() -> None:
         waiting = subprocess.Popen(["lvs"], stdout=subprocess.DEVNULL, close_fds=True)
         try:
             device.ask_devices(recorder)
-            assert waiting.poll() is None  # who asks for the lock still waits for it
+            assert waiting.poll() is None  # a program that wants the lock still waits for it
         finally:
             waiting.kill()
             waiting.wait()
@@ -144,7 +146,7 @@ def test_lvm_is_asked_without_its_locks() -> None:
     assert [asked[tool].error for tool in ("pvs ", "vgs ", "lvs ")] == [None] * 3
 
 
-def test_an_old_lvm_is_asked_with_its_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_lvm_is_asked_with_locking(monkeypatch: pytest.MonkeyPatch) -> None:
     def old(command: list[str]) -> str:
         if "--nolocking" in command:
             raise RefusedError("failed", f"{command[0]}: unrecognized option '--nolocking'")
@@ -158,7 +160,7 @@ def test_an_old_lvm_is_asked_with_its_locks(monkeypatch: pytest.MonkeyPatch) -> 
     assert lvs.value == {"report": []}
 
 
-def test_paths_are_sent_commands_only_where_the_daemon_is_silent(
+def test_multipath_is_run_only_if_the_daemon_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(device, "run", lambda command: '{"maps": []}')
@@ -170,7 +172,9 @@ def test_paths_are_sent_commands_only_where_the_daemon_is_silent(
     assert "multipath -ll" not in asked
 
 
-def test_no_session_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_iscsi_sessions_is_recorded_as_absent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(command: list[str]) -> str:
         raise RefusedError("failed", "iscsiadm: No active sessions.")
 

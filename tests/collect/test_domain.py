@@ -27,7 +27,7 @@ DISK = """
 
 
 class Asked:
-    """The domains of a daemon, and what was recorded of them."""
+    """The domains of a daemon, and the answers recorded about them."""
 
     def __init__(self, uri: str | None = None) -> None:
         self.recorder = Recorder("here")
@@ -53,7 +53,7 @@ class Asked:
 
 @contextmanager
 def waiting_for(uri: str, name: str) -> Iterator[None]:
-    """While somebody else waits for a frozen QEMU, as nova's periodic tasks do."""
+    """Let another client wait for a frozen QEMU, as nova's periodic tasks do."""
     domain = binding().openReadOnly(uri).lookupByName(name)
     waiting = threading.Thread(target=domain.memoryStats, daemon=True)
     waiting.start()
@@ -108,7 +108,7 @@ def test_everything_about_a_running_guest_is_asked_in_a_fixed_order(libvirtd: An
     assert VNC_PASSWORD not in str(asked.answers)
 
 
-def test_jobs_and_snapshots_are_recorded_as_libvirt_gives_them(libvirtd: Any) -> None:
+def test_block_jobs_are_recorded_as_libvirt_returns_them(libvirtd: Any) -> None:
     asked = Asked(libvirtd.uri)
     disk = libvirtd.disk("source")
     copy = f"<disk type='file'><source file='{disk}.copy'/><driver type='qcow2'/></disk>"
@@ -122,7 +122,7 @@ def test_jobs_and_snapshots_are_recorded_as_libvirt_gives_them(libvirtd: Any) ->
     assert seen[0].images == {str(disk): "qcow2", f"{disk}.copy": "qcow2"}
 
 
-def test_a_stored_domain_is_asked_for_its_stored_definition_only(libvirtd: Any) -> None:
+def test_a_stopped_domain_is_asked_only_for_its_stored_definition(libvirtd: Any) -> None:
     asked = Asked(libvirtd.uri)
     disk = libvirtd.disk("stored")
     xml = f"""
@@ -170,7 +170,7 @@ def test_the_host_is_asked_about_itself_and_its_networks(libvirt: Any) -> None:
         "virsh net-dumpxml default",
         "virsh secret-list",
     ]
-    # libvirt's own test driver keeps no secrets.
+    # libvirt's test driver does not support secrets.
     assert asked.kinds() == {"virsh secret-list": "missing"}
     assert asked.value("virsh uri") == "test:///default"
     assert asked.value("virsh version")["type"] == "TEST"
@@ -182,7 +182,7 @@ def test_the_host_is_asked_about_itself_and_its_networks(libvirt: Any) -> None:
     assert "<name>default</name>" in asked.value("virsh net-dumpxml default")
 
 
-def test_without_a_daemon_nobody_knows_which_domains_there_are(libvirt: Any) -> None:
+def test_without_a_daemon_the_domains_are_unknown(libvirt: Any) -> None:
     asked = Asked("qemu+unix:///system?socket=/nowhere")
 
     asked.domains.ask_host()
@@ -192,7 +192,7 @@ def test_without_a_daemon_nobody_knows_which_domains_there_are(libvirt: Any) -> 
     assert asked.kinds()["virsh list --all"] == "unreachable"
 
 
-def test_a_second_look_shows_what_moved(libvirtd: Any) -> None:
+def test_a_second_look_shows_changes(libvirtd: Any) -> None:
     asked = Asked(libvirtd.uri)
     with libvirtd.guest("moves") as domain:
         uuid = domain.UUIDString()
@@ -206,7 +206,7 @@ def test_a_second_look_shows_what_moved(libvirtd: Any) -> None:
     assert asked.domains.look() == {}
 
 
-def test_a_domain_that_went_away_between_list_and_question_is_absent(libvirtd: Any) -> None:
+def test_a_domain_that_ended_after_the_list_is_absent(libvirtd: Any) -> None:
     asked = Asked(libvirtd.uri)
     with libvirtd.guest("goes") as domain:
         marks = asked.domains.look()
@@ -219,7 +219,7 @@ def test_a_domain_that_went_away_between_list_and_question_is_absent(libvirtd: A
     assert seen[0].images == {}
 
 
-def test_a_frozen_qemu_delays_its_own_jobs_once_and_nobody_elses(
+def test_a_frozen_qemu_delays_only_its_own_jobs_and_only_once(
     libvirtd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_module, "DOMAIN_PATIENCE", 0.5)
@@ -245,7 +245,7 @@ def test_a_frozen_qemu_delays_its_own_jobs_once_and_nobody_elses(
     assert [domain.name for domain in seen] == ["a-frozen", "b-awake"]
 
 
-def test_a_guest_that_awoke_is_heard_at_the_next_look(
+def test_a_thawed_guest_answers_at_the_next_look(
     libvirtd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_module, "DOMAIN_PATIENCE", 0.5)
@@ -262,7 +262,7 @@ def test_a_guest_that_awoke_is_heard_at_the_next_look(
     assert asked.value("virsh domjobinfo sleepy") == {}
 
 
-def test_libvirts_last_threads_are_not_taken(
+def test_the_last_threads_of_libvirt_are_left_free(
     libvirtd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_module, "DOMAIN_PATIENCE", 0.5)
@@ -281,7 +281,8 @@ def test_libvirts_last_threads_are_not_taken(
     second = asked.last("virsh domjobinfo two")
     assert second.took < asked.last("virsh domjobinfo one").took
     assert second.error is not None
-    assert second.error.message == "not asked: 1 questions already wait for silent guests"
+    message = "not asked: libvirt left 1 questions about domains unanswered"
+    assert second.error.message == message
     assert asked.value("virsh dumpxml two").startswith("<domain ")
 
 
@@ -308,7 +309,7 @@ CHAIN = """
 """
 
 
-def test_every_file_that_a_disk_stands_on_is_an_image() -> None:
+def test_every_file_in_the_chain_of_a_disk_is_an_image() -> None:
     found = {"/i/disk": "qcow2", "/i/_base/abc": "raw", "/i/mirror": None, "/dev/sdc": None}
     assert images(CHAIN) == found
     assert list(images(CHAIN)) == list(found)
@@ -325,12 +326,12 @@ def test_every_file_that_a_disk_stands_on_is_an_image() -> None:
         CHAIN.replace("<domain>", "<domain xmlns='x'>"),
     ],
 )
-def test_a_definition_that_is_no_domain_of_libvirt_names_no_images(xml: str) -> None:
+def test_text_that_is_not_a_libvirt_domain_names_no_images(xml: str) -> None:
     assert (images(xml), targets(xml)) == ({}, [])
 
 
 @pytest.mark.lab
-def test_all_domains_of_the_lab_answer_word_for_word_as_virsh_does() -> None:
+def test_definitions_of_the_labs_domains_match_virsh_word_for_word() -> None:
     asked = Asked()
     asked.domains.ask_host()
     marks = asked.domains.look()
@@ -344,13 +345,13 @@ def test_all_domains_of_the_lab_answer_word_for_word_as_virsh_does() -> None:
         option = [] if domain.id is not None else ["--inactive"]
         command = ["virsh", "-r", "dumpxml", *option, domain.name]
         text = subprocess.check_output(command, text=True)
-        text = re.sub(r"(?<=<cmdline>).*(?=</cmdline>)", WITHHELD, text)  # of vm-linux
+        text = re.sub(r"(?<=<cmdline>).*(?=</cmdline>)", WITHHELD, text)  # as for vm-linux
         assert text.rstrip("\n") == asked.value(" ".join(["virsh", *command[2:]])).rstrip("\n")
     assert all(domain.images for domain in seen)
 
 
 @pytest.mark.lab
-def test_asking_all_domains_of_the_lab_leaves_no_mark_on_them() -> None:
+def test_asking_the_labs_domains_does_not_taint_them() -> None:
     def messages() -> list[list[str]]:
         connection = binding().openReadOnly("qemu:///system")
         return [domain.messages() for domain in connection.listAllDomains()]
@@ -387,7 +388,7 @@ def test_a_frozen_guest_of_the_lab_does_not_hang_the_collection() -> None:
     assert again.value(f"virsh dumpxml {name}") == asked.value(f"virsh dumpxml {name}")
 
 
-def test_the_files_that_firmware_and_a_tpm_need_are_named() -> None:
+def test_files_of_firmware_and_tpm_are_named() -> None:
     xml = """<domain><os><loader type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>
       <nvram type='file'><source file='/var/lib/libvirt/qemu/nvram/a_VARS.fd'/></nvram></os>
       <devices><tpm><backend type='emulator' version='2.0'/></tpm></devices></domain>"""

@@ -1,4 +1,4 @@
-"""Files that are not what their name says: none blocks, fills memory, or leads elsewhere."""
+"""Files that are not what they seem must not block, exhaust memory, or lead elsewhere."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two
 
 @pytest.fixture
 def stranger() -> pwd.struct_passwd:
-    """An account that is neither root nor the owner of anything here."""
+    """An account other than root that owns no files of the test."""
     return pwd.getpwnam("nobody")
 
 
-def test_a_regular_file_is_read_through_folders_and_own_links(tmp_path: Path) -> None:
+def test_a_regular_file_is_read_through_our_own_links(tmp_path: Path) -> None:
     (tmp_path / "data/nova").mkdir(parents=True)
     (tmp_path / "data/nova/compute_id").write_bytes(b"one\xff\n")
     (tmp_path / "nova").symlink_to(tmp_path / "data/nova")
@@ -47,7 +47,7 @@ def test_a_regular_file_is_read_through_folders_and_own_links(tmp_path: Path) ->
     assert file.text("/etc/os-release") == Path("/etc/os-release").read_text()
 
 
-def test_a_container_s_links_end_in_the_container(tmp_path: Path) -> None:
+def test_links_in_a_container_stay_inside_the_container(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/name").write_text("the container's")
     (tmp_path / "absolute").symlink_to("/etc/name")
@@ -57,13 +57,13 @@ def test_a_container_s_links_end_in_the_container(tmp_path: Path) -> None:
     assert file.text("/upwards", top=tmp_path) == "the container's"
 
 
-def test_a_process_root_is_the_top_of_its_files() -> None:
+def test_files_below_the_root_of_a_process_are_read() -> None:
     inside = file.text(f"/proc/{os.getpid()}/root/etc/os-release")
 
     assert inside == Path("/etc/os-release").read_text()
 
 
-def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+def test_a_loop_of_links_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
 
@@ -99,8 +99,8 @@ def test_only_regular_files_are_read(
     assert answer.error.message.endswith(f"is {kind}, not a regular file")
 
 
-def test_a_fifo_s_writer_goes_on_waiting(tmp_path: Path) -> None:
-    """Even to open it for a moment would wake the process at the other end."""
+def test_a_writer_to_a_fifo_is_not_woken(tmp_path: Path) -> None:
+    """Opening the FIFO, even for a moment, would wake the process at its other end."""
     fifo = tmp_path / "compute_nodes"
     os.mkfifo(fifo)
     writer = threading.Thread(target=lambda: fifo.write_text("x"), daemon=True)
@@ -130,7 +130,7 @@ def test_a_file_of_a_terabyte_is_refused(tmp_path: Path) -> None:
     assert file.tail(sparse, 16) == ""
 
 
-def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+def test_lines_of_a_file_are_yielded_whole(tmp_path: Path) -> None:
     (tmp_path / "mountinfo").write_bytes(b"one\n" + b"x" * 70_000 + b"\n\nlast")
 
     assert list(file.lines(tmp_path / "mountinfo", 1 << 20)) == [
@@ -150,7 +150,7 @@ def test_an_abandoned_question_stops_reading(tmp_path: Path) -> None:
     def read() -> None:
         try:
             with file.opened(sparse) as handle:
-                while True:  # like a file that grows faster than it is read
+                while True:  # as for a file that grows faster than it is read
                     file._piece(handle, 0, 1 << 20)
         finally:
             ended.set()
@@ -159,7 +159,7 @@ def test_an_abandoned_question_stops_reading(tmp_path: Path) -> None:
     assert ended.wait(5)
 
 
-def test_an_abandoned_question_takes_its_program_along() -> None:
+def test_an_abandoned_question_ends_its_program() -> None:
     ended = threading.Event()
 
     def ask() -> str:
@@ -172,7 +172,7 @@ def test_an_abandoned_question_takes_its_program_along() -> None:
     assert ended.wait(5)
 
 
-def test_a_program_whose_question_was_abandoned_is_not_waited_for() -> None:
+def test_programs_of_an_abandoned_question_are_not_waited_for() -> None:
     question = PendingQuestion()
     question.abandon()
 
@@ -203,21 +203,21 @@ questions += [lambda: file.read(f"{folder}/sparse", 64 << 20) for _ in range(4)]
 for number, question in enumerate(questions):
     recorder.ask("host", str(number), question, patience=0.5)
 time.sleep(1)
-# Not ru_maxrss: a child begins with that of the process that started it.
+# Not ru_maxrss: a child inherits that of the process that started it.
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) >> 10)
 """
 
 
 @pytest.fixture
 def talker() -> Iterator[int]:
-    """A process with a megabyte and a half of arguments."""
+    """PID of a process with 1.5 MB of arguments."""
     words = ["secret," * 18_000] * 12
     with subprocess.Popen(["sh", "-c", "sleep 60", *words]) as process:
         yield process.pid
         process.kill()
 
 
-def test_memory_stays_bounded_whatever_a_file_gives(tmp_path: Path, talker: int) -> None:
+def test_memory_stays_bounded_for_endless_files(tmp_path: Path, talker: int) -> None:
     (tmp_path / "zero").symlink_to("/dev/zero")
     (tmp_path / "sparse").touch()
     os.truncate(tmp_path / "sparse", ENDLESS)
@@ -229,7 +229,7 @@ def test_memory_stays_bounded_whatever_a_file_gives(tmp_path: Path, talker: int)
     assert int(done.stdout) < 300
 
 
-def test_the_limits_of_this_process_are_untouched() -> None:
+def test_running_a_program_keeps_our_own_limits() -> None:
     before = resource.getrlimit(resource.RLIMIT_AS)
     run(["true"])
     assert resource.getrlimit(resource.RLIMIT_AS) == before
@@ -237,7 +237,7 @@ def test_the_limits_of_this_process_are_untouched() -> None:
 
 @AS_ROOT
 class TestAnotherAccount:
-    """What a local user, or nova's account, puts into folders of its own."""
+    """Files and links that a local user, or nova's account, puts into its own folders."""
 
     @pytest.fixture
     def secret(self, tmp_path: Path) -> Path:
@@ -248,12 +248,12 @@ class TestAnotherAccount:
 
     @pytest.fixture
     def theirs(self, tmp_path: Path, stranger: pwd.struct_passwd) -> Path:
-        """A folder of the stranger's."""
+        """A folder that the stranger owns."""
         (tmp_path / "theirs").mkdir()
         os.chown(tmp_path / "theirs", stranger.pw_uid, stranger.pw_gid)
         return tmp_path / "theirs"
 
-    def test_its_link_is_not_followed(
+    def test_a_link_of_the_account_is_not_followed(
         self, theirs: Path, secret: Path, stranger: pwd.struct_passwd
     ) -> None:
         link = theirs / "compute_id"
@@ -266,14 +266,16 @@ class TestAnotherAccount:
         assert answer.error.kind == "denied"
         assert answer.error.message == (f"{link} is a link that other accounts could have made")
 
-    def test_a_link_of_root_in_its_folder_is_not_followed(self, theirs: Path, secret: Path) -> None:
-        """The account may have moved it there, or linked it."""
+    def test_a_link_of_root_in_the_accounts_folder_is_not_followed(
+        self, theirs: Path, secret: Path
+    ) -> None:
+        """The account may have moved or hard-linked the link into its folder."""
         (theirs / "compute_id").symlink_to(secret)
 
         with pytest.raises(StrangeLinkError):
             file.text(theirs / "compute_id")
 
-    def test_its_folder_that_is_a_link_is_not_entered(
+    def test_a_link_to_a_folder_is_not_entered(
         self, theirs: Path, secret: Path, stranger: pwd.struct_passwd
     ) -> None:
         (theirs / "instances").symlink_to(secret.parent)
@@ -286,7 +288,7 @@ class TestAnotherAccount:
         with pytest.raises(StrangeLinkError):
             look_at(str(theirs / "instances/notes"), lambda path, head: None)
 
-    def test_a_link_in_a_folder_that_all_may_write_to_is_not_followed(
+    def test_a_link_in_a_world_writable_folder_is_not_followed(
         self, tmp_path: Path, secret: Path
     ) -> None:
         (tmp_path / "all").mkdir()
@@ -296,16 +298,16 @@ class TestAnotherAccount:
         with pytest.raises(StrangeLinkError):
             file.text(tmp_path / "all/compute_id")
 
-    def test_root_s_own_link_above_is_followed(self, theirs: Path, tmp_path: Path) -> None:
-        """As operators move /var/lib/nova to another disk."""
+    def test_a_link_of_root_above_the_accounts_folder_is_followed(
+        self, theirs: Path, tmp_path: Path
+    ) -> None:
+        """Operators use such a link to move /var/lib/nova to another disk."""
         (theirs / "compute_id").write_text("one")
         (tmp_path / "nova").symlink_to(theirs)
 
         assert file.text(tmp_path / "nova/compute_id") == "one"
 
-    def test_another_s_file_under_a_second_name_is_not_read(
-        self, theirs: Path, secret: Path
-    ) -> None:
+    def test_a_hard_link_to_a_private_file_is_not_read(self, theirs: Path, secret: Path) -> None:
         os.link(secret, theirs / "compute_nodes")
 
         with pytest.raises(RefusedError, match="hard links") as refusal:
@@ -314,19 +316,19 @@ class TestAnotherAccount:
         [_, entry] = list_folder(str(theirs), lambda path, head: None)
         assert entry["magic"] is None
 
-    def test_another_s_private_file_that_it_renamed_is_not_read(
+    def test_a_private_file_moved_into_the_folder_is_not_read(
         self, theirs: Path, secret: Path
     ) -> None:
-        """A console's log is root's file in nova's folder: nova can't read it, but rename it."""
+        """nova can't read a console log, but can rename it: root's file is in nova's folder."""
         secret.rename(theirs / "compute_nodes")
 
         with pytest.raises(RefusedError, match="private to another account"):
             file.text(theirs / "compute_nodes")
 
-    def test_nothing_of_it_comes_into_a_bundle(
+    def test_no_private_content_gets_into_a_bundle(
         self, theirs: Path, secret: Path, stranger: pwd.struct_passwd
     ) -> None:
-        """Each file that the collector of images reads, and each folder that it lists."""
+        """Links replace every file that the image collector reads and every folder it lists."""
         guest = theirs / "11111111-2222-3333-4444-555555555555"
         guest.mkdir()
         links = [theirs / "compute_nodes", theirs / "_base", guest / "disk.info", guest / "disk"]
@@ -348,10 +350,10 @@ class TestAnotherAccount:
             assert error.kind == "denied"
         assert not [query for query in asked if query.startswith("qemu-img")]
 
-    def test_a_strange_instances_directory_is_said_beside_another(
+    def test_a_strange_instances_directory_is_reported_besides_a_good_one(
         self, theirs: Path, tmp_path: Path, stranger: pwd.struct_passwd
     ) -> None:
-        """Nova's account may put a link in the place of the folder that nova.conf names."""
+        """Nova's account may replace the folder in nova.conf by a link."""
         (theirs / "instances").symlink_to(tmp_path / "private")
         os.lchown(theirs / "instances", stranger.pw_uid, stranger.pw_gid)
         (tmp_path / "real").mkdir()
@@ -363,19 +365,19 @@ class TestAnotherAccount:
 
         assert theirs / "instances" not in found
         assert tmp_path / "real" in found
-        said = {answer.query: answer.error for answer in recorder.answers}
-        error = said[f"stat -L {theirs}/instances"]
+        errors = {answer.query: answer.error for answer in recorder.answers}
+        error = errors[f"stat -L {theirs}/instances"]
         assert error is not None
         assert error.message == f"{theirs}/instances is a link that other accounts could have made"
 
-    def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(
+    def test_a_folder_replaced_by_a_link_is_not_entered(
         self,
         theirs: Path,
         secret: Path,
         stranger: pwd.struct_passwd,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """Between the look at a folder and its listing its owner puts a link in its place."""
+        """The owner replaces a folder by a link after its stat and before its listing."""
         (theirs / "guest").mkdir()
         enter = file.folder_at
 

@@ -13,12 +13,12 @@ from hoodsnap.collect.recorder import Recorder
 
 
 def listed(top: Path) -> dict[str, dict[str, Any]]:
-    """The list, by path below the folder."""
+    """Return the entries of a folder by relative path."""
     entries = list_folder(str(top), lambda path, head: None)
     return {os.path.relpath(entry["path"], top): entry for entry in entries}
 
 
-def test_every_file_is_told_as_stat_tells_it(tmp_path: Path) -> None:
+def test_entries_match_stat(tmp_path: Path) -> None:
     disk = tmp_path / "uuid/disk"
     disk.parent.mkdir()
     disk.write_bytes(b"QFI\xfb" + b"\0" * 100)
@@ -38,10 +38,10 @@ def test_every_file_is_told_as_stat_tells_it(tmp_path: Path) -> None:
     assert entry["magic"] == "514649fb" + "00" * 12
 
 
-def test_an_access_control_list_is_told_of(tmp_path: Path) -> None:
+def test_access_control_lists_are_reported(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     (tmp_path / "shared").touch()
-    # As `setfacl -m u:64055:r shared` writes it: version 2, then tag, permissions and id of each.
+    # As `setfacl -m u:64055:r shared` writes it: version 2, then each rule's tag, permissions, id.
     rules = [(1, 6, -1), (2, 4, 64055), (4, 4, -1), (16, 4, -1), (32, 4, -1)]
     packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *rule) for rule in rules)
     try:
@@ -54,11 +54,11 @@ def test_an_access_control_list_is_told_of(tmp_path: Path) -> None:
     assert (entries["plain"]["acl"], entries["shared"]["acl"]) == (False, True)
 
 
-def test_links_pipes_and_folders_are_named_and_not_opened(tmp_path: Path) -> None:
+def test_links_and_pipes_are_listed_but_not_opened(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "target/inside").write_text("not through the link")
     (tmp_path / "link").symlink_to("target")
-    os.mkfifo(tmp_path / "pipe")  # opening one for reading waits for a writer
+    os.mkfifo(tmp_path / "pipe")  # opening it for reading would wait for a writer
 
     entries = listed(tmp_path)
 
@@ -69,17 +69,17 @@ def test_links_pipes_and_folders_are_named_and_not_opened(tmp_path: Path) -> Non
     assert list(entries) == [".", "link", "pipe", "target", "target/inside"]
 
 
-def test_what_a_guest_printed_is_not_taken_along(tmp_path: Path) -> None:
+def test_console_logs_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "console.log").write_text("password: sesame")
     (tmp_path / "console.log.0").write_text("password: sesame")
 
     assert {entry["magic"] for entry in listed(tmp_path).values()} == {None}
 
 
-def test_looking_leaves_no_access_time(tmp_path: Path) -> None:
+def test_listing_does_not_change_access_times(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"x" * 100)
-    os.utime(disk, (1000, 2000))  # so old that the kernel would renew it
+    os.utime(disk, (1000, 2000))  # so old that reading would update it, even with relatime
 
     listed(tmp_path)
     look_at(str(disk), lambda path, head: None)
@@ -87,25 +87,26 @@ def test_looking_leaves_no_access_time(tmp_path: Path) -> None:
     assert disk.stat().st_atime == 1000
 
 
-def test_a_folder_that_is_too_deep_says_that_its_content_is_unknown(tmp_path: Path) -> None:
+def test_the_entry_of_a_folder_that_is_too_deep_has_an_error(tmp_path: Path) -> None:
     (tmp_path / "snapshots/tmp1/a/b").mkdir(parents=True)
 
     entries = listed(tmp_path)
 
-    assert entries["snapshots/tmp1/a"]["error"] == "not listed: too deep"
+    error = entries["snapshots/tmp1/a"]["error"]
+    assert error == "not listed: its content is more than 3 levels deep"
     assert "snapshots/tmp1/a/b" not in entries
     assert "error" not in entries["snapshots/tmp1"]
 
 
 @pytest.fixture
 def open_to_all() -> Iterator[Path]:
-    """A folder that everybody may enter; pytest's own are for its user only."""
+    """A folder that all accounts may enter. Only their owner may enter those of pytest."""
     with tempfile.TemporaryDirectory(prefix="hoodsnap-") as top:
         Path(top).chmod(0o755)
         yield Path(top)
 
 
-def test_a_folder_that_may_not_be_read_says_so_and_the_rest_is_there(open_to_all: Path) -> None:
+def test_an_unreadable_folder_has_an_error_and_the_rest_is_listed(open_to_all: Path) -> None:
     for name, mode in (("closed", 0), ("names only", 0o444), ("open", 0o755)):
         (open_to_all / name).mkdir()
         (open_to_all / name / "disk").write_text("five\n")
@@ -127,7 +128,7 @@ def test_a_folder_that_may_not_be_read_says_so_and_the_rest_is_there(open_to_all
     assert entries["open/disk"]["size"] == 5
 
 
-def test_a_folder_with_too_many_files_is_not_kept(
+def test_a_listing_with_too_many_entries_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "MOST", 5)
@@ -140,7 +141,7 @@ def test_a_folder_with_too_many_files_is_not_kept(
     assert answer.error.kind == "too-large"
 
 
-def test_a_single_file_is_looked_at_through_links(tmp_path: Path) -> None:
+def test_a_single_file_is_reached_through_links(tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(b"QFI\xfb")
     (tmp_path / "link").symlink_to("real")
     heads: dict[str, bytes] = {}
@@ -152,9 +153,9 @@ def test_a_single_file_is_looked_at_through_links(tmp_path: Path) -> None:
     assert heads == {str(tmp_path / "link"): b"QFI\xfb"}
 
 
-def test_a_time_that_no_calendar_knows_is_left_out() -> None:
+def test_a_time_out_of_range_is_left_out() -> None:
     if not os.path.isdir("/dev/shm"):
-        pytest.skip("only tmpfs keeps any time")
+        pytest.skip("only tmpfs accepts any time")
     with tempfile.TemporaryDirectory(dir="/dev/shm") as top:
         disk = Path(top) / "disk"
         disk.touch()

@@ -41,10 +41,10 @@ def test_the_header_of_a_real_overlay_is_read(image: Path, compat: str) -> None:
     assert header == qcow2(f"{image}.base", "raw")
 
 
-def test_a_real_overlay_without_a_format_for_its_base_says_none(image: Path) -> None:
+def test_an_overlay_without_a_format_for_its_base_has_none(image: Path) -> None:
     create(image)
     subprocess.run(["qemu-img", "rebase", "-u", "-b", "/base", str(image)], check=False)
-    # Since 6.1 qemu-img refuses to leave the format out. Old ones wrote such headers.
+    # qemu-img has required the format since 6.1; older releases wrote such headers.
     start = bytearray(head(image, HEAD_SIZE))
     start[8:20] = struct.pack(">QI", 0x200, 5)
     start[0x200:0x205] = b"/base"
@@ -52,7 +52,7 @@ def test_a_real_overlay_without_a_format_for_its_base_says_none(image: Path) -> 
     assert read_header(bytes(start)) == qcow2("/base")
 
 
-def test_a_data_file_of_a_real_image_is_seen(image: Path) -> None:
+def test_the_data_file_of_a_real_image_is_detected(image: Path) -> None:
     assert create(image, "-o", f"data_file={image}.data").data_file
 
 
@@ -69,12 +69,12 @@ def test_a_data_file_of_a_real_image_is_seen(image: Path) -> None:
         (b"\n\n# anything\nversion=1\n", None),
     ],
 )
-def test_only_raw_and_qcow2_are_what_they_seem(head: bytes, form: str | None) -> None:
+def test_only_raw_and_valid_qcow2_have_a_format(head: bytes, form: str | None) -> None:
     assert read_header(head).format == form
 
 
 @given(st.binary(max_size=600), st.binary(max_size=200))
-def test_any_bytes_have_a_header(start: bytes, rest: bytes) -> None:
+def test_any_bytes_can_be_parsed(start: bytes, rest: bytes) -> None:
     read_header(start)
     read_header(b"QFI\xfb\0\0\0\x03" + start)
     read_header(struct.pack(">4sIQI", b"QFI\xfb", 2, len(start), len(rest)) + start + rest)
@@ -89,13 +89,13 @@ def test_a_declared_chain_is_followed() -> None:
     assert way.below == {"/i/_base/a": "raw"}
 
 
-def test_a_relative_base_lies_beside_its_overlay() -> None:
+def test_a_relative_base_is_resolved_from_its_overlay() -> None:
     headers = {"/i/disk": qcow2("base", "qcow2"), "/i/base": qcow2()}
 
     assert route("/i/disk", "qcow2", headers.get).below == {"/i/base": "qcow2"}
 
 
-def test_a_raw_disk_is_never_taken_for_what_its_guest_wrote_on_it() -> None:
+def test_a_header_on_a_declared_raw_disk_is_ignored() -> None:
     headers = {"/i/disk": qcow2("/dev/watchdog", "raw"), "/dev/watchdog": NOT_REGULAR}
 
     way = route("/i/disk", "raw", headers.get)
@@ -112,14 +112,14 @@ def test_a_raw_disk_is_never_taken_for_what_its_guest_wrote_on_it() -> None:
         (None, {"/d": qcow2('json:{"driver": "nbd"}', "raw")}),
         (None, {"/d": qcow2("/b", "vmdk"), "/b": RAW}),
         (None, {"/d": qcow2("/b", "qcow2"), "/b": qcow2(data_file=True)}),
-        # nova of old did not write the base's format, and its tenant chose what is in the base.
+        # Old nova did not write the format of a base image, whose content the tenant chose.
         ("qcow2", {"/d": qcow2("/b"), "/b": qcow2("nbd:192.0.2.1:1")}),
         ("qcow2", {"/d": qcow2("/b"), "/b": qcow2(data_file=True)}),
         ("qcow2", {"/d": qcow2("/b"), "/b": read_header(b"# version=1")}),
         ("qcow2", {"/d": qcow2("/b", "qcow2"), "/b": read_header(b"QFI\xfb\0\0\0\x03")}),
     ],
 )
-def test_where_a_guest_may_have_chosen_the_next_file_it_is_not_opened(
+def test_a_file_that_a_guest_may_have_chosen_is_not_opened(
     declared: str | None, headers: dict[str, Header]
 ) -> None:
     way = route("/d", declared, headers.get)
@@ -129,26 +129,26 @@ def test_where_a_guest_may_have_chosen_the_next_file_it_is_not_opened(
 
 
 @pytest.mark.parametrize("header", [qcow2(data_file=True), read_header(b"KDMV"), NOT_REGULAR])
-def test_a_probed_image_that_names_further_files_is_not_opened_at_all(header: Header) -> None:
+def test_a_probed_image_that_names_other_files_is_not_opened(header: Header) -> None:
     way = route("/d", None, {"/d": header}.get)
 
     assert way.format is None
     assert way.obstacle is not None
 
 
-def test_the_host_may_say_that_an_image_is_a_vmdk() -> None:
+def test_an_image_declared_as_vmdk_is_opened() -> None:
     way = route("/d", "vmdk", {"/d": read_header(b"KDMV")}.get)
 
     assert (way.format, way.obstacle) == ("vmdk", None)
 
 
-def test_an_undeclared_raw_base_is_followed_but_its_format_is_not_vouched_for() -> None:
+def test_a_raw_base_of_undeclared_format_is_followed_but_not_trusted() -> None:
     way = route("/d", "qcow2", {"/d": qcow2("/b"), "/b": RAW}.get)
 
     assert (way.obstacle, way.trusted, way.below) == (None, False, {"/b": None})
 
 
-def test_a_base_that_is_gone_and_a_loop_are_left_for_qemu_img_to_tell() -> None:
+def test_missing_bases_and_loops_are_left_to_qemu_img() -> None:
     gone = route("/d", "qcow2", {"/d": qcow2("/b", "raw")}.get)
     loop = route("/d", "qcow2", {"/d": qcow2("/b", "qcow2"), "/b": qcow2("/d", "qcow2")}.get)
 

@@ -38,7 +38,7 @@ def value(answer: Answer) -> Any:
     return answer.value
 
 
-def test_a_host_without_nova_answers_what_it_can() -> None:
+def test_a_host_without_nova_answers_everything_else() -> None:
     answers = asked({"DEFAULT": {"state_path": "/nowhere"}})
 
     absent = answers["cat /nowhere/compute_id"].error
@@ -53,7 +53,7 @@ def test_a_host_without_nova_answers_what_it_can() -> None:
     assert answers["/etc/nova/nova.conf"].value == {"DEFAULT": {"state_path": "/nowhere"}}
 
 
-def test_the_kernels_view_is_kept_word_for_word() -> None:
+def test_kernel_files_are_kept_verbatim() -> None:
     answers = asked({})
 
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -76,7 +76,7 @@ def test_the_kernels_view_is_kept_word_for_word() -> None:
     }
 
 
-def test_the_clock_is_read_together_with_those_that_nobody_sets() -> None:
+def test_the_time_is_read_together_with_the_monotonic_clocks() -> None:
     now = value(asked({})["date --utc"])
 
     read = datetime.fromisoformat(now["utc"])
@@ -85,7 +85,7 @@ def test_the_clock_is_read_together_with_those_that_nobody_sets() -> None:
     assert now["boottime"] >= now["monotonic"] > 0
 
 
-def test_an_unread_configuration_says_why() -> None:
+def test_the_reason_for_an_unread_configuration_is_recorded() -> None:
     refused = RefusedError("denied", "not followed: /etc/nova/nova.conf belongs to uid 4242")
     nothing = Found("nova-compute", (), ())
     half = NovaConf({"DEFAULT": {"a": "b"}}, nothing, (("/etc/nova/nova.conf", refused),), ("x",))
@@ -95,9 +95,9 @@ def test_an_unread_configuration_says_why() -> None:
         assert error is not None
         assert error.kind == kind
     assert asked({})["/etc/nova/nova.conf"].value == {}
-    said = asked(half)["ls -ld /etc/nova/nova.conf"].error
-    assert said is not None
-    assert said.message == str(refused)
+    recorded = asked(half)["ls -ld /etc/nova/nova.conf"].error
+    assert recorded is not None
+    assert recorded.message == str(refused)
 
 
 def test_no_secret_of_the_configuration_is_recorded() -> None:
@@ -126,7 +126,7 @@ def test_no_secret_of_the_configuration_is_recorded() -> None:
         ("lib", "nova-1.dist-info", None),
     ],
 )
-def test_novas_version_is_read_where_its_program_was_installed(
+def test_the_version_of_nova_is_read_from_its_prefix(
     folder: str, entry: str, version: str | None, tmp_path: Path
 ) -> None:
     (tmp_path / "opt/venv" / folder / entry).mkdir(parents=True)
@@ -135,7 +135,7 @@ def test_novas_version_is_read_where_its_program_was_installed(
     assert asked({}, nova)["nova-compute --version"].value == version
 
 
-def test_the_compute_id_is_read_through_the_eyes_of_nova_compute(tmp_path: Path) -> None:
+def test_the_compute_id_is_read_in_the_root_of_nova_compute(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/compute_id").write_text("5d0bd2e5-9d3c-4bd8-8ee5-7b0d5ac0d1d5\n")
     nova = RunningService(1, tmp_path, Path("/usr/bin/nova-compute"), ())
@@ -146,7 +146,7 @@ def test_the_compute_id_is_read_through_the_eyes_of_nova_compute(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can own what libvirt reads")
-def test_of_libvirts_configuration_only_what_is_harmless_is_kept(
+def test_only_harmless_options_of_libvirt_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "etc/libvirt"
@@ -170,12 +170,12 @@ def test_of_libvirts_configuration_only_what_is_harmless_is_kept(
     assert SECRET not in json.dumps([answer.as_json() for answer in answers.values()])
 
 
-def test_nova_may_call_the_host_otherwise() -> None:
+def test_nova_conf_may_rename_the_host() -> None:
     assert nova_host_name({"DEFAULT": {"host": "cell1-compute-7"}}) == "cell1-compute-7"
     assert nova_host_name({}) == socket.gethostname()
 
 
-def test_what_is_no_uuid_is_no_compute_id(tmp_path: Path) -> None:
+def test_a_compute_id_that_is_not_a_uuid_is_not_kept(tmp_path: Path) -> None:
     (tmp_path / "srv").mkdir()
     (tmp_path / "srv/compute_id").write_text(f"{SECRET}\n")
     nova = RunningService(1, tmp_path, Path("/usr/bin/nova-compute"), ())
@@ -193,15 +193,15 @@ def test_the_lab_answers_everything() -> None:
     answers = asked(conf)
 
     failed = [answer.query for answer in answers.values() if answer.error]
-    # Other tests run a libvirtd of an account of its own.
+    # Other tests may be running a libvirtd under another account.
     failed = [query for query in failed if not query.startswith("ps -fp ")]
     assert failed == ["cat /var/lib/nova/compute_id"]  # nova writes it since 2023.1
     kept = value(answers["/etc/nova/nova.conf"])
     assert kept["libvirt"] == {"images_type": "qcow2", "virt_type": "qemu"}
     assert configuration["database"]["connection"].startswith("mysql+pymysql://")
     assert "hoodlab" not in json.dumps(kept)
-    said = subprocess.check_output(["/usr/bin/nova-compute", "--version"], text=True)
-    assert value(answers["nova-compute --version"]) == said.strip()
+    printed = subprocess.check_output(["/usr/bin/nova-compute", "--version"], text=True)
+    assert value(answers["nova-compute --version"]) == printed.strip()
     versions = [query for query in answers if query.startswith("dpkg-query -W ")]
     assert re.search(r"^nova-compute\t\S+$", value(answers[versions[0]]), re.MULTILINE)
     assert value(answers["qemu-system-x86_64 --version"]).startswith("QEMU emulator version ")

@@ -1,7 +1,7 @@
-"""A visit to the lab while an ordinary local account does what it can.
+"""Collect from the lab while an ordinary local account attacks the collector.
 
-The account calls a process nova-compute and gives it a configuration of its own, with a command, a
-database and folders in it; and it starts the host's QEMU with another guest's UUID.
+The account names a process nova-compute and gives it a configuration with a command, a database and
+folders. It also starts the host's QEMU with the UUID of another guest.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 
 
 class Mallory:
-    """An ordinary account."""
+    """An ordinary account, with a folder and processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Mallory:
         return path
 
     def start(self, command: str, *words: object) -> int:
-        """Run a line of shell."""
+        """Run a line of shell under the account, and return its PID."""
         script = ["bash", "-c", command, "bash", *map(str, words)]
         process = subprocess.Popen(["setpriv", *self._become, "--clear-groups", *script])
         self._stack.callback(process.wait)
@@ -113,7 +113,7 @@ def refusals(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def test_a_configuration_of_an_ordinary_account_is_not_followed(
+def test_the_configuration_of_an_ordinary_account_is_not_used(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
     (closed / ".my.cnf").write_text(f"[client]\nuser=root\npassword={PASSWORD}\n")
@@ -146,10 +146,10 @@ def test_a_configuration_of_an_ordinary_account_is_not_followed(
     assert SECRET not in text
     assert PASSWORD not in text
     assert str(mallory.folder) not in text
-    said = refusals(bundle)
+    refused = refusals(bundle)
     for pid in rogues:
-        assert f"it runs as uid {mallory.uid}" in said[f"ps -fp {pid}"]
-    # The genuine one's is.
+        assert f"it runs as uid {mallory.uid}" in refused[f"ps -fp {pid}"]
+    # The configuration and the servers of the real services were used.
     assert value(bundle, "host", "/etc/nova/nova.conf")["libvirt"]["virt_type"] == "qemu"
     assert value(bundle, "libvirt", "virsh list --all")
     assert value(bundle, "nova-db", "SELECT VERSION()")
@@ -160,7 +160,7 @@ def _is_named(pid: int) -> bool:
     return words[0] in (b"nova-compute", b"libvirtd")
 
 
-def test_an_ordinary_accounts_qemu_is_listed_and_is_no_guest(
+def test_the_qemu_of_an_ordinary_account_is_listed_but_is_no_guest(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
     before = analyze(collected(cloud, closed, closed / "before.json"))
@@ -196,10 +196,10 @@ def _guest(report: Report, uuid: str) -> Any:
     return next(guest for guest in report.cloud.guests if guest.uuid == uuid)
 
 
-def test_a_clouds_yaml_in_a_folder_of_others_is_not_followed(
+def test_a_clouds_yaml_in_the_folder_of_another_account_is_not_used(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
-    """The address of a cloud would come from there, and the password from the operator's own."""
+    """The file could name an address to which openstacksdk would send the operator's password."""
     mallory.write(
         "clouds.yaml",
         "clouds: {mine: {auth: {auth_url: 'http://127.0.0.1:9/', username: u, project_name: p}}}\n",

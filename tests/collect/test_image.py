@@ -36,7 +36,7 @@ class Instances:
         self.base.write_bytes(bytes(1 << 20))
 
     def overlay(self, name: str, *, base: object = None, form: str = "raw") -> Path:
-        """A disk over a base that need not exist."""
+        """Create a disk whose base need not exist."""
         disk = self.path / name
         disk.parent.mkdir(exist_ok=True)
         command = ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", form]
@@ -45,8 +45,8 @@ class Instances:
 
     def declare(self, disk: Path, form: str) -> None:
         info = disk.parent / "disk.info"
-        said = json.loads(info.read_text()) if info.exists() else {}
-        info.write_text(json.dumps(said | {f"/moved/since/{disk.name}": form}))
+        formats = json.loads(info.read_text()) if info.exists() else {}
+        info.write_text(json.dumps(formats | {f"/moved/since/{disk.name}": form}))
 
     def ask(self, disks: dict[str, str | None] | None = None) -> Recorder:
         recorder = Recorder("host")
@@ -75,10 +75,10 @@ def last_of(recorder: Recorder, start: str, path: Path) -> Answer:
     return found[0]
 
 
-# Where the files are.
+# Instances directories.
 
 
-def test_the_instances_directory_is_found_by_conf_by_domain_and_by_custom(tmp_path: Path) -> None:
+def test_the_instances_directory_is_found_by_conf_domain_and_default(tmp_path: Path) -> None:
     for name in ("state/instances", "of-domains"):
         (tmp_path / name).mkdir(parents=True)
     recorder = Recorder("host")
@@ -108,7 +108,7 @@ def test_nova_conf_names_the_instances_directory_in_several_ways(
     assert find_instances_dirs(Recorder("host"), {"DEFAULT": options}, [])[0] == tmp_path / place
 
 
-def test_one_directory_with_two_names_is_looked_at_once(
+def test_a_directory_with_two_names_is_listed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "DEFAULTS", (f"{tmp_path}/link",))
@@ -119,7 +119,7 @@ def test_one_directory_with_two_names_is_looked_at_once(
     assert find_instances_dirs(Recorder("host"), conf, []) == (tmp_path / "real",)
 
 
-def test_where_there_is_none_the_answer_names_the_places(
+def test_without_an_instances_directory_the_answer_names_the_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "DEFAULTS", (f"{tmp_path}/nowhere",))
@@ -143,7 +143,7 @@ def test_where_there_is_none_the_answer_names_the_places(
     assert f"{tmp_path}/none, {tmp_path}/nowhere" in answer.error.message
 
 
-# What qemu-img says.
+# Answers of qemu-img.
 
 
 def test_a_person_who_types_the_query_gets_the_same_answer(instances: Instances) -> None:
@@ -177,7 +177,7 @@ def test_a_base_of_many_overlays_is_asked_once(instances: Instances) -> None:
     assert len([query for query in counted if query.startswith(CHAIN)]) == 6
 
 
-def test_all_disks_and_what_is_left_of_moves_are_asked_and_nothing_else(
+def test_only_disks_in_instance_folders_and_their_leftovers_are_asked(
     instances: Instances,
 ) -> None:
     names = ["disk", "disk.eph0", "disk.swap", "disk.config", "disk.local", "disk.rescue"]
@@ -194,7 +194,7 @@ def test_all_disks_and_what_is_left_of_moves_are_asked_and_nothing_else(
     assert paths == {f"{instances.path}/{name}" for name in wanted} | {str(instances.base)}
 
 
-def test_of_a_chain_without_its_base_the_upper_end_is_told(instances: Instances) -> None:
+def test_the_overlay_is_described_if_its_base_is_missing(instances: Instances) -> None:
     disk = instances.overlay(f"{UUID}/disk", base="/gone/base")
     instances.declare(disk, "qcow2")
 
@@ -212,7 +212,7 @@ def test_of_a_chain_without_its_base_the_upper_end_is_told(instances: Instances)
     assert message == chain.error.message
 
 
-def test_a_damaged_image_keeps_qemu_imgs_own_words(instances: Instances) -> None:
+def test_the_error_of_qemu_img_is_kept_for_a_damaged_image(instances: Instances) -> None:
     disk = instances.overlay(f"{UUID}/disk")
     instances.declare(disk, "qcow2")
     disk.write_bytes(b"QFI\xfb\0\0\0\x09" + bytes(500))
@@ -224,7 +224,7 @@ def test_a_damaged_image_keeps_qemu_imgs_own_words(instances: Instances) -> None
     assert "Unsupported qcow2 version 9" in error.message
 
 
-def test_an_image_that_a_qemu_holds_is_read_all_the_same(instances: Instances) -> None:
+def test_an_image_locked_by_a_running_qemu_is_read(instances: Instances) -> None:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed")
     disk = instances.overlay(f"{UUID}/disk")
@@ -244,11 +244,11 @@ def test_an_image_that_a_qemu_holds_is_read_all_the_same(instances: Instances) -
     assert last_of(recorder, CHAIN, disk).value[0]["format"] == "qcow2"
 
 
-# What a guest may have written.
+# Headers that a guest may have written.
 
 
 def hostile(disk: Path, backing: str, *, features: int = 0) -> None:
-    """A qcow2 header as a guest can write it onto its raw disk; with no format for its base."""
+    """Write a qcow2 header as a guest can write it onto its raw disk, without the base's format."""
     head = bytearray(4096)
     struct.pack_into(">4sIQI", head, 0, b"QFI\xfb", 3, 0x200 if backing else 0, len(backing))
     struct.pack_into(">IQ", head, 20, 16, 1 << 20)
@@ -260,10 +260,10 @@ def hostile(disk: Path, backing: str, *, features: int = 0) -> None:
     disk.write_bytes(bytes(head) + bytes(0x40000))
 
 
-def test_what_a_guest_wrote_onto_its_raw_disk_is_not_believed(instances: Instances) -> None:
+def test_a_header_that_a_guest_wrote_onto_its_raw_disk_is_ignored(instances: Instances) -> None:
     disk = instances.path / UUID / "disk"
     hostile(disk, "/etc/passwd")
-    fooled = ["qemu-img", "info", "--backing-chain", str(disk)]  # the hole is real
+    fooled = ["qemu-img", "info", "--backing-chain", str(disk)]  # shows that the attack works
     assert "/etc/passwd" in subprocess.run(fooled, capture_output=True, text=True).stdout
 
     recorder = instances.ask({str(disk): "raw"})
@@ -274,7 +274,7 @@ def test_what_a_guest_wrote_onto_its_raw_disk_is_not_believed(instances: Instanc
 
 
 @pytest.mark.parametrize("backing", ["{0}/pipe", "/dev/null", "nbd://127.0.0.1:1/x", "json:{{}}"])
-def test_a_probed_header_leads_to_files_alone(instances: Instances, backing: str) -> None:
+def test_a_probed_header_leads_only_to_regular_files(instances: Instances, backing: str) -> None:
     os.mkfifo(instances.path / "pipe")
     disk = instances.path / UUID / "disk"
     hostile(disk, backing.format(instances.path))
@@ -302,7 +302,7 @@ def test_a_probed_header_that_names_a_data_file_is_not_opened_at_all(instances: 
     assert answer.error.message.startswith("not asked: ")
 
 
-def test_the_domain_knows_the_format_better_than_disk_info(instances: Instances) -> None:
+def test_the_format_in_the_domain_overrides_disk_info(instances: Instances) -> None:
     disk = instances.path / UUID / "disk"
     hostile(disk, "")
     instances.declare(disk, "qcow2")
@@ -315,7 +315,7 @@ def test_the_domain_knows_the_format_better_than_disk_info(instances: Instances)
 # Files elsewhere.
 
 
-def test_a_disk_elsewhere_is_looked_at_and_a_device_is_not_opened(
+def test_disks_elsewhere_are_examined_but_devices_are_not_opened(
     instances: Instances, tmp_path: Path
 ) -> None:
     volume = tmp_path / "mnt/volume-1"
@@ -352,7 +352,7 @@ def test_an_image_cache_behind_a_link_is_listed_too(instances: Instances, tmp_pa
     assert not asked(recorder, f"stat -L {tmp_path}/fast")
 
 
-def test_a_directory_says_how_full_it_is_and_who_shares_it(instances: Instances) -> None:
+def test_the_usage_and_the_sharing_hosts_of_a_directory_are_asked(instances: Instances) -> None:
     (instances.path / "compute_nodes").write_text('{"node1": 1795416286.0}')
 
     answers = asked(instances.ask())
@@ -362,7 +362,7 @@ def test_a_directory_says_how_full_it_is_and_who_shares_it(instances: Instances)
     assert answers[f"cat {instances.path}/compute_nodes"].value == '{"node1": 1795416286.0}'
 
 
-def test_a_directory_that_is_gone_is_one_failure_and_not_many(tmp_path: Path) -> None:
+def test_a_missing_directory_is_a_single_failure(tmp_path: Path) -> None:
     recorder = Recorder("host")
 
     ask_images(recorder, [tmp_path / "gone"], {})
@@ -372,10 +372,10 @@ def test_a_directory_that_is_gone_is_one_failure_and_not_many(tmp_path: Path) ->
     assert (answer.query, answer.error.kind) == (f"find {tmp_path}/gone -ls", "absent")
 
 
-def test_on_a_dead_file_server_no_qemu_img_is_started(
+def test_no_qemu_img_is_started_on_a_dead_file_server(
     instances: Instances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A mount that hangs can't be had without a server to take away: the looks hang instead.
+    # A hanging mount would need a real file server, so the functions hang instead.
     monkeypatch.setattr(image, "Patience", lambda: Patience(0.1, 0.2, 0.02))
     monkeypatch.setattr(image, "list_folder", lambda *args: time.sleep(1))
     monkeypatch.setattr(image, "look_at", lambda *args: time.sleep(1))
@@ -386,7 +386,7 @@ def test_on_a_dead_file_server_no_qemu_img_is_started(
     assert {answer.error and answer.error.kind for answer in recorder.answers} == {"timeout"}
     last = recorder.answers[-1].error
     assert last is not None
-    assert last.message == "no answer within 0.02 s"  # patience is worn by then
+    assert last.message == "no answer within 0.02 s"  # the shortest patience, after timeouts
     assert not asked(recorder, "qemu-img")
 
 
@@ -411,7 +411,7 @@ def test_a_chain_that_leads_to_a_dead_file_server_is_not_followed(
 # The second look.
 
 
-def test_only_the_guests_that_moved_are_asked_again(instances: Instances) -> None:
+def test_only_guests_that_changed_are_asked_again(instances: Instances) -> None:
     for name in (f"{UUID}/disk", f"{UUID}_resize/disk", f"{OTHER}/disk"):
         instances.declare(instances.overlay(name), "qcow2")
     recorder = Recorder("host")
@@ -435,7 +435,7 @@ def disks_of_domains() -> dict[str, str | None]:
     names = subprocess.run(["virsh", "list", "--all", "--name"], capture_output=True, check=True)
     for name in names.stdout.decode().split():
         xml = subprocess.run(["virsh", "dumpxml", name], capture_output=True, check=True).stdout
-        for disk in ElementTree.fromstring(xml).iter("disk"):  # noqa: S314 (it is our own libvirt's)
+        for disk in ElementTree.fromstring(xml).iter("disk"):  # noqa: S314 (from our own libvirt)
             source, driver = disk.find("source"), disk.find("driver")
             if source is not None and driver is not None and source.get("file"):
                 found[source.attrib["file"]] = driver.get("type")
@@ -465,7 +465,7 @@ def test_every_image_of_the_cloud_is_read_and_its_base_is_in_the_cache(cloud: Pa
     assert set(failed) <= allowed
 
 
-def test_of_firmware_and_of_the_folders_above_only_the_owners_are_asked(
+def test_only_attributes_of_firmware_and_parent_folders_are_asked(
     instances: Instances, tmp_path: Path
 ) -> None:
     variables = tmp_path / "nvram/instance-1_VARS.fd"
@@ -489,7 +489,7 @@ def test_of_firmware_and_of_the_folders_above_only_the_owners_are_asked(
     assert len(queries) == len(set(queries))
 
 
-def test_a_disk_info_of_a_thousand_brackets_costs_nothing_else(instances: Instances) -> None:
+def test_a_malformed_disk_info_does_not_prevent_other_answers(instances: Instances) -> None:
     disk = instances.overlay("11111111-2222-3333-4444-555555555555/disk")
     (disk.parent / "disk.info").write_text("[" * 200_000)
 
@@ -498,10 +498,10 @@ def test_a_disk_info_of_a_thousand_brackets_costs_nothing_else(instances: Instan
     assert any(query.endswith(f"{disk}") for query in asked(recorder, "qemu-img info"))
 
 
-def test_every_qemu_img_has_limits_and_may_write_nothing(
+def test_every_qemu_img_has_limits_and_can_not_write(
     instances: Instances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also for what libvirt or nova declared: its tables are still the guest's or the tenant's."""
+    """Declared images need limits, too: the guest or tenant may have written their tables."""
     disk = instances.overlay("11111111-2222-3333-4444-555555555555/disk")
     instances.declare(disk, "qcow2")
     commands: list[list[str]] = []
@@ -523,8 +523,8 @@ def test_every_qemu_img_has_limits_and_may_write_nothing(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
-def test_a_folder_of_others_is_no_instances_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """nova's account could name any folder, and root can read where that account can't."""
+def test_a_folder_of_another_account_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """nova's account could name any folder, and root can read folders that nova's account can't."""
     monkeypatch.setattr(image, "DEFAULTS", ())
     nova = Owners(frozenset({64060, 0}), frozenset({64060}))
     top = Path("/var/lib") / f"hs-{os.getpid()}"

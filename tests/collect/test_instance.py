@@ -1,4 +1,4 @@
-"""Against a MariaDB of the tests' own, with the tables of several releases, and against the lab."""
+"""Databases of nova: a private MariaDB with the tables of several releases, and the lab's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
-# Instances: on this host, deleted there, leaving it, of another host, archived.
+# Instances: on this host, deleted on it, moving away from it, on another host, archived.
 HERE = "10000000-0000-4000-8000-000000000000"
 GONE = "20000000-0000-4000-8000-000000000000"
 MOVED = "30000000-0000-4000-8000-000000000000"
@@ -43,7 +43,7 @@ LOST = "50000000-0000-4000-8000-000000000000"
 
 
 class MariaDB:
-    """A server in a folder of its own."""
+    """A MariaDB server with its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.socket = str(folder / "socket")
@@ -104,7 +104,7 @@ class MariaDB:
         end = time.monotonic() + 60
         while True:
             assert time.monotonic() < end, "MariaDB does not start"
-            if Path(self.socket).is_socket():  # the driver leaks one of its own if it is not there
+            if Path(self.socket).is_socket():  # without it, the driver would leak a socket
                 with contextlib.suppress(pymysql.MySQLError):
                     self.run("SELECT 1")
                     return
@@ -143,7 +143,7 @@ def conf(url: str) -> dict[str, dict[str, str]]:
 
 
 def asked(recorder: Recorder, table: str) -> list[Answer]:
-    """The answers with rows of a table."""
+    """Return the answers with rows of a table."""
     return [
         answer
         for answer in recorder.answers
@@ -154,11 +154,11 @@ def asked(recorder: Recorder, table: str) -> list[Answer]:
 
 
 def column(recorder: Recorder, table: str, name: str) -> list[Any]:
-    """All values that were heard of a column."""
+    """Return all collected values of a column."""
     values = []
     for answer in asked(recorder, table):
         if name not in answer.value["columns"]:
-            continue  # the markers, which have less
+            continue  # statements for markers ask for fewer columns
         place = answer.value["columns"].index(name)
         values += [row[place] for row in answer.value["rows"]]
     return values
@@ -180,7 +180,7 @@ def nova(recorder: Recorder, mariadb: MariaDB) -> Iterator[InstanceDatabase]:
     found.close()
 
 
-def test_the_instances_of_a_host_are_those_there_and_those_that_leave(
+def test_instances_of_a_host_include_those_moving_away(
     nova: InstanceDatabase, recorder: Recorder
 ) -> None:
     assert nova.ask_instances("vm") == {HERE, MOVED}
@@ -198,7 +198,7 @@ def test_the_instances_of_a_host_are_those_there_and_those_that_leave(
     assert column(recorder, "nova_api.flavors", "name") == ["lab.tiny", "lab.small"]
 
 
-def test_all_hosts_are_asked_about_when_none_is_named(
+def test_without_a_host_all_hosts_are_asked_about(
     nova: InstanceDatabase, recorder: Recorder
 ) -> None:
     assert nova.ask_instances(None) == {HERE, MOVED, ELSEWHERE}
@@ -223,7 +223,7 @@ def test_no_secret_is_kept(nova: InstanceDatabase, recorder: Recorder) -> None:
     }
 
 
-def test_the_cells_are_kept_without_their_urls(nova: InstanceDatabase, recorder: Recorder) -> None:
+def test_cells_are_recorded_without_their_urls(nova: InstanceDatabase, recorder: Recorder) -> None:
     (answer,) = asked(recorder, "nova_api.cell_mappings")
 
     assert answer.value["columns"] == [
@@ -240,7 +240,9 @@ def test_the_cells_are_kept_without_their_urls(nova: InstanceDatabase, recorder:
     assert hosts[1][1] == "nova"
 
 
-def test_values_are_as_the_server_sends_them(nova: InstanceDatabase, recorder: Recorder) -> None:
+def test_values_are_kept_as_the_server_sends_them(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
     nova.ask_instances("vm")
     nova.ask_rest()
 
@@ -249,9 +251,7 @@ def test_values_are_as_the_server_sends_them(nova: InstanceDatabase, recorder: R
     assert column(recorder, "nova.compute_nodes", "cpu_allocation_ratio") == ["16"]
 
 
-def test_each_table_comes_with_its_definition_once(
-    nova: InstanceDatabase, recorder: Recorder
-) -> None:
+def test_each_table_definition_is_recorded_once(nova: InstanceDatabase, recorder: Recorder) -> None:
     nova.ask_instances("vm")
     nova.ask_rest()
     nova.ask_rest([LOST])
@@ -261,9 +261,7 @@ def test_each_table_comes_with_its_definition_once(
     assert len(definitions) == len(set(definitions))
 
 
-def test_a_table_that_is_not_there_is_recorded_as_absent(
-    nova: InstanceDatabase, recorder: Recorder
-) -> None:
+def test_a_missing_table_is_recorded_as_absent(nova: InstanceDatabase, recorder: Recorder) -> None:
     nova.ask_instances("vm")
     nova.ask_rest()
 
@@ -271,7 +269,9 @@ def test_a_table_that_is_not_there_is_recorded_as_absent(
     assert asked(recorder, "nova.virtual_interfaces") == []
 
 
-def test_of_histories_the_newest_are_asked(nova: InstanceDatabase, recorder: Recorder) -> None:
+def test_only_the_newest_rows_of_histories_are_asked(
+    nova: InstanceDatabase, recorder: Recorder
+) -> None:
     nova.ask_instances("vm")
     nova.ask_rest()
 
@@ -280,7 +280,7 @@ def test_of_histories_the_newest_are_asked(nova: InstanceDatabase, recorder: Rec
     assert column(recorder, "nova.instance_faults", "id") == [3, 4, 5]
 
 
-def test_deleted_rows_are_left_out_unless_they_are_all_there_is(
+def test_deleted_rows_are_left_out_unless_no_others_exist(
     nova: InstanceDatabase, recorder: Recorder
 ) -> None:
     nova.ask_instances("vm")
@@ -291,7 +291,7 @@ def test_deleted_rows_are_left_out_unless_they_are_all_there_is(
     assert set(column(recorder, "nova.block_device_mapping", "id")) == {1, 3}
 
 
-def test_a_uuid_seen_on_the_host_is_looked_for_everywhere(
+def test_a_uuid_seen_on_the_host_is_searched_in_all_cells(
     nova: InstanceDatabase, recorder: Recorder
 ) -> None:
     nova.ask_instances("vm")
@@ -322,7 +322,7 @@ def test_many_uuids_are_asked_in_several_statements(
     assert [statement.count("'") // 2 for statement in statements] == [2, 2, 2]
 
 
-def test_a_late_question_sees_the_moment_of_the_first(
+def test_late_questions_see_the_snapshot_of_the_first(
     nova: InstanceDatabase, recorder: Recorder, mariadb: MariaDB
 ) -> None:
     nova.ask_instances("vm")
@@ -337,7 +337,7 @@ def test_a_late_question_sees_the_moment_of_the_first(
         mariadb.run("UPDATE nova.instances SET vm_state = 'active' WHERE id = 4")
 
 
-def test_the_second_look_asks_in_the_words_of_the_first(
+def test_the_second_look_repeats_the_statements_of_the_first(
     nova: InstanceDatabase, recorder: Recorder
 ) -> None:
     nova.ask_instances("vm")
@@ -354,7 +354,7 @@ def test_the_second_look_asks_in_the_words_of_the_first(
     assert sum(GONE in query and ".block_device_mapping " in query for query in again) == 1
 
 
-def test_what_moved_is_asked_again_in_the_new_snapshot(
+def test_instances_that_changed_are_asked_again_in_the_new_snapshot(
     nova: InstanceDatabase, recorder: Recorder, mariadb: MariaDB
 ) -> None:
     nova.ask_instances("vm")
@@ -368,9 +368,7 @@ def test_what_moved_is_asked_again_in_the_new_snapshot(
         mariadb.run("UPDATE nova.instance_extra SET flavor = '{}'")
 
 
-def test_a_database_from_before_the_cells_is_read_as_it_is(
-    recorder: Recorder, mariadb: MariaDB
-) -> None:
+def test_a_database_from_before_cells_is_read(recorder: Recorder, mariadb: MariaDB) -> None:
     mariadb.create("havana", "havana")
     mariadb.run("CREATE USER old IDENTIFIED BY 'old'; GRANT SELECT ON havana.* TO old")
     nova = InstanceDatabase(Cells(recorder, conf(mariadb.url("havana", "old", "old"))))
@@ -387,7 +385,7 @@ def test_a_database_from_before_the_cells_is_read_as_it_is(
     assert ("SHOW CREATE TABLE havana.instance_extra", "absent") in errors(recorder)
 
 
-def test_a_url_goes_before_nova_conf(recorder: Recorder, mariadb: MariaDB) -> None:
+def test_a_given_url_overrides_nova_conf(recorder: Recorder, mariadb: MariaDB) -> None:
     nova = InstanceDatabase(
         Cells(recorder, conf("mysql://nova@127.0.0.1:1/nova"), mariadb.url("nova_api"))
     )
@@ -397,7 +395,7 @@ def test_a_url_goes_before_nova_conf(recorder: Recorder, mariadb: MariaDB) -> No
     nova.close()
 
 
-def test_the_socket_of_this_host_is_tried_last(
+def test_the_socket_on_this_host_is_tried_last(
     recorder: Recorder, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cells, "SOCKETS", ("/nonexistent", mariadb.socket))
@@ -408,7 +406,7 @@ def test_the_socket_of_this_host_is_tried_last(
     nova.close()
 
 
-def test_a_compute_node_has_no_database(recorder: Recorder) -> None:
+def test_a_compute_node_without_a_database_is_one_failure(recorder: Recorder) -> None:
     nova = InstanceDatabase(Cells(recorder, {}))
 
     assert not nova.connect()
@@ -429,9 +427,7 @@ def test_a_compute_node_has_no_database(recorder: Recorder) -> None:
         ("mysql:///nova?unix_socket=/nonexistent", "unreachable"),
     ],
 )
-def test_a_database_that_can_not_be_reached_is_recorded(
-    recorder: Recorder, url: str, kind: str
-) -> None:
+def test_an_unreachable_database_is_recorded(recorder: Recorder, url: str, kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the driver leaves its socket open
         assert not InstanceDatabase(Cells(recorder, conf(url))).connect()
@@ -441,7 +437,7 @@ def test_a_database_that_can_not_be_reached_is_recorded(
     assert SECRET not in everything(recorder)
 
 
-def test_a_wrong_password_is_a_denial(recorder: Recorder, mariadb: MariaDB) -> None:
+def test_a_wrong_password_is_recorded_as_denied(recorder: Recorder, mariadb: MariaDB) -> None:
     assert not InstanceDatabase(Cells(recorder, {}, mariadb.url("nova", "nova", "no"))).connect()
 
     assert errors(recorder) == [("SELECT VERSION()", "denied")]
@@ -468,7 +464,7 @@ def test_a_cell_on_a_server_that_is_down_does_not_stop_the_others(
     assert column(recorder, "nova_api.instance_mappings", "instance_uuid") == [HERE]
 
 
-def test_two_cells_whose_databases_have_one_name_are_told_apart(
+def test_cells_with_databases_of_the_same_name_are_distinguished(
     recorder: Recorder, mariadb: MariaDB
 ) -> None:
     far = mariadb.url().replace("127.0.0.1", "localhost")
@@ -504,10 +500,10 @@ def test_two_cells_whose_databases_have_one_name_are_told_apart(
         ("mysql://nova:x@127.0.0.1:{port}/nova_cell2?ssl_key={folder}/key", "denied"),
     ],
 )
-def test_a_list_of_cells_sends_novas_password_nowhere_else(
+def test_cell_mappings_can_not_redirect_the_password_of_nova(
     template: str, error: str, recorder: Recorder, mariadb: MariaDB, tmp_path: Path
 ) -> None:
-    """cell_mappings are the word of whoever runs the API's database."""
+    """Accounts that can write to the API database can put any URL into cell_mappings."""
     tmp_path.chmod(0o777)
     (tmp_path / "key").touch()
     with socket.socket(socket.AF_UNIX) as listener, rogue_server(b"mysql_native_password") as rogue:
@@ -567,7 +563,7 @@ def test_the_connection_can_not_write(
     assert mariadb.run("SELECT COUNT(*) FROM nova.services") == [(2,)]
 
 
-def test_a_server_that_goes_away_in_the_middle_is_not_asked_again(
+def test_a_server_that_closes_the_connection_is_not_asked_again(
     server: DatabaseClient, mariadb: MariaDB
 ) -> None:
     killer = threading.Timer(0.5, _kill, [mariadb])
@@ -584,7 +580,7 @@ def test_a_server_that_goes_away_in_the_middle_is_not_asked_again(
     assert later.error.message.startswith("not asked: ")
 
 
-def test_rows_that_are_cut_off_are_no_answer(server: DatabaseClient, mariadb: MariaDB) -> None:
+def test_truncated_rows_are_not_an_answer(server: DatabaseClient, mariadb: MariaDB) -> None:
     killer = threading.Timer(0.5, _kill, [mariadb])
     killer.start()
 
@@ -601,7 +597,7 @@ def _kill(mariadb: MariaDB) -> None:
     mariadb.run(f"KILL CONNECTION {victim}")
 
 
-def test_a_lost_server_is_tried_once_more_for_the_second_look(
+def test_a_lost_server_is_reconnected_for_the_second_look(
     server: DatabaseClient, mariadb: MariaDB
 ) -> None:
     killer = threading.Timer(0.3, _kill, [mariadb])
@@ -613,7 +609,7 @@ def test_a_lost_server_is_tried_once_more_for_the_second_look(
     assert server.ask("SELECT 1").value == {"columns": ["1"], "rows": [[1]]}
 
 
-def test_a_slow_statement_ends_and_the_next_is_answered(
+def test_a_slow_statement_times_out_and_the_next_is_answered(
     server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_client, "_STATEMENT_TIME", 0.2)
@@ -625,14 +621,14 @@ def test_a_slow_statement_ends_and_the_next_is_answered(
     assert server.ask("SELECT 7").error is None
     assert _kind(server.ask(slow)) == "timeout"
     assert _kind(server.ask(slow)) == "timeout"
-    assert _kind(server.ask("SELECT 7")) == "unreachable"  # three times is too often
+    assert _kind(server.ask("SELECT 7")) == "unreachable"  # three timeouts are too many
 
 
-def test_a_frozen_server_does_not_hang_us(
+def test_a_frozen_server_times_out(
     server: DatabaseClient, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_client, "_READ_TIME", 1.0)
-    monkeypatch.setattr(server, "_given_up", "it is to connect again")
+    monkeypatch.setattr(server, "_given_up", "so that the next look connects again")
     server.look_again()
     os.kill(mariadb.process.pid, signal.SIGSTOP)
     try:
@@ -643,16 +639,16 @@ def test_a_frozen_server_does_not_hang_us(
         os.kill(mariadb.process.pid, signal.SIGCONT)
 
     assert _kind(first) == "timeout"
-    assert _kind(second) == "unreachable"  # it was not even asked
+    assert _kind(second) == "unreachable"  # the statement was not even sent
 
 
 def _stands_still(pid: int) -> bool:
-    """Whether the signal to stop has reached every thread: one alone could still answer."""
+    """Return True if every thread has stopped. A single running thread could still answer."""
     stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
-def test_a_statement_that_was_abandoned_keeps_its_connection(
+def test_the_connection_of_an_abandoned_statement_is_not_reused(
     server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_client, "_PATIENCE", 0.3)
@@ -661,7 +657,7 @@ def test_a_statement_that_was_abandoned_keeps_its_connection(
     assert _kind(server.ask("SELECT 1")) == "unreachable"
 
 
-def test_too_many_rows_are_not_kept_and_the_next_answer_is_the_right_one(
+def test_after_too_many_rows_the_next_answer_is_correct(
     server: DatabaseClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_client, "LARGEST", 1000)
@@ -706,7 +702,7 @@ def test_the_lab_is_read_in_full(recorder: Recorder, lab_conf: dict[str, dict[st
     assert live <= set(column(recorder, "nova_api.request_specs", "instance_uuid"))
     text = everything(recorder)
     assert "nova:hoodlab@" not in text
-    assert "#!/bin/sh" not in text  # the user data of one of its servers
+    assert "#!/bin/sh" not in text  # the user data of one of the lab's servers
     assert len(text) < 40_000 * len(live)
 
 

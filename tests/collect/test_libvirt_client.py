@@ -24,7 +24,7 @@ def kind(recorder: Recorder) -> str | None:
     return error.kind if error else None
 
 
-def test_the_distributions_binding_is_found_from_an_environment_without_one(
+def test_the_binding_of_the_distribution_is_found_from_a_virtual_environment(
     nothing_loaded: None,
 ) -> None:
     folder = next((at for at in module.DISTRIBUTION_FOLDERS if (at / "libvirt.py").exists()), None)
@@ -39,7 +39,7 @@ def test_the_distributions_binding_is_found_from_an_environment_without_one(
 
 
 @pytest.mark.parametrize("suffix", [".cpython-39-x86_64-linux-gnu.so", ".so"])
-def test_a_binding_for_another_python_is_left_alone(
+def test_a_binding_for_another_python_is_not_loaded(
     suffix: str, tmp_path: Path, nothing_loaded: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "libvirt.py").write_text("raise AssertionError('it was loaded')")
@@ -84,7 +84,7 @@ def test_a_binding_that_does_not_load_leaves_nothing_behind(
         ("qemu+tcp://[broken/system", None),
     ],
 )
-def test_a_uri_says_whether_it_leads_to_another_host(uri: str, host: str | None) -> None:
+def test_the_remote_host_of_a_uri_is_recognized(uri: str, host: str | None) -> None:
     assert remote_host(uri) == host
 
 
@@ -96,7 +96,7 @@ def test_a_uri_says_whether_it_leads_to_another_host(uri: str, host: str | None)
         ("nonsense:///system", "unreachable"),
     ],
 )
-def test_a_daemon_that_is_not_there_is_unreachable(uri: str, expected: str, libvirt: Any) -> None:
+def test_a_missing_daemon_is_unreachable(uri: str, expected: str, libvirt: Any) -> None:
     recorder = Recorder("here")
 
     LibvirtClient(recorder, uri).ask("virsh uri", lambda connection: connection.getURI())
@@ -104,7 +104,7 @@ def test_a_daemon_that_is_not_there_is_unreachable(uri: str, expected: str, libv
     assert kind(recorder) == expected
 
 
-def test_what_libvirt_refuses_is_told_apart(libvirt: Any) -> None:
+def test_errors_of_libvirt_are_distinguished(libvirt: Any) -> None:
     recorder = Recorder("here")
     daemon = LibvirtClient(recorder, "test:///default")
 
@@ -120,7 +120,7 @@ def test_what_libvirt_refuses_is_told_apart(libvirt: Any) -> None:
     assert recorder.answers[-1].value == "test:///default"
 
 
-def test_a_daemon_that_could_not_be_reached_is_not_tried_again_until_the_next_look(
+def test_an_unreachable_daemon_is_not_tried_again_until_the_next_look(
     libvirt: Any, libvirtd: Any
 ) -> None:
     recorder = Recorder("here")
@@ -141,7 +141,7 @@ def test_a_daemon_that_could_not_be_reached_is_not_tried_again_until_the_next_lo
     ]
 
 
-def test_a_daemon_that_was_restarted_in_between_is_reached_again(libvirtd: Any) -> None:
+def test_a_restarted_daemon_is_reconnected(libvirtd: Any) -> None:
     recorder = Recorder("here")
     daemon = LibvirtClient(recorder, libvirtd.uri)
     daemon.ask("virsh uri", lambda connection: connection.getURI())
@@ -154,7 +154,7 @@ def test_a_daemon_that_was_restarted_in_between_is_reached_again(libvirtd: Any) 
     assert kinds == [None, "unreachable", None]
 
 
-def test_a_frozen_daemon_costs_one_wait_and_no_more(
+def test_a_frozen_daemon_is_waited_for_only_once(
     libvirtd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.5)
@@ -169,7 +169,7 @@ def test_a_frozen_daemon_costs_one_wait_and_no_more(
     assert sum(answer.took for answer in recorder.answers) < 2
 
 
-def test_answers_of_a_remote_daemon_carry_the_name_of_its_host(libvirtd: Any) -> None:
+def test_answers_of_a_remote_daemon_name_its_host(libvirtd: Any) -> None:
     recorder = Recorder("here")
 
     LibvirtClient(recorder, libvirtd.remote_uri).ask("virsh hostname", lambda it: it.getHostname())
@@ -178,7 +178,7 @@ def test_answers_of_a_remote_daemon_carry_the_name_of_its_host(libvirtd: Any) ->
     assert answer.value == answer.host == socket.gethostname()
 
 
-def test_an_unreachable_remote_host_is_called_what_its_uri_calls_it(libvirt: Any) -> None:
+def test_an_unreachable_remote_host_has_the_name_in_its_uri(libvirt: Any) -> None:
     recorder = Recorder("here")
 
     LibvirtClient(recorder, "qemu+tcp://127.0.0.9:1/system").ask(

@@ -316,7 +316,7 @@ def _hurried() -> dict[str, Any]:
         (500, {"computeFault": {"message": "Oops", "code": 500}}, "failed", "HTTP 500: Oops"),
         (503, b"<html>Service Unavailable</html>", "unreachable", "HTTP 503"),
         (401, {"error": {"message": "Token."}}, "denied", "HTTP 401: Token."),
-        (200, b"<html>Horizon</html>", "failed", "the answer is no JSON"),
+        (200, b"<html>Horizon</html>", "failed", "the answer is not JSON"),
         (200, [1, 2], "failed", "the answer is not a JSON object"),
     ],
 )

@@ -1,7 +1,7 @@
-"""Collect a bundle on a live host. This package alone touches a host; it reads and changes nothing.
+"""Collect a bundle on a live host.
 
-`visit.py` has the order in which the layers are asked. Every other file is named after what it
-asks.
+Only this package touches a host. It only reads and never changes anything. `visit.py` defines the
+order in which the layers are asked; every other file is named after what it asks.
 """
 
 from hoodsnap.collect.visit import Visit, Wishes, worth_asking

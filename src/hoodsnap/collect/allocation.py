@@ -1,7 +1,8 @@
-"""The placement API: what each host has, and who holds how much of it.
+"""Placement API: the resources of each host, and the consumers that hold them.
 
-It knows no hosts and no servers: a host is a resource provider (its compute node's UUID, its
-hypervisor's name), a server a consumer with its UUID. While one is moved, its migration is another.
+Placement knows neither hosts nor servers. A host is a resource provider (with its compute node's
+UUID and its hypervisor's name); a server is a consumer with the server's UUID. While a server is
+moved, its migration is a second consumer.
 """
 
 from __future__ import annotations
@@ -33,39 +34,41 @@ from hoodsnap.keep.placement_api import placement_body
 LAYER = "placement"
 
 MICROVERSION = (1, 39)
-"""The highest that is asked for: Zed's. Later ones add nothing that is kept."""
+"""Highest microversion that is requested: Zed's. Later ones add nothing that is kept."""
 
 TREES, TRAITS = (1, 14), (1, 6)
-"""Since when a provider has children, and traits."""
+"""First microversions in which providers have children, and traits."""
 
 ALLOCATIONS_TIME = 60.0
-"""Seconds for everything together."""
+"""Seconds for all requests to placement together."""
 
 
 class AllocationApi:
     """The placement API of one cloud."""
 
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
-        """Asks nothing yet. `cloud` is a name of clouds.yaml."""
+        """Send no request yet. `cloud` is a name in clouds.yaml."""
         self._recorder = recorder
         self._cloud = CloudClient(cloud)
         self._base = ""
         self._microversion = (1, 0)
         self._end = 0.0
         self._providers: set[str] = set()
-        """Those that were shown by name."""
+        """UUIDs of the providers that were requested already."""
         self._asked: set[str] = set()
         self._held: dict[str, set[str]] = {}
-        """Who holds something of which provider."""
+        """Consumer → the providers from which it holds resources."""
 
     @property
     def consumers(self) -> set[str]:
-        """Whoever holds something of a provider that was asked."""
+        """UUIDs of the consumers that hold resources of a collected provider."""
         return set(self._held)
 
     def connect(self) -> bool:
-        """Log in and ask which version the API speaks. False: there is none to ask, for a reason
-        that is recorded."""
+        """Log in and agree on a microversion with the API.
+
+        Return False if the API can't be used; the reason is recorded.
+        """
         self._end = time.monotonic() + ALLOCATIONS_TIME
         answer = self._recorder.ask(LAYER, "GET /", self._discover, patience=LOGIN_TIME)
         return answer.error is None
@@ -78,8 +81,10 @@ class AllocationApi:
         return body
 
     def ask_providers(self, names: Collection[str] | None = None) -> None:
-        """Ask for the providers of these names (or UUIDs) with all below them, or for all of them:
-        what each has, and who holds what of it."""
+        """Ask for providers, their resources, and the consumers that hold them.
+
+        `names`: names or UUIDs of the providers, whose children are included; None: all providers.
+        """
         if not self._base:
             return
         if names is None:
@@ -92,13 +97,13 @@ class AllocationApi:
         together(partial(self._ask_provider, uuid, part) for uuid in found for part in parts)
 
     def ask_consumers(self, uuids: Iterable[str]) -> None:
-        """Ask what each of these holds, of whatever provider; nothing is asked twice."""
+        """Ask what each of these consumers holds, from any provider. Nothing is asked twice."""
         if not self._base:
             return
         new = sorted(set(uuids) - self._asked)
         self._asked.update(new)
         together(partial(self._ask_consumer, uuid) for uuid in new)
-        # Of providers that are of no captured host, at least the name.
+        # For providers that belong to no collected host, ask at least for the name.
         foreign = sorted(set[str]().union(*self._held.values()) - self._providers)
         self._providers.update(foreign)
         together(
@@ -138,7 +143,8 @@ class AllocationApi:
 
         def how() -> object:
             if time.monotonic() > self._end:
-                raise RefusedError("timeout", "not asked: placement took too long")
+                message = f"not asked: placement took more than {ALLOCATIONS_TIME:g} s in all"
+                raise RefusedError("timeout", message)
             body = self._cloud.get(self._base + path, headers, patience=patience).body
             return object_of(placement_body(body), "placement")
 
@@ -147,8 +153,10 @@ class AllocationApi:
 
 
 def names_of(answers: Iterable[Answer], nova_host: str) -> set[str]:
-    """What the providers of a host may be called: by what was heard of its hypervisors, their names
-    and UUIDs."""
+    """Return the names and UUIDs that the providers of a host may have.
+
+    They are those of its hypervisors, from the answers collected so far.
+    """
     found = {nova_host}
     for answer in answers:
         if answer.error is not None:
@@ -178,12 +186,12 @@ def _of_host(node: dict[str, Any], nova_host: str) -> bool:
 
 
 def _providers(answer: Answer) -> list[dict[str, Any]]:
-    """Return the providers of a list."""
+    """Return the providers in a list that the API returned."""
     return items(answer, "resource_providers", "uuid")
 
 
 def _keys(answer: Answer) -> list[str]:
-    """The keys of allocations: of a provider the consumers, of a consumer the providers."""
+    """Return the keys of allocations: a provider's consumers, or a consumer's providers."""
     if answer.error is not None or not isinstance(answer.value, dict):
         return []
     held = answer.value.get("allocations")
@@ -191,9 +199,9 @@ def _keys(answer: Answer) -> list[str]:
 
 
 def _agreed(body: dict[str, Any]) -> Microversion:
-    """Return the highest microversion that both sides know."""
+    """Return the highest microversion that both sides support. Raises `RefusedError`."""
     versions = objects(body.get("versions"), "max_version")
     found = negotiated(versions[0]["max_version"], MICROVERSION) if versions else None
     if found is None:
-        raise RefusedError("failed", "the placement endpoint does not say which versions it has")
+        raise RefusedError("failed", "placement lists no microversion that hoodsnap supports")
     return found

@@ -1,6 +1,6 @@
-"""Room for the answers to many questions together, each of which is small enough alone.
+"""Budget of characters that many answers share, although each of them is small enough alone.
 
-An account that may start one process may start a thousand, so a limit for each limits nothing.
+An account that may start one process may start a thousand, so a limit per process limits nothing.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from hoodsnap.collect.recorder import RefusedError
 Value = TypeVar("Value")
 
 OF_A_VALUE = 64
-"""Characters that a value takes beside its own: an object in Python takes as many bytes."""
+"""Characters charged for a value in addition to its own: the bytes that a Python object takes."""
 
 
 class TextBudget:
-    """Characters that are left. For several threads."""
+    """Number of characters that may still be kept. May be used from several threads."""
 
     def __init__(self, characters: int) -> None:
         self._all = self._left = characters
         self._lock = threading.Lock()
 
     def kept(self, value: Value) -> Value:
-        """Return the value. Raises `RefusedError` (`too-large`) if there is no room for it."""
+        """Return the value and charge for it. Raises `RefusedError` if it does not fit."""
         size = _size(value)
         with self._lock:
             if size > self._left:
                 most = self._all >> 20
                 raise RefusedError(
-                    "too-large", f"the processes before it have filled the {most} MiB for them all"
+                    "too-large", f"too little is left of the {most} MiB that all processes share"
                 )
             self._left -= size
         return value

@@ -1,6 +1,6 @@
-"""Where nova's databases are: the API database says which cells there are, each with its own.
+"""Cells: find nova's databases. The API database lists the cells, and each cell has its own.
 
-Their URLs hold passwords. They live in memory only, and nothing here writes one down.
+Their URLs contain passwords, so they are kept in memory only and never written anywhere.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from hoodsnap.collect.statement import named, select
 from hoodsnap.keep.tables import CELL_MAPPINGS, ReadableTable, Rows
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")
-"""Where distributions put the socket of a database on this host."""
+"""Places where distributions put the socket of a database server on the same host."""
 
 Conf = Mapping[str, Mapping[str, str]]
-"""nova.conf, by section and option, with its passwords."""
+"""Options of nova.conf, by section and name, including passwords."""
 
 _CELL0 = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclass
 class Cell:
-    """A cell's database, and what was found there."""
+    """The database of a cell, and what was found in it."""
 
     server: DatabaseClient
     name: str
-    """The database's."""
+    """Name of the database."""
 
     uuid: str = ""
-    """Of the cell; empty before there were cells."""
+    """UUID of the cell; empty in releases without cells."""
 
     found: set[str] = field(default_factory=set)
-    """UUIDs of instances that have a row."""
+    """UUIDs of the instances that have a row in it."""
 
     flavors: set[int] = field(default_factory=set)
-    """Ids of their flavors."""
+    """Ids of these instances' flavors."""
 
     markers: dict[str, None] = field(default_factory=dict)
-    """The statements that are asked again in the end, each once."""
+    """Statements that are sent again at the end of the visit, in order, each once."""
 
     @property
     def has_hosts(self) -> bool:
-        """Whether anything ever runs there. cell0 keeps what no host was found for."""
+        """True if instances run in this cell. cell0 holds those that got no host."""
         return self.uuid != _CELL0
 
 
 class Cells:
-    """All databases of one nova."""
+    """All databases of one nova deployment."""
 
     def __init__(
         self,
@@ -62,14 +62,14 @@ class Cells:
         url: str | None = None,
         owners: Owners | None = None,
     ) -> None:
-        """Connects to nothing yet.
+        """Open no connection yet.
 
-        `url`: the operator's, goes before what nova.conf says. `owners`: the accounts whose word
-        nova.conf is.
+        `url`: the database URL given by the operator, used instead of those in nova.conf.
+        `owners`: the accounts that may write nova.conf.
         """
         self.servers: list[DatabaseClient] = []
         self.api: Cell | None = None
-        """The API database. None before there was one."""
+        """The API database; None in releases that have none."""
         self.cells: list[Cell] = []
         self._recorder = recorder
         self._conf = conf
@@ -78,7 +78,7 @@ class Cells:
         self._columns: dict[tuple[DatabaseClient, str, str], frozenset[str]] = {}
 
     def open(self) -> bool:
-        """Connect and find the cells. False: there are none, and why is recorded."""
+        """Connect and find the cells. Return False if none was found; the reason is recorded."""
         for address in self._addresses():
             main = DatabaseClient(self._recorder, address)
             if main.open():
@@ -92,26 +92,26 @@ class Cells:
         return False
 
     def columns(self, cell: Cell, table: ReadableTable) -> tuple[str, ...]:
-        """The columns that a table has in this release and that may be read."""
+        """Return the columns of a table that exist in this release and may be read."""
         known = (cell.server, cell.name, table.name)
         if known not in self._columns:
             answer = cell.server.ask(f"SHOW CREATE TABLE {named(cell.name, table.name)}")
             if answer.error is None:
-                # What `describe` shows: it is in the definition too, but not in these words.
+                # The output of `describe`: the definition holds it too, but in another form.
                 cell.server.ask(f"SHOW COLUMNS FROM {named(cell.name, table.name)}")
             definition = "" if answer.error is not None else _cell(answer.value["rows"], 1)
             self._columns[known] = frozenset(re.findall(r"^ +[`\"](\w+)[`\"] ", definition, re.M))
         return tuple(column for column in table.columns if column in self._columns[known])
 
-    # Which servers
+    # Database servers
 
     def _addresses(self) -> Iterator[Address]:
-        """Where to try, in this order, until one answers."""
+        """Yield the addresses to try, in order, until one answers."""
         found = False
         for url in [self._url] if self._url else _urls(self._conf):
             address = self._parsed(url, named=url is self._url)
             if address is not None and not address.named:
-                address = self._believed(address)
+                address = self._checked(address)
             found = True
             if address is not None:
                 yield address
@@ -120,8 +120,8 @@ class Cells:
         for socket in SOCKETS:
             if Path(socket).is_socket():
                 found = True
-                # Where the distribution's own database listens, its clients send ~/.my.cnf, too.
-                address = self._believed(Address(socket=socket, user="root", named=True))
+                # The operator's own clients send the password of ~/.my.cnf to this socket, too.
+                address = self._checked(Address(socket=socket, user="root", named=True))
                 if address is not None:
                     yield address
         if not found:
@@ -129,7 +129,7 @@ class Cells:
                 RefusedError(
                     "missing",
                     "nova.conf names no database ([database] connection) and this host has no"
-                    " database socket; --db-url says where it is",
+                    " database socket; name the database with --db-url",
                 )
             )
 
@@ -141,8 +141,8 @@ class Cells:
             return None
         return address
 
-    def _believed(self, address: Address, note: str = "") -> Address | None:
-        """The address, unless it names files that others could have put there."""
+    def _checked(self, address: Address, note: str = "") -> Address | None:
+        """Return the address; None if it names files that other accounts could have put there."""
         try:
             address.require_own_files(self._owners)
         except RefusedError as refusal:
@@ -154,7 +154,7 @@ class Cells:
         self._recorder.refuse(LAYER, f"SELECT VERSION(){note}", refusal)
 
     def _server(self, address: Address) -> DatabaseClient:
-        """The connection to this server; a new one if there is none."""
+        """Return the connection to this server, and open one if there is none yet."""
         for server in self.servers:
             if server.address.server == address.server:
                 return server
@@ -163,7 +163,7 @@ class Cells:
         self.servers.append(server)
         return server
 
-    # Which databases
+    # Databases
 
     def _find(self, main: DatabaseClient) -> None:
         answer = main.ask(
@@ -176,15 +176,15 @@ class Cells:
         here = {schema for schema, table in rows if table == "instance_info_caches"}
         apis = sorted(schema for schema, table in rows if table == "cell_mappings")
         if apis:
-            # A copy that somebody restored beside it has another name.
-            wanted = [name for name in (main.address.database, "nova_api") if name in apis]
-            self.api = Cell(main, (wanted or apis)[0])
+            # Prefer the usual names: the server may hold a restored copy under another name.
+            usual = [name for name in (main.address.database, "nova_api") if name in apis]
+            self.api = Cell(main, (usual or apis)[0])
             self._find_mapped(self.api, here)
         if not self.cells:
             self._find_unmapped(main, here)
 
     def _find_mapped(self, api: Cell, here: set[str]) -> None:
-        """The cells of the API database's list."""
+        """Add the cells that the API database lists."""
         columns = self.columns(api, CELL_MAPPINGS)
         urls: dict[str, str] = {}
         templates: set[str] = set()
@@ -200,7 +200,8 @@ class Cells:
         for uuid, place in places.items():
             if place is None:
                 continue
-            # Under another address (a proxy, a tunnel, the socket) it is still the same database.
+            # It is the same database even if it was reached at another address (a proxy, a tunnel,
+            # the socket).
             ours = place.database in here and names.count(place.database) == 1
             if ours:
                 self.cells.append(Cell(api.server, place.database, uuid))
@@ -208,29 +209,32 @@ class Cells:
                 self.cells.append(Cell(self._server(place), place.database, uuid))
 
     def _may_go_to(self, place: Address, note: str, *, with_password: bool) -> bool:
-        """Is a cell's database asked? Its address comes from the API's database, whose owner could
-        name any server. `with_password`: that address asks for nova.conf's own password."""
+        """Return True if a cell's database may be connected to; if not, record the reason.
+
+        Its address comes from the API database, and an account that can write there could name any
+        server. `with_password`: the cell's URL is filled with the password in nova.conf.
+        """
         if with_password and place.password:
             named = [url for url in (*_urls(self._conf), self._url) if url]
             if place.server not in {_server_of(url) for url in named}:
                 message = (
                     f"not asked: cell_mappings would send nova.conf's password to {place.server},"
-                    " which nova.conf does not name; collect it with --db-url"
+                    " which nova.conf does not name; collect that database with --db-url"
                 )
                 self._refuse(RefusedError("denied", message), note)
                 return False
-        return self._believed(place, note) is not None
+        return self._checked(place, note) is not None
 
     def _find_unmapped(self, main: DatabaseClient, here: set[str]) -> None:
-        """Before Ocata: the one database of nova."""
+        """Add the only database of nova, as it was before Ocata."""
         urls = [] if self._url else _urls(self._conf)[-1:]
         own = [place for place in map(self._parsed, urls) if place is not None]
         for name in (main.address.database, *(place.database for place in own), "nova"):
             if name in here:
                 self.cells.append(Cell(main, name))
                 return
-        believed = [place for place in own if self._believed(place) is not None]
-        self.cells.extend(Cell(self._server(place), place.database) for place in believed)
+        checked = [place for place in own if self._checked(place) is not None]
+        self.cells.extend(Cell(self._server(place), place.database) for place in checked)
 
 
 def _cell(rows: list[list[Any]], column: int) -> str:
@@ -238,7 +242,7 @@ def _cell(rows: list[list[Any]], column: int) -> str:
 
 
 def _urls(conf: Conf) -> list[str]:
-    """The databases that nova.conf names: the API's first, because it knows the cells."""
+    """Return the database URLs in nova.conf: the API database first, because it lists the cells."""
     places = (
         ("api_database", "connection"),
         ("database", "connection"),
@@ -260,9 +264,10 @@ def _server_of(url: str) -> str | None:
 
 
 def _places(rows: Rows, base: str, urls: dict[str, str], templates: set[str]) -> Rows:
-    """The cells, with where their database is in the place of its URL, which `urls` gets.
+    """Return the rows of cell_mappings with each database's host and name instead of its URL.
 
-    `templates` gets the cells whose URL is filled with the password of nova's own.
+    Add each URL to `urls`, by cell. Add the cells whose URL is filled with the password in
+    nova.conf to `templates`.
     """
     columns = [column for column in rows["columns"] if column != "database_connection"]
     kept = []
@@ -282,11 +287,11 @@ def _places(rows: Rows, base: str, urls: dict[str, str], templates: set[str]) ->
 
 
 def _filled(url: str, base: str) -> str:
-    """A cell's URL may be a template, which nova fills from its own [database] connection."""
+    """Return a cell's URL. If it is a template, fill it from nova's [database] connection."""
     if "{" not in url:
         return url
     if "{password}" in url and _PASSWORD_PLACE.fullmatch(url) is None:
-        return ""  # anywhere else it would be a name, and names are recorded and looked up
+        return ""  # elsewhere it would become a name, and names are recorded and resolved
     place = re.fullmatch(
         r"(?P<scheme>[^:]+)://(?:(?P<username>[^:@/]*)(?::(?P<password>[^@]*))?@)?"
         r"(?P<hostname>[^:/?]*)(?::(?P<port>\d+))?(?:/(?P<path>[^?#]*))?(?:\?(?P<query>[^#]*))?.*",

@@ -1,7 +1,7 @@
-"""What clients of a cloud ask for, and no check does: so that they can ask it of the recording.
+"""Answers that no check needs, but that clients of a cloud will request from the recording.
 
-Each in the microversion that today's clients name (most name none): much of an older answer can't
-be made of a newer one.
+Each is requested in the microversion that today's clients use (most use none), because a newer
+answer lacks much of what an older one has.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from hoodsnap.keep.glance_api import image_body
 from hoodsnap.keep.nova_api import api_body
 
 IMAGES, IMAGE_PAGES = 1000, 5
-"""Images in a page, and pages."""
+"""Number of images in a page, and number of pages."""
 
 
 def ask_for_clients(recorder: Recorder, cloud: CloudClient, nova: str, host: str | None) -> None:
-    """Ask who we are, and for the lists of nova and glance. `nova` is the URL of its API."""
+    """Ask for our user and project, and for the lists of nova and glance.
+
+    `nova`: URL of the nova API. `host`: list only the servers of this host; None: of all hosts.
+    """
     recorder.ask("keystone", "GET /v3/auth/tokens", cloud.access)
     together([*_plain(recorder, cloud, nova, host), partial(_ask_images, recorder, cloud)])
 
@@ -50,15 +53,15 @@ def _plain(
 
 
 def _ask_images(recorder: Recorder, cloud: CloudClient) -> None:
-    """The list, as far as it goes in a few pages."""
+    """Ask for the list of images, up to `IMAGE_PAGES` pages."""
 
     def how(target: str) -> object:
         root, _ = unversioned(cloud.endpoint("image"))
         body = object_of(cloud.get(f"{root}{target}", {}).body, "glance")
         if not isinstance(images := body.get("images"), list):
-            raise RefusedError("failed", "the answer holds no images")
+            raise RefusedError("failed", "the answer of glance contains no list of images")
         following = body.get("next")
-        # It is put behind the address of the API, and must not lead to another one.
+        # It is appended to the address of the API, and must not lead anywhere else.
         is_path = isinstance(following, str) and following.startswith("/v2/images?")
         return {
             "images": [image_body(image) for image in images],

@@ -1,6 +1,6 @@
-"""The cloud's HTTP APIs through one keystone session: credentials, endpoints, GET.
+"""HTTP client for a cloud's APIs, with one keystone session: credentials, endpoints, GET.
 
-Answers are the bodies as they come. Tokens and passwords stay in the session.
+Answers are the bodies as the APIs sent them. Tokens and passwords stay in the session.
 """
 
 from __future__ import annotations
@@ -23,34 +23,36 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.keep.keystone_api import catalog
 
 LARGEST = 16 << 20
-"""Bytes of a body that is read. A page of a thousand servers has five million."""
+"""Bytes of one body. A page of a thousand servers has five million."""
 
 PATIENCE = 20.0
-"""Seconds for one request, where the caller names no other limit."""
+"""Seconds for one request, unless the caller sets another limit."""
 
 LOGIN_TIME = 40.0
-"""Seconds for the first request, which logs in before."""
+"""Seconds for the first request, including the login."""
 
 _CONNECT_TIME = 5.0
 _KEYSTONE_TIME = 10.0
 
 _TOO_SLOW = 3
-"""Requests to one API that may run out of time before no more are sent to it."""
+"""Number of requests to one API that may time out; after that, no more are sent to it."""
 
 
 class Response(NamedTuple):
-    """What an API said."""
+    """Response of an API: the parsed body and the headers."""
 
     body: Any
     headers: Mapping[str, str]
 
 
 class CloudClient:
-    """A cloud as one user sees it. For use inside `Recorder.ask`: its methods raise
-    `RefusedError`."""
+    """A cloud as one user sees it.
+
+    Its methods raise `RefusedError`, so call them inside `Recorder.ask`.
+    """
 
     def __init__(self, name: str | None = None) -> None:
-        """`name` is one of clouds.yaml; without it OS_CLOUD or OS_AUTH_URL say which cloud."""
+        """`name`: a cloud in clouds.yaml; without it, OS_CLOUD or OS_AUTH_URL select the cloud."""
         self._name = name
         self._lock = threading.Lock()
         self._region: Any = None  # openstack.config.cloud_region.CloudRegion
@@ -58,7 +60,7 @@ class CloudClient:
         self._late: Counter[str] = Counter()
 
     def endpoint(self, service: str) -> str:
-        """The URL of a service (`compute`, `image`). Asks keystone the first time."""
+        """Return the URL of a service (`compute`, `image`). The first call logs in to keystone."""
         session = self._open()
         try:
             return str(
@@ -85,10 +87,11 @@ class CloudClient:
         method: str = "GET",
         patience: float = PATIENCE,
     ) -> Response:
-        """One request. Anything but success is a `RefusedError`."""
+        """Send one request. Raises `RefusedError` unless it succeeds."""
         api = urlsplit(url).netloc
         if self._late[api] >= _TOO_SLOW:
-            raise RefusedError("timeout", f"not asked: {api} did not answer in time before")
+            message = f"not asked: {api} did not answer {_TOO_SLOW} earlier requests in time"
+            raise RefusedError("timeout", message)
         end = time.monotonic() + patience
         try:
             response = self._session.request(
@@ -113,8 +116,7 @@ class CloudClient:
         return Response(_parsed(body), response.headers)
 
     def access(self) -> dict[str, Any]:
-        """Who asks, in which project and role, and where which API is: a token without what opens
-        anything."""
+        """Return our user, project, roles and the catalog: a token without its secret parts."""
         session = self._open()
         access = session.auth.get_access(session)
         token = {
@@ -126,12 +128,12 @@ class CloudClient:
         return {"token": token}
 
     def close(self) -> None:
-        """End its connections."""
+        """Close the connections."""
         if self._session is not None:
             self._session.session.close()
 
     def _open(self) -> Any:
-        """The session, with the credentials of clouds.yaml or of the environment."""
+        """Return the session, with the credentials from clouds.yaml or the environment."""
         with self._lock:
             if self._session is None:
                 from keystoneauth1.exceptions import ClientException
@@ -139,7 +141,7 @@ class CloudClient:
                 from openstack.exceptions import SDKException
 
                 for name in ("keystoneauth", "openstack"):
-                    # Without a handler of their own, Python prints their warnings on stderr.
+                    # Without a handler, Python prints their warnings on stderr.
                     logging.getLogger(name).addHandler(logging.NullHandler())
                 try:
                     self._region = OpenStackConfig(**_own_files({})).get_one(
@@ -153,9 +155,9 @@ class CloudClient:
             return self._session
 
     def _no_credentials(self, error: Exception) -> RefusedError:
-        said = " ".join(str(error).split())
+        reason = " ".join(str(error).split())
         if self._name or os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
-            return RefusedError("missing", f"can't log in: {said}")
+            return RefusedError("missing", f"can't log in: {reason}")
         return RefusedError(
             "missing",
             "can't log in: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not name"
@@ -164,8 +166,8 @@ class CloudClient:
 
 
 def _guard(session: Any) -> None:
-    """Make a `requests.Session` read bodies of a bounded size only, those of keystone too, and
-    send nobody what ~/.netrc holds for a host: a redirect could name any port of it."""
+    """Limit the size of all bodies that a `requests.Session` reads, including keystone's, and keep
+    it from sending passwords of ~/.netrc: a redirect could lead to any port of a host in there."""
     session.hooks["response"].append(_bounded)
     session.auth = lambda request: request
 
@@ -183,14 +185,14 @@ def _bounded(response: Any, **_: object) -> None:
                     raise RefusedError("too-large", f"the answer has more than {LARGEST >> 20} MiB")
                 yield piece
         except (RefusedError, AbandonedError):
-            response.close()  # or its connection waits for the rest
+            response.close()  # otherwise its connection waits for the rest
             raise
 
     response.iter_content = limited
 
 
 def say_files(recorder: Recorder) -> None:
-    """Put into the bundle which clouds.yaml and secure.yaml are not followed, and why."""
+    """Record which clouds.yaml and secure.yaml files are not used, and why."""
     refused: dict[str, RefusedError] = {}
     try:
         _own_files(refused)
@@ -201,9 +203,12 @@ def say_files(recorder: Recorder) -> None:
 
 
 def _own_files(refused: dict[str, RefusedError]) -> dict[str, Any]:
-    """The files in which openstacksdk looks for clouds, without those that others could have
-    written: it begins in the current folder, and takes the address of a cloud from one file and the
-    password from another. `refused` gets those that are left out."""
+    """Return the files in which openstacksdk looks for clouds, without those that other accounts
+    could have written, which are added to `refused`.
+
+    openstacksdk begins in the current folder, and may combine the address of a cloud in one file
+    with the password in another.
+    """
     from openstack.config import loader
 
     own = operators()
@@ -227,15 +232,15 @@ def _own_files(refused: dict[str, RefusedError]) -> dict[str, Any]:
 
 
 def _none(service: str) -> str:
-    raise RefusedError("absent", f"keystone's catalogue has no endpoint for {service}")
+    raise RefusedError("absent", f"keystone's catalog has no endpoint for {service}")
 
 
 def _body(response: Any, end: float) -> bytes:
     parts = []
-    for part in response.iter_content(1 << 16):  # no more than `LARGEST`
+    for part in response.iter_content(1 << 16):  # at most `LARGEST` bytes, see `_bounded`
         parts.append(part)
         if time.monotonic() > end:
-            raise RefusedError("timeout", "the answer came too slowly")
+            raise RefusedError("timeout", "the answer was not complete in time")
     return b"".join(parts)
 
 
@@ -247,11 +252,11 @@ def _parsed(body: bytes) -> Any:
         raise RefusedError("too-large", f"the answer: {reason}") from None
     except ValueError:
         raise RefusedError(
-            "failed", "the answer is no JSON: it may not come from the API"
+            "failed", "the answer is not JSON: something other than the API may have sent it"
         ) from None
 
 
-# 300 is what an API from before v2.1 says when it is asked for v2.1.
+# An API from before v2.1 answers 300 to a request for v2.1.
 _KINDS = {
     300: "absent",
     401: "denied",
@@ -263,38 +268,41 @@ _KINDS = {
 
 
 def _refused(status: int, body: bytes) -> RefusedError:
-    """An HTTP error. Its text is inside of `{"itemNotFound": {"message": …}}` or, of placement, of
-    `{"errors": [{"detail": …}]}`; or it is HTML."""
+    """Return the refusal for an HTTP error, with the message in its body.
+
+    The message is in `{"itemNotFound": {"message": …}}`, for placement in
+    `{"errors": [{"detail": …}]}`. A body of HTML has none.
+    """
     kind = _KINDS.get(status, "unreachable" if status in (502, 503, 504) else "failed")
     try:
-        said = json.loads(body)
-        if isinstance(said, dict) and len(said) == 1:
-            said = next(iter(said.values()))
-        if isinstance(said, list):
-            said = {"message": " ".join(said[0]["detail"].split())}
-        message = str(said["message"])
+        parsed = json.loads(body)
+        if isinstance(parsed, dict) and len(parsed) == 1:
+            parsed = next(iter(parsed.values()))
+        if isinstance(parsed, list):
+            parsed = {"message": " ".join(parsed[0]["detail"].split())}
+        message = str(parsed["message"])
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         message = ""
     return RefusedError(kind, f"HTTP {status}" + (message and f": {message}"))
 
 
 def _refusal(error: Exception) -> RefusedError:
-    """What an error of keystoneauth or requests means, in one line."""
+    """Return the refusal for an error of keystoneauth or requests, with a message of one line."""
     from keystoneauth1 import exceptions
     from requests import exceptions as http
 
     if isinstance(error, RefusedError):
         return error
     if isinstance(error, exceptions.Unauthorized):
-        return RefusedError("denied", f"keystone refuses user, password or project: {error}")
+        return RefusedError("denied", f"keystone rejected the user, password or project: {error}")
     if isinstance(error, exceptions.Forbidden):
         return RefusedError("denied", str(error))
     if isinstance(error, exceptions.EndpointNotFound):
-        return RefusedError("absent", f"keystone's catalogue: {error}")
+        return RefusedError("absent", f"keystone's catalog: {error}")
     found = re.search(r"https?://[^/\s]+[^/\s:]", str(error))
     place = found[0] if found else "the API"
     if isinstance(error, exceptions.ConnectTimeout) or "timed out" in str(error):
-        return RefusedError("timeout", f"{place}: no answer in time")
+        return RefusedError("timeout", f"{place} did not answer in time")
     cause = _cause(error)
     if cause is not None:
         return RefusedError("unreachable", f"{place}: {cause.strerror or cause}")
@@ -304,7 +312,10 @@ def _refusal(error: Exception) -> RefusedError:
 
 
 def _cause(error: BaseException | None) -> OSError | None:
-    """The error of the operating system at the end of the chain; requests' own are OSErrors too."""
+    """Return the innermost error of the operating system in the chain of causes.
+
+    The errors of requests are OSErrors too, but have no number.
+    """
     found = None
     while error is not None:
         if isinstance(error, OSError) and error.errno is not None:

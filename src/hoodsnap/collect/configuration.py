@@ -1,4 +1,4 @@
-"""nova.conf as the running service reads it: which files, in which order, and whose they are."""
+"""Configuration of nova as the running service reads it: the files, their order, their owners."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ from hoodsnap.keep.nova_conf import Configuration
 
 @dataclass(frozen=True, slots=True)
 class NovaConf:
-    """Configuration of the running service; without a running one, of the service if it ran."""
+    """Configuration of the running service; if none runs, the one that it would read."""
 
     options: Configuration
-    """Options of the files that are followed. Holds passwords."""
+    """Options in the trusted files, including passwords."""
     found: Found
-    """The processes that carry the service's name."""
+    """The processes with the service's name."""
     refused: tuple[tuple[str, RefusedError], ...] = ()
-    """The files that the service reads and that are not believed: path, and why."""
+    """The files that the service reads and that are not trusted: path and reason."""
     files: tuple[str, ...] = ()
     """The files that were read."""
 
     @classmethod
     def nothing(cls, why: object) -> NovaConf:
-        """Return a configuration that could not be read; `why` is what reading it raised."""
+        """Return an empty configuration; `why` is the exception that reading it raised."""
         late = isinstance(why, TimeoutError)
         refusal = RefusedError(
-            "timeout" if late else "failed", f"nova.conf was not read: {why or 'it took too long'}"
+            "timeout" if late else "failed",
+            f"nova.conf was not read: {str(why) or 'reading it took too long'}",
         )
         return cls({}, Found(COMPUTE, (), ()), (("/etc/nova/nova.conf", refusal),))
 
     @property
     def owners(self) -> Owners:
-        """The accounts whose word the configuration is: root's and the service's."""
+        """Accounts that may write the configuration: root's and the service's."""
         return _owners(self.found)
 
     @property
     def knows_account(self) -> bool:
-        """Is nova's account on this host known?"""
+        """True if nova's account on this host is known."""
         return self.found.service is not None or account("nova") is not None
 
     @property
     def service(self) -> RunningService | None:
-        """The service that is followed; None if none runs."""
+        """The running service; None if none runs."""
         return self.found.service
 
     @property
     def unread(self) -> RefusedError | None:
-        """Return why the configuration is not known, or only in part; None if it is."""
+        """Reason why the configuration is unknown or incomplete; None if all of it was read."""
         if self.refused:
             return self.refused[0][1]
-        return None if self.files else RefusedError("absent", "nova has no configuration file here")
+        if self.files:
+            return None
+        return RefusedError("absent", "no configuration file of nova exists on this host")
 
     def say(self, recorder: Recorder) -> None:
-        """Put into the bundle which processes and files are not followed, and why."""
+        """Record which processes and files are not trusted, and why."""
         self.found.say(recorder)
         for path, refusal in self.refused:
             recorder.refuse("host", f"ls -ld {path}", refusal)
@@ -67,8 +70,8 @@ class NovaConf:
 def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
     """Read the configuration of the running service of this name, or the host's if none runs.
 
-    Files that don't exist, or that only root may read, are left out. Files that others than root
-    and the service's account could have written are not believed.
+    Files that don't exist are left out. Files that can't be read, or that accounts other than root
+    and the service's own could have written, are reported in `refused`.
     """
     found = find(program)
     running = found.service
@@ -83,7 +86,7 @@ def read_nova_conf(program: str = COMPUTE, root: Path = Path("/")) -> NovaConf:
 
 
 def _owners(found: Found) -> Owners:
-    """Root, the collector's account, and that of the running service or else the account nova."""
+    """Return root, our own account, and the running service's; if none runs, the account nova."""
     if found.service is not None:
         own = found.service.owners
     else:
@@ -93,7 +96,7 @@ def _owners(found: Found) -> Owners:
 
 
 class _Reader:
-    """Reads the files of a service inside its root, and notes those that are not believed."""
+    """Reader of a service's files inside its root. It notes the files that are not trusted."""
 
     def __init__(self, owners: Owners, root: Path) -> None:
         self.refused: dict[str, RefusedError] = {}
@@ -102,7 +105,7 @@ class _Reader:
         self._root = str(root)
 
     def lines(self, path: str) -> list[str]:
-        """The lines of a file; none if it does not exist or is not believed."""
+        """Return the lines of a file; none if it does not exist or is not trusted."""
         try:
             text = read_owned(path, self._owners, root=self._root)
         except RefusedError as refusal:
@@ -112,7 +115,7 @@ class _Reader:
         return text.splitlines(keepends=True)
 
     def files_in(self, folder: str) -> list[str]:
-        """The paths of the configuration files in a folder, sorted."""
+        """Return the paths of the configuration files in a folder, sorted."""
         try:
             names = names_in(folder, self._owners, root=self._root)
         except RefusedError as refusal:
@@ -121,7 +124,7 @@ class _Reader:
         return [f"{folder}/{name}" for name in names if _is_conf(name)]
 
     def exists(self, path: str) -> bool:
-        """Does a file exist, followed or not?"""
+        """Return True if a file exists, trusted or not."""
         return os.path.lexists(f"{self._root.rstrip('/')}{path}")
 
     def _note(self, path: str, refusal: RefusedError) -> None:
@@ -134,7 +137,7 @@ def _is_conf(name: str) -> bool:
 
 
 def _files_of(running: RunningService, program: str, reader: _Reader) -> list[str]:
-    """The files that a service was started with, in the order in which it reads them."""
+    """Return the files that a running service was started with, in the order it reads them."""
     explicit: list[str] = []
     named = {"--config-file": False, "--config-dir": False}
     words = iter(running.arguments)
@@ -146,19 +149,19 @@ def _files_of(running: RunningService, program: str, reader: _Reader) -> list[st
         path = "/" + (value if equals else next(words, "")).lstrip("/")
         explicit += [path] if option == "--config-file" else reader.files_in(path)
     files = [] if named["--config-file"] else _default_files(program)
-    # Naming files does not switch the default folders off; they are read before.
+    # With --config-file, the default folders are still read, before the named files.
     folders = [] if named["--config-dir"] else _default_folders(program, reader)
     return files + folders + explicit
 
 
 def _files_on(program: str, reader: _Reader) -> list[str]:
-    """The files that a service would read on this host, wherever its distribution put them."""
+    """Return the files that a service would read on this host, wherever they were installed."""
     places = [
         [*_default_files(program), *_default_folders(program, reader)],
         [f"/etc/kolla/{program}/nova.conf"],
         ["/var/lib/config-data/puppet-generated/nova_libvirt/etc/nova/nova.conf"],
     ]
-    if program == COMPUTE:  # DevStack gives it one of its own, without databases
+    if program == COMPUTE:  # DevStack has a separate file for it, without databases
         places.insert(0, ["/etc/nova/nova-cpu.conf"])
     return next((files for files in places if any(map(reader.exists, files))), [])
 

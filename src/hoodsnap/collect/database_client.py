@@ -1,7 +1,7 @@
-"""A MySQL or MariaDB server: where it is, and one read-only snapshot of it.
+"""Database client: the address of a MySQL or MariaDB server, and one read-only snapshot of it.
 
-Every statement goes through `Recorder.ask`; values are kept as the server sends them, which is text
-for everything but whole numbers.
+Every statement goes through `Recorder.ask`. Values are kept as the server sends them: integers as
+numbers, everything else as text.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ LAYER = "nova-db"
 LARGEST = 64 << 20
 """Bytes of rows in one answer."""
 
-# Each gives up before the next one would: the server, the socket, the recorder.
+# Increasing limits, so that each gives up before the next: the server, the socket, the recorder.
 _STATEMENT_TIME = 20
 _READ_TIME = 25.0
 _PATIENCE = 30.0
 _CONNECT_TIME = 5
 _LOGIN_TIME = 8.0
-"""Seconds for each answer at the login. A server that is frozen takes the connection and no more,
-and has up to three addresses."""
+"""Seconds for each answer during the login. A frozen server accepts the connection and then stays
+silent, and it may have up to three addresses."""
 
 _TOO_SLOW = 3
-"""Statements that may run into the server's time limit before no more are sent."""
+"""Number of statements that may hit the server's time limit; after that, no more are sent."""
 
 _URL = re.compile(
     r"(?P<dialect>\w+)(?:\+\w+)?://"
@@ -50,7 +50,7 @@ _URL = re.compile(
 
 @dataclass(frozen=True)
 class Address:
-    """Where a database is and who may read it."""
+    """Address of a database, and the account to log in with."""
 
     host: str = "localhost"
     port: int = 3306
@@ -60,24 +60,24 @@ class Address:
     database: str = ""
     tls: Mapping[str, str] = field(default_factory=dict)
     named: bool = False
-    """The operator named this server, so that the password of ~/.my.cnf may go there."""
+    """True if the operator named this server, so the password of ~/.my.cnf may be sent to it."""
 
     @classmethod
     def parse(cls, url: str, *, named: bool = False) -> Address:
-        """Read SQLAlchemy's form of it: `mysql+pymysql://user:password@host:3306/nova?charset=utf8`.
+        """Parse SQLAlchemy's form: `mysql+pymysql://user:password@host:3306/nova?charset=utf8`.
 
-        Raises `RefusedError` (`missing`) whose text never holds the URL, since that holds the
+        Raises `RefusedError` (`missing`). Its text never contains the URL, which may contain a
         password.
         """
         match = _URL.fullmatch(url.strip())
-        if match is None or "@" in (match["host"] or ""):  # what follows may be half a password
+        if match is None or "@" in (match["host"] or ""):  # the host may be half a password
             raise RefusedError(
-                "missing", "the database URL can't be read: want mysql://user@host/name"
+                "missing", "the database URL can't be read: it must be like mysql://user@host/name"
             )
         if match["dialect"] not in ("mysql", "mariadb"):
             raise RefusedError(
                 "missing",
-                f"the database is {match['dialect']}: only MySQL and MariaDB can be read",
+                f"the database is {match['dialect']}: only MySQL and MariaDB are supported",
             )
         options = dict(parse_qsl(match["query"] or ""))
         return cls(
@@ -94,17 +94,19 @@ class Address:
         )
 
     def require_own_files(self, owners: Owners) -> None:
-        """Raise `RefusedError` unless the files that a configuration's or a cell's URL names are
-        the
-        service's: a socket of root or the database's account, keys that only `owners` can write."""
-        if self.socket and os.path.lexists(self.socket):  # else no server listens there
+        """Raise `RefusedError` if other accounts could have written the files that the URL names.
+
+        The socket must belong to root or to the database's account, and only `owners` may be able
+        to write the certificates and keys. For URLs in a configuration or in cell_mappings.
+        """
+        if self.socket and os.path.lexists(self.socket):  # without it, no server listens there
             must_be_socket_of(self.socket, DATABASE_ACCOUNTS)
         for path in self.tls.values():
             read_owned(path, owners)
 
     @property
     def server(self) -> str:
-        """The server that it is on, as a person would name it."""
+        """Name of the database server: its socket, or host and port."""
         return self.socket or f"{self.host}:{self.port}"
 
 
@@ -112,18 +114,21 @@ class DatabaseClient:
     """One connection to one server. May be used from several threads, one statement at a time."""
 
     def __init__(self, recorder: Recorder, address: Address, *, note: str = "") -> None:
-        """Connects to nothing yet. `note` ends each statement, to tell one server from another."""
+        """Open no connection yet. `note` is appended to each statement, to tell servers apart."""
         self.address = address
         self._recorder = recorder
         self._note = note
         self._lock = threading.Lock()
-        self._connection: Any = None  # pymysql.Connection; its types leave out what is needed
+        self._connection: Any = None  # pymysql.Connection, whose type hints are incomplete
         self._given_up = ""
         self._slow = 0
         self._unused: RefusedError | None = None
 
     def open(self) -> bool:
-        """Connect, and take the snapshot that all statements see. Asks for the server's version."""
+        """Connect, begin the snapshot that all statements see, and ask for the server's version.
+
+        Return False if that failed; the reason is recorded.
+        """
 
         def version() -> object:
             self._connection = self._connected()
@@ -136,11 +141,11 @@ class DatabaseClient:
         return found.error is None
 
     def ask(self, statement: str, keep: Callable[[Rows], Rows] = lambda rows: rows) -> Answer:
-        """Ask one statement. `keep` takes out of the rows what must not be kept."""
+        """Send one statement. `keep` removes from the rows what must not be kept."""
         return self._ask(statement, lambda: keep(self._read(statement)))
 
     def look_again(self) -> Answer:
-        """Take a new snapshot, on a new connection if the old one was lost. Asks for the time."""
+        """Begin a new snapshot and ask for the time; reconnect if the connection was lost."""
         statement = "SELECT UTC_TIMESTAMP(6)"
 
         def now() -> object:
@@ -159,7 +164,7 @@ class DatabaseClient:
         with self._lock:
             connection, self._connection = self._connection, None
             if connection is not None and not self._given_up:
-                self._given_up = "it was closed"
+                self._given_up = f"the connection to {self.address.server} was closed"
                 connection.close()
 
     def _ask(self, statement: str, how: Callable[[], object]) -> Answer:
@@ -176,8 +181,10 @@ class DatabaseClient:
 
         with self._lock:
             answer = self._recorder.ask(LAYER, statement + self._note, guarded, patience=_PATIENCE)
-            if not ended:  # the statement still runs, and the connection is its own now
-                self._given_up = f"the database at {self.address.server} did not answer in time"
+            if not ended:  # the statement still runs and uses the connection
+                self._given_up = (
+                    f"the database server at {self.address.server} did not answer in time"
+                )
         return answer
 
     def _connected(self) -> Any:
@@ -197,7 +204,7 @@ class DatabaseClient:
                 read_timeout=_LOGIN_TIME,
                 write_timeout=_READ_TIME,
                 charset="utf8mb4",
-                use_unicode=False,  # bytes come, and `_plain` decides
+                use_unicode=False,  # the driver returns bytes, which `_plain` converts
                 conv={},
                 autocommit=None,
                 **{**tls, **where.tls},
@@ -210,7 +217,7 @@ class DatabaseClient:
             raise refusal from None
 
     def _option_file(self) -> Mapping[str, str]:
-        """Return the settings of ~/.my.cnf, if they may be used for this server."""
+        """Return the settings in ~/.my.cnf, or none if they must not be used for this server."""
         if self.address.password or not self.address.named:
             return {}
         try:
@@ -220,10 +227,10 @@ class DatabaseClient:
             return {}
 
     def _begin(self) -> None:
-        """Begin the snapshot, under limits of time as far as this server knows them."""
+        """Begin the snapshot, with the time limits that this server supports."""
         self._try("ROLLBACK")
         self._try("SET SESSION lock_wait_timeout = 5")
-        # A collector that stopped must not keep its snapshot, for which a schema's change waits.
+        # The snapshot of a stopped collector must end, because schema changes wait for it.
         self._try("SET SESSION wait_timeout = 300")
         self._try("SET SESSION sql_quote_show_create = 1")
         if not self._try(f"SET SESSION max_statement_time = {_STATEMENT_TIME}"):  # MariaDB 10.1
@@ -234,7 +241,7 @@ class DatabaseClient:
             self._try("START TRANSACTION WITH CONSISTENT SNAPSHOT")
 
     def _try(self, statement: str) -> bool:
-        """Whether the server knows this statement."""
+        """Execute a statement. Return False if the server does not support it."""
         try:
             self._read(statement)
         except RefusedError as refusal:
@@ -249,7 +256,7 @@ class DatabaseClient:
 
         connection = self._connection
         if connection is None:
-            raise RefusedError("unreachable", "not asked: there is no connection")
+            raise RefusedError("unreachable", f"not asked: no connection to {self.address.server}")
         cursor = connection.cursor(SSCursor)
         try:
             cursor.execute(statement)
@@ -257,14 +264,14 @@ class DatabaseClient:
             cursor.close()
             return rows
         except (pymysql.MySQLError, OSError, RuntimeError) as error:
-            # PyMySQL raises a RuntimeError where the server asks for a file of ours.
+            # PyMySQL raises a RuntimeError if the server asks for one of our files.
             raise self._refusal(error, connection) from None
         except RefusedError:
             self._skip_the_rest(cursor, connection)
             raise
 
     def _skip_the_rest(self, cursor: Any, connection: Any) -> None:
-        """Read to the end what the server still sends, or the next statement would get it."""
+        """Read the remaining rows to the end; otherwise the next statement would receive them."""
         import pymysql
 
         try:
@@ -273,8 +280,8 @@ class DatabaseClient:
             self._refusal(error, connection)
 
     def _refusal(self, error: Exception, connection: Any = None) -> RefusedError:
-        """What an error of the driver means; a lost connection is not used again."""
-        code, text = _said(error)
+        """Return the refusal for an error of the driver. A lost connection is not used again."""
+        code, text = _code_and_text(error)
         where = self.address.server
         if code in _DENIED:
             return RefusedError("denied", text)
@@ -285,40 +292,40 @@ class DatabaseClient:
         if code in _TIMEOUT:
             self._slow += 1
             if self._slow >= _TOO_SLOW:
-                self._given_up = f"{where} ran into its limit of time {self._slow} times"
+                self._given_up = f"statements to {where} hit the time limit {self._slow} times"
             return RefusedError("timeout", text)
         if (1000 <= code < 2000 or code >= 3000) and code not in _LOST:
             return RefusedError("failed", f"{text} (error {code})")
         if connection is self._connection:
             self._given_up = f"the connection to {where} was lost"
         if connection is not None and (unread := connection._result) is not None:
-            # Or the driver looks for the rest of the rows on a socket that is gone.
+            # Otherwise the driver looks for the remaining rows on a closed socket.
             unread.unbuffered_active = False
         kind = "timeout" if "timed out" in text else "unreachable"
         return RefusedError(kind, f"{where}: {text}")
 
 
-# Error numbers of MySQL and MariaDB. 2000 to 2999 are the driver's own, and mean a lost connection.
+# Error numbers of MySQL and MariaDB. 2000 to 2999 come from the driver and mean a lost connection.
 _DENIED = frozenset({1044, 1045, 1129, 1130, 1142, 1143, 1227, 1370, 1698})
 _ABSENT = frozenset({1049, 1051, 1109, 1146})
 _TIMEOUT = frozenset({1205, 1969, 3024})
 _LOST = frozenset({1040, 1053, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 4031})
 
 
-def _said(error: Exception) -> tuple[int, str]:
-    """The number (0: none) and the text of an error of the driver."""
+def _code_and_text(error: Exception) -> tuple[int, str]:
+    """Return the number (0: none) and the text of an error of the driver."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     text = str(error.args[1]) if len(error.args) > 1 else str(error)
     return code, text or type(error).__name__
 
 
 _WHOLE = frozenset({1, 2, 3, 8, 9, 13})
-"""MySQL's numbers for TINY, SHORT, LONG, LONGLONG, INT24 and YEAR."""
+"""MySQL's type numbers for TINY, SHORT, LONG, LONGLONG, INT24 and YEAR."""
 _BIT = 16
 
 
 def _rows(cursor: Any) -> Rows:
-    """All rows, as long as they are fewer than `LARGEST` bytes."""
+    """Return all rows. Raises `RefusedError` if they have more than `LARGEST` bytes."""
     if cursor.description is None:
         return {"columns": [], "rows": []}
     types = [column[1] for column in cursor.description]

@@ -1,7 +1,6 @@
-"""The host's block devices, and how a volume comes to it: LVM, iSCSI, multipath, loop devices.
+"""Block devices of the host, and how volumes reach it: LVM, iSCSI, multipath, loop devices.
 
-Each tool is asked in its own words, and only to list. What opens a volume is left out by
-`hoodsnap.keep.block_device`.
+Each tool is only asked to list. `hoodsnap.keep.block_device` removes what would open a volume.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def ask_devices(recorder: Recorder) -> None:
         survey.ask_program((tool, *options, "--nolocking"), json.loads)
     survey.ask_mapper()
     maps = survey.ask_program(("multipathd", "show", "maps", "json"), json.loads)
-    if maps.error is not None:  # the daemon has it all, and this one sends a command to each path
+    if maps.error is not None:  # only then, because `multipath -ll` sends a command to each path
         survey.ask_program(("multipath", "-ll"), str)
     name = Path("/etc/iscsi/initiatorname.iscsi")
     recorder.ask(LAYER, f"cat {name}", lambda: initiator(file.text(name)))
@@ -57,7 +56,7 @@ def ask_devices(recorder: Recorder) -> None:
 
 
 class _Survey:
-    """One look at a host's devices."""
+    """One survey of a host's block devices."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
@@ -68,13 +67,16 @@ class _Survey:
         read: Callable[[str], object],
         refused: Callable[[RefusedError], RefusedError] = lambda refusal: refusal,
     ) -> Answer:
-        """Run a program, and keep what `read` makes of what it prints."""
+        """Run a program and keep the result of `read` for its output.
+
+        `refused` may replace the refusal if the program fails.
+        """
 
         def how() -> object:
             try:
                 return read(_run(command))
             except RefusedError as refusal:
-                # That a host has no multipath, or exports nothing, is an answer about it.
+                # A host without multipath, or without exports, is normal: record it as absent.
                 if refusal.kind == "missing":
                     raise RefusedError("absent", str(refusal)) from None
                 raise refused(refusal) from None
@@ -82,22 +84,22 @@ class _Survey:
         return self._recorder.ask(LAYER, " ".join(command), how)
 
     def ask_mapper(self) -> None:
-        """Ask the device mapper for its devices. Its tables are not asked: keys stand in them."""
+        """Ask the device mapper for its devices, but not for their tables, which contain keys."""
         columns = "name,uuid,major,minor,open,segments,attr"
         options = ("--columns", "--noheadings", "--separator", "|", "--options", columns)
         command = ("dmsetup", "info", *options)
 
         def how() -> object:
             if shutil.which("dmsetup", path=_SEARCHED) and not _has_mapper():
-                raise RefusedError("absent", "this kernel has no device mapper")
+                raise RefusedError("absent", "the kernel has no device mapper")
             return run(command)
 
         self._recorder.ask(LAYER, " ".join(command), how)
 
 
 def _run(command: Sequence[str]) -> str:
-    # LVM's tools lock their volume groups while they read the labels of all devices. With one dead
-    # device that lasts, and cinder can make no volume until it ends.
+    # LVM's tools lock the volume groups while they read the labels of all devices. One dead device
+    # makes that take long, and cinder can't create volumes meanwhile.
     try:
         return run(command)
     except RefusedError as refusal:
@@ -107,7 +109,10 @@ def _run(command: Sequence[str]) -> str:
 
 
 def targets(folder: Path) -> list[dict[str, object]]:
-    """The iSCSI targets that this kernel exports, with their LUNs; no authentication is read."""
+    """Return the iSCSI targets that the kernel exports, with their LUNs and initiators.
+
+    Nothing about authentication is read.
+    """
     found: list[dict[str, object]] = []
     for target in sorted(folder.iterdir()):
         if not target.is_dir() or target.name == "discovery_auth":
@@ -125,7 +130,7 @@ def targets(folder: Path) -> list[dict[str, object]]:
 
 
 def _lun(lun: Path) -> dict[str, object]:
-    # Beside its attributes a LUN has one link: to what it exports.
+    # Besides its attributes a LUN has one link, to the backstore that it exports.
     for link in sorted(lun.iterdir()):
         if link.is_symlink():
             store = link.resolve()
@@ -140,15 +145,15 @@ def _lun(lun: Path) -> dict[str, object]:
 
 
 def _block_devices(text: str) -> object:
-    told = json.loads(text)
-    devices = told.get("blockdevices") if isinstance(told, Mapping) else None
+    printed = json.loads(text)
+    devices = printed.get("blockdevices") if isinstance(printed, Mapping) else None
     if not isinstance(devices, list):
-        raise RefusedError("failed", "lsblk printed something else than block devices")
+        raise RefusedError("failed", "lsblk printed no list of block devices")
     return {"blockdevices": [block_device(device) for device in devices]}
 
 
 def _json_or_nothing(text: str) -> object:
-    # losetup prints nothing at all where there are no loop devices.
+    # losetup prints nothing at all if there are no loop devices.
     return json.loads(text) if text.strip() else {"loopdevices": []}
 
 
@@ -169,7 +174,7 @@ def _has_mapper() -> bool:
 
 
 def _no_session(refusal: RefusedError) -> RefusedError:
-    """That there are no sessions is an answer, though iscsiadm ends with status 21 then."""
+    """Return `absent` if there are no sessions, for which iscsiadm ends with status 21."""
     if "No active sessions" in str(refusal):
         return RefusedError("absent", str(refusal))
     return refusal

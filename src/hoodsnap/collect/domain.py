@@ -1,4 +1,4 @@
-"""What libvirt says of its host and of each domain, over connections that may only read."""
+"""libvirt's answers about its host and each domain, over read-only connections."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from hoodsnap.facts.domain.hardware import home_of, tpm_state
 from hoodsnap.keep.domain_xml import kept_definition
 
 SAVES = "/var/lib/libvirt/qemu/save"
-"""Where libvirt's system daemon keeps the memory of the domains that it saved."""
+"""Folder in which libvirt's system daemon keeps the memory of saved domains."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What moves when something happens to a domain. Two looks with equal marks saw the same."""
+    """Values that change when something happens to a domain: equal marks mean no change."""
 
     name: str
 
     id: int | None
-    """None while it is off."""
+    """libvirt's id; None while the domain is off."""
 
     state: tuple[int, int] | None
-    """libvirt's numbers of state and reason; None if it did not say."""
+    """libvirt's numbers of the state and its reason; None if they were not collected."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeenDomain:
-    """What the other collectors need to know of a domain."""
+    """Properties of a domain that the other collectors need."""
 
     uuid: str
     name: str
     id: int | None
     images: Mapping[str, str | None]
-    """The paths of files and block devices that its definitions name, backing files among them, and
-    the format of each (None if they don't say)."""
+    """The files and block devices that its definitions name, including backing files: path →
+    format. The format is None if the definitions don't give it."""
     firmware: tuple[str, ...] = ()
-    """The paths of its firmware, of the variables that the firmware keeps, and of its TPM's."""
+    """Paths of its firmware, the firmware's variables and its TPM's state, and their folders."""
     saves: tuple[str, ...] = ()
-    """Where its memory lies in a file, from which it will start."""
+    """Files with its saved memory, from which it will start."""
     volumes: frozenset[str] = frozenset()
-    """The serials of its disks: of a volume it is the volume's id."""
+    """Serials of its disks. The serial of a volume is the volume's id."""
     remote: frozenset[str] | None = frozenset()
-    """The protocols (`rbd`, `nbd` …) of its disks that are no files and devices of the host; None
-    if it runs and its definition was not read."""
+    """Protocols (`rbd`, `nbd` …) of its disks that are neither files nor devices of the host; None
+    if it is running and its definition was not read."""
 
 
 class Domains:
@@ -59,11 +59,11 @@ class Domains:
 
     @property
     def host(self) -> str | None:
-        """The host whose domains these are, if that is another than the recorder's."""
+        """The host that the domains run on, if it is not the recorder's."""
         return self._daemon.host
 
     def ask_host(self) -> None:
-        """Ask what the daemon says of itself, its host and its networks."""
+        """Ask the daemon about itself, its host and its networks."""
         ask = self._daemon.ask
         ask("virsh hostname", lambda connection: connection.getHostname())
         ask("virsh uri", lambda connection: connection.getURI())
@@ -77,9 +77,9 @@ class Domains:
         ask("virsh secret-list", _secrets)
 
     def look(self) -> dict[str, Mark] | None:
-        """Ask which domains there are and in what state: UUID → mark, sorted by name.
+        """Ask for all domains and their states: UUID → mark, sorted by name.
 
-        None if the daemon did not say, which is not the same as none.
+        Return None if the daemon did not list its domains, which does not mean that it has none.
         """
         self._daemon.look_again()
         listed = self._daemon.ask("virsh list --all", _domains)
@@ -95,14 +95,15 @@ class Domains:
         return marks
 
     def ask_about(self, uuids: Iterable[str]) -> list[SeenDomain]:
-        """Ask everything about these domains, of all that were seen, even those that have gone."""
+        """Ask everything about these domains, including domains that have disappeared since an
+        earlier look. UUIDs that no look has listed are ignored."""
         wanted = set(uuids)
         known = sorted(self._marks.items(), key=lambda item: (item[1].name, item[0]))
         return [self._ask_about(uuid, mark) for uuid, mark in known if uuid in wanted]
 
     def _ask_about(self, uuid: str, mark: Mark) -> SeenDomain:
         def ask(query: str, question: Any, of_qemu: bool = False) -> Any:
-            """The answer's value, None if there is none."""
+            """Ask about this domain. Return the value, or None if that failed."""
             return self._daemon.ask_domain(uuid, query, question, of_qemu=of_qemu).value
 
         name, active = mark.name, mark.id is not None
@@ -113,7 +114,7 @@ class Domains:
             stored = ask(f"virsh dumpxml --inactive {name}", _stored_xml)
         ask(f"virsh snapshot-list {name}", _snapshots)
         ask(f"virsh checkpoint-list {name}", _checkpoints)
-        # What QEMU may have to answer comes last: the rest is there even if it is frozen.
+        # Questions that QEMU may have to answer come last, in case it is frozen.
         if active:
             ask(f"virsh domjobinfo {name}", _job, of_qemu=True)
             for target in targets(live or ""):
@@ -127,21 +128,21 @@ class Domains:
 
 
 def targets(xml: str) -> list[str]:
-    """The names (`vda`) of a domain's disks, in order."""
+    """Return the target names (`vda`) of a domain's disks, in order."""
     return [
         target.get("dev", "") for disk in _disks(xml) if (target := disk.find("target")) is not None
     ]
 
 
 def serials(xml: str) -> list[str]:
-    """The serial numbers that a domain's disks show to the guest."""
+    """Return the serial numbers of a domain's disks, which the guest can see."""
     return [serial for disk in _disks(xml) if (serial := disk.findtext("serial"))]
 
 
 def images(xml: str) -> dict[str, str | None]:
-    """The paths that a domain's disks name, backing files and mirrors among them, in order.
+    """Return the paths that a domain's disks name, including backing files and mirrors, in order.
 
-    Each with its format (`qcow2`, `raw`), None where the definition does not say it.
+    Each has its format (`qcow2`, `raw`), or None if the definition does not give it.
     """
     found: dict[str, str | None] = {}
     for disk in _disks(xml):
@@ -155,8 +156,11 @@ def images(xml: str) -> dict[str, str | None]:
 
 
 def remote(xml: str) -> frozenset[str]:
-    """The protocols of a domain's images, backing files and mirrors among them, that lie neither in
-    files nor on devices of the host; `volume` for a libvirt pool's, since its kind is unknown."""
+    """Return the protocols of a domain's images that are neither files nor devices of the host.
+
+    Backing files and mirrors are included. For an image in a libvirt pool, whose kind is unknown,
+    the protocol is `volume`.
+    """
     found = set()
     for disk in _disks(xml):
         for image in disk.iter():
@@ -171,13 +175,15 @@ _IMAGES = frozenset(["disk", "backingStore", "mirror", "dataStore"])
 
 
 def firmware(xml: str, uuid: str) -> dict[str, None]:
-    """The paths of a domain's firmware, its variables and its TPM's state, and before each that of
-    the folder in which it should be."""
+    """Return the paths of a domain's firmware, its variables and its TPM's state.
+
+    Each is preceded by the folder in which it should be.
+    """
     domain = _document(xml)
     if domain is None:
         return {}
     paths = [element.text or "" for element in domain.iterfind("os/loader")]
-    for element in domain.iterfind("os/nvram"):  # as a file it is an element of its own by now
+    for element in domain.iterfind("os/nvram"):  # newer libvirt writes the path into <source>
         source = element.find("source")
         paths.append((element.text or "") if source is None else source.get("file", ""))
     for backend in domain.iterfind("devices/tpm/backend[@type='emulator']"):
@@ -195,17 +201,17 @@ def _disks(xml: str) -> Iterator[ET.Element]:
 
 
 def _document(xml: str) -> ET.Element | None:
-    # libvirt writes no DOCTYPE, and without one an XML text can't grow when it is read.
+    # libvirt writes no DOCTYPE. Without one, XML can't expand when it is parsed.
     if not xml or "<!DOCTYPE" in xml:
         return None
     try:
         return ET.fromstring(xml)  # noqa: S314 (see above)
     except ET.ParseError:
-        return None  # it is kept as it is; whoever reads the bundle says what is wrong with it
+        return None  # the text is kept as it is, and the analysis reports what is wrong with it
 
 
 def _version(connection: Any) -> dict[str, object]:
-    """Numbers as libvirt gives them: 9001002 is 9.1.2."""
+    """Return versions as libvirt encodes them: 9001002 is 9.1.2."""
     return {
         "library": binding().getVersion(),
         "daemon": connection.getLibVersion(),
@@ -249,7 +255,7 @@ def _network_xml(name: str) -> Any:
 
 
 def _secrets(connection: Any) -> list[dict[str, object]]:
-    """Which secrets there are, and what each is for: never its value."""
+    """Return each secret's UUID and usage, but never its value."""
     found = [
         {
             "uuid": secret.UUIDString(),

@@ -1,9 +1,9 @@
-"""QEMU system emulators, told apart from processes that merely carry their name.
+"""QEMU system emulators, distinguished from processes that only have an emulator's name.
 
-An emulator is known by its executable: a file of an emulator's name that belongs to root and that
-nobody else can write to. The command line is the process's own word. Any account may run the
-host's QEMU, so being an emulator does not make a process a guest of nova's: its account tells
-(`hoodsnap.facts.host.account`).
+An emulator is identified by its executable: a file with an emulator's name that belongs to root
+and that no other account can write to. The command line proves nothing, because the process chose
+it. Any account may run the host's QEMU, so an emulator is not necessarily one of nova's guests; its
+account decides (`hoodsnap.facts.host.account`).
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.collect.running_process import RunningProcess, is_trusted_program
 from hoodsnap.collect.service import account
 
-# qemu-kvm is Red Hat's name, kvm Debian's and Proxmox', qemu that of the oldest; Nix wraps it in a
-# `.qemu-system-x86_64-wrapped`. Not meant: qemu-img, qemu-nbd, qemu-ga, the kernel's own kvm-pit.
+# qemu-kvm is Red Hat's name, kvm is Debian's and Proxmox', qemu that of the oldest releases. Nix
+# runs it as `.qemu-system-x86_64-wrapped`. qemu-img, qemu-nbd, qemu-ga and the kernel's kvm-pit
+# must not match.
 NAME = re.compile(r"\.?(qemu-system-.+|qemu-kvm(-.+)?|kvm(-spice)?|qemu)")
 
 ACCOUNTS = ("libvirt-qemu", "qemu")
-"""The accounts that distributions' libvirt runs guests as, beside root's."""
+"""Accounts under which the distributions' libvirt runs guests, besides root."""
 
 KOLLA_UID = 42427
-"""The account `qemu` of Kolla's and TripleO's images."""
+"""UID of the account `qemu` in Kolla's and TripleO's images."""
 
 
 def is_emulator(pid: int) -> bool:
-    """Return whether a process is a QEMU that runs a machine.
+    """Return True if a process is a QEMU system emulator.
 
-    Only root may see the executable of others' processes; of those that may not be seen, the ones
-    of accounts that libvirt runs guests as are taken by their name. Raises `OSError` if the process
-    has ended.
+    Only root may see the executables of other accounts' processes. A process whose executable can't
+    be seen is accepted by its name if its account is one under which libvirt runs guests. Raises
+    `OSError` if the process has ended.
     """
     try:
         return emulator_of(pid) is not None
@@ -41,40 +42,42 @@ def is_emulator(pid: int) -> bool:
 
 
 class Emulator(NamedTuple):
-    """The emulator that a process runs."""
+    """The emulator that a process runs, and the account that runs it."""
 
     exe: str | None
-    """Its path; None if only root may see it."""
+    """Path of the executable; None if only root may see it."""
     uid: int | None
-    """The process's account; None if it has the rights of more than one."""
+    """UID of the process; None if the process has the rights of more than one account."""
 
 
 def emulator_of(pid: int) -> Emulator | None:
-    """Return the emulator that a process runs; None if it has another program.
+    """Return the emulator that a process runs; None if it runs another program.
 
-    Raises `RefusedError` (`denied`) if it carries an emulator's name and is not believed, and
+    Raises `RefusedError` (`denied`) if the process has an emulator's name but is not trusted, and
     `OSError` if it has ended.
     """
     with RunningProcess(pid) as process:
         try:
-            if process.is_recorded:  # its program need not be on this machine
+            if process.is_recorded:  # its executable need not exist on this machine
                 path = process.exe_path
                 return Emulator(path, process.uid) if _is_named(path) else None
             path, status = process.exe
-        except FileNotFoundError:  # a thread of the kernel, or a zombie
+        except FileNotFoundError:  # a kernel thread or a zombie
             return None
         except PermissionError:
             words = process.words
             if not words or not _is_named(words[0]):
                 return None
             if not _is_of_libvirt(process):
-                raise RefusedError("denied", "only root can see which executable it runs") from None
+                message = "only root can see which executable it runs"
+                raise RefusedError("denied", message) from None
             return Emulator(None, process.uid)
         if not _is_named(path):
             return None
-        # The operator may have built an emulator.
+        # The operator may run a QEMU of their own build.
         if not is_trusted_program(status, frozenset({os.geteuid()})):
-            raise RefusedError("denied", f"others than root can write to its executable {path}")
+            message = f"accounts other than root can write to its executable {path}"
+            raise RefusedError("denied", message)
         return Emulator(path, process.uid)
 
 

@@ -1,8 +1,8 @@
-"""Files of the host as root may safely read them: regular, of bounded size, behind no strange link.
+"""Files of the host that root may safely read: regular, of bounded size, not behind strange links.
 
-Everything in this package that reads the content of a file does so here. A path is walked as
-`hoodsnap.path` describes, nothing but a regular file is opened, its access time stays where the
-kernel allows that, and the reading ends with the question that it is for.
+All code in this package that reads the content of a file uses this module. A path is walked as
+`hoodsnap.path` describes. Only regular files are opened. Their access time is left unchanged where
+the kernel allows that. Reading stops when the question that it belongs to is abandoned.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.path import Walk, parent_of
 
 LARGEST = 1 << 20
-"""Bytes of a file, where the caller names no other limit. Configurations have some thousands."""
+"""Bytes of a file, unless the caller sets another limit. Configurations have some thousands."""
 
 MOST_NAMES = 100_000
 """Names in one folder."""
@@ -41,11 +41,12 @@ def read(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> bytes
     """Return the content of a file.
 
     `top`: the root of the path, `/proc/PID/root` for a file in a container. Raises `OSError`, and
-    `RefusedError`: `denied` for what is no regular file or could be another account's, `too-large`.
+    `RefusedError`: `denied` for a file that is not regular or that another account could have put
+    there, `too-large` for more than `limit` bytes.
     """
     with opened(path, top) as handle:
         found = bytearray()
-        # No byte of a file that is too large is read. Files of /proc have a size of 0.
+        # Nothing is read of a file that is too large. Files in /proc have a size of 0.
         too_large = os.fstat(handle).st_size > limit
         while not too_large and (piece := os.read(handle, _CHUNK)):
             must_go_on()
@@ -62,9 +63,9 @@ def text(path: str | Path, limit: int = LARGEST, top: str | Path = "/") -> str:
 
 
 def lines(path: str | Path, limit: int, longest: int = LARGEST) -> Iterator[str]:
-    """Yield the lines of a file, each with its line end, without ever holding the whole file.
+    """Yield the lines of a file, with their line ends, without holding the whole file in memory.
 
-    `limit`: bytes of the file, `longest`: bytes of one line. Raises as `read` does.
+    `limit`: bytes of the file, `longest`: bytes of one line. Raises the errors of `read`.
     """
     with opened(path) as handle:
         rest, size = b"", 0
@@ -80,7 +81,7 @@ def lines(path: str | Path, limit: int, longest: int = LARGEST) -> Iterator[str]
 
 
 def tail(path: str | Path, size: int, top: str | Path = "/") -> str:
-    """Return the last `size` bytes of a file as text, from the first whole line on."""
+    """Return the last `size` bytes of a file as text, beginning with the first complete line."""
     with opened(path, top) as handle:
         start = max(0, os.fstat(handle).st_size - size)
         data = _piece(handle, start, size)
@@ -89,16 +90,16 @@ def tail(path: str | Path, size: int, top: str | Path = "/") -> str:
 
 
 def head(path: str | Path, size: int) -> bytes:
-    """Return the first bytes of a file. Raises as `read` does."""
+    """Return the first bytes of a file. Raises the errors of `read`, except `too-large`."""
     with opened(path) as handle:
         return _piece(handle, 0, size)
 
 
 def head_at(name: str, folder: int, size: int) -> bytes:
-    """Return the first bytes of the regular file `name` in an open folder; of others nothing."""
+    """Return the first bytes of the file `name` in an open folder; none if it is not regular."""
     try:
         handle = _open(name, folder)
-    except RefusedError:  # it was swapped for another since it was looked at
+    except RefusedError:  # it was replaced after the caller's stat
         return b""
     try:
         return _piece(handle, 0, size)
@@ -107,13 +108,13 @@ def head_at(name: str, folder: int, size: int) -> bytes:
 
 
 def status(path: str | Path, top: str | Path = "/") -> os.stat_result:
-    """Return `stat` of a file, without following a link that others could have made."""
+    """Return `stat` of a file, without following a link that other accounts could have made."""
     with parent_of(str(path), str(top)) as (walk, name):
         return os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
 
 
 def exists(path: str | Path, top: str | Path = "/") -> bool:
-    """Is there such a file, and may its path be followed?"""
+    """Return True if the file exists and its path may be followed."""
     try:
         status(path, top)
     except OSError:
@@ -128,7 +129,7 @@ def names(path: str | Path, most: int = MOST_NAMES, top: str | Path = "/") -> li
 
 
 def names_at(handle: int, path: str, most: int = MOST_NAMES) -> list[str]:
-    """Return the sorted names in an open folder; `path` is what messages call it."""
+    """Return the sorted names in an open folder. `path` is its name in messages."""
     found = []
     with os.scandir(handle) as entries:
         for entry in entries:
@@ -151,7 +152,7 @@ def folder(path: str | Path, top: str | Path = "/") -> Iterator[int]:
 
 
 def folder_at(name: str, folder: int) -> int:
-    """Open a folder in an open folder. Raises `OSError`, also for a link."""
+    """Open a folder inside an open folder. Raises `OSError`, also if it is a link."""
     return _without_trace(name, _FLAGS | os.O_DIRECTORY, folder)
 
 
@@ -172,7 +173,7 @@ def opened(path: str | Path, top: str | Path = "/") -> Iterator[int]:
 
 
 def _open(name: str, folder: int, path: str | None = None) -> int:
-    # Opening alone can rewind a tape, arm a watchdog, or wake the process that waits at a FIFO.
+    # Opening alone can rewind a tape, arm a watchdog, or wake a process that waits at a FIFO.
     _must_be_regular(os.stat(name, dir_fd=folder, follow_symlinks=False), path or name)
     handle = _without_trace(name, _FLAGS, folder)
     try:
@@ -184,35 +185,36 @@ def _open(name: str, folder: int, path: str | None = None) -> int:
 
 
 def _without_trace(name: str, flags: int, folder: int) -> int:
-    """Open something and leave its access time alone, where the kernel allows that."""
+    """Open a file or folder without changing its access time, where the kernel allows that."""
     try:
         return os.open(name, flags | os.O_NOATIME, dir_fd=folder)
-    except PermissionError:  # only root and the owner may
+    except PermissionError:  # O_NOATIME is for root and the owner only
         return os.open(name, flags, dir_fd=folder)
 
 
 def _must_be_regular(status: os.stat_result, path: str) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown type")
         raise RefusedError("denied", f"{path} is {kind}, not a regular file")
 
 
 def _must_belong_here(walk: Walk, status: os.stat_result, path: str | Path) -> None:
     """Refuse a file that another account could have put into this folder from elsewhere.
 
-    Where fs.protected_hardlinks is 0 any account can give a second name to any file of the same
-    file system, and the owner of a folder can rename what other accounts have put into it.
+    If fs.protected_hardlinks is 0, any account can give a second name to any file of the same file
+    system, and the owner of a folder can rename files that other accounts have put into it.
     """
     if walk.is_ours:
         return
     if status.st_nlink > 1:
         raise RefusedError(
-            "denied", f"{path} has {status.st_nlink} names (hard links), and others could add one"
+            "denied",
+            f"{path} has {status.st_nlink} hard links, and other accounts could have made one",
         )
     readable_by_all = status.st_mode & stat.S_IROTH
     if status.st_uid != os.fstat(walk.folder).st_uid and not readable_by_all:
         raise RefusedError(
-            "denied", f"{path} is private to another account than the one that owns its folder"
+            "denied", f"{path} is private to another account than the owner of its folder"
         )
 
 

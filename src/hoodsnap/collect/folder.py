@@ -1,6 +1,6 @@
-"""A folder of files, as `find DIR -ls` shows it: names, owners, sizes, inodes; no content.
+"""Listing of a folder, as `find DIR -ls` shows it: names, owners, sizes and inodes, not content.
 
-It follows no link, and of files it opens only regular ones, of which it reads the first bytes.
+It follows no links. It opens only regular files and reads only their first bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from hoodsnap.keep.file_head import is_content, magic
 from hoodsnap.path import is_writable_by_others, parent_of, trusted_owners
 
 DEEPEST = 3
-"""Levels below the folder: `snapshots/tmpa1b2c3/delta` is the deepest that nova makes."""
+"""Levels below the folder. The deepest that nova creates is `snapshots/tmpa1b2c3/delta`."""
 
 MOST = 75_000
-"""Entries that are listed: a kilobyte of memory each. Ten thousand guests have 66,000."""
+"""Entries in one listing; each takes a kilobyte of memory. Ten thousand guests have 66,000."""
 
 _TYPES = {
     stat.S_IFREG: "f",
@@ -40,13 +40,14 @@ _TYPES = {
 _LABEL, _ACL = "security.selinux", "system.posix_acl_access"
 
 Seen = Callable[[str, bytes], None]
-"""Is told each regular file's path and first bytes."""
+"""Callback that receives the path and first bytes of each regular file."""
 
 
 def list_folder(top: str, seen: Seen) -> list[dict[str, Any]]:
-    """Every entry below a folder, by path, the folder first.
+    """Return every entry below a folder, sorted by path, with the folder itself first.
 
-    A folder that is not gone into says why under `error`: what is in there is unknown, not absent.
+    The entry of a folder that was not listed has the reason under `error`. Its content is unknown,
+    not absent.
     """
     with file.folder(top) as handle:
         root = os.fstat(handle)
@@ -55,15 +56,16 @@ def list_folder(top: str, seen: Seen) -> list[dict[str, Any]]:
             must_go_on()
             entries.append(found)
             if len(entries) > MOST:
-                raise RefusedError("too-large", f"there are more than {MOST} files in {top}")
+                raise RefusedError("too-large", f"{top} has more than {MOST} entries")
     entries[1:] = sorted(entries[1:], key=lambda found: str(found["path"]))
     return entries
 
 
 def look_at(path: str, seen: Seen) -> dict[str, Any]:
-    """One file, with those links followed that nobody else could have made.
+    """Return the entry of one file.
 
-    Raises `OSError`; `StrangeLinkError` for a link of another account.
+    Raises `OSError`. A link that another account could have made is not followed: it raises
+    `StrangeLinkError`.
     """
     with parent_of(path) as (walk, name):
         status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
@@ -72,7 +74,7 @@ def look_at(path: str, seen: Seen) -> dict[str, Any]:
 
 
 def entry(path: str) -> dict[str, Any]:
-    """One line of `find -ls`, as a dict: `look_at` without the first bytes."""
+    """Return one line of `find -ls` as a dict, like `look_at` but without the first bytes."""
     with parent_of(path) as (walk, name):
         status = os.stat(name, dir_fd=walk.folder, follow_symlinks=False)
         return _entry(path, status, name, walk.folder)
@@ -81,7 +83,7 @@ def entry(path: str) -> dict[str, Any]:
 def _entry(
     path: str, status: os.stat_result, name: str, folder: int, *, magic: str | None = None
 ) -> dict[str, Any]:
-    """`name`: what the file is called in the open `folder`."""
+    """Return an entry. `name` is the file's name in the open `folder`."""
     target = os.readlink(name, dir_fd=folder) if stat.S_ISLNK(status.st_mode) else None
     return {
         "path": path,
@@ -109,8 +111,11 @@ def _entry(
 def _walk(
     handle: int, folder: str, device: int, depth: int, seen: Seen, line: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is in an open folder. A folder that is swapped for a link meanwhile leads nowhere:
-    each name is looked up in the folder that is open."""
+    """Yield the entries below an open folder.
+
+    Each name is looked up in the open folder, so a folder that is replaced by a link meanwhile
+    leads nowhere else.
+    """
     try:
         names = file.names_at(handle, folder, MOST)
     except OSError as error:
@@ -122,18 +127,18 @@ def _walk(
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             first = _magic(path, name, handle, status, seen)
             found = _entry(path, status, name, handle, magic=first)
-        except FileNotFoundError:  # removed while we looked
+        except FileNotFoundError:  # it was removed meanwhile
             continue
-        except OSError as error:  # a folder whose names may be read, but nothing else of them
+        except OSError as error:  # the names in the folder may be read, but not their attributes
             line["error"] = error.strerror
             continue
         yield found
         if not stat.S_ISDIR(status.st_mode):
             continue
         if status.st_dev != device:
-            found["error"] = "not listed: another file system"
+            found["error"] = "not listed: it is on another file system"
         elif depth == DEEPEST:
-            found["error"] = "not listed: too deep"
+            found["error"] = f"not listed: its content is more than {DEEPEST} levels deep"
         else:
             yield from _walk_into(name, handle, path, device, depth + 1, seen, found)
 
@@ -163,10 +168,10 @@ def _magic(path: str, name: str, folder: int, status: os.stat_result, seen: Seen
         return None
     try:
         head = file.head_at(name, folder, HEAD_SIZE)
-    except OSError:  # the rest of the line is known all the same
+    except OSError:  # the other attributes are known anyway
         return None
     seen(path, head)
-    # A file with several names could be another account's, put here with fs.protected_hardlinks=0.
+    # With fs.protected_hardlinks=0, a file with several names could be another account's.
     return None if status.st_nlink > 1 and not _is_private(folder) else magic(head)
 
 
@@ -176,15 +181,15 @@ def _is_private(folder: int) -> bool:
 
 
 def _attributes(path: str, name: str, folder: int) -> dict[str, Any]:
-    """What decides besides owner and mode who may open it: SELinux' label, and whether there is an
-    access control list."""
-    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc has no such folder
+    """Return the attributes besides owner and mode that decide who may open a file: its SELinux
+    label, and whether it has an access control list."""
+    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc lacks the former
         try:
             names = os.listxattr(reached, follow_symlinks=False)
             label = os.getxattr(reached, _LABEL, follow_symlinks=False) if _LABEL in names else b""
         except FileNotFoundError:
             continue
-        except OSError:  # it has ended, or its file system knows of no such thing
+        except OSError:  # its file system has no extended attributes, or they can't be read
             break
         return {"acl": _ACL in names, "selinux": os.fsdecode(label).removesuffix("\0") or None}
     return {"acl": None, "selinux": None}
@@ -209,6 +214,6 @@ def _group(gid: int) -> str | None:
 def _moment(nanoseconds: int) -> str | None:
     try:
         moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=nanoseconds // 1000)
-    except OverflowError:  # a damaged inode claims a year that Python does not know
+    except OverflowError:  # a damaged inode holds a year that Python does not support
         return None
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

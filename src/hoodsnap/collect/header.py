@@ -1,10 +1,10 @@
-"""First bytes of a disk image, read without qemu-img.
+"""Header of a disk image: its first bytes, read without qemu-img.
 
 qemu-img opens every file that an image's header names: its backing file, a data file, the extents
-of a VMDK. A guest may write any header it likes onto a raw disk, so a probed format hands the
-choice of these files to the guest: another's disk, a network address, /dev/watchdog, all as root.
-(That hole has had CVE-2015-7548, CVE-2016-2140, CVE-2024-32498 and CVE-2024-4467.) Before qemu-img
-runs, this file decides how far it may go. The bytes come from `hoodsnap.collect.file`.
+of a VMDK. A guest can write any header onto a raw disk. If the format is probed, the guest chooses
+which files are opened, all as root: another guest's disk, a network address, /dev/watchdog.
+(CVE-2015-7548, CVE-2016-2140, CVE-2024-32498 and CVE-2024-4467 were such attacks.) This module
+decides, before qemu-img runs, how far it may go. The bytes come from `hoodsnap.collect.file`.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 HEAD_SIZE = 4096
-"""Bytes that are read. qemu-img puts a qcow2's backing file name right behind its header."""
+"""Bytes that are read. qemu-img writes the backing file's name right after a qcow2's header."""
 
 _QCOW2 = b"QFI\xfb"
 _BACKING_FORMAT = 0xE2792ACA
 _DATA_FILE = 1 << 2
 
-# Formats that QEMU probes for and that name other files: QED, VMDK, and VMDK's text form, which may
-# begin with comments and blank lines.
+# Beginnings of probed formats that name other files: QED, VMDK, and the text form of VMDK, which
+# may begin with comments and blank lines.
 _NAMING = (b"QED\0", b"KDMV", b"COWD", b"#", b" ", b"\r", b"\n", b"version=")
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file's first bytes make QEMU do."""
+    """The header of a file: what QEMU would do with it."""
 
     format: str | None
-    """What QEMU would probe it as, `qcow2` or `raw`; None if as something that names other files,
-    or if the file must not be opened at all."""
+    """Format that QEMU would probe, `qcow2` or `raw`. None for other formats that name files, for a
+    header that can't be parsed, and for a file that must not be opened at all."""
 
     backing: str | None = None
-    """The backing file, as the header names it."""
+    """The backing file, as the header names it; None if there is no backing file."""
 
     backing_format: str | None = None
     data_file: bool = False
-    """Its data are in another file, which QEMU opens too."""
+    """True if the data are in another file, which QEMU opens too."""
 
     regular: bool = True
 
 
 NOT_REGULAR = Header(None, regular=False)
-"""A directory, a device, a pipe: even opening it can do more than read."""
+"""Header of a directory, device or pipe, which must not be opened: that can do more than read."""
 
 
 def read_header(head: bytes) -> Header:
-    """The header in a file's first bytes. Never raises: what can't be read has no format."""
+    """Parse the header in a file's first bytes. An unreadable header has no format."""
     if not head.startswith(_QCOW2):
         return Header(None if head.startswith(_NAMING) else "raw")
     try:
@@ -84,35 +84,36 @@ def _backing_format(head: bytes, place: int, end: int) -> str | None:
 
 @dataclass(frozen=True)
 class Route:
-    """How far qemu-img may go from an image."""
+    """Route of qemu-img from an image along its chain of backing files: how far it may go."""
 
     format: str | None
-    """What it is told to read the image as; None if it must not open it."""
+    """Format that qemu-img is told to expect; None if it must not open the image."""
 
     obstacle: str | None = None
-    """Why it must not follow the chain of backing files; None if it may."""
+    """Reason why it must not follow the chain of backing files; None if it may."""
 
     trusted: bool = True
-    """The host wrote every header on the way, so none of them is out to do harm."""
+    """True if the host wrote every header on the way, so that no guest chose the next file."""
 
     below: dict[str, str | None] = field(default_factory=dict)
-    """The backing files on the way, each with its format, if that was said and can be trusted."""
+    """The backing files on the way: path → format, or None if a trusted header gives no format."""
 
 
 def route(path: str, declared: str | None, header_of: Callable[[str], Header | None]) -> Route:
-    """How far qemu-img may go from an image, whose format is `declared` by libvirt or nova, or not.
+    """Decide how far qemu-img may go from an image.
 
-    A declared qcow2's header was written by the host: a guest reaches only what is inside. So it is
-    trusted to name regular files of any format, as long as it names their format too. Everything
-    probed is trusted with nothing but raw and qcow2. `header_of` knows None of a file that can't be
-    opened; qemu-img may try that and say why.
+    `declared`: the format that libvirt or nova gives; None if they give none. The host wrote the
+    header of an image that is declared qcow2, because the guest only writes inside it. That header
+    may name regular files of any format, as long as it gives their format too. From an image whose
+    format is probed, only raw and qcow2 files without data files may be reached. `header_of`
+    returns None for a file that can't be opened; qemu-img may try to open it and report the error.
     """
     header = header_of(path)
     trusted = declared is not None
     if header is None:
         return Route(declared or "raw", trusted=trusted)
     if not _is_harmless(header, declared, trusted):
-        return Route(None, f"{path} may name other files in its header", trusted=False)
+        return Route(None, f"the header of {path} may name other files", trusted=False)
     form, obstacle, below = declared or header.format, None, dict[str, str | None]()
     try:
         for base, base_form in _bases(path, form, header, header_of, trusted):
@@ -124,7 +125,7 @@ def route(path: str, declared: str | None, header_of: Callable[[str], Header | N
 
 
 class _ObstacleError(Exception):
-    """qemu-img must not go on here."""
+    """The chain must not be followed any further. The text is the reason."""
 
 
 def _bases(
@@ -134,7 +135,7 @@ def _bases(
     header_of: Callable[[str], Header | None],
     trusted: bool,
 ) -> Iterator[tuple[str, str | None]]:
-    """The backing files below an image, each with its format, if a trusted header says it."""
+    """Yield the backing files below an image, each with its format if a trusted header gives it."""
     seen = {path}
     while form == "qcow2" and header is not None:
         if header.format is None:
@@ -142,10 +143,10 @@ def _bases(
         if not header.backing:
             return
         if ":" in header.backing.partition("/")[0]:
-            raise _ObstacleError(f"the chain leads to {header.backing}, which is no file")
+            raise _ObstacleError(f"the chain leads to {header.backing}, which is not a file")
         path = os.path.join(os.path.dirname(path), header.backing)
         if path in seen:
-            return  # a loop, which qemu-img finds too
+            return  # a loop, which qemu-img reports itself
         seen.add(path)
         form = header.backing_format
         trusted = trusted and form is not None

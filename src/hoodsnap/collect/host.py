@@ -1,4 +1,4 @@
-"""What the host says of itself: configuration, versions, clocks, and how the collector sees it."""
+"""Answers of the host about itself: configuration, versions, clocks, and the collector's view."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ PACKAGES = (
     *("libvirt-libs", "python3-libvirt", "python3-os-vif", "python3-os-brick"),
     *("openvswitch-switch", "openvswitch"),
 )
-"""The packages, of whichever distribution, whose versions decide how the layers speak."""
+"""Packages, of any distribution, whose versions decide the form of the layers' answers."""
 
 LARGEST = 4 << 20
-"""Bytes of a file: /proc/cpuinfo has 1,500 for each processor."""
+"""Bytes of one file. /proc/cpuinfo has 1,500 for each processor."""
 
 _PATIENCE = 5.0
-"""Seconds for a look at all processes."""
+"""Seconds for examining all processes."""
 
 OF_PS = (
     "/proc/stat",
@@ -49,11 +49,11 @@ OF_PS = (
     "/proc/sys/kernel/pid_max",
     "/proc/sys/kernel/osrelease",
 )
-"""What ps and top read beside the processes themselves."""
+"""Files that ps and top read besides those of the processes."""
 
 
 def nova_host_name(configuration: Configuration) -> str:
-    """What nova calls this host: in `instances.host`, in the API, in neutron's bindings."""
+    """Return nova's name for this host, as in `instances.host`, the API and neutron's bindings."""
     return configuration.get("DEFAULT", {}).get("host") or socket.gethostname()
 
 
@@ -68,7 +68,7 @@ def ask_host(recorder: Recorder, conf: NovaConf) -> None:
 
 
 def answer_challenge(recorder: Recorder, text: str) -> None:
-    """Put a text that somebody chose into the bundle, with this boot and the time."""
+    """Record a challenge, the text that a verifier chose, with the boot id and the time."""
 
     def answer() -> dict[str, object]:
         return {"challenge": text, "boot_id": _content(BOOT_ID)().strip(), **_now()}
@@ -85,14 +85,14 @@ def _ask_clocks(recorder: Recorder) -> None:
 
 def _ask_names(recorder: Recorder) -> None:
     recorder.ask("host", "hostname", socket.gethostname)
-    # It asks the DNS, which may be far away.
+    # This asks the DNS, which may be slow.
     recorder.ask("host", "hostname -f", _full_name, patience=2.0)
     recorder.ask("host", "uname -a", lambda: run(["uname", "-a"]).strip())
     recorder.ask("host", "cat /etc/os-release", _content("/etc/os-release"))
 
 
 def _ask_view(recorder: Recorder) -> None:
-    """Ask with which eyes the collector looks: another container sees other files."""
+    """Ask for the collector's account, namespaces and mounts: a container sees other files."""
     recorder.ask("host", "id", lambda: run(["id"]).strip())
     recorder.ask("host", "readlink /proc/self/ns/*", _namespaces)
     for path in ("/proc/self/mountinfo", "/proc/meminfo", *OF_PS):
@@ -109,10 +109,10 @@ def _ask_nova(recorder: Recorder, conf: NovaConf) -> None:
 
 
 def _compute_id(path: str, owners: Owners, root: str) -> str:
-    """The UUID in a file; whatever else is in it is not kept."""
+    """Return the UUID in a file. Content of any other form is not kept."""
     text = read_owned(path, owners, root=root)
     if not is_compute_id(text):
-        raise RefusedError("failed", f"{path} holds no UUID, and what it holds is not kept")
+        raise RefusedError("failed", f"{path} contains no UUID; its content was not kept")
     return text
 
 
@@ -122,7 +122,7 @@ def _ask_libvirt(recorder: Recorder) -> None:
     for found in daemons:
         found.say(recorder)
     daemon = next((found.service for found in daemons if found.service is not None), None)
-    # In a container it has files of its own.
+    # A daemon in a container reads the container's files.
     root = str(daemon.root) if daemon else "/"
     for name in LIBVIRT_CONF:
         recorder.ask("host", f"/etc/libvirt/{name}", partial(_libvirt_conf, name, root))
@@ -149,7 +149,7 @@ def _content(path: str | Path) -> Callable[[], str]:
 
 
 def _now() -> dict[str, object]:
-    """UTC, and the clocks of the same moment that nobody sets."""
+    """Return the time in UTC, and the clocks that can't be set, read at the same moment."""
     seconds, nanoseconds = divmod(time.time_ns(), 10**9)
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
     return {
@@ -171,15 +171,16 @@ def _namespaces() -> dict[str, str]:
 
 def _configuration(conf: NovaConf) -> Configuration:
     if conf.unread is not None:
-        # In half a configuration an option that is missing might be set.
+        # An option that is missing in a part of the configuration might be set in the rest.
         raise conf.unread
     return kept(conf.options)
 
 
 def _nova_version(nova: RunningService | None) -> str:
-    """What the program would print, were Python not seconds in starting it.
+    """Return the version that `nova-compute --version` would print.
 
-    It reads it from the metadata of the installed package, and so do we.
+    The program takes seconds to start. It reads the version from the metadata of the installed
+    package, and so does this function.
     """
     root, program = (
         (nova.root, nova.program) if nova else (Path("/"), Path("/usr/bin/nova-compute"))
@@ -196,7 +197,7 @@ _METADATA = re.compile(r"nova-(\d[^-]*)(?:-py[\d.]+)?\.(?:egg|dist)-info")
 
 
 def _first_installed(*programs: str) -> str:
-    """The first of them that is there; if none is, the first, so that asking it says so."""
+    """Return the first program that is installed; if none is, the first, whose call will fail."""
     return next((program for program in programs if shutil.which(program, path=PATH)), programs[0])
 
 
@@ -205,7 +206,7 @@ def _version_of(program: str) -> Callable[[], str]:
 
 
 def _debian_packages() -> str:
-    # Asked by name it fails as soon as one of them is not installed.
+    # dpkg-query fails if it is given a name that is not installed, so ask for all packages.
     shown = "--showformat=${db:Status-Abbrev}${binary:Package}\t${Version}\n"
     installed = [
         line[3:] for line in run(["dpkg-query", "-W", shown]).splitlines() if line[1] == "i"

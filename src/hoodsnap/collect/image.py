@@ -1,4 +1,4 @@
-"""The files under a guest: the instances directory, and what qemu-img says of each disk image."""
+"""Disk images: the files in the instances directory, and qemu-img's answer about each image."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ from hoodsnap.path import StrangeLinkError
 LAYER = "images"
 
 DEFAULTS = (
-    "/var/lib/nova/instances",  # Debian, Ubuntu, RDO; inside of every container
+    "/var/lib/nova/instances",  # Debian, Ubuntu, RDO; inside every container
     "/opt/stack/data/nova/instances",  # DevStack
     "/var/lib/docker/volumes/nova_compute/_data/instances",  # Kolla
     "/var/lib/containers/storage/volumes/nova_compute/_data/instances",  # Kolla with Podman
 )
-"""Where distributions keep the instances directory."""
+"""Paths of the instances directory in distributions."""
 
-# `<uuid>_resize` and `<uuid>_del` are what is left of it; before Grizzly it had the domain's name.
+# Names of an instance's folder. nova renames it to `<uuid>_resize` during a resize, and to
+# `<uuid>_del` before it deletes the folder. Before Grizzly the folder had the domain's name.
 _FOLDER = re.compile(rf"(?:{UUID.pattern}|instance-[0-9a-f]{{8}})(?:_\w+)?")
 
 _THREADS = 4
-"""More don't help: qemu-img is bound by the processor, not by the disk."""
+"""Threads that run qemu-img. More don't help, because the processor is the limit, not the disk."""
 
 _FORMAT = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -51,18 +52,18 @@ def find_instances_dirs(
     disks: Iterable[str],
     owners: Owners | None = None,
 ) -> tuple[Path, ...]:
-    """The instances directories of this host, each once, whatever it is called.
+    """Return the instances directories of this host, each under the first path that leads to it.
 
-    `conf` is nova.conf by section, `disks` are the paths in the domains' definitions. Those come
-    first: what libvirt calls a folder is what the other layers will call its files. `owners` are
-    nova's accounts; a folder that is neither nova's nor root's is reported in the bundle.
+    `conf`: nova.conf by section. `disks`: the paths in the domains' definitions. Folders of these
+    come first, because the other layers name files by the same paths as libvirt. `owners`: nova's
+    accounts. A folder that belongs neither to nova nor to root is reported in the bundle.
     """
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
     refused: dict[str, RefusedError] = {}
     how = partial(_existing, names, owners, refused)
     answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
     for name, refusal in refused.items():
-        # A folder that is not listed is reported even if another one was found.
+        # Report the refused folders even if another folder was found.
         recorder.refuse(LAYER, f"stat -L {name}", refusal, subject=name)
     found: dict[tuple[str, int], Path] = {}
     for place in answer.value or ():
@@ -71,7 +72,7 @@ def find_instances_dirs(
 
 
 def cache_name(conf: Mapping[str, Mapping[str, object]]) -> str:
-    """What the folder of nova's image cache is called, by nova.conf."""
+    """Return the name of the image cache's folder according to nova.conf."""
     old = conf.get("DEFAULT", {})
     name = old.get("image_cache_subdirectory_name") or old.get("base_dir_name") or BASE
     return str(conf.get("image_cache", {}).get("subdirectory_name") or name).strip("/")
@@ -86,10 +87,9 @@ def ask_images(
 ) -> None:
     """Ask for everything in the instances directories, and for every disk of the domains.
 
-    `cache`: what the folder of the image cache is called in there.
-    `disks`: path → format, as the domains' definitions say it (None: they don't). What is no
-    absolute path (a network source) is left out. `firmware`: other files that they need; of these
-    only owner, mode and size are asked.
+    `disks`: path → format as in the domains' definitions, None if they don't give it. A path that
+    is not absolute (a network source) is left out. `firmware`: other files that the domains need;
+    only their owner, mode and size are asked for. `cache`: name of the image cache's folder.
     """
     survey = _Survey(recorder, cache)
     for folder in dirs:
@@ -106,9 +106,9 @@ def ask_again(
     disks: Mapping[str, str | None],
     cache: str = BASE,
 ) -> None:
-    """Ask for the instances directories again, and for these disks and the others beside them.
+    """Ask for the instances directories again, and for these disks and the others of their guests.
 
-    Of a guest that has no domain, name the `disk` in its folder: it need not exist.
+    For a guest without a domain, pass the path of `disk` in its folder; it need not exist.
     """
     survey = _Survey(recorder, cache)
     for folder in dirs:
@@ -118,52 +118,52 @@ def ask_again(
 
 
 class _Survey:
-    """One look at a host's images. No question is asked twice in it."""
+    """One survey of a host's images. It asks no question twice."""
 
     def __init__(self, recorder: Recorder, cache: str) -> None:
         self._recorder = recorder
         self._cache = cache
         self._patience = Patience()
-        self._types: dict[str, str] = {}  # of every path that was listed or looked at
+        self._types: dict[str, str] = {}  # by path, for all that was listed or looked at
         self._headers: dict[str, Header] = {}
         self._looked: set[str] = set()
 
     def ask_folder(self, folder: str) -> None:
-        """What is there, how full its file system is, and which hosts share it."""
+        """Ask for a folder's entries, its file system's usage, and the hosts that share it."""
         if self.ask_listing(folder):
             self._ask(f"stat -f {folder}", lambda: _statvfs(folder), folder)
             nodes = f"{folder}/compute_nodes"
             self._ask(f"cat {nodes}", partial(file.text, nodes), nodes)
-            # Whoever may not go through one of these reaches nothing below.
+            # An account that may not enter one of the parents can't reach the folder.
             self.ask_files(map(str, Path(folder).parents))
 
     def ask_listing(self, folder: str) -> bool:
-        """What is there; whether that was told."""
+        """Ask for a folder's entries. Return False if that failed."""
         listing = self._list(folder)
         base = f"{folder}/{self._cache}"
         for line in listing:
-            # The image cache may lie elsewhere: behind a link, or on a file system of its own.
+            # The image cache may be elsewhere: behind a link, or on another file system.
             if line["path"] == base and (line["type"] == "l" or "error" in line):
                 self._list(f"{base}/")
         return bool(listing)
 
     def ask_files(self, paths: Iterable[str]) -> None:
-        """Owner, mode and size of files and folders, and nothing of what is in them."""
+        """Ask for owner, mode and size of files and folders, but not for their content."""
         for path in paths:
             if path not in self._types and path not in self._looked:
                 self._looked.add(path)
                 self._ask(f"stat -L {path}", partial(entry, path), path)
 
-    def listed(self, wanted: Callable[[str], bool]) -> list[str]:
-        """The regular files in the listings that are wanted."""
-        return [path for path, kind in self._types.items() if kind == "f" and wanted(path)]
+    def listed(self, which: Callable[[str], bool]) -> list[str]:
+        """Return the regular files found so far whose path satisfies `which`."""
+        return [path for path, kind in self._types.items() if kind == "f" and which(path)]
 
     def ask_disks(
         self, named: Mapping[str, str | None], disks: Iterable[str], bases: Iterable[str] = ()
     ) -> None:
-        """What qemu-img says of the disks that the domains name, those that were listed, and bases.
+        """Ask qemu-img about the disks that the domains name, the listed disks, and base images.
 
-        What an overlay's header says of its base's format goes for the base, so they come last.
+        Base images come last, because the header of an overlay gives the format of its base.
         """
         paths = list(dict.fromkeys((*(path for path in named if path.startswith("/")), *disks)))
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -192,7 +192,7 @@ class _Survey:
         self._headers[path] = read_header(head)
 
     def _header_of(self, path: str) -> Header | None:
-        """The header of a file; None if there is no such file, or if it can't be read."""
+        """Return the header of a file; None if the file does not exist or can't be read."""
         if self._types.get(path, "l") == "l" and path not in self._looked:
             self._looked.add(path)
             answer = self._ask(f"stat -L {path}", lambda: self._look_at(path), path)
@@ -208,11 +208,11 @@ class _Survey:
         try:
             return look_at(path, self._seen)
         except StrangeLinkError:
-            self._types[path] = "?"  # qemu-img would follow it
+            self._types[path] = "?"  # qemu-img would follow the link
             raise
 
     def _formats(self, paths: Iterable[str], named: Mapping[str, str | None]) -> dict[str, str]:
-        """The declared formats: by the domain, else by nova's `disk.info`, else by the name."""
+        """Return the declared formats: by the domain, else by nova's `disk.info`, else by name."""
         formats = {path: "raw" for path in paths if "/disk.config" in path}
         for folder in dict.fromkeys(os.path.dirname(path) for path in paths):
             info = f"{folder}/disk.info"
@@ -235,7 +235,7 @@ class _Survey:
             return
         if not way.obstacle:
             self._ask_program((*start, "--backing-chain", *rest), way, str)
-        if answer.error is not None:  # of a broken chain, the upper end is known all the same
+        if answer.error is not None:  # the chain is broken, but the image itself may be readable
             self._ask_program(
                 (*start, "--output=json", *rest), replace(way, obstacle=None), json.loads
             )
@@ -271,7 +271,11 @@ def _configured(conf: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
 def _existing(
     names: Iterable[str], owners: Owners | None, refused: dict[str, RefusedError]
 ) -> list[dict[str, Any]]:
-    """The folders among these names; `refused` gets those that others could have put there."""
+    """Return the entries of the folders that exist among these names.
+
+    Folders that other accounts could have put there are added to `refused` instead. Raises
+    `RefusedError` if no folder is left.
+    """
     found, denied = [], []
     for name in names:
         must_go_on()
@@ -297,13 +301,14 @@ def _existing(
         raise next(iter(refused.values()))
     if denied:
         raise RefusedError(
-            "denied", f"there may be an instances directory below {', '.join(denied)}"
+            "denied",
+            f"permission denied: an instances directory may exist at {', '.join(denied)}",
         )
-    raise RefusedError("absent", f"there is no instances directory: {', '.join(names)}")
+    raise RefusedError("absent", f"no instances directory exists at {', '.join(names)}")
 
 
 def _guest_of(path: str) -> str:
-    """A guest's folder, without `_resize` or `_del`."""
+    """Return the folder of the guest that a disk belongs to, without `_resize` or `_del`."""
     folder, guest = os.path.split(os.path.dirname(path))
     return f"{folder}/{guest.partition('_')[0]}"
 
@@ -321,16 +326,19 @@ def _is_base(path: str) -> bool:
 
 
 def _disk_info(folder: str, text: object) -> dict[str, str]:
-    """Path → format. The paths in the file are those of before it was moved to `<uuid>_resize`."""
+    """Return the formats in a `disk.info`, by path.
+
+    The file keeps the old paths when its folder becomes `<uuid>_resize`, so only names are used.
+    """
     try:
-        said = json.loads(str(text))
+        formats = json.loads(str(text))
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(said, dict):
+    if not isinstance(formats, dict):
         return {}
     return {
         f"{folder}/{os.path.basename(path)}": form
-        for path, form in said.items()
+        for path, form in formats.items()
         if isinstance(form, str)
     }
 
@@ -344,9 +352,9 @@ def _statvfs(path: str) -> dict[str, int]:
 
 @cache
 def _limits() -> tuple[str, ...]:
-    # A header that a guest wrote can claim tables of any size. These are nova's limits against it;
-    # qemu-img has nothing to write either.
-    # (Not used to say that qemu-img is not there: that would sound as if the disk was not.)
+    # A header that a guest wrote can claim tables of any size. nova sets the same limits on memory
+    # and time; besides, qemu-img has nothing to write.
+    # Without qemu-img no limits are set: prlimit's "No such file" would seem to be about the disk.
     if any(shutil.which(name, path=PATH) is None for name in ("prlimit", "qemu-img")):
         return ()
     return ("prlimit", f"--as={1 << 30}", "--cpu=30", "--fsize=0", "--core=0", "--")

@@ -1,7 +1,7 @@
-"""The nova databases, through PyMySQL: what nova wrote down of each instance.
+"""Rows of the nova databases about instances, read through PyMySQL.
 
-All is read in one snapshot per server. It stays open, so that what is asked late (a UUID that turns
-up on the host) belongs to the same moment. Which columns are read is in tables.py.
+Each server is read in one snapshot. The snapshot stays open, so that a late question (about a UUID
+that turns up on the host) is answered as of the same moment. `keep/tables.py` lists the columns.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ AT_ONCE = 500
 """Keys in one statement."""
 
 _OVER = ("confirmed", "reverted", "completed", "cancelled", "error", "failed")
-"""How migrations end. `done` is not among them: a done evacuation still acts on its source host."""
+"""Final states of migrations. Not `done`: a done evacuation still affects its source host."""
 
 Row = dict[str, Any]
 
 
 class InstanceDatabase:
-    """Nova's databases, as far as one host's instances are in them. For several threads."""
+    """Nova's databases, limited to the instances of one host. May be used from several threads."""
 
     def __init__(self, cells: Cells) -> None:
-        """Connects to nothing yet."""
+        """Open no connection yet."""
         self._cells = cells
         self._lock = threading.RLock()
         self._host: str | None = None
@@ -42,14 +42,15 @@ class InstanceDatabase:
         self._volumes_asked: set[str] = set()
 
     def connect(self) -> bool:
-        """Connect and find the cells. False: there is no database to ask, and why is recorded."""
+        """Connect and find the cells. Return False if there are none; the reason is recorded."""
         with self._lock:
             return self._cells.open()
 
     def ask_instances(self, host: str | None) -> set[str]:
-        """Ask every cell for the instances of a host (None: of all) and for what moves there.
+        """Ask every cell for the instances of a host, and for migrations from or to it.
 
-        Returns the UUIDs of those that are not deleted and of those that are being moved.
+        `host`: None means all hosts. Return the UUIDs of the instances that are not deleted or that
+        are being migrated.
         """
         with self._lock:
             self._host = host
@@ -66,9 +67,10 @@ class InstanceDatabase:
             return set(self._wanted)
 
     def ask_rest(self, uuids: Iterable[str] = ()) -> None:
-        """Ask everything else about the host, its instances, and these UUIDs (seen on it, say).
+        """Ask everything else about the host, its instances, and these UUIDs.
 
-        Call it again with what turns up later: nothing is asked twice.
+        `uuids`: for example domains that were seen on the host. Call this again with UUIDs that
+        turn up later; nothing is asked twice.
         """
         with self._lock:
             self._wanted.update(uuid.lower() for uuid in uuids)
@@ -85,16 +87,18 @@ class InstanceDatabase:
 
     @property
     def known(self) -> set[str]:
-        """What there is an answer about: every instance that was asked for, and every migration
-        that was under way. Each may hold resources in placement."""
+        """UUIDs of the instances that were asked for or found, and of migrations under way.
+
+        Each of them may hold resources in placement.
+        """
         with self._lock:
             found = set[str]().union(*(cell.found for cell in self._cells.cells))
             return found | self._asked | self._moves
 
     def ask_consumers(self, uuids: Iterable[str]) -> None:
-        """Ask whose these UUIDs are, which hold resources: each is an instance's or a migration's.
+        """Find out which of these consumers are instances and which are migrations.
 
-        In the snapshot of the last `look`, so that who came meanwhile is found.
+        They are searched in the snapshot of the last `look`, which includes recent consumers.
         """
         with self._lock:
             self.ask_rest(uuids)
@@ -105,7 +109,7 @@ class InstanceDatabase:
                     self._ask_about(cell, tables.MIGRATIONS_BY_UUID, left)
 
     def look(self) -> None:
-        """Ask again, in a new snapshot, for what moves: in the words of the first time."""
+        """Repeat the statements whose answers may change, word for word, in a new snapshot."""
         with self._lock:
             for server in self._cells.servers:
                 server.look_again()
@@ -114,7 +118,10 @@ class InstanceDatabase:
                     cell.server.ask(statement)
 
     def ask_again(self, uuids: Iterable[str]) -> None:
-        """Ask again everything about these, which moved: in the snapshot of the last `look`."""
+        """Ask everything again about these instances, which changed during the visit.
+
+        This uses the snapshot of the last `look`.
+        """
         with self._lock:
             moved = {uuid.lower() for uuid in uuids}
             self._asked -= moved
@@ -123,7 +130,7 @@ class InstanceDatabase:
             self.ask_rest(moved)
 
     def ask_volumes(self, volumes: Iterable[str]) -> None:
-        """Ask every cell which instances have these volumes: on other hosts, too."""
+        """Ask every cell which instances have these volumes, including instances on other hosts."""
         with self._lock:
             new = sorted(
                 {volume.lower() for volume in volumes if UUID.fullmatch(volume.lower())}
@@ -134,11 +141,11 @@ class InstanceDatabase:
                 self._ask_about(cell, tables.MAPPINGS_OF_VOLUMES, new)
 
     def close(self) -> None:
-        """End the snapshots."""
+        """End the snapshots and close the connections."""
         for server in self._cells.servers:
             server.close()
 
-    # Which rows
+    # Selection of rows
 
     def _of_host(self) -> str:
         not_long_gone = f"deleted = 0 OR deleted_at > {RECENT}"
@@ -155,10 +162,10 @@ class InstanceDatabase:
         return f"(source_compute = {host} OR dest_compute = {host}) AND {moving}"
 
     def _find(self, new: Sequence[str]) -> set[str]:
-        """Look in every cell for UUIDs that it hasn't shown. Returns those that no cell has."""
+        """Search every cell for UUIDs not found in it so far. Return those that no cell has."""
         everywhere = set[str]().union(*(cell.found for cell in self._cells.cells))
         for cell in self._cells.cells:
-            # Of one host, a second row in another cell would not have been seen; of all, it would.
+            # If only one host was asked for, another cell may have a second row of an instance.
             known = everywhere if self._host is None else cell.found
             for where in self._about(cell, tables.INSTANCES, [u for u in new if u not in known]):
                 self._ask_markers(cell, tables.INSTANCE_MARKERS, where)
@@ -173,10 +180,10 @@ class InstanceDatabase:
         cell.found |= _texts(rows, "uuid")
         cell.flavors |= _numbers(rows, "instance_type_id")
 
-    # What is asked of each
+    # Questions about hosts and instances
 
     def _ask_host(self, cell: Cell) -> None:
-        """What nova knows of the host. Services of all: a renamed host has two names."""
+        """Ask for a host's rows, and for all services, since a renamed host has two names."""
         self._ask_cell(cell, tables.SERVICES)
         of_host = ""
         if self._host is not None:
@@ -189,7 +196,7 @@ class InstanceDatabase:
         self._ask_left_behind(cell)
 
     def _ask_left_behind(self, cell: Cell) -> None:
-        """The volumes that rows still give to deleted instances, and the rows of those."""
+        """Ask for the volumes that rows still assign to deleted instances, and these instances."""
         if tables.MAPPINGS_OF_VOLUMES.key not in self._cells.columns(
             cell, tables.MAPPINGS_OF_VOLUMES
         ):
@@ -210,7 +217,10 @@ class InstanceDatabase:
         self._ask_about(cell, tables.EVENTS, sorted(_numbers(actions, "id")))
 
     def _ask_api(self, new: Sequence[str]) -> None:
-        """What belongs to no cell. Before there was an API database, the cells' had its tables."""
+        """Ask for the rows that belong to no cell.
+
+        In releases without an API database, the cells' databases have its tables.
+        """
         api = self._cells.api
         if api is not None:
             for table in tables.API_OF_AN_INSTANCE:
@@ -238,16 +248,16 @@ class InstanceDatabase:
                 self._ask_about(home, table, new)
 
     def _homes(self, table: ReadableTable) -> list[Cell]:
-        """Where this release keeps a table that moved from the cells to the API database."""
+        """Return the databases in which this release has a table that moved to the API database."""
         api = self._cells.api
         if api is not None and self._cells.columns(api, table):
             return [api]
         return [cell for cell in self._cells.cells if cell.has_hosts]
 
-    # How it is asked
+    # Statements
 
     def _ask_markers(self, cell: Cell, table: ReadableTable, where: str) -> list[Row]:
-        """Ask, and remember the statement for the second look."""
+        """Ask for rows, and remember the statement for the second look."""
         rows = self._ask_cell(cell, table, where)
         if columns := self._cells.columns(cell, table):
             cell.markers[select(cell.name, table, columns, where)] = None
@@ -275,7 +285,7 @@ class InstanceDatabase:
 
 
 def rows_of(answer: Answer) -> list[Row]:
-    """The rows of an answer by the names of their columns. None if the answer is an error."""
+    """Return the rows of an answer as dicts by column name; no rows if the answer is an error."""
     if answer.error is not None:
         return []
     columns = answer.value["columns"]

@@ -1,9 +1,9 @@
-"""One libvirt daemon: how it is reached, how long it is waited for, and what its errors mean.
+"""Client of one libvirt daemon: connections, time limits, and the meaning of errors.
 
-A call into libvirt can't be ended from outside. The daemon waits for as long as QEMU is silent, and
-one of its few threads (20, where nobody changed it) waits with it. So what did not answer once is
-not asked again, and after a few such guests nothing more is asked that QEMU itself has to answer:
-a collector that takes the last thread takes libvirt away from nova.
+A call into libvirt can't be ended from outside. While QEMU is silent, the daemon waits, and one of
+its few worker threads (20 by default) waits with it. A domain that did not answer once is therefore
+not asked again, and after a few such domains no more questions are asked that QEMU has to answer: a
+collector that takes the last thread takes libvirt away from nova.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect.recorder import PATIENCE, Recorder, RefusedError
 
 SYSTEM = "qemu:///system"
-"""The daemon that nova-compute uses, if nova.conf names no other."""
+"""URI of the daemon that nova-compute uses unless nova.conf names another."""
 
 DOMAIN_PATIENCE = 5.0
-"""Seconds for one question about one domain. A healthy one answers in a few milliseconds."""
+"""Seconds for one question about one domain. A healthy domain takes a few milliseconds."""
 
 MOST_HUNG = 5
-"""After so many unanswered questions nothing more is asked that waits for QEMU."""
+"""Number of unanswered questions after which no more are asked that QEMU has to answer."""
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -42,7 +42,7 @@ DISTRIBUTION_FOLDERS = (
     Path(f"/usr/lib/{_VERSION}/site-packages"),
     Path(f"/usr/lib/{_VERSION}/dist-packages"),
 )
-"""Where distributions put the binding that their nova-compute depends on."""
+"""Folders in which distributions install the binding that their nova-compute depends on."""
 
 
 class LibvirtClient:
@@ -66,29 +66,30 @@ class LibvirtClient:
 
     @cached_property
     def host(self) -> str | None:
-        """What the host calls itself that the daemon runs on; None if it is this one."""
+        """Hostname of a remote daemon, or the name in the URI if it is unreachable; None for this
+        host."""
         there = remote_host(self.uri)
         if there is None:
             return None
-        # Every answer is kept under that name, so it must be known before the first one is.
+        # Answers are recorded under this name, so ask for it first, with a separate recorder.
         aside = Recorder(there)
         answer = self._ask(aside, "virsh hostname", lambda line: line.open().getHostname(), None)
         return there if answer.error else str(answer.value)
 
     def look_again(self) -> None:
-        """Begin anew: who was silent may speak, and the daemon may have been restarted."""
+        """Start over: silent domains may answer again, and the daemon may have been restarted."""
         self._silent.clear()
         self._line = _Line(self.uri, self._read_write)
 
     def ask(self, query: str, question: Callable[[Any], object]) -> Answer:
-        """Ask the daemon itself; `question` gets the `virConnect`."""
+        """Ask the daemon itself; `question` receives the `virConnect`."""
         host = self.host
         return self._ask(self._recorder, query, lambda line: question(line.open()), host)
 
     def ask_domain(
         self, uuid: str, query: str, question: Callable[[Any], object], *, of_qemu: bool = False
     ) -> Answer:
-        """Ask about one domain; `question` gets the `virDomain`.
+        """Ask about one domain; `question` receives the `virDomain`.
 
         `of_qemu`: the daemon may have to ask QEMU for this, and QEMU may be frozen.
         """
@@ -111,9 +112,10 @@ class LibvirtClient:
 
     def _refusal(self, uuid: str, of_qemu: bool) -> RefusedError | None:
         if uuid in self._silent:
-            return RefusedError("timeout", "not asked: an earlier question about it got no answer")
+            message = "not asked: libvirt did not answer an earlier question about the domain"
+            return RefusedError("timeout", message)
         if of_qemu and self._hung >= MOST_HUNG:
-            message = f"not asked: {self._hung} questions already wait for silent guests"
+            message = f"not asked: libvirt left {self._hung} questions about domains unanswered"
             return RefusedError("timeout", message)
         return None
 
@@ -139,7 +141,7 @@ class LibvirtClient:
         kind = answer.error.kind if answer.error else None
         if kind == "timeout" and line.connection is None:
             refusal = RefusedError(
-                "timeout", f"{self.uri} took no connection within {patience:g} s"
+                "timeout", f"{self.uri} accepted no connection within {patience:g} s"
             )
             self._line = _Line(self.uri, self._read_write, refusal)
         elif kind == "timeout" or (kind == "unreachable" and line.refusal is None):
@@ -148,7 +150,7 @@ class LibvirtClient:
 
 
 class _Line:
-    """A connection, opened by the first question. Where that fails it is not tried again."""
+    """A connection, opened by the first question. If that fails, it is not tried again."""
 
     def __init__(self, uri: str, read_write: bool, refusal: RefusedError | None = None) -> None:
         self.uri = uri
@@ -158,7 +160,7 @@ class _Line:
         self.domains: dict[str, Any] = {}
 
     def open(self) -> Any:
-        """The `virConnect`. Raises `RefusedError`."""
+        """Return the `virConnect`. Raises `RefusedError`."""
         if self.refusal is not None:
             raise RefusedError(self.refusal.kind, str(self.refusal))
         if self.connection is None:
@@ -173,14 +175,14 @@ class _Line:
         return self.connection
 
     def domain(self, uuid: str) -> Any:
-        """The `virDomain`. Raises `RefusedError`."""
+        """Return the `virDomain`. Raises `RefusedError`."""
         if uuid not in self.domains:
             self.domains[uuid] = self.open().lookupByUUIDString(uuid)
         return self.domains[uuid]
 
 
 def remote_host(uri: str) -> str | None:
-    """The host that a libvirt URI names; None if it is this one, be it in a container."""
+    """Return the host in a libvirt URI; None if it is this host, possibly in a container."""
     try:
         name = urlsplit(uri).hostname
     except ValueError:
@@ -192,15 +194,15 @@ _loading = threading.Lock()
 
 
 def binding(name: str = "libvirt") -> Any:
-    """The module `libvirt` or `libvirt_qemu`: this environment's, or else the distribution's own.
+    """Return the module `libvirt` or `libvirt_qemu` of this environment or of the distribution.
 
-    libvirt-python has no wheels, and every host of nova-compute has it already, out of reach of a
-    virtual environment. Raises `RefusedError` if there is none for this version of Python.
+    libvirt-python has no wheels. Every host with nova-compute has it already, but outside of our
+    virtual environment. Raises `RefusedError` if it is not installed for this version of Python.
     """
     with _loading:
         module = _imported(name)
         if name == "libvirt":
-            # It would print every error on stderr.
+            # By default libvirt prints every error on stderr.
             module.registerErrorHandler(lambda context, error: None, None)
         return module
 
@@ -211,13 +213,14 @@ def _imported(name: str) -> Any:
     except ImportError:
         pass
     if name != "libvirt":
-        _imported("libvirt")  # the other is built upon it
+        _imported("libvirt")  # `libvirt_qemu` depends on it
     native_name = name.replace("libvirt", "libvirtmod")
     for folder in DISTRIBUTION_FOLDERS:
         source = folder / f"{name}.py"
         for suffix in EXTENSION_SUFFIXES:
             native = folder / f"{native_name}{suffix}"
-            # A plain `.so` doesn't say for which Python it was built; the wrong one crashes.
+            # The name of a plain `.so` doesn't tell for which Python it was built, and a module for
+            # the wrong one crashes.
             if suffix != ".so" and native.is_file() and source.is_file():
                 _load(native_name, native)
                 return _load(name, source)
@@ -231,7 +234,7 @@ def _imported(name: str) -> Any:
 def _load(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise RefusedError("missing", f"{path} is no Python module")
+        raise RefusedError("missing", f"{path} is not a Python module")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -244,17 +247,17 @@ def _load(name: str, path: Path) -> ModuleType:
 
 @contextmanager
 def libvirt_errors() -> Iterator[None]:
-    """Turns a `libvirtError` into the `RefusedError` that it means."""
+    """Convert a `libvirtError` to a `RefusedError` of the matching kind."""
     try:
         yield
     except Exception as error:
-        if type(error).__name__ != "libvirtError":  # its class is there only if the binding is
+        if type(error).__name__ != "libvirtError":  # the class may not be importable
             raise
         raise RefusedError(_kind_of(error), str(error)) from None
 
 
 def _kind_of(error: Any) -> str:
-    """The kind of failure that a `libvirtError` means."""
+    """Return the kind of failure that a `libvirtError` means."""
     libvirt = binding()
     code = error.get_error_code()
     if code in (
@@ -269,12 +272,12 @@ def _kind_of(error: Any) -> str:
         return "absent"
     if code in (libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN):
         return "unreachable"
-    # Among them "cannot acquire state change lock": another question waits for this QEMU.
+    # This includes "cannot acquire state change lock": another question waits for this QEMU.
     if code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
         return "timeout"
     if code == libvirt.VIR_ERR_NO_SUPPORT:
         return "missing"
-    if error.get_error_domain() == libvirt.VIR_FROM_RPC:  # the daemon was not or no longer there
+    if error.get_error_domain() == libvirt.VIR_FROM_RPC:  # the daemon is not running
         denied = code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.EACCES
         return "denied" if denied else "unreachable"
     return "failed"
