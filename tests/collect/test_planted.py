@@ -1,4 +1,4 @@
-"""Secrets planted in the running lab, wherever one can stand: not a byte of them is in the bundle."""
+"""Secrets planted in the running lab, in every place that can hold one: none is in the bundle."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ from hoodsnap.keep.secret import WITHHELD
 pytestmark = pytest.mark.lab
 
 VNC = MARK[:8]
-"""A password of VNC has no more characters."""
+"""Planted VNC password: VNC uses only eight characters."""
 
 SPELLINGS = (VNC, BASE64, PERCENT)
-"""None of them may be in the bundle."""
+"""Spellings of the mark, none of which may be in the bundle."""
 
 
-# What is planted.
+# Planted secrets
 
 
 def in_nova(plant: ExitStack, uuid: str) -> None:
     of_it, volume = f"uuid = '{uuid}'", f"instance_uuid = '{uuid}' AND boot_index IS NULL"
-    told = sql(f"SELECT connection_info FROM nova.block_device_mapping WHERE {volume}")
-    info = json.loads(told.replace("\\\\", "\\"))
+    stored = sql(f"SELECT connection_info FROM nova.block_device_mapping WHERE {volume}")
+    info = json.loads(stored.replace("\\\\", "\\"))
     info["data"] |= {"auth_username": "x", "auth_password": f"{MARK}chap", "secret": f"{MARK}key"}
-    asked = sql(f"SELECT spec FROM nova_api.request_specs WHERE instance_uuid = '{uuid}'")
-    spec = json.loads(asked.replace("\\\\", "\\"))
+    stored = sql(f"SELECT spec FROM nova_api.request_specs WHERE instance_uuid = '{uuid}'")
+    spec = json.loads(stored.replace("\\\\", "\\"))
     image = spec["nova_object.data"]["image"]["nova_object.data"]["properties"]
     image["nova_object.data"]["os_command_line"] = f"password={MARK}spec"
     now, owner = "UTC_TIMESTAMP()", f"'{uuid}'"
@@ -64,7 +64,7 @@ def in_nova(plant: ExitStack, uuid: str) -> None:
         cell("nova.instances", "user_data", of_it, in_base64(f"{MARK}userdata")),
         cell("nova.instances", "key_data", of_it, f"ssh-rsa {MARK}keypair"),
         cell("nova.instances", "display_description", of_it, f"log in with {MARK}description"),
-        # What looks like a secret and is only a name prevents no bundle.
+        # A name that looks like a secret does not prevent a bundle.
         cell("nova.instances", "display_name", of_it, f"password: {MARK}name"),
         row("nova.tags", resource_id=owner, tag=f"'{MARK}tag'"),
         cell("nova_api.flavors", "description", "name = 'lab.tiny'", f"{MARK}flavor"),
@@ -151,7 +151,7 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         file(
             Path("/etc/iscsi/nodes/iqn.2026-01.test:planted/127.0.0.1,3260,1/default"), node, 0o600
         ),
-        # The lab's kernel knows no session; this is how open-iscsi 2.1 shows one.
+        # The lab's kernel has no session; open-iscsi 2.1 shows sessions like this.
         file(Path("/usr/local/sbin/iscsiadm"), said, 0o755),
     ):
         plant.enter_context(context)
@@ -163,7 +163,7 @@ BACKING = (
     f"iscsi://user%{PERCENT}@127.0.0.1:1/iqn.2026-01.test:planted/0",
     f'json:{{"driver":"rbd","pool":"p","image":"i","=keyvalue-pairs":"[\\"key\\", \\"{MARK}\\"]"}}',
 )
-"""What the headers of disks may name."""
+"""Backing files that headers of disks may name."""
 
 
 def in_processes(plant: ExitStack, folder: Path, web: str) -> None:
@@ -250,18 +250,18 @@ def in_libvirt(plant: ExitStack, folder: Path) -> None:
     plant.enter_context(domain(folder, "planted-off", "define", rest=off))
     plant.enter_context(domain(folder, "planted-plain", "define", os=smbios, rest=plain))
     plant.enter_context(domain(folder, "planted-broken", "define", rest=broken))
-    # They have no disk to start from, and say in their logs which they wanted.
+    # They have no disk to start from, and their logs name the missing disks.
     assert not virsh("start", "planted-off")
     assert not virsh("start", "planted-broken")
 
 
 @pytest.fixture(scope="module")
 def collected() -> Iterator[tuple[Bundle, str]]:
-    """What was collected while all of it was there, and the file's text."""
+    """Collect a bundle while all secrets are planted; yield the bundle and its text."""
     if os.geteuid() != 0 or not (STATE / "clouds.yaml").exists():
         pytest.skip("this needs root and the lab (make lab)")
     uuid = sql("SELECT uuid FROM nova.instances WHERE deleted = 0 AND display_name = 'vm-data'")
-    # Where libvirt's QEMUs may read, and with a path that is short enough for a socket's.
+    # libvirt's QEMUs may read this folder, and its path is short enough for sockets.
     folder = Path("/var/tmp") / f"planted-{os.getpid()}"
     folder.mkdir()
     cmdline = folder / "cmdline"
@@ -278,7 +278,7 @@ def collected() -> Iterator[tuple[Bundle, str]]:
                 plant.enter_context(disk(backing))
             in_processes(plant, folder, web)
             in_libvirt(plant, folder)
-            # Nobody can change the host's own: it is another one for the collector alone.
+            # The host's own cmdline can't be changed, so only the collector sees this one.
             own = f'mount --bind {cmdline} /proc/cmdline && exec "$@"'
             done = subprocess.run(
                 ["unshare", "--mount", "bash", "-c", own, "collect", *command],
@@ -342,21 +342,21 @@ SEEN = {
     "the XML of one that is off": ("libvirt", "--inactive planted-broken", f"iscsi://u%{WITHHELD}@"),
     "the cookie of a web disk": ("libvirt", "--inactive planted-off", "protocol='https'"),
     "a secret of libvirt": ("libvirt", "virsh secret-list", '"usage_id": "planted"'),
-    # Of its network disk nothing is asked: that could stop the guest.
+    # The monitor is not asked about the network disk: that could stop the guest.
     "the monitor of a QEMU": ("qemu", "query-block", "the guest has a network disk (http)"),
 }  # fmt: skip
-"""What was planted → layer, part of the question, and what stands where the secret would."""
+"""Planted secret → layer, part of the query, and the text in place of the secret."""
 
 
 @pytest.mark.parametrize("place", SEEN)
-def test_the_collector_looked_where_it_was_planted(
+def test_the_collector_read_each_planted_location(
     collected: tuple[Bundle, str], place: str
 ) -> None:
     layer, query, instead = SEEN[place]
 
-    heard = [
+    answers = [
         json.dumps(answer.as_json(), ensure_ascii=False)
         for answer in collected[0].answers
         if answer.layer == layer and query in answer.query
     ]
-    assert any(instead in answer for answer in heard), heard
+    assert any(instead in answer for answer in answers), answers
