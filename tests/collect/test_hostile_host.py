@@ -146,9 +146,9 @@ def test_an_ordinary_accounts_configuration_is_not_followed(
     assert SECRET not in text
     assert PASSWORD not in text
     assert str(mallory.folder) not in text
-    said = refusals(bundle)
+    reasons = refusals(bundle)
     for pid in rogues:
-        assert f"it runs as uid {mallory.uid}" in said[f"ps -fp {pid}"]
+        assert f"it runs as uid {mallory.uid}" in reasons[f"ps -fp {pid}"]
     # The real service's configuration is followed.
     assert value(bundle, "host", "/etc/nova/nova.conf")["libvirt"]["virt_type"] == "qemu"
     assert value(bundle, "libvirt", "virsh list --all")

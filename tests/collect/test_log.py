@@ -88,8 +88,8 @@ def test_a_start_in_one_line_from_libvirt_before_4_7_keeps_only_its_uuid(logs: P
 
 
 def test_the_last_start_is_kept_after_any_number_of_lines(logs: Path) -> None:
-    said = "2026-11-25T13:15:18Z qemu-system-x86_64: usb: port 1 reset\n" * 200
-    lines = _qemu(logs, START + said).splitlines()
+    later = "2026-11-25T13:15:18Z qemu-system-x86_64: usb: port 1 reset\n" * 200
+    lines = _qemu(logs, START + later).splitlines()
 
     assert lines[:2] == [START.splitlines()[0], f"-uuid {UUID}"]
     assert len(lines) == 52
@@ -163,10 +163,10 @@ def test_the_journal_is_read_if_dmesg_is_denied(
 
 
 def test_only_nova_lines_about_the_life_of_an_instance_are_kept(logs: Path) -> None:
-    def line(level: str, said: str, uuid: str = UUID) -> str:
-        return f"2026-11-25 13:15:18.707 12955 {level} nova.compute.manager [-] [instance: {uuid}] {said}\n"
+    def line(level: str, message: str, uuid: str = UUID) -> str:
+        return f"2026-11-25 13:15:18.707 12955 {level} nova.compute.manager [-] [instance: {uuid}] {message}\n"
 
-    said = [
+    lines = [
         line("DEBUG", "Start _get_guest_xml network_info=[]"),
         line("INFO", "Updating resource usage from migration"),
         line("INFO", "VM Stopped (Lifecycle Event)"),
@@ -177,7 +177,7 @@ def test_only_nova_lines_about_the_life_of_an_instance_are_kept(logs: Path) -> N
         "2026-11-25 13:15:18.707 12955 WARNING oslo [-] of no instance\n",
     ]
 
-    assert _nova(logs, "".join(said)) == [
+    assert _nova(logs, "".join(lines)) == [
         f"2026-11-25 13:15:18.707 INFO [instance: {UUID}] VM Stopped (Lifecycle Event)",
         f"2026-11-25 13:15:18.707 ERROR [instance: {UUID}] libvirt.libvirtError: Failed to get write lock",
         f"2026-11-25 13:15:18.707 WARNING [instance: {OTHER}] Instance shutdown by itself.",

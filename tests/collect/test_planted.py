@@ -124,8 +124,8 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         f" http://nova:{PERCENT}@h/ Authorization: Basic {in_base64(f'user1:{MARK}')}\n"
     )
     lines += "".join(
-        f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] {said}\n"
-        for said in (
+        f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] {message}\n"
+        for message in (
             f"the password is {MARK}said",
             f"auth_password {MARK}said",
             f"('auth_password', '{MARK}said')",
@@ -142,7 +142,7 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         f"\t\tusername: {MARK}user\n\t\tpassword: {MARK}chap\n"
         f"\t\tusername_in: {MARK}user\n\t\tpassword_in: {MARK}chap\n"
     )
-    said = f"#!/bin/sh\ncat <<'END'\n{session}END\n"
+    script = f"#!/bin/sh\ncat <<'END'\n{session}END\n"
     for context in (
         more(Path("/etc/nova/nova.conf"), conf),
         more(Path("/var/log/nova/nova-compute.log"), lines),
@@ -152,7 +152,7 @@ def in_files(plant: ExitStack, uuid: str) -> None:
             Path("/etc/iscsi/nodes/iqn.2026-01.test:planted/127.0.0.1,3260,1/default"), node, 0o600
         ),
         # The lab's kernel has no session; open-iscsi 2.1 shows sessions like this.
-        file(Path("/usr/local/sbin/iscsiadm"), said, 0o755),
+        file(Path("/usr/local/sbin/iscsiadm"), script, 0o755),
     ):
         plant.enter_context(context)
 
@@ -320,7 +320,7 @@ SEEN = {
     "the same in ps": ("kernel", "pgrep", f"-append {WITHHELD} -S"),
     "a secret with a comma in it": ("kernel", "pgrep", f"secret,id=sec0,data={WITHHELD}\\n"),
     "what is handed to the guest": ("kernel", "pgrep", f"type=11,value={WITHHELD}"),
-    "what another program is told": ("kernel", "pgrep", f"backup-qemu {WITHHELD}\\n"),
+    "the arguments of another program": ("kernel", "pgrep", f"backup-qemu {WITHHELD}\\n"),
     "where a guest comes from": ("kernel", "pgrep", f"-incoming exec:{WITHHELD}\\n"),
     "whom a guest may talk to": ("kernel", "pgrep", f"2-cmd:{WITHHELD}"),
     "a server's description": ("nova", "/servers", f'"description": "{WITHHELD}"'),

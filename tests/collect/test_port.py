@@ -48,7 +48,7 @@ def recorder() -> Recorder:
     return Recorder("vm")
 
 
-def heard(small: SmallCloud) -> list[str]:
+def requests(small: SmallCloud) -> list[str]:
     return [path.removeprefix("/network/v2.0") for path, _ in small.heard]
 
 
@@ -79,7 +79,7 @@ def test_a_hosts_ports_and_their_networks_are_collected(
     assert seen.routers == {ROUTER}
     assert seen.devices == {SERVER}
     assert seen.ports == (PORT,)
-    asked = heard(small)
+    asked = requests(small)
     assert asked[0] == "/extensions"
     assert set(asked[4:]) == {
         f"/networks?id={NETWORK}&limit=1000",
@@ -126,7 +126,7 @@ def test_a_paged_list_is_read_to_its_end(small: SmallCloud, recorder: Recorder) 
     seen = api.ask(None, [])
 
     assert seen.ports == (PORT, OTHER)
-    assert heard(small)[1:3] == ["/ports?limit=1000", f"/ports?limit=1000&marker={PORT}"]
+    assert requests(small)[1:3] == ["/ports?limit=1000", f"/ports?limit=1000&marker={PORT}"]
 
 
 def test_neutron_before_pike_is_not_asked_for_bindings(
@@ -139,7 +139,7 @@ def test_neutron_before_pike_is_not_asked_for_bindings(
     assert api.connect()
     api.ask(None, [])
 
-    assert not any("bindings" in path for path in heard(small))
+    assert not any("bindings" in path for path in requests(small))
 
 
 def test_a_cloud_without_neutron_is_recorded_as_such(small: SmallCloud, recorder: Recorder) -> None:

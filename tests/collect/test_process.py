@@ -276,10 +276,10 @@ def test_the_list_is_the_output_of_the_shell_command(tmp_path: Path) -> None:
         ask_processes(recorder)
         typed = shell("pgrep qemu | xargs ps ww")
 
-    said = of(recorder, "pgrep qemu | xargs ps ww").value
+    listed = of(recorder, "pgrep qemu | xargs ps ww").value
     # Other processes may start and end meanwhile; TIME may grow.
-    assert said.splitlines()[0] == typed.splitlines()[0]
-    (row,) = (line for line in said.splitlines() if line.split()[0] == str(pid))
+    assert listed.splitlines()[0] == typed.splitlines()[0]
+    (row,) = (line for line in listed.splitlines() if line.split()[0] == str(pid))
     assert row.replace(f"qemu-nbd {WITHHELD}", f"{tmp_path}/qemu-nbd 60") in typed.splitlines()
 
 
@@ -367,8 +367,8 @@ def test_denied_questions_are_recorded_without_root_and_others_are_answered(tmp_
     denied = {query for query, answer in answers.items() if answer.error is not None}
     assert {"readlink /proc/PID/exe", "ls -lL /proc/PID/fd", "readlink /proc/PID/ns/*"} <= denied
     assert {answer.error and answer.error.kind for answer in answers.values()} == {None, "denied"}
-    heard = answers.keys() - denied
-    assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= heard
+    answered = answers.keys() - denied
+    assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= answered
 
 
 def test_the_host_is_asked_these_questions() -> None:

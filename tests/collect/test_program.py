@@ -109,9 +109,9 @@ def test_processes_that_a_program_left_behind_are_killed(tmp_path: Path) -> None
     noted = tmp_path / "pid"
     start = time.monotonic()
 
-    said = run(["sh", "-c", f"sleep 600 & echo $! > {noted}; echo hi"], patience=60)
+    output = run(["sh", "-c", f"sleep 600 & echo $! > {noted}; echo hi"], patience=60)
 
-    assert said == "hi\n"
+    assert output == "hi\n"
     assert time.monotonic() - start < 30
     assert _ends(_number_in(noted))
 
@@ -140,10 +140,10 @@ def test_a_daemon_in_its_own_session_is_neither_killed_nor_waited_for(tmp_path: 
     start = time.monotonic()
     daemon_of = f"setsid -f sh -c 'echo $$ > {noted}; exec sleep 600'"
     until_there = f"while [ ! -s {noted} ]; do sleep 0.05; done"
-    said = run(["sh", "-c", f"{daemon_of}; {until_there}; echo hi"], patience=60)
+    output = run(["sh", "-c", f"{daemon_of}; {until_there}; echo hi"], patience=60)
     daemon = _number_in(noted)
     try:
-        assert said == "hi\n"
+        assert output == "hi\n"
         assert time.monotonic() - start < 30
         assert _is_running(daemon)
     finally:

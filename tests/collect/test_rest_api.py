@@ -183,7 +183,7 @@ def test_a_body_of_any_type_stops_no_later_question(service: str, cloud: SmallCl
         # The bundle can be written, and no failure is a bug of hoodsnap.
         json.dumps([answer.as_json() for answer in recorder.answers]).encode()
         failed = [answer.error.message for answer in recorder.answers if answer.error]
-        assert [said for said in failed if "Error: " in said] == []
+        assert [message for message in failed if "Error: " in message] == []
     assert asked > len(BODIES)
 
 
@@ -195,9 +195,9 @@ def test_a_list_in_place_of_an_object_is_a_failure(service: str, cloud: SmallClo
     SERVICES[service](recorder)
 
     failed = {answer.error.message for answer in recorder.answers if answer.error is not None}
-    said = "the answer is not a JSON object: it does not come from "
+    expected = "the answer is not a JSON object, so it is not from "
     assert failed
-    assert all(message.startswith(said) for message in failed)
+    assert all(message.startswith(expected) for message in failed)
 
 
 def test_glances_next_link_to_another_server_is_dropped(cloud: SmallCloud) -> None:

@@ -91,7 +91,7 @@ def nova_uid() -> int:
 
 
 def why(found: Found, process: subprocess.Popen[bytes]) -> str:
-    assert process.pid not in {service.pid for service in found.believed}
+    assert process.pid not in {service.pid for service in found.trusted}
     return {doubt.pid: doubt.why for doubt in found.doubts}[process.pid]
 
 
@@ -120,7 +120,7 @@ def test_an_ordinary_accounts_process_is_not_followed_whatever_its_name(
     named = start(*as_account(MALLORY), *renamed)
 
     found = find(PROGRAM)
-    assert found.believed == ()
+    assert found.trusted == ()
     sentence = f"it runs as uid {MALLORY}, which is neither root nor nova"
     assert why(found, script) == why(found, named) == sentence
     assert read_nova_conf(PROGRAM, folder).options == {}
@@ -157,7 +157,7 @@ def test_one_trusted_service_is_followed_and_the_others_are_recorded(
     first, second = start(PYTHON), start(PYTHON)
 
     found = find(PROGRAM)
-    assert [service.pid for service in found.believed] == [first.pid, second.pid, apart.pid]
+    assert [service.pid for service in found.trusted] == [first.pid, second.pid, apart.pid]
     recorder = Recorder("here")
     found.say(recorder)
     assert [answer.query for answer in recorder.answers] == [
@@ -210,7 +210,7 @@ def test_other_programs_of_root_are_not_the_service(start: Start, folder: Path) 
 
 @needs_root
 @pytest.mark.parametrize(
-    ("passwd", "capabilities", "believed"),
+    ("passwd", "capabilities", "trusted"),
     [
         (f"nova:x:{KOLLA}:{KOLLA}::/var/lib/nova:/bin/sh\n", "+all", True),
         (f"nova:x:{KOLLA}:{KOLLA}::/var/lib/nova:/bin/sh\n", "-sys_admin", False),
@@ -218,7 +218,7 @@ def test_other_programs_of_root_are_not_the_service(start: Start, folder: Path) 
     ],
 )
 def test_a_container_has_its_own_accounts_and_files(
-    passwd: str, capabilities: str, believed: bool, folder: Path
+    passwd: str, capabilities: str, trusted: bool, folder: Path
 ) -> None:
     """Kolla has its own root and mounts, the host's network and an account without a name."""
     root = folder / "root"
@@ -235,14 +235,14 @@ def test_a_container_has_its_own_accounts_and_files(
     root.mkdir()
     process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script])
     try:
-        until(lambda: find(PROGRAM).believed + find(PROGRAM).doubts)
+        until(lambda: find(PROGRAM).trusted + find(PROGRAM).doubts)
         conf = read_nova_conf(PROGRAM)
     finally:
         process.kill()
         process.wait()
 
-    assert (conf.service is not None) is believed
-    if believed:
+    assert (conf.service is not None) is trusted
+    if trusted:
         assert conf.service is not None and conf.service.uid == KOLLA
         assert conf.options == {"DEFAULT": {"host": "container"}}
         assert conf.refused == ()
@@ -275,7 +275,7 @@ def enter() -> Iterator[Callable[[int, str], None]]:
 
 @needs_root
 @pytest.mark.parametrize(
-    ("name", "believed"),
+    ("name", "trusted"),
     [
         (f"system.slice/{PROGRAM}.service", True),
         (f"system.slice/system-devstack.slice/devstack@{PROGRAM}.service", True),
@@ -289,20 +289,20 @@ def enter() -> Iterator[Callable[[int, str], None]]:
     ],
 )
 def test_an_account_is_trusted_if_a_system_unit_runs_the_service_as_it(
-    name: str, believed: bool, enter: Callable[[int, str], None], folder: Path
+    name: str, trusted: bool, enter: Callable[[int, str], None], folder: Path
 ) -> None:
     """DevStack runs nova-compute as an ordinary account, in a unit that root installed."""
     words = [*as_account(MALLORY), PYTHON, f"{folder}/{PROGRAM}"]
     process = subprocess.Popen(words)
     try:
         enter(process.pid, name)
-        until(lambda: find(PROGRAM).believed + find(PROGRAM).doubts)
+        until(lambda: find(PROGRAM).trusted + find(PROGRAM).doubts)
         found = find(PROGRAM)
     finally:
         process.kill()
         process.wait()
 
-    assert bool(found.believed) is believed, found.doubts
+    assert bool(found.trusted) is trusted, found.doubts
 
 
 @needs_root

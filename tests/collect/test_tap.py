@@ -46,10 +46,10 @@ COMMIT
 
 def asked(
     monkeypatch: pytest.MonkeyPatch,
-    said: Callable[[Sequence[str]], str],
+    run: Callable[[Sequence[str]], str],
     seen: SeenNetworks | None = None,
 ) -> Recorder:
-    monkeypatch.setattr(module, "run", said)
+    monkeypatch.setattr(module, "run", run)
     recorder = Recorder("vm")
     ask_taps(recorder, seen)
     return recorder

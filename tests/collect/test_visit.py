@@ -173,8 +173,8 @@ def test_monitors_are_asked_and_domains_tainted_only_with_qmp() -> None:
     report = analyze(bundle)
 
     assert [shown(finding) for finding in report.findings] == []
-    heard = [guest for guest in report.cloud.guests if guest.monitor]
-    assert len(heard) == virsh("list", "--name").strip().count("\n") + 1
+    answering = [guest for guest in report.cloud.guests if guest.monitor]
+    assert len(answering) == virsh("list", "--name").strip().count("\n") + 1
     paused = guest(bundle, "vm-paused").monitor
     assert paused is not None
     assert paused.status == "paused"
@@ -252,8 +252,8 @@ def test_a_layer_that_cannot_be_asked_costs_only_its_own_answers(
 ) -> None:
     bundle = visit(wishes)
 
-    heard = {answer.layer for answer in bundle.answers if answer.error is None}
-    assert {"nova", "nova-db", "libvirt", "kernel", "images"} - heard == {layer}
+    answering = {answer.layer for answer in bundle.answers if answer.error is None}
+    assert {"nova", "nova-db", "libvirt", "kernel", "images"} - answering == {layer}
     assert [shown(finding) for finding in analyze(bundle).findings] == []
 
 

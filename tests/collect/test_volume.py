@@ -115,9 +115,9 @@ def test_credentials_of_a_volume_are_not_kept(
 
     cinder.ask_about([], [VOLUME], [ATTACHMENT])
 
-    told = everything(recorder)
-    assert SECRET not in told
-    assert "target_iqn" in told
+    text = everything(recorder)
+    assert SECRET not in text
+    assert "target_iqn" in text
 
 
 def test_only_volumes_are_asked_for_before_attachments_had_an_api(

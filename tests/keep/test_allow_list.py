@@ -129,11 +129,11 @@ def test_a_request_spec_keeps_what_decides_about_the_next_move() -> None:
     kept = request_spec(json.dumps(spec))
 
     assert SECRET not in kept
-    said = json.loads(kept)["nova_object.data"]
-    assert said["scheduler_hints"] == {"group": ["g1"], "password": WITHHELD}
-    assert said["requested_destination"]["nova_object.data"]["host"] == "vm"
-    assert said["flavor"] == {"nova_object.data": {"vcpus": 1}}
-    assert said["force_hosts"] == ["vm"]
+    data = json.loads(kept)["nova_object.data"]
+    assert data["scheduler_hints"] == {"group": ["g1"], "password": WITHHELD}
+    assert data["requested_destination"]["nova_object.data"]["host"] == "vm"
+    assert data["flavor"] == {"nova_object.data": {"vcpus": 1}}
+    assert data["force_hosts"] == ["vm"]
 
 
 def test_values_of_unknown_keys_in_a_cached_port_profile_are_withheld() -> None:
@@ -171,18 +171,20 @@ def test_an_image_of_another_shape_keeps_nothing_unknown(properties: object) -> 
 
 
 def test_users_texts_about_a_volume_are_withheld_and_their_keys_stay() -> None:
-    said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "licence": SECRET}
+    metadata = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "licence": SECRET}
     volume = {"id": "c3986145", "description": SECRET, "metadata": {"plan": SECRET}}
     plain = {"id": "5a2c9d10", "description": None}
     empty = {"id": "b7707b4c", "description": ""}
 
-    assert volume_body({"volumes": [{**volume, "volume_image_metadata": said}, plain, empty]}) == {
+    assert volume_body(
+        {"volumes": [{**volume, "volume_image_metadata": metadata}, plain, empty]}
+    ) == {
         "volumes": [
             {
                 "id": "c3986145",
                 "description": WITHHELD,
                 "metadata": {"plan": WITHHELD},
-                "volume_image_metadata": {**said, "licence": WITHHELD},
+                "volume_image_metadata": {**metadata, "licence": WITHHELD},
             },
             plain,
             empty,
@@ -299,7 +301,7 @@ BODIES = st.recursive(
 
 
 def _unnamed(value: Any) -> Any:
-    """Return the value without the objects whose keys are free names."""
+    """Return the value without the objects whose keys users choose."""
     names = ("addresses", "metadata", "extra_specs", "description", "tags", "user_data")
     if isinstance(value, dict):
         return {key: _unnamed(item) for key, item in value.items() if key not in names}
@@ -385,11 +387,14 @@ def test_a_versioned_object_keeps_its_known_fields() -> None:
 
 
 def test_an_ovn_chassis_and_its_bridge_mappings_stay() -> None:
-    said = {"chassis_name": "c1", "bridge-mappings": "physnet1:br-ex", "x": SECRET}
+    options = {"chassis_name": "c1", "bridge-mappings": "physnet1:br-ex", "x": SECRET}
 
-    kept = network_body({"agents": [{"configurations": said, "description": SECRET}]})
+    kept = network_body({"agents": [{"configurations": options, "description": SECRET}]})
 
-    assert kept["agents"][0] == {"configurations": {**said, "x": WITHHELD}, "description": WITHHELD}
+    assert kept["agents"][0] == {
+        "configurations": {**options, "x": WITHHELD},
+        "description": WITHHELD,
+    }
 
 
 def test_a_long_image_property_is_cut() -> None:

@@ -13,9 +13,9 @@ from hoodsnap.collect.recorder import PATIENCE, Recorder
 
 
 class Patience:
-    """Asks a recorder, and waits less once too much time was lost in timeouts.
+    """Patience with a layer, which is reduced once too much time was lost in timeouts.
 
-    Healthy layers still answer in that time: a file on a healthy disk takes milliseconds.
+    What is healthy still answers in time: a file on a healthy disk takes milliseconds.
     """
 
     def __init__(self, each: float = PATIENCE, altogether: float = 60.0, worn: float = 0.5) -> None:

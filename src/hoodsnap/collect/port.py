@@ -1,6 +1,6 @@
 """Neutron API: the guests' ports, and the networks, routers and security groups they use.
 
-Bodies are kept verbatim, except for keys that are not on an allow-list.
+Bodies are kept by an allow-list: values of unknown keys are withheld.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from hoodsnap.collect.question import current, end_group
 from hoodsnap.collect.recorder import PATIENCE, RefusedError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Folders in which programs are searched, regardless of the collector's own PATH."""
+"""Folders that are searched for programs, regardless of the collector's own PATH."""
 
 LARGEST_OUTPUT = 8 << 20
 """Bytes read of a program's output: a hundred times as many as a host with many guests needs.

@@ -49,19 +49,19 @@ class RefusedError(Exception):
 
 
 class Recorder:
-    """Asks one host and keeps the answers. May be used from several threads at once."""
+    """Recorder of the answers of one host. May be used from several threads at once."""
 
     def __init__(
         self,
         host: str,
-        heard: Callable[[Answer], None] = lambda answer: None,
+        on_answer: Callable[[Answer], None] = lambda answer: None,
         *,
         room: int = ROOM,
         time_left: float = TIME,
     ) -> None:
         """Prepare to ask; nothing is asked yet.
 
-        `heard` is called with each answer. `room`: characters of all answers together.
+        `on_answer` is called with each answer. `room`: characters of all answers together.
         `time_left`: seconds after which no more questions are asked.
         """
         self.host = host
@@ -70,7 +70,7 @@ class Recorder:
         self._end = time.monotonic() + time_left
         self._lock = threading.Lock()
         self.answers: list[Answer] = []
-        self._heard = heard
+        self._on_answer = on_answer
 
     def ask(
         self,
@@ -111,7 +111,7 @@ class Recorder:
         else:
             answer = Answer(**asked, value=result)
         self.answers.append(answer)
-        self._heard(answer)
+        self._on_answer(answer)
         return answer
 
     def refuse(

@@ -60,7 +60,7 @@ def object_of(body: Any, service: str) -> dict[str, Any]:
     """Return the body if it is a JSON object. Raises `RefusedError` if it is not."""
     if not isinstance(body, dict):
         raise RefusedError(
-            "failed", f"the answer is not a JSON object: it does not come from {service}"
+            "failed", f"the answer is not a JSON object, so it is not from {service}"
         )
     return body
 

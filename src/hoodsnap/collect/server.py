@@ -1,4 +1,4 @@
-"""Nova API, and the glance images that its servers use. Bodies are kept verbatim.
+"""Nova API, and the glance images that its servers use. Bodies are kept by allow-lists.
 
 The user may be an admin or a tenant. A denied request is recorded as denied, and then what the user
 may see is asked for instead.

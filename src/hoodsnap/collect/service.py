@@ -86,20 +86,20 @@ class Found:
     """All processes that have one service's name."""
 
     name: str
-    believed: tuple[RunningService, ...]
+    trusted: tuple[RunningService, ...]
     """Trusted services; those that see the collector's files come first, then by PID."""
     doubts: tuple[UntrustedProcess, ...]
 
     @property
     def service(self) -> RunningService | None:
         """Service to follow; None if no process is trusted."""
-        return self.believed[0] if self.believed else None
+        return self.trusted[0] if self.trusted else None
 
     def say(self, recorder: Recorder) -> None:
         """Record the processes of this name that are not followed, with the reasons."""
         doubts = [*self.doubts]
-        for other in self.believed[1:]:
-            why = f"process {self.believed[0].pid} is followed instead"
+        for other in self.trusted[1:]:
+            why = f"process {self.trusted[0].pid} is followed instead"
             doubts.append(UntrustedProcess(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
@@ -120,7 +120,7 @@ def find(program: str = COMPUTE) -> Found:
 
     `program`: a nova service, `libvirtd` or `virtqemud`.
     """
-    believed: list[tuple[bool, RunningService]] = []
+    trusted: list[tuple[bool, RunningService]] = []
     doubts: list[UntrustedProcess] = []
     lost = 0.0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
@@ -132,15 +132,15 @@ def find(program: str = COMPUTE) -> Found:
                         doubts.append(UntrustedProcess(pid, _why_not(process, program)))
                     lost += time.monotonic() - start
                 elif _claims(process.words, program):
-                    believed.append((process.is_elsewhere, _believed(process, program)))
+                    trusted.append((process.is_elsewhere, _trusted(process, program)))
         except RefusedError as refusal:
             doubts.append(UntrustedProcess(pid, str(refusal)))
         except PermissionError:
             doubts.append(UntrustedProcess(pid, "only root can see which executable it runs"))
         except OSError:  # it has ended
             continue
-    believed.sort(key=lambda item: (item[0], item[1].pid))
-    return Found(program, tuple(one for _, one in believed), tuple(doubts))
+    trusted.sort(key=lambda item: (item[0], item[1].pid))
+    return Found(program, tuple(one for _, one in trusted), tuple(doubts))
 
 
 def _may_be(process: RunningProcess, program: str) -> bool:
@@ -156,7 +156,7 @@ def _may_be(process: RunningProcess, program: str) -> bool:
 
 def _why_not(process: RunningProcess, program: str) -> str:
     try:
-        _believed(process, program)
+        _trusted(process, program)
     except RefusedError as refusal:
         return str(refusal)
     except PermissionError:
@@ -187,7 +187,7 @@ def account(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _believed(process: RunningProcess, program: str) -> RunningService:
+def _trusted(process: RunningProcess, program: str) -> RunningService:
     """Return the service that a process runs. Raises `RefusedError` if it can't be trusted."""
     uid = process.uid
     if uid is None:

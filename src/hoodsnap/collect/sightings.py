@@ -65,7 +65,7 @@ class Sightings:
         self.domains |= {domain.uuid.lower(): domain for domain in domains}
 
     def run(self, processes: Mapping[int, Sequence[str]]) -> None:
-        """Add these processes (PID → arguments), as guests' or as strangers' by their accounts."""
+        """Add these processes (PID → arguments) as guests or strangers, by their accounts."""
         from hoodsnap.facts.process.command_line import read_command_line
 
         accounts = self._accounts()

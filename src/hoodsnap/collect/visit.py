@@ -1,9 +1,9 @@
 """Order in which the layers of a host are asked.
 
-First nova (the API and the database in parallel), then libvirt, the kernel, QEMU, the disk images
-and the block devices, then neutron and the host's network, then cinder about all volumes that were
-named, and last the states in nova and libvirt once more. Objects that changed in between are asked
-again, a few times; the answers show which objects still change after that.
+First nova (the API and the database in parallel), then libvirt, the kernel, the control groups,
+QEMU, the disk images and the block devices, then neutron and the host's network, then cinder about
+all volumes that were named, and last the states in nova and libvirt once more. Objects that changed
+in between are asked again, a few times; the answers show which objects still change after that.
 """
 
 from __future__ import annotations

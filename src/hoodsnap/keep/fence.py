@@ -182,7 +182,7 @@ def _fenced(answer: Answer, leaks: list[Leak]) -> Answer:
 
 
 class _Walk:
-    """Walk through a value that collects each location it changes, and what the text looks like."""
+    """Walk through a value. Adds each changed location, and its kind of secret, to `found`."""
 
     def __init__(self, found: list[tuple[str, str]]) -> None:
         self._found = found
@@ -259,7 +259,10 @@ def _cleaned(text: str) -> str:
 
 
 def _of_json(text: str) -> str | None:
-    """Return a JSON document without secrets, as JSON; None if the text is not JSON."""
+    """Return a JSON document without secrets, as JSON.
+
+    None if the text is not JSON, or still looks like a secret.
+    """
     if not text.startswith(("{", "[")):
         return None
     try:

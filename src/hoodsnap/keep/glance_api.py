@@ -1,6 +1,6 @@
 """Allow-list for glance's images.
 
-Users put passwords into every field that takes free text, image properties included. Properties
+Users put passwords into any field that takes free text, image properties included. Properties
 that nova acts on are kept; of all others only the name is kept.
 """
 

@@ -52,7 +52,7 @@ _NETWORK_FIELDS = _NETWORK_LISTS | words(
     " extension_drivers chassis_name bridge-mappings"
 )
 
-# Maps whose keys are free names, and whose values are plain.
+# Maps whose keys users choose, and whose values are plain.
 _NETWORK_MAPS = words("bridge_mappings interface_mappings bound_drivers device_mappings")
 
 

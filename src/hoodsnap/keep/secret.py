@@ -118,7 +118,7 @@ def searched(value: Any) -> tuple[Any, int]:
 
 
 class _Door:
-    """Walk through one answer that counts its characters."""
+    """Walk through one answer, which counts the answer's characters."""
 
     def __init__(self) -> None:
         self.left = LARGEST

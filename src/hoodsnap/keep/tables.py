@@ -92,7 +92,7 @@ MIGRATION_MARKERS = ReadableTable(
         "uuid status updated_at id instance_uuid migration_type source_compute dest_compute deleted"
     ),
 )
-"""Columns that change while an instance is moved to another host."""
+"""Columns that change while an instance is migrated or resized."""
 
 INSTANCES = ReadableTable(
     "instances",

@@ -109,7 +109,7 @@ _OF_OBJECT = words("nova_object.namespace nova_object.changes")
 _OBJECT_NAMES = words(
     "extra_specs capabilities resources rules limits extra_info cpu_pinning cpu_pinning_raw"
 )
-"""Properties with free names as keys; their values are kept if they are plain."""
+"""Properties whose keys users choose; their values are kept if they are plain."""
 
 
 def nova_object(text: str) -> str:
