@@ -68,9 +68,8 @@ class RogueServer:
         )  # fmt: skip
         client.sendall(_packet(0, greeting))
         number, packet = _received(client)
-        if (
-            self._tls is not None and len(packet) == 32
-        ):  # the client's request for TLS, without a user name
+        # A packet of 32 bytes is the client's request for TLS: it has no user name.
+        if self._tls is not None and len(packet) == 32:
             with self._tls.wrap_socket(client, server_side=True) as wrapped:
                 self._talk(wrapped, *_received(wrapped))
         else:
