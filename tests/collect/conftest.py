@@ -1,4 +1,4 @@
-"""A libvirtd of the tests' own, beside the host's: its guests may be frozen and tainted at will."""
+"""A libvirtd of the tests' own, beside the host's, whose guests may be frozen and tainted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hoodsnap.collect.recorder import RefusedError
 NOBODY = 65534
 
 TCP = "127.0.0.3"
-"""Of the loopback, but not an address that counts as this host."""
+"""Loopback address that hoodsnap does not count as this host."""
 
 GUEST = """
 <domain type='qemu'>
@@ -40,11 +40,11 @@ GUEST = """
 </domain>
 """
 
-VNC_PASSWORD = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+VNC_PASSWORD = "sesame42"  # noqa: S105 (planted, and searched for)
 
 
 class PrivateLibvirtd:
-    """A session daemon in a folder of its own, under a user of its own if root runs the tests."""
+    """Session daemon in its own folder, under its own account if root runs the tests."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class PrivateLibvirtd:
             port = probe.getsockname()[1]
         self.remote_uri = f"qemu+tcp://{TCP}:{port}/session"
         (folder / "config/libvirt").mkdir(parents=True)
-        # Otherwise it starts a virtlogd, which would outlive it.
+        # Otherwise libvirtd starts a virtlogd, which would outlive it.
         (folder / "config/libvirt/qemu.conf").write_text('stdio_handler = "file"\n')
         (folder / "libvirtd.conf").write_text(
             f'listen_tls = 0\nlisten_tcp = 1\nauth_tcp = "none"\nlog_level = 4\n'
@@ -63,7 +63,7 @@ class PrivateLibvirtd:
             (folder / name).mkdir()
         self._become: list[str] = []
         if os.getuid() == 0:
-            # Where it finds /dev/kvm closed, libvirt probes QEMU anew for each guest.
+            # Without access to /dev/kvm, libvirt probes QEMU again for each guest.
             kvm = os.stat("/dev/kvm").st_gid if os.path.exists("/dev/kvm") else NOBODY
             self._become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", f"--groups={kvm}"]
             for path in (folder, *folder.rglob("*")):
@@ -71,8 +71,8 @@ class PrivateLibvirtd:
         self.start()
 
     def start(self) -> None:
-        door = self.folder / "run/libvirt/libvirt-sock"
-        door.unlink(missing_ok=True)
+        listening = self.folder / "run/libvirt/libvirt-sock"
+        listening.unlink(missing_ok=True)
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME": f"{self.folder}/home",
@@ -87,7 +87,7 @@ class PrivateLibvirtd:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        until(lambda: door.exists() and self.connection().getLibVersion() > 0)
+        until(lambda: listening.exists() and self.connection().getLibVersion() > 0)
 
     def stop(self) -> None:
         self._process.terminate()
@@ -103,7 +103,7 @@ class PrivateLibvirtd:
 
     @contextmanager
     def guest(self, name: str, devices: str = "") -> Iterator[Any]:
-        """A transient domain whose CPU never starts."""
+        """Start a transient domain whose vCPU stays paused."""
         xml = GUEST.format(name=name, devices=devices, password=VNC_PASSWORD)
         paused = binding().VIR_DOMAIN_START_PAUSED
         domain = self.connection().createXML(xml, paused)
@@ -114,7 +114,7 @@ class PrivateLibvirtd:
                 self.connection().lookupByName(name).destroy()
 
     def disk(self, name: str) -> Path:
-        """An empty qcow2 file that a guest may use."""
+        """Make an empty qcow2 file that a guest may use."""
         path = self.folder / f"disks/{name}.qcow2"
         subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "1M"], check=True)
         if os.getuid() == 0:
@@ -122,7 +122,7 @@ class PrivateLibvirtd:
         return path
 
     def qemu(self, name: str) -> int:
-        """The PID of a guest's QEMU."""
+        """Return the PID of a guest's QEMU."""
         return int(self._pid_file(name).read_text())
 
     def _pid_file(self, name: str) -> Path:
@@ -131,7 +131,7 @@ class PrivateLibvirtd:
 
 @contextmanager
 def stopped(pid: int) -> Iterator[None]:
-    """While a process is frozen."""
+    """Freeze a process within this context."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield
@@ -140,7 +140,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 def closed_folder() -> Path:
-    """A folder that no other account can write to, nor to any folder above it, as /tmp is not."""
+    """Make a folder in a path that no other account can write to, unlike /tmp."""
     home = Path(pwd.getpwuid(os.geteuid()).pw_dir)
     folder = Path(tempfile.mkdtemp(prefix="hs-", dir=home))
     folder.chmod(0o755)
@@ -149,7 +149,7 @@ def closed_folder() -> Path:
 
 @pytest.fixture
 def closed() -> Iterator[Path]:
-    """A folder that no other account can write to, nor to any folder above it."""
+    """Folder in a path that no other account can write to."""
     folder = closed_folder()
     try:
         yield folder
@@ -158,16 +158,16 @@ def closed() -> Iterator[Path]:
 
 
 def until(there: Callable[[], object], patience: float = 20.0) -> None:
-    """Wait until something is there."""
+    """Wait until `there` returns a true value; errors until then are ignored."""
     end = time.monotonic() + patience
     while True:
         try:
             if there():
                 return
-        except Exception:  # whatever is missing for it may still come
+        except Exception:  # what is missing may still appear
             if time.monotonic() > end:
                 raise
-        assert time.monotonic() < end, "it did not come"
+        assert time.monotonic() < end, "it did not appear in time"
         time.sleep(0.05)
 
 
@@ -181,13 +181,13 @@ def _libvirt_module() -> Any:
 
 @pytest.fixture
 def libvirt(_libvirt_module: Any) -> Any:
-    """libvirt-python; its `test:///default` needs no daemon."""
+    """Return libvirt-python, whose `test:///default` needs no daemon."""
     return _libvirt_module
 
 
 @pytest.fixture(scope="session")
 def libvirtd(_libvirt_module: Any) -> Iterator[PrivateLibvirtd]:
-    """A real libvirtd with no guests."""
+    """Real libvirtd without guests."""
     for program in ("libvirtd", "qemu-system-x86_64", "qemu-img", "setpriv"):
         if shutil.which(program, path="/usr/sbin:/usr/bin") is None:
             pytest.skip(f"{program} is not installed")

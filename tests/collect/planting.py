@@ -1,4 +1,4 @@
-"""Ways to plant a secret in the running lab for a while. What they change they put back."""
+"""Plant secrets in the running lab for a while. Every change is undone afterwards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INSTANCES = Path("/var/lib/nova/instances")
 
 
 def in_base64(text: str) -> str:
-    """In base64 what begins with MARK begins with BASE64."""
+    """Encode a text in base64. A text that begins with MARK then begins with BASE64."""
     return base64.b64encode(text.encode()).decode()
 
 
@@ -40,7 +40,7 @@ def quoted(text: str) -> str:
 
 @contextmanager
 def cell(table: str, column: str, where: str, value: str) -> Iterator[None]:
-    """A cell of a database with another value for a while."""
+    """Give a database cell another value for a while."""
     before = sql(f"SELECT HEX({column}) FROM {table} WHERE {where}")
     sql(f"UPDATE {table} SET {column} = '{quoted(value)}' WHERE {where}")
     try:
@@ -52,7 +52,7 @@ def cell(table: str, column: str, where: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def row(table: str, **cells: str) -> Iterator[None]:
-    """A row that is there for a while. The values are SQL."""
+    """Insert a row for a while. The values are SQL."""
     names = [f"`{name}`" for name in cells]
     sql(f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(cells.values())})")
     where = " AND ".join(
@@ -68,7 +68,7 @@ def row(table: str, **cells: str) -> Iterator[None]:
 
 @contextmanager
 def more(path: Path, text: str) -> Iterator[None]:
-    """A file with more at its end for a while."""
+    """Append to a file for a while."""
     before = path.read_bytes()
     path.write_bytes(before + text.encode())
     try:
@@ -79,10 +79,10 @@ def more(path: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def file(path: Path, text: str, mode: int = 0o644) -> Iterator[None]:
-    """A file that is there for a while, and the folders above it that were not."""
+    """Create a file, and the missing folders above it, for a while."""
     missing = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert not path.exists(), f"{path} is somebody's"
+    assert not path.exists(), f"{path} exists already"
     path.write_text(text)
     path.chmod(mode)
     try:
@@ -95,7 +95,7 @@ def file(path: Path, text: str, mode: int = 0o644) -> Iterator[None]:
 
 @contextmanager
 def process(*command: str | Path) -> Iterator[None]:
-    """A process, and an environment that tells."""
+    """Run a process with a secret in its environment."""
     environment = {**os.environ, "OS_PASSWORD": f"{MARK}environment"}
     running = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE)
     try:
@@ -107,7 +107,7 @@ def process(*command: str | Path) -> Iterator[None]:
 
 
 def emulator(*arguments: str) -> ExitStack:
-    """A QEMU that is started by hand."""
+    """Start a QEMU by hand."""
     command = ["/usr/bin/qemu-system-x86_64", "-machine", "pc,accel=tcg", "-m", "16", "-S"]
     stack = ExitStack()
     stack.enter_context(process(*command, "-nodefaults", "-display", "none", *arguments))
@@ -115,7 +115,7 @@ def emulator(*arguments: str) -> ExitStack:
 
 
 def older_emulator(folder: Path, *arguments: str) -> ExitStack:
-    """What is called like one, and takes the arguments of a QEMU that this host has not."""
+    """Start a program named like QEMU with arguments that this host's QEMU does not know."""
     program = folder / "qemu-system-old"
     if not program.exists():
         shutil.copy("/bin/bash", program)
@@ -125,7 +125,7 @@ def older_emulator(folder: Path, *arguments: str) -> ExitStack:
 
 
 def other_program(folder: Path, *arguments: str) -> ExitStack:
-    """What has the name of a QEMU in its own."""
+    """Start a program whose name contains that of QEMU."""
     program = folder / "backup-qemu"
     shutil.copy("/bin/bash", program)
     stack = ExitStack()
@@ -135,7 +135,7 @@ def other_program(folder: Path, *arguments: str) -> ExitStack:
 
 @contextmanager
 def disk_on_the_web() -> Iterator[str]:
-    """Where a web server has a disk for QEMU: an address with the password that it is asked with."""
+    """Serve a disk for QEMU over HTTP; yield its URL, which contains a password."""
 
     class Disk(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -166,7 +166,7 @@ def disk_on_the_web() -> Iterator[str]:
 
 @contextmanager
 def disk(backing: str) -> Iterator[None]:
-    """A disk in a guest's folder, whose header leads there."""
+    """Make a disk in a guest's folder whose header names this backing file."""
     folder = INSTANCES / str(uuid4())
     folder.mkdir()
     try:
@@ -188,7 +188,7 @@ DOMAIN = """\
 
 @contextmanager
 def domain(folder: Path, name: str, *way: str, os: str = "", rest: str) -> Iterator[None]:
-    """A domain that is there for a while: defined, started, or both. Its log goes, too."""
+    """Define or start a domain for a while, then remove it and its log."""
     xml = folder / f"{name}.xml"
     xml.write_text(DOMAIN.format(name=name, os=os, rest=rest))
     try:

@@ -1,4 +1,4 @@
-"""A server that greets like MySQL and asks for what no client should send."""
+"""Server that greets like MySQL and asks for data that no client should send."""
 
 from __future__ import annotations
 
@@ -16,20 +16,23 @@ PLUGIN_AUTH, SECURE, LENENC, PROTOCOL41, TLS = 1 << 19, 1 << 15, 1 << 21, 1 << 9
 OK = b"\0\0\0\2\0\0\0"
 
 THEN = b"<then>"
-"""Between two packets that are sent without waiting for an answer."""
+"""Separator of packets that are sent without waiting for an answer."""
 
 LOCAL_INFILE = b"\xfb/etc/hostname"
-"""The answer to a statement by which a server asks for a file of the client's."""
+"""Server's answer to a statement that asks for a file of the client."""
 
 
 class RogueServer:
-    """Listens on the loopback; `sent` is all that clients sent to it, packet by packet."""
+    """Server on the loopback; `sent` has all packets that clients sent to it."""
 
     def __init__(
         self, *, greets: bytes, asks: tuple[bytes, ...] = (), certificate: Path | None = None
     ) -> None:
-        """`greets`: the plugin that it greets with. `asks`: what it answers to each packet after
-        the greeting, and the last one to all others."""
+        """Start to listen.
+
+        `greets`: the plugin in the greeting. `asks`: the answers to the packets after the greeting,
+        one each; the last answer is repeated.
+        """
         self.sent: list[bytes] = []
         self._greets, self._asks = greets, asks
         self._tls: ssl.SSLContext | None = None
@@ -65,7 +68,8 @@ class RogueServer:
         )  # fmt: skip
         client.sendall(_packet(0, greeting))
         number, packet = _received(client)
-        if self._tls is not None and len(packet) == 32:  # the wish for TLS, without a name
+        # A packet of 32 bytes is the client's request for TLS: it has no user name.
+        if self._tls is not None and len(packet) == 32:
             with self._tls.wrap_socket(client, server_side=True) as wrapped:
                 self._talk(wrapped, *_received(wrapped))
         else:
@@ -96,7 +100,7 @@ def rogue_server(
 
 
 def self_signed(folder: Path) -> Path:
-    """Make a certificate that nobody vouches for, with its key in the same file."""
+    """Make a self-signed certificate, with its key in the same file."""
     path = folder / "rogue.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=127.0.0.1", "-keyout", str(path), "-out", f"{path}.crt"]
@@ -119,6 +123,6 @@ def _exactly(client: socket.socket, size: int) -> bytes:
     while len(data) < size:
         piece = client.recv(size - len(data))
         if not piece:
-            raise OSError("the client hung up")
+            raise OSError("the client disconnected")
         data += piece
     return data

@@ -1,4 +1,4 @@
-"""A small cloud of the tests' own, served over HTTP: keystone, and what a test adds to it."""
+"""Small cloud of the tests' own, served over HTTP: keystone, and replies that a test adds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-PASSWORD = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+PASSWORD = "sesame42"  # noqa: S105 (planted, and searched for)
 TOKEN = "gAAAAAbcd-token"  # noqa: S105 (likewise)
 
 Reply = tuple[int, Any] | Callable[[], tuple[int, Any]]
 
 
 class SmallCloud(ThreadingHTTPServer):
-    """Keystone and what a test adds to it. `heard` are the requests after the log-in."""
+    """Keystone, and replies that a test adds. `heard`: the requests after the login."""
 
     daemon_threads = True
 
@@ -30,12 +30,12 @@ class SmallCloud(ThreadingHTTPServer):
         self.endpoints = {"compute": f"{self.url}/compute/v2.1", "image": f"{self.url}/image"}
         self.heard: list[tuple[str, str | None]] = []
         self.authorized: list[str] = []
-        """What requests had beside a token."""
+        """Authorization headers of requests."""
         self.reply("/compute/v2.1/", {"version": {"id": "v2.1", "version": "2.100"}})
         self.lock = threading.Lock()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that stops reading is what some tests want."""
+        """Ignore errors: some tests stop reading on purpose."""
 
     def reply(self, path: str, body: Any, status: int = 200) -> None:
         self.replies[path] = (status, body)
@@ -48,7 +48,7 @@ class SmallCloud(ThreadingHTTPServer):
             if body["auth"]["identity"]["password"]["user"]["password"] != PASSWORD:
                 return 401, {"error": {"code": 401, "message": "Wrong.", "title": "Unauthorized"}}
             return 201, {"token": self._token()}
-        path = path.partition("?changes-since=")[0]  # which holds today's date
+        path = path.partition("?changes-since=")[0]  # the query contains today's date
         reply = self.replies.get(
             path, (404, {"itemNotFound": {"message": "Not found.", "code": 404}})
         )
@@ -88,14 +88,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         size = int(self.headers.get("Content-Length", 0))
         body = json.loads(self.rfile.read(size)) if size else {}
-        if said_by := self.headers.get("Authorization"):
-            self.server.authorized.append(said_by)
+        if authorization := self.headers.get("Authorization"):
+            self.server.authorized.append(authorization)
         if not self.path.startswith("/identity"):
             with self.server.lock:
                 version = self.headers.get("X-OpenStack-Nova-API-Version")
                 self.server.heard.append((self.path, version))
-        status, said = self.server.answer(self.path, body)
-        data = said if isinstance(said, bytes) else json.dumps(said).encode()
+        status, reply = self.server.answer(self.path, body)
+        data = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """A test's output is its own."""
+        """Print nothing."""
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Collect from the lab while an ordinary local account attacks the collector.
+"""Visit to the lab during an attack by an ordinary local account.
 
-The account names a process nova-compute and gives it a configuration with a command, a database and
-folders. It also starts the host's QEMU with the UUID of another guest.
+The account starts a process named nova-compute with its own configuration, which names a command, a
+database and folders; and it starts the host's QEMU with another guest's UUID.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hoodsnap.findings.analysis import Report, analyze
 pytestmark = pytest.mark.lab
 
 ACCOUNT = "mallory"
-PASSWORD = "Root-DB-S3cret"  # noqa: S105 (it is planted, to be looked for)
+PASSWORD = "Root-DB-S3cret"  # noqa: S105 (planted, and searched for)
 SECRET = "quarterly numbers: strictly confidential 42"  # noqa: S105 (likewise)
 PYTHON = "/usr/bin/python3"
 NOBODYS = "00000000-1111-4222-8333-444444444444"
@@ -35,7 +35,7 @@ QEMU = "/usr/bin/qemu-system-x86_64"
 
 
 class Mallory:
-    """An ordinary account, with a folder and processes."""
+    """Ordinary account with a folder, which starts processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +53,7 @@ class Mallory:
         return path
 
     def start(self, command: str, *words: object) -> int:
-        """Run a line of shell under the account, and return its PID."""
+        """Start a line of shell as this account; return its PID."""
         script = ["bash", "-c", command, "bash", *map(str, words)]
         process = subprocess.Popen(["setpriv", *self._become, "--clear-groups", *script])
         self._stack.callback(process.wait)
@@ -113,7 +113,7 @@ def refusals(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def test_the_configuration_of_an_ordinary_account_is_not_used(
+def test_an_ordinary_accounts_configuration_is_not_followed(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
     (closed / ".my.cnf").write_text(f"[client]\nuser=root\npassword={PASSWORD}\n")
@@ -146,10 +146,10 @@ def test_the_configuration_of_an_ordinary_account_is_not_used(
     assert SECRET not in text
     assert PASSWORD not in text
     assert str(mallory.folder) not in text
-    refused = refusals(bundle)
+    reasons = refusals(bundle)
     for pid in rogues:
-        assert f"it runs as uid {mallory.uid}" in refused[f"ps -fp {pid}"]
-    # The configuration and the servers of the real services were used.
+        assert f"it runs as uid {mallory.uid}" in reasons[f"ps -fp {pid}"]
+    # The real service's configuration is followed.
     assert value(bundle, "host", "/etc/nova/nova.conf")["libvirt"]["virt_type"] == "qemu"
     assert value(bundle, "libvirt", "virsh list --all")
     assert value(bundle, "nova-db", "SELECT VERSION()")
@@ -160,7 +160,7 @@ def _is_named(pid: int) -> bool:
     return words[0] in (b"nova-compute", b"libvirtd")
 
 
-def test_the_qemu_of_an_ordinary_account_is_listed_but_is_no_guest(
+def test_an_ordinary_accounts_qemu_is_listed_but_is_no_guest(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
     before = analyze(collected(cloud, closed, closed / "before.json"))
@@ -196,10 +196,10 @@ def _guest(report: Report, uuid: str) -> Any:
     return next(guest for guest in report.cloud.guests if guest.uuid == uuid)
 
 
-def test_a_clouds_yaml_in_the_folder_of_another_account_is_not_used(
+def test_a_clouds_yaml_in_another_accounts_folder_is_not_followed(
     mallory: Mallory, cloud: Path, closed: Path
 ) -> None:
-    """The file could name an address to which openstacksdk would send the operator's password."""
+    """The attacker would set the address of the cloud; the operator's file has the password."""
     mallory.write(
         "clouds.yaml",
         "clouds: {mine: {auth: {auth_url: 'http://127.0.0.1:9/', username: u, project_name: p}}}\n",

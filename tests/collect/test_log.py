@@ -1,4 +1,4 @@
-"""The ends of the logs, and what of them may be kept."""
+"""Ends of logs, and the lines that may be kept of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ END = """\
 
 @pytest.fixture(autouse=True)
 def logs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of logs of this test's own; the kernel says nothing."""
+    """Folder of logs of the test's own; the kernel's log is empty."""
     monkeypatch.setattr(log, "QEMU_FOLDERS", (str(tmp_path / "none"), str(tmp_path / "qemu")))
     monkeypatch.setattr(log, "NOVA_LOGS", (str(tmp_path / "nova-compute.log"),))
     monkeypatch.setattr(log, "service", lambda: None)
@@ -67,7 +67,7 @@ def _nova(logs: Path, text: str) -> list[str]:
     return answer.value.splitlines()
 
 
-def test_a_start_keeps_its_uuid_and_none_of_its_other_arguments(logs: Path) -> None:
+def test_a_start_keeps_only_its_uuid_of_its_arguments(logs: Path) -> None:
     assert _qemu(logs, START + END).splitlines() == [
         START.splitlines()[0],
         f"-uuid {UUID}",
@@ -76,7 +76,7 @@ def test_a_start_keeps_its_uuid_and_none_of_its_other_arguments(logs: Path) -> N
     ]
 
 
-def test_a_start_in_one_line_as_libvirt_wrote_it_until_4_7(logs: Path) -> None:
+def test_a_start_in_one_line_from_libvirt_before_4_7_keeps_only_its_uuid(logs: Path) -> None:
     start = "2018-01-02 03:04:05.678+0000: starting up libvirt version: 3.6.0, hostname: vm"
     command = f"LC_ALL=C PATH=/bin /usr/bin/kvm -name guest=x -uuid {UUID} -vnc 0.0.0.0:1,password"
 
@@ -87,15 +87,15 @@ def test_a_start_in_one_line_as_libvirt_wrote_it_until_4_7(logs: Path) -> None:
     ]
 
 
-def test_the_last_start_is_kept_however_much_was_said_since(logs: Path) -> None:
-    said = "2026-11-25T13:15:18Z qemu-system-x86_64: usb: port 1 reset\n" * 200
-    lines = _qemu(logs, START + said).splitlines()
+def test_the_last_start_is_kept_after_any_number_of_lines(logs: Path) -> None:
+    later = "2026-11-25T13:15:18Z qemu-system-x86_64: usb: port 1 reset\n" * 200
+    lines = _qemu(logs, START + later).splitlines()
 
     assert lines[:2] == [START.splitlines()[0], f"-uuid {UUID}"]
     assert len(lines) == 52
 
 
-def test_a_start_whose_begin_is_cut_off_leaves_no_arguments(logs: Path) -> None:
+def test_a_start_without_its_first_line_leaves_no_arguments(logs: Path) -> None:
     padding = "-device virtio-net-pci,host_mtu=1450 \\\n" * 3000
 
     assert _qemu(logs, START.replace("-msg", f"{padding}-msg") + END).splitlines() == [
@@ -114,7 +114,7 @@ def test_only_the_end_of_a_file_is_read(logs: Path, monkeypatch: pytest.MonkeyPa
     assert answer.value == END.rstrip()
 
 
-def test_the_logs_that_there_are_are_listed_and_others_are_not_asked(logs: Path) -> None:
+def test_existing_logs_are_listed_and_missing_ones_are_not_read(logs: Path) -> None:
     (logs / "qemu/instance-00000007.log").write_text(END)
 
     [listed] = [answer for answer in _ask(logs) if answer.query.startswith("ls -l ")]
@@ -122,7 +122,7 @@ def test_the_logs_that_there_are_are_listed_and_others_are_not_asked(logs: Path)
     assert not any(answer.subject for answer in _ask(logs))
 
 
-def test_a_folder_that_is_not_there_is_an_absence(
+def test_a_missing_folder_is_recorded_as_absent(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "QEMU_FOLDERS", (str(logs / "none"),))
@@ -132,7 +132,7 @@ def test_a_folder_that_is_not_there_is_an_absence(
     assert listed.error.kind == "absent"
 
 
-def test_of_the_kernel_only_what_is_about_memory_and_storage_is_kept(
+def test_only_kernel_lines_about_memory_and_storage_are_kept(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill = (
@@ -147,7 +147,7 @@ def test_of_the_kernel_only_what_is_about_memory_and_storage_is_kept(
     assert "journalctl -k -o short-iso" not in asked
 
 
-def test_where_dmesg_is_denied_the_journal_is_asked(
+def test_the_journal_is_read_if_dmesg_is_denied(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(command: tuple[str, ...]) -> str:
@@ -162,11 +162,11 @@ def test_where_dmesg_is_denied_the_journal_is_asked(
     assert "Killed process 7" in asked["journalctl -k -o short-iso"].value
 
 
-def test_novas_lines_are_those_that_tell_what_became_of_an_instance(logs: Path) -> None:
-    def line(level: str, said: str, uuid: str = UUID) -> str:
-        return f"2026-11-25 13:15:18.707 12955 {level} nova.compute.manager [-] [instance: {uuid}] {said}\n"
+def test_only_nova_lines_about_the_life_of_an_instance_are_kept(logs: Path) -> None:
+    def line(level: str, message: str, uuid: str = UUID) -> str:
+        return f"2026-11-25 13:15:18.707 12955 {level} nova.compute.manager [-] [instance: {uuid}] {message}\n"
 
-    said = [
+    lines = [
         line("DEBUG", "Start _get_guest_xml network_info=[]"),
         line("INFO", "Updating resource usage from migration"),
         line("INFO", "VM Stopped (Lifecycle Event)"),
@@ -177,14 +177,14 @@ def test_novas_lines_are_those_that_tell_what_became_of_an_instance(logs: Path) 
         "2026-11-25 13:15:18.707 12955 WARNING oslo [-] of no instance\n",
     ]
 
-    assert _nova(logs, "".join(said)) == [
+    assert _nova(logs, "".join(lines)) == [
         f"2026-11-25 13:15:18.707 INFO [instance: {UUID}] VM Stopped (Lifecycle Event)",
         f"2026-11-25 13:15:18.707 ERROR [instance: {UUID}] libvirt.libvirtError: Failed to get write lock",
         f"2026-11-25 13:15:18.707 WARNING [instance: {OTHER}] Instance shutdown by itself.",
     ]
 
 
-def test_of_one_instance_only_the_last_lines_are_kept(logs: Path) -> None:
+def test_only_the_last_lines_of_each_instance_are_kept(logs: Path) -> None:
     text = "".join(
         f"2026-11-25 13:15:18.{number:03} 1 INFO nova [-] [instance: {UUID}] VM Paused (Lifecycle Event)\n"
         for number in range(100)
@@ -195,7 +195,7 @@ def test_of_one_instance_only_the_last_lines_are_kept(logs: Path) -> None:
     assert lines[-1].startswith("2026-11-25 13:15:18.099 ")
 
 
-def test_without_a_file_the_journal_is_asked_for_nova_compute(
+def test_nova_computes_journal_is_read_if_it_has_no_log_file(
     logs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = (
@@ -222,16 +222,16 @@ def test_without_a_file_the_journal_is_asked_for_nova_compute(
         f"connection_info {{'data': 'sesame42', {'x' * 5000}}}",
     ],
 )
-def test_a_line_of_a_log_holds_no_secret(line: str) -> None:
+def test_a_log_line_is_kept_without_secrets(line: str) -> None:
     assert "sesame42" not in log_line(line)
 
 
-def test_a_line_of_a_log_is_cut_short() -> None:
+def test_a_long_log_line_is_cut() -> None:
     assert len(log_line("word " * 1000)) == 301
     assert len(log_line("a- " * 2_000_000)) == 301
 
 
-def test_what_names_a_guest_stays_in_a_line() -> None:
+def test_names_of_guests_stay_in_a_log_line() -> None:
     line = (
         f"could not open disk image /var/lib/nova/instances/{UUID}/disk: Failed to get "
         '"write" lock (ca3d163bab055381827226140568f3bef7eaac187cebd76878e0b63e9e442356)'
@@ -241,7 +241,7 @@ def test_what_names_a_guest_stays_in_a_line() -> None:
 
 
 @pytest.mark.parametrize("path", ["/proc/kmsg", "/var/log/../../sys/kernel/x", "/dev/kmsg"])
-def test_what_is_changed_by_reading_is_no_log(logs: Path, path: str) -> None:
+def test_files_that_reading_changes_are_not_read_as_logs(logs: Path, path: str) -> None:
     queries = [answer.query for answer in _ask(logs, {"DEFAULT": {"log_file": path}})]
 
     assert not any(os.path.basename(path) in query for query in queries)

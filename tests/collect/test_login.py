@@ -1,4 +1,4 @@
-"""No server gets a password, or a file, that was not meant for it."""
+"""No server gets a password or a file that is not meant for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hoodsnap.collect.recorder import Recorder
 
 pytest.importorskip("pymysql")
 
-PASSWORD = "Root-DB-S3cret"  # noqa: S105 (it is planted, to be looked for)
+PASSWORD = "Root-DB-S3cret"  # noqa: S105 (planted, and searched for)
 
 PUBLIC_KEY = b"""-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQCtmSqLlbJDTsA3IWb8OIn7DSo+
@@ -47,7 +47,7 @@ WAYS = {
 
 @pytest.fixture(autouse=True)
 def home(closed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The operator's home, with the password that the operator's own clients send."""
+    """Operator's home, with the password that the operator's own clients use."""
     option_file = closed / ".my.cnf"
     option_file.write_text(f"[client]\nuser=root\npassword={PASSWORD}\n")
     option_file.chmod(0o600)
@@ -67,7 +67,7 @@ def open_at(port: int, password: str = PASSWORD, **more: str) -> Recorder:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_password_itself_is_never_sent_to_a_server_that_proves_nothing(
+def test_the_password_is_never_sent_to_an_unverified_server(
     way: str, tls: bool, tmp_path: Path
 ) -> None:
     if tls and shutil.which("openssl") is None:
@@ -77,16 +77,16 @@ def test_the_password_itself_is_never_sent_to_a_server_that_proves_nothing(
     with rogue_server(greets, *asks, certificate=certificate) as server:
         recorder = open_at(server.port)
 
-    assert server.sent  # else nothing was tried
+    assert server.sent  # otherwise nothing was tried
     assert not any(PASSWORD.encode() in packet for packet in server.sent)
-    # Encrypted with a key that the server has just made it would be as good as clear.
+    # Encrypted with a key that the server just made, the password would be as good as clear text.
     assert not any(len(packet) in (128, 256) for packet in server.sent)
     assert recorder.answers[-1].error is not None
     assert recorder.answers[-1].error.kind in ("denied", "unreachable")
 
 
-def test_a_certificate_that_was_verified_is_enough(tmp_path: Path) -> None:
-    """The same server, and an operator who vouches for it."""
+def test_the_password_is_sent_over_tls_with_a_verified_certificate(tmp_path: Path) -> None:
+    """The operator has configured the certificate of the same server."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     certificate = self_signed(tmp_path)
@@ -97,17 +97,17 @@ def test_a_certificate_that_was_verified_is_enough(tmp_path: Path) -> None:
     assert PASSWORD.encode() + b"\0" in server.sent
 
 
-def test_a_proof_is_enough_for_a_server_that_remembers_the_account() -> None:
-    """MySQL 8, whose services have logged in before us."""
+def test_a_server_that_has_cached_the_account_gets_only_a_proof() -> None:
+    """Server like MySQL 8 after a service has logged in with the same account."""
     remembered = b"\1\3" + THEN + OK
     with rogue_server(b"caching_sha2_password", SHA2, remembered, OK, DENIED) as server:
         open_at(server.port)
 
-    assert server.sent[2] == b"\x03SET NAMES utf8mb4"  # so it was let in
+    assert server.sent[2] == b"\x03SET NAMES utf8mb4"  # the login succeeded
     assert not any(PASSWORD.encode() in packet for packet in server.sent)
 
 
-def test_no_server_gets_a_file_of_ours() -> None:
+def test_no_server_gets_a_local_file() -> None:
     with rogue_server(b"mysql_native_password", OK, OK, LOCAL_INFILE) as server:
         recorder = open_at(server.port)
 
@@ -116,7 +116,7 @@ def test_no_server_gets_a_file_of_ours() -> None:
     assert Path("/etc/hostname").read_bytes() not in b"".join(server.sent)
 
 
-def test_the_option_files_password_goes_only_where_the_operator_typed() -> None:
+def test_the_option_files_password_is_used_only_for_a_typed_url() -> None:
     with rogue_server(b"mysql_native_password") as server:
         url = f"mysql+pymysql://root@127.0.0.1:{server.port}/nova"
         configured = InstanceDatabase(Cells(Recorder("here"), {"database": {"connection": url}}))
@@ -125,13 +125,13 @@ def test_the_option_files_password_goes_only_where_the_operator_typed() -> None:
         assert not InstanceDatabase(Cells(Recorder("here"), {}, url)).connect()
         of_operator = server.sent[len(of_configuration) :]
 
-    # Behind the name comes the length of the proof: none, or twenty bytes.
+    # The name is followed by the length of the proof: 0 or 20 bytes.
     assert all(b"root\0\0" in packet for packet in of_configuration)
     assert of_configuration
     assert any(b"root\0\x14" in packet for packet in of_operator)
 
 
-def test_an_option_file_that_others_can_write_to_is_not_used(home: Path) -> None:
+def test_an_option_file_that_others_can_write_is_not_used(home: Path) -> None:
     (home / ".my.cnf").chmod(0o666)
     recorder = Recorder("here")
     with rogue_server(b"mysql_native_password") as server:
@@ -139,12 +139,12 @@ def test_an_option_file_that_others_can_write_to_is_not_used(home: Path) -> None
         assert not InstanceDatabase(Cells(recorder, {}, url)).connect()
 
     assert all(b"root\0\0" in packet for packet in server.sent)
-    said = [answer.error for answer in recorder.answers if answer.query == "ls -ld ~/.my.cnf"]
-    assert said and said[0] is not None and said[0].kind == "denied"
+    errors = [answer.error for answer in recorder.answers if answer.query == "ls -ld ~/.my.cnf"]
+    assert errors and errors[0] is not None and errors[0].kind == "denied"
 
 
-def test_a_packet_without_an_end_is_not_read() -> None:
-    part = b"x" * 0xFFFFFF  # of this length a packet goes on in the next one
+def test_an_endless_packet_is_not_read() -> None:
+    part = b"x" * 0xFFFFFF  # a packet of this length continues in the next packet
     with rogue_server(b"mysql_native_password", OK, OK, part + THEN + part + THEN + part) as server:
         recorder = open_at(server.port)
 

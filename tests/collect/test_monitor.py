@@ -26,14 +26,14 @@ from hoodsnap.collect.recorder import Recorder
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A short one: the path of a socket has room for 107 bytes."""
+    """Folder with a short path: the path of a socket may have 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="hs-") as path:
         yield Path(path)
 
 
 @pytest.fixture
 def qemu(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A QEMU whose monitor nobody uses."""
+    """QEMU whose monitor has no client."""
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed")
     path = folder / "qmp"
@@ -57,7 +57,7 @@ def kinds(recorder: Recorder) -> list[str | None]:
     return [answer.error.kind if answer.error else None for answer in recorder.answers]
 
 
-def test_nothing_but_queries_can_be_sent() -> None:
+def test_only_queries_can_be_sent() -> None:
     assert all(query.value.startswith("query-") for query in Query)
 
 
@@ -84,7 +84,7 @@ def test_each_active_guest_is_asked_through_libvirt(libvirtd: Any) -> None:
     assert VNC_PASSWORD not in json.dumps(values)
 
 
-def test_only_who_is_asked_through_its_monitor_becomes_tainted(libvirtd: Any) -> None:
+def test_only_domains_asked_through_their_monitors_are_tainted(libvirtd: Any) -> None:
     with libvirtd.guest("asked") as asked, libvirtd.guest("spared") as spared:
         before = asked.messages()
         domains = [domain for domain in seen(libvirtd.uri) if domain.name == "asked"]
@@ -94,7 +94,7 @@ def test_only_who_is_asked_through_its_monitor_becomes_tainted(libvirtd: Any) ->
         assert any("custom monitor control" in message for message in asked.messages())
 
 
-def test_a_frozen_guest_is_waited_for_once_and_the_others_are_heard(
+def test_a_frozen_guest_costs_one_timeout_and_other_guests_answer(
     libvirtd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemon_module, "DOMAIN_PATIENCE", 0.5)
@@ -115,7 +115,7 @@ def test_a_free_monitor_is_asked_directly(folder: Path, qemu: subprocess.Popen[b
     path = f"{folder}/qmp"
 
     ask_sockets(recorder, {str(qemu.pid): path})
-    ask_sockets(recorder, {str(qemu.pid): path})  # it is as free as it was before
+    ask_sockets(recorder, {str(qemu.pid): path})  # the monitor is free again
 
     assert len(recorder.answers) == 2 * len(Query)
     values = dict(zip(Query, recorder.answers[len(Query) :], strict=True))
@@ -136,7 +136,7 @@ def test_a_free_monitor_is_asked_directly(folder: Path, qemu: subprocess.Popen[b
     assert qemu.poll() is None
 
 
-def test_a_monitor_that_somebody_else_uses_is_waited_for_once(
+def test_a_monitor_with_another_client_costs_one_timeout(
     folder: Path, qemu: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.5)
@@ -149,10 +149,10 @@ def test_a_monitor_that_somebody_else_uses_is_waited_for_once(
         took = time.monotonic() - start
 
     assert kinds(recorder) == ["timeout"] * len(Query)
-    assert took < len(Query) * 0.5  # what waiting for each would take
+    assert took < len(Query) * 0.5  # the time that a timeout for each query would take
 
 
-def test_a_qemu_that_freezes_is_waited_for_once(
+def test_a_frozen_qemu_costs_one_timeout(
     folder: Path, qemu: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PATIENCE", 0.5)
@@ -173,8 +173,8 @@ def test_a_socket_without_qemu_is_unreachable(folder: Path) -> None:
     assert kinds(recorder) == ["unreachable"] * 2 * len(Query)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="nothing is closed to root")
-def test_a_socket_of_somebody_else_is_denied(folder: Path) -> None:
+@pytest.mark.skipif(os.getuid() == 0, reason="root may connect to any socket")
+def test_a_socket_without_permission_is_denied(folder: Path) -> None:
     recorder = Recorder("here")
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(f"{folder}/other")
@@ -186,7 +186,7 @@ def test_a_socket_of_somebody_else_is_denied(folder: Path) -> None:
 
 @contextmanager
 def old_qemu(path: Path, *, answers: int) -> Iterator[None]:
-    """Speaks QMP as QEMU 4.2 does, as far as it matters, and hangs up after some answers."""
+    """Run a server that speaks QMP like QEMU 4.2 and disconnects after some answers."""
     server = socket.create_server(str(path), family=socket.AF_UNIX)
 
     def serve() -> None:
@@ -194,7 +194,7 @@ def old_qemu(path: Path, *, answers: int) -> Iterator[None]:
         reply: Any = {"QMP": {"version": version, "capabilities": []}}
         with server.accept()[0] as connection:
             connection.sendall(json.dumps(reply).encode() + b"\r\n")
-            for _ in range(answers + 1):  # and the negotiation
+            for _ in range(answers + 1):  # one more for the negotiation
                 received = connection.recv(4096)
                 if not received:
                     return
@@ -216,7 +216,7 @@ def old_qemu(path: Path, *, answers: int) -> Iterator[None]:
         server.close()
 
 
-def test_an_old_qemu_is_asked_for_its_block_nodes_in_the_old_way(folder: Path) -> None:
+def test_an_old_qemu_is_asked_for_its_block_nodes_without_flat(folder: Path) -> None:
     recorder = Recorder("here")
     with old_qemu(folder / "old", answers=100):
         ask_sockets(recorder, {"1": f"{folder}/old"})
@@ -229,7 +229,7 @@ def test_an_old_qemu_is_asked_for_its_block_nodes_in_the_old_way(folder: Path) -
     assert accepted.value == {"asked": "query-named-block-nodes"}
 
 
-def test_what_a_qemu_said_before_it_hung_up_is_kept(folder: Path) -> None:
+def test_answers_before_a_disconnect_are_kept(folder: Path) -> None:
     recorder = Recorder("here")
     with old_qemu(folder / "old", answers=3):
         ask_sockets(recorder, {"1": f"{folder}/old"})
@@ -237,7 +237,7 @@ def test_what_a_qemu_said_before_it_hung_up_is_kept(folder: Path) -> None:
     assert kinds(recorder) == [None] * 3 + ["unreachable"] * (len(Query) - 3)
 
 
-def test_without_libvirt_python_each_query_says_so(
+def test_each_query_fails_as_missing_without_libvirt_python(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(daemon_module, "DISTRIBUTION_FOLDERS", ())

@@ -1,4 +1,4 @@
-"""Whose word a file is: real files, real accounts."""
+"""Files that only trusted accounts can have written: real files, real accounts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from hoodsnap.collect.uri import configured_uri
 from hoodsnap.collect.visit import Visit, Wishes
 
 OTHER = 4242
-"""An account that is neither root nor the one that runs the tests."""
+"""Account that is neither root nor the account that runs the tests."""
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 
 
 @pytest.fixture
 def conf(closed: Path) -> Path:
-    """A file in a folder of its own."""
+    """File in its own folder."""
     path = closed / "etc/nova.conf"
     path.parent.mkdir()
     path.write_text("[DEFAULT]\n")
@@ -36,20 +36,20 @@ def refused(path: Path, owners: Owners | None = None, root: str = "/") -> str:
     return f"{raised.value.kind}: {raised.value}"
 
 
-def test_a_file_of_ones_own_is_read(conf: Path) -> None:
+def test_the_readers_own_file_is_read(conf: Path) -> None:
     assert read_owned(str(conf), operators()) == "[DEFAULT]\n"
     assert names_in(str(conf.parent), operators()) == ["nova.conf"]
 
 
 @pytest.mark.parametrize("mode", [0o666, 0o646, 0o602])
-def test_others_must_not_write_to_the_file(conf: Path, mode: int) -> None:
+def test_a_file_that_others_can_write_is_refused(conf: Path, mode: int) -> None:
     conf.chmod(mode)
 
     assert refused(conf) == f"denied: not followed: every account can write to {conf}"
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o1777])
-def test_others_must_not_write_to_a_folder_above_it_not_even_a_sticky_one(
+def test_a_folder_above_that_others_can_write_is_refused_even_if_sticky(
     conf: Path, mode: int
 ) -> None:
     conf.parent.chmod(mode)
@@ -59,19 +59,17 @@ def test_others_must_not_write_to_a_folder_above_it_not_even_a_sticky_one(
 
 @needs_root
 @pytest.mark.parametrize("place", ["file", "folder"])
-def test_another_account_must_own_neither_the_file_nor_a_folder_above_it(
-    conf: Path, place: str
-) -> None:
+def test_a_file_or_folder_above_of_another_account_is_refused(conf: Path, place: str) -> None:
     path = conf if place == "file" else conf.parent
     os.chown(path, OTHER, OTHER)
 
     assert refused(conf) == f"denied: not followed: {path} belongs to uid {OTHER}"
-    # The service's own account may.
+    # The service's own account may own it.
     assert read_owned(str(conf), Owners(frozenset({OTHER}), frozenset({OTHER}))) == "[DEFAULT]\n"
 
 
 @needs_root
-def test_a_group_may_write_only_if_it_is_roots_or_the_services(conf: Path) -> None:
+def test_only_roots_group_and_the_services_group_may_write(conf: Path) -> None:
     conf.chmod(0o660)
     assert read_owned(str(conf), operators())
     os.chown(conf, 0, OTHER)
@@ -81,7 +79,7 @@ def test_a_group_may_write_only_if_it_is_roots_or_the_services(conf: Path) -> No
 
 
 @needs_root
-def test_an_access_list_can_let_others_write_behind_the_mode(conf: Path) -> None:
+def test_an_acl_that_lets_others_write_is_refused(conf: Path) -> None:
     if shutil.which("setfacl") is None:
         pytest.skip("setfacl is not installed")
     done = subprocess.run(["setfacl", "-m", f"u:{OTHER}:rw", conf], capture_output=True)
@@ -99,10 +97,10 @@ def test_a_link_is_followed_only_if_root_made_it(conf: Path) -> None:
     os.chown(link, OTHER, OTHER, follow_symlinks=False)
 
     owners = Owners(frozenset({OTHER}))
-    assert refused(link, owners) == f"denied: not followed: {link} is a link of uid {OTHER}"
+    assert refused(link, owners) == f"denied: not followed: {link} is a link owned by uid {OTHER}"
 
 
-def test_links_and_dots_stay_inside_of_the_root(closed: Path) -> None:
+def test_links_and_dots_stay_inside_the_root(closed: Path) -> None:
     (closed / "root/etc").mkdir(parents=True)
     (closed / "secret").write_text("outside")
     (closed / "root/etc/passwd").write_text("inside")
@@ -115,7 +113,7 @@ def test_links_and_dots_stay_inside_of_the_root(closed: Path) -> None:
     assert refused(Path("/../secret"), root=root).startswith("absent: ")
 
 
-def test_links_that_lead_in_a_circle_lead_nowhere(conf: Path) -> None:
+def test_circular_links_are_refused(conf: Path) -> None:
     link = conf.parent / "link"
     link.symlink_to("link")
 
@@ -137,13 +135,13 @@ def test_only_regular_files_are_read(conf: Path, kind: str) -> None:
     assert refused(conf) == f"denied: not followed: {conf} is not a regular file"
 
 
-def test_no_more_is_read_than_a_configuration_can_have(conf: Path) -> None:
+def test_a_file_larger_than_any_configuration_is_refused(conf: Path) -> None:
     os.truncate(conf, 1 << 40)
 
     assert refused(conf).startswith("too-large: ")
 
 
-def test_nothing_stays_open(conf: Path) -> None:
+def test_no_descriptor_stays_open(conf: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     read_owned(str(conf), operators())
     conf.chmod(0o666)
@@ -153,7 +151,7 @@ def test_nothing_stays_open(conf: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-# Folders that are said to be the service's.
+# Folders that a configuration names
 
 
 @needs_root
@@ -167,7 +165,7 @@ def test_nothing_stays_open(conf: Path) -> None:
         (4243, 0o755, False),  # somebody else's
     ],
 )
-def test_a_folder_is_listed_only_for_the_service_that_may(
+def test_a_folder_is_listed_only_if_the_service_may_list_it(
     closed: Path, owner: int, mode: int, listed: bool
 ) -> None:
     folder = Path("/var/lib") / closed.name  # not in anybody's home
@@ -182,12 +180,12 @@ def test_a_folder_is_listed_only_for_the_service_that_may(
 
 
 @pytest.mark.parametrize("folder", ["/root", "/etc", "/", "/home", "/proc/self", "/usr/share"])
-def test_no_folder_of_the_system_holds_guests(folder: str) -> None:
+def test_system_folders_are_not_listed(folder: str) -> None:
     for owners in (None, Owners(frozenset({OTHER})), operators()):
         assert folder_refusal(folder, owners) is not None
 
 
-# Addresses of libvirt.
+# libvirt URIs
 
 
 @pytest.mark.parametrize(
@@ -227,7 +225,7 @@ def test_no_folder_of_the_system_holds_guests(folder: str) -> None:
         "qemu:///system?socket=/nowhere",
     ],
 )
-def test_of_a_configuration_only_this_hosts_own_libvirt_is_followed(uri: str) -> None:
+def test_a_configuration_can_only_name_this_hosts_libvirt(uri: str) -> None:
     with pytest.raises(RefusedError):
         configured_uri(uri)
 
@@ -240,11 +238,11 @@ def test_of_a_configuration_only_this_hosts_own_libvirt_is_followed(uri: str) ->
         ("qemu:///system?mode=direct", "qemu:///system?mode=direct"),
     ],
 )
-def test_the_usual_addresses_are_followed(uri: str, meant: str) -> None:
+def test_the_usual_libvirt_uris_are_followed(uri: str, meant: str) -> None:
     assert configured_uri(uri) == meant
 
 
-def test_a_socket_is_followed_where_nobody_else_can_have_put_it(closed: Path) -> None:
+def test_a_socket_is_followed_only_in_folders_that_others_cannot_write(closed: Path) -> None:
     path = closed / "sock"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -264,7 +262,7 @@ def test_a_socket_is_followed_where_nobody_else_can_have_put_it(closed: Path) ->
                 configured_uri(uri)
 
 
-def test_what_is_not_followed_is_in_the_bundle_and_this_hosts_libvirt_is_asked() -> None:
+def test_a_refused_uri_is_recorded_and_this_hosts_libvirt_is_asked() -> None:
     visit = Visit(Wishes())
     visit.conf = {"libvirt": {"connection_uri": "qemu+ext:///system?command=/home/mallory/pwn.sh"}}
 
@@ -273,6 +271,6 @@ def test_what_is_not_followed_is_in_the_bundle_and_this_hosts_libvirt_is_asked()
     assert answer.query == "grep ^connection_uri /etc/nova/nova.conf"
     assert answer.error is not None
     assert answer.error.kind == "denied"
-    assert answer.error.message.endswith("name it with --libvirt-uri")
+    assert answer.error.message.endswith("pass it with --libvirt-uri")
     typed = Visit(Wishes(libvirt_uri="qemu+tcp://10.0.0.5/system"))
     assert typed.libvirt_uri == "qemu+tcp://10.0.0.5/system"

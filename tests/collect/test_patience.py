@@ -4,7 +4,7 @@ from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder
 
 
-def test_waiting_in_vain_is_shortened_and_what_answers_is_still_heard() -> None:
+def test_timeouts_shorten_the_next_waits_and_fast_answers_still_arrive() -> None:
     recorder = Recorder("host")
     patience = Patience(each=0.2, altogether=0.3, worn=0.02)
 
@@ -18,7 +18,7 @@ def test_waiting_in_vain_is_shortened_and_what_answers_is_still_heard() -> None:
     assert answer.value == "init"
 
 
-def test_an_answer_that_is_merely_slow_costs_no_patience() -> None:
+def test_a_slow_answer_does_not_shorten_the_next_waits() -> None:
     recorder = Recorder("host")
     patience = Patience(each=0.3, altogether=0.1, worn=0.01)
 

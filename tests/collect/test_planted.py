@@ -1,4 +1,4 @@
-"""Secrets planted in the running lab, wherever one can stand: not a byte of them is in the bundle."""
+"""Secrets planted in the running lab, in every place that can hold one: none is in the bundle."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ from hoodsnap.keep.secret import WITHHELD
 pytestmark = pytest.mark.lab
 
 VNC = MARK[:8]
-"""A password of VNC has no more characters."""
+"""Planted VNC password: VNC uses only eight characters."""
 
 SPELLINGS = (VNC, BASE64, PERCENT)
-"""None of them may be in the bundle."""
+"""Spellings of the mark, none of which may be in the bundle."""
 
 
-# What is planted.
+# Planted secrets
 
 
 def in_nova(plant: ExitStack, uuid: str) -> None:
     of_it, volume = f"uuid = '{uuid}'", f"instance_uuid = '{uuid}' AND boot_index IS NULL"
-    told = sql(f"SELECT connection_info FROM nova.block_device_mapping WHERE {volume}")
-    info = json.loads(told.replace("\\\\", "\\"))
+    stored = sql(f"SELECT connection_info FROM nova.block_device_mapping WHERE {volume}")
+    info = json.loads(stored.replace("\\\\", "\\"))
     info["data"] |= {"auth_username": "x", "auth_password": f"{MARK}chap", "secret": f"{MARK}key"}
-    asked = sql(f"SELECT spec FROM nova_api.request_specs WHERE instance_uuid = '{uuid}'")
-    spec = json.loads(asked.replace("\\\\", "\\"))
+    stored = sql(f"SELECT spec FROM nova_api.request_specs WHERE instance_uuid = '{uuid}'")
+    spec = json.loads(stored.replace("\\\\", "\\"))
     image = spec["nova_object.data"]["image"]["nova_object.data"]["properties"]
     image["nova_object.data"]["os_command_line"] = f"password={MARK}spec"
     now, owner = "UTC_TIMESTAMP()", f"'{uuid}'"
@@ -64,7 +64,7 @@ def in_nova(plant: ExitStack, uuid: str) -> None:
         cell("nova.instances", "user_data", of_it, in_base64(f"{MARK}userdata")),
         cell("nova.instances", "key_data", of_it, f"ssh-rsa {MARK}keypair"),
         cell("nova.instances", "display_description", of_it, f"log in with {MARK}description"),
-        # What looks like a secret and is only a name prevents no bundle.
+        # A name that looks like a secret does not prevent a bundle.
         cell("nova.instances", "display_name", of_it, f"password: {MARK}name"),
         row("nova.tags", resource_id=owner, tag=f"'{MARK}tag'"),
         cell("nova_api.flavors", "description", "name = 'lab.tiny'", f"{MARK}flavor"),
@@ -124,8 +124,8 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         f" http://nova:{PERCENT}@h/ Authorization: Basic {in_base64(f'user1:{MARK}')}\n"
     )
     lines += "".join(
-        f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] {said}\n"
-        for said in (
+        f"2026-01-01 00:00:00.000 1 ERROR nova.compute.manager [-] [instance: {uuid}] {message}\n"
+        for message in (
             f"the password is {MARK}said",
             f"auth_password {MARK}said",
             f"('auth_password', '{MARK}said')",
@@ -142,7 +142,7 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         f"\t\tusername: {MARK}user\n\t\tpassword: {MARK}chap\n"
         f"\t\tusername_in: {MARK}user\n\t\tpassword_in: {MARK}chap\n"
     )
-    said = f"#!/bin/sh\ncat <<'END'\n{session}END\n"
+    script = f"#!/bin/sh\ncat <<'END'\n{session}END\n"
     for context in (
         more(Path("/etc/nova/nova.conf"), conf),
         more(Path("/var/log/nova/nova-compute.log"), lines),
@@ -151,8 +151,8 @@ def in_files(plant: ExitStack, uuid: str) -> None:
         file(
             Path("/etc/iscsi/nodes/iqn.2026-01.test:planted/127.0.0.1,3260,1/default"), node, 0o600
         ),
-        # The lab's kernel knows no session; this is how open-iscsi 2.1 shows one.
-        file(Path("/usr/local/sbin/iscsiadm"), said, 0o755),
+        # The lab's kernel has no session; open-iscsi 2.1 shows sessions like this.
+        file(Path("/usr/local/sbin/iscsiadm"), script, 0o755),
     ):
         plant.enter_context(context)
 
@@ -163,7 +163,7 @@ BACKING = (
     f"iscsi://user%{PERCENT}@127.0.0.1:1/iqn.2026-01.test:planted/0",
     f'json:{{"driver":"rbd","pool":"p","image":"i","=keyvalue-pairs":"[\\"key\\", \\"{MARK}\\"]"}}',
 )
-"""What the headers of disks may name."""
+"""Backing files that headers of disks may name."""
 
 
 def in_processes(plant: ExitStack, folder: Path, web: str) -> None:
@@ -250,18 +250,18 @@ def in_libvirt(plant: ExitStack, folder: Path) -> None:
     plant.enter_context(domain(folder, "planted-off", "define", rest=off))
     plant.enter_context(domain(folder, "planted-plain", "define", os=smbios, rest=plain))
     plant.enter_context(domain(folder, "planted-broken", "define", rest=broken))
-    # They have no disk to start from, and say in their logs which they wanted.
+    # They have no disk to start from, and their logs name the missing disks.
     assert not virsh("start", "planted-off")
     assert not virsh("start", "planted-broken")
 
 
 @pytest.fixture(scope="module")
 def collected() -> Iterator[tuple[Bundle, str]]:
-    """What was collected while all of it was there, and the file's text."""
+    """Collect a bundle while all secrets are planted; yield the bundle and its text."""
     if os.geteuid() != 0 or not (STATE / "clouds.yaml").exists():
         pytest.skip("this needs root and the lab (make lab)")
     uuid = sql("SELECT uuid FROM nova.instances WHERE deleted = 0 AND display_name = 'vm-data'")
-    # Where libvirt's QEMUs may read, and with a path that is short enough for a socket's.
+    # libvirt's QEMUs may read this folder, and its path is short enough for sockets.
     folder = Path("/var/tmp") / f"planted-{os.getpid()}"
     folder.mkdir()
     cmdline = folder / "cmdline"
@@ -278,7 +278,7 @@ def collected() -> Iterator[tuple[Bundle, str]]:
                 plant.enter_context(disk(backing))
             in_processes(plant, folder, web)
             in_libvirt(plant, folder)
-            # Nobody can change the host's own: it is another one for the collector alone.
+            # The host's own cmdline can't be changed, so only the collector sees this one.
             own = f'mount --bind {cmdline} /proc/cmdline && exec "$@"'
             done = subprocess.run(
                 ["unshare", "--mount", "bash", "-c", own, "collect", *command],
@@ -312,51 +312,51 @@ SEEN = {
     "a port's binding": ("neutron", "/bindings", f'"x": "{WITHHELD}"'),
     "a session of iSCSI": ("block", "iscsiadm", f"password_in: {WITHHELD}"),
     "nova's log": ("logs", "nova-compute.log", f"password={WITHHELD}"),
-    "the log of a start that failed": ("logs", "planted-broken.log", f"iscsi://{WITHHELD}"),
-    "the log of another": ("logs", "planted-off.log", f"-blockdev {{{WITHHELD}}}"),
-    "a header that leads to the web": ("images", "qemu-img", f"user:{WITHHELD}@127.0.0.1"),
-    "a header that leads to ceph": ("images", "qemu-img", f"key={WITHHELD}:auth_supported"),
+    "the log of a failed start": ("logs", "planted-broken.log", f"iscsi://{WITHHELD}"),
+    "the log of another failed start": ("logs", "planted-off.log", f"-blockdev {{{WITHHELD}}}"),
+    "a header that names a web server": ("images", "qemu-img", f"user:{WITHHELD}@127.0.0.1"),
+    "a header that names ceph": ("images", "qemu-img", f"key={WITHHELD}:auth_supported"),
     "a kernel's command line": ("kernel", "/cmdline", rf"-append\u0000{WITHHELD}\u0000-S"),
-    "the same in ps": ("kernel", "pgrep", f"-append {WITHHELD} -S"),
+    "a kernel's command line in ps": ("kernel", "pgrep", f"-append {WITHHELD} -S"),
     "a secret with a comma in it": ("kernel", "pgrep", f"secret,id=sec0,data={WITHHELD}\\n"),
-    "what is handed to the guest": ("kernel", "pgrep", f"type=11,value={WITHHELD}"),
-    "what another program is told": ("kernel", "pgrep", f"backup-qemu {WITHHELD}\\n"),
-    "where a guest comes from": ("kernel", "pgrep", f"-incoming exec:{WITHHELD}\\n"),
-    "whom a guest may talk to": ("kernel", "pgrep", f"2-cmd:{WITHHELD}"),
+    "an SMBIOS text for the guest": ("kernel", "pgrep", f"type=11,value={WITHHELD}"),
+    "the arguments of another program": ("kernel", "pgrep", f"backup-qemu {WITHHELD}\\n"),
+    "the source of an incoming migration": ("kernel", "pgrep", f"-incoming exec:{WITHHELD}\\n"),
+    "a program of a guest's network": ("kernel", "pgrep", f"2-cmd:{WITHHELD}"),
     "a server's description": ("nova", "/servers", f'"description": "{WITHHELD}"'),
-    "its tag": ("nova", "/servers", f'"tags": ["{WITHHELD}"]'),
-    "its name": ("nova", "/servers", f'"name": "{WITHHELD}"'),
+    "a server's tag": ("nova", "/servers", f'"tags": ["{WITHHELD}"]'),
+    "a server's name": ("nova", "/servers", f'"name": "{WITHHELD}"'),
     "a port's name": ("neutron", "/ports", f'"name": "{WITHHELD}"'),
     "a flavor's description": ("nova", "/flavors", f'"description": "{WITHHELD}"'),
-    "what the log says of a password": ("logs", "nova-compute.log", f"password is {WITHHELD}"),
-    "another's metadata": ("libvirt", "--inactive planted-plain", f"<metadata>\\n    {WITHHELD}"),
-    "what a person calls a domain": ("libvirt", "--inactive planted-plain", f"<title>{WITHHELD}<"),
+    "a sentence about a password in nova's log": ("logs", "nova-compute.log", f"password is {WITHHELD}"),
+    "another program's metadata": ("libvirt", "--inactive planted-plain", f"<metadata>\\n    {WITHHELD}"),
+    "a domain's title": ("libvirt", "--inactive planted-plain", f"<title>{WITHHELD}<"),
     "a parameter of a filter": ("libvirt", "--inactive planted-plain", f"'PASSWORD' value='{WITHHELD}'"),
     "a password of SPICE": ("kernel", "pgrep", f"port=5999,password={WITHHELD}"),
     "a password of CHAP": ("kernel", "pgrep", f"user=u,password={WITHHELD}"),
     "an iSCSI disk": ("kernel", "pgrep", f"iscsi://user%{WITHHELD}@h/iqn"),
     "a ceph disk": ("kernel", "pgrep", f"key={WITHHELD}:conf=/x,if=none"),
-    "the XML of a domain that runs": ("libvirt", "dumpxml planted", f"<cmdline>{WITHHELD}</"),
-    "its graphics": ("libvirt", "dumpxml planted", "<graphics type='spice'"),
-    "its environment": ("libvirt", "dumpxml planted", f"'PLANTED' value='{WITHHELD}'"),
-    "the XML of one that is off": ("libvirt", "--inactive planted-broken", f"iscsi://u%{WITHHELD}@"),
+    "the XML of a running domain": ("libvirt", "dumpxml planted", f"<cmdline>{WITHHELD}</"),
+    "a running domain's graphics": ("libvirt", "dumpxml planted", "<graphics type='spice'"),
+    "a running domain's environment": ("libvirt", "dumpxml planted", f"'PLANTED' value='{WITHHELD}'"),
+    "the XML of a domain that is off": ("libvirt", "--inactive planted-broken", f"iscsi://u%{WITHHELD}@"),
     "the cookie of a web disk": ("libvirt", "--inactive planted-off", "protocol='https'"),
     "a secret of libvirt": ("libvirt", "virsh secret-list", '"usage_id": "planted"'),
-    # Of its network disk nothing is asked: that could stop the guest.
+    # The monitor is not asked about the network disk: that could stop the guest.
     "the monitor of a QEMU": ("qemu", "query-block", "the guest has a network disk (http)"),
 }  # fmt: skip
-"""What was planted → layer, part of the question, and what stands where the secret would."""
+"""Planted secret → layer, part of the query, and the text in place of the secret."""
 
 
 @pytest.mark.parametrize("place", SEEN)
-def test_the_collector_looked_where_it_was_planted(
+def test_the_collector_read_each_planted_location(
     collected: tuple[Bundle, str], place: str
 ) -> None:
     layer, query, instead = SEEN[place]
 
-    heard = [
+    answers = [
         json.dumps(answer.as_json(), ensure_ascii=False)
         for answer in collected[0].answers
         if answer.layer == layer and query in answer.query
     ]
-    assert any(instead in answer for answer in heard), heard
+    assert any(instead in answer for answer in answers), answers

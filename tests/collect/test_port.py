@@ -1,4 +1,4 @@
-"""The neutron API, against a small cloud of the tests' own."""
+"""Neutron API, against a small cloud of the tests' own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hoodsnap.keep.secret import WITHHELD
 
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 SERVER = "10000000-0000-4000-8000-000000000000"
 PORT = "156bdde9-1b1f-4aaf-9bc8-8b9bdf6ba730"
@@ -48,11 +48,13 @@ def recorder() -> Recorder:
     return Recorder("vm")
 
 
-def heard(small: SmallCloud) -> list[str]:
+def requests(small: SmallCloud) -> list[str]:
     return [path.removeprefix("/network/v2.0") for path, _ in small.heard]
 
 
-def test_a_hosts_ports_and_what_hangs_on_them(small: SmallCloud, recorder: Recorder) -> None:
+def test_a_hosts_ports_and_their_networks_are_collected(
+    small: SmallCloud, recorder: Recorder
+) -> None:
     mine = port(PORT, "compute:nova", SERVER)
     dhcp = port(OTHER, "network:dhcp", "dhcp-1")
     small.reply("/network/v2.0/ports?binding:host_id=vm&limit=1000", {"ports": [mine, dhcp]})
@@ -77,7 +79,7 @@ def test_a_hosts_ports_and_what_hangs_on_them(small: SmallCloud, recorder: Recor
     assert seen.routers == {ROUTER}
     assert seen.devices == {SERVER}
     assert seen.ports == (PORT,)
-    asked = heard(small)
+    asked = requests(small)
     assert asked[0] == "/extensions"
     assert set(asked[4:]) == {
         f"/networks?id={NETWORK}&limit=1000",
@@ -96,13 +98,13 @@ def test_a_hosts_ports_and_what_hangs_on_them(small: SmallCloud, recorder: Recor
     assert answer.value == {"ports": [mine, dhcp]}
 
 
-def test_who_moved_is_asked_about_again(small: SmallCloud, recorder: Recorder) -> None:
+def test_changed_servers_are_asked_about_again(small: SmallCloud, recorder: Recorder) -> None:
     mine = {"ports": [port(PORT, "compute:nova", SERVER)]}
     small.reply(f"/network/v2.0/ports?device_id={SERVER}&limit=1000", mine)
     api = PortApi(recorder)
 
     api.ask_again([SERVER])
-    assert recorder.answers == []  # there is nobody to ask yet
+    assert recorder.answers == []  # it is not connected yet
     assert api.connect()
     api.ask_again([SERVER])
     api.close()
@@ -110,7 +112,7 @@ def test_who_moved_is_asked_about_again(small: SmallCloud, recorder: Recorder) -
     assert recorder.answers[-1].value == mine
 
 
-def test_a_list_in_pages_is_read_to_its_end(small: SmallCloud, recorder: Recorder) -> None:
+def test_a_paged_list_is_read_to_its_end(small: SmallCloud, recorder: Recorder) -> None:
     link = f"{small.url}/network/v2.0/ports?limit=1000&marker={PORT}"
     first = {"ports": [port(PORT, "compute:nova", SERVER)]}
     small.reply(
@@ -124,10 +126,10 @@ def test_a_list_in_pages_is_read_to_its_end(small: SmallCloud, recorder: Recorde
     seen = api.ask(None, [])
 
     assert seen.ports == (PORT, OTHER)
-    assert heard(small)[1:3] == ["/ports?limit=1000", f"/ports?limit=1000&marker={PORT}"]
+    assert requests(small)[1:3] == ["/ports?limit=1000", f"/ports?limit=1000&marker={PORT}"]
 
 
-def test_a_neutron_from_before_pike_is_not_asked_for_bindings(
+def test_neutron_before_pike_is_not_asked_for_bindings(
     small: SmallCloud, recorder: Recorder
 ) -> None:
     small.reply("/network/v2.0/extensions", {"extensions": [{"alias": "binding"}]})
@@ -137,10 +139,10 @@ def test_a_neutron_from_before_pike_is_not_asked_for_bindings(
     assert api.connect()
     api.ask(None, [])
 
-    assert not any("bindings" in path for path in heard(small))
+    assert not any("bindings" in path for path in requests(small))
 
 
-def test_a_cloud_without_neutron(small: SmallCloud, recorder: Recorder) -> None:
+def test_a_cloud_without_neutron_is_recorded_as_such(small: SmallCloud, recorder: Recorder) -> None:
     del small.endpoints["network"]
 
     assert not PortApi(recorder).connect()
@@ -150,7 +152,7 @@ def test_a_cloud_without_neutron(small: SmallCloud, recorder: Recorder) -> None:
     assert answer.error.kind == "absent"
 
 
-def test_what_nobody_knows_is_withheld() -> None:
+def test_unknown_values_are_withheld() -> None:
     body: dict[str, Any] = {
         "ports": [
             {

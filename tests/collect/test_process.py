@@ -25,7 +25,7 @@ from hoodsnap.keep.secret import WITHHELD
 
 
 class Qemu:
-    """A real emulator without a machine, that has one disk open."""
+    """Real emulator without a machine that has one disk open."""
 
     def __init__(self, folder: Path) -> None:
         self.disk = folder / "disk"
@@ -63,7 +63,7 @@ def qemu(tmp_path: Path) -> Iterator[Qemu]:
 
 @contextmanager
 def program(path: Path) -> Iterator[int]:
-    """A process of a program of this name, that does nothing."""
+    """Run a program at this path that does nothing; yield its PID."""
     sleep = shutil.which("sleep")
     assert sleep is not None
     shutil.copy(sleep, path)
@@ -76,7 +76,7 @@ def program(path: Path) -> Iterator[int]:
 
 
 def answers_of(recorder: Recorder, pid: int) -> dict[str, Answer]:
-    """By query without the PID."""
+    """Return the answers about a process by query, with `PID` in place of its PID."""
     return {
         answer.query.replace(str(pid), "PID"): answer
         for answer in recorder.answers
@@ -99,7 +99,7 @@ def test_a_real_qemu_is_found_with_its_arguments_exactly(qemu: Qemu) -> None:
     assert cmdline == "\0".join(qemu.argv) + "\0"
 
 
-def test_everything_that_a_process_is_asked(qemu: Qemu) -> None:
+def test_a_process_is_asked_these_questions(qemu: Qemu) -> None:
     recorder = Recorder("host")
 
     ask_processes(recorder, [Path("/var/lib/nova/instances")])
@@ -123,7 +123,7 @@ def test_everything_that_a_process_is_asked(qemu: Qemu) -> None:
     assert size < 15_000
 
 
-def test_a_person_who_types_the_query_gets_the_same_answer(qemu: Qemu) -> None:
+def test_a_typed_query_gives_the_recorded_answer(qemu: Qemu) -> None:
     recorder = Recorder("host")
 
     ask_processes(recorder, [Path("/var/lib/nova/instances")])
@@ -139,7 +139,7 @@ def test_a_person_who_types_the_query_gets_the_same_answer(qemu: Qemu) -> None:
     assert typed == 4
 
 
-def test_an_open_disk_is_told_by_inode_and_how_it_was_opened(qemu: Qemu) -> None:
+def test_an_open_disk_has_its_inode_and_flags(qemu: Qemu) -> None:
     recorder = Recorder("host")
 
     ask_processes(recorder)
@@ -172,7 +172,7 @@ def test_a_disk_that_was_deleted_keeps_its_inode(qemu: Qemu) -> None:
     assert [file["path"] for file in files if file["ino"] == inode] == [f"{qemu.disk} (deleted)"]
 
 
-def test_each_thread_says_its_name_and_its_processors(qemu: Qemu) -> None:
+def test_each_thread_has_its_name_and_its_cpus(qemu: Qemu) -> None:
     os.sched_setaffinity(qemu.pid, {0})
     recorder = Recorder("host")
 
@@ -210,7 +210,7 @@ def test_a_frozen_qemu_answers_as_fast_as_any(qemu: Qemu) -> None:
     assert "\nState:\tT (stopped)\n" in answers["/proc/PID/status"].value
 
 
-def test_a_process_that_has_ended_is_absent(qemu: Qemu) -> None:
+def test_an_ended_process_is_absent(qemu: Qemu) -> None:
     recorder = Recorder("host")
     qemu.end()
 
@@ -221,7 +221,7 @@ def test_a_process_that_has_ended_is_absent(qemu: Qemu) -> None:
     assert len(answers) == 12
 
 
-def test_asking_again_leaves_out_what_is_known_and_finds_what_is_new(qemu: Qemu) -> None:
+def test_asking_again_finds_new_processes_and_skips_known_ones(qemu: Qemu) -> None:
     recorder = Recorder("host")
 
     again = ask_again(recorder, [], known=[qemu.pid])
@@ -244,7 +244,7 @@ def test_asking_again_leaves_out_what_is_known_and_finds_what_is_new(qemu: Qemu)
         ("kvm-pit", False),
     ],
 )
-def test_system_emulators_are_known_by_their_program(
+def test_system_emulators_are_recognized_by_their_program(
     tmp_path: Path, name: str, is_emulator: bool
 ) -> None:
     recorder = Recorder("host")
@@ -258,7 +258,7 @@ def test_system_emulators_are_known_by_their_program(
     assert (entry in listed.value) == is_emulator
 
 
-def test_an_emulator_whose_program_was_replaced_is_still_one(tmp_path: Path) -> None:
+def test_an_emulator_is_recognized_after_its_program_was_replaced(tmp_path: Path) -> None:
     with program(tmp_path / "qemu-kvm") as pid:
         (tmp_path / "qemu-kvm").unlink()
         recorder = Recorder("host")
@@ -269,17 +269,17 @@ def test_an_emulator_whose_program_was_replaced_is_still_one(tmp_path: Path) -> 
     assert exe == f"{tmp_path}/qemu-kvm (deleted)"
 
 
-def test_the_list_is_what_the_shell_prints(tmp_path: Path) -> None:
+def test_the_list_is_the_output_of_the_shell_command(tmp_path: Path) -> None:
     recorder = Recorder("host")
 
     with program(tmp_path / "qemu-nbd") as pid:
         ask_processes(recorder)
         typed = shell("pgrep qemu | xargs ps ww")
 
-    said = of(recorder, "pgrep qemu | xargs ps ww").value
-    # Others may come and go meanwhile; TIME may grow.
-    assert said.splitlines()[0] == typed.splitlines()[0]
-    (row,) = (line for line in said.splitlines() if line.split()[0] == str(pid))
+    listed = of(recorder, "pgrep qemu | xargs ps ww").value
+    # Other processes may start and end meanwhile; TIME may grow.
+    assert listed.splitlines()[0] == typed.splitlines()[0]
+    (row,) = (line for line in listed.splitlines() if line.split()[0] == str(pid))
     assert row.replace(f"qemu-nbd {WITHHELD}", f"{tmp_path}/qemu-nbd 60") in typed.splitlines()
 
 
@@ -290,7 +290,7 @@ SECRET_ARGUMENTS = [
 ]
 
 
-def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) -> None:
+def test_only_the_name_is_kept_of_a_program_that_is_no_emulator(tmp_path: Path) -> None:
     backup = tmp_path / "backup-qemu"
     shutil.copy(shutil.which("bash") or "/bin/bash", backup)
     command = [str(backup), "-c", "read _", *SECRET_ARGUMENTS]
@@ -301,8 +301,8 @@ def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) 
         finally:
             running.kill()
 
-    said = of(recorder, "pgrep qemu | xargs ps ww").value
-    (row,) = (line for line in said.splitlines() if line.split()[0] == str(running.pid))
+    listed = of(recorder, "pgrep qemu | xargs ps ww").value
+    (row,) = (line for line in listed.splitlines() if line.split()[0] == str(running.pid))
     assert row.endswith(f"backup-qemu {WITHHELD}")
     assert "S3CRET" not in json.dumps([answer.as_json() for answer in recorder.answers])
 
@@ -312,7 +312,7 @@ def test_of_a_program_that_is_no_emulator_only_the_name_is_kept(tmp_path: Path) 
 def test_no_arguments_make_the_collector_slow(
     tmp_path: Path, unit: str, count: int, kind: str | None
 ) -> None:
-    """The longest that the kernel takes: the patterns of the door once never came back."""
+    """The longest arguments that the kernel allows once made `secret.py` run forever."""
     emulator = tmp_path / "qemu-system-x86_64"
     shutil.copy(shutil.which("bash") or "/bin/bash", emulator)
     long = (unit * (126_000 // len(unit) + 1))[:126_000]
@@ -332,7 +332,7 @@ def test_no_arguments_make_the_collector_slow(
     assert answers["pgrep qemu | xargs ps ww"].error is None
 
 
-def test_where_no_qemu_runs_the_list_is_empty_and_not_that_of_the_terminal() -> None:
+def test_the_list_is_empty_if_no_qemu_runs() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may make a PID namespace")
     script = (
@@ -350,7 +350,7 @@ def test_where_no_qemu_runs_the_list_is_empty_and_not_that_of_the_terminal() -> 
     assert json.loads(done.stdout) == [[], ["", []]]
 
 
-def test_without_root_what_is_denied_is_said_and_the_rest_is_there(tmp_path: Path) -> None:
+def test_denied_questions_are_recorded_without_root_and_others_are_answered(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can have a process that others may not look into")
     recorder = Recorder("host")
@@ -367,11 +367,11 @@ def test_without_root_what_is_denied_is_said_and_the_rest_is_there(tmp_path: Pat
     denied = {query for query, answer in answers.items() if answer.error is not None}
     assert {"readlink /proc/PID/exe", "ls -lL /proc/PID/fd", "readlink /proc/PID/ns/*"} <= denied
     assert {answer.error and answer.error.kind for answer in answers.values()} == {None, "denied"}
-    heard = answers.keys() - denied
-    assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= heard
+    answered = answers.keys() - denied
+    assert {"/proc/PID/cmdline", "/proc/PID/stat", "/proc/PID/status"} <= answered
 
 
-def test_what_the_host_as_a_whole_is_asked() -> None:
+def test_the_host_is_asked_these_questions() -> None:
     recorder = Recorder("host")
 
     ask_processes(recorder)
@@ -410,7 +410,7 @@ def test_every_guest_of_the_cloud_holds_its_tap_and_its_disk(cloud: Path) -> Non
 
 @contextmanager
 def emulators(folder: Path, count: int, *words: str) -> Iterator[list[int]]:
-    """Processes that are called like QEMU, with these arguments."""
+    """Run processes with the name of QEMU and these arguments; yield their PIDs."""
     path = folder / "qemu-system-x86_64"
     shutil.copy(shutil.which("perl") or "", path)
     command = [str(path), "-e", "sleep 60", *words]
@@ -427,7 +427,7 @@ def of(recorder: Recorder, query: str) -> Answer:
     return next(answer for answer in recorder.answers if answer.query == query)
 
 
-def test_of_accounts_that_run_no_guests_only_some_processes_are_asked(tmp_path: Path) -> None:
+def test_only_a_few_processes_of_accounts_without_guests_are_asked(tmp_path: Path) -> None:
     recorder = Recorder("vm")
     with emulators(tmp_path, MOST_OTHERS + 5) as pids:
         asked = ask_processes(recorder, may_be_guest=lambda uid: False)
@@ -436,10 +436,10 @@ def test_of_accounts_that_run_no_guests_only_some_processes_are_asked(tmp_path: 
     assert set(pids) <= {one["pid"] for one in of(recorder, "ls -l /proc/*/exe").value}
     left = of(recorder, "pgrep -c qemu")
     assert left.error is not None
-    assert "more emulators of accounts that run no guests" in left.error.message
+    assert "more emulators, of accounts that run no guests" in left.error.message
 
 
-def test_all_others_together_fill_a_room_that_is_theirs(
+def test_processes_of_other_accounts_share_a_limit_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process_module, "MOST_OTHERS", 1000)  # this host may have guests
@@ -452,13 +452,13 @@ def test_all_others_together_fill_a_room_that_is_theirs(
     kept = sum(len(line.value) for line in lines if line.error is None)
     assert 0 < kept < OF_OTHERS
     assert {line.error.kind for line in lines if line.error is not None} == {"too-large"}
-    # And the list of all is short enough to be there.
+    # The list of all processes is short enough to be kept.
     listed = of(recorder, "pgrep qemu | xargs ps ww")
     assert len(listed.value) < 2 * LARGEST_OF_OTHERS
     assert all(str(pid) in listed.value for pid in pids)
 
 
-def test_what_may_be_a_guest_is_asked_whatever_others_do(tmp_path: Path) -> None:
+def test_possible_guests_are_asked_whatever_other_accounts_run(tmp_path: Path) -> None:
     recorder = Recorder("vm")
     with (
         emulators(tmp_path, MOST_OTHERS + 1, *["{" * 10_000] * 10),
@@ -471,7 +471,7 @@ def test_what_may_be_a_guest_is_asked_whatever_others_do(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ['qemu",pid=1', '\n"qemu', 'qemu",pid=1)\n'])
-def test_no_process_names_another_one_as_a_listener(name: str) -> None:
+def test_no_process_can_claim_another_process_listens(name: str) -> None:
     listens = (
         "import socket, sys, time; s = socket.create_server(('127.0.0.1', 0));"
         "open('/proc/self/comm', 'w').write(sys.argv[1]); print(s.getsockname()[1], flush=True);"
@@ -490,7 +490,7 @@ def test_no_process_names_another_one_as_a_listener(name: str) -> None:
     assert all(line.startswith("LISTEN ") for line in lines)
 
 
-def test_neither_names_nor_arguments_are_rows_of_their_own_in_the_list(tmp_path: Path) -> None:
+def test_names_and_arguments_cannot_add_rows_to_the_list(tmp_path: Path) -> None:
     recorder = Recorder("vm")
     row = "\n 1 ? Sl 0:00 qemu -uuid x"
     with program(tmp_path / f"qemu{row}") as pid, emulators(tmp_path, 1, f"x{row}") as [other]:

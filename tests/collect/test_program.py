@@ -1,4 +1,4 @@
-"""Real programs: what they print, how they fail, and that nothing of them is left."""
+"""Real programs: their output, their failures, and that no process of them is left."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hoodsnap.collect.recorder import Recorder, RefusedError
 PYTHON = [sys.executable, "-c"]
 
 
-def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_with_endless_output_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program, "LARGEST_STRING", 1000)
 
     with pytest.raises(RefusedError, match="printed more than a bundle keeps") as refusal:
@@ -26,8 +26,8 @@ def test_a_program_that_prints_without_end_is_ended(monkeypatch: pytest.MonkeyPa
     assert refusal.value.kind == "too-large"
 
 
-def test_a_program_that_hangs_is_ended() -> None:
-    with pytest.raises(RefusedError, match=r"was ended after 0\.3 s") as refusal:
+def test_a_hanging_program_is_killed() -> None:
+    with pytest.raises(RefusedError, match=r"was killed after 0\.3 s") as refusal:
         run([*PYTHON, "import time; time.sleep(60)"], patience=0.3)
     assert refusal.value.kind == "timeout"
 
@@ -45,7 +45,7 @@ def test_a_program_that_hangs_is_ended() -> None:
         ("raise SystemExit('a\\nb')", "failed", "a b"),
     ],
 )
-def test_a_program_that_fails_says_why(program: str, kind: str, message: str) -> None:
+def test_a_failed_programs_stderr_is_the_reason(program: str, kind: str, message: str) -> None:
     with pytest.raises(RefusedError) as refusal:
         run([*PYTHON, program])
     assert (refusal.value.kind, str(refusal.value)) == (kind, message)
@@ -57,18 +57,18 @@ def test_a_program_that_is_not_installed_is_missing() -> None:
     assert refusal.value.kind == "missing"
 
 
-def test_a_programs_bytes_are_kept() -> None:
+def test_bytes_that_are_not_utf_8_are_kept() -> None:
     assert run([*PYTHON, "import sys; sys.stdout.buffer.write(b'\\xff\\x00')"]) == "\udcff\0"
 
 
 @pytest.mark.parametrize("size", [65_536, 300_000])
-def test_a_program_that_complains_at_length_is_heard_to_its_end(size: int) -> None:
+def test_a_program_with_much_stderr_is_read_to_its_end(size: int) -> None:
     complaint = f"import sys; sys.stderr.write('x' * {size}); print('fine')"
 
     assert run([*PYTHON, complaint], patience=60) == "fine\n"
 
 
-def test_of_a_long_complaint_the_head_is_kept() -> None:
+def test_only_the_beginning_of_a_long_stderr_is_kept() -> None:
     with pytest.raises(RefusedError) as refusal:
         run([*PYTHON, "raise SystemExit('cannot: ' + 'x' * 300_000)"], patience=60)
 
@@ -76,8 +76,8 @@ def test_of_a_long_complaint_the_head_is_kept() -> None:
     assert len(str(refusal.value)) == 64 << 10
 
 
-def test_a_program_that_closes_its_output_and_goes_on_is_ended() -> None:
-    with pytest.raises(RefusedError, match=r"was ended after 0\.5 s"):
+def test_a_program_that_closes_its_streams_and_runs_on_is_killed() -> None:
+    with pytest.raises(RefusedError, match=r"was killed after 0\.5 s"):
         run([*PYTHON, "import os, time; os.close(1); os.close(2); time.sleep(60)"], patience=0.5)
 
 
@@ -105,27 +105,27 @@ def _ends(pid: int) -> bool:
     return False
 
 
-def test_what_a_program_leaves_behind_is_ended_and_not_waited_for(tmp_path: Path) -> None:
+def test_processes_that_a_program_left_behind_are_killed(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
     start = time.monotonic()
 
-    said = run(["sh", "-c", f"sleep 600 & echo $! > {noted}; echo hi"], patience=60)
+    output = run(["sh", "-c", f"sleep 600 & echo $! > {noted}; echo hi"], patience=60)
 
-    assert said == "hi\n"
+    assert output == "hi\n"
     assert time.monotonic() - start < 30
     assert _ends(_number_in(noted))
 
 
-def test_what_a_slow_program_started_is_ended_with_it(tmp_path: Path) -> None:
+def test_children_of_a_slow_program_are_killed_with_it(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
 
-    with pytest.raises(RefusedError, match="was ended after 1 s"):
+    with pytest.raises(RefusedError, match="was killed after 1 s"):
         run(["sh", "-c", f"sleep 600 & echo $! > {noted}; wait"], patience=1.0)
 
     assert _ends(_number_in(noted))
 
 
-def test_what_an_abandoned_question_started_is_ended(tmp_path: Path) -> None:
+def test_programs_of_an_abandoned_question_are_killed(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
     script = f"sleep 600 & echo $! > {noted}; wait"
 
@@ -135,22 +135,22 @@ def test_what_an_abandoned_question_started_is_ended(tmp_path: Path) -> None:
     assert _ends(_number_in(noted))
 
 
-def test_a_daemon_in_a_session_of_its_own_stays_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_daemon_in_its_own_session_is_neither_killed_nor_waited_for(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
     start = time.monotonic()
     daemon_of = f"setsid -f sh -c 'echo $$ > {noted}; exec sleep 600'"
     until_there = f"while [ ! -s {noted} ]; do sleep 0.05; done"
-    said = run(["sh", "-c", f"{daemon_of}; {until_there}; echo hi"], patience=60)
+    output = run(["sh", "-c", f"{daemon_of}; {until_there}; echo hi"], patience=60)
     daemon = _number_in(noted)
     try:
-        assert said == "hi\n"
+        assert output == "hi\n"
         assert time.monotonic() - start < 30
         assert _is_running(daemon)
     finally:
         os.kill(daemon, 9)
 
 
-def test_an_interruption_ends_the_programs_that_are_asked() -> None:
+def test_an_interruption_kills_the_running_programs() -> None:
     failed: list[RefusedError] = []
 
     def ask() -> None:
@@ -170,8 +170,8 @@ def test_an_interruption_ends_the_programs_that_are_asked() -> None:
     assert [str(refusal) for refusal in failed] == ["exit status -9"]
 
 
-def test_the_group_of_a_child_that_was_reaped_is_left_alone() -> None:
-    """Its number may be another's by now: here it still is a group, of the child's own child."""
+def test_the_group_of_a_reaped_child_is_not_killed() -> None:
+    """The PID may belong to another process: here it is the group of the child's own child."""
     import subprocess
 
     script = "sleep 600 & echo $!"
@@ -189,7 +189,7 @@ def test_the_group_of_a_child_that_was_reaped_is_left_alone() -> None:
         os.kill(other, 9)
 
 
-def test_many_programs_at_once_get_their_own_output() -> None:
+def test_parallel_programs_return_their_own_output() -> None:
     found: dict[int, str] = {}
 
     def ask(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What the collector writes, the reader takes: also after somebody tried to prevent it."""
+"""The reader accepts every bundle that the collector writes, even after an attack."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def read(recorder: Recorder) -> list[Answer]:
 
 
 @pytest.mark.parametrize("mark", ["{", "[", ",", "<"])
-def test_a_million_marks_in_a_command_line_cost_only_their_answer(mark: str) -> None:
+def test_a_million_brackets_in_a_command_line_cost_only_that_answer(mark: str) -> None:
     recorder = Recorder("vm")
     recorder.ask("kernel", "/proc/1/cmdline", lambda: "qemu\0-name\0guest")
     for pid in range(3):
         recorder.ask("kernel", f"/proc/{pid}7/cmdline", lambda: mark * 1_000_000)
 
-    assert bounds.SHARES  # what the reader counts
+    assert bounds.SHARES  # the reader does count
     kept, *hostile = read(recorder)
 
     assert kept.value == "qemu\0-name\0guest"
     assert all(answer.error and answer.error.kind == "too-large" for answer in hostile)
 
 
-def test_marks_in_many_answers_are_left_out_until_the_rest_can_be_read() -> None:
+def test_answers_are_left_out_until_the_bundle_can_be_read() -> None:
     recorder = Recorder("vm")
     for number in range(200):
         recorder.ask("network", f"ask {number}", lambda: ["{" * 4000])
@@ -47,7 +47,7 @@ def test_marks_in_many_answers_are_left_out_until_the_rest_can_be_read() -> None
     assert 10 < sum(answer.error is None for answer in answers) < 200
 
 
-def test_a_bundle_that_can_be_read_stays_as_it_is() -> None:
+def test_a_readable_bundle_is_unchanged() -> None:
     recorder = Recorder("vm")
     recorder.ask("nova", "GET /", lambda: {"servers": [{"name": "{" * 255}]})
     before = bundle(recorder)
@@ -55,7 +55,7 @@ def test_a_bundle_that_can_be_read_stays_as_it_is() -> None:
     assert readable(before) is before
 
 
-def test_whatever_the_door_lets_in_is_not_too_deep_to_be_read() -> None:
+def test_no_recorded_answer_is_nested_too_deeply_to_be_read() -> None:
     value: object = 1
     for _ in range(DEEPEST):
         value = [value]
@@ -67,7 +67,7 @@ def test_whatever_the_door_lets_in_is_not_too_deep_to_be_read() -> None:
     assert read(recorder)[0].value == value
 
 
-def test_a_question_that_is_too_long_to_be_read_is_cut() -> None:
+def test_a_query_that_is_too_long_to_be_read_is_cut() -> None:
     recorder = Recorder("vm")
     recorder.ask("kernel", "awk " + "/x" * 5_000_000, lambda: 1, subject="/y" * 100_000)
 

@@ -1,4 +1,4 @@
-"""The one door: what is asked, what fails, what is withheld."""
+"""Recorder: what is asked, what fails, what is withheld."""
 
 from __future__ import annotations
 
@@ -37,9 +37,7 @@ def fails(error: BaseException) -> object:
         (KeyboardInterrupt(), "failed", "KeyboardInterrupt:"),
     ],
 )
-def test_every_way_of_not_answering_is_recorded(
-    error: BaseException, kind: str, message: str
-) -> None:
+def test_every_kind_of_failure_is_recorded(error: BaseException, kind: str, message: str) -> None:
     answer = Recorder("vm").ask("host", "something", lambda: fails(error))
 
     assert answer.error is not None
@@ -51,7 +49,7 @@ def slowly() -> str:
     return "qemu:///system"
 
 
-def test_an_answer_says_who_when_and_how_long() -> None:
+def test_an_answer_has_its_layer_host_subject_and_times() -> None:
     recorder = Recorder("vm")
 
     answer = recorder.ask("libvirt", "virsh uri", slowly)
@@ -62,7 +60,7 @@ def test_an_answer_says_who_when_and_how_long() -> None:
     assert 0.05 <= answer.took < 5
 
 
-def test_what_hangs_is_left_behind() -> None:
+def test_a_question_that_hangs_is_abandoned() -> None:
     recorder, hanging = Recorder("vm"), threading.Event()
     start = time.monotonic()
 
@@ -76,8 +74,8 @@ def test_what_hangs_is_left_behind() -> None:
     hanging.set()
 
 
-def test_what_can_not_be_searched_in_time_is_not_kept() -> None:
-    """An answer that came in time, in which there is more to withhold than in its patience."""
+def test_an_answer_that_cannot_be_searched_in_time_is_not_kept() -> None:
+    """Answer that arrives in time, but takes longer than its patience to search for secrets."""
     answer = Recorder("vm").ask(
         "host", "cat", lambda: ["password=sesame42"] * 500_000, patience=0.1
     )
@@ -87,7 +85,7 @@ def test_what_can_not_be_searched_in_time_is_not_kept() -> None:
     assert answer.value is None
 
 
-def test_bytes_that_are_not_utf_8_are_readable_in_a_question_and_an_error() -> None:
+def test_bytes_that_are_not_utf_8_are_escaped_in_queries_and_errors() -> None:
     recorder = Recorder("vm")
 
     answer = recorder.ask("host", "stat /\udcff", lambda: "\udcff", subject="/\udcff")
@@ -99,7 +97,7 @@ def test_bytes_that_are_not_utf_8_are_readable_in_a_question_and_an_error() -> N
 
 
 @pytest.mark.parametrize("depth", [150, 100_000])
-def test_what_is_nested_too_deeply_is_not_kept(depth: int) -> None:
+def test_an_answer_that_is_nested_too_deeply_is_not_kept(depth: int) -> None:
     value: list[object] = []
     for _ in range(depth):
         value = [value]
@@ -116,7 +114,7 @@ def test_numbers_that_json_does_not_have_become_texts() -> None:
     assert answer.value == ["nan", "-inf", 1.5]
 
 
-def test_several_threads_may_ask_at_once() -> None:
+def test_several_threads_can_ask_in_parallel() -> None:
     recorder = Recorder("vm")
 
     def ask() -> None:
@@ -154,7 +152,7 @@ SECRETS = [
     "-object secret,id=s,data=a,,{}",
     '{{"data":"{}","qom-type":"secret"}}',
     '{{"qom-type":"secret","data":"a\\"{}"}}',
-    '{{"qom-type":"secret","data":"{}',  # what older kernels cut off
+    '{{"qom-type":"secret","data":"{}',  # as older kernels cut it off
     '{{"file":"json:{{\\"driver\\":\\"ssh\\",\\"password\\":\\"{}\\"}}"}}',
     '{{"=keyvalue-pairs": "[\\"auth\\", \\"x\\", \\"key\\", \\"{}\\"]"}}',
     '{{"=keyvalue-pairs":["key","{}"]}}',
@@ -178,7 +176,7 @@ def test_a_secret_in_a_text_is_withheld(text: str) -> None:
     assert WITHHELD in kept
 
 
-def test_a_key_of_ceph_is_known_by_its_shape() -> None:
+def test_a_ceph_key_is_recognized_by_its_form() -> None:
     key = f"AQS3CRET{'A' * 30}=="
 
     assert without_secrets(f"[client.nova] {key}, x") == f"[client.nova] {WITHHELD}, x"
@@ -196,11 +194,11 @@ def test_a_key_of_ceph_is_known_by_its_shape() -> None:
         "ALTER TABLE users ADD password varchar(255)",
     ],
 )
-def test_what_looks_a_little_like_a_secret_stays(text: str) -> None:
+def test_texts_that_merely_resemble_a_secret_stay(text: str) -> None:
     assert without_secrets(text) == text
 
 
-def test_what_stands_beside_a_secret_is_kept() -> None:
+def test_text_beside_a_secret_is_kept() -> None:
     kept = without_secrets("-drive\0file=rbd:p/i:key=S3CRET\0-device\0virtio-blk-pci,id=a\0")
 
     assert kept == f"-drive\0file=rbd:p/i:key={WITHHELD}\0-device\0virtio-blk-pci,id=a\0"
@@ -213,11 +211,11 @@ def test_what_stands_beside_a_secret_is_kept() -> None:
         max_leaves=8,
     )
 )
-def test_what_is_no_secret_stays_as_it_is(value: object) -> None:
+def test_values_without_secrets_are_unchanged(value: object) -> None:
     assert without_secrets(value) == value or WITHHELD in str(without_secrets(value))
 
 
-def test_the_answers_of_a_host_have_room_together() -> None:
+def test_the_answers_of_a_host_share_one_size_limit() -> None:
     recorder = Recorder("vm", room=1 << 20)
 
     answers = [recorder.ask("kernel", "/proc/1", lambda: "x" * 300_000) for _ in range(5)]
@@ -229,7 +227,7 @@ def test_the_answers_of_a_host_have_room_together() -> None:
     assert last.value == "short"
 
 
-def test_values_without_a_text_fill_the_room_too() -> None:
+def test_values_without_text_count_for_the_limit() -> None:
     recorder = Recorder("vm", room=1 << 20)
 
     answer = recorder.ask("network", "ip -j link", lambda: [[] for _ in range(100_000)])
@@ -238,7 +236,7 @@ def test_values_without_a_text_fill_the_room_too() -> None:
     assert answer.error.kind == "too-large"
 
 
-def test_slow_answers_can_not_make_a_collection_endless() -> None:
+def test_slow_answers_cannot_make_a_collection_endless() -> None:
     recorder, waiting = Recorder("vm", time_left=0.3), threading.Event()
 
     first = recorder.ask("nova", "GET /", lambda: waiting.wait(0.2))
@@ -248,4 +246,4 @@ def test_slow_answers_can_not_make_a_collection_endless() -> None:
     assert first.error is None
     assert late.error is not None and then.error is not None
     assert late.error.kind == then.error.kind == "timeout"
-    assert then.error.message == "not asked: the questions before took 0.3 s"
+    assert then.error.message == "not asked: earlier questions took 0.3 s"

@@ -1,4 +1,4 @@
-"""Nothing that an API can answer stops the questions after it: bodies of every wrong type."""
+"""No answer of an API stops later questions: bodies of every wrong type."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LISTS = (
     *("floatingips", "security_groups", "agents", "extensions", "bindings", "volumes"),
     *("snapshots", "attachments", "resource_providers", "traits", "versions"),
 )
-"""The names of all lists that are asked for: a body may have any of them."""
+"""Names of all lists that are asked for; a body may have any of them."""
 
 LINKS: tuple[Any, ...] = (
     None,
@@ -86,7 +86,7 @@ BODIES: tuple[Any, ...] = (
 )
 
 ODD_VERSIONS: tuple[Any, ...] = ([], [1], None, {}, whole(THINGS[0], None), whole(THINGS[2], None))
-"""Bodies that are given for the versions of an API, too."""
+"""Bodies that are also returned for the versions of an API."""
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ SERVICES: dict[str, Callable[[Recorder], None]] = {
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_body_of_any_type_stops_no_question(service: str, cloud: SmallCloud) -> None:
+def test_a_body_of_any_type_stops_no_later_question(service: str, cloud: SmallCloud) -> None:
     asked = 0
     for body, versions in ((body, versions) for versions in (True, False) for body in BODIES):
         if not versions and body not in ODD_VERSIONS:
@@ -180,10 +180,10 @@ def test_a_body_of_any_type_stops_no_question(service: str, cloud: SmallCloud) -
 
         names_of(recorder.answers, "vm")
         asked += len(recorder.answers)
-        # It can be written, and none of the failures is one of ours.
+        # The bundle can be written, and no failure is a bug of hoodsnap.
         json.dumps([answer.as_json() for answer in recorder.answers]).encode()
         failed = [answer.error.message for answer in recorder.answers if answer.error]
-        assert [said for said in failed if "Error: " in said] == []
+        assert [message for message in failed if "Error: " in message] == []
     assert asked > len(BODIES)
 
 
@@ -195,12 +195,12 @@ def test_a_list_in_place_of_an_object_is_a_failure(service: str, cloud: SmallClo
     SERVICES[service](recorder)
 
     failed = {answer.error.message for answer in recorder.answers if answer.error is not None}
-    said = "the answer is not a JSON object: it does not come from "
+    expected = "the answer is not a JSON object, so it is not from "
     assert failed
-    assert all(message.startswith(said) for message in failed)
+    assert all(message.startswith(expected) for message in failed)
 
 
-def test_a_next_page_of_glance_is_of_the_same_api(cloud: SmallCloud) -> None:
+def test_glances_next_link_to_another_server_is_dropped(cloud: SmallCloud) -> None:
     recorder = Recorder("vm")
     for elsewhere in ("@127.0.0.1:1/v2/images?", ".x/v2/images?", 5, ["/v2/images?"]):
         cloud.reply("/image/v2/images?limit=1000", {"images": [], "next": elsewhere})
@@ -222,7 +222,7 @@ def test_the_next_page_is_after_the_marker() -> None:
     assert next_marker(page({"a": [], "a_links": links}), "a") is None
 
 
-def test_a_list_that_turns_in_a_circle_ends_with_a_refusal() -> None:
+def test_a_circular_list_ends_with_a_failure() -> None:
     refused: list[tuple[str, str]] = []
     links = [{"rel": "next", "href": "http://x/?marker=b"}]
 
@@ -234,7 +234,7 @@ def test_a_list_that_turns_in_a_circle_ends_with_a_refusal() -> None:
     )
 
     assert len(found) == 2
-    assert refused == [("all=1&marker=b", "not asked: the cloud's list does not end")]
+    assert refused == [("all=1&marker=b", "not asked: the API's list does not end")]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,9 @@ def test_a_list_that_turns_in_a_circle_ends_with_a_refusal() -> None:
         ("http://x/placement", "http://x/placement", ""),
     ],
 )
-def test_an_endpoint_without_its_version(endpoint: str, root: str, project: str) -> None:
+def test_an_endpoint_is_split_from_its_version_and_project(
+    endpoint: str, root: str, project: str
+) -> None:
     assert unversioned(endpoint) == (root, project)
 
 
@@ -262,5 +264,5 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_objects_have_their_key(value: Any) -> None:
+def test_only_objects_with_the_key_are_returned(value: Any) -> None:
     assert all(isinstance(item["id"], str) for item in objects(value))

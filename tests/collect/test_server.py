@@ -1,4 +1,4 @@
-"""Against a small cloud of the tests' own, served over HTTP, and against the lab."""
+"""Nova API, against a small cloud of the tests' own, served over HTTP, and against the lab."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hoodsnap.collect.server import ServerApi
 from hoodsnap.keep.fence import _looks
 from hoodsnap.keep.secret import WITHHELD
 
-# The SDK warns of what it will leave out one day, whether it is used or not.
+# The SDK warns of deprecated features even if they are not used.
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 
 HERE = "10000000-0000-4000-8000-000000000000"
@@ -67,7 +67,7 @@ def test_the_versions_and_the_clock_are_asked_first(api: ServerApi, recorder: Re
     assert recorder.answers[1].value["date"].endswith("GMT")
 
 
-def test_what_is_asked_says_its_microversion(
+def test_a_query_contains_its_microversion(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     small.reply("/compute/v2.1/servers/detail?all_tenants=True&host=vm", {"servers": [a_server()]})
@@ -80,7 +80,7 @@ def test_what_is_asked_says_its_microversion(
 
 
 @pytest.mark.parametrize(("theirs", "asked"), [("2.1", "2.1"), ("2.79", "2.79"), ("2.104", "2.96")])
-def test_the_highest_microversion_that_both_know_is_asked_for(
+def test_the_highest_microversion_that_both_sides_know_is_requested(
     recorder: Recorder, small: SmallCloud, theirs: str, asked: str
 ) -> None:
     small.reply("/compute/v2.1/", {"version": {"id": "v2.1", "version": theirs}})
@@ -92,7 +92,7 @@ def test_the_highest_microversion_that_both_know_is_asked_for(
     assert last(recorder).query == f"GET /v2.1/servers/detail?all_tenants=True [{asked}]"
 
 
-def test_a_cloud_from_before_microversions_gets_no_header(
+def test_a_cloud_older_than_microversions_gets_no_header(
     recorder: Recorder, small: SmallCloud
 ) -> None:
     del small.replies["/compute/v2.1/"]
@@ -120,7 +120,7 @@ def _page(small: SmallCloud, marker: str, uuids: list[str], then: str | None) ->
     path = "/compute/v2.1/servers/detail?all_tenants=True" + (marker and f"&marker={marker}")
     body: dict[str, Any] = {"servers": [a_server(uuid) for uuid in uuids]}
     if then is not None:
-        # Behind a proxy nova often names itself wrongly: only the marker can be trusted.
+        # Behind a proxy nova often returns links with a wrong host: only the marker can be trusted.
         link = f"http://nova.internal:8774/v2.1/servers/detail?all_tenants=True&marker={then}"
         body["servers_links"] = [{"rel": "next", "href": link}]
     small.reply(path, body)
@@ -135,7 +135,7 @@ def test_a_list_is_read_to_its_end(api: ServerApi, recorder: Recorder, small: Sm
     assert kinds(recorder)[2:] == [None, None, None]
 
 
-def test_a_list_that_goes_in_circles_ends_with_a_failure(
+def test_a_circular_list_ends_with_a_failure(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     _page(small, "", ["a"], "a")
@@ -147,7 +147,7 @@ def test_a_list_that_goes_in_circles_ends_with_a_failure(
     assert "does not end" in last(recorder).error.message  # type: ignore[union-attr]  # it is an error
 
 
-def test_a_list_that_never_ends_ends_with_a_failure(
+def test_an_endless_list_ends_with_a_failure(
     api: ServerApi, recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest_api, "MOST_PAGES", 5)
@@ -165,7 +165,7 @@ def test_an_empty_page_is_the_last(api: ServerApi, recorder: Recorder, small: Sm
     assert len(recorder.answers) == 3
 
 
-def test_a_tenant_is_told_what_it_may_see(
+def test_a_tenant_gets_the_servers_it_may_see(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     denied = {"forbidden": {"code": 403, "message": "Policy doesn't allow it."}}
@@ -190,7 +190,7 @@ def test_a_server_that_does_not_exist_is_absent(api: ServerApi, recorder: Record
     assert kinds(recorder)[-1] == "absent"
 
 
-def test_a_server_asked_for_alone_brings_its_image(
+def test_the_image_of_a_single_server_is_asked_for(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     small.reply(f"/compute/v2.1/servers/{HERE}", {"server": a_server(metadata={"pw": PASSWORD})})
@@ -205,7 +205,7 @@ def test_a_server_asked_for_alone_brings_its_image(
     assert image.value == {"id": IMAGE, "license": WITHHELD}
 
 
-def test_neither_password_nor_token_is_kept(
+def test_no_password_or_token_is_kept(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     api.ask_servers()
@@ -215,7 +215,7 @@ def test_neither_password_nor_token_is_kept(
     assert TOKEN not in everything(recorder)
 
 
-def test_the_surroundings_are_asked_once_each(
+def test_flavors_images_and_services_are_asked_for_once_each(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     servers = [a_server(), a_server("b"), a_server("c", image="")]
@@ -234,7 +234,7 @@ def test_the_surroundings_are_asked_once_each(
     ]
 
 
-def test_the_history_of_the_last_days_is_asked_of_servers_that_changed_in_them(
+def test_recent_actions_are_asked_for_recently_changed_servers(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     servers = [a_server(), a_server("old", updated="2020-01-01T00:00:00Z")]
@@ -283,7 +283,7 @@ def test_an_answer_that_is_too_large_is_not_kept(
     assert kinds(recorder)[-1] == "too-large"
 
 
-def test_an_api_that_does_not_answer_is_given_up(
+def test_an_api_that_does_not_answer_is_abandoned(
     api: ServerApi, recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_module.ServerApi._ask, "__kwdefaults__", _hurried())
@@ -320,7 +320,7 @@ def _hurried() -> dict[str, Any]:
         (200, [1, 2], "failed", "the answer is not a JSON object"),
     ],
 )
-def test_what_is_no_answer_is_recorded_in_a_line(
+def test_an_invalid_response_is_recorded_in_one_line(
     api: ServerApi,
     recorder: Recorder,
     small: SmallCloud,
@@ -363,7 +363,7 @@ def test_without_credentials_nothing_is_asked(
     _silent_afterwards(api, recorder)
 
 
-def test_a_cloud_that_is_not_in_clouds_yaml_is_missing(
+def test_a_cloud_missing_from_clouds_yaml_is_recorded_as_missing(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("openstack")
@@ -387,7 +387,7 @@ def test_a_keystone_that_is_down_is_unreachable(
     _silent_afterwards(api, recorder)
 
 
-def test_a_wrong_password_is_a_denial(
+def test_a_wrong_password_is_recorded_as_denied(
     recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OS_PASSWORD", "wrong")
@@ -398,7 +398,7 @@ def test_a_wrong_password_is_a_denial(
     _silent_afterwards(api, recorder)
 
 
-def test_a_catalogue_without_nova_is_recorded(recorder: Recorder, small: SmallCloud) -> None:
+def test_a_catalog_without_nova_is_recorded(recorder: Recorder, small: SmallCloud) -> None:
     del small.endpoints["compute"]
     api = ServerApi(recorder)
 
@@ -414,7 +414,7 @@ def clouds_yaml(cloud: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.lab
-def test_the_admin_of_the_lab_sees_all(recorder: Recorder, clouds_yaml: None) -> None:
+def test_the_labs_admin_sees_all_servers(recorder: Recorder, clouds_yaml: None) -> None:
     api = ServerApi(recorder, "hoodlab")
     assert api.connect()
     servers = api.ask_servers()
@@ -427,7 +427,7 @@ def test_the_admin_of_the_lab_sees_all(recorder: Recorder, clouds_yaml: None) ->
 
 
 @pytest.mark.lab
-def test_a_tenant_of_the_lab_sees_its_own(recorder: Recorder, clouds_yaml: None) -> None:
+def test_a_tenant_in_the_lab_sees_its_own_servers(recorder: Recorder, clouds_yaml: None) -> None:
     api = ServerApi(recorder, "hoodlab-tenant")
     assert api.connect()
     servers = api.ask_servers("vm")
@@ -445,7 +445,7 @@ def test_a_tenant_of_the_lab_sees_its_own(recorder: Recorder, clouds_yaml: None)
     assert set(kinds(recorder)) == {None, "denied"}
 
 
-def test_a_keystone_that_answers_without_an_end_is_not_read(
+def test_an_endless_answer_of_keystone_is_not_read(
     recorder: Recorder, small: SmallCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cloud_module, "LARGEST", 100)
@@ -454,7 +454,7 @@ def test_a_keystone_that_answers_without_an_end_is_not_read(
     assert kinds(recorder) == ["too-large"]
 
 
-def test_lists_without_an_end_are_not_made_into_objects(
+def test_an_oversized_list_is_not_parsed(
     api: ServerApi, recorder: Recorder, small: SmallCloud
 ) -> None:
     body = b'{"servers":[' + b"[]," * 500_000 + b"[]]}"
@@ -464,7 +464,7 @@ def test_lists_without_an_end_are_not_made_into_objects(
     assert kinds(recorder)[-1] == "too-large"
 
 
-def test_no_api_gets_a_password_of_netrc(
+def test_no_api_gets_a_password_from_netrc(
     recorder: Recorder, small: SmallCloud, tmp_path: Path
 ) -> None:
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login root password sesame\n")

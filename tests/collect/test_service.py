@@ -1,6 +1,6 @@
-"""Which processes are believed: real ones, of real accounts, in real namespaces and cgroups.
+"""Trusted processes: real ones, of real accounts, in real namespaces and cgroups.
 
-No service has the name that these tests use, so that what runs on this host does not matter.
+These tests use a name that no service has, so it does not matter what runs on this host.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Start = Callable[..., subprocess.Popen[bytes]]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder into which every account may look."""
+    """Folder that every account may read."""
     path = Path("/var/lib") / f"hs-{os.getpid()}"
     path.mkdir()
     (path / PROGRAM).write_text(SLEEP)
@@ -52,14 +52,14 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy this machine is, no process is left out."""
+    """Leave out no process, however busy this machine is."""
     monkeypatch.setattr("hoodsnap.collect.service.MOST_LOST", 60.0)
     monkeypatch.setattr("hoodsnap.collect.service.PATIENCE", 10.0)
 
 
 @pytest.fixture
 def start(folder: Path) -> Iterator[Start]:
-    """Starts a process and waits until it carries the service's name."""
+    """Start a process and wait until it has the service's name."""
     with ExitStack() as stack:
 
         def run(*command: str, conf: str = "theirs.conf") -> subprocess.Popen[bytes]:
@@ -70,8 +70,8 @@ def start(folder: Path) -> Iterator[Start]:
 
             def there() -> bool:
                 assert process.poll() is None, words
-                said = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
-                return os.path.basename(said[0]).startswith((b"python", PROGRAM.encode()))
+                shown = Path(f"/proc/{process.pid}/cmdline").read_bytes().split(b"\0")
+                return os.path.basename(shown[0]).startswith((b"python", PROGRAM.encode()))
 
             until(there)
             return process
@@ -91,11 +91,11 @@ def nova_uid() -> int:
 
 
 def why(found: Found, process: subprocess.Popen[bytes]) -> str:
-    assert process.pid not in {service.pid for service in found.believed}
+    assert process.pid not in {service.pid for service in found.trusted}
     return {doubt.pid: doubt.why for doubt in found.doubts}[process.pid]
 
 
-def test_of_whoever_runs_the_collector_a_service_is_believed(closed: Path) -> None:
+def test_a_service_of_the_collectors_own_account_is_trusted(closed: Path) -> None:
     (closed / PROGRAM).write_text(SLEEP)
     process = subprocess.Popen([sys.executable, f"{closed}/{PROGRAM}"])
     try:
@@ -111,7 +111,7 @@ def test_of_whoever_runs_the_collector_a_service_is_believed(closed: Path) -> No
 
 
 @needs_root
-def test_an_ordinary_accounts_process_is_not_followed_whatever_it_is_called(
+def test_an_ordinary_accounts_process_is_not_followed_whatever_its_name(
     start: Start, folder: Path
 ) -> None:
     script = start(*as_account(MALLORY), PYTHON)
@@ -120,14 +120,14 @@ def test_an_ordinary_accounts_process_is_not_followed_whatever_it_is_called(
     named = start(*as_account(MALLORY), *renamed)
 
     found = find(PROGRAM)
-    assert found.believed == ()
-    sentence = f"it runs as uid {MALLORY}, which is neither root's nor nova's account"
+    assert found.trusted == ()
+    sentence = f"it runs as uid {MALLORY}, which is neither root nor nova"
     assert why(found, script) == why(found, named) == sentence
     assert read_nova_conf(PROGRAM, folder).options == {}
 
 
 @needs_root
-def test_a_genuine_service_wins_over_lower_numbers_and_over_being_in_a_container(
+def test_a_trusted_service_wins_over_an_impostor_with_a_lower_pid(
     start: Start,
 ) -> None:
     uid = nova_uid()
@@ -140,24 +140,24 @@ def test_a_genuine_service_wins_over_lower_numbers_and_over_being_in_a_container
     assert conf.options == {"DEFAULT": {"host": "ours"}}
     recorder = Recorder("here")
     conf.say(recorder)
-    [said] = recorder.answers
-    assert (said.layer, said.query) == ("host", f"ps -fp {rogue.pid}")
-    assert said.error is not None
-    assert said.error.kind == "denied"
-    assert said.error.message.startswith(
+    [answer] = recorder.answers
+    assert (answer.layer, answer.query) == ("host", f"ps -fp {rogue.pid}")
+    assert answer.error is not None
+    assert answer.error.kind == "denied"
+    assert answer.error.message.startswith(
         f"process {rogue.pid} is called {PROGRAM} and is not followed: it runs as uid {MALLORY}"
     )
 
 
 @needs_root
-def test_of_several_that_are_believed_one_is_followed_and_the_others_are_named(
+def test_one_trusted_service_is_followed_and_the_others_are_recorded(
     start: Start,
 ) -> None:
     apart = start("unshare", "--mount", PYTHON)
     first, second = start(PYTHON), start(PYTHON)
 
     found = find(PROGRAM)
-    assert [service.pid for service in found.believed] == [first.pid, second.pid, apart.pid]
+    assert [service.pid for service in found.trusted] == [first.pid, second.pid, apart.pid]
     recorder = Recorder("here")
     found.say(recorder)
     assert [answer.query for answer in recorder.answers] == [
@@ -172,14 +172,14 @@ def test_of_several_that_are_believed_one_is_followed_and_the_others_are_named(
     ("command", "sentence"),
     [
         (["setpriv", f"--ruid={MALLORY}", "--euid=0", PYTHON], "more than one account"),
-        (["unshare", "--user", "--map-root-user", PYTHON], "user namespace of its own"),
-        ([*as_account(MALLORY), "unshare", "-Ur", PYTHON], "user namespace of its own"),
-        (["unshare", "--mount", "--net", PYTHON], "a network of its own"),
+        (["unshare", "--user", "--map-root-user", PYTHON], "its own user namespace"),
+        ([*as_account(MALLORY), "unshare", "-Ur", PYTHON], "its own user namespace"),
+        (["unshare", "--mount", "--net", PYTHON], "its own network"),
         ([*as_account(65534), PYTHON], "it runs as uid 65534"),
         ([*as_account(KOLLA), PYTHON], f"it runs as uid {KOLLA}"),
     ],
 )
-def test_what_only_looks_like_a_service_is_not_followed(
+def test_a_process_that_only_looks_like_a_service_is_not_followed(
     command: list[str], sentence: str, start: Start
 ) -> None:
     probe = subprocess.run([*command, "-c", ""], capture_output=True)
@@ -191,7 +191,7 @@ def test_what_only_looks_like_a_service_is_not_followed(
 
 
 @needs_root
-def test_roots_other_programs_are_not_the_service(start: Start, folder: Path) -> None:
+def test_other_programs_of_root_are_not_the_service(start: Start, folder: Path) -> None:
     shutil.copy("/usr/bin/perl", folder / "perl")
     (folder / PROGRAM).write_text("sleep 60;\n")
     renamed = ["bash", "-c", f'exec -a {PROGRAM} {folder}/perl "$@"', "bash"]
@@ -204,13 +204,13 @@ def test_roots_other_programs_are_not_the_service(start: Start, folder: Path) ->
 
     found = find(PROGRAM)
     assert why(found, perl) == "its executable is perl"
-    assert "others than root can write to its executable" in why(found, open_to_all)
+    assert "accounts other than root can write to its executable" in why(found, open_to_all)
     assert why(found, other) == f"its command line does not start {PROGRAM}"
 
 
 @needs_root
 @pytest.mark.parametrize(
-    ("passwd", "capabilities", "believed"),
+    ("passwd", "capabilities", "trusted"),
     [
         (f"nova:x:{KOLLA}:{KOLLA}::/var/lib/nova:/bin/sh\n", "+all", True),
         (f"nova:x:{KOLLA}:{KOLLA}::/var/lib/nova:/bin/sh\n", "-sys_admin", False),
@@ -218,9 +218,9 @@ def test_roots_other_programs_are_not_the_service(start: Start, folder: Path) ->
     ],
 )
 def test_a_container_has_its_own_accounts_and_files(
-    passwd: str, capabilities: str, believed: bool, folder: Path
+    passwd: str, capabilities: str, trusted: bool, folder: Path
 ) -> None:
-    """Kolla: another root and mount namespace, the host's network, an account without a name."""
+    """Kolla has its own root and mounts, the host's network and an account without a name."""
     root = folder / "root"
     script = f"""
         mount -t tmpfs -o mode=755 tmpfs {root}; cd {root}
@@ -235,24 +235,24 @@ def test_a_container_has_its_own_accounts_and_files(
     root.mkdir()
     process = subprocess.Popen(["unshare", "--mount", "sh", "-ec", script])
     try:
-        until(lambda: find(PROGRAM).believed + find(PROGRAM).doubts)
+        until(lambda: find(PROGRAM).trusted + find(PROGRAM).doubts)
         conf = read_nova_conf(PROGRAM)
     finally:
         process.kill()
         process.wait()
 
-    assert (conf.service is not None) is believed
-    if believed:
+    assert (conf.service is not None) is trusted
+    if trusted:
         assert conf.service is not None and conf.service.uid == KOLLA
         assert conf.options == {"DEFAULT": {"host": "container"}}
         assert conf.refused == ()
     else:
-        assert "without the rights of the host's root" in conf.found.doubts[0].why
+        assert "without the privileges of host root" in conf.found.doubts[0].why
 
 
 @pytest.fixture
 def enter() -> Iterator[Callable[[int, str], None]]:
-    """Puts a process into a cgroup, as systemd does it with units and logins."""
+    """Move a process into a cgroup, as systemd does with units and logins."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     tops = [Path(words[1]) for words in mounts if words[2] == "cgroup2"]
     if os.geteuid() != 0 or not tops:
@@ -275,7 +275,7 @@ def enter() -> Iterator[Callable[[int, str], None]]:
 
 @needs_root
 @pytest.mark.parametrize(
-    ("name", "believed"),
+    ("name", "trusted"),
     [
         (f"system.slice/{PROGRAM}.service", True),
         (f"system.slice/system-devstack.slice/devstack@{PROGRAM}.service", True),
@@ -288,25 +288,25 @@ def enter() -> Iterator[Callable[[int, str], None]]:
         (f"{PROGRAM}.service", False),
     ],
 )
-def test_a_system_unit_of_the_services_name_vouches_for_its_account(
-    name: str, believed: bool, enter: Callable[[int, str], None], folder: Path
+def test_an_account_is_trusted_if_a_system_unit_runs_the_service_as_it(
+    name: str, trusted: bool, enter: Callable[[int, str], None], folder: Path
 ) -> None:
-    """DevStack runs nova-compute as an ordinary account, in a unit that root wrote."""
+    """DevStack runs nova-compute as an ordinary account, in a unit that root installed."""
     words = [*as_account(MALLORY), PYTHON, f"{folder}/{PROGRAM}"]
     process = subprocess.Popen(words)
     try:
         enter(process.pid, name)
-        until(lambda: find(PROGRAM).believed + find(PROGRAM).doubts)
+        until(lambda: find(PROGRAM).trusted + find(PROGRAM).doubts)
         found = find(PROGRAM)
     finally:
         process.kill()
         process.wait()
 
-    assert bool(found.believed) is believed, found.doubts
+    assert bool(found.trusted) is trusted, found.doubts
 
 
 @needs_root
-def test_novas_own_account_in_a_login_session_is_no_service(
+def test_a_login_session_of_novas_account_is_not_the_service(
     enter: Callable[[int, str], None], folder: Path
 ) -> None:
     process = subprocess.Popen([*as_account(nova_uid()), PYTHON, f"{folder}/{PROGRAM}"])
@@ -322,7 +322,7 @@ def test_novas_own_account_in_a_login_session_is_no_service(
 
 
 @needs_root
-def test_a_crowd_of_impostors_is_counted(start: Start) -> None:
+def test_many_impostors_are_counted(start: Start) -> None:
     for _ in range(MOST_DOUBTS + 2):
         start(*as_account(MALLORY), PYTHON)
     recorder = Recorder("here")

@@ -1,4 +1,4 @@
-"""A guest whose disks are on a network is not asked what makes QEMU wait for that network."""
+"""A guest with network disks is not asked questions that make QEMU wait for the network."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def document(*disks: str) -> str:
         ),
     ],
 )
-def test_a_definition_names_its_network_disks(xml: str, protocols: set[str]) -> None:
+def test_network_disks_are_found_in_a_definition(xml: str, protocols: set[str]) -> None:
     assert remote(xml) == protocols
 
 
@@ -88,7 +88,7 @@ def test_a_definition_names_its_network_disks(xml: str, protocols: set[str]) -> 
         ("-drive", "file=iscsi://192.0.2.1/iqn/0,if=none,id=d", "-device", "scsi-generic,drive=d"),
     ],
 )
-def test_a_command_line_names_its_network_disks(words: tuple[str, ...]) -> None:
+def test_network_disks_are_found_on_a_command_line(words: tuple[str, ...]) -> None:
     refusal = obstacle(None, argv(*words))
 
     assert refusal is not None
@@ -96,7 +96,7 @@ def test_a_command_line_names_its_network_disks(words: tuple[str, ...]) -> None:
     assert str(refusal).startswith("not asked: the guest has a network disk (")
 
 
-def test_a_guest_with_files_is_asked(tmp_path: Path) -> None:
+def test_a_guest_with_only_local_files_is_asked(tmp_path: Path) -> None:
     (tmp_path / "disk").write_bytes(b"raw")
     seen = SeenDomain("u", "instance-1", 1, {str(tmp_path / "disk"): "raw", "/gone": None})
 
@@ -104,14 +104,14 @@ def test_a_guest_with_files_is_asked(tmp_path: Path) -> None:
     assert obstacle(None, [(os.getpid(), argv()[0][1])]) is None
 
 
-def test_a_guest_whose_definition_was_not_read_is_not_asked() -> None:
+def test_a_guest_without_a_collected_definition_is_not_asked() -> None:
     seen = SeenDomain("u", "instance-1", 1, {}, remote=None)
 
-    assert "was not read" in str(obstacle(seen, []))
+    assert "was not collected" in str(obstacle(seen, []))
 
 
-def test_a_backing_file_that_only_the_image_names_counts(tmp_path: Path) -> None:
-    """Before libvirt 5.10 the command line names the upper image alone."""
+def test_a_network_backing_file_is_found_in_the_image_header(tmp_path: Path) -> None:
+    """Before libvirt 5.10 the command line names only the topmost image."""
     name = b"nbd://192.0.2.1/base"
     header = struct.pack(">4sIQI", b"QFI\xfb", 2, 72, len(name)) + bytes(52) + name
     (tmp_path / "disk").write_bytes(header)
@@ -121,10 +121,10 @@ def test_a_backing_file_that_only_the_image_names_counts(tmp_path: Path) -> None
     assert "a network disk (nbd)" in str(refusal)
 
 
-def test_files_that_do_not_answer_are_found_before_qemu_looks(
+def test_hanging_files_are_found_before_qemu_is_asked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A dead NFS server, played by a `stat` that returns when the test ends."""
+    """A `stat` that returns only when the test ends stands for a dead NFS server."""
     dead = threading.Event()
     monkeypatch.setattr(storage, "LOOK", 0.2)
     monkeypatch.setattr(storage, "_stat", lambda path: dead.wait(30))
@@ -132,12 +132,12 @@ def test_files_that_do_not_answer_are_found_before_qemu_looks(
     refusal = obstacle(SeenDomain("u", "instance-1", 1, {"/nfs/disk": "raw"}), [])
     dead.set()
 
-    assert "did not answer within 0.2 s" in str(refusal)
+    assert "stat on the guest's disk files took more than 0.2 s" in str(refusal)
 
 
 @contextmanager
 def frozen_nbd(path: Path) -> Iterator[list[bytes]]:
-    """An NBD server that exports an image, and then answers no read."""
+    """Run an NBD server that exports an image, but answers no read."""
     server = socket.create_server(str(path), family=socket.AF_UNIX)
     requests: list[bytes] = []
 
@@ -155,7 +155,7 @@ def frozen_nbd(path: Path) -> Iterator[list[bytes]]:
         server.close()
 
 
-def test_a_real_qemu_with_a_network_disk_is_sent_no_question_about_it() -> None:
+def test_a_real_qemu_is_not_asked_about_its_network_disk() -> None:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed")
     with tempfile.TemporaryDirectory(prefix="hs-") as name:
@@ -200,7 +200,7 @@ def _qemu(folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
 
 
 def _spy(monitor: Path, path: Path, sent: list[str]) -> None:
-    """Stand between a client and a monitor, and write down what the client sends."""
+    """Forward between a client and a monitor, and add what the client sends to `sent`."""
     server = socket.create_server(str(path), family=socket.AF_UNIX)
 
     def forward(source: socket.socket, target: socket.socket, keep: bool) -> None:
@@ -222,7 +222,7 @@ def _spy(monitor: Path, path: Path, sent: list[str]) -> None:
     threading.Thread(target=serve, daemon=True).start()
 
 
-def test_libvirt_is_handed_no_question_about_a_network_disk(libvirtd: Any) -> None:
+def test_libvirt_is_not_asked_about_a_network_disk(libvirtd: Any) -> None:
     recorder = Recorder("here")
     with libvirtd.guest("instance-1"):
         domains = Domains(Recorder("here"), libvirtd.uri)
@@ -242,7 +242,7 @@ def test_libvirt_is_handed_no_question_about_a_network_disk(libvirtd: Any) -> No
     assert set(kinds.values()) == {None, "denied"}
 
 
-def test_what_was_not_asked_is_no_silence_of_qemu() -> None:
+def test_a_question_that_was_not_asked_does_not_mean_qemu_is_dead() -> None:
     host = RecordedHost(load(MONITORS))
     before = _names(host)
     kind, message = "denied", "not asked: the guest has a network disk (rbd), and …"

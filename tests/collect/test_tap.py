@@ -1,4 +1,4 @@
-"""The host's network, with programs of the tests' own, and without any."""
+"""Host network, with programs of the tests' own, and without any program."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ RULES = """\
 -A INPUT -s 10.0.0.9/32 -m comment --comment "the boss" -j ACCEPT
 COMMIT
 """
-"""As the hybrid iptables firewall writes them: neutron agent/linux/iptables_firewall.py."""
+"""Rules of the hybrid iptables firewall: neutron agent/linux/iptables_firewall.py."""
 
 
 def asked(
     monkeypatch: pytest.MonkeyPatch,
-    said: Callable[[Sequence[str]], str],
+    run: Callable[[Sequence[str]], str],
     seen: SeenNetworks | None = None,
 ) -> Recorder:
-    monkeypatch.setattr(module, "run", said)
+    monkeypatch.setattr(module, "run", run)
     recorder = Recorder("vm")
     ask_taps(recorder, seen)
     return recorder
@@ -79,7 +79,7 @@ def usual(command: Sequence[str]) -> str:
     return "" if command[0] in ("ip", "bridge") else words
 
 
-def test_no_program_that_is_not_there_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_is_not_installed_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = asked(monkeypatch, missing)
 
     programs = [query.split()[0] for query in queries(recorder)]
@@ -87,7 +87,7 @@ def test_no_program_that_is_not_there_is_asked_twice(monkeypatch: pytest.MonkeyP
     assert {answer.error and answer.error.kind for answer in recorder.answers} == {"missing"}
 
 
-def test_only_the_guests_namespaces_are_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_guests_namespaces_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = SeenNetworks(networks=frozenset([NETWORK]), routers=frozenset([ROUTER]))
     recorder = asked(monkeypatch, usual, seen)
 
@@ -101,7 +101,7 @@ def test_only_the_guests_namespaces_are_looked_into(monkeypatch: pytest.MonkeyPa
     ]
 
 
-def test_where_neutron_did_not_say_all_of_neutrons_namespaces_are(
+def test_all_neutron_namespaces_are_collected_if_neutron_was_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorder = asked(monkeypatch, usual)
@@ -110,7 +110,7 @@ def test_where_neutron_did_not_say_all_of_neutrons_namespaces_are(
     assert not any("a;b" in query for query in queries(recorder))
 
 
-def test_leases_are_read_where_neutron_keeps_them(
+def test_leases_are_read_from_neutrons_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = tmp_path / "dhcp" / NETWORK
@@ -127,7 +127,7 @@ def test_leases_are_read_where_neutron_keeps_them(
     assert leases.kind == "absent"
 
 
-def test_flows_are_asked_for_the_guests_ports_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flows_are_collected_only_for_the_guests_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = asked(monkeypatch, usual)
 
     flows = [answer for answer in recorder.answers if "dump-flows" in answer.query]
@@ -138,7 +138,7 @@ def test_flows_are_asked_for_the_guests_ports_alone(monkeypatch: pytest.MonkeyPa
     assert {answer.subject for answer in flows} == {"d5248b1b-8d01"}
 
 
-def test_of_the_hosts_filters_only_what_is_about_taps_is_kept(
+def test_only_iptables_rules_about_taps_are_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recorder = asked(monkeypatch, usual)
@@ -147,7 +147,9 @@ def test_of_the_hosts_filters_only_what_is_about_taps_is_kept(
     assert rules.splitlines() == RULES.splitlines()[2:4]
 
 
-def test_an_older_open_vswitch_has_no_column_for_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_open_vswitch_is_asked_without_the_error_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def older(command: Sequence[str]) -> str:
         if ",error" in " ".join(command):
             complaint = 'ovs-vsctl: Interface does not contain a column whose name matches "error"'
@@ -160,7 +162,7 @@ def test_an_older_open_vswitch_has_no_column_for_errors(monkeypatch: pytest.Monk
     assert [answer.error is None for answer in tables] == [False, True]
 
 
-def test_notes_of_others_in_open_vswitch_are_withheld() -> None:
+def test_unknown_external_ids_in_open_vswitch_are_withheld() -> None:
     kept = ovs_rows(INTERFACES)
 
     assert kept["data"][0][3] == [

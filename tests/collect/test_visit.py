@@ -1,4 +1,4 @@
-"""One whole visit to the running lab."""
+"""Whole visits to the running lab."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def virsh(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
+def test_the_healthy_cloud_has_no_findings_and_every_layer_answers() -> None:
     bundle = visit()
     report = analyze(bundle)
 
@@ -83,7 +83,7 @@ def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
         for answer in bundle.answers
         if answer.error
         and answer.error.kind != "absent"
-        # Other tests run a libvirtd of an account of its own.
+        # Other tests run a libvirtd under another account.
         and not answer.query.startswith("ps -fp ")
     ]
     assert [(answer.query, answer.error) for answer in failures] == []
@@ -94,10 +94,10 @@ def test_the_healthy_cloud_is_quiet_and_every_layer_speaks() -> None:
     )
 
 
-def test_the_bundle_holds_no_secret_of_the_lab() -> None:
+def test_the_bundle_contains_no_secret_of_the_lab() -> None:
     written = dump(visit()).decode()
 
-    # The lab's one password is also its name: it must stand nowhere as a password.
+    # The lab's only password is also its name, so search for it as a password only.
     assert not re.search(
         r"(?i)(password|passwd|secret|transport_url|auth_token)\W{1,4}hoodlab", written
     )
@@ -109,7 +109,7 @@ def test_the_bundle_holds_no_secret_of_the_lab() -> None:
 
 @pytest.fixture
 def general_log() -> Iterator[Callable[[], list[str]]]:
-    """Every statement that the database server got."""
+    """Return every statement that the database server received."""
     sql("SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = 1; TRUNCATE mysql.general_log")
     try:
         yield lambda: sql(
@@ -146,7 +146,7 @@ def test_nothing_on_the_host_is_changed(general_log: Callable[[], list[str]]) ->
         log.seek(asked_before)
         requests = set(re.findall(r'"([A-Z]+) /v2', log.read()))
     assert requests == {"GET", "HEAD"}
-    # Whoever sent its monitor a command is told there.
+    # libvirt reports there that a command was sent to the monitor.
     for name, message in messages.items():
         assert _messages(virsh("dominfo", name)) == _messages(message)
 
@@ -156,7 +156,7 @@ def _messages(dominfo: str) -> str:
 
 
 def _only_reading(log: list[str]) -> None:
-    # Ours are the connections that begin a read-only snapshot.
+    # hoodsnap's connections are those that begin a read-only snapshot.
     ours = {line.split()[0] for line in log if "WITH CONSISTENT SNAPSHOT" in line}
     assert ours
     statements = [line.split(" ", 2)[1:] for line in log if line.split()[0] in ours]
@@ -168,20 +168,20 @@ def _only_reading(log: list[str]) -> None:
             assert kind in ("Connect", "Quit", "Init", "Statistics", "Ping"), (kind, argument)
 
 
-def test_only_qmp_taints_and_hears_the_monitors() -> None:
+def test_monitors_are_asked_and_domains_tainted_only_with_qmp() -> None:
     bundle = visit(Wishes(os_cloud="hoodlab", all_hosts=True, qmp=True))
     report = analyze(bundle)
 
     assert [shown(finding) for finding in report.findings] == []
-    heard = [guest for guest in report.cloud.guests if guest.monitor]
-    assert len(heard) == virsh("list", "--name").strip().count("\n") + 1
+    answering = [guest for guest in report.cloud.guests if guest.monitor]
+    assert len(answering) == virsh("list", "--name").strip().count("\n") + 1
     paused = guest(bundle, "vm-paused").monitor
     assert paused is not None
     assert paused.status == "paused"
     assert "tainted: custom monitor" in virsh("dominfo", "instance-00000001")
 
 
-def test_a_frozen_qemu_is_left_behind_and_the_rest_is_there() -> None:
+def test_a_frozen_qemu_is_abandoned_and_the_rest_is_collected() -> None:
     tenant = guest(visit(), "vm-tenant")
     assert tenant.process and tenant.domain
     os.kill(tenant.process.pid, signal.SIGSTOP)
@@ -199,7 +199,7 @@ def test_a_frozen_qemu_is_left_behind_and_the_rest_is_there() -> None:
     assert running == virsh("list", "--name").strip().count("\n") + 1
 
 
-def test_what_moves_between_the_looks_is_asked_again() -> None:
+def test_objects_that_change_during_a_visit_are_asked_again() -> None:
     name, done = guest(visit(), "vm-duo").domain, []
     assert name is not None
 
@@ -225,7 +225,7 @@ def test_what_moves_between_the_looks_is_asked_again() -> None:
     assert duo.domain and duo.domain.state == 3
 
 
-def test_a_tenant_gets_what_it_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tenant_collects_what_it_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = visit(Wishes(os_cloud="hoodlab-tenant", db_url="mysql://nobody:x@127.0.0.1:1/nova"))
 
     names = {one.server.name for one in analyze(bundle).cloud.guests if one.server}
@@ -247,11 +247,13 @@ def test_a_tenant_gets_what_it_may_see(monkeypatch: pytest.MonkeyPatch) -> None:
         (Wishes(os_cloud="hoodlab", libvirt_uri="qemu+unix:///system?socket=/nowhere"), "libvirt"),
     ],
 )
-def test_a_layer_that_can_not_be_asked_costs_only_itself(wishes: Wishes, layer: str) -> None:
+def test_a_layer_that_cannot_be_asked_costs_only_its_own_answers(
+    wishes: Wishes, layer: str
+) -> None:
     bundle = visit(wishes)
 
-    heard = {answer.layer for answer in bundle.answers if answer.error is None}
-    assert {"nova", "nova-db", "libvirt", "kernel", "images"} - heard == {layer}
+    answering = {answer.layer for answer in bundle.answers if answer.error is None}
+    assert {"nova", "nova-db", "libvirt", "kernel", "images"} - answering == {layer}
     assert [shown(finding) for finding in analyze(bundle).findings] == []
 
 
@@ -259,7 +261,7 @@ INTERRUPTED = """
 import os, signal, sys
 from hoodsnap import cli, collect
 
-# A shell that starts something in the background lets it ignore ^C.
+# A shell makes its background programs ignore ^C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 init = collect.Visit.__init__
@@ -277,7 +279,7 @@ cli.main()
 """
 
 
-def test_an_interruption_loses_nothing_that_was_heard(cloud: Path, tmp_path: Path) -> None:
+def test_an_interruption_loses_no_collected_answers(cloud: Path, tmp_path: Path) -> None:
     path = tmp_path / "part.json"
 
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, str(path)], capture_output=True)

@@ -1,4 +1,4 @@
-"""Against a small cloud of the tests' own, served over HTTP."""
+"""Cinder API, against a small cloud of the tests' own, served over HTTP."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hoodsnap.collect.volume import VolumeApi
 pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")
 
 HERE = "10000000-0000-4000-8000-000000000000"
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 VOLUME = "aaaaaaaa-0000-4000-8000-000000000000"
 GONE = "bbbbbbbb-0000-4000-8000-000000000000"
@@ -65,7 +65,7 @@ def asked(path: str) -> str:
     return f"GET /v3{path} [3.50]"
 
 
-def test_everything_is_asked_of_every_project(
+def test_volumes_of_all_projects_are_asked_for(
     cinder: VolumeApi,
     recorder: Recorder,
     small: SmallCloud,
@@ -87,7 +87,7 @@ def test_everything_is_asked_of_every_project(
     }
 
 
-def test_a_volume_that_does_not_exist_is_an_answer(
+def test_a_missing_volume_is_recorded_as_absent(
     cinder: VolumeApi,
     recorder: Recorder,
     small: SmallCloud,
@@ -105,7 +105,7 @@ def test_a_volume_that_does_not_exist_is_an_answer(
     assert kinds(recorder).count("absent") == 1
 
 
-def test_what_opens_a_volume_is_not_kept(
+def test_credentials_of_a_volume_are_not_kept(
     cinder: VolumeApi,
     recorder: Recorder,
     small: SmallCloud,
@@ -115,12 +115,12 @@ def test_what_opens_a_volume_is_not_kept(
 
     cinder.ask_about([], [VOLUME], [ATTACHMENT])
 
-    told = everything(recorder)
-    assert SECRET not in told
-    assert "target_iqn" in told
+    text = everything(recorder)
+    assert SECRET not in text
+    assert "target_iqn" in text
 
 
-def test_before_attachments_had_ids_volumes_are_asked_alone(
+def test_only_volumes_are_asked_for_before_attachments_had_an_api(
     recorder: Recorder,
     small: SmallCloud,
 ) -> None:
@@ -136,7 +136,9 @@ def test_before_attachments_had_ids_volumes_are_asked_alone(
     assert queries(recorder) == ["GET /v3/", "GET /v2/", f"GET /v2/volumes/{VOLUME}"]
 
 
-def test_a_cloud_without_cinder_is_asked_no_more(recorder: Recorder, small: SmallCloud) -> None:
+def test_a_cloud_without_cinder_gets_no_more_requests(
+    recorder: Recorder, small: SmallCloud
+) -> None:
     cinder = VolumeApi(recorder)
 
     assert not cinder.connect()

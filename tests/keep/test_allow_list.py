@@ -24,7 +24,7 @@ from hoodsnap.keep.shape import Names, Shape
 from hoodsnap.keep.tables import SYSTEM_METADATA
 from hoodsnap.keep.versioned_object import nova_object, request_spec
 
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 VOLUME = {
     "driver_volume_type": "iscsi",
@@ -38,7 +38,7 @@ VOLUME = {
     },
 }
 
-# Keys that a driver may have, keys that it must not keep, and any others.
+# Keys that are kept of a driver, keys that must not be kept, and any others.
 KEYS = st.sampled_from(
     [*VOLUME, "target_iqns", "hosts", "qos_specs", "auth_password", "secret_uuid", "keyring"]
 ) | st.text(max_size=8)
@@ -66,7 +66,7 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(item)
 
 
-def test_a_harmless_connection_is_kept_word_for_word() -> None:
+def test_a_connection_without_credentials_is_kept_verbatim() -> None:
     assert connection_info(json.dumps(VOLUME)) == json.dumps(VOLUME)
 
 
@@ -81,7 +81,7 @@ def test_a_harmless_connection_is_kept_word_for_word() -> None:
         {"qos_specs": {"consumer": "front-end", "auth_password": SECRET}},
     ],
 )
-def test_no_credential_of_a_volume_survives(data: dict[str, Any]) -> None:
+def test_no_credential_of_a_volume_is_kept(data: dict[str, Any]) -> None:
     kept = connection_info(json.dumps({**VOLUME, "data": {**VOLUME["data"], **data}}))  # type: ignore[dict-item]  # a literal of mixed values
 
     assert SECRET not in kept
@@ -89,7 +89,7 @@ def test_no_credential_of_a_volume_survives(data: dict[str, Any]) -> None:
 
 
 @given(JSON)
-def test_no_key_of_a_connection_survives_that_is_not_on_the_list(value: Any) -> None:
+def test_no_unlisted_key_of_a_connection_is_kept(value: Any) -> None:
     kept = connection_info(json.dumps(value))
 
     if kept != WITHHELD:
@@ -97,7 +97,7 @@ def test_no_key_of_a_connection_survives_that_is_not_on_the_list(value: Any) -> 
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", "{", '"x"', "[" * 100_000])
-def test_what_is_no_object_is_withheld(text: str) -> None:
+def test_a_text_that_is_no_json_object_is_withheld(text: str) -> None:
     assert network_info(text) == ("[]" if text == "[]" else WITHHELD)
     assert connection_info(text) == WITHHELD
     assert request_spec(text) == WITHHELD
@@ -129,14 +129,14 @@ def test_a_request_spec_keeps_what_decides_about_the_next_move() -> None:
     kept = request_spec(json.dumps(spec))
 
     assert SECRET not in kept
-    said = json.loads(kept)["nova_object.data"]
-    assert said["scheduler_hints"] == {"group": ["g1"], "password": WITHHELD}
-    assert said["requested_destination"]["nova_object.data"]["host"] == "vm"
-    assert said["flavor"] == {"nova_object.data": {"vcpus": 1}}
-    assert said["force_hosts"] == ["vm"]
+    data = json.loads(kept)["nova_object.data"]
+    assert data["scheduler_hints"] == {"group": ["g1"], "password": WITHHELD}
+    assert data["requested_destination"]["nova_object.data"]["host"] == "vm"
+    assert data["flavor"] == {"nova_object.data": {"vcpus": 1}}
+    assert data["force_hosts"] == ["vm"]
 
 
-def test_of_a_ports_profile_that_nova_noted_no_other_key_says_anything() -> None:
+def test_values_of_unknown_keys_in_a_cached_port_profile_are_withheld() -> None:
     plain = {"id": "127bc193", "profile": {}, "meta": {"mtu": 1450}}
     odd = {**plain, "profile": {"pci_slot": "0000:3b:02.1", "token": SECRET, "x": [SECRET]}}
 
@@ -147,7 +147,7 @@ def test_of_a_ports_profile_that_nova_noted_no_other_key_says_anything() -> None
     ]
 
 
-def test_of_the_image_in_a_request_spec_the_properties_stay_that_nova_acts_on() -> None:
+def test_image_properties_that_nova_acts_on_stay_in_a_request_spec() -> None:
     properties = {"hw_cpu_policy": "dedicated", "os_command_line": SECRET, "traits_required": ["T"]}
     image = {"id": "f4cc0a13", "properties": {"nova_object.data": properties}}
     spec = {"nova_object.data": {"image": {"nova_object.data": image}}}
@@ -163,26 +163,28 @@ def test_of_the_image_in_a_request_spec_the_properties_stay_that_nova_acts_on() 
 
 
 @pytest.mark.parametrize("properties", [None, [SECRET], {"os_command_line": SECRET}])
-def test_of_an_image_in_another_shape_nothing_odd_stays(properties: object) -> None:
+def test_an_image_of_another_shape_keeps_nothing_unknown(properties: object) -> None:
     for image in ({"nova_object.data": {"properties": properties}}, {"properties": properties}):
         spec = {"nova_object.data": {"image": image}}
 
         assert SECRET not in request_spec(json.dumps(spec))
 
 
-def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() -> None:
-    said = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "license": SECRET}
+def test_users_texts_about_a_volume_are_withheld_and_their_keys_stay() -> None:
+    metadata = {"image_id": "f4cc0a13", "image_name": "debian", "min_ram": "0", "license": SECRET}
     volume = {"id": "c3986145", "description": SECRET, "metadata": {"plan": SECRET}}
     plain = {"id": "5a2c9d10", "description": None}
     empty = {"id": "b7707b4c", "description": ""}
 
-    assert volume_body({"volumes": [{**volume, "volume_image_metadata": said}, plain, empty]}) == {
+    assert volume_body(
+        {"volumes": [{**volume, "volume_image_metadata": metadata}, plain, empty]}
+    ) == {
         "volumes": [
             {
                 "id": "c3986145",
                 "description": WITHHELD,
                 "metadata": {"plan": WITHHELD},
-                "volume_image_metadata": {**said, "license": WITHHELD},
+                "volume_image_metadata": {**metadata, "license": WITHHELD},
             },
             plain,
             empty,
@@ -190,7 +192,7 @@ def test_what_somebody_wrote_of_a_volume_is_withheld_and_its_fields_are_there() 
     }
 
 
-def test_of_a_server_everything_stays_but_the_secrets() -> None:
+def test_a_server_is_kept_except_for_its_secrets() -> None:
     server = {
         "id": "c5925b92",
         "metadata": {"role": "db", "password": SECRET},
@@ -214,13 +216,13 @@ def test_of_a_server_everything_stays_but_the_secrets() -> None:
     }
 
 
-def test_that_there_is_no_user_data_can_still_be_seen() -> None:
+def test_empty_user_data_stays_empty() -> None:
     server: dict[str, Any] = {"OS-EXT-SRV-ATTR:user_data": None, "description": None, "tags": []}
 
     assert api_body({"server": server}) == {"server": server}
 
 
-def test_what_people_wrote_is_withheld_and_its_key_stays() -> None:
+def test_users_texts_are_withheld_and_their_keys_stay() -> None:
     server = {
         "description": SECRET,
         "locked_reason": SECRET,
@@ -268,7 +270,7 @@ def test_what_people_wrote_is_withheld_and_its_key_stays() -> None:
          {"servers": WITHHELD, "servers_links": [{"rel": "next", "href": "u"}]}),
     ],
 )  # fmt: skip
-def test_of_each_kind_of_body_its_own_keys_stay(body: dict[str, Any], kept: object) -> None:
+def test_each_kind_of_body_keeps_its_own_keys(body: dict[str, Any], kept: object) -> None:
     assert api_body(body) == kept
 
 
@@ -299,7 +301,7 @@ BODIES = st.recursive(
 
 
 def _unnamed(value: Any) -> Any:
-    """The value without the objects whose keys are names of people's choice."""
+    """Return the value without the objects whose keys users choose."""
     names = ("addresses", "metadata", "extra_specs", "description", "tags", "user_data")
     if isinstance(value, dict):
         return {key: _unnamed(item) for key, item in value.items() if key not in names}
@@ -324,7 +326,7 @@ def _hidden(shape: Shape | Names) -> Iterator[str]:
 
 
 def _without(value: Any, names: set[str]) -> Any:
-    """Of what is withheld, the names of what is in it stay."""
+    """Return the value without the entries under these keys, whose values are withheld."""
     if isinstance(value, dict):
         return {k: _without(item, names) for k, item in value.items() if k not in names}
     return [_without(item, names) for item in value] if isinstance(value, list) else value
@@ -336,7 +338,7 @@ def test_no_unknown_key_of_a_body_of_placement_or_cinder_is_kept(body: dict[str,
     assert not {key for key in volume_body(body) if key.startswith("x-")}
 
 
-def test_of_a_volume_the_user_and_the_options_of_its_place_are_withheld() -> None:
+def test_the_user_and_options_in_a_volumes_location_are_withheld() -> None:
     for data, kept in (
         ({"export": f"//u:{SECRET}@h/share"}, {"export": f"//{WITHHELD}@h/share"}),
         ({"name": f"rbd://p/v?key={SECRET}"}, {"name": f"rbd://p/v?{WITHHELD}"}),
@@ -353,7 +355,7 @@ def test_an_attachment_without_a_driver_is_kept() -> None:
     assert volume_body(body) == body
 
 
-def test_what_a_driver_or_a_later_nova_noted_of_a_port_is_withheld() -> None:
+def test_unknown_keys_of_a_cached_port_are_not_kept() -> None:
     vif = {
         "id": "127bc193",
         "details": {"bridge_name": "br-int", "token": SECRET},
@@ -370,7 +372,7 @@ def test_what_a_driver_or_a_later_nova_noted_of_a_port_is_withheld() -> None:
     ]
 
 
-def test_a_versioned_object_keeps_the_fields_that_are_known() -> None:
+def test_a_versioned_object_keeps_its_known_fields() -> None:
     cell = {"id": 0, "cpu_pinning_raw": {"0": 3}, "note": SECRET}
     flavor = {"vcpus": 1, "extra_specs": {"hw:cpu_policy": "dedicated"}, "description": SECRET}
     column = {"cur": {"nova_object.data": {**flavor, "cells": [{"nova_object.data": cell}]}}}
@@ -384,15 +386,18 @@ def test_a_versioned_object_keeps_the_fields_that_are_known() -> None:
     }
 
 
-def test_where_an_ovn_chassis_is_stays() -> None:
-    said = {"chassis_name": "c1", "bridge-mappings": "physnet1:br-ex", "x": SECRET}
+def test_an_ovn_chassis_and_its_bridge_mappings_stay() -> None:
+    options = {"chassis_name": "c1", "bridge-mappings": "physnet1:br-ex", "x": SECRET}
 
-    kept = network_body({"agents": [{"configurations": said, "description": SECRET}]})
+    kept = network_body({"agents": [{"configurations": options, "description": SECRET}]})
 
-    assert kept["agents"][0] == {"configurations": {**said, "x": WITHHELD}, "description": WITHHELD}
+    assert kept["agents"][0] == {
+        "configurations": {**options, "x": WITHHELD},
+        "description": WITHHELD,
+    }
 
 
-def test_a_long_property_of_an_image_is_cut() -> None:
+def test_a_long_image_property_is_cut() -> None:
     kept = image_body({"hw_machine_type": "x" * 10_000, "hw_video_model": {"a": SECRET}})
 
     assert kept["hw_machine_type"].endswith("x[withheld: 5904 more characters]")
@@ -400,15 +405,15 @@ def test_a_long_property_of_an_image_is_cut() -> None:
 
 
 @pytest.mark.parametrize("path", [HEALTHY, *sorted(FAULTS.glob("*.zst"))[::9]])
-def test_what_was_recorded_is_kept_as_it_is(path: Path) -> None:
-    """But for what people wrote: the recordings were taken before that was withheld."""
+def test_recorded_answers_are_kept_unchanged(path: Path) -> None:
+    """Except for users' texts: the recordings are older than the rule that withholds them."""
     keep = {"nova": api_body, "cinder": volume_body, "placement": placement_body}
     for answer in load(path).answers:
         if answer.layer in keep and answer.error is None and not answer.query.startswith("HEAD"):
             assert keep[answer.layer](answer.value) == answer.value
 
 
-def test_of_an_image_the_properties_stay_that_nova_acts_on() -> None:
+def test_image_properties_that_nova_acts_on_stay() -> None:
     image = {
         "id": "ee3f0f1c",
         "hw_disk_bus": "virtio",

@@ -1,4 +1,4 @@
-"""What a command line keeps, and what of it nobody gets to read."""
+"""Command lines: what is kept of them, and what is withheld."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hoodsnap.keep.arguments import LONGEST, kept_cmdline, kept_ps, kept_words
 from hoodsnap.keep.secret import WITHHELD
 
-SECRET = 'se,,same 42:@/"x'  # noqa: S105 (it is planted, to be looked for; a comma is doubled)
+SECRET = 'se,,same 42:@/"x'  # noqa: S105 (planted, and searched for; a comma is doubled)
 
 WITH_SECRETS = [
     (["-append", f"root=/dev/vda password={SECRET}"], ["-append", WITHHELD]),
@@ -89,9 +89,7 @@ WITH_SECRETS = [
 @pytest.mark.parametrize(
     ("words", "kept"), WITH_SECRETS, ids=[words[0] for words, _ in WITH_SECRETS]
 )
-def test_a_secret_is_withheld_to_its_end_and_nothing_else(
-    words: list[str], kept: list[str]
-) -> None:
+def test_exactly_the_secret_is_withheld(words: list[str], kept: list[str]) -> None:
     assert kept_words(["qemu-system-x86_64", *words, "-S"]) == ["qemu-system-x86_64", *kept, "-S"]
 
 
@@ -108,12 +106,12 @@ WITHOUT = [
 ]
 
 
-def test_what_only_names_a_secret_stays() -> None:
+def test_the_mere_name_of_a_secret_stays() -> None:
     assert kept_words(WITHOUT) == WITHOUT
     assert kept_cmdline("\0".join(WITHOUT) + "\0") == "\0".join(WITHOUT) + "\0"
 
 
-def test_a_word_is_cut_where_no_word_of_libvirts_is_as_long() -> None:
+def test_a_word_longer_than_any_of_libvirts_is_cut() -> None:
     long = "x" * 20_000
     secret = f"file=https://u:sesame42{long}@h/x"
 
@@ -129,7 +127,7 @@ def test_a_command_line_keeps_its_number_of_words(words: list[str]) -> None:
     assert len(kept_words(words)) == len(words)
 
 
-def test_a_line_of_ps_is_that_of_the_process() -> None:
+def test_a_line_of_ps_keeps_the_words_of_its_process() -> None:
     words = {
         7: ["qemu-kvm", "--object", "secret,id=s,data=a b", "x"],
         8: ["qemu-kvm", "-S"],

@@ -1,4 +1,4 @@
-"""What a domain's definition keeps. That libvirt writes it so, the tests on the lab say."""
+"""Domain definitions: what is kept of them. The lab's tests check libvirt's real output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hoodsnap.bundle import load
 from hoodsnap.keep.domain_xml import kept_definition
 from hoodsnap.keep.secret import WITHHELD
 
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 XML = """\
 <domain type='kvm' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
@@ -43,7 +43,7 @@ XML = """\
 PLACES = ("oem", "fwcfg", "cmdline", "cookie", "data", "env")
 
 
-def test_what_is_handed_to_the_guest_or_to_qemu_is_withheld() -> None:
+def test_texts_for_the_guest_or_for_qemu_are_withheld() -> None:
     assert kept_definition(XML.format_map(dict.fromkeys(PLACES, SECRET))) == XML.format_map(
         dict.fromkeys(PLACES, WITHHELD)
     )
@@ -75,11 +75,11 @@ TEXTS = [
     "<qemu:commandline><qemu:arg value='-incoming'/><qemu:arg value='exec:curl -u a:{}'/>"
     "<qemu:env name='T' value='{}'/></qemu:commandline>",
 ]
-"""Where a definition can hold a secret that it passes on."""
+"""Parts of a definition that may hold a secret for the guest or for QEMU."""
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_that_anybody_may_have_written_is_withheld(text: str) -> None:
+def test_a_users_text_is_withheld(text: str) -> None:
     xml = f"<domain type='kvm'>\n  <name>i</name>\n  {text}\n  <uuid>148ab7d4</uuid>\n</domain>\n"
 
     kept = kept_definition(xml.replace("{}", SECRET).replace("{{", "{").replace("}}", "}"))
@@ -118,19 +118,19 @@ KEPT = """\
 """
 
 
-def test_what_readers_need_stays_byte_for_byte() -> None:
+def test_elements_that_readers_need_stay_byte_for_byte() -> None:
     assert kept_definition(KEPT) == KEPT
 
 
 @pytest.mark.parametrize("path", [HEALTHY, *sorted(FAULTS.glob("*.zst"))[::9]])
-def test_what_was_recorded_stays_byte_for_byte(path: Path) -> None:
+def test_recorded_definitions_stay_byte_for_byte(path: Path) -> None:
     for answer in load(path).asked("libvirt", "virsh dumpxml"):
         if answer.error is None:
-            # A kernel's command line was withheld already, but not when these were recorded.
+            # A kernel's command line is withheld now, but was not when these were recorded.
             kept = answer.value.replace("<cmdline>console=ttyS0<", f"<cmdline>{WITHHELD}<")
             assert kept_definition(answer.value) == kept
 
 
 @pytest.mark.parametrize("empty", ["<os><cmdline></cmdline></os>", "<cmdline/>", "", "no XML"])
-def test_where_there_is_none_nothing_changes(empty: str) -> None:
+def test_a_text_without_xml_is_unchanged(empty: str) -> None:
     assert kept_definition(empty) == empty

@@ -1,4 +1,4 @@
-"""Whatever looks like a secret in a bundle is withheld, whatever let it through."""
+"""Texts in a bundle that look like secrets are withheld, however they got there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hoodsnap.keep.fence import _looks, fenced, leaks, report
 from hoodsnap.keep.secret import WITHHELD, without_secrets
 from hoodsnap.trust.fingerprint import fingerprinted, verify
 
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 PLANTED = {
     "a private key": f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n",
@@ -55,7 +55,7 @@ SPELLINGS = (
     f"glpat-{SECRET}{'a' * 20}",
     f"xoxb-1234-{SECRET}",
 )
-"""Other ways of writing one down, in other programs and languages."""
+"""Spellings of secrets in other programs and languages."""
 
 
 @pytest.mark.parametrize("text", SPELLINGS)
@@ -74,7 +74,7 @@ def with_value(host: RecordedHost, value: object) -> Bundle:
 
 
 @pytest.mark.parametrize("looks", PLANTED)
-def test_a_secret_is_found_wherever_it_stands(host: RecordedHost, looks: str) -> None:
+def test_a_secret_is_found_in_any_text(host: RecordedHost, looks: str) -> None:
     for value in (PLANTED[looks], {"a": [1, {"b": PLANTED[looks]}]}, [[PLANTED[looks]]]):
         [leak, *_] = leaks(with_value(host, value))
 
@@ -96,20 +96,20 @@ def test_a_secret_is_found_wherever_it_stands(host: RecordedHost, looks: str) ->
         f"user_data = {SECRET}",
     ],
 )
-def test_every_way_of_writing_a_password_is_known(host: RecordedHost, text: str) -> None:
+def test_every_spelling_of_a_password_is_found(host: RecordedHost, text: str) -> None:
     [leak, *_] = leaks(with_value(host, text))
 
     assert SECRET not in str(leak)
 
 
 @pytest.mark.parametrize("key", ["password", "adminPass", "discovery_auth_password", "user_data"])
-def test_what_stands_under_a_key_of_a_secret_is_one(host: RecordedHost, key: str) -> None:
+def test_a_value_under_a_key_that_names_a_secret_is_withheld(host: RecordedHost, key: str) -> None:
     [leak] = leaks(with_value(host, {"servers": [{key: SECRET}]}))
 
     assert leak.place == f"the answer/servers/0/{key}"
 
 
-def test_a_secret_in_a_question_and_in_a_complaint_is_found(host: RecordedHost) -> None:
+def test_a_secret_in_a_query_or_an_error_is_found(host: RecordedHost) -> None:
     asked = host.last("host", "hostname").model_dump(exclude={"value", "error", "query"})
     failed = Failure(kind="failed", message=f"mysql://nova:{SECRET}@db/nova refused")
     refused = Answer(**asked, query="mysql", error=failed)
@@ -139,18 +139,18 @@ def test_a_secret_in_a_question_and_in_a_complaint_is_found(host: RecordedHost) 
         "cost $5 or $6",
     ],
 )
-def test_what_only_speaks_of_secrets_is_none(host: RecordedHost, text: str) -> None:
+def test_a_text_that_only_mentions_secrets_stays(host: RecordedHost, text: str) -> None:
     assert list(leaks(with_value(host, text))) == []
 
 
 @pytest.mark.parametrize("text", PLANTED.values())
-def test_what_the_door_has_blanked_is_none(host: RecordedHost, text: str) -> None:
+def test_already_withheld_texts_are_not_reported(host: RecordedHost, text: str) -> None:
     if SECRET not in (blanked := without_secrets(text)):
         assert list(leaks(with_value(host, blanked))) == []
 
 
 @pytest.mark.parametrize("path", [HEALTHY, MONITORS, *sorted(FAULTS.glob("*.zst"))[::12]])
-def test_what_was_recorded_has_none(path: Path) -> None:
+def test_recordings_contain_no_secrets(path: Path) -> None:
     assert list(leaks(load(path))) == []
 
 
@@ -168,11 +168,11 @@ NAMES = [
     ":key=AQ",
     "user_data = \x1b[31m\u202e\0",
 ]
-"""What a tenant may call a server, a port, a volume or a flavor."""
+"""Names that a tenant may give a server, a port, a volume or a flavor."""
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_name_prevents_a_bundle_and_only_the_name_is_withheld(
+def test_a_name_that_looks_like_a_secret_is_withheld_and_the_bundle_is_written(
     host: RecordedHost, name: str
 ) -> None:
     value = {"servers": [{"id": "148ab7d4", "name": name, "status": "ACTIVE"}, {"name": "web"}]}
@@ -187,7 +187,9 @@ def test_no_name_prevents_a_bundle_and_only_the_name_is_withheld(
 
 
 @pytest.mark.parametrize("name", NAMES[:3])
-def test_a_name_inside_of_a_document_leaves_the_document(host: RecordedHost, name: str) -> None:
+def test_a_name_inside_a_document_is_withheld_without_the_document(
+    host: RecordedHost, name: str
+) -> None:
     xml = f"<domain>\n  <nova:name>{name}</nova:name>\n  <uuid>148ab7d4</uuid>\n</domain>\n"
     spec = json.dumps({"display_name": name, "flavor": {"name": "lab.tiny"}, "said": "x" * 300})
 
@@ -200,7 +202,7 @@ def test_a_name_inside_of_a_document_leaves_the_document(host: RecordedHost, nam
     assert not any(word in cleaned + document for word in ("reset", "rotate", "done"))
 
 
-def test_a_key_that_looks_like_a_secret_is_withheld_with_what_is_under_it(
+def test_a_key_that_looks_like_a_secret_is_withheld_with_its_value(
     host: RecordedHost,
 ) -> None:
     value = {"password: a": SECRET, f"{WITHHELD} 1": 1, "password: b": [SECRET], "plan": "x"}
@@ -217,7 +219,7 @@ def test_a_key_that_looks_like_a_secret_is_withheld_with_what_is_under_it(
     assert {leak.place for leak in found} == {"a key in the answer/metadata"}
 
 
-def test_the_names_of_a_host_and_of_what_was_asked_are_withheld_too(host: RecordedHost) -> None:
+def test_host_names_and_queries_that_look_like_secrets_are_withheld(host: RecordedHost) -> None:
     asked = host.last("host", "hostname").model_copy(
         update={"host": "password: x", "query": f"virsh dumpxml password: {SECRET}"}
     )
@@ -248,22 +250,22 @@ def test_no_id_looks_like_a_secret(text: str) -> None:
     assert _looks(text) is None
 
 
-def test_many_places_are_summed_up(host: RecordedHost) -> None:
+def test_many_locations_are_summarized(host: RecordedHost) -> None:
     _, found = fenced(with_value(host, [{"name": f"password: {n}"} for n in range(10_000)]))
     lines = report(found)
 
     assert len(found) == 10_000
     assert len(lines) == 11
-    assert lines[-1] == "withheld: 9990 more places, in the answers to 1 questions"
+    assert lines[-1] == "withheld: 9990 more locations, in the answers to one query"
 
 
-def test_a_control_character_of_a_key_is_not_in_the_report(host: RecordedHost) -> None:
+def test_control_characters_of_a_key_are_not_in_the_report(host: RecordedHost) -> None:
     bundle = with_value(host, {"\x1b]0;x\x07\n": {"name": "password: x"}})
 
     assert all(line.isprintable() for line in report(leaks(bundle)))
 
 
-def test_the_bundle_is_written_without_the_text_and_the_place_is_reported(
+def test_the_bundle_is_written_without_the_secret_and_its_location_is_reported(
     host: RecordedHost, tmp_path: Path
 ) -> None:
     bundle = with_value(host, {"password": SECRET, "name": "password: reset", "id": "148ab7d4"})

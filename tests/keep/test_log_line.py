@@ -1,4 +1,4 @@
-"""What a line for people keeps of what the program had in its hands."""
+"""Log lines: what is kept of the data that a program put into them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from hoodsnap.keep.log_line import line_without_secrets, log_line
 
-SECRET = "sesame42"  # noqa: S105 (it is planted, to be looked for)
+SECRET = "sesame42"  # noqa: S105 (planted, and searched for)
 
 LINES = [
     "login failed, password is {}",
@@ -42,7 +42,7 @@ LINES = [
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_secret_is_withheld_however_it_is_written(line: str) -> None:
+def test_a_secret_is_withheld_in_any_spelling(line: str) -> None:
     assert SECRET not in log_line(f"2026-01-01 {line.format(*[SECRET] * 2)} x")
 
 
@@ -58,5 +58,5 @@ def test_a_secret_is_withheld_however_it_is_written(line: str) -> None:
         "EXT4-fs error (device vda1): ext4_lookup:1234: inode #2: comm ls",
     ],
 )
-def test_what_is_no_secret_stays(line: str) -> None:
+def test_texts_without_secrets_stay(line: str) -> None:
     assert line_without_secrets(line) == line

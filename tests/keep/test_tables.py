@@ -19,7 +19,7 @@ ALL = [
 ]
 
 
-def test_all_tables_are_looked_at_here() -> None:
+def test_these_tests_cover_all_tables() -> None:
     assert {"instances", "request_specs", "flavors", "console_auth_tokens"} <= {t.name for t in ALL}
 
 

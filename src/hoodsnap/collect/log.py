@@ -1,6 +1,6 @@
-"""What the logs say, tails only: each QEMU's, the kernel's, nova-compute's.
+"""Logs of each QEMU, the kernel and nova-compute: only their last lines.
 
-No file is read from its begin. Which lines are kept is in `hoodsnap.keep.log`.
+No file is read from its beginning. `hoodsnap.keep.log` decides which lines are kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ QEMU_FOLDERS = (
     "/var/lib/containers/storage/volumes/kolla_logs/_data/libvirt/qemu",
     "/var/log/containers/libvirt/qemu",  # TripleO
 )
-"""Where libvirt writes a log for each domain, named after it."""
+"""Folders in which libvirt writes one log per domain, named after the domain."""
 
 NOVA_LOGS = (
     "/var/log/nova/nova-compute.log",
@@ -39,20 +39,20 @@ NOVA_LOGS = (
 )
 
 UNITS = ("nova-compute", "openstack-nova-compute", "devstack@n-cpu")
-"""The names of nova-compute's unit, where it writes to the journal alone."""
+"""Names of nova-compute's unit, for hosts on which it writes only to the journal."""
 
 TAIL = 64 << 10
-"""Bytes of a QEMU's log; one start of it writes four thousand."""
+"""Bytes read from a QEMU log. One start of QEMU writes four thousand."""
 
 NOVA_TAIL = 4 << 20
-"""Bytes of nova-compute's log: a day of a quiet host, an hour of one in trouble."""
+"""Bytes read from nova-compute's log: a day on a quiet host, an hour on a host in trouble."""
 
 _LOOK = 2.0
-"""Seconds for the question whether there is such a file."""
+"""Seconds to find out if a file exists."""
 
 
 def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) -> None:
-    """Ask for the logs of these domains (UUID → name), of the kernel, and of nova-compute."""
+    """Ask for the logs of these domains (UUID → name), of the kernel and of nova-compute."""
     _ask_qemu(recorder, names)
     ask = recorder.ask
     listed = ask(LAYER, "dmesg --time-format iso", partial(_kernel, _DMESG))
@@ -68,7 +68,7 @@ def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) 
 
 
 def ask_again(recorder: Recorder, names: Mapping[str, str]) -> None:
-    """Ask again for the logs of these domains, which moved."""
+    """Ask again for the logs of these domains, which have changed."""
     _ask_qemu(recorder, names)
 
 
@@ -87,9 +87,9 @@ def _ask_qemu(recorder: Recorder, names: Mapping[str, str]) -> None:
 
 
 def _first_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | None:
-    """Return the first path that is wanted, or that has to be asked why it can't be read."""
+    """Return the first path that is wanted, or that can't be read: asking for it records why."""
     for path in paths:
-        # Not even a look at a path is free: it may lie on a dead NFS server.
+        # Even stat may hang: the path may lie on a dead NFS server.
         found = patiently(partial(wanted, path), _LOOK)
         if found is True or isinstance(found, PermissionError | TimeoutError | RefusedError):
             return path
@@ -122,24 +122,27 @@ def _logs_in(folder: Path) -> list[dict[str, object]]:
 
 
 def _nova_logs(conf: Configuration) -> list[Path]:
-    """Where nova-compute's log may be, its own word first."""
+    """Return the paths at which nova-compute's log may be, the configured path first."""
     options = conf.get("DEFAULT", {})
     name = options.get("log_file", options.get("logfile", "nova-compute.log"))
     folder = options.get("log_dir", options.get("logdir", "/var/log/nova"))
     own = os.path.normpath(os.path.join("/", folder, name))
     if "$" in own or own.startswith(_NO_LOGS):
         return [*map(Path, NOVA_LOGS)]
-    # The owner of a process can keep its readers waiting.
+    # A process can make its readers wait.
     root = patiently(_root_of_nova, _LOOK)
     return [*([Path(f"{root}{own}")] if isinstance(root, str) else []), *map(Path, NOVA_LOGS)]
 
 
 _NO_LOGS = ("/proc/", "/sys/", "/dev/")
-"""Files that reading changes: /proc/kmsg forgets each line that it returned."""
+"""Folders with files that change when they are read: /proc/kmsg drops each line it returns."""
 
 
 def _root_of_nova() -> str:
-    """Path of the service's own `/`: a container has files of its own."""
+    """Return the path of the service's `/`, since a container has its own files.
+
+    The empty text if it is the collector's `/`, or if nova-compute is not running.
+    """
     nova = service()
     return "" if nova is None or nova.root.samefile("/") else str(nova.root)
 

@@ -1,8 +1,8 @@
-"""The login at a MySQL or MariaDB server that may be an attacker's.
+"""Login to a MySQL or MariaDB server that an attacker may control.
 
-A server chooses how it is convinced of a password, and some of its ways hand it the password
-itself. Those are answered only over TLS whose certificate was verified; all others prove that the
-password is known without sending it. Nothing that a server asks for beside that is answered.
+The server chooses the login method, and some methods send it the password itself. These are
+answered only over TLS with a verified certificate. All others prove knowledge of the password
+without sending it. Nothing else that the server asks for is answered.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hoodsnap.collect.recorder import RefusedError
 UNSENT = "the server asks for the password itself, which is sent only over verified TLS (ssl_ca=…)"
 
 LARGEST_PACKET = 16 << 20
-"""Bytes of a packet, which holds a row. PyMySQL joins any number of parts."""
+"""Bytes of a packet, which holds one row. PyMySQL itself joins any number of parts."""
 
 _ASKED_AGAIN = ("sha256_password", "caching_sha2_password")
 
@@ -30,16 +30,16 @@ def connect(**arguments: Any) -> Any:
     """Return a `pymysql` connection. Raises what `pymysql.connect` does."""
     from pymysql import connections
 
-    base: Any = connections.Connection  # its types leave out what is overridden
+    base: Any = connections.Connection  # its type stubs lack the methods overridden here
 
     class CarefulConnection(base):  # type: ignore[misc]
-        """Sends no password in its first packet, and reads none that has no end."""
+        """Connection whose first packet has no password, and that reads no endless packet."""
 
         def _get_server_information(self) -> None:
             super()._get_server_information()
             if getattr(self, "_auth_plugin_name", "") in _ASKED_AGAIN:
-                # PyMySQL would answer the first round by itself. The server asks again if it has
-                # to, and then the handlers answer.
+                # PyMySQL would answer the first round itself, without the handlers. If the server
+                # needs this method, it asks again, and the handlers answer.
                 self._auth_plugin_name = "mysql_native_password"
 
         def _read_packet(self, *arguments: Any, **named: Any) -> Any:
@@ -57,17 +57,17 @@ def connect(**arguments: Any) -> Any:
     return CarefulConnection(
         local_infile=False,
         auth_plugin_map=_handlers(),
-        # Or PyMySQL takes a CA's file for the wish to have TLS, and verifies nothing.
+        # Otherwise PyMySQL uses TLS because of the CA file, but verifies nothing.
         ssl_verify_cert=True if arguments.get("ssl_ca") else None,
         **arguments,
     )
 
 
 def option_file() -> Mapping[str, str]:
-    """Return the settings for clients in the operator's ~/.my.cnf: user, password, files for TLS.
+    """Return the client settings in the operator's ~/.my.cnf: user, password, TLS files.
 
-    An empty dict if the file does not exist. Raises `RefusedError` (`denied`) if others could have
-    written it.
+    An empty dict if the file does not exist. Raises `RefusedError` (`denied`) if other accounts
+    could have written it.
     """
     from configparser import Error
 
@@ -96,15 +96,17 @@ def _handlers() -> dict[bytes, type[_Handler]]:
 
 
 class _Handler:
-    """Kind of login that is refused."""
+    """Login method that is refused."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
     def authenticate(self, packet: Any) -> Any:
-        """Answer a packet of the server; return its next one."""
+        """Answer a packet of the server and return the server's next packet."""
         self._must_be_verified(on_this_host=False)
-        raise _refused("the server asks for an unknown kind of login (dialog, mysql_old_password)")
+        raise _refused(
+            "the server asks for an unsupported login method (dialog, mysql_old_password)"
+        )
 
     def _must_be_verified(self, *, on_this_host: bool) -> None:
         own = self.connection
@@ -114,7 +116,7 @@ class _Handler:
 
 
 class _Clear(_Handler):
-    """mysql_clear_password."""
+    """mysql_clear_password: the password itself, unencrypted."""
 
     def authenticate(self, packet: Any) -> Any:
         self._must_be_verified(on_this_host=False)
@@ -125,7 +127,7 @@ class _Clear(_Handler):
 
 
 class _Sha256(_Handler):
-    """sha256_password: the password itself, at best under a key that the server just sent."""
+    """sha256_password: the password itself, at best encrypted with a key the server just sent."""
 
     def authenticate(self, packet: Any) -> Any:
         from pymysql import _auth
@@ -136,7 +138,7 @@ class _Sha256(_Handler):
 
 
 class _CachingSha2(_Handler):
-    """caching_sha2_password: a proof, and the password itself if the server does not remember."""
+    """caching_sha2_password: a proof; the password itself if the account is not cached."""
 
     def authenticate(self, packet: Any) -> Any:
         from pymysql import _auth
@@ -153,7 +155,7 @@ class _CachingSha2(_Handler):
 
 
 _FULL = b"\4"
-"""The server's answer that it does not remember the account and needs the password itself."""
+"""Server's reply that the account is not in its cache and that it needs the password itself."""
 
 
 def _refused(message: str) -> Exception:

@@ -1,8 +1,8 @@
-"""What each QEMU says of itself through its monitor. Asked only on request.
+"""QEMU's monitors, asked only with `--qmp`.
 
-Through libvirt this needs a connection that may write, and libvirt marks the domain as tainted
-(`custom-monitor`) until its QEMU ends. Whatever the way, only the members of `Query` can be sent,
-and all of them only look.
+Asking through libvirt needs a read-write connection, and libvirt marks the domain as tainted
+(`custom-monitor`) until its QEMU ends. Only the members of `Query` can be sent, through libvirt or
+directly, and all of them only read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PATIENCE = 5.0
 
 
 class Query(StrEnum):
-    """Everything that is ever sent to a monitor."""
+    """Command that may be sent to a monitor. No others are sent."""
 
     STATUS = "query-status"  # first, because every QEMU answers it
     UUID = "query-uuid"
@@ -54,16 +54,17 @@ class Query(StrEnum):
 
 
 _OF_DISKS = frozenset([Query.BLOCK, Query.NAMED_BLOCK_NODES])
-"""Questions for which QEMU, and all vCPUs with it, may wait for the storage of its disks."""
+"""Commands that may make QEMU, and all its vCPUs, wait for the storage of its disks."""
 
 _Ask = Callable[[Query, dict[str, bool], RefusedError | None], Answer]
 
 _FLAT = {"flat": True}
-"""Without the images of images inside of images, which are in the list themselves."""
+"""Argument that omits nested backing images, which are in the list themselves."""
 
 
 Obstacle = Callable[[str], RefusedError | None]
-"""Return why a guest must not be asked about its disks: see `hoodsnap.collect.storage`."""
+"""Function that returns why a guest must not be asked about its disks, by UUID; None if it may be.
+See `hoodsnap.collect.storage`."""
 
 
 def ask_monitors(
@@ -74,7 +75,7 @@ def ask_monitors(
 ) -> None:
     """Ask the QEMU of each active domain through libvirt, which taints the domain.
 
-    Without `obstacle_of` the definition of a domain alone decides.
+    Without `obstacle_of`, only the domain's definition decides if disks can be asked about.
     """
     daemon = LibvirtClient(recorder, uri, layer="qemu", read_write=True)
     for domain in domains:
@@ -105,10 +106,10 @@ def ask_sockets(
     sockets: Mapping[str, str],
     obstacle_of: Obstacle = lambda subject: None,
 ) -> None:
-    """Ask QEMUs directly whose monitor nobody else uses: subject → path of the socket.
+    """Ask QEMUs directly, through monitor sockets that have no client: subject → path.
 
-    A monitor has room for one, and libvirt never leaves its own: that one would not answer. A QEMU
-    started with `wait=on` starts its guest as soon as somebody connects, so leave out those too.
+    A monitor serves one client at a time. Leave out libvirt's monitors: libvirt stays connected, so
+    they would not answer. Leave out sockets with `wait=on`: connecting would start the guest.
     """
     for subject, path in sockets.items():
         with _Socket(path) as socket:
@@ -123,7 +124,7 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
             f"qmp-shell {path}: {' '.join(words)}",
             partial(_raise, refusal) if refusal else partial(socket.ask, query, arguments),
             subject=subject,
-            patience=2 * PATIENCE,  # the socket stops waiting by itself, and earlier
+            patience=2 * PATIENCE,  # the socket has its own, shorter timeout
         )
 
     return ask
@@ -131,7 +132,7 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
 
 def _ask_all(ask: _Ask, decided: Callable[[], RefusedError | None]) -> None:
     for query in Query:
-        # The storage may have died since the last look, so each question has its own.
+        # The storage may have failed since the last command, so check before each one.
         refusal = decided() if query in _OF_DISKS else None
         answer = ask(query, _FLAT if query is Query.NAMED_BLOCK_NODES else {}, refusal)
         if answer.error is not None and "'flat'" in answer.error.message:  # QEMU before 5.0
@@ -143,7 +144,7 @@ def _raise(refusal: RefusedError) -> None:
 
 
 class _Socket:
-    """A monitor's socket, and we its only client. Connects when it is first asked."""
+    """Monitor socket of which we are the only client. Connects at the first command."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -164,14 +165,14 @@ class _Socket:
         self._loop.close()
 
     def ask(self, query: Query, arguments: dict[str, bool]) -> object:
-        """What QEMU returns. Raises `RefusedError`, and only that once QEMU did not answer."""
+        """Return QEMU's reply. Raises `RefusedError`; always, once QEMU failed to answer."""
         if self._refusal is not None:
             raise RefusedError(self._refusal.kind, str(self._refusal))
         asked = asyncio.wait_for(self._ask(query, arguments), PATIENCE)
         try:
             return self._loop.run_until_complete(asked)
         except TimeoutError:
-            message = "not asked: an earlier question got no answer"
+            message = "not asked: QEMU did not answer an earlier command"
             self._refusal = RefusedError("timeout", message)
             raise RefusedError("timeout", f"no answer within {PATIENCE:g} s") from None
 
@@ -187,7 +188,7 @@ class _Socket:
             denied = isinstance(error.exc, PermissionError)
             self._refusal = RefusedError("denied" if denied else "unreachable", str(error))
         except QMPError as error:
-            self._refusal = RefusedError("unreachable", f"the monitor hung up: {error}")
+            self._refusal = RefusedError("unreachable", f"the monitor disconnected: {error}")
         except RefusedError as refusal:
             self._refusal = refusal
         raise self._refusal
@@ -206,21 +207,23 @@ class _Socket:
         from qemu.qmp import QMPError
 
         if self._client is not None:
-            # It raises what ended the connection before we did, and that has been recorded.
+            # disconnect() raises the error that ended the connection, which is recorded already.
             with contextlib.suppress(QMPError, OSError, EOFError):
                 await asyncio.wait_for(self._client.disconnect(), PATIENCE)
 
 
 def _must_be_of_a_service(path: str) -> None:
-    """Raise `RefusedError` (`denied`) for a socket that an ordinary account could have put there:
-    the path is the word of a QEMU that was started long ago, maybe in another folder."""
+    """Raise `RefusedError` (`denied`) for a socket that an ordinary account could have put there.
+
+    The path comes from the command line of a QEMU that started long ago, maybe in another folder.
+    """
     if not path.startswith("/"):
         raise RefusedError("denied", f"not asked: {path} is not an absolute path")
     try:
         status = file.status(path)
     except PermissionError as error:
         raise RefusedError("denied", f"not asked: {error.strerror}") from None
-    except OSError:  # then it does not exist, and the connection reports that
+    except OSError:  # the socket does not exist, and connecting reports that
         return
     uid = status.st_uid
     if not stat.S_ISSOCK(status.st_mode):
@@ -230,7 +233,7 @@ def _must_be_of_a_service(path: str) -> None:
 
 
 def _returned(reply: dict[str, Any]) -> object:
-    """What a monitor's reply holds. Raises `RefusedError` if it is an error."""
+    """Return the value of a monitor's reply. Raises `RefusedError` if it is an error."""
     if "error" in reply:
         raise _refused(reply["error"]["class"], reply["error"]["desc"])
     return reply["return"]
@@ -238,7 +241,7 @@ def _returned(reply: dict[str, Any]) -> object:
 
 def _refused(kind: str, message: str) -> RefusedError:
     kinds = {
-        "CommandNotFound": "missing",  # this QEMU is too old, or built without that part
+        "CommandNotFound": "missing",  # this QEMU is too old, or was built without the feature
         "DeviceNotActive": "absent",
         "DeviceNotFound": "absent",
     }

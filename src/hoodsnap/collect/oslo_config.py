@@ -1,7 +1,7 @@
-"""The syntax of nova.conf, which is oslo.config's (its iniparser.py and cfg.py).
+"""Syntax of nova.conf, which is oslo.config's (its iniparser.py and cfg.py).
 
-It differs from that of Python's configparser: lines that go on, quotes, `$other_option`, options
-given twice.
+It differs from Python's configparser in continuation lines, quotes, `$other_option` and options
+that are set twice.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from hoodsnap.keep.nova_conf import Configuration, is_kept
 
 
 def parse(lines: Iterable[str]) -> Configuration:
-    """Read one file. Of an option that is given twice the last value holds; what is no option, a
-    section or a comment (nova would refuse to start) is left out."""
+    """Parse one file. If an option is set twice, the last value wins.
+
+    A line that is no option, section or comment is ignored; nova would refuse to start.
+    """
     parsed: Configuration = {}
     section = "DEFAULT"
     for line in _whole(lines):
         if line.startswith("["):
-            # oslo.config ignores the case of a section, but not of this one.
+            # oslo.config ignores the case of section names, except for DEFAULT.
             name = line[1:-1]
             section = name if name == "DEFAULT" else name.lower()
         elif match := _ASSIGNMENT.match(line):
@@ -32,7 +34,7 @@ _ASSIGNMENT = re.compile(r"(?P<option>[^#;:=][^:=]*)[:=](?P<value>.*)", re.DOTAL
 
 
 def _whole(lines: Iterable[str]) -> Iterator[str]:
-    """The lines, each together with the indented ones that go on with it."""
+    """Yield the lines, each with the indented lines that continue it."""
     whole = ""
     for line in lines:
         line = line.rstrip()
@@ -53,14 +55,14 @@ def _unquoted(value: str) -> str:
 
 
 LONGEST = 1 << 20
-"""Characters and references that all references together bring in. nova's own have a thousand;
-ten references to an option that has ten itself, and so on, would fill any memory."""
+"""Limit for characters and references that all references bring in together. nova's own options
+bring in a thousand; nested references, ten in each option, would fill any memory."""
 
 
 def substituted(configuration: Configuration) -> Configuration:
-    """Replace `$option` and `${section.option}` by their values, as far as these are set.
+    """Replace `$option` and `${section.option}` by their values, where these are set.
 
-    In an option that is recorded, a reference to one that is not stays as it was written.
+    In an option that is kept, a reference to an option that is not kept stays as written.
     """
     values = _Values(configuration)
     return {
@@ -79,14 +81,17 @@ _REFERENCE = re.compile(
 
 
 class _Values:
-    """The values of a configuration, with what they refer to."""
+    """Values of a configuration, with references replaced."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._left = LONGEST
 
     def value(self, section: str, value: str, within: tuple[tuple[str, str], ...]) -> str:
-        """A value of this section; `within`: the options that led to it."""
+        """Return a value of this section with its references replaced.
+
+        `within`: the (section, option) pairs whose references led here, outermost first.
+        """
         recorded = is_kept(*within[0])
 
         def meaning(reference: re.Match[str]) -> str:
@@ -97,7 +102,7 @@ class _Values:
                 if recorded and not is_kept(place, option):
                     continue
                 found = self._configuration.get(place, {}).get(option)
-                if found is not None and (place, option) not in within:  # else it leads to itself
+                if found is not None and (place, option) not in within:  # no loops
                     self._left -= 1 + len(found)
                     if self._left < 0:
                         break

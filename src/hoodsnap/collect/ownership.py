@@ -1,11 +1,10 @@
-"""Files whose content instructs the collector: could only root or the service have written them?
+"""Files that instruct the collector: could only root or the service have written them?
 
-A configuration file says which database is asked and which folders are listed, and the collector
+A configuration file decides which database is asked and which folders are listed, and the collector
 is root. So a file is followed only if nobody but root and the service's own account could have put
-it there: neither the file nor any folder above it belongs to another account or is writable for
-one, and every link on the way is root's. A sticky folder (`/tmp`) does not count as
-closed: any account may have made the name in it. The path itself is walked by
-`hoodsnap.path`.
+it there: neither the file nor any folder above it belongs to another account or is writable by one,
+and every link on the way belongs to root. A sticky folder (`/tmp`) counts as writable: any account
+may have created the name in it. `hoodsnap.path` walks the path.
 """
 
 from __future__ import annotations
@@ -23,32 +22,32 @@ from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.path import Walk
 
 LARGEST = 4 << 20
-"""Bytes of a configuration file. nova's sample, with all its comments, has half a million."""
+"""Bytes of a configuration file. nova's sample, with all its comments, has half a million bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """The accounts that may have written a file, by number. Root is always one of them."""
+    """Accounts that may have written a file, by number. Root is always one of them."""
 
     uids: frozenset[int] = frozenset()
     gids: frozenset[int] = frozenset()
-    """The groups whose members may write. Root's is always one of them."""
+    """Groups whose members may write. Root's group is always one of them."""
 
     def refusal(
         self, path: str, status: os.stat_result, *, acl: bool = False
     ) -> RefusedError | None:
-        """Return why a file or folder of this status is not believed; None if it is.
+        """Return why a file or folder with this status is not trusted; None if it is.
 
-        `acl`: it has a POSIX access control list, whose entries the mode does not show.
+        `acl`: the file has a POSIX ACL, and the mode does not show its entries.
         """
         uid = status.st_uid
-        if stat.S_ISLNK(status.st_mode):  # its mode means nothing
-            # A service could point root at files that the service itself may not read.
+        if stat.S_ISLNK(status.st_mode):  # the mode of a link means nothing
+            # A service's link could lead root to files that the service itself may not read.
             mine = uid in _roots() | {os.geteuid()}
             return (
                 None
                 if mine
-                else RefusedError("denied", f"not followed: {path} is a link of uid {uid}")
+                else RefusedError("denied", f"not followed: {path} is a link owned by uid {uid}")
             )
         if uid not in self.uids | _roots():
             return RefusedError("denied", f"not followed: {path} belongs to uid {uid}")
@@ -63,8 +62,11 @@ class Owners:
 
 @cache
 def _roots() -> frozenset[int]:
-    """The numbers under which root's files are seen: in a user namespace that has no number for
-    them (as the one that a recording is shown in) they are the kernel's stand-in's."""
+    """Return the uids that root's files may show.
+
+    In a user namespace that does not map root (such as the one in which a recording is replayed),
+    they show the kernel's overflow uid.
+    """
     try:
         lines = Path("/proc/self/uid_map").read_text().splitlines()
     except OSError:
@@ -91,15 +93,14 @@ def operators() -> Owners:
 def read_owned(path: str, owners: Owners, *, root: str = "/") -> str:
     """Return the text of a regular file that only its `owners` can have written.
 
-    `path` is resolved inside of `root`, links included. Raises `RefusedError` (`denied`, `absent`
-    or
+    `path` is resolved inside `root`, links included. Raises `RefusedError` (`denied`, `absent` or
     `too-large`).
     """
     with opened(path, owners, root=root) as descriptor:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise RefusedError("denied", f"not followed: {path} is not a regular file")
-        # A second description of the same file: the first can't be read from.
+        # Open the same file again: an O_PATH descriptor can't be read from.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         try:
             again = os.open(f"/proc/self/fd/{descriptor}", flags)
@@ -122,15 +123,16 @@ def names_in(path: str, owners: Owners, *, root: str = "/") -> list[str]:
 
 
 SYSTEM = ("boot", "dev", "etc", "home", "proc", "root", "run", "sys", "usr")
-"""Folders of `/` below which the guests' files never lie, but other secrets do."""
+"""Folders of `/` that never hold guests' files, but may hold secrets."""
 
 
 def folder_refusal(path: str, owners: Owners | None) -> RefusedError | None:
-    """Return why a folder that a service names is not listed; None if it is.
+    """Return why a folder that a service names must not be listed; None if it may be.
 
-    The service could name any folder, and the collector could read it where the service can't. So
-    the folder belongs to the service, or to root where the service may list it itself. `owners`:
-    None if the service's account is not known, then it belongs to root. Raises `OSError`.
+    The service could name any folder, and the collector can read folders that the service can't.
+    So the folder must belong to the service, or belong to root and be readable by the service.
+    `owners`: None if the service's account is not known; then the folder must belong to root.
+    Raises `OSError`.
     """
     real = os.path.realpath(path)
     status = os.stat(real)
@@ -147,15 +149,15 @@ def folder_refusal(path: str, owners: Owners | None) -> RefusedError | None:
     needed = stat.S_IRWXO & ~stat.S_IWOTH
     bits = status.st_mode | (status.st_mode >> 3 if owners and status.st_gid in owners.gids else 0)
     if uids - mine and bits & needed != needed:
-        return RefusedError("denied", f"not listed: {path} is closed to the service's own account")
+        return RefusedError("denied", f"not listed: the service's own account can't read {path}")
     return None
 
 
 @contextmanager
 def opened(path: str, owners: Owners, *, root: str = "/") -> Iterator[int]:
-    """Open a path (O_PATH) whose every step only its `owners` can have made.
+    """Open a path (O_PATH) of which only its `owners` can have made each step.
 
-    Raises `RefusedError`: the way leads through a file of others, or leads nowhere.
+    Raises `RefusedError` if another account could have made a step, or if the path does not exist.
     """
     try:
         with _OwnedWalk(root, owners) as walk:
@@ -174,7 +176,7 @@ def opened(path: str, owners: Owners, *, root: str = "/") -> Iterator[int]:
 
 
 class _OwnedWalk(Walk):
-    """A walk whose every folder and link only its owners can have made."""
+    """Walk through folders and links that only their owners can have made."""
 
     def __init__(self, root: str, owners: Owners) -> None:
         self._accounts = owners
@@ -194,7 +196,7 @@ def _check(descriptor: int, name: str, owners: Owners) -> os.stat_result:
         try:
             names = os.listxattr(f"/proc/self/fd/{descriptor}")
             acl = "system.posix_acl_access" in names
-        except OSError:  # a file system without attributes has no such lists
+        except OSError:  # a file system without extended attributes has no ACLs
             acl = False
     if refusal := owners.refusal(name, status, acl=acl):
         raise refusal

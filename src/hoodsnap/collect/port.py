@@ -1,5 +1,6 @@
-"""The neutron API: the guests' ports and what hangs on them. Bodies are kept as they come, key by
-key of an allow-list.
+"""Neutron API: the guests' ports, and the networks, routers and security groups they use.
+
+Bodies are kept by an allow-list: values of unknown keys are withheld.
 """
 
 from __future__ import annotations
@@ -28,38 +29,41 @@ from hoodsnap.keep.neutron_api import network_body
 LAYER = "neutron"
 
 PAGE = 1000
-"""Ports in one answer. Neutron may be configured to give less."""
+"""Ports per page. Neutron may be configured to return fewer."""
 
 NAMED = 50
-"""How many ids are named in one request: proxies cut off a longer line."""
+"""Ids per request: proxies reject longer URLs."""
 
 BINDINGS_TIME = 20.0
-"""Seconds for the bindings of all ports together, which are a request each."""
+"""Seconds for the bindings of all ports together; each port takes one request."""
 
 
 @dataclass(frozen=True)
 class SeenNetworks:
-    """What the guests' ports hang on: which namespaces of a host are theirs."""
+    """Networks and routers of the guests' ports, which decide the namespaces to look into."""
 
     ports: tuple[str, ...] = ()
+    """Ids of the guests' ports."""
     devices: frozenset[str] = field(default_factory=frozenset)
-    """What has ports on the hosts that were asked about: mostly servers."""
+    """Owners of ports on the hosts that were asked about: UUIDs, mostly of servers."""
     networks: frozenset[str] = field(default_factory=frozenset)
     routers: frozenset[str] = field(default_factory=frozenset)
 
 
 class PortApi:
-    """The neutron API of one cloud."""
+    """Neutron API of one cloud."""
 
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
-        """Asks nothing yet. `cloud` is a name of clouds.yaml."""
+        """Send no request yet. `cloud` is a name in clouds.yaml."""
         self._recorder = recorder
         self._cloud = CloudClient(cloud)
         self._base = ""
 
     def connect(self) -> bool:
-        """Log in and ask what the API has. False: there is none to ask, for a reason that is
-        recorded."""
+        """Log in and ask for the API's extensions.
+
+        Returns False if the API can't be asked; the reason is recorded.
+        """
 
         def how() -> object:
             root, _ = unversioned(self._cloud.endpoint("network"))
@@ -72,8 +76,10 @@ class PortApi:
         return answer.error is None
 
     def ask(self, host: str | None, uuids: Iterable[str]) -> SeenNetworks:
-        """Ask for the ports of a host (of all without one) and of these servers, and for what
-        they hang on."""
+        """Ask for the ports of a host and of these servers, and for what the ports use.
+
+        `host`: None asks for all hosts.
+        """
         ports = self._ask_ports(host, sorted(uuids))
         networks = {port["network_id"] for port in ports if isinstance(port.get("network_id"), str)}
         guests = [port for port in ports if _is_guests(port)]
@@ -99,27 +105,27 @@ class PortApi:
         )
 
     def ask_again(self, uuids: Iterable[str]) -> None:
-        """Ask again for the ports of these servers, which moved."""
+        """Ask again for the ports of these servers, which have changed."""
         if not self._base:
             return
         for some in _groups(sorted(uuids)):
             self._pages("/ports", {"device_id": some}, "ports")
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._cloud.close()
 
     def _ask_ports(self, host: str | None, uuids: Sequence[str]) -> list[dict[str, Any]]:
         if host is None:
             return self._pages("/ports", {}, "ports")
         found = self._pages("/ports", {"binding:host_id": host}, "ports")
-        # Of a server that is here its ports may be bound elsewhere.
+        # A server on this host may have ports that are bound to another host.
         for some in _groups(uuids):
             found += self._pages("/ports", {"device_id": some}, "ports")
         return list({port["id"]: port for port in found}.values())
 
     def _ask_routers(self, networks: Collection[str]) -> set[str]:
-        """The routers that have an interface in these networks, by those interfaces."""
+        """Return the ids of the routers that have an interface in these networks."""
         found = []
         for some in _groups(sorted(networks)):
             owners = [
@@ -133,7 +139,10 @@ class PortApi:
     def _of_all(
         self, host: str | None, path: str, key: str, values: Collection[str]
     ) -> Iterator[Callable[[], object]]:
-        """The things of one host; of all hosts whole lists, as clients of the recording ask."""
+        """Ask for these objects only, or for the whole list if all hosts are collected.
+
+        Clients of the recording ask for whole lists.
+        """
         if host is None:
             yield partial(self._pages, path, {}, path[1:].replace("-", "_"))
         else:
@@ -146,9 +155,9 @@ class PortApi:
             yield partial(self._pages, path, {key: some}, path[1:].replace("-", "_"))
 
     def _bindings(self, ports: Iterable[dict[str, Any]]) -> Iterator[Callable[[], object]]:
-        """Of each port the hosts that it is prepared for: two during a live migration."""
+        """Ask for the bindings of each port: one per host, two during a live migration."""
         end = time.monotonic() + BINDINGS_TIME
-        # Since Pike; only administrators.
+        # Since Pike; admin only.
         if "binding-extended" not in self._extensions:
             return
         for port in ports:
@@ -159,7 +168,7 @@ class PortApi:
         if time.monotonic() < end:
             self._get(f"/ports/{quote(port)}/bindings", subject=port)
 
-    # How it is asked
+    # Requests
 
     def _get(
         self, target: str, *, subject: str | None = None, patience: float = PATIENCE
@@ -178,7 +187,10 @@ class PortApi:
     def _pages(
         self, path: str, query: dict[str, str | Sequence[str]], name: str
     ) -> list[dict[str, Any]]:
-        """Ask for a list to its end; what is in it. A list that never ends ends with a failure."""
+        """Ask for all pages of a list and return its items.
+
+        If the list does not end, a failure is recorded.
+        """
         whole = urlencode({**query, "limit": PAGE}, doseq=True, safe=":", errors="replace")
 
         def ask(query: str) -> Answer:

@@ -1,6 +1,6 @@
-"""The kernel's side of a guest: its QEMU process, asked through /proc and ps.
+"""Kernel layer of a guest: its QEMU process, read through /proc and ps.
 
-This file knows which processes are emulators and nothing of what their arguments mean.
+This file knows which processes are emulators, but not what their arguments mean.
 """
 
 from __future__ import annotations
@@ -31,39 +31,39 @@ LAYER = "kernel"
 
 _FILES = ("cmdline", "comm", "stat", "statm", "status", "cgroup")
 
-# Network and pass-through devices. What else a QEMU has open as a character device says nothing.
+# Network and pass-through devices. QEMU's other character devices are of no interest.
 _DEVICES = ("/dev/net/tun", "/dev/tap", "/dev/vhost", "/dev/vfio/")
 
 LARGEST_CMDLINE = 512 << 10
-"""Bytes of a process' arguments. libvirt's longest have some ten thousand; any account can start a
-program with megabytes of them."""
+"""Bytes of a process's arguments. libvirt's longest have some ten thousand; any account can start a
+program with megabytes of arguments."""
 
 LARGEST_TEXT = 4 << 20
-"""Bytes of any other file of /proc. The largest, /proc/locks, has a hundred for each lock."""
+"""Bytes of any other file in /proc. The largest, /proc/locks, has a hundred bytes per lock."""
 
 LARGEST_MOUNTS, MOST_MOUNTS = 64 << 20, 10_000
-"""Bytes of a process' mountinfo, and its lines that are kept: Linux allows 100,000 mounts."""
+"""Bytes read of a process's mountinfo, and lines kept of it. Linux allows 100,000 mounts."""
 
 LARGEST_LIST, LARGEST_OF_OTHERS = 4 << 20, 64 << 10
-"""Characters of the command lines in the list of processes: of all guests, of all others."""
+"""Characters of command lines in the list of processes: of all guests, of all others."""
 
 OF_GUESTS, OF_OTHERS = 32 << 20, 2 << 20
-"""Characters that are kept of the processes that may be guests, and of all others together. A guest
-has ten thousand. Any account may start QEMU, with thousands of files and mounts."""
+"""Characters kept of all processes that may be guests together, and of all others together. A guest
+needs ten thousand. Any account may start QEMU, with thousands of files and mounts."""
 
 MOST_OTHERS, TIME_OF_OTHERS = 20, 5.0
-"""Processes that can't be guests, and seconds for all of them. Operators test disks by hand."""
+"""Emulators that can't be guests, and seconds for all of them: operators test disks by hand."""
 
 MOST_LISTED = 1000
-"""Processes that can't be guests in the list of all emulators."""
+"""Emulators that can't be guests in the list of all emulators."""
 
 _ONE_MORE = RefusedError("denied", "it is one of many")
 
 Accounts = Callable[[int | None], bool]
-"""Rule that tells whether an account's QEMU may be a guest."""
+"""Function that returns True if the QEMU of this account (uid) may be a guest."""
 
 MOST_THREADS, MOST_FILES = 32_768, 8192
-"""Threads of one QEMU, and its open files that have a path."""
+"""Limits for the threads of one QEMU, and for its open files that have a path."""
 
 _NOT_DISKS = ("/dev", "/run/", "/var/run/", "/var/log/")
 
@@ -73,11 +73,11 @@ def ask_processes(
     paths: Iterable[Path] = (),
     may_be_guest: Accounts = lambda uid: True,
 ) -> dict[int, tuple[str, ...]]:
-    """Ask for every QEMU system emulator of this host; the arguments of each, by PID.
+    """Ask for every QEMU system emulator of this host; return the arguments of each, by PID.
 
-    `paths`: folders (the instances directories) whose mounts in each process are wanted, besides
-    those of the files that it has open. `may_be_guest`: of other accounts' processes a few are
-    asked, at the end.
+    `paths`: folders (the instances directories) whose mounts in each process are kept, besides the
+    mounts of its open files. `may_be_guest`: emulators for which it returns False are asked last,
+    and only a few of them.
     """
     found = _Survey(recorder, paths, may_be_guest).ask(_ask_lists(recorder, may_be_guest))
     _ask_host(recorder)
@@ -91,7 +91,7 @@ def ask_again(
     paths: Iterable[Path] = (),
     may_be_guest: Accounts = lambda uid: True,
 ) -> dict[int, tuple[str, ...]]:
-    """Ask for these processes again, and for the emulators that are not `known`: the new ones."""
+    """Ask again for these processes, and for new emulators: those that are not in `known`."""
     listed = _ask_lists(recorder, may_be_guest)
     new = {pid: uid for pid, uid in listed.items() if pid not in known}
     wanted = {pid: listed.get(pid, 0) for pid in pids} | new
@@ -99,13 +99,13 @@ def ask_again(
 
 
 def _patience() -> Patience:
-    # /proc answers in microseconds, or waits for a process that holds its own memory map locked
-    # while it waits for a disk. Nobody's patience changes that.
+    # /proc answers in microseconds, or hangs because the process holds its memory map locked while
+    # it waits for a disk. Waiting longer does not help.
     return Patience(each=3.0, altogether=20.0, worn=0.2)
 
 
 def _ask_lists(recorder: Recorder, may_be_guest: Accounts) -> dict[int, int | None]:
-    """The emulators of this host: PID → account."""
+    """Ask for the lists of processes; return the emulators of this host, PID → uid."""
     recorder.ask(LAYER, "pgrep qemu | xargs ps ww", lambda: _ps(may_be_guest))
     refused: dict[int, RefusedError] = {}
     answer = recorder.ask(LAYER, "ls -l /proc/*/exe", lambda: _emulators(refused, may_be_guest))
@@ -117,7 +117,7 @@ def _ask_lists(recorder: Recorder, may_be_guest: Accounts) -> dict[int, int | No
 
 
 class _Survey:
-    """One look at the processes, those that may be guests first."""
+    """Survey of the processes; those that may be guests come first."""
 
     def __init__(self, recorder: Recorder, paths: Iterable[Path], may_be_guest: Accounts) -> None:
         self._recorder = recorder
@@ -125,7 +125,7 @@ class _Survey:
         self._may_be_guest = may_be_guest
 
     def ask(self, processes: Mapping[int, int | None]) -> dict[int, tuple[str, ...]]:
-        """Ask for these processes (PID → account); the arguments of each that was asked."""
+        """Ask for these processes (PID → uid); return the arguments of each one asked for."""
         guests = [pid for pid, uid in sorted(processes.items()) if self._may_be_guest(uid)]
         patience, room = _patience(), TextBudget(OF_GUESTS)
         found = {pid: self._ask_process(patience, room, pid) for pid in guests}
@@ -135,7 +135,7 @@ class _Survey:
             if time.monotonic() < end:
                 found[pid] = self._ask_process(patience, room, pid)
         if left := [pid for pid in others if pid not in found]:
-            message = f"not asked: {len(left)} more emulators of accounts that run no guests"
+            message = f"not asked: {len(left)} more emulators, of accounts that run no guests"
             self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
         return found
 
@@ -161,8 +161,8 @@ class _Survey:
         ask(query, lambda: _threads(folder))
         files = ask(f"ls -lL {folder}/fd", lambda: _files(folder))
         if files.error is not None and files.error.kind == "timeout":
-            # One file of a dead NFS server is enough for that. Names and flags don't need the
-            # server.
+            # One file on a dead NFS server is enough for a timeout. Without stat, names and flags
+            # can still be read.
             files = ask(f"ls -l {folder}/fd", lambda: _files(folder, look=False))
         places = _places(files, self._paths)
         matches = " || ".join(f"index({json.dumps(place)}, $5) == 1" for place in places)
@@ -184,7 +184,7 @@ def _ps(may_be_guest: Accounts) -> str:
     emulators: list[tuple[bool, int]] = []
     for pid in map(int, _or_none(["pgrep", "qemu"]).split()):
         must_go_on()
-        with suppress(OSError):  # it ended while we looked, or ps will not see it either
+        with suppress(OSError):  # it ended while it was read
             programs[pid] = _name(pid)
             with suppress(RefusedError):
                 if (emulator := emulator_of(pid)) is not None:
@@ -198,7 +198,8 @@ def _ps(may_be_guest: Accounts) -> str:
             if words is not None and left[is_other] > 0:
                 words_of[pid] = words
                 del programs[pid]
-    # Of others not even ps reads the arguments: any account can give megabytes to a program.
+    # For all others ps prints only names: any account can start a program with megabytes of
+    # arguments.
     header, rows = "", []
     for how, pids in (("ww", words_of), ("c", programs)):
         table = _or_none(["ps", how, *map(str, pids)]) if pids else ""
@@ -209,8 +210,10 @@ def _ps(may_be_guest: Accounts) -> str:
 
 
 def _or_none(command: Sequence[str]) -> str:
-    """The output of pgrep or ps; nothing if there is no such process, which both say by status 1.
-    Without any PID ps would show the processes of this terminal."""
+    """Return the output of pgrep or ps; empty if no process matches (exit status 1).
+
+    Never call ps without a PID: it would list the processes of this terminal.
+    """
     try:
         return run(command)
     except RefusedError as refusal:
@@ -225,7 +228,7 @@ def _pid_of(row: str) -> int:
 
 
 def _words(pid: int) -> list[str] | None:
-    """The arguments of a process; None if they are longer than any guest's."""
+    """Return the arguments of a process; None if they are longer than any guest's."""
     try:
         text = file.text(f"/proc/{pid}/cmdline", LARGEST_CMDLINE)
     except RefusedError:
@@ -234,7 +237,7 @@ def _words(pid: int) -> list[str] | None:
 
 
 def _name(pid: int) -> str:
-    """The name of a process' program: the file's, else the one that the kernel has."""
+    """Return the name of a process's program: of its executable, else the kernel's `comm`."""
     try:
         exe = os.readlink(f"/proc/{pid}/exe")
     except PermissionError:
@@ -243,7 +246,7 @@ def _name(pid: int) -> str:
 
 
 def _emulators(refused: dict[int, RefusedError], may_be_guest: Accounts) -> list[dict[str, Any]]:
-    """The emulators of this host; `refused` gets the processes that only carry such a name."""
+    """Return the emulators of this host; add processes that only have such a name to `refused`."""
     found: list[dict[str, Any]] = []
     others = 0
     for pid in _numbers("/proc"):
@@ -258,13 +261,13 @@ def _emulators(refused: dict[int, RefusedError], may_be_guest: Accounts) -> list
                 found.append({"pid": pid, "comm": comm, **emulator._asdict()})
         except RefusedError as refusal:
             refused[pid] = refusal if len(refused) < MOST_DOUBTS else _ONE_MORE
-        except (FileNotFoundError, ProcessLookupError):  # it ended while we looked
+        except (FileNotFoundError, ProcessLookupError):  # it ended while it was read
             continue
     return found
 
 
 def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
-    """The open files that have a path: regular ones, block devices, taps and the like."""
+    """Return the open files that have a path: regular files, block devices, taps and the like."""
     found = []
     for number in _numbers(f"{folder}/fd"):
         try:
@@ -278,13 +281,13 @@ def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
             }
             if look:
                 known |= _stat(f"{folder}/fd/{number}")
-        except (FileNotFoundError, ProcessLookupError):  # closed while we looked
+        except (FileNotFoundError, ProcessLookupError):  # closed while it was read
             continue
         kind = stat.S_IFMT(int(known.get("mode", "100000"), 8))
         if kind in (stat.S_IFREG, stat.S_IFBLK) or path.startswith(_DEVICES):
             found.append(known)
             if len(found) > MOST_FILES:
-                raise RefusedError("too-large", f"more than {MOST_FILES} files are open")
+                raise RefusedError("too-large", f"it has more than {MOST_FILES} open files")
     return found
 
 
@@ -297,7 +300,7 @@ def _stat(path: str) -> dict[str, Any]:
         status = os.stat(path)
     except FileNotFoundError:
         raise
-    except OSError as error:  # a stale handle of an NFS server says something about this file alone
+    except OSError as error:  # a stale NFS handle is a fact about this one file
         return {"error": error.strerror}
     return {
         "dev": f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}",
@@ -313,7 +316,7 @@ def _threads(folder: str) -> dict[str, dict[str, str]]:
     for tid in map(str, _numbers(f"{folder}/task", MOST_THREADS)):
         try:
             text = _text(f"{folder}/task/{tid}/status")
-        except (FileNotFoundError, ProcessLookupError):  # ended while we looked
+        except (FileNotFoundError, ProcessLookupError):  # it ended while it was read
             continue
         found[tid] = thread(text)
     return found
@@ -324,7 +327,7 @@ def _links(folder: str) -> dict[str, str]:
 
 
 def _places(files: Answer, paths: Iterable[Path]) -> tuple[str, ...]:
-    """The folders, with a slash at the end, whose mounts are worth keeping."""
+    """Return the folders whose mounts are kept, each with a slash at the end."""
     places = {f"{path}/" for path in paths}
     if files.error is None:
         for known in files.value:
@@ -342,7 +345,7 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
         if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
             kept.append(line)
             if len(kept) > MOST_MOUNTS:
-                raise RefusedError("too-large", f"more than {MOST_MOUNTS} mounts concern its files")
+                raise RefusedError("too-large", f"more than {MOST_MOUNTS} mounts hold its files")
     return "".join(kept)
 
 
@@ -361,9 +364,11 @@ def _boot_time() -> str:
 
 def _cmdline(path: str) -> str:
     text = file.text(path, LARGEST_CMDLINE)
-    # It may have become another program since it was listed.
+    # The process may have executed another program since it was listed.
     if text and not is_emulator(int(path.split("/")[2])):
-        raise RefusedError("denied", "its arguments are not kept: it is not an emulator any more")
+        raise RefusedError(
+            "denied", "its arguments are not kept: the process is no longer an emulator"
+        )
     return kept_cmdline(text)
 
 

@@ -1,8 +1,8 @@
-"""A program of the host that is asked, such as `ip` or `qemu-img`.
+"""Run a program of the host, such as `ip` or `qemu-img`.
 
-It gets a session of its own, so that whatever it starts can be ended with it, and none of it has a
-terminal to ask for a password on. Its two streams are read at the same time: a program that
-complains at length would otherwise wait for a reader.
+The program gets its own session, so that everything it starts can be killed with it, and nothing it
+starts has a terminal to ask for a password on. Its two streams are read at the same time: a program
+that writes much to stderr would otherwise block.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from hoodsnap.collect.question import current, end_group
 from hoodsnap.collect.recorder import PATIENCE, RefusedError
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Folders in which programs are looked for, whatever the collector's own environment is."""
+"""Folders that are searched for programs, regardless of the collector's own PATH."""
 
 LARGEST_OUTPUT = 8 << 20
-"""Bytes that are read of one program's output: a hundred times what a host with many guests has.
+"""Bytes read of a program's output: a hundred times as many as a host with many guests needs.
 
-Ten answers of that size may be in memory at once, each as bytes, as text and as JSON."""
+Ten answers of this size may be in memory at once, each as bytes, as text and as JSON."""
 
 _TALKATIVE = {"journalctl": 24 << 20, "iptables-save": 24 << 20}
-"""Bytes that are read of programs of whose output a few lines are kept: twenty thousand lines of
-nova-compute with debug = True, two hundred thousand rules."""
+"""Bytes read of programs whose output is mostly dropped: twenty thousand lines of nova-compute with
+debug = True, two hundred thousand rules."""
 
 _COMPLAINT = 64 << 10
-"""Bytes that are kept of what a program writes on stderr. The rest is read, and forgotten."""
+"""Bytes kept of a program's stderr. The rest is read and dropped."""
 
 _LIMITS = {
     resource.RLIMIT_AS: 4 << 30,
     resource.RLIMIT_CPU: 60,
     resource.RLIMIT_CORE: 0,
 }
-"""Limits of each program that is asked. None of them needs a tenth."""
+"""Resource limits of each program. None of the programs needs a tenth of them."""
 
 _running: set[subprocess.Popen[bytes]] = set()
-"""The programs that are asked at this moment, none of which was reaped."""
+"""Programs that are running now. None of them has been reaped."""
 
 _running_lock = threading.Lock()
 
 _GLANCE = 0.1
-"""Seconds after which it is looked whether a silent program has ended: something that it left
-behind may hold its output open."""
+"""Seconds between checks if a silent program has ended. Its streams can't tell: a process that it
+left behind may hold them open."""
 
 
 def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
-    """Return a program's output. Raises `RefusedError` if it fails, is missing, too slow or too
-    long.
+    """Return a program's output.
 
-    For use inside `Recorder.ask`: the program is ended with its question. What it started and left
-    behind is ended with the program, unless that has a session of its own, as a daemon has.
+    Raises `RefusedError` if the program fails, is not installed, takes too long or prints too much.
+    For use inside `Recorder.ask`: the program is killed when its question is abandoned. Processes
+    that the program left behind are killed too, unless they have their own session, as daemons do.
     """
     end = time.monotonic() + patience
     try:
@@ -80,7 +80,7 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
             while not _has_ended(process):
                 current().must_go_on()
                 if (left := end - time.monotonic()) <= 0:
-                    raise RefusedError("timeout", f"{command[0]} was ended after {patience:g} s")
+                    raise RefusedError("timeout", f"{command[0]} was killed after {patience:g} s")
                 streams.read(min(left, _GLANCE))
                 _must_fit(streams.output, command[0])
             end_group(process)
@@ -92,20 +92,21 @@ def run(command: Sequence[str], *, patience: float = PATIENCE) -> str:
         end_group(process)
         status = process.wait()
     if status != 0:
-        said = " ".join(os.fsdecode(bytes(streams.complaint)).split()) or f"exit status {status}"
-        raise RefusedError(_kind_of(said), said)
+        complaint = " ".join(os.fsdecode(bytes(streams.complaint)).split())
+        complaint = complaint or f"exit status {status}"
+        raise RefusedError(_kind_of(complaint), complaint)
     return os.fsdecode(bytes(streams.output))
 
 
 def end_programs() -> None:
-    """End all programs that are asked: Ctrl-C reaches none of them, in sessions of their own."""
+    """Kill all running programs. Ctrl-C does not reach them, since each has its own session."""
     with _running_lock:
         for process in _running:
             end_group(process)
 
 
 class _Streams:
-    """The output of a running program and its complaints, as far as they were read."""
+    """Output and stderr of a running program, as far as they have been read."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.output, self.complaint = bytearray(), bytearray()
@@ -124,9 +125,9 @@ class _Streams:
             stream.close()
 
     def read(self, patience: float) -> bool:
-        """Read what comes within this time. False: nothing came, or both streams have ended."""
+        """Read what arrives within this time. False if nothing arrived or both streams ended."""
         if not self._selector.get_map():
-            # It closed both, and is about to end.
+            # The program closed both streams and is about to end.
             time.sleep(min(patience, self._pause))
             self._pause = min(2 * self._pause, _GLANCE)
             return False
@@ -148,21 +149,21 @@ def _must_fit(output: bytearray, name: str) -> None:
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Has it ended? It is not reaped: until then its number can be no other's."""
+    """Return True if the program has ended. Don't reap it, so that its PID can't be reused."""
     try:
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:  # who started us lets the kernel reap all children
+    except ChildProcessError:  # our parent made us ignore SIGCHLD: the kernel reaps children
         return True
 
 
 def _limit(pid: int) -> None:
     for which, most in _LIMITS.items():
-        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower limit already
+        with contextlib.suppress(OSError, ValueError):  # it has ended, or has a lower hard limit
             resource.prlimit(pid, which, (most, most))
 
 
 def _kind_of(complaint: str) -> str:
-    """The kind of failure that a program's message on stderr means."""
+    """Return the kind of failure that a program's message on stderr describes."""
     if "Permission denied" in complaint or "Operation not permitted" in complaint:
         return "denied"
     if "No such file or directory" in complaint:

@@ -1,7 +1,7 @@
-"""The question that a thread is answering, which ends when its time is over.
+"""Question that a thread is answering, and how it is abandoned when it takes too long.
 
-A thread can't be ended from outside, so whatever reads in a loop calls `must_go_on` between two
-pieces, and child programs are registered here: both end with the question.
+A thread can't be ended from outside. So each loop that reads calls `must_go_on` between two pieces,
+and child programs are registered here: both end when the question is abandoned.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PendingQuestion:
 
     @property
     def is_abandoned(self) -> bool:
-        """Did the waiting thread stop waiting?"""
+        """True if the waiting thread has stopped waiting."""
         return self._is_abandoned
 
     def abandon(self) -> None:
@@ -42,7 +42,8 @@ class PendingQuestion:
     def answered_by(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
         """Kill this program and its group as soon as the question is abandoned.
 
-        It leads a process group, and is reaped only after this context. Raises `AbandonedError`.
+        The program leads a process group, and must not be reaped within this context. Raises
+        `AbandonedError`.
         """
         with self._lock:
             if not self._is_abandoned:
@@ -61,9 +62,9 @@ class PendingQuestion:
 
 
 def end_group(leader: subprocess.Popen[bytes]) -> None:
-    """Kill a child that leads a process group, and whatever it started in there.
+    """Kill a child that leads a process group, and all processes in the group.
 
-    Nothing is killed if the child was reaped already: its number may be another process' by now.
+    Nothing is killed if the child was reaped already: its PID may belong to another process.
     """
     with suppress(ChildProcessError, ProcessLookupError, PermissionError):
         os.waitid(os.P_PID, leader.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # is it still ours?
@@ -79,7 +80,7 @@ _current = _Current()
 
 @contextmanager
 def answering(question: PendingQuestion) -> Iterator[None]:
-    """Make it the question of this thread."""
+    """Make this the question that the current thread answers."""
     before, _current.question = _current.question, question
     try:
         yield
@@ -88,7 +89,7 @@ def answering(question: PendingQuestion) -> Iterator[None]:
 
 
 def current() -> PendingQuestion:
-    """Return the question of this thread; outside of a recorder, one that is never abandoned."""
+    """Return this thread's question; outside a recorder, a question that is never abandoned."""
     return _current.question or PendingQuestion()
 
 

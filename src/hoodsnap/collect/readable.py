@@ -1,9 +1,9 @@
-"""Answers that make a bundle unreadable are left out before the bundle is written.
+"""Leave out answers that would make a bundle unreadable, before the bundle is written.
 
-The reader refuses a file with more lists, values or elements than a recording of its size has
-(`hoodsnap.bounds`), and counts them in texts, too. Any account of the host can put a million
-brackets into a command line. So the answers with the most of them are left out, one by one, until
-the rest can be read.
+The reader refuses a file with more lists, values or elements than a real recording of its size has
+(`hoodsnap.bounds`), and also counts them inside texts. Any account on the host can put a million
+brackets into a command line. So the answers with the most excess are left out, one by one, until
+the bundle can be read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hoodsnap import bounds
 from hoodsnap.bundle import Answer, Bundle, Failure
 
 _FREE = 0.8
-"""Share of the free room of a file that answers may take: some marks are added later."""
+"""Share of a file's free allowance that answers may use: more marks are added later."""
 
 
 def readable(bundle: Bundle) -> Bundle:
@@ -27,7 +27,7 @@ def readable(bundle: Bundle) -> Bundle:
         for place in sorted(range(len(answers)), key=lambda at: -weights[at][number]):
             if total <= _FREE * share.free:
                 break
-            why = f"not kept: it holds more {share.what} than a bundle may have"
+            why = f"not kept: the answer has more {share.what} than a bundle may have"
             answers[place] = _without_value(answers[place], why)
             total -= weights[place][number]
             weights[place] = _excess(answers[place])
@@ -37,7 +37,7 @@ def readable(bundle: Bundle) -> Bundle:
 
 
 def _excess(answer: Answer) -> list[float]:
-    """Return by how many each share of an answer exceeds what a bundle may have for its length."""
+    """Return by how much an answer exceeds each share that a bundle of its length may have."""
     data = json.dumps(answer.as_json(), separators=(",", ":")).encode()
     return [
         sum(map(data.count, share.marks)) - share.per_byte * len(data) for share in bounds.SHARES
@@ -51,4 +51,4 @@ def _without_value(answer: Answer, why: str) -> Answer:
 
 
 _SHOWN = 1000
-"""Characters that are kept of the question of an answer that is left out."""
+"""Characters kept of the query and the subject of an answer that is left out."""

@@ -1,9 +1,9 @@
-"""The one door between a host and a bundle.
+"""The only way from a host into a bundle.
 
-Whatever is asked goes through `Recorder.ask`: it takes the time, stops waiting in time, turns every
-way of not answering into a recorded `Failure`, and blanks out what looks like a secret. A question
-that fails is recorded here and nowhere else. Inside a question, what vanished while it was looked
-at (a process that ended, a file that was removed) is skipped, and the line that skips it says so.
+Every question goes through `Recorder.ask`: it measures the time, limits the wait, records every
+failure as a `Failure`, and withholds what looks like a secret. Failed questions are recorded here
+and nowhere else. Inside a question, things that disappear while they are read (a process that
+ended, a file that was removed) are skipped, with a comment on the line that skips them.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from hoodsnap.collect.question import PendingQuestion, answering
 from hoodsnap.keep.secret import TooLargeError, searched, without_secrets
 
 PATIENCE = 10.0
-"""Seconds for one question, where the caller names no other limit."""
+"""Seconds for one question, unless the caller names another limit."""
 
 LONGEST_QUERY, LONGEST_SUBJECT = 1 << 20, 16 << 10
-"""Characters that are kept of a question. One that names ten thousand servers has 400,000."""
+"""Characters kept of a query and of a subject. A query of ten thousand servers has 400,000."""
 
 ROOM = 224 << 20
-"""Characters of all answers of one host together, and no answer takes more than half of what is
-left. A hundred guests have eight million; the list of a shared folder of ten thousand has seventy.
-"""
+"""Characters of all answers of one host together. No answer may take more than half of what is
+left. A hundred guests need eight million; the list of a folder shared by ten thousand guests needs
+seventy million."""
 
 TIME = 300.0
-"""Seconds after which nothing more is asked. A host with a hundred guests takes twenty."""
+"""Seconds after which no more questions are asked. A host with a hundred guests takes twenty."""
 
 _LAST = 0.5
-"""Seconds for a question that is asked when the time has nearly run out."""
+"""Seconds for a question that is asked when the time has almost run out."""
 
 
 class RefusedError(Exception):
-    """The layer answered that it will not, or that there is no such thing.
+    """A layer refused to answer, or answered that the object does not exist.
 
-    Collectors raise it from inside a question, to say which kind of `Failure` this is.
+    Collectors raise it inside a question, to choose the kind of the recorded `Failure`.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -49,24 +49,28 @@ class RefusedError(Exception):
 
 
 class Recorder:
-    """Asks one host and keeps the answers. May be used from several threads at once."""
+    """Recorder of the answers of one host. May be used from several threads at once."""
 
     def __init__(
         self,
         host: str,
-        heard: Callable[[Answer], None] = lambda answer: None,
+        on_answer: Callable[[Answer], None] = lambda answer: None,
         *,
         room: int = ROOM,
         time_left: float = TIME,
     ) -> None:
-        """`room`: characters of all answers, `time_left`: seconds until the last question."""
+        """Prepare to ask; nothing is asked yet.
+
+        `on_answer` is called with each answer. `room`: characters of all answers together.
+        `time_left`: seconds after which no more questions are asked.
+        """
         self.host = host
         self._room = self._left = room
         self._time = time_left
         self._end = time.monotonic() + time_left
         self._lock = threading.Lock()
         self.answers: list[Answer] = []
-        self._heard = heard
+        self._on_answer = on_answer
 
     def ask(
         self,
@@ -78,20 +82,20 @@ class Recorder:
         patience: float = PATIENCE,
         host: str | None = None,
     ) -> Answer:
-        """Ask once and keep what comes back.
+        """Ask one question and record the answer.
 
-        `how` returns JSON-able data (text, numbers, lists, dicts) or raises whatever it likes.
-        After `patience` seconds it is left behind in its thread: a call into a frozen QEMU or a
-        dead NFS server can't be ended, only abandoned. Whatever `how` uses (a connection) must
-        then not be used again; the answer says so by `error.kind == "timeout"`.
+        `how` returns data that JSON can hold (texts, numbers, lists, dicts) or raises any error.
+        After `patience` seconds it is abandoned in its thread: a call into a frozen QEMU or a dead
+        NFS server can't be ended. Then `error.kind` is `timeout`, and whatever `how` uses (such as
+        a connection) must not be used again.
         """
         at = datetime.now(UTC)
         start = time.monotonic()
-        # Each layer that answers slowly, and every time in time, could take hours altogether.
+        # Layers that always answer just within their patience could take hours altogether.
         left = self._end - start
         patience = min(patience, max(left, _LAST))
         # The search for secrets is part of the question: an answer that can't be searched in time
-        # is a failure, and never an answer that was not searched.
+        # is recorded as a failure, so no answer is recorded without the search.
         result = patiently(lambda: self._searched(how()), patience) if left > 0 else self._late()
         took = time.monotonic() - start
         asked = {
@@ -107,7 +111,7 @@ class Recorder:
         else:
             answer = Answer(**asked, value=result)
         self.answers.append(answer)
-        self._heard(answer)
+        self._on_answer(answer)
         return answer
 
     def refuse(
@@ -119,7 +123,7 @@ class Recorder:
         subject: str | None = None,
         host: str | None = None,
     ) -> Answer:
-        """Record that a question has no answer, and why, without asking anybody."""
+        """Record a failure for a question without asking it."""
 
         def how() -> object:
             raise why
@@ -127,21 +131,21 @@ class Recorder:
         return self.ask(layer, query, how, subject=subject, host=host)
 
     def _searched(self, value: object) -> object:
-        """The value as it may be recorded. Raises `TooLargeError`."""
+        """Return the value without secrets. Raises `TooLargeError`."""
         if isinstance(value, str) and len(value) > LARGEST_STRING:
             raise TooLargeError(f"the answer has {len(value)} characters, more than a bundle keeps")
         kept, size = searched(value)
         with self._lock:
             if size > self._left // 2:
                 raise TooLargeError(
-                    f"it has {size >> 20} MiB, and the answers before it have filled"
-                    f" {(self._room - self._left) >> 20} of {self._room >> 20}"
+                    f"the answer has {size >> 20} MiB, and the bundle already has"
+                    f" {(self._room - self._left) >> 20} of {self._room >> 20} MiB"
                 )
             self._left -= size
         return kept
 
     def _late(self) -> RefusedError:
-        return RefusedError("timeout", f"not asked: the questions before took {self._time:g} s")
+        return RefusedError("timeout", f"not asked: earlier questions took {self._time:g} s")
 
 
 def _short(text: str, most: int) -> str:
@@ -149,15 +153,15 @@ def _short(text: str, most: int) -> str:
 
 
 def _plain(text: str) -> str:
-    r"""The text with a byte that is not UTF-8 written as `\udcff`: no model takes it otherwise."""
+    r"""Return the text with bytes that are not UTF-8 escaped as `\udcff`, or no model takes it."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Worker(threading.Thread):
-    """A thread that answers one question after another, until one takes too long."""
+    """Thread that answers one question after another, until a question takes too long."""
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)  # a question that never ends must not keep the program
+        super().__init__(daemon=True)  # a question that never ends must not keep hoodsnap running
         self.questions: queue.SimpleQueue[tuple[PendingQuestion, Callable[[], object]]] = (
             queue.SimpleQueue()
         )
@@ -170,21 +174,21 @@ class _Worker(threading.Thread):
             try:
                 with answering(question):
                     result: object = how()
-            except BaseException as error:  # whatever it was, the door outside records it
+            except BaseException as error:  # `Recorder.ask` records every error
                 result = error
             if question.is_abandoned:
-                return  # nobody will ask this thread again
+                return  # this thread gets no more questions
             self.results.put(result)
-            del how, result  # the next question may come much later
+            del how, result  # free the memory: the next question may come much later
 
 
 _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
 
 
 def patiently(how: Callable[[], object], patience: float) -> object:
-    """Return the result of `how`, or the exception it raised; `TimeoutError` if it takes too long.
+    """Return the result of `how` or the exception it raised; `TimeoutError` if it took too long.
 
-    After that its reading and its child programs end: see `hoodsnap.collect.question`.
+    On a timeout its loops and child programs are ended: see `hoodsnap.collect.question`.
     """
     question = PendingQuestion()
     try:
@@ -197,7 +201,7 @@ def patiently(how: Callable[[], object], patience: float) -> object:
     except queue.Empty:
         question.abandon()
         return TimeoutError()
-    except BaseException:  # Ctrl-C, which the programs in sessions of their own don't hear
+    except BaseException:  # Ctrl-C, which does not reach programs in their own sessions
         question.abandon()
         raise
     _idle.put(worker)
@@ -217,7 +221,7 @@ _KINDS = {
 
 
 _SEARCHED = 16 << 10
-"""Characters of an error message that are looked at. A program may print any number of them."""
+"""Characters of an error message that are searched for secrets. A program may print any number."""
 
 
 def _failure(error: BaseException, patience: float) -> Failure:

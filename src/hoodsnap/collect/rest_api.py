@@ -1,8 +1,8 @@
-"""What the APIs of nova, neutron, cinder, placement and glance have in common: endpoints,
-microversions, and lists that come in pages.
+"""Common parts of the nova, neutron, cinder, placement and glance APIs: endpoints, microversions,
+paged lists.
 
-A body is somebody else's text. A value of the wrong type is left out, and a body that is not an
-object is a failure of its question: nothing in here raises anything else.
+A body may hold anything. Values of the wrong type are left out, and a body that is not an object
+makes its question fail; nothing in this file raises any other error.
 """
 
 from __future__ import annotations
@@ -19,38 +19,40 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect.recorder import RefusedError
 
 LIST_PATIENCE = 60.0
-"""Seconds for a page of a list: nova may think for long about a thousand servers."""
+"""Seconds for a page of a list: nova may take long for a thousand servers."""
 
 AT_ONCE = 4
-"""Requests at the same time."""
+"""Number of parallel requests."""
 
 MOST_PAGES = 1000
 
 Microversion = tuple[int, int]
-"""Such as (2, 96)."""
+"""Major and minor version, such as (2, 96)."""
 
 quote: Callable[[str], str] = partial(percent_encoded, errors="replace")
-"""Percent-encode a text. JSON can hold half of a surrogate pair, which is not a character."""
+"""Percent-encode a text. Half of a surrogate pair, which JSON can hold, is replaced."""
 
 
 def unversioned(endpoint: str) -> tuple[str, str]:
-    """Split an endpoint of the catalog into its URL without the version, and the `/PROJECT` that
-    may follow the version."""
+    """Split a catalog endpoint into its URL without the version, and the `/PROJECT` after it.
+
+    The project is empty if the endpoint has none.
+    """
     match = re.fullmatch(r"(.*?)(?:/v\d+(?:\.\d+)?(/[^/]+)?)?", endpoint.rstrip("/"))
     return (match[1], match[2] or "") if match else (endpoint, "")
 
 
 def negotiated(highest: object, ours: Microversion) -> Microversion | None:
-    """Return the highest microversion that both sides know. None: theirs can't be read.
+    """Return the highest microversion that both sides know; None if `highest` can't be parsed.
 
-    `highest` is the API's, as it writes it: `2.100`.
+    `highest`: the API's highest microversion, as the API writes it, such as `2.100`.
     """
     theirs = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", highest) if isinstance(highest, str) else None
     return min(ours, (int(theirs[1]), int(theirs[2]))) if theirs is not None else None
 
 
 def written(microversion: Microversion) -> str:
-    """Write a microversion as headers do: `2.96`."""
+    """Format a microversion for a header: `2.96`."""
     return f"{microversion[0]}.{microversion[1]}"
 
 
@@ -58,13 +60,13 @@ def object_of(body: Any, service: str) -> dict[str, Any]:
     """Return the body if it is a JSON object. Raises `RefusedError` if it is not."""
     if not isinstance(body, dict):
         raise RefusedError(
-            "failed", f"the answer is not a JSON object: it does not come from {service}"
+            "failed", f"the answer is not a JSON object, so it is not from {service}"
         )
     return body
 
 
 def objects(value: object, key: str = "id") -> list[dict[str, Any]]:
-    """Return the objects of a JSON list that have a text under this key."""
+    """Return those objects of a JSON list that have a string under this key."""
     listed = value if isinstance(value, list) else []
     return [item for item in listed if isinstance(item, dict) and isinstance(item.get(key), str)]
 
@@ -77,14 +79,14 @@ def items(answer: Answer, name: str, key: str = "id") -> list[dict[str, Any]]:
 
 
 def next_marker(page: Answer, name: str) -> str | None:
-    """Return the id after which the next page begins. None: this page was the last."""
+    """Return the id after which the next page begins; None if this page is the last."""
     if not items(page, name):
         return None
     for link in items(page, f"{name}_links", "href"):
         if link.get("rel") == "next":
             try:
                 markers = parse_qs(urlsplit(link["href"]).query).get("marker")
-            except ValueError:  # such as a port that is not a number
+            except ValueError:  # such as an address with an unclosed bracket
                 return None
             return markers[0] if markers else None
     return None
@@ -97,16 +99,17 @@ def pages(
     name: str,
     following: Callable[[Answer, str], str | None] = next_marker,
 ) -> list[Answer]:
-    """Ask for a list to its end. `refuse` records that a list does not end, and why.
+    """Ask for all pages of a list.
 
-    Both get the query, which has the marker of each further page added.
+    `ask` gets the query with the marker of the page. If the list does not end, `refuse` gets that
+    query and the reason, to record a failure.
     """
     found = [ask(query)]
     seen: set[str] = set()
     while (marker := following(found[-1], name)) is not None:
         further = f"{query}&marker={quote(marker)}".lstrip("&")
         if marker in seen or len(found) == MOST_PAGES:
-            refuse(further, "not asked: the cloud's list does not end")
+            refuse(further, "not asked: the API's list does not end")
             break
         seen.add(marker)
         found.append(ask(further))
@@ -114,7 +117,7 @@ def pages(
 
 
 def together(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run tasks, a few at a time, and return when the last one has ended."""
+    """Run tasks, a few at a time, and return when all have ended."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in pool.map(lambda task: task(), tasks):
             pass

@@ -1,7 +1,7 @@
-"""A running process of this host, as the kernel shows it.
+"""Running process of this host, as the kernel shows it.
 
-A process is read through one descriptor of its /proc folder: another process that gets its number
-meanwhile is not mistaken for it. Which processes are believed is in `service.py` and `emulator.py`.
+A process is read through one descriptor of its /proc folder, so a new process with the same PID is
+not mistaken for it. `service.py` and `emulator.py` decide which processes are trusted.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from hoodsnap.collect.ownership import Owners, read_owned
 from hoodsnap.collect.recorder import RefusedError
 
 LONGEST = 64 << 10
-"""Bytes of a command line that are read."""
+"""Bytes read of a command line and of a file in /proc/PID."""
 
 CAP_SYS_ADMIN = 21
 
 _LOGIN = re.compile(r"user\.slice|user-\d+\.slice|user@\d+\.service|session-[^/]*\.scope")
-"""Names of the cgroups of systemd in which accounts run programs of their own."""
+"""Names of systemd's cgroups in which accounts run their own programs."""
 
 
 def split_words(data: bytes) -> list[str]:
-    """Return the words of a command line; none if it is longer than any service's."""
+    """Return the words of a command line; an empty list if it is longer than any service's."""
     return [] if len(data) == LONGEST else os.fsdecode(data).rstrip("\0").split("\0")
 
 
 class RunningProcess:
-    """One process, read through a descriptor of its /proc folder. Raises `OSError` once it has
-    ended."""
+    """Process that is read through a descriptor of its /proc folder.
+
+    Raises `OSError` once the process has ended.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -44,66 +46,74 @@ class RunningProcess:
 
     @property
     def words(self) -> list[str]:
-        """Its command line, which is its own word and no more; empty if it is longer than any
-        service's."""
+        """Command line, which proves nothing: the process chooses it.
+
+        Empty if it is longer than any service's.
+        """
         return split_words(self._read("cmdline", LONGEST))
 
     @cached_property
     def status(self) -> dict[str, list[str]]:
-        """/proc/PID/status: name → words."""
+        """Fields of /proc/PID/status: name → words."""
         lines = os.fsdecode(self._read("status", LONGEST)).splitlines()
-        # Its own name comes first, with newlines escaped.
+        # The process's name comes first, with newlines escaped: it can't forge a field.
         return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
 
     @property
     def uid(self) -> int | None:
-        """Its account; None if its real, effective, saved and file system ones are not all the
-        same, as in a setuid program that another account started."""
+        """Account of the process.
+
+        None if its real, effective, saved and file system uids differ, as in a setuid program that
+        another account started.
+        """
         numbers = set(self.status.get("Uid", ()))
         return int(numbers.pop()) if len(numbers) == 1 else None
 
     @property
     def gid(self) -> int:
-        """Its effective group."""
+        """Effective group of the process."""
         return int(self.status["Gid"][1])
 
     @cached_property
     def exe(self) -> tuple[str, os.stat_result]:
-        """The file that it runs: its path, and what it is. `PermissionError` if only root may know.
+        """Executable: its path and status. Raises `PermissionError` if only root may read it.
 
-        The status is that of the file itself, even if it was deleted or lies in a container.
+        The status is that of the running file, even if it was deleted or lies in a container.
         """
         return self.exe_path, os.stat("exe", dir_fd=self._folder)
 
     @property
     def exe_path(self) -> str:
-        """The path of the file that it runs; ` (deleted)` behind it if that has gone."""
+        """Path of the executable; ends with ` (deleted)` if the file was deleted."""
         return os.readlink("exe", dir_fd=self._folder)
 
     @property
     def is_recorded(self) -> bool:
-        """It is one of a recording that is shown as /proc: the kernel's own link has no size."""
+        """True if this is a replayed recording instead of the kernel's /proc.
+
+        The kernel's own `exe` link has size 0.
+        """
         return os.lstat("exe", dir_fd=self._folder).st_size > 0
 
     @cached_property
     def root(self) -> os.stat_result:
-        """The folder that is `/` for it."""
+        """Status of the folder that is `/` for the process."""
         return os.stat("root", dir_fd=self._folder)
 
     def shares(self, space: str) -> bool:
-        """Return whether its namespace of this kind (`net`) is the collector's or the host's."""
+        """Return True if its namespace of this kind (`net`) is the collector's or PID 1's."""
         own = os.readlink(f"ns/{space}", dir_fd=self._folder)
         return any(own == _link(f"/proc/{who}/ns/{space}") for who in ("self", "1"))
 
     @cached_property
     def is_rooted_elsewhere(self) -> bool:
-        """Its `/` is another folder than the collector's."""
+        """True if its `/` is a different folder from the collector's."""
         here = os.stat("/")
         return (self.root.st_dev, self.root.st_ino) != (here.st_dev, here.st_ino)
 
     @cached_property
     def is_elsewhere(self) -> bool:
-        """It may see other files than the collector; no, where only root may know."""
+        """True if it may see different files from the collector; False if only root could tell."""
         try:
             own = os.readlink("ns/mnt", dir_fd=self._folder)
             return self.is_rooted_elsewhere or own != _link("/proc/self/ns/mnt")
@@ -112,8 +122,8 @@ class RunningProcess:
 
     @cached_property
     def cgroups(self) -> tuple[str, ...]:
-        """The paths of its cgroups in version 2 and in systemd's own hierarchy, or in all others
-        where neither is there."""
+        """Paths of its cgroups in version 2 and in systemd's hierarchy; in all others if it is in
+        neither."""
         lines = os.fsdecode(self._read("cgroup", LONGEST)).splitlines()
         parts = [line.split(":", 2) for line in lines if line.count(":") >= 2]
         own = [path for _, names, path in parts if names in ("", "name=systemd")]
@@ -121,12 +131,12 @@ class RunningProcess:
 
     @property
     def is_of_login(self) -> bool:
-        """It runs in a login session or in a user's service manager."""
+        """True if it runs in a login session or in a user's service manager."""
         return any(_LOGIN.fullmatch(part) for path in self.cgroups for part in path.split("/"))
 
     @property
     def unit(self) -> str | None:
-        """The system unit that it runs in, as root's systemd put it there; None if in none."""
+        """System unit in which root's systemd started it; None if it is in no system unit."""
         for path in self.cgroups:
             parts = [part for part in path.split("/") if part not in ("", "..")]
             while parts and parts[0].endswith(".slice"):
@@ -138,11 +148,11 @@ class RunningProcess:
 
     @property
     def may_administer(self) -> bool:
-        """Root in its container may do what root may: CAP_SYS_ADMIN is in its bounding set."""
+        """True if root in its container has CAP_SYS_ADMIN (it is in the bounding set)."""
         return bool(int(self.status.get("CapBnd", ["0"])[0], 16) >> CAP_SYS_ADMIN & 1)
 
     def account_inside(self, name: str) -> bool:
-        """Return whether its container calls its account so."""
+        """Return True if its account has this name in its container's /etc/passwd."""
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         root = os.open("root", flags, dir_fd=self._folder)
         try:
@@ -159,8 +169,8 @@ class RunningProcess:
 
 
 def is_trusted_program(status: os.stat_result, uids: frozenset[int] = frozenset()) -> bool:
-    """Return whether an executable is a regular file that belongs to root (or one of `uids`) and
-    that nobody else can write to."""
+    """Return True if an executable is a regular file that belongs to root (or to one of `uids`) and
+    that no other account can write to."""
     closed = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return stat.S_ISREG(status.st_mode) and closed and status.st_uid in uids | {0}
 

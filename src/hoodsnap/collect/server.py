@@ -1,7 +1,7 @@
-"""The nova API, and the glance images that its servers name. Bodies are kept as they come.
+"""Nova API, and the glance images that its servers use. Bodies are kept by allow-lists.
 
-The user may be an admin or a tenant: what is denied is recorded as denied, and what this user may
-see is asked instead.
+The user may be an admin or a tenant. A denied request is recorded as denied, and then what the user
+may see is asked for instead.
 """
 
 from __future__ import annotations
@@ -35,34 +35,38 @@ from hoodsnap.keep.glance_api import image_body
 from hoodsnap.keep.nova_api import api_body
 
 MICROVERSION = (2, 96)
-"""The highest that is asked for. From 2.98 on nova adds properties of images, from 2.100 hints."""
+"""Highest microversion that is requested. From 2.98 on nova adds properties of images, from 2.100
+on scheduler hints."""
 
 HYPERVISORS = (2, 87)
-"""For the hypervisors. From 2.88 on their numbers are gone, and each compute node is asked."""
+"""Microversion for the hypervisors. From 2.88 on nova omits their resource numbers, and asks each
+compute node."""
 
 HISTORY_TIME = 60.0
-"""Seconds for the histories of all servers together."""
+"""Seconds for the action histories of all servers together."""
 
 
 class ServerApi:
-    """The nova API of one cloud. Its methods may be called from several threads."""
+    """Nova API of one cloud. Its methods may be called from several threads."""
 
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
-        """Asks nothing yet. `cloud` is a name of clouds.yaml."""
+        """Send no request yet. `cloud` is a name in clouds.yaml."""
         self._recorder = recorder
         self._cloud = CloudClient(cloud)
         self._lock = threading.Lock()
         self._base = ""
-        """The endpoint's URL, with the project's id where the catalogue has it."""
+        """URL of the endpoint, with the project's id if the catalog has it."""
         self._version = ""
-        """The API's, as in its paths: `/v2.1`."""
+        """Version of the API, as in its paths: `/v2.1`. Empty until it is known."""
         self._microversion = (2, 0)
         self._is_admin = True
         self._servers: dict[str, dict[str, Any]] = {}
 
     def connect(self) -> bool:
-        """Log in and ask which version the API speaks. False: there is none to ask, for a reason
-        that is recorded."""
+        """Log in and ask for the API's version.
+
+        Returns False if the API can't be asked; the reason is recorded.
+        """
         for version in ("/v2.1", "/v2"):
             discover = partial(self._discover, version)
             answer = self._recorder.ask("nova", f"GET {version}/", discover, patience=LOGIN_TIME)
@@ -82,15 +86,15 @@ class ServerApi:
         return api_body(body)
 
     def _date(self) -> object:
-        """The API's clock, to compare with the host's and the database's."""
+        """Return the API's clock, to compare with the clocks of the host and the database."""
         root, _ = unversioned(self._base)
         date = self._cloud.get(f"{root}{self._version}/", {}, method="HEAD").headers.get("Date")
         if date is None:
-            raise RefusedError("absent", "the API does not say what time it is")
+            raise RefusedError("absent", "the API returned no Date header")
         return {"date": date}
 
     def ask_servers(self, host: str | None = None) -> set[str]:
-        """Ask for all servers of a host, or of the cloud; all that this user may see.
+        """Ask for all servers of a host, or of the cloud, that this user may see.
 
         Returns their UUIDs.
         """
@@ -108,7 +112,10 @@ class ServerApi:
         return {server["id"] for server in servers}
 
     def ask_server(self, uuid: str) -> Answer | None:
-        """Ask for one server. A failure `absent` says that there is none; None: nobody to ask."""
+        """Ask for one server; None if there is no API to ask.
+
+        The failure `absent` means that the server does not exist.
+        """
         if not self._version:
             return None
         answer = self._ask(f"/servers/{quote(uuid)}", subject=uuid)
@@ -119,10 +126,10 @@ class ServerApi:
     def ask_surroundings(
         self, host: str | None = None, *, days: int = 7, events: bool = True
     ) -> None:
-        """Ask for flavors, images, hypervisors, services, migrations and groups, and for what was
-        done with each server in the last days.
+        """Ask for flavors, images, hypervisors, services, migrations and groups, and for the
+        actions on each server in the last days.
 
-        `events`: also for the steps of each such action (only admins), which is most requests.
+        `events`: ask for the events of each action, too (admin only). They take most requests.
         """
         if not self._version:
             return
@@ -142,17 +149,17 @@ class ServerApi:
         together(tasks)
 
     def ask_for_clients(self, host: str | None) -> None:
-        """Ask for what only clients of the recording will ask for."""
+        """Ask for what only the clients of a replay need."""
         if self._version == "/v2.1":
             ask_for_clients(self._recorder, self._cloud, self._base, host)
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._cloud.close()
 
     @property
     def volumes(self) -> set[str]:
-        """The ids of the volumes that the servers show as theirs."""
+        """Ids of the volumes that nova lists as attached to the servers."""
         with self._lock:
             servers = list(self._servers.values())
         shown = (server.get("os-extended-volumes:volumes_attached") for server in servers)
@@ -162,7 +169,7 @@ class ServerApi:
         with self._lock:
             self._servers.update((server["id"], server) for server in servers)
 
-    # What surrounds the servers
+    # Flavors, migrations, images, actions
 
     def _ask_flavors(self) -> None:
         found = self._pages("/flavors/detail", "is_public=None", "flavors")
@@ -170,7 +177,8 @@ class ServerApi:
             self._pages("/flavors/detail", "", "flavors")
 
     def _ask_migrations(self, host: str | None, since: str) -> None:
-        """Of a host the newest thousand; of all hosts those of the last days, if nova can tell."""
+        """Ask for the newest thousand migrations of a host, or for those of the last days of all
+        hosts, if nova can filter by time."""
         if host is not None:
             self._ask("/os-migrations", f"host={quote(host)}")
         elif self._microversion >= (2, 59):
@@ -190,10 +198,10 @@ class ServerApi:
     def _histories(
         self, servers: Iterable[dict[str, Any]], since: str, events: bool
     ) -> Iterator[Callable[[], object]]:
-        """What was done lately: a question and more per server, which may take a minute in all."""
+        """Ask for recent actions: at least one request per server, limited by `HISTORY_TIME`."""
         end = time.monotonic() + HISTORY_TIME
         for server in servers:
-            # Whatever is done with a server updates it, so of the others there is nothing to tell.
+            # Every action updates its server, so all other servers have no recent actions.
             if str(server.get("updated", "")) >= since:
                 yield partial(self._ask_history, server["id"], since, events, end)
 
@@ -202,7 +210,7 @@ class ServerApi:
         can_filter = self._microversion >= (2, 58)
         query = f"changes-since={since}" if can_filter else ""
         if time.monotonic() > end:
-            self._refuse(path, query, "not asked: the histories took too long", uuid)
+            self._refuse(path, query, "not asked: the action histories took too long", uuid)
             return
         answer = self._ask(path, query, subject=uuid)
         for action in items(answer, "instanceActions", "request_id"):
@@ -210,7 +218,7 @@ class ServerApi:
             if events and lately and time.monotonic() <= end:
                 self._ask(f"{path}/{quote(action['request_id'])}", subject=uuid)
 
-    # How it is asked
+    # Requests
 
     def _ask(
         self,
@@ -230,7 +238,7 @@ class ServerApi:
         url = self._base + target
 
         def how() -> object:
-            # A cloud from before microversions gets no header; all others know this one.
+            # Clouds older than microversions get no header; all others accept this header.
             sent = headers if self._microversion > (2, 0) else {}
             return object_of(api_body(self._cloud.get(url, sent, patience=patience).body), "nova")
 
@@ -242,15 +250,15 @@ class ServerApi:
         self._recorder.refuse("nova", text, RefusedError("timeout", why), subject=subject)
 
     def _pages(self, path: str, query: str, name: str) -> list[Answer]:
-        """Ask for a list to its end. A list that never ends ends with a failure."""
+        """Ask for all pages of a list. If the list does not end, a failure is recorded."""
         ask = partial(self._ask, path, patience=LIST_PATIENCE)
         return pages(ask, partial(self._refuse, path), query, name, self._next)
 
     def _next(self, page: Answer, name: str) -> str | None:
-        """Return the id after which the next page begins. None: this page was the last."""
+        """Return the id after which the next page begins; None if this page is the last."""
         listed = items(page, name)
         if self._microversion == (2, 0) and listed:
-            # Before microversions, a list that nova cut off does not say so.
+            # Before microversions, a page that nova cut off has no `next` link.
             return next_marker(page, name) or str(listed[-1]["id"])
         return next_marker(page, name)
 
@@ -263,8 +271,8 @@ def _agreed(body: Any) -> Microversion:
     """Return the highest microversion that both sides know; (2, 0) if the API has none."""
     version = body.get("version") if isinstance(body, dict) else None
     if not isinstance(version, dict):
-        raise RefusedError("failed", "the compute endpoint does not say which versions it has")
+        raise RefusedError("failed", "the compute endpoint did not report its versions")
     found = negotiated(version.get("version") or "2.0", MICROVERSION)
     if found is None:
-        raise RefusedError("failed", "the compute endpoint has a version that can't be read")
+        raise RefusedError("failed", "the compute endpoint returned a version that can't be parsed")
     return found

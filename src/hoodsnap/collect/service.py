@@ -1,16 +1,16 @@
-"""Services of this host, told apart from processes that merely carry their name.
+"""Services of this host, distinguished from processes that only have their names.
 
-Any account can start a program under any name with any arguments, and the collector, who is root,
-takes files and addresses from the arguments of a service. So a process counts as a service by what
-only root can give to it:
+Any account can start a program under any name with any arguments, and the collector, which is root,
+takes files and addresses from the arguments of a service. So a process is trusted as a service only
+by properties that only root can give it:
 
-* its account: root's, the service's own (`nova`), or the one that a system unit of the service's
-  name runs it as (DevStack's `stack`); an ordinary account's process never counts;
-* its executable, the file that runs: a Python (or the daemon's own program) that belongs to root
-  and that nobody else can write to;
-* where it runs: not in a login session or user manager, not in another user namespace
-  (rootless containers are), and in a container only with the host's network and CAP_SYS_ADMIN,
-  which nova-compute and libvirt need and which no ordinary container has.
+* its account: root, the service's own account (`nova`), or the account that a system unit of the
+  service's name runs it as (DevStack's `stack`); a process of an ordinary account never counts;
+* its executable: a Python (or the daemon's own program) that belongs to root and that no other
+  account can write to;
+* its place: not in a login session or user manager, not in another user namespace (as rootless
+  containers are), and in a container only with the host's network and CAP_SYS_ADMIN, which
+  nova-compute and libvirt need and no ordinary container has.
 """
 
 from __future__ import annotations
@@ -36,71 +36,70 @@ COMPUTE = "nova-compute"
 LAYER = "host"
 
 MOST_DOUBTS = 10
-"""Processes that are refused one by one; the others are counted."""
+"""Untrusted processes that are reported one by one; the others are counted."""
 
 PATIENCE, MOST_LOST = 0.2, 1.0
-"""Seconds for the command line of a process that can't be a service, and for all of them."""
+"""Seconds for the command line of one process that can't be a service, and of all of them."""
 
 KOLLA_UIDS = {"nova": 42436}
-"""The accounts of Kolla's, TripleO's and EDPM's images, which hosts have no names for."""
+"""Accounts in the images of Kolla, TripleO and EDPM, for which hosts have no names."""
 
 _PYTHON = re.compile(r"(platform-)?python(\d(\.\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
 class RunningService:
-    """A running service that is believed."""
+    """Running service that is trusted."""
 
     pid: int
 
     root: Path
-    """Path of its `/` from here: another than `/` if it runs in a container."""
+    """Path of its `/` as the collector sees it: not `/` if it runs in a container."""
 
     program: Path
-    """Path of its program, in that root."""
+    """Path of its program inside that root."""
 
     arguments: tuple[str, ...]
 
     uid: int = 0
-    """The account that it runs as."""
+    """Account that it runs as."""
 
     gid: int = 0
 
     @property
     def owners(self) -> Owners:
-        """The accounts that may have written its files: root's and its own."""
+        """Accounts that may have written its files: root and its own account."""
         return Owners(frozenset({self.uid}), frozenset({self.gid}))
 
 
 @dataclass(frozen=True, slots=True)
 class UntrustedProcess:
-    """A process that carries the service's name and is not followed."""
+    """Process that has the service's name but is not trusted."""
 
     pid: int
     why: str
-    """One clause: `it runs as uid 4242, …`."""
+    """Reason, as one clause: `it runs as uid 4242, …`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """All processes that carry one service's name."""
+    """All processes that have one service's name."""
 
     name: str
-    believed: tuple[RunningService, ...]
-    """Order of the candidates: first one that sees the collector's files, with the lowest
-    PID."""
+    trusted: tuple[RunningService, ...]
+    """Trusted services; those that see the collector's files come first, then by PID."""
     doubts: tuple[UntrustedProcess, ...]
 
     @property
     def service(self) -> RunningService | None:
-        """The service to follow; None if no process is believed."""
-        return self.believed[0] if self.believed else None
+        """Service to follow; None if no process is trusted."""
+        return self.trusted[0] if self.trusted else None
 
     def say(self, recorder: Recorder) -> None:
-        """Record which processes of this name are not followed, and why."""
+        """Record the processes of this name that are not followed, with the reasons."""
         doubts = [*self.doubts]
-        for other in self.believed[1:]:
-            why = f"process {self.believed[0].pid} is followed instead"
+        for other in self.trusted[1:]:
+            why = f"process {self.trusted[0].pid} is followed instead"
             doubts.append(UntrustedProcess(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
             message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
@@ -112,16 +111,16 @@ class Found:
 
 
 def service(program: str = COMPUTE) -> RunningService | None:
-    """Return the running service of this name that is believed; None if no process is."""
+    """Return the running service of this name that is trusted; None if no process is."""
     return find(program).service
 
 
 def find(program: str = COMPUTE) -> Found:
-    """Look through all processes for those that carry a service's name.
+    """Find all processes that have a service's name.
 
-    `program`: a service of nova's, `libvirtd` or `virtqemud`.
+    `program`: a nova service, `libvirtd` or `virtqemud`.
     """
-    believed: list[tuple[bool, RunningService]] = []
+    trusted: list[tuple[bool, RunningService]] = []
     doubts: list[UntrustedProcess] = []
     lost = 0.0
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
@@ -133,19 +132,19 @@ def find(program: str = COMPUTE) -> Found:
                         doubts.append(UntrustedProcess(pid, _why_not(process, program)))
                     lost += time.monotonic() - start
                 elif _claims(process.words, program):
-                    believed.append((process.is_elsewhere, _believed(process, program)))
+                    trusted.append((process.is_elsewhere, _trusted(process, program)))
         except RefusedError as refusal:
             doubts.append(UntrustedProcess(pid, str(refusal)))
         except PermissionError:
             doubts.append(UntrustedProcess(pid, "only root can see which executable it runs"))
         except OSError:  # it has ended
             continue
-    believed.sort(key=lambda item: (item[0], item[1].pid))
-    return Found(program, tuple(one for _, one in believed), tuple(doubts))
+    trusted.sort(key=lambda item: (item[0], item[1].pid))
+    return Found(program, tuple(one for _, one in trusted), tuple(doubts))
 
 
 def _may_be(process: RunningProcess, program: str) -> bool:
-    """Could a process be believed, by what the kernel reports at once?"""
+    """Return True if a process may be trusted, by what the kernel reports without waiting."""
     try:
         uid = process.uid
         if uid is not None:
@@ -157,17 +156,20 @@ def _may_be(process: RunningProcess, program: str) -> bool:
 
 def _why_not(process: RunningProcess, program: str) -> str:
     try:
-        _believed(process, program)
+        _trusted(process, program)
     except RefusedError as refusal:
         return str(refusal)
     except PermissionError:
         return "only root can see which executable it runs"
-    return "its account changed while it was looked at"
+    return "its account changed while it was read"
 
 
 def _words_of_stranger(pid: int) -> list[str]:
-    """The command line of a process that is not believed in any case. Its account can keep a reader
-    waiting for ever: the kernel asks the process's memory, which can lie in a file of its own."""
+    """Return the command line of a process that can't be trusted.
+
+    Its account can make a reader wait forever: the kernel reads the process's memory, which may be
+    mapped from a file system of that account.
+    """
 
     def read() -> bytes:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
@@ -185,8 +187,8 @@ def account(name: str) -> pwd.struct_passwd | None:
         return None
 
 
-def _believed(process: RunningProcess, program: str) -> RunningService:
-    """The service that a process is. Raises `RefusedError` with the reason why it is none."""
+def _trusted(process: RunningProcess, program: str) -> RunningService:
+    """Return the service that a process runs. Raises `RefusedError` if it can't be trusted."""
     uid = process.uid
     if uid is None:
         raise RefusedError(
@@ -198,7 +200,7 @@ def _believed(process: RunningProcess, program: str) -> RunningService:
     _require_executable(process, uid, program, own_unit=own_unit)
     _require_place(process)
     if process.words != words:
-        raise RefusedError("denied", "its command line changed while it was looked at")
+        raise RefusedError("denied", "its command line changed while it was read")
     place = _place(words, program)
     if place is None:
         raise RefusedError("denied", f"its command line does not start {program}")
@@ -216,9 +218,7 @@ def _is_in_own_unit(process: RunningProcess, program: str) -> bool:
 
 def _require_account(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
     if not process.shares("user"):
-        raise RefusedError(
-            "denied", "it runs in a user namespace of its own, as rootless containers do"
-        )
+        raise RefusedError("denied", "it runs in its own user namespace, as rootless containers do")
     if uid == os.geteuid():
         return
     if process.is_of_login:
@@ -228,13 +228,11 @@ def _require_account(process: RunningProcess, uid: int, program: str, *, own_uni
     if uid == 0 or own_unit or (own is not None and name == own):
         return
     if own is None:
-        raise RefusedError("denied", f"it runs as uid {uid}, which is not root's account")
+        raise RefusedError("denied", f"it runs as uid {uid}, which is not root")
     in_image = name is None and process.is_elsewhere
     if in_image and (uid == KOLLA_UIDS.get(own) or process.account_inside(own)):
         return
-    raise RefusedError(
-        "denied", f"it runs as uid {uid}, which is neither root's nor {own}'s account"
-    )
+    raise RefusedError("denied", f"it runs as uid {uid}, which is neither root nor {own}")
 
 
 def _require_executable(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
@@ -242,17 +240,17 @@ def _require_executable(process: RunningProcess, uid: int, program: str, *, own_
     name = os.path.basename(path.removesuffix(" (deleted)"))
     if not (_PYTHON.fullmatch(name) if _is_python(program) else name == program):
         raise RefusedError("denied", f"its executable is {name}")
-    # The operator may run a nova-compute from a virtual environment of their own.
+    # The service's own account may own its Python, in a virtual environment, if a unit starts it.
     owners = frozenset({uid}) if own_unit or uid == os.geteuid() else frozenset[int]()
     if not is_trusted_program(status, owners):
-        raise RefusedError("denied", f"others than root can write to its executable {path}")
+        raise RefusedError("denied", f"accounts other than root can write to its executable {path}")
 
 
 def _require_place(process: RunningProcess) -> None:
     if process.is_elsewhere and not process.shares("net"):
-        raise RefusedError("denied", "it runs in a container with a network of its own")
+        raise RefusedError("denied", "it runs in a container with its own network")
     if process.is_rooted_elsewhere and not process.may_administer:
-        raise RefusedError("denied", "it runs in a container without the rights of the host's root")
+        raise RefusedError("denied", "it runs in a container without the privileges of host root")
 
 
 def _is_python(program: str) -> bool:
@@ -260,12 +258,12 @@ def _is_python(program: str) -> bool:
 
 
 def _own_account(program: str) -> str | None:
-    """The account that a service has for itself; None if it is root's."""
+    """Return the service's own account; None if the service runs as root."""
     return "nova" if program.startswith("nova") else None
 
 
 def _unit_of(program: str) -> re.Pattern[str]:
-    """The names of a service's unit: of packages, DevStack, TripleO, EDPM and snaps."""
+    """Return a pattern for a service's unit names: packages, DevStack, TripleO, EDPM, snaps."""
     names = {re.escape(program), re.escape(program.replace("-", "_"))}
     if program == COMPUTE:
         names.add("n-cpu")
@@ -274,13 +272,13 @@ def _unit_of(program: str) -> re.Pattern[str]:
 
 
 def _claims(words: list[str], program: str) -> bool:
-    """Does a command line have the service's name, as its program or as Python's?"""
+    """Return True if a command line runs this service: as its program, or as Python's script."""
     names = [os.path.basename(word) for word in words[:4]] or [""]
     return names[0] == program or (names[0].startswith("python") and program in names)
 
 
 def _place(words: list[str], program: str) -> int | None:
-    """Return the place of the service's program in a command line; None if it runs another one."""
+    """Return the position of the service's program in a command line; None if it runs another."""
     if os.path.basename(words[0]) == program:
         return 0
     for place, word in enumerate(words[1:], 1):
@@ -301,6 +299,6 @@ def _name_of(uid: int) -> str | None:
 def _root_of(link: Path) -> Path:
     try:
         next(link.iterdir(), None)
-    except OSError:  # only root may look through it
+    except OSError:  # only root may read it
         return Path("/")
     return link

@@ -1,4 +1,4 @@
-"""What was seen on a host so far: what one collector has to know of the others' answers."""
+"""Objects seen on a host so far: what a collector needs to know from the others' answers."""
 
 from __future__ import annotations
 
@@ -20,27 +20,31 @@ if TYPE_CHECKING:
 
 
 class Sightings:
-    """The guests of one host, and what is theirs, as far as they were seen."""
+    """Guests of one host and their domains, processes, folders and networks, as seen so far."""
 
     def __init__(self, recorder: Recorder, bundle: Callable[[], Bundle]) -> None:
-        """Nothing was seen yet. `bundle` makes one of the answers so far."""
+        """Start with nothing seen. `bundle` returns a bundle of the answers so far."""
         self._recorder, self._bundle = recorder, bundle
         self.known: set[str] = set()
-        """The UUIDs that the API showed."""
+        """UUIDs of the servers that the nova API returned."""
         self.domains: dict[str, SeenDomain] = {}
+        """Domains by UUID, in lower case."""
         self.processes: dict[int, CommandLine] = {}
-        """Each QEMU process of an account that libvirt runs guests as, and how it was started."""
+        """QEMU processes of accounts that libvirt runs guests as: PID → command line."""
         self.strangers: set[int] = set()
-        """The QEMU processes of other accounts, whose command lines are their own word."""
+        """PIDs of the QEMU processes of other accounts, whose command lines prove nothing."""
         self.folders: tuple[Path, ...] = ()
-        """The instances directories."""
+        """Instances directories."""
         self.networks: SeenNetworks | None = None
-        """What the guests' ports hang on; None if neutron did not say."""
+        """Networks and routers of the guests' ports; None if neutron's ports were not collected."""
 
     def named(
         self, shown: Iterable[str], uuids: Collection[str] | None = None
     ) -> tuple[set[str], set[str]]:
-        """The volumes and attachments that the rows, servers and domains name (of these UUIDs)."""
+        """Return the ids of the volumes and attachments of these instances (None: of all).
+
+        They come from nova's tables, the domains and `shown`, the volumes of the servers.
+        """
         from hoodsnap.facts.database.tables import Tables
 
         rows = Tables(answer for answer in self._recorder.answers if answer.layer == "nova-db")
@@ -57,11 +61,11 @@ class Sightings:
         return volumes, attachments
 
     def see(self, domains: Iterable[SeenDomain]) -> None:
-        """Note these domains."""
+        """Add these domains."""
         self.domains |= {domain.uuid.lower(): domain for domain in domains}
 
     def run(self, processes: Mapping[int, Sequence[str]]) -> None:
-        """Note these processes (PID → arguments), by whether their account runs guests."""
+        """Add these processes (PID → arguments) as guests or strangers, by their accounts."""
         from hoodsnap.facts.process.command_line import read_command_line
 
         accounts = self._accounts()
@@ -72,7 +76,7 @@ class Sightings:
                 self.strangers.add(pid)
 
     def _accounts(self) -> Accounts:
-        """Accounts that libvirt runs guests as, by its answers so far."""
+        """Return the accounts that libvirt runs guests as, according to its answers so far."""
         from hoodsnap.facts.domain.domain import Domain
         from hoodsnap.facts.host.account import Accounts
         from hoodsnap.facts.host.hypervisor import Hypervisor
@@ -83,23 +87,24 @@ class Sightings:
 
     @property
     def may_be_guest(self) -> Callable[[int | None], bool]:
-        """Rule that tells whether an account's QEMU may be a guest, by libvirt's answers so far."""
+        """Function that returns True if the QEMU of an account (uid) may be a guest, according to
+        libvirt's answers so far."""
         accounts = self._accounts()
         return lambda uid: uid is not None and accounts.has(uid)
 
     @property
     def running(self) -> set[str]:
-        """The UUIDs on the command lines of QEMU processes."""
+        """UUIDs on the command lines of the guests' QEMU processes."""
         return {argv.uuid for argv in self.processes.values() if argv.uuid}
 
     @property
     def names(self) -> dict[str, str]:
-        """What libvirt calls each guest that was seen; of one that it lost, what its QEMU says."""
+        """Domain names by UUID; for a guest without a domain, the name on QEMU's command line."""
         lost = {argv.uuid: argv.name for argv in self.processes.values() if argv.uuid and argv.name}
         return lost | {uuid: domain.name for uuid, domain in self.domains.items()}
 
     def disks(self, uuids: Collection[str] | None = None) -> dict[str, str | None]:
-        """The paths that the domains (of these UUIDs) name as disks, and the format of each."""
+        """Return the disks of the domains with these UUIDs (None: of all): path → format."""
         wanted = self.domains.values() if uuids is None else map(self.domains.get, uuids)
         found: dict[str, str | None] = {}
         for domain in wanted:
@@ -108,7 +113,7 @@ class Sightings:
 
     @property
     def foldered(self) -> set[str]:
-        """The UUIDs that have a folder of their own, by the lists that were told."""
+        """UUIDs that have their own folder, according to the collected lists."""
         lists = (answer.value for answer in self._recorder.answers if answer.query in self._lists)
         names = (posixpath.basename(entry["path"]) for found in lists for entry in found or ())
         return {name for name in names if UUID.fullmatch(name)}
@@ -127,11 +132,11 @@ class Sightings:
 
     @property
     def here(self) -> set[str]:
-        """The UUIDs that have a trace on this host."""
+        """UUIDs that have a domain, a process or a folder on this host."""
         return {*self.domains, *self.running, *self.foldered}
 
     def free_sockets(self, uuids: Iterable[str]) -> dict[str, str]:
-        """The monitors of these guests that nobody else uses: UUID → path of the socket."""
+        """Return the monitors of these guests that have no other client: UUID → socket path."""
         libvirts = {uuid for uuid, domain in self.domains.items() if domain.id is not None}
         wanted = set(uuids) - libvirts
         return {
@@ -142,7 +147,7 @@ class Sightings:
 
 
 def _uid_of(pid: int) -> int | None:
-    """The account of a process; None if it has several, or has ended."""
+    """Return the account of a process; None if it has several accounts or has ended."""
     from hoodsnap.collect.running_process import RunningProcess
 
     try:
@@ -153,9 +158,9 @@ def _uid_of(pid: int) -> int | None:
 
 
 def _free_socket(argv: CommandLine) -> str | None:
-    """The socket of a monitor that nobody else holds, if there is one.
+    """Return the socket of a monitor that is safe to connect to; None if there is none.
 
-    Only of those that did not wait for somebody to connect: whoever does so starts the guest.
+    Monitors with `wait=on` are left out: connecting to them would start the guest.
     """
     for path in argv.monitors:
         words = [word for word in argv.words if path in word]

@@ -1,4 +1,4 @@
-"""Statements that read what `hoodsnap.keep.tables` allows, in SQL that every MySQL knows."""
+"""SQL statements that read what `hoodsnap.keep.tables` allows, for every release of MySQL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _RESERVED = frozenset({"key", "binary", "usage", "groups", "rank", "system"})
 
 
 def named(*parts: str) -> str:
-    """Return a name in SQL, quoted only where it has to be."""
+    """Return a name in SQL, with parts quoted only where necessary."""
     return ".".join(
         part
         if re.fullmatch(r"[A-Za-z_]\w*", part, re.ASCII) and part.lower() not in _RESERVED
@@ -21,7 +21,7 @@ def named(*parts: str) -> str:
 
 
 def quoted(value: str | int) -> str:
-    """Return a literal in SQL: every value that comes from outside goes through here."""
+    """Return an SQL literal. Every value from outside must be quoted by this function."""
     if isinstance(value, int):
         return str(value)
     return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -1,10 +1,10 @@
 """Can a guest's monitor be asked about its disks without stopping the guest?
 
-QEMU answers `query-block` and `query-named-block-nodes` in its main loop, where the vCPUs wait for
-it. For a disk of a network driver it may read from the disk first: rbd (since 6.1) looks for a LUKS
-header. For a file it calls fstat, which waits where an NFS server is dead. No question to a storage
-cluster covers the very object that QEMU reads, so a guest with a network disk is never asked. Files
-are looked at before, by us and for a bounded time.
+QEMU answers `query-block` and `query-named-block-nodes` in its main loop, and meanwhile the vCPUs
+wait. For a network disk QEMU may read from the disk first: rbd (since 6.1) looks for a LUKS header.
+For a file QEMU calls fstat, which hangs if an NFS server is dead. No test of a storage cluster
+covers the exact object that QEMU reads, so a guest with a network disk is never asked. For files,
+the collector first calls stat itself, with a time limit.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ LOOK = 2.0
 """Seconds for all files of one guest. A healthy file system needs less than a millisecond."""
 
 LONGEST_CHAIN = 50
-"""Images below each other. nova makes two, snapshots some more."""
+"""Images in a backing chain. nova makes two, snapshots add more."""
 
 _LOCAL = frozenset(["file", "host_device", "host_cdrom", "null-co", "null-aio", "fat", "nvme"])
-"""The drivers of QEMU that reach no network by themselves."""
+"""QEMU drivers that do not use the network themselves."""
 
 
 _NETWORK = re.compile(
     r"(?:=|\":\s?\")(rbd|nbd|iscsi|iser|gluster|ssh|https?|ftps?|nfs|sheepdog|vxhs)(?=[:+,\"]|$)"
 )
-"""A network driver or protocol at the beginning of a value, be it in JSON."""
+"""Network driver or protocol at the beginning of a value, also in JSON."""
 
 
 def obstacle(
@@ -43,12 +43,12 @@ def obstacle(
 ) -> RefusedError | None:
     """Return why a monitor must not be asked about its disks; None if it may be.
 
-    `domain`: libvirt's view of the guest, if there is one; `processes`: PID and arguments of each
-    QEMU of the guest.
+    `domain`: the guest's domain, if one exists; `processes`: PID and arguments of each QEMU process
+    of the guest.
     """
     processes = list(processes)
     if domain is not None and domain.remote is None:
-        return _not_asked("the definition of the guest, which names its disks, was not read")
+        return _not_asked("the domain's definition, which lists the disks, was not collected")
     remote = set((domain.remote if domain else None) or ())
     remote |= {name for _, argv in processes for name in _remote(argv)}
     if not remote:
@@ -56,16 +56,16 @@ def obstacle(
         paths |= {path for _, argv in processes for path in _paths(argv)}
         found = patiently(partial(_look, [pid for pid, _ in processes], sorted(paths)), LOOK)
         if isinstance(found, TimeoutError):
-            return _not_asked(f"the files of its disks did not answer within {LOOK:g} s")
+            return _not_asked(f"stat on the guest's disk files took more than {LOOK:g} s")
         if isinstance(found, BaseException):
-            return _not_asked(f"its disks could not be looked at: {found}")
+            return _not_asked(f"the guest's disks could not be inspected: {found}")
         remote = {str(found)} if found else set()
     if not remote:
         return None
     names = ", ".join(sorted(remote))
     return _not_asked(
-        f"the guest has a network disk ({names}), and QEMU may read from it to answer, which stops "
-        "the guest while the storage does not respond"
+        f"the guest has a network disk ({names}); QEMU may read from the disk before it answers, "
+        "which would stop the guest if the storage does not respond"
     )
 
 
@@ -74,12 +74,12 @@ def _not_asked(reason: str) -> RefusedError:
 
 
 def _remote(argv: CommandLine) -> Iterator[str]:
-    """Drivers on a command line that reach a network or are unknown."""
+    """Yield the drivers on a command line that use the network or are unknown."""
     for drive in argv.disks:
         for protocol in (drive.protocol, *(node.protocol for node in drive.backing or ())):
             if protocol not in _LOCAL:
                 yield protocol
-    # Firmware, and what is passed through to the guest, are no disks of it, and nodes all the same.
+    # Firmware and passed-through devices are no disks of the guest, but QEMU has nodes for them.
     for word in argv.words:
         yield from _NETWORK.findall(word)
 
@@ -92,12 +92,14 @@ def _paths(argv: CommandLine) -> Iterator[str]:
 
 
 def _look(pids: Iterable[int | None], paths: Iterable[str]) -> str | None:
-    """Look at each file, also through the processes that have it open; return the first backing
-    file that is no path."""
+    """Call stat on each file, also through the processes that have it open.
+
+    Returns the protocol of the first backing file that is not a local path; None if all are local.
+    """
     for pid in filter(None, pids):
         try:
             numbers = file.names(f"/proc/{pid}/fd")
-        except OSError:  # it has ended, or only root may know
+        except OSError:  # it has ended, or only root may read it
             continue
         for number in numbers:
             must_go_on()
@@ -106,13 +108,16 @@ def _look(pids: Iterable[int | None], paths: Iterable[str]) -> str | None:
 
 
 def _backing_elsewhere(path: str) -> str | None:
-    """The backing file that a chain of qcow2 headers leads to, if it is on a network."""
+    """Return the protocol of the first backing file in a qcow2 chain that is not a local path.
+
+    None if the whole chain is local.
+    """
     for _ in range(LONGEST_CHAIN):
         must_go_on()
         _stat(path)
         try:
             header = read_header(file.head(path, HEAD_SIZE))
-        except (OSError, RefusedError):  # a device, or a file that only QEMU sees
+        except (OSError, RefusedError):  # a device, or a file that only QEMU can see
             return None
         if header.backing is None:
             return None
@@ -123,5 +128,5 @@ def _backing_elsewhere(path: str) -> str | None:
 
 
 def _stat(path: str) -> None:
-    with contextlib.suppress(OSError):  # gone, stale, or hidden: it did answer
+    with contextlib.suppress(OSError):  # missing, stale or denied: the file system did answer
         os.stat(path)

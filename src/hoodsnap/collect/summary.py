@@ -1,4 +1,4 @@
-"""Which layers spoke: what the operator reads after collecting."""
+"""Summary of the layers' answers, which the operator reads after collecting."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from hoodsnap.printable import cut
 from hoodsnap.trust.fingerprint import LAYER
 
 EXPECTED = frozenset(["absent"])
-"""Failures that are answers: there is no such thing."""
+"""Kinds of failure that count as answers: the object does not exist."""
 
 
 def summary(bundle: Bundle) -> Iterator[str]:
-    """One line per layer: how much it said, and why it did not say the rest."""
+    """Yield a line per layer with its number of answers, and a line per reason of its failures."""
     outermost = ("host", "nova", "glance", "nova-db", "placement", "libvirt", "kernel", "qemu")
     order = {layer: number for number, layer in enumerate(outermost)}
-    heard_of = (item for item in bundle.by_layer.items() if item[0] != LAYER)
-    layers = sorted(heard_of, key=lambda item: (order.get(item[0], 9), item[0]))
+    asked = (item for item in bundle.by_layer.items() if item[0] != LAYER)
+    layers = sorted(asked, key=lambda item: (order.get(item[0], 9), item[0]))
     for layer, answers in layers:
-        heard = [answer for answer in answers if _is_told(answer)]
+        answered = [answer for answer in answers if _is_answered(answer)]
         took = sum(answer.took for answer in answers)
-        line = f"{layer:<8} {len(heard):5} answers in {took:5.1f} s"
-        yield f"{'✓' if heard else '✗'} {line}" if len(heard) == len(answers) else f"! {line}"
-        failures = sorted((answer for answer in answers if not _is_told(answer)), key=_reason)
+        line = f"{layer:<8} {len(answered):5} answers in {took:5.1f} s"
+        yield f"{'✓' if answered else '✗'} {line}" if len(answered) == len(answers) else f"! {line}"
+        failures = sorted((answer for answer in answers if not _is_answered(answer)), key=_reason)
         for (kind, message), same in groupby(failures, key=_reason):
             questions = [answer.query for answer in same]
             more = f" and {len(questions) - 1} more" if len(questions) > 1 else ""
             yield f"           {kind}: {message} ({cut(questions[0], 60)}{more})"
 
 
-def _is_told(answer: Answer) -> bool:
+def _is_answered(answer: Answer) -> bool:
     return answer.error is None or answer.error.kind in EXPECTED
 
 

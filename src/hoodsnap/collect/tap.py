@@ -1,6 +1,6 @@
-"""The host's side of the guests' networks: taps, bridges, Open vSwitch, namespaces, filters.
+"""Host side of the guests' networks: taps, bridges, Open vSwitch, namespaces, filters.
 
-These are the commands that a person types who follows a packet. All of them only read.
+These are the commands with which a person traces a packet. All of them only read.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from hoodsnap.keep.host_network import OF_A_TAP, OVS_COLUMNS, ovs_rows, tap_rule
 LAYER = "network"
 
 STATE_PATHS = ("/var/lib/neutron", "/opt/stack/data/neutron")
-"""Where neutron's DHCP agent keeps its files: packages, devstack."""
+"""Folders in which neutron's DHCP agent keeps its files: of packages, of DevStack."""
 
 FLOWS_TIME = 20.0
-"""Seconds for the flows of all guests together, which are two questions each."""
+"""Seconds for the flows of all guests together; each guest takes two commands."""
 
 LARGEST_LEASES = 4 << 20
-"""Bytes of a network's hosts or leases: a line of a hundred for each port."""
+"""Bytes of a network's `host` or `leases` file, which has a line of a hundred bytes per port."""
 
 MOST_NAMESPACES = 32
-"""How many namespaces are looked into where nobody says which are the guests'."""
+"""Namespaces that are collected if neutron's networks were not collected."""
 
 
 def ask_taps(recorder: Recorder, seen: SeenNetworks | None) -> None:
-    """Ask for everything. `seen`: which networks and routers are the guests', by neutron; None if
-    it did not say."""
+    """Ask for the host's network. `seen`: networks and routers of the guests; None if neutron's
+    ports were not collected."""
     links = _ask_json(recorder, "ip -d -j link")
     if links.error is None or links.error.kind != "missing":
         _ask_json(recorder, "ip -j address")
@@ -50,7 +50,7 @@ def ask_taps(recorder: Recorder, seen: SeenNetworks | None) -> None:
 
 
 def _ask_json(recorder: Recorder, command: str) -> Answer:
-    # `bridge` and `ip netns` print nothing where nothing is.
+    # `bridge` and `ip netns` print nothing instead of an empty list.
     return recorder.ask(LAYER, command, lambda: json.loads(run(command.split()) or "[]"))
 
 
@@ -60,7 +60,7 @@ def _ask_json(recorder: Recorder, command: str) -> Answer:
 def _ask_switch(recorder: Recorder) -> None:
     interfaces = _ask_table(recorder, "Interface")
     if interfaces.error is not None:
-        return  # one failure says it: there is no Open vSwitch, or nobody may ask it
+        return  # one failure is enough: Open vSwitch is not installed, or access is denied
     _ask_table(recorder, "Port")
     bridges = _ask_table(recorder, "Bridge")
     if "br-int" in [row.get("name") for row in _rows(bridges)]:
@@ -80,8 +80,10 @@ def _list(recorder: Recorder, table: str, columns: str) -> Answer:
 
 
 def _ask_flows(recorder: Recorder, interfaces: Iterable[dict[str, Any]]) -> None:
-    """The flows of each guest's port on the integration bridge. Its security groups are among
-    them if the firewall is Open vSwitch's: they match what the port was registered as."""
+    """Ask for the flows of each guest's port on the integration bridge.
+
+    With the Open vSwitch firewall they include the port's security groups, which match `reg5`.
+    """
     end = time.monotonic() + FLOWS_TIME
     for row in interfaces:
         ids, number = row.get("external_ids"), row.get("ofport")
@@ -92,7 +94,7 @@ def _ask_flows(recorder: Recorder, interfaces: Iterable[dict[str, Any]]) -> None
         for match in (f"in_port={number}", f"reg5={number}"):
             if time.monotonic() > end:
                 return
-            # Neutron lets it speak 1.3 since Liberty, and nothing but 1.0 before.
+            # Neutron allows OpenFlow 1.3 since Liberty, and only 1.0 before.
             command = f"ovs-ofctl -O OpenFlow10,OpenFlow13 dump-flows br-int {match}"
             answer = recorder.ask(LAYER, command, partial(run, command.split()), subject=port)
             if answer.error is not None:
@@ -110,7 +112,7 @@ def _rows(answer: Answer) -> list[dict[str, Any]]:
 
 
 def _filter_rules() -> str:
-    # Not `-t filter`, which would load the kernel's module for it where there is none.
+    # Without `-t filter`, which would load the kernel's filter module if it is not loaded.
     return tap_rules(run(["iptables-save"]))
 
 

@@ -1,8 +1,8 @@
-"""Addresses that a configuration names: data, never instructions.
+"""Addresses in a configuration file: data, never instructions.
 
-A libvirt URI can name a command to run, a key to log in with or a program to speak through. Of a
-configuration only this host's own daemon is followed, at a socket that nobody but root and libvirt
-can have put there; whatever else an operator means, the operator types.
+A libvirt URI can name a command to run, a login key or a program to connect through. From a
+configuration file only this host's own daemon is followed, at a socket that only root or libvirt
+can have put there. For any other daemon the operator must type the URI.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _MODES = ("auto", "direct", "legacy")
 
 
 def configured_uri(uri: str) -> str:
-    """Return the libvirt URI of a configuration file, written anew from the parts that are known.
+    """Return the libvirt URI of a configuration file, rebuilt from its known parts.
 
-    Raises `RefusedError` (`denied`) for any other than `qemu:///system` or
+    Raises `RefusedError` (`denied`) unless it is `qemu:///system` or
     `qemu+unix:///system?socket=PATH`.
     """
     match = _LOCAL.fullmatch(uri)
@@ -51,8 +51,8 @@ def configured_uri(uri: str) -> str:
 
 
 def must_be_socket_of(path: str, accounts: tuple[str, ...]) -> None:
-    """Raise `RefusedError` (`denied`, `absent`) unless a path leads to a socket of root or one of
-    these accounts, through folders that nobody else can write to."""
+    """Raise `RefusedError` (`denied`, `absent`) unless the path leads to a socket of root or one of
+    these accounts, through folders that no other account can write to."""
     if not path.startswith("/"):
         raise RefusedError("denied", f"not followed: {path} is not an absolute path")
     found = (account(name) for name in accounts)
@@ -73,6 +73,6 @@ def must_be_socket_of(path: str, accounts: tuple[str, ...]) -> None:
 def _refused(why: str) -> RefusedError:
     return RefusedError(
         "denied",
-        f"nova.conf's connection_uri is not followed: {why}; if it is the right one, name it with"
+        f"nova.conf's connection_uri is not followed: {why}; if the URI is right, pass it with"
         " --libvirt-uri",
     )

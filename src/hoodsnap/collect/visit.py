@@ -1,9 +1,9 @@
-"""The only package that touches a host. It reads, and changes nothing.
+"""Order in which the layers of a host are asked.
 
-Here is the order in which the layers are asked: nova first (the API and the database at once), then
-libvirt, the kernel, QEMU, the disk images and the block devices, then cinder about the volumes that
-those named, neutron and the host's network, and in the end what moves once more. What moved in
-between is asked again, a few times; what still moves can be seen from the answers.
+First nova (the API and the database in parallel), then libvirt, the kernel, the control groups,
+QEMU, the disk images and the block devices, then neutron and the host's network, then cinder about
+all volumes that were named, and last the states in nova and libvirt once more. Objects that changed
+in between are asked again, a few times; the answers show which objects still change after that.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from hoodsnap.collect.sightings import Sightings
 from hoodsnap.facts.cloud.movement import moved
 
 LOOKS = 3
-"""How often what moved is asked again."""
+"""Maximum number of times that changed objects are asked again."""
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the operator wants asked, and where."""
+    """Options of the operator: what to ask, and where."""
 
     all_hosts: bool = False
     os_cloud: str | None = None
@@ -37,23 +37,23 @@ class Wishes:
     libvirt_uri: str | None = None
     qmp: bool = False
     days: int = 7
-    """How far back instance actions go."""
+    """Days of instance actions to ask for."""
     challenge: str | None = None
-    """A text that somebody chose who wants to know that it was collected for him."""
+    """Text chosen by the person who requested the bundle: proof that it was collected for them."""
 
 
 def worth_asking() -> bool:
-    """Whether this host has Nova or libvirt."""
-    # The Makefile looks for the same.
+    """Return True if this host has nova or libvirt."""
+    # Keep in step with the Makefile, which tests the same paths.
     traces = ("/etc/nova", "/etc/kolla", "/run/libvirt")
     return any(os.path.exists(path) for path in traces)
 
 
 class Visit:
-    """One visit to one host: the collectors, and what each has to know of the others."""
+    """Visit to one host: the collectors, and what each has to know of the others' answers."""
 
     def __init__(self, wishes: Wishes, phase: Callable[[str], None] = lambda name: None) -> None:
-        """Reads nova.conf and asks nothing yet. `phase` is told what is being asked."""
+        """Read nova.conf; ask nothing else yet. `phase` is called with the name of each phase."""
         from hoodsnap.collect.allocation import AllocationApi
         from hoodsnap.collect.cells import Cells
         from hoodsnap.collect.configuration import NovaConf, read_nova_conf
@@ -67,11 +67,11 @@ class Visit:
         self.started = datetime.now(UTC)
         self.wishes, self.phase = wishes, phase
         self.recorder = recorder = Recorder(socket.gethostname())
-        if wishes.all_hosts:  # a whole cloud takes the time and the memory that it takes
+        if wishes.all_hosts:  # a whole cloud needs more time and memory
             self.recorder = recorder = Recorder(
                 socket.gethostname(), room=4 << 30, time_left=4 * 3600.0
             )
-        # It looks for nova-compute among the processes, and one of them may not let itself be read.
+        # This searches the processes for nova-compute, and reading a process may hang.
         found = patiently(read_nova_conf, 5.0)
         self.nova = found if isinstance(found, NovaConf) else NovaConf.nothing(found)
         self.conf = self.nova.options
@@ -88,8 +88,10 @@ class Visit:
         self.seen = Sightings(recorder, self.bundle)
 
     def _configured_uri(self) -> str | None:
-        """The libvirt that nova-compute itself uses, which is the one that has the guests; None
-        if nova.conf names none that may be followed: then it is this host's own."""
+        """Return the URI of the libvirt that nova-compute uses, which runs the guests.
+
+        None if nova.conf has no URI that may be followed: then this host's own libvirt is asked.
+        """
         from hoodsnap.collect.uri import configured_uri
 
         uri = self.conf.get("libvirt", {}).get("connection_uri")
@@ -101,7 +103,7 @@ class Visit:
         return str(answer) if answer else None
 
     def bundle(self) -> Bundle:
-        """What was heard so far, in the order in which it was asked; also after an interruption."""
+        """Return the answers so far, in the order of the questions; also after an interruption."""
         answers = sorted(self.recorder.answers, key=lambda answer: answer.at)
         return Bundle(
             tool=f"hoodsnap {hoodsnap.__version__}",
@@ -111,7 +113,7 @@ class Visit:
         )
 
     def run(self) -> None:
-        """Ask everything. A question that hangs is left behind by the recorder: the threads end."""
+        """Ask everything. The recorder abandons questions that hang, so all threads end."""
         pool = ThreadPoolExecutor(max_workers=4)
         try:
             if self.wishes.challenge is not None:
@@ -141,7 +143,7 @@ class Visit:
             end_programs()
             raise
         finally:
-            # An interruption does not wait for what has not begun.
+            # After an interruption, don't start the tasks that are still queued.
             pool.shutdown(wait=False, cancel_futures=True)
         self.database.close()
         self.api.close()
@@ -159,7 +161,7 @@ class Visit:
             self.database.ask_instances(self.nova_host)
 
     def _ask_surroundings(self) -> None:
-        # The database has the steps of every action in one answer, the API in one answer each.
+        # The database returns the events of all actions at once, the API one action at a time.
         events = not self.has_database
         self.api.ask_surroundings(self.nova_host, days=self.wishes.days, events=events)
 
@@ -178,10 +180,10 @@ class Visit:
         say_files(self.recorder)
 
     def _ask_guests(self) -> None:
-        """Downwards from libvirt. What one layer's questions come to does not stop the next."""
+        """Ask libvirt and the layers below it. A failure in one layer does not stop the next."""
         self._alone(self._ask_domains)
         if self.domains.host is not None:
-            return  # another host's libvirt: this one's processes and files are not its
+            return  # libvirt runs on another host, which has other processes and files
         self._alone(self._ask_processes)
         self._alone(self._ask_cgroups)
         if self.wishes.qmp:
@@ -226,7 +228,7 @@ class Visit:
         ask_logs(self.recorder, self.conf, self.seen.names)
 
     def _ask_monitors(self, uuids: Iterable[str]) -> None:
-        """Through libvirt where it has the monitor; directly where a process has a free socket."""
+        """Ask monitors through libvirt, or directly through a free socket if there is no domain."""
         from hoodsnap.collect.monitor import ask_monitors, ask_sockets
 
         seen, wanted = self.seen, set(uuids)
@@ -249,7 +251,7 @@ class Visit:
         ask_taps(self.recorder, self.seen.networks)
 
     def _ask_late(self, pool: ThreadPoolExecutor) -> None:
-        """Ask nova about the UUIDs that were seen on the host, and that it did not speak of."""
+        """Ask nova about UUIDs that were found on the host but are not in nova's lists."""
         here = self.seen.here
         if self.seen.networks is not None:
             here |= self.seen.networks.devices
@@ -263,7 +265,8 @@ class Visit:
         self._alone(lambda: self._ask_volumes(here | self.seen.known))
 
     def _ask_allocations(self, here: Collection[str]) -> None:
-        """Ask what the host has to give, and what each server, guest and migration holds."""
+        """Ask placement for the host's inventory, and for the allocations of each server, guest and
+        migration."""
         from hoodsnap.collect.allocation import names_of
         from hoodsnap.collect.host import nova_host_name
 
@@ -273,12 +276,12 @@ class Visit:
         everything = self.wishes.all_hosts
         self.placement.ask_providers(None if everything else names_of(self.recorder.answers, own))
         asked = {*here, *self.seen.known, *self.database.known}
-        # Of all providers the lists say who holds what; what else one host's servers hold has to be
-        # asked of each.
+        # If all providers are collected, their lists contain all allocations. If only one host's
+        # are, its servers may have allocations elsewhere, so each server is asked about.
         self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
 
     def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
-        """Ask nova about those who hold resources, and whom it did not speak of."""
+        """Ask nova about consumers of placement's resources that are not in nova's lists."""
         unknown = sorted(self.placement.consumers - self.seen.known - self.database.known)
         self._together(
             pool,
@@ -288,7 +291,7 @@ class Visit:
         )
 
     def _ask_volumes(self, servers: Iterable[str]) -> None:
-        """Ask cinder about every volume that was named, and nova's database who else has it."""
+        """Ask cinder about every volume that was named, and the database for its other users."""
         volumes, attachments = self.seen.named(self.api.volumes)
         self.database.ask_volumes(volumes)
         self.volumes.ask_about(servers, volumes, attachments)
@@ -329,19 +332,19 @@ class Visit:
         if self.wishes.qmp:
             self._ask_monitors(uuids)
         disks = self.seen.disks(uuids)
-        for folder in self.seen.folders:  # of one that has no domain, too
+        for folder in self.seen.folders:  # instances without a domain, too
             disks |= {f"{folder}/{uuid}/disk": None for uuid in uuids}
         image.ask_again(self.recorder, self.seen.folders, disks, image.cache_name(self.conf))
         names = self.seen.names
         log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 
     def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
-        """Run several tasks at once, and end when the last one has."""
+        """Run tasks in parallel, and return when all have ended."""
         for future in [pool.submit(self._alone, task) for task in tasks]:
             future.result()
 
     def _alone(self, task: Callable[[], object]) -> None:
-        """Run a task. If it fails, that is a defect of hoodsnap: recorded, and the others go on."""
+        """Run a task. An exception is a bug in hoodsnap; it is recorded, and other tasks go on."""
         try:
             task()
         except Exception as defect:

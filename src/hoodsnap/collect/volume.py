@@ -1,6 +1,6 @@
-"""The cinder API: the volumes of the servers, their attachments, snapshots and services.
+"""Cinder API: the servers' volumes, their attachments and snapshots, and cinder's services.
 
-Bodies are kept by allow-list: an attachment's way to its volume holds the passwords of the storage.
+Bodies are kept by an allow-list, since an attachment's connection_info holds storage passwords.
 """
 
 from __future__ import annotations
@@ -30,31 +30,33 @@ from hoodsnap.keep.cinder_api import volume_body
 LAYER = "cinder"
 
 MICROVERSION = (3, 70)
-"""The highest that is asked for: Zed's. What later ones add is not kept anyway."""
+"""Highest microversion that is requested: Zed's. The fields of later ones are not kept anyway."""
 
 ATTACHMENTS = (3, 27)
-"""Since when attachments can be asked for by themselves. Before, a volume names its own."""
+"""Microversion since which attachments can be requested. Before, only their volumes list them."""
 
 
 class VolumeApi:
-    """The cinder API of one cloud. Its methods may be called from several threads."""
+    """Cinder API of one cloud. Its methods may be called from several threads."""
 
     def __init__(self, recorder: Recorder, cloud: str | None = None) -> None:
-        """Asks nothing yet. `cloud` is a name of clouds.yaml."""
+        """Send no request yet. `cloud` is a name in clouds.yaml."""
         self._recorder = recorder
         self._cloud = CloudClient(cloud)
         self._base = ""
-        """The endpoint's URL, with the project's id where the catalogue has it."""
+        """URL of the endpoint, with the project's id if the catalog has it."""
         self._version = ""
-        """The API's, as in its paths: `/v3`."""
+        """Version of the API, as in its paths: `/v3`. Empty until it is known."""
         self._microversion = (0, 0)
-        """Of v3; v2 has none."""
+        """Microversion of v3; (0, 0) for v2, which has none."""
         self._asked: set[str] = set()
-        """What was asked about: volumes, attachments and servers."""
+        """Ids of volumes, attachments and servers that were asked about."""
 
     def connect(self) -> bool:
-        """Log in and ask which versions the API speaks. False: there is none to ask, for a reason
-        that is recorded."""
+        """Log in and ask for the API's versions.
+
+        Returns False if the API can't be asked; the reason is recorded.
+        """
         for version in ("/v3", "/v2"):
             discover = partial(self._discover, version)
             answer = self._recorder.ask(LAYER, f"GET {version}/", discover, patience=LOGIN_TIME)
@@ -73,7 +75,7 @@ class VolumeApi:
         return body
 
     def ask_everything(self) -> None:
-        """Ask for all volumes, attachments and snapshots; of every project, where it is allowed."""
+        """Ask for all volumes, attachments and snapshots; of all projects, if that is allowed."""
         if not self._version:
             return
         tasks: list[Callable[[], object]] = [
@@ -87,17 +89,17 @@ class VolumeApi:
         together(tasks)
 
     def ask_services(self) -> None:
-        """Ask for cinder's own services, which only an administrator sees."""
+        """Ask for cinder's own services (admin only)."""
         if self._version:
             self._ask("/os-services")
 
     def ask_about(
         self, servers: Iterable[str], volumes: Iterable[str], attachments: Iterable[str]
     ) -> None:
-        """Ask for the attachments of these servers, and for these volumes and attachments, each
-        that no list has shown: also for those that are named and do not exist.
+        """Ask for the attachments of these servers, and for those of these volumes and attachments
+        that are in no list, even if they do not exist.
 
-        Call it again with what turns up later: nothing is asked twice.
+        Call it again for objects that are found later: nothing is asked twice.
         """
         if not self._version:
             return
@@ -120,7 +122,7 @@ class VolumeApi:
         together(tasks)
 
     def ask_again(self, servers: Collection[str], volumes: Iterable[str]) -> None:
-        """Ask again for the attachments of these servers, which moved, and for their volumes."""
+        """Ask again for the attachments and volumes of these servers, which have changed."""
         if not self._version:
             return
         tasks: list[Callable[[], object]] = []
@@ -133,7 +135,7 @@ class VolumeApi:
         together(tasks)
 
     def close(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         self._cloud.close()
 
     def _new(self, uuids: Iterable[str]) -> list[str]:
@@ -142,7 +144,10 @@ class VolumeApi:
         return new
 
     def _listed(self, name: str, *, lists: bool = False) -> dict[str, dict[str, Any]] | None:
-        """What the lists have shown, by id; None if there was no list (`lists`: of everything)."""
+        """Return the items of the collected lists by id; None if no list was collected.
+
+        `lists`: use only the lists of everything, not those of one server.
+        """
         start = f"GET {self._version}/{name}/detail?all_tenants=True"
         pages = [
             answer
@@ -168,7 +173,7 @@ class VolumeApi:
         return self._recorder.ask(LAYER, text, how, subject=subject, patience=patience + 10)
 
     def _pages(self, path: str, query: str, name: str) -> None:
-        """Ask for a list to its end. A list that never ends ends with a failure."""
+        """Ask for all pages of a list. If the list does not end, a failure is recorded."""
         ask = partial(self._ask, path, patience=LIST_PATIENCE)
         pages(ask, partial(self._refuse, path), query, name)
 
@@ -188,7 +193,7 @@ def _of_server(uuid: str) -> str:
 
 
 def _uuids(named: Iterable[str]) -> list[str]:
-    """What is an id among what was named, each once: rows and XML may hold anything."""
+    """Return the UUIDs among these texts, in lower case, each once: rows may hold anything."""
     return sorted({name.lower() for name in named if UUID.fullmatch(name.lower())})
 
 
@@ -199,7 +204,5 @@ def _agreed(body: dict[str, Any], version: str) -> Microversion:
         if known["id"].startswith(version[1:]) and found is not None:
             return found
     if version == "/v3":
-        raise RefusedError(
-            "failed", "the block-storage endpoint does not say which versions it has"
-        )
+        raise RefusedError("failed", "the block-storage endpoint did not report its versions")
     return (0, 0)

@@ -1,1 +1,1 @@
-"""What a bundle may keep: allow-lists and cleaners. They read text and touch no host."""
+"""Decide what a bundle may keep: allow-lists and cleaners. They read texts and touch no host."""

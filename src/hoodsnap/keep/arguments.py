@@ -1,8 +1,8 @@
-"""Allow-list for command lines, word by word: QEMU's own, and those of programs beside it.
+"""Allow-list for command lines, word by word: QEMU's, and those of programs beside it.
 
-The door sees a text, in which a blank or a comma may be the end of a password or a part of it. Here
-the words are known exactly. Kept back are values; every option stays, and so does what is equal.
-Each word is looked at a fixed number of times, however long it is.
+`secret.py` sees only a text, in which a space or a comma may end a password or be a part of it.
+Here the words are known exactly. Only values are withheld; every option stays. Each word is scanned
+a fixed number of times, no matter how long it is.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from hoodsnap.keep.secret import WITHHELD, without_secrets
 from hoodsnap.printable import clean
 
 LONGEST = 16 << 10
-"""Characters that are kept of a word. The longest that libvirt writes is a CPU with all its
-features, some 3,000; in the recordings it is 291. The kernel lets a word have 131,071."""
+"""Characters kept of a word. The longest word that libvirt writes is a CPU with all its features,
+some 3,000; in the recordings it is 291. The kernel allows 131,071."""
 
 _WHOLE = re.compile(
     r"append|prom-env|[\w-]{0,64}(?:pass|secret|token|auth|api[_-]?key|credential)[\w-]{0,64}"
 )
-"""The options whose value is withheld as it is. A kernel is told anything by its `-append`: the
-password of a boot loader, a disk's passphrase, the hash that an installer gives to root."""
+"""Options whose whole value is withheld. A kernel's `-append` may hold anything: the password of a
+boot loader, a disk's passphrase, the hash of root's password for an installer."""
 
 _VALUE = r"((?:^|,)(?:[\w.-]*[.-])?(?:{})=)(?!(?:on|off)(?:,|$))(?>(?:[^,]++|,,)+)"
-"""`key=value` of a word with commas; within a value a comma is doubled."""
+"""Pattern for `key=value` in a word with commas; a comma within a value is doubled."""
 
 _IN_JSON = r'("(?:{})"\s*+:\s*+")(?>(?:[^"\\]++|\\.)+)'
 
@@ -39,45 +39,46 @@ _OF_OPTIONS = {
         re.compile(_VALUE.format(_OF_OBJECTS), re.DOTALL),
         re.compile(_IN_JSON.format(_OF_OBJECTS), re.DOTALL),
     ),
-    # What a guest reads at its first boot: credentials of systemd, a cloud-init of its own.
+    # Data that a guest reads at its first boot: systemd credentials, cloud-init.
     "fw_cfg": (re.compile(_VALUE.format("string"), re.DOTALL),),
     "semihosting-config": (re.compile(_VALUE.format("arg"), re.DOTALL),),
     "set": (re.compile(r"^([^=]*+=).++", re.DOTALL),),
 }
-"""Option → what of its value is withheld: secrets, and texts that are passed on to the guest."""
+"""Option → patterns for the withheld parts of its value: secrets, and texts for the guest."""
 
 _FIELD = re.compile(r"(?P<start>(?:^|,)(?P<key>\w++)=)(?P<value>(?>(?:[^,]++|,,)+))", re.DOTALL)
 
 _PLAIN_FIELD = re.compile(r"[\w .()+~/-]{0,128}")
 
 _WAY = re.compile(r"defer|(?:tcp|unix|fd|rdma|vsock):[^ ]*+")
-"""Sources of an incoming migration, except programs (`exec:`) and files."""
+"""Sources of an incoming migration that are kept; programs (`exec:`) and files are not."""
 
 
 def kept_words(words: Sequence[str]) -> list[str]:
-    """The words of a command line, the program first, without what may be a secret in them."""
+    """Return the words of a command line, the program first, with possible secrets withheld."""
     found, option = [], ""
     for word in words:
         found.append(_kept_word(option, word))
-        # The value of an option may begin like another one.
+        # The value of an option may begin with a dash, too.
         is_option = word.startswith("-") and not _takes_any(option)
         option = word.lstrip("-") if is_option else ""
     return found
 
 
 def kept_cmdline(text: str) -> str:
-    """The same for words with a NUL after each, as they are in `/proc/PID/cmdline`."""
+    """Return the text of `/proc/PID/cmdline`, words with a NUL after each, as `kept_words` does."""
     return "\0".join(kept_words(text.split("\0")))
 
 
 def kept_ps(
     text: str, words_of: Mapping[int, Sequence[str]], programs: Mapping[int, str] | None = None
 ) -> str:
-    """The lines of `ps ww` (of `ps c` for `programs`), with the words of each process, by PID.
+    """Return the lines of `ps ww` (of `ps c` for `programs`) with secrets withheld.
 
-    Blanks part the words there, and may be in them. A line stays as ps wrote it unless there is
-    something to withhold in it. `programs`: of these the name of the program is all that is kept.
-    Of a process that is neither here nor there, and has ended meanwhile, not even that.
+    `words_of`: PID → the words of its command line. ps separates words by spaces, but words may
+    hold spaces, too. A line stays as ps wrote it unless part of it must be withheld. `programs`:
+    PID → program name; only the name is kept. For a PID in neither (the process has ended
+    meanwhile), the whole command is withheld.
     """
     others = programs or {}
     lines = text.splitlines(keepends=True)
@@ -87,7 +88,7 @@ def kept_ps(
 _LINE = re.compile(r" *+(?P<pid>\d++) ++\S++ ++\S++ ++\S++ (?P<command>.*)", re.DOTALL)
 
 _NO_ARGUMENTS = re.compile(r"\[[^]]{0,63}\](?: <defunct>)?")
-"""Form in which ps shows a kernel thread or an ended process: its name, of fifteen letters."""
+"""Form in which ps shows a kernel thread or an ended process: its name in brackets."""
 
 
 def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping[int, str]) -> str:
@@ -103,7 +104,7 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
     if not words:
         return f"{start}{WITHHELD}\n"
     kept = kept_words(words)
-    # Its name may have changed since its words were read.
+    # The command line may have changed since its words were read.
     is_same = command == _as_in_ps(" ".join(words).rstrip())
     if is_same and kept == list(words):
         return line
@@ -111,7 +112,7 @@ def _kept_line(line: str, words_of: Mapping[int, Sequence[str]], others: Mapping
 
 
 def _as_in_ps(text: str) -> str:
-    """Return the text as `ps` prints it: with a line end an argument would be a row of its own."""
+    """Return the text as `ps` prints it: a newline in an argument would start a new row."""
     return clean(text, "?")
 
 
@@ -131,7 +132,7 @@ def _kept_word(option: str, word: str) -> str:
     if option in _OF_FUNCTIONS:
         word = _OF_FUNCTIONS[option](word)
     word = str(without_secrets(word))
-    # Last, because the words after a secret help to find it.
+    # Cut last, because the text after a secret helps to find it.
     return word if len(word) <= LONGEST else _cut(word)
 
 
@@ -140,7 +141,7 @@ def _cut(word: str) -> str:
 
 
 def _smbios(word: str) -> str:
-    """Keep of a machine's `-smbios` names and numbers, but no other texts."""
+    """Keep the names and numbers of a machine's `-smbios`, but no other texts."""
 
     def field(found: re.Match[str]) -> str:
         is_text = found["key"] == "value" or not _PLAIN_FIELD.fullmatch(found["value"])
@@ -161,7 +162,7 @@ _COMMAND_IN_JSON = re.compile(r'(\bcmd:)(?>(?:[^"\\]++|\\.)+)', re.DOTALL)
 
 
 def _network(word: str) -> str:
-    """A network of a guest's, which may start a program for each connection."""
+    """Withhold the program that a guest's network may start for each connection."""
     command = _COMMAND_IN_JSON if word.startswith("{") else _COMMAND
     return command.sub(rf"\g<1>{WITHHELD}", word)
 

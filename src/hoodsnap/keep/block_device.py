@@ -1,6 +1,6 @@
-"""Allow-lists for what lsblk, iscsiadm and tgtadm print.
+"""Allow-lists for the output of lsblk, iscsiadm and tgtadm.
 
-What opens a volume (names and passwords of CHAP) is left out line by line, key by key.
+CHAP names and passwords, which give access to a volume, are withheld line by line, key by key.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BLOCK = frozenset(
         *("subsystems", "children"),
     ]
 )
-"""The columns of lsblk that are kept: no labels, which are anybody's text."""
+"""Columns of lsblk that are kept. Labels are not kept, because they may hold any text."""
 
 _CHAP = re.compile(r"^([ \t]*+(?:username|password)(?:_in)?:[ \t]*+)\S.*$", re.MULTILINE)
 
@@ -27,7 +27,7 @@ _ACCOUNTS = re.compile(r"(^ ++Account information:\n)((?>(?: {8}.*+\n?)*))", re.
 
 
 def block_device(device: Any) -> Any:
-    """Keep of one of lsblk's devices, and of those below it, the columns on the allow-list."""
+    """Keep the allowed columns of one lsblk device and of the devices below it."""
     if not isinstance(device, Mapping):
         return WITHHELD
     kept = {key: value for key, value in device.items() if key in _BLOCK}
@@ -37,15 +37,15 @@ def block_device(device: Any) -> Any:
 
 
 def without_chap(text: str) -> str:
-    """What iscsiadm says of its sessions, without the names and passwords of CHAP."""
+    """Return iscsiadm's list of sessions without CHAP names and passwords."""
     return _CHAP.sub(rf"\g<1>{WITHHELD}", text)
 
 
 def without_accounts(text: str) -> str:
-    """What tgtadm says of its targets, without the accounts that may log in."""
+    """Return tgtadm's list of targets without the accounts that may log in."""
     return _ACCOUNTS.sub(rf"\g<1>        {WITHHELD}\n", text)
 
 
 def initiator(text: str) -> str:
-    """Keep of initiatorname.iscsi the lines that hold the name."""
+    """Keep the lines of initiatorname.iscsi that hold the name."""
     return "\n".join(line for line in text.splitlines() if line.startswith("InitiatorName="))

@@ -1,4 +1,4 @@
-"""Allow-list for answers of cinder: volumes, attachments, snapshots and services."""
+"""Allow-list for cinder's API: volumes, attachments, snapshots and services."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _CINDER = {
     "attachments_links": _LINK,
     "snapshots_links": _LINK,
 }
-"""For each list, or single thing, that cinder answers with: which of its keys are kept."""
+"""Kept keys of each list or single object that cinder returns."""
 
 
 def volume_body(body: Any) -> Any:
-    """What cinder's API said of volumes, attachments, snapshots and services."""
+    """Keep the allowed keys of a body of cinder's API."""
     if not isinstance(body, Mapping):
         return WITHHELD
     return {
@@ -63,7 +63,7 @@ def _cinder_things(value: Any, wanted: frozenset[str]) -> Any:
 
 def _cinder_thing(thing: Mapping[str, Any], wanted: frozenset[str]) -> dict[str, Any]:
     kept = {key: value for key, value in thing.items() if key in wanted and is_plain(value)}
-    # A volume names its attachments, and an attachment the way to its volume.
+    # A volume lists its attachments, and an attachment holds the connection to its volume.
     if isinstance(attachments := thing.get("attachments"), list) and "attachments" in wanted:
         kept["attachments"] = _cinder_things(attachments, _ATTACHMENT)
     if "attachments" in wanted:
@@ -79,15 +79,15 @@ _OF_VOLUMES_IMAGE = words("image_id image_name signature_verified")
 
 
 def _free_text(volume: Mapping[str, Any]) -> dict[str, Any]:
-    """What somebody wrote of a volume. Clients fail where the fields themselves are missing."""
+    """Return the fields with users' texts, withheld. Clients fail if the fields are missing."""
     kept: dict[str, Any] = {}
     if "description" in volume:
         kept["description"] = volume["description"] and WITHHELD
-    if isinstance(said := volume.get("metadata"), Mapping):
-        kept["metadata"] = dict.fromkeys(said, WITHHELD)
-    if isinstance(said := volume.get("volume_image_metadata"), Mapping):
+    if isinstance(metadata := volume.get("metadata"), Mapping):
+        kept["metadata"] = dict.fromkeys(metadata, WITHHELD)
+    if isinstance(metadata := volume.get("volume_image_metadata"), Mapping):
         kept["volume_image_metadata"] = {
             key: value if key in _OF_VOLUMES_IMAGE else image_value(key, value)
-            for key, value in said.items()
+            for key, value in metadata.items()
         }
     return kept

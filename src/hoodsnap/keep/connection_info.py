@@ -1,6 +1,6 @@
-"""Allow-list for the way to a volume, as cinder gives it to nova and nova writes it down.
+"""Allow-list for connection_info: the connection to a volume, which cinder gives nova to store.
 
-Names and passwords of the storage are among its fields.
+Its fields include users and passwords of the storage.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _QOS = re.compile(r"consumer|((read|write|total)_(iops|bytes)|size_iops)_sec(_\w
 
 
 def connection_info(text: str) -> str:
-    """The column block_device_mapping.connection_info without what opens the volume."""
+    """Keep the allowed keys of the column block_device_mapping.connection_info."""
     info = json_object(text)
     if info is None:
         return WITHHELD
@@ -36,7 +36,7 @@ def connection_info(text: str) -> str:
 
 
 def connection_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of a driver's fields those that say where a volume lies, and how fast it may be."""
+    """Keep the fields of a driver that locate a volume, and its QoS limits."""
     kept = {
         key: _way(value) if key in ("export", "name", "device_path") else bounded(value)
         for key, value in data.items()
@@ -50,7 +50,7 @@ def connection_data(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _way(value: Any) -> Any:
-    """Return where a volume lies, without the user and the options that some drivers add."""
+    """Return a volume's location, without the user and options that some drivers add to it."""
     if not isinstance(value, str):
         return bounded(value)
     place, options, _ = bounded(value).partition("?")

@@ -1,8 +1,8 @@
-"""Allow-list for libvirt's definitions: XML in, and the same XML out.
+"""Allow-list for libvirt's domain definitions: XML in, the same XML out.
 
-libvirt leaves out what it knows to be a secret (the passwords of the graphics) where a connection
-may only read. What it only passes on is shown to every client. The text is read tag by tag, each
-once; what stays does so byte for byte.
+On a read-only connection libvirt omits what it knows to be secret (graphics passwords). What
+libvirt only passes on is shown to every client. The text is read tag by tag, once; what is kept is
+kept byte for byte.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _ATTRIBUTE = re.compile(
 _NOVA = re.compile(r"xmlns:(\w++)=['\"]http://openstack\.org/xmlns/libvirt/nova/")
 
 _TEXTS = frozenset(["cmdline", "initarg", "initenv", "cookie", "certificate"])
-"""Elements whose text is withheld: what a kernel, a container's first process, a web server that
-has a disk, or a smart card reads."""
+"""Elements whose text is withheld: input for a kernel, a container's first process, a web server
+that serves a disk, or a smart card."""
 
 _OF_A_PERSON = frozenset(["title", "description"])
 
 _OF_LAUNCH_SECURITY = frozenset(["cbitpos", "reducedPhysBits", "policy"])
-"""The numbers of it. The rest are blobs that its owner seals a guest with."""
+"""Numbers of launchSecurity. Its other elements are blobs with which an owner seals a guest."""
 
 _OF_SYSTEM = re.compile(r"manufacturer|product|version|vendor|date|release|serial|uuid|family")
-"""Entries of sysinfo that are kept if they are plain. nova writes these and no others."""
+"""Entries of sysinfo that are kept if they are plain. nova writes no others."""
 
 _PLAIN = re.compile(r"[\w .,()+~/-]{0,128}")
 _SERIAL = re.compile(r"[0-9A-Fa-f-]{0,64}|None|not specified", re.IGNORECASE)
@@ -51,16 +51,16 @@ _UNQUOTED = {quoted: plain for plain, quoted in _QUOTED.items()}
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """An open element, as far as it decides about what is in it."""
+    """Open element, as far as its content depends on it."""
 
     name: str
     attributes: str
 
 
 def kept_definition(xml: str) -> str:
-    """Return a definition as libvirt writes it, with free texts withheld.
+    """Return a libvirt definition with free texts withheld.
 
-    These are texts for people, for the guest, for QEMU, and metadata of other programs than nova.
+    These are texts for people, for the guest and for QEMU, and metadata of programs besides nova.
     """
     if "<" not in xml:
         return xml
@@ -70,12 +70,12 @@ def kept_definition(xml: str) -> str:
 
 
 class _Reader:
-    """Goes through a definition from tag to tag."""
+    """Reader that goes through a definition tag by tag."""
 
     def __init__(self, xml: str, nova: str | None) -> None:
         self._xml = xml
         self._nova = nova
-        """Prefix of the names of nova's own metadata."""
+        """Prefix of nova's own metadata elements; None if the definition has none."""
         self._open: list[_Element] = []
         words = [
             unescape(value["value"], _UNQUOTED)
@@ -87,12 +87,12 @@ class _Reader:
         self._words = iter(kept_words(words))
 
     def parts(self) -> Iterator[str]:
-        """The tags and the texts between them, as far as they may be kept."""
+        """Yield the tags and the texts between them, with secrets withheld."""
         place, foreign = 0, 0
         for tag in _TAG.finditer(self._xml):
             text = self._xml[place : tag.start()]
             place = tag.end()
-            if foreign:  # within an element of another program's metadata
+            if foreign:  # inside another program's metadata
                 foreign += 0 if tag["rest"].endswith("/") else -1 if tag["close"] else 1
                 if foreign == 0 and self._open:
                     yield WITHHELD
@@ -114,7 +114,7 @@ class _Reader:
             pass
 
     def _is_foreign(self, name: str) -> bool:
-        """Is an element metadata of another program than nova?"""
+        """Return True if an element is metadata of a program other than nova."""
         if not self._open or self._open[-1].name != "metadata":
             return False
         return self._nova is None or not name.startswith(self._nova)
@@ -146,7 +146,7 @@ class _Reader:
         if not self._is_withheld(text.strip()):
             plain = unescape(text, _UNQUOTED)
             return _escaped(without_secrets(plain), text)
-        # The white space around a text is the shape of the document.
+        # Keep the white space around a text, which lays out the document.
         start = len(text) - len(text.lstrip())
         return f"{text[:start]}{WITHHELD}{text[len(text.rstrip()) :]}"
 
@@ -161,14 +161,14 @@ class _Reader:
             return name not in _OF_LAUNCH_SECURITY
         if name == "entry":
             return self._is_withheld_entry(above, text)
-        if name.endswith(":property"):  # of an image, as nova writes it into its metadata
+        if name.endswith(":property"):  # an image property in nova's metadata
             from hoodsnap.keep.glance_api import is_image_property
 
             return not is_image_property(_value_of(self._open[-1].attributes, "name") or "")
         return above[-1:] == ["metadata"] or name == "metadata"
 
     def _is_withheld_entry(self, above: list[str], text: str) -> bool:
-        """Keep of sysinfo the entries that nova writes, if they are plain."""
+        """Return True unless this is a sysinfo entry that nova writes, with a plain value."""
         key = _value_of(self._open[-1].attributes, "name") or ""
         if above[-1:] == ["oemStrings"] or above[-1:] == ["sysinfo"]:
             return True
@@ -178,8 +178,8 @@ class _Reader:
 
 
 def _is_secret(prefix: str, element: str, name: str, rest: str, value: str) -> bool:
-    """Is the whole value of an attribute withheld?"""
-    if prefix and name == "value":  # of libvirt's own, only nova's metadata has a prefix
+    """Return True if the whole value of an attribute is withheld."""
+    if prefix and name == "value":  # only metadata and QEMU passthrough elements have a prefix
         number = _value_of(rest, "type") in ("unsigned", "signed", "bool")
         return element in ("env", "option", "property") and not number
     if element == "parameter" and name == "value":
@@ -194,12 +194,12 @@ _ATTRIBUTES = frozenset(
 
 
 def _value_of(rest: str, name: str) -> str | None:
-    """The value of an attribute of a tag."""
+    """Return the value of an attribute of a tag; None if the tag does not have it."""
     return next((it["value"] for it in _ATTRIBUTE.finditer(rest) if it["name"] == name), None)
 
 
 def _escaped(kept: object, before: str) -> str:
-    """A text as XML has it; in the words of before if it is the same."""
+    """Return a text escaped for XML; unchanged from `before` if it means the same."""
     if kept == unescape(before, _UNQUOTED):
         return before
     return escape(str(kept), _QUOTED)

@@ -1,9 +1,9 @@
-"""The last fence: whatever still looks like a secret in a finished bundle is withheld, in place.
+"""Last search of a finished bundle: withhold whatever still looks like a secret.
 
-The allow-lists of the collectors keep secrets out, and the door blanks what slips through. What is
-found here passed both. Mostly it is a name: a tenant may call a server `password: reset the VM`,
-and must not be able to prevent the bundle by that. So the one text is withheld, its place is
-reported, and the rest of the bundle is written.
+Allow-lists keep secrets out, and `secret.py` withholds what passes them. Texts found here passed
+both. Most of them are names: a tenant may call a server `password: reset the VM`, and must not be
+able to prevent a bundle that way. So only the text is withheld, its location is reported, and the
+rest of the bundle is written.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hoodsnap.printable import clean, cut
 _NONE = (
     rf"(?!{re.escape(WITHHELD)}|\*\*\*|(?:on|off|yes|no|true|false|null|none|None|True|False)\b)"
 )
-"""No secret begins so."""
+"""Lookahead for values that are not secrets."""
 
 _WORDS = (
     r"(?:pass(?:w(?:or)?d|phrase)|admin_?pass|secret_?key|api_?key|private_?key|master_?key_?data"
@@ -33,10 +33,10 @@ _NAMES = (
     r"|(?:client|consumer|shared|app|api|auth|access|bearer|tls)-(?:secret|token|psk|key)"
     r"|(?:chap|luks|vnc|spice|ipmi|bmc)-pass(?:word)?"
 )
-"""Names of secrets that are also parts of other names: they count where they stand alone."""
+"""Names of secrets that are also parts of other names: they count only as whole words."""
 
 _REST = r"[^\n\0'\"<>\\]*+"
-"""Up to the end of a line, of a word that ends with a NUL, of a text in JSON or XML."""
+"""Rest of a line, of a word that ends with a NUL, or of a text in JSON or XML."""
 
 _LOOKS: dict[str, re.Pattern[str]] = {
     "a private key": re.compile(
@@ -80,7 +80,7 @@ _LOOKS: dict[str, re.Pattern[str]] = {
     ),
     "a secret of QEMU": re.compile(rf"(:key=)(?!{re.escape(WITHHELD)})[^ :,\0'\"<>\\]++"),
 }
-"""Patterns beside those of the door. The first group stays."""
+"""Patterns in addition to those in `secret.py`. Groups are kept; the rest is withheld."""
 
 _MARKS = {
     "a private key": ("private key",),
@@ -113,32 +113,33 @@ _MARKS = {
     "a hash of a password": ("$", "{sha", "{ssha"),
     "a secret of QEMU": (":key=",),
 }
-"""What a text in small letters must have in it to be looked at closer: finding that is cheap."""
+"""Substrings, in lower case, of which a text must have one to be searched with the pattern. Finding
+them is cheap."""
 
 _OF_DOOR = (
     ("a secret of QEMU", re.compile(r"\bsecret,|:key=|keyvalue-pairs")),
     ("a key of ceph", re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}==")),
     ("a URL with credentials", re.compile(r"://[^\s\0'\"<>@]{0,256}:")),
 )
-"""Name of a text that the door would have changed, by what is in it."""
+"""Kinds of texts that `secret.py` would have changed, with a pattern for each."""
 
 _KEY = re.compile(rf"(?:.*[._:-])?{_WORDS}", re.IGNORECASE | re.DOTALL)
-"""Keys of what nobody may read."""
+"""Keys whose values are secrets."""
 
 _LONGEST_KEY = 256
-"""Characters. A longer key is not the name of a secret but a text."""
+"""Characters. A longer key is a text, not the name of a secret."""
 
 _NAME = 255
-"""Characters of the longest name. A longer text, or one of several lines, is a document: only what
-looks like a secret in it is withheld."""
+"""Characters of the longest name. A longer text, or a text of several lines, is a document: only
+the parts of it that look like secrets are withheld."""
 
 _SHOWN = 120
-"""Characters of a key or a question in a report."""
+"""Characters of a key or a query in a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """Place in a bundle where a text looked like a secret, without the text."""
+    """Location in a bundle at which a text looked like a secret, without the text."""
 
     layer: str
     query: str
@@ -150,9 +151,9 @@ class Leak:
 
 
 def fenced(bundle: Bundle) -> tuple[Bundle, list[Leak]]:
-    """The bundle without whatever looks like a secret, and the places where something did.
+    """Return the bundle without texts that look like secrets, and the locations of these texts.
 
-    A bundle in which nothing does is returned as it is.
+    If nothing looks like a secret, the bundle is returned unchanged.
     """
     leaks: list[Leak] = []
     answers = tuple(_fenced(answer, leaks) for answer in bundle.answers)
@@ -160,7 +161,7 @@ def fenced(bundle: Bundle) -> tuple[Bundle, list[Leak]]:
 
 
 def leaks(bundle: Bundle) -> list[Leak]:
-    """Every place in the bundle that looks like a secret."""
+    """Return every location in the bundle at which a text looks like a secret."""
     return fenced(bundle)[1]
 
 
@@ -181,13 +182,13 @@ def _fenced(answer: Answer, leaks: list[Leak]) -> Answer:
 
 
 class _Walk:
-    """Goes through a value, and notes each place (and what it looks like) where it changes it."""
+    """Walk through a value. Adds each changed location, and its kind of secret, to `found`."""
 
     def __init__(self, found: list[tuple[str, str]]) -> None:
         self._found = found
 
     def value(self, value: Any, place: str) -> Any:
-        """The value without secrets."""
+        """Return the value without secrets."""
         if isinstance(value, str):
             return self.text(value, place)
         if isinstance(value, dict):
@@ -215,7 +216,7 @@ class _Walk:
         return kept
 
     def text(self, text: str, place: str, *, whole: bool = True) -> str:
-        """The text, or what may be kept of it. `whole`: a name is withheld as a whole."""
+        """Return the text without secrets. `whole`: a name with a secret is withheld entirely."""
         what = _looks(text)
         if what is None:
             return text
@@ -226,7 +227,7 @@ class _Walk:
 
 
 def _is_secret(key: str, value: Any) -> bool:
-    """Is a value kept under the name of a secret, whatever its own form?"""
+    """Return True if a value stands under a key that names a secret, whatever it looks like."""
     if value in ("", WITHHELD, None, [], {}) or isinstance(value, bool):
         return False
     if len(key) > _LONGEST_KEY or _KEY.fullmatch(key) is None:
@@ -238,7 +239,7 @@ def _is_secret(key: str, value: Any) -> bool:
 
 
 def _looks(text: str) -> str | None:
-    """Return the kind of secret that a text looks like; None if it looks like none."""
+    """Return the kind of secret that a text looks like; None if it does not look like any."""
     small = text.lower()
     for what, pattern in _LOOKS.items():
         if any(mark in small for mark in _MARKS[what]) and pattern.search(text):
@@ -250,7 +251,7 @@ def _looks(text: str) -> str | None:
 
 
 def _cleaned(text: str) -> str:
-    """A document without what looks like a secret in it."""
+    """Return a document with the parts that look like secrets withheld."""
     text = without_secrets(text)
     for pattern in _LOOKS.values():
         text = pattern.sub(lambda found: f"{''.join(filter(None, found.groups()))}{WITHHELD}", text)
@@ -258,7 +259,10 @@ def _cleaned(text: str) -> str:
 
 
 def _of_json(text: str) -> str | None:
-    """The same for a document in JSON, which stays one; None if it is no such document."""
+    """Return a JSON document without secrets, as JSON.
+
+    None if the text is not JSON, or still looks like a secret.
+    """
     if not text.startswith(("{", "[")):
         return None
     try:
@@ -270,14 +274,16 @@ def _of_json(text: str) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """A key or question as a line of a report shows it: without control characters, cut short."""
+    """Return a key or query as a report shows it: without control characters, cut short."""
     return cut(clean(text[: _SHOWN + 1]), _SHOWN)
 
 
 def report(leaks: list[Leak], most: int = 10) -> list[str]:
-    """Lines for a person: what was withheld, of many the first and how many more."""
+    """Return lines for the operator: the first `most` locations, and how many more there are."""
     lines = [f"withheld: {leak}" for leak in leaks[:most]]
     if len(leaks) > most:
-        of = len({(leak.layer, leak.query) for leak in leaks[most:]})
-        lines.append(f"withheld: {len(leaks) - most} more places, in the answers to {of} questions")
+        queries = len({(leak.layer, leak.query) for leak in leaks[most:]})
+        more = len(leaks) - most
+        answers = "one query" if queries == 1 else f"{queries} queries"
+        lines.append(f"withheld: {more} more locations, in the answers to {answers}")
     return lines

@@ -1,21 +1,21 @@
-"""Which of a file's first bytes are kept: those that tell its format."""
+"""First bytes of a file: only those that identify its format are kept."""
 
 from __future__ import annotations
 
 import posixpath
 
 MAGIC_SIZE = 16
-"""Bytes of each file that a bundle keeps."""
+"""Bytes of each file that are kept in a bundle."""
 
 
 def is_content(path: str) -> bool:
-    """Return whether even the first bytes of this file are content that is not kept.
+    """Return True if even the first bytes of this file are content, which is not kept.
 
-    What a guest printed on its console is, even sixteen bytes of it.
+    A console log is a guest's output from its first byte.
     """
     return posixpath.basename(path).startswith("console.log")
 
 
 def magic(head: bytes) -> str:
-    """Keep of a file's first bytes those that tell its format, in hexadecimal digits."""
+    """Keep the bytes that identify a file's format, in hexadecimal."""
     return head[:MAGIC_SIZE].hex()

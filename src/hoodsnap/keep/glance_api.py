@@ -1,7 +1,7 @@
 """Allow-list for glance's images.
 
-Users put passwords wherever a field takes free text, properties of images among them. Those that
-nova acts on are kept; of any other property the name stays.
+Users put passwords into any field that takes free text, image properties included. Properties
+that nova acts on are kept; of all others only the name is kept.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ IMAGE_PROPERTIES = (
     "|hypervisor_type|vm_mode|auto_disk_config|cache_in_nova|min_disk|min_ram|disk_format"
     "|container_format"
 )
-"""The properties of an image that nova acts on (a regular expression that MySQL knows too)."""
+"""Image properties that nova acts on, as a regular expression for both Python and MySQL."""
 
 
 _IMAGE_FIELDS = words(
@@ -34,19 +34,19 @@ _IMAGE_PROPERTY = re.compile(f"({IMAGE_PROPERTIES})")
 
 
 def is_image_property(name: str) -> bool:
-    """Return whether nova acts on a property of an image."""
+    """Return True if nova acts on this image property."""
     return _IMAGE_PROPERTY.fullmatch(name) is not None
 
 
 def image_body(body: Any) -> Any:
-    """What glance said about an image. Of properties unknown to nova only the name stays."""
+    """Keep the allowed fields of an image; of properties that nova does not know, only the name."""
     if not isinstance(body, Mapping):
         return WITHHELD
     return {bounded(key): image_value(key, value) for key, value in body.items()}
 
 
 def image_value(key: str, value: Any) -> Any:
-    """Keep the value of an image's field or property, if nova acts on it."""
+    """Keep the value of an image's field, or of a property that nova acts on."""
     if key in _IMAGE_FIELDS or _IMAGE_PROPERTY.fullmatch(key):
         return bounded(value) if is_plain(value) else WITHHELD
     if key == "tags":
@@ -59,7 +59,7 @@ def image_value(key: str, value: Any) -> Any:
 
 
 def _location(url: Any) -> str:
-    """Where an image lies. Object stores carry their credentials in the URL."""
+    """Keep the location of an image, if it is safe: URLs of object stores contain credentials."""
     if isinstance(url, str) and re.match(r"(rbd|file|cinder)://", url) and "@" not in url:
         return url
     return WITHHELD

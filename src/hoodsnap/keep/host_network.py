@@ -1,4 +1,4 @@
-"""Allow-lists for a host's side of the network: tables of Open vSwitch, rules of iptables."""
+"""Allow-lists for the host side of the network: Open vSwitch tables and iptables rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OVS_COLUMNS = {
     "Port": "_uuid,name,tag,trunks,interfaces,external_ids,other_config",
     "Bridge": "_uuid,name,ports,datapath_type,fail_mode,external_ids",
 }
-"""Of each table of Open vSwitch the columns that may be kept. An `error` came with 2.4."""
+"""Columns that may be kept of each Open vSwitch table. `error` was added in 2.4."""
 
 
 _EXTERNAL_IDS = words(
@@ -24,7 +24,7 @@ _EXTERNAL_IDS = words(
 
 
 def ovs_rows(table: Any) -> Any:
-    """What `ovs-vsctl --format=json list` printed, without the keys of others' making in it."""
+    """Keep the output of `ovs-vsctl --format=json list`, with values of unknown keys withheld."""
     if not isinstance(table, dict) or not isinstance(table.get("data"), list):
         return WITHHELD
     rows = [[_ovs_cell(cell) for cell in row] for row in table["data"] if isinstance(row, list)]
@@ -32,7 +32,7 @@ def ovs_rows(table: Any) -> Any:
 
 
 def _ovs_cell(cell: Any) -> Any:
-    """Of a map (`["map", [[key, value], …]]`) the values of known keys stay."""
+    """Keep the values of known keys of a map (`["map", [[key, value], …]]`)."""
     if not isinstance(cell, list) or cell[:1] != ["map"] or not isinstance(cell[-1], list):
         return cell
     pairs = [pair for pair in cell[-1] if isinstance(pair, list) and len(pair) == 2]
@@ -40,12 +40,12 @@ def _ovs_cell(cell: Any) -> Any:
 
 
 OF_A_TAP = re.compile(
-    # A chain of a port has the first ten characters of its id in its name.
+    # The name of a port's chain contains the first ten characters of the port's id.
     r"neutron-[\w-]{1,20}-[ios][0-9a-f]{8}-[0-9a-f]\b|--physdev-(?:in|out) (?:tap|qvb)[0-9a-f]{8}-"
 )
-"""The rules of iptables that are about one guest's tap."""
+"""Pattern for iptables rules that concern one guest's tap."""
 
 
 def tap_rules(text: str) -> str:
-    """Keep of what `iptables-save` printed the rules about guests' taps."""
+    """Keep the rules about guests' taps in the output of `iptables-save`."""
     return "".join(line for line in text.splitlines(keepends=True) if OF_A_TAP.search(line))

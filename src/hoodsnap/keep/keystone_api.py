@@ -1,4 +1,4 @@
-"""Allow-list for what keystone says of a log-in: no token, and nothing that opens anything."""
+"""Allow-list for keystone's answer to a login: no token, and nothing else that gives access."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ENDPOINT = ("interface", "region", "region_id", "url")
 
 
 def catalog(services: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Keep of keystone's catalog which services there are, and where."""
+    """Keep the services in keystone's catalog, and their endpoints."""
     return [
         {
             "type": service.get("type"),

@@ -13,11 +13,11 @@ LIBVIRT_CONF = {
     ),
     "virtlogd.conf": frozenset(["max_size", "max_backups", "max_age_days"]),
 }
-"""What of libvirt's configuration may be kept: no passwords, no paths of keys."""
+"""Settings that may be kept, by file name: no passwords, no paths of keys."""
 
 
 def libvirt_settings(name: str, text: str) -> dict[str, str]:
-    """Keep of the file of this name the settings that are on the allow-list."""
+    """Keep the allowed settings of the configuration file with this name."""
     found = {}
     for line in text.splitlines():
         key, equals, value = line.partition("=")

@@ -1,6 +1,6 @@
-"""Which lines of a log are kept: those of known kinds.
+"""Allow-list for the lines of logs: only lines of known kinds are kept.
 
-A log holds whatever a program had in its hands when something went wrong.
+A log may hold any data that a program had when something went wrong.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from hoodsnap.keep.log_line import log_line
 
 LINES, KERNEL_LINES, NOVA_LINES = 50, 200, 12
-"""How many are kept at most: of a QEMU, of the kernel, of nova-compute for one UUID."""
+"""Maximum number of lines kept: of a QEMU, of the kernel, of nova-compute for one UUID."""
 
 START = re.compile(r"\S+ \S+: starting up")
 _UUID_OF_START = re.compile(r"(?:^|\s)-uuid ([0-9a-fA-F-]{36})(?:\s|$)")
@@ -27,7 +27,7 @@ _KERNEL = re.compile(
     r"|Hardware Error|Machine check",
     re.IGNORECASE,
 )
-"""The kernel's lines about memory that ran out and storage that failed."""
+"""Lines of the kernel about exhausted memory, failed storage and crashes."""
 
 _LEVEL = re.compile(r" (?P<level>INFO|WARNING|ERROR|CRITICAL) ")
 _OF_INSTANCE = re.compile(rf"\[instance: (?P<uuid>{_UUID})\] ")
@@ -41,13 +41,13 @@ _LIFECYCLE = re.compile(
     r"|Creating image|Booting with|Using config drive",
     re.IGNORECASE,
 )
-"""How nova-compute's lines begin that tell what became of an instance."""
+"""Beginnings of nova-compute's lines about the life cycle of an instance."""
 
 
 def qemu_lines(text: str) -> str:
-    """Keep of a QEMU's log the last lines and the last start.
+    """Keep the last lines and the last start in a QEMU log.
 
-    The environment and the arguments of a start go: those of a process that runs are in /proc.
+    The environment and arguments of a start are dropped: /proc has those of a running process.
     """
     kept: list[str] = []
     last_start: list[str] = []
@@ -61,7 +61,8 @@ def qemu_lines(text: str) -> str:
             if uuid := _UUID_OF_START.search(line):
                 kept.append(f"-uuid {uuid[1]}")
                 last_start.append(kept[-1])
-            # Each line of it but the last goes on; before libvirt 4.7 it was one line.
+            # All lines of a start but the last end in a backslash. Before libvirt 4.7 it was one
+            # line.
             in_start = line.endswith("\\")
         elif not is_argument(line):
             kept.append(log_line(line))
@@ -70,7 +71,7 @@ def qemu_lines(text: str) -> str:
 
 
 def is_argument(line: str) -> bool:
-    """Is a line part of a start whose first line was cut off, or of no known kind?"""
+    """Return True if a line belongs to a start whose first line was cut off, or is unknown."""
     first, blank, _ = line.partition(" ")
     is_complaint = bool(blank) and "qemu" in first and first.endswith(":")
     is_known = is_complaint or re.match(r"\d{4}-\d\d-\d\d[T ]|char device", line)
@@ -78,30 +79,29 @@ def is_argument(line: str) -> bool:
 
 
 def kernel_lines(text: str) -> str:
-    """Keep of the kernel's log the last lines about memory that ran out and storage that failed."""
+    """Keep the kernel's last lines about exhausted memory, failed storage and crashes."""
     lines = [line for line in text.splitlines() if _KERNEL.search(line)]
     return "\n".join(log_line(line) for line in lines[-KERNEL_LINES:])
 
 
 def nova_lines(text: str) -> str:
-    """Keep of nova-compute's log the last lines about each instance: what went wrong with it, and
-    what was done with it."""
+    """Keep nova-compute's last lines about each instance: its failures and its life cycle."""
     by_uuid: dict[str, list[tuple[int, str]]] = {}
     for number, line in enumerate(text.splitlines()):
         level = _LEVEL.search(line)
         found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
-        if level is None or found is None or not _tells(level["level"], line[found.end() :]):
+        if level is None or found is None or not _is_kept(level["level"], line[found.end() :]):
             continue
         stamp = re.match(r"[\d-]+[T ][\d:.+]+", line)
         kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
-        said = log_line(line[found.end() :])
-        by_uuid.setdefault(found["uuid"], []).append((number, kept + said))
+        message = log_line(line[found.end() :])
+        by_uuid.setdefault(found["uuid"], []).append((number, kept + message))
     last = [line for lines in by_uuid.values() for line in lines[-NOVA_LINES:]]
     return "\n".join(line for _, line in sorted(last))
 
 
-def _tells(level: str, said: str) -> bool:
+def _is_kept(level: str, message: str) -> bool:
     if level == "INFO":
-        return _LIFECYCLE.match(said) is not None
-    # A traceback is hundreds of lines, with whatever was in the arguments.
-    return not said.startswith((" ", "Traceback", "During handling", "The above exception"))
+        return _LIFECYCLE.match(message) is not None
+    # A traceback has hundreds of lines, and may hold secrets from arguments.
+    return not message.startswith((" ", "Traceback", "During handling", "The above exception"))

@@ -1,8 +1,8 @@
-"""Lines that a program wrote for people, without the words that may be secrets.
+"""Lines that a program wrote for people, without words that may be secrets.
 
-A log line can hold whatever the program had in its hands: a command with its options, a dump of a
-dictionary, a header, a sentence about a password. In doubt the next word is withheld: what is lost
-is a word, and the line is still there. Every pattern takes linear time (see `secret.py`).
+A log line can hold any data that the program had: a command with its options, a dump of a
+dictionary, a header, a sentence about a password. If in doubt, the next word is withheld: only a
+word is lost, not the line. Every pattern takes linear time (see `secret.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STRONG = (
 """Names of secrets."""
 
 _WEAK = r"(?:pass|token|auth|key|cookie|community|hash|salt|nonce|signature)"
-"""Words that a name of a secret may have in it: they count if a value is assigned to them."""
+"""Words in names of secrets that count only if a value is assigned to the name."""
 
 _VALUE = r"(?:[bu]?'(?>(?:[^'\\]++|\\.)*)'|[bu]?\"(?>(?:[^\"\\]++|\\.)*)\"|[^\s,;)\]]++)"
 
@@ -36,7 +36,7 @@ _FOLLOWING = (
 """Words after the name of a secret that are not the secret."""
 
 _IN_LINES = (
-    # Dumps of whatever a program had in its hands: connection_info, metadata, arguments.
+    # Dumps of a program's data: connection_info, metadata, arguments.
     (re.compile(r"\{.*"), f"{{{WITHHELD}}}"),
     (re.compile(r"://\S++"), f"://{WITHHELD}"),
     (
@@ -47,7 +47,7 @@ _IN_LINES = (
         rf"\1{WITHHELD}",
     ),
     (re.compile(r"\b(Bearer|Basic|Digest)\s++\S++", re.IGNORECASE), rf"\1 {WITHHELD}"),
-    # curl and mysql, iscsiadm, anything with a long option; also what is set for a program.
+    # Options of curl, mysql and iscsiadm, and any long option; also assigned variables.
     (re.compile(r"(?<!\S)(-u|--user|--proxy-user)(?:[ =]\s*+\S++)"), rf"\1 {WITHHELD}"),
     (re.compile(r"(?<!\S)(-u)(?=[^\s:]{1,64}:)\S++"), rf"\1{WITHHELD}"),
     (re.compile(r"(?<!\S)(--value|-v)[ =]\s*+" + _VALUE), rf"\1 {WITHHELD}"),
@@ -84,23 +84,23 @@ _IN_LINES = (
     ),
     (re.compile(r"\b(sshpass\s++-p)\s*+\S++"), rf"\1 {WITHHELD}"),
     (re.compile(r"\b(?:gAAAA|eyJ)[\w.-]{4,}+"), WITHHELD),
-    # What is longer than a checksum and has no separators is a token.
+    # A word that is longer than a checksum and has no separators is a token.
     (re.compile(r"[A-Za-z0-9+=_-]{65,}+"), WITHHELD),
 )
 
 
 def line_without_secrets(line: str) -> str:
-    """The line with each secret in it withheld."""
+    """Return the line with each secret withheld."""
     for secret, instead in _IN_LINES:
         line = secret.sub(instead, line)
     return line
 
 
 _LONGEST_LINE = 300
-"""Characters of a line of a log."""
+"""Characters kept of a log line."""
 
 
 def log_line(line: str) -> str:
-    """A line of a log, cut short, without what may be a secret in it."""
+    """Return a log line, cut short, with possible secrets withheld."""
     line = line_without_secrets(line[: 10 * _LONGEST_LINE])  # some are megabytes long
     return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"

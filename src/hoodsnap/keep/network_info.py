@@ -1,4 +1,4 @@
-"""Allow-list for the column in which nova caches what it knows of the ports of an instance."""
+"""Allow-list for the column in which nova caches the ports of an instance."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _VIF = Shape(
 
 
 def network_info(text: str) -> str:
-    """The column instance_info_caches.network_info: what nova knew of the ports of an instance."""
+    """Keep the allowed keys of the column instance_info_caches.network_info."""
     return str(kept_json(text, _vifs)) if text else WITHHELD
 
 
@@ -60,7 +60,7 @@ def _vifs(vifs: Any) -> Any:
 
 
 def _vif(vif: Mapping[str, Any]) -> dict[str, Any]:
-    """One port. What a driver noted of its binding is kept as neutron's own may be."""
+    """Keep the allowed keys of a port; binding details and profile as in neutron's API."""
     kept = _VIF.kept(vif)
     of_driver = {key: network_body(vif[key]) for key in ("details", "profile") if key in vif}
     return {key: {**kept, **of_driver}[key] for key in vif if key in kept or key in of_driver}

@@ -1,4 +1,4 @@
-"""Allow-list for answers of neutron, and for what a driver notes of the binding of a port."""
+"""Allow-list for neutron's API, and for the binding details that a driver stores in a port."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NETWORK_LISTS = words(
 )
 
 _NETWORK_FIELDS = _NETWORK_LISTS | words(
-    # of all of them
+    # all of them
     "id name status admin_state_up tenant_id project_id shared created_at"
     " updated_at revision_number availability_zone availability_zones availability_zone_hints"
     " rel href links alias updated"
@@ -25,7 +25,7 @@ _NETWORK_FIELDS = _NETWORK_LISTS | words(
     " qos_network_policy_id resource_request trunk_details trunk_id sub_ports port_id"
     " segmentation_type numa_affinity_policy device_profile hardware_offload_type"
     " host vif_type vnic_type profile vif_details"
-    # of the profile and of the details of a binding
+    # profile and details of a binding
     " pci_slot pci_vendor_info physical_network migrating_to card_serial_number pf_mac_address"
     " vf_num trusted allocation os_vif_delegation capabilities local_link_information"
     " port_filter ovs_hybrid_plug connectivity bound_drivers datapath_type bridge_name vlan"
@@ -52,12 +52,12 @@ _NETWORK_FIELDS = _NETWORK_LISTS | words(
     " extension_drivers chassis_name bridge-mappings"
 )
 
-# Their keys are names of somebody's choice, their values plain.
+# Maps whose keys users choose, and whose values are plain.
 _NETWORK_MAPS = words("bridge_mappings interface_mappings bound_drivers device_mappings")
 
 
 _OF_NEUTRON = "Default security group"
-"""The one description that neutron writes itself."""
+"""The only description that neutron itself writes."""
 
 _EXTENSION = Shape(words("name alias description updated"), {"links": Shape(words("rel href"))})
 
@@ -67,7 +67,10 @@ def _is_object(value: Any) -> bool:
 
 
 def network_body(body: Any) -> Any:
-    """Keep of neutron's body the values of known keys; of others the key stays, for its clients."""
+    """Keep the values of known keys in a body of neutron's API.
+
+    Unknown keys stay, because clients may need them, but their values are withheld.
+    """
     if isinstance(body, Mapping):
         return {bounded(key): _network_value(key, value) for key, value in body.items()}
     if isinstance(body, list):
@@ -79,7 +82,7 @@ def _network_value(key: str, value: Any) -> Any:
     if key in _NETWORK_MAPS and isinstance(value, Mapping):
         return Names().kept(value)
     if key == "extensions" and isinstance(value, list) and all(map(_is_object, value)):
-        return _EXTENSION.kept(value)  # what neutron's own programmers wrote
+        return _EXTENSION.kept(value)  # texts from neutron's own source code
     if key in ("tags", "description"):
         return value if value == _OF_NEUTRON else hidden(value)
     if key in _NETWORK_FIELDS or key.removesuffix("_links") in _NETWORK_LISTS:

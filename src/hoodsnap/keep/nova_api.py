@@ -1,8 +1,9 @@
-"""Allow-list for answers of nova's API, by the kind of the body.
+"""Allow-list for nova's API, by the kind of object.
 
-It holds for any microversion: a key that a later one adds is unknown, and goes. Names stay, because
-people call things by them. Texts about a thing (its description, the reason for a lock, values of
-metadata, tags) are withheld: no reader of a bundle needs them, and passwords stand there.
+It works for any microversion: keys that a later microversion adds are unknown and are dropped.
+Names are kept, because people refer to objects by name. Texts about an object (description, reason
+for a lock, metadata values, tags) are withheld: no reader of a bundle needs them, and they may hold
+passwords.
 """
 
 from __future__ import annotations
@@ -157,11 +158,11 @@ KINDS: Mapping[str, Shape] = {
     "interfaceAttachment": _INTERFACE,
     "interfaceAttachments": _INTERFACE,
 }
-"""Kept fields of each list, or single thing, that nova answers with."""
+"""Kept fields of each list or single object that nova returns."""
 
 
 def api_body(body: Any) -> Any:
-    """Keep of a body of nova's API the keys that are on the allow-list of its kind."""
+    """Keep the allowed keys of a body of nova's API."""
     if not isinstance(body, Mapping):
         return WITHHELD
     kept: dict[str, Any] = {}

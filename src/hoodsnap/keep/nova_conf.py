@@ -1,4 +1,4 @@
-"""Allow-list for nova.conf: the options that say how guests ought to look."""
+"""Allow-list for nova.conf: the options that decide how guests are set up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from hoodsnap.keep.secret import WITHHELD
 
 Configuration = dict[str, dict[str, str]]
-"""Section → option → value. As read, it holds passwords: only what is `kept` of it is recorded."""
+"""Section → option → value. It holds passwords when it is read; only what `kept` returns is
+recorded."""
 
 KEPT: Mapping[str, frozenset[str]] = {
     section: frozenset(options.split())
@@ -90,16 +91,16 @@ KEPT: Mapping[str, frozenset[str]] = {
         "upgrade_levels": "compute",
     }.items()
 }
-"""The options that say how guests ought to look. No other is kept."""
+"""Options that decide how guests are set up, by section. No others are kept."""
 
 
 def is_kept(section: str, option: str) -> bool:
-    """Return whether the value of an option may be kept."""
+    """Return True if the value of an option may be kept."""
     return option in KEPT.get(section, ())
 
 
 def kept(configuration: Configuration) -> Configuration:
-    """The options that may be recorded, sorted."""
+    """Return the options that may be recorded, sorted, without credentials."""
     found: Configuration = {}
     for section, options in sorted(configuration.items()):
         for option, value in sorted(options.items()):
@@ -109,13 +110,13 @@ def kept(configuration: Configuration) -> Configuration:
 
 
 def _without_credentials(value: str) -> str:
-    # An indented line belongs to the option before it, even if it was meant to be another one.
+    # An indented line belongs to the option before it, even if it was meant as another option.
     if "\n" in value:
         return WITHHELD
     scheme, slashes, rest = value.partition("://")
     if not slashes:
         return value
-    # A password may have an `@`, `/` or `?` in it, so all up to the last `@` goes.
+    # A password may contain `@`, `/` or `?`, so everything before the last `@` is withheld.
     user, at, rest = rest.rpartition("@")
     if at:
         name, colon, _ = user.partition(":")
@@ -125,7 +126,7 @@ def _without_credentials(value: str) -> str:
 
 
 _ACCOUNTS = ("nova", "root", "stack")
-"""Names of users that may stand in a URI; any other may be a token."""
+"""User names in a URI that are kept; any other may be a token."""
 
 
 def _parameter(parameter: str) -> str:
@@ -136,12 +137,12 @@ def _parameter(parameter: str) -> str:
 
 
 _PARAMETERS = ("socket", "mode", "no_verify", "no_tty")
-"""Parameters of libvirt's URIs whose values are kept."""
+"""Parameters of libvirt URIs whose values are kept."""
 
 
 _COMPUTE_ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def is_compute_id(text: str) -> bool:
-    """Return whether the file compute_id holds a UUID, and nothing else: then it may be kept."""
+    """Return True if the content of the file compute_id is a UUID only; then it may be kept."""
     return _COMPUTE_ID.fullmatch(text.strip()) is not None

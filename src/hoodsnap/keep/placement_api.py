@@ -1,4 +1,4 @@
-"""Allow-list for answers of placement: its numbers, and the names of what they count."""
+"""Allow-list for placement's API: its numbers, and the names of what they count."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLACEMENT = Shape(
         " project_id user_id"
     ),
     {
-        # Each provider comes with the URLs of all that can be asked of it: most of the list.
+        # The links of each provider, which take most of the list, are dropped.
         "resource_providers": Shape(_PROVIDER),
         "versions": Shape(words("id status max_version min_version"), {"links": _LINKS}),
         "inventories": Names(
@@ -33,5 +33,5 @@ _PLACEMENT = Shape(
 
 
 def placement_body(body: Any) -> Any:
-    """Keep of a body of placement the numbers, and the names of what they count."""
+    """Keep the numbers of a body of placement's API, and the names of what they count."""
     return _PLACEMENT.kept(body) if isinstance(body, Mapping) else WITHHELD

@@ -1,9 +1,9 @@
-"""Secrets in a text by their form, and the text without them. Every pattern takes linear time.
+"""Find secrets in texts by their form, and withhold them. Every pattern takes linear time.
 
-Every account of the host and every tenant of the cloud can write the texts read here, so no
-pattern may look at a character more than a fixed number of times. The rules that keep it so: a
-pattern starts with a literal or at the only place of a run where it can start, a run is taken whole
-(`*+`), and what lies inside of a word is looked for in that word alone.
+Any account on the host and any tenant of the cloud can write these texts, so no pattern may scan a
+character more than a fixed number of times. Three rules ensure that: a pattern starts with a
+literal, or at the only position of a run at which it can start; a run is matched possessively
+(`*+`); and parts of a word are searched for in that word only.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from typing import Any
 from hoodsnap import bounds
 
 WITHHELD = "[withheld]"
-"""Mark in a bundle that stands in the place of a secret."""
+"""Mark that replaces a secret in a bundle."""
 
 DEEPEST = bounds.DEEPEST - 8
-"""Nesting of lists and objects. The deepest answer of a layer has about fifteen, and no bundle that
-is nested deeper can be read."""
+"""Levels of nested lists and objects. The deepest answer of a layer has about fifteen, and a bundle
+that is nested deeper can't be read."""
 
 LARGEST = 64 << 20
-"""Characters of all texts of one answer together, with `OF_A_VALUE` for each value."""
+"""Characters of all texts of one answer together, plus `OF_A_VALUE` for each value."""
 
 OF_A_VALUE = 32
-"""Characters that a value counts for beside its own: an object takes so many bytes at least."""
+"""Characters that are added for each value: an object takes at least so many bytes."""
 
 
 class TooLargeError(Exception):
-    """An answer is deeper or longer than a bundle keeps."""
+    """An answer is too large or too deeply nested for a bundle."""
 
 
 _WORD = r"pass(?:w(?:or)?d|phrase)"
 
-# The name of a key right after its quote. A text in JSON that is itself a text in JSON has
-# backslashes before its quotes.
+# The name of a key right after its quote. If JSON is nested inside a JSON string, its quotes have
+# backslashes.
 _KEYS = (
     rf"(?:{_WORD}|(?<=[\"'])(?:admin_?pass|secret|cookie|keyring)"
     r"|(?:auth|access|session)[_-]?token|(?:private|secret|api|access)[_-]?key)"
@@ -58,7 +58,7 @@ def _in_words(pattern: re.Pattern[str]) -> Callable[[re.Match[str]], str]:
 
 
 def _without_user_info(word: re.Match[str]) -> str:
-    """A URL with what stands between its user's name and the last `@`."""
+    """Return a URL with the text between the user's name and the last `@` withheld."""
     url, last = word[0], word[0].rfind("@")
     for found in _USER_INFO.finditer(url) if last > 0 else ():
         if found.end() < last:
@@ -67,13 +67,13 @@ def _without_user_info(word: re.Match[str]) -> str:
 
 
 _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
-    # QEMU's rbd driver up to 2.x took the cephx key on its command line, and showed it in JSON.
+    # Up to 2.x, QEMU's rbd driver took the cephx key on the command line, and showed it in JSON.
     (re.compile(r"(:key=)[^:,\s\0'\"]++"), rf"\g<1>{WITHHELD}"),
     (re.compile(r"keyvalue-pairs(?>(?:[^\]]++|(?<=\[withheld)\])*)"), _in_words(_PAIR_OF_A_KEY)),
     (re.compile(r"(?<![A-Za-z0-9+/])AQ[A-Za-z0-9+/]{36}=="), WITHHELD),
-    # In ps the words are separated by blanks, in /proc/PID/cmdline by NULs. A comma is doubled.
+    # ps separates words by spaces, /proc/PID/cmdline by NULs. A comma in a value is doubled.
     (re.compile(r"(?:-object[ \0]|\bsecret,)[^ \0]*+"), _in_words(_DATA_OF_A_WORD)),
-    # virsh never shows the first on a read-only connection; a hand-written file may.
+    # virsh never shows this attribute on a read-only connection; a hand-written file may.
     (
         re.compile(rf"({_WORD}=(['\"]))(?!\2).+?(?=\2|$)", re.IGNORECASE | re.MULTILINE),
         rf"\g<1>{WITHHELD}",
@@ -82,7 +82,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
         re.compile(rf"({_WORD}=)(?!on\b|off\b|['\"])(?>(?:[^,\s\0]++|,,)+)", re.IGNORECASE),
         rf"\g<1>{WITHHELD}",
     ),
-    # In a URL the `@` and `/` of a password should be escaped, but often are not.
+    # The `@` and `/` of a password in a URL should be escaped, but often are not.
     (re.compile(r"(?:iscsi|iser)?://[^\s\0'\"<>]*+"), _without_user_info),
     (
         re.compile(
@@ -99,32 +99,32 @@ _SECRETS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ..
 )
 
 _MARKS = re.compile(r"key[=vr_\\'\"-]|data|pass|secret|cookie|token|sign?|://|==", re.IGNORECASE)
-"""Words of which a text that holds one of `_SECRETS` has at least one. Most texts have none."""
+"""Words of which a text must have one to contain one of `_SECRETS`. Most texts have none."""
 
 
 def without_secrets(value: Any) -> Any:
-    """The value with each secret in its texts replaced by `WITHHELD`.
+    """Return the value with each secret in its texts replaced by `WITHHELD`.
 
-    The second fence. The first are the collectors' allow-lists of columns, keys and files. Raises
-    `TooLargeError`. What JSON can't say (a number that is none, infinity) becomes a text.
+    This is the second fence; the first are the allow-lists of columns, keys and files. Numbers that
+    JSON does not have (NaN, infinity) become texts. Raises `TooLargeError`.
     """
     return searched(value)[0]
 
 
 def searched(value: Any) -> tuple[Any, int]:
-    """The same, and how many characters the value has (see `LARGEST`)."""
+    """Return the value without secrets, and its size in characters (see `LARGEST`)."""
     door = _Door()
     return door.value(value, 0), LARGEST - door.left
 
 
 class _Door:
-    """One walk through an answer, which counts what it has seen."""
+    """Walk through one answer, which counts the answer's characters."""
 
     def __init__(self) -> None:
         self.left = LARGEST
 
     def value(self, value: Any, depth: int) -> Any:
-        """The same for a part of the answer that lies `depth` lists and objects deep."""
+        """Return a part of the answer without secrets; it is nested `depth` levels deep."""
         self.left -= OF_A_VALUE
         if isinstance(value, str):
             self.left -= len(value)
@@ -150,7 +150,7 @@ def _without_secrets(text: str) -> str:
     for secret, instead in _SECRETS:
         text = secret.sub(instead, text)
     if _SECRET_IN_JSON.search(text):
-        # The data may stand before or after the type, of any object: nothing else that QEMU takes
-        # has `data` with a text.
+        # `data` may come before or after the type, so withhold it in all objects: no other QEMU
+        # object has a text as `data`.
         text = _DATA_IN_JSON.sub(rf"\g<1>{WITHHELD}", text)
     return text

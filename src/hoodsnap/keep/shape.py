@@ -1,8 +1,7 @@
-"""Allow-list of the keys of a JSON body, in the shape of the body.
+"""Allow-lists for the keys of JSON bodies, which have the shape of the body.
 
-An unknown key goes, with whatever is under it: a later release may put anything there. Of a key
-that a client fails without, but whose value is a person's text, the key stays and the value is
-withheld.
+An unknown key is dropped with everything below it, since a later release may put anything there. If
+clients need a key but its value is a user's text, the key stays and the value is withheld.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from hoodsnap.keep.log_line import line_without_secrets
 from hoodsnap.keep.secret import WITHHELD
 
 LONGEST = 4096
-"""Characters of one value. A name has at most 255, a list of CPUs a few hundred."""
+"""Characters kept of one value. A name has at most 255, a list of CPUs a few hundred."""
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text, as a set."""
+    """Return the words of a text as a set."""
     return frozenset(text.split())
 
 
@@ -36,16 +35,16 @@ class Shape:
     """Keys whose values are objects, or lists of objects, with a shape of their own."""
 
     documents: Mapping[str, Shape] = field(default_factory=dict)
-    """The same for values that some releases write as objects, and some as a text in JSON."""
+    """Keys whose values are objects in some releases, and JSON texts in others."""
 
     sayings: frozenset[str] = frozenset()
-    """Keys of lines that a program wrote for people, kept as those of a log."""
+    """Keys whose values are messages of a program, kept like log lines."""
 
     hidden: frozenset[str] = frozenset()
-    """Keys that stay while their values are withheld. That there is no value can still be seen."""
+    """Keys that stay while their values are withheld. An empty value stays."""
 
     def kept(self, value: Any) -> Any:
-        """Keep what is allowed of an object, a list of objects, or what stands in its place."""
+        """Keep the allowed keys of an object, or of each object in a list."""
         if isinstance(value, list):
             return [self.kept(item) for item in value]
         if not isinstance(value, Mapping):
@@ -72,16 +71,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Names:
-    """Allow-list for an object whose keys are names: of networks, of resource classes."""
+    """Allow-list for an object whose keys are names, such as networks or resource classes."""
 
     shape: Shape | None = None
-    """Allow-list for each value; None: the values are scalars or lists of scalars."""
+    """Allow-list for each value; None if the values are scalars or lists of scalars."""
 
     known: re.Pattern[str] | None = None
-    """Names whose value is kept; None: all."""
+    """Names whose values are kept; None for all names."""
 
     def kept(self, value: Any) -> Any:
-        """Keep what is allowed of the object."""
+        """Keep all names, and the allowed values."""
         if not isinstance(value, Mapping):
             return value if value in (None, [], "") else WITHHELD
         return {bounded(key): self._value(key, item) for key, item in value.items()}
@@ -95,9 +94,9 @@ class Names:
 
 
 def kept_json(value: Any, keep: Callable[[Any], Any]) -> Any:
-    """Keep what is allowed of a value, or of a text that holds it in JSON; unchanged if it is all.
+    """Apply `keep` to a value, or to the object or list in a JSON text.
 
-    A text that is no object and no list in JSON is withheld.
+    A text stays unchanged if all of it is kept, and is withheld if it is no object or list in JSON.
     """
     if not isinstance(value, str):
         return keep(value)
@@ -114,7 +113,7 @@ def kept_json(value: Any, keep: Callable[[Any], Any]) -> Any:
 
 
 def json_object(text: str) -> dict[str, Any] | None:
-    """Return the object that a text holds in JSON; None if it holds anything else."""
+    """Return the object in a JSON text; None if the text holds anything else."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -123,11 +122,11 @@ def json_object(text: str) -> dict[str, Any] | None:
 
 
 NOBODY = re.compile(r"(?!)")
-"""The names whose values are kept where all are withheld."""
+"""Pattern for `Names.known` that withholds all values: it matches no name."""
 
 
 def hidden(value: Any) -> Any:
-    """Withhold a person's text. The length of a list stays, and so does an empty value."""
+    """Withhold a user's text. Empty values and the lengths of lists stay."""
     if value in (None, "", [], {}):
         return value
     if isinstance(value, list):
@@ -136,12 +135,12 @@ def hidden(value: Any) -> Any:
 
 
 def kept_scalar(value: Any) -> Any:
-    """Keep what stands in an object's place: nova has `""` for no image. Texts are withheld."""
+    """Keep a scalar in place of an object (nova returns `""` for no image); withhold texts."""
     return WITHHELD if isinstance(value, str) and value else value
 
 
 def bounded(value: Any) -> Any:
-    """A text, or a list of texts, each cut where it is longer than any that means something."""
+    """Cut a text, or each text in a list, that is longer than any useful value."""
     if isinstance(value, list):
         return [bounded(item) for item in value]
     if isinstance(value, str) and len(value) > LONGEST:
@@ -150,7 +149,7 @@ def bounded(value: Any) -> Any:
 
 
 def is_plain(value: Any) -> bool:
-    """A scalar or a list of scalars: nothing in which another key could hide."""
+    """Return True for a scalar or a list of scalars, in which no other key can hide."""
     if isinstance(value, list):
         return all(not isinstance(item, Mapping | list) for item in value)
     return not isinstance(value, Mapping)

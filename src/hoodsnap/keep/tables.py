@@ -1,7 +1,7 @@
-"""Which tables of nova's databases are read, and which columns of each: the allow-list.
+"""Allow-list for nova's databases: the tables that are read, and the columns of each.
 
-Any release's columns: what a database doesn't have is not asked. What is not named here (user data,
-key material, tokens, tracebacks, the URLs of cells) is never asked.
+It lists the columns of all releases; those that a database does not have are left out of a query.
+Columns that are not listed (user data, key material, tokens, tracebacks) are never read.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ RECENT = "UTC_TIMESTAMP() - INTERVAL 7 DAY"
 
 
 Rows = dict[str, list[Any]]
-"""`{"columns": [name, ...], "rows": [[value, ...], ...]}`"""
+"""Rows of a table: `{"columns": [name, ...], "rows": [[value, ...], ...]}`"""
 
 
 @dataclass(frozen=True)
 class ReadableTable:
-    """A table and what may be read of it."""
+    """Table of which only these columns may be read."""
 
     name: str
 
     columns: tuple[str, ...]
-    """The allow-list."""
+    """Columns that may be read."""
 
     key: str = "instance_uuid"
-    """The column that says which rows belong to what is asked about."""
+    """Column by which rows are selected."""
 
     only: str = ""
-    """A further condition; `{database}` stands for the database's name."""
+    """Further condition in SQL; `{database}` stands for the database's name."""
 
     keep: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
-    """Per column that holds JSON: what may stay of it."""
+    """Column → function that returns the part of its text that may be kept."""
 
     def kept(self, rows: Rows) -> Rows:
-        """Take out of the JSON of rows of this table what must not be kept."""
+        """Apply `keep` to rows of this table, in place, and return them."""
         for number, column in enumerate(rows["columns"]):
             if column in self.keep:
                 for row in rows["rows"]:
@@ -57,11 +57,11 @@ SYSTEM_METADATA = (
     "|((old|new)_)?instance_type_.+|old_vm_state|clean_attempts"
     "|shelved_(at|host|image_id)|vtpm_secret_uuid)$"
 )
-"""The keys of instance_system_metadata whose rows are read (a regular expression for MySQL)."""
+"""Keys of instance_system_metadata whose rows are read, as a regular expression for MySQL."""
 
 
 def _newest(table: str, count: int) -> str:
-    """The condition for the newest rows per instance, in SQL that every release of MySQL knows."""
+    """Return the condition for the newest rows per instance, in SQL for every release of MySQL."""
     return (
         f"{table}.id >= COALESCE((SELECT newer.id FROM {{database}}.{table} AS newer"  # noqa: S608 (names of this file)
         f" WHERE newer.instance_uuid = {table}.instance_uuid"
@@ -69,8 +69,8 @@ def _newest(table: str, count: int) -> str:
     )
 
 
-# A server that attaches and detaches all day leaves thousands of deleted rows; of one that is
-# itself deleted they are all that is left.
+# A server that attaches and detaches volumes all day leaves thousands of deleted rows. For a
+# deleted server, its deleted rows are all that is left, so they are read.
 _NOT_LONG_DELETED = (
     f"(deleted = 0 OR deleted_at > {RECENT} OR instance_uuid NOT IN"  # noqa: S608 (a constant)
     " (SELECT uuid FROM {database}.instances WHERE deleted = 0))"
@@ -84,7 +84,7 @@ def _columns(text: str) -> tuple[str, ...]:
 _INSTANCE_MARKERS = _columns("uuid host node vm_state task_state power_state updated_at deleted")
 
 INSTANCE_MARKERS = ReadableTable("instances", _INSTANCE_MARKERS, key="uuid")
-"""What moves when an instance does. Asked first and last, in the same words."""
+"""Columns that change when an instance changes. Read first and last, with the same query."""
 
 MIGRATION_MARKERS = ReadableTable(
     "migrations",
@@ -92,7 +92,7 @@ MIGRATION_MARKERS = ReadableTable(
         "uuid status updated_at id instance_uuid migration_type source_compute dest_compute deleted"
     ),
 )
-"""What moves while an instance is moved."""
+"""Columns that change while an instance is migrated or resized."""
 
 INSTANCES = ReadableTable(
     "instances",
@@ -119,7 +119,7 @@ SHADOW_INSTANCES = ReadableTable(
     ),
     key="uuid",
 )
-"""Where `nova-manage db archive_deleted_rows` moves them."""
+"""Table to which `nova-manage db archive_deleted_rows` moves deleted instances."""
 
 MIGRATIONS = ReadableTable(
     "migrations",
@@ -133,7 +133,7 @@ MIGRATIONS = ReadableTable(
 )
 
 MIGRATIONS_BY_UUID = ReadableTable("migrations", MIGRATIONS.columns, key="uuid")
-"""From Queens on a migration holds resources in placement, under a UUID of its own."""
+"""Migrations by their own UUIDs, under which they hold resources in placement since Queens."""
 
 ACTIONS = ReadableTable(
     "instance_actions",
@@ -169,7 +169,7 @@ MAPPING_MARKERS = ReadableTable(
     _columns("updated_at id instance_uuid volume_id attachment_id deleted"),
     only="deleted = 0",
 )
-"""What moves while a volume is plugged in or out, which leaves the instance's row as it is."""
+"""Columns that change when a volume is attached or detached. The row in `instances` does not."""
 
 MAPPINGS_OF_VOLUMES = ReadableTable(
     "block_device_mapping",
@@ -178,13 +178,13 @@ MAPPINGS_OF_VOLUMES = ReadableTable(
     only="deleted = 0",
     keep=_OF_MAPPING,
 )
-"""By the id of a volume: whichever instance has it, on whatever host."""
+"""Block device mappings by volume id, of instances on any host."""
 
 MAPPINGS_OF_DELETED = (
     "deleted = 0 AND volume_id IS NOT NULL AND instance_uuid IN"
     " (SELECT uuid FROM {instances} WHERE deleted <> 0{host})"
 )
-"""Which rows of MAPPINGS_OF_VOLUMES have outlived their instance."""
+"""Condition for rows of MAPPINGS_OF_VOLUMES that have outlived their instance."""
 
 OF_AN_INSTANCE = (
     ReadableTable(
@@ -236,7 +236,7 @@ OF_AN_INSTANCE = (
     ),
     MIGRATIONS,
 )
-"""Of a cell's database, by the UUID of an instance."""
+"""Tables of a cell's database that are read by instance UUID."""
 
 PCI_DEVICES = ReadableTable(
     "pci_devices",
@@ -270,7 +270,8 @@ COMPUTE_NODES = ReadableTable(
 CELL_MAPPINGS = ReadableTable(
     "cell_mappings", _columns("id uuid name disabled database_connection")
 )
-"""The one column that is read and not kept: a cell's URL leads to its database."""
+"""Cells. `database_connection` is the only column that is read but not kept: it is the URL of a
+cell's database."""
 
 API_OF_AN_INSTANCE = (
     ReadableTable(
@@ -286,7 +287,7 @@ API_OF_AN_INSTANCE = (
     ),
     ReadableTable("build_requests", _columns("id instance_uuid created_at updated_at")),
 )
-"""Of the API database, by the UUID of an instance."""
+"""Tables of the API database that are read by instance UUID."""
 
 HOST_MAPPINGS = ReadableTable(
     "host_mappings", _columns("id cell_id host created_at updated_at"), key="host"
@@ -301,7 +302,8 @@ AGGREGATES = (
         only="`key` = 'availability_zone'",
     ),
 )
-"""Whole, because a host's zone is that of its aggregate. In the cell's database before Newton."""
+"""Tables that are read whole, because a host's availability zone is that of its aggregate. Before
+Newton they are in the cell's database."""
 
 GROUP_MEMBERS = ReadableTable(
     "instance_group_member", _columns("id instance_uuid group_id created_at")
@@ -310,7 +312,7 @@ GROUP_MEMBERS = ReadableTable(
 OLD_GROUP_MEMBERS = ReadableTable(
     "instance_group_member", _columns("id instance_id group_id deleted"), key="instance_id"
 )
-"""As they are in a cell's database, before Newton; the column holds a UUID all the same."""
+"""Group members in a cell's database, before Newton. `instance_id` holds a UUID all the same."""
 
 GROUPS = (
     ReadableTable("instance_groups", _columns("id uuid name user_id project_id deleted"), key="id"),
@@ -318,7 +320,7 @@ GROUPS = (
         "instance_group_policy", _columns("id group_id policy rules deleted"), key="group_id"
     ),
 )
-"""By the id of a group."""
+"""Tables that are read by group id."""
 
 _FLAVOR = _columns(
     "id flavorid name memory_mb vcpus root_gb ephemeral_gb swap vcpu_weight rxtx_factor"
@@ -329,7 +331,7 @@ FLAVORS = (
     ReadableTable("flavors", _FLAVOR, key="id"),
     ReadableTable("flavor_extra_specs", _columns("id flavor_id key value"), key="flavor_id"),
 )
-"""By the id of a flavor."""
+"""Tables that are read by flavor id."""
 
 INSTANCE_TYPES = (
     ReadableTable("instance_types", _FLAVOR, key="id"),
@@ -339,4 +341,4 @@ INSTANCE_TYPES = (
         key="instance_type_id",
     ),
 )
-"""What flavors were called in a cell's database before Mitaka."""
+"""Tables of flavors in a cell's database before Mitaka."""

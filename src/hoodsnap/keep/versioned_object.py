@@ -1,4 +1,4 @@
-"""Allow-list for the columns in which nova stores versioned objects, as JSON."""
+"""Allow-list for the columns in which nova stores versioned objects as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DATA = "nova_object.data"
 
 
 def request_spec(text: str) -> str:
-    """The column request_specs.spec: what decides about the next move, without free text."""
+    """Keep the fields of the column request_specs.spec that decide about the next move."""
     spec = json_object(text)
     data = spec.get(_DATA) if spec is not None else None
     if spec is None or not isinstance(data, dict):
@@ -53,15 +53,15 @@ def _spec_kept(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spec_image(image: Mapping[str, Any]) -> Any:
-    """An image in a request spec: of its properties those that nova acts on when it places."""
+    """Keep the allowed fields of an image in a request spec, and the properties nova acts on."""
     data = image.get(_DATA)
     if not isinstance(data, dict):
         return WITHHELD
     properties = data.get("properties")
-    said = properties.get(_DATA) if isinstance(properties, dict) else None
+    named = properties.get(_DATA) if isinstance(properties, dict) else None
     kept = {
         key: value
-        for key, value in (said.items() if isinstance(said, dict) else ())
+        for key, value in (named.items() if isinstance(named, dict) else ())
         if is_image_property(key) or key == "traits_required"
     }
     plain = {
@@ -94,26 +94,26 @@ _OBJECT_KEYS = words(
     " migration_id new_numa_topology old_numa_topology new_pci_devices old_pci_devices"
     " new_pci_requests old_pci_requests new_resources old_resources new_vpmems old_vpmems"
     " resources identifier provider_uuid metadata path align"
-    # where to
+    # destinations and groups
     " host node cell aggregates allow_cross_cell_move require_tenant_aggregate"
     " required_traits forbidden_traits forbidden_aggregates provider_uuids use_same_provider"
     " in_tree vcpu disk_gb limits user_id project_id policies rules members hosts"
     " max_server_per_host resource_type aggregate_uuids description"
 )
-"""Keys of nova's versioned objects, whichever of them they are of. The URLs of a cell, which a
-requested destination may hold, are not here."""
+"""Keys of all of nova's versioned objects. The URLs of a cell, which a requested destination may
+hold, are not included."""
 
 _OF_OBJECT = words("nova_object.namespace nova_object.changes")
-"""Fields that are kept, too, except in a request spec, where they are a third of the text."""
+"""Fields that are also kept, except in a request spec, where they take a third of the text."""
 
 _OBJECT_NAMES = words(
     "extra_specs capabilities resources rules limits extra_info cpu_pinning cpu_pinning_raw"
 )
-"""Properties whose keys people choose; their values are kept if they are plain."""
+"""Properties whose keys users choose; their values are kept if they are plain."""
 
 
 def nova_object(text: str) -> str:
-    """A column that holds versioned objects in JSON: what of them is known."""
+    """Keep the known keys of a column that holds versioned objects as JSON."""
     return str(kept_json(text, partial(_object_kept, known=_OBJECT_KEYS | _OF_OBJECT)))
 
 
@@ -130,6 +130,6 @@ def _object_value(key: str, value: Any, known: frozenset[str] = _OBJECT_KEYS) ->
         return hidden(value)
     if key in _OBJECT_NAMES and isinstance(value, Mapping) and _DATA not in value:
         return Names().kept(value)
-    if key == "spec" and isinstance(value, list):  # of a PCI request: properties of devices
+    if key == "spec" and isinstance(value, list):  # properties of devices in a PCI request
         return [Names().kept(item) for item in value]
     return _object_kept(value, known)
