@@ -36,7 +36,7 @@ from hoodsnap.replay.mysqld.sql import tokens
 
 LATER = {
     "hoodsnap.trust.plausible.processes.numbered_alike": "one of two that are constants",
-    "hoodsnap.collect.service._unit_of": "the name of a service of nova's or libvirt's",
+    "hoodsnap.collect.trusted.service._unit_of": "the name of a service of nova's or libvirt's",
     "hoodsnap.redaction.redactor._patterns": "the names of a bundle, each a literal",
     "hoodsnap.replay.apis.collection._agrees": "what a client of the replayed API filters by",
     "hoodsnap.replay.mysqld.database._matcher": "what a client of the replayed database matches by",

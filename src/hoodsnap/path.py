@@ -4,7 +4,7 @@ The kernel follows every link on the way to a file with the caller's privileges.
 path through another account's folder, that account therefore decides which file is opened. `Walk`
 opens each name relative to the folder before it, and follows a link only if no account but root or
 the caller could have made it: root or the caller owns the link and every folder on the way, and no
-other account can write to those folders. `hoodsnap.collect.ownership` walks by a stricter rule.
+other account can write to those folders. `hoodsnap.collect.trusted.ownership` has a stricter rule.
 """
 
 from __future__ import annotations

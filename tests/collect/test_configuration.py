@@ -18,7 +18,7 @@ from tests.collect.conftest import until
 
 from hoodsnap.collect.configuration import NovaConf, read_nova_conf
 from hoodsnap.collect.oslo_config import LONGEST, parse, substituted
-from hoodsnap.collect.service import service
+from hoodsnap.collect.trusted.service import service
 from hoodsnap.keep.nova_conf import KEPT, Configuration, kept
 from hoodsnap.keep.secret import WITHHELD
 

@@ -16,7 +16,7 @@ from hoodsnap.collect import host as module
 from hoodsnap.collect.configuration import NovaConf, read_nova_conf
 from hoodsnap.collect.host import ask_host, nova_host_name
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.service import Found, RunningService
+from hoodsnap.collect.trusted.service import Found, RunningService
 from hoodsnap.keep.nova_conf import Configuration
 
 SECRET = "c0rrect-h0rse"  # noqa: S105 (it is planted, to be looked for)

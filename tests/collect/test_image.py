@@ -14,9 +14,9 @@ import pytest
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import image
 from hoodsnap.collect.image import ask_again, ask_images, find_instances_dirs
-from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder
+from hoodsnap.collect.trusted.ownership import Owners
 from hoodsnap.facts.host.image_store import ImageStore
 
 UUID = "c5925b92-45c5-4cb9-bb23-45aa4cc62d71"

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoodsnap.collect.statement import about, named, quoted, select
+from hoodsnap.collect.sql_statement import about, named, quoted, select
 from hoodsnap.keep.tables import ReadableTable
 
 

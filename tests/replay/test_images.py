@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import RecordedHost
 
 from hoodsnap.collect.file import head as first_bytes
-from hoodsnap.collect.header import HEAD_SIZE, read_header
+from hoodsnap.collect.image_header import HEAD_SIZE, read_header
 from hoodsnap.replay.images import Images
 from hoodsnap.replay.recording import Recording, hosts
 

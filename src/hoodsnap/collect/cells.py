@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hoodsnap.collect.database_client import LAYER, Address, DatabaseClient
-from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.statement import named, select
+from hoodsnap.collect.sql_statement import named, select
+from hoodsnap.collect.trusted.ownership import Owners
 from hoodsnap.keep.tables import CELL_MAPPINGS, ReadableTable, Rows
 
 SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/run/mysql/mysql.sock")

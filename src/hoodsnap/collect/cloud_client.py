@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from hoodsnap import bounds
-from hoodsnap.collect.ownership import opened, operators
 from hoodsnap.collect.question import AbandonedError, must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.trusted.ownership import opened, operators
 from hoodsnap.keep.keystone_api import catalog
 
 LARGEST = 16 << 20

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hoodsnap.collect.oslo_config import parse, substituted
-from hoodsnap.collect.ownership import Owners, names_in, read_owned
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.service import COMPUTE, Found, RunningService, account, find
+from hoodsnap.collect.trusted.ownership import Owners, names_in, read_owned
+from hoodsnap.collect.trusted.service import COMPUTE, Found, RunningService, account, find
 from hoodsnap.keep.nova_conf import Configuration
 
 

@@ -15,11 +15,11 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.login import UNSENT, connect, option_file
-from hoodsnap.collect.ownership import Owners, read_owned
+from hoodsnap.collect.database_login import UNSENT, connect, option_file
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.uri import DATABASE_ACCOUNTS, must_be_socket_of
+from hoodsnap.collect.trusted.ownership import Owners, read_owned
+from hoodsnap.collect.trusted.uri import DATABASE_ACCOUNTS, must_be_socket_of
 from hoodsnap.keep.secret import OF_A_VALUE
 from hoodsnap.keep.tables import Rows
 

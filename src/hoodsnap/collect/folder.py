@@ -15,7 +15,7 @@ from grp import getgrgid
 from typing import Any
 
 from hoodsnap.collect import file
-from hoodsnap.collect.header import HEAD_SIZE
+from hoodsnap.collect.image_header import HEAD_SIZE
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import RefusedError
 from hoodsnap.keep.file_head import is_content, magic

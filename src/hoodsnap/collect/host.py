@@ -14,10 +14,10 @@ from pathlib import Path
 
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
-from hoodsnap.collect.ownership import Owners, read_owned
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
-from hoodsnap.collect.service import Found, RunningService, find
+from hoodsnap.collect.trusted.ownership import Owners, read_owned
+from hoodsnap.collect.trusted.service import Found, RunningService, find
 from hoodsnap.keep.libvirt_conf import LIBVIRT_CONF, libvirt_settings
 from hoodsnap.keep.nova_conf import Configuration, is_compute_id, kept
 from hoodsnap.trust.challenge import BOOT_ID

@@ -16,12 +16,12 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.folder import entry, list_folder, look_at
-from hoodsnap.collect.header import NOT_REGULAR, Header, Route, read_header, route
-from hoodsnap.collect.ownership import Owners, folder_refusal
+from hoodsnap.collect.image_header import NOT_REGULAR, Header, Route, read_header, route
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
+from hoodsnap.collect.trusted.ownership import Owners, folder_refusal
 from hoodsnap.facts.host.instances_directory import BASE, is_base
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.path import StrangeLinkError

@@ -12,7 +12,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cells import Cell, Cells
-from hoodsnap.collect.statement import about, named, quoted, select
+from hoodsnap.collect.sql_statement import about, named, quoted, select
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.keep import tables
 from hoodsnap.keep.tables import RECENT, ReadableTable

@@ -15,7 +15,7 @@ from hoodsnap.collect import file
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
-from hoodsnap.collect.service import service
+from hoodsnap.collect.trusted.service import service
 from hoodsnap.keep.log import kernel_lines, nova_lines, qemu_lines
 from hoodsnap.keep.nova_conf import Configuration
 

@@ -18,12 +18,12 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.budget import TextBudget
-from hoodsnap.collect.emulator import emulator_of, is_emulator
 from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.service import MOST_DOUBTS, Found, UntrustedProcess
+from hoodsnap.collect.trusted.emulator import emulator_of, is_emulator
+from hoodsnap.collect.trusted.service import MOST_DOUBTS, Found, UntrustedProcess
 from hoodsnap.keep.arguments import kept_cmdline, kept_ps
 from hoodsnap.keep.process import listeners, open_file, thread
 

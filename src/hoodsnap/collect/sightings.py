@@ -148,7 +148,7 @@ class Sightings:
 
 def _uid_of(pid: int) -> int | None:
     """Return the account of a process; None if it has several accounts or has ended."""
-    from hoodsnap.collect.running_process import RunningProcess
+    from hoodsnap.collect.trusted.running_process import RunningProcess
 
     try:
         with RunningProcess(pid) as process:

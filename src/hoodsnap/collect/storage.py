@@ -17,7 +17,7 @@ from functools import partial
 
 from hoodsnap.collect import file
 from hoodsnap.collect.domain import SeenDomain
-from hoodsnap.collect.header import HEAD_SIZE, read_header
+from hoodsnap.collect.image_header import HEAD_SIZE, read_header
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import RefusedError, patiently
 from hoodsnap.facts.process.command_line import CommandLine

@@ -92,7 +92,7 @@ class Visit:
 
         None if nova.conf has no URI that may be followed: then this host's own libvirt is asked.
         """
-        from hoodsnap.collect.uri import configured_uri
+        from hoodsnap.collect.trusted.uri import configured_uri
 
         uri = self.conf.get("libvirt", {}).get("connection_uri")
         answer = patiently(lambda: configured_uri(uri) if uri else None, 5.0)

@@ -19,7 +19,7 @@ from tests.collect.conftest import until
 
 from hoodsnap.collect.configuration import read_nova_conf
 from hoodsnap.collect.recorder import Recorder
-from hoodsnap.collect.service import MOST_DOUBTS, Found, find
+from hoodsnap.collect.trusted.service import MOST_DOUBTS, Found, find
 
 PROGRAM = "nova-unittest"
 MALLORY = 4242
@@ -53,8 +53,8 @@ def folder() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out no process, however busy this machine is."""
-    monkeypatch.setattr("hoodsnap.collect.service.MOST_LOST", 60.0)
-    monkeypatch.setattr("hoodsnap.collect.service.PATIENCE", 10.0)
+    monkeypatch.setattr("hoodsnap.collect.trusted.service.MOST_LOST", 60.0)
+    monkeypatch.setattr("hoodsnap.collect.trusted.service.PATIENCE", 10.0)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hoodsnap.collect.file import head
-from hoodsnap.collect.header import HEAD_SIZE, NOT_REGULAR, Header, read_header, route
+from hoodsnap.collect.image_header import HEAD_SIZE, NOT_REGULAR, Header, read_header, route
 
 RAW = Header("raw")
 

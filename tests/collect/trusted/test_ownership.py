@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hoodsnap.collect.ownership import Owners, folder_refusal, names_in, operators, read_owned
 from hoodsnap.collect.recorder import RefusedError
-from hoodsnap.collect.uri import configured_uri
+from hoodsnap.collect.trusted.ownership import (
+    Owners,
+    folder_refusal,
+    names_in,
+    operators,
+    read_owned,
+)
+from hoodsnap.collect.trusted.uri import configured_uri
 from hoodsnap.collect.visit import Visit, Wishes
 
 OTHER = 4242

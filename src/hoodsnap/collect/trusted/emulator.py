@@ -13,8 +13,8 @@ import re
 from typing import NamedTuple
 
 from hoodsnap.collect.recorder import RefusedError
-from hoodsnap.collect.running_process import RunningProcess, is_trusted_program
-from hoodsnap.collect.service import account
+from hoodsnap.collect.trusted.running_process import RunningProcess, is_trusted_program
+from hoodsnap.collect.trusted.service import account
 
 # qemu-kvm is Red Hat's name, kvm is Debian's and Proxmox', qemu that of the oldest releases. Nix
 # runs it as `.qemu-system-x86_64-wrapped`. qemu-img, qemu-nbd, qemu-ga and the kernel's kvm-pit

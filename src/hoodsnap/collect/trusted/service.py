@@ -22,9 +22,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hoodsnap.collect.ownership import Owners
 from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
-from hoodsnap.collect.running_process import (
+from hoodsnap.collect.trusted.ownership import Owners
+from hoodsnap.collect.trusted.running_process import (
     LONGEST,
     RunningProcess,
     is_trusted_program,

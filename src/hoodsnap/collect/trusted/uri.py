@@ -12,9 +12,9 @@ import re
 import stat
 from urllib.parse import quote, unquote
 
-from hoodsnap.collect.ownership import Owners, opened
 from hoodsnap.collect.recorder import RefusedError
-from hoodsnap.collect.service import account
+from hoodsnap.collect.trusted.ownership import Owners, opened
+from hoodsnap.collect.trusted.service import account
 
 LIBVIRT_ACCOUNTS = ("libvirt-qemu", "qemu", "libvirt")
 DATABASE_ACCOUNTS = ("mysql",)

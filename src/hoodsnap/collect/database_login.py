@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hoodsnap.collect.ownership import operators, read_owned
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import RefusedError
+from hoodsnap.collect.trusted.ownership import operators, read_owned
 
 UNSENT = "the server asks for the password itself, which is sent only over verified TLS (ssl_ca=…)"
 

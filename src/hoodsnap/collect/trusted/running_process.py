@@ -11,8 +11,8 @@ import re
 import stat
 from functools import cached_property
 
-from hoodsnap.collect.ownership import Owners, read_owned
 from hoodsnap.collect.recorder import RefusedError
+from hoodsnap.collect.trusted.ownership import Owners, read_owned
 
 LONGEST = 64 << 10
 """Bytes read of a command line and of a file in /proc/PID."""
