@@ -17,6 +17,7 @@ from hypothesis import settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
+from hoodsnap import memory
 from hoodsnap.bundle import Answer, Bundle, Failure, dump, load
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report, analyze
@@ -73,6 +74,14 @@ def _source(file: str) -> str:
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
     return ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def unlimited_memory() -> Iterator[None]:
+    """Undo the limit of memory that a command sets: under the one of an earlier test, a thread that
+    can't get its stack would never start, and the test would wait for it forever."""
+    yield
+    memory.forget()
 
 
 def sample(cases: Sequence[T], size: int) -> list[T]:

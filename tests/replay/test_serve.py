@@ -167,7 +167,7 @@ import http.client, socket, threading
 from pathlib import Path
 from hoodsnap import memory
 from hoodsnap.bundle import load
-from hoodsnap.replay import http_server
+from hoodsnap.replay.apis import http_server
 from hoodsnap.replay.recording import Recording
 
 recording = Recording(load(Path({str(HEALTHY)!r}), memory.allow), "vm")

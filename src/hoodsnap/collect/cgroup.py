@@ -169,5 +169,5 @@ def _processes(path: str) -> set[int]:
 
 def _units() -> str:
     """Return names and states of the machines' scopes in systemd, without their descriptions."""
-    rows = map(_UNIT.fullmatch, run(UNITS.replace("'", "").split()).splitlines())
+    rows = [_UNIT.fullmatch(line) for line in run(UNITS.replace("'", "").split()).splitlines()]
     return "".join(f"{' '.join(row.groups())}\n" for row in rows if row is not None)
