@@ -1,4 +1,4 @@
-"""Times as they are written."""
+"""Times in the formats of all layers."""
 
 from __future__ import annotations
 
