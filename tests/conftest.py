@@ -487,7 +487,7 @@ def monitored() -> RecordedHost:
 
 @pytest.fixture
 def grouped() -> RecordedHost:
-    """The healthy recording that has its guests' control groups, fresh for each test."""
+    """The healthy recording with the guests' control groups, fresh for each test."""
     return RecordedHost(load(CONTROL_GROUPS))
 
 

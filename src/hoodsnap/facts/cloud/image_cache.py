@@ -35,6 +35,9 @@ it since Wallaby."""
 RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"])
 """Task states in which nova counts `UUID_resize` as an instance's folder."""
 
+REGISTRY = "the instances directory's compute_nodes file"
+"""Its name in reasons, which tells it from the database table of the same name."""
+
 SIGNED_UP = timedelta(hours=24)
 """Maximum age of a host's registration in `compute_nodes`; older ones do not count."""
 
@@ -103,7 +106,7 @@ class ImageCache:
         try:
             return timedelta(seconds=self.now.timestamp() - since)
         except OverflowError:
-            raise UnheardError("compute_nodes holds a timestamp that is out of range") from None
+            raise UnheardError(f"{REGISTRY} holds a timestamp that is out of range") from None
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
@@ -141,7 +144,7 @@ class ImageCache:
         said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
         seconds = whole(said)
         if seconds is None:
-            raise UnheardError(f"remove_unused_{kind}_minimum_age_seconds can't be read")
+            raise UnheardError(f"nova.conf: remove_unused_{kind}_minimum_age_seconds can't be read")
         return timedelta(seconds=seconds)
 
     def unused_for(self, entry: FolderEntry) -> timedelta:
@@ -255,7 +258,7 @@ def _signed_up(written: str) -> Mapping[str, float]:
         value = None
     times = value.values() if isinstance(value, dict) else ["no object"]
     if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times):
-        raise UnheardError("compute_nodes can't be read")
+        raise UnheardError(f"{REGISTRY} can't be read")
     return value  # type: ignore[no-any-return]  # its JSON types were checked above
 
 

@@ -84,21 +84,21 @@ class Image(Fact):
     documented: ClassVar[Documented] = (
         DocumentedField("path", "Path of the file."),
         DocumentedField(
-            "name", "The last part of its path: `disk`.", lambda image: _last_part(image.path)
+            "name", "Last part of its path: `disk`.", lambda image: _last_part(image.path)
         ),
         *("format", "virtual_size", "actual_size"),
         DocumentedField(
             "chain",
-            "The paths of the image and of its backing files, the base image last.",
+            "Paths of the image and of its backing files, the base image last.",
             lambda image: [info.path for info in image.chain],
         ),
         DocumentedField(
             "base",
-            "The path of its base image; null if it has no backing file.",
+            "Path of its base image; null if it has no backing file.",
             lambda image: _bottom(image),
         ),
         DocumentedField(
-            "base_name", "The last part of `base`.", lambda image: _last_part(_bottom(image))
+            "base_name", "Last part of `base`.", lambda image: _last_part(_bottom(image))
         ),
         "backing_missing",
     )

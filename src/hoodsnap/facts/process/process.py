@@ -113,12 +113,12 @@ class Process(Fact):
         *("machine", "macs"),
         DocumentedField(
             "disks",
-            "The files and devices it was started with.",
+            "Sources of the disks that it was started with: paths of files and devices, or URLs.",
             lambda process: [disk.source for disk in process.disks if disk.source is not None],
         ),
         DocumentedField(
             "files",
-            "The files, block devices and taps that it has open.",
+            "Paths of the files, block devices and taps that it has open.",
             lambda process: sorted({file.path for file in process.files}),
         ),
     )
@@ -359,7 +359,7 @@ def root_device(mountinfo: str) -> str:
         fields = line.split(" ", 5)
         if len(fields) > 5 and fields[4] == "/":
             return fields[2]
-    raise UnheardError("mountinfo contains no mount at /")
+    raise UnheardError("mountinfo: no file system is mounted at /")
 
 
 def _listed(answer: Answer) -> set[int] | None:
