@@ -145,7 +145,7 @@ class Host:
     def compute_id(self) -> tuple[str, Answer] | None:
         """UUID of the compute node in the host's own file (2023.1 and later), and the answer.
 
-        None if the file does not exist. Raises `UnheardError`.
+        None if the file does not exist or is empty. Raises `UnheardError`.
         """
         found = None
         for answer in self.bundle.asked("host", "cat ", self.name):

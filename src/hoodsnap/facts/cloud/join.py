@@ -49,7 +49,7 @@ class Join:
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
-            except Exception as error:  # a net: a guest whose host is unreadable costs no other
+            except Exception as error:  # a net: a guest whose host is unreadable affects no other
                 host = None
                 self.hidden[uuid] = f"nova's record of its host: {caught(error)}"
             self.believed[uuid] = host
@@ -71,7 +71,7 @@ class Join:
         )
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
-        # A port that is still bound here makes a guest if nova has deleted the instance.
+        # A port that is still bound here makes a guest if nova has no live record of the instance.
         here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
         return sorted((self._netted(uuid, host) for uuid in here), key=_order)
 
@@ -85,7 +85,7 @@ class Join:
         return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
-        """Return the guests in nova's records that no captured host has a trace of (`seen`)."""
+        """Return the guests in nova's records, except deleted ones and those in `seen`."""
         found = []
         for uuid in self.believed.keys() - seen:
             if not _is_deleted(self.instances.by_uuid.get(uuid)):

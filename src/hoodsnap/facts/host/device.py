@@ -79,7 +79,7 @@ class Device(Fact):
 
     @property
     def mountpoints(self) -> tuple[str, ...]:
-        """Where the host itself has mounted it: folders, or `[SWAP]`."""
+        """Mount points on the host itself: folders, or `[SWAP]`."""
         points = self.raw.get("mountpoints", [self.raw.get("mountpoint")])
         if not isinstance(points, list):
             raise UnheardError("lsblk: the mount points can't be read")

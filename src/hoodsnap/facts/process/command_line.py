@@ -111,7 +111,7 @@ class CommandLine:
         guest = read_properties(value, "guest").get("guest")
         if isinstance(guest, str):
             return guest
-        # In libvirt 1.2's days the whole value was the name, even with an equals sign in it.
+        # With libvirt 1.2 the whole value is the name, even with an equals sign in it.
         return NAME_OPTIONS.sub("", value).replace(",,", ",")
 
     @property
@@ -230,7 +230,7 @@ class CommandLine:
 
     @property
     def incoming(self) -> str | None:
-        """Where the process waited for an incoming migration; stays set after the migration."""
+        """Address, or `defer`, for an incoming migration; it stays set after the migration."""
         return self.last("incoming") or None
 
     @cached_property

@@ -187,7 +187,7 @@ class Process(Fact):
 
     @property
     def incoming(self) -> str | None:
-        """Where the process waited for an incoming migration; None if it booted the guest."""
+        """Value of `-incoming`: address or `defer`; None if the process booted the guest."""
         return self.argv.incoming or self._nothing(None, "-incoming")
 
     @property
