@@ -95,7 +95,7 @@ class Tap(Fact):
 
     @property
     def up(self) -> bool:
-        """True if the device is set up (`ip link set up`)."""
+        """True if the device is administratively up (flag `UP`)."""
         flags = self._link.get("flags")
         if not isinstance(flags, list):
             raise UnheardError(f"ip link: the flags of tap{self.prefix} can't be read")
