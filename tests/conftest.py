@@ -1,4 +1,4 @@
-"""What all tests share: the recorded cloud, editable in one line."""
+"""Fixtures that all tests share: the recorded cloud, editable in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.findings.finding import Finding
 
-# How long one example takes says more about the machine than about the code.
+# The time of one example depends more on the machine than on the code.
 settings.register_profile("hoodsnap", deadline=None)
 settings.load_profile("hoodsnap")
 
@@ -34,7 +34,7 @@ HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 MONITORS = ROOT / "fixtures/monitors.json.zst"
 CONTROL_GROUPS = ROOT / "fixtures/control-groups.json.zst"
 NOT_SEALED = "needs no namespaces"
-"""What `hoodsnap shell` says where the kernel does not let it seal a shell."""
+"""Part of `hoodsnap shell`'s message if the kernel does not permit a sealed shell."""
 FAULTS = ROOT / "fixtures/faults"
 
 SEED = int(os.environ.setdefault("HOODSNAP_SEED", str(random.getrandbits(32))))
@@ -106,14 +106,16 @@ def healthy_report() -> Report:
 
 
 class RecordedHost:
-    """A recording, and the smallest edits of it."""
+    """A recording, with methods for the smallest edits of it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
 
     def edit(self, layer: str, query: str, old: str, new: str) -> None:
-        """Replace one text by another in the answers to one query; it must stand in exactly one
-        place of each of them."""
+        """Replace one text by another in the answers to one query.
+
+        Each of these answers must contain the old text exactly once.
+        """
         edited = 0
 
         def change(answer: Answer) -> Answer:
@@ -122,13 +124,13 @@ class RecordedHost:
                 return answer
             verbatim = isinstance(answer.value, str)
             value = answer.value if verbatim else json.dumps(answer.value)
-            assert value.count(old) == 1, f"{old!r} stands {value.count(old)} times in {query}"
+            assert value.count(old) == 1, f"{query} contains {old!r} {value.count(old)} times"
             edited += 1
             value = value.replace(old, new)
             return _with_value(answer, value if verbatim else json.loads(value))
 
         self._change(change)
-        assert edited, f"nobody asked {layer} {query!r}"
+        assert edited, f"{layer} {query!r} was not recorded"
 
     def set(self, layer: str, query: str, value: object) -> None:
         """Replace the whole answer to one query."""
@@ -137,11 +139,11 @@ class RecordedHost:
             for answer in self.bundle.answers
             if (answer.layer, answer.query) == (layer, query)
         ]
-        assert asked, f"nobody asked {layer} {query!r}"
+        assert asked, f"{layer} {query!r} was not recorded"
         self._change(lambda answer: _with_value(answer, value) if answer in asked else answer)
 
     def take(self, layer: str, query: str, seconds: float) -> None:
-        """Let the answers to one query take so long."""
+        """Set the duration of the answers to one query."""
         self._change(
             lambda answer: (
                 answer.model_copy(update={"took": seconds})
@@ -151,7 +153,7 @@ class RecordedHost:
         )
 
     def row(self, table: str, owner: str, **cells: object) -> None:
-        """Set cells of a row wherever the database showed it, so that all looks agree."""
+        """Set cells of a row in every answer that contains it, so that all snapshots agree."""
         edited: set[str] = set()
 
         def change(answer: Answer) -> Answer:
@@ -174,14 +176,13 @@ class RecordedHost:
         assert edited == set(cells), f"{table} has no row of {owner} with {set(cells) - edited}"
 
     def mapping(self, volume: str, **cells: object) -> None:
-        """Set cells of the rows that give this volume to somebody, wherever they were shown."""
+        """Set cells of the block device mappings of a volume, in every answer."""
         self.mappings(
             lambda row: [row | _known(row, cells)] if row["volume_id"] == volume else [row]
         )
 
     def mappings(self, change: Callable[[dict[str, Any]], list[dict[str, Any]]]) -> None:
-        """Make several rows, or none, of each row of block_device_mapping, wherever it was
-        shown."""
+        """Replace each row of block_device_mapping by any number of rows, in every answer."""
 
         def edited(answer: Answer) -> Answer:
             shown = ".block_device_mapping" in answer.query.replace("`", "")
@@ -203,7 +204,10 @@ class RecordedHost:
         ], "no row was changed"
 
     def cinder(self, change: Callable[[str, dict[str, Any]], dict[str, Any] | None]) -> None:
-        """Change what cinder shows (`volume` or `attachment`, and its body), or leave it out."""
+        """Change the bodies that cinder returned, or remove them (None).
+
+        `change` is called with `volume` or `attachment`, and the body.
+        """
         edited = False
 
         def changed(answer: Answer) -> Answer:
@@ -219,15 +223,15 @@ class RecordedHost:
             return _with_value(answer, value)
 
         self._change(changed)
-        assert edited, "cinder showed no such thing"
+        assert edited, "cinder returned no such object"
 
     def no_longer(self, what: str, uuid: str) -> None:
-        """Let cinder have one of its `volumes` or `attachments` no more, and say so when asked."""
+        """Remove one of cinder's `volumes` or `attachments`, and add the answer that it is gone."""
         self.cinder(lambda name, body: _without(uuid, body))
         self.no_such(what, uuid)
 
     def no_such(self, what: str, uuid: str) -> None:
-        """Let cinder say, when it is asked for it, that it has no such thing."""
+        """Add cinder's answer that an object does not exist."""
         asked = self.last("cinder", "GET /v3/os-services [3.70]")
         raw = asked.model_dump(exclude={"error", "value"})
         gone = Failure(kind="absent", message=f"HTTP 404: {uuid} could not be found.")
@@ -235,7 +239,7 @@ class RecordedHost:
         self.add(Answer(**raw, error=gone))
 
     def server(self, uuid: str, **fields: object) -> None:
-        """Set fields of a server wherever the API showed it (`__` in a name stands for `:`)."""
+        """Set fields of a server in every answer of the API (`__` in a name stands for `:`)."""
         edited = False
 
         def change(answer: Answer) -> Answer:
@@ -252,16 +256,16 @@ class RecordedHost:
             return _with_value(answer, value)
 
         self._change(change)
-        assert edited, f"the API never showed {uuid}"
+        assert edited, f"the API did not return {uuid}"
 
     def task(self, name: str, task: str) -> None:
-        """Let nova be at work on a guest since a moment ago."""
+        """Set a guest's task_state, as if nova had just begun the task."""
         clock = self.last("nova-db", "SELECT UTC_TIMESTAMP(6)").value["rows"][0][0]
         self.row("instances", self.uuid(name), task_state=task, updated_at=clock.partition(".")[0])
         self.server(self.uuid(name), task_state=task)
 
     def folder(self, name: str) -> str:
-        """A guest's folder in the instances directory."""
+        """Return the path of a guest's folder in the instances directory."""
         return f"{self.top}/{self.uuid(name)}"
 
     @property
@@ -275,7 +279,7 @@ class RecordedHost:
         return path
 
     def list_files(self, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-        """Change lines of the instances directory's list, or take them out (None)."""
+        """Change lines of the listing of the instances directory, or remove them (None)."""
         query = f"find {self.top} -ls"
         lines = self.last("images", query).value
         changed = [change(line) for line in lines]
@@ -283,11 +287,11 @@ class RecordedHost:
         self.set("images", query, [line for line in changed if line is not None])
 
     def file(self, path: str, **fields: object) -> None:
-        """Set fields of one file in the instances directory's list."""
+        """Set fields of one file in the listing of the instances directory."""
         self.list_files(lambda line: {**line, **fields} if line["path"] == path else line)
 
     def remove(self, *paths: str) -> None:
-        """Take files, and what is below them, out of the instances directory's list."""
+        """Remove files, and everything below them, from the listing of the instances directory."""
         self.list_files(
             lambda line: (
                 None
@@ -299,7 +303,7 @@ class RecordedHost:
         )
 
     def image(self, path: str, change: Callable[[list[dict[str, Any]]], object]) -> None:
-        """Change what qemu-img says of an image: its layers, the image first."""
+        """Change qemu-img's answers about an image: the chain, with the image first."""
         edited = 0
 
         def edit(answer: Answer) -> Answer:
@@ -313,10 +317,10 @@ class RecordedHost:
             return _with_value(answer, value)
 
         self._change(edit)
-        assert edited, f"qemu-img said nothing else of {path}"
+        assert edited, f"no answer of qemu-img about {path} was changed"
 
     def hold(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
-        """Change what a guest's QEMU has open, or close it (None)."""
+        """Change the open files of a guest's QEMU, or close them (None)."""
         query = f"ls -lL /proc/{self.pid(name)}/fd"
         files = self.last("kernel", query).value
         changed = [change(file) for file in files]
@@ -330,8 +334,8 @@ class RecordedHost:
         self.set("host", "/etc/nova/nova.conf", changed)
 
     def contain(self, name: str) -> None:
-        """Let a guest's QEMU run in a container: another file system is its root, and what it has
-        open is of another one, too."""
+        """Move a guest's QEMU into a container: with another root file system, and with open files
+        on yet another file system."""
         pid = self.pid(name)
         [answer] = [
             answer
@@ -344,11 +348,11 @@ class RecordedHost:
         self.hold(name, lambda file: file | {"dev": "0:98", "ino": file["ino"] + (1 << 32)})
 
     def port(self, uuid: str, **fields: object) -> None:
-        """Set fields of a port wherever neutron listed it (`__` in a name stands for `:`)."""
+        """Set fields of a port in every answer of neutron (`__` in a name stands for `:`)."""
         self._set_item("neutron", "/ports?", "ports", "id", uuid, fields)
 
     def unlist(self, uuid: str) -> None:
-        """Let a port be gone from neutron."""
+        """Remove a port from neutron."""
 
         def change(answer: Answer) -> Answer:
             if answer.layer != "neutron" or "/ports?" not in answer.query:
@@ -359,7 +363,7 @@ class RecordedHost:
         self._change(change)
 
     def unplug(self, name: str) -> None:
-        """Let a guest's ports be gone, and what the host had of them."""
+        """Remove a guest's ports, and their taps from the host."""
         for port in self.ports(name):
             tap = f"tap{port['id'][:11]}"
             self.unlist(port["id"])
@@ -367,21 +371,21 @@ class RecordedHost:
             self.switch("Interface", tap, name="another")
 
     def link(self, name: str, **fields: object) -> None:
-        """Set fields of a device of the kernel, as `ip link` shows it."""
+        """Set fields of a network device in the output of `ip link`."""
         rows = self.last("network", "ip -d -j link").value
         assert name in [row["ifname"] for row in rows]
         changed = [row | fields if row["ifname"] == name else row for row in rows]
         self.set("network", "ip -d -j link", changed)
 
     def unlink(self, name: str) -> None:
-        """Let a device of the kernel be gone."""
+        """Remove a network device from the output of `ip link`."""
         rows = self.last("network", "ip -d -j link").value
         kept = [row for row in rows if row["ifname"] != name]
         assert len(kept) == len(rows) - 1
         self.set("network", "ip -d -j link", kept)
 
     def switch(self, table: str, name: str, /, **cells: object) -> None:
-        """Set cells of a row of Open vSwitch, in its own JSON."""
+        """Set cells of a row of Open vSwitch, in its JSON notation."""
         query = next(
             answer.query
             for answer in self.bundle.by_layer["network"]
@@ -410,23 +414,23 @@ class RecordedHost:
             return _with_value(answer, value)
 
         self._change(change)
-        assert edited, f"nobody listed {item}"
+        assert edited, f"no list contains {item}"
 
     def drop(self, keep: Callable[[Answer], bool]) -> None:
-        """Leave out the answers that are not to be kept."""
+        """Remove the answers for which `keep` is false."""
         answers = tuple(answer for answer in self.bundle.answers if keep(answer))
         assert len(answers) < len(self.bundle.answers), "nothing was dropped"
         self.bundle = self.bundle.with_answers(answers)
 
     def end(self, name: str) -> None:
-        """Let a guest's QEMU process be gone."""
+        """Remove a guest's QEMU process."""
         pid = self.pid(name)
         listed = self.last("kernel", "ls -l /proc/*/exe").value
         self.set("kernel", "ls -l /proc/*/exe", [line for line in listed if line["pid"] != pid])
         self.drop(lambda answer: not (answer.layer == "kernel" and answer.subject == str(pid)))
 
     def silence(self, layer: str, kind: str = "unreachable") -> None:
-        """Make every question to a layer fail, as if it had not answered."""
+        """Replace every answer of a layer by an error, as if the layer had not answered."""
 
         def change(answer: Answer) -> Answer:
             if answer.layer != layer:
@@ -436,16 +440,16 @@ class RecordedHost:
         self._change(change)
 
     def add(self, answer: Answer) -> None:
-        """One more answer."""
+        """Add an answer."""
         self.bundle = self.bundle.with_answers((*self.bundle.answers, answer))
 
     def last(self, layer: str, query: str) -> Answer:
         found = self.bundle.last(layer, query)
-        assert found is not None, f"nobody asked {layer} {query!r}"
+        assert found is not None, f"{layer} {query!r} was not recorded"
         return found
 
     def guest(self, name: str) -> Guest:
-        """A guest of the recording as it was made."""
+        """Return a guest of the unedited recording."""
         found = [guest for guest in healthy_report().cloud.guests if guest.name == name]
         assert len(found) == 1, f"{len(found)} guests are called {name}"
         return found[0]
@@ -454,7 +458,7 @@ class RecordedHost:
         return self.guest(name).uuid
 
     def volume(self, name: str) -> tuple[str, str]:
-        """The volume of a guest that has one, and its attachment."""
+        """Return the ids of a guest's only volume and of its attachment."""
         instance = self.guest(name).instance
         assert instance is not None
         [mapping] = [row for row in instance.mappings if row.volume_id]
@@ -472,19 +476,21 @@ class RecordedHost:
         return process.pid
 
     def ports(self, name: str) -> list[dict[str, Any]]:
-        """A guest's ports, as neutron lists them."""
+        """Return a guest's ports, as neutron lists them."""
         return [dict(port.raw) for port in self.guest(name).ports or ()]
 
     def report(self) -> Report:
         return analyze(self.bundle)
 
     def findings(self) -> list[str]:
-        """What the whole catalogue finds: check, guest and evidence. What a finding explains is
-        not among it: `folded` has that."""
+        """Return the findings of the whole catalog, each with check, guest and evidence.
+
+        `folded` returns the findings that these explain.
+        """
         return [shown(finding) for finding in self.report().findings]
 
     def folded(self) -> list[str]:
-        """What the findings explain: `root ← check of guest: evidence`."""
+        """Return the folded findings: `root ← check of guest: evidence`."""
         return [line for finding in self.report().findings for line in explained(finding)]
 
     def _change(self, change: Callable[[Answer], Answer]) -> None:
@@ -501,7 +507,7 @@ def shown(finding: Finding) -> str:
 
 
 def explained(finding: Finding) -> list[str]:
-    """Everything that is folded under a finding."""
+    """Return everything that is folded under a finding."""
     return [
         f"{finding.check.name} ← {shown(one)}" for one in finding.everything() if one is not finding
     ]
@@ -543,7 +549,7 @@ def monitored() -> RecordedHost:
 
 @pytest.fixture
 def grouped() -> RecordedHost:
-    """The healthy recording that has its guests' control groups, fresh for each test."""
+    """The healthy recording with the guests' control groups, fresh for each test."""
     return RecordedHost(load(CONTROL_GROUPS))
 
 
@@ -555,17 +561,17 @@ def recorded() -> bytes:
 
 @pytest.fixture(scope="session")
 def corpus() -> Path:
-    """Data of other projects, where it is at hand."""
+    """Folder with data of other projects. Tests that need it are skipped without it."""
     folder = Path(os.environ.get("HOODSNAP_CORPUS", ROOT.parent / "shared/corpus"))
     if not folder.is_dir():
-        pytest.skip("the corpus is not at hand (HOODSNAP_CORPUS)")
+        pytest.skip("the corpus is missing (set HOODSNAP_CORPUS)")
     return folder
 
 
 @pytest.fixture
 def cloud() -> Iterator[Path]:
-    """The running lab: the folder of its state."""
+    """State folder of the running lab. Tests that need it are skipped without it."""
     state = Path(os.environ.get("LAB_STATE", "/var/lib/hoodlab"))
     if os.geteuid() != 0 or not (state / "clouds.yaml").exists():
-        pytest.skip("this needs root and the lab (make lab)")
+        pytest.skip("root and the lab are required (make lab)")
     yield state

@@ -1,7 +1,7 @@
-"""How the time of a regular expression grows with the text, on texts made from the expression.
+"""Growth of a regular expression's run time with the text, on texts made from the expression.
 
 Every pattern of the package is found by introspection, in the modules' values and in their source,
-so that a new one is measured without anybody thinking of it.
+so a new pattern is measured automatically.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ FUNCTIONS = (
 )
 
 SIZES = (250, 1000, 4000, 16000)
-"""Characters. Each is four times the one before: linear time grows by 4, quadratic by 16."""
+"""Lengths of texts, each four times the previous one: linear time grows by 4, quadratic by 16."""
 
 STEEPEST = 8.0
-"""The growth from one size to the next that is still taken for linear."""
+"""Limit of growth from one size to the next, below which time counts as linear."""
 
 SEEDS = (
     *("secret,", "-object ", "keyvalue-pairs", "://a:", "://a:b@", "://", "password=", "pass"),
@@ -80,12 +80,12 @@ SEEDS = (
     ),
     *("eyJ-", "eyJaaaaaaaaaa.", "gAAAA-", "qemu", "qemu: ", "@", "a@", "\n ", "\n\n", "://qemu:"),
 )
-"""Texts that have hurt a reader of this kind before."""
+"""Texts that have slowed down such readers before."""
 
 
 @dataclass
 class Found:
-    """A pattern, and where and how it is used."""
+    """A pattern, with the places and methods of its use."""
 
     pattern: re.Pattern[Any]
     places: set[str] = field(default_factory=set)
@@ -93,12 +93,12 @@ class Found:
 
     @property
     def is_anchored(self) -> bool:
-        """Whether it only ever looks at the start of a text."""
+        """True if it is only matched at the start of a text."""
         return bool(self.methods) and self.methods <= {"match", "fullmatch"}
 
 
 def modules() -> Iterator[ModuleType]:
-    """Every module of the package that can be imported here."""
+    """Yield every module of the package, except `__main__`."""
     for found in pkgutil.walk_packages(hoodsnap.__path__, "hoodsnap."):
         if not found.name.endswith("__main__"):
             yield importlib.import_module(found.name)
@@ -106,7 +106,7 @@ def modules() -> Iterator[ModuleType]:
 
 @cache
 def patterns() -> tuple[tuple[Found, ...], frozenset[str]]:
-    """The patterns of the package; and the places where one is made of what is known only later."""
+    """Return the package's patterns, and the places where a pattern is made at run time."""
     found: dict[tuple[Any, int], Found] = {}
     unknown: set[str] = set()
     used: dict[str, set[str]] = defaultdict(set)
@@ -129,7 +129,7 @@ def patterns() -> tuple[tuple[Found, ...], frozenset[str]]:
     used.pop("", None)
     for entry in found.values():
         for place in entry.places:
-            # Of a pattern that nobody calls by its name (it stands in a table), all may be done.
+            # A pattern in a table is not called by name, so any method may be used on it.
             entry.methods |= used.get(place.rpartition(".")[2], set())
     return tuple(found.values()), frozenset(unknown)
 
@@ -172,7 +172,7 @@ def _name(node: ast.AST) -> str:
 
 
 def _evaluated(call: ast.Call, module: ModuleType) -> re.Pattern[Any] | None:
-    """The pattern that a call of `re` is made with; None if that depends on a local name."""
+    """Return the pattern in a call of `re`; None if it depends on a local name."""
     if getattr(call.func, "attr", "") not in FUNCTIONS or not call.args:
         return re.compile("")
     flags = [keyword.value for keyword in call.keywords if keyword.arg == "flags"]
@@ -191,7 +191,7 @@ def _evaluated(call: ast.Call, module: ModuleType) -> re.Pattern[Any] | None:
 
 
 def has_possessive_group(pattern: re.Pattern[Any]) -> bool:
-    """Is anything longer than one character repeated by `*+`, `++`, `?+` or `{…}+`?"""
+    """True if anything longer than one character is repeated by `*+`, `++`, `?+` or `{…}+`."""
     text = (
         pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
     )
@@ -210,7 +210,7 @@ def _is_possessive(value: Any) -> bool:
 
 
 def attacks(found: Found) -> Iterator[tuple[str, str]]:
-    """Pairs of a beginning and of what is repeated after it."""
+    """Yield pairs of a beginning and the text that is repeated after it."""
     pattern = found.pattern
     seen: set[tuple[str, str]] = set()
     for start, unit in _made_of(pattern):
@@ -238,7 +238,7 @@ def _made_of(pattern: re.Pattern[Any]) -> Iterator[tuple[str, str]]:
 
 
 def _pieces(tree: Any, choice: int, groups: dict[int, str]) -> Iterator[str]:
-    """Texts that match the parts of a pattern one after the other."""
+    """Yield texts that match the parts of a pattern, in order."""
     for kind, value in tree:
         if kind is op.LITERAL:
             yield chr(value)
@@ -308,10 +308,10 @@ def _is_in(members: Iterable[Any], char: str) -> bool:
 
 
 def growth(use: Callable[[str], object], start: str, unit: str, end: str = "\x01") -> float:
-    """By how much the time of `use` grows when the text does by four, if that is steep; else 0.
+    """Return the growth of the time of `use` with four times the text, if that is steep; else 0.
 
-    What looks steep is measured again: a busy machine makes one time longer, but not the shortest
-    of several.
+    A steep growth is measured again: a busy machine lengthens a single measurement, but not the
+    shortest of several.
     """
     before: float | None = None
     for size in SIZES:
@@ -341,7 +341,7 @@ def _seconds(use: Callable[[str], object], text: str, times: int) -> float:
 
 
 def uses(found: Found) -> Iterator[tuple[str, Callable[[str], object]]]:
-    """How a pattern is used, once for each way that may take another time."""
+    """Yield the uses of a pattern, one for each method that may have another run time."""
     pattern = found.pattern
     if isinstance(pattern.pattern, bytes):
         convert: Callable[[str], Any] = lambda text: text.encode("utf-8", "replace")  # noqa: E731

@@ -1,7 +1,8 @@
-"""The recorded host, as if libvirt and nova-compute ran in containers of Kolla's.
+"""The recorded host, as if libvirt and nova-compute ran in Kolla's containers.
 
-The instances directory is a volume: QEMU and the domains call it as ever, and the collector, which
-is outside, finds it elsewhere. So do the headers of disks, whose bases qemu-img does not find there.
+The instances directory is a volume. QEMU, the domains and the image headers use its path inside the
+container; the collector, outside, finds it under another path. So qemu-img, outside, does not find
+the backing files that the headers name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def kolla() -> RecordedHost:
 
 
 def _outside(answer: Answer) -> list[Answer]:
-    """What the collector hears of a file, where it finds it."""
+    """Return the answers about a file that the collector would get outside the container."""
     raw = answer.model_dump(exclude={"value", "error"})
     for key in ("query", "subject"):
         if raw[key] is not None and not raw[key].startswith("stat -L /var/lib/nova/instances /opt"):
@@ -41,7 +42,7 @@ def _outside(answer: Answer) -> list[Answer]:
             value = json.loads(json.dumps(value).replace(INSIDE, OUTSIDE))
         return [Answer(**raw, value=value)]
     if isinstance(value, str):
-        return []  # what is for people only
+        return []  # text output; nothing reads it
     top = {**value[0], "filename": value[0]["filename"].replace(INSIDE, OUTSIDE)}
     if len(value) == 1:
         return [Answer(**raw, value=[top])]
@@ -55,7 +56,7 @@ def _outside(answer: Answer) -> list[Answer]:
 
 
 def _inside(answer: Answer) -> Answer:
-    """What the kernel says of a QEMU: its root is an overlay, on which the volume is mounted."""
+    """Return a QEMU's mountinfo inside a container: an overlay as root, with the volume on it."""
     if not answer.query.endswith("/mountinfo") or answer.subject is None or answer.error:
         return answer
     own = "355 354 0:77 / / rw,relatime - overlay overlay rw\n"
@@ -80,7 +81,7 @@ def _found(kolla: RecordedHost) -> set[str]:
 
 
 def _change(kolla: RecordedHost, path: str, **fields: object) -> None:
-    """Set fields of a file in the list, or take it out."""
+    """Set fields of a file in the listing; without fields, remove the file."""
     query = f"find {OUTSIDE} -ls"
     lines = kolla.last("images", query).value
     changed = [line | fields if line["path"] == path else line for line in lines]
@@ -96,13 +97,13 @@ def _base(kolla: RecordedHost, name: str) -> str:
     return images[0].chain[-1].path.replace(INSIDE, OUTSIDE)
 
 
-def test_a_disk_that_was_replaced_is_seen_from_outside(kolla: RecordedHost) -> None:
+def test_a_replaced_disk_is_found_from_outside(kolla: RecordedHost) -> None:
     _change(kolla, _disk(kolla, "vm-plain"), ino=4711)
 
     assert _found(kolla) == {"disk-deleted-but-open of vm-plain"}
 
 
-def test_a_base_that_is_gone_is_missed_from_outside(kolla: RecordedHost) -> None:
+def test_a_missing_base_is_found_from_outside(kolla: RecordedHost) -> None:
     _change(kolla, _base(kolla, "vm-snap"))
 
     assert _found(kolla) == {
@@ -111,14 +112,14 @@ def test_a_base_that_is_gone_is_missed_from_outside(kolla: RecordedHost) -> None
     }
 
 
-def test_a_base_that_was_replaced_is_seen_from_outside(kolla: RecordedHost) -> None:
+def test_a_replaced_base_is_found_from_outside(kolla: RecordedHost) -> None:
     _change(kolla, _base(kolla, "vm-snap"), ino=4711)
 
     assert _found(kolla) == {"base-replaced-or-truncated of vm-snap"}
 
 
-def test_a_directory_that_is_two_things_for_qemu_is_left_out(kolla: RecordedHost) -> None:
-    """The file that a QEMU has open was found in two directories: either may be meant."""
+def test_an_ambiguous_directory_is_left_out(kolla: RecordedHost) -> None:
+    """If QEMU's open file is listed in two directories, its path may stand for either."""
     [before] = kolla.report().cloud.hosts
     assert before.images.container_paths == {INSIDE: OUTSIDE}
     listing = kolla.last("images", f"find {OUTSIDE} -ls")
@@ -130,13 +131,13 @@ def test_a_directory_that_is_two_things_for_qemu_is_left_out(kolla: RecordedHost
     assert after.images.container_paths == {}
 
 
-def test_a_disk_that_is_gone_is_missed_from_outside(kolla: RecordedHost) -> None:
+def test_a_missing_disk_is_found_from_outside(kolla: RecordedHost) -> None:
     _change(kolla, _disk(kolla, "vm-stopped"))
 
     assert _found(kolla) == {"server-without-disk of vm-stopped"}
 
 
-def test_a_base_that_nova_would_remove_is_known_from_outside(kolla: RecordedHost) -> None:
+def test_a_base_that_nova_would_remove_is_found_from_outside(kolla: RecordedHost) -> None:
     kolla.row("instances", kolla.uuid("vm-snap"), host="other")
     _change(kolla, _base(kolla, "vm-snap"), mtime="2020-01-01T00:00:00.000000Z")
 
@@ -153,8 +154,8 @@ NEEDS_ITS_FILES = {
 }
 
 
-def test_of_files_that_are_not_recognised_nothing_is_said(kolla: RecordedHost) -> None:
-    """QEMU has others open than those that were listed: those of another instances directory."""
+def test_unrecognized_files_are_skipped(kolla: RecordedHost) -> None:
+    """QEMU's open files are not the listed ones: they belong to another instances directory."""
     for name in {str(guest.name) for guest in kolla.report().cloud.guests if guest.process}:
         kolla.hold(name, lambda file: file | {"ino": file["ino"] + (1 << 32)})
     _change(kolla, _base(kolla, "vm-snap"), mtime="2020-01-01T00:00:00.000000Z")
@@ -168,10 +169,8 @@ def test_of_files_that_are_not_recognised_nothing_is_said(kolla: RecordedHost) -
     }
 
 
-def test_where_a_container_calls_the_files_as_the_host_does_all_is_said(
-    host: RecordedHost,
-) -> None:
-    """As TripleO and OpenStack-Helm mount it: another root, and the same paths to the same files."""
+def test_faults_are_found_if_a_container_uses_the_hosts_paths(host: RecordedHost) -> None:
+    """TripleO and OpenStack-Helm: another root file system, but equal paths to the same files."""
     for answer in host.bundle.by_layer["kernel"]:
         if answer.query.endswith("/mountinfo") and answer.subject is not None:
             host.set("kernel", answer.query, answer.value.replace(" 254:0 / / ", " 0:77 / / "))
@@ -180,7 +179,7 @@ def test_where_a_container_calls_the_files_as_the_host_does_all_is_said(
     assert _found(host) == {"disk-deleted-but-open of vm-plain"}
 
 
-def test_a_cache_of_another_name_is_no_strange_file_from_outside(kolla: RecordedHost) -> None:
+def test_an_image_cache_with_another_name_is_recognized_from_outside(kolla: RecordedHost) -> None:
     answers = []
     for answer in kolla.bundle.answers:
         raw = answer.model_dump_json(exclude_unset=True).replace("/_base", "/cache")

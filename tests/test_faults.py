@@ -1,4 +1,4 @@
-"""Real faults, each recorded while it was there: what must be found, and that nothing else is."""
+"""Real faults, recorded while they existed: the findings that must follow, and no others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FOUND = {
         "error backing-file-missing of vm-snap",
         "error disk-deleted-but-open of vm-snap",
     ],
-    # Of these, three have QEMUs of somebody's tests beside the lab's: the next recording has not.
+    # Three of these recordings also contain QEMUs of a test suite; new recordings must not.
     "disk-deleted": [
         "error disk-deleted-but-open of vm-tenant",
         "error server-without-disk of vm-tenant",
@@ -64,7 +64,7 @@ FOUND = {
     "disk-info-wrong": ["error disk-format-mismatch of vm-stopped"],
     "leftover-dir": ["warning orphan-instance-dir of "],
     "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
-    # nova keeps bases for the servers that it has here, and for no others.
+    # nova keeps base images only for the servers that it has on this host.
     "db-host": [
         "error active-without-host of vm-config",
         "error domain-running-on-wrong-host of vm-config",
@@ -94,7 +94,7 @@ FOUND = {
     "placement-lost": ["error allocation-missing of vm-tenant"],
     "placement-orphan": ["warning allocation-orphan of "],
     "compute-disabled": ["note service-state-skew of "],
-    # nova-compute disables itself when it has lost libvirt.
+    # nova-compute disables itself if it loses the connection to libvirt.
     "libvirt-lost": ["warning service-state-skew of "],
     "qemu-stopped": ["error qemu-monitor-dead of vm-tenant"],
     "virsh-suspend": ["error paused-or-crashed-guest of vm-duo"],
@@ -127,7 +127,7 @@ FOUND = {
     ],
     "volume-reset": ["error volume-free-in-cinder-but-open of vm-data"],
     "attachment-host": ["warning attachment-host-mismatch of vm-data"],
-    # vm-plain is the server that cinder has given the volume to as well.
+    # vm-plain is the second server that cinder has attached the volume to.
     "attachment-twice": [
         "error cinder-attachment-without-bdm of vm-plain",
         "error volume-attached-twice of vm-data",
@@ -147,7 +147,7 @@ FOUND = {
     "port-disabled": ["warning port-binding-bad of vm-snap"],
     "db-info-cache": ["error info-cache-lost of vm-config"],
 }
-"""What follows from each fault, worst first, then by guest."""
+"""Fault → the findings that must follow, worst first, then by guest."""
 
 BEYOND = frozenset(
     [
@@ -162,10 +162,10 @@ BEYOND = frozenset(
         "placement-down",
     ]
 )
-"""The faults that none of the checks is about, or that lie in layers that are not asked."""
+"""Faults without a finding: no check is about them, or their layer is not collected."""
 
 
-def test_every_fault_that_was_recorded_is_spoken_of() -> None:
+def test_every_recorded_fault_has_expected_findings() -> None:
     recorded = {path.name.removesuffix(".json.zst") for path in FAULTS.glob("*.json.zst")}
 
     assert recorded == FOUND.keys() | BEYOND

@@ -1,7 +1,7 @@
-"""No text of a stranger's makes a reader slow: time grows with the length, and not with its square.
+"""No foreign text makes a reader slow: time grows with the length of the text, not its square.
 
-Hosts, tenants and senders of bundles choose what is read. 12 arguments of 126 KB stopped `collect`
-for good once, as each pattern looked at them again and again.
+Hosts, tenants and senders of bundles choose the text that is read. 12 arguments of 126 KB once
+stopped `collect` for good, because each pattern scanned them again and again.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from hoodsnap.keep.secret import without_secrets
 from hoodsnap.replay.mysqld.sql import tokens
 
 LATER = {
-    "hoodsnap.trust.plausible.processes.numbered_alike": "one of two that are constants",
-    "hoodsnap.collect.trusted.service._unit_of": "the name of a service of nova's or libvirt's",
-    "hoodsnap.redaction.redactor._patterns": "the names of a bundle, each a literal",
-    "hoodsnap.replay.apis.collection._agrees": "what a client of the replayed API filters by",
-    "hoodsnap.replay.mysqld.database._matcher": "what a client of the replayed database matches by",
-    "hoodsnap.replay.mysqld.functions._regexp": "the same for REGEXP",
-    "hoodsnap.replay.libvirtd.domains._metadata": "the name of an element that a client asks for",
+    "hoodsnap.trust.plausible.processes.numbered_alike": "one of two constants",
+    "hoodsnap.collect.trusted.service._unit_of": "the name of one of nova's or libvirt's services",
+    "hoodsnap.redaction.redactor._patterns": "the names in a bundle, each a literal",
+    "hoodsnap.replay.apis.collection._agrees": "the filter of a client of the replayed API",
+    "hoodsnap.replay.mysqld.database._matcher": "the LIKE operand of a client of the replayed database",
+    "hoodsnap.replay.mysqld.functions._regexp": "the REGEXP operand of such a client",
+    "hoodsnap.replay.libvirtd.domains._metadata": "the name of an element that a client requests",
 }
-"""Where a pattern is made of what is known only then, and of what."""
+"""Function that makes a pattern at run time → the text that it makes the pattern from."""
 
 
 def test_every_pattern_is_found_in_the_source() -> None:
@@ -68,8 +68,8 @@ def test_a_pattern_takes_linear_time(found: Found) -> None:
             assert by < STEEPEST, f"x{by:.0f} for four times the text: {how}, {start!r}, {unit!r}"
 
 
-def test_what_is_quadratic_is_noticed() -> None:
-    """Those that the door had."""
+def test_a_quadratic_pattern_is_noticed() -> None:
+    """Patterns that the recorder once used."""
     for text in (
         r"(?:-object[ \0]|\bsecret,)[^ \0]*?\bdata=",
         r"((\\*\")password\2)",
@@ -127,7 +127,7 @@ def test_a_reader_takes_linear_time(reader: str) -> None:
 
 
 def test_many_places_take_linear_time() -> None:
-    """In one answer: names that look like secrets, as keys and as values."""
+    """One answer with many names that look like secrets, as keys and as values."""
     recorder = Recorder("vm")
     now = datetime.now(UTC)
 
@@ -143,8 +143,9 @@ def test_many_places_take_linear_time() -> None:
 
 @pytest.mark.parametrize("found", patterns()[0], ids=_id)
 def test_no_group_is_possessive(found: Found) -> None:
-    # Before Python 3.11.5 (gh-100061, gh-106052) its last attempt, which fails, leaves the place in the text
-    # moved: the match ends too late, or is none. Debian 12 has 3.11.2. `(?>(?:…)*)` says the same.
+    # Before Python 3.11.5 (gh-100061, gh-106052) the last, failing attempt of such a group leaves
+    # the position in the text moved, so the match ends too late or fails. Debian 12 has 3.11.2.
+    # `(?>(?:…)*)` means the same.
     assert not has_possessive_group(found.pattern)
 
 

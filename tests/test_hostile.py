@@ -1,4 +1,4 @@
-"""A stranger's bundle may hold anything: it can be explained with any values, and nothing breaks."""
+"""A foreign bundle may contain any values: `explain` reads it without an exception."""
 
 from __future__ import annotations
 

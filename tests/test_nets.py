@@ -1,4 +1,7 @@
-"""No value of a bundle ends a command: what can't be read is said, is no pass, and costs nothing else."""
+"""No value in a bundle crashes a command.
+
+An unreadable value is reported, is never a pass, and does not affect anything else.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ CRASHES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-"""A field that is an object where a layer has a number or a text."""
+"""Name of a field → answers in which it is an object instead of a number or text."""
 
 COMMANDS = (
     ["explain"],
@@ -100,7 +103,7 @@ COMMANDS = (
 
 @pytest.fixture
 def closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nets catch, as they do for people."""
+    """Let nets catch exceptions, as they do outside of the tests."""
     monkeypatch.delenv("HOODSNAP_DEBUG", raising=False)
 
 
@@ -113,7 +116,7 @@ def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("crash", CRASHES)
-def test_no_command_ends_in_a_value(crash: str, command: list[str], tmp_path: Path) -> None:
+def test_no_command_crashes_on_a_value(crash: str, command: list[str], tmp_path: Path) -> None:
     path = tmp_path / "b.json"
     path.write_bytes(bundle_of(*CRASHES[crash]))
 
@@ -129,9 +132,9 @@ def _breaking(guest: object) -> Iterator[Any]:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
+def test_a_check_that_raises_is_neither_a_pass_nor_a_finding() -> None:
     def broken(guest: object) -> Iterator[Any]:
-        """It breaks."""
+        """It raises."""
         yield from _breaking(guest)
 
     one = checks.check(Severity.ERROR)(broken)
@@ -144,13 +147,13 @@ def test_a_check_that_breaks_is_neither_passed_nor_found() -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
+def test_a_field_that_raises_is_unheard_and_not_absent() -> None:
     class Odd(Fact):
         layer, noun = KERNEL, "odd"
 
         @cached_property
         def name(self) -> str:
-            """It breaks."""
+            """It raises."""
             raise KeyError("S3CRET")
 
     with pytest.raises(UnheardError, match="could not be read: KeyError"):
@@ -158,7 +161,7 @@ def test_a_field_that_breaks_is_unheard_and_not_absent() -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_an_answer_that_breaks_its_reader_is_read_as_a_failed_one() -> None:
+def test_an_answer_that_breaks_its_reader_counts_as_failed() -> None:
     answers = [one for one in healthy().answers if one.error is None][:50]
     bad = {answers[7].query, answers[31].query}
 
@@ -176,7 +179,7 @@ def test_an_answer_that_breaks_its_reader_is_read_as_a_failed_one() -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_reader_that_breaks_at_everything_reads_nothing() -> None:
+def test_a_reader_that_raises_for_every_answer_reads_none() -> None:
     def read(heard: Any) -> int:
         if any(answer.error is None for answer in heard):
             raise TypeError
@@ -186,10 +189,10 @@ def test_a_reader_that_breaks_at_everything_reads_nothing() -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_guest_that_can_t_be_joined_is_there_and_unheard(
+def test_a_guest_that_can_not_be_joined_exists_and_is_unheard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The other guests are judged as ever."""
+    """The other guests are checked as usual."""
     lost = healthy_report().cloud.guests[3].uuid
     whole = Join._guest
 
@@ -213,7 +216,7 @@ def test_a_guest_that_can_t_be_joined_is_there_and_unheard(
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_rule_that_breaks_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rule_that_raises_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(visit: object) -> Iterator[str]:
         raise TypeError
 
@@ -223,9 +226,9 @@ def test_a_rule_that_breaks_is_a_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
+def test_a_partially_read_guest_is_not_reported_as_agreeing() -> None:
     def broken(guest: object) -> Iterator[Any]:
-        """It breaks."""
+        """It raises."""
         yield from _breaking(guest)
 
     report = analyze(healthy(), (checks.check(Severity.ERROR)(broken),))
@@ -238,7 +241,7 @@ def test_a_guest_that_was_not_read_whole_is_not_said_to_agree() -> None:
     assert agree in told
 
 
-def test_with_debugging_no_net_hides_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_debugging_nets_catch_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOODSNAP_DEBUG", "1")
 
     with pytest.raises(TypeError):
@@ -255,7 +258,7 @@ def test_no_recording_needs_a_net(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("closed")
-def test_a_hostile_submission_costs_nobody_else_anything(tmp_path: Path) -> None:
+def test_a_hostile_submission_affects_no_other_grade(tmp_path: Path) -> None:
     subs = tmp_path / "subs"
     subs.mkdir()
     (subs / "ann.json.zst").write_bytes(HEALTHY.read_bytes())
@@ -273,9 +276,9 @@ def test_a_hostile_submission_costs_nobody_else_anything(tmp_path: Path) -> None
     assert done.stderr == ""
 
 
-def test_a_worker_that_hangs_or_breaks_is_one_remark(tmp_path: Path) -> None:
+def test_a_hanging_worker_is_one_remark(tmp_path: Path) -> None:
     (tmp_path / "ann.json.zst").write_bytes(HEALTHY.read_bytes())
-    os.mkfifo(tmp_path / "mallory.json")  # whoever opens it waits for a writer
+    os.mkfifo(tmp_path / "mallory.json")  # opening it waits for a writer
 
     grades = classroom.grade_class(
         load_sheet("compute"),
@@ -290,7 +293,7 @@ def test_a_worker_that_hangs_or_breaks_is_one_remark(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("closed")
 @pytest.mark.parametrize("error", [TypeError("secret"), RecursionError("secret"), MemoryError()])
-def test_whatever_breaks_while_grading_is_a_remark(
+def test_an_exception_while_grading_is_a_remark(
     error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -307,8 +310,8 @@ def test_whatever_breaks_while_grading_is_a_remark(
     assert "secret" not in grade.remarks[0]
 
 
-def test_a_short_campaign_finds_nothing_that_escapes() -> None:
-    """The same with every run; `make fuzz` goes on for as long as one likes."""
+def test_a_short_campaign_finds_no_escaping_exception() -> None:
+    """This campaign is the same in every run; `make fuzz` runs new ones."""
     tally = Campaign(20261129, None, list(TARGETS)).run(lambda tally: tally.bundles >= 40)
 
     assert not [signature for signature in tally.finds if signature.escapes]

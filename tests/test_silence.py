@@ -1,4 +1,4 @@
-"""A value that can't be read is never taken for a thing that does not exist."""
+"""An unreadable value is never mistaken for an object that does not exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOWHERE: set[str] = set()
 
 
 def damaged(bundle: Bundle, layer: str, query: str, damage: Any) -> Bundle:
-    """Return the bundle with the value of each matching answer changed in place, or replaced."""
+    """Return the bundle with the value of each matching answer damaged."""
 
     def change(answer: Answer) -> Answer:
         if answer.layer != layer or query not in answer.query or answer.error is not None:
@@ -89,8 +89,8 @@ def test_markers_alone_are_not_a_row() -> None:
         ("duplicate-qemu", "/cmdline", "duplicate-qemu-identity"),
     ],
 )
-def test_an_unreadable_process_may_be_the_other_one(fault: str, query: str, check: str) -> None:
-    """If any one process can't be read, the check finds something or is undecided for each guest."""
+def test_an_unreadable_process_may_be_the_second_one(fault: str, query: str, check: str) -> None:
+    """If one process can't be read, the check has a finding or is undecided for each guest."""
     bundle = load(Path(FAULTS) / f"{fault}.json.zst")
     guests = {
         guest.uuid

@@ -1,4 +1,4 @@
-"""Two real hosts, each asked for itself: what must be found in both bundles, and nothing else."""
+"""Two real hosts, each in its own bundle: the findings that must follow, and no others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ FOUND: dict[str, list[str]] = {
         "error service-state-skew of  on compute2",
         "warning base-image-reapable of  on compute2",
     ],
-    # What is left is off, and its folder may be a share's: the walk says so, no check does.
+    # The leftover domain is off, and its folder may be on a share: the walk shows it, no check
+    # reports it.
     "left-behind": [],
     "evacuation-armed": ["error evacuation-record-armed of pair-armed on compute2"],
     "wrong-host": [
@@ -36,7 +37,7 @@ FOUND: dict[str, list[str]] = {
         "warning base-image-reapable of  on compute2",
     ],
 }
-"""What follows from each of `lab/pairs.sh`: check, guest, and the host on which it is."""
+"""Scene of `lab/pairs.sh` → the findings that must follow, with check, guest and host."""
 
 
 def both(name: str) -> Report:
@@ -47,12 +48,12 @@ def both(name: str) -> Report:
 RECORDED = sorted({path.name.split(".")[0] for path in PAIRS.glob("*.json.zst")})
 
 
-def test_every_pair_that_was_recorded_is_spoken_of() -> None:
+def test_every_recorded_pair_has_expected_findings() -> None:
     assert set(RECORDED) == FOUND.keys()
 
 
 @pytest.mark.parametrize("pair", RECORDED)
-def test_between_two_hosts_what_is_there_is_found_and_nothing_else(pair: str) -> None:
+def test_a_real_fault_between_two_hosts_is_found_and_nothing_else(pair: str) -> None:
     found = [
         f"{finding.severity.word} {finding.check.name} of "
         f"{finding.guest.name if finding.guest else ''} on {finding.host}"
@@ -61,7 +62,7 @@ def test_between_two_hosts_what_is_there_is_found_and_nothing_else(pair: str) ->
     assert sorted(found) == sorted(FOUND[pair])
 
 
-def test_both_hosts_were_heard_and_neither_saw_the_others_guests() -> None:
+def test_each_host_has_its_own_guests_only() -> None:
     cloud = both("healthy").cloud
 
     names = {
@@ -74,7 +75,7 @@ def test_both_hosts_were_heard_and_neither_saw_the_others_guests() -> None:
     assert "pair-second" not in names[first]
 
 
-def test_a_guest_on_its_way_is_seen_on_both_hosts() -> None:
+def test_a_migrating_guest_exists_on_both_hosts() -> None:
     cloud = both("migrating").cloud
 
     seen = {

@@ -305,7 +305,7 @@ def test_a_cache_name_that_cannot_be_read_is_not_guessed(host: RecordedHost) -> 
     host.conf("image_cache", subdirectory_name="_base_$my_ip")
 
     skips = {skip.check.name: skip for skip in host.report().skips if not skip.legal}
-    assert "what the image cache is called" in skips["base-image-reapable"].reason
+    assert "the name of the image cache" in skips["base-image-reapable"].reason
 
 
 def test_a_base_in_a_renamed_cache_may_be_replaced(host: RecordedHost) -> None:

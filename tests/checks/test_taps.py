@@ -272,7 +272,8 @@ def test_a_guest_in_another_network_namespace_is_not_judged(host: RecordedHost) 
 
     assert host.findings() == []
     [plain] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
-    assert plain.unheard["network"] == "its network namespace is another one than was looked at"
+    reason = "host network: the network namespace of its process was not collected"
+    assert plain.unheard["network"] == reason
 
 
 @pytest.mark.parametrize("trap", [traps.task_in_flight, traps.port_just_changed])

@@ -1,7 +1,7 @@
-"""libvirt makes a command line of a domain's XML, so our readings of the two must agree.
+"""libvirt makes a command line from a domain's XML, so our readings of the two must agree.
 
-libvirt's own tests hold hundreds of such pairs, from 2012 to 2025. Where a pair may differ, this
-file says why.
+libvirt's own tests contain hundreds of such pairs, from 2012 to 2025. Each legal difference has a
+function in this file that explains it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ STALE = {
     "qemuxml2argv-pcihole64-none.args",  # another domain's
     "qemuxml2argv-lease.args",  # another size of memory
 }
-"""The command lines that were never made of the XML beside them."""
+"""Command lines that were not made from the XML beside them."""
 
 LOCAL = ("file", "host_device", "host_cdrom")
 
 
 FDGROUP = "devices/disk/source[@fdgroup]"
-"""Where a domain names files that somebody else has opened for it."""
+"""Element in which a domain refers to files that another process opened for it."""
 
 
 class Pair:
-    """One domain, and what libvirt made of it."""
+    """One domain, and the command line that libvirt made from it."""
 
     def __init__(self, era: str, args: Path, xml: Path) -> None:
         self.name = f"{era} {args.name}"
@@ -60,12 +60,12 @@ class Pair:
 
     @cached_property
     def tree(self) -> ElementTree.Element:
-        """The XML as the standard library reads it, for what explains a difference."""
-        return ElementTree.fromstring(self.text)  # noqa: S314 (this is no stranger's)
+        """The XML as the standard library reads it, for explaining a difference."""
+        return ElementTree.fromstring(self.text)  # noqa: S314 (a file of our own repository)
 
 
 def command(text: str, *, quoted: bool) -> list[str]:
-    """The words of one `.args` file, without the environment before them."""
+    """Return the words of one `.args` file, without the environment before them."""
     joined = text.replace("\\\n", "")
     words = shlex.split(joined) if quoted else list(unquoted(joined))
     # CEPH_ARGS has spaces, and was not quoted before 2016.
@@ -74,7 +74,7 @@ def command(text: str, *, quoted: bool) -> list[str]:
 
 
 def unquoted(text: str) -> Iterator[str]:
-    """In 2012 nothing was quoted: what follows a value belongs to it, up to the next option."""
+    """Yield the words of 2012, when nothing was quoted: a value ends at the next option."""
     option, *value = "", ""
     for word in text.split():
         if not option or word.startswith("-"):
@@ -104,7 +104,7 @@ def disagreements(
     got: Callable[[Pair], Any],
     reasons: Iterable[Callable[[Pair, Any, Any], bool]],
 ) -> tuple[list[str], Counter[str]]:
-    """The pairs that differ for no reason, and how many there are of each reason."""
+    """Return the pairs that differ without a reason, and the number of pairs for each reason."""
     unexplained, explained = [], Counter[str]()
     for pair in pairs:
         xml, argv = expected(pair), got(pair)
@@ -132,7 +132,7 @@ def older_qemu_has_no_uuid_option(pair: Pair, xml: Any, argv: Any) -> bool:
 
 
 def _is_old(pair: Pair) -> bool:
-    """Until 1.3 libvirt's tests had to say that QEMU knows these options, and few did."""
+    """True for tests of libvirt before 1.3, where few declared that QEMU has these options."""
     return "guest=" not in " ".join(pair.words)
 
 
@@ -160,7 +160,7 @@ def test_uuids_agree(pairs: list[Pair]) -> None:
     assert explained["agree"] > len(pairs) / 2
 
 
-def test_the_most_vcpus_agree(pairs: list[Pair]) -> None:
+def test_maximum_vcpus_agree(pairs: list[Pair]) -> None:
     unexplained, _ = disagreements(
         pairs, lambda pair: pair.xml.vcpus, lambda pair: pair.argv.max_vcpus, [stale_fixture]
     )
@@ -193,7 +193,7 @@ def _up(kib: int, step: int) -> int:
 
 
 def _step(pair: Pair) -> int:
-    """KiB. POWER machines are built of blocks of 256 MiB."""
+    """Return the granularity of memory in KiB: POWER machines use blocks of 256 MiB."""
     return 256 * MIB if "ppc64" in pair.argv.binary else MIB
 
 
@@ -221,7 +221,7 @@ def each_module_is_rounded_up_first(pair: Pair, xml: int, argv: int) -> bool:
 
 
 def memory_is_the_migration_sources(pair: Pair, xml: int, argv: int) -> bool:
-    """It is taken as it comes, even where the cells don't add up to it."""
+    """An incoming guest keeps its memory size, even if the cells don't add up to it."""
     total = pair.tree.find("memory")
     assert total is not None
     return pair.argv.incoming is not None and abs(argv - _kib(total, total.text)) < MIB
@@ -252,7 +252,7 @@ def _macs(cards: Iterable[ElementTree.Element]) -> list[str]:
 def cards_passed_through_get_their_address_on_the_host(
     pair: Pair, xml: list[str], argv: list[str]
 ) -> bool:
-    """A network may hand out such a card too, as for the part of a team that won't migrate."""
+    """A network may provide such a card too, as the transient part of a team of cards."""
     cards = pair.tree.findall("devices/interface")
     own = [
         card
@@ -302,7 +302,7 @@ def a_pools_volume_is_named_by_its_path(pair: Pair, xml: list[str], argv: list[s
     return set(xml) <= set(argv) and len(argv) - len(xml) <= volumes
 
 
-def somebody_passes_words_of_his_own_to_qemu(pair: Pair, xml: list[str], argv: list[str]) -> bool:
+def the_domain_passes_extra_words_to_qemu(pair: Pair, xml: list[str], argv: list[str]) -> bool:
     words = re.findall(r"<\w+:arg value=['\"]([^'\"]+)", pair.text)
     extra = set(argv) - set(xml)
     return set(xml) <= set(argv) and bool(extra) and extra <= set(words)
@@ -321,7 +321,7 @@ def test_every_file_and_block_device_of_a_disk_agrees(pairs: list[Pair]) -> None
             qemu_gets_the_descriptors_of_open_files,
             a_shared_disks_overlay_is_plugged_in_after_the_start,
             a_pools_volume_is_named_by_its_path,
-            somebody_passes_words_of_his_own_to_qemu,
+            the_domain_passes_extra_words_to_qemu,
         ],
     )
 
@@ -343,7 +343,7 @@ def test_every_rbd_image_agrees(pairs: list[Pair]) -> None:
 
 
 def test_every_image_below_a_disk_agrees(pairs: list[Pair]) -> None:
-    """With -blockdev libvirt spells out the chain, which its XML of that day holds too."""
+    """With -blockdev libvirt spells out the chain, which the XML of that time also contains."""
     chains = 0
     for pair in pairs:
         drives = [drive.backing for drive in pair.argv.disks if drive.backing is not None]
@@ -370,9 +370,9 @@ def test_every_domain_of_other_projects_is_read(corpus: Path) -> None:
         if re.search(r"<domain\b.*</domain>", text, re.DOTALL) is None:
             continue
         try:
-            tree = ElementTree.fromstring(text)  # noqa: S314 (this is no stranger's)
+            tree = ElementTree.fromstring(text)  # noqa: S314 (a file of our own repository)
         except ElementTree.ParseError:
-            continue  # as it was pasted
+            continue  # pasted incompletely
         xml = read_domain_xml(text)
         name = tree.find(".//name")
         assert name is not None and xml.name == name.text, path
@@ -382,7 +382,7 @@ def test_every_domain_of_other_projects_is_read(corpus: Path) -> None:
     assert read > 80
 
 
-def test_libvirts_own_notes_are_unwrapped(corpus: Path) -> None:
+def test_libvirts_status_files_are_unwrapped(corpus: Path) -> None:
     notes = sorted((corpus / "domxml/libvirt-status").glob("*.xml"))
     for note in notes:
         xml = read_domain_xml(note.read_text())
@@ -426,7 +426,7 @@ def test_consoles_agree(pairs: list[Pair]) -> None:
     assert explained["agree"] > len(pairs) / 2
 
 
-def test_where_consoles_listen_agrees(pairs: list[Pair]) -> None:
+def test_the_addresses_of_consoles_agree(pairs: list[Pair]) -> None:
     compared = 0
     for pair in pairs:
         consoles = {
@@ -466,7 +466,7 @@ def test_host_devices_agree(pairs: list[Pair]) -> None:
         for device in pair.xml.host_devices:
             if device.type == "pci":
                 unassigned = device.address not in words and "type='unassigned'" in pair.text
-                # Until 2013 libvirt did not tell QEMU the PCI domain.
+                # Until 2013 libvirt did not pass the PCI domain to QEMU.
                 assert device.address.partition(":")[2] in words or unassigned, pair.name
             else:
                 assert device.address in words, pair.name
@@ -474,12 +474,12 @@ def test_host_devices_agree(pairs: list[Pair]) -> None:
     assert compared > 20
 
 
-def test_what_hardware_real_domains_have_can_be_read(corpus: Path) -> None:
+def test_the_hardware_of_real_domains_is_read(corpus: Path) -> None:
     for path in sorted((corpus / "domxml").rglob("*.xml")):
         try:
             xml = read_domain_xml(path.read_text(errors="surrogateescape"))
         except UnheardError:
-            continue  # as it was pasted
+            continue  # pasted incompletely
         for console in xml.graphics:
             assert console.type in ("vnc", "spice", "sdl", "rdp", "dbus", "egl-headless"), path
         assert all(log.startswith("/") for log in xml.logs)

@@ -1,4 +1,4 @@
-"""The join: one UUID, and what each layer says of it."""
+"""The join: one UUID with the facts of every layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _only(bundle: Bundle, *layers: str) -> Bundle:
 
 
 def _as(name: str, bundle: Bundle) -> Bundle:
-    """The same host under another name."""
+    """Return the bundle of the same host under another name."""
 
     def renamed(answer: Answer) -> Answer:
         update: dict[str, object] = {"host": name}
@@ -45,7 +45,7 @@ def test_every_layer_of_a_running_guest_is_joined(host: RecordedHost) -> None:
     assert guest.unheard.keys() == {"qemu", "cgroup"}
 
 
-def test_a_server_on_no_host_is_joined_too(host: RecordedHost) -> None:
+def test_a_server_on_no_host_is_a_guest(host: RecordedHost) -> None:
     [guest] = _named(read(host.bundle).guests, "vm-shelved")
 
     assert guest.is_nowhere
@@ -53,7 +53,7 @@ def test_a_server_on_no_host_is_joined_too(host: RecordedHost) -> None:
     assert {"libvirt", "kernel", "images"} <= guest.unheard.keys()
 
 
-def test_a_deleted_server_that_left_nothing_is_no_guest(host: RecordedHost) -> None:
+def test_a_deleted_server_without_leftovers_is_not_a_guest(host: RecordedHost) -> None:
     assert _named(read(host.bundle).guests, "vm-deleted") == []
 
 
@@ -85,7 +85,7 @@ def test_a_controller_and_its_compute_node_are_joined(host: RecordedHost) -> Non
     assert [guest.unheard for guest in joined.guests] == [guest.unheard for guest in whole.guests]
 
 
-def test_a_guest_that_is_on_two_hosts_is_two(host: RecordedHost) -> None:
+def test_a_guest_on_two_hosts_is_two_guests(host: RecordedHost) -> None:
     cloud = read(merge([healthy(), _as("vm2", _only(healthy(), *HERE))]))
 
     first, second = _named(cloud.guests, "vm-plain")
@@ -94,7 +94,7 @@ def test_a_guest_that_is_on_two_hosts_is_two(host: RecordedHost) -> None:
     assert [guest.host.name for guest in (first, second) if guest.host and guest.is_here] == ["vm"]
 
 
-def test_folders_that_hosts_share_make_no_guests(host: RecordedHost) -> None:
+def test_a_shared_instances_directory_makes_no_guests(host: RecordedHost) -> None:
     shared = _as("vm2", _only(healthy(), "images"))
 
     cloud = read(merge([healthy(), shared]))
@@ -102,7 +102,7 @@ def test_folders_that_hosts_share_make_no_guests(host: RecordedHost) -> None:
     assert [guest for guest in cloud.guests if guest.host and guest.host.name == "vm2"] == []
 
 
-def test_novas_name_of_a_host_is_in_its_configuration(host: RecordedHost) -> None:
+def test_a_hosts_name_in_nova_comes_from_its_configuration(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host="alias")
     host.server(host.uuid("vm-plain"), **{"OS-EXT-SRV-ATTR:host": "alias"})
     conf = host.last("host", "/etc/nova/nova.conf").value
@@ -117,7 +117,7 @@ def test_novas_name_of_a_host_is_in_its_configuration(host: RecordedHost) -> Non
     assert not duo.is_here
 
 
-def test_of_two_processes_the_one_that_libvirt_means_is_the_guests() -> None:
+def test_a_guests_process_is_the_one_that_holds_libvirts_pid_file() -> None:
     guests = read(load(FAULTS / "duplicate-qemu.json.zst")).guests
     (twice,) = (guest for guest in guests if len(guest.processes) > 1)
 
@@ -129,7 +129,7 @@ def test_of_two_processes_the_one_that_libvirt_means_is_the_guests() -> None:
 
 
 @pytest.mark.parametrize(("holders", "own"), [([7], 7), ([7, 8], 6), ([6, 7, 8], 6), ([], 6)])
-def test_of_processes_that_all_hold_the_pid_file_the_first_is_the_guests(
+def test_a_guests_process_is_the_first_if_the_pid_file_does_not_decide(
     host: RecordedHost, holders: list[int], own: int
 ) -> None:
     pid = host.pid("vm-plain")

@@ -1,4 +1,4 @@
-"""What moved while it was captured."""
+"""Instances and domains that changed while they were captured."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server(status: str) -> Answer:
     return answer("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]", value)
 
 
-def test_two_looks_that_agree_saw_nothing_move() -> None:
+def test_equal_snapshots_show_no_movement() -> None:
     assert (
         moved(
             [row("active"), state(1), server("ACTIVE"), row("active"), state(1), server("ACTIVE")]
@@ -46,27 +46,27 @@ def test_two_looks_that_agree_saw_nothing_move() -> None:
     )
 
 
-def test_one_look_alone_tells_nothing() -> None:
+def test_a_single_snapshot_shows_no_movement() -> None:
     assert moved([row("active"), state(1), server("ACTIVE")]) == {}
 
 
-def test_a_row_that_differs_moved() -> None:
+def test_a_changed_row_has_moved() -> None:
     assert moved([row("active"), row("stopped")]) == {UUID: "vm_state active → stopped"}
 
 
-def test_a_domain_whose_state_differs_moved() -> None:
+def test_a_domain_in_another_state_has_moved() -> None:
     assert list(moved([state(1), state(5)])) == [UUID]
 
 
-def test_a_server_that_differs_moved() -> None:
+def test_a_changed_server_has_moved() -> None:
     assert moved([server("ACTIVE"), server("SHUTOFF")]) == {UUID: "status ACTIVE → SHUTOFF"}
 
 
-def test_what_was_asked_again_and_stood_still_did_not_move() -> None:
+def test_only_the_last_two_snapshots_are_compared() -> None:
     assert moved([row("active"), row("stopped"), row("stopped")]) == {}
 
 
-def test_who_appeared_or_went_away_moved() -> None:
+def test_a_server_that_appeared_or_went_away_has_moved() -> None:
     other = "00000000-417f-4890-abc1-4cdf2bbfa787"
     new = [other, "vm", "vm", "building", "spawning", 0, "2026-11-23 00:00:00", 0]
 
@@ -85,7 +85,7 @@ def test_a_domain_that_was_undefined_went_away() -> None:
     assert moved([state(1), gone]) == {UUID: "it went away"}
 
 
-def test_a_look_that_failed_is_none() -> None:
+def test_a_failed_snapshot_is_ignored() -> None:
     dead = answer(
         "libvirt",
         "virsh domstate --reason instance-00000001",
@@ -97,7 +97,7 @@ def test_a_look_that_failed_is_none() -> None:
 
 
 @pytest.mark.parametrize("damaged", [{}, "", 7, [{}], [{"uuid": {}, "id": 1}]])
-def test_a_look_that_cannot_be_read_is_none(damaged: object) -> None:
+def test_an_unreadable_snapshot_is_ignored(damaged: object) -> None:
     listed = [{"uuid": UUID, "name": "instance-00000001", "id": 1}]
     domains = [answer("libvirt", "virsh list --all", value) for value in (listed, damaged)]
     servers = [server("ACTIVE"), server("ACTIVE").model_copy(update={"value": damaged})]
@@ -110,7 +110,7 @@ def test_a_look_that_cannot_be_read_is_none(damaged: object) -> None:
         assert gone(looks) == {}
 
 
-def test_a_domain_that_was_restarted_moved() -> None:
+def test_a_restarted_domain_has_moved() -> None:
     def listed(number: int | None) -> Answer:
         return answer(
             "libvirt",
@@ -121,7 +121,7 @@ def test_a_domain_that_was_restarted_moved() -> None:
     assert moved([listed(1), listed(2)]) == {UUID: "id 1 → 2"}
 
 
-def test_a_migration_that_went_on_moved_its_server() -> None:
+def test_a_migration_that_continues_moves_its_server() -> None:
     def moves(status: str) -> Answer:
         rows = [["m", "done", "x", 1, UUID], ["n", status, "x", 2, UUID]]
         columns = ["uuid", "status", "updated_at", "id", "instance_uuid"]
@@ -139,7 +139,7 @@ def plugged(*rows: list[object]) -> Answer:
     return answer("nova-db", query, {"columns": columns, "rows": list(rows)})
 
 
-def test_a_volume_that_was_plugged_out_meanwhile_is_a_change() -> None:
+def test_an_attached_or_detached_volume_moves_its_server() -> None:
     disk: list[object] = ["2026-11-23 00:00:00", 1, UUID, None, None, 0]
     volume: list[object] = ["2026-11-23 00:00:00", 2, UUID, "v", "a", 0]
 
@@ -154,14 +154,14 @@ def nobody(layer: str) -> Answer:
     return answer("nova", "GET /v2.1/servers/detail?all_tenants=True [2.93]", {"servers": []})
 
 
-def test_whose_row_was_purged_has_gone_though_the_last_looks_agree() -> None:
+def test_a_server_with_a_purged_row_is_gone_even_if_the_last_snapshots_are_equal() -> None:
     looks = [row("active"), nobody("nova-db"), nobody("nova-db")]
 
     assert moved(looks) == {}
     assert gone(looks) == {UUID: "it went away"}
 
 
-def test_who_is_only_elsewhere_has_not_gone() -> None:
+def test_a_server_that_moved_to_another_host_is_not_gone() -> None:
     by_id = ROWS.replace("host = 'vm'", f"uuid IN ('{UUID}')")
     there = [UUID, "compute-9", "compute-9", "active", None, 1, "2026-11-23 00:00:01", 0]
     again = answer("nova-db", by_id, {"columns": MARKERS, "rows": [there]})
@@ -169,13 +169,13 @@ def test_who_is_only_elsewhere_has_not_gone() -> None:
     assert gone([row("active"), nobody("nova-db"), again, nobody("nova-db")]) == {}
 
 
-def test_whom_the_api_lists_no_more_has_gone_unless_there_is_still_a_row() -> None:
+def test_a_server_that_the_api_no_longer_lists_is_gone_unless_its_row_exists() -> None:
     lists = [server("ACTIVE"), nobody("nova"), nobody("nova")]
 
     assert gone(lists) == {UUID: "it went away"}
     assert gone([row("deleted"), *lists, row("deleted")]) == {}
 
 
-def test_who_was_always_there_or_never_has_not_gone() -> None:
+def test_a_server_that_stayed_or_appeared_is_not_gone() -> None:
     assert gone([row("active"), server("ACTIVE"), row("stopped"), server("SHUTOFF")]) == {}
     assert gone([nobody("nova"), nobody("nova-db"), server("ACTIVE"), row("active")]) == {}

@@ -12,7 +12,7 @@ from hoodsnap.facts.cloud.newest_visit import newest
 
 
 def _later(bundle: Bundle, change: Callable[[Answer], Answer]) -> Bundle:
-    """The same visit an hour later."""
+    """Return the same visit, an hour later."""
     hour = timedelta(hours=1)
     answers = [
         change(answer).model_copy(update={"at": answer.at + hour}) for answer in bundle.answers
@@ -25,7 +25,7 @@ def _count(bundle: Bundle, layer: str) -> int:
     return len(bundle.by_layer.get(layer, ()))
 
 
-def test_what_a_host_alone_can_tell_is_taken_from_its_newest_visit(host: RecordedHost) -> None:
+def test_a_hosts_own_layers_are_taken_from_its_newest_visit(host: RecordedHost) -> None:
     old, new = host.bundle, _later(host.bundle, lambda answer: answer)
 
     for order in ([old, new], [new, old]):
@@ -33,15 +33,16 @@ def test_what_a_host_alone_can_tell_is_taken_from_its_newest_visit(host: Recorde
 
         first, second = taken if order[0] is old else reversed(taken)
         assert [_count(first, layer) for layer in ("libvirt", "kernel", "images")] == [0, 0, 0]
-        assert _count(first, "nova") == _count(old, "nova"), "what the cloud tells is all taken"
+        assert _count(first, "nova") == _count(old, "nova"), "all answers about the cloud are used"
         assert second is new
         when = f"{new.started:%Y-%m-%d %H:%M:%S} UTC"
         assert remarks == [
-            f"vm is in several bundles: what it alone can tell is taken from that of {when}"
+            "vm appears in several bundles; its host data is taken from the newest, collected at "
+            f"{when}"
         ]
 
 
-def test_two_hosts_are_both_taken_whole(host: RecordedHost) -> None:
+def test_bundles_of_two_hosts_are_both_used_whole(host: RecordedHost) -> None:
     other = _later(host.bundle, lambda answer: answer.model_copy(update={"host": "vm2"}))
 
     taken, remarks = newest([host.bundle, other])
@@ -50,7 +51,7 @@ def test_two_hosts_are_both_taken_whole(host: RecordedHost) -> None:
     assert remarks == []
 
 
-def test_the_parts_of_one_host_supplement_each_other(host: RecordedHost) -> None:
+def test_layers_of_one_host_in_two_bundles_supplement_each_other(host: RecordedHost) -> None:
     above, below = RecordedHost(host.bundle), RecordedHost(host.bundle)
     above.drop(lambda answer: answer.layer in ("nova", "nova-db"))
     below.drop(lambda answer: answer.layer not in ("nova", "nova-db"))
@@ -61,7 +62,7 @@ def test_the_parts_of_one_host_supplement_each_other(host: RecordedHost) -> None
     assert remarks == []
 
 
-def test_a_visit_in_which_a_layer_was_silent_supersedes_nothing(host: RecordedHost) -> None:
+def test_a_visit_supersedes_only_layers_that_answered(host: RecordedHost) -> None:
     def silenced(answer: Answer) -> Answer:
         if answer.layer != "libvirt":
             return answer

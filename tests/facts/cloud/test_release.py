@@ -1,4 +1,4 @@
-"""Which release of nova speaks, and when that can't be said."""
+"""nova's release, and the clues that leave it unknown."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def table(name: str, *columns: str) -> Answer:
         ("33.0.0.0rc1", Release.R2026_1),
     ],
 )
-def test_of_the_program(version: str, release: Release) -> None:
+def test_release_from_the_programs_version(version: str, release: Release) -> None:
     span = of_host(said("host", "nova-compute --version", version))
 
     assert (span.earliest, span.latest) == (release, release)
@@ -65,14 +65,14 @@ def test_of_the_program(version: str, release: Release) -> None:
         ("rpm -qa nova", "qemu-kvm-9.0-1.el9.x86_64\nopenstack-nova-compute-26.1.0-1.el9.noarch"),
     ],
 )
-def test_of_the_package(query: str, packages: str) -> None:
+def test_release_from_the_packages_version(query: str, packages: str) -> None:
     assert of_host(said("host", query, packages)).since(Release.ZED)
 
 
-def test_what_only_uses_nova_has_a_version_of_its_own() -> None:
+def test_packages_that_only_use_nova_are_ignored() -> None:
     packages = "python3-novaclient\t2:18.1.0-2\npython3-os-vif\t3.0.0-2"
 
-    with pytest.raises(UnheardError, match="not known: any"):
+    with pytest.raises(UnheardError, match="nova's release is unknown: any"):
         of_host(said("host", "dpkg-query -W nova-common", packages)).since(Release.PIKE)
 
 
@@ -81,30 +81,30 @@ def test_what_only_uses_nova_has_a_version_of_its_own() -> None:
     [
         (64, Release.ZED, Release.ZED),
         (66, Release.R2023_1, Release.R2023_2),
-        (45, Release.TRAIN, Release.USSURI),  # from between two releases
+        (45, Release.TRAIN, Release.USSURI),  # between two releases
         (99, Release.R2026_1, Release.R2026_2),
         (1, Release.HAVANA, Release.LIBERTY),
     ],
 )
-def test_of_the_service(version: int, earliest: Release, latest: Release) -> None:
+def test_release_from_the_service_version(version: int, earliest: Release, latest: Release) -> None:
     span = of_host(service(version=version))
 
     assert (span.earliest, span.latest) == (earliest, latest)
 
 
-def test_where_a_clue_leaves_two_another_may_tell() -> None:
+def test_a_second_clue_may_decide_between_two_releases() -> None:
     span = of_host(service(version=66), said("host", "nova-compute --version", "28.0.1"))
 
     assert str(span) == "2023.2 (nova-compute 28.0.1, service version 66)"
 
 
-def test_services_without_a_version_are_old() -> None:
+def test_services_without_a_version_column_predate_liberty() -> None:
     assert not of_host(service()).since(Release.LIBERTY)
 
 
 @pytest.mark.parametrize("version", [None, 0, "64", [1]])
-def test_a_version_that_tells_nothing(version: object) -> None:
-    with pytest.raises(UnheardError, match="not known"):
+def test_an_odd_service_version_is_no_clue(version: object) -> None:
+    with pytest.raises(UnheardError, match="release is unknown"):
         of_host(service(version=version)).since(Release.LIBERTY)
 
 
@@ -124,7 +124,7 @@ def test_a_failure_is_no_clue() -> None:
         of_host(Answer(**asked, at=NOON, took=0.1, error=error)).since(Release.ICEHOUSE)
 
 
-def test_of_the_columns() -> None:
+def test_release_from_the_columns() -> None:
     span = release_of_cloud(
         bundle(
             table("services", "id", "host", "version", "uuid"),
@@ -136,7 +136,7 @@ def test_of_the_columns() -> None:
     assert str(span) == "Queens to Stein (columns)"
 
 
-def test_a_table_that_was_not_shown_is_no_clue() -> None:
+def test_a_table_that_was_not_collected_is_no_clue() -> None:
     error = Failure(kind="denied", message="SHOW command denied")
     asked = {"layer": "nova-db", "host": "vm", "query": "SHOW CREATE TABLE nova.services"}
 
@@ -156,7 +156,7 @@ def test_a_table_that_was_not_shown_is_no_clue() -> None:
         (["2.93"], "any"),
     ],
 )
-def test_of_the_api(version: object, words: str) -> None:
+def test_release_from_the_apis_microversion(version: object, words: str) -> None:
     body = {"version": {"id": "v2.1", "version": version}}
 
     assert str(release_of_cloud(bundle(said("nova", "GET /v2.1/", body)))) == words

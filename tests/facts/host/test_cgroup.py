@@ -1,4 +1,4 @@
-"""What is read of control groups, of both versions."""
+"""Control groups of both versions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def said(query: str, value: object = None, error: Failure | None = None) -> Answ
 
 
 def read(**files: str) -> Cgroup:
-    """A QEMU in a scope of version 2, with these files."""
+    """Return the groups of a QEMU in a scope of version 2, with these files."""
     names = {name.replace("__", "/").replace("_", "."): text for name, text in files.items()}
     answers = [
         said("/proc/41/cgroup", f"0::/machine.slice/{SCOPE}/libvirt/emulator\n"),
@@ -30,7 +30,7 @@ def read(**files: str) -> Cgroup:
     return ControlGroups.read(answers).of(41)
 
 
-def test_a_scope_of_version_2() -> None:
+def test_a_scope_of_version_2_is_read() -> None:
     found = read(
         memory_max="536870912\n",
         memory_current="268435456\n",
@@ -51,7 +51,7 @@ def test_a_scope_of_version_2() -> None:
     assert (found.oom_kills, found.cpus, found.cpu_pressure) == (1, "0-3,8", 12.5)
 
 
-def test_a_scope_without_limits() -> None:
+def test_a_scope_without_limits_has_none() -> None:
     found = read(memory_max="max\n", libvirt__vcpu0__cpu_max="max 100000\n")
 
     assert (found.vcpu_percent, found.memory_limit_kib, found.throttled_percent) == (None,) * 3
@@ -72,12 +72,12 @@ def test_a_scope_without_limits() -> None:
         ("cpu_pressure", {"cpu_pressure": "some avg10=nan avg60=0.00\n"}),
     ],
 )
-def test_what_can_not_be_read_is_unheard(field: str, files: dict[str, str]) -> None:
+def test_unreadable_settings_are_unheard(field: str, files: dict[str, str]) -> None:
     with pytest.raises(UnheardError):
         getattr(read(**files), field)
 
 
-def test_a_group_that_did_not_let_itself_be_read_is_unheard() -> None:
+def test_a_group_with_denied_access_is_unheard() -> None:
     refused = Failure(kind="denied", message="Permission denied")
     query = "grep -r . /sys/fs/cgroup/cpu/machine/qemu-2-vm.libvirt-qemu"
     answers = [
@@ -105,11 +105,11 @@ def test_a_process_that_nobody_asked_for_is_unheard() -> None:
         ("libvirtd.service", None),
     ],
 )
-def test_the_machine_that_a_group_was_made_for(name: str, machine: object) -> None:
+def test_a_groups_name_contains_its_domain(name: str, machine: object) -> None:
     assert machine_of(name) == machine
 
 
-def test_the_lists() -> None:
+def test_the_lists_of_groups_and_units_are_read() -> None:
     found = ControlGroups.read(
         [
             said(CENSUS, [{"path": f"/sys/fs/cgroup/machine.slice/{SCOPE}", "pids": [41, 42]}]),

@@ -1,5 +1,5 @@
-"""A host's block devices. The lab has neither LVM, iSCSI nor multipath: the outputs of their tools
-are written here as their documentation shows them."""
+"""A host's block devices. The lab has no LVM, iSCSI or multipath, so the output of their tools is
+copied from their documentation."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def devices(**more: Any) -> Devices:
     return Devices([answer(query, value) for query, value in said.items()], None)
 
 
-def test_a_map_is_made_of_its_paths() -> None:
+def test_a_multipath_map_is_built_on_its_paths() -> None:
     found = devices()
     mapped = found.find("/dev/mapper/mpatha")
 
@@ -78,7 +78,7 @@ def test_a_map_is_made_of_its_paths() -> None:
     assert [device.kname for device in found.above(found.by_name["sdb"])] == ["sdb", "dm-3"]
 
 
-def test_a_link_means_its_device() -> None:
+def test_a_link_leads_to_its_device() -> None:
     name = f"ip-10.0.0.5:3260-iscsi-{TARGET}-lun-1"
     found = devices(**{"ls -l /dev/disk/by-path": {name: "../../sdb"}})
 
@@ -89,20 +89,20 @@ def test_a_link_means_its_device() -> None:
     assert found.reached(TARGET, 2) == frozenset()
 
 
-def test_sessions_tell_which_disks_they_brought() -> None:
+def test_a_session_lists_its_disks() -> None:
     found = devices(**{"iscsiadm -m session -P 3": SESSION})
 
     assert found.sessions == (Session(TARGET, "10.0.0.5:3260", ((1, "sdb"),)),)
 
 
-def test_maps_are_the_same_by_the_daemon_and_by_its_tool() -> None:
+def test_multipathd_and_its_tool_report_the_same_maps() -> None:
     whole = Map("mpatha", "3600140590c1", "dm-3", (("sdb", True), ("sdc", False)))
 
     assert devices(**{"multipathd show maps json": MAPS}).maps == (whole,)
     assert devices(**{"multipath -ll": TOPOLOGY}).maps == (whole,)
 
 
-def test_no_sessions_is_not_the_same_as_unheard() -> None:
+def test_no_sessions_and_unknown_sessions_differ() -> None:
     none = Failure(kind="absent", message="iscsiadm: No active sessions.")
     denied = Failure(kind="failed", message="iscsiadm: can't connect to iscsid")
 

@@ -22,7 +22,7 @@ UUID = "c5925b92-45c5-4cb9-bb23-45aa4cc62d71"
 DISK = f"{DIR}/{UUID}/disk"
 BASE = f"{DIR}/_base/ffbcc52036e0b0d9932886f2b2a995033f8fd418"
 
-# As qemu-img 7.2 said it of a guest of the lab.
+# Output of qemu-img 7.2 for a guest of the lab.
 HEADER: dict[str, Any] = {
     "backing-filename-format": "raw",
     "virtual-size": 1073741824,
@@ -59,7 +59,7 @@ MISSING = f"qemu-img: Could not open '{BASE}': Could not open '{BASE}': No such 
 
 
 def line(path: str, kind: str = "f", **more: object) -> dict[str, Any]:
-    """One line of `find DIR -ls`."""
+    """Return one line of `find DIR -ls`."""
     entry: dict[str, Any] = {
         "path": path,
         "type": kind,
@@ -130,7 +130,7 @@ def disk(*answers: Answer) -> Image:
     return store(*answers).images[DISK]
 
 
-def test_an_overlay_tells_its_own_sizes_and_what_lies_below() -> None:
+def test_an_overlay_has_its_own_sizes_and_a_backing_chain() -> None:
     image = disk()
 
     assert (image.path, image.format) == (DISK, "qcow2")
@@ -150,7 +150,7 @@ def test_evidence_names_the_answer_and_the_place_in_it() -> None:
     assert (said.query, place) == (CHAIN_OF_DISK, "[0].virtual-size")
 
 
-def test_of_a_broken_chain_the_upper_end_is_still_told() -> None:
+def test_the_top_image_of_a_broken_chain_is_still_read() -> None:
     image = disk(answer(CHAIN_OF_DISK, error=("absent", MISSING)), answer(HEADER_OF_DISK, HEADER))
 
     assert image.backing_missing == MISSING
@@ -166,15 +166,15 @@ def test_of_a_broken_chain_the_upper_end_is_still_told() -> None:
 
 
 @pytest.mark.parametrize("kind", ["timeout", "denied", "failed", "missing"])
-def test_a_chain_that_was_not_read_lacks_nothing(kind: str) -> None:
-    image = disk(answer(CHAIN_OF_DISK, error=(kind, "not asked")), answer(HEADER_OF_DISK, HEADER))
+def test_a_chain_that_was_not_collected_has_no_missing_file(kind: str) -> None:
+    image = disk(answer(CHAIN_OF_DISK, error=(kind, "no reply")), answer(HEADER_OF_DISK, HEADER))
 
-    with pytest.raises(UnheardError, match="not asked"):
+    with pytest.raises(UnheardError, match="no reply"):
         assert image.backing_missing
     assert image.format == "qcow2"
 
 
-def test_a_disk_that_is_gone_itself_has_no_missing_base() -> None:
+def test_a_disk_that_does_not_exist_has_no_missing_base() -> None:
     gone = ("absent", f"Could not open '{DISK}': No such file or directory")
     image = disk(answer(CHAIN_OF_DISK, error=gone), answer(HEADER_OF_DISK, error=gone))
 
@@ -191,10 +191,10 @@ def test_a_header_alone_is_a_chain_if_it_names_no_base() -> None:
     assert images[DISK].backing_missing is None
 
 
-def test_a_chain_that_ends_too_early_says_nothing_about_its_base() -> None:
+def test_a_chain_that_ends_too_early_leaves_its_base_unknown() -> None:
     image = disk(answer(CHAIN_OF_DISK, CHAIN[:1]))
 
-    with pytest.raises(UnheardError, match="did not go on"):
+    with pytest.raises(UnheardError, match="did not report its backing file"):
         assert image.backing_missing
 
 
@@ -209,7 +209,7 @@ def test_the_last_answer_counts() -> None:
         assert disk(answer(CHAIN_OF_DISK, error=("timeout", "no answer"))).virtual_size
 
 
-def test_a_corrupt_image_says_so() -> None:
+def test_a_corrupt_image_is_marked_as_corrupt() -> None:
     data = HEADER["format-specific"]["data"] | {"corrupt": True}
     chain = [HEADER | {"format-specific": {"type": "qcow2", "data": data}}, *CHAIN[1:]]
 
@@ -231,11 +231,11 @@ def test_a_corrupt_image_says_so() -> None:
     ],
     ids=range(8),
 )
-def test_a_path_is_found_where_qemu_hides_it(filename: str, path: str) -> None:
+def test_the_path_in_a_filename_is_found_in_every_form(filename: str, path: str) -> None:
     assert ImageInfo.model_validate(HEADER | {"filename": filename}).path == path
 
 
-def test_a_guest_has_the_disks_of_its_domain_first_and_those_of_its_folder() -> None:
+def test_a_guests_images_are_its_domains_disks_and_then_those_in_its_folder() -> None:
     volume = "/var/lib/nova/mnt/share/volume-1"
     images = store(answer(f"qemu-img info -U --backing-chain --output=json {volume}", CHAIN[1:]))
 
@@ -244,14 +244,14 @@ def test_a_guest_has_the_disks_of_its_domain_first_and_those_of_its_folder() -> 
     assert images.of("00000000-0000-0000-0000-000000000000") == ()
 
 
-def test_folders_are_those_of_guests_with_what_a_move_left() -> None:
+def test_folders_include_leftovers_of_a_resize() -> None:
     folders = store().folders
 
     assert list(folders) == [UUID]
     assert [folder.suffix for folder in folders[UUID]] == ["", "_resize"]
 
 
-def test_the_name_of_a_base_is_the_sha1_of_its_image() -> None:
+def test_the_name_of_a_base_is_the_sha1_of_the_image_id() -> None:
     name = base_of("2e5ca6a5-2e4b-4a5a-9d0f-1f2c3a4b5c6d")
 
     assert len(name) == 40
@@ -263,19 +263,19 @@ def test_a_file_is_found_by_its_inode() -> None:
     assert store().by_inode["254:0", 1515849] == (BASE,)
 
 
-def test_a_file_that_a_list_lacks_is_absent_and_one_that_no_list_covers_is_unknown() -> None:
+def test_a_file_missing_in_a_listing_is_absent_and_one_outside_all_listings_is_unknown() -> None:
     images = store()
 
     assert images.size_of(UUID, "disk") == 393216
     assert images.size_of(UUID, "disk.config") is None
     assert images.size_of("00000000-0000-0000-0000-000000000000", "disk") is None
     assert images.entry(f"{DIR}/{UUID}/nothing/deeper") is None
-    with pytest.raises(UnheardError, match="nobody looked"):
+    with pytest.raises(UnheardError, match="/srv/disk: it was not collected"):
         images.entry("/srv/disk")
 
 
 @pytest.mark.parametrize("kind", ["closed", "link", "list"])
-def test_what_could_not_be_listed_is_never_absent(kind: str) -> None:
+def test_a_file_that_could_not_be_listed_is_never_absent(kind: str) -> None:
     folder = f"{DIR}/{UUID}"
     listing = [entry for entry in LISTING if not entry["path"].startswith(folder)]
     if kind == "closed":
@@ -290,7 +290,7 @@ def test_what_could_not_be_listed_is_never_absent(kind: str) -> None:
         images.size_of(UUID, "disk")
 
 
-def test_one_directory_that_does_not_answer_leaves_absence_open() -> None:
+def test_a_file_is_not_absent_if_one_directory_did_not_answer() -> None:
     images = store(answer("find /srv/instances -ls", error=("timeout", "no answer")))
 
     assert images.size_of(UUID, "disk") == 393216
@@ -298,16 +298,16 @@ def test_one_directory_that_does_not_answer_leaves_absence_open() -> None:
         images.size_of(UUID, "disk.config")
 
 
-def test_without_any_list_nothing_is_absent() -> None:
+def test_no_file_is_absent_without_a_listing() -> None:
     images = ImageStore.read([answer(f"find {DIR} -ls", error=("denied", "Permission denied"))])
 
     assert images.listing is None
-    assert images.failures == {DIR: f"the list of {DIR}: Permission denied"}
+    assert images.failures == {DIR: f"the listing of {DIR}: Permission denied"}
     with pytest.raises(UnheardError, match="Permission denied"):
         images.size_of(UUID, "disk")
 
 
-def test_a_single_look_counts_until_a_newer_list_covers_it() -> None:
+def test_a_single_file_counts_until_a_newer_listing_covers_it() -> None:
     config = f"{DIR}/{UUID}/disk.config"
     absent = answer(f"stat -L {config}", error=("absent", "No such file or directory"))
 
@@ -316,7 +316,7 @@ def test_a_single_look_counts_until_a_newer_list_covers_it() -> None:
     assert images.size_of(UUID, "disk.config") == 5
 
 
-def test_a_look_that_was_denied_leaves_it_open() -> None:
+def test_a_file_is_unheard_if_access_was_denied() -> None:
     images = store(answer("stat -L /srv/volume", error=("denied", "Permission denied")))
 
     with pytest.raises(UnheardError):
@@ -334,7 +334,7 @@ def test_an_image_cache_elsewhere_belongs_to_the_directory() -> None:
     assert images.size_of(UUID, "disk") == 393216
 
 
-def test_a_disk_that_nova_does_not_mention_has_no_declared_format() -> None:
+def test_a_disk_that_disk_info_does_not_list_has_no_declared_format() -> None:
     other = answer(f"cat {DIR}/{UUID}/disk.info", '{"/elsewhere/disk.eph0": "raw"}')
     broken = answer(f"cat {DIR}/{UUID}/disk.info", '["disk"]')
 
@@ -345,7 +345,7 @@ def test_a_disk_that_nova_does_not_mention_has_no_declared_format() -> None:
         assert store().images[BASE].declared
 
 
-# Old spellings, and hostile ones.
+# Damaged and old answers.
 
 QUESTIONS: list[Callable[[Image], object]] = [
     lambda image: image.path,
@@ -363,7 +363,7 @@ QUESTIONS: list[Callable[[Image], object]] = [
 
 
 def read_everything(answers: list[Answer]) -> int:
-    """How many questions were answered; whatever is not `UnheardError` gets out."""
+    """Return how many questions were answered. Exceptions but `UnheardError` pass through."""
     images = ImageStore.read(answers)
     questions: list[Callable[[], object]] = [
         lambda: images.folders,
@@ -429,7 +429,7 @@ BROKEN = [
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(BROKEN) - 1), st.randoms(use_true_random=False), ANYTHING)
-def test_any_damage_to_real_answers_is_read_or_unheard(
+def test_damaged_answers_are_read_or_unheard(
     number: int, chance: random.Random, by: object
 ) -> None:
     victim = BROKEN[number]
@@ -448,7 +448,7 @@ def test_healthy_answers_answer_everything() -> None:
 
 
 def json_in(text: str) -> Iterator[Any]:
-    """The JSON values in a text, each beginning a line."""
+    """Yield the JSON values in a text that begin a line."""
     decoder = json.JSONDecoder()
     end = 0
     for found in re.finditer(r"^\s*(?=[\[{])", text, re.MULTILINE):
@@ -461,7 +461,7 @@ def json_in(text: str) -> Iterator[Any]:
 
 
 def chains_in(value: Any) -> Iterator[Any]:
-    """What qemu-img (or QMP, in the same words) says of images, wherever it stands."""
+    """Yield every image and chain that qemu-img, or QMP in the same format, reported."""
     inner = value if isinstance(value, list) else []
     if isinstance(value, dict):
         if "virtual-size" in value:
@@ -473,7 +473,7 @@ def chains_in(value: Any) -> Iterator[Any]:
         yield from chains_in(item)
 
 
-def test_what_qemu_img_said_from_2_to_10_is_understood(corpus: Path) -> None:
+def test_the_output_of_qemu_img_2_to_10_is_read(corpus: Path) -> None:
     read = 0
     for file in sorted((corpus / "qemu-img").rglob("*.*")):
         values = json_in(file.read_text(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""What is read in the ends of the logs."""
+"""Log lines about a guest, from the ends of the logs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _kill(time: str, cgroup: str) -> Answer:
     return _answer("dmesg --time-format iso", line)
 
 
-def test_an_end_is_the_last_one_since_the_last_start() -> None:
+def test_only_an_end_after_the_last_start_counts() -> None:
     log = _log(FIRST)
     assert log.started == "2026-11-25 13:15:10.466+0000"
     assert (log.ended, log.end_reason) == ("2026-11-25 13:15:20.309+0000", "destroyed")
@@ -53,7 +53,7 @@ def test_an_end_is_the_last_one_since_the_last_start() -> None:
     assert (log.ended, log.end_reason) == (None, None)
 
 
-def test_an_end_without_a_reason_as_libvirt_wrote_it_until_3_1() -> None:
+def test_an_end_has_no_reason_before_libvirt_3_1() -> None:
     log = _log("2016-01-01 00:00:00.000+0000: shutting down")
 
     assert (log.started, log.ended) == (None, "2016-01-01 00:00:00.000+0000")
@@ -73,10 +73,10 @@ def test_the_kernel_names_the_domain_that_it_killed(cgroup: str) -> None:
     log = _log(FIRST, kill)
     assert log.oom_kill == kill.value
     assert log.where("oom_kill") == (kill, "oom-kill")
-    assert _log(FIRST + AGAIN, kill).oom_kill is None, "that was an earlier life of it"
+    assert _log(FIRST + AGAIN, kill).oom_kill is None, "the kernel killed it before its last start"
 
 
-def test_another_domain_that_was_killed_is_another() -> None:
+def test_the_kill_of_another_domain_does_not_count() -> None:
     kill = _kill(
         "2026-11-25T13:15:19,5+00:00", "machine-qemu\\x2d7\\x2dinstance\\x2d00000007.scope"
     )
@@ -84,7 +84,7 @@ def test_another_domain_that_was_killed_is_another() -> None:
     assert _log(FIRST, kill).oom_kill is None
 
 
-def test_the_log_of_another_guest_of_that_name_says_nothing() -> None:
+def test_the_log_of_another_guest_with_the_same_domain_name_does_not_count() -> None:
     other = "0a9d8b7c-1111-4222-8333-444455556666"
 
     assert _log(FIRST.replace(UUID, other) + AGAIN).started is not None
@@ -92,7 +92,7 @@ def test_the_log_of_another_guest_of_that_name_says_nothing() -> None:
         _log(FIRST + AGAIN.replace(UUID.upper(), other)).ended  # noqa: B018
 
 
-def test_the_last_error_of_nova_compute_is_told() -> None:
+def test_nova_computes_last_error_is_the_trouble() -> None:
     lines = [
         f"2026-11-25 13:15:18.707 ERROR [instance: {UUID}] it failed",
         f"2026-11-25 13:15:19.707 ERROR [instance: {UUID}] it failed again",
@@ -104,7 +104,7 @@ def test_the_last_error_of_nova_compute_is_told() -> None:
     assert _log(FIRST).trouble is None
 
 
-def test_what_can_not_be_read_is_unheard() -> None:
+def test_an_unreadable_log_is_unheard() -> None:
     with pytest.raises(UnheardError):
         _log(["a", "list"]).started  # noqa: B018
     assert _log(FIRST, _answer("dmesg --time-format iso", 7)).oom_kill is None
@@ -119,7 +119,7 @@ def test_novas_lines_belong_to_the_instance_that_they_name(host: RecordedHost) -
     assert all(f"[instance: {guest.uuid}]" in line for line in guest.log.nova)
 
 
-def test_the_recorded_logs_say_how_each_guest_was_started_and_ended(host: RecordedHost) -> None:
+def test_the_recorded_logs_show_each_guests_start_and_end(host: RecordedHost) -> None:
     for name in ("vm-plain", "vm-verify"):
         guest = host.guest(name)
         assert guest.log is not None

@@ -1,4 +1,4 @@
-"""What a host says of its network."""
+"""A host's network: taps in the kernel and in Open vSwitch, and namespaces."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def table(name: str, /, **columns: object) -> Answer:
 LINK = answer("ip -d -j link", [{"ifname": f"tap{PREFIX}", "flags": ["UP"], "mtu": 1450}])
 
 
-def test_open_vswitchs_own_json() -> None:
-    """As `ovs-vsctl --format=json` prints it (RFC 7047, section 5.1)."""
+def test_the_json_of_open_vswitch_is_read() -> None:
+    """`ovs-vsctl --format=json` prints the notation of RFC 7047, section 5.1."""
     ids = ["map", [["iface-id", "i"], ["attached-mac", "FA:16"]]]
     network = HostNetwork.read(
         [
@@ -49,7 +49,7 @@ def test_open_vswitchs_own_json() -> None:
     assert tap.where("tag")[1] == f"tap{PREFIX}.tag"
 
 
-def test_a_host_without_open_vswitch_does_not_say_that_there_is_nothing() -> None:
+def test_interfaces_are_unheard_on_a_host_without_open_vswitch() -> None:
     none = answer(
         "ovs-vsctl --format=json list Interface",
         error=Failure(kind="missing", message="ovs-vsctl is not installed"),
@@ -61,16 +61,16 @@ def test_a_host_without_open_vswitch_does_not_say_that_there_is_nothing() -> Non
         _ = tap.ofport
 
 
-def test_a_table_that_was_not_told_says_nothing() -> None:
+def test_fields_of_a_table_that_was_not_collected_are_unheard() -> None:
     tap = HostNetwork.read([LINK, table("Interface", name=f"tap{PREFIX}", ofport=5)]).taps[PREFIX]
 
     assert tap.ofport == 5
     for field in ("tag", "bridge"):
-        with pytest.raises(UnheardError):
+        with pytest.raises(UnheardError, match="was not collected"):
             getattr(tap, field)
 
 
-def test_of_a_bridge_of_its_own_the_far_end_is_on_open_vswitch() -> None:
+def test_the_far_end_of_a_hybrid_bridge_is_in_open_vswitch() -> None:
     names = [f"{kind}{PREFIX}" for kind in ("tap", "qbr", "qvb", "qvo")]
     links = answer("ip -d -j link", [{"ifname": name} for name in [*names, "eth0", "br-int"]])
     row = table("Interface", name=f"qvo{PREFIX}", ofport=9)
@@ -81,14 +81,14 @@ def test_of_a_bridge_of_its_own_the_far_end_is_on_open_vswitch() -> None:
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", {}, {"headings": ["name"], "data": [[1, 2]]}])
-def test_tables_that_can_not_be_read(value: object) -> None:
+def test_unreadable_tables_are_unheard(value: object) -> None:
     network = HostNetwork.read([LINK, answer("ovs-vsctl --format=json list Interface", value)])
 
     assert isinstance(network.switch, UnheardError)
     assert network.switch_listing is None
 
 
-def test_every_recorded_guest_that_runs_has_its_tap() -> None:
+def test_every_recorded_running_guest_has_its_taps() -> None:
     running = [guest for guest in healthy_report().cloud.guests if guest.process is not None]
 
     assert len(running) > 9
@@ -116,7 +116,7 @@ def test_the_floating_ip_leads_to_its_guest() -> None:
     assert f"{floating}/32" in plain.host.network.namespaces[f"qrouter-{router}"]
 
 
-def test_a_kernel_that_does_not_name_the_taps(host: RecordedHost) -> None:
+def test_a_process_has_unknown_taps_if_the_kernel_does_not_name_them(host: RecordedHost) -> None:
     """Before Linux 3.14 fdinfo has no `iff` (drivers/net/tun.c)."""
     query = f"ls -lL /proc/{host.pid('vm-plain')}/fd"
     files = host.last("kernel", query).value
@@ -124,6 +124,6 @@ def test_a_kernel_that_does_not_name_the_taps(host: RecordedHost) -> None:
     [plain] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
     assert plain.process is not None
 
-    with pytest.raises(UnheardError, match="does not say which taps"):
+    with pytest.raises(UnheardError, match="did not report the names of the taps"):
         _ = plain.process.taps
     assert host.findings() == []

@@ -76,7 +76,7 @@ def test_the_command_line_of_2013_is_read() -> None:
     (disk,) = havana.disks
     assert (disk.source, disk.format, disk.protocol) == (f"{INSTANCE}/disk", "qcow2", "file")
     assert (disk.name, disk.device) == ("drive-virtio-disk0", "virtio-disk0")
-    assert disk.backing is None, "only the image's header tells what is below"
+    assert disk.backing is None, "only the image's header names the backing file"
 
 
 def test_the_command_line_of_today_is_read() -> None:
@@ -88,7 +88,7 @@ def test_the_command_line_of_today_is_read() -> None:
     assert (today.vcpus, today.max_vcpus, today.topology["sockets"]) == (2, 4, 4)
     assert today.machine == "pc-i440fx-7.2"
     assert today.macs == ("fa:16:3e:30:2d:1f",)
-    assert today.monitors == (), "libvirt handed over a descriptor"
+    assert today.monitors == (), "libvirt passed a file descriptor"
     assert today.incoming == "defer"
     (disk,) = today.disks
     assert (disk.source, disk.format, disk.serial) == ("/i/6d40/disk", "qcow2", "af5e")
@@ -112,7 +112,7 @@ def test_the_command_line_of_today_is_read() -> None:
         ("-S", None),
     ],
 )
-def test_memory_counts_mib_unless_a_unit_is_named(option: str, kib: int | None) -> None:
+def test_memory_is_in_mib_unless_it_names_a_unit(option: str, kib: int | None) -> None:
     assert argv(f"qemu {option}").memory_kib == kib
 
 
@@ -147,20 +147,20 @@ def test_the_name_is_read_in_every_form(option: str, name: str | None) -> None:
         ("-S", None, None),
     ],
 )
-def test_vcpus_at_boot_and_at_most(option: str, vcpus: int | None, most: int | None) -> None:
+def test_vcpus_at_boot_and_maximum_vcpus(option: str, vcpus: int | None, most: int | None) -> None:
     read = argv(f"qemu {option}")
 
     assert (read.vcpus, read.max_vcpus) == (vcpus, most)
 
 
-def test_what_a_guests_owner_wrote_is_no_option() -> None:
-    """The kernel's command line is a property of the image, which a tenant may set."""
+def test_text_of_a_tenant_is_not_an_option() -> None:
+    """The kernel's command line is a property of the image, which a tenant can set."""
     read = argv("qemu -append '-uuid' -uuid 1111 -append \"-uuid 2222\"")
 
     assert read.uuid == "1111"
 
 
-def test_an_option_that_nobody_knows_takes_no_other_option_for_its_value() -> None:
+def test_an_unknown_option_does_not_take_another_option_as_its_value() -> None:
     read = argv("qemu -from-the-future -uuid 1111 -also-from-there on -m 64")
 
     assert read.uuid == "1111"
@@ -218,7 +218,7 @@ def test_network_cards_are_found_in_every_form() -> None:
         ),
     ],
 )
-def test_where_a_disk_is_is_read_in_every_form(
+def test_the_source_of_a_disk_is_read_in_every_form(
     option: str, protocol: str, source: str | None
 ) -> None:
     (disk,) = argv(f"qemu {option}").disks
@@ -226,7 +226,7 @@ def test_where_a_disk_is_is_read_in_every_form(
     assert (disk.protocol, disk.source) == (protocol, source)
 
 
-def test_filters_stand_between_a_disk_and_its_image() -> None:
+def test_filters_between_a_disk_and_its_image_are_skipped() -> None:
     nodes = [
         {"driver": "file", "filename": "/d", "node-name": "s"},
         {"driver": "throttle", "throttle-group": "g", "file": "s", "node-name": "t"},
@@ -251,7 +251,7 @@ def test_a_format_node_may_be_missing_and_an_image_unattached() -> None:
     ]
 
 
-def test_firmware_and_devices_passed_through_are_no_disks() -> None:
+def test_firmware_and_passed_through_devices_are_not_disks() -> None:
     read = argv(
         "qemu -drive file=/OVMF.fd,if=pflash,unit=0"
         " -blockdev driver=file,node-name=f,filename=/CODE.fd -machine q35,pflash0=f"
@@ -261,7 +261,7 @@ def test_firmware_and_devices_passed_through_are_no_disks() -> None:
     assert read.disks == ()
 
 
-def test_nodes_that_stand_on_themselves_are_survived() -> None:
+def test_nodes_that_refer_to_themselves_end_the_chain() -> None:
     read = argv(
         "qemu -blockdev driver=qcow2,node-name=a,file=a"
         " -blockdev driver=qcow2,node-name=b,file=/b,backing=c"
@@ -290,7 +290,7 @@ def test_nodes_that_stand_on_themselves_are_survived() -> None:
         (HAVANA, False),
     ],
 )
-def test_a_process_that_only_answers_questions_is_recognised(line: str, probes: bool) -> None:
+def test_a_process_that_only_reports_capabilities_is_a_probe(line: str, probes: bool) -> None:
     assert argv(line).is_probe is probes
 
 
@@ -319,7 +319,7 @@ def test_monitors_are_found_by_their_sockets() -> None:
         ("qemu -monitor stdio -m 64", None),
     ],
 )
-def test_the_libvirt_that_started_it_is_known_by_its_folder(line: str, home: str | None) -> None:
+def test_the_folder_of_the_libvirt_that_started_it_is_found(line: str, home: str | None) -> None:
     assert argv(line).home == home
 
 
@@ -358,18 +358,18 @@ words = st.one_of(
 @example(["qemu", "-smp", ",".join(f"a{number}=999999999999999999" for number in range(999))])
 @example(["qemu", "-drive", ".".join("a" * 5000) + "=x"])
 @example(["qemu", "-chardev", '{"id":[]}', "-mon", '{"chardev":{}}', "-machine", '{"pflash0":[]}'])
-def test_nothing_fails_on_any_command_line(line: list[str]) -> None:
+def test_any_command_line_can_be_read(line: list[str]) -> None:
     read = read_command_line(line)
 
     for field in FIELDS:
         getattr(read, field)
 
 
-def test_every_field_is_tried_above() -> None:
+def test_the_fields_above_include_the_important_ones() -> None:
     assert {"disks", "macs", "memory_kib", "is_probe", "smbios"} <= set(FIELDS)
 
 
-def test_every_command_line_of_proxmox_is_what_was_configured(corpus: Path) -> None:
+def test_every_command_line_of_proxmox_matches_its_configuration(corpus: Path) -> None:
     commands = sorted((corpus / "qemu-cmdline/proxmox-qemu-server").glob("*.cmd"))
     for path in commands:
         read = argv(path.read_text().replace("\\\n", ""))
@@ -377,7 +377,7 @@ def test_every_command_line_of_proxmox_is_what_was_configured(corpus: Path) -> N
         configured = dict(line.split(": ", 1) for line in lines if ": " in line)
         nets = [value for key, value in configured.items() if key.startswith("net")]
         if "template" in configured:
-            continue  # it is started with less, to be made an image of
+            continue  # Proxmox starts a template with fewer devices
 
         assert read.name == configured.get("name", read.name), path.name
         assert read.memory_kib == int(configured.get("memory", 512)) * 1024, path.name
@@ -390,14 +390,14 @@ def test_every_command_line_of_proxmox_is_what_was_configured(corpus: Path) -> N
     assert len(commands) > 20
 
 
-def test_every_process_that_other_projects_listed_is_read(corpus: Path) -> None:
+def test_every_process_in_other_projects_listings_is_read(corpus: Path) -> None:
     files = [path for path in (corpus / "qemu-cmdline").rglob("*.txt") if path.is_file()]
     files += (corpus / "sosroots").rglob("ps_auxwww")
     names = []
     for path in files:
         text = path.read_text(errors="surrogateescape").replace("\\\n", "")
         for line in re.findall(r"(?:^|[ /])((?:qemu-system-\w+|qemu-kvm|qemu|kvm) -.+)", text):
-            # As ps prints it: nobody can tell a space of a value from that between two words.
+            # ps prints a space in a value like a space between two words.
             options = [option.split(" ", 1) for option in re.split(r" (?=-)", line)]
             read = read_command_line([word for option in options for word in option])
             for field in FIELDS:

@@ -82,11 +82,11 @@ def test_a_monitor_is_read() -> None:
     assert read.nodes == (node,)
 
 
-def test_a_guest_without_a_name_has_none() -> None:
+def test_the_name_is_none_if_qemu_has_no_name() -> None:
     assert monitor(query_name={}).name is None
 
 
-def test_a_qemu_of_2013_knows_other_words() -> None:
+def test_a_qemu_of_2013_is_read() -> None:
     old = {"device": "drive-virtio-disk0", "inserted": {"file": "/d", "backing_file": "/b"}}
     read = monitor(query_cpus=[{"CPU": 0}], query_cpus_fast=..., query_block=[old], query_name=...)
 
@@ -99,7 +99,7 @@ def test_a_qemu_of_2013_knows_other_words() -> None:
         _ = read.name
 
 
-def test_a_monitor_that_hangs_is_unheard_with_its_reason() -> None:
+def test_a_hanging_monitor_is_unheard_with_its_reason() -> None:
     failure = Failure(kind="timeout", message="no answer within 10 s")
     hanging = Answer(
         **answer("query-status", None).model_dump(exclude={"value", "error"}), error=failure
@@ -142,7 +142,7 @@ anything = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*RETURNS, "query-cpus"]), anything))
-def test_nothing_fails_on_any_answer(values: dict[str, object]) -> None:
+def test_any_answer_raises_only_unheard_error(values: dict[str, object]) -> None:
     for read in Monitor.read_all([answer(key, value) for key, value in values.items()]).values():
         for field in FIELDS:
             try:

@@ -74,7 +74,7 @@ def failed(query: str, message: str) -> Answer:
 
 
 def process(**changed: object) -> Process:
-    """The process, with other answers for some of its files in /proc."""
+    """Return the process, with other answers for some of its files in /proc."""
     values = {query: changed.get(_file(query), value) for query, value in VALUES.items()}
     return Process.read_all([answer(query, value) for query, value in values.items()])[PID]
 
@@ -134,7 +134,7 @@ def test_an_empty_file_at_descriptor_0_is_an_open_file() -> None:
         "/usr/bin/qemu-system-x86_64 (deleted)",
     ],
 )
-def test_every_qemu_that_runs_a_machine_is_one(binary: str) -> None:
+def test_every_qemu_that_runs_a_machine_is_recognized(binary: str) -> None:
     assert process(cmdline=f"{binary}\0-S\0", exe="/x", comm="y\n").is_emulator
     assert process(cmdline="renamed\0-S\0", exe=binary, comm="y\n").is_emulator
 
@@ -151,7 +151,7 @@ def test_every_qemu_that_runs_a_machine_is_one(binary: str) -> None:
         ["/bin/sh", "-c", "exec qemu-system-x86_64 -S"],
     ],
 )
-def test_other_programs_are_none(words: list[str]) -> None:
+def test_other_programs_are_ignored(words: list[str]) -> None:
     answers = [
         answer(f"/proc/{PID}/cmdline", "\0".join(words) + "\0"),
         answer(f"readlink /proc/{PID}/exe", words[0]),
@@ -163,12 +163,12 @@ def test_other_programs_are_none(words: list[str]) -> None:
     assert Process.read_all(answers) == {}
 
 
-def test_a_process_that_only_answers_questions_is_marked() -> None:
+def test_a_process_that_only_reports_capabilities_is_a_probe() -> None:
     words = ["/usr/bin/qemu-system-x86_64", "-S", "-no-user-config", "-nodefaults", "-nographic"]
     read = process(cmdline="\0".join([*words, "-machine", "none,accel=kvm:tcg"]) + "\0")
 
     assert read.is_probe
-    with pytest.raises(UnheardError, match="no -uuid"):
+    with pytest.raises(UnheardError, match="no readable -uuid"):
         _ = read.uuid
 
 
@@ -180,7 +180,7 @@ def test_a_dead_qemu_is_still_a_process() -> None:
         _ = read.uuid
 
 
-def test_what_was_denied_is_unheard_with_its_reason() -> None:
+def test_a_denied_answer_is_unheard_with_its_reason() -> None:
     answers = [answer(f"/proc/{PID}/cmdline", CMDLINE), failed(f"ls -lL /proc/{PID}/fd", "Denied")]
     read = Process.read_all(answers)[PID]
 
@@ -192,7 +192,7 @@ def test_what_was_denied_is_unheard_with_its_reason() -> None:
 
 
 def filled(size: int) -> str:
-    """The command line, made this many bytes long by a directory with a long name."""
+    """Return the command line, lengthened to this many bytes by a long directory name."""
     longer = CMDLINE.replace(
         "/i/disk", "/" + "ä" * 200 + "x" * (size - len(CMDLINE) - 401) + "/i/disk"
     )
@@ -201,7 +201,7 @@ def filled(size: int) -> str:
 
 
 @pytest.mark.parametrize("length", range(40, len(CMDLINE), 7))
-def test_a_command_line_that_was_cut_off_never_says_anything_wrong(length: int) -> None:
+def test_a_truncated_command_line_has_no_wrong_values(length: int) -> None:
     binary, _, rest = CMDLINE.partition("\0")
     filler = "x" * (4096 - length - len("-append__"))
     line = f"{binary}\0-append\0{filler}\0{rest}"[:4096]
@@ -219,16 +219,16 @@ def test_a_command_line_that_was_cut_off_never_says_anything_wrong(length: int) 
 
 
 def test_a_command_line_of_a_whole_page_may_have_been_longer() -> None:
-    """Kernels before 4.2 show 4096 bytes, and one time in thirty the cut is between two words."""
+    """Kernels before 4.2 show 4096 bytes; one time in thirty they cut between two words."""
     page, longer = process(cmdline=filled(4096)), process(cmdline=filled(4097))
 
     assert page.uuid == longer.uuid == UUID
     assert len(longer.disks) == 1
-    with pytest.raises(UnheardError, match="cut off the command line"):
+    with pytest.raises(UnheardError, match="truncated the command line"):
         _ = page.disks
 
 
-def test_bytes_that_are_no_utf8_count_one_each() -> None:
+def test_each_invalid_byte_counts_as_one() -> None:
     named = filled(4097).replace("ä", "\udce4\udce4")
 
     assert len(process(cmdline=named).disks) == 1
@@ -270,7 +270,7 @@ anything = st.recursive(
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(list(VALUES)), anything))
-def test_nothing_fails_on_any_answer(values: dict[str, object]) -> None:
+def test_any_answer_raises_only_unheard_error(values: dict[str, object]) -> None:
     answers = [answer(query, value) for query, value in (VALUES | values).items()]
     for read in Process.read_all(answers).values():
         for field in FIELDS:
@@ -282,7 +282,7 @@ def test_nothing_fails_on_any_answer(values: dict[str, object]) -> None:
 
 @pytest.mark.lab
 def test_the_labs_domains_and_processes_agree(cloud: Path) -> None:
-    """What libvirt and the kernel say at this moment of every guest that runs."""
+    """libvirt and the kernel agree on every guest that is running now."""
     from hoodsnap.facts.domain.domain_xml import read_domain_xml
 
     virsh = ["virsh", "--readonly", "--connect", "qemu:///system"]
@@ -299,7 +299,7 @@ def test_the_labs_domains_and_processes_agree(cloud: Path) -> None:
         try:
             cmdline = Path(f"/proc/{pid}/cmdline").read_text(errors="surrogateescape")
         except FileNotFoundError:
-            continue  # it ended meanwhile
+            continue  # it has ended meanwhile
         answers.append(answer(f"/proc/{pid}/cmdline", cmdline, int(pid)))
     processes = {
         read.uuid: read for read in Process.read_all(answers).values() if not read.is_probe

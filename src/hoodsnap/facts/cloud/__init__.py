@@ -1,2 +1,1 @@
-"""What needs more than one layer: guests, hosts, the whole cloud, and the relations between
-them."""
+"""Facts that need more than one layer: guests, hosts, the cloud, and relations between them."""

@@ -1,4 +1,4 @@
-"""Every host of a bundle, its guests, and what nova says of all of them."""
+"""The cloud: every host of a bundle, their guests, and nova's records of all of them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from hoodsnap.facts.layer import GUESTS_LIVE_IN, LIBVIRT
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """Every host of every bundle given, and what nova says of all of them."""
+    """Every host of all given bundles, their guests, and nova's records of all of them."""
 
     bundle: Bundle
     servers: Servers
@@ -40,7 +40,7 @@ class Cloud:
     ports: Ports
     hosts: tuple[Host, ...]
     guests: tuple[Guest, ...]
-    """By host and name; those on no captured host last."""
+    """In order of host and name; guests on no captured host come last."""
 
     @cached_property
     def now(self) -> datetime:
@@ -48,7 +48,7 @@ class Cloud:
         return self.bundle.ended
 
     def guests_of(self, host: Host) -> tuple[Guest, ...]:
-        """The guests of which this captured host has a trace, or which nova has there; by name."""
+        """Return the guests that this host has a trace of or that nova has there, by name."""
         return self._by_host.get(host.name, ())
 
     @cached_property
@@ -60,7 +60,7 @@ class Cloud:
         return {name: tuple(guests) for name, guests in found.items()}
 
     def exclusive(self, host: Host) -> ExclusiveResources:
-        """Return who claims what only one guest of this host may have."""
+        """Return the host's resources that one guest may own exclusively, with their claimants."""
         return self._exclusive[host.name]
 
     @cached_property
@@ -68,7 +68,7 @@ class Cloud:
         return {host.name: ExclusiveResources(self.guests_of(host)) for host in self.hosts}
 
     def image_cache(self, host: Host) -> ImageCache:
-        """The base images of this host, and which of them nova would remove."""
+        """Return the host's image cache: its base images, and those that nova would remove."""
         return self._image_caches[host.name]
 
     @cached_property
@@ -76,7 +76,7 @@ class Cloud:
         return {host.name: ImageCache(host, self.guests_of(host)) for host in self.hosts}
 
     def twins(self, uuid: str) -> tuple[Guest, ...]:
-        """Return the guests of one UUID, one for each captured host that has it; usually one."""
+        """Return the guests with a UUID: one for each captured host that has it, usually one."""
         return self._by_uuid.get(uuid, ())
 
     @cached_property
@@ -88,12 +88,12 @@ class Cloud:
 
     @cached_property
     def release(self) -> ReleaseRange:
-        """Of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
+        """Release of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
         return release_of_cloud(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:
-        """The names of the glance images that were asked, by id."""
+        """Id → name, for the glance images that were collected."""
         found = {}
         for answer in self.bundle.asked("glance", "GET /v2/images/"):
             if isinstance(answer.value, dict) and isinstance(answer.value.get("name"), str):
@@ -102,7 +102,7 @@ class Cloud:
 
     @cached_property
     def image_of_base(self) -> Mapping[str, str]:
-        """The image id behind each name in `_base`, which is the sha1 of it."""
+        """Name of a base image in `_base` → image id. The name is the SHA-1 of the id."""
         known = set(self.image_names)
         records: tuple[Server | Instance, ...]
         records = (*self.servers.by_uuid.values(), *self.instances.by_uuid.values())
@@ -117,7 +117,7 @@ class Cloud:
 
 
 def read(bundle: Bundle) -> Cloud:
-    """Everything that a bundle (or several, merged) says, joined."""
+    """Read a bundle (or several, merged) and join everything in it."""
     servers = read_each(Servers, bundle.by_layer.get("nova", ()))
     instances = read_each(Instances, bundle.by_layer.get("nova-db", ()))
     placement = read_each(Placement, bundle.by_layer.get("placement", ()))
@@ -145,10 +145,11 @@ def read(bundle: Bundle) -> Cloud:
 def _doubted(
     domains: Iterable[Mapping[str, Domain]], servers: Servers, instances: Instances
 ) -> Instances:
-    """Return the instances; if their databases can't be those of these hosts, with the reason."""
+    """Return the instances, in doubt with a reason if their databases can't belong to these
+    hosts."""
     try:
         reason = _another_database(domains, servers, instances)
-    except Exception as error:  # a net: then it is unknown whether the right ones were asked
+    except Exception as error:  # a net: whether the databases belong here is then unknown
         reason = str(caught(error))
     return instances if reason is None else instances.in_doubt(reason)
 
@@ -171,10 +172,10 @@ def _another_database(
     if len(running) < 2 or running & instances.by_uuid.keys() or not instances.cells:
         return None
     if not running & servers.by_uuid.keys():
-        return None  # two who both don't know them are right
+        return None  # API and database agree that nova does not have these guests
     return (
-        f"libvirt runs {len(running)} guests of nova's, its API knows them, and no database does: "
-        "was another cloud's asked?"
+        f"libvirt runs {len(running)} of nova's guests and the nova API lists them, but no nova "
+        "database does: possibly the database of another cloud was collected"
     )
 
 

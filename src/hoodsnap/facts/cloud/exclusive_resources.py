@@ -1,7 +1,8 @@
 """Host resources that one guest may own exclusively, and who claims them: pinned CPUs, PCI devices,
 console ports, volumes.
 
-Each is gone through once for the whole host: a check of one guest need not look at the others.
+The claims of all guests of a host are collected once, so a check of one guest need not go through
+the others.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ class ExclusiveResources:
 
     @cached_property
     def processors(self) -> Mapping[int, tuple[Guest, ...]]:
-        """Processor of the host → the guests here for which nova has reserved it."""
+        """Host CPU → the guests on this host for which nova has reserved it."""
         return _by(self._guests, _reserved)
 
     @cached_property
     def devices(self) -> Mapping[HostDevice, tuple[Guest, ...]]:
-        """Device of the host → the running guests that have it."""
+        """Host device → the running guests that it is passed through to."""
         return _by(self._guests, _devices)
 
     @cached_property
     def ports(self) -> Mapping[int, tuple[Guest, ...]]:
-        """TCP port → the running guests whose console libvirt has there."""
+        """TCP port → the running guests whose domains have a console on it."""
         return _by(self._guests, _ports)
 
     @cached_property
     def volumes(self) -> Mapping[str, frozenset[str]]:
-        """Volume → the UUIDs of the guests here that nova has attached it to. Raises `UnheardError`
-        if that can't be read of a guest."""
+        """Volume → UUIDs of the guests on this host that nova has attached it to.
+
+        Raises `UnheardError` if the volumes of any guest can't be read.
+        """
         found: dict[str, set[str]] = {}
         for guest in self._guests:
             for volume in guest.volume_ids or ():
@@ -49,11 +52,11 @@ class ExclusiveResources:
         return {volume: frozenset(uuids) for volume, uuids in found.items()}
 
     def require_processors(self) -> None:
-        """Raise `UnheardError` if a guest may have a processor that it was not seen to have."""
+        """Raise `UnheardError` if the reserved CPUs of any guest are unknown."""
         _require(self._processors_gap)
 
     def require_devices(self) -> None:
-        """Raise `UnheardError` if a guest may have a device that it was not seen to have."""
+        """Raise `UnheardError` if the devices of any guest are unknown."""
         _require(self._devices_gap)
 
     @cached_property
@@ -71,7 +74,7 @@ def _require(gap: str | None) -> None:
 
 
 def _gap(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> str | None:
-    """Return the reason why it is not known what one of these guests has; None if all are known."""
+    """Return the reason why the claims of a guest are unknown; None if all claims are known."""
     for guest in guests:
         try:
             set(has(guest))
@@ -88,7 +91,7 @@ def _by(guests: Iterable[Guest], has: Callable[[Guest], Iterable[K]]) -> dict[K,
                 found.setdefault(thing, []).append(guest)
         except Exception as error:
             caught(error)
-            continue  # who asks about this guest hears why
+            continue  # reading the claims of this guest raises the reason
     return {thing: tuple(owners) for thing, owners in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""One UUID, and what each layer says of it."""
+"""A guest: one UUID with the facts of every layer."""
 
 from __future__ import annotations
 
@@ -31,66 +31,70 @@ from hoodsnap.facts.process.process import Process
 
 @dataclass(frozen=True, eq=False)
 class Guest:
-    """One VM on one host, as every layer tells it.
+    """One VM on one host, as every layer reports it.
 
-    An attribute that is None means "there is none" if its layer is heard, "cannot say" otherwise.
+    An attribute that is None means that the object does not exist if its layer was collected, and
+    that it is unknown otherwise (`unheard`).
     """
 
     uuid: str
     host: Host | None
-    """The captured host it is on; None if it is on none, or on one that is in no bundle."""
+    """Captured host that it is on; None if it is on no host or on one that was not collected."""
     believed: str | None
-    """The nova-compute host it is on by nova's word; None if on none. See `host_name`."""
+    """nova-compute host in nova's records; None if it is on no host. See `host_name`."""
     server: Server | None
     instance: Instance | None
     allocation: Allocation | None
-    """What placement has reserved for it."""
+    """Resources that placement has reserved for it."""
     domain: Domain | None
     process: Process | None
-    """The QEMU process with its UUID; of several the first (`processes` has all)."""
+    """QEMU process with its UUID. If there are several, the one that holds libvirt's PID file open,
+    else the first."""
     processes: tuple[Process, ...]
+    """All QEMU processes with its UUID."""
     cgroup: Cgroup | None
-    """The control groups that its process is in."""
+    """Control groups that its process is in."""
     monitor: Monitor | None
     images: tuple[Image, ...] | None
-    """Its disks as qemu-img sees them."""
+    """Its disk images, as reported by qemu-img."""
     devices: tuple[Device, ...] | None
-    """The host's block devices that its disks are."""
+    """Block devices of the host that serve as its disks."""
     volumes: tuple[Volume, ...] | None
-    """The volumes that it has by anybody's word, as cinder shows them."""
+    """Volumes that any layer assigns to it, as reported by cinder."""
     storage: VolumeOwners
-    """What all layers say of all volumes, whosever they are."""
+    """All layers' records of all volumes, not only of this guest's."""
     log: Log | None
-    """What the logs' ends say of it."""
+    """Log lines about it."""
     mapping: InstanceMapping
-    """What nova's API database has of it; unheard where it was not asked."""
+    """Its records in nova's API database; reading them raises `UnheardError` if they were not
+    collected."""
     copies: tuple[Instance, ...]
-    """Its rows in every cell, the deleted and archived ones too."""
+    """Its rows in every cell, including deleted and archived ones."""
     records: HostRecords
-    """What the nova databases say of all hosts."""
+    """The nova databases' records of all hosts."""
     ports: tuple[Port, ...] | None
-    """Its ports by neutron, wherever they are bound."""
+    """Its ports in neutron, on any host."""
     taps: tuple[Tap, ...] | None
-    """What of its network this host has."""
+    """Its network devices on this host."""
     unheard: Mapping[str, str]
-    """For each layer that can't say whether it has this VM: why."""
+    """Layer → reason why it is unknown whether the layer has this VM."""
     census: Mapping[str, Answer]
-    """For each layer the answer that lists everything it has: the evidence of an absence."""
+    """Layer → the answer that lists everything in the layer: the evidence of an absence."""
     hidden: str | None = None
-    """Why nova's word on its host was not heard (a tenant does not see it); None if it was."""
+    """Reason why nova's record of its host is unknown (tenants don't see it); None if known."""
     moving: str | None = None
-    """What changed while it was captured; None if nothing did."""
+    """Change while it was captured: `task_state nothing → spawning`; None if nothing changed."""
     twins: tuple[Guest, ...] = ()
-    """The same UUID on other captured hosts: what their layers have of it. A twin has no twins."""
+    """Guests with the same UUID on other captured hosts. The twins themselves have no twins."""
 
     @property
     def record(self) -> Server | Instance | None:
-        """What nova believes: the database row where there is one, else what the API shows."""
+        """nova's record: the database row; without one, the server in the API."""
         return self.instance or self.server
 
     @property
     def name(self) -> str:
-        """What to call it: nova's name, else the domain's, else the process'."""
+        """Display name: nova's name, else the domain's, else the process's; "" if unknown."""
         for fact in (self.instance, self.server, self.domain, self.process):
             try:
                 if fact is not None and fact.name:
@@ -102,20 +106,23 @@ class Guest:
 
     @property
     def carries_record(self) -> bool:
-        """Of a UUID that several hosts have a trace of: the one by which nova's records of it are
-        judged, once. It is that of the host where nova has it."""
+        """True if checks judge nova's records of this UUID by this guest.
+
+        If several hosts have a trace of the UUID, its records are judged once: by the guest on the
+        host where nova has it.
+        """
         return self.host is None or self.hidden is not None or self.is_here
 
     @property
     def runs(self) -> bool:
-        """It runs on this host: libvirt or the kernel has seen it, paused or not."""
+        """True if it runs on this host, paused or not: it has a process or an active domain."""
         if self.process is not None:
             return True
         return self.domain is not None and self.domain.state in ON
 
     @property
     def domain_name(self) -> str | None:
-        """What libvirt calls it; None if it has no domain, or that was not heard."""
+        """Domain name; None if it has no domain or the name is unknown."""
         try:
             return self.domain.name if self.domain is not None else None
         except Exception as error:
@@ -124,14 +131,14 @@ class Guest:
 
     @property
     def host_name(self) -> str | None:
-        """The nova-compute host it is on by nova's word, captured or not; None if on none."""
+        """nova-compute host in nova's records, captured or not; None if it is on no host."""
         if self.hidden is not None:
             raise UnheardError(self.hidden)
         return self.believed
 
     @property
     def volume_ids(self) -> frozenset[str] | None:
-        """The volumes that are attached to it by nova's word; None if that was not heard."""
+        """Volumes in nova's block device mappings; None if they were not collected."""
         instance = self.instance
         if instance is None or instance.devices is None or instance.deleted:
             return None
@@ -140,12 +147,12 @@ class Guest:
 
     @property
     def is_here(self) -> bool:
-        """nova believes that it is on this captured host."""
+        """True if nova's records have it on this captured host."""
         return self.host is not None and self.host_name == self.host.nova_name
 
     @property
     def is_nowhere(self) -> bool:
-        """nova believes that it is on no host at all, and no captured host has a trace of it."""
+        """True if nova's records have it on no host, and no captured host has a trace of it."""
         return self.host is None and self.hidden is None and self.believed is None
 
 

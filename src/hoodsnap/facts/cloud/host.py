@@ -1,4 +1,4 @@
-"""One hypervisor, and what only it as a whole can tell."""
+"""A captured host: its domains, processes, files and devices, with nova's records of it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Host:
     """One captured host."""
 
     name: str
-    """Its kernel's host name."""
+    """Host name in its kernel."""
     bundle: Bundle
     domains: Mapping[str, Domain]
     processes: HostProcesses
@@ -47,15 +47,17 @@ class Host:
     logs: Mapping[str, Log]
     network: HostNetwork
     ports: Ports
-    """What neutron says of all hosts."""
+    """neutron's ports and agents, for all hosts."""
     unheard: Mapping[str, str]
+    """Layer → reason why its objects on this host are unknown."""
     census: Mapping[str, Answer]
+    """Layer → the answer that lists everything in the layer: the evidence of an absence."""
     instances: Instances
-    """What the nova databases say, of this host and of others."""
+    """The nova databases' instances, of all hosts."""
     records: HostRecords
-    """What the nova databases say of all hosts."""
+    """The nova databases' records of all hosts."""
     placement: Placement
-    """What placement says of all hosts."""
+    """placement's records, for all hosts."""
 
     @cached_property
     def _conf(self) -> Mapping[str, Mapping[str, object]] | UnheardError:
@@ -66,8 +68,10 @@ class Host:
             return reason
 
     def option(self, section: str, name: str, default: str = "") -> str:
-        """One option of nova.conf, or what it is if it is not set. `UnheardError` if the file was,
-        or if its value is no text."""
+        """Return an option of nova.conf; `default` if it is not set.
+
+        Raises `UnheardError` if nova.conf was not collected or the value is not text.
+        """
         if isinstance(self._conf, UnheardError):
             raise UnheardError(str(self._conf))
         value = self._conf.get(section, {}).get(name, default)
@@ -77,14 +81,17 @@ class Host:
 
     @property
     def keeps_disks_elsewhere(self) -> bool:
-        """Its guests' disks are in rbd or LVM, not in files. `UnheardError` if nova.conf was."""
+        """True if its guests' disks are in rbd or LVM, not in files.
+
+        Raises `UnheardError` if nova.conf was not collected.
+        """
         # Before Icehouse the option had another name.
         old = self.option("DEFAULT", "libvirt_images_type", "default")
         return self.option("libvirt", "images_type", old) in ("rbd", "lvm")
 
     @cached_property
     def nova_name(self) -> str:
-        """The name that nova uses: `[DEFAULT]host`, which is the host name unless set."""
+        """The host's name in nova: `[DEFAULT]host`, which defaults to the host name."""
         try:
             return self.option("DEFAULT", "host") or self.name
         except Exception as error:
@@ -93,36 +100,43 @@ class Host:
 
     @cached_property
     def hypervisor(self) -> Hypervisor:
-        """What it says of itself, beside its guests."""
+        """The host itself, apart from its guests."""
         return Hypervisor(self.bundle, self.name)
 
     @cached_property
     def offered_flavors(self) -> Mapping[str, OfferedFlavor]:
-        """The flavors that its cloud offers now, by name."""
+        """Name → flavor, for the flavors that the cloud offers now."""
         return read_flavors(self.bundle)
 
     @cached_property
     def service(self) -> Service | None:
-        """Its nova-compute by nova's records; None if nova has none of that name. Raises
-        `UnheardError`."""
+        """Its compute service in nova's records; None if no such service exists.
+
+        Raises `UnheardError`.
+        """
         return next(iter(self.records.services_of(self.nova_name)), None)
 
     @cached_property
     def node(self) -> ComputeNode | None:
-        """Its compute node by nova's records; None if nova has none. Raises `UnheardError`."""
+        """Its compute node in nova's records; None if no such node exists.
+
+        Raises `UnheardError`.
+        """
         return next(iter(self.records.nodes_of(self.nova_name)), None)
 
     @cached_property
     def provider(self) -> Provider | None:
-        """What its compute node is in placement; None if there is no such provider, or that was
-        not heard."""
+        """The compute node's resource provider in placement; None if it does not exist or was not
+        collected."""
         node = self.node
         return self.placement.providers.get(node.uuid or "") if node is not None else None
 
     @cached_property
     def compute_id(self) -> tuple[str, Answer] | None:
-        """The UUID of its compute node as the host keeps it (2023.1 and later), and who said so;
-        None if it keeps none. Raises `UnheardError`."""
+        """UUID of the compute node in the host's own file (2023.1 and later), and the answer.
+
+        None if the file does not exist or is empty. Raises `UnheardError`.
+        """
         found = None
         for answer in self.bundle.asked("host", "cat ", self.name):
             if answer.query.endswith("/compute_id"):
@@ -134,7 +148,7 @@ class Host:
 
     @cached_property
     def release(self) -> ReleaseRange:
-        """Of its nova-compute: `host.release.since(Release.QUEENS)`."""
+        """Release of its nova-compute: `host.release.since(Release.QUEENS)`."""
         try:
             services = self.records.services_of(self.nova_name)
         except Exception as error:
@@ -144,7 +158,7 @@ class Host:
 
     @cached_property
     def access(self) -> Access:
-        """What the user may open that libvirt runs QEMU as."""
+        """File permissions of the user that libvirt runs QEMU as."""
         uid, gid = self.hypervisor.owner
         return Access(self.images, User(uid, gid, self._groups(uid)))
 
@@ -160,34 +174,35 @@ class Host:
 
     @property
     def listing(self) -> Answer:
-        """The list of everything in its instances directory."""
+        """Listing of its instances directory. Raises `UnheardError`."""
         if "images" not in self.census:
-            raise UnheardError(self.unheard.get("images", "no instances directory was listed"))
+            reason = "the instances directory was not collected"
+            raise UnheardError(self.unheard.get("images", reason))
         return self.census["images"]
 
     def in_container(self, process: Process) -> bool:
-        """True if a process sees other files under the same paths than the collector did."""
+        """True if paths may lead to other files for the process than for the collector."""
         return process.root_device != self.root_device
 
     @cached_property
     def network_space(self) -> str | None:
-        """The network namespace that the collector looked at; None if that was not told."""
+        """Network namespace that the collector ran in; None if it was not collected."""
         answer = self.bundle.last("host", "readlink /proc/self/ns/*", self.name)
         try:
-            return value_of(answer, "its namespaces", dict[str, str]).get("net")
+            return value_of(answer, "the collector's namespaces", dict[str, str]).get("net")
         except Exception as error:
             caught(error)
             return None
 
     @cached_property
     def root_device(self) -> str:
-        """`major:minor` of the file system that is `/` for the collector. Raises `UnheardError`."""
+        """`major:minor` of the collector's root file system. Raises `UnheardError`."""
         own = self.bundle.last("kernel", "/proc/self/mountinfo", self.name)
         return root_device(value_of(own, "/proc/self/mountinfo", str))
 
     @cached_property
     def contains(self) -> bool:
-        """True if a QEMU process of a domain here sees other files than the collector did."""
+        """True if a domain's QEMU process has another root file system than the collector."""
         for process in (
             one for uuid in self.domains for one in self.processes.by_uuid.get(uuid, ())
         ):
@@ -196,31 +211,31 @@ class Host:
                     return True
             except Exception as error:
                 caught(error)
-                continue  # the others tell
+                continue  # another process may answer the question
         return False
 
     def recognizes(self, process: Process | None) -> bool:
         """True if a process's paths can be mapped to the listed instances directory.
 
-        They can if a file that it, or another process in its container, has open there was found in
-        the list by inode.
+        They can if the process, or another one in its container, has a file open there that the
+        listing contains, by inode.
 
-        For None, a guest that is off, true if that holds for all containers of guests.
+        For None (a guest that is off), true if that holds for every container with guests.
         """
         if process is not None:
-            return process.root_device in self._recognised
-        return all(root in self._recognised for root in self._roots)
+            return process.root_device in self._recognized
+        return all(root in self._recognized for root in self._roots)
 
     @cached_property
     def _roots(self) -> frozenset[str]:
-        """The root file systems of its domains' QEMU processes."""
+        """Root file systems of its domains' QEMU processes."""
         own = (process for uuid in self.domains for process in self.processes.by_uuid.get(uuid, ()))
         return frozenset(root for process in own if (root := _root(process)) is not None)
 
     @cached_property
-    def _recognised(self) -> frozenset[str | None]:
-        """Those of processes of which an open file was found in the list, in a directory whose
-        name is no other process' for another one."""
+    def _recognized(self) -> frozenset[str | None]:
+        """Root file systems of processes with an open file in the listing, in a directory whose
+        path means the same directory for all processes."""
         known = self.images.container_paths
         return frozenset(
             _root(process)
@@ -230,14 +245,14 @@ class Host:
 
     @cached_property
     def disk_owners(self) -> Mapping[str, frozenset[str]]:
-        """File or device → the UUIDs of the guests that run with it as a disk of their own."""
+        """File or device → UUIDs of running guests that use it as an unshared, writable disk."""
         found: dict[str, set[str]] = {}
         for uuid, domain in self.domains.items():
             try:
                 disks = domain.disks if domain.id is not None else ()
             except Exception as error:
                 caught(error)
-                continue  # what it runs with is not known, and is nobody else's fault
+                continue  # this domain's disks are unknown; the other domains still count
             for disk in disks:
                 if disk.source is not None and not disk.shareable and not disk.read_only:
                     found.setdefault(disk.source, set()).add(uuid)
@@ -245,18 +260,18 @@ class Host:
 
     @cached_property
     def boot_ids(self) -> Mapping[str, Answer]:
-        """Every boot that its answers are of; more than one is more than one visit, or host."""
+        """Boot id → answer. Several boot ids mean a reboot between visits, or several hosts."""
         asked = self.bundle.asked("kernel", "/proc/sys/kernel/random/boot_id", self.name)
         return {str(answer.value).strip(): answer for answer in asked if answer.error is None}
 
     @cached_property
     def daemon(self) -> LibvirtDaemon:
-        """The libvirt that was asked there."""
+        """The libvirt daemon that answered on this host."""
         return LibvirtDaemon.read(self.bundle, self.name, self.domains, self.processes.own)
 
     @cached_property
     def named(self) -> Mapping[str, Domain]:
-        """Its domains by their names, each of which is there once."""
+        """Name → domain. libvirt allows a name once per host."""
         found = {}
         for domain in self.domains.values():
             try:
@@ -276,8 +291,7 @@ def read_host(
     placement: Placement,
     ports: Ports,
 ) -> Host:
-    """Read one of the hosts, whose `domains` were read before. `known` are the UUIDs that nova
-    has."""
+    """Read one host, whose `domains` were read before. `known`: UUIDs in nova's records."""
     accounts = Accounts(Hypervisor(bundle, name), domains.values())
     listing = bundle.last(KERNEL.id, KERNEL.census_query, name)
     processes = HostProcesses.read(answers_of(bundle, KERNEL, name), accounts, listing)
@@ -289,7 +303,7 @@ def read_host(
     unheard, census = _heard_of(bundle, name, listings)
     try:
         doubted = doubts(bundle, name, domains, processes.own, known)
-    except Exception as error:  # a net: then it is unknown whether the right ones were asked
+    except Exception as error:  # a net: whether the right libvirt answered is then unknown
         doubted = dict.fromkeys(("libvirt", "kernel"), str(caught(error)))
     for layer, why in doubted.items():
         unheard.setdefault(layer, why)
@@ -316,7 +330,7 @@ def read_host(
 
 
 def answers_of(bundle: Bundle, layer: Layer, host: str) -> list[Answer]:
-    """Return the answers of one layer of one host, in their order."""
+    """Return one layer's answers of one host, in their order."""
     return [answer for answer in bundle.by_layer.get(layer.id, ()) if answer.host == host]
 
 

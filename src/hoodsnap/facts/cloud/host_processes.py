@@ -1,4 +1,4 @@
-"""The QEMU processes of one host: which may be guests, and which files they hold open."""
+"""The QEMU processes of one host: those that may be guests, and the files that they hold open."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class HostProcesses:
     """The QEMU processes of one host."""
 
     own: Mapping[int, Process]
-    """By PID: those that may be guests of libvirt, by their accounts."""
+    """PID → process, if its account may run libvirt guests."""
     strangers: Mapping[int, Process]
-    """By PID: those of ordinary accounts, whose command lines prove nothing about a guest."""
+    """PID → process of an ordinary account; its command line proves nothing about a guest."""
     accounts: Accounts
     listing: Answer | None
-    """The answer that lists all of them; None if that was not asked."""
+    """The answer that lists all QEMU processes; None if it was not collected."""
 
     @classmethod
     def read(
@@ -38,17 +38,17 @@ class HostProcesses:
 
     @property
     def everyones(self) -> tuple[Process, ...]:
-        """All QEMU processes, whoever runs them."""
+        """All QEMU processes, of any account."""
         return (*self.own.values(), *self.strangers.values())
 
     def find(self, pid: int) -> Process | None:
-        """Return the QEMU process with this PID; None if it is no QEMU process that was asked."""
+        """Return the QEMU process with a PID; None if no such process was collected."""
         return self.own.get(pid) or self.strangers.get(pid)
 
     @cached_property
     def contested(self) -> Mapping[tuple[str, int], tuple[tuple[Process, OpenFile], ...]]:
-        """The open files (`held_by`) that several QEMU processes hold and one at least may write:
-        who holds each, as often as it does."""
+        """Open file (`held_by`) → its holders, for files that several QEMU processes hold open and
+        at least one can write to. A process is listed once for each of its descriptors."""
         found: dict[tuple[str, int], list[tuple[Process, OpenFile]]] = {}
         for process in self.everyones:
             try:
@@ -56,7 +56,7 @@ class HostProcesses:
                     found.setdefault(held_by(file), []).append((process, file))
             except Exception as error:
                 caught(error)
-                continue  # who asks about this process' files hears why
+                continue  # reading the files of this process raises the reason
         return {
             key: tuple(holders)
             for key, holders in found.items()
@@ -66,11 +66,11 @@ class HostProcesses:
 
     @cached_property
     def unseen_holder(self) -> str | None:
-        """Reason why a process may hold a file that it was not seen to hold; None if none may."""
+        """Reason why the open files of a process are unknown; None if all are known."""
         for process in self.everyones:
             answer = process.said.get("fd")
             if answer is None or (answer.error is not None and answer.error.kind == "absent"):
-                continue  # it was not asked, or has ended
+                continue  # its files were not requested, or it has ended
             try:
                 process.files  # noqa: B018
             except Exception as error:
@@ -89,25 +89,25 @@ class HostProcesses:
             for pid in {*filter(None, pids)} - set(self.strangers) | set(self.own):
                 process = self.own.get(pid)
                 if process is None:
-                    raise UnheardError(f"process {pid} was not asked")
-                process.argv  # noqa: B018 (raises if it was not heard)
+                    raise UnheardError(f"process {pid} was not collected")
+                process.argv  # noqa: B018 (raises if it was not collected)
         except UnheardError as reason:
             return str(reason)
         return None
 
     @cached_property
     def by_uuid(self) -> Mapping[str, tuple[Process, ...]]:
-        """The QEMU processes that may be guests, by the UUID on their command line."""
+        """UUID on the command line → the QEMU processes that may be guests."""
         return _grouped(self.own.values(), lambda process: process.uuid)
 
     @cached_property
     def by_name(self) -> Mapping[str, tuple[Process, ...]]:
-        """The QEMU processes that may be guests, by the name on their command line."""
+        """Name on the command line → the QEMU processes that may be guests."""
         return _grouped(self.own.values(), lambda process: process.name)
 
 
 def held_by(file: OpenFile) -> tuple[str, int]:
-    """Return the identity of an open file: device and inode, or the device that a block file is."""
+    """Return the identity of an open file: its device and inode; of a block device, its number."""
     return (f"block {file.rdev}", 0) if stat.S_ISBLK(file.mode) else (file.dev, file.ino)
 
 

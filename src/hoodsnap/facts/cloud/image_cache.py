@@ -1,9 +1,9 @@
-"""The image cache (`_base`): who uses its files, and which of them nova itself would remove.
+"""The image cache (`_base`): the users of its files, and the files that nova would remove.
 
-The rules are those of nova's virt/libvirt/imagecache.py and virt/imagecache.py, the same from Kilo
-to this day: a file is used if it is named after the image of an instance, or if the `disk` in an
-instance's folder stands on it. The instances are those of the hosts that signed up in the folder's
-`compute_nodes` within a day. Other overlays, and processes, do not count.
+The rules are those of nova's virt/libvirt/imagecache.py and virt/imagecache.py, unchanged since
+Kilo: a file is used if it is named after the image of an instance, or if it is the backing file of
+the `disk` in an instance's folder. nova considers the instances of all hosts that registered in the
+directory's `compute_nodes` file within a day. Other overlays, and processes, do not count.
 """
 
 from __future__ import annotations
@@ -26,21 +26,25 @@ from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, FolderEnt
 from hoodsnap.facts.quantity import whole
 
 OF_SWAP = re.compile(r"swap_[0-9]+")
-"""A blank disk for swap, by its MiB. Removed by nova since Kilo."""
+"""Name of a blank swap disk, with its size in MiB. nova removes it since Kilo."""
 
 OF_EPHEMERAL = re.compile(r"(ephemeral_[0-9]+_).{7}")
-"""Likewise a formatted one, by its GiB and a hash of how. Removed by nova since Wallaby."""
+"""Name of a formatted ephemeral disk, with its size in GiB and a hash of the format. nova removes
+it since Wallaby."""
 
 RESIZES = frozenset(["resize_prep", "resize_migrating", "resize_migrated", "resize_finish"])
-"""The task_states in which nova takes a `UUID_resize` for an instance's folder."""
+"""Task states in which nova counts `UUID_resize` as an instance's folder."""
+
+REGISTRY = "the instances directory's compute_nodes file"
+"""Its name in reasons, which tells it from the database table of the same name."""
 
 SIGNED_UP = timedelta(hours=24)
-"""A host that signed up in `compute_nodes` longer ago than this no longer counts."""
+"""Maximum age of a host's registration in `compute_nodes`; older ones do not count."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageCache:
-    """The image cache in one host's instances directories: `_base`, or what it is called there."""
+    """The image cache in one host's instances directories: `_base`, or its configured name."""
 
     host: Host
     guests: tuple[Guest, ...]
@@ -48,16 +52,16 @@ class ImageCache:
 
     @cached_property
     def name(self) -> str:
-        """Name of its folder. Raises `UnheardError` if that is not known."""
+        """Name of its folder. Raises `UnheardError` if the name is unknown."""
         old = self.host.option("DEFAULT", "base_dir_name", BASE)
         name = self._option("subdirectory_name", old, old="image_cache_subdirectory_name")
-        if "$" in name:  # it has an option in it that is set nowhere
-            raise UnheardError("what the image cache is called can't be read")
+        if "$" in name:  # it refers to an option that is not set anywhere
+            raise UnheardError("nova.conf: the name of the image cache can't be read")
         return name.strip("/")
 
     @cached_property
     def files(self) -> Mapping[str, FolderEntry]:
-        """Its files by name. What lies in another host's cache beside it is none of its own."""
+        """Name → file, without the files of other hosts' caches in the same directory."""
         own = (
             files
             for folder, files in self.host.images.caches.items()
@@ -69,13 +73,16 @@ class ImageCache:
     def now(self) -> datetime:
         """Time at which the instances directory was listed."""
         if self.host.images.listing is None:
-            raise UnheardError("no instances directory was listed")
+            raise UnheardError("the instances directory was not collected")
         return self.host.images.listing.at
 
     @cached_property
     def registry(self) -> Mapping[str, Mapping[str, float]]:
-        """Instances directory → nova-compute host → when it signed up, seconds since 1970. Only
-        those that have such a file: nova makes it at the first pass of its cache manager."""
+        """Instances directory → nova-compute host → time of its registration, seconds since 1970.
+
+        Directories without a `compute_nodes` file are left out: nova creates the file at the first
+        pass of its cache manager.
+        """
         found: dict[str, Mapping[str, float]] = {}
         for top in self.host.images.tops:
             query = f"cat {top}/compute_nodes"
@@ -87,7 +94,7 @@ class ImageCache:
 
     @cached_property
     def hosts(self) -> frozenset[str]:
-        """The hosts whose instances the cache manager asks for: this one, and who shares the
+        """Hosts whose instances the cache manager considers: this host, and those that share the
         directory."""
         fresh = {self.host.nova_name}
         for signed in self.registry.values():
@@ -99,11 +106,11 @@ class ImageCache:
         try:
             return timedelta(seconds=self.now.timestamp() - since)
         except OverflowError:
-            raise UnheardError("compute_nodes holds a timestamp that is out of range") from None
+            raise UnheardError(f"{REGISTRY} holds a timestamp that is out of range") from None
 
     @cached_property
     def instances(self) -> tuple[Instance, ...]:
-        """The instances that the cache manager asks for."""
+        """Instances that the cache manager considers."""
         return tuple(one for name in self.hosts for one in self.host.instances.of_host(name))
 
     def is_known(self, name: str) -> bool:
@@ -125,7 +132,7 @@ class ImageCache:
 
     @cached_property
     def cleans_up(self) -> bool:
-        """True if the cache manager removes anything at all."""
+        """True if the cache manager is configured to remove files."""
         remove = self._option("remove_unused_base_images", "True")
         interval = self._option("manager_interval", "", old="image_cache_manager_interval")
         return remove.lower() in ("true", "1", "yes", "on") and interval != "-1"
@@ -137,18 +144,18 @@ class ImageCache:
         said = self._option(f"remove_unused_{kind}_minimum_age_seconds", str(default))
         seconds = whole(said)
         if seconds is None:
-            raise UnheardError(f"remove_unused_{kind}_minimum_age_seconds can't be read")
+            raise UnheardError(f"nova.conf: remove_unused_{kind}_minimum_age_seconds can't be read")
         return timedelta(seconds=seconds)
 
     def unused_for(self, entry: FolderEntry) -> timedelta:
-        """Return the time since a file was used last: the cache manager touches used files."""
+        """Return the time since a file was last used: the cache manager touches used files."""
         touched = moment(entry.mtime)
         if touched is None:
-            raise UnheardError(f"{entry.path}: its time can't be read")
+            raise UnheardError(f"{entry.path}: its modification time can't be read")
         return self.now - touched
 
     def _option(self, name: str, default: str, *, old: str | None = None) -> str:
-        """An option that has moved from section to section."""
+        """Return an option that releases of nova keep in different sections."""
         for section in ("libvirt", "DEFAULT"):
             default = self.host.option(section, old or name, default)
         return self.host.option("image_cache", name, default).strip()
@@ -171,14 +178,14 @@ class ImageCache:
                 path = f"{folder.path}/disk"
                 if folder.suffix in suffixes and store.entry(path) is not None:
                     if path not in store.images:
-                        raise UnheardError(f"{path}: qemu-img was not asked")
+                        raise UnheardError(f"{path}: its image header was not collected")
                     backing = store.images[path].backing_filename
                     if backing is not None:
                         yield backing.rpartition("/")[2]
 
     @cached_property
     def overlays(self) -> Mapping[str, tuple[Image, ...]]:
-        """Path of a base → the images that stand on it, as far as they were read."""
+        """Path of a base image → the images that use it, as far as they were collected."""
         found: dict[str, list[Image]] = {}
         for image in self.host.images.images.values():
             try:
@@ -191,8 +198,10 @@ class ImageCache:
 
     @cached_property
     def out_of_sight(self) -> frozenset[str]:
-        """The names of bases that disks stand on, and that were not found where these name them: in
-        a container a path may lead to the file of that name in here."""
+        """Names of base images that disks use, and whose paths were not collected.
+
+        In a container, such a path may lead to the file of the same name in this cache.
+        """
         return frozenset(path.rpartition("/")[2] for path in self.overlays if self._is_hidden(path))
 
     def _is_hidden(self, path: str) -> bool:
@@ -204,13 +213,13 @@ class ImageCache:
 
     @cached_property
     def unread(self) -> str | None:
-        """Reason why a file may have users that were not seen; None if all users are known."""
+        """Reason why the users of a file may be incomplete; None if all users are known."""
         try:
             for image in self.host.images.images.values():
-                image.backing_path  # noqa: B018 (raises if it was not heard)
+                image.backing_path  # noqa: B018 (raises if it was not collected)
             for path in self.host.images.disks:
                 if path not in self.host.images.images:
-                    raise UnheardError(f"{path}: qemu-img was not asked")
+                    raise UnheardError(f"{path}: its image header was not collected")
             for process in self.host.processes.own.values():
                 process.files  # noqa: B018 (likewise)
         except UnheardError as reason:
@@ -221,7 +230,7 @@ class ImageCache:
 
     @cached_property
     def open_files(self) -> Mapping[str, tuple[int, ...]]:
-        """Path of a base → the PIDs that have it open, by the name that it has now."""
+        """Current path of a base image → PIDs of the processes that have it open."""
         found: dict[str, list[int]] = {}
         for process in self.host.processes.own.values():
             try:
@@ -249,21 +258,21 @@ def _signed_up(written: str) -> Mapping[str, float]:
         value = None
     times = value.values() if isinstance(value, dict) else ["no object"]
     if not all(isinstance(time, int | float) and not isinstance(time, bool) for time in times):
-        raise UnheardError("compute_nodes can't be read")
-    return value  # type: ignore[no-any-return]  # what JSON holds was looked at
+        raise UnheardError(f"{REGISTRY} can't be read")
+    return value  # type: ignore[no-any-return]  # its JSON types were checked above
 
 
 def _made_for(instance: Instance) -> Iterator[str]:
-    """The names of the files that are made for an instance from what it was booted with."""
+    """Yield the names of the cached files that an instance was created from."""
     for key in ("image_ref", "kernel_id", "ramdisk_id"):
         image = text(instance.raw, key)
         if image:
             yield base_of(image)
     if instance.devices is None:
-        raise UnheardError("the instances' block devices were not read")
+        raise UnheardError("the instances' block device mappings were not collected")
     for device in instance.devices:
         if text(device, "guest_format") == "swap":
             yield f"swap_{integer(device, 'volume_size')}"
         elif text(device, "source_type") == "blank":
-            # nova counts only the first; which one that is depends on the database.
+            # nova counts only the first one, and the database decides which one is first.
             yield f"ephemeral_{integer(device, 'volume_size')}_"

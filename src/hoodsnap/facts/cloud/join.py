@@ -1,4 +1,4 @@
-"""Which guests there are, and which of each layer's facts are whose."""
+"""The join: all guests, each with the facts of every layer about it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from hoodsnap.facts.process.process import Process
 
 
 class Join:
-    """Puts each guest's facts together."""
+    """Joins the facts of each guest."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Join:
         for uuid in self.servers.by_uuid.keys() | self.instances.by_uuid.keys():
             try:
                 host = self._believed_host(uuid)
-            except Exception as error:  # a net: a port whose host is unreadable costs no other port
+            except Exception as error:  # a net: a guest whose host is unreadable affects no other
                 host = None
-                self.hidden[uuid] = f"its host: {caught(error)}"
+                self.hidden[uuid] = f"nova's record of its host: {caught(error)}"
             self.believed[uuid] = host
             if host is not None:
                 self.at_host.setdefault(host, set()).add(uuid)
@@ -71,7 +71,7 @@ class Join:
         )
         # A folder alone makes a guest only if nova does not know that it belongs elsewhere.
         here |= {uuid for uuid in host.images.folders if self.believed.get(uuid) is None}
-        # So does a port that was left bound here.
+        # A port that is still bound here makes a guest if nova has no live record of the instance.
         here |= {uuid for uuid in self._bound_to(host) if self._is_gone(uuid)}
         return sorted((self._netted(uuid, host) for uuid in here), key=_order)
 
@@ -81,11 +81,11 @@ class Join:
                 yield uuid
 
     def _is_gone(self, uuid: str) -> bool:
-        """nova knows it as deleted, or not at all."""
+        """True if nova has no record of the UUID, or has it as deleted."""
         return uuid not in self.believed or _is_deleted(self.instances.by_uuid.get(uuid))
 
     def guests_elsewhere(self, seen: set[str]) -> list[Guest]:
-        """Return the guests that nova knows and that were seen on no captured host."""
+        """Return the guests in nova's records, except deleted ones and those in `seen`."""
         found = []
         for uuid in self.believed.keys() - seen:
             if not _is_deleted(self.instances.by_uuid.get(uuid)):
@@ -93,7 +93,7 @@ class Join:
         return sorted(found, key=_order)
 
     def _netted(self, uuid: str, host: Host | None) -> Guest:
-        """Return a guest. If its facts can't be joined, it exists and no layer of it is heard."""
+        """Return a guest. If its facts can't be joined, all its layers are unknown."""
         try:
             return self._guest(uuid, host)
         except Exception as error:
@@ -186,12 +186,12 @@ class Join:
     def _whereabouts(self, uuid: str) -> str:
         """Return the reason why no captured host can report anything about the server."""
         believed = self.believed.get(uuid)
-        where = f"host {believed} is in no bundle" if believed else "it is on no host"
+        where = f"host {believed} is in no bundle" if believed else "the server is on no host"
         return self.hidden.get(uuid, where)
 
     def _hear_nova(self, uuid: str, unheard: dict[str, str], census: dict[str, Answer]) -> None:
         servers, instances = self.servers, self.instances
-        # A list proves no absence: it leaves out those that are (softly) deleted.
+        # A list proves no absence: it leaves out deleted and soft-deleted servers.
         if uuid in servers.by_uuid:
             pass
         elif uuid in servers.absent and servers.sees_all:
@@ -199,11 +199,11 @@ class Join:
         elif uuid in servers.unreadable:
             unheard["nova"] = f"nova API: {servers.unreadable[uuid]}"
         elif uuid in servers.absent:
-            unheard["nova"] = "the nova API shows this user only the servers of some projects"
+            unheard["nova"] = "nova API: this user sees only the servers of some projects"
         elif servers.heard:
-            unheard["nova"] = "the nova API was not asked for this UUID"
+            unheard["nova"] = "nova API: this server was not collected"
         else:
-            unheard["nova"] = f"nova API: {servers.obstacle or 'it was not asked'}"
+            unheard["nova"] = f"nova API: {servers.obstacle or 'its servers were not collected'}"
         if uuid in instances.by_uuid:
             pass
         elif reason := instances.searched(uuid):
@@ -218,7 +218,7 @@ class Join:
         unheard: dict[str, str],
         census: dict[str, Answer],
     ) -> None:
-        """The layers beside nova."""
+        """Note the evidence or the reason for cinder, neutron and placement."""
         if not self.storage.volumes.heard:
             unheard["cinder"] = self.storage.volumes.silence
         answer = self.ports.of_device(uuid)
@@ -234,7 +234,7 @@ class Join:
 
 
 def with_twins(guests: Sequence[Guest]) -> tuple[Guest, ...]:
-    """Return the guests in their order, each with what other hosts have of the same UUID."""
+    """Return the guests in their order, each with its twins on other hosts."""
     same: dict[str, list[Guest]] = {}
     for guest in guests:
         same.setdefault(guest.uuid, []).append(guest)
@@ -253,7 +253,7 @@ def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str,
     if host.processes.nameless and not processes:
         unheard.setdefault("kernel", host.processes.nameless)
     if _sees_another_network(host, processes):
-        unheard["network"] = "its network namespace is another one than was looked at"
+        unheard["network"] = "host network: the network namespace of its process was not collected"
 
 
 def _is_deleted(instance: Instance | None) -> bool:
@@ -265,7 +265,7 @@ def _is_bound_to(port: Port, host: str) -> bool:
 
 
 def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
-    """The collector looked at the devices of another namespace than the guest's process has."""
+    """True if a process of the guest is in another network namespace than the collector was."""
     own = host.network_space
     try:
         theirs = {process.namespaces.get("net") for process in processes}
@@ -278,7 +278,7 @@ def _sees_another_network(host: Host, processes: Iterable[Process]) -> bool:
 def _taps(
     network: HostNetwork, uuid: str, domain: Domain | None, ports: Iterable[Port]
 ) -> tuple[Tap, ...]:
-    """Those of its network cards, then those of its ports, then what Open vSwitch says is its."""
+    """Return a guest's taps: of its network cards, of its ports, and by UUID in Open vSwitch."""
     prefixes = dict.fromkeys(_prefixes(domain))
     prefixes |= dict.fromkeys(port.id[:PREFIX] for port in ports)
     prefixes |= dict.fromkeys(network.prefixes_of.get(uuid, ()))
@@ -315,8 +315,11 @@ def _devices(devices: Devices, domain: Domain | None) -> tuple[Device, ...]:
 
 
 def _own(processes: tuple[Process, ...], domain: Domain | None) -> Process | None:
-    """Return the guest's process. If several processes claim its UUID, the one that holds libvirt's
-    PID file open; the first one if none of them or more than one does."""
+    """Return the guest's process.
+
+    If several processes claim its UUID, return the one that holds libvirt's PID file open; the
+    first process if none or more than one of them does.
+    """
     if len(processes) > 1 and domain is not None:
         held = [process for process in processes if _holds_pid_file(process, domain)]
         if len(held) == 1:

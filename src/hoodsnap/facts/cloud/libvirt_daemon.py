@@ -1,7 +1,7 @@
-"""The libvirt that was asked: which QEMU may be its own, and when its word is no word on this host.
+"""The libvirt daemon that answered: the processes it may own, and whether it is the right one.
 
-A host may have several (the system's, a user's session, one in a container), and a URI may lead to
-any of them. One that never heard of a guest proves nothing.
+A host may run several (the system's, a user's session, one in a container), and a URI may lead to
+any of them. If the wrong daemon has no domain for a guest, that proves nothing.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from hoodsnap.facts.fact import UnheardError, is_true, value_of
 from hoodsnap.facts.process.process import Process
 
 INITIAL = "pid:[4026531836]"
-"""The PID namespace of a host itself (the kernel's PROC_PID_INIT_INO): a container has another."""
+"""PID namespace of the host itself (the kernel's PROC_PID_INIT_INO); a container has another."""
 
 HOME = "/lib/libvirt/qemu"
-"""How the folder of the system's libvirt ends, wherever it is installed; a session's is below its
-user's, and one that is embedded has a root of its own."""
+"""End of the path of the system libvirt's folder, under any installation prefix. A session's folder
+is in the user's home, and an embedded libvirt has its own root."""
 
 
 @dataclass(frozen=True, eq=False)
 class LibvirtDaemon:
-    """The libvirt daemon that was asked on one host."""
+    """The libvirt daemon that answered on one host."""
 
     uri: str | None
-    """As it says itself: `qemu:///system`. None if that was not asked."""
+    """URI that it reports: `qemu:///system`. None if it was not collected."""
     name: str | None
-    """What it calls its host; None if that was not asked."""
+    """Host name that it reports; None if it was not collected."""
     spaces: frozenset[str]
-    """The PID namespaces in which its guests may be: those where some of them were seen, else the
-    collector's own; empty if that was not told."""
+    """PID namespaces in which its guests may run: those of its known guests, else the collector's;
+    empty if unknown."""
 
     @classmethod
     def read(
@@ -43,7 +43,7 @@ class LibvirtDaemon:
         domains: Mapping[str, Domain],
         processes: Mapping[int, Process],
     ) -> LibvirtDaemon:
-        """Of one host's answers."""
+        """Read it from one host's answers."""
         running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
         own = (process for process in processes.values() if _is_among(process, running))
         seen = frozenset(process.space for process in own if process.space is not None)
@@ -54,8 +54,11 @@ class LibvirtDaemon:
         )
 
     def may_have(self, process: Process) -> bool:
-        """Whether a QEMU may be one of its guests. Not if another libvirt started it: it keeps its
-        files elsewhere, or lives among processes that this one can't reach."""
+        """True if a QEMU process may be one of its guests.
+
+        False if another libvirt started the process: one with its files elsewhere, or in another
+        PID namespace.
+        """
         if self.of_system is not None:
             try:
                 home = process.home
@@ -67,7 +70,7 @@ class LibvirtDaemon:
 
     @property
     def of_system(self) -> bool | None:
-        """It is the system's libvirt for QEMU, as nova's is; None if that was not asked."""
+        """True if it is the system's libvirt for QEMU, which nova uses; None if not collected."""
         if self.uri is None:
             return None
         try:
@@ -77,7 +80,7 @@ class LibvirtDaemon:
         return parts.scheme.partition("+")[0] == "qemu" and parts.path == "/system"
 
     def is_of(self, host: str) -> bool:
-        """Whether it runs on the host of this name, by its own word."""
+        """True if the host name that it reports matches, or was not collected."""
         return self.name is None or _short(self.name) == _short(host)
 
 
@@ -88,8 +91,11 @@ def doubts(
     processes: Mapping[int, Process],
     known: Collection[str],
 ) -> Mapping[str, str]:
-    """Return the layers that were evidently asked in the wrong namespace or daemon, and the reason:
-    the list of one is empty while the other's is full. `known` are the UUIDs that nova has."""
+    """Return the layers that evidently answered from the wrong namespace or daemon → the reason.
+
+    The sign is that libvirt's domains and the kernel's QEMU processes do not overlap. `known`:
+    UUIDs in nova's records.
+    """
     running = {uuid for uuid, domain in domains.items() if _is_active(domain)}
     seen = [process for process in processes.values() if _is_guest(process)]
     found: dict[str, str] = {}
@@ -99,32 +105,32 @@ def doubts(
     uuids = {process.uuid for process in guests}
     daemon = LibvirtDaemon.read(bundle, host, domains, processes)
     far = not daemon.is_of(host)
-    # One alone may be the odd one; several that all miss their other half are not.
+    # A single guest without its counterpart may be a fault; several at once mean a wrong capture.
     alone = running and (far or (_is_aside(bundle, host) and not processes))
     if len(running) > 1 or alone:
         found["kernel"] = (
-            f"libvirt has {len(running)} running, and the QEMU process of none is to be seen: "
-            "was this asked in another PID namespace?"
+            f"libvirt has {len(running)} running domains, but no QEMU process of theirs was found: "
+            "possibly the processes were collected in another PID namespace"
         )
     foreign = bool(guests) and (far or not any(map(daemon.may_have, guests)))
     if (len(uuids) > 1 or foreign) and not uuids & domains.keys():
         found["libvirt"] = (
-            f"{len(uuids)} QEMU processes run, and libvirt has the domain of none: "
-            "was another libvirt asked?"
+            f"{len(uuids)} QEMU processes of nova's guests run, but libvirt has no domain for any "
+            "of them: possibly another libvirt daemon answered"
         )
     return found
 
 
 def _is_aside(bundle: Bundle, host: str) -> bool:
-    """Whether the kernel was asked in a container that has processes of its own."""
+    """True if the collector ran in a container with its own PID namespace."""
     return bool(_own_space(bundle, host) - {INITIAL})
 
 
 def _own_space(bundle: Bundle, host: str) -> frozenset[str]:
-    """The PID namespace that the collector was in."""
+    """Return the collector's PID namespace; empty if it was not collected."""
     answer = bundle.last("host", "readlink /proc/self/ns/*", host)
     try:
-        own = value_of(answer, "its namespaces", dict[str, str]).get("pid")
+        own = value_of(answer, "the collector's namespaces", dict[str, str]).get("pid")
     except UnheardError:
         own = None
     return frozenset([own] if own is not None else [])
@@ -132,7 +138,7 @@ def _own_space(bundle: Bundle, host: str) -> frozenset[str]:
 
 def _text(answer: Answer | None) -> str | None:
     try:
-        return value_of(answer, "what libvirt says of itself", str)
+        return value_of(answer, "libvirt's URI or host name", str)
     except UnheardError:
         return None
 
@@ -154,7 +160,7 @@ def _is_guest(process: Process) -> bool:
 
 
 def _is_novas(process: Process, known: Collection[str]) -> bool:
-    """Whether it is one of nova's guests. What else runs on the host, libvirt need not have."""
+    """True if it is one of nova's guests. libvirt need not have a domain for any other QEMU."""
     return (
         _is_among(process, known)
         or is_true(lambda: process.smbios.get("product") in PRODUCTS)

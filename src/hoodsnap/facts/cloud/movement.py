@@ -1,8 +1,8 @@
-"""Time is a fact: what moved while it was captured.
+"""Movement: instances and domains that changed while they were captured.
 
-A few cheap questions (the markers) are asked first and again at the end. Whatever differs between
-the last two snapshots was asked in the middle of a change, and its answers prove nothing. Objects
-that disappeared between two snapshots are not asked about again.
+A few cheap queries (the markers) run first and again at the end. An object that differs between the
+last two snapshots was captured in the middle of a change, so its answers prove nothing. Objects
+that disappeared between two snapshots are not queried again.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ INSTANCE_MARKERS = (
     "updated_at",
     "deleted",
 )
-"""The columns of `instances` that move when nova does something with one."""
+"""Columns of `instances` that change when nova acts on an instance."""
 
 MIGRATION_MARKERS = ("status", "updated_at")
-"""Likewise of `migrations`."""
+"""Columns of `migrations` that change during a migration."""
 
 MAPPING_MARKERS = ("updated_at", "volume_id", "attachment_id", "deleted")
-"""Likewise of `block_device_mapping`: plugging in a volume moves nothing else."""
+"""Columns of `block_device_mapping` that change; attaching a volume changes nothing else."""
 
 SERVER_MARKERS = ("status", "OS-EXT-STS:task_state", "OS-EXT-STS:power_state", "updated")
-"""Likewise in the API, where they are seen without a database password."""
+"""The corresponding fields in the API, which are visible without a database password."""
 
 _ROWS = re.compile(
-    # Before Queens a migration has no UUID of its own.
+    # Before Queens a migration has no UUID.
     r"SELECT (?:uuid|status|updated_at), .* FROM \S+\."
     r"`?(?P<table>instances|migrations|block_device_mapping)`?(?:\s|$)",
     re.DOTALL,
@@ -44,15 +44,14 @@ _NUMBERED = {
     "migrations": ("migration", MIGRATION_MARKERS),
     "block_device_mapping": ("block device", MAPPING_MARKERS),
 }
-"""The tables with several rows of one instance: what a row is called, and what moves in it."""
+"""Table with several rows per instance → name of a row, and the columns that change in it."""
 
 _Snapshot = dict[str, dict[str, object]]
 """UUID → marker → value."""
 
 
 def moved(answers: Iterable[Answer]) -> dict[str, str]:
-    """The UUIDs that differ between the last two snapshots, each with what differs:
-    `vm_state active → stopped`."""
+    """Return UUID → change between the last two snapshots: `vm_state active → stopped`."""
     series_of: dict[str, list[_Snapshot]] = {}
     for answer in answers:
         for source, snapshot in _snapshots(answer):
@@ -62,7 +61,7 @@ def moved(answers: Iterable[Answer]) -> dict[str, str]:
         if len(series) < 2:
             continue
         before, after = series[-2:]
-        # A list shows what is there: who is missing has gone. One domain's state says only its own.
+        # A UUID that is missing in the later snapshot is gone: both cover the same objects.
         for uuid in sorted(before.keys() | after.keys()):
             change = _change(before.get(uuid), after.get(uuid))
             if change:
@@ -71,8 +70,10 @@ def moved(answers: Iterable[Answer]) -> dict[str, str]:
 
 
 def gone(answers: Iterable[Answer]) -> dict[str, str]:
-    """The UUIDs of servers that one snapshot showed and neither the next nor a later one did: their
-    rows were archived or purged, or the API, asked alone, lists them no more."""
+    """Return the UUIDs of servers that one snapshot contains, but neither the next nor a later one.
+
+    Their rows were archived or purged; without a database, the API no longer lists them.
+    """
     before: dict[str, set[str]] = {}
     rows: set[str] = set()
     missed: dict[str, set[str]] = {"nova-db": set(), "nova": set()}
@@ -131,7 +132,7 @@ def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Snapsh
     snapshot: _Snapshot = {}
     for row in rows:
         if not isinstance(row, list) or len(row) != len(columns):
-            return  # what is missing in such a snapshot may be there
+            return  # absence from a partially readable snapshot would prove nothing
         cells = {str(name): cell for name, cell in zip(columns, row, strict=True)}
         if table in ("migrations", "block_device_mapping"):
             uuid, number = cells.get("instance_uuid"), cells.get("id")
@@ -146,13 +147,14 @@ def _rows(source: str, table: str, value: object) -> Iterator[tuple[str, _Snapsh
             return
         seen = snapshot.setdefault(str(uuid).lower(), {})
         seen.update(markers)
-        if table == "block_device_mapping":  # a row that came or went is a change, too
+        if table == "block_device_mapping":  # an added or removed row is a change, too
             seen["block devices"] = f"{seen.get('block devices', '')} {number}".lstrip()
     yield source, snapshot
 
 
 def _domains(value: object) -> _Snapshot | None:
-    """None if it can't be read: what is missing in half a list may be there."""
+    """Return the domains of a list; None if it can't be read as a whole, because absence from a
+    partial list would prove nothing."""
     if not isinstance(value, list):
         return None
     snapshot: _Snapshot = {}
@@ -164,7 +166,7 @@ def _domains(value: object) -> _Snapshot | None:
 
 
 def _servers(value: object) -> list[dict[str, object]] | None:
-    """None if they can't be read, as above."""
+    """Return the servers of an answer; None if they can't be read as a whole."""
     servers = value.get("servers", [value.get("server")]) if isinstance(value, dict) else None
     if not isinstance(servers, list):
         return None

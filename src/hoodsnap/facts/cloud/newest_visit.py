@@ -1,8 +1,8 @@
-"""Several bundles: of one host only its newest visit is taken.
+"""Several bundles: for each host, only its newest visit is used.
 
-What a host alone can tell (libvirt, the kernel, files) is true of one moment. Two moments in one
-would be a host that never was, with domains that are gone and processes of their successors. What
-is asked of the whole cloud may come from anywhere, in parts: all of it is taken.
+A host's own layers (libvirt, the kernel, files) describe one moment. Two moments merged would be a
+host that never existed, with old domains next to new processes. Layers of the whole cloud may be
+collected anywhere and in parts, so all of their answers are used.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.layer import CLOUD_WIDE
 
 _Own = tuple[str, str]
-"""A host and one of its own layers."""
+"""A host, and a layer that only this host can answer."""
 
 
 def newest(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[str]]:
-    """The bundles without what a newer visit to the same host supersedes; and a sentence on each
-    host of which that was so."""
+    """Return the bundles without answers that a newer visit to the same host supersedes, and a
+    remark for each host that this concerns."""
     latest: dict[_Own, int] = {}
     order = sorted(range(len(bundles)), key=lambda number: bundles[number].started)
     visits = {number: _own(bundles[number]) for number in order}
@@ -39,7 +39,7 @@ def newest(bundles: Sequence[Bundle]) -> tuple[list[Bundle], list[str]]:
 
 
 def _own(bundle: Bundle) -> set[_Own]:
-    """The hosts of which it has an answer of a layer of their own, with these layers."""
+    """Return the hosts, with their own layers, that a bundle has an answer of."""
     return {
         (answer.host, answer.layer)
         for answer in bundle.answers
@@ -57,4 +57,7 @@ def _without(bundle: Bundle, dropped: set[_Own]) -> Bundle:
 def _remark(host: str, latest: dict[_Own, int], bundles: Sequence[Bundle]) -> str:
     number = max(number for (name, _), number in latest.items() if name == host)
     when = f"{bundles[number].started:%Y-%m-%d %H:%M:%S} UTC"
-    return f"{host} is in several bundles: what it alone can tell is taken from that of {when}"
+    return (
+        f"{host} appears in several bundles; its host data is taken from the newest, "
+        f"collected at {when}"
+    )

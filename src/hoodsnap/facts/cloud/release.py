@@ -1,13 +1,13 @@
-"""Which release of nova speaks: what a check goes by where releases differ.
+"""nova's release, for checks that depend on it.
 
     if host.release.since(Release.QUEENS):      # this host's nova-compute
         …                                       # a migration holds resources of its own
     if not cloud.release.since(Release.TRAIN):  # the databases and the API
         …
 
-`since` is true or false where the clues are enough, and raises `UnheardError` where they are not:
-the check is a skip then. So a check never guesses; where a column or field tells the difference by
-being there, ask that instead.
+`since` is true or false if the clues suffice, and raises `UnheardError` otherwise, which makes the
+check a skip. So a check never guesses. If the presence of a column or field shows the difference,
+test that instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hoodsnap.facts.fact import UnheardError, value_of
 
 
 class Release(IntEnum):
-    """A release of nova by its number; before Liberty it was called by its date."""
+    """A release of nova with its major version; before Liberty the version was a date."""
 
     HAVANA = 8
     ICEHOUSE = 9
@@ -55,7 +55,7 @@ class Release(IntEnum):
 
     @property
     def word(self) -> str:
-        """`Zed`, `2023.1`."""
+        """Name: `Zed`, `2023.1`."""
         return self.name.capitalize() if self.name[0] != "R" else self.name[1:].replace("_", ".")
 
 
@@ -64,24 +64,24 @@ OLDEST, NEWEST = min(Release), max(Release)
 
 @dataclass(frozen=True)
 class ReleaseRange:
-    """The releases that it may be, by all that was heard."""
+    """The possible releases, according to the clues that were collected."""
 
     earliest: Release
     latest: Release
     clues: tuple[str, ...]
-    """What it was seen from: `nova-compute 26.2.2`, `service version 64`."""
+    """Evidence for the range: `nova-compute 26.2.2`, `service version 64`."""
 
     def since(self, release: Release) -> bool:
-        """Whether it is this release or a later one. Raises `UnheardError` if the clues don't
-        tell."""
+        """True if it is this release or a later one. Raises `UnheardError` if the clues don't
+        suffice."""
         if self.earliest >= release:
             return True
         if self.latest < release:
             return False
-        raise UnheardError(f"the release of nova is not known: {self}")
+        raise UnheardError(f"nova's release is unknown: {self}")
 
     def __str__(self) -> str:
-        """`Zed (nova-compute 26.2.2)`."""
+        """Return the releases and the clues: `Zed (nova-compute 26.2.2)`."""
         if (self.earliest, self.latest) == (OLDEST, NEWEST):
             return "any"
         name = self.earliest.word
@@ -90,8 +90,11 @@ class ReleaseRange:
         return f"{name} ({', '.join(self.clues)})"
 
     def and_also(self, other: ReleaseRange) -> ReleaseRange:
-        """What follows from both. Clues that contradict each other (an upgrade that was not
-        followed by a restart) leave everything from one to the other possible."""
+        """Return the range that both permit.
+
+        If the clues contradict each other (an upgrade without a restart), every release from one to
+        the other is possible.
+        """
         earliest = max(self.earliest, other.earliest)
         latest = min(self.latest, other.latest)
         if earliest > latest:
@@ -126,7 +129,7 @@ SERVICE_VERSIONS: Mapping[Release, int] = {
     Release.R2025_2: 70,
     Release.R2026_1: 72,
 }
-"""What each release writes into `services.version` (nova objects/service.py)."""
+"""Release → the value that it writes into `services.version` (nova objects/service.py)."""
 
 MICROVERSIONS: Mapping[Release, int] = {
     Release.KILO: 3,
@@ -153,7 +156,7 @@ MICROVERSIONS: Mapping[Release, int] = {
     Release.R2025_2: 100,
     Release.R2026_1: 103,
 }
-"""The highest 2.x of each release's API (nova api/openstack/compute/rest_api_version_history)."""
+"""Release → highest 2.x microversion (nova api/openstack/compute/rest_api_version_history)."""
 
 COLUMNS: Mapping[tuple[str, str], Release] = {
     ("compute_nodes", "host"): Release.KILO,
@@ -168,11 +171,11 @@ COLUMNS: Mapping[tuple[str, str], Release] = {
     ("instances", "compute_id"): Release.R2023_2,
     ("console_auth_tokens", "tls_port"): Release.R2025_1,
 }
-"""The release in which a column appeared."""
+"""Table and column → the release that added the column."""
 
 
 def release_of_host(bundle: Bundle, host: str, services: Iterable[Service]) -> ReleaseRange:
-    """The release of a host's nova-compute. `services`: its rows, as far as they were read."""
+    """Return the release of a host's nova-compute. `services`: its rows that were collected."""
     span = ANY
     for clue in (*_installed(bundle, host), *_running(services)):
         span = span.and_also(clue)
@@ -180,7 +183,7 @@ def release_of_host(bundle: Bundle, host: str, services: Iterable[Service]) -> R
 
 
 def release_of_cloud(bundle: Bundle) -> ReleaseRange:
-    """The release of nova's databases and API, which are never older than a nova-compute."""
+    """Return the release of nova's databases and API, which are never older than a nova-compute."""
     span = _by_columns(bundle)
     for answer in bundle.asked("nova", "GET /v2"):
         if re.fullmatch(r"GET /v2(\.1)?/", answer.query) and answer.error is None:
@@ -189,7 +192,7 @@ def release_of_cloud(bundle: Bundle) -> ReleaseRange:
 
 
 def _installed(bundle: Bundle, host: str) -> Iterator[ReleaseRange]:
-    """What the host has of nova."""
+    """Yield the release of the nova package that is installed on the host."""
     answer = bundle.last("host", "nova-compute --version", host)
     if answer is not None and isinstance(answer.value, str):
         yield _by_number(answer.value.strip(), f"nova-compute {answer.value.strip()}")
@@ -210,7 +213,7 @@ _PACKAGE = re.compile(
 
 
 def _by_number(number: str, clue: str) -> ReleaseRange:
-    """Of `26.2.2` or, before Liberty, `2014.1.5`."""
+    """Return the release of a version number: `26.2.2` or, before Liberty, `2014.1.5`."""
     found = re.match(r"(\d{1,4})\.(\d+)", number)
     if found is None:
         return ANY
@@ -226,7 +229,7 @@ def _by_number(number: str, clue: str) -> ReleaseRange:
 
 
 def _running(services: Iterable[Service]) -> Iterator[ReleaseRange]:
-    """What the host's nova-compute wrote down when it started."""
+    """Yield the release that the host's nova-compute recorded when it started."""
     for service in services:
         if "version" not in service.raw:
             yield ReleaseRange(OLDEST, Release.KILO, ("services have no version",))
@@ -235,7 +238,7 @@ def _running(services: Iterable[Service]) -> Iterator[ReleaseRange]:
             version = service.version
         except UnheardError:
             continue
-        if version:  # 0: a row that no service of Liberty or later has written to
+        if version:  # 0: no service of Liberty or later has written to the row
             yield _between(SERVICE_VERSIONS, version, f"service version {version}")
 
 
@@ -247,7 +250,7 @@ def _by_microversion(answer: Answer) -> ReleaseRange:
 
 
 def _between(numbers: Mapping[Release, int], number: int, clue: str) -> ReleaseRange:
-    """The releases that have this number; for one from between two releases, both of them."""
+    """Return the releases with this number; for a number between two releases, both of them."""
     earliest = max((r for r, n in numbers.items() if n <= number), default=OLDEST)
     same = [release for release, its in numbers.items() if its == number]
     if same:
@@ -257,7 +260,7 @@ def _between(numbers: Mapping[Release, int], number: int, clue: str) -> ReleaseR
 
 
 def _by_columns(bundle: Bundle) -> ReleaseRange:
-    """What the tables look like."""
+    """Return the releases that the columns of the tables permit."""
     earliest, latest = OLDEST, NEWEST
     for answer in bundle.asked("nova-db", "SHOW CREATE TABLE "):
         table = answer.query.rpartition(".")[2].strip("`")
@@ -269,7 +272,7 @@ def _by_columns(bundle: Bundle) -> ReleaseRange:
                 earliest = max(earliest, release)
             else:
                 latest = min(latest, Release(release - 1))
-    if earliest > latest:  # two cells in the middle of an upgrade
+    if earliest > latest:  # an upgrade has reached one cell but not the other
         earliest, latest = latest, earliest
     clues = () if (earliest, latest) == (OLDEST, NEWEST) else ("columns",)
     return ReleaseRange(earliest, latest, clues)
@@ -279,7 +282,7 @@ _COLUMN = re.compile(r"^[ \t]*`(\w+)`", re.MULTILINE)
 
 
 def _statement(answer: Answer) -> str:
-    """The statement that would make a table."""
+    """Return the statement that creates a table; "" if it can't be read."""
     try:
         return value_of(answer, "a table", dict[str, list[list[str] | str]])["rows"][0][-1]
     except (UnheardError, LookupError):

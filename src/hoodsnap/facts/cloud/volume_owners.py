@@ -1,4 +1,4 @@
-"""Who has each volume: by nova's rows, by the domains that are switched on, and by cinder."""
+"""Owners of each volume: in nova's rows, in active domains, and in cinder."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.facts.uuids import UUID
 
 FILE = re.compile(rf"volume-({UUID.pattern})(?:[._-].*)?")
-"""What cinder calls a volume's file, rbd image or LV (unless its volume_name_template says other).
-On NFS, what follows a dot is the snapshot that is written to."""
+"""Name of a volume's file, rbd image or LV with cinder's default volume_name_template. On NFS, the
+suffix after a dot is the snapshot that is written to."""
 
 
 class PluggedVolume(NamedTuple):
-    """A volume in a domain that is switched on."""
+    """A volume that is a disk of an active domain."""
 
     domain: Domain
     disk: Disk
 
 
 def volume_of(disk: Disk) -> str | None:
-    """The volume that a domain's disk says to be, lower case; None if it says nothing of that."""
+    """Return the volume id in a domain's disk, from serial or source, lower case; None without."""
     serial = (disk.serial or "").strip().lower()
     return serial if UUID.fullmatch(serial) else volume_in(disk.source)
 
 
 def volume_in(source: str | None) -> str | None:
-    """The volume whose id is in the name of a file, rbd image or LV; None if it is none's."""
+    """Return the volume id in the name of a file, rbd image or LV; None if it contains none."""
     found = FILE.fullmatch((source or "").rpartition("/")[2].lower())
     return found[1] if found else None
 
 
 def is_disk_of(mapping: BlockDeviceMapping, disk: Disk) -> bool:
-    """Whether a domain's disk is the one of a row: by its volume, or by the place it is read at."""
+    """True if a domain's disk belongs to a row: it has the row's volume id, device path or name."""
     if mapping.volume_id is None:
         return False
     if volume_of(disk) == mapping.volume_id:
@@ -56,7 +56,7 @@ def is_disk_of(mapping: BlockDeviceMapping, disk: Disk) -> bool:
 
 
 def is_own(uuid: str, domain: Domain, disk: Disk) -> bool:
-    """Whether a disk is one that nova itself keeps for this VM, or no disk at all."""
+    """True if nova itself stores the disk for this VM, or if it is a CD-ROM, a floppy or empty."""
     if disk.source is None or disk.device in ("cdrom", "floppy"):
         return True
     # The device mapper doubles hyphens; before Grizzly a folder had the domain's name.
@@ -65,7 +65,7 @@ def is_own(uuid: str, domain: Domain, disk: Disk) -> bool:
 
 
 class VolumeOwners:
-    """What all layers of the cloud say of all volumes."""
+    """All layers' records of all volumes."""
 
     def __init__(
         self, volumes: Volumes, instances: Instances, domains: Iterable[Mapping[str, Domain]]
@@ -75,8 +75,10 @@ class VolumeOwners:
         self._domains = tuple(domains)
 
     def require_all(self) -> None:
-        """Raise `UnheardError` if a volume may have more owners than were found: a row, a domain or
-        something in cinder that can't be read."""
+        """Raise `UnheardError` if a volume may have more owners than were found.
+
+        That is so if a row, a domain or an object of cinder can't be read.
+        """
         self.volumes.require_all()
         if self._gap is not None:
             raise UnheardError(self._gap)
@@ -97,15 +99,15 @@ class VolumeOwners:
         return None
 
     def mapped(self, volume: str) -> tuple[BlockDeviceMapping, ...]:
-        """The live rows that give a volume to an instance that is not deleted."""
+        """Return the live rows that attach a volume to an instance that is not deleted."""
         return self._mapped.get(volume, ())
 
     def plugged(self, volume: str) -> tuple[PluggedVolume, ...]:
-        """The domains that are switched on and have a volume, on any captured host."""
+        """Return the active domains that have a volume, on any captured host."""
         return self._plugged.get(volume, ())
 
     def of(self, uuid: str, instance: Instance | None, domain: Domain | None) -> tuple[Volume, ...]:
-        """The volumes that one VM has by anybody's word, as cinder shows them."""
+        """Return the volumes that any layer assigns to a VM, as reported by cinder."""
         named: dict[str, None] = {}
         for row in instance.mappings_shown if instance is not None else ():
             if row.raw.get("volume_id"):
@@ -131,12 +133,12 @@ class VolumeOwners:
                     found.setdefault(volume, []).append(row)
             except Exception as error:
                 caught(error)
-                continue  # whoever reads that row hears why
+                continue  # reading this row raises the reason
         return {volume: tuple(rows) for volume, rows in found.items()}
 
     @cached_property
     def outlived(self) -> tuple[tuple[Instance, BlockDeviceMapping], ...]:
-        """The live rows that give a volume to an instance that is deleted."""
+        """Live rows that attach a volume to a deleted instance, with the instance."""
         found = []
         for row in self._instances.mappings():
             try:
@@ -149,7 +151,7 @@ class VolumeOwners:
         return tuple(found)
 
     def is_deleted(self, uuid: str) -> bool:
-        """Whether nova says that this instance is deleted."""
+        """True if nova's records have this instance as deleted."""
         instance = self._instances.by_uuid.get(uuid)
         try:
             return instance is not None and instance.deleted

@@ -1,1 +1,1 @@
-"""What a host holds beside domains and processes: images, devices, taps, logs, its own settings."""
+"""Facts of a host besides domains and processes: images, devices, taps, logs, settings."""

@@ -1,6 +1,7 @@
-"""Whether QEMU may open a file: by owner, group and mode of the file and of every folder above it.
+"""QEMU's permission to open a file, from owner, group and mode of the file and its parent folders.
 
-Where something else decides too (access control lists, groups that were not told) it may.
+If something else decides too (a POSIX ACL, groups that were not collected), access counts as
+permitted.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from hoodsnap.facts.quantity import LARGEST
 READ, WRITE, PASS = 4, 2, 1
 
 DEEPEST = 64
-"""No file of a guest has so many folders above it."""
+"""Parent folders that are examined; no guest's file has more."""
 
 
 class User(NamedTuple):
-    """Who opens it."""
+    """The user that opens a file."""
 
     uid: int
     gid: int
     groups: frozenset[int] | None
-    """None: there may be more than `gid`."""
+    """None if they were not collected; the user may then be in more groups than `gid`."""
 
     def may(self, entry: FolderEntry, wanted: int) -> bool:
-        """Whether owner, group and mode let this user (`READ`, `WRITE`, `PASS`, or a sum)."""
+        """True if owner, group and mode permit `wanted` (`READ`, `WRITE`, `PASS`, or a sum)."""
         if self.uid == 0 or entry.acl is not False:
             return True
         mode = _mode(entry)
@@ -42,33 +43,34 @@ class User(NamedTuple):
 
 
 class Access:
-    """What one user may open on one host."""
+    """One user's permission to open files on one host."""
 
     def __init__(self, images: ImageStore, user: User) -> None:
         self._images = images
         self._user = user
         self._closed: dict[str, FolderEntry | None] = {}
-        """The folders that were looked at: many guests lie below the same ones."""
+        """Folder → the folder that blocks it. Kept, because many guests share parent folders."""
 
     def obstacle(self, path: str, wanted: int, *, owned: bool) -> FolderEntry | None:
-        """What keeps the user from opening a file: a folder above it, or the file; None if nothing
-        does.
+        """Return what denies the user access to a file: a parent folder or the file itself.
 
-        `owned`: whoever starts it makes this user the owner of the file (not of the folders) first.
-        Raises `UnheardError` if nobody looked.
+        None if nothing does, or if the file does not exist.
+
+        `owned`: libvirt first makes this user the owner of the file, but not of the folders.
+        Raises `UnheardError` if the permissions were not collected.
         """
         closed = self._folder(posixpath.dirname(path), DEEPEST)
         entry = closed or self._images.entry(path)
         if closed or entry is None:
-            return closed  # that it is not there is not a question of who may open it
+            return closed  # a file that does not exist has no permissions
         if not owned:
             return None if self._user.may(entry, wanted) else entry
         if self._user.uid == 0 or (entry.dev or "0:").startswith("0:"):
-            return None  # a file server may keep its own owner, and let it in all the same
+            return None  # a file server may keep the owner and permit access nevertheless
         return None if _mode(entry) >> 6 & wanted == wanted else entry
 
     def _folder(self, folder: str, depth: int) -> FolderEntry | None:
-        """The outermost folder, of this one and those above it, that lets nobody pass."""
+        """Return the outermost folder, up to this one, that the user can't traverse."""
         if folder in ("/", "") or not depth:
             return None
         if folder not in self._closed:

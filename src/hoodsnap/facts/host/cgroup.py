@@ -37,7 +37,7 @@ _MARKS = {
 _VCPU = re.compile(r"(?:libvirt/)?vcpu\d+/")
 
 NO_LIMIT = 1 << 62
-"""A limit of version 1 that is this high (bytes) means no limit: the kernel rounds the maximum."""
+"""Bytes. In version 1, a limit this high means no limit: the kernel rounds the maximum."""
 
 
 class MachineGroup(NamedTuple):
@@ -96,7 +96,7 @@ class Cgroup(Fact):
         settings = self._settings("cpu")
         limits = [*_limits(settings)]
         if not limits:
-            raise UnheardError("the vCPUs have no groups of their own")
+            raise UnheardError("no control groups exist for the vCPUs")
         return min((limit for limit in limits if limit is not None), default=None)
 
     @cached_property
@@ -144,7 +144,7 @@ class Cgroup(Fact):
         return float(found[1]) if found else unheard("cpu.pressure can't be read")
 
     def _settings(self, part: str) -> Mapping[str, str]:
-        return value_of(self.said.get(part), f"the {part} settings of its group", dict[str, str])
+        return value_of(self.said.get(part), f"the group's {part} data", dict[str, str])
 
     def _first(self, part: str, *names: str) -> str:
         settings = self._settings(part)
@@ -164,7 +164,7 @@ class ControlGroups:
 
     @classmethod
     def read(cls, answers: Iterable[Answer]) -> ControlGroups:
-        """Read one host's answers; the last answer to a question counts."""
+        """Read one host's answers; the last answer to each query counts."""
         said: dict[int, dict[str, Answer]] = {}
         failed: dict[int, Answer] = {}
         machines: tuple[MachineGroup, ...] = ()
@@ -231,7 +231,7 @@ def _limits(settings: Mapping[str, str]) -> Iterator[int | None]:
 
 
 def _counts(text: str) -> dict[str, int]:
-    """Read lines of a name and a number: `nr_periods 12`."""
+    """Read lines that consist of a name and a number: `nr_periods 12`."""
     rows = (line.split() for line in text.splitlines())
     return {row[0]: _number(row[1]) for row in rows if len(row) == 2}
 

@@ -1,9 +1,8 @@
-"""The paths of the instances directories, as QEMU processes in containers name them.
+"""Paths of the instances directories, as QEMU processes in containers name them.
 
-Where libvirt runs in a container, domains, command lines and the headers of disks name its paths.
-Whoever looked from outside may have found the same files under another name, or other files under
-the same. Which is which is seen by the files themselves: device and inode are the same on both
-sides.
+If libvirt runs in a container, then domains, command lines and image headers contain the
+container's paths. Outside, the same files may have other paths, and the same paths may lead to
+other files. Device and inode identify a file on both sides.
 """
 
 from __future__ import annotations
@@ -17,20 +16,20 @@ from hoodsnap.facts.process.process import OpenFile, Process
 
 
 class Listed(Protocol):
-    """The files of the instances directories as they were listed."""
+    """Files in the listings of the instances directories."""
 
     @property
     def by_inode(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
-        """The paths of the regular files by device and inode."""
+        """Device and inode → paths of the regular file."""
 
     def inode(self, path: str) -> int | None:
-        """Return the inode of the file that is listed at a path; None if there is no such line."""
+        """Return the inode of the file that is listed at a path; None if the path is not listed."""
 
 
 def read_container_paths(listed: Listed, processes: Iterable[Process]) -> Mapping[str, str]:
-    """Return each instances directory as QEMU names it → as it was listed, usually the same path.
+    """Return QEMU's path of each instances directory → its listed path, which is usually the same.
 
-    A name that stands for several listed directories is left out, as is a directory in which no
+    A path that stands for several listed directories is left out, as is a directory in which no
     QEMU has a file open.
     """
     found: dict[str, set[str]] = {}
@@ -41,8 +40,8 @@ def read_container_paths(listed: Listed, processes: Iterable[Process]) -> Mappin
 
 
 def tops_of(listed: Listed, process: Process) -> Iterator[tuple[str, str]]:
-    """For each file that a process has open in an instances directory and that was listed: what it
-    calls that directory, and as what that was listed."""
+    """Yield the process's path and the listed path of an instances directory, once for each listed
+    file that the process has open in it."""
     for file in _files(process):
         top = None if file.deleted else _top_of(file.path)
         if top is None:
@@ -57,7 +56,7 @@ def tops_of(listed: Listed, process: Process) -> Iterator[tuple[str, str]]:
 
 
 def _top_of(path: str) -> str | None:
-    """The instances directory of a file in a guest's folder, or of a base image."""
+    """Return the instances directory that holds a base image or a file of a guest; else None."""
     folder, _, name = path.rpartition("/")
     top, _, owner = folder.rpartition("/")
     if FOLDER.fullmatch(owner) or OF_AN_IMAGE.fullmatch(name):

@@ -1,4 +1,4 @@
-"""What a host says of its block devices, and how a volume comes to it."""
+"""A host's block devices, and how volumes are attached to it."""
 
 from __future__ import annotations
 
@@ -21,80 +21,80 @@ SESSIONS = "iscsiadm -m session -P 3"
 MAPS = "multipathd show maps json"
 
 DEEPEST = 64
-"""Devices on top of each other; lsblk ends long before."""
+"""Longest stack of devices that is followed; lsblk shows far fewer."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Device(Fact):
-    """One block device, as lsblk shows it."""
+    """One block device, as reported by lsblk."""
 
     layer: ClassVar[Layer] = BLOCK
     noun: ClassVar[str] = "device"
     raw: Mapping[str, object]
     parents: tuple[str, ...]
-    """The devices that it is made of, by the kernel's names."""
+    """Kernel names of the devices that it is built on."""
     children: tuple[str, ...]
-    """The devices that are made of it."""
+    """Kernel names of the devices that are built on it."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {"number": ("list", "maj:min")}
 
     documented: ClassVar[Documented] = (*("name", "kname", "number", "type", "size"),)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the kernel's name."""
+        """Return the answer and the place in it; the place starts with the kernel name."""
         answer, place = super().where(name)
         return answer, f"{self.raw.get('kname')}.{place}"
 
     @property
     def kname(self) -> str:
-        """The kernel's name: `sdb`, `dm-3`."""
+        """Kernel name: `sdb`, `dm-3`."""
         return text(self.raw, "kname") or ""
 
     @property
     def name(self) -> str:
-        """The name that people know it by: that of the device mapper, else the kernel's."""
+        """Device mapper name; the kernel name if the device has none."""
         return text(self.raw, "name") or ""
 
     @property
     def number(self) -> str:
-        """`8:16`: major and minor."""
+        """Major and minor number: `8:16`."""
         return text(self.raw, "maj:min") or ""
 
     @property
     def type(self) -> str:
-        """`disk`, `part`, `mpath`, `crypt`, `lvm`, `loop` …"""
+        """Device type: `disk`, `part`, `mpath`, `crypt`, `lvm`, `loop` …"""
         return text(self.raw, "type") or ""
 
     @property
     def size(self) -> int:
-        """Bytes."""
-        # Before util-linux 2.33 every value is a text.
+        """Size in bytes."""
+        # Before util-linux 2.33 every value is a string.
         size = whole(self.raw.get("size"))
         return size if size is not None else unheard("lsblk: a size can't be read")
 
     @property
     def wwn(self) -> str | None:
-        """The name that the storage itself gives to this LUN, the same on every path to it."""
+        """Identifier that the storage assigned to the LUN; the same on every path to it."""
         return text(self.raw, "wwn")
 
     @property
     def mountpoints(self) -> tuple[str, ...]:
-        """Where the host itself uses it: folders, or `[SWAP]`."""
+        """Mount points on the host itself: folders, or `[SWAP]`."""
         points = self.raw.get("mountpoints", [self.raw.get("mountpoint")])
         if not isinstance(points, list):
-            raise UnheardError("lsblk: the mountpoints can't be read")
+            raise UnheardError("lsblk: the mount points can't be read")
         return tuple(point for point in points if isinstance(point, str))
 
 
 class Session(NamedTuple):
-    """One iSCSI session of this host, and the disks that it brought."""
+    """One iSCSI session of this host, and its disks."""
 
     target: str
-    """Lower case."""
+    """Target name (IQN), lower case."""
     portal: str | None
     """`10.0.0.5:3260`."""
     disks: tuple[tuple[int, str], ...]
-    """LUN and kernel's name of each disk."""
+    """LUN and kernel name of each disk."""
 
 
 class Map(NamedTuple):
@@ -105,7 +105,7 @@ class Map(NamedTuple):
     kname: str
     """`dm-3`."""
     paths: tuple[tuple[str, bool], ...]
-    """The kernel's name of each path, and whether it works."""
+    """Kernel name of each path; True if the path works."""
 
 
 class Mount(NamedTuple):
@@ -121,7 +121,7 @@ class Mount(NamedTuple):
 
 
 class LogicalVolume(NamedTuple):
-    """One LV."""
+    """One logical volume of LVM."""
 
     name: str
     group: str
@@ -139,7 +139,7 @@ class Devices:
 
     @cached_property
     def by_name(self) -> Mapping[str, Device]:
-        """By the kernel's name."""
+        """Kernel name → device."""
         found = self._by_name
         if isinstance(found, UnheardError):
             raise UnheardError(str(found))
@@ -154,12 +154,12 @@ class Devices:
             return reason
 
     def find(self, path: str) -> Device | None:
-        """The device that a path means; None if it means none that is known."""
+        """Return the device at a path; None if no listed device has this path."""
         return self.by_name.get(self._names.get(path, ""))
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
-        """Path → kernel's name."""
+        """Path → kernel name."""
         found: dict[str, str] = {}
         for device in self.by_name.values():
             kname = device.kname
@@ -169,14 +169,14 @@ class Devices:
             for name, kname in self._links(folder).items():
                 found[f"{folder}/{name}"] = kname
         for volume in self.logical_volumes_shown:
-            # The device mapper doubles the hyphens within each part.
+            # Device mapper names double the hyphens within each part.
             name = f"{volume.group.replace('-', '--')}-{volume.name.replace('-', '--')}"
             if volume.path is not None and (kname := found.get(f"/dev/mapper/{name}", "")):
                 found[volume.path] = kname
         return found
 
     def _links(self, folder: str) -> Mapping[str, str]:
-        """Name → kernel's name, of the links in a folder; none if it was not heard."""
+        """Return name → kernel name for the links in a folder; empty if it was not collected."""
         try:
             links = value_of(self.said.get(f"ls -l {folder}"), folder, dict[str, str])
         except Exception as error:
@@ -185,8 +185,7 @@ class Devices:
         return {name: posixpath.basename(target) for name, target in links.items()}
 
     def reached(self, target: str, lun: int) -> frozenset[str]:
-        """The disks that iSCSI brought of a target and LUN, by the kernel's names; none if that was
-        not heard."""
+        """Return the kernel names of the disks for an iSCSI target and LUN; empty if unknown."""
         ending = f"-iscsi-{target}-lun-{lun}"
         links = self._links("/dev/disk/by-path")
         found = {kname for name, kname in links.items() if name.lower().endswith(ending)}
@@ -201,7 +200,8 @@ class Devices:
         return frozenset(found)
 
     def below(self, device: Device) -> frozenset[str]:
-        """The kernel's names of the disks that a device is made of in the end; its own if none."""
+        """Return the kernel names of the disks at the bottom of a device's stack; its own name if
+        it is built on no other device."""
         found, layer = set(), {device.kname}
         for _ in range(DEEPEST):
             parents: set[str] = set()
@@ -215,7 +215,7 @@ class Devices:
         return frozenset(found)
 
     def above(self, device: Device) -> Iterator[Device]:
-        """The device itself, and all that is made of it."""
+        """Yield the device and every device that is built on it."""
         seen: set[str] = set()
         waiting = [device]
         while waiting:
@@ -228,13 +228,13 @@ class Devices:
 
     @cached_property
     def sessions(self) -> tuple[Session, ...]:
-        """The iSCSI sessions of this host as an initiator."""
+        """iSCSI sessions in which this host is the initiator."""
         answer = self.said.get(SESSIONS)
         return () if _is_none(answer) else tuple(_sessions(value_of(answer, SESSIONS, str)))
 
     @cached_property
     def maps(self) -> tuple[Map, ...]:
-        """The multipath maps, as the daemon tells them, else as `multipath -ll` does."""
+        """Multipath maps, from multipathd or, without its answer, from `multipath -ll`."""
         answer, plain = self.said.get(MAPS), self.said.get("multipath -ll")
         if answer is not None and answer.error is None:
             return tuple(_maps(value_of(answer, MAPS, dict[str, object])))
@@ -244,7 +244,7 @@ class Devices:
 
     @cached_property
     def logical_volumes(self) -> tuple[LogicalVolume, ...]:
-        """The LVs."""
+        """Logical volumes of LVM."""
         answer = next((found for query, found in self.said.items() if query[:4] == "lvs "), None)
         if _is_none(answer):
             return ()
@@ -254,7 +254,7 @@ class Devices:
 
     @property
     def logical_volumes_shown(self) -> tuple[LogicalVolume, ...]:
-        """The LVs; none if they were not heard."""
+        """Logical volumes; empty if they were not collected."""
         try:
             return self.logical_volumes
         except Exception as error:
@@ -263,7 +263,7 @@ class Devices:
 
     @cached_property
     def loops(self) -> Mapping[str, str]:
-        """Loop devices by the kernel's name, each with its file."""
+        """Kernel name of each loop device → its file."""
         answer = self.said.get("losetup --json --list")
         if _is_none(answer):
             return {}
@@ -275,12 +275,12 @@ class Devices:
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
-        """The mounts, later ones over earlier ones."""
+        """Mounts in order; a later mount covers earlier ones."""
         lines = value_of(self._mountinfo, "/proc/self/mountinfo", str).splitlines()
         return tuple(mount for line in lines if (mount := _mount(line)) is not None)
 
     def mount_of(self, path: str) -> Mount | None:
-        """The mount that a path lies on; None if none is known."""
+        """Return the mount that contains a path; None if no listed mount does."""
         found = None
         for mount in self.mounts:
             inside = mount.folder == "/" or path.startswith(f"{mount.folder}/")
@@ -290,7 +290,7 @@ class Devices:
 
 
 def _is_none(answer: Answer | None) -> bool:
-    """Whether the answer is that there is no such thing."""
+    """True if the answer is that the object does not exist."""
     return answer is not None and answer.error is not None and answer.error.kind == "absent"
 
 
@@ -303,7 +303,7 @@ def _devices(lines: list[dict[str, object]], answer: Answer) -> Mapping[str, Dev
         line, parent = waiting.pop()
         name = text(line, "kname") or ""
         raw[name] = line
-        if parent is not None:  # a map stands below each of its paths
+        if parent is not None:  # lsblk repeats a multipath map under each of its paths
             parents.setdefault(name, {})[parent] = None
             children.setdefault(parent, {})[name] = None
         below = line.get("children", [])
@@ -382,7 +382,7 @@ def _logical_volume(line: Mapping[str, object]) -> LogicalVolume:
 
 
 def _mount(line: str) -> Mount | None:
-    """One line of proc(5)'s mountinfo."""
+    """Read one line of proc(5)'s mountinfo; None if it has another form."""
     before, separator, after = line.partition(" - ")
     fields, rest = before.split(" "), after.split(" ")
     if not separator or len(fields) < 6 or len(rest) < 2:

@@ -1,5 +1,5 @@
-"""What a host says of itself, beside its guests: how libvirt is set up, what its QEMU can emulate,
-which consoles are open, how full its file systems are."""
+"""The host itself, apart from its guests: libvirt's configuration and capabilities, open console
+ports, PCI devices, and free space."""
 
 from __future__ import annotations
 
@@ -24,67 +24,67 @@ PCI_DEVICES = "ls /sys/bus/pci/devices"
 
 
 class Listener(NamedTuple):
-    """A TCP socket that waits for somebody."""
+    """A TCP socket that listens for connections."""
 
     address: str
-    """`0.0.0.0`, `*` or `::`: everywhere."""
+    """`0.0.0.0`, `*` and `::` stand for all addresses."""
     port: int
     pid: int
 
 
 class FreeSpace(NamedTuple):
-    """How full a file system is, in bytes."""
+    """Size and free space of a file system, in bytes."""
 
     answer: Answer
     total: int
     free: int
-    """What is left to those who are not root."""
+    """Bytes available to users other than root."""
     inodes: int
-    """0 where they are made as needed."""
+    """0 if the file system allocates inodes as needed."""
     free_inodes: int
 
 
 @dataclass(frozen=True, eq=False)
 class Hypervisor:
-    """One host. Whatever needs an answer that was not heard raises `UnheardError`."""
+    """One hypervisor host. A field whose answer was not collected raises `UnheardError`."""
 
     bundle: Bundle
     name: str
 
     def answer(self, layer: str, query: str) -> Answer | None:
-        """The newest answer of this host to a question."""
+        """Return this host's newest answer to a query; None if it was not collected."""
         return self.bundle.last(layer, query, self.name)
 
     def setting(self, name: str, default: str) -> str:
-        """A line of qemu.conf, or what holds without it."""
+        """Return an option of qemu.conf; `default` if it is not set."""
         answer = self.answer("host", "/etc/libvirt/qemu.conf")
         return value_of(answer, "qemu.conf", dict[str, str]).get(name, default)
 
     @cached_property
     def capabilities(self) -> Element:
-        """What libvirt says of the host and of its emulators."""
+        """libvirt's `<capabilities>`: the host and its emulators."""
         answer = self.answer("libvirt", CAPABILITIES)
         return parsed(value_of(answer, CAPABILITIES, str))
 
     @cached_property
     def machine_types(self) -> Mapping[str, MachineTypes]:
-        """By architecture."""
+        """Architecture → machine types."""
         return read_machine_types(self.capabilities)
 
     @cached_property
     def owner(self) -> tuple[int, int]:
-        """The user and group by whose numbers libvirt runs QEMU."""
+        """Ids of the user and the group that libvirt runs QEMU as."""
         for model in self.capabilities.iterfind("host/secmodel"):
             if model.findtext("model") == "dac":
                 for label in model.iterfind("baselabel"):
                     found = re.fullmatch(r"\+(\d{1,10}):\+(\d{1,10})", label.text or "", re.ASCII)
                     if found is not None:
                         return int(found[1]), int(found[2])
-        raise UnheardError(f"{CAPABILITIES}: which user runs QEMU was not told")
+        raise UnheardError(f"{CAPABILITIES}: the user that runs QEMU is missing")
 
     @cached_property
     def listeners(self) -> Mapping[int, tuple[Listener, ...]]:
-        """The sockets of QEMU processes, by port."""
+        """TCP port → listening sockets of QEMU processes."""
         found: dict[int, list[Listener]] = {}
         for line in value_of(self.answer("kernel", LISTENERS), LISTENERS, str).splitlines():
             words = line.split()
@@ -99,13 +99,13 @@ class Hypervisor:
 
     @cached_property
     def pci_addresses(self) -> frozenset[str]:
-        """The PCI devices that the host has now."""
+        """Addresses of the PCI devices that the host has now."""
         answer = self.answer("kernel", PCI_DEVICES)
         return frozenset(value_of(answer, PCI_DEVICES, list[str]))
 
     @cached_property
     def rooms(self) -> Mapping[str, FreeSpace]:
-        """By instances directory."""
+        """Instances directory → size and free space; unknown ones are left out."""
         found = {}
         for answer in self.bundle.asked("images", "stat -f ", self.name):
             try:
@@ -119,12 +119,12 @@ class Hypervisor:
                     said["favail"],
                 )
             except (UnheardError, KeyError):
-                continue  # who asks for this directory's hears that it was not told
+                continue  # `room` then reports that it was not collected
         return found
 
     def room(self, path: str) -> FreeSpace:
-        """How full the instances directory is that a path lies in."""
+        """Return size and free space of the instances directory that contains a path."""
         for folder, room in self.rooms.items():
             if path.startswith(f"{folder}/"):
                 return room
-        raise UnheardError(f"how full the file system of {path} is was not asked")
+        raise UnheardError(f"the free space of the file system with {path} was not collected")

@@ -19,48 +19,48 @@ _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 
 class ImageInfo(BaseModel):
-    """One file of a chain, as `qemu-img info` tells it."""
+    """One file of a chain, as reported by `qemu-img info`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
     filename: str
-    """As qemu-img writes it: a path, a `json:{…}`, a network address."""
+    """As qemu-img prints it: a path, `json:{…}`, or a network address."""
 
     format: str
     virtual_size: Annotated[_Count, Field(alias="virtual-size")]
-    """Bytes that a guest sees."""
+    """Size in bytes that a guest sees."""
 
     actual_size: Annotated[_Count | None, Field(alias="actual-size")] = None
-    """Bytes that it takes on the host's disk; None for what is no file."""
+    """Bytes that it takes on the host's disk; None if it is not a file."""
 
     backing_filename: Annotated[str | None, Field(alias="backing-filename")] = None
-    """The next file, as the header names it."""
+    """Backing file, as the header names it."""
 
     full_backing_filename: Annotated[str | None, Field(alias="full-backing-filename")] = None
     backing_format: Annotated[str | None, Field(alias="backing-filename-format")] = None
-    """What the header says the next file is; None if it leaves that to be guessed."""
+    """Format of the backing file in the header; None if QEMU probes it."""
 
     dirty: Annotated[bool | None, Field(alias="dirty-flag")] = None
     encrypted: bool = False
     corrupt: Annotated[
         bool | None, Field(validation_alias=AliasPath("format-specific", "data", "corrupt"))
     ] = None
-    """QEMU found the image damaged and wrote that down in it; None if its format can't say."""
+    """True if QEMU has marked the image as damaged; None if its format has no such mark."""
 
     data_file: Annotated[
         str | None, Field(validation_alias=AliasPath("format-specific", "data", "data-file"))
     ] = None
-    """The file that holds its data, where its own holds only the tables."""
+    """External data file; None if the image's own file holds the data."""
 
     @property
     def path(self) -> str:
-        """The file's path, also where qemu-img hides it in a `json:`; else the filename."""
+        """Path of the file, also from a `json:` filename; otherwise the filename."""
         return path_in(self.filename)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Image(Fact):
-    """One disk image, as qemu-img tells it: its own header, and the chain of files below it."""
+    """One disk image, as reported by qemu-img: its header and the chain of files below it."""
 
     layer: ClassVar[Layer] = IMAGES
     noun: ClassVar[str] = "image"
@@ -84,27 +84,28 @@ class Image(Fact):
     documented: ClassVar[Documented] = (
         DocumentedField("path", "Path of the file."),
         DocumentedField(
-            "name", "The last part of its path: `disk`.", lambda image: _last_part(image.path)
+            "name", "Last part of its path: `disk`.", lambda image: _last_part(image.path)
         ),
         *("format", "virtual_size", "actual_size"),
         DocumentedField(
             "chain",
-            "The paths of the image and of its backing files, the base image last.",
+            "Paths of the image and of its backing files, the base image last.",
             lambda image: [info.path for info in image.chain],
         ),
         DocumentedField(
             "base",
-            "The path of its base image; null if it has no backing file.",
+            "Path of its base image; null if it has no backing file.",
             lambda image: _bottom(image),
         ),
         DocumentedField(
-            "base_name", "The last part of `base`.", lambda image: _last_part(_bottom(image))
+            "base_name", "Last part of `base`.", lambda image: _last_part(_bottom(image))
         ),
         "backing_missing",
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact. Where the chain is broken, the header was asked for by itself."""
+        """Return the answer and the place in it. For a broken chain, the header is a separate
+        answer."""
         answer, place = super().where(name)
         if place.startswith("[0]."):
             if answer is self.said.get("header"):
@@ -115,7 +116,7 @@ class Image(Fact):
 
     @cached_property
     def chain(self) -> tuple[ImageInfo, ...]:
-        """The image and the files below it, the base last."""
+        """The image and the files below it, the base image last."""
         if "chain" not in self.said and self._header.backing_filename is None:
             return (self._header,)
         what = f"the chain of {self.path}"
@@ -130,7 +131,7 @@ class Image(Fact):
 
     @cached_property
     def top(self) -> ImageInfo:
-        """The image without what is below it, which is known even if its base is gone."""
+        """The image alone; known even if its backing file does not exist."""
         try:
             return self.chain[0]
         except UnheardError:
@@ -140,32 +141,32 @@ class Image(Fact):
 
     @property
     def format(self) -> str:
-        """What it was read as: `qcow2`, `raw`."""
+        """Format that qemu-img read it as: `qcow2`, `raw`."""
         return self.top.format
 
     @property
     def virtual_size(self) -> int:
-        """Bytes that the guest sees."""
+        """Size in bytes that the guest sees."""
         return self.top.virtual_size
 
     @property
     def actual_size(self) -> int | None:
-        """Bytes that it takes on the host's disk, without what is below it."""
+        """Bytes that it takes on the host's disk, without its backing files."""
         return self.top.actual_size
 
     @property
     def backing_filename(self) -> str | None:
-        """The base, as the header names it; None if it has none."""
+        """Backing file, as the header names it; None if it has none."""
         return self.top.backing_filename
 
     @property
     def backing_format(self) -> str | None:
-        """The base's format, as the header says it."""
+        """Format of the backing file in the header; None if QEMU probes it."""
         return self.top.backing_format
 
     @property
     def corrupt(self) -> bool | None:
-        """QEMU found it damaged and wrote that down in it; None if its format can't say."""
+        """True if QEMU has marked the image as damaged; None if its format has no such mark."""
         return self.top.corrupt
 
     @property
@@ -175,12 +176,12 @@ class Image(Fact):
 
     @property
     def data_file(self) -> str | None:
-        """The other file that its data are in; None as nearly always: in its own."""
+        """External data file; None if, as nearly always, its own file holds the data."""
         return self.top.data_file
 
     @property
     def backing_path(self) -> str | None:
-        """The base as a path, if it is a file; None if there is none, or it is no file."""
+        """Path of the backing file; None without a backing file, or if it is not a file."""
         name = self.top.full_backing_filename or self.backing_filename
         if name is None or ":" in name.partition("/")[0]:
             return None
@@ -188,20 +189,22 @@ class Image(Fact):
 
     @cached_property
     def backing_missing(self) -> str | None:
-        """What qemu-img says of a file of the chain that is not there; None if all are."""
+        """qemu-img's message about a file of the chain that does not exist; None if all exist."""
         failed = self.said["chain"].error if "chain" in self.said else None
         if failed is not None and failed.kind == "absent" and self.top.backing_filename:
             return failed.message
         last = self.chain[-1]
         if last.backing_filename is not None:
-            raise UnheardError(f"{last.path}: qemu-img did not go on to {last.backing_filename}")
+            raise UnheardError(
+                f"{last.path}: qemu-img did not report its backing file {last.backing_filename}"
+            )
         return None
 
     @cached_property
     def declared(self) -> str | None:
-        """The format that nova wrote into `disk.info`; None if it did not mention this disk."""
+        """Format that nova wrote into `disk.info`; None if `disk.info` does not list the disk."""
         info = _json_object(value_of(self.said.get("disk.info"), "disk.info", str))
-        # The paths in it are those of before the folder was renamed.
+        # Its paths date from before the folder was renamed, so only file names are compared.
         for path, form in info.items():
             if path.rpartition("/")[2] == self.path.rpartition("/")[2] and isinstance(form, str):
                 return form
@@ -209,7 +212,7 @@ class Image(Fact):
 
 
 def path_in(filename: str) -> str:
-    """The path in a file's name as QEMU writes it; the name itself if it is no file's."""
+    """Return the path in a filename as QEMU prints it; the filename itself if it has no path."""
     if not filename.startswith("json:"):
         return filename.removeprefix("file:")
     try:
@@ -219,8 +222,8 @@ def path_in(filename: str) -> str:
 
 
 def _path_in(tree: object) -> str | None:
-    """The path of the file at the bottom of a `json:` filename's nodes."""
-    for _ in range(8):  # format, filters, protocol: QEMU itself nests no deeper
+    """Return the path of the file at the bottom of a `json:` filename's nodes; None without one."""
+    for _ in range(8):  # format, filters, protocol: QEMU nests no deeper
         if not isinstance(tree, dict):
             return None
         name = tree.get("filename", tree.get("file.filename"))
@@ -234,9 +237,9 @@ def _json_object(text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        raise UnheardError("it is no JSON") from None
+        raise UnheardError("disk.info is not JSON") from None
     if not isinstance(value, dict):
-        raise UnheardError("it is no JSON object")
+        raise UnheardError("disk.info is not a JSON object")
     return value
 
 

@@ -1,4 +1,4 @@
-"""All that one host reported of its files: listings, single files, and images."""
+"""Files of one host: listings of the instances directories, single files, and images."""
 
 from __future__ import annotations
 
@@ -19,25 +19,27 @@ _LISTING = re.compile(r"find (/.*?)/? -ls")
 
 
 class ImageStore:
-    """Everything that one host said of its files: listings, single files, and images."""
+    """Everything that one host reported about its files: listings, single files, and images."""
 
     def __init__(self, processes: Iterable[Process] = ()) -> None:
         self.listing: Answer | None = None
-        """The list of everything in the first instances directory; None if there is none."""
+        """Listing of the first instances directory; None if no listing was collected."""
         self.failures: dict[str, str] = {}
-        """Instances directory → why its list is not known."""
+        """Instances directory → reason why its listing is unknown."""
         self.images: dict[str, Image] = {}
-        """By path: every file that qemu-img was asked about."""
-        self._lines: dict[str, dict[str, object]] = {}  # path → line of a list, not checked yet
+        """Path → image, for every file that qemu-img was run on."""
+        self._lines: dict[str, dict[str, object]] = {}  # path → line of a listing, not validated
         self._tops: list[str] = []
         self._looked: dict[str, FolderEntry | None] = {}
-        self._read: dict[str, FolderEntry] = {}  # the lines that were asked for, checked
+        self._read: dict[str, FolderEntry] = {}  # the lines that were needed, validated
         self._processes = tuple(processes)
 
     @classmethod
     def read(cls, answers: Iterable[Answer], processes: Iterable[Process] = ()) -> ImageStore:
-        """Read one host's answers; of several to one question the last counts. `processes` may have
-        files in here open, under other names of the directories."""
+        """Read one host's answers; the last answer to each query counts.
+
+        `processes` may have these files open under other paths.
+        """
         store = cls(processes)
         said: dict[str, dict[str, Answer]] = {}
         infos: dict[str, Answer] = {}
@@ -61,20 +63,20 @@ class ImageStore:
         return store
 
     def _list(self, answer: Answer, top: str) -> None:
-        # A list has a line for each file of each guest, and few of them are ever looked at.
+        # A listing has a line for each file of each guest, and few lines are ever needed.
         try:
-            lines = value_of(answer, f"the list of {top}", list[object])
+            lines = value_of(answer, f"the listing of {top}", list[object])
         except UnheardError as reason:
             self.failures[top] = str(reason)
             return
         found: dict[str, dict[str, object]] = {}
         for line in lines:
             if not isinstance(line, dict) or not isinstance(line.get("path"), str):
-                # Whatever it is the line of is missing from here, not from the host.
-                self.failures[top] = f"the list of {top} can't be read"
+                # The file of an unreadable line may exist on the host.
+                self.failures[top] = f"the listing of {top} can't be read"
                 return
             found[line["path"].rstrip("/")] = line
-        # It is newer than what was seen there of single files before it.
+        # The listing is newer than the single files that were examined there before it.
         for path in [path for path in self._looked if path.startswith(f"{top}/")]:
             del self._looked[path]
         self._lines |= found
@@ -89,12 +91,12 @@ class ImageStore:
         try:
             self._looked[path] = value_of(answer, path, FolderEntry)
         except UnheardError:
-            return  # who asks for this file hears that nobody could look
+            return  # `entry` then reports that the file was not collected
 
     def entry(self, path: str) -> FolderEntry | None:
-        """The file at a path, links followed if that was asked; None if there is no such file.
+        """Return the file at a path, links followed if the query did so; None if no file exists.
 
-        Raises `UnheardError` if nobody looked there.
+        Raises `UnheardError` if the path was not collected.
         """
         path = self.listed_path(path)
         if path in self._looked:
@@ -108,38 +110,37 @@ class ImageStore:
             folder = folder.rpartition("/")[0]
         around = self._lines.get(folder, {})
         if around.get("type") != "d" or around.get("error") is not None:
-            raise UnheardError(f"{path}: {around.get('error') or 'nobody looked there'}")
+            raise UnheardError(f"{path}: {around.get('error') or 'it was not collected'}")
         return None
 
     @cached_property
     def container_paths(self) -> Mapping[str, str]:
-        """The instances directories by the names that QEMU has for them, as far as files in them
-        are open: as they were listed."""
+        """QEMU's path of each instances directory in which it has files open → its listed path."""
         return read_container_paths(self, self._processes)
 
     def listed_path(self, path: str) -> str:
-        """Return a path that QEMU or a disk's header names, as it was listed."""
+        """Return the listed path for a path that QEMU or a disk's header names."""
         for name, top in self.container_paths.items():
             if top != name and path.startswith(f"{name}/"):
                 return top + path.removeprefix(name)
         return path
 
     def image(self, path: str | None) -> Image | None:
-        """Return what qemu-img reported of the file at a path; None if it was not asked."""
+        """Return the image at a path; None if qemu-img was not run on it."""
         return self.images.get(self.listed_path(path)) if path is not None else None
 
     def inode(self, path: str) -> int | None:
-        """Return the inode of the file that is listed at a path; None if there is no such line."""
+        """Return the inode of the file that is listed at a path; None if the path is not listed."""
         ino = self._lines.get(path, {}).get("ino")
         return ino if isinstance(ino, int) else None
 
     @property
     def tops(self) -> tuple[str, ...]:
-        """The instances directories that were listed."""
+        """Instances directories that were listed."""
         return tuple(self._tops)
 
     def size_of(self, uuid: str, name: str) -> int | None:
-        """Bytes of a file in a guest's folder; None if it is not there."""
+        """Return the size in bytes of a file in a guest's folder; None if it does not exist."""
         for top in self._tops:
             entry = self.entry(f"{top}/{uuid}/{name}")
             if entry is not None:
@@ -147,11 +148,11 @@ class ImageStore:
         for reason in self.failures.values():
             raise UnheardError(reason)
         if not self._tops:
-            raise UnheardError("no instances directory was listed")
+            raise UnheardError("the instances directory was not collected")
         return None
 
     def of(self, uuid: str, disks: Iterable[str] = ()) -> tuple[Image, ...]:
-        """A guest's images: the disks that its domain names, then the others in its folder."""
+        """Return a guest's images: its domain's disks first, then the others in its folder."""
         beside = self._in_folder.get(uuid, ())
         paths = dict.fromkeys((*map(self.listed_path, disks), *beside))
         return tuple(self.images[path] for path in paths if path in self.images)
@@ -165,7 +166,7 @@ class ImageStore:
 
     @cached_property
     def folders(self) -> Mapping[str, tuple[Folder, ...]]:
-        """The guests' folders by UUID, with what is left of a resize or a deletion."""
+        """UUID → the guest's folders, including leftovers of a resize or a deletion."""
         folders: dict[str, tuple[Folder, ...]] = {}
         for path, line in self._lines.items():
             top, _, name = path.rpartition("/")
@@ -177,7 +178,7 @@ class ImageStore:
 
     @cached_property
     def disks(self) -> tuple[str, ...]:
-        """The paths of the disks in the guests' folders, those of left-over folders too."""
+        """Paths of the disks in the guests' folders, leftover folders included."""
         return tuple(
             path
             for path, line in self._lines.items()
@@ -186,8 +187,10 @@ class ImageStore:
 
     @cached_property
     def caches(self) -> Mapping[str, Mapping[str, FolderEntry]]:
-        """The folders of image caches, each with its files by name. One is known by its name, or by
-        what is in it: it may be called anything, and hosts that share a directory may have several.
+        """Folder of each image cache → its files by name.
+
+        An image cache is recognized by its name or its contents: the name is configurable, and
+        hosts that share a directory may have several.
         """
         found: dict[str, dict[str, dict[str, object]]] = {}
         for path, line in self._lines.items():
@@ -203,12 +206,12 @@ class ImageStore:
 
     @cached_property
     def bases(self) -> Mapping[str, FolderEntry]:
-        """The files of the image caches, by name. `base_of` is the name of an image's."""
+        """Name → file, for all image caches; `base_of` returns the name for a glance image."""
         return {name: entry for files in self.caches.values() for name, entry in files.items()}
 
     @cached_property
     def by_inode(self) -> Mapping[tuple[str, int], tuple[str, ...]]:
-        """The paths of the regular files by device and inode; a file may have several."""
+        """Device and inode → paths of the regular file, which may have several."""
         found: dict[tuple[str, int], list[str]] = {}
         for path, line in self._lines.items():
             dev, ino = line.get("dev"), line.get("ino")
@@ -227,11 +230,11 @@ def _entry(line: dict[str, object]) -> FolderEntry:
     try:
         return FolderEntry.model_validate(line)
     except ValidationError:
-        raise UnheardError(f"what is said of {line.get('path')} can't be read") from None
+        raise UnheardError(f"the listed attributes of {line.get('path')} can't be read") from None
 
 
 def _newest(answers: Iterable[Answer]) -> dict[str, Answer]:
-    """The last answer to each question, in the order of these."""
+    """Return the last answer to each query, in the order of these answers."""
     newest: dict[str, Answer] = {}
     for answer in answers:
         newest.pop(answer.query, None)

@@ -14,28 +14,28 @@ from hoodsnap.facts.uuids import UUID
 _Count = Annotated[int, Field(ge=0, lt=1 << 64)]
 
 FOLDER = re.compile(rf"(?P<uuid>{UUID.pattern})(?P<suffix>(?:_\w+)?)")
-"""The names of the guests' folders, with what is left of a resize or a deletion."""
+"""Name of a guest's folder, including leftovers of a resize or a deletion."""
 
 BASE = "_base"
 """Default name of the image cache's folder."""
 
 OF_AN_IMAGE = re.compile(r"([0-9a-f]{40})(_.+)?")
-"""The names of what was made from an image: its SHA-1, and before Folsom a size behind it."""
+"""Name of a base image: the SHA-1 of the image id, before Folsom followed by a size."""
 
 
 def base_of(image: str) -> str:
-    """The name of a glance image's file in `_base`: the SHA-1 of its id."""
+    """Return the name of a glance image's file in `_base`: the SHA-1 of its id."""
     return hashlib.sha1(image.encode("utf-8", "replace"), usedforsecurity=False).hexdigest()
 
 
 def is_base(path: str) -> bool:
-    """True if a file lies in an image cache, whatever that folder is called."""
+    """True if a file lies in an image cache, under any folder name."""
     folder, _, name = path.rpartition("/")
     return folder.endswith(f"/{BASE}") or OF_AN_IMAGE.fullmatch(name) is not None
 
 
 def owner_of(path: str) -> str | None:
-    """The UUID of the guest in whose folder a file lies; None if it lies in none."""
+    """Return the UUID of the guest whose folder contains a file; None if no guest's folder does."""
     folder = FOLDER.fullmatch(path.rpartition("/")[0].rpartition("/")[2])
     return folder["uuid"] if folder is not None else None
 
@@ -53,10 +53,10 @@ class FolderEntry(BaseModel):
     """Bytes."""
 
     blocks: _Count | None = None
-    """Allocated units of 512 bytes."""
+    """Allocated blocks of 512 bytes."""
 
     mode: str | None = None
-    """Octal, type included: `100644`."""
+    """Octal, including the file type: `100644`."""
 
     uid: int | None = None
     gid: int | None = None
@@ -73,14 +73,14 @@ class FolderEntry(BaseModel):
     """True if the file has a POSIX ACL; None if that was not collected."""
 
     selinux: str | None = None
-    """Its label; None without SELinux."""
+    """SELinux label; None without SELinux."""
 
     target: str | None = None
     magic: str | None = None
     """The first 16 bytes in hexadecimal; None if they were not read."""
 
     error: str | None = None
-    """Reason why the content of this folder is not known, or not all of it."""
+    """Reason why this folder's contents are unknown or incomplete; None if they are complete."""
 
 
 @dataclass(frozen=True)
@@ -90,4 +90,4 @@ class Folder:
     path: str
     uuid: str
     suffix: str
-    """Empty; `_resize` (the copy to revert a resize with) or `_del` (being deleted)."""
+    """Empty, `_resize` (the copy for reverting a resize) or `_del` (being deleted)."""

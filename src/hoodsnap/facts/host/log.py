@@ -1,4 +1,4 @@
-"""What the logs say of a VM: when QEMU was started and how it ended, and what nova did with it."""
+"""Log lines about a VM: QEMU's starts and ends, nova-compute's messages, OOM kills."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ _OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvir
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Log(Fact):
-    """The ends of the logs, as far as they are about one VM.
+    """The ends of the logs, limited to the lines about one VM.
 
-    A reading of logs is evidence of what was, never of what is not: they are cut, and rotate.
+    A log line proves that something happened. A missing line proves nothing: only the ends of logs
+    are collected, and logs rotate.
     """
 
     layer: ClassVar[Layer] = LOGS
     noun: ClassVar[str] = "log"
     uuid: str
-    """Lower case."""
+    """UUID of the VM, lower case."""
     nova: tuple[str, ...] = ()
     """nova-compute's last lines about it."""
     oom_kills: tuple[str, ...] = ()
-    """The kernel's lines that name its domain, of any of its lives."""
+    """The kernel's OOM lines that name its domain, also from before its last start."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "started": ("qemu", "starting up"),
@@ -50,7 +51,7 @@ class Log(Fact):
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[str, Log]:
-        """UUID → log, of one host's answers."""
+        """Return UUID → log, from one host's answers."""
         said: dict[str, dict[str, Answer]] = {}
         names: dict[str, str] = {}
         spoken: dict[str, list[str]] = {}
@@ -88,41 +89,41 @@ class Log(Fact):
             return reason
         started = [line.split()[-1].lower() for line in lines if line.startswith("-uuid ")]
         if started and started[-1] != self.uuid:
-            # A log goes by its domain's name, and names come again.
+            # A log file is named after its domain, and domain names are reused.
             return UnheardError("the log file with this domain's name belongs to another guest")
         return lines
 
     @property
     def lines(self) -> list[str]:
-        """The end of QEMU's log."""
+        """Lines at the end of QEMU's log."""
         if isinstance(self._lines, UnheardError):
             raise UnheardError(str(self._lines))
         return self._lines
 
     @property
     def started(self) -> str | None:
-        """When QEMU was last started, `2026-11-25 13:15:33.726+0000`; None if that is cut off."""
+        """Time of QEMU's last start, `2026-11-25 13:15:33.726+0000`; None if no line shows it."""
         return next((found["time"] for found in map(_START.match, self._backwards) if found), None)
 
     @property
     def ended(self) -> str | None:
-        """When it ended since then; None if it did not, as far as libvirt saw it."""
+        """Time at which QEMU ended after its last start; None if libvirt logged no end."""
         return self._end["time"] if self._end else None
 
     @property
     def ended_at(self) -> datetime | None:
-        """The same as a moment."""
+        """`ended` as a datetime; None if there is no such time."""
         return moment(self.ended)
 
     @property
     def end_reason(self) -> str | None:
-        """Why: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`; None if libvirt
-        (before 3.1) does not say."""
+        """Reason of the end: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`;
+        None if it has not ended, or before libvirt 3.1, which logs no reason."""
         return self._end["reason"] if self._end else None
 
     @property
     def oom_kill(self) -> str | None:
-        """The kernel's line about having killed it since it was last started; None if none."""
+        """The kernel's last line about an OOM kill of it since its last start; None without one."""
         started = moment(self.started)
         for line in reversed(self.oom_kills):
             killed = moment(line.split(" ", 1)[0])
@@ -132,7 +133,7 @@ class Log(Fact):
 
     @property
     def trouble(self) -> str | None:
-        """nova-compute's last line about it that is an error; None if there is none."""
+        """nova-compute's last error line about it; None without one."""
         return next((line for line in reversed(self.nova) if " ERROR [" in line), None)
 
     @property
@@ -151,7 +152,7 @@ class Log(Fact):
 
 
 def listing_of(answers: Iterable[Answer]) -> Answer | None:
-    """Of one host's answers the one that lists the logs of its QEMUs; None if none does."""
+    """Return the answer of one host that lists its QEMU logs; None if it was not collected."""
     found = None
     for answer in answers:
         if answer.query.startswith("ls -l ") and answer.error is None:

@@ -1,7 +1,7 @@
-"""What a host's kernel and its Open vSwitch say of a guest's network: taps.
+"""Taps: a guest's network devices in the host's kernel and in Open vSwitch.
 
-A tap is everything on the host that is named after one port: `tap3f6c1d2a-bb`, with a bridge of
-its own also `qbr…`, `qvb…` and `qvo…`, and its row in Open vSwitch.
+A tap is everything on the host that is named after one port: `tap3f6c1d2a-bb`, its row in Open
+vSwitch, and, with a hybrid bridge per port, also `qbr…`, `qvb…` and `qvo…`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ LINKS = NETWORK.census_query
 NAME = re.compile(
     rf"(?P<kind>tap|qbr|qvb|qvo|vhu)(?P<prefix>[0-9a-f]{{8}}-[0-9a-f]{{{PREFIX - 9}}})"
 )
-"""How nova, os-vif and neutron name what belongs to a port."""
+"""Names that nova, os-vif and neutron give to a port's devices."""
 
 TABLE = re.compile(r"ovs-vsctl .*--format=json .*list (\w+)")
 
 DEAD_VLAN = 4095
-"""The tag of a port that neutron's agent has taken off the network."""
+"""VLAN tag of a port that neutron's agent has disconnected from the network."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Tap(Fact):
-    """One port's devices on one host. Whatever needs an answer that was not heard raises
+    """One port's devices on one host. A field whose answer was not collected raises
     `UnheardError`."""
 
     layer: ClassVar[Layer] = NETWORK
     noun: ClassVar[str] = "tap"
     prefix: str
-    """The first characters of the port's id."""
+    """First characters of the port's id."""
     links: Mapping[str, Mapping[str, object]]
-    """The kernel's devices by kind (`tap`, `qbr`, `qvb`, `qvo`), as `ip link` shows them."""
+    """Kind (`tap`, `qbr`, `qvb`, `qvo`) → the kernel's device, as reported by `ip link`."""
     rows: Mapping[str, OvsInterface] | UnheardError
-    """Likewise the interfaces of Open vSwitch; why they are not known."""
+    """Kind → interface of Open vSwitch; or the reason why the interfaces are unknown."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "name": ("links", "ifname"),
@@ -65,119 +65,120 @@ class Tap(Fact):
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the device's name."""
+        """Return the answer and the place in it; the place starts with the device's name."""
         answer, place = super().where(name)
         return answer, f"{self.name}.{place}"
 
     @property
     def name(self) -> str:
-        """`tap3f6c1d2a-bb`; of one that has none, what it does have."""
+        """Device name: `tap3f6c1d2a-bb`; without a tap, the name of another of its devices."""
         kinds = {**self.links, **({} if isinstance(self.rows, UnheardError) else self.rows)}
         kind = next((kind for kind in ("tap", "vhu", "qvo") if kind in kinds), next(iter(kinds)))
         return f"{kind}{self.prefix}"
 
     @property
     def mac(self) -> str:
-        """MAC of the host-side device, lower case; libvirt takes the guest's, first byte fe."""
+        """MAC of the host-side device, lower case: the guest's with the first byte set to fe."""
         return (text(self._link, "address") or "").lower()
 
     @property
     def mtu(self) -> int | None:
-        """Bytes."""
+        """MTU in bytes."""
         return integer(self._link, "mtu")
 
     @property
     def kind(self) -> str:
-        """`tun` of a tap; else `veth`, `macvtap` …; "" if the kernel does not say."""
+        """Device kind: `tun` for a tap, otherwise `veth`, `macvtap` …; "" if not reported."""
         info = self._link.get("linkinfo")
         kind = info.get("info_kind") if isinstance(info, dict) else None
         return kind if isinstance(kind, str) else ""
 
     @property
     def up(self) -> bool:
-        """It is switched on."""
+        """True if the device is administratively up (flag `UP`)."""
         flags = self._link.get("flags")
         if not isinstance(flags, list):
-            raise UnheardError("the device's flags can't be read")
+            raise UnheardError(f"ip link: the flags of tap{self.prefix} can't be read")
         return "UP" in flags
 
     @property
     def master(self) -> str | None:
-        """The kernel's bridge that it is in, `ovs-system` if that is Open vSwitch's; None: none."""
+        """Bridge that it belongs to, `ovs-system` for Open vSwitch; None if it is in no bridge."""
         return text(self._link, "master") if "master" in self._link else None
 
     @property
     def is_there(self) -> bool:
-        """The kernel has the tap itself."""
+        """True if the tap itself exists in the kernel."""
         return "tap" in self.links
 
     @property
     def is_switched(self) -> bool:
-        """Open vSwitch has it."""
+        """True if Open vSwitch has an interface for it."""
         return self._row is not None
 
     @property
     def attached_mac(self) -> str | None:
-        """The guest's address, by Open vSwitch; lower case."""
+        """The guest's MAC in Open vSwitch, lower case; None if it is not set."""
         mac = self._id("attached-mac")
         return mac.lower() if mac is not None else None
 
     @property
     def iface_id(self) -> str | None:
-        """The port's id, by Open vSwitch."""
+        """The port's id in Open vSwitch; None if it is not set."""
         return self._id("iface-id")
 
     @property
     def vm_uuid(self) -> str | None:
-        """The server's UUID, by Open vSwitch."""
+        """The server's UUID in Open vSwitch; None if it is not set."""
         return self._id("vm-uuid")
 
     @property
     def ofport(self) -> int | None:
-        """Its number on the bridge; -1 if it could not be plugged in; None if that goes on."""
+        """Port number on the bridge; -1 if attaching it failed; None while it is being attached."""
         return self._number("ofport")
 
     @property
     def error(self) -> str | None:
-        """Why Open vSwitch could not plug it in: `could not open network device … (No such
-        device)`."""
+        """Open vSwitch's error on attaching it: `could not open network device … (No such
+        device)`; None without an error."""
         row = self._row
         error = row.interface.get("error") if row else None
         return error if isinstance(error, str) else None
 
     @property
     def type(self) -> str:
-        """Of Open vSwitch: `internal` is its own device, as for DHCP; "" the kernel's."""
+        """Interface type in Open vSwitch: `internal` for its own devices (DHCP, for example); ""
+        for a device of the kernel."""
         row = self._row
         return text(row.interface, "type") or "" if row else ""
 
     @property
     def bridge(self) -> str | None:
-        """The bridge of Open vSwitch that it is on; None if it is on none."""
+        """Bridge of Open vSwitch that it is attached to; None if it is not in Open vSwitch."""
         row = self._row
         if row is not None and row.bridge is None:
-            raise UnheardError("its bridge was not told")
+            raise UnheardError(f"Open vSwitch: the bridge of {self.name} was not collected")
         return row.bridge if row else None
 
     @property
     def tag(self) -> int | None:
-        """The host's own VLAN of its network; None if there is none, as with OVN."""
+        """The host's local VLAN for its network; None without one, as with OVN."""
         row = self._row
         if row is None:
             return None
         if row.port is None:
-            raise UnheardError("its VLAN was not told")
+            raise UnheardError(f"Open vSwitch: the VLAN of {self.name} was not collected")
         return _maybe(row.port.get("tag"))
 
     @property
     def is_dead(self) -> bool:
-        """neutron's agent has taken it off the network."""
+        """True if neutron's agent has disconnected it from the network."""
         return self.tag == DEAD_VLAN
 
     @property
     def _link(self) -> Mapping[str, object]:
         if "tap" not in self.links:
-            raise UnheardError(f"the host has no tap{self.prefix}")
+            raise UnheardError(f"tap{self.prefix} does not exist on the host")
         return self.links["tap"]
 
     @property
@@ -199,31 +200,33 @@ class Tap(Fact):
 
 @dataclass(frozen=True, slots=True)
 class OvsInterface:
-    """An interface of Open vSwitch, and what it hangs on."""
+    """An interface of Open vSwitch, with its port and bridge."""
 
     interface: Mapping[str, object]
     port: Mapping[str, object] | None
-    """None if that table was not heard."""
+    """None if the Port table was not collected or has no port for it."""
     bridge: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class HostNetwork:
-    """All that one host said of its network."""
+    """Everything that one host reported about its network."""
 
     links: Mapping[str, Mapping[str, object]]
-    """The devices of the kernel, by name."""
+    """Name → device of the kernel."""
     listing: Answer | None
-    """The answer that lists them; None if they were not heard."""
+    """The answer that lists the devices; None if it was not collected."""
     switch: Mapping[str, OvsInterface] | UnheardError
-    """The interfaces of Open vSwitch by name; why they are not known, as where there is none."""
+    """Name → interface of Open vSwitch; or the reason why the interfaces are unknown, as on a host
+    without Open vSwitch."""
     switch_listing: Answer | None
+    """The answer that lists the interfaces of Open vSwitch; None if it was not collected."""
     said: Mapping[str, Answer]
-    """The newest answer to each question."""
+    """Query → its newest answer."""
 
     @classmethod
     def read(cls, answers: Iterable[Answer]) -> HostNetwork:
-        """Read one host's answers; of several to one question the last counts."""
+        """Read one host's answers; the last answer to each query counts."""
         said = {answer.query: answer for answer in answers}
         links, listing = _read_links(said.get(LINKS))
         switch, switch_listing = _read_switch(said)
@@ -231,7 +234,7 @@ class HostNetwork:
 
     @cached_property
     def taps(self) -> Mapping[str, Tap]:
-        """Everything that is named after a port, by the beginning of the port's id."""
+        """First characters of a port's id → everything that is named after the port."""
         links: dict[str, dict[str, Mapping[str, object]]] = {}
         for name, link in self.links.items():
             if found := NAME.fullmatch(name):
@@ -248,7 +251,7 @@ class HostNetwork:
 
     @cached_property
     def prefixes_of(self) -> Mapping[str, tuple[str, ...]]:
-        """For each server the taps that are its by Open vSwitch."""
+        """Server UUID → the prefixes of its taps, according to Open vSwitch."""
         found: dict[str, list[str]] = {}
         for prefix, tap in self.taps.items():
             uuid = tap.vm_uuid if not isinstance(self.switch, UnheardError) else None
@@ -271,7 +274,7 @@ class HostNetwork:
 
     @cached_property
     def _lists(self) -> Mapping[str, Answer]:
-        """The answers that all taps are read from."""
+        """The answers that all taps are read from, by part."""
         said = {"links": self.listing, "switch": self.switch_listing}
         for query, answer in self.said.items():
             if query.endswith(" list Port") and answer.error is None:
@@ -280,7 +283,7 @@ class HostNetwork:
 
     @cached_property
     def namespaces(self) -> Mapping[str, tuple[str, ...]]:
-        """The namespaces that were looked into, and the addresses in each: `10.20.0.1/24`."""
+        """Network namespace that was collected → its addresses: `10.20.0.1/24`."""
         found: dict[str, tuple[str, ...]] = {}
         for query, answer in self.said.items():
             words = query.split(" ")
@@ -290,8 +293,7 @@ class HostNetwork:
 
     @cached_property
     def translated(self) -> Mapping[str, str]:
-        """The addresses that a router lets in from outside, and where it leads them: floating IP →
-        fixed IP."""
+        """Floating IP → the fixed IP to which a router on this host translates it."""
         found: dict[str, str] = {}
         for query, answer in self.said.items():
             if query.startswith("ip netns exec ") and isinstance(answer.value, str):
@@ -305,8 +307,8 @@ class HostNetwork:
 def _read_links(
     answer: Answer | None,
 ) -> tuple[Mapping[str, Mapping[str, object]], Answer | None]:
-    """Return the kernel's devices by name, and the answer that lists them; None if that can't be
-    read."""
+    """Return the kernel's devices by name, and the answer that lists them; no devices and None if
+    that answer can't be read."""
     try:
         rows = value_of(answer, LINKS, list[dict[str, Any]])
         return {text(row, "ifname") or "": row for row in rows}, answer
@@ -321,7 +323,7 @@ def _read_switch(
     """Return the interfaces of Open vSwitch by name, and the answer that lists them."""
     tables = {}
     for query, answer in said.items():
-        # A second, narrower question is the answer of an older Open vSwitch.
+        # An older Open vSwitch rejects the first query and answers a second, narrower one.
         if (found := TABLE.fullmatch(query)) and (found[1] not in tables or answer.error is None):
             tables[found[1]] = answer
     try:
@@ -360,7 +362,7 @@ def _heard(answer: Answer | None) -> list[dict[str, object]]:
 
 
 def _rows(answer: Answer | None, what: str) -> list[dict[str, object]]:
-    """A table as `ovs-vsctl --format=json list` prints it: every map and set as Python's own."""
+    """Read a table as `ovs-vsctl --format=json list` prints it; maps become dicts, sets lists."""
     table = value_of(answer, what, dict[str, Any])
     headings, data = table.get("headings"), table.get("data")
     if not isinstance(headings, list) or not isinstance(data, list):
@@ -388,10 +390,10 @@ def _uuid(row: Mapping[str, object]) -> str:
 
 
 def _uuids(cell: object) -> list[str]:
-    """A set with one member is printed as that member."""
+    """Return the UUIDs in a cell; ovs-vsctl prints a set with one member as that member."""
     return [str(item) for item in cell] if isinstance(cell, list) else [str(cell)]
 
 
 def _maybe(cell: object) -> int | None:
-    """A number; the empty set, which stands for none, is None."""
+    """Return a number; None for the empty set, which stands for no value."""
     return cell if isinstance(cell, int) else None

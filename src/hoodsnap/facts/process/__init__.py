@@ -1,1 +1,1 @@
-"""What the kernel and QEMU returned of a QEMU process: its command line, files and monitor."""
+"""Facts of a QEMU process from the kernel and from QEMU: command line, open files, monitor."""

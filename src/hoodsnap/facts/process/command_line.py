@@ -1,8 +1,8 @@
 """A QEMU command line, read the way QEMU reads it.
 
 It understands what libvirt has written since 2012: `-drive` and `-blockdev`, `-M` and `-machine`,
-`key=value,…` with doubled commas and JSON. Nothing in here fails: what is not said, or can't be
-read, is None. It tells how a process was started; what was plugged in later is not in it.
+`key=value,…` with doubled commas and JSON. Nothing in here raises: a value that is missing or can't
+be read is None. A command line shows how a process was started, not what was plugged in later.
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ FLAGS = frozenset(
     xen-create xen-attach xen-domid-restrict
     """.split()  # noqa: SIM905 (as a list it takes sixty lines)
 )
-"""The options that take no value."""
+"""Options that take no value."""
 
 FREE = frozenset(["append", "name", "kernel", "initrd", "smbios", "fw_cfg"])
-"""The options whose value is somebody's own text, and so may start like an option."""
+"""Options whose value is free text, which may start with a hyphen."""
 
 NAME_OPTIONS = re.compile(r",(?:process|debug-threads)=(?:[^,]|,,)*")
 
 OF_A_DOMAIN = re.compile(r"domain-.+")
-"""What libvirt (1.3.3 and later) calls the folder that each domain has of its own."""
+"""Name of the folder that libvirt (1.3.3 and later) makes for each domain."""
 
 Properties = Mapping[str, object]
-"""The `key=value,…` or the JSON object of one option. Of `key=value` all values are text."""
+"""One option's `key=value,…` or JSON object. All values of `key=value` are text."""
 
 
 class Display(NamedTuple):
-    """A console that is reached over the network."""
+    """A console that is reachable over the network."""
 
     type: str
     """`vnc` or `spice`."""
     address: str
-    """Where it listens; empty: everywhere."""
+    """Address on which it listens; empty for all addresses."""
     port: int
     guarded: bool
-    """It wants a password or a certificate, or speaks TLS."""
+    """True if it requires a password or a certificate, or uses TLS."""
 
 
 _VNC_GUARDS = ("password", "password-secret", "tls", "tls-creds", "x509", "x509verify", "sasl")
@@ -60,22 +60,22 @@ _VNC_GUARDS = ("password", "password-secret", "tls", "tls-creds", "x509", "x509v
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What one QEMU was started with."""
+    """The command line that one QEMU was started with."""
 
     words: tuple[str, ...]
     truncated: bool = False
-    """The end is missing: that something is not said here proves nothing."""
+    """True if the end is missing: an option's absence then proves nothing."""
 
     @property
     def binary(self) -> str:
-        """The program, as it was called: a path, or a bare name."""
+        """The program as it was invoked: a path or a bare name."""
         return self.words[0] if self.words else ""
 
     @cached_property
     def options(self) -> Mapping[str, Sequence[str]]:
-        """Option (without hyphens) → every value it was given, in order; "" for one without value.
+        """Option (without hyphens) → all its values, in order; "" for an option without a value.
 
-        An image named without any option is under `hda`, where QEMU puts it.
+        An image without an option is listed as `hda`, as in QEMU.
         """
         found: dict[str, list[str]] = {}
         words = self.words
@@ -90,7 +90,7 @@ class CommandLine:
             value = ""
             if option not in FLAGS and at < end:
                 following = words[at]
-                # An option of a QEMU newer than this list may be a flag.
+                # An option that is newer than FLAGS may be a flag.
                 if following[:1] != "-" or following == "-" or option in FREE:
                     value = following
                     at += 1
@@ -98,31 +98,31 @@ class CommandLine:
         return found
 
     def last(self, option: str) -> str | None:
-        """The value that counts when an option is given more than once; None without the option."""
+        """Return an option's last value, which is the one that counts; None without the option."""
         values = self.options.get(option)
         return values[-1] if values else None
 
     @cached_property
     def name(self) -> str | None:
-        """The guest's name, of `-name X`, `-name guest=X,…` or `-name X,process=…`."""
+        """Guest name from `-name X`, `-name guest=X,…` or `-name X,process=…`."""
         value = self.last("name")
         if not value:
             return None
         guest = read_properties(value, "guest").get("guest")
         if isinstance(guest, str):
             return guest
-        # QEMU of libvirt 1.2 took everything for the name, even with an equals sign in it.
+        # With libvirt 1.2 the whole value is the name, even with an equals sign in it.
         return NAME_OPTIONS.sub("", value).replace(",,", ",")
 
     @property
     def uuid(self) -> str | None:
-        """Of `-uuid`, lower case."""
+        """UUID from `-uuid`, lower case."""
         value = self.last("uuid")
         return value.lower() if value else None
 
     @cached_property
     def memory_kib(self) -> int | None:
-        """KiB at boot, of `-m` (which counts MiB unless it names a unit). Modules are not in it."""
+        """KiB at boot, from `-m` (MiB unless it names a unit); memory modules are not counted."""
         value = self.last("m")
         if value is None:
             return None
@@ -132,19 +132,19 @@ class CommandLine:
 
     @cached_property
     def topology(self) -> Mapping[str, int]:
-        """What `-smp` says, by its own names: `cpus` (at boot), `maxcpus`, `sockets`, `cores` …"""
+        """Counts in `-smp` by their names: `cpus` (at boot), `maxcpus`, `sockets`, `cores` …"""
         raw = read_properties(self.last("smp") or "", "cpus")
         counts = ((key, whole(value)) for key, value in raw.items())
         return {key: count for key, count in counts if count is not None}
 
     @property
     def vcpus(self) -> int | None:
-        """The vCPUs at boot, of `-smp`."""
+        """vCPUs at boot, from `-smp`."""
         return self.topology.get("cpus") or self.max_vcpus
 
     @property
     def max_vcpus(self) -> int | None:
-        """The vCPUs that can be plugged in at most, of `-smp`."""
+        """Maximum number of vCPUs, from `-smp`."""
         said = self.topology
         if "maxcpus" in said or "cpus" in said:
             return said.get("maxcpus") or said.get("cpus")
@@ -163,7 +163,7 @@ class CommandLine:
 
     @property
     def machine(self) -> str | None:
-        """The machine type: `pc-1.0`, `pc-i440fx-7.2`; None if only other properties are set."""
+        """Machine type: `pc-1.0`, `pc-i440fx-7.2`; None if only other properties are set."""
         value = self._machine.get("type")
         return value if isinstance(value, str) else None
 
@@ -173,9 +173,9 @@ class CommandLine:
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
-        """The network cards' addresses in the order in which they were given, lower case.
+        """MAC addresses of the network cards, lower case, in command-line order.
 
-        A card passed through from the host is not among them: its address is set on the host.
+        Cards passed through from the host are not listed: their addresses are set on the host.
         """
         cards = [device.get("mac") for device in self._devices]
         for value in self.options.get("net", ()):
@@ -188,7 +188,7 @@ class CommandLine:
 
     @cached_property
     def disks(self) -> tuple[Drive, ...]:
-        """The guest's disks. The firmware's flash and SCSI devices passed through are none."""
+        """The guest's disks, without firmware flash and passed-through SCSI devices."""
         machine = self._machine.items()
         flash = [
             node for key, node in machine if key.startswith("pflash") and isinstance(node, str)
@@ -202,7 +202,7 @@ class CommandLine:
         )
 
     def _floppies(self) -> Iterable[Properties]:
-        # Until 2019 libvirt gave a floppy to its controller by way of -global.
+        # Until 2019 libvirt attached a floppy to its controller through -global.
         for value in self.options.get("global", ()):
             owner, _, node = value.partition("=")
             if owner.startswith("isa-fdc.drive"):
@@ -219,7 +219,7 @@ class CommandLine:
 
     @cached_property
     def smbios(self) -> Mapping[str, str]:
-        """What the system says it is (`-smbios type=1`): manufacturer, product, serial, uuid …"""
+        """System information (`-smbios type=1`): manufacturer, product, serial, uuid …"""
         found: dict[str, str] = {}
         for value in self.options.get("smbios", ()):
             table = read_properties(value)
@@ -230,16 +230,16 @@ class CommandLine:
 
     @property
     def incoming(self) -> str | None:
-        """Where it waited for a migration when it was started. It stays there for ever after."""
+        """Address, or `defer`, for an incoming migration; it stays set after the migration."""
         return self.last("incoming") or None
 
     @cached_property
     def graphics(self) -> tuple[Display, ...]:
-        """The consoles that wait for somebody at a TCP port."""
+        """Consoles that listen on a TCP port."""
         found = []
         for value in self.options.get("vnc", ()):
             said = read_properties(value, "vnc")
-            # libvirt writes `vnc=…` if the display's own name could be taken for an option.
+            # libvirt writes `vnc=…` if the display's name could be mistaken for an option.
             address, _, number = str(said.get("vnc", "")).rpartition(":")
             display = whole(number)
             if display is not None and not address.startswith("unix"):
@@ -255,7 +255,7 @@ class CommandLine:
 
     @cached_property
     def monitors(self) -> tuple[str, ...]:
-        """The paths of its monitors' sockets. Today libvirt hands over a descriptor instead."""
+        """Paths of the monitor sockets; newer libvirt passes a file descriptor instead."""
         paths: dict[str, object] = {}
         for value in self.options.get("chardev", ()):
             device = read_properties(value, "backend")
@@ -270,8 +270,11 @@ class CommandLine:
 
     @cached_property
     def home(self) -> str | None:
-        """The folder where the libvirt that started it keeps its files (`/var/lib/libvirt/qemu`):
-        the key of its secrets, or its monitor's socket, lies below. None if neither is named."""
+        """Folder of the libvirt that started the process (`/var/lib/libvirt/qemu`).
+
+        It is found from the secrets' key or the monitor socket below it; None if the command line
+        names neither.
+        """
         objects = (read_properties(value, "qom-type") for value in self.options.get("object", ()))
         keys = [thing.get("file") for thing in objects if thing.get("id") == "masterKey0"]
         for path in (*keys, *self.monitors):
@@ -284,7 +287,7 @@ class CommandLine:
 
     @property
     def is_probe(self) -> bool:
-        """It runs no guest: somebody, most often libvirt, asks this QEMU what it can do."""
+        """True if it runs no guest: libvirt, as a rule, only queries this QEMU's capabilities."""
         if self.uuid is not None:
             return False
         asks = ("?", "h", "help", "version")
@@ -294,23 +297,24 @@ class CommandLine:
 
 
 def read_command_line(argv: Sequence[str]) -> CommandLine:
-    """The command line of a QEMU, the program's own name first."""
+    """Read the arguments of a QEMU, starting with the program's name."""
     return CommandLine(tuple(argv))
 
 
 def read_properties(text: str, implied: str = "") -> dict[str, object]:
-    """The properties of one option: `key=value,…`, where `,,` is a comma of the value, or JSON.
+    """Read the properties of one option: `key=value,…`, where `,,` is a literal comma, or JSON.
 
-    A first word without `=` is the value of `implied`; any other is a switch, and `on`.
+    A first word without `=` is the value of `implied`; any other such word is a switch with the
+    value `on`.
     """
     if text.startswith("{"):
         try:
             found = json.loads(text)
-        except (ValueError, RecursionError):  # cut off, or no JSON at all
+        except (ValueError, RecursionError):  # truncated, or not JSON
             return {}
         return found if isinstance(found, dict) else {}
     properties: dict[str, object] = {}
-    # No argument can contain NUL, so it may stand for a comma for a moment.
+    # No argument can contain NUL, so NUL can stand in for a literal comma.
     for word in text.replace(",,", "\0").split(","):
         key, equals, value = word.replace("\0", ",").partition("=")
         if equals:

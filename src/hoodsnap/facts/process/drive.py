@@ -1,7 +1,8 @@
 """The disks of a QEMU command line: `-drive`, `-blockdev` and the devices that use them.
 
-`-drive` is one line a disk, and QEMU finds what lies below in the image's own header. `-blockdev`
-spells out one node for the place of the bytes, one for the format, and refers to those below.
+`-drive` describes one disk per option; QEMU finds the backing files in the image's header.
+`-blockdev` describes one node for the location of the bytes and one for the format, and names the
+nodes below.
 """
 
 from __future__ import annotations
@@ -16,39 +17,39 @@ Properties = Mapping[str, object]
 FILTERS = frozenset(
     ["throttle", "copy-on-read", "preallocate", "compress", "blkdebug", "blklogwrites"]
 )
-"""The drivers that hand on the bytes of the node below: not formats of an image."""
+"""Drivers that pass on the bytes of the node below; they are not image formats."""
 
 PASSED_THROUGH = frozenset(["scsi-generic"])
-"""The devices that give a device of the host to the guest, whatever it is."""
+"""Devices that pass a host device through to the guest."""
 
 DRIVE_KEYS = frozenset(["drive", "driveA", "driveB"])
-"""The properties by which a device names the disk that it shows; a floppy controller has two."""
+"""Properties in which a device names its disk; a floppy controller has two."""
 
 DEEPEST = 200
-"""libvirt follows no chain of images further."""
+"""Longest image chain that libvirt follows."""
 
 
 class Node(NamedTuple):
-    """One image as QEMU opened it: where its bytes are, and how they are read."""
+    """One image as QEMU opened it: the location of its bytes, and their format."""
 
     name: str
-    """`drive-virtio-disk0`, `libvirt-1-format`; the option, for `-hda FILE`."""
+    """`drive-virtio-disk0`, `libvirt-1-format`; for `-hda FILE`, the option's name."""
 
     source: str | None
-    """A path, `pool/image` or `pool/image@snapshot` of rbd, else a URL or what QEMU takes for one;
-    None: no medium."""
+    """A path; `pool/image` or `pool/image@snapshot` for rbd; otherwise a URL or whatever QEMU
+    accepts in place of one. None without a medium."""
 
     protocol: str
-    """`file`, `host_device`, `rbd`, `nbd` … With `-drive` a device's path is `file` too."""
+    """`file`, `host_device`, `rbd`, `nbd` … With `-drive`, a device's path is `file` too."""
 
     format: str | None
-    """`qcow2`, `raw` …; None if it is left to QEMU's guess."""
+    """`qcow2`, `raw` …; None if QEMU probes it."""
 
     read_only: bool
 
 
 class Drive(NamedTuple):
-    """One disk."""
+    """One disk on a QEMU command line."""
 
     name: str
     source: str | None
@@ -58,11 +59,11 @@ class Drive(NamedTuple):
     serial: str | None
 
     device: str | None
-    """The id of the device that shows it to the guest, or (-drive with `if=`) the bus on which the
-    machine itself has one; None: the guest does not see it."""
+    """Id of the guest device, or (`-drive` with `if=`) the bus of the machine's built-in device;
+    None if the guest does not see the disk."""
 
     backing: tuple[Node, ...] | None
-    """What lies below, nearest first; None: QEMU reads that in the image's header."""
+    """Images below, nearest first; None if QEMU reads them from the image's header."""
 
 
 def read_drives(
@@ -72,7 +73,7 @@ def read_drives(
     flash: frozenset[str],
     plain: Iterable[tuple[str, str]],
 ) -> tuple[Drive, ...]:
-    """Every disk: those of `plain` options (`hda`, FILE), of `-drive`, and of `-blockdev`.
+    """Return every disk: from `plain` options (`hda`, FILE), from `-drive`, and from `-blockdev`.
 
     `flash` names the nodes that hold the firmware.
     """
@@ -111,7 +112,7 @@ def _of_drives(
             _text(drive, "format") or _text(drive, "driver"),
             _is_on(drive.get("readonly", drive.get("read-only"))),
             _text(user, "serial") or _text(drive, "serial"),
-            # Without `if=none` the machine itself has the device.
+            # Without `if=none` the device is built into the machine.
             _device(user) if user else (None if bus == "none" else bus or "default"),
             None,
         )
@@ -134,7 +135,7 @@ def _of_nodes(
 
 
 def _named(node: Properties) -> Iterator[str]:
-    """Every text in a node, and so the names of those it stands on (`file`, `backing` …)."""
+    """Yield every text in a node, including the names of the nodes below (`file`, `backing` …)."""
     waiting: list[object] = [value for key, value in node.items() if key != "node-name"]
     while waiting:
         value = waiting.pop()
@@ -147,7 +148,7 @@ def _named(node: Properties) -> Iterator[str]:
 
 
 def _chain(name: str, nodes: Mapping[str, Properties]) -> tuple[Node, tuple[Node, ...] | None]:
-    """The image at the top, and those below it; None for these if only the image's header knows."""
+    """Return the top image and the images below it; None if only the header names the latter."""
     layers: list[Node] = []
     below: object = name
     seen: set[int] = set()
@@ -163,14 +164,16 @@ def _chain(name: str, nodes: Mapping[str, Properties]) -> tuple[Node, tuple[Node
 def _layer(
     reference: object, nodes: Mapping[str, Properties], seen: set[int]
 ) -> tuple[Node | None, object]:
-    """The image that a reference leads to, through filters; and a reference to the one below it,
-    None if there is none, `...` if nothing is said of that."""
+    """Follow a reference through filters; return its image and the reference to the image below.
+
+    The second is None if nothing lies below, `...` if the node does not specify it.
+    """
     name = reference if isinstance(reference, str) else ""
     node = nodes.get(name) if name else reference
     read_only: bool | None = None
     form: str | None = None
     below: object = ...
-    # Somebody may have made up an argv in which a node stands on itself.
+    # A forged argv may contain a node that refers to itself.
     while isinstance(node, Mapping) and id(node) not in seen:
         seen.add(id(node))
         if read_only is None and "read-only" in node:
@@ -185,7 +188,7 @@ def _layer(
             protocol, source = _place_of_node(node) if child is None else _opened(child)
             form = form or "raw"
             if form == "raw" and below is ...:
-                below = None  # nothing can lie below it
+                below = None  # a raw image has no backing file
             return Node(
                 name or _text(node, "node-name") or "", source, protocol, form, read_only or False
             ), below
@@ -194,20 +197,20 @@ def _layer(
 
 
 def _opened(file: object) -> tuple[str, str | None]:
-    """Protocol and source of the `file` of a -drive."""
+    """Return protocol and source for the `file` of a -drive."""
     if isinstance(file, Mapping):
         return _place_of_node(file)
     return _place(file) if isinstance(file, str) else ("file", None)
 
 
 _PROTOCOL = re.compile(r"([^:/+]+)(?:\+[^:/]+)?:")
-"""QEMU takes what stands before the first colon for a protocol, unless a slash came first."""
+"""Protocol of a file name: the text before the first colon, unless a slash comes first."""
 
 _RBD_OPTIONS = re.compile(r"(?<!\\):.*", re.DOTALL)
 
 
 def _place(name: str) -> tuple[str, str | None]:
-    """Protocol and source of a file's name as QEMU understands it."""
+    """Return protocol and source for a file name, read as QEMU reads it."""
     if name.startswith("json:"):
         return _place_of_json(name)
     if name.startswith("rbd:"):
@@ -231,10 +234,10 @@ def _place_of_json(name: str) -> tuple[str, str | None]:
 
 
 def _place_of_node(node: Properties) -> tuple[str, str | None]:
-    """Protocol and source of a protocol node."""
+    """Return protocol and source for a protocol node."""
     driver = _text(node, "driver")
     name = _text(node, "filename")
-    if driver is None:  # `file=rbd:…,file.password-secret=x`: the name tells the protocol
+    if driver is None:  # `file=rbd:…,file.password-secret=x`: the name contains the protocol
         return _place(name) if name else ("file", None)
     if driver == "rbd":
         image = "/".join(_texts(node, "pool", "namespace", "image"))
@@ -242,7 +245,7 @@ def _place_of_node(node: Properties) -> tuple[str, str | None]:
     for name in _texts(node, "filename", "url", "dir"):
         return driver, name
     server = node.get("server")
-    if isinstance(server, list):  # gluster has several; the first is enough to tell it
+    if isinstance(server, list):  # gluster has several; the first identifies it well enough
         server = server[0] if server else None
     if not isinstance(server, Mapping):
         server = {}
@@ -261,7 +264,7 @@ def _place_of_node(node: Properties) -> tuple[str, str | None]:
 
 
 PATHS = ("volume", "export", "path", "target", "lun", "namespace", "vdi", "vdisk-id")
-"""What the drivers of network protocols call the image, part by part."""
+"""Properties in which drivers of network protocols name the image, part by part."""
 
 
 def _texts(raw: Properties, *keys: str) -> list[str]:
@@ -288,7 +291,7 @@ def _text(raw: Properties, key: str) -> str | None:
 
 
 def _nested(flat: Properties) -> Properties:
-    """`file.driver=rbd,file.pool=p` as `{"file": {"driver": "rbd", "pool": "p"}}`."""
+    """Convert `file.driver=rbd,file.pool=p` to `{"file": {"driver": "rbd", "pool": "p"}}`."""
     if not any("." in key for key in flat):
         return flat
     nested: dict[str, object] = {}
@@ -298,7 +301,7 @@ def _nested(flat: Properties) -> Properties:
         for part in path[:DEEPEST]:
             inner = at.get(part)
             if not isinstance(inner, dict):
-                # `file=/x,file.locking=off`: the name first, then how to open it.
+                # `file=/x,file.locking=off`: first the name, then options for opening it.
                 inner = {} if inner is None else {"filename": inner}
                 at[part] = inner
             at = inner

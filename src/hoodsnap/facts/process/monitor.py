@@ -1,4 +1,4 @@
-"""What QEMU itself says of a VM, through its monitor."""
+"""QEMU's own view of a VM, through its monitor."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ class BlockNode(NamedTuple):
     """One image that QEMU has open."""
 
     name: str | None
-    """`libvirt-1-format`; None where QEMU made one up (`#block123`) or is too old for names."""
+    """`libvirt-1-format`; None if QEMU generated it (`#block123`) or is too old for node names."""
     file: str | None
     """A path, a URL, or `json:{…}`."""
     format: str | None
-    """`qcow2`, `raw`; of a node for the bytes alone `file`, `host_device`, `rbd` …"""
+    """`qcow2`, `raw`; for a protocol node `file`, `host_device`, `rbd` …"""
     read_only: bool
     backing: tuple[str, ...]
-    """The images below it as QEMU has them open now, nearest first."""
+    """Images below it that QEMU has open now, nearest first."""
     corrupt: bool = False
-    """QEMU found it damaged, and lets nobody write to it any more."""
+    """True if QEMU found it damaged; QEMU then refuses all writes to it."""
 
 
 class BlockDevice(NamedTuple):
     """One disk of the guest."""
 
     device: str | None
-    """The -drive's id (`drive-virtio-disk0`); None with -blockdev."""
+    """Id of the `-drive` (`drive-virtio-disk0`); None with `-blockdev`."""
     qdev: str | None
-    """The guest's device: `/machine/peripheral/virtio-disk0/virtio-backend`."""
+    """Guest device: `/machine/peripheral/virtio-disk0/virtio-backend`."""
     io_status: str | None
     """`ok`, `failed` or `nospace`; None if QEMU does not track it."""
     node: BlockNode | None
-    """What is in it; None: no medium."""
+    """The image in it; None without a medium."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Monitor(Fact):
-    """One QEMU's monitor. Whatever needs an answer that was not heard raises `UnheardError`."""
+    """One QEMU's monitor. A field whose answer was not collected raises `UnheardError`."""
 
     layer: ClassVar[Layer] = QEMU
     noun: ClassVar[str] = "monitor"
@@ -66,7 +66,7 @@ class Monitor(Fact):
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[str, Monitor]:
-        """UUID of the domain → its monitor, of one host's answers of QEMU."""
+        """Return domain UUID → monitor, from one host's QEMU answers."""
         said: dict[str, dict[str, Answer]] = {}
         for answer in answers:
             command = COMMAND.search(answer.query)
@@ -76,12 +76,12 @@ class Monitor(Fact):
 
     @property
     def status(self) -> str:
-        """`running`, `paused`, `io-error`, `inmigrate` …"""
+        """Run state: `running`, `paused`, `io-error`, `inmigrate` …"""
         return _text(self._object("query-status"), "status")
 
     @property
     def running(self) -> bool:
-        """Whether the vCPUs run."""
+        """True if the vCPUs are running."""
         running = self._object("query-status").get("running")
         return (
             running if isinstance(running, bool) else unheard("query-status: running can't be read")
@@ -89,19 +89,19 @@ class Monitor(Fact):
 
     @property
     def uuid(self) -> str:
-        """Lower case."""
+        """UUID of the VM, lower case."""
         return _text(self._object("query-uuid"), "UUID").lower()
 
     @property
     def name(self) -> str | None:
-        """None if it was started without one."""
+        """Name of the VM; None if QEMU was started without one."""
         return _maybe(self._object("query-name"), "name")
 
     @property
     def vcpus(self) -> int:
-        """The vCPUs that are plugged in."""
+        """Number of vCPUs that are plugged in."""
         part = "query-cpus-fast"
-        old = self.said.get("query-cpus")  # before QEMU 2.12 there was nothing else
+        old = self.said.get("query-cpus")  # the only query before QEMU 2.12
         if old is not None and old.error is None:
             part = "query-cpus"
         return len(self._list(part))
@@ -109,8 +109,9 @@ class Monitor(Fact):
     @property
     def memory_kib(self) -> int:
         """KiB at boot."""
-        size = whole(self._object("query-memory-size-summary").get("base-memory"))
-        return size // 1024 if size is not None else unheard("base-memory can't be read")
+        part = "query-memory-size-summary"
+        size = whole(self._object(part).get("base-memory"))
+        return size // 1024 if size is not None else unheard(f"{part}: base-memory can't be read")
 
     @cached_property
     def disks(self) -> tuple[BlockDevice, ...]:
@@ -119,12 +120,12 @@ class Monitor(Fact):
 
     @cached_property
     def nodes(self) -> tuple[BlockNode, ...]:
-        """Every image that it has open, those of the guest's disks and those below them."""
+        """Every image that QEMU has open: the guest's disks and the images below them."""
         return tuple(_node(raw) for raw in self._list("query-named-block-nodes"))
 
     @property
     def io_errors(self) -> Mapping[str, str]:
-        """Disk → `failed` or `nospace`."""
+        """Disks with I/O errors → `failed` or `nospace`."""
         broken = [disk for disk in self.disks if disk.io_status not in (None, "ok")]
         return {disk.device or disk.qdev or "": disk.io_status or "" for disk in broken}
 
@@ -158,7 +159,7 @@ def _node(raw: Mapping[str, object]) -> BlockNode:
 
 def _backing(raw: Mapping[str, object]) -> tuple[str, ...]:
     image = raw.get("image")
-    if not isinstance(image, dict):  # QEMU before 1.3 knew only the name of the next
+    if not isinstance(image, dict):  # before QEMU 1.3 only the next image was named
         below = _maybe(raw, "backing_file")
         return (below,) if below else ()
     chain: list[str] = []
@@ -176,7 +177,7 @@ def _is_corrupt(image: object) -> bool:
 def _text(raw: Mapping[str, object], key: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str):
-        raise UnheardError(f"{key} can't be read")
+        raise UnheardError(f"QEMU monitor: {key} can't be read")
     return value
 
 

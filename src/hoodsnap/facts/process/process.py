@@ -1,4 +1,4 @@
-"""What the kernel says of a VM: a process."""
+"""The kernel's view of a VM: a process."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ QUERY = re.compile(
 LIST_PROCESSES = KERNEL.census_query
 
 EMULATOR = re.compile(r"\.?qemu-system-.+|\.?qemu-kvm(-.+)?|kvm(-spice)?|qemu")
-"""The names of programs that run a whole machine: not qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 …"""
+"""Names of programs that run a whole machine; qemu-img, qemu-nbd, qemu-ga, qemu-x86_64 do not."""
 
 VCPU = re.compile(r"CPU (\d{1,6})/(?:KVM|TCG|HVF)", re.ASCII)
-"""What QEMU calls the thread of a vCPU, if libvirt told it to name them (`debug-threads=on`)."""
+"""Name of a vCPU's thread; QEMU names threads if libvirt asks for it (`debug-threads=on`)."""
 
 GONE = " (deleted)"
-"""What the kernel puts behind the path of a file that no longer has that name."""
+"""Suffix that the kernel adds to the path of a file that no longer has that name."""
 
 PAGE = 4096
-"""Bytes. Kernels before 4.2 show one page of a command line, and cut off the rest."""
+"""Bytes in a page. Kernels before 4.2 truncate a command line to one page."""
 
 WRITING = 3
-"""The bits of a descriptor's flags that say what it was opened for: 1 to write, 2 for both."""
+"""Access mode bits in a descriptor's flags: 1 for writing, 2 for reading and writing."""
 
 
 class OpenFile(NamedTuple):
@@ -54,25 +54,25 @@ class OpenFile(NamedTuple):
 
     fd: int
     path: str
-    """As the kernel knows it, in the process's own mount namespace."""
+    """As the kernel reports it, in the process's own mount namespace."""
     deleted: bool
-    """That path no longer leads to it."""
+    """True if the path no longer leads to the file."""
     dev: str
-    """`major:minor` of its filesystem; with `ino` the file itself, whatever its name."""
+    """`major:minor` of its file system; together with `ino` it identifies the file."""
     ino: int
     rdev: str
-    """`major:minor` of the device that it is; `0:0` for a file."""
+    """`major:minor` if it is a device; `0:0` for a file."""
     size: int
     mode: int
-    """Kind and permissions, as of stat(2)."""
+    """File type and permissions, as in stat(2)."""
     writable: bool
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Process(Fact):
-    """One QEMU. Whatever needs an answer that was not heard raises `UnheardError`.
+    """One QEMU process. A field whose answer was not collected raises `UnheardError`.
 
-    Its command line tells how it was started; what was plugged in later is not in it.
+    Its command line shows how it was started, not what was plugged in later.
     """
 
     layer: ClassVar[Layer] = KERNEL
@@ -113,19 +113,19 @@ class Process(Fact):
         *("machine", "macs"),
         DocumentedField(
             "disks",
-            "The files and devices it was started with.",
+            "Sources of the disks that it was started with: paths of files and devices, or URLs.",
             lambda process: [disk.source for disk in process.disks if disk.source is not None],
         ),
         DocumentedField(
             "files",
-            "The files, block devices and taps that it has open.",
+            "Paths of the files, block devices and taps that it has open.",
             lambda process: sorted({file.path for file in process.files}),
         ),
     )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[int, Process]:
-        """PID → process, of one host's kernel answers: every QEMU that emulates a system."""
+        """Return PID → process, from one host's kernel answers: every QEMU that runs a machine."""
         said: dict[str, dict[str, Answer]] = {}
         listed: set[int] | None = None
         for answer in answers:
@@ -139,81 +139,80 @@ class Process(Fact):
         return {
             process.pid: process
             for process in processes
-            # Who is not in the newest list has ended since.
+            # A process that is missing in the newest list has ended since.
             if (listed is None or process.pid in listed) and process.is_emulator
         }
 
     @property
     def argv(self) -> CommandLine:
-        """How it was started."""
+        """Command line that the process was started with."""
         if isinstance(self._argv, UnheardError):
             raise UnheardError(str(self._argv))
         return self._argv
 
     @property
     def name(self) -> str:
-        """The guest's name, of `-name`."""
+        """Guest name from `-name`."""
         return self._argument(self.argv.name, "-name")
 
     @property
     def uuid(self) -> str:
-        """Of `-uuid`, lower case."""
+        """UUID from `-uuid`, lower case."""
         return self._argument(self.argv.uuid, "-uuid")
 
     @property
     def memory_kib(self) -> int:
-        """KiB at boot, of `-m`."""
+        """KiB at boot, from `-m`."""
         return self._argument(self.argv.memory_kib, "-m")
 
     @property
     def vcpus(self) -> int:
-        """The vCPUs at boot, of `-smp`."""
+        """vCPUs at boot, from `-smp`."""
         return self._argument(self.argv.vcpus, "-smp")
 
     @property
     def max_vcpus(self) -> int:
-        """The vCPUs that it can have at most, of `-smp`."""
+        """Maximum number of vCPUs, from `-smp`."""
         return self._argument(self.argv.max_vcpus, "-smp")
 
     @property
     def machine(self) -> str:
-        """`pc-i440fx-7.2`."""
+        """Machine type: `pc-i440fx-7.2`."""
         return self._argument(self.argv.machine, "-machine")
 
     @property
     def smbios(self) -> Mapping[str, str]:
-        """What the guest is told that it is. Empty if nothing, as always on arm64."""
+        """System information that the guest sees; empty without any, as always on arm64."""
         return self.argv.smbios or self._nothing({}, "-smbios")
 
     @property
     def incoming(self) -> str | None:
-        """Where it waited for a migration when it was started; None if it booted."""
+        """Value of `-incoming`: address or `defer`; None if the process booted the guest."""
         return self.argv.incoming or self._nothing(None, "-incoming")
 
     @property
     def macs(self) -> tuple[str, ...]:
-        """The network cards that it was started with, lower case."""
+        """MAC addresses of the network cards that it was started with, lower case."""
         return self._nothing(self.argv.macs, "network cards")
 
     @property
     def disks(self) -> tuple[Drive, ...]:
-        """The disks that it was started with."""
+        """Disks that it was started with."""
         return self._nothing(self.argv.disks, "disks")
 
     @property
     def home(self) -> str | None:
-        """The folder where the libvirt that started it keeps its files; None if none did, or that
-        is not seen."""
-        return self.argv.home or self._nothing(None, "libvirt's files")
+        """Folder of the libvirt that started the process; None if the command line names none."""
+        return self.argv.home or self._nothing(None, "libvirt's paths")
 
     @property
     def is_probe(self) -> bool:
-        """It runs no guest: somebody asks this QEMU what it can do."""
-        return self.argv.is_probe or self._nothing(False, "guest")
+        """True if it runs no guest and only reports this QEMU's capabilities."""
+        return self.argv.is_probe or self._nothing(False, "-machine")
 
     @property
     def is_emulator(self) -> bool:
-        """Whether this is a QEMU that runs a machine, by any name under which it is installed."""
+        """True if the program is a QEMU that runs a machine, under any of its installed names."""
         names = []
         if not isinstance(self._argv, UnheardError):
             names.append(self._argv.binary)
@@ -227,31 +226,31 @@ class Process(Fact):
 
     @property
     def state(self) -> str:
-        """The kernel's letter: `S` sleeping, `R` running, `D` in I/O, `T` stopped, `Z` dead."""
+        """State: `S` sleeping, `R` running, `D` waiting for I/O, `T` stopped, `Z` zombie."""
         return self._stat(3)
 
     @property
     def threads(self) -> int:
-        """How many."""
+        """Number of threads."""
         return _count(self._stat(20), f"/proc/{self.pid}/stat")
 
     @property
     def swap_kib(self) -> int:
-        """KiB of it that are swapped out."""
+        """KiB that are swapped out."""
         status = self._text("status")
         found = re.search(r"^VmSwap:\s+(\d+) kB", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
 
     @property
     def uid(self) -> int:
-        """The user that it runs as (the effective one)."""
+        """Effective user id."""
         status = self._text("status")
         found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
 
     @property
     def groups(self) -> frozenset[int]:
-        """The groups that it is in."""
+        """Ids of its groups."""
         status = self._text("status")
         found = re.findall(r"^(?:Gid|Groups):([\s\d]*)$", status, re.MULTILINE | re.ASCII)
         numbers = [whole(word) for line in found for word in line.split()]
@@ -261,7 +260,7 @@ class Process(Fact):
 
     @cached_property
     def vcpu_threads(self) -> Mapping[int, frozenset[int]]:
-        """vCPU → the host's processors that its thread may run on."""
+        """vCPU → host processors on which its thread may run."""
         what = f"/proc/{self.pid}/task"
         threads = value_of(self.said.get("task"), what, dict[str, dict[str, str]])
         found = {}
@@ -273,17 +272,17 @@ class Process(Fact):
 
     @property
     def graphics(self) -> tuple[Display, ...]:
-        """The consoles that it was started with."""
+        """Consoles that it was started with."""
         return self._nothing(self.argv.graphics, "consoles")
 
     @property
     def exe(self) -> str:
-        """The program's file. ` (deleted)` behind it: a newer one was installed meanwhile."""
+        """Path of the executable; ends in ` (deleted)` once an upgrade has replaced the file."""
         return self._text("exe")
 
     @cached_property
     def files(self) -> tuple[OpenFile, ...]:
-        """The files, block devices and taps that it has open."""
+        """Files, block devices and taps that it has open."""
         query = f"ls -lL /proc/{self.pid}/fd"
         return tuple(
             _open_file(raw, query)
@@ -292,22 +291,22 @@ class Process(Fact):
 
     @cached_property
     def taps(self) -> frozenset[str]:
-        """The taps that it holds, by the names that they have now."""
+        """Current names of the taps that it has open."""
         query = f"ls -lL /proc/{self.pid}/fd"
         files = value_of(self.said.get("fd"), query, list[dict[str, Any]])
         tuns = [file.get("iff") for file in files if file.get("path") == "/dev/net/tun"]
         if not all(isinstance(name, str) for name in tuns):
-            raise UnheardError(f"{query}: the kernel does not say which taps these are")
+            raise UnheardError(f"{query}: the kernel did not report the names of the taps")
         return frozenset(str(name) for name in tuns)
 
     @property
     def namespaces(self) -> Mapping[str, str]:
-        """`pid`, `mnt`, `net` → `mnt:[4026531841]`. Two processes of one number share that view."""
+        """`pid`, `mnt`, `net` → `mnt:[4026531841]`; processes with the same number share one."""
         return value_of(self.said.get("ns"), f"readlink /proc/{self.pid}/ns/*", dict[str, str])
 
     @property
     def space(self) -> str | None:
-        """Its PID namespace; None if that was not told. A container may have one of its own."""
+        """PID namespace; None if it was not collected. A container may have its own."""
         try:
             return self.namespaces.get("pid")
         except Exception as error:
@@ -316,7 +315,7 @@ class Process(Fact):
 
     @cached_property
     def root_device(self) -> str:
-        """`major:minor` of the file system that is `/` for it; in a container another one."""
+        """`major:minor` of its root file system, which differs from the host's in a container."""
         return root_device(self._text("mountinfo"))
 
     @cached_property
@@ -330,7 +329,7 @@ class Process(Fact):
         return value_of(self.said.get(part), f"/proc/{self.pid}/{part}", str)
 
     def _stat(self, number: int) -> str:
-        """A field of proc(5)'s stat. The second is the program's own choice, spaces and all."""
+        """Return a field of proc(5)'s stat; a program may put spaces and `)` into field 2."""
         fields = self._text("stat").rpartition(")")[2].split()
         if len(fields) <= number - 3:
             raise UnheardError(f"/proc/{self.pid}/stat can't be read")
@@ -340,25 +339,27 @@ class Process(Fact):
         if value is not None:
             return value
         self._nothing(None, option)
-        raise UnheardError(f"the command line has no {option} that can be read")
+        raise UnheardError(f"the command line contains no readable {option}")
 
     def _nothing(self, value: T, what: str) -> T:
-        """The value, unless the command line was cut off and more may have followed."""
+        """Return the value; raise `UnheardError` if the truncated rest may have held more."""
         if self.argv.truncated:
             raise UnheardError(
-                f"the kernel cut off the command line, and {what} may have been in the rest"
+                f"the kernel truncated the command line; the missing rest may contain {what}"
             )
         return value
 
 
 def root_device(mountinfo: str) -> str:
-    """`major:minor` of what is mounted at `/`, of proc(5)'s mountinfo. `UnheardError` if it is
-    not."""
-    for line in reversed(mountinfo.splitlines()):  # the last one lies on top
+    """Return `major:minor` of the file system at `/`, from proc(5)'s mountinfo.
+
+    Raises `UnheardError` if nothing is mounted there.
+    """
+    for line in reversed(mountinfo.splitlines()):  # a later mount covers earlier ones
         fields = line.split(" ", 5)
         if len(fields) > 5 and fields[4] == "/":
             return fields[2]
-    raise UnheardError("mountinfo does not tell what / is")
+    raise UnheardError("mountinfo: no file system is mounted at /")
 
 
 def _listed(answer: Answer) -> set[int] | None:
@@ -372,10 +373,10 @@ def _listed(answer: Answer) -> set[int] | None:
 
 def _argv(cmdline: str) -> CommandLine:
     if not cmdline.strip("\0"):
-        raise UnheardError("the process has no command line: it is dead, or the kernel's own")
-    size = len(cmdline.encode(errors="replace"))  # what was no UTF-8 is one byte each
+        raise UnheardError("the process has no command line: it is dead or a kernel thread")
+    size = len(cmdline.encode(errors="replace"))  # each invalid byte counts as one
     words = cmdline.split("\0")
-    if words.pop():  # the end of the last word is missing, and then nobody knows what it was
+    if words.pop():  # the last word has no end, so its meaning is unknown
         return CommandLine(tuple(words), truncated=True)
     return CommandLine(tuple(words), truncated=size % PAGE == 0)
 
@@ -415,5 +416,5 @@ _OCTAL = re.compile(r"[0-7]{1,20}")
 def _octal(raw: Mapping[str, object], key: str) -> int:
     digits = text(raw, key) or ""
     if not _OCTAL.fullmatch(digits):
-        raise UnheardError(f"{key} can't be read")
+        raise UnheardError(f"the {key} of an open file can't be read")
     return int(digits, 8)
