@@ -1,4 +1,4 @@
-"""Times as they are written."""
+"""Reading of times in all formats that databases, APIs and logs write."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_a_time_is_read_as_utc(written: object, read: datetime | None) -> None:
         (None, None),
     ],
 )
-def test_a_date_of_http_is_read_as_utc(written: object, read: datetime | None) -> None:
+def test_an_http_date_is_read_as_utc(written: object, read: datetime | None) -> None:
     assert http_moment(written) == read

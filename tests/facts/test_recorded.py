@@ -1,4 +1,4 @@
-"""The facts of a real host: its layers agree, and no damage to an answer makes reading it fail."""
+"""Facts of a real host: its layers agree, and damaged answers never make the reader fail."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def facts(said: Iterable[Answer]) -> list[Fact]:
 
 
 def heard(fact: Fact) -> dict[str, object]:
-    """Every field that can be read. Any other exception than `UnheardError` gets through."""
+    """Return all fields that can be read. Exceptions other than `UnheardError` are raised."""
     found: dict[str, object] = {}
     for field in fact.places:
         try:
@@ -62,14 +62,14 @@ def test_libvirt_and_the_kernel_agree_on_every_running_guest(recorded: bytes) ->
         assert domain.machine == process.machine
         assert domain.smbios == process.smbios
         assert sorted(domain.macs) == sorted(process.macs)
-        # What was attached later is not on the command line.
+        # Devices that were attached later are not on the command line.
         chains = {disk.source: disk.backing for disk in domain.disks}
         for drive in process.disks:
             below = [(node.source, node.format) for node in drive.backing or ()]
             assert below == [(image.source, image.format) for image in chains[drive.source] or ()]
 
 
-def test_every_field_of_every_running_guest_is_heard(recorded: bytes) -> None:
+def test_every_field_of_every_running_guest_can_be_read(recorded: bytes) -> None:
     for fact in facts(answers(recorded)):
         if isinstance(fact, Domain) and fact.id is not None:
             assert set(heard(fact)) == set(fact.places)
@@ -90,7 +90,7 @@ anything = st.recursive(
 
 
 def damaged(data: st.DataObject, value: Any) -> Any:
-    """The value, with one place of it changed."""
+    """Return the value with one place in it changed."""
     kind = data.draw(st.integers(0, 3))
     if isinstance(value, str) and value and kind:
         start = data.draw(st.integers(0, len(value)))
@@ -107,11 +107,11 @@ def damaged(data: st.DataObject, value: Any) -> Any:
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_no_damage_to_an_answer_makes_reading_it_fail(recorded: bytes, data: st.DataObject) -> None:
+def test_damaged_answers_never_make_the_reader_fail(recorded: bytes, data: st.DataObject) -> None:
     good = answers(recorded)
     subjects = sorted({answer.subject for answer in good if answer.subject is not None})
     subject = data.draw(st.sampled_from(subjects))
-    # One guest's answers, and those that list all: enough to be hurt, few enough to be read often.
+    # One guest's answers and the lists: enough to damage, few enough to read often.
     said = [answer for answer in good if answer.subject in (None, subject)]
     hurt = data.draw(st.sets(st.integers(0, len(said) - 1), max_size=4))
     for at in hurt:
