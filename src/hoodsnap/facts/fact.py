@@ -101,11 +101,11 @@ def failed(answer: Answer, reason: str) -> Answer:
 
 
 class DocumentedField(NamedTuple):
-    """A field that the expressions of a lab sheet may name."""
+    """A field that the expressions of a lab sheet can read."""
 
     name: str
     help: str
-    """Meaning for people."""
+    """Description in `hoodsnap lab facts`."""
     read: Callable[[Any], object] | None = None
     """Reader of the field; None for the attribute of that name."""
     inside: Sequence[DocumentedField] = ()
@@ -113,7 +113,7 @@ class DocumentedField(NamedTuple):
 
 
 Documented = Sequence[str | DocumentedField]
-"""Fields in order. A string names an attribute, whose docstring is the meaning."""
+"""Fields in order. A string names an attribute, whose docstring is the description."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -135,7 +135,7 @@ class Fact:
     """Field → the part it is read from (a key of `said`), and the place in that part."""
 
     documented: ClassVar[Documented] = ()
-    """Fields that the expressions of a lab sheet can read; empty if they can't read the fact."""
+    """Fields that the expressions of a lab sheet can read; empty if sheets can't read the fact."""
 
     said: Mapping[str, Answer] = field(default_factory=dict)
     """The answers that the fact is read from, by part: `xml`, `row`, `cmdline` …"""
@@ -177,14 +177,14 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def facts_in(hint: object) -> tuple[type[Fact], ...]:
-    """Return the types of fact in a type: `Image` for `tuple[Image, ...] | None`."""
+    """Return the fact types in a type hint: `Image` for `tuple[Image, ...] | None`."""
     if parts := get_args(hint):
         return tuple(dict.fromkeys(kind for part in parts for kind in facts_in(part)))
     return (hint,) if isinstance(hint, type) and issubclass(hint, Fact) else ()
 
 
 def may_be_none(hint: object) -> bool:
-    """Return True if None is a value of this type."""
+    """Return True if the type hint allows None."""
     return type(None) in get_args(hint)
 
 

@@ -93,7 +93,7 @@ class Port(Fact):
         "network_id",
         DocumentedField(
             "network",
-            "The name of its network; null if it is not known.",
+            "Name of the port's network; null if it is not known.",
             lambda port: port.network.name if port.network is not None else None,
         ),
     )
@@ -106,7 +106,7 @@ class Port(Fact):
 
     @property
     def id(self) -> str:
-        """Lower case."""
+        """Id of the port, lower case."""
         return (text(self.raw, "id") or "").lower()
 
     @property
@@ -116,7 +116,7 @@ class Port(Fact):
 
     @property
     def mac(self) -> str:
-        """Lower case."""
+        """MAC address of the port, lower case."""
         return (text(self.raw, "mac_address") or "").lower()
 
     @property

@@ -49,7 +49,7 @@ class Attachment(Fact):
     layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "attachment"
     id: str
-    """Lower case."""
+    """Id of the attachment, lower case."""
 
     raw: Mapping[str, object]
     """The attachment in the list of attachments, or in its own answer; empty if in neither."""
@@ -66,7 +66,7 @@ class Attachment(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("id", "Lower case."),
+        DocumentedField("id", "Id of the attachment, lower case."),
         *("status", "instance", "host"),
     )
 
@@ -90,7 +90,7 @@ class Attachment(Fact):
 
     @property
     def volume_id(self) -> str:
-        """Lower case."""
+        """Id of the volume, lower case."""
         return (text(self.raw if self.raw else self.entry, "volume_id") or "").lower()
 
     @property
@@ -114,7 +114,7 @@ class Volume(Fact):
     layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "volume"
     id: str
-    """Lower case."""
+    """Id of the volume, lower case."""
 
     raw: Mapping[str, object]
 
@@ -125,7 +125,7 @@ class Volume(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("id", "Lower case."),
+        DocumentedField("id", "Id of the volume, lower case."),
         *("name", "status", "size_gib", "bootable", "multiattach", "backend"),
     )
 

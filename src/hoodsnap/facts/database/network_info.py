@@ -15,7 +15,7 @@ class NetworkInterface(NamedTuple):
     id: str
     """Id of the port, lower case."""
     mac: str | None
-    """Lower case."""
+    """MAC address, lower case."""
     device: str | None
     """`tap3f6c1d2a-bb`."""
     type: str | None

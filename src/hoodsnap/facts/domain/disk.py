@@ -56,17 +56,17 @@ class Disk(NamedTuple):
 
 
 DOCUMENTED_DISK = (
-    DocumentedField("target", "`vda`."),
-    DocumentedField("bus", "`virtio`."),
+    DocumentedField("target", "Device name in the guest: `vda`."),
+    DocumentedField("bus", "Bus of the disk: `virtio`."),
     DocumentedField("device", "`disk`, `cdrom`, `floppy` or `lun`."),
-    DocumentedField("source", "The file or device; null if no medium is inserted."),
+    DocumentedField("source", "Path of the file or device; null without a medium."),
     DocumentedField(
         "format",
         "`qcow2`, `raw`; null if libvirt does not report it.",
         lambda disk: disk.image.format,
     ),
-    DocumentedField("serial", "A volume's id."),
-    DocumentedField("read_only", "True if the guest can't write to it."),
+    DocumentedField("serial", "Serial number in the guest; for a volume its UUID."),
+    DocumentedField("read_only", "True if the guest can't write to the disk."),
 )
 """Fields of a disk that the expressions of a lab sheet can read."""
 

@@ -109,7 +109,7 @@ class Domain(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("uuid", "Lower case."),
+        DocumentedField("uuid", "UUID of the domain, lower case."),
         *("name", "id"),
         DocumentedField(
             "state",
@@ -121,7 +121,7 @@ class Domain(Fact):
         DocumentedField("disks", "Disks, in the order of the XML.", inside=DOCUMENTED_DISK),
         DocumentedField(
             "interfaces",
-            "Network interfaces, in the order of the XML.",
+            "Network cards, in the order of the XML.",
             inside=DOCUMENTED_INTERFACE,
         ),
     )
@@ -264,7 +264,7 @@ class Domain(Fact):
 
     @property
     def has_huge_pages(self) -> bool:
-        """True if the guest's memory consists of huge pages."""
+        """True if the guest's memory is in huge pages."""
         return self.xml.has_huge_pages
 
     @property

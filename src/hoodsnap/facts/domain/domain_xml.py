@@ -42,10 +42,10 @@ class Interface(NamedTuple):
 
 
 DOCUMENTED_INTERFACE = (
-    DocumentedField("mac", "Lower case."),
-    DocumentedField("target", "The device on the host: `tap3f6c1d2a-bb`."),
+    DocumentedField("mac", "MAC address, lower case."),
+    DocumentedField("target", "Name of the device on the host: `tap3f6c1d2a-bb`."),
     DocumentedField("type", "`bridge`, `ethernet` …"),
-    DocumentedField("source", "The bridge or network it is plugged into."),
+    DocumentedField("source", "Bridge or network that the card is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
 )
 """Fields of a network card that the expressions of a lab sheet can read."""
@@ -158,7 +158,7 @@ class DomainXML:
 
     @cached_property
     def has_huge_pages(self) -> bool:
-        """True if the guest's memory consists of huge pages."""
+        """True if the guest's memory is in huge pages."""
         backing = self._find("memoryBacking")
         return any(element.find("hugepages") is not None for element in backing)
 

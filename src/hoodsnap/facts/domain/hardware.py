@@ -17,7 +17,7 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.quantity import whole
 
 DEFAULT_PERIOD = 100_000
-"""Default period of CPU time in libvirt, in µs."""
+"""libvirt's default period for CPU quotas, in µs."""
 
 MOST_CPUS = 1 << 16
 """Limit of CPU numbers: no host has more, and a longer range could fill the memory."""
@@ -213,7 +213,7 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
 
 
 def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
-    """Return the limit of `<cputune>` on each vCPU, in percent of a CPU; None if unlimited.
+    """Return the limit of each vCPU in `<cputune>`, in percent of a CPU; None if unlimited.
 
     As in libvirt, a quota of 0 or below means no limit.
     """
@@ -225,9 +225,9 @@ def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
 
 
 def percent_of(quota: int, period: int) -> int:
-    """Return a quota of CPU time (µs in each period of so many µs) in percent of a CPU, rounded."""
+    """Return a CPU quota per period, both in µs, as a rounded percentage of one CPU."""
     if not period:
-        raise UnheardError("its period of CPU time is 0")
+        raise UnheardError("the period of its CPU quota is 0")
     return round(quota * 100 / period)
 
 
