@@ -44,7 +44,7 @@ class Inventory(NamedTuple):
 
     @property
     def capacity(self) -> float:
-        """The most that placement allocates: (total - reserved) * ratio."""
+        """Largest amount that placement allocates."""
         return (self.total - self.reserved) * self.ratio
 
 
@@ -130,7 +130,7 @@ class Allocation(Fact):
     providers: Mapping[str, Provider] = field(repr=False)
     """Every provider that was collected, by UUID."""
     whole: bool
-    """True if nothing can be missing: whatever it holds of other providers would be in here."""
+    """True if complete: resources of other providers would also be listed."""
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it.

@@ -246,7 +246,7 @@ class Ports:
             listed = self._lists.setdefault(frozenset(asked.items()), _List(asked))
             listed.add(answer, items, marker)
             if items is not None and asked.keys() == {"device_id"} and listed.is_one_page:
-                # Ports of these servers that the list no longer has disappeared during collection.
+                # Earlier ports of these servers that are not in this list have disappeared since.
                 for uuid, (raw, before) in [*rows.items()]:
                     device = raw.get("device_id")
                     if not isinstance(device, str) or before.host != answer.host:
@@ -272,7 +272,7 @@ class Ports:
 
     @cached_property
     def sees_all(self) -> bool:
-        """True if the user sees all projects' ports. Only administrators see bindings, too."""
+        """True if the user sees all projects' ports. Only such users see bindings."""
         return any("binding:host_id" in port.raw for port in self.by_id.values())
 
     @property

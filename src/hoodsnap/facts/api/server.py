@@ -75,12 +75,12 @@ class Server(Fact):
 
     @property
     def status(self) -> str:
-        """`ACTIVE`, `SHUTOFF` … nova derives it from vm_state and task_state."""
+        """`ACTIVE`, `SHUTOFF` …, which nova derives from vm_state and task_state."""
         return text(self.raw, "status") or ""
 
     @property
     def vm_state(self) -> str:
-        """As in the database: `active`, `stopped`, `shelved_offloaded` …"""
+        """`active`, `stopped`, `shelved_offloaded` …, as in the database."""
         return text(self.raw, "OS-EXT-STS:vm_state") or ""
 
     @property

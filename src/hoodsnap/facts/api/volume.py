@@ -55,7 +55,7 @@ class Attachment(Fact):
     """The attachment in the list of attachments, or in its own answer; empty if in neither."""
 
     entry: Mapping[str, object]
-    """The attachment in its volume's `attachments`, which omits those that are not attached."""
+    """The attachment in its volume's `attachments`, which lists only attached ones; else empty."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "id": ("body", "id"),

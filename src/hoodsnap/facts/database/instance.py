@@ -114,7 +114,7 @@ class Instance(Fact):
 
     @property
     def id(self) -> int | None:
-        """Primary key of the row. nova makes the domain's name of it."""
+        """Primary key of the row. nova builds the domain's name from it."""
         return integer(self.raw, "id")
 
     @property
@@ -235,7 +235,7 @@ class Instance(Fact):
 
     @cached_property
     def deleted(self) -> bool:
-        """True if the row is archived or marked as deleted (`deleted` is its id instead of 0)."""
+        """True if the row is archived or marked as deleted (its `deleted` is no longer 0)."""
         return self.archived or bool(integer(self.raw, "deleted"))
 
     def rows(self, table: str) -> tuple[Row, ...]:

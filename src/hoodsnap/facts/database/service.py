@@ -37,7 +37,7 @@ class HostRecord(Fact):
 
     @property
     def host(self) -> str | None:
-        """The nova-compute host. Before Kilo compute nodes have none, only a service."""
+        """The nova-compute host. Before Kilo a compute node has a service instead."""
         return text(self.raw, "host")
 
     @property

@@ -52,7 +52,7 @@ class Tables:
         for answer in answers:
             found = SELECT.match(answer.query)
             if found is None:
-                # Without its columns, the table was not read either.
+                # If its columns are not known, the table was not read either.
                 if answer.error is not None and TABLE_OF_INSTANCES.match(answer.query):
                     self.failures.append(answer)
                 continue
@@ -123,7 +123,7 @@ class Tables:
         if (elsewhere, table) in self.read:
             return elsewhere
         same = [row for row in self.of("cell_mappings") if row.cells.get("database_name") == name]
-        # The address may differ from cell_mappings, unless another cell's database has this name.
+        # A database of this name at another address is this cell's, unless it may be another's.
         ours = [row for row in same if (_elsewhere(row.cells), table) not in self.read]
         known = isinstance(name, str) and (name, table) in self.read
         return str(name) if known and len(ours) < 2 else None

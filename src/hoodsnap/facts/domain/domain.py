@@ -219,7 +219,7 @@ class Domain(Fact):
 
     @property
     def vcpus(self) -> int:
-        """Maximum of vCPUs, which nova sets to the flavor's."""
+        """Maximum number of vCPUs, which nova takes from the flavor."""
         return self.xml.vcpus
 
     @property

@@ -109,7 +109,7 @@ class DomainXML:
 
     @cached_property
     def vcpus(self) -> int:
-        """Maximum of vCPUs, which nova sets to the flavor's."""
+        """Maximum number of vCPUs, which nova takes from the flavor."""
         vcpu = self._first("vcpu")
         count = 1 if vcpu is None else whole(vcpu.text)  # libvirt's default is 1
         return count if count is not None else unheard("the XML's <vcpu> can't be read")

@@ -12,7 +12,7 @@ class DomainState(IntEnum):
     NOSTATE = 0
     RUNNING = 1
     BLOCKED = 2
-    """Xen's state of a domain that waits for input. Its vCPUs run."""
+    """Xen's state of a waiting domain, whose vCPUs run."""
     PAUSED = 3
     SHUTDOWN = 4
     """The guest is shutting down."""
