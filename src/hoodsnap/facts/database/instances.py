@@ -236,7 +236,8 @@ class Instances:
             asked = [answer.query for answer in self.tables.read[(cell, "instances")]]
             if not any(_asks_for_all(query, host) for query in asked):
                 raise UnheardError(
-                    f"nova database: a full list of instances on {host} is missing for cell {cell}"
+                    f"nova database: a full list of instances on {host} was not collected"
+                    f" from {cell}"
                 )
         return self._by_host.get(host, ())
 
