@@ -67,7 +67,7 @@ def test_a_process_that_was_not_asked_is_no_finding(grouped: RecordedHost) -> No
     report = grouped.report()
     assert report.findings == ()
     reasons = [skip.reason for skip in report.skips if skip.check.topic == "cgroups" and skip.guest]
-    assert f"/proc/{PID}/cgroup was not asked" in reasons
+    assert f"/proc/{PID}/cgroup was not collected" in reasons
 
 
 def test_cpu_quota_not_applied(grouped: RecordedHost) -> None:

@@ -393,7 +393,7 @@ def test_a_tenants_server_may_be_on_any_host(host: RecordedHost) -> None:
 
     report = host.report()
     assert report.findings == ()
-    assert any("OS-EXT-SRV-ATTR:host was not told" in skip.reason for skip in report.skips)
+    assert any("OS-EXT-SRV-ATTR:host was not collected" in skip.reason for skip in report.skips)
 
 
 def _as_a_tenant_sees(host: RecordedHost) -> object:

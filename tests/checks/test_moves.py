@@ -127,7 +127,7 @@ def test_a_host_whose_name_was_not_collected_may_be_the_right_one(host: Recorded
     host.drop(lambda answer: answer.query != "/etc/nova/nova.conf")
 
     assert about(host, "vm-plain") == []
-    assert "nova.conf was not asked" in reasons(host, "domain-running-on-wrong-host")
+    assert "nova.conf was not collected" in reasons(host, "domain-running-on-wrong-host")
 
 
 def test_hosts_captured_during_a_move_are_not_compared(host: RecordedHost) -> None:
@@ -479,4 +479,4 @@ def test_request_specs_that_were_not_collected_are_not_missing(host: RecordedHos
     host.drop(lambda answer: ".request_specs" not in answer.query)
 
     assert host.findings() == []
-    assert "its request spec was not read" in reasons(host, "request-spec-skew")
+    assert "its request spec was not collected" in reasons(host, "request-spec-skew")

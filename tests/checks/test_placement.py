@@ -116,7 +116,7 @@ def test_nothing_is_missing_if_not_every_provider_was_asked(host: RecordedHost) 
 
     assert host.findings() == []
     assert reasons(host, "allocation-missing") == {
-        "placement: the provider's allocations was not asked"
+        "placement: the list of the provider's allocations was not collected"
     }
 
 

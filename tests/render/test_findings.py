@@ -151,7 +151,7 @@ def _unheard(kinds: int) -> Check:
     def info_cache_lost(guest: Guest, host: Host | None, cloud: Cloud, domain: Domain) -> Problems:
         if host is not None:
             number = cloud.guests_of(host).index(guest) % kinds
-            raise UnheardError(f"{'abcdefghijklmnop'[number]} of {guest.uuid} was not told")
+            raise UnheardError(f"{'abcdefghijklmnop'[number]} of {guest.uuid} was not collected")
         yield (says(domain, name=domain.name),)
 
     return check(Severity.ERROR)(info_cache_lost)
@@ -163,8 +163,8 @@ def test_reasons_that_differ_in_an_identifier_are_one() -> None:
     count = sum(guest.domain is not None for guest in report.cloud.guests)
     words = " ".join(" ".join(lines[lines.index("What this bundle cannot tell") :]).split())
 
-    assert words.count("was not told") == 1
-    assert f"was not told (and {count - 1} similar) [{count} guests]" in words
+    assert words.count("was not collected") == 1
+    assert f"was not collected (and {count - 1} similar) [{count} guests]" in words
 
 
 def test_reasons_beyond_the_limit_are_counted() -> None:
@@ -172,7 +172,7 @@ def test_reasons_beyond_the_limit_are_counted() -> None:
 
     assert "  4 other reasons (--verbose shows them)" in _lines(report)
     asked = sum(guest.domain is not None for guest in report.cloud.guests)
-    assert sum("was not told" in line for line in _lines(report, verbose=True)) == asked
+    assert sum("was not collected" in line for line in _lines(report, verbose=True)) == asked
 
 
 def test_json_leaves_nothing_out() -> None:

@@ -1,4 +1,5 @@
-"""What the answers of a bundle mean: typed, read at analysis time, and free of side effects.
+"""Typed facts read from a bundle's answers, at analysis time and without side effects.
 
-A folder is who was asked, a file what it calls the thing. What needs two of them is in `cloud/`.
+Each folder is one source, and each file is named after what that source calls the thing. Code that
+needs two sources is in `cloud/`.
 """

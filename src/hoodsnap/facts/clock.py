@@ -1,4 +1,4 @@
-"""Times as databases, APIs and logs write them, and what a database's own clock showed."""
+"""Readers for the time formats of databases, APIs and logs, and for a database's own clock."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from hoodsnap.facts.fact import UnheardError, value_of
 
 
 def moment(written: object) -> datetime | None:
-    """Return a time as databases, APIs, clocks and logs write it, in UTC; None if it is none.
+    """Return in UTC a time as databases, APIs, clocks and logs write it; None if it can't be read.
 
-    One without a zone is in UTC: nova's databases, its API and our collector write no other. A
-    decimal comma is dmesg's. A year that no computer's clock had is no time.
+    A time without a zone is in UTC: nova's databases, its API and our collector write only UTC. A
+    decimal comma comes from dmesg. None also for years that no real clock shows.
     """
     found = wall_time(written)
     return _in_utc(found) if found is not None else None
 
 
 def wall_time(written: object) -> datetime | None:
-    """Return a time as it is written: any year from 1 to 9999, with a zone only if it names one;
-    None if it is none. `moment` is for times that are compared."""
+    """Return a time as it is written; None if it can't be read.
+
+    Any year from 1 to 9999, with a zone only if the text names one. To compare times, use `moment`.
+    """
     if not isinstance(written, str):
         return None
     try:
@@ -31,8 +33,8 @@ def wall_time(written: object) -> datetime | None:
 
 
 def http_moment(written: object) -> datetime | None:
-    """Return the time of an HTTP `Date` header, in UTC; None if it is none."""
-    from email.utils import parsedate_to_datetime  # it brings along all of email
+    """Return the time of an HTTP `Date` header, in UTC; None if it can't be read."""
+    from email.utils import parsedate_to_datetime  # imports all of email, so only when needed
 
     if not isinstance(written, str):
         return None
@@ -43,7 +45,7 @@ def http_moment(written: object) -> datetime | None:
 
 
 def _in_utc(time: datetime) -> datetime | None:
-    """The time, if a computer may have had it: with others it can't be reckoned."""
+    """Return the time in UTC; None for years so far off that arithmetic would overflow."""
     try:
         found = (time if time.tzinfo else time.replace(tzinfo=UTC)).astimezone(UTC)
     except OverflowError:
@@ -52,7 +54,7 @@ def _in_utc(time: datetime) -> datetime | None:
 
 
 def clock_of(answers: Iterable[Answer]) -> tuple[Answer, datetime] | None:
-    """When a database's clock was read, and what it showed."""
+    """Return the answer that read a database's clock, and the time it showed; None without one."""
     for answer in answers:
         if answer.query.startswith("SELECT UTC_TIMESTAMP") and answer.error is None:
             try:

@@ -1,4 +1,4 @@
-"""What a fact is: the typed reading of one layer's answers about one thing."""
+"""Base class of facts: the typed reading of one layer's answers about one thing."""
 
 from __future__ import annotations
 
@@ -17,33 +17,32 @@ from hoodsnap.facts.layer import Layer
 T = TypeVar("T")
 
 NOT_READ = "could not be read"
-"""Beginning of the reason of an error that a net has caught, and of no other reason."""
+"""Prefix of the reasons that a net makes of exceptions. No other reason starts with it."""
 
 LARGEST = 1 << 63
-"""No number that a layer keeps reaches this."""
+"""Limit of whole numbers: no layer stores one this large."""
 
 
 class UnheardError(Exception):
-    """A layer did not say this: it was not asked, did not answer, or said what can't be read.
+    """A value was not collected, its layer did not answer, or the answer can't be read.
 
-    Reading an unheard field of a fact raises it. Whoever compares lets it pass: the check becomes a
-    skip with this text as its reason. Unknown is never absent.
+    Reading an unheard field of a fact raises it. Code that compares values does not catch it: the
+    check becomes a skip, with this text as the reason. Unknown is never absent.
     """
 
 
 class UnreadableError(UnheardError):
-    """A layer said this in a way that can't be read: it is there, so comparing what others say of
-    it is no whole comparison."""
+    """A value exists, but can't be read. So a comparison of the other layers is incomplete."""
 
 
 def caught(error: Exception) -> UnheardError:
-    """Return what a net makes of an exception that a recorded value has caused: `UnheardError`.
+    """Return an `UnheardError` in place of an exception that a recorded value caused.
 
-    Each net stands where one thing ends (a check of one guest, one step of a walk, one answer): a
-    field of an unexpected type must cost that thing and nothing else. Its text names the type of
-    the exception and our own line, never the exception's text, which may quote the bundle. With
-    HOODSNAP_DEBUG set the exception is raised instead, so that a net hides no defect from us. Want
-    of memory is raised too: the next thing would not fit either.
+    A net surrounds one unit of work (a check of one guest, one step of a walk, one answer), so a
+    field of an unexpected type costs that unit and nothing else. The reason names the exception's
+    type and the line of our code, never the exception's text, which may quote the bundle. With
+    HOODSNAP_DEBUG set, the exception is raised instead, so that no net hides a defect from
+    developers. `MemoryError` is always raised: the next unit would not fit either.
     """
     if isinstance(error, UnheardError):
         return error
@@ -53,7 +52,7 @@ def caught(error: Exception) -> UnheardError:
 
 
 def _line_of(error: BaseException) -> str:
-    """Our own innermost line that an exception passed: `facts/api/port.py:228`."""
+    """Return the innermost line of our code that an exception passed: `facts/api/port.py:228`."""
     place, trace = "?", error.__traceback__
     ours = Path(__file__).parent.parent
     while trace is not None:
@@ -65,15 +64,14 @@ def _line_of(error: BaseException) -> str:
 
 
 MOST_UNREADABLE = 8
-"""Answers of a layer that may break its reader. If more do, none of the layer is read."""
+"""Limit of answers per layer that may break its reader. Beyond it, the whole layer is unheard."""
 
 
 def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) -> T:
-    """Read a layer's answers; one that breaks the reader is read as a failed one instead.
+    """Read a layer's answers. An answer that breaks the reader counts as failed.
 
-    So what can't be read is unheard, as if the layer had not answered; it is never taken for
-    absent. The answer is found by halving: the shortest beginning that breaks the reader ends with
-    it.
+    So unreadable data is unheard, as if the layer had not answered, and never counts as absent. The
+    answer is found by bisection: it is the last of the shortest prefix that breaks the reader.
     """
     heard = tuple(answers)
     for _ in range(MOST_UNREADABLE):
@@ -81,7 +79,7 @@ def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) 
             return read(heard)
         except Exception as error:
             reason = str(caught(error))
-        fits, breaks = 0, len(heard)  # answers at the beginning that can, and can't, be read
+        fits, breaks = 0, len(heard)  # lengths of prefixes that can, and can't, be read
         while breaks - fits > 1:
             middle = (fits + breaks) // 2
             try:
@@ -97,17 +95,17 @@ def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) 
 
 
 def failed(answer: Answer, reason: str) -> Answer:
-    """The same question, as if it had not been answered, and why."""
+    """Return the same question with an error, the reason, in place of its answer."""
     said = answer.model_dump(exclude={"value", "error"})
     return Answer(**said, error=Failure(kind="failed", message=reason))
 
 
 class DocumentedField(NamedTuple):
-    """A field that the expressions of a lab sheet may name."""
+    """A field that the expressions of a lab sheet can read."""
 
     name: str
     help: str
-    """Meaning for people."""
+    """Description in `hoodsnap lab facts`."""
     read: Callable[[Any], object] | None = None
     """Reader of the field; None for the attribute of that name."""
     inside: Sequence[DocumentedField] = ()
@@ -115,37 +113,41 @@ class DocumentedField(NamedTuple):
 
 
 Documented = Sequence[str | DocumentedField]
-"""Fields in order. A string names an attribute, whose docstring is the meaning."""
+"""Fields in order. A string names an attribute, whose docstring is the description."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Fact:
-    """Base of Server, Instance, Domain, Process, Monitor, Image. It never changes, and ignores what
-    it doesn't know. A dataclass and no model, since nothing is checked up front: what can't be read
-    is `UnheardError` when it is read, and the rest is still worth something.
+    """Base of Server, Instance, Domain, Process, Monitor, Image.
+
+    A fact never changes, and ignores unknown fields. It is a dataclass, not a pydantic model,
+    because nothing is validated up front: a field that can't be read raises `UnheardError` when it
+    is read, and the other fields stay usable.
     """
 
     layer: ClassVar[Layer]
-    """The layer whose answers it reads."""
+    """The layer whose answers the fact reads."""
 
     noun: ClassVar[str]
-    """What that layer calls a VM."""
+    """The layer's word for the thing: `server`, `domain`, `port` …"""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    """For each field: the part it was read from (a key of `said`), and where in there."""
+    """Field → the part it is read from (a key of `said`), and the place in that part."""
 
     documented: ClassVar[Documented] = ()
-    """Fields that the expressions of a lab sheet can read; empty if they can't read the fact."""
+    """Fields that the expressions of a lab sheet can read; empty if sheets can't read the fact."""
 
     said: Mapping[str, Answer] = field(default_factory=dict)
-    """The answers it was read from, by part: `xml`, `row`, `cmdline` …"""
+    """The answers that the fact is read from, by part: `xml`, `row`, `cmdline` …"""
 
     def __init_subclass__(cls) -> None:
-        """Require a layer: a fact without a layer would look absent where it was not collected.
+        """Require a layer, and put a net around each cached property.
 
-        Put a net around what is read once and kept: whatever a recorded value breaks there is
-        `UnheardError` for everybody who reads it. (Around each property it would cost a quarter
-        more time; these are read within other nets.)"""
+        A fact without a layer would look absent where it was not collected. In a cached property,
+        an exception that a recorded value causes becomes `UnheardError` for every reader. Plain
+        properties have no net of their own: it would cost a quarter more time, and they are read
+        inside other nets.
+        """
         super().__init_subclass__()
         if "noun" in vars(cls) and not isinstance(getattr(cls, "layer", None), Layer):
             raise TypeError(f"{cls.__name__} (a {cls.noun}) has no layer in facts/layer.py")
@@ -154,7 +156,7 @@ class Fact:
                 member.func = _netted(member.func)
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """The answer that a field was read from, and the place in it."""
+        """Return the answer that a field is read from, and the place in it."""
         part, place = self.places.get(name, ("", name))
         if part not in self.said:
             part = next(iter(self.said), "")
@@ -175,35 +177,34 @@ def _netted(read: Callable[[Any], T]) -> Callable[[Any], T]:
 
 
 def facts_in(hint: object) -> tuple[type[Fact], ...]:
-    """Return the types of fact in a type: `Image` for `tuple[Image, ...] | None`."""
+    """Return the fact types in a type hint: `Image` for `tuple[Image, ...] | None`."""
     if parts := get_args(hint):
         return tuple(dict.fromkeys(kind for part in parts for kind in facts_in(part)))
     return (hint,) if isinstance(hint, type) and issubclass(hint, Fact) else ()
 
 
 def may_be_none(hint: object) -> bool:
-    """Return True if None is a value of this type."""
+    """Return True if the type hint allows None."""
     return type(None) in get_args(hint)
 
 
 def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
-    """The value of an answer, checked to be of a shape (`str`, `list[str]`, `dict[str, object]`, a
-    model).
+    """Return an answer's value, which must have the shape (`str`, `list[str]`, a model …).
 
-    Raises `UnheardError` with `what` in it if there is no answer, it is an error, or it has another
-    shape.
+    Raises `UnheardError` that names `what` if there is no answer, it is an error, or its value has
+    another shape.
     """
     if answer is None:
-        raise UnheardError(f"{what} was not asked")
+        raise UnheardError(f"{what} was not collected")
     if answer.error is not None:
         raise UnheardError(f"{what}: {answer.error.message}")
     try:
         if not _fits(answer.value, shape):
-            # Not left to pydantic, which would remember an error for each of a million items.
+            # pydantic would keep an error for each of a million items.
             raise UnheardError(f"{what}: the answer can't be read")
         return answer.value  # type: ignore[no-any-return]  # it is a T: its shape says so
     except TypeError:
-        pass  # a shape that is more than lists and objects of plain values
+        pass  # the shape holds more than lists, objects and texts
     try:
         return _adapter(shape).validate_python(answer.value)
     except ValidationError:
@@ -211,10 +212,10 @@ def value_of(answer: Answer | None, what: str, shape: type[T]) -> T:
 
 
 def _fits(value: object, shape: object) -> bool:
-    """Whether a JSON value is of a shape made of lists, objects, texts and anything.
+    """True if a JSON value has a shape made of lists, objects, texts and `object`.
 
-    Nearly all are, and pydantic would take a millisecond to learn each shape. Raises `TypeError`
-    for any other.
+    Nearly all shapes are of this kind, and pydantic needs a millisecond to prepare each one. Raises
+    `TypeError` for other shapes.
     """
     if shape is object or shape is Any:
         return True
@@ -233,7 +234,7 @@ def _fits(value: object, shape: object) -> bool:
 
 @cache
 def _parts(shape: object) -> tuple[type, object]:
-    """`list` or `dict`, and the shape of what is in it; as in JSON every key is a text."""
+    """Return `list` or `dict`, and the shape of its items. Keys are texts, as in JSON."""
     origin, parts = get_origin(shape), get_args(shape)
     if origin not in (list, dict):
         raise TypeError
@@ -250,49 +251,52 @@ def _adapter(shape: type[T]) -> TypeAdapter[T]:
 
 
 def is_true(said: Callable[[], bool]) -> bool:
-    """Whether a layer said so; False if it did not, whatever the reason."""
+    """Return the value of a field; False if it can't be read, for whatever reason."""
     try:
         return said()
-    except Exception as error:  # a net, too: many ask nothing else of a fact
+    except Exception as error:  # also a net: some callers read nothing else
         caught(error)
         return False
 
 
 def unheard(reason: str) -> NoReturn:
-    """Raise `UnheardError`, where only an expression fits."""
+    """Raise `UnheardError` where the syntax needs an expression."""
     raise UnheardError(reason)
 
 
 def text(raw: Mapping[str, object], key: str) -> str | None:
-    """The text (or null) under a key. `UnheardError` if the key is missing: that release, or that
-    user's view, does not have it."""
-    # One of the most frequent questions of all: it is asked and answered in one place.
+    """Return the text under a key; None for null.
+
+    Raises `UnheardError` if the key is missing, as in an older release or a tenant's view, and
+    `UnreadableError` if the value is no text.
+    """
+    # One of the hottest functions, so it calls no helper.
     try:
         value = raw[key]
     except KeyError:
-        raise UnheardError(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not collected") from None
     if value is None or isinstance(value, str):
         return value
     raise UnreadableError(f"{key} can't be read")
 
 
 def integer(raw: Mapping[str, object], key: str) -> int | None:
-    """The whole number (or null) under a key; `UnheardError` as for `text`."""
+    """Return the whole number under a key; None for null. Raises as `text` does."""
     try:
         value = raw[key]
     except KeyError:
-        raise UnheardError(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not collected") from None
     if value is None or (isinstance(value, int) and abs(value) < LARGEST):
         return value
     raise UnreadableError(f"{key} can't be read")
 
 
 def mapping(raw: Mapping[str, object], key: str) -> Mapping[str, object]:
-    """The object under a key; `UnheardError` if there is none."""
+    """Return the object under a key. Raises as `text` does, also for null."""
     try:
         value = raw[key]
     except KeyError:
-        raise UnheardError(f"{key} was not told") from None
+        raise UnheardError(f"{key} was not collected") from None
     if isinstance(value, dict):
         return value
     raise UnreadableError(f"{key} can't be read")

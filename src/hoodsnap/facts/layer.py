@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 Listed = list[dict[str, object]]
-"""The shape of a list: one object for each thing."""
+"""Shape of a list: one object per thing."""
 
 
 class Scope(Enum):
@@ -28,13 +28,13 @@ class Scope(Enum):
 
 @dataclass(frozen=True)
 class Census:
-    """The question whose answer lists everything that a layer has on one host.
+    """The query whose answer lists everything that a layer has on one host.
 
     Only such a list proves that an object does not exist.
     """
 
     query: str
-    """The whole question, or its beginning if the layer's reader picks the answer."""
+    """The whole query, or its beginning if the layer's reader picks the answer."""
     shape: Any = Listed
     """Shape of the answer; None if the layer's reader decides which answer is the list."""
     name: str | None = None
@@ -43,34 +43,34 @@ class Census:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer: its id in a bundle, its name for people, and its nouns."""
+    """One layer: its id in a bundle, its title in reports, and its nouns."""
 
     id: str
     title: str
-    """Name for people: `nova database`."""
+    """Name in reports: `nova database`."""
     scope: Scope
     nouns: Mapping[str, str] = field(default_factory=dict)
-    """Attributes of a guest that the layer provides, each with a phrase for people: `its volumes by
-    cinder`. Empty for a layer that provides nothing of a single guest."""
+    """Attribute of a guest that the layer provides → its description: `The volumes, from cinder`.
+    Empty for a layer that provides nothing about single guests."""
     has_guests: bool = False
-    """True if the layer has the guests themselves, not only what belongs to them. A bundle without
-    any such layer explains nothing."""
+    """True if the layer has the guests themselves, not only things that belong to them. A bundle
+    without any such layer explains nothing."""
     is_api: bool = False
     """True if the layer is an HTTP API, whose answers are bodies."""
     census: Census | None = None
-    """The list of everything on one host; None if a host has no such list. Without a list, a host's
-    layer is unheard for each guest of which it has no fact."""
+    """The list of everything on one host; None without such a list. Then a layer of a host is
+    unheard for each guest without a fact."""
     silence: str = ""
-    """Reason for people if the layer was not collected; empty for `TITLE was not asked`."""
+    """Reason in reports if the layer was not collected; by default `TITLE was not collected`."""
 
     def __post_init__(self) -> None:
         """Make the nouns read-only, and fill in the reason."""
         object.__setattr__(self, "nouns", MappingProxyType(dict(self.nouns)))
-        object.__setattr__(self, "silence", self.silence or f"{self.title} was not asked")
+        object.__setattr__(self, "silence", self.silence or f"{self.title} was not collected")
 
     @property
     def census_query(self) -> str:
-        """The question for the list of everything. Raises `TypeError` if the layer has no list."""
+        """The query for the list of everything. Raises `TypeError` if the layer has no list."""
         if self.census is None:
             raise TypeError(f"{self.title} has no list of everything on a host")
         return self.census.query
@@ -118,9 +118,9 @@ QEMU = Layer(
     "qemu",
     "QEMU",
     Scope.HOST,
-    {"monitor": "The monitor of QEMU"},
+    {"monitor": "QEMU's monitor"},
     has_guests=True,
-    silence="QEMU was not asked (collect --qmp asks it)",
+    silence="QEMU's monitor was not collected (collect --qmp does)",
 )
 IMAGES = Layer(
     "images",
@@ -129,15 +129,15 @@ IMAGES = Layer(
     {"images": "The disk images, as qemu-img shows them"},
     has_guests=True,
     census=Census("find /", shape=None),
-    silence="disk images were not asked",
+    silence="disk images were not collected",
 )
 BLOCK = Layer(
     "block",
     "block devices",
     Scope.HOST,
-    {"devices": "The block devices of the host that are its disks"},
+    {"devices": "The block devices of the host that back its disks"},
     census=Census("lsblk --json --bytes --output-all", dict[str, Listed], "lsblk"),
-    silence="lsblk was not asked",
+    silence="lsblk was not collected",
 )
 CINDER = Layer(
     "cinder",
@@ -157,7 +157,7 @@ CGROUP = Layer(
     "cgroup",
     "control groups",
     Scope.HOST,
-    {"cgroup": "the control groups of its QEMU, which limit it"},
+    {"cgroup": "The control groups that limit its QEMU process"},
     census=Census("find /sys/fs/cgroup -path '*/machine*' -name '*qemu*' -type d"),
     silence="control groups were not collected",
 )
@@ -172,9 +172,9 @@ LOGS = Layer(
     "logs",
     "logs",
     Scope.HOST,
-    {"log": "The last lines of logs about it"},
+    {"log": "The last log lines about it"},
     census=Census("ls -l /", shape=None),
-    silence="the logs were not asked",
+    silence="logs were not collected",
 )
 GLANCE = Layer("glance", "glance", Scope.CLOUD, is_api=True)
 HYPERVISOR = Layer("host", "host", Scope.HOST)
@@ -196,19 +196,19 @@ LAYER_OF: Mapping[str, Layer] = {noun: layer for layer in TABLE for noun in laye
 """The layer that provides each noun."""
 
 OF_HOST = tuple(layer for layer in LAYERS.values() if layer.scope is Scope.HOST)
-"""The layers of one host: unheard for a guest that is on no captured host."""
+"""The layers of one host. They are unheard for a guest that is on no captured host."""
 
 WITHOUT_CENSUS = tuple(layer for layer in OF_HOST if layer.census is None)
-"""The layers of a host that are unheard for each guest of which they have no fact."""
+"""The layers of a host that are unheard for each guest without a fact."""
 
 CLOUD_WIDE = frozenset(layer.id for layer in TABLE if layer.scope is Scope.CLOUD)
-"""Ids of the layers that answer the same on every host."""
+"""Ids of the layers whose answers are the same on every host."""
 
 OF_GUESTS = frozenset(layer.id for layer in TABLE if layer.has_guests)
 """Ids of the layers that have the guests themselves."""
 
 GUESTS_LIVE_IN = frozenset(layer.id for layer in OF_HOST if layer.has_guests and layer.census)
-"""Ids of the layers that list a host's guests; without them nearly no guest is judged."""
+"""Ids of the layers that list a host's guests. Without them hardly any guest can be judged."""
 
 APIS = frozenset(layer.id for layer in TABLE if layer.is_api)
 """Ids of the layers that are HTTP APIs."""

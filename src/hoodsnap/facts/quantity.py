@@ -1,11 +1,11 @@
-"""Numbers in what others wrote: counts and amounts of memory, none of them absurd."""
+"""Readers for counts and sizes in foreign text. Absurdly large numbers are rejected."""
 
 from __future__ import annotations
 
 import re
 
 LARGEST = 1 << 63
-"""No count and no number of bytes reaches this; one that does was not meant."""
+"""Limit of counts and bytes: a number this large can't be meant."""
 
 _AMOUNT = re.compile(r"([0-9]{1,18})(?:\.([0-9]{1,9})[0-9]*)?\s*([a-z]*)", re.ASCII | re.IGNORECASE)
 
@@ -13,7 +13,7 @@ _LETTERS = "kmgtpe"
 
 
 def whole(value: object) -> int | None:
-    """A count, of text or JSON; None if it is none."""
+    """Return a count from text or a JSON number; None if it is not a count."""
     if isinstance(value, str):
         value = value.strip()
         return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
@@ -23,9 +23,10 @@ def whole(value: object) -> int | None:
 
 
 def size(text: str, unit: str) -> int | None:
-    """Bytes: `512`, `1.5G`, `65536 KiB`; `unit` is that of a bare number. None if it can't be read.
+    """Return a size in bytes: `512`, `1.5G`, `65536 KiB`. None if it can't be read.
 
-    A letter and `iB` count by 1024, `KB`, `MB` … by 1000, as libvirt and QEMU have it.
+    `unit` applies to a bare number. A single letter and `KiB` count by 1024, `KB` by 1000, as in
+    libvirt and QEMU.
     """
     match = _AMOUNT.fullmatch(text.strip(" \t\n\r\f\v"))
     if match is None:

@@ -1,4 +1,4 @@
-"""The form of a UUID as OpenStack, libvirt and QEMU write it: lower case, with hyphens."""
+"""Pattern of a UUID as OpenStack, libvirt and QEMU write it: lower case, with hyphens."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ is a `Silence`, so an expression that reads it raises an error instead of return
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,12 +23,13 @@ from hoodsnap.grading.expression import Silence
 
 
 def described(documented: Documented, kind: type) -> tuple[DocumentedField, ...]:
-    """Return the fields of a fact; a string is documented by the attribute's docstring."""
+    """Return the fields of a fact; a string is described by the attribute's docstring."""
     entries = []
     for entry in documented:
         if isinstance(entry, str):
             help = (getattr(kind, entry).__doc__ or "").partition("\n\n")[0]
-            entry = DocumentedField(entry, " ".join(help.split()))
+            # Expressions read JSON, in which None is null.
+            entry = DocumentedField(entry, re.sub(r"\bNone\b", "null", " ".join(help.split())))
         entries.append(entry)
     return tuple(entries)
 

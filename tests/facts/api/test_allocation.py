@@ -1,4 +1,4 @@
-"""What placement says."""
+"""Providers, inventories and allocations, as placement returns them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def listed(uuid: str, **consumers: dict[str, int]) -> Answer:
 ALL = said("/resource_providers", {"resource_providers": PROVIDERS})
 
 
-def test_of_the_providers_lists() -> None:
+def test_an_allocation_is_read_from_the_lists_of_its_providers() -> None:
     placement = Placement(
         [
             ALL,
@@ -59,25 +59,25 @@ def test_of_the_providers_lists() -> None:
     assert allocation.whole
 
 
-def test_of_its_own_answer() -> None:
+def test_an_allocation_is_read_from_its_own_answer() -> None:
     held = {"allocations": {NODE: {"resources": {"VCPU": 1}, "generation": 3}}}
     placement = Placement([said(f"/allocations/{SERVER}", held)])
 
     allocation = placement.of(SERVER)
     assert allocation is not None
     assert allocation.words == f"1 VCPU of {NODE}"
-    with pytest.raises(UnheardError, match="was not asked"):
+    with pytest.raises(UnheardError, match=f"provider {NODE} was not collected"):
         _ = allocation.roots
 
 
-def test_whoever_is_in_no_list_of_all_providers_holds_nothing() -> None:
+def test_a_consumer_in_none_of_the_complete_lists_holds_nothing() -> None:
     placement = Placement([ALL, listed(NODE), listed(CHILD)])
 
     assert placement.of(SERVER) is None
     assert placement.nothing(SERVER) is ALL
 
 
-def test_whoever_was_asked_and_holds_nothing() -> None:
+def test_an_empty_answer_about_a_consumer_proves_that_it_holds_nothing() -> None:
     answer = said(f"/allocations/{SERVER}", {"allocations": {}})
 
     assert Placement([answer]).nothing(SERVER) is answer
@@ -87,7 +87,7 @@ def test_whoever_was_asked_and_holds_nothing() -> None:
     "answers",
     [
         [],
-        [ALL, listed(NODE)],  # the child's list was not asked
+        [ALL, listed(NODE)],  # the child's list was not collected
         [ALL, listed(NODE), failed(f"/resource_providers/{CHILD}/allocations")],
         [said("/resource_providers?name=vm", {"resource_providers": PROVIDERS}), listed(NODE), listed(CHILD)],
         [ALL, listed(NODE), listed(CHILD), failed(f"/allocations/{SERVER}")],
@@ -95,7 +95,7 @@ def test_whoever_was_asked_and_holds_nothing() -> None:
         [failed("/")],
     ],
 )  # fmt: skip
-def test_whoever_may_be_in_another_list_proves_nothing(answers: list[Answer]) -> None:
+def test_incomplete_lists_prove_nothing(answers: list[Answer]) -> None:
     placement = Placement(answers)
 
     assert placement.of(SERVER) is None
@@ -103,7 +103,7 @@ def test_whoever_may_be_in_another_list_proves_nothing(answers: list[Answer]) ->
         placement.nothing(SERVER)
 
 
-def test_a_list_that_is_not_of_all_providers_still_shows_who_is_in_it() -> None:
+def test_an_incomplete_list_still_shows_its_consumers() -> None:
     one = said("/resource_providers?name=vm", {"resource_providers": PROVIDERS[:1]})
     placement = Placement([one, listed(NODE, **{SERVER: {"VCPU": 1}})])
 
@@ -114,13 +114,13 @@ def test_a_list_that_is_not_of_all_providers_still_shows_who_is_in_it() -> None:
         placement.nothing(NOBODY)
 
 
-def test_of_before_there_were_trees_each_is_its_own_root() -> None:
+def test_without_trees_each_provider_is_its_own_root() -> None:
     old = said("/resource_providers", {"resource_providers": [{"uuid": NODE, "name": "vm"}]})
 
     assert Placement([old]).providers[NODE].root == NODE
 
 
-def test_an_inventory_is_counted_with_its_ratio() -> None:
+def test_the_capacity_includes_the_allocation_ratio() -> None:
     raw = {"total": 2, "reserved": 0, "allocation_ratio": 16.0}
     part = said(f"/resource_providers/{NODE}/inventories", {"inventories": {"VCPU": raw}})
 
@@ -136,7 +136,7 @@ def test_an_inventory_is_counted_with_its_ratio() -> None:
         ("traits", {"traits": None}),
     ],
 )
-def test_what_can_not_be_read_is_unheard(part: str, value: object) -> None:
+def test_unreadable_parts_of_a_provider_are_unheard(part: str, value: object) -> None:
     provider = Placement([ALL, said(f"/resource_providers/{NODE}/{part}", value)]).providers[NODE]
 
     with pytest.raises(UnheardError):
@@ -144,7 +144,7 @@ def test_what_can_not_be_read_is_unheard(part: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("entry", [[], {"resources": []}, {"resources": {"VCPU": "1"}}, {}])
-def test_odd_amounts_are_unheard(entry: object) -> None:
+def test_unreadable_amounts_are_unheard(entry: object) -> None:
     value = {"allocations": {NODE: entry}}
     placement = Placement([ALL, said(f"/allocations/{SERVER}", value)])
 
@@ -153,7 +153,7 @@ def test_odd_amounts_are_unheard(entry: object) -> None:
         _ = allocation.words if allocation is not None else placement.nothing(SERVER)
 
 
-def test_every_recorded_server_that_is_somewhere_holds_something(host: RecordedHost) -> None:
+def test_every_recorded_server_on_a_host_has_an_allocation(host: RecordedHost) -> None:
     guests = [g for g in host.report().cloud.guests if g.instance is not None]
 
     assert guests

@@ -1,4 +1,4 @@
-"""What neutron says: which ports there are, and when none can be said to be missing."""
+"""Ports as neutron returns them, and the lists that prove that a port does not exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def listed(query: str, *ports: dict[str, Any], marker: str | None = None) -> Ans
     return answer(f"GET /v2.0/ports?{query}", {"ports": [*ports], "ports_links": links})
 
 
-def test_a_port_says_where_it_was_read() -> None:
+def test_evidence_names_the_port_in_the_list() -> None:
     ports = Ports([listed("limit=1000", bound(mac_address="FA:16:3e:f8:83:f5"))])
 
     [found] = ports.by_device[SERVER]
@@ -46,7 +46,7 @@ def test_a_port_says_where_it_was_read() -> None:
     assert found.where("mac")[1] == f"ports[id={PORT.lower()}].mac_address"
 
 
-def test_a_list_of_everything_shows_every_servers_ports_and_every_hosts() -> None:
+def test_a_full_list_shows_the_ports_of_every_server_and_host() -> None:
     ports = Ports([listed("limit=1000", bound())])
 
     assert ports.of_device(SERVER) is not None
@@ -54,7 +54,7 @@ def test_a_list_of_everything_shows_every_servers_ports_and_every_hosts() -> Non
     assert ports.of_host("vm2") is not None
 
 
-def test_whose_ports_are_asked_again_has_those_alone() -> None:
+def test_a_servers_newer_list_replaces_its_older_ports() -> None:
     before = listed("limit=1000", bound(), bound(id="c3a1", device_id="other"), bound(id="9e0f"))
     again = listed(f"device_id={SERVER}&limit=1000", bound(mac_address="fa:16:3e:00:00:01"))
 
@@ -66,7 +66,7 @@ def test_whose_ports_are_asked_again_has_those_alone() -> None:
     assert ports.of_device("other") is before
 
 
-def test_another_cloud_that_has_no_such_ports_says_nothing_of_them() -> None:
+def test_another_clouds_empty_list_removes_no_ports() -> None:
     before = listed("limit=1000", bound())
     again = listed(f"device_id={SERVER}&limit=1000").model_copy(update={"host": "vm2"})
 
@@ -81,7 +81,7 @@ def test_a_hosts_list_does_not_show_a_servers_ports_elsewhere() -> None:
     assert ports.of_host("vm2") is None
 
 
-def test_a_list_of_some_servers_ports() -> None:
+def test_a_list_for_two_servers_is_complete_for_these_two() -> None:
     ports = Ports([listed(f"device_id={SERVER}&device_id=b&limit=1000", bound())])
 
     assert ports.of_device(SERVER) is not None
@@ -89,7 +89,7 @@ def test_a_list_of_some_servers_ports() -> None:
     assert ports.of_device("c") is None
 
 
-def test_a_list_in_pages_is_whole_only_with_its_last() -> None:
+def test_a_list_in_pages_is_complete_only_with_its_last_page() -> None:
     first = listed("limit=1", bound(), marker="m")
     last = listed("limit=1&marker=m", bound(id="b"))
 
@@ -98,7 +98,7 @@ def test_a_list_in_pages_is_whole_only_with_its_last() -> None:
     assert Ports([first, last]).of_device(SERVER) == first
 
 
-def test_a_page_with_something_that_can_not_be_read_is_not_whole() -> None:
+def test_a_page_with_an_unreadable_port_is_not_complete() -> None:
     assert Ports([listed("limit=1000", bound(), {"id": 7})]).of_device(SERVER) is None
 
 
@@ -107,18 +107,18 @@ def test_a_tenant_does_not_see_all() -> None:
 
     assert ports.of_device(SERVER) is None
     assert ports.silence.endswith("only the ports of some projects")
-    with pytest.raises(UnheardError, match="binding:host_id was not told"):
+    with pytest.raises(UnheardError, match="binding:host_id was not collected"):
         _ = ports.by_device[SERVER][0].host
 
 
-def test_why_neutron_did_not_speak() -> None:
+def test_the_reason_why_ports_are_not_known() -> None:
     refused = answer("GET /v2.0/extensions", error=Failure(kind="denied", message="no password"))
 
     assert Ports([refused]).silence == "neutron API: no password"
-    assert Ports([]).silence == "neutron API: it was not asked for this UUID"
+    assert Ports([]).silence == "neutron API: the ports of this UUID were not collected"
 
 
-def test_routers_are_known_by_their_interfaces() -> None:
+def test_routers_are_found_by_their_interfaces() -> None:
     owners = ("network:router_interface", "network:ha_router_replicated_interface", "network:dhcp")
     interfaces = [
         bound(id=owner, device_owner=owner, device_id=owner[-9:], network_id="n")
@@ -143,19 +143,19 @@ def test_the_recorded_guests_ports_are_bound_where_nova_has_them() -> None:
             assert len(found.addresses) == 1
 
 
-def test_nova_has_noted_every_port() -> None:
+def test_nova_has_cached_every_port() -> None:
     for guest in healthy_report().cloud.guests:
         if guest.instance is not None and guest.is_here:
             known = {found.id: found for found in guest.ports or ()}
             assert set(guest.instance.cached_ports) == set(known)
-            # nova keeps the row of a port that was deleted under it.
+            # nova keeps the row of a port that was deleted while attached.
             assert guest.instance.macs.items() >= {(uuid, one.mac) for uuid, one in known.items()}
             for vif in guest.instance.network_info:
                 assert (vif.mac, vif.device) == (known[vif.id].mac, known[vif.id].tap)
                 assert vif.addresses == known[vif.id].addresses
 
 
-def test_a_floating_ip_is_in_the_note() -> None:
+def test_a_floating_ip_is_in_the_info_cache() -> None:
     [plain] = [guest for guest in healthy_report().cloud.guests if guest.name == "vm-plain"]
     assert plain.instance is not None
     [vif] = plain.instance.network_info
@@ -163,28 +163,28 @@ def test_a_floating_ip_is_in_the_note() -> None:
     assert vif.floating == healthy_report().cloud.ports.floating[vif.id]
 
 
-def test_a_note_that_was_not_read_is_not_an_empty_one(host: RecordedHost) -> None:
+def test_an_info_cache_that_was_not_collected_is_not_empty(host: RecordedHost) -> None:
     host.drop(lambda answer: "instance_info_caches" not in answer.query)
     [plain] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
     assert plain.instance is not None
 
-    with pytest.raises(UnheardError, match="the instance's info cache was not read"):
+    with pytest.raises(UnheardError, match="the instance's info cache was not collected"):
         _ = plain.instance.network_info
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[7]", '[{"id": 7}]', "[" * 100_000])
-def test_a_note_that_can_not_be_read(text: str) -> None:
+def test_an_unreadable_info_cache_is_unheard(text: str) -> None:
     with pytest.raises(UnheardError):
         read_network_info(text)
 
 
 @pytest.mark.parametrize("text", [None, "", "[]"])
-def test_an_empty_note(text: str | None) -> None:
+def test_an_empty_info_cache_has_no_ports(text: str | None) -> None:
     assert read_network_info(text) == ()
 
 
-def test_a_note_of_an_older_release() -> None:
-    """Havana's: no mtu, no vnic_type (nova network/model.py at 2013.2)."""
+def test_an_older_releases_info_cache_is_read() -> None:
+    """Havana records no mtu and no vnic_type (nova network/model.py at 2013.2)."""
     [vif] = read_network_info(
         '[{"id": "A", "address": "FA:16", "network": {"meta": {}, "subnets": []}}]'
     )

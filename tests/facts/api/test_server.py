@@ -1,4 +1,4 @@
-"""What the nova API says."""
+"""Servers as the nova API returns them, and the lists that are complete."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def one(**fields: object) -> Server:
     return Servers([answer(LIST, {"servers": [raw]})]).by_uuid[UUID]
 
 
-def test_a_new_flavor_is_in_the_server() -> None:
+def test_a_recent_api_embeds_the_flavor() -> None:
     server = one(flavor={"original_name": "lab.tiny", "ram": 64, "vcpus": 1, "disk": 1})
 
     assert (server.flavor, server.memory_mib, server.vcpus) == ("lab.tiny", 64, 1)
 
 
-def test_an_old_flavor_is_only_named() -> None:
+def test_an_older_api_returns_only_the_flavors_id() -> None:
     server = one(flavor={"id": "42", "links": []})
 
     assert server.flavor == "42"
@@ -47,8 +47,8 @@ def test_a_server_that_boots_from_a_volume_has_no_image(image: object, read: str
     assert one(image=image).image == read
 
 
-def test_what_a_tenant_does_not_see_is_unheard() -> None:
-    with pytest.raises(UnheardError, match="OS-EXT-SRV-ATTR:host was not told"):
+def test_a_field_that_a_tenant_does_not_see_is_unheard() -> None:
+    with pytest.raises(UnheardError, match="OS-EXT-SRV-ATTR:host was not collected"):
         _ = one().host
     assert one(**{"OS-EXT-SRV-ATTR:host": None}).host is None
 
@@ -81,7 +81,7 @@ def test_a_server_that_was_not_found_is_absent() -> None:
     assert UUID not in servers.by_uuid
 
 
-def test_a_list_of_one_host_says_nothing_of_the_others() -> None:
+def test_a_list_of_one_host_proves_nothing_about_others() -> None:
     servers = Servers(
         [answer("GET /v2.1/servers/detail?all_tenants=True&host=vm [2.93]", {"servers": []})]
     )
@@ -90,14 +90,14 @@ def test_a_list_of_one_host_says_nothing_of_the_others() -> None:
     assert set(servers.of_host) == {"vm"}
 
 
-def test_a_tenants_list_says_nothing_of_others() -> None:
+def test_a_tenants_list_proves_nothing_about_other_projects() -> None:
     servers = Servers([answer("GET /v2.1/servers/detail [2.93]", {"servers": []})])
 
     assert servers.everywhere is None
     assert servers.of_host == {}
 
 
-def test_actions_of_a_server_are_no_server() -> None:
+def test_a_query_for_a_servers_actions_is_not_one_for_the_server() -> None:
     query = (
         f"GET /v2.1/servers/{UUID}/os-instance-actions?changes-since=2026-11-16T07:29:22Z [2.93]"
     )
@@ -106,7 +106,7 @@ def test_actions_of_a_server_are_no_server() -> None:
     assert Servers([answer(query, error=gone)]).absent == {}
 
 
-def test_servers_of_every_era_are_read(corpus: Path) -> None:
+def test_servers_of_every_release_are_read(corpus: Path) -> None:
     read = 0
     for path in sorted((corpus / "api-json").rglob("*.json")):
         body = json.loads(path.read_text(errors="replace"))

@@ -1,4 +1,4 @@
-"""What cinder says of volumes and attachments, and nova's rows of them."""
+"""Volumes and attachments as cinder returns them, and their rows in nova's database."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def attachment(**more: Any) -> dict[str, Any]:
     }
 
 
-def test_an_attachment_is_told_by_its_volume_and_by_itself() -> None:
+def test_an_attachment_combines_its_own_answer_and_its_volumes() -> None:
     found = volumes(
         ("volumes/detail?all_tenants=True", {"volumes": [volume()]}),
         ("attachments/detail?all_tenants=True", {"attachments": [attachment()]}),
@@ -61,25 +61,25 @@ def test_an_attachment_is_told_by_its_volume_and_by_itself() -> None:
     assert found.by_volume[VOLUME] == (one,)
 
 
-def test_before_attachments_had_ids_the_volume_alone_tells() -> None:
+def test_an_attachment_is_read_from_its_volume_alone() -> None:
     [one] = volumes((f"volumes/{VOLUME}", {"volume": volume()})).by_server[SERVER]
 
     assert (one.status, one.host) == ("attached", "vm")
 
 
-def test_a_404_is_an_absence_only_for_who_sees_all() -> None:
+def test_a_404_proves_absence_only_for_users_who_see_all_projects() -> None:
     path = f"volumes/{VOLUME}"
 
     assert volumes((path, GONE), ADMIN).volume(VOLUME) is None
     with pytest.raises(UnheardError, match="some projects"):
         volumes((path, GONE)).volume(VOLUME)
-    with pytest.raises(UnheardError, match="not asked for this volume"):
+    with pytest.raises(UnheardError, match="this volume was not collected"):
         volumes(("volumes/detail", {"volumes": []}), ADMIN).volume(VOLUME)
     with pytest.raises(UnheardError, match="cinder: HTTP 503"):
         volumes((path, Failure(kind="unreachable", message="HTTP 503"))).volume(VOLUME)
 
 
-def test_a_later_answer_is_right() -> None:
+def test_a_later_answer_replaces_an_earlier_one() -> None:
     listed = ("volumes/detail?all_tenants=True", {"volumes": [volume()]})
     of_server = f"attachments/detail?all_tenants=True&instance_id={SERVER}"
 
@@ -89,7 +89,7 @@ def test_a_later_answer_is_right() -> None:
 
 
 @pytest.mark.parametrize("body", [None, [], {"volumes": 1}, {"volumes": [1]}, {"volumes": [{}]}])
-def test_what_is_no_list_of_volumes_is_unheard(body: Any) -> None:
+def test_an_unreadable_list_of_volumes_is_unheard(body: Any) -> None:
     found = volumes(("volumes/detail?all_tenants=True", body))
 
     assert found.by_id == {}
@@ -100,7 +100,7 @@ def row(**cells: Any) -> BlockDeviceMapping:
     return BlockDeviceMapping(raw={"id": 1, "volume_id": VOLUME.upper(), **cells}, database="nova")
 
 
-def test_a_row_tells_how_its_volume_is_reached() -> None:
+def test_a_row_contains_the_connection_of_its_volume() -> None:
     data = {"target_iqns": ["iqn.A", "iqn.b"], "target_luns": [1, 2], "target_iqn": "iqn.A"}
     info = {"driver_volume_type": "iscsi", "serial": VOLUME, "data": data}
     connection = row(connection_info=json.dumps(info)).connection
@@ -110,7 +110,7 @@ def test_a_row_tells_how_its_volume_is_reached() -> None:
     assert connection.targets == {("iqn.a", 1), ("iqn.b", 2)}
 
 
-def test_a_row_may_have_no_connection_or_one_that_is_no_json() -> None:
+def test_a_row_may_have_no_connection_or_an_unreadable_one() -> None:
     assert row(connection_info=None).connection is None
     assert row(connection_info="null").connection is None
     for text in ("[withheld]", "[1]", "[" * 100_000):
@@ -118,7 +118,7 @@ def test_a_row_may_have_no_connection_or_one_that_is_no_json() -> None:
             _ = row(connection_info=text).connection
 
 
-def test_what_a_release_has_no_column_for_is_unheard() -> None:
+def test_a_column_that_a_release_does_not_have_is_unheard() -> None:
     with pytest.raises(UnheardError):
         _ = row().attachment_id
     assert row(attachment_id=None).attachment_id is None

@@ -1,4 +1,4 @@
-"""A row of `instances`, and those that hang on it."""
+"""Rows of `instances`, and the rows of other tables that belong to them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_row_is_read() -> None:
 
 
 def test_a_column_that_a_release_does_not_have_is_unheard() -> None:
-    with pytest.raises(UnheardError, match="task_state was not told"):
+    with pytest.raises(UnheardError, match="task_state was not collected"):
         _ = one().task_state
 
 
@@ -94,7 +94,7 @@ def test_the_stored_flavor_is_read_from_its_json() -> None:
 
 
 @pytest.mark.parametrize("flavor", [None, "", "{}", "[]", "[" * 5000, '{"cur": null}', 7])
-def test_a_stored_flavor_that_can_not_be_read_is_unheard(flavor: object) -> None:
+def test_an_unreadable_stored_flavor_is_unheard(flavor: object) -> None:
     extra = rows(
         "SELECT flavor FROM nova.instance_extra", ["instance_uuid", "flavor"], [UUID, flavor]
     )
@@ -113,7 +113,9 @@ def test_a_stored_flavor_that_can_not_be_read_is_unheard(flavor: object) -> None
         ([["image", "local", 0, 5], ["volume", "volume", 0, 0]], True),
     ],
 )
-def test_where_it_boots_from_is_in_its_devices(devices: list[list[Any]], from_volume: bool) -> None:
+def test_the_block_device_mappings_show_the_boot_disk(
+    devices: list[list[Any]], from_volume: bool
+) -> None:
     columns = ["id", "instance_uuid", "source_type", "destination_type", "boot_index", "deleted"]
     found = [[number, UUID, *device] for number, device in enumerate(devices)]
     bdm = rows(
@@ -124,6 +126,6 @@ def test_where_it_boots_from_is_in_its_devices(devices: list[list[Any]], from_vo
     assert Instances([row, bdm]).by_uuid[UUID].boots_from_volume is from_volume
 
 
-def test_where_it_boots_from_is_unheard_if_its_devices_were_not_read() -> None:
+def test_the_boot_disk_is_unheard_without_block_device_mappings() -> None:
     with pytest.raises(UnheardError):
         _ = one(image_ref="").boots_from_volume

@@ -1,4 +1,4 @@
-"""What nova's API database has of a VM, and which database its cell is."""
+"""Rows of `instance_mappings`, and the databases of their cells."""
 
 from __future__ import annotations
 
@@ -46,24 +46,24 @@ def test_a_mapping_leads_to_the_database_of_a_cell() -> None:
     assert (found.queued_for_delete, found.created_at) == (False, "2026-11-25 01:02:03")
 
 
-def test_one_that_was_asked_for_and_is_not_there_is_absent() -> None:
+def test_a_mapping_that_was_queried_and_not_found_does_not_exist() -> None:
     assert not Instances([mappings()]).mapping(UUID).there
 
 
 @pytest.mark.parametrize("field", ["there", "cell_id", "cell", "build_requests"])
-def test_one_that_was_not_asked_for_is_unheard(field: str) -> None:
+def test_a_mapping_that_was_not_queried_is_unheard(field: str) -> None:
     with pytest.raises(UnheardError):
         getattr(Instances([cells(ONE), mappings(about=OTHER)]).mapping(UUID), field)
 
 
-def test_a_cell_that_was_not_read_is_unheard() -> None:
+def test_a_cell_that_was_not_collected_is_unheard() -> None:
     found = Instances([cells(ONE), mappings([7, UUID, 1, 0, None])]).mapping(UUID)
 
-    with pytest.raises(UnheardError, match="cell1 was not read"):
+    with pytest.raises(UnheardError, match="cell1 was not collected"):
         found.cell  # noqa: B018
 
 
-def test_two_cells_whose_databases_have_one_name_are_two() -> None:
+def test_cells_with_databases_of_the_same_name_are_kept_apart() -> None:
     heard = Instances(
         [
             cells(ONE, TWO),
@@ -81,13 +81,13 @@ def test_two_cells_whose_databases_have_one_name_are_two() -> None:
     assert heard.searched(OTHER) is None
 
 
-def test_of_two_such_cells_one_that_was_not_read_is_missed() -> None:
+def test_a_missing_cell_is_noticed_despite_the_same_name() -> None:
     heard = Instances([cells(ONE, TWO), instances("nova", [1, UUID, "one", 0])])
 
-    assert heard.searched(OTHER) == "the cell nova was not read"
+    assert heard.searched(OTHER) == "cell nova was not collected"
 
 
-def test_a_row_with_a_host_speaks_before_one_without() -> None:
+def test_a_row_with_a_host_counts_before_one_without() -> None:
     found = [instances("nova", [1, UUID, "one", 0]), instances("nova_cell0", [5, UUID, None, 0])]
 
     for answers in (found, found[::-1]):

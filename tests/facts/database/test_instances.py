@@ -1,4 +1,4 @@
-"""What the nova databases say together."""
+"""Instances of all nova databases together, and when one does not exist."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def failed(query: str, kind: str = "unreachable") -> Answer:
     return Answer(layer="nova-db", host="vm", query=query, at=NOON, took=0.1, error=error)
 
 
-def test_of_a_deleted_and_a_live_row_the_live_one_speaks() -> None:
+def test_a_live_row_counts_before_a_deleted_one() -> None:
     columns = ["id", "uuid", "deleted", "vm_state"]
     cells = [
         rows(
@@ -27,7 +27,7 @@ def test_of_a_deleted_and_a_live_row_the_live_one_speaks() -> None:
         assert Instances(order).by_uuid[UUID].vm_state == "active"
 
 
-def test_a_second_look_brings_the_row_up_to_date() -> None:
+def test_a_second_look_updates_the_row() -> None:
     full = rows(
         "SELECT id FROM nova.instances", ["id", "uuid", "vm_state", "vcpus"], [1, UUID, "active", 2]
     )
@@ -52,31 +52,31 @@ NOBODY = [
 ]
 
 
-def test_a_uuid_is_absent_if_every_cell_was_asked_for_it() -> None:
+def test_a_uuid_does_not_exist_if_every_cell_was_searched() -> None:
     assert Instances([CELLS, *NOBODY]).searched(UUID) is None
 
 
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
-        ([], "it was not asked"),
+        ([], "the instances table was not collected"),
         ([failed("SELECT VERSION()", "denied")], "it went away"),
-        ([CELLS, NOBODY[0]], "the cell nova_cell0 was not read"),
+        ([CELLS, NOBODY[0]], "cell nova_cell0 was not collected"),
         (
             [CELLS, *NOBODY[:1], failed("SELECT id FROM nova_cell0.instances WHERE host = 'vm'")],
             "it went away",
         ),
         (
             [rows("SELECT id FROM nova.instances WHERE host = 'vm'", ["id", "uuid"])],
-            "nova.instances was not asked for this UUID",
+            "nova.instances was not searched for this UUID",
         ),
     ],
 )
-def test_else_it_can_not_be_said(answers: list[Answer], reason: str) -> None:
+def test_a_uuid_may_exist_otherwise(answers: list[Answer], reason: str) -> None:
     assert Instances(answers).searched(UUID) == reason
 
 
-def test_a_table_that_a_release_does_not_have_is_no_failure() -> None:
+def test_a_table_that_a_release_lacks_is_not_a_failure() -> None:
     absent = failed("SELECT id FROM nova.share_mapping WHERE instance_uuid IN ('x')", "absent")
 
     assert Instances([absent]).tables.failures == []
@@ -88,12 +88,12 @@ def test_a_table_that_a_release_does_not_have_is_no_failure() -> None:
         ("SELECT id FROM cell1.migrations WHERE deleted = 0 AND (status NOT IN ('error'))", True),
         (f"SELECT id FROM cell1.migrations WHERE instance_uuid IN ('{UUID}')", True),
         ("SELECT id FROM cell1.migrations WHERE instance_uuid IN ('another')", False),
-        # By their own UUIDs: of the consumers of placement, servers among them.
+        # This selects migrations by their own UUID, for the consumers in placement.
         (f"SELECT id FROM cell1.migrations WHERE uuid IN ('{UUID}')", False),
         ("SELECT id FROM cell2.migrations WHERE deleted = 0 AND (status NOT IN ('error'))", False),
     ],
 )
-def test_only_its_own_cell_tells_whether_it_is_moved(query: str, heard: bool) -> None:
+def test_migrations_count_only_from_the_instances_own_cell(query: str, heard: bool) -> None:
     own = rows("SELECT id, uuid FROM cell1.instances", ["id", "uuid"], [1, UUID])
     moves = rows(query, ["id", "uuid", "instance_uuid", "status"])
 

@@ -1,4 +1,4 @@
-"""What the nova database says of hosts."""
+"""Services, compute nodes and cells of hosts in the nova database."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def records(*answers: Answer) -> HostRecords:
     return Instances(answers).hosts
 
 
-def test_a_service_says_where_it_was_read() -> None:
+def test_evidence_names_the_row_of_a_service() -> None:
     [found] = records(rows("services", service(id=5, forced_down=1))).services_of("vm")
 
     assert found.forced_down
     assert found.where("forced_down")[1] == "nova.services[id=5].forced_down"
 
 
-def test_of_a_host_its_live_nova_compute_is_meant() -> None:
+def test_services_of_a_host_are_its_live_nova_compute_rows() -> None:
     said = rows(
         "services",
         service(id=1, binary="nova-conductor"),
@@ -50,12 +50,12 @@ def test_of_a_host_its_live_nova_compute_is_meant() -> None:
     assert records(said).services_of("nobody") == ()
 
 
-def test_a_table_that_was_not_read_proves_nothing() -> None:
-    with pytest.raises(UnheardError, match="services was not read"):
+def test_a_table_that_was_not_collected_proves_nothing() -> None:
+    with pytest.raises(UnheardError, match="the services table was not collected"):
         records().services_of("vm")
 
 
-def test_a_table_that_refused_proves_nothing() -> None:
+def test_a_table_that_was_denied_proves_nothing() -> None:
     error = Failure(kind="denied", message="SELECT command denied")
     query = "SELECT id, host FROM nova.services"
     said = Answer(layer="nova-db", host="vm", query=query, at=NOON, took=0.1, error=error)
@@ -64,7 +64,7 @@ def test_a_table_that_refused_proves_nothing() -> None:
         records(said).services_of("vm")
 
 
-def test_a_cell_that_was_not_read_may_have_it() -> None:
+def test_a_cell_that_was_not_collected_may_have_the_host() -> None:
     cells = [
         {"id": 1, "uuid": "00000000-0000-0000-0000-000000000000", "database_name": "nova_cell0"},
         {"id": 2, "uuid": "f6897c24-9cbd-419f-b921-883cf03984b4", "database_name": "nova"},
@@ -73,15 +73,15 @@ def test_a_cell_that_was_not_read_may_have_it() -> None:
     said = [rows("cell_mappings", *cells, database="nova_api"), rows("services", service())]
 
     assert len(records(*said).services_of("vm")) == 1
-    with pytest.raises(UnheardError, match="the cell nova_two was not read"):
+    with pytest.raises(UnheardError, match="cell nova_two was not collected"):
         records(*said).services_of("other")
 
 
-def test_a_compute_node_of_before_kilo_has_no_host() -> None:
+def test_a_compute_node_before_kilo_has_no_host() -> None:
     said = records(rows("compute_nodes", {"id": 1, "hypervisor_hostname": "vm", "deleted": 0}))
 
     assert [node.hypervisor_hostname for node in said.nodes] == ["vm"]
-    with pytest.raises(UnheardError, match="host was not told"):
+    with pytest.raises(UnheardError, match="host was not collected"):
         said.nodes_of("vm")
 
 

@@ -1,3 +1,5 @@
+"""Domains and their XML, as libvirt returns them."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -156,7 +158,7 @@ def domain(*more: Answer) -> Domain:
     return Domain.read_all([*answers(), *more])[UUID]
 
 
-def test_what_libvirt_is_at_work_on() -> None:
+def test_jobs_and_snapshots_are_read() -> None:
     read = domain()
 
     assert (read.job, read.snapshots) == (False, ("before",))
@@ -165,14 +167,14 @@ def test_what_libvirt_is_at_work_on() -> None:
     assert domain(answer(f"virsh blockjob {NAME} vda", {"type": 9})).block_jobs == {"vda": "job"}
 
 
-def test_a_disk_that_libvirt_was_not_asked_about_may_be_copied() -> None:
+def test_a_disk_without_an_answer_may_have_a_job() -> None:
     some = [one for one in answers() if not one.query.endswith(" hda")]
 
     with pytest.raises(UnheardError):
         Domain.read_all(some)[UUID].block_jobs  # noqa: B018
 
 
-def test_a_domain_that_is_off_is_what_it_would_be() -> None:
+def test_the_current_xml_of_a_domain_that_is_off_is_its_definition() -> None:
     assert domain().current.id == 7
 
     no_xml = [a for a in answers() if a.query != f"virsh dumpxml {NAME}"]
@@ -220,11 +222,11 @@ def test_disks_are_read() -> None:
     assert (volume.source, volume.protocol, volume.format) == ("volumes/volume-1", "rbd", "raw")
     assert volume.serial == "8d6f23df-49a8-456d-86cb-5cd5b1fd8460"
     assert volume.shareable
-    assert volume.backing is None, "libvirt says nothing of what is below"
+    assert volume.backing is None, "libvirt does not report its backing files"
     assert (cdrom.source, cdrom.device, cdrom.read_only) == ("/dev/sr0", "cdrom", True)
 
 
-def test_novas_note_is_read() -> None:
+def test_novas_metadata_is_read() -> None:
     nova = domain().nova
 
     assert nova is not None
@@ -247,20 +249,20 @@ def test_novas_note_is_read() -> None:
         ("nova:", "os:"),
     ],
 )
-def test_novas_note_is_read_under_any_namespace(old: str, new: str) -> None:
+def test_novas_metadata_is_read_under_any_namespace(old: str, new: str) -> None:
     nova = read_domain_xml(XML.replace(old, new)).nova
 
     assert nova is not None
     assert (nova.flavor, nova.vcpus, len(nova.ports)) == ("m1.small", 2, 1)
 
 
-def test_another_programs_note_is_not_novas() -> None:
+def test_another_programs_metadata_is_not_novas() -> None:
     xml = XML.replace("http://openstack.org/xmlns/libvirt/nova/1.1", "http://ovirt.org/vm/1.0")
 
     assert read_domain_xml(xml.replace("nova:", "ovirt:")).nova is None
 
 
-def test_every_question_is_asked_again_by_its_last_answer() -> None:
+def test_the_last_answer_to_a_query_counts() -> None:
     moved = domain(answer(f"virsh domstate --reason {NAME}", {"state": 3, "reason": 5}))
 
     assert moved.state_words == "paused (I/O error)"
@@ -271,14 +273,14 @@ def test_a_domain_whose_details_failed_is_still_in_the_list() -> None:
     read = Domain.read_all([listing(), failed(query, "no answer within 10 s")])[UUID]
 
     assert read.name == NAME
-    assert read.is_nova, "its name tells"
+    assert read.is_nova, "its name shows it"
     with pytest.raises(UnheardError, match="virsh dumpxml: no answer within 10 s"):
         _ = read.memory_kib
-    with pytest.raises(UnheardError, match="virsh domstate was not asked"):
+    with pytest.raises(UnheardError, match="virsh domstate was not collected"):
         _ = read.state
 
 
-def test_a_domain_that_left_the_list_is_no_more() -> None:
+def test_a_domain_that_left_the_list_does_not_exist() -> None:
     other = "00000000-0000-0000-0000-000000000001"
     later = listing({"id": None, "name": "other", "uuid": other})
 
@@ -286,7 +288,7 @@ def test_a_domain_that_left_the_list_is_no_more() -> None:
 
 
 @pytest.mark.parametrize("value", [None, {}, "", [1], [{"name": "x"}], [{"uuid": 7}]])
-def test_without_a_list_the_domains_are_those_that_were_asked_about(value: object) -> None:
+def test_without_a_list_the_domains_are_those_that_were_queried(value: object) -> None:
     read = Domain.read_all([*answers(), answer("virsh list --all", value, subject=None)])[UUID]
 
     assert (read.name, read.id, read.memory_kib) == (NAME, 7, 2097152)
@@ -305,7 +307,7 @@ def test_evidence_names_the_answer_and_the_place() -> None:
         assert read.where(field)[0] is not None
 
 
-def test_states_are_told_in_virshs_words() -> None:
+def test_states_are_shown_in_virshs_words() -> None:
     words = {
         (1, 1): "running (booted)",
         (3, 1): "paused (user)",
@@ -372,7 +374,7 @@ def test_memory_that_cant_be_read_is_unheard(memory: str) -> None:
         _ = xml.memory_kib
 
 
-def test_an_element_is_found_wherever_it_stands() -> None:
+def test_an_element_is_found_in_any_layout() -> None:
     flat = re.sub(r">\s+<", "><", XML)
     late = XML.replace("</devices>\n", "</devices><vcpu>9</vcpu>\n").replace(
         "  <vcpu placement='static' current='1'>2</vcpu>\n", ""
@@ -384,18 +386,18 @@ def test_an_element_is_found_wherever_it_stands() -> None:
     assert [disk.target for disk in read_domain_xml(inside).disks] == ["vda", "vdb", "hda", "vdz"]
 
 
-def test_a_comment_is_no_element() -> None:
+def test_elements_in_comments_are_ignored() -> None:
     hidden = "    <disk type='file'>\n      <target dev='vdz'/>\n    </disk>\n"
     xml = XML.replace("  <devices>\n", f"  <devices>\n    <!--\n{hidden}    -->\n")
 
     assert [disk.target for disk in read_domain_xml(xml).disks] == ["vda", "vdb", "hda"]
 
 
-def test_libvirts_note_of_a_running_domain_is_unwrapped() -> None:
-    note = (
+def test_a_domstatus_document_is_unwrapped() -> None:
+    status = (
         f"<!-- generated -->\n<domstatus state='paused' reason='ioerror' pid='9'>{XML}</domstatus>"
     )
-    xml = read_domain_xml(note)
+    xml = read_domain_xml(status)
 
     assert (xml.name, xml.memory_kib) == (NAME, 2097152)
     assert xml.status == {"state": "paused", "reason": "ioerror", "pid": "9"}
@@ -418,7 +420,7 @@ def test_libvirts_note_of_a_running_domain_is_unwrapped() -> None:
         ("x" * (5 << 20), "more than libvirt sends"),
     ],
 )
-def test_what_is_no_domains_xml_is_unheard(text: str, reason: str) -> None:
+def test_other_documents_are_unheard(text: str, reason: str) -> None:
     with pytest.raises(UnheardError, match=reason):
         _ = read_domain_xml(text).name
 
@@ -441,7 +443,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_no_document_takes_minutes(name: str) -> None:
+def test_no_document_takes_long_to_read(name: str) -> None:
     started = time.process_time()
     heard(Domain(uuid=UUID, said={"xml": answer(f"virsh dumpxml {NAME}", BOMBS[name])}))
 
@@ -452,7 +454,7 @@ FIELDS = [name for name in Domain.places if name not in ("xml", "inactive")]
 
 
 def heard(read: Domain) -> dict[str, object]:
-    """Every field that can be read. Any other exception than `UnheardError` gets through."""
+    """Return all fields that can be read. Exceptions other than `UnheardError` are raised."""
     found: dict[str, object] = {}
     for field in FIELDS:
         try:
@@ -491,7 +493,7 @@ anything = st.recursive(
 
 @settings(deadline=None)
 @given(st.data())
-def test_nothing_fails_on_any_answer(data: st.DataObject) -> None:
+def test_no_answer_makes_the_reader_fail(data: st.DataObject) -> None:
     damaged = [_damaged(good, data.draw(anything)) for good in _some(data, answers())]
 
     for read in Domain.read_all(damaged).values():
@@ -508,7 +510,7 @@ def _damaged(good: Answer, value: Any) -> Answer:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(XML)), st.integers(0, 60), st.text(max_size=5))))
-def test_nothing_fails_on_damaged_xml(edits: list[tuple[int, int, str]]) -> None:
+def test_no_damaged_xml_makes_the_reader_fail(edits: list[tuple[int, int, str]]) -> None:
     xml = XML
     for start, length, text in edits:
         xml = xml[:start] + text + xml[start + length :]
@@ -516,5 +518,5 @@ def test_nothing_fails_on_damaged_xml(edits: list[tuple[int, int, str]]) -> None
     heard(Domain(uuid=UUID, said={"xml": answer(f"virsh dumpxml {NAME}", xml)}))
 
 
-def test_what_is_heard_of_a_whole_domain_is_everything() -> None:
+def test_every_field_of_a_complete_domain_can_be_read() -> None:
     assert set(FIELDS) <= set(heard(domain()))

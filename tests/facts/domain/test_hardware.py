@@ -1,4 +1,4 @@
-"""What a domain's XML says of the machine around its disks and cards."""
+"""CPUs, firmware, consoles, TPMs and host devices in a domain's XML."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def domain(devices: str = "", rest: str = "") -> DomainXML:
         ("1, 5-6", {1, 5, 6}),
     ],
 )
-def test_lists_of_processors(text: str, cpus: set[int]) -> None:
+def test_lists_of_cpus_are_read(text: str, cpus: set[int]) -> None:
     assert read_cpus(text) == cpus
 
 
 @pytest.mark.parametrize("text", ["", "a", "1-", "0-99999999", "1,,2", None])
-def test_what_is_no_list_of_processors_is_not_heard(text: str | None) -> None:
+def test_an_unreadable_list_of_cpus_is_unheard(text: str | None) -> None:
     with pytest.raises(UnheardError):
         read_cpus(text)
 
 
 @given(st.text(max_size=12))
-def test_any_text_is_read_or_not_heard(text: str) -> None:
+def test_any_text_is_a_list_of_cpus_or_unheard(text: str) -> None:
     with suppress(UnheardError):
         assert all(0 <= cpu < 1 << 20 for cpu in read_cpus(text))
 
 
-def test_consoles() -> None:
+def test_consoles_are_read() -> None:
     xml = domain(
         """<graphics type='vnc' port='5903' autoport='yes' listen='0.0.0.0'>
              <listen type='address' address='0.0.0.0'/></graphics>
@@ -82,11 +82,11 @@ def test_consoles() -> None:
         ),
     ],
 )
-def test_consoles_of_a_command_line(words: str, consoles: list[Display]) -> None:
+def test_consoles_are_read_from_a_command_line(words: str, consoles: list[Display]) -> None:
     assert read_command_line(["qemu", *words.split()]).graphics == tuple(consoles)
 
 
-def test_firmware_and_the_variables_it_keeps() -> None:
+def test_firmware_and_its_variable_store_are_read() -> None:
     xml = domain(
         rest="""<os><type machine='q35'>hvm</type>
           <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>
@@ -101,7 +101,7 @@ def test_firmware_and_the_variables_it_keeps() -> None:
     assert domain(rest="<os><type>hvm</type></os>").firmware == (None, None)
 
 
-def test_a_tpm_keeps_its_state_by_uuid_and_version() -> None:
+def test_the_path_of_a_tpms_state_has_its_uuid_and_version() -> None:
     xml = domain(
         """<tpm model='tpm-crb'><backend type='emulator' version='2.0'>
              <encryption secret='6DD3E4A5-0000-4000-8000-000000000000'/></backend></tpm>
@@ -113,7 +113,7 @@ def test_a_tpm_keeps_its_state_by_uuid_and_version() -> None:
     assert tpm_state("u", "1.2") == "/var/lib/libvirt/swtpm/u/tpm1.2/tpm-00.permall"
 
 
-def test_devices_of_the_host() -> None:
+def test_host_devices_are_read() -> None:
     address = "<source><address {}domain='0x0000' bus='0x81' slot='0x00' function='0x1'/></source>"
     xml = domain(
         f"""<hostdev mode='subsystem' type='pci'>{address.format("")}</hostdev>
@@ -132,7 +132,7 @@ def test_devices_of_the_host() -> None:
     )
 
 
-def test_pins_labels_and_logs() -> None:
+def test_pins_labels_and_logs_are_read() -> None:
     xml = domain(
         """<serial type='pty'><log file='/i/u/console.log' append='off'/></serial>
            <console type='pty'><log file='/i/u/console.log' append='off'/></console>
@@ -160,13 +160,13 @@ MACHINES = """<capabilities><host/><guest><os_type>hvm</os_type><arch name='x86_
   <domain type='kvm'><machine maxCpus='288'>pc-q35-7.2</machine></domain></arch></guest></capabilities>"""
 
 
-def test_machine_types_and_their_aliases() -> None:
+def test_machine_types_and_aliases_are_read() -> None:
     [types] = read_machine_types(parsed(MACHINES)).values()
 
     assert types.names >= {"pc", "pc-i440fx-7.2", "pc-i440fx-2.11", "pc-q35-7.2"}
     assert types.emulators == {"/usr/bin/qemu-system-x86_64"}
     assert types.same("pc", "pc-i440fx-7.2")
     assert not types.same("pc", "pc-i440fx-2.11")
-    assert types.fits("pc", "pc-i440fx-2.11")  # an alias wants any version
+    assert types.fits("pc", "pc-i440fx-2.11")  # an alias accepts any version
     assert not types.fits("pc", "pc-q35-7.2")
     assert not types.fits("pc-i440fx-7.2", "pc-i440fx-2.11")

@@ -92,7 +92,7 @@ def test_a_group_with_denied_access_is_unheard() -> None:
 
 
 def test_a_process_that_nobody_asked_for_is_unheard() -> None:
-    with pytest.raises(UnheardError, match="/proc/41/cgroup was not asked"):
+    with pytest.raises(UnheardError, match="/proc/41/cgroup was not collected"):
         ControlGroups.read([]).of(41).machine  # noqa: B018
 
 

@@ -95,7 +95,7 @@ def test_a_qemu_of_2013_is_read() -> None:
     assert disk.node == BlockNode(None, "/d", None, False, ("/b",))
     assert disk.io_status is None
     assert read.io_errors == {}
-    with pytest.raises(UnheardError, match="query-name was not asked"):
+    with pytest.raises(UnheardError, match="query-name was not collected"):
         _ = read.name
 
 

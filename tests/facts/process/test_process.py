@@ -187,7 +187,7 @@ def test_a_denied_answer_is_unheard_with_its_reason() -> None:
     assert read.uuid == UUID
     with pytest.raises(UnheardError, match=rf"ls -lL /proc/{PID}/fd: Denied"):
         _ = read.files
-    with pytest.raises(UnheardError, match=f"/proc/{PID}/stat was not asked"):
+    with pytest.raises(UnheardError, match=f"/proc/{PID}/stat was not collected"):
         _ = read.state
 
 

@@ -1,4 +1,4 @@
-"""What neutron says of an agent: the program on a host that does what neutron wants there."""
+"""neutron agents: the programs on hosts that carry out neutron's configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hoodsnap.facts.fact import Fact, text, unheard
 from hoodsnap.facts.layer import NEUTRON, Layer
 
 WIRING = frozenset(["Open vSwitch agent", "Linux bridge agent", "OVN Controller agent"])
-"""The kinds that make the way for a guest's packets. Ports are bound to no host without one."""
+"""Kinds of agents that wire ports. neutron binds no port to a host without one of them."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Agent(Fact):
-    """One agent. Only administrators are shown them."""
+    """One agent. Only administrators see agents."""
 
     layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "agent"
@@ -28,7 +28,7 @@ class Agent(Fact):
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the agent's id."""
+        """Return the answer and the place in it, which starts with the agent's id."""
         answer, place = super().where(name)
         return answer, f"agents[id={self.raw.get('id')}].{place}"
 
@@ -39,16 +39,19 @@ class Agent(Fact):
 
     @property
     def host(self) -> str:
-        """neutron's name of its host."""
+        """Name of the agent's host in neutron."""
         return text(self.raw, "host") or ""
 
     @property
     def alive(self) -> bool:
-        """Whether neutron has heard of it lately: within `agent_down_time`, 75 s, by its clock."""
+        """True if neutron counts the agent as alive.
+
+        By neutron's clock, its last heartbeat is younger than `agent_down_time` (75 s).
+        """
         said = self.raw.get("alive")
-        return said if isinstance(said, bool) else unheard("whether the agent is alive")
+        return said if isinstance(said, bool) else unheard("alive of the agent was not collected")
 
     @property
     def heartbeat(self) -> str | None:
-        """When neutron heard of it last, UTC."""
+        """Time of the agent's last heartbeat, UTC."""
         return text(self.raw, "heartbeat_timestamp")

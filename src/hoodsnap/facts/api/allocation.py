@@ -1,4 +1,4 @@
-"""What placement says: what each resource provider has, and what each consumer holds of it."""
+"""Placement's resource providers, their inventories, and what each consumer holds of them."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _QUERY = re.compile(
 )
 
 OF_A_HOST = frozenset(["VCPU", "PCPU", "MEMORY_MB"])
-"""The resource classes that only the host a server runs on can give. Disk may be shared storage."""
+"""Resource classes that only the server's own host can provide. Disk may be shared storage."""
 
 Amounts = Mapping[str, int]
-"""Resource class → how many: `{"VCPU": 1, "MEMORY_MB": 64}`."""
+"""Resource class → amount: `{"VCPU": 1, "MEMORY_MB": 64}`."""
 
 
 class Inventory(NamedTuple):
-    """What a provider has of one resource class."""
+    """A provider's inventory of one resource class."""
 
     total: int
     reserved: int
@@ -44,13 +44,13 @@ class Inventory(NamedTuple):
 
     @property
     def capacity(self) -> float:
-        """How many placement gives away at most."""
+        """Largest amount that placement allocates."""
         return (self.total - self.reserved) * self.ratio
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Provider(Fact):
-    """A resource provider: a compute node, or a part of one, or storage that many share."""
+    """A resource provider: a compute node, a part of one, or shared storage."""
 
     layer: ClassVar[Layer] = PLACEMENT
     noun: ClassVar[str] = "provider"
@@ -65,19 +65,19 @@ class Provider(Fact):
 
     @property
     def name(self) -> str | None:
-        """The hypervisor's, if it is a compute node."""
+        """Name of the provider; of a compute node, its hypervisor's host name."""
         return text(self.raw, "name")
 
     @property
     def root(self) -> str:
-        """The UUID of the provider that it belongs to: its own, if it is nobody's part."""
-        if "root_provider_uuid" not in self.raw:  # before 1.14 there were no parts
+        """UUID of the provider at the top of the tree; its own UUID if it is not a part."""
+        if "root_provider_uuid" not in self.raw:  # before microversion 1.14 there were no trees
             return self.uuid
         return (text(self.raw, "root_provider_uuid") or self.uuid).lower()
 
     @cached_property
     def inventories(self) -> Mapping[str, Inventory]:
-        """What it has, by resource class."""
+        """The provider's inventories by resource class."""
         found = {}
         for name, raw in self._part("inventories").items():
             if not isinstance(raw, dict):
@@ -91,26 +91,26 @@ class Provider(Fact):
 
     @cached_property
     def traits(self) -> frozenset[str]:
-        """What it can do, `COMPUTE_STATUS_DISABLED` among it."""
-        answer = value_of(self.said.get("traits"), "the provider's traits", dict[str, object])
-        listed = answer.get("traits")
+        """The provider's traits, such as `COMPUTE_STATUS_DISABLED`."""
+        what = "the list of the provider's traits"
+        listed = value_of(self.said.get("traits"), what, dict[str, object]).get("traits")
         if not isinstance(listed, list):
-            raise UnheardError("the provider's traits can't be read")
+            raise UnheardError(f"{what} can't be read")
         return frozenset(trait for trait in listed if isinstance(trait, str))
 
     @cached_property
     def consumers(self) -> Mapping[str, Mapping[str, object]]:
-        """Who holds something of it, and the entry that says what."""
+        """Consumer UUID → its entry in the provider's list of allocations."""
         entries = self._part("allocations")
         return {uuid.lower(): entry for uuid, entry in entries.items() if isinstance(entry, dict)}
 
     def _part(self, part: str) -> Mapping[str, object]:
-        return item_of(self.said.get(part), part, f"the provider's {part}")
+        return item_of(self.said.get(part), part, f"the list of the provider's {part}")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Allocation(Fact):
-    """All that one consumer holds: a server's, or a migration's."""
+    """Everything that one consumer holds. A consumer is a server or a migration."""
 
     layer: ClassVar[Layer] = PLACEMENT
     noun: ClassVar[str] = "allocation"
@@ -126,26 +126,29 @@ class Allocation(Fact):
     )
     consumer: str
     entries: Mapping[str, Mapping[str, object]]
-    """Provider UUID → what is held of it."""
+    """Provider UUID → the consumer's entry for that provider."""
     providers: Mapping[str, Provider] = field(repr=False)
-    """All that are known."""
+    """Every provider that was collected, by UUID."""
     whole: bool
-    """Whether it would have been seen if it held more, of other providers."""
+    """True if complete: resources of other providers would also be listed."""
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place names what the answer is not about."""
+        """Return the answer and the place in it.
+
+        The place names the consumer, unless the answer is about this consumer alone.
+        """
         answer, _ = super().where(name)
         about = answer is not None and answer.query.startswith("GET /allocations/")
         return answer, "allocations" if about else f"allocations.{self.consumer}"
 
     @property
     def held(self) -> Mapping[str, Amounts]:
-        """What it holds, by provider UUID."""
+        """Provider UUID → the amounts that the consumer holds of it."""
         return {uuid: _amounts(entry.get("resources")) for uuid, entry in self.entries.items()}
 
     @property
     def resources(self) -> Amounts:
-        """What it holds of all providers together."""
+        """The amounts that the consumer holds, summed over all providers."""
         total: dict[str, int] = {}
         for amounts in self.held.values():
             for name, amount in amounts.items():
@@ -154,28 +157,28 @@ class Allocation(Fact):
 
     @property
     def roots(self) -> frozenset[str]:
-        """The UUIDs of the hosts (and of shared storage) that it holds something of."""
+        """UUIDs of the hosts (and shared storage) that the consumer holds resources of."""
         return frozenset(self.root(uuid) for uuid in self.entries)
 
     @property
     def hosts(self) -> frozenset[str]:
-        """The UUIDs of the hosts that it holds something of. Raises `UnheardError`."""
+        """UUIDs of the hosts that the consumer holds resources of. Raises `UnheardError`."""
         givers = (uuid for uuid, amounts in self.held.items() if OF_A_HOST & amounts.keys())
         return frozenset(map(self.root, givers))
 
     def root(self, uuid: str) -> str:
-        """The host that a provider is a part of. Raises `UnheardError`."""
+        """Return the UUID of the host that a provider is a part of. Raises `UnheardError`."""
         return self.provider(uuid).root
 
     def provider(self, uuid: str) -> Provider:
-        """One of those that it holds something of, or the host of one. Raises `UnheardError`."""
+        """Return the provider with a UUID. Raises `UnheardError` if it was not collected."""
         if uuid not in self.providers:
-            raise UnheardError(f"provider {uuid} was not asked")
+            raise UnheardError(f"placement: provider {uuid} was not collected")
         return self.providers[uuid]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its providers are called; their UUIDs where that was not heard."""
+        """Names of the allocation's providers; the UUID where the name was not collected."""
         return tuple(sorted(self._name(uuid) for uuid in self.entries))
 
     def _name(self, uuid: str) -> str:
@@ -186,14 +189,14 @@ class Allocation(Fact):
 
     @property
     def words(self) -> str:
-        """`1 VCPU, 64 MEMORY_MB of vm`; of several providers what is held of each."""
+        """The amounts per provider, in words: `1 VCPU, 64 MEMORY_MB of vm; 1 PCI of vm_pci`."""
         return "; ".join(
             f"{worded(amounts)} of {self._name(uuid)}" for uuid, amounts in self.held.items()
         )
 
     @property
     def consumer_type(self) -> str | None:
-        """`INSTANCE`, `MIGRATION` or what another service calls it; None if nobody said."""
+        """`INSTANCE`, `MIGRATION` or another service's type; None if it is not known."""
         answer = self.said.get("consumer")
         value = answer.value if answer is not None else None
         kind = value.get("consumer_type") if isinstance(value, dict) else None
@@ -201,14 +204,14 @@ class Allocation(Fact):
 
 
 class Placement:
-    """All that placement said."""
+    """All answers of placement: providers and consumers."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.providers: dict[str, Provider] = {}
         self.lists: list[Answer] = []
-        """The lists of providers, whole or for one name."""
+        """Answers that list providers: all of them, or those of one name."""
         self.obstacle: str | None = None
-        """Why it did not speak, if it did not even begin to."""
+        """Message of placement's first error; None without one."""
         self._consumers: dict[str, Answer] = {}
         self._of_all: Answer | None = None
         said: dict[str, dict[str, Answer]] = {}
@@ -233,13 +236,13 @@ class Placement:
                     raws[its] = entry
                     said.setdefault(its, {})["provider"] = answer
         for uuid, entry in raws.items():
-            # The list first: where a field has no other place, it was read from there.
+            # The list comes first, because fields without a place of their own are read from it.
             parts = {"provider": said[uuid]["provider"], **said[uuid]}
             self.providers[uuid] = Provider(uuid=uuid, raw=entry, said=parts)
 
     @cached_property
     def _held(self) -> Mapping[str, Mapping[str, Provider]]:
-        """Consumer → the providers whose lists have it."""
+        """Consumer → the providers whose lists contain it."""
         found: dict[str, dict[str, Provider]] = {}
         for provider in self.providers.values():
             try:
@@ -253,12 +256,15 @@ class Placement:
 
     @cached_property
     def consumers(self) -> frozenset[str]:
-        """Everybody who holds something."""
+        """UUIDs of all consumers that hold anything."""
         asked = (uuid for uuid in self._consumers if self.of(uuid) is not None)
         return frozenset([*self._held, *asked])
 
     def of(self, consumer: str) -> Allocation | None:
-        """What a consumer holds; None if nothing, or if that was not heard (see `nothing`)."""
+        """Return what a consumer holds; None if it holds nothing, or if that is not known.
+
+        `nothing` tells the two apart.
+        """
         try:
             entries = self._own(consumer)
         except Exception as error:
@@ -284,45 +290,50 @@ class Placement:
         )
 
     def nothing(self, consumer: str) -> Answer:
-        """The answer that shows that a consumer holds nothing. Raises `UnheardError` if none
-        does."""
+        """Return the answer that proves that a consumer holds nothing.
+
+        Raises `UnheardError` if no answer does.
+        """
         if consumer in self._consumers:
             self._own(consumer)
             return self._consumers[consumer]
         if self._unread is None and self._of_all is not None:
             return self._of_all
-        raise UnheardError(f"placement: {self.obstacle or self._unread or 'it was not asked'}")
+        why = self.obstacle or self._unread or "its allocation was not collected"
+        raise UnheardError(f"placement: {why}")
 
     def without(self, provider: str) -> Answer:
-        """The answer that shows that there is no such provider. Raises `UnheardError` if none
-        does."""
+        """Return the answer that proves that a provider does not exist.
+
+        Raises `UnheardError` if no answer does.
+        """
         for answer in self.lists:
             if answer is self._of_all or provider in answer.query:
                 return answer
-        raise UnheardError(f"placement: {self.obstacle or 'it was not asked for this provider'}")
+        raise UnheardError(f"placement: {self.obstacle or 'this provider was not collected'}")
 
     def _own(self, consumer: str) -> Mapping[str, Mapping[str, object]]:
-        """What the answer about this consumer says: provider UUID → entry."""
-        found = item_of(self._consumers.get(consumer), "allocations", "what it holds")
+        """Return provider UUID → entry, from the answer about this consumer alone."""
+        found = item_of(self._consumers.get(consumer), "allocations", "its allocation")
         if not all(isinstance(entry, dict) for entry in found.values()):
-            raise UnheardError("what it holds can't be read")
+            raise UnheardError("its allocation can't be read")
         return {uuid.lower(): entry for uuid, entry in found.items()}
 
     @cached_property
     def _unread(self) -> str | None:
-        """Why the providers' lists don't have everybody who holds something; None if they do."""
+        """Why the providers' lists may miss a consumer; None if they contain all of them."""
         if self._of_all is None:
-            return "it was not asked for all providers"
+            return "the list of all providers was not collected"
         try:
             for provider in self.providers.values():
-                provider.consumers  # noqa: B018 (raises if it was not heard)
+                provider.consumers  # noqa: B018 (raises if it was not collected)
         except UnheardError as reason:
             return str(reason)
         return None
 
 
 def worded(amounts: Amounts) -> str:
-    """`1 VCPU, 64 MEMORY_MB`, in the order in which nova counts."""
+    """Return amounts in words, in nova's usual order: `1 VCPU, 64 MEMORY_MB`."""
     order = {"VCPU": 0, "PCPU": 1, "MEMORY_MB": 2, "DISK_GB": 3}
     named = sorted(amounts.items(), key=lambda item: (order.get(item[0], 9), item[0]))
     return ", ".join(f"{amount} {name}" for name, amount in named)
@@ -330,14 +341,14 @@ def worded(amounts: Amounts) -> str:
 
 def _amounts(raw: object) -> Amounts:
     if not isinstance(raw, dict):
-        raise UnheardError("the amounts can't be read")
+        raise UnheardError("the amounts of its allocation can't be read")
     if not all(isinstance(n, int) and not isinstance(n, bool) for n in raw.values()):
-        raise UnheardError("the amounts can't be read")
+        raise UnheardError("the amounts of its allocation can't be read")
     return raw
 
 
 def _listed(answer: Answer) -> Iterator[Mapping[str, object]]:
-    """The providers of a list; of a question for one, that one."""
+    """Yield the providers of a list, or the one provider of a single answer."""
     if not isinstance(answer.value, dict):
         return
     listed = answer.value.get("resource_providers", [answer.value])

@@ -1,4 +1,4 @@
-"""The bodies that OpenStack's APIs answer with: one thing, or a list of things, under its name."""
+"""Bodies of OpenStack API responses: one object, or a list of objects, under a name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from hoodsnap.facts.fact import UnheardError, value_of
 
 
 def item_of(answer: Answer | None, name: str, what: str) -> dict[str, Any]:
-    """The object under a name. Raises `UnheardError` with `what` in it if that was not told, or is
-    none."""
+    """Return the object under a name.
+
+    Raises `UnheardError`, which names `what`, if there is no such object.
+    """
     item = value_of(answer, what, dict[str, object]).get(name)
     if not isinstance(item, dict):
         raise UnheardError(f"{what} can't be read")
@@ -18,8 +20,11 @@ def item_of(answer: Answer | None, name: str, what: str) -> dict[str, Any]:
 
 
 def items_of(answer: Answer | None, name: str, what: str) -> list[dict[str, Any]]:
-    """The list of objects under a name. Raises `UnheardError` likewise, also if one of them is
-    none: a list of which a part can't be read proves nothing."""
+    """Return the list of objects under a name.
+
+    Raises `UnheardError`, which names `what`, if there is no such list. A list with an item that is
+    not an object is rejected, because absence from it would prove nothing.
+    """
     items = value_of(answer, what, dict[str, object]).get(name)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise UnheardError(f"{what} can't be read")

@@ -1,4 +1,4 @@
-"""The flavors that nova offers now. An instance keeps its own copy: see stored_flavor."""
+"""Flavors that nova offers now. An instance keeps its own copy of its flavor: see stored_flavor."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ FIELDS = {
     "ephemeral_gb": "OS-FLV-EXT-DATA:ephemeral",
     "swap": "swap",
 }
-"""For what the database calls a field, what the API calls it."""
+"""Name of a field in the database → its name in the API."""
 
 
 class OfferedFlavor(NamedTuple):
-    """A flavor that can be had."""
+    """A flavor that nova offers."""
 
     answer: Answer
     sizes: Mapping[str, int]
-    """By the database's names; one that was not told is not in it."""
+    """Sizes by their names in the database; a size that was not collected is left out."""
 
 
 def read_flavors(bundle: Bundle) -> Mapping[str, OfferedFlavor]:
-    """By name, as the API listed them; not those that share their name with another."""
+    """Return the listed flavors by name; flavors that share a name are left out."""
     found: dict[str, list[OfferedFlavor]] = {}
     for answer in bundle.by_layer.get("nova", ()):
         if LIST.match(answer.query) and answer.error is None:
@@ -55,6 +55,6 @@ def _listed(answer: Answer) -> Iterator[Mapping[str, object]]:
 
 
 def _sizes(raw: Mapping[str, object]) -> dict[str, int]:
-    # The API of old writes an empty text for no swap.
+    # Older APIs return an empty text for no swap.
     numbers = ((field, whole(raw.get(key) or 0)) for field, key in FIELDS.items() if key in raw)
     return {field: number for field, number in numbers if number is not None}

@@ -1,4 +1,4 @@
-"""What neutron says of a VM: its ports, and the networks that they are in."""
+"""Ports, their networks, and the agents that wire them, as the neutron API returns them."""
 
 from __future__ import annotations
 
@@ -30,53 +30,53 @@ LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 BINDINGS = re.compile(r"GET /v2\.0/ports/([0-9a-f-]+)/bindings")
 
 PREFIX = 11
-"""How many characters of a port's id are in the names of its devices. The ninth is a hyphen."""
+"""Length of the beginning of a port's id that device names contain, the hyphen included."""
 
 NOT_BOUND = frozenset(["binding_failed", "unbound"])
-"""The vif_types of a port that no host has made a way for."""
+"""vif_types of a port that is not bound to any host."""
 
 
 class Binding(NamedTuple):
-    """A host that a port is, or is to be, on."""
+    """A port's binding to one host."""
 
     host: str
     status: str
-    """`ACTIVE`; `INACTIVE` on the host that it is, or was, to move to."""
+    """`ACTIVE`; `INACTIVE` on the host that the port moves to, or was meant to move to."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Network(Fact):
-    """One network of neutron."""
+    """One neutron network."""
 
     layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "network"
     raw: Mapping[str, object]
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the network's id."""
+        """Return the answer and the place in it, which starts with the network's id."""
         answer, place = super().where(name)
         return answer, f"networks[id={self.raw.get('id')}].{place}"
 
     @property
     def name(self) -> str:
-        """What its owner calls it."""
+        """Name of the network, chosen by its owner."""
         return text(self.raw, "name") or ""
 
     @property
     def mtu(self) -> int | None:
-        """Bytes of a packet in it (Mitaka and later)."""
+        """MTU of the network in bytes (Mitaka and later)."""
         return integer(self.raw, "mtu")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Port(Fact):
-    """One port. Tenants are not shown where it is bound: that is `UnheardError` then."""
+    """One port. Tenants don't see bindings: reading them then raises `UnheardError`."""
 
     layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "port"
     raw: Mapping[str, object]
     network: Network | None = None
-    """None if it was not heard."""
+    """The port's network; None if it was not collected."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "mac": ("port", "mac_address"),
@@ -93,71 +93,71 @@ class Port(Fact):
         "network_id",
         DocumentedField(
             "network",
-            "The name of its network; null if it is not known.",
+            "Name of the port's network; null if it is not known.",
             lambda port: port.network.name if port.network is not None else None,
         ),
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the port's id."""
+        """Return the answer and the place in it, which starts with the port's id."""
         answer, place = super().where(name)
         whole = self.places.get(name, ("port",))[0] == "bindings"
         return answer, place if whole else f"ports[id={self.id}].{place}"
 
     @property
     def id(self) -> str:
-        """Lower case."""
+        """Id of the port, lower case."""
         return (text(self.raw, "id") or "").lower()
 
     @property
     def tap(self) -> str:
-        """What nova calls its device on the host: `tap3f6c1d2a-bb`."""
+        """Name that nova gives to the port's device on the host: `tap3f6c1d2a-bb`."""
         return f"tap{self.id[:PREFIX]}"
 
     @property
     def mac(self) -> str:
-        """Lower case."""
+        """MAC address of the port, lower case."""
         return (text(self.raw, "mac_address") or "").lower()
 
     @property
     def network_id(self) -> str | None:
-        """The network that it is in."""
+        """Id of the port's network."""
         return text(self.raw, "network_id")
 
     @property
     def device_id(self) -> str:
-        """Whose it is: a server's UUID, a router's; "" if nobody's."""
+        """UUID of the server or router that uses the port, lower case; "" if unused."""
         return (text(self.raw, "device_id") or "").lower()
 
     @property
     def device_owner(self) -> str:
-        """`compute:nova`, `network:dhcp`, `trunk:subport` …; "" if nobody's."""
+        """`compute:nova`, `network:dhcp`, `trunk:subport` …; "" if unused."""
         return text(self.raw, "device_owner") or ""
 
     @property
     def is_guests(self) -> bool:
-        """nova has plugged it into a server."""
+        """True if nova attached the port to a server."""
         return self.device_owner.startswith("compute:")
 
     @property
     def status(self) -> str:
-        """`ACTIVE`, `DOWN`, `BUILD`: whether the agent of its host has wired it."""
+        """`ACTIVE` if the agent of its host has wired the port; else `DOWN` or `BUILD`."""
         return text(self.raw, "status") or ""
 
     @property
     def admin_state_up(self) -> bool:
-        """False: somebody has switched it off."""
+        """False if an administrator or the owner disabled the port."""
         up = self.raw.get("admin_state_up")
-        return up if isinstance(up, bool) else unheard("admin_state_up was not told")
+        return up if isinstance(up, bool) else unheard("admin_state_up was not collected")
 
     @property
     def host(self) -> str | None:
-        """The host that it is bound to; None if to none."""
+        """Host that the port is bound to; None if it is not bound."""
         return text(self.raw, "binding:host_id") or None
 
     @property
     def vif_type(self) -> str:
-        """`ovs`, `bridge`, `vhostuser` …; `binding_failed` and `unbound` are none."""
+        """`ovs`, `bridge`, `vhostuser` …; `binding_failed` or `unbound` if it is not bound."""
         return text(self.raw, "binding:vif_type") or ""
 
     @property
@@ -167,17 +167,19 @@ class Port(Fact):
 
     @property
     def bridge(self) -> str | None:
-        """The bridge that its host's agent wants it on; None if that is not told, as by older
-        releases."""
+        """Bridge that the host's agent expects the port on; None if neutron does not report it.
+
+        Older releases don't.
+        """
         name = mapping(self.raw, "binding:vif_details").get("bridge_name")
         return name if isinstance(name, str) and name else None
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Its fixed IPs."""
+        """The port's fixed IPs."""
         listed = self.raw.get("fixed_ips")
         if not isinstance(listed, list):
-            raise UnheardError("fixed_ips was not told")
+            raise UnheardError("fixed_ips was not collected")
         ips = [item.get("ip_address") if isinstance(item, dict) else None for item in listed]
         if not all(isinstance(ip, str) for ip in ips):
             raise UnheardError("fixed_ips can't be read")
@@ -185,34 +187,34 @@ class Port(Fact):
 
     @property
     def updated_at(self) -> str | None:
-        """UTC, `2026-11-25T13:14:39Z` (Newton and later)."""
+        """Time of the last update: UTC, `2026-11-25T13:14:39Z` (Newton and later)."""
         return text(self.raw, "updated_at")
 
     @cached_property
     def bindings(self) -> tuple[Binding, ...]:
-        """Every host that it is prepared for (Pike and later, for administrators)."""
-        listed = items_of(self.said.get("bindings"), "bindings", "the port's bindings")
+        """The port's bindings, one per host (Pike and later; only administrators see them)."""
+        listed = items_of(self.said.get("bindings"), "bindings", "the list of the port's bindings")
         return tuple(
             Binding(text(item, "host") or "", text(item, "status") or "") for item in listed
         )
 
 
 class Ports:
-    """All that the neutron API said. A list may come in pages; together they are one answer."""
+    """All answers of the neutron API. The pages of a list count as one answer."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.by_id: dict[str, Port] = {}
         self.obstacle: str | None = None
-        """Why the API did not speak, if it did not even begin to."""
+        """Message of the API's first error; None without one."""
         self.networks: dict[str, Network] = {}
         self.floating: dict[str, tuple[str, ...]] = {}
-        """For each port the floating IPs that lead to it."""
+        """Port id → the floating IPs that lead to the port."""
         self.agents: dict[str, Agent] | None = None
-        """By id; None if they were not shown."""
+        """The agents by id; None if they were not collected."""
         self.went: set[str] = set()
-        """What of their id is in the names of the devices of ports that went away meanwhile."""
+        """Id prefixes (`PREFIX`) of ports that disappeared during collection."""
         self._lists: dict[frozenset[tuple[str, frozenset[str]]], _List] = {}
-        """The lists of ports, by their options without the page."""
+        """The lists of ports by the options of their query, without `marker` and `limit`."""
         bindings: dict[str, Answer] = {}
         rows: dict[str, tuple[Mapping[str, object], Answer]] = {}
         for answer in answers:
@@ -244,7 +246,7 @@ class Ports:
             listed = self._lists.setdefault(frozenset(asked.items()), _List(asked))
             listed.add(answer, items, marker)
             if items is not None and asked.keys() == {"device_id"} and listed.is_one_page:
-                # What was heard of them before, and is not among them now, has gone meanwhile.
+                # Earlier ports of these servers that are not in this list have disappeared since.
                 for uuid, (raw, before) in [*rows.items()]:
                     device = raw.get("device_id")
                     if not isinstance(device, str) or before.host != answer.host:
@@ -270,31 +272,33 @@ class Ports:
 
     @cached_property
     def sees_all(self) -> bool:
-        """Whether the user sees every project's ports: only administrators are shown where a port
-        is bound."""
+        """True if the user sees all projects' ports. Only such users see bindings."""
         return any("binding:host_id" in port.raw for port in self.by_id.values())
 
     @property
     def silence(self) -> str:
-        """Why it can't be said which ports a server has, if `of_device` has no answer."""
+        """Reason why a server's ports are not known, if `of_device` returns None."""
         if self.by_id and not self.sees_all:
-            return "neutron API: it shows this user only the ports of some projects"
-        return f"neutron API: {self.obstacle or 'it was not asked for this UUID'}"
+            return "neutron API: this user sees only the ports of some projects"
+        return f"neutron API: {self.obstacle or 'the ports of this UUID were not collected'}"
 
     def of_device(self, uuid: str) -> Answer | None:
-        """An answer that shows every port of a server, had it any."""
+        """Return an answer that would contain every port of a server; None without one."""
         return self._complete("device_id", uuid)
 
     def of_host(self, host: str) -> Answer | None:
-        """An answer that shows every port that is bound to a host."""
+        """Return an answer that would contain every port bound to a host; None without one."""
         return self._complete("binding:host_id", host)
 
     def _complete(self, key: str, value: str) -> Answer | None:
-        """The list of what has this value, or of everything; None if neither was told to its end,
-        or to a user who does not see all."""
+        """Return the first page of a list of all ports, or of those with this value.
+
+        None if no such list is complete, or if the user does not see all projects' ports.
+        """
         if not self.sees_all:
             return None
-        for listed in reversed(self._lists.values()):  # who moved was asked about again
+        # Newest first: the ports of servers that moved are collected again.
+        for listed in reversed(self._lists.values()):
             is_asked = listed.asked.keys() <= {key} and value in listed.asked.get(key, {value})
             if is_asked and listed.complete:
                 return listed.first
@@ -302,7 +306,7 @@ class Ports:
 
     @cached_property
     def by_device(self) -> Mapping[str, tuple[Port, ...]]:
-        """The servers' ports, by the UUID of the server."""
+        """Server UUID → the server's ports."""
         found: dict[str, list[Port]] = {}
         for port in self.by_id.values():
             try:
@@ -315,7 +319,7 @@ class Ports:
 
     @cached_property
     def by_prefix(self) -> Mapping[str, tuple[Port, ...]]:
-        """The ports by what of their id is in the names of their devices."""
+        """Id prefix (`PREFIX`) → the ports whose device names contain it."""
         found: dict[str, list[Port]] = {}
         for uuid, port in self.by_id.items():
             found.setdefault(uuid[:PREFIX], []).append(port)
@@ -323,13 +327,14 @@ class Ports:
 
     @cached_property
     def routers(self) -> Mapping[str, frozenset[str]]:
-        """For each network the routers that have an interface in it."""
+        """Network id → the routers that have an interface in the network."""
         found: dict[str, set[str]] = {}
         for port in self.by_id.values():
             try:
                 owner, network = port.device_owner, port.network_id
-                # An interface is called router_interface, or for a distributed or doubled router
-                # router_interface_distributed and ha_router_replicated_interface.
+                # The owner is network:router_interface; for a distributed router
+                # network:router_interface_distributed, for an HA router
+                # network:ha_router_replicated_interface.
                 if network and owner.startswith("network:") and "_interface" in owner:
                     found.setdefault(network, set()).add(port.device_id)
             except Exception as error:
@@ -339,13 +344,13 @@ class Ports:
 
 
 class _List:
-    """One list of ports, in one or more pages."""
+    """A list of ports in one or more pages."""
 
     def __init__(self, asked: Mapping[str, frozenset[str]]) -> None:
         self.asked = asked
         self.first: Answer | None = None
         self._after: dict[str | None, str | None] = {}
-        """For the marker of each page that was told the marker of the next."""
+        """Marker of each collected page → marker of the next page; None ends the list."""
 
     def add(self, answer: Answer, items: list[dict[str, Any]] | None, marker: str | None) -> None:
         if items is None:
@@ -357,12 +362,12 @@ class _List:
 
     @property
     def is_one_page(self) -> bool:
-        """There is nothing behind its first page."""
+        """True if the first page is the only one."""
         return self._after == {None: None}
 
     @property
     def complete(self) -> bool:
-        """It was told to its end."""
+        """True if every page was collected."""
         marker: str | None = None
         for _ in range(len(self._after)):
             if marker not in self._after:
@@ -374,7 +379,7 @@ class _List:
 
 
 def _items(answer: Answer, name: str) -> list[dict[str, Any]] | None:
-    """What is in a list; None if it was not told, or not all of it can be read."""
+    """Return the items of a list; None if it was not collected or is not entirely readable."""
     try:
         items = items_of(answer, name, f"the list of {name}")
     except Exception as error:
@@ -382,11 +387,11 @@ def _items(answer: Answer, name: str) -> list[dict[str, Any]] | None:
         return None
     if not all(isinstance(item.get("id"), str) for item in items):
         return None
-    return items if all(_is_somebodys(item) for item in items) else None
+    return items if all(_owner_is_readable(item) for item in items) else None
 
 
-def _is_somebodys(item: Mapping[str, object]) -> bool:
-    """Can it be read whose port this is, and where it is bound?"""
+def _owner_is_readable(item: Mapping[str, object]) -> bool:
+    """True if the port's device, owner and host can be read."""
     words = (item.get(key) for key in ("device_id", "device_owner", "binding:host_id"))
     return all(word is None or isinstance(word, str) for word in words)
 

@@ -1,4 +1,4 @@
-"""What the nova API says of a VM: its server."""
+"""Servers, as the nova API returns them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from hoodsnap.facts.fact import (
 from hoodsnap.facts.layer import NOVA, Layer
 
 LISTS = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/detail(?:\?(?P<options>\S*))? \[")
-"""A question for many servers. `all_tenants` and `host` in its options say how many."""
+"""A query for many servers. Its options `all_tenants` and `host` decide how many it returns."""
 
 ONE = re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers/(?P<uuid>[0-9a-f-]{36}) \[")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Server(Fact):
-    """One server, as `GET /servers/detail` or `GET /servers/UUID` shows it."""
+    """One server, as `GET /servers/detail` or `GET /servers/UUID` returns it."""
 
     layer: ClassVar[Layer] = NOVA
     noun: ClassVar[str] = "server"
     raw: Mapping[str, object]
     older: Mapping[str, Answer] = field(default_factory=dict)
-    """For the fields that the newest answer does not have: the answer that has."""
+    """Field that the newest answer lacks → the older answer that has it."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "vm_state": ("body", "OS-EXT-STS:vm_state"),
@@ -58,7 +58,7 @@ class Server(Fact):
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the server's id, since a body holds many."""
+        """Return the answer and the place in it, which starts with the server's id."""
         answer, place = super().where(name)
         answer = self.older.get(place.partition(".")[0], answer)
         return answer, f"servers[{self.uuid}].{place}"
@@ -70,27 +70,27 @@ class Server(Fact):
 
     @property
     def name(self) -> str:
-        """What its owner calls it."""
+        """Name of the server, chosen by its owner."""
         return text(self.raw, "name") or ""
 
     @property
     def status(self) -> str:
-        """`ACTIVE`, `SHUTOFF` …: what nova derives from vm_state and task_state."""
+        """`ACTIVE`, `SHUTOFF` …, which nova derives from vm_state and task_state."""
         return text(self.raw, "status") or ""
 
     @property
     def vm_state(self) -> str:
-        """As in the database: `active`, `stopped`, `shelved_offloaded` …"""
+        """`active`, `stopped`, `shelved_offloaded` …, as in the database."""
         return text(self.raw, "OS-EXT-STS:vm_state") or ""
 
     @property
     def task_state(self) -> str | None:
-        """What nova is doing with it; None when nothing."""
+        """The task that nova is performing: `powering-off`, `resize_prep` …; None if none."""
         return text(self.raw, "OS-EXT-STS:task_state") or None
 
     @property
     def power_state(self) -> int | None:
-        """Return a code of `PowerState`; None if the API has none."""
+        """Code of `PowerState`; None if the API returned null."""
         return integer(self.raw, "OS-EXT-STS:power_state")
 
     @property
@@ -100,12 +100,12 @@ class Server(Fact):
 
     @property
     def instance_name(self) -> str | None:
-        """The name of its domain; only administrators see it."""
+        """Name of the server's domain; only administrators see it."""
         return text(self.raw, "OS-EXT-SRV-ATTR:instance_name")
 
     @property
     def image(self) -> str | None:
-        """The id of the image it was made from; None when it boots from a volume."""
+        """Id of the image that the server was made from; None if it boots from a volume."""
         image = self.raw.get("image")
         if image in ("", None) and "image" in self.raw:
             return None  # the API writes an empty string
@@ -113,58 +113,58 @@ class Server(Fact):
 
     @property
     def flavor(self) -> str | None:
-        """The name of its flavor (microversion 2.47 and later), else the flavor's id."""
+        """Name of the flavor (microversion 2.47 and later); with older ones, the flavor's id."""
         flavor = mapping(self.raw, "flavor")
         return text(flavor, "original_name" if "original_name" in flavor else "id")
 
     @property
     def memory_mib(self) -> int | None:
-        """MiB, of the flavor as it was at boot (microversion 2.47 and later)."""
+        """MiB of the flavor as it was at boot (microversion 2.47 and later)."""
         return integer(mapping(self.raw, "flavor"), "ram")
 
     @property
     def vcpus(self) -> int | None:
-        """Of the flavor as it was at boot (microversion 2.47 and later)."""
+        """vCPUs of the flavor as it was at boot (microversion 2.47 and later)."""
         return integer(mapping(self.raw, "flavor"), "vcpus")
 
     @property
     def config_drive(self) -> bool:
-        """Whether a disk with its metadata is attached."""
+        """True if the server has a config drive, a disk with its metadata."""
         return text(self.raw, "config_drive") == "True"
 
     @property
     def updated_at(self) -> str:
-        """UTC, ISO 8601."""
+        """Time of the last update: UTC, ISO 8601."""
         return text(self.raw, "updated") or ""
 
     @property
     def launched_at(self) -> str | None:
-        """UTC, ISO 8601; None if it never ran."""
+        """Time of the last launch: UTC, ISO 8601; None if the server never ran."""
         return text(self.raw, "OS-SRV-USG:launched_at")
 
     @property
     def deleted(self) -> bool:
-        """The API shows only servers that are not (or in the state DELETED, when asked for)."""
+        """True if the server is deleted. The API lists such servers only on request."""
         return self.status == "DELETED"
 
 
 class Servers:
-    """All that the nova API said: the servers it showed, and where it has shown all there are."""
+    """All servers that the nova API returned, and the lists that are complete."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.by_uuid: dict[str, Server] = {}
         self.absent: dict[str, Answer] = {}
         self.unreadable: dict[str, str] = {}
         self.everywhere: Answer | None = None
-        """The answer that lists the servers of every host and project, if there is one."""
+        """The answer that lists the servers of all hosts and projects; None without one."""
         self.of_host: dict[str, Answer] = {}
-        """For each host the answer that lists its servers of every project."""
+        """Host → the answer that lists its servers of all projects."""
         self.failures: list[Answer] = []
-        """The lists that were not told, or not in a shape that can be read."""
+        """Lists that failed or can't be read."""
         self.heard = False
-        """Whether any list, or any server, was shown."""
+        """True if any list or any server was returned."""
         self.obstacle: str | None = None
-        """Why the API did not speak, if it did not even begin to."""
+        """Message of the API's first error, not counting `absent`; None without one."""
         for answer in answers:
             if answer.error is not None and answer.error.kind != "absent":
                 self.obstacle = self.obstacle or answer.error.message
@@ -183,7 +183,7 @@ class Servers:
         for raw in found:
             self._add(raw, answer)
         if "changes-since" in options:
-            return  # it shows what changed, not what there is
+            return  # such a list holds only what changed
         if "all_tenants" in options:
             host = re.search(r"(?:^|&)host=([^&]*)", options)
             if host is None:
@@ -193,7 +193,7 @@ class Servers:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the user sees every project's servers. A tenant gets 404 for those of others."""
+        """True if the user sees all projects' servers. Tenants get 404 for other projects'."""
         denied = any(answer.error and answer.error.kind == "denied" for answer in self.failures)
         return (self.everywhere is not None or bool(self.of_host)) and not denied
 
@@ -213,11 +213,11 @@ class Servers:
     def _add(self, raw: Mapping[str, object], answer: Answer) -> None:
         uuid = raw.get("id")
         if not isinstance(uuid, str):
-            self.failures.append(answer)  # one more server than can be read: absence proves nothing
+            self.failures.append(answer)  # this server is unknown, so absence proves nothing
             return
         before = self.by_uuid.get(uuid.lower())
         if before is not None and not before.raw.keys() <= raw.keys():
-            # A tenant sees less of a server than an administrator: what it does not, stays.
+            # A tenant sees fewer fields than an administrator. The fields it doesn't see are kept.
             older = dict.fromkeys(before.raw.keys() - raw.keys(), before.said["body"])
             raw = {**before.raw, **raw}
             server = Server(raw=raw, said={"body": answer}, older={**before.older, **older})

@@ -1,4 +1,4 @@
-"""What cinder says of a VM's disks: volumes, and the attachments that give them to servers."""
+"""Volumes, and the attachments of volumes to servers, as cinder returns them."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
     r"(?:\?(?P<options>\S*))?(?: |$)"
 )
-"""A question to cinder: for a list (`detail`), or for one thing."""
+"""A query to cinder: for a list (`detail`), or for one object."""
 
 GONE = frozenset(["detached", "deleted"])
-"""The statuses of an attachment that attaches nothing any more."""
+"""Statuses of an attachment that is over."""
 
 MOVING = frozenset(
     (
@@ -39,23 +39,23 @@ MOVING = frozenset(
         *("unmanaging", "restoring-backup", "maintenance", "retyping", "uploading"),
     )
 )
-"""The statuses of a volume that cinder is doing something with."""
+"""Statuses of a volume that cinder is working on."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Attachment(Fact):
-    """One attachment: that a server has a volume, on some host."""
+    """One attachment of a volume to a server, on one host."""
 
     layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "attachment"
     id: str
-    """Lower case."""
+    """Id of the attachment, lower case."""
 
     raw: Mapping[str, object]
-    """As the list of attachments, or the question for one, shows it; empty if neither did."""
+    """The attachment in the list of attachments, or in its own answer; empty if in neither."""
 
     entry: Mapping[str, object]
-    """As its volume shows it; empty if it does not. A volume shows only those that are attached."""
+    """The attachment in its volume's `attachments`, which lists only attached ones; else empty."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "id": ("body", "id"),
@@ -66,12 +66,12 @@ class Attachment(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("id", "Lower case."),
+        DocumentedField("id", "Id of the attachment, lower case."),
         *("status", "instance", "host"),
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the attachment's id, since a body holds many."""
+        """Return the answer and the place in it, which starts with the attachment's id."""
         answer, place = super().where(name)
         return answer, f"attachments[{self.id}].{place}"
 
@@ -84,37 +84,37 @@ class Attachment(Fact):
 
     @property
     def instance(self) -> str | None:
-        """The server that has it, lower case; None if it is no server's."""
+        """UUID of the server, lower case; None if the attachment belongs to no server."""
         uuid = text(self.raw, "instance") if self.raw else text(self.entry, "server_id")
         return uuid.lower() if uuid else None
 
     @property
     def volume_id(self) -> str:
-        """Lower case."""
+        """Id of the volume, lower case."""
         return (text(self.raw if self.raw else self.entry, "volume_id") or "").lower()
 
     @property
     def host(self) -> str | None:
-        """The nova-compute host that connected it; only administrators see it."""
+        """The nova-compute host that connected the volume; only administrators see it."""
         return text(self.entry, "host_name")
 
     @property
     def connection(self) -> Connection:
-        """How the volume is reached by cinder's word; only administrators see it."""
+        """The volume's connection as cinder stores it; only administrators see it."""
         info = self.raw.get("connection_info")
         if not isinstance(info, dict):
-            raise UnheardError("cinder did not tell how the volume is reached")
+            raise UnheardError("cinder: connection_info of the attachment was not collected")
         return Connection(info, info)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Volume(Fact):
-    """One volume, as `GET /volumes/detail` or `GET /volumes/UUID` shows it."""
+    """One volume, as `GET /volumes/detail` or `GET /volumes/UUID` returns it."""
 
     layer: ClassVar[Layer] = CINDER
     noun: ClassVar[str] = "volume"
     id: str
-    """Lower case."""
+    """Id of the volume, lower case."""
 
     raw: Mapping[str, object]
 
@@ -125,18 +125,18 @@ class Volume(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("id", "Lower case."),
+        DocumentedField("id", "Id of the volume, lower case."),
         *("name", "status", "size_gib", "bootable", "multiattach", "backend"),
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the volume's id, since a body holds many."""
+        """Return the answer and the place in it, which starts with the volume's id."""
         answer, place = super().where(name)
         return answer, f"volumes[{self.id}].{place}"
 
     @property
     def name(self) -> str:
-        """What its owner calls it."""
+        """Name of the volume, chosen by its owner."""
         return text(self.raw, "name") or ""
 
     @property
@@ -146,28 +146,28 @@ class Volume(Fact):
 
     @property
     def size_gib(self) -> int | None:
-        """GiB."""
+        """Size in GiB."""
         return integer(self.raw, "size")
 
     @property
     def multiattach(self) -> bool:
-        """Whether several servers may have it at once."""
+        """True if several servers may attach the volume at once."""
         value = self.raw.get("multiattach")
         if not isinstance(value, bool):
-            raise UnheardError("cinder did not say whether several servers may have the volume")
+            raise UnheardError("cinder: multiattach of the volume was not collected")
         return value
 
     @property
     def bootable(self) -> bool:
-        """Whether it holds something to boot from, as far as cinder knows."""
+        """True if cinder marks the volume as bootable."""
         return text(self.raw, "bootable") == "true"
 
     @property
     def encrypted(self) -> bool:
-        """Whether what is written to it is to be encrypted."""
+        """True if the volume is encrypted."""
         value = self.raw.get("encrypted")
         if not isinstance(value, bool):
-            raise UnheardError("cinder did not say whether the volume is encrypted")
+            raise UnheardError("cinder: encrypted of the volume was not collected")
         return value
 
     @property
@@ -182,34 +182,33 @@ class Volume(Fact):
 
     @property
     def updated_at(self) -> str | None:
-        """UTC, ISO 8601."""
+        """Time of the last update, or of the creation: UTC, ISO 8601."""
         return text(self.raw, "updated_at") or text(self.raw, "created_at")
 
     @property
     def is_moving(self) -> bool:
-        """Cinder is doing something with it."""
+        """True if cinder is working on the volume."""
         moved = self.raw.get("os-vol-mig-status-attr:migstat")
         return self.status in MOVING or moved in ("starting", "migrating", "completing")
 
 
 class Volumes:
-    """All that cinder said: the volumes and attachments it showed, and those that it has not."""
+    """All answers of cinder: volumes and attachments, and those that do not exist."""
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.by_id: dict[str, Volume] = {}
         self.absent: dict[str, Answer] = {}
-        """The volumes and attachments that were asked for and do not exist, as far as this user
-        sees."""
+        """UUID of a volume or attachment that does not exist for this user → the answer."""
         self.heard = False
-        """Whether any list, or any volume or attachment, was shown."""
+        """True if cinder answered a query for volumes or attachments, even with "not found"."""
         self.obstacle: str | None = None
-        """Why cinder did not speak, if it did not even begin to."""
+        """Message of cinder's first error, not counting `absent`; None without one."""
         self._gap: str | None = None
-        """Why a volume or an attachment may be missing, although cinder was asked for it."""
+        """Reason why a volume or an attachment may be missing although it exists."""
         self._raw: dict[str, tuple[Mapping[str, object], Answer]] = {}
         self._of_server: dict[object, set[str]] = {}
         self._entries: dict[str, dict[str, tuple[Mapping[str, object], Answer]]] = {}
-        """Volume → attachment → what the volume shows of it."""
+        """Volume id → attachment id → its entry in the volume's `attachments`."""
         self._services = False
         for answer in answers:
             if answer.error is not None and answer.error.kind != "absent":
@@ -228,15 +227,14 @@ class Volumes:
             self._gap = self._gap or f"cinder: {error.message}"
 
     def require_all(self) -> None:
-        """Raise `UnheardError` if what cinder was asked for is not all here: then what is missing
-        here may exist."""
+        """Raise `UnheardError` if a query failed, so that missing objects may exist."""
         reason = self._gap or self._unread
         if reason is not None:
             raise UnheardError(reason)
 
     @cached_property
     def _unread(self) -> str | None:
-        """Why an attachment can't be given to its server and volume; None if all can."""
+        """Reason why an attachment's server or volume can't be read; None if all can."""
         for attachment in self.attachments.values():
             try:
                 attachment.instance, attachment.volume_id, attachment.status  # noqa: B018
@@ -246,18 +244,21 @@ class Volumes:
 
     @property
     def sees_all(self) -> bool:
-        """Whether the user sees every project's volumes. A tenant gets 404 for those of others."""
+        """True if the user sees all projects' volumes. Tenants get 404 for other projects'."""
         return self._services
 
     def volume(self, uuid: str) -> Volume | None:
-        """A volume; None if there is none. `UnheardError` if that can't be said."""
+        """Return a volume; None if it does not exist. Raises `UnheardError` if that is unknown."""
         if uuid in self.by_id:
             return self.by_id[uuid]
         self._must_be_absent(uuid, "volume")
         return None
 
     def attachment(self, uuid: str) -> Attachment | None:
-        """An attachment; None if there is none. `UnheardError` if that can't be said."""
+        """Return an attachment; None if it does not exist.
+
+        Raises `UnheardError` if that is unknown.
+        """
         if uuid in self.attachments:
             return self.attachments[uuid]
         self._must_be_absent(uuid, "attachment")
@@ -266,19 +267,19 @@ class Volumes:
     def _must_be_absent(self, uuid: str, what: str) -> None:
         if uuid not in self.absent:
             raise UnheardError(
-                f"cinder was not asked for this {what}" if self.heard else self.silence
+                f"cinder: this {what} was not collected" if self.heard else self.silence
             )
         if not self.sees_all:
-            raise UnheardError("cinder shows this user only the volumes of some projects")
+            raise UnheardError("cinder: this user sees only the volumes of some projects")
 
     @property
     def silence(self) -> str:
-        """Why it was not heard."""
-        return f"cinder: {self.obstacle or 'it was not asked'}"
+        """Reason why cinder's volumes are not known."""
+        return f"cinder: {self.obstacle or 'its volumes were not collected'}"
 
     @cached_property
     def attachments(self) -> Mapping[str, Attachment]:
-        """Every attachment that was shown, by id."""
+        """The returned attachments by id."""
         found = {}
         entries = {uuid: entry for shown in self._entries.values() for uuid, entry in shown.items()}
         for uuid in self._raw.keys() | entries.keys():
@@ -293,7 +294,7 @@ class Volumes:
 
     @cached_property
     def by_server(self) -> Mapping[str, tuple[Attachment, ...]]:
-        """The attachments that were shown, by the server that has them."""
+        """Server UUID → the returned attachments of the server."""
         found: dict[str, list[Attachment]] = {}
         for attachment in self.attachments.values():
             try:
@@ -301,12 +302,12 @@ class Volumes:
                     found.setdefault(attachment.instance, []).append(attachment)
             except Exception as error:
                 caught(error)
-                continue  # whose it is can't be read
+                continue  # its server can't be read
         return {uuid: tuple(sorted(same, key=_by_id)) for uuid, same in found.items()}
 
     @cached_property
     def by_volume(self) -> Mapping[str, tuple[Attachment, ...]]:
-        """The attachments that were shown, by the volume that they are of."""
+        """Volume id → the returned attachments of the volume."""
         found: dict[str, list[Attachment]] = {}
         for attachment in self.attachments.values():
             try:
@@ -326,7 +327,7 @@ class Volumes:
         if answer.error is not None:
             return
         if what == "attachments" and (server := dict(parse_qsl(options)).get("instance_id")):
-            # A newer list of a server's attachments takes the older one's place.
+            # A newer list of a server's attachments replaces the older one.
             for known in self._of_server.pop(server, ()):
                 self._raw.pop(known, None)
         for item in items_of(answer, what, "cinder's list"):

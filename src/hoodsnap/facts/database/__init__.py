@@ -1,1 +1,1 @@
-"""What the nova databases hold: a table a file."""
+"""Rows of the nova databases, one file per table."""

@@ -1,4 +1,4 @@
-"""What the nova database says of one disk of a VM: its row in `block_device_mapping`."""
+"""Rows of `block_device_mapping`: one disk of an instance, and the connection of its volume."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from hoodsnap.facts.layer import NOVA_DB, Layer
 
 
 class Connection:
-    """How the volume is reached, as the column `connection_info` or cinder's attachment has it."""
+    """The connection of a volume, from the column `connection_info` or cinder's attachment."""
 
     def __init__(self, raw: Mapping[str, object], data: Mapping[str, object]) -> None:
         self._raw, self._data = raw, data
 
     @property
     def kind(self) -> str | None:
-        """`nfs`, `rbd`, `iscsi`, `fibre_channel`, `nvmeof` …; None if it does not say."""
+        """`nfs`, `rbd`, `iscsi`, `fibre_channel`, `nvmeof` …; None if it is not recorded."""
         return _plain(self._raw, "driver_volume_type")
 
     @property
     def serial(self) -> str | None:
-        """What the guest is shown as the disk's serial number: the volume's id."""
+        """Serial number of the guest's disk: the volume's id."""
         return _plain(self._raw, "serial")
 
     @property
     def name(self) -> str | None:
-        """The file of a volume on NFS, or `pool/volume-UUID` of rbd."""
+        """File name of a volume on NFS, or `pool/volume-UUID` for rbd."""
         return _plain(self._data, "name")
 
     @property
     def export(self) -> str | None:
-        """The server's folder of a volume on NFS: `10.0.0.5:/volumes`."""
+        """NFS export that holds the volume: `10.0.0.5:/volumes`."""
         return _plain(self._data, "export")
 
     @property
     def device_path(self) -> str | None:
-        """Where nova-compute found the device or file, when it last connected the volume."""
+        """Path of the device or file when nova-compute last connected the volume."""
         return _plain(self._data, "device_path")
 
     @property
     def targets(self) -> frozenset[tuple[str, int]]:
-        """Each iSCSI target (lower case) and the number of its LUN; empty if it is no iSCSI."""
+        """(iSCSI target in lower case, LUN) of each path; empty for other protocols."""
         names, luns = self._data.get("target_iqns"), self._data.get("target_luns")
         if not isinstance(names, list) or not isinstance(luns, list):
             names, luns = [self._data.get("target_iqn")], [self._data.get("target_lun")]
@@ -59,8 +59,10 @@ class Connection:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class BlockDeviceMapping(Fact):
-    """One row of `block_device_mapping`, which nova calls a BDM. What its release has no column
-    for is `UnheardError`."""
+    """One row of `block_device_mapping`, which nova calls a BDM.
+
+    Reading a column that the release does not have raises `UnheardError`.
+    """
 
     layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "bdm"
@@ -68,73 +70,75 @@ class BlockDeviceMapping(Fact):
     database: str
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the row's number."""
+        """Return the answer and the place in it, which starts with the row's id."""
         answer, place = super().where(name)
         return answer, f"{self.database}.block_device_mapping[id={self.raw.get('id')}].{place}"
 
     @property
     def id(self) -> int | None:
-        """The row's number."""
+        """Primary key of the row."""
         return integer(self.raw, "id")
 
     @property
     def instance_uuid(self) -> str:
-        """Whose disk it is, lower case."""
+        """UUID of the instance that has the disk, lower case."""
         return (text(self.raw, "instance_uuid") or "").lower()
 
     @property
     def boot_index(self) -> int | None:
-        """0 for the disk that it boots from; negative or None for one that it never does."""
+        """0 for the boot disk; negative or None for a disk that is never booted from."""
         return integer(self.raw, "boot_index")
 
     @property
     def destination_type(self) -> str | None:
-        """What it is: a `volume`, or `local` for a disk that nova keeps."""
+        """`volume`, or `local` for a disk that nova stores."""
         return text(self.raw, "destination_type")
 
     @property
     def device_name(self) -> str | None:
-        """`/dev/vdb`."""
+        """Device name in the guest: `/dev/vdb`."""
         return text(self.raw, "device_name")
 
     @property
     def volume_id(self) -> str | None:
-        """Lower case; None if it is no volume, or not made yet."""
+        """UUID of the volume, lower case; None if it is not a volume or does not exist yet."""
         volume = text(self.raw, "volume_id")
         return volume.lower() if volume else None
 
     @property
     def attachment_id(self) -> str | None:
-        """Cinder's attachment; None for one that was made before Queens."""
+        """Id of cinder's attachment; None if the volume was attached before Queens."""
         attachment = text(self.raw, "attachment_id")
         return attachment.lower() if attachment else None
 
     @property
     def deleted(self) -> bool:
-        """It was plugged out, or its instance is deleted."""
+        """True if the disk was detached or its instance was deleted."""
         return bool(integer(self.raw, "deleted"))
 
     @property
     def is_volume(self) -> bool:
-        """Whether it is a cinder volume (or is to become one)."""
+        """True if the disk is a cinder volume, or will become one."""
         return self.destination_type == "volume"
 
     @property
     def connection_written(self) -> bool:
-        """Whether nova has noted down at all how the volume is reached."""
+        """True if nova has stored a connection at all."""
         return text(self.raw, "connection_info") not in (None, "", "null")
 
     @property
     def connection(self) -> Connection | None:
-        """How the volume is reached; None if nova has not noted it. `UnheardError` if it is no
-        JSON."""
+        """The volume's connection; None if nova has not stored one.
+
+        Raises `UnheardError` if the column does not hold a JSON object.
+        """
         if isinstance(self._connection, UnheardError):
             raise UnheardError(str(self._connection))
         return self._connection
 
     @property
     def targets_shown(self) -> frozenset[tuple[str, int]]:
-        """The iSCSI targets and LUNs of its connection; none if that can't be read."""
+        """(iSCSI target, LUN) of each path; empty if the connection can't be read."""
         try:
             return self.connection.targets if self.connection is not None else frozenset()
         except UnheardError:
@@ -147,12 +151,12 @@ class BlockDeviceMapping(Fact):
                 return None
             info = json.loads(text(self.raw, "connection_info") or "")
             if not isinstance(info, dict):
-                return UnheardError("the connection_info can't be read")
+                return UnheardError("connection_info of the block device mapping can't be read")
             return Connection(info, mapping(info, "data") if "data" in info else {})
         except UnheardError as reason:
             return reason
         except (ValueError, RecursionError):
-            return UnheardError("the connection_info can't be read")
+            return UnheardError("connection_info of the block device mapping can't be read")
 
 
 def _plain(raw: Mapping[str, object], key: str) -> str | None:

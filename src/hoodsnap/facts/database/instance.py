@@ -1,4 +1,4 @@
-"""What the nova database says of a VM: its row in `instances`, and the rows that hang on it."""
+"""Rows of `instances`, and the rows of other tables that belong to an instance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLE_OF = {
     "fault": "instance_faults",
     "metadata": "instance_system_metadata",
 }
-"""The tables of the parts that are no row of `instances`."""
+"""Part of the fact → its table, for the parts outside of `instances`."""
 
 POWERS = "`running`, `shut down`, `paused` …"
 """Help text for the values of `power_word`."""
@@ -41,7 +41,7 @@ def power_word(state: int | None) -> str | None:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Instance(Fact):
-    """One row of `instances` (or of `shadow_instances`: then it is archived)."""
+    """One row of `instances`, or an archived one of `shadow_instances`."""
 
     layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "instance"
@@ -49,21 +49,21 @@ class Instance(Fact):
     database: str
     archived: bool = False
     instance_extra: Mapping[str, object] | None = None
-    """Its row in `instance_extra`; None if it has none or that was not read."""
+    """The instance's row in `instance_extra`; None without one, or if it was not collected."""
     devices: tuple[Mapping[str, object], ...] | None = None
-    """Its live rows in `block_device_mapping`; None if that was not read."""
+    """The instance's live rows in `block_device_mapping`; None if they were not collected."""
     mappings_ever: tuple[BlockDeviceMapping, ...] = ()
-    """The rows of `block_device_mapping` that were shown, those that are deleted too."""
+    """The instance's collected rows of `block_device_mapping`, including deleted ones."""
     migrations: tuple[Migration, ...] | None = None
-    """Its moves, those that are over too; None if that was not read."""
+    """The instance's migrations, including finished ones; None if they were not collected."""
     info_cache: Mapping[str, object] | None = None
-    """Its row in `instance_info_caches`, empty if it has none; None if that was not read."""
+    """The row in `instance_info_caches`, empty without one; None if it was not collected."""
     virtual_interfaces: tuple[Mapping[str, object], ...] | None = None
-    """Its live rows in `virtual_interfaces`; None if that was not read."""
+    """The instance's live rows in `virtual_interfaces`; None if they were not collected."""
     newer: Mapping[str, Answer] = field(default_factory=dict)
-    """For the columns that a later, narrower question brought up to date: its answer."""
+    """Column → the later answer that updated it by reading fewer columns."""
     tables: Tables | None = None
-    """Every row that was read, of any table."""
+    """All collected rows of all tables."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "memory_mib": ("row", "memory_mb"),
@@ -96,7 +96,7 @@ class Instance(Fact):
     )
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the row's id."""
+        """Return the answer and the place in it, which starts with the table and the UUID."""
         answer, place = super().where(name)
         answer = self.newer.get(place, answer)
         part = self.places.get(name, ("",))[0]
@@ -109,78 +109,78 @@ class Instance(Fact):
 
     @property
     def uuid(self) -> str:
-        """Lower case."""
+        """UUID of the instance, lower case."""
         return (text(self.raw, "uuid") or "").lower()
 
     @property
     def id(self) -> int | None:
-        """The row's number: the domain's name is made of it."""
+        """Primary key of the row. nova builds the domain's name from it."""
         return integer(self.raw, "id")
 
     @property
     def cell(self) -> str:
-        """The database that the row is in: one for each cell."""
+        """Name of the database that holds the row. Each cell has one."""
         return self.database
 
     @property
     def name(self) -> str:
-        """What its owner calls it."""
+        """Display name, chosen by the owner."""
         return text(self.raw, "display_name") or ""
 
     @property
     def host(self) -> str | None:
-        """The nova-compute host; None when it is on none."""
+        """The nova-compute host; None if the instance is on no host."""
         return text(self.raw, "host") or None
 
     @property
     def node(self) -> str | None:
-        """The compute node, by its hypervisor's host name; None when it is on none."""
+        """Hypervisor host name of the compute node; None if the instance is on no host."""
         return text(self.raw, "node") or None
 
     @property
     def hidden(self) -> bool:
-        """A copy of it in another cell is the one that counts (Train and later)."""
+        """True if a row in another cell counts instead (Train and later)."""
         return "hidden" in self.raw and bool(integer(self.raw, "hidden"))
 
     @property
     def cleaned(self) -> bool:
-        """nova has removed its files."""
+        """True if nova has removed the instance's files."""
         return bool(integer(self.raw, "cleaned"))
 
     @property
     def clean_attempts(self) -> int:
-        """How often nova-compute tried in vain to remove its files; after five it gives up."""
+        """Failed attempts of nova-compute to remove the files. It gives up after five."""
         return whole(self._metadata[0].get("clean_attempts", 0)) or 0
 
     @property
     def shutdown_timeout(self) -> int | None:
-        """Seconds that its image gives it to shut down; None if that leaves it to nova.conf."""
+        """Seconds to shut down, set by the image; None if nova.conf decides."""
         return whole(self._metadata[0].get("image_os_shutdown_timeout"))
 
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:
-        """What was read of its `instance_system_metadata`; of a deleted one, too."""
+        """`instance_system_metadata` by key, also of a deleted instance; and its answer."""
         asked = self.tables.read.get((self.database, TABLE_OF["metadata"])) if self.tables else None
         if self.tables is None or not asked:
-            raise UnheardError("the instance's system metadata was not read")
+            raise UnheardError("the instance's system metadata was not collected")
         rows = [*self.tables.of(TABLE_OF["metadata"], self.uuid, self.database)]
         answer = rows[-1].answer if rows else asked[-1]
         return {str(row.cells.get("key")): row.cells.get("value") for row in rows}, answer
 
     @cached_property
     def fault(self) -> Row | None:
-        """The last of its rows in `instance_faults`; None if it has none."""
+        """The instance's newest row in `instance_faults`; None without one."""
         numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["fault"])}
         return numbered[max(numbered)] if numbered else None
 
     @property
     def fault_message(self) -> str | None:
-        """What went wrong last, as its owner is told; None if nothing did."""
+        """Message of the last fault, as the owner sees it; None without a fault."""
         return text(self.fault.cells, "message") if self.fault is not None else None
 
     @property
     def fault_at(self) -> str | None:
-        """When that was, UTC."""
+        """Time of the last fault, UTC; None without a fault."""
         return text(self.fault.cells, "created_at") if self.fault is not None else None
 
     @cached_property
@@ -190,72 +190,78 @@ class Instance(Fact):
 
     @cached_property
     def task_state(self) -> str | None:
-        """What nova is doing with it; None when nothing."""
+        """The task that nova is performing: `powering-off`, `resize_prep` …; None if none."""
         return text(self.raw, "task_state") or None
 
     @property
     def power_state(self) -> int | None:
-        """As of a server."""
+        """Code of `PowerState`; None if the column is NULL."""
         return integer(self.raw, "power_state")
 
     @property
     def image(self) -> str | None:
-        """The id of the image it was made from; None when it boots from a volume."""
+        """Id of the image that the instance was made from; None if it boots from a volume."""
         return text(self.raw, "image_ref") or None
 
     @property
     def memory_mib(self) -> int | None:
-        """MiB, of the column `memory_mb`."""
+        """MiB in the column `memory_mb`."""
         return integer(self.raw, "memory_mb")
 
     @property
     def vcpus(self) -> int | None:
-        """Of the column `vcpus`."""
+        """vCPUs in the column `vcpus`."""
         return integer(self.raw, "vcpus")
 
     @property
     def config_drive(self) -> bool:
-        """Whether a disk with its metadata is attached."""
+        """True if the instance has a config drive, a disk with its metadata."""
         return text(self.raw, "config_drive") == "True"
 
     @property
     def updated_at(self) -> str:
-        """UTC, `2026-11-23 01:11:11`."""
+        """Time of the last update, or of the creation: UTC, `2026-11-23 01:11:11`."""
         return text(self.raw, "updated_at") or text(self.raw, "created_at") or ""
 
     @property
     def launched_at(self) -> str | None:
-        """UTC; None if it never ran."""
+        """Time of the last launch, UTC; None if the instance never ran."""
         return text(self.raw, "launched_at")
 
     @property
     def deleted_at(self) -> str | None:
-        """UTC; None while it is not."""
+        """Time of the deletion, UTC; None if the instance is not deleted."""
         return text(self.raw, "deleted_at")
 
     @cached_property
     def deleted(self) -> bool:
-        """The row is marked deleted (its `deleted` is its id, no longer 0), or archived."""
+        """True if the row is archived or marked as deleted (its `deleted` is no longer 0)."""
         return self.archived or bool(integer(self.raw, "deleted"))
 
     def rows(self, table: str) -> tuple[Row, ...]:
-        """Its live rows in another table of its database. `UnheardError` if that was not asked."""
+        """Return the instance's live rows in another table of the same database.
+
+        Raises `UnheardError` if they were not collected.
+        """
         key = (self.database, table)
         if self.tables is None or self.archived:
-            raise UnheardError(f"its {table} were not read")
+            raise UnheardError(f"the instance's rows in {table} were not collected")
         failed = any(f".{table} " in answer.query for answer in self.tables.failures)
         asked = self.tables.read.get(key, ())
         if failed or not any(self.tables.asks_for(answer, self.uuid) for answer in asked):
-            raise UnheardError(f"its {table} were not read")
+            raise UnheardError(f"the instance's rows in {table} were not collected")
         found = self.tables.of(table, self.uuid, self.database)
         return tuple(row for row in found if not row.cells.get("deleted"))
 
     def pci_devices(self, node: int | None) -> Mapping[str, Row]:
-        """The PCI devices of a compute node (by its number) that nova has reserved for it."""
+        """Return address → row of the PCI devices that nova reserved for the instance.
+
+        `node` is the id of the compute node. Raises `UnheardError` if they were not collected.
+        """
         table = (self.database, "pci_devices")
         tables, asked = self.tables, self.tables.read.get(table, ()) if self.tables else ()
         if tables is None or not any(str(node) in _nodes(answer.query) for answer in asked):
-            raise UnheardError("the host's PCI devices were not read")
+            raise UnheardError("the host's rows in pci_devices were not collected")
         rows = tables.of("pci_devices", self.uuid, self.database)
         return {
             text(row.cells, "address") or "": row
@@ -267,31 +273,35 @@ class Instance(Fact):
 
     @property
     def request_spec(self) -> RequestSpec | Answer:
-        """What the scheduler goes by when it is moved; the answer that shows that there is none.
-        Raises `UnheardError`."""
+        """The scheduler's criteria for the next move, or the answer that proves there are none.
+
+        Raises `UnheardError`.
+        """
         if self.tables is None:
-            raise UnheardError("its request spec was not read")
+            raise UnheardError("its request spec was not collected")
         return read_request_spec(self.tables, self.uuid)
 
     @cached_property
     def _flavors(self) -> Mapping[str, object] | UnheardError:
         if self.instance_extra is None:
-            return UnheardError("the instance's stored flavor was not read")
+            return UnheardError("the instance's stored flavor was not collected")
         try:
             return read_object(text(self.instance_extra, "flavor"), "the instance's stored flavor")
         except UnheardError as reason:
             return reason
 
     def stored_flavor(self, which: str) -> Mapping[str, object] | None:
-        """The fields of the flavor that it has (`cur`), and during a resize of the `old` and the
-        `new`; None if there is none."""
+        """Return the fields of a stored flavor; None if there is no such flavor.
+
+        `which` is `cur`, or during a resize also `old` or `new`.
+        """
         if isinstance(self._flavors, UnheardError):
             raise UnheardError(str(self._flavors))
         return None if self._flavors.get(which) is None else fields_of(self._flavors, which)
 
     @cached_property
     def flavor(self) -> StoredFlavor:
-        """The flavor as it was at boot, kept with the instance (Kilo and later)."""
+        """The flavor as it was at boot, stored with the instance (Kilo and later)."""
         data = self.stored_flavor("cur")
         if data is None:
             raise UnheardError("the instance's stored flavor can't be read")
@@ -299,43 +309,46 @@ class Instance(Fact):
 
     @cached_property
     def pins(self) -> Mapping[int, int]:
-        """vCPU → the host's processor that nova has reserved for it. Empty if none is."""
+        """vCPU → the host CPU that nova reserved for it; empty without pinning."""
         if self.instance_extra is None:
-            raise UnheardError("the instance's NUMA topology was not read")
+            raise UnheardError("the instance's NUMA topology was not collected")
         return read_pins(text(self.instance_extra, "numa_topology"))
 
     @property
     def flavor_memory_mib(self) -> int | None:
-        """MiB, of the stored flavor."""
+        """MiB of the stored flavor."""
         return self.flavor.memory_mib
 
     @property
     def flavor_vcpus(self) -> int | None:
-        """Of the stored flavor."""
+        """vCPUs of the stored flavor."""
         return self.flavor.vcpus
 
     @cached_property
     def mappings_shown(self) -> tuple[BlockDeviceMapping, ...]:
-        """Those rows of it that are live; `mappings` knows whether that is all."""
+        """The collected live rows. `mappings` raises if some may be missing."""
         return tuple(row for row in self.mappings_ever if not row.raw.get("deleted"))
 
     @property
     def mappings(self) -> tuple[BlockDeviceMapping, ...]:
-        """Its live rows in `block_device_mapping`: all that there are."""
+        """All live rows of the instance in `block_device_mapping`.
+
+        Raises `UnheardError` if some may be missing.
+        """
         if "mappings" not in self.said:
-            raise UnheardError("the instance's block devices were not read")
+            raise UnheardError("the instance's block device mappings were not collected")
         return self.mappings_shown
 
     @property
     def flavor_root_gb(self) -> int | None:
-        """GiB, of the stored flavor."""
+        """GiB of the stored flavor's root disk."""
         return self.flavor.root_gb
 
     @property
     def boots_from_volume(self) -> bool:
-        """Its root disk is a volume, not a file of its own."""
+        """True if the root disk is a volume, not a local disk."""
         if self.devices is None:
-            raise UnheardError("the instance's block devices were not read")
+            raise UnheardError("the instance's block device mappings were not collected")
         roots = [device for device in self.devices if integer(device, "boot_index") == 0]
         if not roots:
             return self.image is None
@@ -343,24 +356,24 @@ class Instance(Fact):
 
     @cached_property
     def network_info(self) -> tuple[NetworkInterface, ...]:
-        """Its ports as nova noted them (the info cache); empty if the note is empty or gone."""
+        """The ports in nova's info cache; empty if the cache is empty or has no row."""
         if self.info_cache is None:
-            raise UnheardError("the instance's info cache was not read")
+            raise UnheardError("the instance's info cache was not collected")
         return read_network_info(text(self.info_cache, "network_info") if self.info_cache else None)
 
     @property
     def cached_ports(self) -> tuple[str, ...]:
-        """The ports' ids of `network_info`."""
+        """Ids of the ports in `network_info`."""
         return tuple(port.id for port in self.network_info)
 
     @cached_property
     def macs(self) -> Mapping[str, str]:
-        """Port id → address, lower case, as nova first gave it (`virtual_interfaces`)."""
+        """Port id → MAC address, lower case, as nova first recorded it (`virtual_interfaces`)."""
         if self.virtual_interfaces is None:
-            raise UnheardError("the instance's virtual interfaces were not read")
+            raise UnheardError("the instance's virtual interfaces were not collected")
         found = {}
         for card in self.virtual_interfaces:
-            # Since Pike the port's id stands behind the address, so that one may be used twice.
+            # Since Pike the port's id follows the address, so that two rows may have one address.
             mac, port = (text(card, "address") or "").partition("/")[0], text(card, "uuid")
             if mac and port:
                 found[port.lower()] = mac.lower()
@@ -371,5 +384,5 @@ _NODES = re.compile(r"compute_node_id`? IN \(([\d, ]*)\)")
 
 
 def _nodes(statement: str) -> list[str]:
-    """Return the numbers of the compute nodes that a statement about PCI devices asks for."""
+    """Return the ids of the compute nodes in a statement that selects PCI devices."""
     return [node for listed in _NODES.findall(statement) for node in listed.split(", ")]

@@ -1,4 +1,4 @@
-"""What nova's API database has of a VM: its cell, and whether it is still to be built."""
+"""Rows of `instance_mappings` in nova's API database: the cell of an instance."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from hoodsnap.facts.layer import NOVA_DB, Layer
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class InstanceMapping(Fact):
-    """The row of `instance_mappings` of one UUID, or that there is none. Whatever was not asked
-    raises `UnheardError`: before Ocata nova works without an API database."""
+    """The row of one UUID in `instance_mappings`, or the fact that it has no row.
+
+    Fields that were not collected raise `UnheardError`: before Ocata nova works without an API
+    database.
+    """
 
     layer: ClassVar[Layer] = NOVA_DB
     noun: ClassVar[str] = "mapping"
     uuid: str
     raw: Mapping[str, object] | None
-    """None: it has no row, or that was not asked."""
+    """The row; None if it does not exist or was not collected."""
     tables: Tables
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
@@ -32,7 +35,7 @@ class InstanceMapping(Fact):
 
     @classmethod
     def read(cls, tables: Tables, uuid: str) -> InstanceMapping:
-        """Of this UUID, from every row that was read."""
+        """Read the mapping of a UUID from the collected rows."""
         said: dict[str, Answer] = {}
         raw = None
         for part, table in (("row", "instance_mappings"), ("build", "build_requests")):
@@ -45,48 +48,50 @@ class InstanceMapping(Fact):
 
     @property
     def there(self) -> bool:
-        """Whether it has one. Without, the API lists the server and answers 404 when it is asked
-        for it."""
+        """True if the UUID has a row.
+
+        Without one, the API still lists the server, but answers 404 to a query for the server.
+        """
         if "row" not in self.said:
-            raise UnheardError("nova's API database was not asked for its cell")
+            raise UnheardError("its row in instance_mappings was not collected")
         return self.raw is not None
 
     @property
     def cell_id(self) -> int | None:
-        """The number of its cell; None as long as none is chosen."""
+        """Primary key of the cell in `cell_mappings`; None until a cell is chosen."""
         return integer(self._row, "cell_id")
 
     @property
     def cell(self) -> str | None:
-        """The database of that cell, called as in the rows of instances."""
+        """Name of the cell's database, as in `Instance.cell`."""
         for cell in self.tables.of("cell_mappings"):
             if cell.cells.get("id") == self.cell_id:
                 database = self.tables.database_of(cell.cells)
                 if database is None:
-                    raise UnheardError(f"the cell {cell.cells.get('name')} was not read")
+                    raise UnheardError(f"cell {cell.cells.get('name')} was not collected")
                 return database
-        raise UnheardError("nova's list of cells was not read")
+        raise UnheardError("the row of its cell in cell_mappings was not collected")
 
     @property
     def queued_for_delete(self) -> bool | None:
-        """Its owner deleted it; None if it was never written (Rocky and later have it)."""
+        """True if the owner deleted the server; None if never written (Rocky and later)."""
         flag = integer(self._row, "queued_for_delete")
         return None if flag is None else bool(flag)
 
     @property
     def created_at(self) -> str | None:
-        """UTC: when it was ordered."""
+        """Time when the server was requested, UTC."""
         return text(self._row, "created_at")
 
     @property
     def build_requests(self) -> int:
-        """How many orders to build it are open: one until a cell is chosen."""
+        """Number of open build requests: one until a cell is chosen."""
         if "build" not in self.said:
-            raise UnheardError("nova's API database was not asked for its build request")
+            raise UnheardError("its rows in build_requests were not collected")
         return sum(1 for _ in self.tables.of("build_requests", self.uuid))
 
     @property
     def _row(self) -> Mapping[str, object]:
         if not self.there or self.raw is None:
-            raise UnheardError("nova's API database has no cell for it")
+            raise UnheardError("it has no row in instance_mappings")
         return self.raw

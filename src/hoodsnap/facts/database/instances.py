@@ -1,4 +1,4 @@
-"""All that the nova databases said: every instance in them, and what shows that one is in none."""
+"""All rows of the nova databases, and the answers that prove that an instance does not exist."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from hoodsnap.facts.fact import UnheardError
 
 
 class Instances:
-    """All that the nova databases said."""
+    """All answers of the nova databases."""
 
     def __init__(self, answers: Iterable[Answer], doubted: str | None = None) -> None:
         heard = tuple(answers)
         self._heard = heard
         self.doubted = doubted
-        """Why these databases can't be those of the hosts that were captured."""
+        """Reason why these can't be the captured hosts' databases; None without doubts."""
         self.tables = Tables(heard)
         self.hosts = HostRecords(self.tables)
         self.by_uuid: dict[str, Instance] = {}
         self.copies: dict[str, list[Instance]] = {}
-        """Every row of a UUID, in whatever database and however deleted."""
+        """UUID → its rows in all databases, including deleted and archived ones."""
         errors = (answer.error for answer in heard if answer.error is not None)
         self.obstacle = next((error.message for error in errors if error.kind != "absent"), None)
-        """Why the databases did not speak, if they did not even begin to."""
+        """Message of the databases' first error, not counting `absent`; None without one."""
         self.clock = clock_of(heard)
-        """When the database's clock was read, and what it showed."""
+        """The answer that read the database's clock, and the time it showed; None without one."""
         broken = any(".instances" in answer.query for answer in self.tables.failures)
         for table, archived in (("shadow_instances", True), ("instances", False)):
             for (database, name), owners in self.tables.rows.items():
                 if name == table:
                     for rows in owners.values():
                         for row in rows.values():
-                            # Markers alone would pass for a row in which nothing else is set.
+                            # A row of markers alone would look like one with empty columns.
                             if not broken or "image_ref" in row.cells:
                                 self._add(row, database, archived)
 
     def in_doubt(self, reason: str) -> Instances:
-        """Return the same, as the answer of databases that can't be those of the captured hosts."""
+        """Return the same answers, marked as doubtful: not the captured hosts' databases."""
         return Instances(self._heard, reason)
 
     def _add(self, row: Row, database: str, archived: bool) -> None:
@@ -90,12 +90,12 @@ class Instances:
         )
         self.copies.setdefault(uuid.lower(), []).append(instance)
         before = self.by_uuid.get(uuid.lower())
-        # A UUID may have rows in two cells, and old ones beside a live one: the live one speaks.
+        # A UUID may have rows in two cells, and deleted rows beside a live row, which counts.
         if before is None or _liveliness(instance) >= _liveliness(before):
             self.by_uuid[uuid.lower()] = instance
 
     def _asked_of_migrations(self, database: str, uuid: str) -> bool:
-        """Whether its cell told whether one instance is moved; another cell's word is none."""
+        """True if the migrations of an instance were collected from its own cell."""
         answers = self.tables.read.get((database, "migrations"), ())
         return any(
             "status NOT IN" in answer.query
@@ -104,7 +104,7 @@ class Instances:
         )
 
     def _asked_of_mappings(self, database: str, uuid: str) -> Answer | None:
-        """An answer that has all live rows of one instance. Some are of volumes, not of it."""
+        """Return an answer with all live rows of an instance, not one selected by volumes."""
         for answer in self.tables.read[(database, "block_device_mapping")]:
             if "volume_id IN (" not in answer.query and self.tables.asks_for(answer, uuid):
                 return answer
@@ -115,7 +115,7 @@ class Instances:
             yield BlockDeviceMapping(raw=row.cells, database=database, said={"row": row.answer})
 
     def mappings(self) -> Iterator[BlockDeviceMapping]:
-        """Every row of `block_device_mapping` that was read, whosever it is."""
+        """Yield the collected rows of `block_device_mapping` of all instances."""
         for database, table in self.tables.rows:
             if table == "block_device_mapping":
                 for row in self.tables.of(table, database=database):
@@ -124,7 +124,7 @@ class Instances:
                     )
 
     def _cache(self, uuid: str, database: str) -> Row | None:
-        """Its row in `instance_info_caches`, without cells if it has none; None if not read."""
+        """Return the row in `instance_info_caches`, empty without one; None if not collected."""
         table = "instance_info_caches"
         row = next(self.tables.of(table, uuid, database), None)
         if row is not None:
@@ -140,7 +140,7 @@ class Instances:
 
     @cached_property
     def moves(self) -> Mapping[str, Migration]:
-        """Every migration that was read, by the UUID under which it holds resources."""
+        """The collected migrations by UUID, which is their consumer id in placement."""
         found = {}
         for (base, table), owners in self.tables.rows.items():
             for rows in owners.values() if table == "migrations" else ():
@@ -152,23 +152,27 @@ class Instances:
         return found
 
     def without(self, uuid: str) -> Answer:
-        """An answer that shows that this UUID is neither an instance nor a migration. Raises
-        `UnheardError` if it might be one."""
+        """Return an answer that proves that a UUID is neither an instance nor a migration.
+
+        Raises `UnheardError` if it may be one.
+        """
         if reason := self.searched(uuid):
             raise UnheardError(f"nova database: {reason}")
         if next(self.tables.of("build_requests", uuid), None) is not None:
-            raise UnheardError("it is just being built")
+            raise UnheardError("nova database: the instance is still being built")
         asked = self.asked(uuid)
         for cell in self.cells:
             if not self._is_cell0(cell) and not self._asked_for_move(cell, uuid):
-                raise UnheardError(f"{cell}.migrations was not asked for this UUID")
+                raise UnheardError(
+                    f"nova database: {cell}.migrations was not searched for this UUID"
+                )
         if asked is None:
-            raise UnheardError("the nova database was not asked for this UUID")
+            raise UnheardError("nova database: no instances table was searched for this UUID")
         return asked
 
     def _asked_for_move(self, cell: str, uuid: str) -> bool:
         for answer in self.tables.read.get((cell, "migrations"), ()):
-            # Before Queens a migration has no UUID, and nothing but servers holds resources.
+            # Before Queens migrations have no UUID, and only servers hold resources.
             if uuid in answer.query or "uuid" not in answer.value["columns"]:
                 return True
         return False
@@ -181,33 +185,34 @@ class Instances:
         )
 
     def mapping(self, uuid: str) -> InstanceMapping:
-        """What the API database has of a UUID."""
+        """Return a UUID's row in the API database."""
         return InstanceMapping.read(self.tables, uuid)
 
     @property
     def cells(self) -> frozenset[str]:
-        """The databases whose instances were read."""
+        """Names of the databases whose `instances` were collected."""
         return frozenset(base for base, table in self.tables.read if table == "instances")
 
     def searched(self, uuid: str) -> str | None:
-        """Why it can't be said that no database has this UUID; None if it can."""
+        """Return the reason why a UUID may still exist; None if every cell was searched."""
         if self.doubted is not None:
             return self.doubted
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed:
-            return failed[0].error.message if failed[0].error else "the instances can't be read"
+            error = failed[0].error
+            return error.message if error else "the instances table can't be read"
         if not self.cells:
-            return self.obstacle or "it was not asked"
+            return self.obstacle or "the instances table was not collected"
         if missing := self._unread_cells():
-            return f"the cell {missing} was not read"
+            return f"cell {missing} was not collected"
         for cell in self.cells:
             answers = self.tables.read[(cell, "instances")]
             if not any(self.tables.asks_for(answer, uuid) for answer in answers):
-                return f"{cell}.instances was not asked for this UUID"
+                return f"{cell}.instances was not searched for this UUID"
         return None
 
     def asked(self, uuid: str) -> Answer | None:
-        """An answer that would have shown this UUID's row, had there been one."""
+        """Return an answer that would contain the row of a UUID; None without one."""
         for cell in sorted(self.cells):
             for answer in self.tables.read[(cell, "instances")]:
                 if self.tables.asks_for(answer, uuid):
@@ -215,20 +220,25 @@ class Instances:
         return None
 
     def of_host(self, host: str) -> tuple[Instance, ...]:
-        """Every instance on a host that is not deleted. `UnheardError` unless all of them were
-        read."""
+        """Return all instances on a host that are not deleted.
+
+        Raises `UnheardError` if some may be missing.
+        """
         if self.doubted is not None:
             raise UnheardError(f"nova database: {self.doubted}")
         failed = [answer for answer in self.tables.failures if ".instances" in answer.query]
         if failed or not self.cells:
             why = failed[0].error.message if failed and failed[0].error else self.obstacle
-            raise UnheardError(f"nova database: {why or 'the instances were not read'}")
+            raise UnheardError(f"nova database: {why or 'the instances table was not collected'}")
         if missing := self._unread_cells():
-            raise UnheardError(f"the cell {missing} was not read")
+            raise UnheardError(f"nova database: cell {missing} was not collected")
         for cell in self.cells:
             asked = [answer.query for answer in self.tables.read[(cell, "instances")]]
             if not any(_asks_for_all(query, host) for query in asked):
-                raise UnheardError(f"{cell}.instances was not asked for all of host {host}")
+                raise UnheardError(
+                    f"nova database: a full list of instances on {host} was not collected"
+                    f" from {cell}"
+                )
         return self._by_host.get(host, ())
 
     @cached_property
@@ -247,7 +257,7 @@ class Instances:
 
 
 def _asks_for_all(query: str, host: str) -> bool:
-    """Whether a question is for whole rows, and for all of a host that are not deleted."""
+    """True if a query selects whole rows, and all instances on a host that are not deleted."""
     rows, _, condition = query.partition(" WHERE ")
     every = not condition or condition.startswith(("deleted = 0 OR ", f"host = '{host}' AND "))
     return "image_ref" in rows and every

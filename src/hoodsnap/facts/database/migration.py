@@ -1,4 +1,4 @@
-"""One move of a VM, as nova wrote it down: a row of `migrations`."""
+"""Rows of `migrations`: one move of an instance each."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ UNFINISHED = frozenset(
         *("migrating", "post-migrating", "confirming", "reverting"),
     )
 )
-"""The statuses in which a VM may be in two places."""
+"""Statuses in which the guest may exist on two hosts."""
 
 OVER = frozenset(["confirmed", "reverted", "completed", "cancelled", "error", "failed"])
-"""The statuses in which nothing will happen any more."""
+"""Final statuses: nothing more happens in them."""
 
 ARMED = frozenset(["accepted", "pre-migrating", "done"])
-"""Of an evacuation: the statuses in which nova-compute of its source, when it starts, removes the
-guest that it left behind there."""
+"""Statuses of an evacuation in which the source's nova-compute, when it starts, removes the guest
+that is still there."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,23 +38,23 @@ class Migration(Fact):
     places: ClassVar[Mapping[str, tuple[str, str]]] = {"type": ("row", "migration_type")}
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the row's number."""
+        """Return the answer and the place in it, which starts with the row's id."""
         answer, place = super().where(name)
         return answer, f"{self.database}.migrations[id={self.raw.get('id')}].{place}"
 
     @property
     def id(self) -> int | None:
-        """The row's number."""
+        """Primary key of the row."""
         return integer(self.raw, "id")
 
     @property
     def uuid(self) -> str | None:
-        """Lower case. From Queens on: the name under which it holds resources in placement."""
+        """UUID of the migration, lower case. Since Queens also its consumer id in placement."""
         return (text(self.raw, "uuid") or "").lower() or None
 
     @property
     def instance_uuid(self) -> str:
-        """Lower case: what is moved."""
+        """UUID of the moved instance, lower case."""
         return (text(self.raw, "instance_uuid") or "").lower()
 
     @property
@@ -64,40 +64,40 @@ class Migration(Fact):
 
     @property
     def status(self) -> str:
-        """`running`, `finished` (a resize that waits for its confirmation), `done` …"""
+        """`running`, `finished` (a resize that waits for confirmation), `done` …"""
         return text(self.raw, "status") or ""
 
     @property
     def source_compute(self) -> str | None:
-        """The nova-compute host that it leaves."""
+        """The source's nova-compute host."""
         return text(self.raw, "source_compute")
 
     @property
     def source_node(self) -> str | None:
-        """The compute node that it leaves, by its hypervisor's host name."""
+        """Hypervisor host name of the source's compute node."""
         return text(self.raw, "source_node")
 
     @property
     def dest_compute(self) -> str | None:
-        """The nova-compute host that it goes to; None while none is chosen."""
+        """The destination's nova-compute host; None while none is chosen."""
         return text(self.raw, "dest_compute")
 
     @property
     def updated_at(self) -> str | None:
-        """UTC: when nova wrote it last."""
+        """Time of the last update, UTC."""
         return text(self.raw, "updated_at") or text(self.raw, "created_at")
 
     @property
     def created_at(self) -> str | None:
-        """UTC: when it was ordered."""
+        """Time when the migration was requested, UTC."""
         return text(self.raw, "created_at")
 
     @property
     def deleted(self) -> bool:
-        """The row is marked deleted."""
+        """True if the row is marked as deleted."""
         return bool(integer(self.raw, "deleted"))
 
     @property
     def unfinished(self) -> bool:
-        """It may be in two places because of it."""
+        """True if the guest may exist on two hosts because of this migration."""
         return self.status in UNFINISHED and not self.deleted

@@ -1,4 +1,4 @@
-"""What nova has noted of a server's ports: the column `instance_info_caches.network_info`."""
+"""nova's cache of an instance's ports: the column `instance_info_caches.network_info`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from hoodsnap.facts.fact import UnheardError
 
 
 class NetworkInterface(NamedTuple):
-    """A port as nova noted it when it last asked neutron. From this the domain is made."""
+    """A port as nova cached it when it last asked neutron. nova builds the domain from it."""
 
     id: str
-    """The port's, lower case."""
+    """Id of the port, lower case."""
     mac: str | None
-    """Lower case."""
+    """MAC address, lower case."""
     device: str | None
     """`tap3f6c1d2a-bb`."""
     type: str | None
-    """`ovs`, `bridge` …, as `binding:vif_type`."""
+    """`ovs`, `bridge` …, as in `binding:vif_type`."""
     vnic_type: str | None
     addresses: tuple[str, ...]
-    """Its fixed IPs."""
+    """The port's fixed IPs."""
     floating: tuple[str, ...]
     mtu: int | None
-    """Bytes; None if that is not noted, as by releases before Newton."""
+    """Bytes; None if it is not recorded, as before Newton."""
 
 
 def read_network_info(text: str | None) -> tuple[NetworkInterface, ...]:
-    """What the column holds; nothing if it is NULL. Raises `UnheardError` if that can't be read."""
+    """Return the ports in the column; none if it is NULL. Raises `UnheardError`."""
     if not text:
         return ()
     try:
         ports = json.loads(text)
     except (ValueError, RecursionError):
-        raise UnheardError("the network_info can't be read") from None
+        raise UnheardError("network_info of the info cache can't be read") from None
     if not isinstance(ports, list):
-        raise UnheardError("the network_info can't be read")
+        raise UnheardError("network_info of the info cache can't be read")
     return tuple(map(_port, ports))
 
 
 def _port(raw: object) -> NetworkInterface:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str):
-        raise UnheardError("the network_info can't be read")
+        raise UnheardError("network_info of the info cache can't be read")
     network = _mapping(raw.get("network"))
     mtu = _mapping(network.get("meta")).get("mtu")
     ips = list(_ips(network))

@@ -1,4 +1,4 @@
-"""nova's own copy of what a domain is doing, the same in the database and the API."""
+"""nova's record of a domain's state: the same codes in the database and the API."""
 
 from __future__ import annotations
 
@@ -25,4 +25,4 @@ POWER_STATES: Mapping[int, str] = {
     PowerState.CRASHED: "crashed",
     PowerState.SUSPENDED: "suspended",
 }
-"""The word for each code."""
+"""Code → the word that nova uses for it."""

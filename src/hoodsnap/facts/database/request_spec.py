@@ -1,4 +1,4 @@
-"""What the scheduler goes by when it plans a server's next move: its row in `request_specs`."""
+"""Rows of `request_specs`: the scheduler's criteria for the next move of an instance."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RequestSpec(Fact):
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the row's number."""
+        """Return the answer and the place in it, which starts with the row's id."""
         answer, place = super().where(name)
         return answer, f"{self.database}.request_specs[id={self.raw.get('id')}].{place}"
 
@@ -49,32 +49,35 @@ class RequestSpec(Fact):
 
     @property
     def zone(self) -> str | None:
-        """The availability zone that its owner asked for; None: any."""
+        """Availability zone that the owner requested; None for any."""
         return text(self._data, "availability_zone") or None
 
     @property
     def flavor(self) -> Mapping[str, object]:
-        """The fields of the flavor that is looked for."""
+        """Fields of the requested flavor."""
         return fields_of(self._data, "flavor")
 
     @property
     def flavor_name(self) -> str | None:
-        """Its name."""
+        """Name of the requested flavor."""
         return text(self.flavor, "name")
 
     @property
     def image(self) -> str | None:
-        """The id of the image; None if it has none."""
+        """Id of the requested image; None without one."""
         if self._data.get("image") is None:
             return None
         return text(fields_of(self._data, "image"), "id") or None
 
 
 def read_request_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:
-    """A server's request spec; the answer that shows that it has none. Raises `UnheardError`."""
+    """Return an instance's request spec, or the answer that proves that it has none.
+
+    Raises `UnheardError` if its request spec was not collected.
+    """
     for database, row in tables.each("request_specs", uuid):
         return RequestSpec(raw=row.cells, database=database, said={"row": row.answer})
     answer = tables.asked("request_specs", uuid)
     if answer is not None:
         return answer
-    raise UnheardError("its request spec was not read")
+    raise UnheardError("its request spec was not collected")

@@ -1,4 +1,4 @@
-"""What the nova database says of hosts: their services, compute nodes and cells."""
+"""Rows about hosts in the nova databases: services, compute nodes, host mappings and cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hoodsnap.facts.fact import Fact, UnheardError, integer, text
 from hoodsnap.facts.layer import NOVA_DB, Layer
 
 CELL0 = "00000000-0000-0000-0000-000000000000"
-"""The cell that keeps what no host was found for."""
+"""UUID of cell0, which holds the instances that could not be scheduled."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,33 +26,33 @@ class HostRecord(Fact):
     database: str
 
     def where(self, name: str) -> tuple[Answer | None, str]:
-        """As of any fact; the place starts with the row's number."""
+        """Return the answer and the place in it, which starts with the row's id."""
         answer, place = super().where(name)
         return answer, f"{self.database}.{self.table}[id={self.raw.get('id')}].{place}"
 
     @property
     def id(self) -> int | None:
-        """The row's number."""
+        """Primary key of the row."""
         return integer(self.raw, "id")
 
     @property
     def host(self) -> str | None:
-        """The nova-compute host. Before Kilo a compute node has none (but a service)."""
+        """The nova-compute host. Before Kilo a compute node has a service instead."""
         return text(self.raw, "host")
 
     @property
     def uuid(self) -> str | None:
-        """Lower case. A service has one from Pike on, a compute node from Mitaka on."""
+        """UUID in lower case; services have one since Pike, compute nodes since Mitaka."""
         return (text(self.raw, "uuid") or "").lower() or None
 
     @property
     def updated_at(self) -> str | None:
-        """UTC, `2026-11-23 01:11:11`; None if nothing changed since it was written first."""
+        """UTC, `2026-11-23 01:11:11`; None if the row has not changed since it was created."""
         return text(self.raw, "updated_at")
 
     @property
     def deleted(self) -> bool:
-        """The row is marked deleted."""
+        """True if the row is marked as deleted."""
         return bool(integer(self.raw, "deleted"))
 
 
@@ -70,27 +70,27 @@ class Service(HostRecord):
 
     @property
     def disabled(self) -> bool:
-        """The scheduler places nothing new there."""
+        """True if the scheduler places no new instances on the host."""
         return bool(integer(self.raw, "disabled"))
 
     @property
     def disabled_reason(self) -> str | None:
-        """Why, if somebody said so."""
+        """Reason why the service is disabled; None if none was given."""
         return text(self.raw, "disabled_reason")
 
     @property
     def forced_down(self) -> bool:
-        """An operator declared it dead, to evacuate its servers (Liberty and later)."""
+        """True if an operator forced the service down to evacuate its servers (since Liberty)."""
         return bool(integer(self.raw, "forced_down"))
 
     @property
     def version(self) -> int | None:
-        """nova's number of what the service can do (Liberty and later); see release.py."""
+        """nova's service version (Liberty and later); see cloud/release.py."""
         return integer(self.raw, "version")
 
     @property
     def last_seen_up(self) -> str | None:
-        """When it reported last, UTC. Before Liberty that was `updated_at`."""
+        """Time of the service's last report, UTC. Before Liberty it is `updated_at`."""
         if "last_seen_up" not in self.raw:
             return self.updated_at
         return text(self.raw, "last_seen_up")
@@ -98,37 +98,37 @@ class Service(HostRecord):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ComputeNode(HostRecord):
-    """One row of `compute_nodes`: the hypervisor as nova-compute reported it last."""
+    """One row of `compute_nodes`: the hypervisor as nova-compute last reported it."""
 
     noun: ClassVar[str] = "compute node"
     table: ClassVar[str] = "compute_nodes"
 
     @property
     def hypervisor_hostname(self) -> str | None:
-        """What libvirt calls its host; the resource provider has the same name."""
+        """libvirt's host name; the resource provider has the same name."""
         return text(self.raw, "hypervisor_hostname")
 
     @property
     def host_ip(self) -> str | None:
-        """nova.conf's `my_ip`."""
+        """`my_ip` in the host's nova.conf."""
         return text(self.raw, "host_ip")
 
     @property
     def hypervisor_type(self) -> str | None:
-        """`QEMU` (KVM, too), `ironic` …"""
+        """`QEMU` (also for KVM), `ironic` …"""
         return text(self.raw, "hypervisor_type")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HostMapping(HostRecord):
-    """One row of `host_mappings`: which cell a host belongs to (Liberty and later)."""
+    """One row of `host_mappings`: the cell of a host (Liberty and later)."""
 
     noun: ClassVar[str] = "host mapping"
     table: ClassVar[str] = "host_mappings"
 
     @property
     def cell_id(self) -> int | None:
-        """The number of its row in `cell_mappings`."""
+        """Primary key of the cell's row in `cell_mappings`."""
         return integer(self.raw, "cell_id")
 
 
@@ -136,33 +136,35 @@ R = TypeVar("R", bound=HostRecord)
 
 
 class HostRecords:
-    """All that the nova databases say of hosts."""
+    """All rows about hosts in the nova databases."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     @cached_property
     def services(self) -> tuple[Service, ...]:
-        """Every service of every host, the deleted ones too."""
+        """Services of all hosts, including deleted ones."""
         found = self._rows("services")
         return tuple(Service(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
 
     @cached_property
     def nodes(self) -> tuple[ComputeNode, ...]:
-        """The compute nodes of the captured hosts (of all, if all were asked), deleted ones too."""
+        """Compute nodes of the queried hosts, including deleted ones."""
         found = self._rows("compute_nodes")
         return tuple(ComputeNode(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
 
     @cached_property
     def mappings(self) -> tuple[HostMapping, ...]:
-        """Which cell each host is mapped to."""
+        """Host mappings: the cell of each host."""
         found = self._rows("host_mappings")
         return tuple(HostMapping(raw=r.cells, database=b, said={"row": r.answer}) for b, r in found)
 
     @cached_property
     def cells(self) -> Mapping[object, str]:
-        """The database of each cell, by the number of its mapping, called as in other rows. Of two
-        of one name that was not read is left out: it might be either."""
+        """`cell_mappings.id` → the cell's database, named as in other rows.
+
+        A cell whose database was not read is left out if another cell's database has the same name.
+        """
         rows = [row.cells for row in self._tables.of("cell_mappings")]
         names = [row.get("database_name") for row in rows]
         found: dict[object, str] = {}
@@ -175,12 +177,15 @@ class HostRecords:
         return found
 
     def read(self, table: str) -> Answer:
-        """An answer that read this table: the evidence that it has no such row. Raises
-        `UnheardError` if it was not read in every cell."""
+        """Return an answer that read a table: the evidence that a row does not exist.
+
+        Raises `UnheardError` if the table was not read in every cell.
+        """
         failed = [answer for answer in self._tables.failures if f".{table}" in answer.query]
         if failed:
             error = failed[0].error
-            raise UnheardError(f"nova database: {error.message if error else f'{table} is odd'}")
+            why = error.message if error else f"the {table} table can't be read"
+            raise UnheardError(f"nova database: {why}")
         answers = [
             answer
             for (_, name), read in self._tables.read.items()
@@ -188,7 +193,7 @@ class HostRecords:
             for answer in read
         ]
         if not answers:
-            raise UnheardError(f"nova database: {table} was not read")
+            raise UnheardError(f"nova database: the {table} table was not collected")
         if table in ("services", "compute_nodes"):
             self._every_cell(table)
         return answers[-1]
@@ -199,12 +204,14 @@ class HostRecords:
             known = self._tables.database_of(row.cells, table)
             if row.cells.get("uuid") != CELL0 and known is None:
                 raise UnheardError(
-                    f"nova database: the cell {name or row.cells.get('name')} was not read"
+                    f"nova database: cell {name or row.cells.get('name')} was not collected"
                 )
 
     def zone_of(self, host: str) -> tuple[str, Answer] | None:
-        """The availability zone of a host's aggregate, and who said so; None if none of its
-        aggregates has one. Raises `UnheardError`."""
+        """Return the availability zone of a host's aggregate, and the answer that contains it.
+
+        None if no aggregate of the host has a zone. Raises `UnheardError`.
+        """
         self.read("aggregate_hosts")
         self.read("aggregate_metadata")
         member = self._tables.of("aggregate_hosts")
@@ -217,17 +224,20 @@ class HostRecords:
         return None
 
     def services_of(self, host: str) -> tuple[Service, ...]:
-        """The live rows of a host's nova-compute, by nova's name of it. Raises `UnheardError`."""
+        """Return the live nova-compute rows of a host, by nova's name. Raises `UnheardError`."""
         if host not in self._services:
             self.read("services")
         return self._services.get(host, ())
 
     def nodes_of(self, host: str) -> tuple[ComputeNode, ...]:
-        """A host's live compute nodes: of libvirt one, of Ironic many. Raises `UnheardError`."""
+        """Return a host's live compute nodes. Raises `UnheardError`.
+
+        A libvirt host has one, an Ironic host many.
+        """
         if host not in self._nodes:
             self.read("compute_nodes")
             for node in self.nodes:
-                node.host  # noqa: B018 (raises where it is not told: it might be this one)
+                node.host  # noqa: B018 (raises for an unknown host, which might be this one)
         return self._nodes.get(host, ())
 
     @cached_property
@@ -260,5 +270,5 @@ def _by_host(records: Iterable[R]) -> dict[str, tuple[R, ...]]:
             if record.host and not record.deleted:
                 found.setdefault(record.host, []).append(record)
         except UnheardError:
-            continue  # an unreadable row is of no host
+            continue  # a row that can't be read belongs to no host
     return {host: tuple(rows) for host, rows in found.items()}

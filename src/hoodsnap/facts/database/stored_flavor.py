@@ -1,4 +1,4 @@
-"""What `instance_extra` keeps of an instance: its flavor, and where it may run on its host."""
+"""Flavor and CPU pins of an instance, as `instance_extra` stores them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hoodsnap.facts.quantity import whole
 
 
 class StoredFlavor(NamedTuple):
-    """The flavor that an instance keeps a copy of."""
+    """An instance's own copy of its flavor."""
 
     name: str | None
     memory_mib: int | None
     vcpus: int | None
     root_gb: int | None
-    """GiB of the root disk; 0: as large as the image is."""
+    """GiB of the root disk; 0 means as large as the image."""
     ephemeral_gb: int | None
     swap_mib: int | None
 
     @staticmethod
     def read(data: Mapping[str, object]) -> StoredFlavor:
-        """Of a stored flavor's fields. Raises `UnheardError`."""
+        """Read a stored flavor's fields. Raises `UnheardError`."""
         return StoredFlavor(
             text(data, "name"),
             integer(data, "memory_mb"),
@@ -35,7 +35,7 @@ class StoredFlavor(NamedTuple):
 
 
 def read_pins(topology: str | None) -> Mapping[int, int]:
-    """vCPU → the host's processor, of the column `numa_topology`. Raises `UnheardError`."""
+    """Return vCPU → host CPU from the column `numa_topology`. Raises `UnheardError`."""
     what = "the instance's NUMA topology"
     found: dict[int, int] = {}
     cells = fields_if_wrapped(read_object(topology, what)).get("cells") if topology else ()

@@ -1,4 +1,4 @@
-"""The objects that nova stores as JSON in a column: since Kilo their fields are wrapped."""
+"""Objects that nova stores as JSON in a column. Since Kilo their fields are wrapped."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from hoodsnap.facts.fact import UnheardError, mapping
 
 DATA = "nova_object.data"
-"""Where a stored object has its fields."""
+"""Key under which a stored object has its fields."""
 
 
 def read_object(written: str | None, what: str) -> Mapping[str, object]:
-    """A stored object, its fields still wrapped. Raises `UnheardError` with `what` in it."""
+    """Return a stored object, still wrapped. Raises `UnheardError`, which names `what`."""
     try:
         stored = json.loads(written or "")
     except (ValueError, RecursionError):
@@ -23,12 +23,14 @@ def read_object(written: str | None, what: str) -> Mapping[str, object]:
 
 
 def fields_of(stored: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """The fields of an object that is stored under a name. Raises `UnheardError` if there is
-    none."""
+    """Return the fields of the object stored under a name.
+
+    Raises `UnheardError` if there is no such object.
+    """
     return mapping(mapping(stored, name), DATA)
 
 
 def fields_if_wrapped(stored: Mapping[str, object]) -> Mapping[str, object]:
-    """The fields of an object that is wrapped, or was stored by a release that did not wrap."""
+    """Return the fields of a stored object, wrapped or, from older releases, not."""
     data = stored.get(DATA, stored)
     return data if isinstance(data, dict) else {}

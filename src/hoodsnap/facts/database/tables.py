@@ -1,4 +1,4 @@
-"""The rows of nova's databases, as the answers hold them: of which table, whose, asked for whom."""
+"""Rows of nova's databases by table and instance, and the UUIDs that each query selected."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from hoodsnap.facts.uuids import UUID
 
 _NAME = r"(?:`[^`]+`|[^`.\s]+)"
 SELECT = re.compile(
-    # It reads SQL, and makes none.
+    # This pattern reads SQL; it builds none.
     rf"SELECT .*? FROM (?P<database>{_NAME})\.(?P<table>{_NAME})(?:\s|$)",  # noqa: S608
     re.DOTALL,
 )
 TABLE_OF_INSTANCES = re.compile(rf"SHOW CREATE TABLE {_NAME}\.`?instances`?(?:\s|$)")
 ELSEWHERE = re.compile(r" /\* at (?P<server>\S+) \*/$")
-"""How a statement ends that went to another server than the first."""
+"""End of a statement that was sent to another server than the first one."""
 
 
 class Row(NamedTuple):
-    """One row, and the answer that held it."""
+    """One row, and the answer that contains it."""
 
     cells: Mapping[str, object]
     answer: Answer
     newer: Mapping[str, Answer]
-    """For the columns that a later, narrower question brought up to date: its answer."""
+    """Column → the later answer that updated it by reading fewer columns."""
 
 
 class Tables:
-    """Every row that was read, newest reading last, by database, table and the instance it belongs
-    to."""
+    """All collected rows by database, table and the instance that they belong to.
+
+    If a row was read twice, the later values count.
+    """
 
     def __init__(self, answers: Iterable[Answer]) -> None:
         self.rows: dict[tuple[str, str], dict[object, dict[object, Row]]] = {}
-        """(database, table) → instance UUID → row id → row. Two databases of one name are told
-        apart by their servers: the second is called `nova at 10.0.0.5:3306`."""
+        """(database, table) → instance UUID → row id → row.
+
+        If two servers have databases of the same name, the second is called
+        `nova at 10.0.0.5:3306`.
+        """
         self.read: dict[tuple[str, str], list[Answer]] = {}
-        """For each table the questions that were answered."""
+        """(database, table) → its successful answers."""
         self.failures: list[Answer] = []
         self._named: dict[int, frozenset[str]] = {}
         for answer in answers:
             found = SELECT.match(answer.query)
             if found is None:
-                # A table whose shape could not be asked is not read either.
+                # If its columns are not known, the table was not read either.
                 if answer.error is not None and TABLE_OF_INSTANCES.match(answer.query):
                     self.failures.append(answer)
                 continue
@@ -79,13 +84,13 @@ class Tables:
             if not _is_key(owner) or not _is_key(number):
                 raise UnheardError("a row can't be read")
             found.append((owner, number, cells))
-        # Not before: the owner of a row that can't be read would seem to have none.
+        # Only now: otherwise the owner of an unreadable row would seem to have no row.
         self.read.setdefault(table, []).append(answer)
         owners = self.rows.setdefault(table, {})
         for owner, number, cells in found:
             kept = owners.setdefault(owner, {})
             before = kept.get(number)
-            # A second, narrower reading (the second look) brings a row up to date.
+            # The second look reads fewer columns. They update the row.
             if before is not None and not before.cells.keys() <= cells.keys():
                 newer = dict.fromkeys(cells, answer)
                 kept[number] = Row({**before.cells, **cells}, before.answer, newer)
@@ -94,14 +99,14 @@ class Tables:
 
     @cached_property
     def _databases(self) -> Mapping[str, Sequence[str]]:
-        """For each table the databases that have it."""
+        """Table → the databases that have it."""
         found: dict[str, list[str]] = {}
         for database, table in self.rows:
             found.setdefault(table, []).append(database)
         return found
 
     def asked(self, table: str, uuid: str) -> Answer | None:
-        """The last answer that has every row of one owner in a table, in whatever database."""
+        """Return the last answer that has all rows of an owner in a table; None without one."""
         found = None
         for database in self._databases.get(table, ()):
             for answer in self.read[(database, table)]:
@@ -110,33 +115,35 @@ class Tables:
         return found
 
     def database_of(self, cell: Mapping[str, object], table: str = "instances") -> str | None:
-        """What the database of a cell (a row of `cell_mappings`) is called here; None if this table
-        was not read in it."""
+        """Return the name used here for the database of a cell (a row of `cell_mappings`).
+
+        None if the table was not read in that database.
+        """
         name, elsewhere = cell.get("database_name"), _elsewhere(cell)
         if (elsewhere, table) in self.read:
             return elsewhere
         same = [row for row in self.of("cell_mappings") if row.cells.get("database_name") == name]
-        # Under another address it is still the same database, unless that is another cell's.
+        # A database of this name at another address is this cell's, unless it may be another's.
         ours = [row for row in same if (_elsewhere(row.cells), table) not in self.read]
         known = isinstance(name, str) and (name, table) in self.read
         return str(name) if known and len(ours) < 2 else None
 
     def asks_for(self, answer: Answer, uuid: str) -> bool:
-        """Whether a question is for every row, or names this UUID."""
+        """True if a query selects all rows, or names this UUID."""
         if " WHERE " not in answer.query:
             return True
-        if id(answer) not in self._named:  # read once: it may name hundreds
+        if id(answer) not in self._named:  # parsed once: a query may name hundreds
             self._named[id(answer)] = frozenset(UUID.findall(answer.query))
         return uuid in self._named[id(answer)]
 
     def each(self, table: str, owner: str) -> Iterator[tuple[str, Row]]:
-        """Every row of a table that belongs to one owner, and the database that it is in."""
+        """Yield each row of an owner in a table, with the name of its database."""
         for database in self._databases.get(table, ()):
             for row in self.rows[(database, table)].get(owner, {}).values():
                 yield database, row
 
     def of(self, table: str, owner: object = None, database: str | None = None) -> Iterator[Row]:
-        """Every row of a table in any (or one) database that belongs to one owner, or to any."""
+        """Yield a table's rows of one owner, or all; in one database, or in all."""
         for its_database in self._databases.get(table, ()):
             if database not in (None, its_database):
                 continue
@@ -165,9 +172,9 @@ def _owner_column(table: str, columns: list[str]) -> str:
 
 
 def _number(table: str, cells: Mapping[str, object]) -> object:
-    """What tells the rows of one owner apart."""
+    """Return the key that distinguishes the rows of one owner."""
     if table in ("instances", "shadow_instances"):
-        return None  # a UUID has one row, and the markers are read without its id
+        return None  # a UUID has one row, and the second look does not read its id
     return cells.get("id", cells.get("key"))
 
 

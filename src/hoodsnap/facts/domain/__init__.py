@@ -1,1 +1,1 @@
-"""What libvirt returned of a domain: its XML, part by part, and its state."""
+"""Domains, as libvirt returns them: the parts of their XML, and their state."""

@@ -1,4 +1,4 @@
-"""The disks of a domain, as its XML describes them."""
+"""Disks of a domain, as its XML describes them."""
 
 from __future__ import annotations
 
@@ -9,70 +9,70 @@ from hoodsnap.facts.fact import DocumentedField
 
 
 class DiskImage(NamedTuple):
-    """One image of a disk: the disk's own, or one that it is backed by."""
+    """One image of a disk: its top image, or a backing file."""
 
     type: str
     """`file`, `block`, `network`, `dir`, `volume` …"""
 
     source: str | None
-    """A path, `pool/image` or `pool/image@snapshot` of rbd, or another protocol's name of it; None:
-    no medium."""
+    """A path; `pool/image` or `pool/image@snapshot` for rbd; another protocol's name; None without
+    a medium."""
 
     format: str | None
-    """`qcow2`, `raw` …; None if libvirt does not say."""
+    """`qcow2`, `raw` …; None if libvirt does not report it."""
 
 
 class Disk(NamedTuple):
     """One `<disk>`."""
 
     target: str | None
-    """`vda`."""
+    """Device name in the guest: `vda`."""
     bus: str | None
     device: str
     """`disk`, `cdrom`, `floppy` or `lun`."""
     image: DiskImage
     protocol: str | None
-    """Of a network disk: `rbd`, `iscsi` …"""
+    """Protocol of a network disk: `rbd`, `iscsi` …; None for other disks."""
     serial: str | None
-    """A volume's UUID."""
+    """Serial number in the guest; for a volume its UUID."""
     read_only: bool
     shareable: bool
     transient: bool
-    """Writes go to an overlay that is thrown away."""
+    """True if writes go to an overlay that is discarded."""
     backing: tuple[DiskImage, ...] | None
-    """What the image is backed by, nearest first; None if libvirt does not say."""
+    """Backing files, nearest first; None if libvirt does not report them."""
     keys: tuple[str, ...] = ()
-    """The UUIDs of the secrets that it is decrypted with."""
+    """UUIDs of the secrets that decrypt the disk."""
 
     @property
     def source(self) -> str | None:
-        """Where the image is; None: no medium."""
+        """Place of the top image; None without a medium."""
         return self.image.source
 
     @property
     def format(self) -> str | None:
-        """How it is read: `qcow2`, `raw` …"""
+        """Format of the top image: `qcow2`, `raw` …; None if libvirt does not report it."""
         return self.image.format
 
 
 DOCUMENTED_DISK = (
-    DocumentedField("target", "`vda`."),
-    DocumentedField("bus", "`virtio`."),
+    DocumentedField("target", "Device name in the guest: `vda`."),
+    DocumentedField("bus", "Bus of the disk: `virtio`."),
     DocumentedField("device", "`disk`, `cdrom`, `floppy` or `lun`."),
-    DocumentedField("source", "The file or device; null if no medium is inserted."),
+    DocumentedField("source", "Path of the file or device; null without a medium."),
     DocumentedField(
         "format",
         "`qcow2`, `raw`; null if libvirt does not report it.",
         lambda disk: disk.image.format,
     ),
-    DocumentedField("serial", "A volume's id."),
-    DocumentedField("read_only", "True if the guest can't write to it."),
+    DocumentedField("serial", "Serial number in the guest; for a volume its UUID."),
+    DocumentedField("read_only", "True if the guest can't write to the disk."),
 )
 """Fields of a disk that the expressions of a lab sheet can read."""
 
 
 def read_disk(element: Element) -> Disk:
-    """One `<disk>`."""
+    """Read one `<disk>`."""
     target, driver = element.find("target"), element.find("driver")
     source, serial = element.find("source"), element.find("serial")
     form = None if driver is None else driver.get("type")
@@ -112,7 +112,7 @@ def _backing(disk: Element) -> tuple[DiskImage, ...] | None:
     store = disk.find("backingStore")
     while store is not None:
         source, form = store.find("source"), store.find("format")
-        if source is None:  # <backingStore/> says that there is nothing below
+        if source is None:  # an empty <backingStore/> ends the chain
             return tuple(chain)
         form_name = None if form is None else form.get("type")
         chain.append(DiskImage(store.get("type", "file"), _source(source), form_name))

@@ -1,4 +1,4 @@
-"""What libvirt says of a VM: a domain."""
+"""Domains, as libvirt returns them."""
 
 from __future__ import annotations
 
@@ -40,33 +40,33 @@ PARTS = {
     "domjobinfo": "job",
     "snapshot-list": "snapshots",
 }
-"""What the answer to a virsh command about one domain is called in `Domain.said`."""
+"""virsh command about one domain → the key of its answer in `Domain.said`."""
 
 BLOCK_JOB = "blockjob "
-"""What, before a disk's name, the answer about that disk's job is called in there."""
+"""Key in `Domain.said` of the answer about a disk's job, followed by the disk's target."""
 
 BLOCK_JOBS = {1: "pull", 2: "copy", 3: "commit", 4: "active commit", 5: "backup"}
-"""virsh's words for libvirt's types of them."""
+"""libvirt's type of a block job → virsh's word for it."""
 
 NAME = re.compile(r"instance-[0-9a-f]{8}")
-"""The names that nova gives, unless its `instance_name_template` was changed."""
+"""Domain names that nova assigns, unless `instance_name_template` was changed."""
 
 PRODUCTS = ("OpenStack Nova", "OpenStack Compute")
-"""What nova calls itself in a guest's SMBIOS: upstream's name, and that of Red Hat's packages."""
+"""nova's product names in a guest's SMBIOS: upstream, and Red Hat's packages."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Domain(Fact):
-    """One domain. Whatever needs an answer that was not heard raises `UnheardError`."""
+    """One domain. A field whose answer was not collected raises `UnheardError`."""
 
     layer: ClassVar[Layer] = LIBVIRT
     noun: ClassVar[str] = "domain"
 
     uuid: str
-    """Lower case."""
+    """UUID of the domain, lower case."""
 
     listed: Mapping[str, object] | None = None
-    """Its line in the list of all domains; None if that was not heard."""
+    """The domain's line in the list of all domains; None if the list was not collected."""
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "uuid": ("list", "uuid"),
@@ -109,7 +109,7 @@ class Domain(Fact):
     }
 
     documented: ClassVar[Documented] = (
-        DocumentedField("uuid", "Lower case."),
+        DocumentedField("uuid", "UUID of the domain, lower case."),
         *("name", "id"),
         DocumentedField(
             "state",
@@ -121,16 +121,17 @@ class Domain(Fact):
         DocumentedField("disks", "Disks, in the order of the XML.", inside=DOCUMENTED_DISK),
         DocumentedField(
             "interfaces",
-            "Network interfaces, in the order of the XML.",
+            "Network cards, in the order of the XML.",
             inside=DOCUMENTED_INTERFACE,
         ),
     )
 
     @classmethod
     def read_all(cls, answers: Iterable[Answer]) -> dict[str, Domain]:
-        """UUID → domain, of one host's libvirt answers in the order in which they were given.
+        """Return UUID → domain from one host's libvirt answers, given in their order.
 
-        If the list was heard, exactly those in the last one; else all that were asked about.
+        If a list was collected, exactly the domains in the last list; otherwise all domains that
+        were queried.
         """
         said: dict[str, dict[str, Answer]] = {}
         listing: Answer | None = None
@@ -145,7 +146,7 @@ class Domain(Fact):
             listed = _listed(listing)
         except UnheardError:
             return {uuid: cls(uuid=uuid, said=parts) for uuid, parts in said.items()}
-        assert listing is not None  # noqa: S101 (else it was not heard)
+        assert listing is not None  # noqa: S101 (otherwise `_listed` raises)
         return {
             uuid: cls(uuid=uuid, listed=line, said={"list": listing, **said.get(uuid, {})})
             for uuid, line in listed.items()
@@ -153,7 +154,7 @@ class Domain(Fact):
 
     @cached_property
     def name(self) -> str:
-        """As in the list; if that was not heard, as in the XML."""
+        """Name in the list; if the list was not collected, the name in the XML."""
         if self.listed is None:
             return self.xml.name
         name = self.listed.get("name")
@@ -161,99 +162,99 @@ class Domain(Fact):
 
     @cached_property
     def id(self) -> int | None:
-        """libvirt's number of a domain that runs or is paused; None when it is off."""
+        """libvirt's number of an active (running or paused) domain; None if it is off."""
         if self.listed is None:
             return self.xml.id
         return integer(self.listed, "id")
 
     @cached_property
     def state(self) -> int:
-        """libvirt's number, of `DomainState` unless libvirt is newer than that."""
+        """A number of `DomainState`; a newer libvirt may report others."""
         return self._number("state")
 
     @cached_property
     def reason(self) -> int:
-        """libvirt's number of why it is in this state: of `PauseReason`, `ShutoffReason` …"""
+        """libvirt's number for the reason of the state: `PauseReason`, `ShutoffReason` …"""
         return self._number("reason")
 
     @cached_property
     def state_words(self) -> str:
-        """As virsh says it: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
+        """State in virsh's words: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
         return state_words(self.state, self.reason)
 
     @cached_property
     def persistent(self) -> bool:
-        """Whether libvirt knows it beyond its end."""
+        """True if libvirt keeps the domain's definition after it stops."""
         return self._flag("persistent")
 
     @property
     def autostart(self) -> bool:
-        """Whether libvirt starts it when the host boots. Nova never sets it."""
+        """True if libvirt starts the domain when the host boots. nova never sets this."""
         return self._flag("autostart")
 
     @property
     def managed_save(self) -> bool:
-        """Whether its memory lies in a file, from which it will start."""
+        """True if its memory is saved in a file, from which it will resume."""
         return self._flag("managed_save")
 
     @cached_property
     def xml(self) -> DomainXML:
-        """What it is now: the running machine, or if there is none what would be started."""
+        """The live XML: the running machine; if it is off, the definition for the next start."""
         return self._document(self._live)
 
     @cached_property
     def inactive(self) -> DomainXML:
-        """What would be started next."""
+        """The inactive XML: the definition for the next start."""
         return self._document(self._inactive)
 
     @property
     def memory_kib(self) -> int:
-        """KiB at boot, without the modules that were plugged in."""
+        """KiB at boot, without hot-plugged memory modules."""
         return self.xml.memory_kib
 
     @property
     def current_memory_kib(self) -> int:
-        """KiB that the balloon leaves to the guest."""
+        """KiB that the balloon leaves to the guest: `<currentMemory>`."""
         return self.xml.current_memory_kib
 
     @property
     def vcpus(self) -> int:
-        """The vCPUs it can have at most: those that were sold."""
+        """Maximum number of vCPUs, which nova takes from the flavor."""
         return self.xml.vcpus
 
     @property
     def current_vcpus(self) -> int:
-        """The vCPUs that are plugged in."""
+        """vCPUs that are plugged in."""
         return self.xml.current_vcpus
 
     @property
     def machine(self) -> str | None:
-        """`pc-i440fx-7.2`."""
+        """Machine type: `pc-i440fx-7.2`."""
         return self.xml.machine
 
     @property
     def definition(self) -> DomainXML:
-        """What would be started next: of one that libvirt won't know beyond its end, what it is."""
+        """The XML for the next start; for a transient domain, the live XML."""
         return self.inactive if self.persistent else self.xml
 
     @property
     def next_machine(self) -> str | None:
-        """The machine type that it would be started with next."""
+        """Machine type at the next start."""
         return self.inactive.machine
 
     @property
     def graphics(self) -> tuple[Graphics, ...]:
-        """Its consoles."""
+        """The domain's consoles."""
         return self.xml.graphics
 
     @property
     def logs(self) -> tuple[str, ...]:
-        """The files that its serial consoles are written to."""
+        """Files that the serial consoles are written to."""
         return self.xml.logs
 
     @property
     def pins(self) -> Mapping[int, frozenset[int]]:
-        """vCPU → the host's processors that it may run on."""
+        """vCPU → host CPUs that it may run on."""
         return self.xml.pins
 
     @property
@@ -263,99 +264,99 @@ class Domain(Fact):
 
     @property
     def has_huge_pages(self) -> bool:
-        """True if the guest's memory consists of huge pages."""
+        """True if the guest's memory is in huge pages."""
         return self.xml.has_huge_pages
 
     @property
     def firmware(self) -> Firmware:
-        """What it will boot with."""
+        """Firmware at the next start."""
         return self.definition.firmware
 
     @property
     def tpms(self) -> tuple[Tpm, ...]:
-        """The emulated TPMs that it will have."""
+        """Emulated TPMs at the next start."""
         return self.definition.tpms
 
     @property
     def host_devices(self) -> tuple[HostDevice, ...]:
-        """The host's devices that it has to itself."""
+        """Host devices that are passed through to the guest."""
         return self.xml.host_devices
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """What the security drivers were told."""
+        """Security labels, one per driver."""
         return self.xml.labels
 
     @property
     def disks(self) -> tuple[Disk, ...]:
-        """Every disk, in the order of the XML."""
+        """All disks, in the order of the XML."""
         return self.xml.disks
 
     @property
     def inactive_disks(self) -> tuple[Disk, ...]:
-        """Every disk that it would have at its next start."""
+        """All disks at the next start, in the order of the XML."""
         return self.inactive.disks
 
     @property
     def interfaces(self) -> tuple[Interface, ...]:
-        """Every network card, in the order of the XML."""
+        """All network cards, in the order of the XML."""
         return self.xml.interfaces
 
     @cached_property
     def macs(self) -> tuple[str, ...]:
-        """The network cards' addresses, in the order of the XML, lower case."""
+        """MAC addresses of the network cards, in the order of the XML, lower case."""
         return tuple(card.mac for card in self.xml.interfaces if card.mac is not None)
 
     @property
     def taps(self) -> tuple[str, ...]:
-        """The host's ends of its network cards by name, in the order of the XML."""
+        """Names of the network cards' devices on the host, in the order of the XML."""
         return tuple(card.target for card in self.xml.interfaces if card.target is not None)
 
     @property
     def nova(self) -> NovaMetadata | None:
-        """What nova noted down in it; None if nothing."""
+        """nova's metadata in the live XML; None without it."""
         return self.xml.nova
 
     @cached_property
     def nova_note(self) -> NovaMetadata | None:
-        """As `nova`, also of a domain that is off."""
+        """nova's metadata, also of a domain that is off; None without it."""
         return (self.xml if "xml" in self.said else self.inactive).nova
 
     @property
     def smbios(self) -> Mapping[str, str]:
-        """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
+        """SMBIOS entries that the guest sees: manufacturer, product, version, serial, uuid."""
         return self.xml.smbios
 
     @cached_property
     def is_nova(self) -> bool:
-        """Whether nova made it: by its note, its product name, or the domain's name."""
+        """True if nova made the domain, by its name, its metadata or its product name."""
         try:
             if NAME.fullmatch(self.name):
                 return True
         except UnheardError:
-            pass  # the XML tells it too
-        xml = self.xml if "xml" in self.said else self.inactive  # of one that is off
+            pass  # the XML may still show it
+        xml = self.xml if "xml" in self.said else self.inactive  # the domain is off
         return xml.nova is not None or xml.smbios.get("product") in PRODUCTS
 
     @property
     def current(self) -> DomainXML:
-        """The machine that runs; of one that is off, what would be started next."""
+        """The live XML; for a domain that is off, the inactive XML if only that was collected."""
         return self.inactive if self.id is None and "xml" not in self.said else self.xml
 
     @property
     def job(self) -> bool:
-        """libvirt is at work on all of it: it migrates, saves or dumps its memory."""
+        """True if libvirt is migrating, saving or dumping the whole domain."""
         return bool(value_of(self.said.get("job"), "virsh domjobinfo", dict[str, Any]))
 
     @property
     def snapshots(self) -> tuple[str, ...]:
-        """The snapshots that libvirt keeps a record of. Nova makes none with a record."""
+        """Snapshots that libvirt has records of. nova makes snapshots without a record."""
         listed = value_of(self.said.get("snapshots"), "virsh snapshot-list", list[dict[str, Any]])
         return tuple(str(line.get("name")) for line in listed)
 
     @property
     def block_jobs(self) -> Mapping[str, str]:
-        """For each disk that libvirt is at work on: `vda` → `copy, 25 %`."""
+        """Target of each disk with a running job → the job in words: `vda` → `copy, 25 %`."""
         found = {}
         for disk in self.xml.disks if self.id is not None else ():
             part = f"{BLOCK_JOB}{disk.target}"

@@ -1,7 +1,7 @@
 """The XML of a libvirt domain.
 
-A host has hundreds of these documents, and most of each is never asked for: a document is parsed
-when the first question comes, and only what is read of it is kept.
+A host has hundreds of these documents, and most of each document is never read. So a document is
+parsed when its first field is read, and only the elements at `PLACES` are kept.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
 from hoodsnap.facts.quantity import size, whole
 
 LARGEST_XML = 4 << 20
-"""Characters. libvirt sends no longer text to its clients."""
+"""Limit in characters: libvirt sends no longer text to its clients."""
 
 MODULES = frozenset(["dimm", "nvdimm", "virtio-mem", "virtio-pmem", "sgx-epc"])
-"""The memory devices, whose size libvirt counts in `<memory>`."""
+"""Models of memory devices, whose size libvirt includes in `<memory>`."""
 
 
 class Interface(NamedTuple):
     """One `<interface>`."""
 
     mac: str | None
-    """Lower case."""
+    """MAC address, lower case."""
     target: str | None
-    """`tap3f6c1d2a-bb`."""
+    """Name of the device on the host: `tap3f6c1d2a-bb`."""
     type: str
     """`bridge`, `ethernet`, `network`, `vhostuser`, `hostdev` …"""
     source: str | None
-    """The bridge, network, device or socket it is plugged into."""
+    """Bridge, network, device or socket that the card is plugged into."""
     mtu: int | None = None
-    """Bytes, as the guest is told; None if it is not."""
+    """MTU in bytes that the guest is given; None without one."""
 
 
 DOCUMENTED_INTERFACE = (
-    DocumentedField("mac", "Lower case."),
-    DocumentedField("target", "The device on the host: `tap3f6c1d2a-bb`."),
+    DocumentedField("mac", "MAC address, lower case."),
+    DocumentedField("target", "Name of the device on the host: `tap3f6c1d2a-bb`."),
     DocumentedField("type", "`bridge`, `ethernet` …"),
-    DocumentedField("source", "The bridge or network it is plugged into."),
+    DocumentedField("source", "Bridge or network that the card is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
 )
 """Fields of a network card that the expressions of a lab sheet can read."""
 
 
 class DomainXML:
-    """One document. What is not in it, or can't be read, raises `UnheardError`."""
+    """One document. Elements that are missing or can't be read raise `UnheardError`."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -64,24 +64,28 @@ class DomainXML:
 
     @cached_property
     def uuid(self) -> str:
-        """Lower case."""
+        """UUID of the domain, lower case."""
         return self._text_of("uuid").lower()
 
     @property
     def id(self) -> int | None:
-        """The number of a running domain; None when it is off."""
+        """libvirt's number of an active domain; None if it is off."""
         return whole(self._kept.domain.get("id"))
 
     @property
     def status(self) -> Mapping[str, str]:
-        """`state`, `reason` and `pid`, if this is the note (`<domstatus>`) that libvirt keeps of a
-        running domain."""
+        """`state`, `reason` and `pid` from `<domstatus>`; empty in other documents.
+
+        `<domstatus>` is the file that libvirt keeps for an active domain.
+        """
         return {} if isinstance(self._parts, UnheardError) else self._parts.status
 
     @cached_property
     def memory_kib(self) -> int:
-        """KiB at boot: without the modules that `<memory>` counts too. NUMA cells, where there are
-        some, are what counts."""
+        """KiB at boot, without the memory modules that `<memory>` includes.
+
+        With NUMA cells, their sum.
+        """
         cells = [cell for numa in self._find("cpu/numa") for cell in numa.iter("cell")]
         if cells:
             return sum(_kib(cell.get("memory"), cell.get("unit"), "NUMA cell") for cell in cells)
@@ -97,7 +101,7 @@ class DomainXML:
 
     @cached_property
     def current_memory_kib(self) -> int:
-        """KiB that the balloon leaves to the guest, modules included."""
+        """KiB that the balloon leaves to the guest, including memory modules."""
         current = self._first("currentMemory")
         if current is None:
             current = self._one("memory")
@@ -105,14 +109,14 @@ class DomainXML:
 
     @cached_property
     def vcpus(self) -> int:
-        """The vCPUs it can have at most: those that were sold."""
+        """Maximum number of vCPUs, which nova takes from the flavor."""
         vcpu = self._first("vcpu")
-        count = 1 if vcpu is None else whole(vcpu.text)  # one, says libvirt, unless told otherwise
+        count = 1 if vcpu is None else whole(vcpu.text)  # libvirt's default is 1
         return count if count is not None else unheard("the XML's <vcpu> can't be read")
 
     @cached_property
     def current_vcpus(self) -> int:
-        """The vCPUs that are plugged in."""
+        """vCPUs that are plugged in."""
         vcpu = self._first("vcpu")
         current = None if vcpu is None else vcpu.get("current")
         if current is None:
@@ -122,29 +126,29 @@ class DomainXML:
 
     @cached_property
     def machine(self) -> str | None:
-        """`pc-i440fx-7.2`; None if libvirt chooses."""
+        """Machine type: `pc-i440fx-7.2`; None if libvirt chooses."""
         kind = self._one("os").find("type")
         return None if kind is None else kind.get("machine")
 
     @cached_property
     def architecture(self) -> str | None:
-        """`x86_64`; None if libvirt chooses."""
+        """Architecture: `x86_64`; None if libvirt chooses."""
         kind = self._one("os").find("type")
         return None if kind is None else kind.get("arch")
 
     @cached_property
     def emulator(self) -> str | None:
-        """The program that runs it; None if libvirt chooses."""
+        """Path of the emulator; None if libvirt chooses."""
         return next((element.text for element in self._find("devices/emulator")), None)
 
     @cached_property
     def processor(self) -> hardware.Processor | None:
-        """What the guest takes its processors for; None if that is left to QEMU."""
+        """CPU mode and model; None if QEMU chooses."""
         return hardware.read_processor(self._first("cpu"))
 
     @cached_property
     def pins(self) -> Mapping[int, frozenset[int]]:
-        """vCPU → the host's processors it may run on; those that are not pinned are not in it."""
+        """vCPU → host CPUs that it may run on; vCPUs that are not pinned are left out."""
         return hardware.read_pins(self._find("cputune"))
 
     @cached_property
@@ -154,59 +158,59 @@ class DomainXML:
 
     @cached_property
     def has_huge_pages(self) -> bool:
-        """True if the guest's memory consists of huge pages."""
+        """True if the guest's memory is in huge pages."""
         backing = self._find("memoryBacking")
         return any(element.find("hugepages") is not None for element in backing)
 
     @cached_property
     def firmware(self) -> hardware.Firmware:
-        """What it boots with."""
+        """Firmware of the machine."""
         return hardware.read_firmware(self._first("os"))
 
     @cached_property
     def tpms(self) -> tuple[hardware.Tpm, ...]:
-        """Its emulated TPMs."""
+        """Emulated TPMs."""
         return hardware.read_tpms(self._find("devices/tpm"))
 
     @cached_property
     def host_devices(self) -> tuple[hardware.HostDevice, ...]:
-        """The host's devices that it has to itself, network cards among them."""
+        """Host devices that are passed through to the guest, including network cards."""
         cards = [card for card in self._find("devices/interface") if card.get("type") == "hostdev"]
         return hardware.read_host_devices([*self._find("devices/hostdev"), *cards])
 
     @cached_property
     def graphics(self) -> tuple[hardware.Graphics, ...]:
-        """Its consoles."""
+        """The domain's consoles."""
         return hardware.read_graphics(self._find("devices/graphics"))
 
     @cached_property
     def logs(self) -> tuple[str, ...]:
-        """The files that its serial consoles are written to."""
+        """Files that the serial consoles are written to."""
         return hardware.read_logs([*self._find("devices/serial"), *self._find("devices/console")])
 
     @cached_property
     def labels(self) -> tuple[hardware.Label, ...]:
-        """What the security drivers were told."""
+        """Security labels, one per driver."""
         return hardware.read_labels(self._find("seclabel"))
 
     @cached_property
     def disks(self) -> tuple[Disk, ...]:
-        """Every `<disk>`, in order."""
+        """All `<disk>` elements, in order."""
         return tuple(read_disk(element) for element in self._find("devices/disk"))
 
     @cached_property
     def interfaces(self) -> tuple[Interface, ...]:
-        """Every `<interface>`, in order."""
+        """All `<interface>` elements, in order."""
         return tuple(_interface(element) for element in self._find("devices/interface"))
 
     @cached_property
     def nova(self) -> NovaMetadata | None:
-        """What nova noted down; None if nova did not make this domain, or before 2014."""
+        """nova's metadata; None if nova did not make the domain, or made it before 2014."""
         return read_metadata(self._find("metadata"))
 
     @cached_property
     def smbios(self) -> Mapping[str, str]:
-        """What the guest is told that it is: manufacturer, product, version, serial, uuid."""
+        """SMBIOS entries that the guest sees: manufacturer, product, version, serial, uuid."""
         found: dict[str, str] = {}
         for sysinfo in self._find("sysinfo"):
             for entry in sysinfo.iterfind("system/entry"):
@@ -214,7 +218,7 @@ class DomainXML:
         return found
 
     def check(self) -> None:
-        """Raise `UnheardError` if this is no document at all."""
+        """Raise `UnheardError` if the text is not a domain document."""
         _ = self._kept
 
     def _text_of(self, path: str) -> str:
@@ -228,7 +232,7 @@ class DomainXML:
         return next(iter(self._find(path)), None)
 
     def _find(self, path: str) -> Sequence[Element]:
-        """The elements at one of the `PLACES`."""
+        """Return the elements at one of the `PLACES`."""
         return self._kept.places.get(path, ())
 
     @property
@@ -239,7 +243,7 @@ class DomainXML:
 
     @cached_property
     def _parts(self) -> _Parts | UnheardError:
-        """What is kept of it, or why there is none: no document is parsed twice in vain."""
+        """The kept parts, or the error, so that a broken document is not parsed again."""
         try:
             root = parsed(_UNREAD.sub("", self._text))
         except UnheardError as reason:
@@ -247,7 +251,7 @@ class DomainXML:
         domain = root if root.tag == "domain" else root.find("domain")
         if domain is None or root.tag not in ("domain", "domstatus"):
             return UnheardError("this is not a libvirt domain document")
-        # All that is never asked for is most of it, and there may be thousands.
+        # Most elements are never read, and there may be thousands of documents.
         places: dict[str, list[Element]] = {}
         for child in domain:
             if child.tag in PLACES:
@@ -262,10 +266,11 @@ class DomainXML:
 
 
 def read_domain_xml(text: str) -> DomainXML:
-    """What `virsh dumpxml` printed, or the file that libvirt keeps of a running domain.
+    """Read the output of `virsh dumpxml`, or the file that libvirt keeps for an active domain.
 
-    Raises `UnheardError` if it is no domain's XML, has a document type (libvirt's never has one,
-    and it could make one byte a gigabyte), or is longer than anything libvirt sends.
+    Raises `UnheardError` if the text is not a domain document, is longer than anything libvirt
+    sends, or has a document type: libvirt never writes one, and its entities could expand a byte
+    to a gigabyte.
     """
     if len(text) > LARGEST_XML:
         raise UnheardError(f"the XML has {len(text)} characters, more than libvirt sends")
@@ -275,18 +280,18 @@ def read_domain_xml(text: str) -> DomainXML:
 
 
 class _Parts(NamedTuple):
-    """What is kept of a document."""
+    """The parts of a document that are kept."""
 
     domain: Mapping[str, str]
-    """The attributes of `<domain>`."""
+    """Attributes of `<domain>`."""
     status: Mapping[str, str]
-    """Those of `<domstatus>`."""
+    """Attributes of `<domstatus>`; empty without one."""
     places: Mapping[str, Sequence[Element]]
-    """Of each of the `PLACES` the elements, in order."""
+    """Place in `PLACES` → its elements, in order."""
 
 
 _UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)
-"""Elements that are half of many a document, and that nobody asks for. Lines stay as they are."""
+"""Elements that are never read and make up half of many documents. Line breaks are kept."""
 
 PLACES = frozenset(
     [
@@ -296,7 +301,7 @@ PLACES = frozenset(
         *("devices/graphics", "devices/serial", "devices/console", "devices/tpm"),
     ]
 )
-"""What is read of a document."""
+"""Paths of the elements that are read."""
 
 
 def _kib(text: str | None, unit: str | None, what: str) -> int:

@@ -1,7 +1,7 @@
-"""What a domain's XML says of the machine around its disks and cards: processors, firmware,
-consoles, devices of the host; and which machine types there are by libvirt's word.
+"""Readers for the rest of a domain's machine: CPUs, firmware, consoles, TPMs and host devices; and
+for the machine types that libvirt lists.
 
-Functions of XML elements; `DomainXML` has the fields.
+The functions take XML elements; `DomainXML` has the fields.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.quantity import whole
 
 DEFAULT_PERIOD = 100_000
-"""Default period of CPU time in libvirt, in µs."""
+"""libvirt's default period for CPU quotas, in µs."""
 
 MOST_CPUS = 1 << 16
-"""No host has more, and a range could fill any memory."""
+"""Limit of CPU numbers: no host has more, and a longer range could fill the memory."""
 
 
 class Graphics(NamedTuple):
     """One `<graphics>`: a console that is reached over the network."""
 
     type: str
-    """`vnc` or `spice` (`sdl` and the like have no port)."""
+    """`vnc` or `spice`. Others, such as `sdl`, have no port."""
     port: int | None
-    """None while libvirt has not chosen one, and of a console that is a socket in a folder."""
+    """TCP port; None until libvirt has chosen one, and for a console on a Unix socket."""
     listens: tuple[str, ...]
-    """The addresses; empty: what qemu.conf says, which is 127.0.0.1 unless set."""
+    """Addresses; if empty, the address in qemu.conf applies, by default 127.0.0.1."""
     password: bool
-    """It asks for one (whose text nobody is told)."""
+    """True if the console asks for a password. The password itself is not collected."""
 
 
 class Firmware(NamedTuple):
-    """What a machine boots with, if that is not QEMU's own BIOS."""
+    """Firmware of a machine; both paths are None with QEMU's own BIOS."""
 
     loader: str | None
-    """The path of the program."""
+    """Path of the firmware image."""
     nvram: str | None
-    """The path of the variables that it keeps; None if it keeps none, or libvirt will choose."""
+    """Path of the variable store; None without one, or if libvirt will choose it."""
 
 
 class Tpm(NamedTuple):
@@ -50,13 +50,13 @@ class Tpm(NamedTuple):
 
     version: str | None
     source: str | None
-    """Where it keeps its state, if not in libvirt's own folder."""
+    """Path of its state; None if it is in libvirt's own folder."""
     secret: str | None
-    """UUID of the secret that its state is encrypted with."""
+    """UUID of the secret that encrypts its state; None without encryption."""
 
 
 class HostDevice(NamedTuple):
-    """A device of the host that is passed through."""
+    """A host device that is passed through to the guest."""
 
     type: str
     """`pci` or `mdev`."""
@@ -73,48 +73,48 @@ class Processor(NamedTuple):
 
 
 class Label(NamedTuple):
-    """What a security driver was told of this domain."""
+    """Settings of one security driver for the domain."""
 
     model: str
     """`dac`, `selinux`, `apparmor`."""
     relabel: bool
-    """Files are given to the guest when it starts."""
+    """True if the driver labels the guest's files when it starts."""
     image: str | None
-    """The label of its images while it runs."""
+    """Label of the images while the guest runs."""
 
 
 TPMS = "/var/lib/libvirt/swtpm"
-"""Where libvirt keeps the states of TPMs."""
+"""Folder in which libvirt keeps the state of TPMs."""
 
 
 def home_of(path: str) -> str:
-    """The folder that is there, whether the file is or not, if this is the right place to look."""
+    """Return the folder above a file: it exists without the file, if the right host is examined."""
     return TPMS if path.startswith(f"{TPMS}/") else posixpath.dirname(path)
 
 
 def tpm_state(uuid: str, version: str | None) -> str:
-    """Where libvirt has the state of a domain's TPM."""
+    """Return the path of the state of a domain's TPM."""
     folder = "tpm1.2/tpm-00.permall" if version == "1.2" else "tpm2/tpm2-00.permall"
     return f"{TPMS}/{uuid}/{folder}"
 
 
 def read_cpus(text: str | None) -> frozenset[int]:
-    """A list of processors: `0-3,^2,8`. Raises `UnheardError` if it is none."""
+    """Return the CPUs in a list such as `0-3,^2,8`. Raises `UnheardError` if it can't be read."""
     found: set[int] = set()
     for word in (text or "").replace(" ", "").split(","):
         match = re.fullmatch(r"(\^?)(\d{1,6})(?:-(\d{1,6}))?", word, re.ASCII)
         if match is None:
-            raise UnheardError("a list of processors can't be read")
+            raise UnheardError("a list of CPUs can't be read")
         first, last = int(match[2]), int(match[3] or match[2])
         if last > MOST_CPUS:
-            raise UnheardError("a list of processors can't be read")
+            raise UnheardError("a list of CPUs can't be read")
         cpus = range(first, last + 1)
         found = found.difference(cpus) if match[1] else found.union(cpus)
     return frozenset(found)
 
 
 def read_graphics(elements: Iterable[Element]) -> tuple[Graphics, ...]:
-    """Every `<graphics>`, in order."""
+    """Read every `<graphics>`, in order."""
     return tuple(_graphics(element) for element in elements)
 
 
@@ -135,7 +135,7 @@ def _port(text: str | None) -> int | None:
 
 
 def read_firmware(system: Element | None) -> Firmware:
-    """Of `<os>`."""
+    """Read the firmware in `<os>`."""
     if system is None:
         return Firmware(None, None)
     nvram = system.find("nvram")
@@ -153,7 +153,7 @@ def _path(text: str | None) -> str | None:
 
 
 def read_tpms(elements: Iterable[Element]) -> tuple[Tpm, ...]:
-    """Of every `<tpm>`, those that are emulated."""
+    """Read the emulated TPMs of all `<tpm>` elements."""
     found = []
     for element in elements:
         for backend in element.iterfind("backend"):
@@ -170,7 +170,7 @@ def read_tpms(elements: Iterable[Element]) -> tuple[Tpm, ...]:
 
 
 def read_host_devices(elements: Iterable[Element]) -> tuple[HostDevice, ...]:
-    """Of `<hostdev>` and `<interface type='hostdev'>`, those on PCI and mdevs."""
+    """Read the PCI devices and mdevs in `<hostdev>` and `<interface type='hostdev'>`."""
     found = []
     for element in elements:
         address = element.find("source/address")
@@ -195,7 +195,7 @@ def _pci_address(address: Element) -> str | None:
 
 
 def read_processor(element: Element | None) -> Processor | None:
-    """Of `<cpu>`; None without one."""
+    """Read `<cpu>`; None without one."""
     if element is None:
         return None
     model = element.find("model")
@@ -203,7 +203,7 @@ def read_processor(element: Element | None) -> Processor | None:
 
 
 def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
-    """Of `<cputune>`: vCPU → the host's processors that it may run on."""
+    """Read vCPU → host CPUs that it may run on, in `<cputune>`."""
     return {
         number: read_cpus(pin.get("cpuset"))
         for element in elements
@@ -213,7 +213,7 @@ def read_pins(elements: Iterable[Element]) -> Mapping[int, frozenset[int]]:
 
 
 def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
-    """Return the limit of `<cputune>` on each vCPU, in percent of a CPU; None if unlimited.
+    """Return the limit of each vCPU in `<cputune>`, in percent of a CPU; None if unlimited.
 
     As in libvirt, a quota of 0 or below means no limit.
     """
@@ -225,14 +225,14 @@ def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
 
 
 def percent_of(quota: int, period: int) -> int:
-    """Return a quota of CPU time (µs in each period of so many µs) in percent of a CPU, rounded."""
+    """Return a CPU quota per period, both in µs, as a rounded percentage of one CPU."""
     if not period:
-        raise UnheardError("its period of CPU time is 0")
+        raise UnheardError("the period of its CPU quota is 0")
     return round(quota * 100 / period)
 
 
 def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
-    """Every `<seclabel>`, in order."""
+    """Read every `<seclabel>`, in order."""
     return tuple(
         Label(
             model=element.get("model", ""),
@@ -244,7 +244,7 @@ def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
 
 
 def read_logs(elements: Iterable[Element]) -> tuple[str, ...]:
-    """The files that `<serial>` and `<console>` are written to."""
+    """Return the files that `<serial>` and `<console>` are written to."""
     return tuple(dict.fromkeys(path for element in elements for path in _logs(element)))
 
 
@@ -260,19 +260,19 @@ def _logs(element: Element) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class MachineTypes:
-    """The machine types that the installed emulator of one architecture has."""
+    """Machine types of the installed emulators for one architecture."""
 
     emulators: frozenset[str]
     names: frozenset[str]
     canonical: Mapping[str, str]
-    """Alias → what it stands for: `pc` → `pc-i440fx-7.2`."""
+    """Alias → machine type: `pc` → `pc-i440fx-7.2`."""
 
     def same(self, one: str, other: str) -> bool:
-        """Whether two names are of one machine, be one of them an alias."""
+        """True if two names, possibly aliases, mean the same machine type."""
         return self.canonical.get(one, one) == self.canonical.get(other, other)
 
     def fits(self, wanted: str, machine: str) -> bool:
-        """Whether a machine is what was wanted: an alias wants any version of its family."""
+        """True if a machine type is the wanted one. An alias accepts any version of its family."""
         stands_for = self.canonical.get(wanted)
         if stands_for is None:
             return self.same(wanted, machine)
@@ -283,14 +283,14 @@ _FAMILY = re.compile(r"(pc-i440fx|pc-q35|pseries|virt|s390-ccw-virtio|pc)\b")
 
 
 def _family(machine: str) -> str:
-    """`pc-i440fx` of `pc-i440fx-7.2`, and of Red Hat's and Ubuntu's `pc-i440fx-rhel7.6.0` and
-    `pc-i440fx-jammy-hpb`."""
+    """Return the family of a machine type: `pc-i440fx` for `pc-i440fx-7.2`, Red Hat's
+    `pc-i440fx-rhel7.6.0` and Ubuntu's `pc-i440fx-jammy-hpb`."""
     found = _FAMILY.match(machine)
     return found[0] if found else machine
 
 
 def read_machine_types(capabilities: Element) -> Mapping[str, MachineTypes]:
-    """Architecture → its machine types, of what `virsh capabilities` prints."""
+    """Return architecture → its machine types, from the output of `virsh capabilities`."""
     found = {}
     for guest in capabilities.iterfind("guest"):
         for architecture in guest.iterfind("arch"):

@@ -1,4 +1,4 @@
-"""What nova writes into a domain's XML, for people."""
+"""nova's metadata in a domain's XML, written for people."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ NOVA = "http://openstack.org/xmlns/libvirt/nova/"
 
 
 class NovaMetadata(NamedTuple):
-    """One `<nova:instance>`. It is as old as the XML is."""
+    """One `<nova:instance>`, as of the time when the XML was generated."""
 
     package: str | None
-    """The version of nova-compute."""
+    """Version of nova-compute."""
     name: str | None
     created: str | None
-    """When the XML was made: `2026-11-23 06:52:09`, UTC."""
+    """Time when the XML was generated: `2026-11-23 06:52:09`, UTC."""
     flavor: str | None
     memory_mib: int | None
     vcpus: int | None
@@ -26,16 +26,16 @@ class NovaMetadata(NamedTuple):
     swap_mib: int | None
     project: str | None
     root_image: str | None
-    """UUID of the image; None when it boots from a volume."""
+    """UUID of the image; None if the server boots from a volume."""
     ports: tuple[str, ...]
-    """UUIDs."""
+    """UUIDs of the ports."""
 
 
 def read_metadata(metadata: Iterable[Element]) -> NovaMetadata | None:
-    """Of the `<metadata>` of a domain; None if nova did not write any."""
+    """Read nova's part of a domain's `<metadata>`; None without one."""
     for element in metadata:
         for child in element:
-            # A prefix is anybody's choice, and a paste may have lost its declaration.
+            # The namespace prefix may vary, and pasted XML may lack its declaration.
             if child.tag == "nova:instance" or any(
                 value.startswith(NOVA) for value in child.attrib.values()
             ):
@@ -64,7 +64,7 @@ def _nova(element: Element) -> NovaMetadata:
 
 
 def _children(element: Element | None) -> Mapping[str, Element]:
-    """The children by name, without the prefix of their namespace."""
+    """Return the children by name, without their namespace prefix."""
     return {
         child.tag.rpartition(":")[2]: child for child in (element if element is not None else ())
     }

@@ -1,4 +1,4 @@
-"""libvirt's states of a domain, and the reasons of each (include/libvirt/libvirt-domain.h)."""
+"""libvirt's domain states, and the reasons of each state (include/libvirt/libvirt-domain.h)."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from enum import IntEnum
 
 
 class DomainState(IntEnum):
-    """virDomainState. A newer libvirt may report a number that is not in here."""
+    """virDomainState. A newer libvirt may report numbers that are not listed here."""
 
     NOSTATE = 0
     RUNNING = 1
     BLOCKED = 2
-    """Xen's word for one that waits: its vCPUs run."""
+    """Xen's state of a waiting domain, whose vCPUs run."""
     PAUSED = 3
     SHUTDOWN = 4
-    """Its guest is shutting down."""
+    """The guest is shutting down."""
     SHUTOFF = 5
     CRASHED = 6
     PMSUSPENDED = 7
-    """Its guest put itself to sleep (S3)."""
+    """The guest suspended itself (S3)."""
 
 
 class PauseReason(IntEnum):
-    """virDomainPausedReason: why a domain is paused."""
+    """virDomainPausedReason: the reason why a domain is paused."""
 
     UNKNOWN = 0
     USER = 1
@@ -43,11 +43,11 @@ class PauseReason(IntEnum):
 
 
 class ShutoffReason(IntEnum):
-    """virDomainShutoffReason: why a domain is off."""
+    """virDomainShutoffReason: the reason why a domain is off."""
 
     UNKNOWN = 0
     SHUTDOWN = 1
-    """Its guest shut itself down."""
+    """The guest shut itself down."""
     DESTROYED = 2
     CRASHED = 3
     MIGRATED = 4
@@ -58,10 +58,10 @@ class ShutoffReason(IntEnum):
 
 
 EXECUTING = frozenset([DomainState.RUNNING, DomainState.BLOCKED])
-"""The states of a domain whose vCPUs run."""
+"""States in which the vCPUs of a domain run."""
 
 ON = EXECUTING | {DomainState.PAUSED, DomainState.SHUTDOWN, DomainState.PMSUSPENDED}
-"""The states of a domain that has a process."""
+"""States in which a domain has a QEMU process."""
 
 WORDS: Mapping[int, str] = {
     DomainState.NOSTATE: "no state: unknown",
@@ -77,11 +77,11 @@ WORDS: Mapping[int, str] = {
     DomainState.CRASHED: "crashed: unknown, panicked",
     DomainState.PMSUSPENDED: "pmsuspended: unknown",
 }
-"""virsh's words for the states, and in the order of their numbers for the reasons of each."""
+"""State → virsh's word for it, and after the colon its words for the reasons, by number."""
 
 
 def state_words(state: int, reason: int) -> str:
-    """Return virsh's words: `running (booted)`, `paused (I/O error)`, `shut off (saved)`."""
+    """Return a state in virsh's words: `running (booted)`, `paused (I/O error)`."""
     name, _, reasons = WORDS.get(state, f"state {state}: unknown").partition(": ")
     words = reasons.split(", ")
     return f"{name} ({words[reason] if reason < len(words) else 'unknown'})"

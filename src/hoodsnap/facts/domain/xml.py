@@ -1,4 +1,4 @@
-"""libvirt's XML, read in a way that no document can take advantage of."""
+"""XML reader that is safe for hostile documents."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from hoodsnap.facts.fact import UnheardError
 
 
 def parsed(text: str) -> Element:
-    """The root of a document; names keep their prefixes. `UnheardError` if it has a document
-    type."""
-    # Without namespaces: a long one, repeated by the parser for each element, fills any memory.
+    """Return the root of a document; names keep their prefixes.
+
+    Raises `UnheardError` if the XML can't be read or has a document type.
+    """
+    # Namespaces are off: the parser would copy a long namespace to each element and fill memory.
     parser, builder = expat.ParserCreate(), TreeBuilder()
     parser.buffer_text = True
     parser.StartElementHandler = builder.start
@@ -26,4 +28,4 @@ def parsed(text: str) -> Element:
 
 
 def _refuse(*declaration: object) -> None:
-    raise UnheardError("the XML has a document type, which libvirt's never has")
+    raise UnheardError("the XML has a document type, which libvirt never writes")
