@@ -62,8 +62,7 @@ class Evidence:
         return replace(self, said=(*self.said, *derived.items()))
 
     def __str__(self) -> str:
-        values = ", ".join(f"{name} = {_shown(value)}" for name, value in self.said)
-        return f"{self.noun} says {values}"
+        return f"{self.noun} reports {', '.join(_shown(*part) for part in self.said)}"
 
 
 def says(fact: Fact, **said: object) -> Evidence:
@@ -80,5 +79,5 @@ def hears(answer: Answer, noun: str, place: str = "", **said: object) -> Evidenc
     return Evidence(answer.layer, noun, tuple(said.items()), Where(answer, place))
 
 
-def _shown(value: object) -> str:
-    return "nothing" if value is None else str(value)
+def _shown(name: str, value: object) -> str:
+    return f"no {name}" if value is None else f"{name} = {value}"

@@ -73,8 +73,8 @@ def test_bdm_attachment_or_volume_missing(host: RecordedHost) -> None:
     host.no_longer("attachments", attachment)
 
     assert host.findings() == [
-        f"bdm-attachment-or-volume-missing of vm-data: bdm says volume_id = {volume},"
-        f" attachment_id = {attachment}; cinder says attachment = nothing"
+        f"bdm-attachment-or-volume-missing of vm-data: bdm reports volume_id = {volume},"
+        f" attachment_id = {attachment}; cinder reports no attachment"
     ]
 
 
@@ -147,9 +147,9 @@ def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
     host.set("cinder", listed, {"attachments": [*shown, more]})
 
     assert host.findings() == [
-        f"cinder-attachment-without-bdm of vm-plain: attachment says id = {NOBODY},"
+        f"cinder-attachment-without-bdm of vm-plain: attachment reports id = {NOBODY},"
         f" status = attached, instance = {other}, volume_id = {NOBODY};"
-        " nova-db says block_device_mapping = nothing"
+        " nova-db reports no block_device_mapping"
     ]
     assert uuid != other and attachment and volume
 
@@ -163,9 +163,9 @@ def test_cinder_attachment_without_bdm_next_to_the_right_one(host: RecordedHost)
 
     [finding] = host.findings()
     assert finding.startswith(
-        f"cinder-attachment-without-bdm of vm-data: attachment says id = {NOBODY}"
+        f"cinder-attachment-without-bdm of vm-data: attachment reports id = {NOBODY}"
     )
-    assert finding.endswith(f"bdm says volume_id = {volume}, attachment_id = {attachment}")
+    assert finding.endswith(f"bdm reports volume_id = {volume}, attachment_id = {attachment}")
 
 
 def test_a_volume_being_detached_may_lack_its_mapping(host: RecordedHost) -> None:
@@ -205,8 +205,8 @@ def test_bdm_not_in_guest(host: RecordedHost) -> None:
     unplug(host, "vm-data", volume)
 
     assert (
-        f"bdm-not-in-guest of vm-data: bdm says volume_id = {volume}, device_name = /dev/vdb;"
-        " domain says disks = vda"
+        f"bdm-not-in-guest of vm-data: bdm reports volume_id = {volume}, device_name = /dev/vdb;"
+        " domain reports disks = vda"
     ) in host.findings()
 
 
@@ -247,9 +247,9 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     [attached, plugged] = host.findings()
     assert attached.startswith("cinder-attachment-without-bdm of vm-data: ")
     assert plugged.startswith(
-        "guest-volume-not-in-bdm of vm-data: domain says disks = vdb /var/lib"
+        "guest-volume-not-in-bdm of vm-data: domain reports disks = vdb /var/lib"
     )
-    assert plugged.endswith(f"volume = {volume}; nova-db says block_device_mapping = nothing")
+    assert plugged.endswith(f"volume = {volume}; nova-db reports no block_device_mapping")
 
 
 def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedHost) -> None:
@@ -259,8 +259,8 @@ def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedH
 
     found = [line for line in host.findings() if line.startswith("guest-volume-not-in-bdm")]
     assert found == [
-        "guest-volume-not-in-bdm of vm-plain: domain says disks = vdz /tmp/x, volume = nothing;"
-        " nova-db says block_device_mapping = nothing"
+        "guest-volume-not-in-bdm of vm-plain: domain reports disks = vdz /tmp/x, no volume;"
+        " nova-db reports no block_device_mapping"
     ]
 
 
@@ -299,8 +299,8 @@ def test_bdm_alive_for_deleted_instance(host: RecordedHost) -> None:
     uuid = deleted(host)
 
     assert host.findings() == [
-        f"bdm-alive-for-deleted-instance: instance says uuid = {uuid},"
-        f" deleted_at = 2001-01-01 00:00:00; bdm says volume_id = {NOBODY},"
+        f"bdm-alive-for-deleted-instance: instance reports uuid = {uuid},"
+        f" deleted_at = 2001-01-01 00:00:00; bdm reports volume_id = {NOBODY},"
         " device_name = /dev/vdb"
     ]
 
@@ -317,8 +317,8 @@ def test_bdm_record_bad(host: RecordedHost) -> None:
     host.mappings(lambda row: [row, row | {"id": 999}] if row["volume_id"] == volume else [row])
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: bdm says id = {number}, volume_id = {volume};"
-        f" bdm says id = 999, volume_id = {volume}"
+        f"bdm-record-bad of vm-data: bdm reports id = {number}, volume_id = {volume};"
+        f" bdm reports id = 999, volume_id = {volume}"
     ]
 
 
@@ -327,8 +327,8 @@ def test_bdm_record_bad_without_a_connection(host: RecordedHost) -> None:
     host.mapping(volume, connection_info=None)
 
     assert host.findings() == [
-        "bdm-record-bad of vm-data: instance says vm_state = active;"
-        f" bdm says volume_id = {volume}, connection_info = nothing"
+        "bdm-record-bad of vm-data: instance reports vm_state = active;"
+        f" bdm reports volume_id = {volume}, no connection_info"
     ]
 
 
@@ -337,7 +337,7 @@ def test_bdm_record_bad_with_invalid_json(host: RecordedHost) -> None:
     host.mapping(volume, connection_info="[withheld]")
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: bdm says volume_id = {volume}, connection_info = not valid JSON"
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume}, connection_info = not valid JSON"
     ]
 
 
@@ -346,7 +346,7 @@ def test_bdm_record_bad_with_another_volumes_serial(host: RecordedHost) -> None:
     host.mapping(volume, connection_info=connection(host, volume, serial=NOBODY))
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume},"
         f" connection_info = serial {NOBODY}"
     ]
 
@@ -364,8 +364,8 @@ def test_bdm_record_bad_with_another_connection_than_cinders(host: RecordedHost)
     host.mapping(volume, connection_info=connection(host, volume, driver_volume_type="rbd"))
 
     assert host.findings() == [
-        f"bdm-record-bad of vm-data: bdm says volume_id = {volume},"
-        f" connection_info = driver_volume_type rbd; attachment says id = {attachment},"
+        f"bdm-record-bad of vm-data: bdm reports volume_id = {volume},"
+        f" connection_info = driver_volume_type rbd; attachment reports id = {attachment},"
         " connection_info = driver_volume_type nfs"
     ]
 
@@ -377,8 +377,8 @@ def test_attachment_host_mismatch(host: RecordedHost) -> None:
     here = host.guest("vm-data").believed
     [finding] = host.findings()
     assert finding == (
-        f"attachment-host-mismatch of vm-data: instance says host = {here};"
-        f" attachment says id = {attachment}, volume_id = {volume}, host = elsewhere"
+        f"attachment-host-mismatch of vm-data: instance reports host = {here};"
+        f" attachment reports id = {attachment}, volume_id = {volume}, host = elsewhere"
     )
     assert (
         host.report().findings[0].severity.word == "warning"
@@ -430,7 +430,7 @@ def test_root_bdm_broken(host: RecordedHost) -> None:
     host.mappings(lambda row: [row | _index(row, 3)] if row["instance_uuid"] == uuid else [row])
 
     assert [line.partition("; bdm")[0] for line in host.findings()] == [
-        "root-bdm-broken of vm-bfv: instance says image = nothing"
+        "root-bdm-broken of vm-bfv: instance reports no image"
     ]
 
 
@@ -451,8 +451,8 @@ def test_root_bdm_broken_with_a_volume_that_is_not_bootable(host: RecordedHost) 
     volume_says(host, volume, bootable="false")
 
     assert host.findings() == [
-        f"root-bdm-broken of vm-bfv: bdm says boot_index = 0, volume_id = {volume};"
-        f" volume says id = {volume}, bootable = False"
+        f"root-bdm-broken of vm-bfv: bdm reports boot_index = 0, volume_id = {volume};"
+        f" volume reports id = {volume}, bootable = False"
     ]
 
 

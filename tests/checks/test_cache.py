@@ -42,7 +42,7 @@ def test_base_image_reapable(host: RecordedHost) -> None:
     assert _reapable(host) == [
         (
             "warning",
-            f"images says base = {base}, untouched_for = 5.0 hours, removed_after = 24.0 hours",
+            f"images reports base = {base}, untouched_for = 5.0 hours, removed_after = 24.0 hours",
         )
     ]
 
@@ -66,7 +66,7 @@ def test_base_image_reapable_below_a_disk_with_another_name(host: RecordedHost) 
 
     [finding] = [one for one in host.report().findings if one.check.name == "base-image-reapable"]
     assert {str(evidence) for evidence in finding.evidence[1:]} == {
-        f"image says path = {disk}, backing_filename = {base}"
+        f"image reports path = {disk}, backing_filename = {base}"
         for disk in (path, f"{host.folder('vm-snap')}/disk")
     }
 
@@ -150,7 +150,7 @@ def test_shared_cache_registry_stale(host: RecordedHost) -> None:
     _register(host, {own.nova_name: now - 60, "other": now - 30 * 3600})
 
     assert [line for line in host.findings() if line.startswith("shared-cache")] == [
-        "shared-cache-registry-stale: compute_nodes says host = other, signed_up = 30.0 hours ago,"
+        "shared-cache-registry-stale: compute_nodes reports host = other, signed_up = 30.0 hours ago,"
         " its_servers = 1"
     ]
 
@@ -212,7 +212,7 @@ def test_base_cache_orphans(host: RecordedHost) -> None:
         ("note", "base-cache-orphans")
     ]
     assert host.findings() == [
-        f"base-cache-orphans: images says unused = {'0' * 40}, bytes_taken = 4096"
+        f"base-cache-orphans: images reports unused = {'0' * 40}, bytes_taken = 4096"
     ]
 
 
@@ -222,7 +222,7 @@ def test_base_cache_orphans_are_counted(host: RecordedHost) -> None:
 
     names = ", ".join(f"{number:040x}.part" for number in range(3))
     assert host.findings() == [
-        f"base-cache-orphans: images says unused = {names} and 2 more, bytes_taken = 5120"
+        f"base-cache-orphans: images reports unused = {names} and 2 more, bytes_taken = 5120"
     ]
 
 

@@ -20,7 +20,7 @@ def test_capture_untrustworthy_when_no_process_is_visible(host: RecordedHost) ->
     host.drop(lambda answer: not (answer.layer == "kernel" and (answer.subject or "").isdigit()))
 
     assert host.findings() == [
-        f"capture-untrustworthy: kernel says guests = 0; libvirt says guests = {_running()}"
+        f"capture-untrustworthy: kernel reports guests = 0; libvirt reports guests = {_running()}"
     ]
     assert any("another PID namespace" in skip.reason for skip in host.report().skips)
 
@@ -29,7 +29,7 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
     host.set("libvirt", "virsh list --all", [])
 
     assert host.findings() == [
-        f"capture-untrustworthy: libvirt says guests = 0; kernel says guests = {_running()}"
+        f"capture-untrustworthy: libvirt reports guests = 0; kernel reports guests = {_running()}"
     ]
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
 
@@ -43,8 +43,8 @@ def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
             host.set("nova-db", answer.query, answer.value | {"rows": []})
 
     assert host.findings() == [
-        f"capture-untrustworthy: libvirt says guests = {len(running)};"
-        " nova-db says instances_of_these = 0"
+        f"capture-untrustworthy: libvirt reports guests = {len(running)};"
+        " nova-db reports instances_of_these = 0"
     ]
     assert any("the database of another cloud" in skip.reason for skip in host.report().skips)
 
@@ -67,7 +67,7 @@ def test_in_a_container_one_guest_without_a_process_is_enough(host: RecordedHost
 
     found = host.findings()
     assert "domain-without-qemu" not in "".join(found)
-    assert "capture-untrustworthy: kernel says guests = 0; libvirt says guests = 1" in found
+    assert "capture-untrustworthy: kernel reports guests = 0; libvirt reports guests = 1" in found
 
 
 def _only_process(host: RecordedHost, name: str) -> None:
@@ -121,7 +121,7 @@ def test_one_guest_of_another_libvirt_daemon(
 
     elsewhere(host)
 
-    said = "capture-untrustworthy: libvirt says guests = 0; kernel says guests = 1"
+    said = "capture-untrustworthy: libvirt reports guests = 0; kernel reports guests = 1"
     assert said in host.findings()
     assert not {"qemu-without-domain", "server-without-domain"} & _checks(host)
 
@@ -166,8 +166,8 @@ def test_bundles_of_two_clouds(host: RecordedHost) -> None:
     first = next(host.bundle.asked("nova", "GET /v2.1/os-services")).value["services"]
     theirs = min(f"{one['binary']} on {one['host']}, id {one['id']}" for one in first)
     assert host.findings() == [
-        "bundles-of-two-clouds: nova says asked_on = other, service = nova-compute on other, id 0;"
-        f" nova says asked_on = vm, service = {theirs}"
+        "bundles-of-two-clouds: nova reports asked_on = other, service = nova-compute on other, id 0;"
+        f" nova reports asked_on = vm, service = {theirs}"
     ]
 
 
@@ -195,7 +195,7 @@ def test_clocks_apart(host: RecordedHost) -> None:
 
     # By that clock nova-compute last reported a year ago, so nova considers it down.
     finding, *others = host.findings()
-    assert finding.startswith(f"clocks-apart: clock of nova-db says time = {ahead.year}-")
+    assert finding.startswith(f"clocks-apart: clock of nova-db reports time = {ahead.year}-")
     assert [it.partition(":")[0] for it in others] == ["service-state-skew"]
 
 
@@ -203,7 +203,9 @@ def test_clocks_apart_in_the_api(host: RecordedHost) -> None:
     host.set("nova", "HEAD /v2.1/", {"date": "Thu, 01 Jan 1970 00:00:00 GMT"})
 
     [finding] = host.findings()
-    assert finding.startswith("clocks-apart: clock of nova says time = 1970-01-01T00:00:00+00:00")
+    assert finding.startswith(
+        "clocks-apart: clock of nova reports time = 1970-01-01T00:00:00+00:00"
+    )
 
 
 def test_a_slow_answer_is_not_a_clock_difference(host: RecordedHost) -> None:

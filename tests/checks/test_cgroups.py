@@ -74,7 +74,7 @@ def test_cpu_quota_not_applied(grouped: RecordedHost) -> None:
     limits(grouped, "20000")
 
     assert grouped.findings() == [
-        "cpu-quota-not-applied of vm-duo: domain says vcpu_percent = no limit; cgroup says vcpu_percent = 20"
+        "cpu-quota-not-applied of vm-duo: domain reports vcpu_percent = no limit; cgroup reports vcpu_percent = 20"
     ]
 
 
@@ -82,7 +82,7 @@ def test_a_quota_that_the_kernel_forgot(grouped: RecordedHost) -> None:
     tune(grouped, "<period>50000</period><quota>25000</quota>")
 
     assert grouped.findings() == [
-        "cpu-quota-not-applied of vm-duo: domain says vcpu_percent = 50; cgroup says vcpu_percent = no limit"
+        "cpu-quota-not-applied of vm-duo: domain reports vcpu_percent = 50; cgroup reports vcpu_percent = no limit"
     ]
 
 
@@ -104,8 +104,8 @@ def test_memory_limit_below_guest(grouped: RecordedHost) -> None:
     used = grouped.last("cgroup", settings(grouped, "memory")).value["memory.usage_in_bytes"]
 
     assert grouped.findings() == [
-        "memory-limit-below-guest of vm-duo: cgroup says memory_limit_kib = 102400,"
-        f" memory_used_kib = {int(used) // 1024}; domain says current_memory_kib = 131072"
+        "memory-limit-below-guest of vm-duo: cgroup reports memory_limit_kib = 102400,"
+        f" memory_used_kib = {int(used) // 1024}; domain reports current_memory_kib = 131072"
     ]
 
 
@@ -120,8 +120,8 @@ def test_qemu_outside_machine_group(grouped: RecordedHost) -> None:
     grouped.set("cgroup", query, "1:cpu:/\n0::/system.slice/libvirtd.service\n")
 
     assert grouped.findings() == [
-        "qemu-outside-machine-group of vm-duo: domain says state = running (unpaused);"
-        " cgroup says groups = / /system.slice/libvirtd.service"
+        "qemu-outside-machine-group of vm-duo: domain reports state = running (unpaused);"
+        " cgroup reports groups = / /system.slice/libvirtd.service"
     ]
 
 
@@ -143,7 +143,7 @@ def test_control_group_leftover(grouped: RecordedHost) -> None:
     left(grouped, r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope", [])
 
     assert grouped.findings() == [
-        "control-group-leftover: cgroup says path = /sys/fs/cgroup/machine.slice/"
+        "control-group-leftover: cgroup reports path = /sys/fs/cgroup/machine.slice/"
         r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope, processes = 0"
     ]
 

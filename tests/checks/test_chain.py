@@ -46,9 +46,9 @@ def test_backing_file_missing(host: RecordedHost) -> None:
     guest = host.guest("vm-snap")
     assert guest.images and guest.process
     assert host.findings() == [
-        f"backing-file-missing of vm-snap: image says path = {guest.images[0].path},"
+        f"backing-file-missing of vm-snap: image reports path = {guest.images[0].path},"
         f" backing_filename = {guest.images[0].backing_filename}, that_file = missing;"
-        f" process says pid = {guest.process.pid}, state = {guest.process.state}"
+        f" process reports pid = {guest.process.pid}, state = {guest.process.state}"
     ]
 
 
@@ -85,8 +85,8 @@ def test_backing_not_image_ref(host: RecordedHost) -> None:
 
     expected = hashlib.sha1(image.encode(), usedforsecurity=False).hexdigest()
     assert host.findings()[:1] == [
-        f"backing-not-image-ref of vm-stopped: instance says image = {image}, base = {expected};"
-        f" image says path = {_disk(host, 'vm-stopped')},"
+        f"backing-not-image-ref of vm-stopped: instance reports image = {image}, base = {expected};"
+        f" image reports path = {_disk(host, 'vm-stopped')},"
         f" backing_filename = {_base(host, 'vm-stopped')}"
     ]
 
@@ -120,8 +120,8 @@ def test_base_replaced_or_truncated(host: RecordedHost) -> None:
     host.file(base, ino=4711)
 
     assert host.findings() == [
-        f"base-replaced-or-truncated of vm-snap: process says pid = {host.pid('vm-snap')},"
-        f" files = {base} (inode {held['ino']}); images says base = {base}, inode = 4711"
+        f"base-replaced-or-truncated of vm-snap: process reports pid = {host.pid('vm-snap')},"
+        f" files = {base} (inode {held['ino']}); images reports base = {base}, inode = 4711"
     ]
 
 
@@ -134,7 +134,9 @@ def test_base_replaced_or_truncated_if_it_was_deleted_first(host: RecordedHost) 
     host.file(base, ino=4711)
 
     [finding] = host.findings()
-    assert finding.startswith(f"base-replaced-or-truncated of vm-snap: process says pid = {pid},")
+    assert finding.startswith(
+        f"base-replaced-or-truncated of vm-snap: process reports pid = {pid},"
+    )
     assert f"{base} (deleted) (inode " in finding
 
 
@@ -147,8 +149,8 @@ def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: Record
 
     disk = _disk(host, "vm-snap")
     assert host.findings() == [
-        f"base-replaced-or-truncated of vm-snap: image says path = {disk}, virtual_size = {size},"
-        f" base = {base}, its_virtual_size = {size - 512}; image service says virtual_size = {size}"
+        f"base-replaced-or-truncated of vm-snap: image reports path = {disk}, virtual_size = {size},"
+        f" base = {base}, its_virtual_size = {size - 512}; image service reports virtual_size = {size}"
     ]
 
 
@@ -157,7 +159,7 @@ def test_base_replaced_or_truncated_if_it_is_larger_than_the_disk(host: Recorded
     host.image(disk, lambda layers: layers[-1].update({"virtual-size": 5 << 30}))
 
     assert host.findings() == [
-        f"base-replaced-or-truncated of vm-snap: image says path = {disk},"
+        f"base-replaced-or-truncated of vm-snap: image reports path = {disk},"
         f" virtual_size = {1 << 30}, base = {base}, its_virtual_size = {5 << 30}"
     ]
 
@@ -167,8 +169,8 @@ def test_base_replaced_or_truncated_if_it_is_blank(host: RecordedHost) -> None:
     host.file(base, blocks=0)
 
     [finding] = host.findings()
-    assert finding.startswith("base-replaced-or-truncated of vm-snap: image says ")
-    assert ", blocks = 0; image service says virtual_size = " in finding
+    assert finding.startswith("base-replaced-or-truncated of vm-snap: image reports ")
+    assert ", blocks = 0; image service reports virtual_size = " in finding
 
 
 def test_a_blank_image_has_a_blank_base(host: RecordedHost) -> None:
@@ -200,8 +202,8 @@ def test_chain_qmp_vs_ondisk(host: RecordedHost) -> None:
     host.image(disk, rebase)
 
     assert [line for line in host.findings() if not line.startswith("backing-not-")] == [
-        f"chain-qmp-vs-ondisk of vm-plain: domain says disks = {disk} ← {base};"
-        f" image says chain = {disk} ← {other}"
+        f"chain-qmp-vs-ondisk of vm-plain: domain reports disks = {disk} ← {base};"
+        f" image reports chain = {disk} ← {other}"
     ]
 
 
@@ -215,8 +217,8 @@ def test_chain_qmp_vs_ondisk_from_the_monitor(monitored: RecordedHost) -> None:
     monitored.set("qemu", query, asked)
 
     assert monitored.findings() == [
-        f"chain-qmp-vs-ondisk of vm-plain: monitor says disks = {disk};"
-        f" image says chain = {disk} ← {base}"
+        f"chain-qmp-vs-ondisk of vm-plain: monitor reports disks = {disk};"
+        f" image reports chain = {disk} ← {base}"
     ]
 
 

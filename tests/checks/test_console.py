@@ -34,8 +34,8 @@ def test_console_log_problem(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"console-log-problem of vm-plain: images says path = {path}, mib = 1024;"
-        f" images says free_mib = {free}"
+        f"console-log-problem of vm-plain: images reports path = {path}, mib = 1024;"
+        f" images reports free_mib = {free}"
     ]
 
 
@@ -54,8 +54,8 @@ def test_console_log_problem_if_the_log_is_missing(host: RecordedHost) -> None:
     host.set("images", LISTING, [line for line in lines if line["path"] != path])
 
     assert host.findings() == [
-        "console-log-problem of vm-plain: domain says state = running (unpaused),"
-        f" logs = {path}; images says console_log = missing"
+        "console-log-problem of vm-plain: domain reports state = running (unpaused),"
+        f" logs = {path}; images reports console_log = missing"
     ]
 
 
@@ -89,7 +89,7 @@ def test_vnc_port_conflict_or_exposed(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "vnc-port-conflict-or-exposed of vm-plain:"
-        f" process says pid = {pid}, graphics = vnc at 0.0.0.0:{port}"
+        f" process reports pid = {pid}, graphics = vnc at 0.0.0.0:{port}"
     ]
 
 
@@ -112,12 +112,12 @@ def test_two_consoles_on_one_port(host: RecordedHost) -> None:
     assert {finding.severity.word for finding in found} == {"error"}
     pair = [host.domain("vm-duo"), host.domain("vm-plain")]
     assert host.findings() == [
-        f"vnc-port-conflict-or-exposed of vm-duo: domain says name = {pair[0]}, graphics = vnc at"
-        f" port {one}; domain says name = {pair[1]}, graphics = port {one}",
-        f"vnc-port-conflict-or-exposed of vm-duo: domain says name = {pair[0]}, graphics = vnc at"
-        f" port {one}; process says pid = {host.pid('vm-duo')}, graphics = port {other}",
-        f"vnc-port-conflict-or-exposed of vm-plain: domain says name = {pair[1]}, graphics = vnc at"
-        f" port {one}; domain says name = {pair[0]}, graphics = port {one}",
+        f"vnc-port-conflict-or-exposed of vm-duo: domain reports name = {pair[0]}, graphics = vnc at"
+        f" port {one}; domain reports name = {pair[1]}, graphics = port {one}",
+        f"vnc-port-conflict-or-exposed of vm-duo: domain reports name = {pair[0]}, graphics = vnc at"
+        f" port {one}; process reports pid = {host.pid('vm-duo')}, graphics = port {other}",
+        f"vnc-port-conflict-or-exposed of vm-plain: domain reports name = {pair[1]}, graphics = vnc at"
+        f" port {one}; domain reports name = {pair[0]}, graphics = port {one}",
     ]
 
 
@@ -135,7 +135,7 @@ def test_many_consoles_on_one_port_are_one_finding_each(host: RecordedHost) -> N
     found = host.findings()
     assert len(found) == len(names)
     assert all(
-        line.count("domain says") == 4 and line.endswith("others = more, not shown")
+        line.count("domain reports") == 4 and line.endswith("others = more, not shown")
         for line in found
     )
 
@@ -147,8 +147,8 @@ def test_another_process_listens_where_the_console_should_be(host: RecordedHost)
 
     assert {finding.severity.word for finding in host.report().findings} == {"error"}
     assert host.findings() == [
-        f"vnc-port-conflict-or-exposed of vm-plain: domain says name = {host.domain('vm-plain')},"
-        f" graphics = port {port}; kernel says listening_pid = {pid}"
+        f"vnc-port-conflict-or-exposed of vm-plain: domain reports name = {host.domain('vm-plain')},"
+        f" graphics = port {port}; kernel reports listening_pid = {pid}"
     ]
 
 
@@ -192,8 +192,8 @@ def test_a_token_that_leads_to_another_guest(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"vnc-port-conflict-or-exposed of vm-plain: instance says console_token_port = {there};"
-        f" domain says graphics = port {here}; domain says name = {host.domain('vm-duo')}"
+        f"vnc-port-conflict-or-exposed of vm-plain: instance reports console_token_port = {there};"
+        f" domain reports graphics = port {here}; domain reports name = {host.domain('vm-duo')}"
     ]
 
 

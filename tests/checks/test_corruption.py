@@ -36,10 +36,10 @@ def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
     held = f"{disk['path']} ({disk['dev']} inode {disk['ino']}, rw)"
     plain, duo = host.pid("vm-plain"), host.pid("vm-duo")
     assert host.findings() == [
-        f"disk-shared-by-two-qemu of vm-duo: process says pid = {duo}, files = {held};"
-        f" process says pid = {plain}, files = {held}",
-        f"disk-shared-by-two-qemu of vm-plain: process says pid = {plain}, files = {held};"
-        f" process says pid = {duo}, files = {held}",
+        f"disk-shared-by-two-qemu of vm-duo: process reports pid = {duo}, files = {held};"
+        f" process reports pid = {plain}, files = {held}",
+        f"disk-shared-by-two-qemu of vm-plain: process reports pid = {plain}, files = {held};"
+        f" process reports pid = {duo}, files = {held}",
     ]
 
 
@@ -123,8 +123,8 @@ def test_duplicate_qemu_identity(host: RecordedHost) -> None:
     names = {host.pid(name): host.domain(name) for name in ("vm-plain", "vm-duo")}
     assert (
         f"duplicate-qemu-identity of vm-plain:"
-        f" process says pid = {first}, uuid = {plain.uuid}, name = {names[first]};"
-        f" process says pid = {second}, uuid = {plain.uuid}, name = {names[second]}"
+        f" process reports pid = {first}, uuid = {plain.uuid}, name = {names[first]};"
+        f" process reports pid = {second}, uuid = {plain.uuid}, name = {names[second]}"
     ) in host.findings()
 
 
@@ -208,7 +208,7 @@ def test_io_error_paused(host: RecordedHost) -> None:
     host.set("libvirt", f"virsh domstate --reason {name}", {"state": 3, "reason": 5})
 
     assert host.findings() == [
-        "io-error-paused of vm-plain: domain says state = paused (I/O error)"
+        "io-error-paused of vm-plain: domain reports state = paused (I/O error)"
     ]
 
 
@@ -235,8 +235,8 @@ def test_io_error_paused_that_only_qemu_reports(monitored: RecordedHost) -> None
     monitored.set("qemu", query, {**said, "status": "io-error", "running": False})
 
     [finding] = monitored.findings()
-    assert finding.startswith("io-error-paused of vm-plain: domain says state = running (")
-    assert "; monitor says status = io-error" in finding
+    assert finding.startswith("io-error-paused of vm-plain: domain reports state = running (")
+    assert "; monitor reports status = io-error" in finding
 
 
 def _root(host: RecordedHost, name: str) -> str:
@@ -253,7 +253,7 @@ def test_disk_deleted_but_open(host: RecordedHost) -> None:
     host.remove(path)
 
     assert [line for line in host.findings() if "without-disk" not in line] == [
-        f"disk-deleted-but-open of vm-plain: process says pid = {pid}, files = {path} (deleted, fd {fd})"
+        f"disk-deleted-but-open of vm-plain: process reports pid = {pid}, files = {path} (deleted, fd {fd})"
     ]
 
 
@@ -265,8 +265,8 @@ def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
     host.remove(path)
 
     assert [line for line in host.findings() if "without-disk" not in line] == [
-        f"disk-deleted-but-open of vm-plain: process says pid = {pid}; domain says disks = {path};"
-        " images says that_file = missing"
+        f"disk-deleted-but-open of vm-plain: process reports pid = {pid}; domain reports disks = {path};"
+        " images reports that_file = missing"
     ]
 
 
@@ -276,9 +276,9 @@ def test_disk_deleted_but_open_if_another_file_took_its_place(host: RecordedHost
     host.file(path, ino=4711)
 
     assert host.findings() == [
-        f"disk-deleted-but-open of vm-plain: process says pid = {pid},"
-        f" files = {path} ({disk['dev']} inode {disk['ino']}, rw); domain says disks = {path};"
-        " images says inode = 4711"
+        f"disk-deleted-but-open of vm-plain: process reports pid = {pid},"
+        f" files = {path} ({disk['dev']} inode {disk['ino']}, rw); domain reports disks = {path};"
+        " images reports inode = 4711"
     ]
 
 
@@ -350,7 +350,7 @@ def test_qcow2_corrupt_bit(host: RecordedHost) -> None:
     host.image(path, lambda layers: layers[0]["format-specific"]["data"].update(corrupt=True))
 
     assert host.findings() == [
-        f"qcow2-corrupt-bit of vm-stopped: image says path = {path}, corrupt = True"
+        f"qcow2-corrupt-bit of vm-stopped: image reports path = {path}, corrupt = True"
     ]
 
 
@@ -361,7 +361,7 @@ def test_qcow2_corrupt_bit_that_only_qemu_reports(monitored: RecordedHost) -> No
 
     assert guest.images
     assert monitored.findings() == [
-        f"qcow2-corrupt-bit of vm-plain: monitor says disks = {guest.images[0].path}, corrupt = True"
+        f"qcow2-corrupt-bit of vm-plain: monitor reports disks = {guest.images[0].path}, corrupt = True"
     ]
 
 
@@ -387,9 +387,9 @@ def test_stale_managed_save(host: RecordedHost) -> None:
     host.file(path, mtime="2031-01-01T00:00:00.000000Z")
 
     assert host.findings() == [
-        "stale-managed-save of vm-suspended: instance says vm_state = suspended;"
-        " domain says state = shut off (saved), managed_save = True;"
-        f" images says saved = {_shown(saved)}, written = 2031-01-01 00:00:00+00:00"
+        "stale-managed-save of vm-suspended: instance reports vm_state = suspended;"
+        " domain reports state = shut off (saved), managed_save = True;"
+        f" images reports saved = {_shown(saved)}, written = 2031-01-01 00:00:00+00:00"
     ]
 
 
@@ -418,8 +418,8 @@ def test_stale_managed_save_that_is_missing(host: RecordedHost) -> None:
     host.edit("libvirt", info, '"managed_save": true', '"managed_save": false')
 
     assert host.findings() == [
-        "stale-managed-save of vm-suspended: instance says vm_state = suspended;"
-        " domain says state = shut off (saved), managed_save = False"
+        "stale-managed-save of vm-suspended: instance reports vm_state = suspended;"
+        " domain reports state = shut off (saved), managed_save = False"
     ]
 
 

@@ -15,8 +15,8 @@ def test_chain_live_vs_persistent(host: RecordedHost) -> None:
     host.edit("libvirt", _stored(host, "vm-plain"), f"'{path}'", f"'{path}.old'")
 
     assert host.findings() == [
-        f"chain-live-vs-persistent of vm-plain: domain says disks = vda is {path} (qcow2);"
-        f" domain says inactive_disks = vda is {path}.old (qcow2)"
+        f"chain-live-vs-persistent of vm-plain: domain reports disks = vda is {path} (qcow2);"
+        f" domain reports inactive_disks = vda is {path}.old (qcow2)"
     ]
 
 
@@ -62,7 +62,7 @@ def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
 
     foreign, chain = host.findings()
     assert foreign == (
-        "persistent-xml-foreign-devices of vm-stopped: domain says inactive_disks = vda is"
+        "persistent-xml-foreign-devices of vm-stopped: domain reports inactive_disks = vda is"
         f" {other} (qcow2), folder_of = {host.uuid('vm-plain')}"
     )
     assert chain.startswith("uuid-name-chain-broken of vm-stopped: ")
@@ -89,7 +89,7 @@ def test_persistent_xml_foreign_devices_by_the_guest_that_runs_with_it(host: Rec
 
     found = [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
     assert found == [
-        "persistent-xml-foreign-devices of vm-stopped: domain says inactive_disks = vda is"
+        "persistent-xml-foreign-devices of vm-stopped: domain reports inactive_disks = vda is"
         f" /dev/sdx (qcow2), belongs_to = {host.uuid('vm-plain')}"
     ]
 

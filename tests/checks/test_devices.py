@@ -34,8 +34,8 @@ def test_host_device_leftover(host: RecordedHost) -> None:
     sees(host, disk("sdb", "8:16", "0x1"))
 
     assert host.findings() == [
-        f"host-device-leftover: iscsi says target = {TARGET}, lun = 1;"
-        " device says name = sdb, number = 8:16"
+        f"host-device-leftover: iscsi reports target = {TARGET}, lun = 1;"
+        " device reports name = sdb, number = 8:16"
     ]
 
 

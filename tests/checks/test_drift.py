@@ -25,8 +25,8 @@ def test_flavor_three_way_drift(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), root_gb=20)
 
     assert host.findings() == [
-        "flavor-three-way-drift of vm-plain: instance says root_gb = 20;"
-        " instance says flavor = lab.tiny, flavor_root_gb = 1"
+        "flavor-three-way-drift of vm-plain: instance reports root_gb = 20;"
+        " instance reports flavor = lab.tiny, flavor_root_gb = 1"
     ]
 
 
@@ -36,7 +36,7 @@ def test_flavor_three_way_drift_after_a_resize_that_broke_off(host: RecordedHost
     host.row("instance_extra", host.uuid("vm-plain"), flavor=left)
 
     assert host.findings() == [
-        "flavor-three-way-drift of vm-plain: instance says vm_state = active, flavor = lab.tiny,"
+        "flavor-three-way-drift of vm-plain: instance reports vm_state = active, flavor = lab.tiny,"
         " old_flavor = lab.tiny"
     ]
 
@@ -57,8 +57,8 @@ def test_a_flavor_that_was_created_again_is_a_note(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        "flavor-three-way-drift of vm-duo: instance says flavor = lab.duo, flavor_memory_mb = 128;"
-        " flavor says memory_mb = 512"
+        "flavor-three-way-drift of vm-duo: instance reports flavor = lab.duo, flavor_memory_mb = 128;"
+        " flavor reports memory_mb = 512"
     ]
 
 
@@ -87,8 +87,8 @@ def test_machine_or_cpu_drift(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"machine-or-cpu-drift of vm-plain: domain says machine = {live};"
-        " domain says next_machine = pc-i440fx-6.2"
+        f"machine-or-cpu-drift of vm-plain: domain reports machine = {live};"
+        " domain reports next_machine = pc-i440fx-6.2"
     ]
 
 
@@ -107,8 +107,8 @@ def test_machine_or_cpu_drift_to_a_type_that_qemu_dropped(host: RecordedHost) ->
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert host.findings() == [
-        "machine-or-cpu-drift of vm-stopped: domain says definition = pc-0.12;"
-        " libvirt says that_machine = nothing"
+        "machine-or-cpu-drift of vm-stopped: domain reports definition = pc-0.12;"
+        " libvirt reports no that_machine"
     ]
 
 
@@ -144,8 +144,8 @@ def test_machine_or_cpu_drift_from_novas_record(host: RecordedHost) -> None:
     live = host.guest("vm-plain").domain.machine  # type: ignore[union-attr]
 
     assert host.findings() == [
-        "machine-or-cpu-drift of vm-plain: instance says image_hw_machine_type = pc-q35-7.2;"
-        f" domain says machine = {live}"
+        "machine-or-cpu-drift of vm-plain: instance reports image_hw_machine_type = pc-q35-7.2;"
+        f" domain reports machine = {live}"
     ]
 
 
@@ -164,8 +164,8 @@ def test_machine_or_cpu_drift_of_the_processor(host: RecordedHost) -> None:
     )
 
     assert host.findings() == [
-        "machine-or-cpu-drift of vm-plain: domain says xml = CPU EPYC;"
-        " domain says inactive = CPU Nehalem"
+        "machine-or-cpu-drift of vm-plain: domain reports xml = CPU EPYC;"
+        " domain reports inactive = CPU Nehalem"
     ]
 
 
@@ -175,7 +175,7 @@ def test_live_vs_persistent_drift(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "live-vs-persistent-drift of vm-duo: domain says xml = vcpus 2; domain says inactive = vcpus 4"
+        "live-vs-persistent-drift of vm-duo: domain reports xml = vcpus 2; domain reports inactive = vcpus 4"
     ]
 
 
@@ -224,8 +224,8 @@ def test_xml_metadata_stale(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        f"xml-metadata-stale of vm-plain: domain says nova_note = {created}, name = old-name;"
-        " instance says name = vm-plain"
+        f"xml-metadata-stale of vm-plain: domain reports nova_note = {created}, name = old-name;"
+        " instance reports name = vm-plain"
     ]
 
 
@@ -239,8 +239,8 @@ def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "xml-metadata-stale of vm-plain: domain says nova_note = project other;"
-        f" instance says project_id = {project}"
+        "xml-metadata-stale of vm-plain: domain reports nova_note = project other;"
+        f" instance reports project_id = {project}"
     ]
 
 

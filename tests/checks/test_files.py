@@ -19,8 +19,8 @@ def test_instances_path_not_mounted(host: RecordedHost) -> None:
     host.remove(host.folder("vm-plain"))
 
     assert [line for line in host.findings() if line.startswith("instances-path")] == [
-        f"instances-path-not-mounted: process says pid = {host.pid('vm-plain')},"
-        f" files = {path} (8:1); images says folder = nothing"
+        f"instances-path-not-mounted: process reports pid = {host.pid('vm-plain')},"
+        f" files = {path} (8:1); images reports no folder"
     ]
 
 
@@ -31,7 +31,7 @@ def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> No
     assert len(found) == 1
     assert "vm_state = " in found[0]
     here = [guest for guest in healthy_report().cloud.guests if guest.host is not None]
-    assert found[0].endswith(f"; images says folders = none of {len(here)}")
+    assert found[0].endswith(f"; images reports folders = none of {len(here)}")
 
 
 def _lose_all_folders(host: RecordedHost) -> None:
@@ -71,8 +71,8 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-verify')}_resize")
 
     assert host.findings() == [
-        f"resize-source-copy-missing: instance says uuid = {host.uuid('vm-verify')},"
-        " vm_state = resized; images says copy = nothing"
+        f"resize-source-copy-missing: instance reports uuid = {host.uuid('vm-verify')},"
+        " vm_state = resized; images reports no copy"
     ]
 
 
@@ -141,8 +141,8 @@ def test_orphan_instance_dir(host: RecordedHost) -> None:
         if line["path"] == f"{host.folder('vm-stopped')}/disk"
     )
     assert _orphans(host) == [
-        f"orphan-instance-dir of {NOBODY}: nova-db says instance = nothing;"
-        f" images says folder = {host.top}/{NOBODY}, disk_bytes = {size}"
+        f"orphan-instance-dir of {NOBODY}: nova-db reports no instance;"
+        f" images reports folder = {host.top}/{NOBODY}, disk_bytes = {size}"
     ]
 
 
@@ -170,8 +170,8 @@ def test_orphan_instance_dir_of_a_finished_resize(host: RecordedHost) -> None:
 
     [finding] = _orphans(host)
     assert finding.startswith(
-        "orphan-instance-dir of vm-resized: instance says vm_state = active;"
-        f" images says folder = {folder}, "
+        "orphan-instance-dir of vm-resized: instance reports vm_state = active;"
+        f" images reports folder = {folder}, "
     )
 
 
@@ -179,7 +179,7 @@ def test_orphan_instance_dir_of_a_deleted_server(host: RecordedHost) -> None:
     _delete(host, "vm-stopped", "2020-01-01 00:00:00")
 
     assert _orphans(host)[0].startswith(
-        "orphan-instance-dir of vm-stopped: instance says deleted_at = 2020-01-01 00:00:00; "
+        "orphan-instance-dir of vm-stopped: instance reports deleted_at = 2020-01-01 00:00:00; "
     )
 
 

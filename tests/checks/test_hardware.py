@@ -49,8 +49,8 @@ def test_pinned_cpu_overlap(host: RecordedHost) -> None:
 
     assert {finding.severity.word for finding in host.report().findings} == {"error"}
     assert host.findings() == [
-        "pinned-cpu-overlap of vm-plain: instance says pins = vCPU 0 at 5; instance says pins = also 5",
-        "pinned-cpu-overlap of vm-snap: instance says pins = vCPU 0 at 5; instance says pins = also 5",
+        "pinned-cpu-overlap of vm-plain: instance reports pins = vCPU 0 at 5; instance reports pins = also 5",
+        "pinned-cpu-overlap of vm-snap: instance reports pins = vCPU 0 at 5; instance reports pins = also 5",
     ]
 
 
@@ -67,10 +67,10 @@ def test_pinned_cpu_overlap_if_libvirt_pins_differently(host: RecordedHost) -> N
     _reserve(host, "vm-duo", {0: 6, 1: 7})
     _bind(host, "vm-duo", {0: 2, 1: 3})
 
-    said = "instance says pins = vCPU 0 at 6, vCPU 1 at 7"
+    said = "instance reports pins = vCPU 0 at 6, vCPU 1 at 7"
     assert host.findings() == [
-        f"pinned-cpu-overlap of vm-duo: {said}; domain says pins = vCPU 0 at 2, vCPU 1 at 3",
-        f"pinned-cpu-overlap of vm-duo: {said}; process says vcpu_threads = vCPU 0 at 2, vCPU 1 at 3",
+        f"pinned-cpu-overlap of vm-duo: {said}; domain reports pins = vCPU 0 at 2, vCPU 1 at 3",
+        f"pinned-cpu-overlap of vm-duo: {said}; process reports vcpu_threads = vCPU 0 at 2, vCPU 1 at 3",
     ]
 
 
@@ -80,8 +80,8 @@ def test_pinned_cpu_overlap_if_the_kernels_affinity_differs(host: RecordedHost) 
     _run(host, "vm-duo", {0: "6", 1: "4-7"})
 
     assert host.findings() == [
-        "pinned-cpu-overlap of vm-duo: instance says pins = vCPU 1 at 7;"
-        " process says vcpu_threads = vCPU 1 at 4,5,6,7"
+        "pinned-cpu-overlap of vm-duo: instance reports pins = vCPU 1 at 7;"
+        " process reports vcpu_threads = vCPU 1 at 4,5,6,7"
     ]
 
 
@@ -93,8 +93,8 @@ def test_pinned_cpu_overlap_with_a_floating_guest(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"pinned-cpu-overlap of vm-snap: process says pid = {host.pid('vm-snap')}, vcpu_threads ="
-        " vCPU 0 at 4,5,6,7; instance says pins = 5 is dedicated"
+        f"pinned-cpu-overlap of vm-snap: process reports pid = {host.pid('vm-snap')}, vcpu_threads ="
+        " vCPU 0 at 4,5,6,7; instance reports pins = 5 is dedicated"
     ]
 
 
@@ -115,8 +115,8 @@ def test_pinned_cpu_overlap_outside_of_the_dedicated_set(host: RecordedHost) -> 
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "pinned-cpu-overlap of vm-plain: instance says pins = 3;"
-        " nova.conf says cpu_dedicated_set = 2-4,^3"
+        "pinned-cpu-overlap of vm-plain: instance reports pins = 3;"
+        " nova.conf reports cpu_dedicated_set = 2-4,^3"
     ]
 
 
@@ -165,8 +165,8 @@ def test_pci_or_mdev_claim_mismatch(host: RecordedHost) -> None:
     _pass_through(host, "vm-plain")
 
     assert host.findings() == [
-        f"pci-or-mdev-claim-mismatch of vm-plain: domain says host_devices = {ADDRESS};"
-        " instance says pci_device = nothing"
+        f"pci-or-mdev-claim-mismatch of vm-plain: domain reports host_devices = {ADDRESS};"
+        " instance reports no pci_device"
     ]
 
 
@@ -174,8 +174,8 @@ def test_pci_or_mdev_claim_mismatch_if_the_guest_lacks_the_device(host: Recorded
     _claim(host, "vm-plain")
 
     assert host.findings() == [
-        f"pci-or-mdev-claim-mismatch of vm-plain: instance says pci_device = {ADDRESS},"
-        " status = allocated; domain says host_devices = nothing"
+        f"pci-or-mdev-claim-mismatch of vm-plain: instance reports pci_device = {ADDRESS},"
+        " status = allocated; domain reports no host_devices"
     ]
 
 
@@ -233,8 +233,8 @@ def test_pci_or_mdev_claim_mismatch_if_the_address_changed(host: RecordedHost) -
     host.set("kernel", "ls /sys/bus/pci/devices", [it for it in devices if it != ADDRESS])
 
     assert host.findings() == [
-        f"pci-or-mdev-claim-mismatch of vm-plain: domain says host_devices = {ADDRESS};"
-        " kernel says device = nothing"
+        f"pci-or-mdev-claim-mismatch of vm-plain: domain reports host_devices = {ADDRESS};"
+        " kernel reports no device"
     ]
 
 
@@ -273,8 +273,8 @@ def test_firmware_state_missing(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert host.findings() == [
-        f"firmware-state-missing of vm-stopped: domain says firmware = {NVRAM};"
-        " images says that_file = missing"
+        f"firmware-state-missing of vm-stopped: domain reports firmware = {NVRAM};"
+        " images reports that_file = missing"
     ]
 
 
@@ -331,7 +331,7 @@ def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
     _note_secret(host, "vm-stopped", SECRET)
 
     assert host.findings() == [
-        f"firmware-state-missing of vm-stopped: domain says tpms = {path}; images says that_file = empty"
+        f"firmware-state-missing of vm-stopped: domain reports tpms = {path}; images reports that_file = empty"
     ]
 
 
@@ -342,6 +342,6 @@ def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
 
     _note_secret(host, "vm-stopped", "another")
     assert host.findings() == [
-        f"firmware-state-missing of vm-stopped: domain says tpms = secret {SECRET};"
-        " instance says vtpm_secret_uuid = another"
+        f"firmware-state-missing of vm-stopped: domain reports tpms = secret {SECRET};"
+        " instance reports vtpm_secret_uuid = another"
     ]

@@ -93,7 +93,7 @@ def test_host_identity_changed(host: RecordedHost) -> None:
 
     [finding] = [f for f in host.report().findings if f.check.name == "host-identity-changed"]
     said = str(finding.evidence[0])
-    assert said == f"nova.conf says host = vm.example.org, guests_of_another = {_servers()}"
+    assert said == f"nova.conf reports host = vm.example.org, guests_of_another = {_servers()}"
     assert finding.severity.word == "error"
 
 
@@ -117,8 +117,8 @@ def test_host_identity_changed_of_an_empty_host(host: RecordedHost) -> None:
 
     shown = [f for f in host.findings() if f.startswith("host-identity-changed")]
     assert shown == [
-        "host-identity-changed: nova.conf says host = new;"
-        " compute node says host = vm, hypervisor_hostname = vm"
+        "host-identity-changed: nova.conf reports host = new;"
+        " compute node reports host = vm, hypervisor_hostname = vm"
     ]
 
 
@@ -128,8 +128,8 @@ def test_host_identity_changed_by_its_compute_id(host: RecordedHost) -> None:
     host.set("host", query, f"{OTHER}\n")
 
     assert (
-        f"host-identity-changed: nova.conf says host = vm; compute_id says uuid = {OTHER};"
-        f" compute node says uuid = {OTHER}, host = old"
+        f"host-identity-changed: nova.conf reports host = vm; compute_id reports uuid = {OTHER};"
+        f" compute node reports uuid = {OTHER}, host = old"
     ) in host.findings()
 
 
@@ -205,7 +205,7 @@ def test_service_state_skew_of_a_host_without_a_service(host: RecordedHost) -> N
 
     [finding] = [f for f in host.findings() if f.startswith("service-state-skew")]
     assert finding.startswith(
-        f"service-state-skew: nova-db says service = nothing, host = vm, servers = {_servers()};"
+        f"service-state-skew: nova-db reports no service, host = vm, servers = {_servers()};"
     )
 
 
@@ -216,7 +216,7 @@ def test_service_state_skew_of_a_service_that_is_forced_down(host: RecordedHost)
     assert finding.severity.word == "error"
     assert (
         str(finding.evidence[0])
-        == f"service says forced_down = True, running_guests = {_processes()}"
+        == f"service reports forced_down = True, running_guests = {_processes()}"
     )
 
 
@@ -232,7 +232,7 @@ def test_service_state_skew_of_a_disabled_service(
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("service-state-skew", word)
     assert host.findings() == [
-        f"service-state-skew: service says disabled = True, disabled_reason = {reason}"
+        f"service-state-skew: service reports disabled = True, disabled_reason = {reason}"
     ]
 
 
@@ -297,7 +297,7 @@ def test_service_state_skew_of_a_host_without_a_cell(host: RecordedHost) -> None
     host.set("nova-db", found.query, {**found.value, "rows": []})
 
     assert host.findings() == [
-        "service-state-skew: service says host = vm; nova-db says host_mapping = nothing"
+        "service-state-skew: service reports host = vm; nova-db reports no host_mapping"
     ]
 
 
@@ -324,8 +324,8 @@ def test_provider_vs_compute_node(host: RecordedHost) -> None:
 
     own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
     assert own == [
-        f"provider-vs-compute-node: compute node says uuid = {node(host)}, hypervisor_hostname = vm;"
-        " provider says name = old-name"
+        f"provider-vs-compute-node: compute node reports uuid = {node(host)}, hypervisor_hostname = vm;"
+        " provider reports name = old-name"
     ]
 
 
@@ -335,8 +335,8 @@ def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
 
     own = [f for f in host.findings() if f.startswith("provider-vs-compute-node")]
     assert own == [
-        f"provider-vs-compute-node: compute node says uuid = {OTHER}, hypervisor_hostname = vm;"
-        f" placement says provider = nothing; provider says name = vm, uuid = {old}"
+        f"provider-vs-compute-node: compute node reports uuid = {OTHER}, hypervisor_hostname = vm;"
+        f" placement reports no provider; provider reports name = vm, uuid = {old}"
     ]
 
 
@@ -345,7 +345,7 @@ def test_provider_vs_compute_node_with_another_uuid_on_the_host(host: RecordedHo
     host.set("host", query, OTHER)
 
     assert host.findings() == [
-        f"provider-vs-compute-node: compute_id says uuid = {OTHER}; compute node says uuid = {node(host)}"
+        f"provider-vs-compute-node: compute_id reports uuid = {OTHER}; compute node reports uuid = {node(host)}"
     ]
 
 
@@ -353,8 +353,8 @@ def test_provider_vs_compute_node_twice(host: RecordedHost) -> None:
     only(host, "compute_nodes", {}, {"id": 2, "uuid": OTHER, "hypervisor_hostname": "vm.example"})
 
     assert host.findings() == [
-        "provider-vs-compute-node: compute node says hypervisor_hostname = vm;"
-        " compute node says hypervisor_hostname = vm.example"
+        "provider-vs-compute-node: compute node reports hypervisor_hostname = vm;"
+        " compute node reports hypervisor_hostname = vm.example"
     ]
 
 
@@ -374,8 +374,8 @@ def test_provider_vs_compute_node_of_another_cell(host: RecordedHost) -> None:
 
     assert found.value["rows"][0][1] != 1
     assert host.findings() == [
-        "provider-vs-compute-node: host mapping says host = vm, cell_id = 1, cell = nova_cell0;"
-        f" compute node says uuid = {node(host)}"
+        "provider-vs-compute-node: host mapping reports host = vm, cell_id = 1, cell = nova_cell0;"
+        f" compute node reports uuid = {node(host)}"
     ]
 
 
@@ -403,7 +403,7 @@ def test_capacity_lie(host: RecordedHost) -> None:
 
     [finding] = host.findings()
     assert finding.startswith(
-        "capacity-lie: provider says inventories = 99999999 MEMORY_MB; kernel says"
+        "capacity-lie: provider reports inventories = 99999999 MEMORY_MB; kernel reports"
     )
 
 
@@ -415,7 +415,7 @@ def test_capacity_lie_of_other_resources(host: RecordedHost, name: str, layer: s
 
     [finding] = host.findings()
     assert finding.startswith(
-        f"capacity-lie: provider says inventories = 99999999 {name}; {layer} says"
+        f"capacity-lie: provider reports inventories = 99999999 {name}; {layer} reports"
     )
 
 

@@ -35,7 +35,7 @@ def test_guest_autostart_enabled(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "guest-autostart-enabled of vm-plain: domain says autostart = enabled,"
+        "guest-autostart-enabled of vm-plain: domain reports autostart = enabled,"
         " state = running (unpaused)"
     ]
 
@@ -48,7 +48,7 @@ def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
 
     found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
     assert [it.severity.word for it in found] == ["error"]
-    assert str(found[0].evidence[1]) == "instance says host = other"
+    assert str(found[0].evidence[1]) == "instance reports host = other"
 
 
 def test_guest_autostart_enabled_of_one_that_only_its_domain_shows_to_be_novas(
@@ -87,9 +87,9 @@ def test_file_owner_or_label_wrong(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert host.findings() == [
-        "file-owner-or-label-wrong of vm-stopped: domain says state = shut off (destroyed);"
-        f" images says path = {path}, mode = 100044, owner = nova:nova;"
-        f" libvirt says qemu_runs_as = {uid}:{gid}"
+        "file-owner-or-label-wrong of vm-stopped: domain reports state = shut off (destroyed);"
+        f" images reports path = {path}, mode = 100044, owner = nova:nova;"
+        f" libvirt reports qemu_runs_as = {uid}:{gid}"
     ]
 
 
@@ -105,7 +105,7 @@ def test_file_owner_or_label_wrong_in_the_guests_folder(host: RecordedHost) -> N
     _set_entry(host, folder, mode="40700")
 
     [finding] = host.findings()
-    assert f"images says path = {folder}, mode = 40700, owner = nova:nova;" in finding
+    assert f"images reports path = {folder}, mode = 40700, owner = nova:nova;" in finding
 
 
 def test_file_owner_or_label_wrong_above_the_instances_directory(host: RecordedHost) -> None:
@@ -115,7 +115,7 @@ def test_file_owner_or_label_wrong_above_the_instances_directory(host: RecordedH
     found = host.report().findings
     assert {it.check.name for it in found} == {"file-owner-or-label-wrong"}
     assert {str(it.evidence[1]) for it in found} == {
-        "images says path = /var/lib/nova, mode = 40750, owner = nova:nova"
+        "images reports path = /var/lib/nova, mode = 40750, owner = nova:nova"
     }
 
 
@@ -179,9 +179,9 @@ def test_file_owner_or_label_wrong_by_selinux(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert host.findings() == [
-        "file-owner-or-label-wrong of vm-plain: domain says"
+        "file-owner-or-label-wrong of vm-plain: domain reports"
         " labels = system_u:object_r:svirt_image_t:s0:c1,c2;"
-        f" images says path = {path}, selinux = system_u:object_r:nova_var_lib_t:s0"
+        f" images reports path = {path}, selinux = system_u:object_r:nova_var_lib_t:s0"
     ]
 
 
@@ -221,7 +221,7 @@ def test_qemu_binary_outdated(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        f"qemu-binary-outdated of vm-plain: process says pid = {pid}, exe = {exe} (deleted)"
+        f"qemu-binary-outdated of vm-plain: process reports pid = {pid}, exe = {exe} (deleted)"
     ]
 
 
@@ -237,7 +237,7 @@ def test_host_fs_overcommit(host: RecordedHost) -> None:
     # (placement also has a larger inventory, which is another finding.)
     [said] = [it for it in host.findings() if it.startswith("host-fs-overcommit")]
     assert (
-        "images says folder = /var/lib/nova/instances, free_gib = 4.0; images says disks_may"
+        "images reports folder = /var/lib/nova/instances, free_gib = 4.0; images reports disks_may"
         in said
     )
     # Each guest that does not boot from a volume has a nearly empty disk of 1 or 2 GiB.
@@ -272,7 +272,7 @@ def test_host_fs_overcommit_of_inodes(host: RecordedHost) -> None:
     query = "stat -f /var/lib/nova/instances"
     host.set("images", query, host.last("images", query).value | {"favail": 3})
 
-    assert host.findings() == ["host-fs-overcommit: images says free_inodes = 3"]
+    assert host.findings() == ["host-fs-overcommit: images reports free_inodes = 3"]
 
 
 def test_a_file_system_without_fixed_inodes_is_no_finding(host: RecordedHost) -> None:
@@ -317,7 +317,7 @@ def test_alien_domain(host: RecordedHost) -> None:
     found = [it for it in host.report().findings if it.check.name == "alien-domain"]
     assert [it.severity.word for it in found] == ["note"]
     assert str(found[0].evidence[0]) == (
-        "domain says name = pfsense, state = shut off (destroyed), memory_mib = 512, vcpus = 2"
+        "domain reports name = pfsense, state = shut off (destroyed), memory_mib = 512, vcpus = 2"
     )
 
 

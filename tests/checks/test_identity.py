@@ -66,8 +66,8 @@ def test_qemu_without_domain(host: RecordedHost) -> None:
 
     pid, uuid = host.pid("vm-plain"), host.uuid("vm-plain")
     assert host.findings() == [
-        f"qemu-without-domain of vm-plain: process says pid = {pid}, uuid = {uuid}; libvirt says domain = nothing",
-        "server-without-domain of vm-plain: instance says vm_state = active, host = vm; libvirt says domain = nothing",
+        f"qemu-without-domain of vm-plain: process reports pid = {pid}, uuid = {uuid}; libvirt reports no domain",
+        "server-without-domain of vm-plain: instance reports vm_state = active, host = vm; libvirt reports no domain",
     ]
 
 
@@ -80,8 +80,8 @@ def test_qemu_without_domain_if_libvirt_reports_it_as_off(host: RecordedHost) ->
 
     state = "shut off (destroyed)"
     assert (
-        f"qemu-without-domain of vm-stopped: process says pid = {host.pid('vm-plain')}, uuid = {stopped};"
-        f" domain says state = {state}"
+        f"qemu-without-domain of vm-stopped: process reports pid = {host.pid('vm-plain')}, uuid = {stopped};"
+        f" domain reports state = {state}"
     ) in host.findings()
     assert host.last("libvirt", f"virsh domstate --reason {name}").value == {
         "state": 5,
@@ -138,8 +138,8 @@ def test_domain_without_qemu(host: RecordedHost) -> None:
     host.end("vm-plain")
 
     assert host.findings() == [
-        "domain-without-qemu of vm-plain: domain says id = 1, state = running (unpaused);"
-        " kernel says process = nothing"
+        "domain-without-qemu of vm-plain: domain reports id = 1, state = running (unpaused);"
+        " kernel reports no process"
     ]
 
 
@@ -163,8 +163,8 @@ def test_domain_of_deleted_server(host: RecordedHost) -> None:
     host.row("instances", uuid, deleted=1, deleted_at="2026-11-23 01:00:00", vm_state="deleted")
 
     assert (
-        "domain-of-deleted-server of vm-plain: instance says deleted_at = 2026-11-23 01:00:00,"
-        " vm_state = deleted; domain says state = running (unpaused)"
+        "domain-of-deleted-server of vm-plain: instance reports deleted_at = 2026-11-23 01:00:00,"
+        " vm_state = deleted; domain reports state = running (unpaused)"
     ) in host.findings()
 
 
@@ -187,9 +187,9 @@ def test_domain_of_deleted_server_if_its_row_is_archived(host: RecordedHost) -> 
     host.add(asked.model_copy(update={"query": query, "value": value}))
 
     assert (
-        "domain-of-deleted-server of vm-plain: instance says deleted_at = 2026-11-23 01:00:00,"
+        "domain-of-deleted-server of vm-plain: instance reports deleted_at = 2026-11-23 01:00:00,"
         " vm_state = deleted, archived = nova-compute will never remove its guest;"
-        " domain says state = running (unpaused)"
+        " domain reports state = running (unpaused)"
     ) in [finding.replace(host.domain("vm-plain"), "vm-plain") for finding in host.findings()]
 
 
@@ -202,8 +202,8 @@ def test_domain_without_server(host: RecordedHost) -> None:
     # Its allocation is another finding.
     assert [it for it in host.findings() if not it.startswith("allocation-orphan")] == [
         f"domain-without-server of {host.domain('vm-plain')}:"
-        f" domain says name = {host.domain('vm-plain')}, state = running (unpaused);"
-        " nova-db says record = nothing; nova says record = nothing"
+        f" domain reports name = {host.domain('vm-plain')}, state = running (unpaused);"
+        " nova-db reports no record; nova reports no record"
     ]
 
 
@@ -245,7 +245,7 @@ def test_a_domain_that_nova_does_not_manage_needs_no_server(host: RecordedHost) 
     # Its allocation is another finding.
     found = [it for it in host.findings() if not it.startswith("allocation-orphan")]
     assert len(found) == 1
-    assert found[0].startswith("alien-domain of mine: domain says name = mine,")
+    assert found[0].startswith("alien-domain of mine: domain reports name = mine,")
 
 
 def test_server_without_domain(host: RecordedHost) -> None:
@@ -254,8 +254,8 @@ def test_server_without_domain(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        "server-without-domain of vm-stopped: instance says vm_state = stopped, host = vm;"
-        " libvirt says domain = nothing"
+        "server-without-domain of vm-stopped: instance reports vm_state = stopped, host = vm;"
+        " libvirt reports no domain"
     ]
 
 
@@ -264,8 +264,8 @@ def test_server_without_domain_if_only_the_api_answered(host: RecordedHost) -> N
     host.silence("nova-db", "missing")
 
     assert host.findings() == [
-        "server-without-domain of vm-stopped: server says vm_state = stopped, host = vm;"
-        " libvirt says domain = nothing"
+        "server-without-domain of vm-stopped: server reports vm_state = stopped, host = vm;"
+        " libvirt reports no domain"
     ]
 
 
@@ -293,8 +293,8 @@ def test_server_without_disk(host: RecordedHost) -> None:
     )
 
     assert host.findings() == [
-        "server-without-disk of vm-stopped: instance says vm_state = stopped, host = vm;"
-        " images says disk = missing"
+        "server-without-disk of vm-stopped: instance reports vm_state = stopped, host = vm;"
+        " images reports disk = missing"
     ]
 
 
@@ -320,8 +320,8 @@ def test_server_without_disk_if_the_file_is_empty(host: RecordedHost) -> None:
     host.set("images", query, empty)
 
     assert host.findings() == [
-        "server-without-disk of vm-stopped: instance says vm_state = stopped, host = vm;"
-        " images says disk = empty"
+        "server-without-disk of vm-stopped: instance reports vm_state = stopped, host = vm;"
+        " images reports disk = empty"
     ]
 
 
@@ -333,10 +333,10 @@ def test_server_without_config_drive(host: RecordedHost) -> None:
     host.set("images", query, kept)
 
     gone, without = host.findings()  # QEMU still has it open
-    assert gone.startswith("disk-deleted-but-open of vm-config: process says ")
+    assert gone.startswith("disk-deleted-but-open of vm-config: process reports ")
     assert without == (
-        "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
-        " images says disk.config = missing"
+        "server-without-disk of vm-config: instance reports vm_state = active, host = vm;"
+        " images reports disk.config = missing"
     )
 
 
@@ -350,8 +350,8 @@ def test_server_without_one_of_its_other_disks(host: RecordedHost, name: str) ->
     host.set("images", query, kept)
 
     assert [f for f in host.findings() if f.startswith("server-without-disk")] == [
-        "server-without-disk of vm-config: instance says vm_state = active, host = vm;"
-        f" images says {name} = missing"
+        "server-without-disk of vm-config: instance reports vm_state = active, host = vm;"
+        f" images reports {name} = missing"
     ]
 
 

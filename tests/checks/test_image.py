@@ -28,8 +28,8 @@ def test_disk_format_mismatch(host: RecordedHost) -> None:
     host.edit("images", f"cat {path}.info", '"qcow2"', '"raw"')
 
     assert host.findings() == [
-        f"disk-format-mismatch of vm-stopped: domain says disks = {path} is qcow2;"
-        f" image says path = {path}, declared = raw"
+        f"disk-format-mismatch of vm-stopped: domain reports disks = {path} is qcow2;"
+        f" image reports path = {path}, declared = raw"
     ]
 
 
@@ -38,8 +38,8 @@ def test_disk_format_mismatch_in_the_first_bytes(host: RecordedHost) -> None:
     host.file(path, magic="eb6390" + "00" * 13)
 
     assert host.findings() == [
-        f"disk-format-mismatch of vm-stopped: domain says disks = {path} is qcow2;"
-        f" images says first_bytes = eb6390{'00' * 13}"
+        f"disk-format-mismatch of vm-stopped: domain reports disks = {path} is qcow2;"
+        f" images reports first_bytes = eb6390{'00' * 13}"
     ]
 
 
@@ -48,8 +48,8 @@ def test_disk_format_mismatch_on_the_command_line(host: RecordedHost) -> None:
     _open_as(host, pid, "raw")
 
     assert host.findings() == [
-        f"disk-format-mismatch of vm-plain: domain says disks = {path} is qcow2;"
-        f" process says pid = {pid}, disks = {path} is raw"
+        f"disk-format-mismatch of vm-plain: domain reports disks = {path} is qcow2;"
+        f" process reports pid = {pid}, disks = {path} is raw"
     ]
 
 
@@ -62,7 +62,7 @@ def test_an_encrypted_disk_is_raw_to_libvirt_and_luks_to_qemu(host: RecordedHost
     host.edit("libvirt", live, disk, disk.replace("type='qcow2'", "type='raw'", 1))
 
     found = [line for line in host.findings() if line.startswith("disk-format-mismatch")]
-    assert not [line for line in found if "process says" in line]
+    assert not [line for line in found if "process reports" in line]
 
 
 def test_a_guest_may_write_any_header_onto_its_raw_disk(host: RecordedHost) -> None:
@@ -89,7 +89,7 @@ def test_image_unsafe_reference(host: RecordedHost) -> None:
     )
 
     assert [line for line in host.findings() if line.startswith("image-unsafe")] == [
-        f"image-unsafe-reference of vm-stopped: image says path = {path}, layer = {path},"
+        f"image-unsafe-reference of vm-stopped: image reports path = {path}, layer = {path},"
         f" backing_filename = {secret}"
     ]
 
@@ -101,7 +101,7 @@ def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
     )
 
     assert host.findings() == [
-        f"image-unsafe-reference of vm-stopped: image says path = {path}, data_file = /dev/sda"
+        f"image-unsafe-reference of vm-stopped: image reports path = {path}, data_file = /dev/sda"
     ]
 
 

@@ -51,8 +51,8 @@ def test_libvirt_vs_qmp_status(monitored: RecordedHost) -> None:
     _status(monitored, "vm-plain", "paused")
 
     assert monitored.findings() == [
-        f"libvirt-vs-qmp-status of vm-plain: domain says state = {words};"
-        " monitor says status = paused"
+        f"libvirt-vs-qmp-status of vm-plain: domain reports state = {words};"
+        " monitor reports status = paused"
     ]
 
 
@@ -92,8 +92,8 @@ def test_qemu_monitor_dead(host: RecordedHost) -> None:
     _kernel_state(host, "vm-plain", "T")
 
     assert host.findings() == [
-        f"qemu-monitor-dead of vm-plain: process says pid = {host.pid('vm-plain')}, state = T;"
-        f" domain says state = {_words(host, 'vm-plain')}"
+        f"qemu-monitor-dead of vm-plain: process reports pid = {host.pid('vm-plain')}, state = T;"
+        f" domain reports state = {_words(host, 'vm-plain')}"
     ]
 
 
@@ -109,8 +109,8 @@ def test_qemu_monitor_dead_if_libvirts_query_timed_out(
     [finding] = [f for f in host.report().findings if f.check.name == "qemu-monitor-dead"]
     assert finding.severity.word == severity
     assert (
-        f"qemu-monitor-dead of vm-plain: process says pid = {host.pid('vm-plain')}, state = {state};"
-        " libvirt says said = no answer within 10 s"
+        f"qemu-monitor-dead of vm-plain: process reports pid = {host.pid('vm-plain')}, state = {state};"
+        " libvirt reports said = no answer within 10 s"
     ) in host.findings()
 
 

@@ -76,8 +76,8 @@ def test_domain_running_on_wrong_host(host: RecordedHost) -> None:
 
     own = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
     assert own == [
-        "domain-running-on-wrong-host of vm-plain: instance says host = other, vm_state = active;"
-        " domain says state = running (unpaused), on = vm"
+        "domain-running-on-wrong-host of vm-plain: instance reports host = other, vm_state = active;"
+        " domain reports state = running (unpaused), on = vm"
     ]
 
 
@@ -88,7 +88,7 @@ def test_domain_running_on_wrong_host_and_on_the_right_one(host: RecordedHost) -
     assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"]
     [own] = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
     assert own.endswith(
-        "domain says state = running (unpaused), on = vm; domain says state = running (booted), on = other"
+        "domain reports state = running (unpaused), on = vm; domain reports state = running (booted), on = other"
     )
 
 
@@ -98,7 +98,7 @@ def test_domain_running_on_wrong_host_and_not_on_the_right_one(host: RecordedHos
 
     assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"]
     [own] = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
-    assert own.endswith("libvirt says domain = nothing, on = other")
+    assert own.endswith("libvirt reports no domain, on = other")
 
 
 def test_the_domain_left_by_a_move_may_be_off(host: RecordedHost) -> None:
@@ -153,9 +153,9 @@ def test_evacuated_guest_still_running(host: RecordedHost) -> None:
     assert about(host, "vm-plain") == ["error evacuated-guest-still-running on vm"]
     [own] = [f for f in host.findings() if f.startswith("evacuated-guest-still-running")]
     assert own == (
-        "evacuated-guest-still-running of vm-plain: migration says type = evacuation, status = done,"
-        " source_compute = vm; instance says host = other;"
-        " domain says state = running (unpaused), on = vm"
+        "evacuated-guest-still-running of vm-plain: migration reports type = evacuation, status = done,"
+        " source_compute = vm; instance reports host = other;"
+        " domain reports state = running (unpaused), on = vm"
     )
 
 
@@ -166,7 +166,7 @@ def test_evacuated_guest_still_running_on_both(host: RecordedHost) -> None:
 
     assert about(host, "vm-plain") == ["error evacuated-guest-still-running on vm"]
     [own] = [f for f in host.findings() if f.startswith("evacuated-guest-still-running")]
-    assert own.endswith("; domain says state = running (booted), on = other")
+    assert own.endswith("; domain reports state = running (booted), on = other")
 
 
 @pytest.mark.parametrize("status", ["accepted", "pre-migrating"])
@@ -202,10 +202,10 @@ def test_live_migration_half_done(host: RecordedHost) -> None:
     assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
     [own] = [f for f in host.findings() if f.startswith("live-migration-half-done")]
     assert own == (
-        "live-migration-half-done of vm-plain: migration says type = live-migration, status = error,"
-        " source_compute = vm, dest_compute = other; instance says host = other, task_state = nothing;"
-        " domain says state = running (unpaused), on = vm;"
-        " domain says state = running (booted), on = other"
+        "live-migration-half-done of vm-plain: migration reports type = live-migration, status = error,"
+        " source_compute = vm, dest_compute = other; instance reports host = other, no task_state;"
+        " domain reports state = running (unpaused), on = vm;"
+        " domain reports state = running (booted), on = other"
     )
 
 
@@ -287,8 +287,8 @@ def test_evacuation_record_armed(host: RecordedHost) -> None:
     evacuated(host, "vm-plain")
 
     assert host.findings() == [
-        "evacuation-record-armed of vm-plain: migration says type = evacuation, status = done,"
-        " source_compute = vm, dest_compute = other; instance says host = vm, vm_state = active"
+        "evacuation-record-armed of vm-plain: migration reports type = evacuation, status = done,"
+        " source_compute = vm, dest_compute = other; instance reports host = vm, vm_state = active"
     ]
 
 
@@ -314,8 +314,8 @@ def test_migration_record_stale(host: RecordedHost) -> None:
     migrated(host, "vm-plain", "running")
 
     assert host.findings() == [
-        "migration-record-stale of vm-plain: migration says type = live-migration, status = running,"
-        f" updated_at = {LONG_AGO}; instance says vm_state = active, task_state = nothing"
+        "migration-record-stale of vm-plain: migration reports type = live-migration, status = running,"
+        f" updated_at = {LONG_AGO}; instance reports vm_state = active, no task_state"
     ]
 
 
@@ -423,8 +423,8 @@ def test_request_spec_skew(host: RecordedHost) -> None:
     spec(host, "vm-plain", '"memory_mb": 64', '"memory_mb": 4096')
 
     assert host.findings() == [
-        "request-spec-skew of vm-plain: instance says flavor = lab.tiny, memory_mb = 64;"
-        " request spec says flavor_name = lab.tiny, memory_mb = 4096"
+        "request-spec-skew of vm-plain: instance reports flavor = lab.tiny, memory_mb = 64;"
+        " request spec reports flavor_name = lab.tiny, memory_mb = 4096"
     ]
 
 
@@ -432,8 +432,8 @@ def test_request_spec_skew_without_a_spec(host: RecordedHost) -> None:
     without_spec(host, "vm-bfv")
 
     assert host.findings() == [
-        "request-spec-skew of vm-bfv: instance says vm_state = active, host = vm;"
-        " nova-db says request_spec = nothing"
+        "request-spec-skew of vm-bfv: instance reports vm_state = active, host = vm;"
+        " nova-db reports no request_spec"
     ]
 
 
@@ -443,7 +443,7 @@ def test_request_spec_skew_of_the_image(host: RecordedHost) -> None:
     spec(host, "vm-plain", image, other)
 
     assert host.findings() == [
-        f"request-spec-skew of vm-plain: instance says image = {image}; request spec says image = {other}"
+        f"request-spec-skew of vm-plain: instance reports image = {image}; request spec reports image = {other}"
     ]
 
 
@@ -452,8 +452,8 @@ def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
     spec(host, "vm-plain", '"availability_zone": null', '"availability_zone": "west"')
 
     assert host.findings() == [
-        "request-spec-skew of vm-plain: instance says host = vm; request spec says zone = west;"
-        " aggregate says zone = east"
+        "request-spec-skew of vm-plain: instance reports host = vm; request spec reports zone = west;"
+        " aggregate reports zone = east"
     ]
 
 

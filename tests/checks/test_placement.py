@@ -77,8 +77,8 @@ def test_allocation_missing(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-plain"), None)
 
     assert host.findings() == [
-        "allocation-missing of vm-plain: instance says host = vm, vm_state = active;"
-        " placement says allocation = nothing"
+        "allocation-missing of vm-plain: instance reports host = vm, vm_state = active;"
+        " placement reports no allocation"
     ]
 
 
@@ -125,8 +125,8 @@ def test_allocation_wrong_provider(host: RecordedHost) -> None:
     second_host(host, "other", host.uuid("vm-plain"))
 
     assert host.findings() == [
-        "allocation-wrong-provider of vm-plain: instance says host = vm, node = vm;"
-        " allocation says words = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB of other"
+        "allocation-wrong-provider of vm-plain: instance reports host = vm, node = vm;"
+        " allocation reports words = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB of other"
     ]
 
 
@@ -223,8 +223,8 @@ def test_allocation_orphan(host: RecordedHost) -> None:
     search(host, NOBODY)
 
     assert host.findings() == [
-        f"allocation-orphan: allocation says words = 2 VCPU, 512 MEMORY_MB of vm, consumer = {NOBODY};"
-        " nova-db says instance = nothing"
+        f"allocation-orphan: allocation reports words = 2 VCPU, 512 MEMORY_MB of vm, consumer = {NOBODY};"
+        " nova-db reports no instance"
     ]
 
 
@@ -234,8 +234,8 @@ def test_allocation_orphan_of_a_deleted_server(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-shelved"), {"VCPU": 1})
 
     assert (
-        f"allocation-orphan: allocation says words = 1 VCPU of vm, consumer = {host.uuid('vm-shelved')};"
-        f" instance says deleted_at = {gone}"
+        f"allocation-orphan: allocation reports words = 1 VCPU of vm, consumer = {host.uuid('vm-shelved')};"
+        f" instance reports deleted_at = {gone}"
     ) in host.findings()
 
 
@@ -246,8 +246,8 @@ def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
     hold(host, resized.uuid, {"VCPU": 1})
 
     [finding] = host.findings()
-    assert finding.startswith("allocation-orphan: allocation says words = 1 VCPU of vm")
-    assert "migration says status = confirmed" in finding
+    assert finding.startswith("allocation-orphan: allocation reports words = 1 VCPU of vm")
+    assert "migration reports status = confirmed" in finding
 
 
 def test_an_allocation_may_outlive_its_server_for_a_moment(host: RecordedHost) -> None:
@@ -332,9 +332,9 @@ def test_allocation_amount_wrong(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-plain"), {"VCPU": 1, "MEMORY_MB": 4096, "DISK_GB": 1})
 
     assert host.findings() == [
-        "allocation-amount-wrong of vm-plain: instance says flavor = lab.tiny,"
+        "allocation-amount-wrong of vm-plain: instance reports flavor = lab.tiny,"
         " needs = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB;"
-        " allocation says words = 1 VCPU, 4096 MEMORY_MB, 1 DISK_GB of vm"
+        " allocation reports words = 1 VCPU, 4096 MEMORY_MB, 1 DISK_GB of vm"
     ]
 
 

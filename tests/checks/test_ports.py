@@ -49,8 +49,8 @@ def test_port_bound_elsewhere(host: RecordedHost) -> None:
     host.port(port, binding__host_id="compute-9")
 
     assert host.findings() == [
-        f"port-bound-elsewhere of vm-plain: instance says host = vm; port says id = {port}, host = compute-9;"
-        f" tap says name = tap{port[:11]}"
+        f"port-bound-elsewhere of vm-plain: instance reports host = vm; port reports id = {port}, host = compute-9;"
+        f" tap reports name = tap{port[:11]}"
     ]
 
 
@@ -59,7 +59,7 @@ def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> Non
     host.port(port, binding__host_id="VM")
 
     assert host.findings() == [
-        f"port-bound-elsewhere of vm-stopped: instance says host = vm; port says id = {port}, host = VM"
+        f"port-bound-elsewhere of vm-stopped: instance reports host = vm; port reports id = {port}, host = VM"
     ]
 
 
@@ -87,7 +87,7 @@ def test_a_leftover_inactive_binding_is_a_warning(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("port-bound-elsewhere", "warning")
     assert host.findings() == [
-        f"port-bound-elsewhere of vm-plain: instance says host = vm; port says id = {port},"
+        f"port-bound-elsewhere of vm-plain: instance reports host = vm; port reports id = {port},"
         " bindings = INACTIVE on compute-9"
     ]
 
@@ -155,7 +155,7 @@ def test_port_binding_bad(host: RecordedHost) -> None:
     host.port(port, binding__vif_type="binding_failed")
 
     assert host.findings() == [
-        f"port-binding-bad of vm-plain: port says id = {port}, vif_type = binding_failed, host = vm"
+        f"port-binding-bad of vm-plain: port reports id = {port}, vif_type = binding_failed, host = vm"
     ]
 
 
@@ -165,7 +165,7 @@ def test_a_failed_binding_in_the_info_cache_is_found_without_neutron(host: Recor
     host.silence("neutron")
 
     assert host.findings() == [
-        f"port-binding-bad of vm-plain: instance says network_info = {vif['id']}: binding_failed"
+        f"port-binding-bad of vm-plain: instance reports network_info = {vif['id']}: binding_failed"
     ]
 
 
@@ -174,8 +174,8 @@ def test_a_port_of_a_running_guest_that_is_not_wired(host: RecordedHost) -> None
     host.port(port, status="DOWN")
 
     assert host.findings() == [
-        f"port-binding-bad of vm-plain: port says id = {port}, status = DOWN, host = vm;"
-        " domain says state = running (unpaused)"
+        f"port-binding-bad of vm-plain: port reports id = {port}, status = DOWN, host = vm;"
+        " domain reports state = running (unpaused)"
     ]
 
 
@@ -187,8 +187,8 @@ def test_a_disabled_port_is_a_warning(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"port-binding-bad of vm-plain: port says id = {port}, admin_state_up = False;"
-        " domain says state = running (unpaused)"
+        f"port-binding-bad of vm-plain: port reports id = {port}, admin_state_up = False;"
+        " domain reports state = running (unpaused)"
     ]
 
 
@@ -228,8 +228,8 @@ def test_info_cache_lost(host: RecordedHost) -> None:
     uuid = host.uuid("vm-config")
     [one, other] = host.ports("vm-config")
     assert host.findings() == [
-        "info-cache-lost of vm-config: instance says cached_ports = nothing;"
-        f" port says id = {one['id']}, device_id = {uuid}; port says id = {other['id']}, device_id = {uuid}"
+        "info-cache-lost of vm-config: instance reports no cached_ports;"
+        f" port reports id = {one['id']}, device_id = {uuid}; port reports id = {other['id']}, device_id = {uuid}"
     ]
 
 
@@ -238,8 +238,8 @@ def test_info_cache_lost_in_part(host: RecordedHost) -> None:
     _note(host, "vm-config", [one])
 
     assert host.findings() == [
-        f"info-cache-lost of vm-config: instance says cached_ports = {one['id']};"
-        f" port says id = {other['id']}, device_id = {host.uuid('vm-config')}"
+        f"info-cache-lost of vm-config: instance reports cached_ports = {one['id']};"
+        f" port reports id = {other['id']}, device_id = {host.uuid('vm-config')}"
     ]
 
 
@@ -251,8 +251,8 @@ def test_old_addresses_in_the_info_cache_are_a_warning(host: RecordedHost) -> No
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        f"info-cache-lost of vm-plain: instance says network_info = {port['id']}: {fixed['ip_address']};"
-        " port says addresses = 10.20.0.251"
+        f"info-cache-lost of vm-plain: instance reports network_info = {port['id']}: {fixed['ip_address']};"
+        " port reports addresses = 10.20.0.251"
     ]
 
 
@@ -261,7 +261,7 @@ def test_an_info_cache_with_a_deleted_port_is_a_warning(host: RecordedHost) -> N
     host.unlist(port)
     # Its Open vSwitch port is then an orphan, which is another finding.
     assert [found for found in host.findings() if "tap-orphan" not in found] == [
-        f"info-cache-lost of vm-stopped: instance says cached_ports = {port}; neutron says port = nothing"
+        f"info-cache-lost of vm-stopped: instance reports cached_ports = {port}; neutron reports no port"
     ]
 
 
@@ -289,7 +289,7 @@ def test_port_guest_mismatch(host: RecordedHost) -> None:
 
     card = f"tap{port['id'][:11]} {port['mac_address']}"
     assert host.findings() == [
-        f"port-guest-mismatch of vm-plain: domain says interfaces = {card}; neutron says port = nothing"
+        f"port-guest-mismatch of vm-plain: domain reports interfaces = {card}; neutron reports no port"
     ]
 
 
@@ -299,8 +299,8 @@ def test_a_card_whose_port_belongs_to_another_server_now(host: RecordedHost) -> 
 
     card = f"tap{port['id'][:11]} {port['mac_address']}"
     assert (
-        f"port-guest-mismatch of vm-plain: domain says interfaces = {card};"
-        f" port says id = {port['id']}, device_id = {other}"
+        f"port-guest-mismatch of vm-plain: domain reports interfaces = {card};"
+        f" port reports id = {port['id']}, device_id = {other}"
     ) in host.findings()
 
 
@@ -318,8 +318,8 @@ def test_a_port_without_a_card_is_a_warning(host: RecordedHost) -> None:
     assert [one.severity.word for one in found] == ["warning"]
     mac = host.ports("vm-config")[0]["mac_address"]
     assert (
-        f"port-guest-mismatch of vm-config: port says id = {other['id']}, mac = {other['mac_address']};"
-        f" domain says macs = {mac}"
+        f"port-guest-mismatch of vm-config: port reports id = {other['id']}, mac = {other['mac_address']};"
+        f" domain reports macs = {mac}"
     ) in host.findings()
 
 
@@ -330,8 +330,8 @@ def test_the_port_of_a_deleted_server_is_a_warning(host: RecordedHost) -> None:
     host.row("instance_mappings", host.uuid("vm-shelved"), queued_for_delete=1)
 
     assert host.findings() == [
-        f"port-guest-mismatch of vm-shelved: instance says deleted_at = {at};"
-        f" port says id = {port}, device_id = {host.uuid('vm-shelved')}, host = vm"
+        f"port-guest-mismatch of vm-shelved: instance reports deleted_at = {at};"
+        f" port reports id = {port}, device_id = {host.uuid('vm-shelved')}, host = vm"
     ]
 
 
@@ -384,7 +384,7 @@ def test_network_agent_dead(host: RecordedHost) -> None:
     _dead(host)
 
     assert host.findings() == [
-        "network-agent-dead: agent says kind = Open vSwitch agent, alive = False,"
+        "network-agent-dead: agent reports kind = Open vSwitch agent, alive = False,"
         f" heartbeat = {agent['heartbeat_timestamp']}, host = vm, running_guests = 12"
     ]
 

@@ -69,8 +69,8 @@ def test_uuid_name_chain_broken(host: RecordedHost) -> None:
     )
 
     assert host.findings() == [
-        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid}; domain says smbios = {uuid};"
-        f" process says uuid = {uuid}; process says smbios = {other}"
+        f"uuid-name-chain-broken of vm-plain: domain reports uuid = {uuid}; domain reports smbios = {uuid};"
+        f" process reports uuid = {uuid}; process reports smbios = {other}"
     ]
 
 
@@ -79,7 +79,7 @@ def test_uuid_name_chain_broken_by_the_name(host: RecordedHost) -> None:
     host.edit("kernel", f"/proc/{host.pid('vm-plain')}/cmdline", f"guest={name},", "guest=mine,")
 
     assert host.findings() == [
-        f"uuid-name-chain-broken of vm-plain: domain says name = {name}; process says name = mine"
+        f"uuid-name-chain-broken of vm-plain: domain reports name = {name}; process reports name = mine"
     ]
 
 
@@ -88,7 +88,7 @@ def test_uuid_name_chain_broken_by_the_disk(host: RecordedHost) -> None:
     host.edit("libvirt", f"virsh dumpxml {name}", f"{uuid}/disk'", f"{other}/disk'")
 
     assert (
-        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid},"
+        f"uuid-name-chain-broken of vm-plain: domain reports uuid = {uuid},"
         f" disks = vda: /var/lib/nova/instances/{other}/disk"
     ) in host.findings()
 
@@ -99,9 +99,9 @@ def test_a_monitor_of_another_guest_is_reported(monitored: RecordedHost) -> None
     monitored.set("qemu", query, {"UUID": monitored.uuid("vm-tenant")})
 
     assert monitored.findings() == [
-        f"uuid-name-chain-broken of vm-plain: domain says uuid = {uuid}; domain says smbios = {uuid};"
-        f" process says uuid = {uuid}; process says smbios = {uuid};"
-        f" monitor says uuid = {monitored.uuid('vm-tenant')}"
+        f"uuid-name-chain-broken of vm-plain: domain reports uuid = {uuid}; domain reports smbios = {uuid};"
+        f" process reports uuid = {uuid}; process reports smbios = {uuid};"
+        f" monitor reports uuid = {monitored.uuid('vm-tenant')}"
     ]
 
 
@@ -123,8 +123,8 @@ def test_instance_name_collision(host: RecordedHost) -> None:
 
     name = host.domain("vm-plain")
     assert (
-        f"instance-name-collision of vm-stopped: instance says uuid = {stopped}, vm_state = stopped,"
-        f" domain_name = {name}; domain says name = {name}, uuid = {plain}"
+        f"instance-name-collision of vm-stopped: instance reports uuid = {stopped}, vm_state = stopped,"
+        f" domain_name = {name}; domain reports name = {name}, uuid = {plain}"
     ) in host.findings()
 
 
@@ -155,8 +155,8 @@ def test_instance_in_two_cells(host: RecordedHost) -> None:
     _copy_into_cell0(host, "vm-plain")
 
     assert host.findings() == [
-        "instance-in-two-cells of vm-plain: instance says cell = nova, vm_state = active, host = vm;"
-        " instance says cell = nova_cell0, vm_state = active, host = vm"
+        "instance-in-two-cells of vm-plain: instance reports cell = nova, vm_state = active, host = vm;"
+        " instance reports cell = nova_cell0, vm_state = active, host = vm"
     ]
     assert host.report().findings[0].severity.word == "error"
 
@@ -185,13 +185,13 @@ def test_instance_mapping_skew(host: RecordedHost) -> None:
     _without_row(host, "instance_mappings", uuid)
 
     assert host.findings() == [
-        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
-        " mapping says row = nothing"
+        "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
+        " mapping reports no row"
     ]
 
 
 @pytest.mark.parametrize(("table", "cells", "severity", "said"), [
-    ("instance_mappings", {"cell_id": None}, "error", f"cell_id = nothing, created_at = {OLD}"),
+    ("instance_mappings", {"cell_id": None}, "error", f"no cell_id, created_at = {OLD}"),
     ("instance_mappings", {"cell_id": 1}, "error", "cell = nova_cell0"),
     ("instance_mappings", {"queued_for_delete": 1}, "warning", "queued_for_delete = True"),
 ])  # fmt: skip
@@ -203,8 +203,8 @@ def test_instance_mapping_skew_of_a_row(
     [finding] = host.report().findings
     assert finding.severity.word == severity
     assert host.findings() == [
-        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
-        f" mapping says {said}"
+        "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
+        f" mapping reports {said}"
     ]
 
 
@@ -214,8 +214,8 @@ def test_a_leftover_build_request_is_a_warning(host: RecordedHost) -> None:
     _rows(host, "build_requests", lambda answer, rows: [row])
 
     assert host.findings() == [
-        "instance-mapping-skew of vm-plain: instance says cell = nova, vm_state = active;"
-        " mapping says cell = nova, build_requests = 1"
+        "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
+        " mapping reports cell = nova, build_requests = 1"
     ]
 
 
@@ -225,8 +225,8 @@ def test_a_deleted_server_with_a_live_mapping_is_a_note(host: RecordedHost) -> N
     notes = [f for f in host.findings() if f.startswith("instance-mapping-skew")]
 
     assert notes == [
-        f"instance-mapping-skew of vm-plain: instance says deleted_at = {OLD};"
-        " mapping says queued_for_delete = False"
+        f"instance-mapping-skew of vm-plain: instance reports deleted_at = {OLD};"
+        " mapping reports queued_for_delete = False"
     ]
 
 
@@ -279,7 +279,7 @@ def test_partial_deletion(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-paused"), task_state="deleting", updated_at=OLD)
 
     assert host.findings() == [
-        f"partial-deletion of vm-paused: instance says task_state = deleting, updated_at = {OLD}"
+        f"partial-deletion of vm-paused: instance reports task_state = deleting, updated_at = {OLD}"
     ]
 
 
@@ -296,7 +296,7 @@ def test_a_deletion_that_stopped_before_the_row_was_marked(host: RecordedHost) -
     host.row("instances", host.uuid("vm-paused"), vm_state="deleted", updated_at=OLD)
 
     assert host.findings() == [
-        f"partial-deletion of vm-paused: instance says vm_state = deleted, updated_at = {OLD},"
+        f"partial-deletion of vm-paused: instance reports vm_state = deleted, updated_at = {OLD},"
         " its_row = is not marked deleted"
     ]
 
@@ -307,7 +307,7 @@ def test_files_that_nova_gave_up_removing(host: RecordedHost) -> None:
     _clean_attempts(host, uuid, 5)
 
     assert (
-        f"partial-deletion of vm-stopped: instance says deleted_at = {OLD}, clean_attempts = 5"
+        f"partial-deletion of vm-stopped: instance reports deleted_at = {OLD}, clean_attempts = 5"
     ) in host.findings()
 
 
@@ -332,8 +332,8 @@ def test_active_without_host(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host=None, node=None)
 
     assert host.findings() == [
-        "active-without-host of vm-plain: instance says vm_state = active, host = nothing,"
-        " node = nothing; domain says state = running (unpaused)"
+        "active-without-host of vm-plain: instance reports vm_state = active, no host,"
+        " no node; domain reports state = running (unpaused)"
     ]
 
 
@@ -341,8 +341,8 @@ def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> N
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
 
     assert (
-        "active-without-host of vm-plain: instance says vm_state = active, host = vm-old;"
-        " services says nova_compute = nothing; domain says state = running (unpaused)"
+        "active-without-host of vm-plain: instance reports vm_state = active, host = vm-old;"
+        " services reports no nova_compute; domain reports state = running (unpaused)"
     ) in host.findings()
 
 
@@ -350,8 +350,8 @@ def test_active_without_host_if_the_guest_runs_after_a_failed_build(host: Record
     host.row("instances", host.uuid("vm-plain"), host=None, node=None, vm_state="error")
 
     assert (
-        "active-without-host of vm-plain: instance says vm_state = error, host = nothing;"
-        " domain says state = running (unpaused)"
+        "active-without-host of vm-plain: instance reports vm_state = error, no host;"
+        " domain reports state = running (unpaused)"
     ) in host.findings()
 
 

@@ -45,8 +45,8 @@ def test_shelved_or_soft_deleted_residue(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "shelved-or-soft-deleted-residue of vm-shelved: instance says vm_state = shelved_offloaded;"
-        f" images says folder = /var/lib/nova/instances/{uuid}"
+        "shelved-or-soft-deleted-residue of vm-shelved: instance reports vm_state = shelved_offloaded;"
+        f" images reports folder = /var/lib/nova/instances/{uuid}"
     ]
 
 
@@ -56,8 +56,8 @@ def test_shelved_or_soft_deleted_residue_is_an_error_if_it_runs(host: RecordedHo
     [finding] = [f for f in host.report().findings if f.check.topic == "residue"]
     assert finding.severity.word == "error"
     assert (
-        "shelved-or-soft-deleted-residue of vm-plain: instance says vm_state = shelved_offloaded;"
-        f" domain says state = running (unpaused); images says folder = /var/lib/nova/instances/{uuid}"
+        "shelved-or-soft-deleted-residue of vm-plain: instance reports vm_state = shelved_offloaded;"
+        f" domain reports state = running (unpaused); images reports folder = /var/lib/nova/instances/{uuid}"
     ) in host.findings()
 
 
@@ -82,8 +82,8 @@ def test_an_overdue_soft_deletion(host: RecordedHost) -> None:
     _soft_delete(host, OLD, "3600")
 
     assert host.findings() == [
-        f"shelved-or-soft-deleted-residue of vm-stopped: instance says vm_state = soft-delete,"
-        f" deleted_at = {OLD}; nova.conf says reclaim_instance_interval = 3600"
+        f"shelved-or-soft-deleted-residue of vm-stopped: instance reports vm_state = soft-delete,"
+        f" deleted_at = {OLD}; nova.conf reports reclaim_instance_interval = 3600"
     ]
 
 
@@ -99,8 +99,8 @@ def test_rescue_residue(host: RecordedHost) -> None:
     host.row("instances", uuid, vm_state="active")
 
     assert host.findings() == [
-        "rescue-residue of vm-rescued: instance says vm_state = active;"
-        f" domain says disks = vda: /var/lib/nova/instances/{uuid}/disk.rescue"
+        "rescue-residue of vm-rescued: instance reports vm_state = active;"
+        f" domain reports disks = vda: /var/lib/nova/instances/{uuid}/disk.rescue"
     ]
 
 
@@ -109,8 +109,8 @@ def test_rescue_residue_in_the_folder(host: RecordedHost) -> None:
     _listed(host, f"/var/lib/nova/instances/{uuid}/unrescue.xml")
 
     assert host.findings() == [
-        "rescue-residue of vm-stopped: instance says vm_state = stopped;"
-        " images says files = unrescue.xml"
+        "rescue-residue of vm-stopped: instance reports vm_state = stopped;"
+        " images reports files = unrescue.xml"
     ]
 
 
@@ -119,7 +119,7 @@ def test_rescue_residue_if_only_nova_has_the_rescue(host: RecordedHost) -> None:
     host.row("instances", uuid, vm_state="rescued")
 
     assert host.findings() == [
-        "rescue-residue of vm-plain: instance says vm_state = rescued; domain says"
+        "rescue-residue of vm-plain: instance reports vm_state = rescued; domain reports"
         f" state = running (unpaused), disks = vda: /var/lib/nova/instances/{uuid}/disk"
     ]
 
@@ -149,8 +149,8 @@ def test_domain_transient(host: RecordedHost) -> None:
     _part(host, "vm-plain", "virsh dominfo {}", info | {"persistent": False})
 
     assert host.findings() == [
-        "domain-transient of vm-plain: instance says vm_state = active;"
-        " domain says state = running (unpaused), persistent = False"
+        "domain-transient of vm-plain: instance reports vm_state = active;"
+        " domain reports state = running (unpaused), persistent = False"
     ]
 
 
@@ -190,7 +190,7 @@ def test_snapshot_or_blockjob_residue(host: RecordedHost) -> None:
     _part(host, "vm-plain", "virsh snapshot-list {}", [{"name": "before", "current": True}])
 
     assert host.findings() == [
-        "snapshot-or-blockjob-residue of vm-plain: domain says snapshots = before"
+        "snapshot-or-blockjob-residue of vm-plain: domain reports snapshots = before"
     ]
 
 
@@ -199,7 +199,7 @@ def test_snapshot_or_blockjob_residue_of_a_copy(host: RecordedHost) -> None:
     _part(host, "vm-plain", "virsh blockjob {} vda", job)
 
     assert host.findings() == [
-        "snapshot-or-blockjob-residue of vm-plain: domain says job_of_vda = copy, 25 %"
+        "snapshot-or-blockjob-residue of vm-plain: domain reports job_of_vda = copy, 25 %"
     ]
     assert host.report().findings[0].severity.word == "warning"
 
@@ -235,7 +235,7 @@ def test_an_external_snapshot_is_an_error(host: RecordedHost) -> None:
     [found] = [f for f in host.report().findings if f.check.topic == "residue"]
     assert found.severity.word == "error"
     [shown] = [f for f in host.findings() if f.startswith("snapshot-or-blockjob-residue")]
-    assert "of vm-plain: domain says disks = vda: disk.snap → disk → " in shown
+    assert "of vm-plain: domain reports disks = vda: disk.snap → disk → " in shown
 
 
 def test_a_snapshot_of_a_volume_belongs_to_cinder(host: RecordedHost) -> None:

@@ -16,9 +16,9 @@ def test_memory_chain_mismatch(host: RecordedHost) -> None:
     _define(host, "vm-plain", "<currentMemory unit='KiB'>65536<", "<currentMemory unit='MiB'>128<")
 
     assert host.findings() == [
-        "memory-chain-mismatch of vm-plain: server says memory_mib = 64; instance says memory_mib = 64;"
-        " instance says flavor_memory_mib = 64; domain says memory_kib = 131072;"
-        " process says memory_kib = 65536"
+        "memory-chain-mismatch of vm-plain: server reports memory_mib = 64; instance reports memory_mib = 64;"
+        " instance reports flavor_memory_mib = 64; domain reports memory_kib = 131072;"
+        " process reports memory_kib = 65536"
     ]
 
 
@@ -26,8 +26,10 @@ def test_memory_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), memory_mb=4096)
 
     finding, drift = host.findings()
-    assert drift.startswith("flavor-three-way-drift of vm-plain: instance says memory_mb = 4096;")
-    assert "instance says memory_mib = 4096; instance says flavor_memory_mib = 64;" in finding
+    assert drift.startswith(
+        "flavor-three-way-drift of vm-plain: instance reports memory_mb = 4096;"
+    )
+    assert "instance reports memory_mib = 4096; instance reports flavor_memory_mib = 64;" in finding
 
 
 def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
@@ -42,7 +44,7 @@ def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
     )
 
     [finding] = host.findings()
-    assert finding.endswith("domain says memory_kib = 65536; process says memory_kib = 32768")
+    assert finding.endswith("domain reports memory_kib = 65536; process reports memory_kib = 32768")
 
 
 def test_memory_that_libvirt_rounded_up_is_no_mismatch(host: RecordedHost) -> None:
@@ -59,7 +61,7 @@ def test_a_balloon_that_took_memory_is_a_note(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        "memory-chain-mismatch of vm-plain: domain says memory_kib = 65536,"
+        "memory-chain-mismatch of vm-plain: domain reports memory_kib = 65536,"
         " current_memory_kib = 32768"
     ]
 
@@ -76,8 +78,8 @@ def test_vcpu_chain_mismatch(host: RecordedHost) -> None:
     _define(host, "vm-duo", ">2</vcpu>", ">4</vcpu>")
 
     assert host.findings() == [
-        "vcpu-chain-mismatch of vm-duo: server says vcpus = 2; instance says vcpus = 2;"
-        " instance says flavor_vcpus = 2; domain says vcpus = 4; process says max_vcpus = 2"
+        "vcpu-chain-mismatch of vm-duo: server reports vcpus = 2; instance reports vcpus = 2;"
+        " instance reports flavor_vcpus = 2; domain reports vcpus = 4; process reports max_vcpus = 2"
     ]
 
 
@@ -85,9 +87,9 @@ def test_vcpu_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-duo"), vcpus=1)
 
     finding, drift = host.findings()
-    assert drift.startswith("flavor-three-way-drift of vm-duo: instance says vcpus = 1;")
+    assert drift.startswith("flavor-three-way-drift of vm-duo: instance reports vcpus = 1;")
     assert finding.startswith(
-        "vcpu-chain-mismatch of vm-duo: server says vcpus = 2; instance says vcpus = 1;"
+        "vcpu-chain-mismatch of vm-duo: server reports vcpus = 2; instance reports vcpus = 1;"
     )
 
 
@@ -111,7 +113,9 @@ def test_memory_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
 
     [finding] = monitored.findings()
     assert finding.startswith("memory-chain-mismatch of vm-plain: ")
-    assert finding.endswith("process says memory_kib = 65536; monitor says memory_kib = 32768")
+    assert finding.endswith(
+        "process reports memory_kib = 65536; monitor reports memory_kib = 32768"
+    )
 
 
 def test_vcpu_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
@@ -123,7 +127,7 @@ def test_vcpu_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     [finding] = monitored.report().findings
     assert finding.severity.word == "warning"
     assert monitored.findings() == [
-        "vcpu-chain-mismatch of vm-duo: domain says current_vcpus = 2; monitor says vcpus = 1"
+        "vcpu-chain-mismatch of vm-duo: domain reports current_vcpus = 2; monitor reports vcpus = 1"
     ]
 
 
@@ -136,8 +140,8 @@ def test_disk_size_vs_flavor(host: RecordedHost) -> None:
     _size(host, path, (1 << 30) - 512)
 
     assert host.findings() == [
-        "disk-size-vs-flavor of vm-plain: instance says flavor_root_gb = 1;"
-        f" image says path = {path}, virtual_size = {(1 << 30) - 512}"
+        "disk-size-vs-flavor of vm-plain: instance reports flavor_root_gb = 1;"
+        f" image reports path = {path}, virtual_size = {(1 << 30) - 512}"
     ]
 
 

@@ -31,8 +31,8 @@ def test_active_but_domain_off(host: RecordedHost) -> None:
     _state(host, "vm-plain", 5, 3)
 
     assert host.findings() == [
-        "active-but-domain-off of vm-plain: instance says vm_state = active;"
-        " domain says state = shut off (crashed)"
+        "active-but-domain-off of vm-plain: instance reports vm_state = active;"
+        " domain reports state = shut off (crashed)"
     ]
 
 
@@ -41,8 +41,8 @@ def test_active_but_domain_off_if_paused_in_nova(host: RecordedHost) -> None:
     _state(host, "vm-paused", 5, 3)
 
     assert host.findings() == [
-        "active-but-domain-off of vm-paused: instance says vm_state = paused;"
-        " domain says state = shut off (crashed)"
+        "active-but-domain-off of vm-paused: instance reports vm_state = paused;"
+        " domain reports state = shut off (crashed)"
     ]
 
 
@@ -87,8 +87,8 @@ def test_active_but_domain_off_if_only_the_api_answered(host: RecordedHost) -> N
     host.silence("nova-db", "missing")
 
     assert host.findings() == [
-        "active-but-domain-off of vm-plain: server says vm_state = active;"
-        " domain says state = shut off (destroyed)"
+        "active-but-domain-off of vm-plain: server reports vm_state = active;"
+        " domain reports state = shut off (destroyed)"
     ]
 
 
@@ -155,9 +155,9 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state="stopped", power_state=4)
 
     assert host.findings() == [
-        "stopped-but-domain-on of vm-plain: instance says vm_state = stopped,"
+        "stopped-but-domain-on of vm-plain: instance reports vm_state = stopped,"
         " its_power_sync = forces the guest off without a shutdown;"
-        " domain says state = running (unpaused)"
+        " domain reports state = running (unpaused)"
     ]
 
 
@@ -171,9 +171,9 @@ def test_stopped_but_domain_on_in_other_vm_states(
     host.row("instances", host.uuid("vm-plain"), vm_state=vm_state, power_state=4)
 
     assert host.findings() == [
-        f"stopped-but-domain-on of vm-plain: instance says vm_state = {vm_state},"
+        f"stopped-but-domain-on of vm-plain: instance reports vm_state = {vm_state},"
         f" its_power_sync = {sync};"
-        " domain says state = running (unpaused)"
+        " domain reports state = running (unpaused)"
     ]
 
 
@@ -192,7 +192,7 @@ def test_stuck_task_state(host: RecordedHost) -> None:
     host.row("instances", uuid, task_state="powering-off", updated_at="2026-11-20 00:00:00")
 
     assert host.findings() == [
-        "stuck-task-state of vm-paused: instance says task_state = powering-off,"
+        "stuck-task-state of vm-paused: instance reports task_state = powering-off,"
         " updated_at = 2026-11-20 00:00:00, after_a_restart_nova_compute = powers it off"
     ]
 
@@ -266,9 +266,9 @@ def test_the_log_shows_how_a_guest_ended(host: RecordedHost) -> None:
     host.set("logs", "dmesg --time-format iso", kill)
 
     assert host.findings() == [
-        "active-but-domain-off of vm-plain: instance says vm_state = active;"
-        " domain says state = shut off (unknown); log says ended = 2027-01-01 00:00:00.000+0000,"
-        f" end_reason = crashed; log says oom_kill = {kill}"
+        "active-but-domain-off of vm-plain: instance reports vm_state = active;"
+        " domain reports state = shut off (unknown); log reports ended = 2027-01-01 00:00:00.000+0000,"
+        f" end_reason = crashed; log reports oom_kill = {kill}"
     ]
 
 
@@ -297,8 +297,8 @@ def test_power_state_stale(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), power_state=4)
 
     assert host.findings() == [
-        "power-state-stale of vm-plain: instance says power_state = 4 (shut down);"
-        " domain says state = running (unpaused)"
+        "power-state-stale of vm-plain: instance reports power_state = 4 (shut down);"
+        " domain reports state = running (unpaused)"
     ]
 
 
@@ -325,7 +325,7 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
     _state(host, "vm-plain", 3, 1)
 
     assert host.findings() == [
-        "paused-or-crashed-guest of vm-plain: instance says vm_state = active; domain says"
+        "paused-or-crashed-guest of vm-plain: instance reports vm_state = active; domain reports"
         " state = paused (user), that_is = it was paused on the host (virsh suspend, a backup)"
     ]
 
@@ -341,8 +341,8 @@ def test_paused_or_crashed_guest_after_a_panic(host: RecordedHost) -> None:
     _state(host, "vm-plain", 6, 1)
 
     assert host.findings() == [
-        "paused-or-crashed-guest of vm-plain: instance says vm_state = active;"
-        " domain says state = crashed (panicked)"
+        "paused-or-crashed-guest of vm-plain: instance reports vm_state = active;"
+        " domain reports state = crashed (panicked)"
     ]
 
 
@@ -353,7 +353,7 @@ def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> No
     monitored.set("qemu", query, {"status": "watchdog", "running": False})
 
     [finding] = monitored.findings()
-    assert finding.endswith("that_is = its watchdog fired; monitor says status = watchdog")
+    assert finding.endswith("that_is = its watchdog fired; monitor reports status = watchdog")
 
 
 @pytest.mark.parametrize("reason", [2, 3, 5, 8, 11, 12, 13])
@@ -385,8 +385,8 @@ def test_error_but_running(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), vm_state="error")
 
     assert host.findings() == [
-        "error-but-running of vm-plain: instance says vm_state = error;"
-        f" domain says state = running (unpaused); process says pid = {host.pid('vm-plain')}"
+        "error-but-running of vm-plain: instance reports vm_state = error;"
+        f" domain reports state = running (unpaused); process reports pid = {host.pid('vm-plain')}"
     ]
 
 
@@ -406,9 +406,9 @@ def test_error_but_running_shows_the_fault(host: RecordedHost) -> None:
     host.bundle = host.bundle.with_answers(tuple(map(failed, host.bundle.answers)))
 
     assert host.findings() == [
-        "error-but-running of vm-plain: instance says vm_state = error;"
-        " instance says fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
-        f" domain says state = running (unpaused); process says pid = {host.pid('vm-plain')}"
+        "error-but-running of vm-plain: instance reports vm_state = error;"
+        " instance reports fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
+        f" domain reports state = running (unpaused); process reports pid = {host.pid('vm-plain')}"
     ]
 
 
@@ -420,7 +420,7 @@ def test_error_but_running_shows_nova_computes_log(host: RecordedHost) -> None:
     host.set("logs", query, line)
 
     [finding] = host.findings()
-    assert finding.endswith(f"; log says trouble = {line}")
+    assert finding.endswith(f"; log reports trouble = {line}")
 
 
 def test_a_server_in_error_may_be_off(host: RecordedHost) -> None:

@@ -70,8 +70,8 @@ def test_mac_chain_mismatch(host: RecordedHost) -> None:
 
     tap = _tap(host, "vm-plain")
     assert host.findings() == [
-        f"mac-chain-mismatch of vm-plain: port says mac = {other}; instance says network_info = {tap} {mac};"
-        f" instance says macs = {mac}; domain says interfaces = {tap} {mac}; tap says attached_mac = {mac}"
+        f"mac-chain-mismatch of vm-plain: port reports mac = {other}; instance reports network_info = {tap} {mac};"
+        f" instance reports macs = {mac}; domain reports interfaces = {tap} {mac}; tap reports attached_mac = {mac}"
     ]
 
 
@@ -86,8 +86,8 @@ def test_mac_chain_mismatch_after_the_domain_was_edited(host: RecordedHost) -> N
     [found] = [line for line in host.findings() if "mac-chain-mismatch" in line]
     tap = _tap(host, "vm-plain")
     assert found == (
-        f"mac-chain-mismatch of vm-plain: instance says network_info = {tap} {mac};"
-        f" instance says macs = {mac}; domain says interfaces = {tap} {other}; tap says attached_mac = {mac}"
+        f"mac-chain-mismatch of vm-plain: instance reports network_info = {tap} {mac};"
+        f" instance reports macs = {mac}; domain reports interfaces = {tap} {other}; tap reports attached_mac = {mac}"
     )
 
 
@@ -117,7 +117,7 @@ def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     host.unlink(tap)
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says {tap} = nothing"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no {tap}"
     ]
 
 
@@ -127,8 +127,8 @@ def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:
     host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says {tap} = nothing;"
-        f" process says pid = {pid}, taps = lab0"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no {tap};"
+        f" process reports pid = {pid}, taps = lab0"
     ]
 
 
@@ -137,8 +137,8 @@ def test_a_tap_that_another_process_holds(host: RecordedHost) -> None:
     host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
-        f" process says pid = {pid}, taps = lab0"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap};"
+        f" process reports pid = {pid}, taps = lab0"
     ]
 
 
@@ -147,7 +147,7 @@ def test_a_tap_that_is_down(host: RecordedHost) -> None:
     host.link(tap, flags=["BROADCAST", "MULTICAST"])
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, up = False"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; tap reports name = {tap}, up = False"
     ]
 
 
@@ -164,9 +164,9 @@ def test_what_open_vswitch_could_not_wire(
     tap = _tap(host, "vm-plain")
     host.switch(table, tap, **cells)
 
-    wrong = said or f"error = could not open network device; tap says name = {tap}, ofport = -1"
+    wrong = said or f"error = could not open network device; tap reports name = {tap}, ofport = -1"
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, {wrong}"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; tap reports name = {tap}, {wrong}"
     ]
 
 
@@ -177,9 +177,9 @@ def test_a_tap_with_the_ids_of_another_guest_or_port(host: RecordedHost) -> None
 
     tap = f"tap{port['id'][:11]}"
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
-        f" tap says name = {tap}, vm_uuid = {other['device_id']};"
-        f" tap says name = {tap}, iface_id = {other['id']}"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap};"
+        f" tap reports name = {tap}, vm_uuid = {other['device_id']};"
+        f" tap reports name = {tap}, iface_id = {other['id']}"
     ]
 
 
@@ -189,8 +189,8 @@ def test_a_tap_on_another_bridge_than_the_ports(host: RecordedHost) -> None:
     host.port(port["id"], binding__vif_details=details)
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; tap says name = {tap}, bridge = br-int;"
-        f" port says id = {port['id']}, bridge = br-other"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; tap reports name = {tap}, bridge = br-int;"
+        f" port reports id = {port['id']}, bridge = br-other"
     ]
 
 
@@ -199,7 +199,7 @@ def test_a_tap_that_open_vswitch_does_not_have(host: RecordedHost) -> None:
     host.switch("Interface", tap, name="tap-of-nobody")
 
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap}; network says Interface = nothing"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no Interface"
     ]
 
 
@@ -224,8 +224,8 @@ def test_a_tap_in_the_kernels_bridge(host: RecordedHost) -> None:
 
     host.link(tap, master="virbr0")
     assert host.findings() == [
-        f"tap-missing-or-miswired of vm-plain: domain says taps = {tap};"
-        f" tap says name = {tap}, master = virbr0, expected = brq311f0106-57"
+        f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap};"
+        f" tap reports name = {tap}, master = virbr0, expected = brq311f0106-57"
     ]
 
 
@@ -291,7 +291,7 @@ def test_tap_orphan(host: RecordedHost) -> None:
     _add_link(host, _tap(host, "vm-plain"), ifname="tap01234567-89")
 
     assert host.findings() == [
-        "tap-orphan: tap says name = tap01234567-89, up = True; neutron says port = nothing"
+        "tap-orphan: tap reports name = tap01234567-89, up = True; neutron reports no port"
     ]
 
 
@@ -299,7 +299,7 @@ def test_a_leftover_open_vswitch_port(host: RecordedHost) -> None:
     host.switch("Interface", _tap(host, "vm-stopped"), name="tap01234567-89", ofport=-1)
 
     assert host.findings() == [
-        "tap-orphan: tap says name = tap01234567-89, ofport = -1, error = nothing; neutron says port = nothing"
+        "tap-orphan: tap reports name = tap01234567-89, ofport = -1, no error; neutron reports no port"
     ]
 
 
@@ -322,7 +322,7 @@ def test_a_tap_whose_port_is_on_another_host(host: RecordedHost) -> None:
     bound = {"bindings": [{"host": "compute-9", "status": "ACTIVE"}]}
     host.set("neutron", f"GET /v2.0/ports/{port}/bindings", bound)
     assert host.findings() == [
-        f"tap-orphan: tap says name = tap{port[:11]}, up = True; port says id = {port}, host = compute-9"
+        f"tap-orphan: tap reports name = tap{port[:11]}, up = True; port reports id = {port}, host = compute-9"
     ]
 
 
@@ -374,7 +374,7 @@ def test_duplicate_mac_or_port(host: RecordedHost) -> None:
     [found] = [line for line in host.findings() if line.startswith("duplicate")]
     mac = plain["mac_address"]
     cards = [
-        f"domain says name = {host.domain(guest)}, interfaces = {_tap(host, guest)} {mac}"
+        f"domain reports name = {host.domain(guest)}, interfaces = {_tap(host, guest)} {mac}"
         for guest in ("vm-duo", "vm-plain")
     ]
     assert found == f"duplicate-mac-or-port: {'; '.join(cards)}"
@@ -430,8 +430,8 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
     [_, second] = host.ports("vm-config")
     tap = f"tap{second['id'][:11]}"
     assert host.findings() == [
-        "mtu-mismatch of vm-config: network says name = lab-net2, mtu = 1400;"
-        f" instance says network_info = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450"
+        "mtu-mismatch of vm-config: network reports name = lab-net2, mtu = 1400;"
+        f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450"
     ]
 
 
@@ -441,8 +441,8 @@ def test_a_tap_with_a_smaller_mtu_than_its_network(host: RecordedHost) -> None:
 
     [found] = host.findings()
     assert found == (
-        "mtu-mismatch of vm-plain: network says name = lab-net, mtu = 1450;"
-        f" instance says network_info = {tap} mtu 1450; domain says interfaces = {tap} mtu 1450; tap says mtu = 1300"
+        "mtu-mismatch of vm-plain: network reports name = lab-net, mtu = 1450;"
+        f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450; tap reports mtu = 1300"
     )
 
 

@@ -107,9 +107,9 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
 
     [finding] = host.findings()
     assert finding.startswith(
-        "volume-free-in-cinder-but-open of vm-data: domain says disks = vdb /"
+        "volume-free-in-cinder-but-open of vm-data: domain reports disks = vdb /"
     )
-    assert finding.endswith(f"volume = {volume}; volume says id = {volume}, status = available")
+    assert finding.endswith(f"volume = {volume}; volume reports id = {volume}, status = available")
 
 
 @pytest.mark.parametrize(("attached", "severity"), [(True, "warning"), (False, "error")])
@@ -228,9 +228,9 @@ def test_volume_device_wrong_lun(host: RecordedHost) -> None:
     volume = on_iscsi(host, "/dev/sdc", devices)
 
     assert wrong(host) == [
-        f"volume-device-wrong-lun of vm-data: domain says disks = vdb /dev/sdc, volume = {volume};"
-        f" bdm says volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
-        " device says name = sdc, number = 8:32, made_of = sdc"
+        f"volume-device-wrong-lun of vm-data: domain reports disks = vdb /dev/sdc, volume = {volume};"
+        f" bdm reports volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
+        " device reports name = sdc, number = 8:32, made_of = sdc"
     ]
 
 
@@ -246,7 +246,7 @@ def test_volume_device_wrong_lun_in_a_map_of_two_luns(host: RecordedHost) -> Non
 
     [finding] = wrong(host)
     assert finding.endswith(
-        "device says kname = sdb, wwn = 0x1; device says kname = sdc, wwn = 0x2"
+        "device reports kname = sdb, wwn = 0x1; device reports kname = sdc, wwn = 0x2"
     )
 
 
@@ -269,7 +269,7 @@ def test_volume_size_mismatch(host: RecordedHost) -> None:
 
     [finding] = host.findings()
     assert finding.startswith(
-        f"volume-size-mismatch of vm-data: volume says id = {volume}, size_gib = 2; image says path"
+        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 2; image reports path"
     )
     assert finding.endswith("virtual_size = 1073741824")
 
@@ -299,8 +299,8 @@ def test_volume_size_mismatch_if_the_device_is_too_small(host: RecordedHost) -> 
     sized(host, (1 << 30) - 512)
 
     assert measured(host) == [
-        f"volume-size-mismatch of vm-data: volume says id = {volume}, size_gib = 1;"
-        " device says name = sdb, size = 1073741312"
+        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 1;"
+        " device reports name = sdb, size = 1073741312"
     ]
 
 
@@ -333,8 +333,8 @@ def test_encryption_secret_missing(host: RecordedHost) -> None:
     encrypt(host)
 
     [finding] = host.findings()
-    assert finding.startswith("encryption-secret-missing of vm-data: domain says disks = vdb /")
-    assert finding.endswith(f"key = {NOBODY}; libvirt says secret = nothing")
+    assert finding.startswith("encryption-secret-missing of vm-data: domain reports disks = vdb /")
+    assert finding.endswith(f"key = {NOBODY}; libvirt reports no secret")
 
 
 def encrypt(host: RecordedHost) -> None:

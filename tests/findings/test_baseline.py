@@ -64,7 +64,7 @@ def test_a_finding_is_a_line(broken: Path, host: RecordedHost) -> None:
     assert done.stdout.decode() == (
         f"error active-but-domain-off vm {host.uuid('vm-plain')} vm-plain:"
         " nova reports the server as active or paused, but its guest is off."
-        " [instance says vm_state = active; domain says state = shut off (crashed)]\n"
+        " [instance reports vm_state = active; domain reports state = shut off (crashed)]\n"
     )
 
 

@@ -219,7 +219,7 @@ def test_a_shared_finding_has_the_worst_severity() -> None:
 
     [finding] = report.findings
     assert finding.severity is Severity.ERROR
-    assert str(finding.evidence[0]).startswith("domain says name = ")
+    assert str(finding.evidence[0]).startswith("domain reports name = ")
     assert finding.evidence == next(
         one.evidence for one in finding.folded if one.guest and one.guest.name == "vm-plain"
     )

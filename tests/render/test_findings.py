@@ -56,7 +56,7 @@ def test_verbose_shows_what_is_folded_with_its_evidence() -> None:
 
     assert "    ✗ domain-running-on-wrong-host of vm-duo" in lines
     at = lines.index("    ✗ port-bound-elsewhere of vm-plain")
-    assert lines[at + 1].startswith("      domain says uuid = ")
+    assert lines[at + 1].startswith("      domain reports uuid = ")
 
 
 def test_a_guest_whose_findings_are_folded_elsewhere_is_not_called_healthy() -> None:

@@ -183,7 +183,7 @@ def _is_private(folder: int) -> bool:
 def _attributes(path: str, name: str, folder: int) -> dict[str, Any]:
     """Return the attributes besides owner and mode that decide who may open a file: its SELinux
     label, and whether it has an access control list."""
-    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc lacks the former
+    for reached in (f"/proc/self/fd/{folder}/{name}", path):  # a recorded /proc lacks its links
         try:
             names = os.listxattr(reached, follow_symlinks=False)
             label = os.getxattr(reached, _LABEL, follow_symlinks=False) if _LABEL in names else b""

@@ -87,7 +87,7 @@ class Route:
     """Route of qemu-img from an image along its chain of backing files: how far it may go."""
 
     format: str | None
-    """Format that qemu-img is told to expect; None if it must not open the image."""
+    """Format that is passed to qemu-img; None if it must not open the image."""
 
     obstacle: str | None = None
     """Reason why it must not follow the chain of backing files; None if it may."""

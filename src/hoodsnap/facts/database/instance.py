@@ -273,7 +273,7 @@ class Instance(Fact):
 
     @property
     def request_spec(self) -> RequestSpec | Answer:
-        """The scheduler's criteria for the next move, or the answer that proves there are none.
+        """The scheduler's criteria for the next move, or the answer that proves its absence.
 
         Raises `UnheardError`.
         """

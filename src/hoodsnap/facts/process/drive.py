@@ -148,7 +148,7 @@ def _named(node: Properties) -> Iterator[str]:
 
 
 def _chain(name: str, nodes: Mapping[str, Properties]) -> tuple[Node, tuple[Node, ...] | None]:
-    """Return the top image and the images below it; None if only the header names the latter."""
+    """Return the top image and those below it; None for those that only the header names."""
     layers: list[Node] = []
     below: object = name
     seen: set[int] = set()
