@@ -266,7 +266,7 @@ def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
 
     assert [line for line in host.findings() if "without-disk" not in line] == [
         f"disk-deleted-but-open of vm-plain: process says pid = {pid}; domain says disks = {path};"
-        " images says that_file = missing"
+        " images says file = missing"
     ]
 
 

@@ -274,7 +274,7 @@ def test_firmware_state_missing(host: RecordedHost) -> None:
     assert finding.severity.word == "error"
     assert host.findings() == [
         f"firmware-state-missing of vm-stopped: domain says firmware = {NVRAM};"
-        " images says that_file = missing"
+        " images says file = missing"
     ]
 
 
@@ -331,7 +331,7 @@ def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
     _note_secret(host, "vm-stopped", SECRET)
 
     assert host.findings() == [
-        f"firmware-state-missing of vm-stopped: domain says tpms = {path}; images says that_file = empty"
+        f"firmware-state-missing of vm-stopped: domain says tpms = {path}; images says file = empty"
     ]
 
 
