@@ -90,6 +90,16 @@ def _index() -> Iterator[str]:
     yield "Each check compares what several layers report about one guest (or host). If a layer was"
     yield "not collected, the check is skipped: it neither passes nor fails. `hoodsnap checks`"
     yield "prints this list, `hoodsnap checks NAME` the page of one check."
+    yield ""
+    yield "Words in capitals are to be replaced. UUID is the server's, NAME its domain's name,"
+    yield "PID its QEMU's process id; a report fills these three in. VOLUME, PORT, IMAGE and"
+    yield "ATTACHMENT are ids, TAP is a device and DISK a path, as the evidence shows them."
+    yield "INSTANCES_PATH is nova's `instances_path` (`/var/lib/nova/instances`), FOLDER the"
+    yield "server's folder in it. HOST is the host's name in nova. SIZE, COPY and NEW are yours"
+    yield "to choose. The page of a check explains its other words. `openstack` and `cinder`"
+    yield "need an administrator's credentials; `nova-manage` needs nova.conf with the API"
+    yield "database, which is on a controller (`volume_attachment get_connector` runs on the"
+    yield "compute host); the other commands run on the compute host as root."
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
         yield from ("", f"## {name}", "", (topic.__doc__ or "").partition("\n")[0], "")

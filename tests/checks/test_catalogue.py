@@ -13,7 +13,7 @@ from tests.conftest import FAULTS, RecordedHost, healthy, healthy_report, sample
 
 from hoodsnap import checks
 from hoodsnap.bundle import Answer, dump, load, parse
-from hoodsnap.check import Check
+from hoodsnap.check import COMMANDS, Check
 from hoodsnap.checks import CATALOGUE, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.root_causes import CROWDS, OF_ITS_LAYERS, ROOTS
@@ -90,16 +90,74 @@ def test_the_docstring_is_a_manual_page(check: Check) -> None:
         assert check.sections.get(section), f"the section {section} is missing"
 
 
+READ_ONLY = re.compile(
+    r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
+    r"|sha256sum|ss|systemctl status|tail|tr|date --utc|iscsiadm -m session|multipath -ll|sg_inq"
+    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
+    r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune NAME$|schedinfo NAME$"
+    r"|secret-list|snapshot-list|uri|vcpucount|vcpupin NAME$|blockjob NAME TARGET --info)"
+    r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
+    r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
+    r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))\b"
+)
+"""Commands that change nothing."""
+
+
+def commands(check: Check) -> list[list[str]]:
+    """Return the commands of the advice, in groups."""
+    paragraphs = check.sections["next"].split("\n\n")
+    return [
+        [line.strip() for line in paragraph.splitlines()]
+        for paragraph in paragraphs
+        if paragraph.startswith(COMMANDS)
+    ]
+
+
 @every_check
 def test_the_first_advice_changes_nothing(check: Check) -> None:
-    advice = check.sections["next"]
-    first = advice[: advice.find("Then")] if "Then" in advice else advice.partition(". ")[0]
-    harmful = re.search(
-        r"virsh (destroy|undefine|start|define|resume)|server (delete|reboot|rebuild|set|evacuate)"
-        r"|\b(kill|rm|mv|restart) |qemu-img (rebase|check -r|commit)",
-        first.replace("`", ""),
-    )
-    assert harmful is None
+    first, *_ = commands(check)
+
+    assert [command for command in first if not READ_ONLY.match(command)] == []
+    assert all(">" not in re.sub(r"'[^']*'", "", command) for command in first)
+
+
+@every_check
+def test_the_words_that_a_report_fills_in_stand_only_in_commands(check: Check) -> None:
+    """`the UUID of the cell` would become this server's UUID of the cell."""
+    advice = f"{check.sections['next']}\n\n{check.sections['not yet']}"
+    prose = [part for part in advice.split("\n\n") if not part.startswith(COMMANDS)]
+    words = re.findall(r"\b(?:UUID|NAME|PID)\b", re.sub(r"`[^`]*`", "", " ".join(prose)))
+
+    assert words == [] or check.scope != "guest"
+
+
+@every_check
+def test_the_advice_is_not_forbidden_by_its_own_check(check: Check) -> None:
+    """Otherwise nobody could follow it: the check forbids the command until it is quiet."""
+    forbidden = [danger.command for danger in DANGERS if check.name in danger.gates]
+    advised = [command for group in commands(check) for command in group]
+
+    assert [
+        (command, danger)
+        for command in advised
+        if command != "virsh autostart --disable NAME"
+        for danger in forbidden
+        if any(part <= {*command.split()} for part in _parts_of(danger))
+    ] == []
+
+
+def _parts_of(danger: str) -> list[set[str]]:
+    """Return the words of each command in a danger, without placeholders: `virsh resume NAME`."""
+    parts: list[set[str]] = []
+    for command in danger.split("; "):
+        first, *others = command.split(", ")
+        # After a comma stands another end of the command: `qemu-img rebase -u, commit`.
+        program = first.split()[0]
+        parts += [
+            {word for word in part.split() if not (word.isalpha() and word.isupper())}
+            for part in (first, *(f"{program} {other}" for other in others))
+        ]
+    return parts
 
 
 @every_check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -47,7 +48,7 @@ def test_backing_file_missing(host: RecordedHost) -> None:
     assert guest.images and guest.process
     assert host.findings() == [
         f"backing-file-missing of vm-snap: image reports path = {guest.images[0].path},"
-        f" backing_filename = {guest.images[0].backing_filename}, that_file = missing;"
+        f" backing_filename = {guest.images[0].backing_filename}, file = missing;"
         f" process reports pid = {guest.process.pid}, state = {guest.process.state}"
     ]
 
@@ -212,7 +213,7 @@ def test_chain_qmp_vs_ondisk_from_the_monitor(monitored: RecordedHost) -> None:
     assert guest.images
     disk, base = (layer.path for layer in guest.images[0].chain)
     query = f"""virsh qemu-monitor-command {guest.domain_name} '{{"execute": "query-block"}}'"""
-    asked = monitored.last("qemu", query).value
+    asked = deepcopy(monitored.last("qemu", query).value)  # the tests share the recording
     asked[0]["inserted"]["image"].pop("backing-image")
     monitored.set("qemu", query, asked)
 

@@ -266,7 +266,7 @@ def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
 
     assert [line for line in host.findings() if "without-disk" not in line] == [
         f"disk-deleted-but-open of vm-plain: process reports pid = {pid}; domain reports disks = {path};"
-        " images reports that_file = missing"
+        " images reports file = missing"
     ]
 
 

@@ -274,7 +274,7 @@ def test_firmware_state_missing(host: RecordedHost) -> None:
     assert finding.severity.word == "error"
     assert host.findings() == [
         f"firmware-state-missing of vm-stopped: domain reports firmware = {NVRAM};"
-        " images reports that_file = missing"
+        " images reports file = missing"
     ]
 
 
@@ -331,7 +331,7 @@ def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
     _note_secret(host, "vm-stopped", SECRET)
 
     assert host.findings() == [
-        f"firmware-state-missing of vm-stopped: domain reports tpms = {path}; images reports that_file = empty"
+        f"firmware-state-missing of vm-stopped: domain reports tpms = {path}; images reports file = empty"
     ]
 
 

@@ -156,7 +156,7 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "stopped-but-domain-on of vm-plain: instance reports vm_state = stopped,"
-        " its_power_sync = forces the guest off without a shutdown;"
+        " next_power_sync = forces the guest off without a shutdown;"
         " domain reports state = running (unpaused)"
     ]
 
@@ -172,7 +172,7 @@ def test_stopped_but_domain_on_in_other_vm_states(
 
     assert host.findings() == [
         f"stopped-but-domain-on of vm-plain: instance reports vm_state = {vm_state},"
-        f" its_power_sync = {sync};"
+        f" next_power_sync = {sync};"
         " domain reports state = running (unpaused)"
     ]
 
@@ -326,7 +326,7 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "paused-or-crashed-guest of vm-plain: instance reports vm_state = active; domain reports"
-        " state = paused (user), that_is = it was paused on the host (virsh suspend, a backup)"
+        " state = paused (user), cause = it was paused on the host (virsh suspend, a backup)"
     ]
 
 
@@ -353,7 +353,7 @@ def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> No
     monitored.set("qemu", query, {"status": "watchdog", "running": False})
 
     [finding] = monitored.findings()
-    assert finding.endswith("that_is = its watchdog fired; monitor reports status = watchdog")
+    assert finding.endswith("cause = its watchdog fired; monitor reports status = watchdog")
 
 
 @pytest.mark.parametrize("reason", [2, 3, 5, 8, 11, 12, 13])

@@ -124,7 +124,7 @@ def test_each_command_of_the_advice_stands_alone(host: RecordedHost) -> None:
     host.remove(f"{host.folder('vm-plain')}/disk")
     lines = _lines(host.report())
 
-    at = lines.index("      next     See the open file and its size:")
+    at = lines.index(f"                 ls -l /proc/{pid}/fd")
     first = lines.index(f"                 virsh suspend {name}")
     assert lines[at + 1] == f"                 ls -lL /proc/{pid}/fd"
     assert lines[at + 2].startswith("               Then copy the file out")

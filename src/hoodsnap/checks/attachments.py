@@ -58,11 +58,13 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
     Next: Compare nova's mapping with cinder's attachments:
 
         nova-manage volume_attachment show UUID VOLUME
-        cinder attachment-list --all-tenants
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
-    Then, with the server stopped, make a new attachment (Xena and later):
+    Then, if the volume exists, stop the server and make a new attachment (Xena and later), with a
+    connector saved on the server's host:
 
-        nova-manage volume_attachment refresh
+        nova-manage volume_attachment get_connector --json > connector.json
+        nova-manage volume_attachment refresh UUID VOLUME connector.json
 
     Or detach and attach the volume while the server runs.
 
@@ -114,13 +116,14 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     Traps: Attaching and detaching. A live migration has two attachments. Some attachments do not
     belong to servers.
 
-    Next: Check whether the guest has the volume:
+    Next: Check on the attachment's host whether the guest has the volume, or a process has it open:
 
         virsh domblklist NAME
+        ls -l /proc/*/fd
 
-    Then, if no process has it open, delete the attachment:
+    Then, if no process has it open, delete the attachment; ATTACHMENT is its id in the evidence:
 
-        cinder attachment-delete ATTACHMENT
+        cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
 
     Not yet: Do not run `cinder reset-state` or `openstack volume delete` while a guest has the
     volume open.
@@ -172,7 +175,10 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
         virsh domblklist --details NAME
         openstack server volume list UUID
 
-    Then detach the volume through the API and attach it again.
+    Then detach the volume through the API and attach it again:
+
+        openstack server remove volume UUID VOLUME
+        openstack server add volume UUID VOLUME
 
     Not yet: Do not run `virsh attach-disk`: nova would not know about the disk. Do not reboot the
     server before bdm-attachment-or-volume-missing is quiet.
@@ -209,8 +215,11 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
 
         virsh domblklist --details NAME
 
-    Then, once the guest no longer uses the disk, detach it from the guest and check the volume in
-    cinder.
+    Then, once the guest no longer uses the disk, detach it and check the volume; TARGET is the
+    disk's target (vdb):
+
+        virsh detach-disk NAME TARGET --live
+        openstack volume show VOLUME
 
     Not yet: Do not run `openstack server reboot --hard`, `openstack volume delete` or `virsh
     detach-disk` while the guest uses the disk.
@@ -240,14 +249,14 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
 
     Traps: A deletion in flight. Soft-deleted servers, which keep their volumes on purpose.
 
-    Next: Check the volume, and that no QEMU process has it open:
+    Next: Check the volume, and that no QEMU process on any host has it open:
 
         openstack volume show VOLUME
         ls -l /proc/*/fd
 
     Then delete the attachment:
 
-        cinder attachment-delete ATTACHMENT
+        cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
 
     Not yet: Do not run `nova-manage db archive_deleted_rows` or purge: it removes the record of
     which server the volume belonged to.
@@ -295,14 +304,16 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
     has not been connected. A volume that cinder migrated keeps its id but has another name on the
     backend.
 
-    Next: Compare nova's record with cinder's attachment:
+    Next: Compare nova's record with cinder's attachments:
 
         nova-manage volume_attachment show UUID VOLUME
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
     If there are two rows, the one whose attachment exists in cinder is right. Then, with the server
-    stopped, write the record again:
+    stopped, write the record again, with a connector saved on the server's host:
 
-        nova-manage volume_attachment refresh
+        nova-manage volume_attachment get_connector --json > connector.json
+        nova-manage volume_attachment refresh UUID VOLUME connector.json
 
     Not yet: Do not delete rows by hand. Do not run `openstack server reboot --hard`.
 
@@ -402,11 +413,11 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
         openstack volume show VOLUME -c attachments
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then, with the server stopped, get the connector on the server's host and refresh the attachment
-    with it:
+    Then, with the server stopped, save the connector on the server's host, and refresh the
+    attachment with it (Xena and later):
 
-        nova-manage volume_attachment get_connector
-        nova-manage volume_attachment refresh
+        nova-manage volume_attachment get_connector --json > connector.json
+        nova-manage volume_attachment refresh UUID VOLUME connector.json
 
     Not yet: Do not run `openstack server reboot --hard`. Do not evacuate or migrate the server.
 
@@ -462,13 +473,18 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
     Traps: A rescue does not change the records. Servers from before Havana have no record of a root
     disk that is not a volume.
 
-    Next: Check the image and the root device, and the boot_index of the server's rows in
-    block_device_mapping:
+    Next: Check the image and the root device:
 
-        openstack server show UUID -c image -c root_device_name
+        openstack --os-compute-api-version 2.3 server show UUID
+
+    In the cell's database, check the boot order; the boot disk has boot_index 0:
+
+        SELECT * FROM block_device_mapping WHERE instance_uuid = 'UUID' AND deleted = 0
+
+    Then, after a backup of the database, correct boot_index of the wrong row; no command does it.
 
     Not yet: Do not run `openstack server reboot --hard`, `rebuild` or `evacuate`, and do not stop
-    the server: nova may not find the root disk that it runs with again.
+    the server: at its next start, nova may not find the root disk.
 
     Source: nova `block_device.get_root_bdm`, `_validate_bdm`; nova bug 2019078.
     """

@@ -50,13 +50,14 @@ def base_image_reapable(host: Host, cloud: Cloud) -> Problems:
     Next: Check whether the cache manager lists base images as removable, and which base the disk
     uses:
 
-        grep -c "Removable base files" /var/log/nova/nova-compute.log
-        qemu-img info -U DISK
+        grep "Removable base files" /var/log/nova/nova-compute.log
+        qemu-img info -U -f qcow2 DISK
 
     Then give the base image a second name on the same file system, which survives the removal and
     can be linked back:
 
-        ln _base/BASE keep/BASE
+        mkdir -p INSTANCES_PATH/keep
+        ln INSTANCES_PATH/_base/BASE INSTANCES_PATH/keep/BASE
 
     Setting the time with `touch` protects the file for a day only.
 
@@ -136,12 +137,12 @@ def shared_cache_registry_stale(host: Host, cloud: Cloud) -> Problems:
     Next: Compare the registry with the compute services, and check on each host which file system
     the directory is on:
 
-        cat compute_nodes
+        cat INSTANCES_PATH/compute_nodes
         openstack compute service list
         df INSTANCES_PATH
 
-    Then set remove_unused_base_images = false on all hosts that share the directory, until the
-    missing host has registered again.
+    Then set `remove_unused_base_images = false` in nova.conf on all hosts that share the directory,
+    until the missing host has registered again.
 
     Not yet: Do not leave a host that shares the directory off for more than a day. Do not remove
     `compute_nodes`.
@@ -187,10 +188,13 @@ def base_cache_orphans(host: Host, cloud: Cloud) -> Problems:
 
     Next: List the files by time, and check the disks on every host that shares the directory:
 
-        ls -lut _base
-        qemu-img info -U DISK
+        ls -lut INSTANCES_PATH/_base
+        qemu-img info -U -f qcow2 DISK
 
-    The cache manager itself is the safest way to remove unused files: check that it runs.
+    The cache manager itself is the safest way to remove unused files; check in nova-compute's log
+    that it runs:
+
+        grep "Active base files" /var/log/nova/nova-compute.log
 
     Not yet: Do not run `rm` in `_base`: a file that looks unused on this host may be in use on
     another.

@@ -28,7 +28,7 @@ def capture_untrustworthy(host: Host) -> Problems:
 
     Authority: Neither layer; the capture has to be repeated.
 
-    Traps: On a host without guests both lists are empty, which is legal.
+    Traps: On a host without guests both lists are empty, which is correct.
 
     Next: On the host where the bundle was taken, check the PID namespace and the libvirt
     connection:

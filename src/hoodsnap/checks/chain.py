@@ -41,12 +41,16 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
 
     Traps: The path may be valid only inside the container that runs nova-compute.
 
-    Next: See which file is missing:
+    Next: See which file is missing; DISK is the path in the evidence:
 
-        qemu-img info -U --backing-chain DISK
+        qemu-img info -U -f qcow2 --backing-chain DISK
 
     Look for a file of that name in `_base` of other hosts (compare the sizes), and for its image in
-    glance: the name is the SHA-1 of the image's id.
+    glance. The name is the SHA-1 of the image's id:
+
+        printf %s IMAGE | sha1sum
+
+    Then copy the file from the other host to the missing path.
 
     Not yet: Do not stop, reboot or migrate a guest that still runs: the last copy may go with its
     process. Do not run `openstack server reboot --hard`: it downloads the image again under that
@@ -59,7 +63,7 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
     for image in images:
         if image.backing_missing and _is_gone(host, image):
             base = says(image, path=image.path, backing_filename=image.backing_filename)
-            evidence = [base.and_so(that_file="missing")]
+            evidence = [base.and_so(file="missing")]
             if guest.process is not None:
                 evidence.append(
                     says(guest.process, pid=guest.process.pid, state=guest.process.state)
@@ -95,14 +99,16 @@ def backing_not_image_ref(
     Traps: A rebuild in flight. A server that boots from a volume. Disks that are created blank
     (ephemeral, swap) or from another image on purpose (rescue).
 
-    Next: Look up the base's name among the images, also those of other projects; it is the SHA-1 of
-    the image's id:
+    Next: Find the image that the base was made from, also among those of other projects; the base's
+    name is the SHA-1 of the image's id:
 
-        qemu-img info -U DISK
-        openstack image list
+        qemu-img info -U -f qcow2 DISK
+        openstack image list --all
+        printf %s IMAGE | sha1sum
 
-    Then stop the guest, copy the disk, and use `qemu-img convert` to make a disk without a backing
-    file.
+    Then stop the server, copy the disk, and make a disk without a backing file from the copy:
+
+        qemu-img convert -f qcow2 -O qcow2 COPY NEW
 
     Not yet: Do not resize, migrate, evacuate or shelve the server. Do not run `qemu-img rebase -u`.
 
@@ -142,11 +148,12 @@ def base_replaced_or_truncated(
 
     Next: Compare the checksum with the same file in `_base` of another host:
 
-        sha256sum _base/BASE
+        sha256sum INSTANCES_PATH/_base/BASE
 
     Leave the guests running: a guest that has the right base open can give it back. To see the
-    files that a guest has open, run:
+    files that a guest has open, with their sizes, run:
 
+        ls -l /proc/PID/fd
         ls -lL /proc/PID/fd
 
     Not yet: Do not stop, reboot or migrate the guests that use this base. Do not remove the base
@@ -233,14 +240,15 @@ def chain_qmp_vs_ondisk(
     Traps: A block job changes both, one after the other. A name may be relative, or lead through a
     link.
 
-    Next: Compare the two chains, and check for a block job:
+    Next: Compare the two chains, and check for a block job; TARGET is the disk's target (vda):
 
         virsh domblklist --details NAME
-        qemu-img info -U --backing-chain DISK
-        virsh blockjob NAME vda --info
+        qemu-img info -U -f qcow2 --backing-chain DISK
+        virsh blockjob NAME TARGET --info
 
-    Then, with the guest still running, use `virsh blockcopy` to copy its data, as the guest sees
-    them, to a new file.
+    Then, with the guest still running, copy its data, as the guest sees them, to a new file:
+
+        virsh blockcopy NAME TARGET --dest NEW --format qcow2 --transient-job --wait --finish
 
     Not yet: Do not stop, reboot or migrate the guest. Do not run `qemu-img rebase -u` before the
     content of the base proves that it is the right one.

@@ -111,10 +111,11 @@ def vnc_port_conflict_or_exposed(
     nova up to Queens keeps its tokens elsewhere. A console that requires a certificate or a
     password may be open to all.
 
-    Next: Check where the guest's console listens, and `[vnc]server_listen` in nova.conf:
+    Next: Check where the guest's console listens, and where nova lets consoles listen:
 
         virsh domdisplay --all NAME
         ss -ltnp | grep PID
+        grep ^server_listen /etc/nova/nova.conf
 
     Then bind the console to an internal address or enable TLS for it. A running guest keeps the
     settings that it was started with.

@@ -52,9 +52,10 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
         openstack server show UUID
         virsh domstate --reason NAME
 
-    Then stop the writes of the *other* guest, in a way that can be undone:
+    Then stop the writes of the guest that is wrong, in a way that can be undone; WRONG is its
+    domain name:
 
-        virsh suspend NAME
+        virsh suspend WRONG
 
     Not yet: Do not run `openstack server reboot` or `delete` (which removes the disk that both
     use), `virsh start` or `qemu-img check -r`. Do not migrate either guest.
@@ -134,7 +135,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     another guest may have the same name. Any account can start QEMU with any UUID, so a process
     does not count unless its account is root, libvirt's or a service's.
 
-    Next: See which PID libvirt uses, and which of the two processes holds the disks:
+    Next: See which process libvirt uses, and which of the two processes holds the disks:
 
         virsh domstate UUID
         cat /run/libvirt/qemu/NAME.pid
@@ -185,8 +186,10 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     are open. In a container the same path leads to another file. A replaced base image is reported
     by base-replaced-or-truncated.
 
-    Next: See the open file and its size:
+    Next: See the open files and their sizes; FD is the number of the one that is missing or
+    replaced:
 
+        ls -l /proc/PID/fd
         ls -lL /proc/PID/fd
 
     Then copy the file out while the guest is suspended:
@@ -218,7 +221,7 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
             continue
         entry = host.images.entry(path)
         if entry is None:
-            gone = hears(host.listing, "images", path, that_file="missing")
+            gone = hears(host.listing, "images", path, file="missing")
             yield says(process, pid=process.pid), says(domain, disks=path), gone
         elif written and entry.type == "f" and entry.ino not in numbers:
             other = hears(host.listing, "images", path, inode=entry.ino)
@@ -261,10 +264,13 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
 
     Next: Check the mark, and look for "Marking image as corrupt" in the QEMU logs:
 
-        qemu-img info -U DISK
+        qemu-img info -U -f qcow2 DISK
         grep "Marking image as corrupt" /var/log/libvirt/qemu/*.log
 
-    Then copy the image with `cp --sparse=always` and try `qemu-img check` on the copy.
+    Then, while the guest is off, copy the image and check the copy:
+
+        cp --sparse=always DISK COPY
+        qemu-img check -f qcow2 COPY
 
     Not yet: Do not run `qemu-img check -r all` on the original, or on any image in use. Do not run
     `openstack server reboot --hard` or `rebuild`.
@@ -367,7 +373,7 @@ def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
         virsh domblkerror NAME
         df -h INSTANCES_PATH
 
-    Make space, or restore the path to the storage. Then resume the guest; no data is lost:
+    Then make space, or restore the path to the storage, and resume the guest; no data is lost:
 
         virsh resume NAME
 

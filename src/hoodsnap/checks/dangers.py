@@ -96,9 +96,11 @@ DANGERS = (
             "evacuated-guest-still-running",
             "host-identity-changed",
             "evacuation-record-armed",
-            "stuck-task-state",
+            "live-migration-half-done",
+            "base-image-reapable",
+            *LAST_COPY,
         ),
-        "",
+        "you know what the restart does to each server that has a task (stuck-task-state shows it)",
     ),
     Danger(
         "virsh start NAME",
@@ -136,8 +138,8 @@ DANGERS = (
         "virsh resume NAME",
         "makes a second writer if the guest was paused at the end of its migration and already "
         "runs on the other host",
-        (*TWO_WRITERS, "stale-managed-save", "io-error-paused", "paused-or-crashed-guest"),
-        "`virsh domstate --reason NAME` shows why the guest is paused",
+        (*TWO_WRITERS, "stale-managed-save", "libvirt-vs-qmp-status"),
+        "`virsh domstate --reason NAME` shows why the guest is paused, and the cause is gone",
     ),
     Danger(
         "virsh blockjob NAME --pivot, blockcommit, blockpull",
@@ -164,7 +166,7 @@ DANGERS = (
         "the guest is off, no process has locked the image, and there is a copy",
     ),
     Danger(
-        "qemu-img info, convert without -f",
+        "qemu-img info or convert without -f",
         "guesses the format from content that a guest may have written: a header in a raw disk can "
         "make it read any file of the host",
         ("disk-format-mismatch", "image-unsafe-reference"),
@@ -197,13 +199,12 @@ DANGERS = (
             "domain-of-deleted-server",
             "partial-deletion",
             "active-without-host",
-            "stuck-task-state",
             "migration-record-stale",
         ),
         "",
     ),
     Danger(
-        "UPDATE instances SET host = …",
+        "UPDATE instances SET host = …, and nothing else",
         "does not change the node, compute_id, ports, allocations or volume connections",
         (
             "domain-running-on-wrong-host",
@@ -249,9 +250,8 @@ DANGERS = (
         "every cell is up, and the output of the audit without --delete has been read",
     ),
     Danger(
-        "nova-manage placement heal_allocations --force; openstack resource provider allocation "
-        "delete UUID",
-        "loses nested allocations (vGPU, PCI, bandwidth), and deletes a live guest's claim",
+        "nova-manage placement heal_allocations --force",
+        "loses nested allocations (vGPU, PCI, bandwidth)",
         (
             "allocation-missing",
             "allocation-wrong-provider",
@@ -261,19 +261,44 @@ DANGERS = (
         "",
     ),
     Danger(
-        "nova-manage cell_v2 map_instances, delete_host, delete_cell --force",
-        "leaves mappings that lead to nothing",
+        "openstack resource provider allocation delete UUID",
+        "deletes a live guest's claim, so that its resources are offered to other servers",
+        ("allocation-missing", "allocation-wrong-provider", "domain-of-deleted-server"),
+        "no guest uses the resources",
+    ),
+    Danger(
+        "nova-manage cell_v2 delete_host, delete_cell --force",
+        "deletes the mappings through which the API finds the servers and their host",
         ("instance-name-collision", "instance-in-two-cells", "instance-mapping-skew"),
         "there is a copy of the API database",
     ),
     Danger(
-        "cinder reset-state, attachment-delete; openstack volume delete --force; rbd rm, lock rm",
+        "nova-manage cell_v2 map_instances --cell_uuid CELL",
+        "maps every server of the cell that has no mapping, even if its guest belongs to the "
+        "record in another cell",
+        ("instance-name-collision", "instance-in-two-cells"),
+        "there is a copy of the API database",
+    ),
+    Danger(
+        "cinder reset-state; openstack volume delete --force; rbd rm, lock rm",
         "lets two guests write to one volume, or removes a volume that is in use",
         (*TWO_WRITERS[-3:], *ATTACHMENTS, "rbd-lock-or-orphan"),
         "no process has the volume open and no client watches it",
     ),
     Danger(
-        "multipath -F; iscsiadm -m node -u; rescan-scsi-bus -r; dmsetup remove -f",
+        "cinder attachment-delete ATTACHMENT",
+        "frees a volume that a guest may still write to, so that another guest can get it",
+        (
+            *TWO_WRITERS[-3:],
+            "bdm-attachment-or-volume-missing",
+            "bdm-not-in-guest",
+            "guest-volume-not-in-bdm",
+            "bdm-record-bad",
+        ),
+        "no process has the volume open and no client watches it",
+    ),
+    Danger(
+        "multipath -F; iscsiadm -m node -u; rescan-scsi-bus.sh -r; dmsetup remove -f",
         "may give a guest another volume's device, or cause I/O errors in all guests",
         ("volume-free-in-cinder-but-open", "volume-device-wrong-lun", "host-device-leftover"),
         "it concerns a single map, and no process has it open",
@@ -295,10 +320,20 @@ DANGERS = (
         "",
     ),
     Danger(
-        "openstack port set --host, --device; ovs-vsctl del-br",
+        "openstack port set --device; ovs-vsctl del-br",
         "cuts the traffic of a working guest",
         ("port-bound-elsewhere", "port-guest-mismatch", "tap-missing-or-miswired"),
         "",
+    ),
+    Danger(
+        "openstack port set --host HOST PORT",
+        "wires the port on that host, which cuts the traffic of a guest that runs on another",
+        (
+            "domain-running-on-wrong-host",
+            "evacuated-guest-still-running",
+            "live-migration-half-done",
+        ),
+        "the guest runs on HOST and nowhere else",
     ),
     Danger(
         "kill -9 PID",

@@ -29,13 +29,14 @@ def chain_live_vs_persistent(domain: Domain) -> Problems:
     definition again from its database, so for a hard reboot the block device mappings in nova
     count.
 
-    Next: Compare the two definitions:
+    Next: Compare the two definitions, and nova's record of the server's volumes:
 
         virsh dumpxml NAME
         virsh dumpxml --inactive NAME
+        openstack server volume list UUID
 
-    Then correct nova's record of the disks before anything else: a hard reboot drops every disk
-    that nova does not know.
+    Then, if nova's record lacks a disk that the guest runs with, correct the record first: a hard
+    reboot drops every disk that nova does not know.
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
     inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.

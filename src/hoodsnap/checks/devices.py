@@ -34,12 +34,14 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
         iscsiadm -m session -P 3
         ls -l /proc/*/fd
 
-    Then, if no process has it open, flush this one map and delete its paths:
+    Then, if no process has it open, flush this one map, and delete each of the paths that
+    `multipath -ll` listed for it:
 
         multipath -f WWID
+        echo 1 > /sys/block/PATH/device/delete
 
-    Not yet: Do not run `iscsiadm -m node -u`, `multipath -F` or `rescan-scsi-bus -r`: they remove
-    the devices of other guests.
+    Not yet: Do not run `iscsiadm -m node -u`, `multipath -F` or `rescan-scsi-bus.sh -r`: they
+    remove the devices of other guests.
 
     Source: nova bug 2004555, os-brick, cinder's documentation on troubleshooting.
     """

@@ -41,7 +41,7 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
         openstack flavor show FLAVOR
         openstack server migration list --server UUID
 
-    Then a resize of the server writes all copies again.
+    Then a resize to another flavor (and back) writes all copies again.
 
     Not yet: Do not UPDATE one of the copies.
 
@@ -117,9 +117,9 @@ def machine_or_cpu_drift(
         virsh dumpxml --inactive NAME | grep machine=
         virsh capabilities | grep '<machine'
 
-    Then, with the guest off, correct nova's record:
+    Then, with the guest off, correct nova's record; TYPE is a machine type such as pc-i440fx-7.2:
 
-        nova-manage libvirt update_machine_type
+        nova-manage libvirt update_machine_type UUID TYPE
 
     Not yet: Do not change an installed guest from pc-i440fx to q35. Do not reboot the guest before
     you know which machine type it will have.

@@ -114,9 +114,9 @@ def resize_source_copy_missing(host: Host) -> Problems:
     Next: Check the migration, and look for the copy on the source host:
 
         openstack server migration list --server UUID
-        ls -ld *_resize
+        ls -ld INSTANCES_PATH/*_resize
 
-    If the copy really is missing, the only way forward is to confirm:
+    Then, if the copy really is missing, confirm the resize, which is the only way forward:
 
         openstack server resize confirm UUID
 
@@ -174,13 +174,17 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
     copy that waits for a resize to be confirmed. A folder of a remaining domain is reported by
     domain-without-server.
 
-    Next: Look at the folder and its disk:
+    Next: Look at the folder and its disk; FORMAT is the disk's format in `disk.info`:
 
         ls -l --full-time FOLDER
-        qemu-img info -U DISK
+        qemu-img info -U -f FORMAT DISK
 
-    Search `instances` and `shadow_instances` of every cell's database for the UUID. Then move the
-    folder aside on the same file system, and keep it for a month in case it is needed.
+    Search for the server in the database of every cell, there also in `shadow_instances`:
+
+        SELECT uuid, host, deleted_at FROM instances WHERE uuid = 'UUID'
+
+    Then move the folder aside on the same file system, and keep it for a month in case it is
+    needed.
 
     Not yet: Do not run `rm -rf` on everything that is "not in the list" of nova: the API shows
     neither deleted servers nor other cells, nor anything that a tenant may not see.

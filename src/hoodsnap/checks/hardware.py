@@ -151,11 +151,11 @@ def pci_or_mdev_claim_mismatch(
         virsh dumpxml NAME | grep -A8 '<hostdev'
         ls /sys/bus/pci/devices
 
-    Compare both with nova's claims, in the database:
+    Compare both with nova's claims, in the cell's database:
 
-        SELECT address, status, instance_uuid FROM pci_devices
+        SELECT address, status, instance_uuid FROM pci_devices WHERE deleted = 0
 
-    Then, once the device is back, reboot or migrate the server.
+    Then, once the device is back, hard-reboot or migrate the server through nova.
 
     Not yet: Do not remove rows of pci_devices. Do not remove the device from `[pci]device_spec`
     while it is reserved. Do not unbind a device that QEMU holds.
@@ -231,13 +231,13 @@ def firmware_state_missing(
     Traps: The files are created at the guest's first start. Firmware that stores nothing has no
     state. In a container libvirt sees other folders than the collector.
 
-    Next: List the paths, and look for the files there and on the hosts that the guest was on
+    Next: List the paths, and look for each of them there and on the hosts that the guest was on
     before:
 
         virsh dumpxml --inactive NAME | grep -E 'loader|nvram|tpm'
         ls -l PATH
 
-    Then copy back what you find *before* the guest is started.
+    Then copy back what you find, before the guest is started.
 
     Not yet: Do not start the guest. Do not run `virsh undefine --nvram` or `openstack server reboot
     --hard`. Do not migrate the guest. Each of these may drop the last copy.
@@ -259,7 +259,7 @@ def firmware_state_missing(
         wrong_place = host.images.entry(home_of(path)) is None
         if answer is not None and not wrong_place and (entry is None or entry.size == 0):
             state = "missing" if entry is None else "empty"
-            yield named, hears(answer, "images", path, that_file=state)
+            yield named, hears(answer, "images", path, file=state)
 
 
 def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:

@@ -42,8 +42,8 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
 
     nova finds a host's servers by the host's name alone. Under a new name the host starts as an
     empty one: the servers stay with the old name, and no nova-compute manages them. Before Liberty,
-    a starting nova-compute *destroys every guest* whose record names another host; from 2023.1 on
-    it refuses to start.
+    a starting nova-compute destroys every guest whose record names another host; from 2023.1 on it
+    refuses to start.
 
     Authority: The host name in the guests' records and allocations, which is the old name.
 
@@ -59,10 +59,10 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
         grep ^host /etc/nova/nova.conf
         openstack compute service list --service nova-compute
 
-    Give the host its old name back (`host` in nova.conf) before nova-compute is started.
+    Then give the host its old name back (`host` in nova.conf), while nova-compute is stopped.
 
-    Not yet: Do not start or restart nova-compute. Do not run `openstack compute service delete` or
-    `nova-manage placement audit --delete`. Do not delete `compute_id`.
+    Not yet: Do not start or restart nova-compute before the old name is back. Do not run `openstack
+    compute service delete` or `nova-manage placement audit --delete`. Do not delete `compute_id`.
 
     Source: nova bug 1419785; nova compute/manager.py `_check_for_host_rename`; specs
     stable-compute-uuid and robustify-evacuate.
@@ -172,14 +172,17 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     Traps: Clocks that differ (`clocks-apart`). A service that was restarted a moment ago. A host
     that is disabled for maintenance.
 
-    Next: Check the compute service in nova and on the host, and its log:
+    Next: Check the compute service in nova and on the host, its log, and whether servers were
+    evacuated:
 
         openstack compute service list --host HOST --long
         systemctl status nova-compute
+        tail -n 50 /var/log/nova/nova-compute.log
+        openstack server migration list --host HOST --type evacuation
 
-    If the host is forced down, first check that none of its servers was evacuated:
+    Then, if the service is down and no server of the host was evacuated, start it:
 
-        openstack server migration list --type evacuation
+        systemctl start nova-compute
 
     Not yet: Do not run `openstack compute service set --up` before the evacuated guests are off. Do
     not run `openstack compute service delete` while the host has servers. Do not evacuate running
@@ -274,13 +277,13 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
     Traps: Ironic has many nodes on one host. Rows may be marked as deleted. The parts of a host
     (NUMA cells, PCI devices) are providers with other names. An old placement has no traits.
 
-    Next: Compare the three records:
+    Next: Compare the three records; HYPERVISOR is the name that the first command lists:
 
-        openstack hypervisor list
+        openstack --os-compute-api-version 2.53 hypervisor list
         openstack resource provider list --name HYPERVISOR
         cat /var/lib/nova/compute_id
 
-    Restore the old name or UUID; do not delete a record that has allocations.
+    Then restore the old name or UUID. Do not delete a record that has allocations.
 
     Not yet: Do not run `openstack compute service delete` while there are servers on the host. Do
     not delete `compute_id`. Do not run `openstack resource provider delete`.

@@ -82,9 +82,9 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
     Authority: The kernel. It compares numeric user and group ids, not names.
 
     Traps: With `dynamic_ownership`, libvirt gives each disk to QEMU's user when the guest starts,
-    so a stopped guest's disk may have any owner. On a file server, the server decides about owners.
-    With an access control list, mode and owner do not decide. In a container, the same path leads
-    to another file.
+    so a stopped guest's disk may have any owner. On a network file system, the file server decides
+    about owners. With an access control list, mode and owner do not decide. In a container, the
+    same path leads to another file.
 
     Next: Check owner and mode of each folder on the path, the label of the disk, and the user that
     QEMU runs as:
@@ -187,9 +187,11 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
 
     Traps: Removing a container together with the binary in it looks the same.
 
-    Next: Check the binary, and when the package was updated:
+    Next: Check the binary of the process, and when the file that is now at its path (BINARY) was
+    changed:
 
         ls -l /proc/PID/exe
+        ls -l --full-time BINARY
 
     Then migrate the guest, or stop and start it, at a time that suits its owner.
 

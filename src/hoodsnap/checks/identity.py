@@ -40,13 +40,14 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
     process, as the place of QEMU's files and the processes around it show. QEMU was not started for
     nova.
 
-    Next: Check the process, its open files, and libvirt's PID file:
+    Next: Check the process, its open files, and libvirt's pid file:
 
-        cat /proc/PID/cmdline | tr '\\0' ' '
+        tr '\\0' ' ' < /proc/PID/cmdline
         ls -l /proc/PID/fd
         cat /run/libvirt/qemu/NAME.pid
 
-    Then, if it is the only copy, let the guest shut down from inside and start the server:
+    Then, if no other process runs this guest, and none of its files is deleted, let the guest shut
+    down from inside and start the server:
 
         openstack server start UUID
 
@@ -89,7 +90,9 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
         virsh domstate --reason NAME
         tail /var/log/libvirt/qemu/NAME.log
 
-    Then restart libvirtd, which makes it look for the process again.
+    Then restart libvirtd (or virtqemud), which makes it look for the process again:
+
+        systemctl restart libvirtd
 
     Not yet: Do not run `openstack server start` before the disks are checked. Find out first why
     the process died.
@@ -115,12 +118,19 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
 
     Traps: A deletion in flight. `running_deleted_instance_action` may be set to `log` or `noop`.
 
-    Next: Check that the server is deleted, and whether another server has its volumes and
-    addresses:
+    Next: Check that nova does not know the server any more, and whether another server has its
+    volumes and addresses:
 
         openstack server show UUID
-        openstack volume list
-        openstack port list --device-owner compute:nova
+        virsh domblklist --details NAME
+        virsh domiflist NAME
+        openstack volume list --all-projects --long
+        openstack port list --mac-address MAC --long
+
+    Then, if no other server uses them, shut the guest down; nova-compute removes it at its next
+    pass, with its disks, if the row still exists:
+
+        virsh shutdown NAME
 
     Not yet: Do not run `virsh undefine --remove-all-storage`. Do not run `virsh destroy` before you
     know what shares the guest's disks.
@@ -149,10 +159,17 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
     Traps: A cell that was not read. A guest of a cloud that this host once belonged to. A database
     restored from an older backup, which leaves many such domains.
 
-    Next: Search `instances` and `shadow_instances` of every cell for UUID. Find the owner's project
-    under nova:owner:
+    Next: Find the owner's project under nova:owner:
 
         virsh dumpxml NAME
+
+    Search for the server in the database of every cell, there also in `shadow_instances`:
+
+        SELECT uuid, host, deleted_at FROM instances WHERE uuid = 'UUID'
+
+    Then, when its owner agrees or no longer exists, shut the guest down and keep its disks:
+
+        virsh shutdown NAME
 
     Not yet: Do not run `virsh destroy` or `virsh undefine`, and do not remove its disks; they may
     be the only copy.
@@ -187,13 +204,15 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
 
     Traps: Building, moving and shelved servers. Another libvirt daemon than the one that was asked.
 
-    Next: Check that the disks exist in the server's folder, and that the guest does not run on
-    another host:
+    Next: Check that the disks exist in the server's folder, and that the guest runs on no other
+    host:
 
         ls -l FOLDER
+        virsh list --all --uuid
 
-    Then define the domain again (after `openstack server stop`):
+    Then stop the server in nova and start it, which defines the domain again:
 
+        openstack server stop UUID
         openstack server start UUID
 
     Not yet: Do not run `openstack server reboot --hard` if the guest may run elsewhere. Do not run
@@ -237,8 +256,12 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
     Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount, and the
     open files of a process that still runs:
 
+        ls -ld INSTANCES_PATH/UUID*
         findmnt -T INSTANCES_PATH
         ls -l /proc/PID/fd
+
+    Then, if a process still has the disk open, copy it out as `hoodsnap checks
+    disk-deleted-but-open` describes.
 
     Not yet: Do not run `openstack server reboot --hard` or `rebuild`; both create a new, empty
     disk.

@@ -44,13 +44,13 @@ def disk_format_mismatch(
     That is harmless as long as the disk is read as raw and recorded as raw. An encrypted disk is
     raw to libvirt and LUKS to QEMU.
 
-    Next: Compare the three formats:
+    Next: Compare the three formats; FOLDER is the server's folder:
 
         cat FOLDER/disk.info
-        head -c 4 DISK | xxd
+        head -c 4 DISK | od -c
         virsh dumpxml NAME | grep -A1 "<disk"
 
-    Then correct the one that is wrong while the guest is off.
+    Then, while the guest is off, correct the one that is wrong.
 
     Not yet: Do not run `openstack server start` or `reboot --hard`, which rely on `disk.info`. Do
     not remove `disk.info`. Do not run `qemu-img info` or `convert` on a raw disk without `-f raw`.
@@ -109,8 +109,13 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
     Next: Find the file that the header names, when the disk was created, and from which image:
 
         qemu-img info -U -f qcow2 DISK
+        openstack server show UUID
 
-    Then suspend the server, keep the disk as evidence, and remove the image from glance.
+    Then pause the server if it runs, keep the disk as evidence, and deactivate the image, so that
+    no other server is made from it:
+
+        openstack server pause UUID
+        openstack image set --deactivate IMAGE
 
     Not yet: Do not run `qemu-img convert` on the disk. Do not take a snapshot or a backup of the
     server. Each copies the contents of the file to a place that the server's owner can read.

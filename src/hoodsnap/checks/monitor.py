@@ -39,7 +39,9 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
         tail /var/log/libvirt/qemu/NAME.log
 
     Then, where guests survive a restart of libvirtd (not in every container), restart it, so that
-    it asks QEMU again.
+    it asks QEMU again:
+
+        systemctl restart libvirtd
 
     Not yet: Do not restart libvirt's container. Do not run `virsh resume` or `openstack server
     reboot --hard`.
@@ -73,7 +75,7 @@ def qemu_monitor_dead(
     Next: Check where the process waits, and whether the storage of its disks answers:
 
         cat /proc/PID/stack /proc/PID/wchan
-        ps -o stat,wchan PID
+        ps -o stat,wchan -p PID
 
     Then, if the process is in state T, let it continue:
 

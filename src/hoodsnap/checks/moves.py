@@ -45,7 +45,7 @@ def domain_running_on_wrong_host(
 ) -> Problems:
     """The guest runs on this host, but nova has the server on another host.
 
-    Every command goes to the other host. A hard reboot there starts a *second* guest on the same
+    Every command goes to the other host. A hard reboot there starts a second guest on the same
     volumes or shared disks, while nova never stops, counts or bills this one. Causes: a migration
     that nova lost track of, `virsh migrate`, an edit of the database.
 
@@ -58,9 +58,9 @@ def domain_running_on_wrong_host(
 
         virsh domstate --reason UUID
 
-    Or run `hoodsnap collect` there and explain both bundles. If the guest runs only here, its
-    records must follow: host, node, compute_id, the bindings of its ports and its allocation, all
-    together.
+    Or run `hoodsnap collect` there and explain both bundles. If the guest runs only here, the
+    server's records must follow: host, node, compute_id (since 2023.2), the bindings of its ports
+    and its allocation, all together.
 
     Not yet: Do not run `openstack server reboot --hard`: nova executes it on the host in its
     record. Do not run `UPDATE instances SET host=…`, which changes only one of the five.
@@ -145,8 +145,8 @@ def evacuated_guest_still_running(
         virsh suspend NAME
 
     Not yet: Do not run `openstack compute service set --up` before the guests here are off. Do not
-    remove the row from `migrations`. Do not start nova-compute before you know which of the two
-    guests is intact.
+    remove the row from `migrations`. Do not start nova-compute, which removes this guest, before
+    the guest on the other host is proven to be intact.
 
     Source: nova compute/manager.py `_destroy_evacuated_instances`; spec robustify-evacuate; nova
     bug 1550919.
@@ -178,7 +178,8 @@ def live_migration_half_done(
     the other, or it runs on both (a split brain, which destroys its disks), or it is paused on
     both.
 
-    Authority: QEMU, for which of the two runs. The one that ran last has the guest's memory.
+    Authority: QEMU, for which of the two runs. The guest that ran last has the current memory and
+    disks.
 
     Traps: A migration in progress; with much memory it takes hours. Hosts that were captured one
     after the other while the guest moved. A guest that is defined and off on the other host is
@@ -190,7 +191,7 @@ def live_migration_half_done(
         virsh domstate --reason NAME
         virsh domjobinfo NAME
 
-    Then, if both run, suspend the guest that is not on nova's host:
+    Then, if the guest runs on both hosts, suspend it on the host that is not nova's:
 
         virsh suspend NAME
 
@@ -260,9 +261,10 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
         openstack server migration list --server UUID --type evacuation
 
     Then, while nova-compute on the server's host is stopped, set the status of that one row to
-    `completed` in the database; no command does it.
+    `completed` in the cell's database; no command does it.
 
-    Not yet: Do not restart nova-compute or the host. Do not upgrade it.
+    Not yet: Do not restart nova-compute or the host, and do not upgrade the host, before that row
+    is corrected.
 
     Source: nova bug 1922053; nova compute/manager.py `_destroy_evacuated_instances`.
     """
@@ -292,8 +294,13 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
         openstack server migration list --server UUID
         openstack server event list UUID
 
-    Then finish it with `openstack server resize confirm` or `revert`, or with `openstack server
-    migration abort`.
+    Then finish a resize or cold migration that waits for its confirmation, or revert it:
+
+        openstack server resize confirm UUID
+        openstack server resize revert UUID
+
+    For any other move, set the status of that one row of `migrations` to `error` in the cell's
+    database, while nova-compute on the server's host is stopped; no command does it.
 
     Not yet: Do not edit rows of `migrations` while nova-compute runs.
 
@@ -337,12 +344,13 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
     flavor. The image of a server that boots from a volume has no meaning here. nova before Newton
     keeps no request.
 
-    Next: Check the zone:
+    Next: Check the zone, the flavor and the image, and compare them with the evidence:
 
         openstack server show UUID
         openstack aggregate list --long
 
-    Then, if the zone differs, put the host back into its former aggregate.
+    Then, if the zone differs because the host was moved, put the host back into its former
+    aggregate. No command writes a missing request.
 
     Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
     before the request is corrected.

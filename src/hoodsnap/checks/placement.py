@@ -89,11 +89,12 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
     wherever it has gone since, until nova-compute on the host it left has started again. Shared
     storage is a provider of its own.
 
-    Next: Check the allocation:
+    Next: Check the allocation, and look for the guest on each host that it names:
 
         openstack resource provider allocation show UUID
+        virsh list --all --uuid
 
-    Then, when it is proven where the guest runs, remove the wrong provider:
+    Then, when it is proven where the guest runs, remove the wrong provider; WRONG is its id:
 
         openstack resource provider allocation unset --provider WRONG UUID
 
@@ -146,9 +147,11 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     server is gone uses its allocation. Other services (Zun, Blazar, Cyborg) have allocations of
     their own.
 
-    Next: List the orphans, which changes nothing, and compare the list with the evidence:
+    Next: List the orphans, which changes nothing, and compare the list with the evidence; PROVIDER
+    is the UUID of the host's resource provider, CONSUMER the orphan's:
 
         nova-manage placement audit --verbose --resource_provider PROVIDER
+        openstack resource provider allocation show CONSUMER
 
     Then delete one at a time:
 
@@ -236,7 +239,10 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     Next: Check the allocation, and what nova would write:
 
         openstack resource provider allocation show UUID
-        nova-manage placement heal_allocations --instance UUID --force --dry-run
+        nova-manage placement heal_allocations --instance UUID --force --dry-run --verbose
+
+    Then, unless the server has vGPUs, accelerators, PCI devices or ports with bandwidth, run the
+    second command without `--dry-run`.
 
     Not yet: Do not run `heal_allocations --force` for a server that has vGPUs, accelerators, PCI
     devices or ports with bandwidth.

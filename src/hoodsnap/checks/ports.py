@@ -56,7 +56,7 @@ def port_bound_elsewhere(
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
         virsh domstate NAME
 
-    Then bind the port again, which interrupts its network for a moment:
+    Then bind the port to the guest's host, which interrupts its network for a moment:
 
         openstack port set --host HOST PORT
 
@@ -115,10 +115,12 @@ def port_binding_bad(
     Traps: An agent that was just restarted wires its ports one after the other. Guests that are
     off. The ports of passed-through cards follow the cable.
 
-    Next: Check the port, whether the agent is alive, and whether it has the bridge mapping:
+    Next: Check the port, whether the agent is alive, and whether it has the bridge mapping; AGENT
+    is the agent's id:
 
         openstack port show PORT
         openstack network agent list --host HOST
+        openstack network agent show AGENT
 
     Then, if the agent is alive, bind the port again:
 
@@ -191,8 +193,9 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
         openstack port list --server UUID --long
         openstack server show UUID -c addresses
 
-    Then attach any port and detach it again, or set `heal_instance_info_cache_interval = 60` for a
-    while.
+    Then, if the cache is still wrong and no port is in binding_failed, set
+    `heal_instance_info_cache_interval = 60` in nova.conf, and restart nova-compute. Attaching
+    another port does not bring back the ports that are missing.
 
     Not yet: Do not run `openstack server reboot --hard`, or `stop` and `start`: the guest would
     come back without network cards.
@@ -249,8 +252,13 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
         openstack port list --server UUID --long
         virsh domiflist NAME
 
-    Then run `openstack server add port` or `remove port`. A port of a deleted server may be deleted
-    if nova created it.
+    Then attach a port that the guest lacks. Where a port exists that the guest should not have,
+    remove it, which also deletes it if nova created it:
+
+        openstack server add port UUID PORT
+        openstack server remove port UUID PORT
+
+    A port of a deleted server may be deleted if nova created it.
 
     Not yet: Do not run `openstack port delete` while a running guest has the card. Do not run
     `openstack server reboot --hard`, which writes the cards again from nova's info cache.
@@ -330,13 +338,16 @@ def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
     agent of another kind or installation may have replaced this one and left its record behind: one
     live agent is enough.
 
-    Next: Check the agent in neutron and on the host, its log, and whether the host reaches the
+    Next: Check the agent in neutron and on the host, and look in its log whether it reaches the
     message queue:
 
         openstack network agent list --host HOST --long
         systemctl status neutron-openvswitch-agent
+        journalctl -u neutron-openvswitch-agent -n 50
 
-    Then start the agent; it leaves existing wiring as it is.
+    Then start the agent, which leaves existing wiring as it is:
+
+        systemctl start neutron-openvswitch-agent
 
     Not yet: Do not run `openstack server reboot --hard`. Do not migrate to this host or attach
     ports. Each needs a new binding.

@@ -61,12 +61,12 @@ def uuid_name_chain_broken(
     happened:
 
         virsh dumpxml UUID
-        cat /proc/PID/cmdline | tr '\\0' ' '
+        tr '\\0' ' ' < /proc/PID/cmdline
         ls -l /proc/PID/fd
         head /var/log/libvirt/qemu/NAME.log
 
-    Not yet: Do not run `virsh define` over the domain, or any `virsh` command that identifies it by
-    NAME.
+    Not yet: Do not run `virsh define` over the domain. Do not change anything with a `virsh`
+    command that identifies the domain by its name.
 
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
     formatdomain, sysinfo.
@@ -129,16 +129,18 @@ def instance_name_collision(guest: Guest, host: Host, record: Server | Instance)
     Traps: Servers in different cells may have the same name as long as they share no host. If the
     template contains the UUID, names are unique.
 
-    Next: Check which guest has the name, and both servers by UUID:
+    Next: Check which guest has the name (OTHER), and look up both servers:
 
         virsh domuuid NAME
+        openstack server show OTHER
         openstack server show UUID
 
     Then move one of the two to another host by cold migration, once its disk is confirmed to be its
     own.
 
-    Not yet: Do not run any `virsh` command that identifies a domain by NAME. Do not run `openstack
-    server reboot --hard`, which would define this domain over the other.
+    Not yet: Do not change anything with a `virsh` command that identifies the domain by its name:
+    it reaches the other guest. Do not run `openstack server reboot --hard`, which would define this
+    domain over the other.
 
     Source: libvirt, the uniqueness of names; nova `instance_name_template`; MySQL, InnoDB
     AUTO_INCREMENT counter initialization.
@@ -179,10 +181,13 @@ def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
     Traps: During a resize into another cell, one of the two records is hidden. A second record in
     cell0 means that the scheduler first gave up: a warning, because nothing runs there.
 
-    Next: Check the mapping, and compare host and updated_at of the records with where the guest
-    runs:
+    Next: Check the mapping:
 
         nova-manage cell_v2 verify_instance --uuid UUID
+
+    In the database of each cell, compare the record with where the guest runs:
+
+        SELECT host, vm_state, updated_at FROM instances WHERE uuid = 'UUID' AND deleted = 0
 
     Not yet: Do not run `nova-manage cell_v2 map_instances` or `openstack server delete`. Find out
     first which record they would affect.
@@ -216,14 +221,20 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
     Before Rocky queued_for_delete does not exist, and it stays empty in old rows. A soft deletion
     sets it.
 
-    Next: Check the mapping, and whether the API returns 404:
+    Next: Check the mapping, whether the API returns 404, and the id of the cell that has the
+    server:
 
         nova-manage cell_v2 verify_instance --uuid UUID
         openstack server show UUID
+        nova-manage cell_v2 list_cells
 
-    Then create the missing mappings:
+    Then, if the mapping is missing, create it; CELL is the id of that cell. Mappings that exist
+    stay as they are:
 
-        nova-manage cell_v2 map_instances
+        nova-manage cell_v2 map_instances --cell_uuid CELL --reset
+
+    No command corrects a mapping that exists: back up the API database, and change cell_id or
+    queued_for_delete of that one row in instance_mappings.
 
     Not yet: Do not delete the mapping or the build request while the server's guest runs.
 
@@ -278,16 +289,18 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     deleted while its host was down is removed when nova-compute is back, if the record still
     exists.
 
-    Next: Check the services, the server's history, and the lines about UUID in nova-compute.log:
+    Next: Check the services, the server's history, and its lines in nova-compute.log:
 
         openstack compute service list
         openstack server event list UUID
+        grep UUID /var/log/nova/nova-compute.log
 
-    Then restart nova-compute, which continues the deletion, or request the deletion again:
+    Then request the deletion again:
 
         openstack server delete UUID
 
-    Check afterwards what is left of the server's ports and volumes.
+    If its task is still deleting, nova ignores the request: restart nova-compute, which continues
+    the deletion. Check afterwards what is left of the server's ports and volumes.
 
     Not yet: Do not edit the record. Do not run `nova-manage db archive_deleted_rows`: without the
     record, nothing removes the guest.
@@ -331,11 +344,14 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
     Traps: Building, shelved and moving servers, and servers with a failed build, correctly have no
     host as long as no guest of them runs.
 
-    Next: Look for UUID on every host, and check the services and the server's history:
+    Next: Look for the server on every host, and check the services and the server's history:
 
         virsh list --all --uuid
         openstack compute service list
         openstack server event list UUID
+
+    Then, with nova-compute stopped on the host that has the guest or its disks, correct host and
+    node (since 2023.2 also compute_id) in the server's record, together; no command does it.
 
     Not yet: Do not run `openstack server set --state error` and `rebuild` or `evacuate`, which
     create a second guest. Do not delete services or compute nodes.

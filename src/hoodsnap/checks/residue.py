@@ -46,7 +46,8 @@ def shelved_or_soft_deleted_residue(
         virsh domstate --reason NAME
         ls -l FOLDER
 
-    Then unshelve the server on some host, and check that it was not made from what is left here.
+    Then leave it alone until the server was unshelved, and its owner has confirmed that its data
+    are complete: what is left here may be the only copy.
 
     Not yet: Do not delete the shelve snapshot in glance. Do not remove the folder. Do not run
     `virsh undefine`.
@@ -167,12 +168,14 @@ def domain_transient(guest: Guest, record: Server | Instance, domain: Domain) ->
 
     Traps: A snapshot in flight, a copy in progress, the destination of a live migration.
 
-    Next: Check the Persistent line and the disks, and save the definition to a file that only root
-    can read:
+    Next: Check the Persistent line and the disks:
 
         virsh dominfo NAME
         virsh domblklist NAME
-        virsh dumpxml --security-info NAME
+
+    Save the definition to a file that only root can read:
+
+        (umask 077; virsh dumpxml --security-info NAME > /root/NAME.xml)
 
     Then, if no disk is being copied, define the domain again at a time that suits its owner:
 
@@ -206,16 +209,17 @@ def snapshot_or_blockjob_residue(
     Traps: nova itself runs a snapshot or replaces a volume (for a volume this is only a note).
     Backup software copies disks, which is a note, and leaves checkpoints, which are not reported.
 
-    Next: Check the disks, snapshots and copies, and find out what started them:
+    Next: Check the disks, snapshots and copies, and find out what started them; TARGET is the
+    disk's target (vda):
 
         virsh domblklist NAME
         virsh snapshot-list NAME
-        virsh blockjob NAME DISK --info
+        virsh blockjob NAME TARGET --info
         openstack server event list UUID
 
     Then end a copy, which keeps the disk as it is:
 
-        virsh blockjob NAME DISK --abort
+        virsh blockjob NAME TARGET --abort
 
     Not yet: Do not run `virsh blockjob --pivot`, `virsh blockcommit` or `openstack server reboot
     --hard`. Do not remove any file that QEMU has open. Do not let nova take a snapshot: it ends any

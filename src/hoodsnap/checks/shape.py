@@ -52,11 +52,17 @@ def memory_chain_mismatch(
 
     Next: Find the layer that differs in the evidence, and check the flavor and the domain:
 
-        openstack server show UUID
+        openstack server show UUID -c flavor
         virsh dumpxml NAME | grep -i memory
 
-    Not yet: Do not run `openstack server reboot --hard`, which would write nova's value, before the
-    guest's volumes and ports are confirmed to be right.
+    Then, if nova's value is right, stop and start the server at a time that suits its owner, which
+    writes it again:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    Not yet: Do not stop and start or hard-reboot the server, which writes nova's value, before its
+    volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config` (flavor.memory_mb * units.Ki); libvirt
     formatdomain, memory allocation.
@@ -106,11 +112,17 @@ def vcpu_chain_mismatch(
 
     Next: Find the layer that differs in the evidence, and check the flavor and the domain:
 
-        openstack server show UUID
+        openstack server show UUID -c flavor
         virsh vcpucount NAME
 
-    Not yet: Do not run `openstack server reboot --hard`, which would write nova's value, before the
-    guest's volumes and ports are confirmed to be right.
+    Then, if nova's value is right, stop and start the server at a time that suits its owner, which
+    writes it again:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    Not yet: Do not stop and start or hard-reboot the server, which writes nova's value, before its
+    volumes and ports are confirmed to be right.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config`, virt/hardware.py; QEMU manual, -smp.
     """
@@ -143,13 +155,14 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
     Traps: A server that boots from a volume. With root_gb 0, the disk has the image's size. A
     resize that waits for its confirmation. Blank disks have the size that was requested at boot.
 
-    Next: Compare the disk with the flavor, and check the server's history:
+    Next: Compare the disk with the flavor, and check the server's history; FORMAT is the disk's
+    format in `disk.info`, in the server's folder:
 
-        qemu-img info -U DISK
-        openstack server show UUID
+        qemu-img info -U -f FORMAT DISK
+        openstack server show UUID -c flavor
         openstack server event list UUID
 
-    Then, while the guest is off, resize the disk with the format in `disk.info`:
+    Then, while the guest is off, grow a disk that is too small:
 
         qemu-img resize -f FORMAT DISK SIZE
 

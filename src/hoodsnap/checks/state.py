@@ -92,6 +92,10 @@ def active_but_domain_off(
         journalctl -k | grep -i oom
         last reboot
 
+    Then, once nova reports the server as stopped and its disks are intact, start it:
+
+        openstack server start UUID
+
     Not yet: Do not run `openstack server start` before the disks are confirmed to be intact and not
     open anywhere else.
 
@@ -123,7 +127,7 @@ def _end(log: Log | None) -> Iterator[Evidence]:
 def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
     """nova reports the server as stopped, suspended or paused, but its guest runs.
 
-    If the server is `stopped`, nova's next power sync (every ten minutes) *forces the guest off*
+    If the server is `stopped`, nova's next power sync (every ten minutes) forces the guest off
     without a shutdown. The guest was started outside nova: `virsh start`, autostart, the
     libvirt-guests service.
 
@@ -145,7 +149,8 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
 
         openstack server set --state active UUID
 
-    Not yet: Do not wait if the guest should keep running.
+    Not yet: Do not wait for the next power sync if the guest should keep running. Do not run
+    `openstack server start`, which reboots the guest hard.
 
     Source: nova `_sync_instance_power_state` (the stopped branch); nova bug 1097806.
     """
@@ -156,7 +161,7 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
     if resumed or (rests and domain.state in ON):
         sync = LEGAL[record.vm_state].sync
         evidence = (
-            says(record, vm_state=record.vm_state).and_so(its_power_sync=sync),
+            says(record, vm_state=record.vm_state).and_so(next_power_sync=sync),
             says(domain, state=domain.state_words),
         )
         yield Problem(Severity.WARNING if resumed else Severity.ERROR, evidence)
@@ -178,6 +183,7 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
     Next: Check the service, and read the end of nova-compute.log on the host:
 
         openstack compute service list --service nova-compute
+        tail -n 50 /var/log/nova/nova-compute.log
 
     If the service is healthy, wait ten minutes.
 
@@ -247,11 +253,11 @@ def paused_or_crashed_guest(
         return
     if domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
         paused = says(domain, state=domain.state_words).and_so(
-            that_is=PAUSED_OUTSIDE_NOVA[domain.reason]
+            cause=PAUSED_OUTSIDE_NOVA[domain.reason]
         )
         yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
     elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
-        asleep = says(domain, state=domain.state_words).and_so(that_is=SLEEPS)
+        asleep = says(domain, state=domain.state_words).and_so(cause=SLEEPS)
         yield Problem(Severity.WARNING, (says(record, vm_state=record.vm_state), asleep))
     elif domain.state == DomainState.CRASHED:
         yield (
@@ -348,7 +354,13 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server migration list --server UUID
         virsh domjobinfo NAME
 
-    The evidence shows the effect of restarting nova-compute on *this* server.
+    Then, if nothing is in progress and the task is not a deletion, a migration or a rebuild, an
+    administrator can clear it (nova stops the server again if its guest is off):
+
+        openstack server set --state active UUID
+
+    For a deletion, a migration or a rebuild, the evidence shows what a restart of nova-compute does
+    to this server.
 
     Not yet: Do not restart nova-compute before you know that effect. Do not run `openstack server
     set --state active` on a server that is deleting, migrating or rebuilding.

@@ -72,10 +72,13 @@ def mac_chain_mismatch(
         virsh domiflist NAME
         ovs-vsctl --columns=external_ids list Interface TAP
 
-    Then let nova attach the port again:
+    Then, for a port that nova did not create, let nova attach it again:
 
         openstack server remove port UUID PORT
         openstack server add port UUID PORT
+
+    A port that nova created is deleted by `remove port`, with its addresses. For such a port,
+    hard-reboot the server instead, once its info cache is confirmed to be right.
 
     Not yet: Do not run `openstack server reboot --hard`, which uses the address in nova's info
     cache, before that address is confirmed to be right.
@@ -166,10 +169,13 @@ def tap_missing_or_miswired(
         ovs-vsctl get Port TAP tag
         grep iff /proc/PID/fdinfo/*
 
-    Then let nova attach the port again:
+    Then, for a port that nova did not create, let nova attach it again:
 
         openstack server remove port UUID PORT
         openstack server add port UUID PORT
+
+    A port that nova created is deleted by `remove port`, with its addresses. For such a port,
+    hard-reboot the server instead, once its volumes and its info cache are confirmed to be right.
 
     Not yet: Do not run `ovs-vsctl del-br`. Do not run `openstack server reboot --hard` before the
     guest's volumes and its info cache are confirmed to be right.
@@ -290,7 +296,10 @@ def tap_orphan(host: Host) -> Problems:
         openstack port show PORT
         grep -l TAP /proc/*/fdinfo/*
 
-    Then remove it with `ovs-vsctl del-port br-int TAP` or `ip link del`.
+    Then remove it from Open vSwitch, or the device itself:
+
+        ovs-vsctl del-port br-int TAP
+        ip link delete TAP
 
     Not yet: Do not delete it before the port's guest is confirmed to run on another host, or
     nowhere.
@@ -447,8 +456,8 @@ def mtu_mismatch(
         ip link show TAP
         virsh dumpxml NAME | grep mtu
 
-    Then attach and detach a port, so that nova asks neutron again. A hard reboot writes the domain
-    again.
+    Then attach another port to the server and detach it again, so that nova asks neutron for the
+    MTU. A hard reboot then writes the domain again.
 
     Not yet: Do not run `openstack server reboot --hard` before the info cache is confirmed to be
     complete.

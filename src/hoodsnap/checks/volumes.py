@@ -38,10 +38,13 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
 
     Next: List the attachments, and check which QEMU writes:
 
-        cinder attachment-list --all-tenants --volume-id VOLUME
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
         virsh domblkstat NAME
 
-    Then unmount the volume inside the other guest, and detach it from that guest.
+    Then unmount the volume inside the server that should not have it, and detach it there; WRONG is
+    that server's id:
+
+        openstack server remove volume WRONG VOLUME
 
     Not yet: Do not run `cinder reset-state --attach-status detached`, which lets cinder attach it a
     third time. Do not delete the attachment that is in use. Do not run fsck while two guests write.
@@ -90,10 +93,11 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         openstack volume show VOLUME
         virsh domblklist --details NAME
 
-    Then, while the server is stopped, refresh the attachment (Xena and later), or detach the volume
-    and attach it again:
+    Then, while the server is stopped, refresh the attachment (Xena and later) with a connector
+    saved on the server's host, or detach the volume and attach it again:
 
-        nova-manage volume_attachment refresh
+        nova-manage volume_attachment get_connector --json > connector.json
+        nova-manage volume_attachment refresh UUID VOLUME connector.json
 
     Not yet: Do not run `openstack volume delete`, `openstack server add volume` to another server,
     or `cinder reset-state`. Do not take snapshots of the volume or extend it.
@@ -154,7 +158,7 @@ def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problem
 
         virsh suspend NAME
 
-    Not yet: Do not run `virsh resume`, `multipath -F` or rescan-scsi-bus -r. Do not detach the
+    Not yet: Do not run `virsh resume`, `multipath -F` or `rescan-scsi-bus.sh -r`. Do not detach the
     volume by force.
 
     Source: OSSA-2023-003 (CVE-2023-2088), nova bug 2004555; os-brick; gorka.eguileor.com "iSCSI
@@ -251,14 +255,15 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
     Traps: An extension in progress. The header of an encrypted volume. Block storage that rounds
     sizes up.
 
-    Next: Compare the size in cinder with the size of the disk that the domain lists:
+    Next: Compare the size in cinder with the size of the disk that the guest has:
 
         openstack volume show VOLUME -c size
-        virsh domblklist NAME
-        qemu-img info -U DISK
-        lsblk -b DISK
+        virsh domblkinfo NAME --all
+        lsblk -b
 
-    Then extend the volume again with `openstack volume set --size`, or rescan this one device.
+    Then extend the volume again, or rescan this one device; GIB is a size above the one in cinder:
+
+        openstack --os-volume-api-version 3.42 volume set --size GIB VOLUME
 
     Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`. Do not run `openstack
     server reboot --hard` before the device has its size.

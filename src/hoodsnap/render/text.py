@@ -284,7 +284,8 @@ class _Page:
         for skips in shown if self.verbose else shown[:MOST_REASONS]:
             yield from self._reason(skips)
         if not self.verbose and len(shown) > MOST_REASONS:
-            more = f"{len(shown) - MOST_REASONS} other reasons (--verbose shows them)"
+            rest = len(shown) - MOST_REASONS
+            more = f"{rest} other reason{'' if rest == 1 else 's'} (--verbose shows them)"
             yield line((f"  {more}", "dim"))
         if unasked:
             asked = "QEMU's monitors were not collected (collect --qmp does)"
