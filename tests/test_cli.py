@@ -84,7 +84,21 @@ def test_an_unknown_server_is_a_usage_error() -> None:
     done = hoodsnap("explain", HEALTHY, "--server", "nobody")
 
     assert done.returncode == 2
-    assert done.stderr == b"hoodsnap: no server nobody in this bundle\n"
+    assert done.stderr == b"hoodsnap: no server in this bundle is named nobody\n"
+
+
+def test_a_wrong_value_of_an_option_is_named_in_plain_words() -> None:
+    done = hoodsnap("explain", HEALTHY, "--format", "pdf")
+
+    assert done.returncode == 2
+    assert b"'--format' / '-f': 'pdf' is not one of 'text', 'json', 'markdown'" in done.stderr
+
+
+def test_an_empty_standard_input_is_named() -> None:
+    done = hoodsnap("explain", "-", stdin=b"")
+
+    assert done.returncode == 3
+    assert done.stderr == b"hoodsnap: standard input can't be read: it is empty\n"
 
 
 def test_a_finding_of_another_server_does_not_fail_the_chosen_one(broken: Path) -> None:

@@ -83,7 +83,7 @@ def check(
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
-    """Print findings only, for cron and CI. Print nothing if there are none."""
+    """Print findings only, for cron and CI. Without findings, print nothing."""
     from hoodsnap.findings.analysis import analyze
 
     catalogue = _selected(select, ignore)

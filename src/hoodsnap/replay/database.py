@@ -23,6 +23,15 @@ from hoodsnap.replay.tables import Column, RecordedTables
 
 _TEXT = "varchar(255)"
 
+_WRITES = frozenset(
+    (
+        *("alter", "analyze", "call", "create", "delete", "do", "drop", "flush", "grant"),
+        *("insert", "kill", "load", "lock", "optimize", "purge", "rename", "repair", "replace"),
+        *("reset", "revoke", "truncate", "unlock", "update"),
+    )
+)
+"""First words of statements that change a server. Any other unknown word is no statement here."""
+
 MOST_ROWS = 1_000_000
 """Largest number of rows in one answer."""
 
@@ -113,6 +122,9 @@ class ReplayedDatabase:
             return self._describe(words[1:], database)
         if first in ("select", "with") or words[0].text == "(":
             return self._select(sql.labeled(words, statement), database)
+        if first not in _WRITES:
+            self._recording.miss("mysql", f"{first.upper()}, which is not supported")
+            raise MySQLError(1064, "42000", f"hoodsnap: {first.upper()} is not supported")
         text = (
             "The MariaDB server is running with the --read-only option so it cannot execute"
             f" this statement: hoodsnap: {first.upper()} can't change a recording"
