@@ -251,3 +251,17 @@ def test_the_demo_explains_and_replays(tmp_path: Path) -> None:
     replayed = "hoodsnap: the recording answers real clients: hoodsnap replay "
     assert (replayed in done.stderr) == any(map(shutil.which, ("virsh", "pgrep")))
     assert "defect" not in done.stderr
+
+
+def test_a_bundle_that_may_not_be_read_is_named_like_a_missing_one(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_bytes(b"{}")
+    secret.chmod(0)
+    # Root without its capabilities may not read it either.
+    ordinary = [] if os.geteuid() else ["setpriv", "--bounding-set=-all"]
+    command = [*ordinary, sys.executable, "-m", "hoodsnap", "explain", str(secret)]
+
+    done = subprocess.run(command, capture_output=True)
+
+    assert done.returncode == 3
+    assert done.stderr == f"hoodsnap: {secret} can't be read: Permission denied\n".encode()

@@ -312,7 +312,7 @@ class TestAnotherAccount:
 
         assert done.returncode == 3
         assert done.stderr.splitlines()[-1] == (
-            "hoodsnap: hoodsnap.json.gz can't be written: Read-only file system"
+            "hoodsnap: hoodsnap-HOST-TIME.json.gz can't be written: Read-only file system"
         )
 
     @staticmethod

@@ -58,7 +58,9 @@ IgnoreOption = Annotated[
 BaselineOption = Annotated[
     Path | None,
     typer.Option(
-        "--baseline", help="File of accepted findings, each with a reason and an end date."
+        "--baseline",
+        help="File of accepted findings, each with a reason and an end date.",
+        readable=False,
     ),
 ]
 

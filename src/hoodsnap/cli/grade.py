@@ -34,7 +34,7 @@ GradeFormatOption = Annotated[
 
 
 StudentsAnswersOption = Annotated[
-    Path | None, typer.Option("--answers", help="The student's answers, as YAML.")
+    Path | None, typer.Option("--answers", help="The student's answers, as YAML.", readable=False)
 ]
 
 
