@@ -329,7 +329,7 @@ def test_every_documented_field_exists() -> None:
     from hoodsnap.grading.evaluation import evaluate
     from hoodsnap.grading.facts import documented, view
 
-    report = analyze(load(CONTROL_GROUPS))  # the one with an answer of every layer
+    report = analyze(load(CONTROL_GROUPS))  # it has answers of every layer that a sheet sees
     for name in ("vm-data", "vm-config", "vm-plain"):
         [guest] = [one for one in report.cloud.guests if one.name == name]
         facts = view(report, guest).facts

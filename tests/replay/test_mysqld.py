@@ -144,7 +144,7 @@ def test_nothing_can_be_changed(nova: Any, statement: str) -> None:
 @pytest.mark.parametrize(
     "statement", ["selec 1", "attach database '/tmp/x' as y", "pragma writable_schema = 1"]
 )
-def test_other_words_are_no_statements(nova: Any, statement: str) -> None:
+def test_a_statement_with_an_unknown_first_word_is_not_supported(nova: Any, statement: str) -> None:
     with pytest.raises(pymysql.err.MySQLError, match="is not supported") as refusal:
         nova.execute(statement)
 

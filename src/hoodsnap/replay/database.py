@@ -30,7 +30,8 @@ _WRITES = frozenset(
         *("reset", "revoke", "truncate", "unlock", "update"),
     )
 )
-"""First words of statements that change a server. Any other unknown word is no statement here."""
+"""First words of statements that change a server. Statements with other first words than these and
+those that are answered are not supported."""
 
 MOST_ROWS = 1_000_000
 """Largest number of rows in one answer."""
