@@ -15,14 +15,14 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/core ## run the main job: collect this host (or take the recorded cloud) and explain it
+demo: $(VENV)/core ## collect this host (or take the recorded cloud) and explain it
 	@if [ -e /etc/nova ] || [ -e /etc/kolla ] || [ -e /run/libvirt ]; then $(MAKE) --no-print-directory $(VENV)/collect; fi
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud
 	$(BIN)/pytest -n logical -m "not lab"
 
-lint: $(VENV)/dev ## format, lint and type-check without changing anything
+lint: $(VENV)/dev ## check formatting, style, imports, spelling, types and generated pages; change nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
@@ -51,7 +51,7 @@ record: $(VENV)/lab ## record the healthy lab, each of its faults, and two hosts
 churn: $(VENV)/lab ## look for false alarms for ten minutes while guests come and go (root, running lab)
 	$(BIN)/python lab/churn.py
 
-bench: $(VENV)/dev ## measure every limit, as ratios in one run
+bench: $(VENV)/dev ## measure every limit, as ratios within one run
 	$(BIN)/python -m bench
 
 requirements: $(VENV)/release ## pin and hash in requirements/ what users install, at the versions of constraints.txt
@@ -77,13 +77,13 @@ sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (Cyclo
 	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED:--require-hashes=) --no-deps --no-build-isolation .
 	$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json build/users
 
-fuzz: $(VENV)/dev ## tamper with recordings and look for what breaks, for MINUTES (10)
+fuzz: $(VENV)/dev ## damage recordings for MINUTES (10), and keep inputs that break hoodsnap in fuzz/found
 	$(BIN)/python -m fuzz --minutes $(or $(MINUTES),10)
 
-clean: ## remove the virtual environment
+clean: ## remove the virtual environment and build/
 	rm -rf $(VENV) build
 
-# Each mark is a set of packages that is installed; they are made again when what they stand for changes.
+# Each file below marks an installed set of packages. make installs the set again when a prerequisite changes.
 $(VENV)/made:
 	@echo "making a virtual environment in $(VENV)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hoodsnap needs Python 3.11 or later")'

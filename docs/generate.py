@@ -131,7 +131,9 @@ def _dangers() -> Iterator[str]:
 
 def _link(name: str) -> str:
     known = {check.name for check in CATALOGUE}
-    return f"[{name}](checks/{name}.md)" if name in known else name
+    if name in known:
+        return f"[{name}](checks/{name}.md)"
+    return f"{name} ([left out](../explanation/not-checked.md))"
 
 
 def _cli() -> str:

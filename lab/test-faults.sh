@@ -1,7 +1,7 @@
 #!/bin/bash
 # test-faults.sh [NAME...]
 # Injects each fault (or those named), checks that it is in effect, undoes it, and checks that the cloud
-# is the same as before. Run lab/instances.sh first; 60 faults take about four minutes. Appends to
+# is the same as before. Run lab/instances.sh first; a fault takes about five seconds. Appends to
 # faults.tsv in the lab's state folder. Status 1 if a fault failed.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 . "$LAB_DIR/faults.sh"

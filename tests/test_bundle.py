@@ -160,7 +160,7 @@ def test_several_bundles_are_merged_into_one() -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it is truncated"),
+        (b"", "it is empty"),
         (b"hello", "it is not valid JSON: Expecting value at line 1, column 1"),
         (b"\xff\xfe\x00", "it is neither JSON nor gzip nor zstd"),
         (b"[]", "it is JSON, but not a hoodsnap bundle"),

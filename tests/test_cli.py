@@ -84,7 +84,21 @@ def test_an_unknown_server_is_a_usage_error() -> None:
     done = hoodsnap("explain", HEALTHY, "--server", "nobody")
 
     assert done.returncode == 2
-    assert done.stderr == b"hoodsnap: no server nobody in this bundle\n"
+    assert done.stderr == b"hoodsnap: no server in this bundle is named nobody\n"
+
+
+def test_a_wrong_value_of_an_option_is_named_in_plain_words() -> None:
+    done = hoodsnap("explain", HEALTHY, "--format", "pdf")
+
+    assert done.returncode == 2
+    assert b"'--format' / '-f': 'pdf' is not one of 'text', 'json', 'markdown'" in done.stderr
+
+
+def test_an_empty_standard_input_is_named() -> None:
+    done = hoodsnap("explain", "-", stdin=b"")
+
+    assert done.returncode == 3
+    assert done.stderr == b"hoodsnap: standard input can't be read: it is empty\n"
 
 
 def test_a_finding_of_another_server_does_not_fail_the_chosen_one(broken: Path) -> None:
@@ -237,3 +251,17 @@ def test_the_demo_explains_and_replays(tmp_path: Path) -> None:
     replayed = "hoodsnap: the recording answers real clients: hoodsnap replay "
     assert (replayed in done.stderr) == any(map(shutil.which, ("virsh", "pgrep")))
     assert "defect" not in done.stderr
+
+
+def test_a_bundle_that_may_not_be_read_is_named_like_a_missing_one(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.json"
+    secret.write_bytes(b"{}")
+    secret.chmod(0)
+    # Root without its capabilities may not read it either.
+    ordinary = [] if os.geteuid() else ["setpriv", "--bounding-set=-all"]
+    command = [*ordinary, sys.executable, "-m", "hoodsnap", "explain", str(secret)]
+
+    done = subprocess.run(command, capture_output=True)
+
+    assert done.returncode == 3
+    assert done.stderr == f"hoodsnap: {secret} can't be read: Permission denied\n".encode()

@@ -160,7 +160,7 @@ def test_redact_does_not_overwrite_what_it_reads(tmp_path: Path, name: str) -> N
     done = hoodsnap("redact", bundle, "-o", os.path.join(tmp_path, name))
 
     assert done.returncode == 2
-    assert done.stderr.endswith(f"{bundle} is read by this command and would be overwritten\n")
+    assert done.stderr.endswith(f"it would overwrite {bundle}, which this command reads\n")
     assert bundle.read_bytes() == HEALTHY.read_bytes()
 
 
@@ -312,7 +312,7 @@ class TestAnotherAccount:
 
         assert done.returncode == 3
         assert done.stderr.splitlines()[-1] == (
-            "hoodsnap: hoodsnap.json.gz can't be written: Read-only file system"
+            "hoodsnap: hoodsnap-HOST-TIME.json.gz can't be written: Read-only file system"
         )
 
     @staticmethod

@@ -389,6 +389,8 @@ def read_up_to(stream: BinaryIO | Any, most: int) -> bytes:
 
 
 def _about_json(error: json.JSONDecodeError) -> str:
+    if not error.doc.strip():
+        return "it is empty"
     if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
         return "it is truncated"
     return f"it is not valid JSON: {error.msg} at line {error.lineno}, column {error.colno}"
@@ -397,4 +399,5 @@ def _about_json(error: json.JSONDecodeError) -> str:
 def _about_shape(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     place = ".".join(str(part) for part in first["loc"])
-    return f"it is not a hoodsnap bundle: {place or 'the document'}: {first['msg'].lower()}"
+    wrong = "unknown field" if first["type"] == "extra_forbidden" else first["msg"].lower()
+    return f"it is not a hoodsnap bundle: {place or 'the document'}: {wrong}"

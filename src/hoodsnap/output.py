@@ -51,7 +51,8 @@ def require_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """
     for given in inputs:
         if is_same_file(given, path):
-            raise OverwritesInputError(f"{given} is read by this command and would be overwritten")
+            name = "standard input" if given == STDIO else given
+            raise OverwritesInputError(f"it would overwrite {name}, which this command reads")
     if path == STDIO or _descriptor(path) is not None:
         return
     try:

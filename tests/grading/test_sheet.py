@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from tests.command import hoodsnap
 
 from hoodsnap.grading.sheet import AnswersError, SheetError, load, parse, read_answers
 
@@ -19,7 +22,7 @@ HEAD = "id: lab\ntitle: Lab\ntasks:\n"
         ),
         (
             "- id: one\n  title: One\n  holds:\n  - guest\n  - 'guest ='",
-            "line 8: tasks.0.holds.1: it is not a JMESPath expression: ",
+            "line 8: tasks.0.holds.1: it is not a JMESPath expression: Unknown token '=' at column 7",
         ),
         (
             "- id: one\n  title: One\n  holds: guest\n  points: many",
@@ -126,3 +129,12 @@ def test_answers_without_a_question_are_remarked() -> None:
 def test_unreadable_answers_are_refused(data: bytes) -> None:
     with pytest.raises(AnswersError):
         read_answers(data, ASKING)
+
+
+def test_checking_a_sheet_counts_its_tasks_and_points(tmp_path: Path) -> None:
+    sheet = tmp_path / "one.yaml"
+    sheet.write_text(HEAD + "- id: one\n  title: One\n  holds: guest")
+
+    done = hoodsnap("lab", "check", sheet)
+
+    assert done.stdout == b"lab: 1 task, 1 point\n"

@@ -120,7 +120,7 @@ def test_nothing_can_be_changed(client: Client, host: RecordedHost) -> None:
     with pytest.raises(ValueError, match="destroy can't change a recording"):
         client.call(DESTROY, client.domain(host, "vm-plain"))
 
-    assert ("libvirt", "hoodsnap: destroy can't change a recording") in client.recording.missed
+    assert ("libvirt", "destroy can't change a recording") in client.recording.missed
 
 
 def test_no_procedure_that_writes_is_answered() -> None:

@@ -71,7 +71,17 @@ def test_a_host_among_two() -> None:
         assert sorted(done.stdout.split()) == sorted(row["uuid"] for row in listed)
     wrong = replay("shell", *bundles, "--host", "third", "-c", "true")
     assert wrong.returncode == 2
-    assert f"no host third; hosts in this bundle: {', '.join(names)}" in wrong.stderr
+    assert f"no host is named third; hosts in this bundle: {', '.join(names)}" in wrong.stderr
+
+
+def test_a_bundle_without_a_host_can_not_be_replayed(host: RecordedHost, tmp_path: Path) -> None:
+    path = tmp_path / "part.json"
+    save(host.bundle.with_answers(host.bundle.by_layer["nova"]), path)
+
+    done = replay("shell", path, "-c", "true")
+
+    assert done.returncode == 3
+    assert done.stderr == "hoodsnap: no layer of a host answered when this bundle was collected\n"
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,8 @@ def _refused(error: Any) -> int:
     context = getattr(error, "ctx", None)
     if context is not None:
         typer.echo(context.get_usage(), err=True)
-    say(error.format_message())
+    # The library passes on a prefix that says nothing to an operator.
+    say(error.format_message().replace(": Value error, ", ": ", 1))
     return int(error.exit_code)
 
 

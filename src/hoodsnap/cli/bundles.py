@@ -23,6 +23,7 @@ Bundles = Annotated[
     typer.Argument(
         help="Bundles to read (.json, .json.gz, .json.zst; - for standard input).",
         metavar="BUNDLE",
+        readable=False,  # a file that can't be read gets our own message, and status 3
     ),
 ]
 
@@ -45,8 +46,13 @@ def _loaded(paths: Iterable[Path]) -> list[Bundle]:
         try:
             bundles.append(load(path, memory.allow))
         except UnreadableBundleError as reason:
-            give_up(f"{path} can't be read: {reason}")
+            give_up(f"{name_of(path)} can't be read: {reason}")
     return bundles
+
+
+def name_of(path: Path) -> str:
+    """Return the name of an input for people; `-` is standard input."""
+    return "standard input" if path == STDIO else str(path)
 
 
 def speaks(bundle: Bundle) -> bool:

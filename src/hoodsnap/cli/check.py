@@ -58,7 +58,9 @@ IgnoreOption = Annotated[
 BaselineOption = Annotated[
     Path | None,
     typer.Option(
-        "--baseline", help="File of accepted findings, each with a reason and an end date."
+        "--baseline",
+        help="File of accepted findings, each with a reason and an end date.",
+        readable=False,
     ),
 ]
 
@@ -83,7 +85,7 @@ def check(
     verbose: VerboseOption = False,
     fail_on: FailOnOption = FailOn.WARNING,
 ) -> None:
-    """Print findings only, for cron and CI. Print nothing if there are none."""
+    """Print findings only, for cron and CI. Without findings, print nothing."""
     from hoodsnap.findings.analysis import analyze
 
     catalogue = _selected(select, ignore)

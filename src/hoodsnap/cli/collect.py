@@ -118,7 +118,7 @@ def collect(
     from hoodsnap.collect.visit import Wishes
 
     _check_key(sign)
-    must_be_writable(output or Path("hoodsnap.json.gz"), [] if sign is None else [sign])
+    must_be_writable(output or Path("hoodsnap-HOST-TIME.json.gz"), [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     with Interruption() as interruption:
         bundle, interrupted = collected(wishes, interruption)

@@ -36,16 +36,22 @@ def demo() -> None:
         say("this host runs neither Nova nor libvirt: using the recorded cloud")
         bundle, path = merged([RECORDED]), RECORDED
     tell(bundle, None, ReportFormat.TEXT, False, FailOn.NEVER)
-    say(f"to print this report again: hoodsnap explain {path}")
+    say(f"to print this report again: {_program()} explain {path}")
     _replay(bundle, path)
-    say(f"to explore the recording: hoodsnap shell {path}")
+    say(f"to explore the recording: {_program()} shell {path}")
+
+
+def _program() -> str:
+    """Return the command to type: `make demo` installs hoodsnap where no shell looks for it."""
+    path = Path(sys.argv[0])
+    return str(path) if path.name == "hoodsnap" and not shutil.which("hoodsnap") else "hoodsnap"
 
 
 def _collect() -> tuple[Bundle, Path]:
     from hoodsnap.collect.visit import Wishes
     from hoodsnap.facts.cloud.cloud import read
 
-    must_be_writable(Path("hoodsnap.json.gz"))
+    must_be_writable(Path("hoodsnap-HOST-TIME.json.gz"))
     with Interruption() as interruption:
         bundle, _ = collected(Wishes(), interruption)
         bundle = without_leaks(bundle)
@@ -68,7 +74,7 @@ def _replay(bundle: Bundle, path: Path) -> None:
             break
     else:
         return
-    say(f"the recording answers real clients: hoodsnap replay {path} -- {' '.join(command)}")
+    say(f"the recording answers real clients: {_program()} replay {path} -- {' '.join(command)}")
     sys.stdout.flush()  # or the forked child writes the buffered output a second time
     try:
         shell.run(Recording(bundle, min(hosts(bundle))), None, say, arguments=command)

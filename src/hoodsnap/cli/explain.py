@@ -117,7 +117,7 @@ def chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:
     for wanted in servers:
         matching = [guest for guest in report.cloud.guests if _is_called(guest, wanted)]
         if not matching:
-            give_up(f"no server {wanted} in this bundle", USAGE)
+            give_up(f"no server in this bundle is named {wanted}", USAGE)
         found += matching
     return tuple(dict.fromkeys(found))
 

@@ -34,7 +34,7 @@ GradeFormatOption = Annotated[
 
 
 StudentsAnswersOption = Annotated[
-    Path | None, typer.Option("--answers", help="The student's answers, as YAML.")
+    Path | None, typer.Option("--answers", help="The student's answers, as YAML.", readable=False)
 ]
 
 
@@ -72,6 +72,7 @@ def grade(
             help="One student's bundles or zip; or a folder with a file, folder or zip for each "
             "student.",
             metavar="BUNDLE",
+            readable=False,
         ),
     ],
     answers: StudentsAnswersOption = None,

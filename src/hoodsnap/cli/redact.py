@@ -1,4 +1,4 @@
-"""hoodsnap redact: replace the names in a bundle by pseudonyms."""
+"""hoodsnap redact: replace the names in a bundle with pseudonyms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 RedactedOption = Annotated[
     Path,
-    typer.Option("--output", "-o", help="File to write (.gz and .zst compress; - for stdout)."),
+    typer.Option(
+        "--output", "-o", help="File to write (.gz and .zst compress; - for standard output)."
+    ),
 ]
 
 
@@ -26,7 +28,7 @@ KeyFileOption = Annotated[
     typer.Option(
         "--key-file",
         help="Key that the pseudonyms are derived from; created if it does not exist. Bundles "
-        "redacted with the same key still fit together.",
+        "redacted with the same key still match.",
         show_default="a new key, which is not kept",
     ),
 ]
@@ -46,12 +48,14 @@ MOST_NAMES = 200
 
 
 def redact(
-    bundle: Annotated[Path, typer.Argument(help="Bundle to redact.", metavar="BUNDLE")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle to redact.", metavar="BUNDLE", readable=False)
+    ],
     output: RedactedOption,
     key_file: KeyFileOption = None,
     explain: ExplainOption = False,
 ) -> None:
-    """Replace names, ids and addresses in a bundle by pseudonyms; every relation is preserved.
+    """Replace names, ids and addresses in a bundle with pseudonyms; every relation is preserved.
 
     Anyone who has the key can find out which pseudonym stands for which name: keep it secret. The
     signature is removed, because it names a person. The new fingerprint refers to the original's.

@@ -41,13 +41,15 @@ def shell(
 
     The shell is sealed: it sees this machine's programs, but none of its other files, processes,
     sockets or networks. Files written in it are lost at exit; -c COMMAND > FILE keeps a result. A
-    request that was not recorded is refused by name.
+    request that was not recorded is refused, and the error names it.
     """
     raise typer.Exit(_replayed(bundles, host, command, (), coverage))
 
 
 def replay(
-    bundle: Annotated[Path, typer.Argument(help="Bundle to replay.", metavar="BUNDLE")],
+    bundle: Annotated[
+        Path, typer.Argument(help="Bundle to replay.", metavar="BUNDLE", readable=False)
+    ],
     command: Annotated[
         list[str], typer.Argument(help="Command and its arguments.", metavar="-- COMMAND")
     ],
@@ -104,12 +106,13 @@ def _recording(paths: Sequence[Path], host: str | None) -> Recording:
 
     bundle = merged(paths)
     there = hosts(bundle)
+    if not there:
+        give_up("no layer of a host answered when this bundle was collected")
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
-        names = clean(", ".join(there)) or "none"
-        wanted = f"no host {host}" if host else "choose one with --host"
-        give_up(f"{wanted}; hosts in this bundle: {names}", USAGE)
+        wanted = f"no host is named {host}" if host else "choose one with --host"
+        give_up(f"{wanted}; hosts in this bundle: {clean(', '.join(there))}", USAGE)
     return Recording(bundle, host)
 
 

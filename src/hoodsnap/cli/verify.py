@@ -11,7 +11,7 @@ import typer
 
 from hoodsnap import memory
 from hoodsnap.bundle import UnreadableBundleError, load
-from hoodsnap.cli.bundles import Bundles
+from hoodsnap.cli.bundles import Bundles, name_of
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put_document, say
 from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 
@@ -94,7 +94,7 @@ def _trusted(
             bundle = load(path, memory.allow)
             verdict = examination.examine(bundle, str(path), wanted, datetime.now(UTC))
         except UnreadableBundleError as reason:
-            say(f"{path} can't be read: {reason}")
+            say(f"{name_of(path)} can't be read: {reason}")
             status = BLIND
             continue
         except SshKeygenError as reason:

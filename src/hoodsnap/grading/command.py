@@ -135,7 +135,7 @@ def show(lab: str, answers: bool) -> Done:
 def check(lab: str, paths: Sequence[Path], server: str | None) -> Done:
     """Check a sheet, alone or against an example bundle. Raises `UsageError`."""
     by = _sheet(lab)
-    rows = [f"{by.id}: {len(by.tasks)} tasks, {_total(by):g} points"]
+    rows = [f"{by.id}: {_counted(len(by.tasks), 'task')}, {_counted(_total(by), 'point')}"]
     if not paths:
         return Done(lambda width: map(line, rows))
     try:
@@ -148,6 +148,10 @@ def check(lab: str, paths: Sequence[Path], server: str | None) -> Done:
     if not wrong:
         rows.append("everything can be graded with this example")
     return Done(lambda width: map(line, rows), DISAGREE if wrong else AGREE)
+
+
+def _counted(number: float, noun: str) -> str:
+    return f"{number:g} {noun}" if number == 1 else f"{number:g} {noun}s"
 
 
 def _total(by: Sheet) -> float:

@@ -24,7 +24,7 @@ def compiled(text: str) -> Any:
     try:
         return jmespath.compile(text).parsed
     except JMESPathError as error:
-        raise ExpressionError(_one_line(error)) from None
+        raise ExpressionError(_syntax(error)) from None
     except RecursionError:
         raise ExpressionError("it is nested too deeply") from None
     except (ValueError, OverflowError) as error:  # a number with more digits than Python parses
@@ -50,6 +50,16 @@ def evaluate(text: str, facts: object) -> Value:
     except (ValueError, TypeError, ArithmeticError) as error:
         raise ExpressionError(_one_line(error)) from None
     return found
+
+
+def _syntax(error: Any) -> str:
+    """Return the reason and the column; the library's text repeats the expression on two lines."""
+    reason = " ".join(str(error).partition("\n")[0].split())
+    for prefix in ("Bad jmespath expression: ", "Invalid jmespath expression: "):
+        reason = reason.removeprefix(prefix)
+    reason = reason.partition(": Parse error at column")[0].rstrip(":")
+    column = getattr(error, "lex_position", None)
+    return reason[:300] if column is None else f"{reason[:300]} at column {column + 1}"
 
 
 def _one_line(error: Exception) -> str:

@@ -55,6 +55,7 @@ def chosen(report: Report, wanted: str | None) -> Guest:
         raise NoServerError("this bundle contains no server")
     raise NoServerError(
         f"this bundle contains {len(guests)} servers: name one with `server:` in the answers"
+        " or with --server"
     )
 
 

@@ -45,7 +45,7 @@ def render(
 def findings(
     report: Report, guests: Iterable[Guest], *, width: int = 80, verbose: bool = False
 ) -> Iterator[Line]:
-    """Yield only the findings of these guests; yield no line if there are none."""
+    """Yield only the findings of these guests; without findings, yield no line."""
     return _Page(report, tuple(guests), width, verbose).findings()
 
 

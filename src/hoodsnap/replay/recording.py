@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer, Bundle
+from hoodsnap.facts.layer import TABLE, Scope
 
 UNREADABLE = (
     LookupError,
@@ -78,7 +79,7 @@ class Recording:
         self.missed[(client, what)] += 1
 
 
-OF_ONE_HOST = frozenset(["libvirt", "kernel", "qemu", "images", "host", "network", "block", "logs"])
+OF_ONE_HOST = frozenset(layer.id for layer in TABLE if layer.scope is Scope.HOST)
 """Layers whose answers belong to the host that was asked; other layers belong to the cloud."""
 
 

@@ -164,7 +164,7 @@ class OpenStack:
                 return 200, item, version
             return 200, {_singular(kind.replace("-", "_").removeprefix("os_")): item}, version
         if collection.is_whole:
-            raise ApiError(404, f"no {kind} with the id {key} was recorded")
+            raise ApiError(404, f"hoodsnap: the recorded list {path} has no {key}")
         raise self._not_recorded(service.layer, f"GET {path}/{key}")
 
     def _groups_of(self, uuid: str, path: str, version: str) -> Mapping[str, Any]:

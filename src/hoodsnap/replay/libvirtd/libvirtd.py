@@ -68,7 +68,7 @@ class Libvirtd:
         try:
             payload, status = self._call(program, number, xdr.Reader(message[_HEADER.size :])), 0
         except LibvirtError as refusal:
-            self._host.recording.miss("libvirt", refusal.text)
+            self._host.recording.miss("libvirt", refusal.text.removeprefix("hoodsnap: "))
             payload, status = refusal.encoded, 1
         if len(payload) > LARGEST_MESSAGE - _HEADER.size - 4:
             text = "hoodsnap: the recorded answer is too large for a message"

@@ -29,6 +29,16 @@ from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording
 
 _TEXT = "varchar(255)"
 
+_WRITES = frozenset(
+    (
+        *("alter", "analyze", "call", "create", "delete", "do", "drop", "flush", "grant"),
+        *("insert", "kill", "load", "lock", "optimize", "purge", "rename", "repair", "replace"),
+        *("reset", "revoke", "truncate", "unlock", "update"),
+    )
+)
+"""First words of statements that change a server. Statements with other first words than these and
+those that are answered are not supported."""
+
 MOST_ROWS = 1_000_000
 """Largest number of rows in one answer."""
 
@@ -119,6 +129,9 @@ class ReplayedDatabase:
             return self._describe(words[1:], database)
         if first in ("select", "with") or words[0].text == "(":
             return self._select(sql.labeled(words, statement), database)
+        if first not in _WRITES:
+            self._recording.miss("mysql", f"{first.upper()}, which is not supported")
+            raise MySQLError(1064, "42000", f"hoodsnap: {first.upper()} is not supported")
         text = (
             "The MariaDB server is running with the --read-only option so it cannot execute"
             f" this statement: hoodsnap: {first.upper()} can't change a recording"
