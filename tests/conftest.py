@@ -60,11 +60,24 @@ def pytest_collection_finish() -> None:
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc] # xdist ships no types
     """Give the tests of a file to one worker, since they share what is slow to make; and all files
-    with a real libvirtd to the same one, since two would take each other's ports for consoles."""
+    with a real libvirtd to the same one, since two would take each other's ports for consoles. The
+    files that wait longest come first, so that no process waits alone at the end."""
+
+    FIRST = (
+        "libvirtd",
+        "tests/test_nets.py",
+        "tests/replay/test_sealed.py",
+        "tests/collect/test_rest_api.py",
+    )
 
     def _split_scope(self, nodeid: str) -> str:
         file = str(super()._split_scope(nodeid))
         return "libvirtd" if "libvirtd: Any" in _source(file) else file
+
+    def _assign_work_unit(self, node: object) -> None:
+        if first := next((scope for scope in self.FIRST if scope in self.workqueue), None):
+            self.workqueue.move_to_end(first, last=False)
+        super()._assign_work_unit(node)
 
 
 @cache

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.collect.small_cloud import SmallCloud
+from tests.conftest import sample
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.allocation import AllocationApi, names_of
@@ -170,9 +171,8 @@ SERVICES: dict[str, Callable[[Recorder], None]] = {
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_body_of_any_type_stops_no_later_question(service: str, cloud: SmallCloud) -> None:
     asked = 0
-    for body, versions in ((body, versions) for versions in (True, False) for body in BODIES):
-        if not versions and body not in ODD_VERSIONS:
-            continue
+    cases = [(body, True) for body in BODIES] + [(body, False) for body in ODD_VERSIONS]
+    for body, versions in sample(cases, 10):
         recorder = Recorder("vm")
         answer_all_with(cloud, body, versions=versions)
 
@@ -184,7 +184,7 @@ def test_a_body_of_any_type_stops_no_later_question(service: str, cloud: SmallCl
         json.dumps([answer.as_json() for answer in recorder.answers]).encode()
         failed = [answer.error.message for answer in recorder.answers if answer.error]
         assert [message for message in failed if "Error: " in message] == []
-    assert asked > len(BODIES)
+    assert asked >= 10
 
 
 @pytest.mark.parametrize("service", SERVICES)
