@@ -21,6 +21,7 @@ from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.facts.host.cgroup import CENSUS, MACHINE, UNITS
 from hoodsnap.facts.layer import CGROUP
+from hoodsnap.keep.cgroup import FILES
 
 LAYER = CGROUP.id
 
@@ -31,16 +32,6 @@ PARENTS = ("machine", "machine.slice")
 
 CONTROLLERS = frozenset(["", "cpu", "cpuset", "memory"])
 """Controllers whose hierarchies are read; the hierarchy of version 2 has no name."""
-
-FILES = frozenset(
-    [
-        *("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.stat", "cpu.pressure"),
-        *("cpuset.cpus.effective", "cpuset.effective_cpus"),
-        *("memory.max", "memory.current", "memory.events"),
-        *("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.oom_control"),
-    ]
-)
-"""Files of a group that are kept."""
 
 LARGEST = 64 << 10
 """Largest file that is read, in bytes. Only lists of processes have more than a few hundred."""

@@ -54,14 +54,13 @@ class Recorder:
     def __init__(
         self,
         host: str,
-        on_answer: Callable[[Answer], None] = lambda answer: None,
         *,
         room: int = ROOM,
         time_left: float = TIME,
     ) -> None:
         """Prepare to ask; nothing is asked yet.
 
-        `on_answer` is called with each answer. `room`: characters of all answers together.
+        `room`: characters of all answers together.
         `time_left`: seconds after which no more questions are asked.
         """
         self.host = host
@@ -70,7 +69,6 @@ class Recorder:
         self._end = time.monotonic() + time_left
         self._lock = threading.Lock()
         self.answers: list[Answer] = []
-        self._on_answer = on_answer
 
     def ask(
         self,
@@ -111,7 +109,6 @@ class Recorder:
         else:
             answer = Answer(**asked, value=result)
         self.answers.append(answer)
-        self._on_answer(answer)
         return answer
 
     def refuse(
