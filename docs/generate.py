@@ -16,10 +16,10 @@ from pathlib import Path
 
 import typer
 
-from hoodsnap.checks import CATALOGUE, TOPICS
+from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.cli import program
-from hoodsnap.render import catalogue
+from hoodsnap.render import catalog
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _check_pages() -> dict[Path, str]:
-    pages = {CHECKS / f"{check.name}.md": catalogue.markdown(check) for check in CATALOGUE}
+    pages = {CHECKS / f"{check.name}.md": catalog.markdown(check) for check in CATALOG}
     pages[CHECKS.parent / "dangers.md"] = "\n".join(_dangers()) + "\n"
     pages[CHECKS / "README.md"] = "\n".join(_index()) + "\n"
     return pages
@@ -105,10 +105,10 @@ def _index() -> Iterator[str]:
         yield from ("", f"## {name}", "", (topic.__doc__ or "").partition("\n")[0], "")
         yield "| check | severity | layers | what is wrong |"
         yield "|---|---|---|---|"
-        for check in CATALOGUE:
+        for check in CATALOG:
             if check.topic == name:
                 link = f"[{check.name}]({check.name}.md)"
-                layers = catalogue.layers(check)
+                layers = catalog.layers(check)
                 yield f"| {link} | {check.severity.word} | {layers} | {check.message} |"
 
 
@@ -130,7 +130,7 @@ def _dangers() -> Iterator[str]:
 
 
 def _link(name: str) -> str:
-    known = {check.name for check in CATALOGUE}
+    known = {check.name for check in CATALOG}
     if name in known:
         return f"[{name}](checks/{name}.md)"
     return f"{name} ([left out](../explanation/not-checked.md))"

@@ -46,8 +46,8 @@ def of_cloud(name: str, said: object) -> Check:
     return check(Severity.WARNING)(find)
 
 
-def analyzed(*catalogue: Check) -> Report:
-    return analyze(healthy(), catalogue)
+def analyzed(*catalog: Check) -> Report:
+    return analyze(healthy(), catalog)
 
 
 def _tree(report: Report) -> list[tuple[str, list[str]]]:
@@ -251,10 +251,10 @@ def test_of_two_crowds_the_first_explains_the_other() -> None:
 
 
 def test_nothing_is_lost() -> None:
-    catalogue = [of_guests(name) for names in ROOTS.values() for name in names]
-    catalogue += [of_guests(name, "vm-plain") for name in CROWDS]
-    catalogue += [of_host(name) for name in ROOTS]
-    each = {one.name: one for one in catalogue}
+    catalog = [of_guests(name) for names in ROOTS.values() for name in names]
+    catalog += [of_guests(name, "vm-plain") for name in CROWDS]
+    catalog += [of_host(name) for name in ROOTS]
+    each = {one.name: one for one in catalog}
 
     report = analyzed(*each.values())
     found = [one for one in report.everything() if one.shared is None]

@@ -26,9 +26,9 @@ def _lines(report: Report, *, width: int = 80, verbose: bool = False) -> list[st
     return [line.plain for line in render(report, guests, width=width, verbose=verbose)]
 
 
-def _report(*catalogue: Check, count: int = 0) -> Report:
+def _report(*catalog: Check, count: int = 0) -> Report:
     bundle = many(healthy(), count) if count else healthy()
-    return analyze(bundle, catalogue)
+    return analyze(bundle, catalog)
 
 
 RENAMED = (

@@ -1,4 +1,4 @@
-"""The catalogue of checks: the table of contents of what can disagree."""
+"""The catalog of checks: the table of contents of what can disagree."""
 
 from __future__ import annotations
 
@@ -39,6 +39,6 @@ TOPICS = (
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 
-CATALOGUE: tuple[Check, ...] = tuple(
+CATALOG: tuple[Check, ...] = tuple(
     check for topic in TOPICS for check in vars(topic).values() if isinstance(check, Check)
 )

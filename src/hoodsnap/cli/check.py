@@ -88,7 +88,7 @@ def check(
     """Print findings only, for cron and CI. Without findings, print nothing."""
     from hoodsnap.findings.analysis import analyze
 
-    catalogue = _selected(select, ignore)
+    catalog = _selected(select, ignore)
     if write_baseline and write_baseline != baseline and write_baseline.exists():
         give_up(
             f"{write_baseline} already exists; pass --baseline {write_baseline} as well"
@@ -101,7 +101,7 @@ def check(
     bundle = merged(bundles)
     if not speaks(bundle):
         give_up("no layer answered when this bundle was collected")
-    report = analyze(bundle, catalogue)
+    report = analyze(bundle, catalog)
     guests = chosen(report, tuple(server or ()))
     _tell_what_is_unheard(report)
     parted = _parted(report, guests, entries, write_baseline, str(baseline))
@@ -120,15 +120,15 @@ def checks(
     format: FormatOption = Format.TEXT,
 ) -> None:
     """List the checks, or print the manual page of each one named."""
-    from hoodsnap.render import catalogue
+    from hoodsnap.render import catalog
 
     wanted = _selected(names, None)
     if format is Format.JSON:
-        put_document(catalogue.as_json(wanted))
+        put_document(catalog.as_json(wanted))
         return
-    lines = catalogue.listing(wanted)
+    lines = catalog.listing(wanted)
     if names and all(name in {check.name for check in wanted} for name in names):
-        pages = ("\n".join(catalogue.page(check)) for check in wanted)
+        pages = ("\n".join(catalog.page(check)) for check in wanted)
         lines = iter(["\n\n".join(pages)])
     for line in lines:
         put_document(f"{line}\n")
@@ -137,14 +137,14 @@ def checks(
 def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check, ...]:
     from fnmatch import fnmatchcase
 
-    from hoodsnap.checks import CATALOGUE
+    from hoodsnap.checks import CATALOG
 
     def matching(patterns: list[str] | None) -> set[str]:
         found: set[str] = set()
         for pattern in (part for given in patterns or () for part in given.split(",")):
             names = {
                 check.name
-                for check in CATALOGUE
+                for check in CATALOG
                 if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
             }
             if not names:
@@ -155,7 +155,7 @@ def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check
     wanted, unwanted = matching(select), matching(ignore)
     return tuple(
         check
-        for check in CATALOGUE
+        for check in CATALOG
         if (check.name in wanted or not select) and check.name not in unwanted
     )
 

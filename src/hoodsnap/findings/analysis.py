@@ -9,7 +9,7 @@ from functools import cached_property
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.check import Check, Problem, Subject
-from hoodsnap.checks import CATALOGUE
+from hoodsnap.checks import CATALOG
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.cloud import Cloud, read
 from hoodsnap.facts.cloud.guest import Guest
@@ -71,19 +71,19 @@ class Report:
         return Gates(self.findings, self.skips)
 
 
-def analyze(bundle: Bundle, catalogue: tuple[Check, ...] = CATALOGUE) -> Report:
+def analyze(bundle: Bundle, catalog: tuple[Check, ...] = CATALOG) -> Report:
     """Read a bundle and run all checks on it. Merge several bundles first."""
     cloud = read(bundle)
-    found = [*_judged(cloud, catalogue)]
+    found = [*_judged(cloud, catalog)]
     findings = _folded([item for item in found if isinstance(item, Finding)], cloud)
-    # The sort is stable: within a severity, the order of guests and of the catalogue stays.
+    # The sort is stable: within a severity, the order of guests and of the catalog stays.
     findings.sort(key=lambda finding: -finding.worst)
     return Report(cloud, tuple(findings), tuple(item for item in found if isinstance(item, Skip)))
 
 
-def _judged(cloud: Cloud, catalogue: tuple[Check, ...]) -> Iterator[Finding | Skip]:
+def _judged(cloud: Cloud, catalog: tuple[Check, ...]) -> Iterator[Finding | Skip]:
     scopes = {
-        scope: [c for c in catalogue if c.scope == scope] for scope in ("cloud", "host", "guest")
+        scope: [c for c in catalog if c.scope == scope] for scope in ("cloud", "host", "guest")
     }
     for check in scopes["cloud"]:
         yield from _netted(check, None, None, *check.run(Subject(cloud)))

@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from hoodsnap.checks import CATALOGUE
+from hoodsnap.checks import CATALOG
 from hoodsnap.grading.evaluation import compiled
 from hoodsnap.grading.expression import ExpressionError
 from hoodsnap.grading.plain_yaml import Place, YamlDocument, YamlError, read
@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parent.parent / "sheets"
 
 MOST_TASKS = 500
 
-CHECKS = {check.name: check for check in CATALOGUE}
+CHECKS = {check.name: check for check in CATALOG}
 
 
 class SheetError(Exception):

@@ -14,7 +14,7 @@ from tests.conftest import FAULTS, RecordedHost, healthy, healthy_report, sample
 from hoodsnap import checks
 from hoodsnap.bundle import Answer, dump, load, parse
 from hoodsnap.check import COMMANDS, Check
-from hoodsnap.checks import CATALOGUE, TOPICS, traps
+from hoodsnap.checks import CATALOG, TOPICS, traps
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.root_causes import CROWDS, OF_ITS_LAYERS, ROOTS
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -26,7 +26,7 @@ from hoodsnap.findings.analysis import Report
 LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
 """Names in the tables of roots and dangers that belong to no check."""
 
-every_check = pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
+every_check = pytest.mark.parametrize("check", CATALOG, ids=lambda check: check.name)
 
 
 def test_the_healthy_cloud_is_quiet(host: RecordedHost) -> None:
@@ -173,7 +173,7 @@ def test_every_check_has_a_test_of_its_name(check: Check) -> None:
 
 
 def test_names_are_unique() -> None:
-    names = [check.name for check in CATALOGUE]
+    names = [check.name for check in CATALOG]
 
     assert len(names) == len(set(names))
 
@@ -192,7 +192,7 @@ def test_every_topic_is_listed() -> None:
 
 
 def test_every_trap_is_in_the_traps_module_and_gives_its_reason() -> None:
-    used = {trap for check in CATALOGUE for trap in check.traps}
+    used = {trap for check in CATALOG for trap in check.traps}
 
     assert used
     for trap in used:
@@ -206,7 +206,7 @@ def test_tables_name_existing_checks() -> None:
     gates = [gate for danger in DANGERS for gate in danger.gates]
     names = {*crowds, *roots, *gates, *OF_ITS_LAYERS}
 
-    assert names - {check.name for check in CATALOGUE} <= set(LEFT_OUT)
+    assert names - {check.name for check in CATALOG} <= set(LEFT_OUT)
 
 
 @pytest.mark.parametrize("layer", [layer.id for layer in TABLE])

@@ -8,15 +8,15 @@ import pytest
 from tests.command import hoodsnap
 
 from hoodsnap.check import Check
-from hoodsnap.checks import CATALOGUE, TOPICS
-from hoodsnap.render.catalogue import listing, markdown, page
+from hoodsnap.checks import CATALOG, TOPICS
+from hoodsnap.render.catalog import listing, markdown, page
 
 
 def test_every_check_is_listed_once_with_its_topic() -> None:
     lines = hoodsnap("checks").stdout.decode().splitlines()
 
     names = [line.split()[1] for line in lines if line.startswith(("  error", "  warn", "  note"))]
-    assert names == [check.name for check in CATALOGUE]
+    assert names == [check.name for check in CATALOG]
     assert sum(not line.startswith(" ") for line in lines) == len(TOPICS)
 
 
@@ -64,7 +64,7 @@ def test_the_list_as_json() -> None:
     )
 
 
-@pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.name)
+@pytest.mark.parametrize("check", CATALOG, ids=lambda check: check.name)
 def test_a_page_contains_the_whole_docstring(check: Check) -> None:
     for text in ("\n".join(page(check)), markdown(check)):
         words = " ".join(text.split())
@@ -73,7 +73,7 @@ def test_a_page_contains_the_whole_docstring(check: Check) -> None:
 
 
 def test_a_page_gives_each_command_a_line_of_its_own() -> None:
-    [check] = [check for check in CATALOGUE if check.name == "disk-deleted-but-open"]
+    [check] = [check for check in CATALOG if check.name == "disk-deleted-but-open"]
 
     for lines in (list(page(check)), markdown(check).splitlines()):
         first = next(at for at, line in enumerate(lines) if line.strip() == "virsh suspend NAME")

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
 from hoodsnap.check import COMMANDS, Check
-from hoodsnap.checks import CATALOGUE, TOPICS
+from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.checks.root_causes import CROWDS, ROOTS
 from hoodsnap.facts.layer import LAYERS
@@ -55,12 +55,12 @@ def forbids(check: Check) -> list[str]:
     return [danger.command for danger in DANGERS if check.name in danger.gates]
 
 
-def listing(checks: Iterable[Check] = CATALOGUE, width: int = 80) -> Iterator[str]:
+def listing(checks: Iterable[Check] = CATALOG, width: int = 80) -> Iterator[str]:
     """List the checks by topic, each with severity, name, layers and message."""
     wanted = set(checks)
     for topic in TOPICS:
         name = topic.__name__.rpartition(".")[2]
-        there = [check for check in CATALOGUE if check.topic == name and check in wanted]
+        there = [check for check in CATALOG if check.topic == name and check in wanted]
         if there:
             yield f"{name}: {(topic.__doc__ or '').partition(chr(10))[0]}"
         for check in there:
@@ -136,7 +136,7 @@ def _entry(check: Check) -> Mapping[str, object]:
 
 def markdown(check: Check) -> str:
     """Return a check's page in docs/reference/checks."""
-    known = {each.name for each in CATALOGUE}
+    known = {each.name for each in CATALOG}
     lines = [f"# {check.name}", ""]
     lines += [f"**{check.severity.word}** · {layers(check)} · {check.topic}", ""]
     lines += [check.message, "", check.sections["why"], ""]
