@@ -193,9 +193,10 @@ def test_a_process_that_only_looks_like_a_service_is_not_followed(
 @needs_root
 def test_other_programs_of_root_are_not_the_service(start: Start, folder: Path) -> None:
     shutil.copy("/usr/bin/perl", folder / "perl")
-    (folder / PROGRAM).write_text("sleep 60;\n")
+    (folder / PROGRAM).write_text(f'open(F, ">{folder}/read"); sleep 60;\n')
     renamed = ["bash", "-c", f'exec -a {PROGRAM} {folder}/perl "$@"', "bash"]
     perl = start(*renamed)
+    until((folder / "read").exists)  # the file gets another content now
     shutil.copy(os.path.realpath(PYTHON), folder / "python3.99")
     (folder / "python3.99").chmod(0o777)
     (folder / PROGRAM).write_text(SLEEP)
