@@ -31,7 +31,7 @@ class ImageInfo(BaseModel):
     """Size in bytes that a guest sees."""
 
     actual_size: Annotated[_Count | None, Field(alias="actual-size")] = None
-    """Bytes that it takes on the host's disk; None if it is not a file."""
+    """Bytes that it occupies on the host's disk; None if it is not a file."""
 
     backing_filename: Annotated[str | None, Field(alias="backing-filename")] = None
     """Backing file, as the header names it."""
@@ -151,7 +151,7 @@ class Image(Fact):
 
     @property
     def actual_size(self) -> int | None:
-        """Bytes that it takes on the host's disk, without its backing files."""
+        """Bytes that it occupies on the host's disk, without its backing files."""
         return self.top.actual_size
 
     @property
