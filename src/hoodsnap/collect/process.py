@@ -135,7 +135,7 @@ class _Survey:
             if time.monotonic() < end:
                 found[pid] = self._ask_process(patience, room, pid)
         if left := [pid for pid in others if pid not in found]:
-            message = f"not asked: {len(left)} more emulators, of accounts that run no guests"
+            message = f"not asked: {len(left)} more QEMU processes of accounts that run no guests"
             self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
         return found
 
