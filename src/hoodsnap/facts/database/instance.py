@@ -278,7 +278,7 @@ class Instance(Fact):
         Raises `UnheardError`.
         """
         if self.tables is None:
-            raise UnheardError("its request spec was not collected")
+            raise UnheardError("the instance's request spec was not collected")
         return read_request_spec(self.tables, self.uuid)
 
     @cached_property

@@ -119,7 +119,7 @@ class Image(Fact):
         """The image and the files below it, the base image last."""
         if "chain" not in self.said and self._header.backing_filename is None:
             return (self._header,)
-        what = f"the chain of {self.path}"
+        what = f"the backing chain of {self.path}"
         chain = value_of(self.said.get("chain"), what, tuple[ImageInfo, ...])
         if not chain:
             raise UnheardError(f"{what}: the answer is empty")
