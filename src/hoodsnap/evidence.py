@@ -53,6 +53,7 @@ class Evidence:
             return (self.source,)
         found: dict[tuple[int, str], Where] = {}
         for answer, place in map(self.source.where, self.fields):
+            place = place.removesuffix(".")  # of a value that is not in a single field
             if answer is not None:
                 found.setdefault((id(answer), place), Where(answer, place))
         return tuple(found.values())

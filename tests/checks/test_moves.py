@@ -479,4 +479,4 @@ def test_request_specs_that_were_not_collected_are_not_missing(host: RecordedHos
     host.drop(lambda answer: ".request_specs" not in answer.query)
 
     assert host.findings() == []
-    assert "its request spec was not collected" in reasons(host, "request-spec-skew")
+    assert "the instance's request spec was not collected" in reasons(host, "request-spec-skew")

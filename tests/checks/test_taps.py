@@ -272,7 +272,7 @@ def test_a_guest_in_another_network_namespace_is_not_judged(host: RecordedHost) 
 
     assert host.findings() == []
     [plain] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
-    reason = "host network: the network namespace of its process was not collected"
+    reason = "host network: the network namespace of the QEMU process was not collected"
     assert plain.unheard["network"] == reason
 
 

@@ -195,7 +195,7 @@ def test_requests_after_the_time_limit_are_refused(
 
     error = recorder.answers[-1].error
     assert error is not None
-    assert error.message == "not asked: placement took more than 0 s in all"
+    assert error.message == "not asked: placement's answers took more than 0 s in total"
 
 
 def answered(layer: str, query: str, value: object) -> Answer:

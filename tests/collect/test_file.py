@@ -322,7 +322,7 @@ class TestAnotherAccount:
         """nova can't read a console log, but can rename it: root's file is in nova's folder."""
         secret.rename(theirs / "compute_nodes")
 
-        with pytest.raises(RefusedError, match="private to another account"):
+        with pytest.raises(RefusedError, match="not to its folder's owner"):
             file.text(theirs / "compute_nodes")
 
     def test_no_private_content_gets_into_a_bundle(

@@ -285,7 +285,7 @@ def test_a_probed_header_leads_only_to_regular_files(instances: Instances, backi
     assert time.monotonic() - start < 5
     refused = last_of(recorder, CHAIN, disk).error
     assert refused is not None
-    assert refused.message.startswith("not asked: the chain leads to ")
+    assert refused.message.startswith("not asked: the backing chain leads to ")
     assert last_of(recorder, HEADER, disk).value["backing-filename"]
     assert not [query for query in asked(recorder, TEXT) if query.endswith(str(disk))]
 
@@ -404,7 +404,7 @@ def test_a_chain_that_leads_to_a_dead_file_server_is_not_followed(
 
     refused = last_of(recorder, CHAIN, disk).error
     assert refused is not None
-    assert refused.message.startswith("not asked: the chain leads to /mnt/dead/base")
+    assert refused.message.startswith("not asked: the backing chain leads to /mnt/dead/base")
     assert last_of(recorder, HEADER, disk).value["backing-filename"] == "/mnt/dead/base"
 
 

@@ -436,7 +436,7 @@ def test_only_a_few_processes_of_accounts_without_guests_are_asked(tmp_path: Pat
     assert set(pids) <= {one["pid"] for one in of(recorder, "ls -l /proc/*/exe").value}
     left = of(recorder, "pgrep -c qemu")
     assert left.error is not None
-    assert "more emulators, of accounts that run no guests" in left.error.message
+    assert "more QEMU processes of accounts that run no guests" in left.error.message
 
 
 def test_processes_of_other_accounts_share_a_limit_of_their_own(

@@ -234,7 +234,9 @@ def test_a_circular_list_ends_with_a_failure() -> None:
     )
 
     assert len(found) == 2
-    assert refused == [("all=1&marker=b", "not asked: the API's list does not end")]
+    assert refused == [
+        ("all=1&marker=b", "not asked: the API returned the list's pages without end")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -181,7 +181,7 @@ def test_a_task_that_needs_an_ungraded_one_is_ungraded(host: RecordedHost, grade
     found = grade(TWO)
 
     assert [one.status for one in found.results] == [Status.UNGRADED] * 3
-    assert found.results[1].reason == "it needs first, which can't be graded"
+    assert found.results[1].reason == 'it needs "First", which can\'t be graded'
 
 
 def test_hidden_tasks_count_only_for_the_teacher(grade: GradeIt) -> None:

@@ -149,7 +149,9 @@ def test_a_changed_head_is_detected(field: str) -> None:
     raw[field] = "x" if field == "tool" else "2026-11-23T12:00:01Z"
     changed = parse(json.dumps(raw).encode())
 
-    assert changes(changed) == ["changed: the tool, the times or the original (not an answer)"]
+    assert changes(changed) == [
+        "changed: the tool's version, the times of collection or the original's fingerprint"
+    ]
 
 
 @pytest.mark.parametrize("field", ["at", "took", "host", "subject"])

@@ -18,11 +18,11 @@ TOLERATED_SKEW = 2.0
 
 @check(Severity.ERROR)
 def capture_untrustworthy(host: Host) -> Problems:
-    """The bundle contradicts itself: a layer was asked in the wrong place, or at another time.
+    """The bundle contradicts itself: a layer was queried in the wrong place or at another time.
 
-    If libvirt reports running domains and the kernel none of their processes, one of them is wrong.
-    Usually the collector ran in a container or another PID namespace, or asked another libvirt
-    daemon than the one that runs the guests. Or nova's API and database belong to two clouds. For
+    If libvirt reports running domains and the kernel lists none of their processes, one is wrong.
+    Usually the collector ran in a container or another PID namespace, or queried a libvirt
+    daemon that does not run the guests. Or nova's API and database belong to two clouds. For
     such a layer, hoodsnap draws no conclusion from a missing object, and lists the layer under what
     the bundle can't tell.
 

@@ -107,7 +107,7 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
         return
     own, foreign = _roots(guest, instance, allocation)
     if not own and not allocation.whole:
-        raise UnheardError("its allocation on its own host was not collected")
+        raise UnheardError("the allocation on the server's own host was not collected")
     if foreign:
         yield (
             says(instance, host=instance.host, node=instance.node),
@@ -258,7 +258,7 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
     held["CPU"] = held.pop("VCPU", 0) + held.pop("PCPU", 0)
     wrong = {name for name, legal in wanted.items() if held.get(name, 0) not in legal}
     if wrong and not allocation.whole:
-        raise UnheardError("the rest of its allocation (on shared storage) was not collected")
+        raise UnheardError("the rest of the allocation (on shared storage) was not collected")
     if wrong:
         flavor = instance.flavor
         yield (

@@ -267,7 +267,7 @@ def disk_is_copied(guest: Guest) -> bool:
 
 
 def of_another_libvirt(guest: Guest) -> bool:
-    """another libvirt than the one asked started the process (in a container, or a session)"""
+    """a libvirt daemon that was not queried started the process (in a container or session)"""
     if guest.host is None or guest.process is None:
         return False
     return not guest.host.daemon.may_have(guest.process)

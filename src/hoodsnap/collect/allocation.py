@@ -143,7 +143,9 @@ class AllocationApi:
 
         def how() -> object:
             if time.monotonic() > self._end:
-                message = f"not asked: placement took more than {ALLOCATIONS_TIME:g} s in all"
+                message = (
+                    f"not asked: placement's answers took more than {ALLOCATIONS_TIME:g} s in total"
+                )
                 raise RefusedError("timeout", message)
             body = self._cloud.get(self._base + path, headers, patience=patience).body
             return object_of(placement_body(body), "placement")

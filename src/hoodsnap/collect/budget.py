@@ -30,7 +30,9 @@ class TextBudget:
             if size > self._left:
                 most = self._all >> 20
                 raise RefusedError(
-                    "too-large", f"too little is left of the {most} MiB that all processes share"
+                    "too-large",
+                    "the answer does not fit: all answers about processes may have"
+                    f" {most} MiB together",
                 )
             self._left -= size
         return value

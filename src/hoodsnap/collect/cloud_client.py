@@ -249,7 +249,7 @@ def _parsed(body: bytes) -> Any:
         bounds.check_bytes(body)
         return json.loads(body) if body else None
     except bounds.OutOfBoundsError as reason:
-        raise RefusedError("too-large", f"the answer: {reason}") from None
+        raise RefusedError("too-large", f"the answer can't be kept: {reason}") from None
     except ValueError:
         raise RefusedError(
             "failed", "the answer is not JSON: something other than the API may have sent it"

@@ -214,7 +214,8 @@ def _must_belong_here(walk: Walk, status: os.stat_result, path: str | Path) -> N
     readable_by_all = status.st_mode & stat.S_IROTH
     if status.st_uid != os.fstat(walk.folder).st_uid and not readable_by_all:
         raise RefusedError(
-            "denied", f"{path} is private to another account than the owner of its folder"
+            "denied",
+            f"{path} belongs to uid {status.st_uid}, not to its folder's owner, and is not public",
         )
 
 

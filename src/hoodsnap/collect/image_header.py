@@ -113,7 +113,9 @@ def route(path: str, declared: str | None, header_of: Callable[[str], Header | N
     if header is None:
         return Route(declared or "raw", trusted=trusted)
     if not _is_harmless(header, declared, trusted):
-        return Route(None, f"the header of {path} may name other files", trusted=False)
+        return Route(
+            None, f"the header of {path} may refer to files that qemu-img would open", trusted=False
+        )
     form, obstacle, below = declared or header.format, None, dict[str, str | None]()
     try:
         for base, base_form in _bases(path, form, header, header_of, trusted):
@@ -143,7 +145,9 @@ def _bases(
         if not header.backing:
             return
         if ":" in header.backing.partition("/")[0]:
-            raise _ObstacleError(f"the chain leads to {header.backing}, which is not a file")
+            raise _ObstacleError(
+                f"the backing chain leads to {header.backing}, which is not a file"
+            )
         path = os.path.join(os.path.dirname(path), header.backing)
         if path in seen:
             return  # a loop, which qemu-img reports itself
@@ -154,7 +158,9 @@ def _bases(
         header = header_of(path)
         if header is not None:
             if not _is_harmless(header, form, trusted):
-                raise _ObstacleError(f"the chain leads to {path}, which may name other files")
+                raise _ObstacleError(
+                    f"the backing chain leads to {path}, whose header may refer to other files"
+                )
             form = form or header.format
 
 

@@ -226,8 +226,8 @@ def _imported(name: str) -> Any:
                 return _load(name, source)
     raise RefusedError(
         "missing",
-        "libvirt-python is not installed (apt-get install python3-libvirt, "
-        "or pip install hoodsnap[libvirt])",
+        "libvirt-python is not installed (apt-get install python3-libvirt, or pip install "
+        "'.[libvirt]' in hoodsnap's checkout)",
     )
 
 

@@ -57,7 +57,7 @@ MOST_OTHERS, TIME_OF_OTHERS = 20, 5.0
 MOST_LISTED = 1000
 """Emulators that can't be guests in the list of all emulators."""
 
-_ONE_MORE = RefusedError("denied", "it is one of many")
+_ONE_MORE = RefusedError("denied", "one of many processes that are not trusted")
 
 Accounts = Callable[[int | None], bool]
 """Function that returns True if the QEMU of this account (uid) may be a guest."""
@@ -135,7 +135,7 @@ class _Survey:
             if time.monotonic() < end:
                 found[pid] = self._ask_process(patience, room, pid)
         if left := [pid for pid in others if pid not in found]:
-            message = f"not asked: {len(left)} more emulators, of accounts that run no guests"
+            message = f"not asked: {len(left)} more QEMU processes of accounts that run no guests"
             self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
         return found
 
@@ -287,7 +287,9 @@ def _files(folder: str, *, look: bool = True) -> list[dict[str, Any]]:
         if kind in (stat.S_IFREG, stat.S_IFBLK) or path.startswith(_DEVICES):
             found.append(known)
             if len(found) > MOST_FILES:
-                raise RefusedError("too-large", f"it has more than {MOST_FILES} open files")
+                raise RefusedError(
+                    "too-large", f"the process has more than {MOST_FILES} open files"
+                )
     return found
 
 
@@ -345,7 +347,9 @@ def _mounts(folder: str, places: Sequence[str]) -> str:
         if len(fields) > 4 and any(place.startswith(fields[4]) for place in places):
             kept.append(line)
             if len(kept) > MOST_MOUNTS:
-                raise RefusedError("too-large", f"more than {MOST_MOUNTS} mounts hold its files")
+                raise RefusedError(
+                    "too-large", f"more than {MOST_MOUNTS} mounts contain the process's files"
+                )
     return "".join(kept)
 
 

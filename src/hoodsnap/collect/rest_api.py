@@ -109,7 +109,7 @@ def pages(
     while (marker := following(found[-1], name)) is not None:
         further = f"{query}&marker={quote(marker)}".lstrip("&")
         if marker in seen or len(found) == MOST_PAGES:
-            refuse(further, "not asked: the API's list does not end")
+            refuse(further, "not asked: the API returned the list's pages without end")
             break
         seen.add(marker)
         found.append(ask(further))

@@ -22,7 +22,8 @@ def summary(bundle: Bundle) -> Iterator[str]:
     for layer, answers in layers:
         answered = [answer for answer in answers if _is_answered(answer)]
         took = sum(answer.took for answer in answers)
-        line = f"{layer:<8} {len(answered):5} answers in {took:5.1f} s"
+        noun = "answer " if len(answered) == 1 else "answers"
+        line = f"{layer:<9} {len(answered):4} {noun} in {took:5.1f} s"
         yield f"{'✓' if answered else '✗'} {line}" if len(answered) == len(answers) else f"! {line}"
         failures = sorted((answer for answer in answers if not _is_answered(answer)), key=_reason)
         for (kind, message), same in groupby(failures, key=_reason):

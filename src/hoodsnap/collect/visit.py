@@ -309,7 +309,8 @@ class Visit:
             moving = moved(self.recorder.answers).keys()
             if not moving:
                 break
-            self.phase(f"asking again about {len(moving)} objects that changed")
+            objects = "object" if len(moving) == 1 else "objects"
+            self.phase(f"asking again about {len(moving)} {objects} that changed")
             self._ask_again(moving)
             self._look(pool)
 

@@ -90,7 +90,9 @@ def read_each(read: Callable[[Sequence[Answer]], T], answers: Iterable[Answer]) 
         if breaks:
             heard = (*heard[: breaks - 1], failed(heard[breaks - 1], reason), *heard[breaks:])
     return read(
-        tuple(failed(answer, "too much of its layer could not be read") for answer in heard)
+        tuple(
+            failed(answer, "too many answers of this layer could not be read") for answer in heard
+        )
     )
 
 

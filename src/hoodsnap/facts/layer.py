@@ -95,7 +95,7 @@ PLACEMENT = Layer(
     "placement",
     "placement",
     Scope.CLOUD,
-    {"allocation": "The resources that placement has reserved for it"},
+    {"allocation": "The guest's allocation in placement"},
     is_api=True,
 )
 LIBVIRT = Layer(
@@ -120,7 +120,7 @@ QEMU = Layer(
     Scope.HOST,
     {"monitor": "QEMU's monitor"},
     has_guests=True,
-    silence="QEMU's monitor was not collected (collect --qmp does)",
+    silence="QEMU's monitor was not collected (use collect --qmp)",
 )
 IMAGES = Layer(
     "images",
@@ -135,7 +135,7 @@ BLOCK = Layer(
     "block",
     "block devices",
     Scope.HOST,
-    {"devices": "The block devices of the host that back its disks"},
+    {"devices": "The host's block devices behind the guest's disks"},
     census=Census("lsblk --json --bytes --output-all", dict[str, Listed], "lsblk"),
     silence="lsblk was not collected",
 )
@@ -157,7 +157,7 @@ CGROUP = Layer(
     "cgroup",
     "control groups",
     Scope.HOST,
-    {"cgroup": "The control groups that limit its QEMU process"},
+    {"cgroup": "The control groups of the guest's QEMU process"},
     census=Census("find /sys/fs/cgroup -path '*/machine*' -name '*qemu*' -type d"),
     silence="control groups were not collected",
 )
@@ -172,7 +172,7 @@ LOGS = Layer(
     "logs",
     "logs",
     Scope.HOST,
-    {"log": "The last log lines about it"},
+    {"log": "The last log lines about the guest"},
     census=Census("ls -l /", shape=None),
     silence="logs were not collected",
 )

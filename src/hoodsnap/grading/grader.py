@@ -114,11 +114,15 @@ class _Grader:
         """Return why a task is not graded: a task it needs is not done, or can't be graded."""
         for needed in task.needs:
             if self.done[needed] is Status.UNGRADED:
-                return Status.UNGRADED, f"it needs {needed}, which can't be graded"
+                return Status.UNGRADED, f'it needs "{self._title(needed)}", which can\'t be graded'
         missing = [needed for needed in task.needs if self.done[needed] is not Status.RIGHT]
         are = "is" if len(missing) == 1 else "are"
-        reason = f"it needs {', '.join(missing)}, which {are} not done"
+        named = ", ".join(f'"{self._title(needed)}"' for needed in missing)
+        reason = f"it needs {named}, which {are} not done"
         return (Status.WAITS, reason) if missing else None
+
+    def _title(self, needed: str) -> str:
+        return next(task.title for task in self.sheet.tasks if task.id == needed)
 
     def _conditions(self, task: Task) -> Result:
         judge = _Judge(self.report, self.view)

@@ -52,13 +52,13 @@ ATTACHMENT = described(Attachment.documented, Attachment)
 
 HOST = described(
     (
-        DocumentedField("name", "The kernel's host name."),
+        DocumentedField("name", "The host name, from the kernel."),
         "nova_name",
         DocumentedField(
-            "instances_path", "The folder of the guests' files.", lambda host: _top(host)
+            "instances_path", "Path of the instances directory.", lambda host: _top(host)
         ),
         DocumentedField(
-            "bases", "The names of the files in its image cache.", lambda host: _bases(host)
+            "bases", "Names of the files in the host's image cache.", lambda host: _bases(host)
         ),
     ),
     Host,
@@ -223,7 +223,10 @@ def _name(paths: dict[int, str], path: str, value: object) -> None:
 def documented() -> Iterator[tuple[str, str]]:
     """Yield every field that an expression may name, with its meaning."""
     yield "guest.uuid", "The server's id, lower case."
-    yield "guest.name", "The name in nova, else in libvirt, else of the process."
+    yield (
+        "guest.name",
+        "Name in nova; if nova has none, the domain's name, else the process's `-name`.",
+    )
     for noun, entries in ONE.items():
         yield f"guest.{noun}", f"{LAYER_OF[noun].nouns[noun]}; null if it does not exist."
         yield from _fields(f"guest.{noun}", entries)
@@ -236,9 +239,12 @@ def documented() -> Iterator[tuple[str, str]]:
     yield from _fields("guest.volumes[].disk", DOCUMENTED_DISK)
     yield from _fields("host", HOST)
     yield "guests[]", "Every guest in the bundle, with the same fields as `guest`."
-    yield "findings[].check", "The name of a check that found something, about any guest or host."
+    yield "findings[].check", "Name of the check that reported the finding."
     yield "findings[].severity", "`error`, `warning` or `note`."
-    yield "findings[].guests", "The ids of the servers it concerns; empty if it concerns a host."
+    yield (
+        "findings[].guests",
+        "Ids of the servers that the finding is about; empty if it is about a host.",
+    )
 
 
 def _fields(path: str, entries: Iterable[DocumentedField]) -> Iterator[tuple[str, str]]:

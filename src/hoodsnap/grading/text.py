@@ -90,8 +90,8 @@ def _sum(grade: Grade, results: Sequence[Result], width: int) -> Iterator[Line]:
     rows = textwrap.wrap(total, width)
     yield from (line((row, "bold")) for row in rows)
     if left := len(grade.results) - len(results):
-        what = "one more is" if left == 1 else f"{left} more are"
-        yield line(f"({what} graded and shown only to your teacher)")
+        what = "one more result is" if left == 1 else f"{left} more results are"
+        yield line(f"({what} shown only to your teacher)")
 
 
 def overview(grades: Sequence[Grade], copied: Sequence[Copy], *, width: int = 80) -> Iterator[Line]:

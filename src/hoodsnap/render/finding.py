@@ -21,7 +21,7 @@ NAME_ALL = 5
 
 TOO_MANY = (
     "So many findings at once are rarely so many faults. First suspect the collection and this "
-    "tool (was a layer asked in the wrong place?), then look for the one thing they have in "
+    "tool (was a layer queried in the wrong place?), then look for the one thing they have in "
     "common. Do not repair any of them individually."
 )
 """Warning for a check that fires for more guests than can plausibly fail at once."""

@@ -288,7 +288,7 @@ class _Page:
             more = f"{rest} other reason{'' if rest == 1 else 's'} (--verbose shows them)"
             yield line((f"  {more}", "dim"))
         if unasked:
-            asked = "QEMU's monitors were not collected (collect --qmp does)"
+            asked = "QEMU's monitors were not collected (use collect --qmp)"
             yield from self._wrapped(f"  {asked}: states and sizes come from libvirt", "", 4)
 
     def _reason(self, skips: Sequence[tuple[str, Skip | None]]) -> Iterator[Line]:

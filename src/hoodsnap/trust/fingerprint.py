@@ -107,9 +107,11 @@ def verify(bundle: Bundle) -> Comparison:
     )
     altered = tuple(_altered(answers, list(map(_mark, answers, hashes)), written))
     if noted == now and altered:
-        altered = ("changed: the fingerprint's list of the answers (not an answer itself)",)
+        altered = ("changed: the fingerprint's list of answers, not an answer itself",)
     if noted != now and not altered:
-        altered = ("changed: the tool, the times or the original (not an answer)",)
+        altered = (
+            "changed: the tool's version, the times of collection or the original's fingerprint",
+        )
     made_from = original if isinstance(original, str) else None
     return Comparison(now, noted, len(answers), made_from, altered)
 

@@ -145,7 +145,7 @@ def test_a_trusted_service_wins_over_an_impostor_with_a_lower_pid(
     assert answer.error is not None
     assert answer.error.kind == "denied"
     assert answer.error.message.startswith(
-        f"process {rogue.pid} is called {PROGRAM} and is not followed: it runs as uid {MALLORY}"
+        f"process {rogue.pid} is called {PROGRAM}, but is ignored: it runs as uid {MALLORY}"
     )
 
 
@@ -206,7 +206,7 @@ def test_other_programs_of_root_are_not_the_service(start: Start, folder: Path) 
     found = find(PROGRAM)
     assert why(found, perl) == "its executable is perl"
     assert "accounts other than root can write to its executable" in why(found, open_to_all)
-    assert why(found, other) == f"its command line does not start {PROGRAM}"
+    assert why(found, other) == f"its command line does not run {PROGRAM}"
 
 
 @needs_root
@@ -334,4 +334,4 @@ def test_many_impostors_are_counted(start: Start) -> None:
     last = recorder.answers[-1]
     assert last.query == f"pgrep -af {PROGRAM}"
     assert last.error is not None
-    assert last.error.message.startswith("2 more processes are called")
+    assert last.error.message.startswith("2 more processes called")

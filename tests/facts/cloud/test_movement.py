@@ -71,7 +71,7 @@ def test_a_server_that_appeared_or_went_away_has_moved() -> None:
     new = [other, "vm", "vm", "building", "spawning", 0, "2026-11-23 00:00:00", 0]
 
     assert moved([row("active"), row("active", new)]) == {other: "it appeared"}
-    assert moved([row("active", new), row("active")]) == {other: "it went away"}
+    assert moved([row("active", new), row("active")]) == {other: "it disappeared"}
 
 
 def test_a_domain_that_was_undefined_went_away() -> None:
@@ -82,7 +82,7 @@ def test_a_domain_that_was_undefined_went_away() -> None:
         UUID,
     )
 
-    assert moved([state(1), gone]) == {UUID: "it went away"}
+    assert moved([state(1), gone]) == {UUID: "it disappeared"}
 
 
 def test_a_failed_snapshot_is_ignored() -> None:
@@ -158,7 +158,7 @@ def test_a_server_with_a_purged_row_is_gone_even_if_the_last_snapshots_are_equal
     looks = [row("active"), nobody("nova-db"), nobody("nova-db")]
 
     assert moved(looks) == {}
-    assert gone(looks) == {UUID: "it went away"}
+    assert gone(looks) == {UUID: "it disappeared"}
 
 
 def test_a_server_that_moved_to_another_host_is_not_gone() -> None:
@@ -172,7 +172,7 @@ def test_a_server_that_moved_to_another_host_is_not_gone() -> None:
 def test_a_server_that_the_api_no_longer_lists_is_gone_unless_its_row_exists() -> None:
     lists = [server("ACTIVE"), nobody("nova"), nobody("nova")]
 
-    assert gone(lists) == {UUID: "it went away"}
+    assert gone(lists) == {UUID: "it disappeared"}
     assert gone([row("deleted"), *lists, row("deleted")]) == {}
 
 

@@ -409,8 +409,8 @@ def test_a_domstatus_document_is_unwrapped() -> None:
         ("", "can't be read"),
         ("error: failed to get domain", "can't be read"),
         (XML[:-20], "can't be read"),
-        ("<network/>", "not a libvirt domain document"),
-        ("<domstatus/>", "not a libvirt domain document"),
+        ("<network/>", "the document is not libvirt domain XML"),
+        ("<domstatus/>", "the document is not libvirt domain XML"),
         (f"<!DOCTYPE domain [<!ENTITY a 'b'>]>{XML}", "document type"),
         (
             XML.replace("<name>", "<!-- x --><name>").replace("\n</domain>", "\0</domain>"),

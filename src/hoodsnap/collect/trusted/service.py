@@ -99,14 +99,14 @@ class Found:
         """Record the processes of this name that are not followed, with the reasons."""
         doubts = [*self.doubts]
         for other in self.trusted[1:]:
-            why = f"process {self.trusted[0].pid} is followed instead"
+            why = f"process {self.trusted[0].pid} is used instead"
             doubts.append(UntrustedProcess(other.pid, why))
         for doubt in doubts[:MOST_DOUBTS]:
-            message = f"process {doubt.pid} is called {self.name} and is not followed: {doubt.why}"
+            message = f"process {doubt.pid} is called {self.name}, but is ignored: {doubt.why}"
             recorder.refuse(LAYER, f"ps -fp {doubt.pid}", RefusedError("denied", message))
         more = len(doubts) - MOST_DOUBTS
         if more > 0:
-            message = f"{more} more processes are called {self.name} and are not followed"
+            message = f"{more} more processes called {self.name} are ignored"
             recorder.refuse(LAYER, f"pgrep -af {self.name}", RefusedError("denied", message))
 
 
@@ -203,7 +203,7 @@ def _trusted(process: RunningProcess, program: str) -> RunningService:
         raise RefusedError("denied", "its command line changed while it was read")
     place = _place(words, program)
     if place is None:
-        raise RefusedError("denied", f"its command line does not start {program}")
+        raise RefusedError("denied", f"its command line does not run {program}")
     path = Path(words[place])
     if not path.is_absolute():
         path = Path("/usr/bin") / path.name

@@ -118,7 +118,7 @@ class Allocation(Fact):
     documented: ClassVar[Documented] = (
         DocumentedField(
             "resources",
-            "The resources it holds: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
+            "Reserved resources: `class` (`VCPU`, `MEMORY_MB` …) and `amount` of each.",
             lambda allocation: [
                 {"class": name, "amount": amount} for name, amount in allocation.resources.items()
             ],
@@ -299,7 +299,7 @@ class Placement:
             return self._consumers[consumer]
         if self._unread is None and self._of_all is not None:
             return self._of_all
-        why = self.obstacle or self._unread or "its allocation was not collected"
+        why = self.obstacle or self._unread or "the allocation was not collected"
         raise UnheardError(f"placement: {why}")
 
     def without(self, provider: str) -> Answer:
@@ -314,9 +314,9 @@ class Placement:
 
     def _own(self, consumer: str) -> Mapping[str, Mapping[str, object]]:
         """Return provider UUID → entry, from the answer about this consumer alone."""
-        found = item_of(self._consumers.get(consumer), "allocations", "its allocation")
+        found = item_of(self._consumers.get(consumer), "allocations", "the allocation")
         if not all(isinstance(entry, dict) for entry in found.values()):
-            raise UnheardError("its allocation can't be read")
+            raise UnheardError("the allocation can't be read")
         return {uuid.lower(): entry for uuid, entry in found.items()}
 
     @cached_property
@@ -341,9 +341,9 @@ def worded(amounts: Amounts) -> str:
 
 def _amounts(raw: object) -> Amounts:
     if not isinstance(raw, dict):
-        raise UnheardError("the amounts of its allocation can't be read")
+        raise UnheardError("the amounts of the allocation can't be read")
     if not all(isinstance(n, int) and not isinstance(n, bool) for n in raw.values()):
-        raise UnheardError("the amounts of its allocation can't be read")
+        raise UnheardError("the amounts of the allocation can't be read")
     return raw
 
 

@@ -119,12 +119,12 @@ class Server(Fact):
 
     @property
     def memory_mib(self) -> int | None:
-        """MiB of the flavor as it was at boot (microversion 2.47 and later)."""
+        """Memory of the flavor as it was at boot, in MiB (microversion 2.47 and later)."""
         return integer(mapping(self.raw, "flavor"), "ram")
 
     @property
     def vcpus(self) -> int | None:
-        """vCPUs of the flavor as it was at boot (microversion 2.47 and later)."""
+        """Number of vCPUs of the flavor as it was at boot (microversion 2.47 and later)."""
         return integer(mapping(self.raw, "flavor"), "vcpus")
 
     @property

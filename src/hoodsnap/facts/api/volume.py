@@ -275,7 +275,7 @@ class Volumes:
     @property
     def silence(self) -> str:
         """Reason why cinder's volumes are not known."""
-        return f"cinder: {self.obstacle or 'its volumes were not collected'}"
+        return f"cinder: {self.obstacle or 'the volumes were not collected'}"
 
     @cached_property
     def attachments(self) -> Mapping[str, Attachment]:
@@ -348,7 +348,7 @@ class Volumes:
     def _add(self, answer: Answer, what: str, raw: Mapping[str, object]) -> None:
         uuid = raw.get("id")
         if not isinstance(uuid, str):
-            raise UnheardError("an id can't be read")
+            raise UnheardError("an id in cinder's answer can't be read")
         uuid = uuid.lower()
         self.absent.pop(uuid, None)
         if what == "attachments":

@@ -203,7 +203,7 @@ class Join:
         elif servers.heard:
             unheard["nova"] = "nova API: this server was not collected"
         else:
-            unheard["nova"] = f"nova API: {servers.obstacle or 'its servers were not collected'}"
+            unheard["nova"] = f"nova API: {servers.obstacle or 'the servers were not collected'}"
         if uuid in instances.by_uuid:
             pass
         elif reason := instances.searched(uuid):
@@ -253,7 +253,9 @@ def _hear_host(host: Host, uuid: str, unheard: dict[str, str], census: dict[str,
     if host.processes.nameless and not processes:
         unheard.setdefault("kernel", host.processes.nameless)
     if _sees_another_network(host, processes):
-        unheard["network"] = "host network: the network namespace of its process was not collected"
+        unheard["network"] = (
+            "host network: the network namespace of the QEMU process was not collected"
+        )
 
 
 def _is_deleted(instance: Instance | None) -> bool:

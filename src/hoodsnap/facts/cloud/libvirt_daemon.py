@@ -109,8 +109,8 @@ def doubts(
     alone = running and (far or (_is_aside(bundle, host) and not processes))
     if len(running) > 1 or alone:
         found["kernel"] = (
-            f"libvirt has {len(running)} running domains, but no QEMU process of theirs was found: "
-            "possibly the processes were collected in another PID namespace"
+            f"libvirt has {len(running)} running domains, but none of their QEMU processes was"
+            " found: possibly the processes were collected in another PID namespace"
         )
     foreign = bool(guests) and (far or not any(map(daemon.may_have, guests)))
     if (len(uuids) > 1 or foreign) and not uuids & domains.keys():

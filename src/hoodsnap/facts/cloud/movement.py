@@ -83,7 +83,7 @@ def gone(answers: Iterable[Answer]) -> dict[str, str]:
             missed[answer.layer] -= snapshot
             before[source] = snapshot
             rows |= snapshot if answer.layer == "nova-db" else set()
-    return dict.fromkeys(sorted(missed["nova-db"] | (missed["nova"] - rows)), "it went away")
+    return dict.fromkeys(sorted(missed["nova-db"] | (missed["nova"] - rows)), "it disappeared")
 
 
 def _lists(answer: Answer) -> Iterator[tuple[str, set[str]]]:
@@ -177,7 +177,7 @@ def _servers(value: object) -> list[dict[str, object]] | None:
 
 def _change(before: dict[str, object] | None, after: dict[str, object] | None) -> str:
     if before is None or after is None:
-        return "it appeared" if before is None else "it went away"
+        return "it appeared" if before is None else "it disappeared"
     for name, value in after.items():
         if name in before and before[name] != value:
             return f"{name} {_word(before.get(name))} → {_word(value)}"

@@ -205,12 +205,12 @@ class Instance(Fact):
 
     @property
     def memory_mib(self) -> int | None:
-        """MiB in the column `memory_mb`."""
+        """Memory in MiB, from the column `memory_mb`."""
         return integer(self.raw, "memory_mb")
 
     @property
     def vcpus(self) -> int | None:
-        """vCPUs in the column `vcpus`."""
+        """Number of vCPUs, from the column `vcpus`."""
         return integer(self.raw, "vcpus")
 
     @property
@@ -278,7 +278,7 @@ class Instance(Fact):
         Raises `UnheardError`.
         """
         if self.tables is None:
-            raise UnheardError("its request spec was not collected")
+            raise UnheardError("the instance's request spec was not collected")
         return read_request_spec(self.tables, self.uuid)
 
     @cached_property
@@ -316,12 +316,12 @@ class Instance(Fact):
 
     @property
     def flavor_memory_mib(self) -> int | None:
-        """MiB of the stored flavor."""
+        """Memory of the stored flavor in MiB."""
         return self.flavor.memory_mib
 
     @property
     def flavor_vcpus(self) -> int | None:
-        """vCPUs of the stored flavor."""
+        """Number of vCPUs of the stored flavor."""
         return self.flavor.vcpus
 
     @cached_property

@@ -53,7 +53,7 @@ class InstanceMapping(Fact):
         Without one, the API still lists the server, but answers 404 to a query for the server.
         """
         if "row" not in self.said:
-            raise UnheardError("its row in instance_mappings was not collected")
+            raise UnheardError("the instance's row in instance_mappings was not collected")
         return self.raw is not None
 
     @property
@@ -70,7 +70,7 @@ class InstanceMapping(Fact):
                 if database is None:
                     raise UnheardError(f"cell {cell.cells.get('name')} was not collected")
                 return database
-        raise UnheardError("the row of its cell in cell_mappings was not collected")
+        raise UnheardError("the cell's row in cell_mappings was not collected")
 
     @property
     def queued_for_delete(self) -> bool | None:
@@ -87,11 +87,11 @@ class InstanceMapping(Fact):
     def build_requests(self) -> int:
         """Number of open build requests: one until a cell is chosen."""
         if "build" not in self.said:
-            raise UnheardError("its rows in build_requests were not collected")
+            raise UnheardError("the instance's rows in build_requests were not collected")
         return sum(1 for _ in self.tables.of("build_requests", self.uuid))
 
     @property
     def _row(self) -> Mapping[str, object]:
         if not self.there or self.raw is None:
-            raise UnheardError("it has no row in instance_mappings")
+            raise UnheardError("the instance has no row in instance_mappings")
         return self.raw

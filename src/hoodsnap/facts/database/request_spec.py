@@ -80,4 +80,4 @@ def read_request_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:
     answer = tables.asked("request_specs", uuid)
     if answer is not None:
         return answer
-    raise UnheardError("its request spec was not collected")
+    raise UnheardError("the instance's request spec was not collected")

@@ -154,7 +154,7 @@ class Domain(Fact):
 
     @cached_property
     def name(self) -> str:
-        """Name in the list; if the list was not collected, the name in the XML."""
+        """Name in `virsh list`; if the list was not collected, the name in the domain's XML."""
         if self.listed is None:
             return self.xml.name
         name = self.listed.get("name")
@@ -209,12 +209,12 @@ class Domain(Fact):
 
     @property
     def memory_kib(self) -> int:
-        """KiB at boot, without hot-plugged memory modules."""
+        """Memory at boot in KiB, without hot-plugged memory modules."""
         return self.xml.memory_kib
 
     @property
     def current_memory_kib(self) -> int:
-        """KiB that the balloon leaves to the guest: `<currentMemory>`."""
+        """Memory in KiB that the balloon leaves to the guest: `<currentMemory>`."""
         return self.xml.current_memory_kib
 
     @property
@@ -224,7 +224,7 @@ class Domain(Fact):
 
     @property
     def current_vcpus(self) -> int:
-        """vCPUs that are plugged in."""
+        """Number of vCPUs that are plugged in."""
         return self.xml.current_vcpus
 
     @property

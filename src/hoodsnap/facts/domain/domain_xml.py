@@ -112,7 +112,7 @@ class DomainXML:
         """Maximum number of vCPUs, which nova takes from the flavor."""
         vcpu = self._first("vcpu")
         count = 1 if vcpu is None else whole(vcpu.text)  # libvirt's default is 1
-        return count if count is not None else unheard("the XML's <vcpu> can't be read")
+        return count if count is not None else unheard("the domain XML's <vcpu> can't be read")
 
     @cached_property
     def current_vcpus(self) -> int:
@@ -122,7 +122,9 @@ class DomainXML:
         if current is None:
             return self.vcpus
         count = whole(current)
-        return count if count is not None else unheard("the XML's <vcpu current> can't be read")
+        return (
+            count if count is not None else unheard("the domain XML's <vcpu current> can't be read")
+        )
 
     @cached_property
     def machine(self) -> str | None:
@@ -226,7 +228,7 @@ class DomainXML:
 
     def _one(self, path: str) -> Element:
         found = self._first(path)
-        return found if found is not None else unheard(f"the XML has no <{path}>")
+        return found if found is not None else unheard(f"the domain XML has no <{path}>")
 
     def _first(self, path: str) -> Element | None:
         return next(iter(self._find(path)), None)
@@ -250,7 +252,7 @@ class DomainXML:
             return reason
         domain = root if root.tag == "domain" else root.find("domain")
         if domain is None or root.tag not in ("domain", "domstatus"):
-            return UnheardError("this is not a libvirt domain document")
+            return UnheardError("the document is not libvirt domain XML")
         # Most elements are never read, and there may be thousands of documents.
         places: dict[str, list[Element]] = {}
         for child in domain:
@@ -273,7 +275,7 @@ def read_domain_xml(text: str) -> DomainXML:
     to a gigabyte.
     """
     if len(text) > LARGEST_XML:
-        raise UnheardError(f"the XML has {len(text)} characters, more than libvirt sends")
+        raise UnheardError(f"the domain XML has {len(text)} characters, more than libvirt sends")
     xml = DomainXML(text)
     xml.check()
     return xml
@@ -307,7 +309,7 @@ PLACES = frozenset(
 def _kib(text: str | None, unit: str | None, what: str) -> int:
     amount = size(text or "", unit=unit or "KiB") if unit is None or unit.isalpha() else None
     if amount is None:
-        raise UnheardError(f"the XML's {what} can't be read")
+        raise UnheardError(f"the domain XML's {what} can't be read")
     return -(-amount // 1024)
 
 

@@ -227,7 +227,7 @@ def read_vcpu_percent(elements: Iterable[Element]) -> int | None:
 def percent_of(quota: int, period: int) -> int:
     """Return a CPU quota per period, both in µs, as a rounded percentage of one CPU."""
     if not period:
-        raise UnheardError("the period of its CPU quota is 0")
+        raise UnheardError("the period of the CPU quota is 0")
     return round(quota * 100 / period)
 
 

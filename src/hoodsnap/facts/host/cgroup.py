@@ -144,7 +144,7 @@ class Cgroup(Fact):
         return float(found[1]) if found else unheard("cpu.pressure can't be read")
 
     def _settings(self, part: str) -> Mapping[str, str]:
-        return value_of(self.said.get(part), f"the group's {part} data", dict[str, str])
+        return value_of(self.said.get(part), f"the control group's {part} data", dict[str, str])
 
     def _first(self, part: str, *names: str) -> str:
         settings = self._settings(part)

@@ -31,7 +31,7 @@ class ImageInfo(BaseModel):
     """Size in bytes that a guest sees."""
 
     actual_size: Annotated[_Count | None, Field(alias="actual-size")] = None
-    """Bytes that it takes on the host's disk; None if it is not a file."""
+    """Bytes that it occupies on the host's disk; None if it is not a file."""
 
     backing_filename: Annotated[str | None, Field(alias="backing-filename")] = None
     """Backing file, as the header names it."""
@@ -119,7 +119,7 @@ class Image(Fact):
         """The image and the files below it, the base image last."""
         if "chain" not in self.said and self._header.backing_filename is None:
             return (self._header,)
-        what = f"the chain of {self.path}"
+        what = f"the backing chain of {self.path}"
         chain = value_of(self.said.get("chain"), what, tuple[ImageInfo, ...])
         if not chain:
             raise UnheardError(f"{what}: the answer is empty")
@@ -151,7 +151,7 @@ class Image(Fact):
 
     @property
     def actual_size(self) -> int | None:
-        """Bytes that it takes on the host's disk, without its backing files."""
+        """Bytes that it occupies on the host's disk, without its backing files."""
         return self.top.actual_size
 
     @property

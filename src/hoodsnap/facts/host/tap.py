@@ -71,7 +71,7 @@ class Tap(Fact):
 
     @property
     def name(self) -> str:
-        """Device name: `tap3f6c1d2a-bb`; without a tap, the name of another of its devices."""
+        """Device name: `tap3f6c1d2a-bb`; without a tap, the name of another device of the port."""
         kinds = {**self.links, **({} if isinstance(self.rows, UnheardError) else self.rows)}
         kind = next((kind for kind in ("tap", "vhu", "qvo") if kind in kinds), next(iter(kinds)))
         return f"{kind}{self.prefix}"
@@ -162,7 +162,7 @@ class Tap(Fact):
 
     @property
     def tag(self) -> int | None:
-        """The host's local VLAN for its network; None without one, as with OVN."""
+        """The host's local VLAN for the port's network; None without one, as with OVN."""
         row = self._row
         if row is None:
             return None

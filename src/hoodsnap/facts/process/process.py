@@ -162,12 +162,12 @@ class Process(Fact):
 
     @property
     def memory_kib(self) -> int:
-        """KiB at boot, from `-m`."""
+        """Memory at boot in KiB, from `-m`."""
         return self._argument(self.argv.memory_kib, "-m")
 
     @property
     def vcpus(self) -> int:
-        """vCPUs at boot, from `-smp`."""
+        """Number of vCPUs at boot, from `-smp`."""
         return self._argument(self.argv.vcpus, "-smp")
 
     @property
@@ -236,7 +236,7 @@ class Process(Fact):
 
     @property
     def swap_kib(self) -> int:
-        """KiB that are swapped out."""
+        """Swapped-out memory in KiB."""
         status = self._text("status")
         found = re.search(r"^VmSwap:\s+(\d+) kB", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")

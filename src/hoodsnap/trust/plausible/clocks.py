@@ -49,16 +49,25 @@ def clocks_go_together(visit: HostAnswers) -> Iterator[str]:
         utc = moment(date.value.get("utc"))
         slack = STEP + timedelta(seconds=date.took)
         if utc is not None and abs(utc - date.at) > slack:
-            yield f"date --utc shows {utc:%Y-%m-%d %H:%M:%S}, but was run at {date.at:%H:%M:%S}"
+            yield (
+                f"date --utc shows {utc:%Y-%m-%d %H:%M:%S},"
+                f" but was run at {date.at:%Y-%m-%d %H:%M:%S}"
+            )
     uptime = visit.last("kernel", "/proc/uptime")
     if uptime is not None and not visit.has_own("/proc/uptime"):
         seconds = re.match(r"\d{1,10}\.\d\d ", visit.text("kernel", "/proc/uptime"), re.ASCII)
         shown, expected = seconds and float(seconds[0]), visit.uptime(uptime.at)
         slack = STEP + timedelta(seconds=uptime.took)
         if shown and expected is not None and abs(shown - expected) > slack.total_seconds():
-            yield f"/proc/uptime shows {shown:.2f} s; by date's boottime it was {expected:.2f} s"
+            yield (
+                f"/proc/uptime shows {shown:.2f} s,"
+                f" but by the boottime of date it was {expected:.2f} s"
+            )
     btime = re.search(r"^btime (\d{1,10})$", visit.text("kernel", "/proc/stat"), re.M | re.ASCII)
     if btime is not None and visit.boot is not None and not visit.has_own("/proc/stat"):
         shown, expected = number(int(btime[1])), visit.boot.timestamp()
         if shown is not None and abs(shown - expected) > STEP.total_seconds():
-            yield f"/proc/stat shows btime {shown:.0f}; by date's boottime it was {expected:.0f}"
+            yield (
+                f"/proc/stat shows btime {shown:.0f},"
+                f" but by the boottime of date it was {expected:.0f}"
+            )

@@ -98,8 +98,8 @@ def started_before_seen(visit: HostAnswers) -> Iterator[str]:
             continue
         if qemu.after_boot > uptime + qemu.stat.took + SLACK:
             yield (
-                f"{qemu.stat.query} shows a start {qemu.after_boot:.0f} s after the boot, but was"
-                f" read {uptime:.0f} s after the boot"
+                f"{qemu.stat.query} shows that the process started {qemu.after_boot:.0f} s after"
+                f" boot, but was read {uptime:.0f} s after boot"
             )
 
 
@@ -129,9 +129,13 @@ def command_line_twice(visit: HostAnswers) -> Iterator[str]:
             place = next(n for n, (a, b) in enumerate(zip(line, whole, strict=False)) if a != b)
             start = max(whole.rfind(" ", 0, place), 0)
             yield (
-                f"ps shows process {qemu.pid} with {line[start:].split()[:1]}, but"
-                f" /proc/{qemu.pid}/cmdline shows {whole[start:].split()[:1]}"
+                f"ps shows the argument {_first(line[start:])} of process {qemu.pid}, but"
+                f" /proc/{qemu.pid}/cmdline shows {_first(whole[start:])}"
             )
+
+
+def _first(words: str) -> str:
+    return next(iter(words.split()), "no argument")
 
 
 def domain_id_twice(visit: HostAnswers) -> Iterator[str]:
@@ -165,7 +169,7 @@ def started_as_logged(visit: HostAnswers) -> Iterator[str]:
         if abs(logged - qemu.start) > SKEW:
             yield (
                 f"process {qemu.pid} started at {qemu.start:%Y-%m-%d %H:%M:%S}, but"
-                f" {answer.query.rpartition('/')[2]} shows {logged:%Y-%m-%d %H:%M:%S}"
+                f" {answer.query.rpartition('/')[2]} shows a start at {logged:%Y-%m-%d %H:%M:%S}"
             )
 
 

@@ -91,7 +91,7 @@ def numbers_in_order(visit: HostAnswers) -> Iterator[str]:
             if latest is not None and latest[1] - created > SKEW:
                 yield (
                     f"{database}.{name}: row {number} was created at {created:%Y-%m-%d %H:%M:%S},"
-                    f" but row {latest[0]} at {latest[1]:%Y-%m-%d %H:%M:%S}"
+                    f" but the earlier row {latest[0]} at {latest[1]:%Y-%m-%d %H:%M:%S}"
                 )
                 break
             if latest is None or created > latest[1]:
