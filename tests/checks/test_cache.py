@@ -155,6 +155,18 @@ def test_shared_cache_registry_stale(host: RecordedHost) -> None:
     ]
 
 
+@pytest.mark.parametrize(("hours", "stale"), [(23.5, False), (24.5, True)])
+def test_a_registration_counts_for_a_day(host: RecordedHost, hours: float, stale: bool) -> None:
+    own = host.guest("vm-plain").host
+    assert own is not None
+    now = _listing(host).at.timestamp()
+    host.row("instances", host.uuid("vm-stopped"), host="other")
+    _register(host, {own.nova_name: now - 60, "other": now - hours * 3600})
+
+    found = [line for line in host.findings() if line.startswith("shared-cache-registry-stale")]
+    assert bool(found) == stale
+
+
 def test_shared_cache_registry_stale_if_this_host_is_missing(host: RecordedHost) -> None:
     _register(host, {"other": _listing(host).at.timestamp() - 60})
 

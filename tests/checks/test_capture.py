@@ -46,6 +46,9 @@ def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
         f"capture-untrustworthy: libvirt reports guests = {len(running)};"
         " nova-db reports instances_of_these = 0"
     ]
+    [finding] = host.report().findings
+    [where] = finding.evidence[1].where
+    assert where.answer == next(it for it in host.bundle.answers if tables[1] in it.query)
     assert any("the database of another cloud" in skip.reason for skip in host.report().skips)
 
 

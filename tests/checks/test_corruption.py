@@ -105,6 +105,16 @@ def test_a_shareable_device_that_was_not_identified(host: RecordedHost) -> None:
     assert len([line for line in host.findings() if line.startswith("disk-shared")]) == 2
 
 
+def test_a_shareable_device_of_one_guest_leaves_nothing_undecided(host: RecordedHost) -> None:
+    # Its link in /dev was not collected, but no other process holds any block device.
+    source = "<source dev='/dev/disk/by-path/ip-192.0.2.1:3260-iscsi-iqn-lun-1'/>"
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, "<devices>", "<devices>" + _shareable(source))
+
+    skipped = [skip.check.name for skip in host.report().skips]
+    assert "disk-shared-by-two-qemu" not in skipped
+
+
 def _shareable(source: str) -> str:
     return f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>{source}<target dev='vdz' bus='virtio'/><shareable/></disk>"
 

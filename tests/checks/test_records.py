@@ -337,6 +337,17 @@ def test_active_without_host(host: RecordedHost) -> None:
     ]
 
 
+def test_active_without_host_if_only_the_node_is_missing(host: RecordedHost) -> None:
+    guest = host.guest("vm-plain")
+    assert guest.instance is not None
+    host.row("instances", guest.uuid, node=None)
+
+    assert (
+        "active-without-host of vm-plain: instance reports vm_state = active,"
+        f" host = {guest.instance.host}, no node; domain reports state = running (unpaused)"
+    ) in host.findings()
+
+
 def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
 

@@ -342,6 +342,20 @@ def test_every_documented_field_exists() -> None:
             assert help, path
 
 
+def test_sheets_can_read_a_guests_control_group() -> None:
+    from hoodsnap.grading.evaluation import evaluate
+    from hoodsnap.grading.sheet_view import view
+
+    report = analyze(load(CONTROL_GROUPS))
+    assert evaluate("guest.cgroup", view(report, _guest(report, "vm-duo")).facts).value == {
+        "machine": "qemu-2-instance-00000005.libvirt-qemu",
+        "vcpu_percent": None,
+        "throttled_percent": 0,
+        "memory_limit_kib": None,
+        "cpus": "0-1",
+    }
+
+
 def _guest(report: Report, name: str) -> Guest:
     [guest] = [one for one in report.cloud.guests if one.name == name]
     return guest

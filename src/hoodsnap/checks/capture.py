@@ -48,10 +48,11 @@ def capture_untrustworthy(host: Host) -> Problems:
             yield _doubted(host, layer, answer)
     if host.instances.doubted is not None and "libvirt" in host.census:
         running = sum(domain.id is not None for domain in host.domains.values())
-        for answers in host.instances.tables.read.values():
-            here = hears(host.census["libvirt"], "libvirt", guests=running)
-            yield here, hears(answers[0], "nova-db", instances_of_these=0)
-            break
+        for (_, table), answers in host.instances.tables.read.items():
+            if table == "instances":
+                here = hears(host.census["libvirt"], "libvirt", guests=running)
+                yield here, hears(answers[0], "nova-db", instances_of_these=0)
+                break
     if len(host.boot_ids) > 1:
         # The host was rebooted between two visits, or two hosts have the same name.
         yield tuple(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items())

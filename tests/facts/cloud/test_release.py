@@ -151,6 +151,9 @@ def test_a_table_that_was_not_collected_is_no_clue() -> None:
     [
         ("2.93", "Zed (API 2.93)"),
         ("2.87", "Ussuri to Victoria (API 2.87)"),
+        ("2.90", "Xena to Yoga (API 2.90)"),
+        ("2.95", "2023.1 to 2023.2 (API 2.95)"),
+        ("2.96", "2024.1 to 2024.2 (API 2.96)"),
         ("2.100", "2025.1 to 2025.2 (API 2.100)"),
         ("", "any"),
         (["2.93"], "any"),

@@ -47,6 +47,10 @@ def test_the_json_of_open_vswitch_is_read() -> None:
     assert (tap.iface_id, tap.attached_mac, tap.vm_uuid) == ("i", "fa:16", None)
     assert tap.up
     assert tap.where("tag")[1] == f"tap{PREFIX}.tag"
+    for field in ("ofport", "error", "iface_id", "attached_mac", "vm_uuid"):
+        shown, _ = tap.where(field)
+        assert shown is not None
+        assert shown.query.endswith(" list Interface")
 
 
 def test_interfaces_are_unheard_on_a_host_without_open_vswitch() -> None:
