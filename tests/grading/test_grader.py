@@ -184,6 +184,14 @@ def test_a_task_that_needs_an_ungraded_one_is_ungraded(host: RecordedHost, grade
     assert found.results[1].reason == 'it needs "First", which can\'t be graded'
 
 
+def test_a_reason_does_not_reveal_the_title_of_a_hidden_task(grade: GradeIt) -> None:
+    sheet = TWO.replace("title: First,", "title: First, hidden: true,")
+
+    found = grade(sheet, server="vm-stopped")
+
+    assert found.results[1].reason == "it needs another task, which is not done"
+
+
 def test_hidden_tasks_count_only_for_the_teacher(grade: GradeIt) -> None:
     found = grade(TWO)
 

@@ -114,15 +114,17 @@ class _Grader:
         """Return why a task is not graded: a task it needs is not done, or can't be graded."""
         for needed in task.needs:
             if self.done[needed] is Status.UNGRADED:
-                return Status.UNGRADED, f'it needs "{self._title(needed)}", which can\'t be graded'
+                return Status.UNGRADED, f"it needs {self._title(needed)}, which can't be graded"
         missing = [needed for needed in task.needs if self.done[needed] is not Status.RIGHT]
         are = "is" if len(missing) == 1 else "are"
-        named = ", ".join(f'"{self._title(needed)}"' for needed in missing)
+        named = ", ".join(self._title(needed) for needed in missing)
         reason = f"it needs {named}, which {are} not done"
         return (Status.WAITS, reason) if missing else None
 
     def _title(self, needed: str) -> str:
-        return next(task.title for task in self.sheet.tasks if task.id == needed)
+        """Return the title of a task in quotes, unless students must not see it."""
+        task = next(task for task in self.sheet.tasks if task.id == needed)
+        return "another task" if task.hidden else f'"{task.title}"'
 
     def _conditions(self, task: Task) -> Result:
         judge = _Judge(self.report, self.view)
