@@ -1,4 +1,4 @@
-"""What the exit status of each command says."""
+"""The exit statuses of the commands, and their meanings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be shown of a stranger's text: in one line, and without what a terminal obeys.
+"""Printable text: a stranger's text in one line, without characters that a terminal obeys.
 
 A name, a command line or a message of a bundle may hold anything: line ends, characters that move
 the cursor or turn the direction of writing, and bytes that were not UTF-8. Everything that is

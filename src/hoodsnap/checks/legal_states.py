@@ -39,7 +39,7 @@ _EITHER = EXECUTING | {DomainState.SHUTOFF}
 
 
 class Legal(NamedTuple):
-    """What may occur with one vm_state while nova is not working on the server."""
+    """The legal states with one vm_state while nova is not working on the server."""
 
     status: str
     """Status in the API."""

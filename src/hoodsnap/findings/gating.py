@@ -11,7 +11,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.finding import Finding, Skip
 
 _Subject = tuple[str, str]
-"""What a finding or skip is about: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
+"""Subject of a finding or skip: `("guest", uuid)`, `("host", name)` or `("cloud", "")`."""
 
 
 @dataclass(frozen=True, slots=True)

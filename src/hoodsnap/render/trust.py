@@ -1,4 +1,4 @@
-"""Whether a bundle can be trusted, as text for a person and as JSON for a program."""
+"""The examination of a bundle, as text for a person and as JSON for a program."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _header(info: Mapping[str, Any], data: Mapping[str, Any], size: int, cluster
 
 
 def _tables(data: Mapping[str, Any], size: int, cluster: int) -> int:
-    """How many L2 tables, each a cluster, an image of this size needs."""
+    """Return the number of L2 tables, each a cluster, that an image of this size needs."""
     per_table = cluster * (cluster // (16 if data.get("extended-l2") else 8))
     return -(-size // per_table)
 

@@ -1,1 +1,1 @@
-"""Which processes, files and addresses of a host are trusted. Nothing is trusted by its name."""
+"""Decide which processes, files and addresses of a host are trusted. A name proves nothing."""

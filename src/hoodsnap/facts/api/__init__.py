@@ -1,1 +1,1 @@
-"""What the OpenStack APIs returned: nova, placement, neutron and cinder."""
+"""Facts from the OpenStack APIs: nova, placement, neutron and cinder."""

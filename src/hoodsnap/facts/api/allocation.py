@@ -321,7 +321,7 @@ class Placement:
 
     @cached_property
     def _unread(self) -> str | None:
-        """Why the providers' lists may miss a consumer; None if they contain all of them."""
+        """Return why the providers' lists may miss a consumer; None if they contain all of them."""
         if self._of_all is None:
             return "the list of all providers was not collected"
         try:
