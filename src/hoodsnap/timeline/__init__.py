@@ -1,0 +1,1 @@
+"""Everything with a time in a bundle, in one order."""
