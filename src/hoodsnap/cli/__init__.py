@@ -20,7 +20,7 @@ import typer
 
 import hoodsnap
 from hoodsnap import memory
-from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, timeline, verify
+from hoodsnap.cli import check, collect, demo, diff, explain, grade, redact, replay, timeline, verify
 from hoodsnap.cli.terminal import say
 from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 
@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": check.check,
     "checks": check.checks,
     "timeline": timeline.timeline,
+    "diff": diff.diff,
     "collect": collect.collect,
     "redact": redact.redact,
     "verify": verify.verify,

@@ -64,7 +64,7 @@ def timeline(
         return
     if not found.events and not found.undated:
         say("no event of this time was recorded")
-    put(lambda width: page.render(found, width=_width(width), verbose=verbose))
+    put(lambda width: page.render(found, width=width_of(width), verbose=verbose))
 
 
 def _moment(given: str | None, ended: datetime) -> datetime | None:
@@ -86,6 +86,6 @@ def _moment(given: str | None, ended: datetime) -> datetime | None:
     return found
 
 
-def _width(width: int) -> int | None:
+def width_of(width: int) -> int | None:
     """Return the width of a terminal; None in a pipe, whose reader searches whole lines."""
     return width if sys.stdout.isatty() or os.environ.get("FORCE_COLOR") else None

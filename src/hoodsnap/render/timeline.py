@@ -63,7 +63,7 @@ class _Page:
         head = f"{clean(time):8} {clean(gap):>7} {clean(event.layer):{self.layer}} "
         head += f"{self._name(event):{self.name}} "
         what = self._what(event)
-        parts = [what] if self.width is None else textwrap.wrap(what, self.width) or [""]
+        parts = [what] if self.width is None else textwrap.wrap(what, self.width, break_on_hyphens=False) or [""]
         yield line((head, "dim" if event.is_detail else ""), (parts[0], style))
         for part in parts[1:]:
             yield line(" " * self.left, (part, style))

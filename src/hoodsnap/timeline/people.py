@@ -21,8 +21,12 @@ class People:
                     self._names[(key, str(account.get("id")))] = account["name"]
 
     def who(self, user: object, project: object) -> str:
-        """Return `by user admin of project admin`; ids for unknown names; "" if both are
+        """Return `by admin`, or `by demo of project lab`; ids for unknown names; "" if both are
         missing."""
-        words = [f"{key} {self._names.get((key, str(id)), id)}"
-                 for key, id in (("user", user), ("project", project)) if id]
-        return f"by {' of '.join(words)}" if words else ""
+        name, group = (
+            str(self._names.get((key, str(id)), id)) if id else ""
+            for key, id in (("user", user), ("project", project))
+        )
+        if not name:
+            return f"in project {group}" if group else ""
+        return f"by {name}" if group in ("", name) else f"by {name} of project {group}"

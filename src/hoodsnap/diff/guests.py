@@ -1,0 +1,199 @@
+"""Changes of one server between two bundles, layer by layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from hoodsnap.diff.change import Change, Gap, merged
+from hoodsnap.diff.files import files_of
+from hoodsnap.diff.plain import NotAValueError, differences, plain, words
+from hoodsnap.facts.cloud.guest import NOUNS, Guest, Noun
+from hoodsnap.facts.domain.state import ON
+from hoodsnap.facts.fact import UnheardError, caught, is_true
+from hoodsnap.facts.layer import CINDER, IMAGES, KERNEL, LAYERS, NOVA_DB
+from hoodsnap.trust.plausible.processes import Qemu
+from hoodsnap.trust.plausible.visit import HostAnswers
+
+HEADS: Mapping[str, Callable[[Any], object]] = {
+    "server": lambda server: server.status,
+    "instance": lambda instance: instance.vm_state,
+    "allocation": lambda allocation: allocation.words,
+    "domain": lambda domain: f"{domain.name}, {domain.state_words}",
+    "process": lambda process: f"pid {process.pid}",
+    "monitor": lambda monitor: monitor.status,
+}
+"""Noun → the words for the whole object where it appeared or went."""
+
+BARE = frozenset(["status", "state_words"])
+"""Fields that are the state of the whole object."""
+
+NEAR = 2.0
+"""Seconds by which two readings of one start time may differ."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One server in both bundles. At least one side exists."""
+
+    before: Guest | None
+    after: Guest | None
+
+    @property
+    def guest(self) -> Guest:
+        """The newest side that exists."""
+        found = self.after or self.before
+        assert found is not None  # noqa: S101 (one side exists)
+        return found
+
+
+def changes_of(pair: Pair) -> tuple[Change, ...]:
+    """Return what changed of a server that is in both bundles."""
+    before, after = pair.before, pair.after
+    if before is None or after is None:
+        return ()
+    return tuple(merged(_changes(before, after)))
+
+
+def gaps_of(pair: Pair) -> Iterator[Gap]:
+    """Yield the layers that only one of the two bundles has of this server."""
+    if pair.before is None or pair.after is None:
+        return
+    for layer in LAYERS:
+        unheard = [side.unheard.get(layer) for side in (pair.before, pair.after)]
+        if (unheard[0] is None) != (unheard[1] is None):
+            side = "before" if unheard[0] is not None else "after"
+            yield Gap(layer, str(unheard[0] or unheard[1]), side)
+
+
+def _changes(before: Guest, after: Guest) -> Iterator[Change]:
+    yield from _move(before, after)
+    for name, noun in NOUNS.items():
+        if noun.layer.id not in before.unheard and noun.layer.id not in after.unheard:
+            try:
+                yield from tuple(_of_noun(name, noun, before, after))
+            except NotAValueError:
+                raise
+            except Exception as error:  # a net: an unreadable fact costs its own comparison
+                caught(error)
+    yield from _mapping(before, after)
+    yield from _attachments(before, after)
+    yield from _files(before, after)
+
+
+def _move(before: Guest, after: Guest) -> Iterator[Change]:
+    hosts = [guest.host.name if guest.host else None for guest in (before, after)]
+    if hosts[0] != hosts[1] and None not in hosts:
+        yield Change((KERNEL.id,), "host", hosts[0], hosts[1])
+
+
+def _of_noun(name: str, noun: Noun, before: Guest, after: Guest) -> Iterator[Change]:
+    old, new = getattr(before, name), getattr(after, name)
+    layers = (noun.layer.id,)
+    if noun.many:
+        yield from _differing(layers, name, plain(old or ()), plain(new or ()))
+    elif old is None and new is None:
+        return
+    elif old is None or new is None:
+        if name != "log":
+            at = _end(after, before) if new is None else _start(after)
+            yield Change(layers, name, _head(name, old), _head(name, new), at)
+    else:
+        if name == "process":
+            yield from _restart(before, after)
+        for change in _differing(layers, "", plain(old), plain(new)):
+            yield _timed(change, before, after)
+
+
+def _differing(layers: tuple[str, ...], path: str, old: Any, new: Any) -> Iterator[Change]:
+    if () in (old, new):  # a list without items has no names for them
+        old, new = old or {}, new or {}
+    for field, one, other in differences(old, new, path):
+        yield Change(layers, field, _words(one), _words(other))
+
+
+def _words(value: Any) -> str | None:
+    return words(value)
+
+
+def _timed(change: Change, before: Guest, after: Guest) -> Change:
+    if change.field != "state_words":
+        return change
+    on = after.domain is not None and is_true(lambda: after.domain.state in ON)  # type: ignore[union-attr]
+    at = None if on else _end(after, before)
+    return Change(change.layers, change.field, change.before, change.after, at)
+
+
+def _head(name: str, fact: Any) -> str | None:
+    if fact is None:
+        return None
+    try:
+        return str(HEADS[name](fact)) if name in HEADS else "exists"
+    except UnheardError:
+        return "exists"
+
+
+def _end(after: Guest, before: Guest) -> datetime | None:
+    """Return when QEMU ended, by libvirt's log, if that was since the first bundle."""
+    try:
+        ended = after.log.ended_at if after.log is not None else None
+    except UnheardError:
+        return None
+    since = before.host.bundle.started if before.host is not None else None
+    return ended if ended is not None and since is not None and ended >= since else None
+
+
+def _start(guest: Guest) -> datetime | None:
+    """Return when the guest's process started; None if unknown."""
+    if guest.process is None or guest.host is None or "stat" not in guest.process.said:
+        return None
+    visit = HostAnswers(guest.host.bundle, guest.host.name)
+    try:
+        return Qemu(visit, str(guest.process.pid), guest.process.said["stat"]).start
+    except (OverflowError, ValueError):
+        return None
+
+
+def _restart(before: Guest, after: Guest) -> Iterator[Change]:
+    old, new = before.process, after.process
+    assert old is not None and new is not None  # noqa: S101 (the caller compared them)
+    if before.host is None or after.host is None or before.host.name != after.host.name:
+        return
+    starts = [_start(guest) for guest in (before, after)]
+    moved = (
+        starts[0] is not None
+        and starts[1] is not None
+        and abs((starts[1] - starts[0]).total_seconds()) > NEAR
+        and before.host.boot_ids.keys() != after.host.boot_ids.keys()
+    )
+    if old.pid != new.pid or moved:
+        yield Change((KERNEL.id,), "restarted", f"pid {old.pid}", f"pid {new.pid}", starts[1])
+
+
+def _mapping(before: Guest, after: Guest) -> Iterator[Change]:
+    if NOVA_DB.id not in before.unheard and NOVA_DB.id not in after.unheard:
+        old, new = plain(before.mapping), plain(after.mapping)
+        yield from _differing((NOVA_DB.id,), "mapping", old, new)
+
+
+def _attachments(before: Guest, after: Guest) -> Iterator[Change]:
+    if CINDER.id in before.unheard or CINDER.id in after.unheard:
+        return
+    try:
+        old, new = (
+            plain(guest.storage.volumes.by_server.get(guest.uuid, ())) for guest in (before, after)
+        )
+    except UnheardError:
+        return
+    yield from _differing((CINDER.id,), "attachments", old, new)
+
+
+def _files(before: Guest, after: Guest) -> Iterator[Change]:
+    if before.host is None or after.host is None or before.host.name != after.host.name:
+        return
+    if IMAGES.id in before.unheard or IMAGES.id in after.unheard:
+        return
+    old, new = files_of(before.host, before.uuid), files_of(after.host, after.uuid)
+    yield from _differing((IMAGES.id,), "files", old, new)

@@ -1,0 +1,221 @@
+"""Changes of hosts and services: versions, configuration, services, inventories, image cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from hoodsnap.bundle import Answer
+from hoodsnap.diff.change import Change, Gap, merged
+from hoodsnap.diff.files import cached_files
+from hoodsnap.diff.plain import NotAValueError, Unknown, differences, plain, words
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import UnheardError, caught, value_of
+from hoodsnap.facts.layer import (
+    CINDER,
+    HYPERVISOR,
+    IMAGES,
+    KERNEL,
+    LAYERS,
+    LIBVIRT,
+    NETWORK,
+    NEUTRON,
+    NOVA,
+    NOVA_DB,
+    PLACEMENT,
+)
+from hoodsnap.trust.plausible.visit import HostAnswers
+
+_PACKAGES = ("dpkg-query -W", "rpm -q")
+
+
+def _text(layer: str, start: str) -> Callable[[Host], object]:
+    """Return a reader of the first line of the newest answer whose query begins like this."""
+
+    def read(host: Host) -> object:
+        found = _newest(host, layer, start)
+        lines = value_of(found, start, str).strip().splitlines()
+        return lines[0] if lines else None
+
+    return read
+
+
+def _mapping(layer: str, start: str) -> Callable[[Host], object]:
+    def read(host: Host) -> object:
+        return value_of(_newest(host, layer, start), start, dict[str, object])
+
+    return read
+
+
+def _newest(host: Host, layer: str, start: str) -> Answer | None:
+    return next(reversed([*host.bundle.asked(layer, start, host.name)]), None)
+
+
+def _packages(host: Host) -> object:
+    for start in _PACKAGES:
+        if (found := _newest(host, HYPERVISOR.id, start)) is not None and found.error is None:
+            lines = [line.split() for line in value_of(found, start, str).splitlines()]
+            return {line[0]: line[1] if len(line) > 1 else None for line in lines if line}
+    raise UnheardError("the packages were not collected")
+
+
+def _release(host: Host) -> object:
+    text = value_of(_newest(host, HYPERVISOR.id, "cat /etc/os-release"), "os-release", str)
+    named = (line.partition("=") for line in text.splitlines())
+    return next((value.strip('"') for key, _, value in named if key == "PRETTY_NAME"), None)
+
+
+def _compute_id(host: Host) -> object:
+    return host.compute_id[0] if host.compute_id is not None else None
+
+
+def _namespaces(host: Host) -> object:
+    return {name: "exists" for name in host.network.namespaces}
+
+
+READINGS: Mapping[str, tuple[str, Callable[[Host], object]]] = {
+    "kernel version": (KERNEL.id, _text(KERNEL.id, "/proc/sys/kernel/osrelease")),
+    "release": (HYPERVISOR.id, _release),
+    "packages": (HYPERVISOR.id, _packages),
+    "nova-compute version": (HYPERVISOR.id, _text(HYPERVISOR.id, "nova-compute --version")),
+    "libvirt version": (LIBVIRT.id, _mapping(LIBVIRT.id, "virsh version")),
+    "libvirtd version": (HYPERVISOR.id, _text(HYPERVISOR.id, "libvirtd --version")),
+    "QEMU version": (HYPERVISOR.id, _text(HYPERVISOR.id, "qemu-system")),
+    "nova.conf": (HYPERVISOR.id, _mapping(HYPERVISOR.id, "/etc/nova/nova.conf")),
+    "qemu.conf": (HYPERVISOR.id, _mapping(HYPERVISOR.id, "/etc/libvirt/qemu.conf")),
+    "virtlogd.conf": (HYPERVISOR.id, _mapping(HYPERVISOR.id, "/etc/libvirt/virtlogd.conf")),
+    "compute_id": (HYPERVISOR.id, _compute_id),
+    "PCI devices": (KERNEL.id, lambda host: host.hypervisor.pci_addresses),
+    "machine types": (LIBVIRT.id, lambda host: sorted(host.hypervisor.machine_types)),
+    "namespaces": (NETWORK.id, _namespaces),
+    "service": (NOVA_DB.id, lambda host: host.service),
+    "compute node": (NOVA_DB.id, lambda host: host.node),
+    "resource provider": (PLACEMENT.id, lambda host: host.provider),
+}
+"""Name of a value of a host → its layer, and its reader."""
+
+
+def changes_of(before: Host, after: Host) -> tuple[Change, ...]:
+    """Return what changed of a host that both bundles have."""
+    return tuple(merged(_changes(before, after)))
+
+
+def _changes(before: Host, after: Host) -> Iterator[Change]:
+    if before.boot_ids and after.boot_ids and before.boot_ids.keys().isdisjoint(after.boot_ids):
+        booted = HostAnswers(after.bundle, after.name).boot
+        yield Change((KERNEL.id,), "rebooted", "boot", "another boot", booted)
+    for name, (layer, read) in READINGS.items():
+        old, new = _read(read, before), _read(read, after)
+        yield from _differing(layer, name, old, new)
+    if IMAGES.id not in before.unheard and IMAGES.id not in after.unheard:
+        yield from _files(cached_files(before), cached_files(after))
+
+
+def _read(read: Callable[[Host], object], host: Host) -> Any:
+    try:
+        return plain(read(host))
+    except NotAValueError:
+        raise
+    except UnheardError as reason:
+        return Unknown(str(reason))
+    except Exception as error:  # a net: a value of an unexpected type costs its reading
+        return Unknown(str(caught(error)))
+
+
+def _differing(layer: str, name: str, old: Any, new: Any) -> Iterator[Change]:
+    if () in (old, new) and not isinstance(old, Unknown) and not isinstance(new, Unknown):
+        old, new = old or {}, new or {}
+    for field, one, other in differences(old, new, name):
+        yield Change((layer,), field, words(one), words(other))
+
+
+def _files(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
+    """Compare the image cache; a file with the inode of one that went was renamed."""
+    went = {old[path]["inode"]: path for path in old if path not in new}
+    came = {path: new[path]["inode"] for path in new if path not in old}
+    renamed = {path: went[inode] for path, inode in came.items() if inode in went}
+    for path, source in renamed.items():
+        yield Change((IMAGES.id,), "file", source, f"renamed to {path}")
+    gone = {*renamed.values()}
+    yield from _differing(
+        IMAGES.id,
+        "files",
+        {path: line for path, line in old.items() if path not in gone},
+        {path: line for path, line in new.items() if path not in renamed},
+    )
+
+
+def gaps_of(before: Host, after: Host) -> Iterator[Gap]:
+    """Yield the layers that only one of the two bundles has of this host."""
+    for layer in LAYERS:
+        unheard = [side.unheard.get(layer) for side in (before, after)]
+        if (unheard[0] is None) != (unheard[1] is None):
+            side = "before" if unheard[0] is not None else "after"
+            yield Gap(layer, str(unheard[0] or unheard[1]), side)
+
+
+def services(before: Cloud, after: Cloud) -> tuple[Change, ...]:
+    """Return what changed of the cloud's services, agents and flavors."""
+    found: list[Change] = []
+    for layer, name, read in SERVICES:
+        old, new = read(before), read(after)
+        if old is not None and new is not None:
+            found += _differing(layer, name, old, new)
+    return tuple(merged(found))
+
+
+def _listed(layer: str, start: str, *fields: str) -> Callable[[Cloud], dict[str, Any] | None]:
+    """Return a reader of the services that an API lists; None if it did not list any."""
+
+    def read(cloud: Cloud) -> dict[str, Any] | None:
+        found: dict[str, Any] | None = None
+        for answer in cloud.bundle.asked(layer, start):
+            body = answer.value.get("services") if isinstance(answer.value, dict) else None
+            for service in body if isinstance(body, list) else ():
+                if isinstance(service, dict):
+                    found = found if found is not None else {}
+                    name = f"{service.get('binary')} on {service.get('host')}"
+                    if name in found and fields[-1] not in service:
+                        continue  # an older microversion has fewer fields
+                    found[name] = {field: plain_json(service.get(field)) for field in fields}
+        return found
+
+    return read
+
+
+def plain_json(value: object) -> object:
+    """Return a JSON value if it is a single one; its text otherwise."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _agents(cloud: Cloud) -> dict[str, Any] | None:
+    if cloud.ports.agents is None:
+        return None
+    found = {}
+    for agent in cloud.ports.agents.values():
+        values = plain(agent)
+        found[f"{values.get('kind')} on {values.get('host')}"] = values
+    return found
+
+
+def _flavors(cloud: Cloud) -> Any:
+    return plain(cloud.hosts[0].offered_flavors) if cloud.hosts else None
+
+
+SERVICES: tuple[tuple[str, str, Callable[[Cloud], Any]], ...] = (
+    (
+        NOVA.id,
+        "services",
+        _listed(NOVA.id, "GET /v2.1/os-services", "state", "status", "forced_down",
+                "disabled_reason"),
+    ),
+    (
+        CINDER.id,
+        "services",
+        _listed(CINDER.id, "GET /v3/os-services", "state", "status", "frozen", "disabled_reason"),
+    ),
+    (NEUTRON.id, "agents", _agents),
+    (NOVA.id, "flavors", _flavors),
+)
+"""Layer, name and reader of what the control plane lists."""
