@@ -20,7 +20,18 @@ import typer
 
 import hoodsnap
 from hoodsnap import memory
-from hoodsnap.cli import check, collect, demo, diff, explain, grade, redact, replay, timeline, verify
+from hoodsnap.cli import (
+    check,
+    collect,
+    demo,
+    diff,
+    explain,
+    grade,
+    redact,
+    replay,
+    timeline,
+    verify,
+)
 from hoodsnap.cli.terminal import say
 from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 

@@ -36,10 +36,10 @@ def diff(
     from hoodsnap.diff.difference import TwoCloudsError, difference
     from hoodsnap.render import diff as page
 
-    reports = [_report(path) for path in (before, after)]
-    only = _chosen(reports, tuple(server or ()))
+    old, new = _report(before), _report(after)
+    only = _chosen(old, new, tuple(server or ()))
     try:
-        found = difference(*reports, only)
+        found = difference(old, new, only)
     except TwoCloudsError:
         give_up(
             f"{name_of(before)} and {name_of(after)} are of two clouds: they have no service,"
@@ -62,9 +62,8 @@ def _report(path: Path) -> Report:
     return analyze(bundle)
 
 
-def _chosen(reports: list[Report], servers: tuple[str, ...]) -> frozenset[str]:
+def _chosen(before: Report, after: Report, servers: tuple[str, ...]) -> frozenset[str]:
     """Return the UUIDs of these servers, each of which may be in one of the bundles only."""
-    before, after = reports
     found: set[str] = set()
     for name in servers:
         known = [guest for guest in before.cloud.guests if name in (guest.name, guest.uuid)]

@@ -35,8 +35,10 @@ class ServerDifference:
 
     @property
     def name(self) -> str:
-        """Name of the server, the newest one; "" if unknown."""
-        return self.pair.guest.name
+        """Name of the server in nova, the newest one; without one, the name of its domain."""
+        sides = [guest for guest in (self.pair.after, self.pair.before) if guest is not None]
+        named = [guest for guest in sides if guest.record is not None]
+        return (named or sides)[0].name
 
     @property
     def fate(self) -> str:
@@ -80,9 +82,8 @@ class Difference:
     @cached_property
     def findings(self) -> tuple[FindingChange, ...]:
         """All findings that only one side has."""
-        return tuple(
-            finding for part in (*self.servers, *self.hosts) for finding in part.findings
-        )
+        of_servers = (one for server in self.servers for one in server.findings)
+        return (*of_servers, *(one for host in self.hosts for one in host.findings))
 
     @property
     def counts(self) -> bool:
@@ -116,9 +117,7 @@ def difference(before: Report, after: Report, only: Collection[str] = ()) -> Dif
         else:
             same += 1
     around = () if only else (*_hosts(before.cloud, after.cloud, found.changes),)
-    return Difference(
-        before, after, tuple(servers), around, same, found.same, tuple(gaps)
-    )
+    return Difference(before, after, tuple(servers), around, same, found.same, tuple(gaps))
 
 
 def _pairs(before: Cloud, after: Cloud) -> Iterator[Pair]:
@@ -161,8 +160,7 @@ def _could_know(cloud: Cloud, guest: Guest) -> bool:
     if cloud.servers.everywhere is not None:
         return True
     return any(
-        host.name == (guest.host.name if guest.host else None)
-        and "libvirt" not in host.unheard
+        host.name == (guest.host.name if guest.host else None) and "libvirt" not in host.unheard
         for host in cloud.hosts
     )
 

@@ -12,7 +12,7 @@ from hoodsnap.diff.files import files_of
 from hoodsnap.diff.plain import NotAValueError, differences, plain, words
 from hoodsnap.facts.cloud.guest import NOUNS, Guest, Noun
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, caught, is_true
+from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.facts.layer import CINDER, IMAGES, KERNEL, LAYERS, NOVA_DB
 from hoodsnap.trust.plausible.processes import Qemu
 from hoodsnap.trust.plausible.visit import HostAnswers
@@ -111,19 +111,21 @@ def _differing(layers: tuple[str, ...], path: str, old: Any, new: Any) -> Iterat
     if () in (old, new):  # a list without items has no names for them
         old, new = old or {}, new or {}
     for field, one, other in differences(old, new, path):
-        yield Change(layers, field, _words(one), _words(other))
-
-
-def _words(value: Any) -> str | None:
-    return words(value)
+        yield Change(layers, field, words(one), words(other))
 
 
 def _timed(change: Change, before: Guest, after: Guest) -> Change:
     if change.field != "state_words":
         return change
-    on = after.domain is not None and is_true(lambda: after.domain.state in ON)  # type: ignore[union-attr]
-    at = None if on else _end(after, before)
+    at = None if _is_on(after) else _end(after, before)
     return Change(change.layers, change.field, change.before, change.after, at)
+
+
+def _is_on(guest: Guest) -> bool:
+    try:
+        return guest.domain is not None and guest.domain.state in ON
+    except UnheardError:
+        return False
 
 
 def _head(name: str, fact: Any) -> str | None:

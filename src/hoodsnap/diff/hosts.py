@@ -70,8 +70,14 @@ def _compute_id(host: Host) -> object:
     return host.compute_id[0] if host.compute_id is not None else None
 
 
+def _provider(host: Host) -> object:
+    if host.provider is None and not host.placement.providers:
+        raise UnheardError(host.placement.obstacle or "placement was not collected")
+    return host.provider
+
+
 def _namespaces(host: Host) -> object:
-    return {name: "exists" for name in host.network.namespaces}
+    return dict.fromkeys(host.network.namespaces, "exists")
 
 
 READINGS: Mapping[str, tuple[str, Callable[[Host], object]]] = {
@@ -91,7 +97,7 @@ READINGS: Mapping[str, tuple[str, Callable[[Host], object]]] = {
     "namespaces": (NETWORK.id, _namespaces),
     "service": (NOVA_DB.id, lambda host: host.service),
     "compute node": (NOVA_DB.id, lambda host: host.node),
-    "resource provider": (PLACEMENT.id, lambda host: host.provider),
+    "resource provider": (PLACEMENT.id, _provider),
 }
 """Name of a value of a host → its layer, and its reader."""
 
@@ -157,7 +163,7 @@ def gaps_of(before: Host, after: Host) -> Iterator[Gap]:
 
 def services(before: Cloud, after: Cloud) -> tuple[Change, ...]:
     """Return what changed of the cloud's services, agents and flavors."""
-    found: list[Change] = []
+    found = [*_differing(NEUTRON.id, "agents", *_agents(before, after))]
     for layer, name, read in SERVICES:
         old, new = read(before), read(after)
         if old is not None and new is not None:
@@ -176,46 +182,67 @@ def _listed(layer: str, start: str, *fields: str) -> Callable[[Cloud], dict[str,
                 if isinstance(service, dict):
                     found = found if found is not None else {}
                     name = f"{service.get('binary')} on {service.get('host')}"
-                    if name in found and fields[-1] not in service:
-                        continue  # an older microversion has fewer fields
-                    found[name] = {field: plain_json(service.get(field)) for field in fields}
+                    own = found.setdefault(name, dict.fromkeys(fields, _NO_FIELD))
+                    # An older microversion has fewer fields.
+                    own |= {key: _single(service[key]) for key in fields if key in service}
         return found
 
     return read
 
 
-def plain_json(value: object) -> object:
+_NO_FIELD = Unknown("this release has no such field")
+
+
+def _single(value: object) -> object:
     """Return a JSON value if it is a single one; its text otherwise."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _agents(cloud: Cloud) -> dict[str, Any] | None:
-    if cloud.ports.agents is None:
-        return None
-    found = {}
-    for agent in cloud.ports.agents.values():
-        values = plain(agent)
-        found[f"{values.get('kind')} on {values.get('host')}"] = values
-    return found
+def _agents(before: Cloud, after: Cloud) -> tuple[Any, Any]:
+    """Return both bundles' agents by kind and host.
+
+    A compute host may list only its own agents, so an agent that one bundle lacks counts only if
+    its host was captured in both.
+    """
+    found = [
+        {f"{values['kind']} on {values['host']}": values for values in map(plain, agents.values())}
+        if (agents := cloud.ports.agents) is not None
+        else None
+        for cloud in (before, after)
+    ]
+    old, new = found
+    if old is None or new is None:
+        return None, None
+    captured = {host.name for host in before.hosts} & {host.name for host in after.hosts}
+    kept = {
+        name
+        for name, values in (*old.items(), *new.items())
+        if (name in old and name in new) or values["host"] in captured
+    }
+    one, other = ({n: v for n, v in side.items() if n in kept} for side in (old, new))
+    return one, other
 
 
 def _flavors(cloud: Cloud) -> Any:
-    return plain(cloud.hosts[0].offered_flavors) if cloud.hosts else None
+    asked = cloud.bundle.asked(NOVA.id, "GET /v2.1/flavors/detail")
+    if not cloud.hosts or all(answer.error is not None for answer in asked):
+        return None
+    return plain(cloud.hosts[0].offered_flavors)
 
 
 SERVICES: tuple[tuple[str, str, Callable[[Cloud], Any]], ...] = (
     (
         NOVA.id,
         "services",
-        _listed(NOVA.id, "GET /v2.1/os-services", "state", "status", "forced_down",
-                "disabled_reason"),
+        _listed(
+            NOVA.id, "GET /v2.1/os-services", "state", "status", "forced_down", "disabled_reason"
+        ),
     ),
     (
         CINDER.id,
         "services",
         _listed(CINDER.id, "GET /v3/os-services", "state", "status", "frozen", "disabled_reason"),
     ),
-    (NEUTRON.id, "agents", _agents),
     (NOVA.id, "flavors", _flavors),
 )
 """Layer, name and reader of what the control plane lists."""

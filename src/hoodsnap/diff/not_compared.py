@@ -99,6 +99,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Process.argv": RAW,
     "Process.files": "every process has its own descriptors; deleted_files is compared",
     "Process.state": "R, S and D alternate; stopped is compared",
+    "Process.incoming": "how the process began, which restarted covers",
     "Process.threads": COUNTER,
     "Process.swap_kib": COUNTER,
     "Process.namespaces": KERNEL,

@@ -15,7 +15,9 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer
-from hoodsnap.diff.not_compared import NOT_COMPARED
+from hoodsnap.diff.not_compared import KEY, NOT_COMPARED
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import DomainState
 from hoodsnap.facts.fact import Fact, UnheardError, caught
 from hoodsnap.facts.process.process import Process
 
@@ -47,21 +49,19 @@ def fields_of(kind: type) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for base in reversed(kind.__mro__):
         names.update(dict.fromkeys(getattr(base, "_fields", ())))
-        names.update(dict.fromkeys(getattr(base, "model_fields", ())))
+        names.update(dict.fromkeys(vars(base).get("__pydantic_fields__", ())))
         if dataclasses.is_dataclass(base):
             names.update(dict.fromkeys(field.name for field in dataclasses.fields(base)))
-        if issubclass(kind, Fact) or not (names or issubclass(kind, tuple)):
-            members = vars(base).items() if base is not object else ()
-            named = (n for n, value in members if isinstance(value, property | cached_property))
-            names.update(dict.fromkeys(named))
+    if issubclass(kind, Fact) or not names:
+        members = (item for base in reversed(kind.__mro__) for item in vars(base).items())
+        read = (name for name, value in members if isinstance(value, property | cached_property))
+        names.update(dict.fromkeys(read))
     return tuple(name for name in names if not name.startswith("_") and name != "said")
 
 
 def compared(kind: type) -> tuple[str, ...]:
     """Return the fields of a class that are compared."""
-    return tuple(
-        name for name in fields_of(kind) if f"{kind.__name__}.{name}" not in NOT_COMPARED
-    )
+    return tuple(name for name in fields_of(kind) if f"{kind.__name__}.{name}" not in NOT_COMPARED)
 
 
 def plain(value: object) -> Any:
@@ -81,13 +81,17 @@ def plain(value: object) -> Any:
         return _items(value)
     if isinstance(value, Answer) or not type(value).__module__.startswith(_OURS):
         raise NotAValueError(f"{type(value).__name__} is not a value of a fact")
-    return {name: _field(value, name) for name in (*compared(type(value)), *_derived(type(value)))}
+    names = dict.fromkeys((*compared(type(value)), *_derived(type(value))))
+    return {name: _field(value, name) for name in names}
 
 
 def _derived(kind: type) -> tuple[str, ...]:
-    return tuple(
-        name.partition(".")[2] for name in DERIVED if name.startswith(f"{kind.__name__}.")
-    )
+    return tuple(name.partition(".")[2] for name in DERIVED if name.startswith(f"{kind.__name__}."))
+
+
+def _state(domain: Domain) -> str:
+    """Return the state; of a running domain without the reason, which says how it came to run."""
+    return "running" if domain.state == DomainState.RUNNING else domain.state_words
 
 
 def _stopped(process: Process) -> str | None:
@@ -99,10 +103,11 @@ def _deleted_files(process: Process) -> list[str]:
 
 
 DERIVED: Mapping[str, Callable[[Any], object]] = {
+    "Domain.state_words": _state,
     "Process.stopped": _stopped,
     "Process.deleted_files": _deleted_files,
 }
-"""`Class.field` → reader, for values that are compared in place of a field that is not."""
+"""`Class.field` → reader, for values that are compared in place of the fact's own."""
 
 
 def _field(value: object, name: str) -> Any:
@@ -129,6 +134,8 @@ def _items(values: Sequence[object]) -> Any:
 
 
 def _key(value: object, key: str) -> str | None:
+    if NOT_COMPARED.get(f"{type(value).__name__}.{key}", KEY) != KEY:
+        return None
     try:
         name = getattr(value, key, None)
     except UnheardError:
@@ -165,13 +172,22 @@ def unknown_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from unknown_in(item, _join(path, key))
 
 
+HEAD = (
+    *("name", "status", "state", "source", "mac", "addresses", "mode", "owner", "format"),
+    *("volume_id", "type", "kind", "alive", "declared"),
+)
+"""Fields that describe a whole object, in the order in which they are shown."""
+
+
 def words(value: Any) -> str | None:
-    """Return a plain value as text in one line; None for None."""
+    """Return a plain value as text in one line; None for None. Of an object, only some fields."""
     if value is None or isinstance(value, Unknown):
         return None
     if isinstance(value, dict):
-        parts = ((key, words(item)) for key, item in value.items())
-        return ", ".join(f"{key} {part}" for key, part in parts if part not in (None, ""))
+        shown = [key for key in HEAD if value.get(key) not in (None, "", ())]
+        shown = shown or [key for key, item in value.items() if not isinstance(item, dict)]
+        parts = (f"{key} {words(value[key])}" for key in shown[:3] if words(value[key]))
+        return ", ".join(parts) or "exists"
     if isinstance(value, tuple):
         return _listed(words(item) for item in value)
     return str(value)

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import date, datetime
 from typing import NamedTuple
 
 from hoodsnap.bundle import Bundle
@@ -51,6 +51,8 @@ def render(difference: Difference, *, width: int | None = 80) -> Iterator[Line]:
     """Yield the lines of a difference; `width`: None for lines of any length."""
     for word, report in (("before", difference.before), ("after", difference.after)):
         yield line((f"{word:6}  {clean(_heading(report.cloud.bundle))}", "dim"))
+    if difference.after.cloud.bundle.started < difference.before.cloud.bundle.started:
+        yield line(("note: the first bundle was collected later than the second", "yellow"))
     rows = _grouped([*_rows(difference)])
     if rows:
         yield line()
@@ -70,7 +72,8 @@ def render(difference: Difference, *, width: int | None = 80) -> Iterator[Line]:
     yield line()
     for gap in difference.gaps:
         title = _TITLES.get(gap.layer, gap.layer)
-        words = f"not compared: {title}; in the bundle {gap.side}: {gap.reason}"
+        reason = gap.reason if gap.reason.startswith(title) else f"{title}: {gap.reason}"
+        words = f"not compared, not collected {gap.side}: {reason}"
         yield line((clean(words), "yellow"))
     yield line((_verdict(difference), "bold"))
 
@@ -91,32 +94,34 @@ def _verdict(difference: Difference) -> str:
 
 
 def _rows(difference: Difference) -> Iterator[_Row]:
+    day = difference.after.cloud.bundle.started.date()
     for server in difference.servers:
         name = cut(clean(server.name or server.uuid), _NAME)
         if server.fate != "changed":
             style = "green" if server.fate == "appeared" else "red"
             what = f"{'+' if server.fate == 'appeared' else '-'} {server.fate}"
-            host = server.pair.guest.host
-            where = f" on {host.name}" if host is not None else ""
+            guest = server.pair.guest
+            host = guest.host.name if guest.host is not None else guest.believed
+            where = f" on {host}" if host else ""
             yield _Row(name, "server", clean(f"{what}{where} ({server.uuid})"), style, server.uuid)
-        yield from _of(name, server)
-    for host in difference.hosts:
-        yield from _of(cut(clean(host.name or "control plane"), _NAME), host)
+        yield from _of(name, server, day)
+    for part in difference.hosts:
+        yield from _of(cut(clean(part.name or "control plane"), _NAME), part, day)
 
 
-def _of(name: str, part: ServerDifference | HostDifference) -> Iterator[_Row]:
+def _of(name: str, part: ServerDifference | HostDifference, day: date) -> Iterator[_Row]:
     for change in part.changes:
         key: object = (change.layers, change.field, change.before, change.after)
         if change.field == "restarted":
             key = "restarted"
-        yield _Row(name, ", ".join(change.layers), _change(change), "", key)
+        yield _Row(name, ", ".join(change.layers), _change(change, day), "", key)
     for finding in part.findings:
         style = "" if finding.undecided else "red" if finding.is_new else "green"
         yield _Row(name, "finding", _finding(finding), style, finding._replace(server=None))
 
 
-def _change(change: Change) -> str:
-    when = f" at {change.at:%H:%M:%S}" if change.at is not None else ""
+def _change(change: Change, day: date) -> str:
+    when = f" at {_time(change.at, day)}" if change.at is not None else ""
     label = "" if change.field in BARE else f"{change.field}: "
     if change.field == "rebooted":
         return clean(f"rebooted{when}")
@@ -126,6 +131,10 @@ def _change(change: Change) -> str:
         return clean(f"- {change.field}: {cut(change.before, _LONG)}{when}")
     before, after = cut(change.before, _LONG), cut(change.after, _LONG)
     return clean(f"{label}{before or '(empty)'} → {after or '(empty)'}{when}")
+
+
+def _time(at: datetime, day: date) -> str:
+    return f"{at:%H:%M:%S}" if at.date() == day else f"{at:%Y-%m-%d %H:%M:%S}"
 
 
 def _finding(finding: FindingChange) -> str:

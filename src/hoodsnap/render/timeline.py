@@ -63,7 +63,11 @@ class _Page:
         head = f"{clean(time):8} {clean(gap):>7} {clean(event.layer):{self.layer}} "
         head += f"{self._name(event):{self.name}} "
         what = self._what(event)
-        parts = [what] if self.width is None else textwrap.wrap(what, self.width, break_on_hyphens=False) or [""]
+        parts = (
+            [what]
+            if self.width is None
+            else textwrap.wrap(what, self.width, break_on_hyphens=False) or [""]
+        )
         yield line((head, "dim" if event.is_detail else ""), (parts[0], style))
         for part in parts[1:]:
             yield line(" " * self.left, (part, style))
@@ -94,7 +98,9 @@ class _Page:
         for remark in self.timeline.remarks:
             yield line((f"note: {clean(remark)}", "yellow"))
         if self.hidden:
-            yield line((f"{self.hidden} events of records and files left out (-v shows them)", "dim"))
+            yield line(
+                (f"{self.hidden} events of records and files left out (-v shows them)", "dim")
+            )
 
 
 def _gap(passed: timedelta) -> str:

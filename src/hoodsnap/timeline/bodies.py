@@ -210,7 +210,7 @@ def _of(kind: _Kind, body: Body, answer: Answer) -> Iterator[Event]:
         if at is None or (field == "updated_at" and body.get(field) == body.get("created_at")):
             continue
         what = f"{kind.words(body)} {words(body)}"
-        for server in servers or [None]:
+        for server in servers or (None,):
             yield Event(
                 at,
                 kind.layer,

@@ -106,7 +106,7 @@ def _is_shown(entry: Mapping[str, object], top: str) -> bool:
 def _file(
     entry: Mapping[str, object], path: str, owners: Mapping[str, str], answer: Answer
 ) -> Iterator[Event]:
-    folder, name = posixpath.split(path)
+    name = posixpath.basename(path)
     found = UUID.search(path)
     key = next((key for key in (found[0] if found else "", name) if key in owners), None)
     server = owners[key] if key is not None else None

@@ -20,8 +20,10 @@ from hoodsnap.timeline.event import Event
 
 _LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[\d.,]*+(?:Z|[+-]\d\d:?\d\d)?):? ")
 _NOVA = re.compile(r"(?P<level>[A-Z]+) \[instance: (?P<uuid>[0-9a-f-]{36})\] ")
-_START = re.compile(r"starting up libvirt version: (?P<libvirt>[\d.]+).{0,200}? qemu version: "
-                    r"(?P<qemu>[\d.]+)")
+_START = re.compile(
+    r"starting up libvirt version: (?P<libvirt>[\d.]+).{0,200}? qemu version: "
+    r"(?P<qemu>[\d.]+)"
+)
 _OFFSET = re.compile(r"(?P<sign>[+-])(?P<hours>\d\d)(?P<minutes>\d\d) ")
 _CONTAINER = re.compile(r" /proc/| \S*/kolla|/containers?/")
 _VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+")
@@ -30,9 +32,7 @@ _VARIES = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+")
 def events(cloud: Cloud) -> Iterator[Event]:
     """Yield an event for each line with a time in the collected logs."""
     for host in cloud.hosts:
-        killed = {
-            line: uuid for uuid, log in host.logs.items() for line in log.oom_kills
-        }
+        killed = {line: uuid for uuid, log in host.logs.items() for line in log.oom_kills}
         zone = zone_of(host)
         for answer in _newest(cloud, host):
             if answer.subject is not None:
@@ -74,10 +74,19 @@ def _of_qemu(answer: Answer, uuid: str) -> Iterator[Event]:
         if (found := _LINE.match(line)) is not None:
             rest = line[found.end() :]
             start = _START.match(rest)
-            what = f"QEMU starting up (libvirt {start['libvirt']}, QEMU {start['qemu']})" if start \
+            what = (
+                f"QEMU starting up (libvirt {start['libvirt']}, QEMU {start['qemu']})"
+                if start
                 else rest
-            yield _event(answer, found["time"], None, what, server=uuid,
-                         failed="reason=crashed" in rest or "reason=failed" in rest)
+            )
+            yield _event(
+                answer,
+                found["time"],
+                None,
+                what,
+                server=uuid,
+                failed="reason=crashed" in rest or "reason=failed" in rest,
+            )
 
 
 def _own_lines(lines: list[str], uuid: str) -> Iterator[str]:

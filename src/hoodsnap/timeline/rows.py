@@ -185,7 +185,6 @@ LEFT_OUT: Mapping[str, str] = {
 """`table.column` with a time that is not in the timeline → the reason."""
 
 
-
 def events(cloud: Cloud) -> Iterator[Event]:
     """Yield an event for each time in the rows of nova's databases."""
     tables = cloud.instances.tables
@@ -217,8 +216,9 @@ def _of_row(table: str, row: Row, server: object, context: _Context) -> Iterator
             host=host if isinstance(host, str) else None,
             is_failure=_is_failure(table, column, row.cells),
             is_detail=table in _DETAILS or (table, column) in _DETAILS,
-            kind="last heartbeat" if column in ("last_seen_up", "updated_at")
-            and table == "services" else "",
+            kind="last heartbeat"
+            if column in ("last_seen_up", "updated_at") and table == "services"
+            else "",
         )
 
 
