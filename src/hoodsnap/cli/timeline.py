@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from hoodsnap.cli.bundles import Bundles, merged, speaks
-from hoodsnap.cli.explain import ServerOption, VerboseOption, chosen
+from hoodsnap.cli.explain import ServerOption, chosen
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
 from hoodsnap.exit_status import USAGE
 
@@ -31,6 +31,11 @@ UntilOption = Annotated[
     typer.Option("--until", help="End at this time, written as for --since."),
 ]
 
+SourcesOption = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show all records and files, and each event's source."),
+]
+
 
 def timeline(
     bundles: Bundles,
@@ -38,7 +43,7 @@ def timeline(
     since: SinceOption = None,
     until: UntilOption = None,
     format: FormatOption = Format.TEXT,
-    verbose: VerboseOption = False,
+    verbose: SourcesOption = False,
 ) -> None:
     """Print everything with a time in the bundle, in one order.
 

@@ -11,6 +11,7 @@ from hoodsnap.diff.change import Change, Gap
 from hoodsnap.diff.findings import FindingChange, compare
 from hoodsnap.diff.guests import Pair
 from hoodsnap.diff.identity import are_two_clouds
+from hoodsnap.diff.side import Side
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report
@@ -106,7 +107,7 @@ def difference(before: Report, after: Report, only: Collection[str] = ()) -> Dif
     servers: list[ServerDifference] = []
     gaps: dict[Gap, None] = {}
     same = 0
-    for pair in _pairs(before.cloud, after.cloud):
+    for pair in _pairs(Side(before), Side(after)):
         if only and pair.guest.uuid not in only:
             continue
         own = tuple(one for one in found.changes if one.server == pair.guest.uuid)
@@ -120,24 +121,26 @@ def difference(before: Report, after: Report, only: Collection[str] = ()) -> Dif
     return Difference(before, after, tuple(servers), around, same, found.same, tuple(gaps))
 
 
-def _pairs(before: Cloud, after: Cloud) -> Iterator[Pair]:
+def _pairs(before: Side, after: Side) -> Iterator[Pair]:
     """Match the guests: by UUID on the same host, or wherever the other bundle has the UUID."""
-    old, new = _by_uuid(before.guests), _by_uuid(after.guests)
+    sides = before, after
+    clouds = before.report.cloud, after.report.cloud
+    old, new = (_by_uuid(cloud.guests) for cloud in clouds)
     for uuid in dict.fromkeys((*old, *new)):
         left, right = old.get(uuid, {}), new.get(uuid, {})
         both = [name for name in left if name in right]
         for name in both:
-            yield Pair(left[name], right[name])
+            yield Pair(left[name], right[name], sides)
         rest = [guest for name, guest in left.items() if name not in both]
         others = [guest for name, guest in right.items() if name not in both]
         if both:
             continue  # traces on other hosts are the findings' part
         if rest and others:
-            yield Pair(_main(rest), _main(others))
-        elif rest and _could_know(after, rest[0]):
-            yield Pair(_main(rest), None)
-        elif others and _could_know(before, others[0]):
-            yield Pair(None, _main(others))
+            yield Pair(_main(rest), _main(others), sides)
+        elif rest and _could_know(clouds[1], rest[0]):
+            yield Pair(_main(rest), None, sides)
+        elif others and _could_know(clouds[0], others[0]):
+            yield Pair(None, _main(others), sides)
 
 
 def _by_uuid(found: Iterable[Guest]) -> Mapping[str, dict[str, Guest]]:

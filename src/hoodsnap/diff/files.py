@@ -29,13 +29,14 @@ def _kept(line: Mapping[str, object]) -> Mapping[str, object]:
     return {"mode": str(line.get("mode")), "owner": owner}
 
 
-def files_of(host: Host, uuid: str) -> dict[str, Any]:
-    """Return path in the instances directory → kind of file, for a guest's own folders."""
-    found = {}
+def files_of_guests(host: Host) -> Mapping[str, dict[str, Any]]:
+    """Return UUID → path in the instances directory → mode and owner, for guests' own folders."""
+    found: dict[str, dict[str, Any]] = {}
     for path, line in _lines(host).items():
-        place = path.find(uuid)
-        if place > 0 and path[place - 1] == "/":
-            found[path[place:].removeprefix(f"{uuid}/")] = _kept(line)
+        named = UUID.search(path)
+        if named is not None and path[named.start() - 1] == "/":
+            own = path[named.start() :].removeprefix(f"{named[0]}/")
+            found.setdefault(named[0], {})[own] = _kept(line)
     return found
 
 

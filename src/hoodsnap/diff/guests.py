@@ -8,14 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from hoodsnap.diff.change import Change, Gap, merged
-from hoodsnap.diff.files import files_of
 from hoodsnap.diff.plain import NotAValueError, differences, plain, words
+from hoodsnap.diff.side import Side
 from hoodsnap.facts.cloud.guest import NOUNS, Guest, Noun
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, caught
-from hoodsnap.facts.layer import CINDER, IMAGES, KERNEL, LAYERS, NOVA_DB
-from hoodsnap.trust.plausible.processes import Qemu
-from hoodsnap.trust.plausible.visit import HostAnswers
+from hoodsnap.facts.layer import CINDER, HYPERVISOR, IMAGES, KERNEL, LAYERS, NOVA_DB
 
 HEADS: Mapping[str, Callable[[Any], object]] = {
     "server": lambda server: server.status,
@@ -40,6 +38,8 @@ class Pair:
 
     before: Guest | None
     after: Guest | None
+    sides: tuple[Side, Side]
+    """The bundles before and after."""
 
     @property
     def guest(self) -> Guest:
@@ -54,7 +54,7 @@ def changes_of(pair: Pair) -> tuple[Change, ...]:
     before, after = pair.before, pair.after
     if before is None or after is None:
         return ()
-    return tuple(merged(_changes(before, after)))
+    return tuple(merged(_changes(pair, before, after)))
 
 
 def gaps_of(pair: Pair) -> Iterator[Gap]:
@@ -68,28 +68,30 @@ def gaps_of(pair: Pair) -> Iterator[Gap]:
             yield Gap(layer, str(unheard[0] or unheard[1]), side)
 
 
-def _changes(before: Guest, after: Guest) -> Iterator[Change]:
+def _changes(pair: Pair, before: Guest, after: Guest) -> Iterator[Change]:
     yield from _move(before, after)
     for name, noun in NOUNS.items():
         if noun.layer.id not in before.unheard and noun.layer.id not in after.unheard:
             try:
-                yield from tuple(_of_noun(name, noun, before, after))
+                yield from tuple(_of_noun(name, noun, pair))
             except NotAValueError:
                 raise
             except Exception as error:  # a net: an unreadable fact costs its own comparison
                 caught(error)
     yield from _mapping(before, after)
     yield from _attachments(before, after)
-    yield from _files(before, after)
+    yield from _files(pair, before, after)
 
 
 def _move(before: Guest, after: Guest) -> Iterator[Change]:
-    hosts = [guest.host.name if guest.host else None for guest in (before, after)]
-    if hosts[0] != hosts[1] and None not in hosts:
-        yield Change((KERNEL.id,), "host", hosts[0], hosts[1])
+    old, new = _host(before), _host(after)
+    if old is not None and new is not None and old != new:
+        yield Change((HYPERVISOR.id,), "moved", old, new)
 
 
-def _of_noun(name: str, noun: Noun, before: Guest, after: Guest) -> Iterator[Change]:
+def _of_noun(name: str, noun: Noun, pair: Pair) -> Iterator[Change]:
+    before, after = pair.before, pair.after
+    assert before is not None and after is not None  # noqa: S101 (only pairs have nouns)
     old, new = getattr(before, name), getattr(after, name)
     layers = (noun.layer.id,)
     if noun.many:
@@ -98,11 +100,11 @@ def _of_noun(name: str, noun: Noun, before: Guest, after: Guest) -> Iterator[Cha
         return
     elif old is None or new is None:
         if name != "log":
-            at = _end(after, before) if new is None else _start(after)
+            at = _end(after, before) if new is None else pair.sides[1].start(after)
             yield Change(layers, name, _head(name, old), _head(name, new), at)
     else:
         if name == "process":
-            yield from _restart(before, after)
+            yield from _restart(pair, before, after)
         for change in _differing(layers, "", plain(old), plain(new)):
             yield _timed(change, before, after)
 
@@ -147,31 +149,26 @@ def _end(after: Guest, before: Guest) -> datetime | None:
     return ended if ended is not None and since is not None and ended >= since else None
 
 
-def _start(guest: Guest) -> datetime | None:
-    """Return when the guest's process started; None if unknown."""
-    if guest.process is None or guest.host is None or "stat" not in guest.process.said:
-        return None
-    visit = HostAnswers(guest.host.bundle, guest.host.name)
-    try:
-        return Qemu(visit, str(guest.process.pid), guest.process.said["stat"]).start
-    except (OverflowError, ValueError):
-        return None
-
-
-def _restart(before: Guest, after: Guest) -> Iterator[Change]:
+def _restart(pair: Pair, before: Guest, after: Guest) -> Iterator[Change]:
     old, new = before.process, after.process
     assert old is not None and new is not None  # noqa: S101 (the caller compared them)
-    if before.host is None or after.host is None or before.host.name != after.host.name:
+    if _host(before) != _host(after):
         return
-    starts = [_start(guest) for guest in (before, after)]
-    moved = (
-        starts[0] is not None
-        and starts[1] is not None
-        and abs((starts[1] - starts[0]).total_seconds()) > NEAR
-        and before.host.boot_ids.keys() != after.host.boot_ids.keys()
-    )
-    if old.pid != new.pid or moved:
+    starts = pair.sides[0].start(before), pair.sides[1].start(after)
+    apart = abs((starts[1] - starts[0]).total_seconds()) if starts[0] and starts[1] else 0.0
+    # The kernel uses the numbers of processes again after a reboot.
+    if old.pid != new.pid or (apart > NEAR and _rebooted(before, after)):
         yield Change((KERNEL.id,), "restarted", f"pid {old.pid}", f"pid {new.pid}", starts[1])
+
+
+def _rebooted(before: Guest, after: Guest) -> bool:
+    hosts = before.host, after.host
+    boots = [host.boot_ids.keys() if host is not None else set() for host in hosts]
+    return bool(boots[0]) and bool(boots[1]) and boots[0].isdisjoint(boots[1])
+
+
+def _host(guest: Guest) -> str | None:
+    return guest.host.name if guest.host is not None else None
 
 
 def _mapping(before: Guest, after: Guest) -> Iterator[Change]:
@@ -192,10 +189,8 @@ def _attachments(before: Guest, after: Guest) -> Iterator[Change]:
     yield from _differing((CINDER.id,), "attachments", old, new)
 
 
-def _files(before: Guest, after: Guest) -> Iterator[Change]:
-    if before.host is None or after.host is None or before.host.name != after.host.name:
-        return
-    if IMAGES.id in before.unheard or IMAGES.id in after.unheard:
-        return
-    old, new = files_of(before.host, before.uuid), files_of(after.host, after.uuid)
-    yield from _differing((IMAGES.id,), "files", old, new)
+def _files(pair: Pair, before: Guest, after: Guest) -> Iterator[Change]:
+    same = _host(before) is not None and _host(before) == _host(after)
+    if same and IMAGES.id not in before.unheard and IMAGES.id not in after.unheard:
+        old, new = pair.sides[0].files(before), pair.sides[1].files(after)
+        yield from _differing((IMAGES.id,), "files", old, new)
