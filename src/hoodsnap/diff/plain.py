@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from hoodsnap.bundle import Answer
 from hoodsnap.diff.not_compared import KEY, NOT_COMPARED
+from hoodsnap.facts.database.instance import power_word
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import DomainState
 from hoodsnap.facts.fact import Fact, UnheardError, caught
@@ -103,6 +104,8 @@ def _deleted_files(process: Process) -> list[str]:
 
 
 DERIVED: Mapping[str, Callable[[Any], object]] = {
+    "Server.power_state": lambda server: power_word(server.power_state),
+    "Instance.power_state": lambda instance: power_word(instance.power_state),
     "Domain.state_words": _state,
     "Process.stopped": _stopped,
     "Process.deleted_files": _deleted_files,

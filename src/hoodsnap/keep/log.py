@@ -92,7 +92,7 @@ def nova_lines(text: str) -> str:
         found = _OF_INSTANCE.search(line, level.end() - 1) if level else None
         if level is None or found is None or not _is_kept(level["level"], line[found.end() :]):
             continue
-        stamp = re.match(r"[\d-]+[T ][\d:.+]+", line)
+        stamp = re.match(r"[\d-]+[T ][\d:.]+(?:[+-][\d:]+)?", line)
         kept = f"{stamp[0] if stamp else ''} {level['level']} [instance: {found['uuid']}] "
         message = log_line(line[found.end() :])
         by_uuid.setdefault(found["uuid"], []).append((number, kept + message))
