@@ -195,16 +195,15 @@ def test_only_the_last_lines_of_each_instance_are_kept(logs: Path) -> None:
     assert lines[-1].startswith("2026-11-25 13:15:18.099 ")
 
 
+@pytest.mark.parametrize("offset", ["+0000", "-0500"])
 def test_nova_computes_journal_is_read_if_it_has_no_log_file(
-    logs: Path, monkeypatch: pytest.MonkeyPatch
+    logs: Path, monkeypatch: pytest.MonkeyPatch, offset: str
 ) -> None:
-    line = (
-        f"2026-11-25T13:15:18+0000 vm nova-compute[7]: ERROR nova [-] [instance: {UUID}] it failed"
-    )
+    line = f"2026-11-25T13:15:18{offset} vm nova-compute[7]: ERROR nova [-] [instance: {UUID}] it failed"
     monkeypatch.setattr(log, "run", lambda command: line if "-u" in command else "")
 
     [answer] = [a for a in _ask(logs) if a.query.startswith("journalctl -u nova-compute ")]
-    assert answer.value == f"2026-11-25T13:15:18+0000 ERROR [instance: {UUID}] it failed"
+    assert answer.value == f"2026-11-25T13:15:18{offset} ERROR [instance: {UUID}] it failed"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,16 @@ from hoodsnap.diff.side import Side
 from hoodsnap.facts.cloud.guest import NOUNS, Guest, Noun
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, caught
-from hoodsnap.facts.layer import CINDER, HYPERVISOR, IMAGES, KERNEL, LAYERS, NOVA_DB
+from hoodsnap.facts.layer import (
+    CINDER,
+    HYPERVISOR,
+    IMAGES,
+    KERNEL,
+    LAYERS,
+    LIBVIRT,
+    NEUTRON,
+    NOVA_DB,
+)
 
 HEADS: Mapping[str, Callable[[Any], object]] = {
     "server": lambda server: server.status,
@@ -27,6 +36,14 @@ HEADS: Mapping[str, Callable[[Any], object]] = {
 
 BARE = frozenset(["status", "state_words"])
 """Fields that are the state of the whole object."""
+
+FOUND_BY: Mapping[str, tuple[str, ...]] = {
+    "images": (LIBVIRT.id,),
+    "devices": (LIBVIRT.id,),
+    "taps": (LIBVIRT.id, NEUTRON.id),
+    "volumes": (LIBVIRT.id, NOVA_DB.id),
+}
+"""Noun → the other layers by which its objects are found to belong to a guest."""
 
 NEAR = 2.0
 """Seconds by which two readings of one start time may differ."""
@@ -95,7 +112,7 @@ def _of_noun(name: str, noun: Noun, pair: Pair) -> Iterator[Change]:
     old, new = getattr(before, name), getattr(after, name)
     layers = (noun.layer.id,)
     if noun.many:
-        yield from _differing(layers, name, plain(old or ()), plain(new or ()))
+        yield from _items(name, layers, pair, plain(old or ()), plain(new or ()))
     elif old is None and new is None:
         return
     elif old is None or new is None:
@@ -107,6 +124,16 @@ def _of_noun(name: str, noun: Noun, pair: Pair) -> Iterator[Change]:
             yield from _restart(pair, before, after)
         for change in _differing(layers, "", plain(old), plain(new)):
             yield _timed(change, before, after)
+
+
+def _items(name: str, layers: tuple[str, ...], pair: Pair, old: Any, new: Any) -> Iterator[Change]:
+    """Compare the objects of a noun. One that is missing is gone only if the layers by which it
+    was found answered; otherwise only those that both bundles have are compared."""
+    unheard = {layer for side in (pair.before, pair.after) if side for layer in side.unheard}
+    if not unheard.isdisjoint(FOUND_BY.get(name, ())):
+        both = {*old} & {*new} if isinstance(old, dict) and isinstance(new, dict) else set()
+        old, new = ({key: side[key] for key in both} for side in (old, new))
+    yield from _differing(layers, name, old, new)
 
 
 def _differing(layers: tuple[str, ...], path: str, old: Any, new: Any) -> Iterator[Change]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.line import Line, line, shortened
+from hoodsnap.render.line import Line, line, shortened, wrapped
 from hoodsnap.timeline.event import Event
 from hoodsnap.timeline.timeline import Timeline, folded
 
@@ -96,11 +96,16 @@ class _Page:
 
     def _notes(self) -> Iterator[Line]:
         for remark in self.timeline.remarks:
-            yield line((f"note: {clean(remark)}", "yellow"))
+            yield from self._note(f"note: {remark}", "yellow")
         if self.hidden:
-            yield line(
-                (f"{self.hidden} events of records and files left out (-v shows them)", "dim")
-            )
+            left_out = f"{self.hidden} events of records and files left out (-v shows them)"
+            yield from self._note(left_out, "dim")
+
+    def _note(self, words: str, style: str) -> Iterator[Line]:
+        if self.width is None:
+            yield line((clean(words), style))
+        else:
+            yield from wrapped(self.left + self.width, words, style, 2)
 
 
 def _gap(passed: timedelta) -> str:
