@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tests.command import hoodsnap
 from tests.conftest import FAULTS, HEALTHY, MONITORS
-from tests.test_nets import CRASHES, bundle_of
+from tests.test_bounds import bundle_of
+from tests.test_nets import CRASHES
 
 
 def test_nothing_changed_ends_with_0() -> None:

@@ -17,8 +17,8 @@ def since_healthy(host: RecordedHost) -> Difference:
 
 
 def recorded(before: str, after: str) -> Difference:
-    sides = [analyze(load(FAULTS / f"{name}.json.zst")) for name in (before, after)]
-    return difference(*sides, frozenset())
+    old, new = (analyze(load(FAULTS / f"{name}.json.zst")) for name in (before, after))
+    return difference(old, new)
 
 
 def changes(found: Difference, name: str) -> list[str]:
@@ -135,11 +135,11 @@ def test_a_finding_that_can_not_be_decided_any_more_is_not_gone() -> None:
 
 
 def test_a_server_that_was_deleted_and_one_that_was_created(host: RecordedHost) -> None:
-    sides = [
+    before, after = (
         analyze(load(PAIRS / f"{name}.first.json.zst")) for name in ("healthy", "migrated-live")
-    ]
+    )
 
-    found = difference(*sides, frozenset())
+    found = difference(before, after)
 
     fates = {server.name: server.fate for server in found.servers}
     assert fates == {"pair-first": "went", "pair-second": "went", "pair-live": "appeared"}
@@ -147,20 +147,22 @@ def test_a_server_that_was_deleted_and_one_that_was_created(host: RecordedHost) 
 
 def test_a_server_that_one_bundle_could_not_know_is_no_change() -> None:
     """The bundle of a compute node has no database, and lists only its own domains."""
-    sides = [
+    before, after = (
         analyze(load(PAIRS / f"{name}.json.zst"))
         for name in ("healthy.first", "migrated-live.second")
-    ]
+    )
 
-    found = difference(*sides, frozenset())
+    found = difference(before, after)
 
     assert [server.name for server in found.servers] == ["pair-live"]
 
 
 def test_a_server_on_two_hosts_is_found_by_its_uuid() -> None:
-    sides = [analyze(load(PAIRS / f"split-brain.{name}.json.zst")) for name in ("first", "second")]
+    before, after = (
+        analyze(load(PAIRS / f"split-brain.{name}.json.zst")) for name in ("first", "second")
+    )
 
-    found = difference(*sides, frozenset())
+    found = difference(before, after)
 
     assert "host moved: vm → compute2" in changes(found, "pair-split")
 

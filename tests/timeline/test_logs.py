@@ -58,7 +58,7 @@ def test_lines_of_an_earlier_guest_with_the_same_domain_name_are_left_out(
 
 
 @pytest.mark.parametrize(
-    ("offset", "utc"), [("+0000 UTC", "12:00"), ("+0530 IST", "06:30"), ("-0330 NST", "15:30")]
+    ("offset", "utc"), [("+0000 UTC", "12:00"), ("+0530 +0530", "06:30"), ("-0330 -0330", "15:30")]
 )
 def test_nova_compute_writes_the_hosts_local_time(
     host: RecordedHost, offset: str, utc: str
