@@ -37,6 +37,7 @@ APART = {
 
 
 def _facts(of: type = Fact) -> Iterator[type]:
+    kind: type
     for kind in of.__subclasses__():
         yield kind
         yield from _facts(kind)

@@ -38,7 +38,7 @@ def test_several_hosts_are_named(host: RecordedHost) -> None:
 
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_no_line_is_wider_than_the_terminal(host: RecordedHost, width: int) -> None:
-    least = 8 + 1 + 7 + 1 + 7 + 1 + 12 + 1 + 20  # the columns, and room for the shortest text
+    least = 8 + 1 + 7 + 1 + 7 + 1 + 14 + 1 + 20  # the columns, and room for the shortest text
 
     assert max(map(len, lines(host, width))) <= max(width, least)
 
