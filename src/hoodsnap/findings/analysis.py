@@ -148,7 +148,16 @@ def _weighed(
             why = f"the differing values were collected {hours} apart and may have changed since"
             yield Skip(check, host, guest, why, differs=True)
             continue
-        yield Finding(check, problem.severity, host, guest, problem.evidence)
+        severity = check.severity if problem.severity is None else problem.severity
+        yield Finding(
+            check,
+            severity,
+            host,
+            guest,
+            problem.evidence,
+            headline=problem.headline,
+            names=problem.names,
+        )
     if unheard:
         # Layers of a host have nothing to report about a server that nova has not put on a host.
         yield Skip(check, host, guest, unheard, legal=guest is not None and guest.is_nowhere)
