@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +11,10 @@ import typer
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import Bundles, merged, speaks
 from hoodsnap.cli.terminal import give_up, put, put_document
-from hoodsnap.exit_status import AGREE, DISAGREE, USAGE
+from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 
 if TYPE_CHECKING:
+    from hoodsnap.evidence import Severity
     from hoodsnap.facts.cloud.guest import Guest
     from hoodsnap.findings.analysis import Report
 
@@ -27,12 +28,14 @@ class ReportFormat(StrEnum):
 
 
 class FailOn(StrEnum):
-    """Lowest severity that makes the exit status 1."""
+    """What makes the exit status differ from 0: a finding of at least this severity (1), or a layer
+    that was asked and did not answer (3)."""
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
     NEVER = "never"
+    UNHEARD = "unheard"
 
 
 ServerOption = Annotated[
@@ -60,7 +63,12 @@ VerboseOption = Annotated[
 
 
 FailOnOption = Annotated[
-    FailOn, typer.Option("--fail-on", help="Exit 1 if a finding has at least this severity.")
+    list[FailOn] | None,
+    typer.Option(
+        "--fail-on",
+        help="Exit 1 if a finding has at least this severity (default: warning); with unheard, exit"
+        " 3 if a layer was asked and did not answer. Repeatable.",
+    ),
 ]
 
 
@@ -69,7 +77,7 @@ def explain(
     server: ServerOption = None,
     format: DocumentOption = ReportFormat.TEXT,
     verbose: VerboseOption = False,
-    fail_on: FailOnOption = FailOn.WARNING,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Walk through the layers of each guest and explain where they agree and where they don't."""
     bundle = merged(bundles)
@@ -83,7 +91,7 @@ def tell(
     servers: Iterable[str] | None,
     format: ReportFormat,
     verbose: bool,
-    fail_on: FailOn,
+    fail_on: Sequence[FailOn] | None,
 ) -> int:
     """Print the report and return the exit status."""
     from hoodsnap.findings.analysis import analyze
@@ -126,12 +134,24 @@ def _is_called(guest: Guest, wanted: str) -> bool:
     return wanted in (guest.name, guest.domain_name) or wanted.lower() == guest.uuid
 
 
-def status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
-    """Return 1 if a finding of these guests, a host or the cloud is that severe, else 0."""
-    from hoodsnap.evidence import Severity
+def status(report: Report, guests: tuple[Guest, ...], fail_on: Sequence[FailOn] | None) -> int:
+    """Return the exit status of a report on these guests, their hosts and the cloud.
 
-    if fail_on is FailOn.NEVER:
+    It is 1 if a finding is severe enough, and 3 if `fail_on` contains `unheard` and a layer was
+    asked and did not answer, even if there are findings.
+    """
+    if FailOn.UNHEARD in (fail_on or ()) and report.uncollected:
+        return BLIND
+    limit = least(fail_on)
+    if limit is None:
         return AGREE
-    limit = Severity[fail_on.name]
     worst = max((finding.worst for finding in report.about(guests)), default=0)
     return DISAGREE if worst >= limit else AGREE
+
+
+def least(fail_on: Sequence[FailOn] | None) -> Severity | None:
+    """Return the lowest severity that changes the exit status; None if no severity does."""
+    from hoodsnap.evidence import Severity
+
+    severities = frozenset(fail_on or ()) - {FailOn.UNHEARD} or {FailOn.WARNING}
+    return min((Severity[one.name] for one in severities - {FailOn.NEVER}), default=None)

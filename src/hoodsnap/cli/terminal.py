@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -48,6 +49,17 @@ def give_up(line: str, status: int = BLIND) -> NoReturn:
     """Print the reason and exit with this status."""
     say(line)
     raise typer.Exit(status)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Exit with the command that installs an extra, if a package of that extra is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "hoodsnap":
+            raise
+        give_up(f"this needs the package {error.name}: install hoodsnap[{name}]")
 
 
 def put(lines: Callable[[int], Iterable[Line]]) -> None:

@@ -79,8 +79,8 @@ class _Page:
         what = ("✗ " if event.is_failure else "") + clean(event.what)
         if not event.repeats:
             return what
-        ended = f"{event.last:%H:%M:%S}" if event.last is not None and event.at is not None else ""
-        last = f" until {ended}" if ended != f"{event.at:%H:%M:%S}" and ended else ""
+        began, ended = (f"{at:%H:%M:%S}" if at is not None else "" for at in (event.at, event.last))
+        last = f" until {ended}" if ended != began else ""
         others = dict.fromkeys(self._name(one) for one in event.repeats)
         others.pop(self._name(event), None)
         named = [name for name in others if name]
