@@ -30,7 +30,8 @@ def test_a_change_has_its_server_its_layer_and_both_values(host: RecordedHost) -
 
     assert "vm-plain  libvirt  running → shut off (destroyed)" in found
     assert f"          kernel   - process: pid {host.pid('vm-plain')}" in found
-    assert "          finding  + active-but-domain-off (error)" in found
+    [finding] = [line for line in found if "finding" in line and "·" not in line]
+    assert finding.startswith("          finding  + active-but-domain-off (error): ")
     assert found[-1] == "1 server changed, 15 as before · 1 new finding, 0 gone"
 
 

@@ -17,7 +17,8 @@ class FindingChange(NamedTuple):
 
     check: str
     severity: str
-    message: str
+    title: str
+    """The defect in one sentence, with names and values."""
     server: str | None
     host: str | None
     is_new: bool
@@ -73,7 +74,7 @@ def _only(
         yield FindingChange(
             name,
             finding.severity.word,
-            finding.check.message,
+            finding.title,
             subject if kind == "server" else None,
             finding.host,
             is_new,

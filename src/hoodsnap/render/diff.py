@@ -45,6 +45,8 @@ class _Row(NamedTuple):
     style: str
     key: object
     """Rows with the same key are the same change of several servers."""
+    common: str = ""
+    """The words for all servers with this change, if it is not what each has."""
 
 
 def render(difference: Difference, *, width: int | None = 80) -> Iterator[Line]:
@@ -112,12 +114,16 @@ def _rows(difference: Difference) -> Iterator[_Row]:
 def _of(name: str, part: ServerDifference | HostDifference, day: date) -> Iterator[_Row]:
     for change in part.changes:
         key: object = (change.layers, change.field, change.before, change.after)
+        common = ""
         if change.field == "restarted":
-            key = "restarted"
-        yield _Row(name, ", ".join(change.layers), _change(change, day), "", key)
+            key = common = "restarted"
+        yield _Row(name, ", ".join(change.layers), _change(change, day), "", key, common)
     for finding in part.findings:
         style = "" if finding.undecided else "red" if finding.is_new else "green"
-        yield _Row(name, "finding", _finding(finding), style, finding._replace(server=None))
+        common = _finding(finding)
+        key = (finding.check, finding.is_new, finding.undecided)
+        what = common if finding.undecided else f"{common}: {clean(finding.title)}"
+        yield _Row(name, "finding", what, style, key, common)
 
 
 def _change(change: Change, day: date) -> str:
@@ -158,7 +164,8 @@ def _grouped(rows: Sequence[_Row]) -> list[_Row]:
         elif same[0] is row:
             names = [*dict.fromkeys(one.name for one in same)]
             words = f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
-            found.append(row._replace(name=f"{len(names)} servers", what=f"{row.what} ({words})"))
+            what = f"{row.common or row.what} ({words})"
+            found.append(row._replace(name=f"{len(names)} servers", what=what))
     return sorted(found, key=lambda row: row.name.endswith(" servers"))
 
 
@@ -210,7 +217,7 @@ def _part(part: ServerDifference | HostDifference) -> Mapping[str, object]:
             {
                 "check": finding.check,
                 "severity": finding.severity,
-                "message": finding.message,
+                "title": finding.title,
                 "host": finding.host,
                 "is": "new" if finding.is_new else "gone",
                 "undecided": finding.undecided,
