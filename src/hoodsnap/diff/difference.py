@@ -14,6 +14,7 @@ from hoodsnap.diff.identity import are_two_clouds
 from hoodsnap.diff.side import Side
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.fact import is_true
 from hoodsnap.findings.analysis import Report
 
 
@@ -152,7 +153,11 @@ def _by_uuid(found: Iterable[Guest]) -> Mapping[str, dict[str, Guest]]:
 
 def _main(found: Collection[Guest]) -> Guest:
     """Return the guest on the host where it runs; else the one that nova's records are about."""
-    return max(found, key=lambda guest: (guest.runs, guest.host is not None))
+
+    def order(guest: Guest) -> tuple[bool, bool]:
+        return is_true(lambda: guest.runs), guest.host is not None
+
+    return max(found, key=order)
 
 
 def _could_know(cloud: Cloud, guest: Guest) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from hoodsnap.diff.change import Change, Gap, merged
-from hoodsnap.diff.plain import NotAValueError, differences, plain, words
+from hoodsnap.diff.plain import differences, plain, words
 from hoodsnap.diff.side import Side
 from hoodsnap.facts.cloud.guest import NOUNS, Guest, Noun
 from hoodsnap.facts.domain.state import ON
@@ -91,8 +91,6 @@ def _changes(pair: Pair, before: Guest, after: Guest) -> Iterator[Change]:
         if noun.layer.id not in before.unheard and noun.layer.id not in after.unheard:
             try:
                 yield from tuple(_of_noun(name, noun, pair))
-            except NotAValueError:
-                raise
             except Exception as error:  # a net: an unreadable fact costs its own comparison
                 caught(error)
     yield from _mapping(before, after)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.diff.change import Change, Gap, merged
 from hoodsnap.diff.files import cached_files
-from hoodsnap.diff.plain import NotAValueError, Unknown, differences, plain, words
+from hoodsnap.diff.plain import Unknown, differences, plain, words
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, caught, value_of
@@ -26,6 +26,8 @@ from hoodsnap.facts.layer import (
     PLACEMENT,
 )
 from hoodsnap.trust.plausible.visit import HostAnswers
+
+T = TypeVar("T")
 
 _PACKAGES = ("dpkg-query -W", "rpm -q")
 
@@ -118,11 +120,9 @@ def _changes(before: Host, after: Host) -> Iterator[Change]:
         yield from _files(cached_files(before), cached_files(after))
 
 
-def _read(read: Callable[[Host], object], host: Host) -> Any:
+def _read(read: Callable[[T], object], source: T) -> Any:
     try:
-        return plain(read(host))
-    except NotAValueError:
-        raise
+        return plain(read(source))
     except UnheardError as reason:
         return Unknown(str(reason))
     except Exception as error:  # a net: a value of an unexpected type costs its reading
@@ -176,9 +176,13 @@ def gaps_of(before: Host, after: Host) -> Iterator[Gap]:
 
 def services(before: Cloud, after: Cloud) -> tuple[Change, ...]:
     """Return what changed of the cloud's services, agents and flavors."""
-    found = [*_differing(NEUTRON.id, "agents", *_agents(before, after))]
+    found: list[Change] = []
+    try:
+        found += _differing(NEUTRON.id, "agents", *_agents(before, after))
+    except Exception as error:  # a net: an unreadable agent costs this comparison
+        caught(error)
     for layer, name, read in SERVICES:
-        old, new = read(before), read(after)
+        old, new = _read(read, before), _read(read, after)
         if old is not None and new is not None:
             found += _differing(layer, name, old, new)
     return tuple(merged(found))
@@ -240,7 +244,7 @@ def _flavors(cloud: Cloud) -> Any:
     asked = cloud.bundle.asked(NOVA.id, "GET /v2.1/flavors/detail")
     if not cloud.hosts or all(answer.error is not None for answer in asked):
         return None
-    return plain(cloud.hosts[0].offered_flavors)
+    return cloud.hosts[0].offered_flavors
 
 
 SERVICES: tuple[tuple[str, str, Callable[[Cloud], Any]], ...] = (

@@ -72,6 +72,8 @@ def plain(value: object) -> Any:
     """
     if isinstance(value, Enum):
         return value.name
+    if isinstance(value, Unknown):
+        return value
     if isinstance(value, NoneType | str | bool | int | float):
         return value
     if isinstance(value, Mapping):
@@ -117,8 +119,6 @@ def _field(value: object, name: str) -> Any:
     try:
         read = DERIVED.get(f"{type(value).__name__}.{name}")
         return plain(read(value) if read is not None else getattr(value, name))
-    except NotAValueError:
-        raise
     except UnheardError as reason:
         return Unknown(str(reason))
     except Exception as error:  # a net: a value of an unexpected type costs its field

@@ -15,6 +15,7 @@ from hoodsnap.diff.difference import Difference, HostDifference, ServerDifferenc
 from hoodsnap.diff.findings import FindingChange
 from hoodsnap.diff.guests import BARE
 from hoodsnap.facts.layer import TABLE
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.line import Line, line
 
@@ -128,13 +129,14 @@ def _of(name: str, part: ServerDifference | HostDifference, day: date) -> Iterat
 
 def _change(change: Change, day: date) -> str:
     when = f" at {_time(change.at, day)}" if change.at is not None else ""
-    label = "" if change.field in BARE else f"{change.field}: "
+    field = UUID.sub(lambda found: f"{found[0][:8]}…", change.field)
+    label = "" if field in BARE else f"{field}: "
     if change.field == "rebooted":
         return clean(f"rebooted{when}")
     if change.before is None:
-        return clean(f"+ {change.field}: {cut(change.after or '', _LONG)}{when}")
+        return clean(f"+ {field}: {cut(change.after or '', _LONG)}{when}")
     if change.after is None:
-        return clean(f"- {change.field}: {cut(change.before, _LONG)}{when}")
+        return clean(f"- {field}: {cut(change.before, _LONG)}{when}")
     before, after = cut(change.before, _LONG), cut(change.after, _LONG)
     return clean(f"{label}{before or '(empty)'} → {after or '(empty)'}{when}")
 
