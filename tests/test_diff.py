@@ -38,10 +38,10 @@ def test_another_server_did_not_change() -> None:
     assert hoodsnap("diff", *paths, "-s", "vm-duo").returncode == 0
 
 
-def test_two_clouds_are_wrong_usage() -> None:
+def test_two_clouds_can_not_be_compared() -> None:
     done = hoodsnap("diff", HEALTHY, FAULTS / "autostart.json.zst")
 
-    assert (done.returncode, done.stdout) == (2, b"")
+    assert (done.returncode, done.stdout) == (3, b"")
     assert b"are of two clouds" in done.stderr
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.conftest import FAULTS, MONITORS, ROOT, RecordedHost, healthy_report
 
 from hoodsnap.bundle import load
-from hoodsnap.diff.difference import Difference, TwoCloudsError, difference
+from hoodsnap.diff.difference import Difference, NothingInCommonError, difference
 from hoodsnap.findings.analysis import analyze
 
 PAIRS = ROOT / "fixtures/two-hosts"
@@ -186,7 +186,7 @@ def test_a_reboot_and_a_service_that_went_down(host: RecordedHost) -> None:
 
 
 def test_two_clouds_are_refused(host: RecordedHost) -> None:
-    with pytest.raises(TwoCloudsError):
+    with pytest.raises(NothingInCommonError):
         difference(healthy_report(), analyze(load(FAULTS / "autostart.json.zst")))
 
 

@@ -29,6 +29,7 @@ from hoodsnap.cli import (
     grade,
     redact,
     replay,
+    tables,
     timeline,
     verify,
 )
@@ -41,6 +42,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "checks": check.checks,
     "timeline": timeline.timeline,
     "diff": diff.diff,
+    "list": tables.list_,
+    "query": tables.query,
     "collect": collect.collect,
     "redact": redact.redact,
     "verify": verify.verify,

@@ -11,7 +11,7 @@ from hoodsnap.cli.bundles import merged, name_of, speaks
 from hoodsnap.cli.explain import ServerOption, chosen
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document
 from hoodsnap.cli.timeline import width_of
-from hoodsnap.exit_status import AGREE, DISAGREE, USAGE
+from hoodsnap.exit_status import AGREE, DISAGREE
 
 if TYPE_CHECKING:
     from hoodsnap.findings.analysis import Report
@@ -33,18 +33,17 @@ def diff(
     Ids, counters and times that always differ are left out. A layer that only one bundle has is
     not compared. Exit 1 if anything changed.
     """
-    from hoodsnap.diff.difference import TwoCloudsError, difference
+    from hoodsnap.diff.difference import NothingInCommonError, difference
     from hoodsnap.render import diff as page
 
     old, new = _report(before), _report(after)
     only = _chosen(old, new, tuple(server or ()))
     try:
         found = difference(old, new, only)
-    except TwoCloudsError:
+    except NothingInCommonError:
         give_up(
             f"{name_of(before)} and {name_of(after)} are of two clouds: they have no service,"
-            " cell, host or server in common",
-            USAGE,
+            " cell, host or server in common"
         )
     if format is Format.JSON:
         put_document(page.as_json(found))

@@ -18,7 +18,7 @@ from hoodsnap.facts.fact import is_true
 from hoodsnap.findings.analysis import Report
 
 
-class TwoCloudsError(Exception):
+class NothingInCommonError(Exception):
     """The two bundles have no service, cell, host or server in common."""
 
 
@@ -100,10 +100,10 @@ class Difference:
 def difference(before: Report, after: Report, only: Collection[str] = ()) -> Difference:
     """Compare two reports; `only`: UUIDs of the servers to compare, empty for everything.
 
-    Raises `TwoCloudsError`.
+    Raises `NothingInCommonError`.
     """
     if are_two_clouds(before.cloud, after.cloud):
-        raise TwoCloudsError
+        raise NothingInCommonError
     found = compare(before, after)
     servers: list[ServerDifference] = []
     gaps: dict[Gap, None] = {}
