@@ -114,6 +114,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Monitor.nodes": "the nodes of disks",
     "Cgroup.pid": PER_START,
     "Cgroup.groups": PER_START,
+    "Cgroup.machine": PER_START,
     "Cgroup.throttled_percent": COUNTER,
     "Cgroup.memory_used_kib": COUNTER,
     "Cgroup.cpu_pressure": COUNTER,
