@@ -363,7 +363,7 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
         if disk.node is not None and disk.node.corrupt and monitor is not None:
             file = path_in(disk.node.file or "")
             yield problem(
-                f"{guest.title}'s QEMU found {phrase.place(file)} corrupt, and refuses to write to it",
+                f"{guest.title}'s QEMU found {phrase.place(file)} corrupt, and won't write to it",
                 says(monitor, disks=disk.node.file).and_so(corrupt=True),
                 DISK=file or None,
             )
