@@ -76,3 +76,8 @@ def place(path: str) -> str:
     parts = path.split("/")
     kept = path if len(parts) < 4 else "/".join(("…", *parts[-2:]))
     return brief(kept)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 server`, `2 servers`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -110,7 +110,7 @@ def test_qemu_monitor_dead_if_libvirts_query_timed_out(
     assert finding.severity.word == severity
     assert (
         f"qemu-monitor-dead of vm-plain: process reports pid = {host.pid('vm-plain')}, state = {state};"
-        " libvirt reports said = no answer within 10 s"
+        " libvirt reports error = no answer within 10 s"
     ) in host.findings()
 
 

@@ -193,7 +193,7 @@ def test_stuck_task_state(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "stuck-task-state of vm-paused: instance reports task_state = powering-off,"
-        " updated_at = 2026-11-20 00:00:00, after_a_restart_nova_compute = powers it off"
+        " updated_at = 2026-11-20 00:00:00, restart_of_nova_compute = powers it off"
     ]
 
 
@@ -326,7 +326,7 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "paused-or-crashed-guest of vm-plain: instance reports vm_state = active; domain reports"
-        " state = paused (user), cause = it was paused on the host (virsh suspend, a backup)"
+        " state = paused (user), cause = it was paused on the host"
     ]
 
 

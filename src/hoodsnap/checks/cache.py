@@ -198,7 +198,7 @@ def shared_cache_registry_stale(host: Host, cloud: Cloud) -> Problems:
                 stale = age is not None and age >= SIGNED_UP
                 never = f"never registered in {top}/compute_nodes"
                 lately = f"last registered in {top}/compute_nodes {since}"
-                has = "1 server" if servers == 1 else f"{servers} servers"
+                has = phrase.counted(servers, "server")
                 yield problem(
                     f"Host {name}, which has {has}, {never if age is None else lately}",
                     registry.and_so(its_servers=servers),
@@ -245,7 +245,7 @@ def base_cache_orphans(host: Host, cloud: Cloud) -> Problems:
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         taken = sum((entry.blocks or 0) * 512 for entry in left)
         listing = host.listing
-        files = "1 unused file" if len(left) == 1 else f"{len(left)} unused files"
+        files = phrase.counted(len(left), "unused file")
         yield problem(
             f"{files} ({phrase.size(taken)}) in {host.name}'s {cache.name} will not be removed by"
             f" nova: {phrase.brief(names)}{more}",

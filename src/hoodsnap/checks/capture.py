@@ -52,8 +52,8 @@ def capture_untrustworthy(host: Host) -> Problems:
         for (_, table), answers in host.instances.tables.read.items():
             if table == "instances":
                 yield problem(
-                    f"libvirt on {host.name} lists {running} running domains, and nova's database"
-                    " knows none of them",
+                    f"libvirt on {host.name} lists {phrase.counted(running, 'running domain')}, and"
+                    " nova's database knows none of them",
                     hears(host.census["libvirt"], "libvirt", guests=running),
                     hears(answers[0], "nova-db", instances_of_these=0),
                 )
@@ -72,8 +72,8 @@ def _doubted(host: Host, layer: str, answer: Answer) -> Problem:
     running = [domain for domain in host.domains.values() if domain.id is not None]
     counts = {"libvirt": len(running), "kernel": len(host.processes.by_uuid)}
     words = {
-        "libvirt": f"libvirt lists {len(running)} running domains",
-        "kernel": f"the kernel {len(host.processes.by_uuid)} QEMU processes of guests",
+        "libvirt": f"libvirt lists {phrase.counted(len(running), 'running domain')}",
+        "kernel": f"the kernel runs {phrase.counted(len(host.processes.by_uuid), 'guest')}",
     }
     contradiction = f"{words['libvirt']}, but {words['kernel']}"
     return problem(

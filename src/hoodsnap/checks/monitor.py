@@ -120,8 +120,9 @@ def qemu_monitor_dead(
         yield problem(f"{subject} {waits}", state, silent)
     elif silent is not None and not task_in_flight(guest) and not migrating(guest):
         # Requests wait until an incoming migration ends.
+        asked = "libvirt" if silent.layer == "libvirt" else "on its monitor"
         reason = cut(str(dict(silent.said).get("error")), LONGEST)
-        headline = f"{subject} did not answer {silent.layer}: {reason}"
+        headline = f"{subject} did not answer {asked}: {reason}"
         yield problem(headline, state, silent, severity=Severity.WARNING)
 
 

@@ -328,7 +328,7 @@ def paused_or_crashed_guest(
         yield problem(f"{both}: {cause}", here, state.and_so(cause=cause), *more)
     elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
         yield problem(
-            f"{guest.title} went to sleep by itself ({domain.state_words}), and nova will stop it",
+            f"{guest.title} put itself to sleep ({domain.state_words}), and nova will stop it",
             here,
             state.and_so(cause=SLEEPS),
             severity=Severity.WARNING,
