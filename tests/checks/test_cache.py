@@ -151,7 +151,7 @@ def test_shared_cache_registry_stale(host: RecordedHost) -> None:
 
     assert [line for line in host.findings() if line.startswith("shared-cache")] == [
         "shared-cache-registry-stale: compute_nodes reports host = other, signed_up = 30.0 hours ago,"
-        " its_servers = 1"
+        " servers = 1"
     ]
 
 

@@ -44,7 +44,7 @@ def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"capture-untrustworthy: libvirt reports guests = {len(running)};"
-        " nova-db reports instances_of_these = 0"
+        " nova-db reports known_instances = 0"
     ]
     [finding] = host.report().findings
     [where] = finding.evidence[1].where

@@ -151,7 +151,7 @@ def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: Record
     disk = _disk(host, "vm-snap")
     assert host.findings() == [
         f"base-replaced-or-truncated of vm-snap: image reports path = {disk}, virtual_size = {size},"
-        f" base = {base}, its_virtual_size = {size - 512}; image service reports virtual_size = {size}"
+        f" base = {base}, base_virtual_size = {size - 512}; image service reports virtual_size = {size}"
     ]
 
 
@@ -161,7 +161,7 @@ def test_base_replaced_or_truncated_if_it_is_larger_than_the_disk(host: Recorded
 
     assert host.findings() == [
         f"base-replaced-or-truncated of vm-snap: image reports path = {disk},"
-        f" virtual_size = {1 << 30}, base = {base}, its_virtual_size = {5 << 30}"
+        f" virtual_size = {1 << 30}, base = {base}, base_virtual_size = {5 << 30}"
     ]
 
 

@@ -196,12 +196,13 @@ def shared_cache_registry_stale(host: Host, cloud: Cloud) -> Problems:
                 registry = hears(answer, "compute_nodes", name, host=name, signed_up=since)
                 # A new host registers within the hour, and a time in the future proves nothing.
                 stale = age is not None and age >= SIGNED_UP
+                ago = phrase.lasting(age) if age is not None else ""
                 never = f"never registered in {top}/compute_nodes"
-                lately = f"last registered in {top}/compute_nodes {since}"
+                lately = f"last registered in {top}/compute_nodes {ago} ago"
                 has = phrase.counted(servers, "server")
                 yield problem(
                     f"Host {name}, which has {has}, {never if age is None else lately}",
-                    registry.and_so(its_servers=servers),
+                    registry.and_so(servers=servers),
                     severity=Severity.ERROR if stale else Severity.WARNING,
                     INSTANCES_PATH=top,
                 )

@@ -55,7 +55,7 @@ def capture_untrustworthy(host: Host) -> Problems:
                     f"libvirt on {host.name} lists {phrase.counted(running, 'running domain')}, and"
                     " nova's database knows none of them",
                     hears(host.census["libvirt"], "libvirt", guests=running),
-                    hears(answers[0], "nova-db", instances_of_these=0),
+                    hears(answers[0], "nova-db", known_instances=0),
                 )
                 break
     if len(host.boot_ids) > 1:
@@ -70,10 +70,11 @@ def capture_untrustworthy(host: Host) -> Problems:
 def _doubted(host: Host, layer: str, answer: Answer) -> Problem:
     neighbor = {"kernel": "libvirt", "libvirt": "kernel"}.get(layer, layer)
     running = [domain for domain in host.domains.values() if domain.id is not None]
-    counts = {"libvirt": len(running), "kernel": len(host.processes.by_uuid)}
+    shown = len(host.processes.by_uuid)
+    counts = {"libvirt": len(running), "kernel": shown}
     words = {
         "libvirt": f"libvirt lists {phrase.counted(len(running), 'running domain')}",
-        "kernel": f"the kernel runs {phrase.counted(len(host.processes.by_uuid), 'guest')}",
+        "kernel": f"the kernel shows QEMU of {phrase.counted(shown, 'guest')}",
     }
     contradiction = f"{words['libvirt']}, but {words['kernel']}"
     return problem(

@@ -185,7 +185,7 @@ def backing_not_image_ref(
             source = f" (image {cloud.image_names.get(other, other)})" if other is not None else ""
             yield problem(
                 f"{guest.title}'s disk is based on _base/{made_from[1][:8]}{phrase.brief(source)},"
-                f" not on _base/{expected[:8]}, its {named}",
+                f" but its {named} is _base/{expected[:8]}",
                 says(record, image=record.image).and_so(base=expected),
                 says(image, path=image.path, backing_filename=image.backing_filename),
                 DISK=image.path,
@@ -235,7 +235,7 @@ def base_replaced_or_truncated(
             if entry is not None and entry.type == "f" and entry.ino not in numbers:
                 yield problem(
                     f"{guest.title}'s base image {phrase.place(path)} was replaced: its QEMU has"
-                    f" {phrase.brief(_names_held(process))} open",
+                    f" {_names_held(process, path)} open, not inode {entry.ino}",
                     says(process, pid=process.pid, files=_bases_held(process)),
                     hears(host.listing, "images", path, base=path, inode=entry.ino),
                     BASE=path,
@@ -262,14 +262,15 @@ def _bases_held(process: Process) -> str:
     return ", ".join(sorted(held)) or "no base"
 
 
-def _names_held(process: Process) -> str:
-    """Return the file names of the base images that a process has open."""
+def _names_held(process: Process, path: str) -> str:
+    """Return the base images that a process has open, as far as they are not called like a path."""
+    name = path.rpartition("/")[2]
     held = {
-        f"a deleted {name}" if file.deleted else name
+        f"{other} (inode {file.ino})" if other != name else f"inode {file.ino}"
         for file in process.files
-        if is_base(file.path) and (name := file.path.rpartition("/")[2])
+        if is_base(file.path) and (other := file.path.rpartition("/")[2])
     }
-    return phrase.several(sorted(held)) or "no base image"
+    return phrase.brief(phrase.several(sorted(held)) or "no base image")
 
 
 def _wrong_size(
@@ -279,7 +280,7 @@ def _wrong_size(
     layers = [layer for layer in image.chain[1:2] if layer.path == path]
     for layer in layers:
         base = says(image, path=image.path, virtual_size=image.virtual_size)
-        base = base.and_so(base=path, its_virtual_size=layer.virtual_size)
+        base = base.and_so(base=path, base_virtual_size=layer.virtual_size)
         if layer.virtual_size > image.virtual_size:
             below, above = phrase.sizes(layer.virtual_size, image.virtual_size)
             yield problem(f"{subject} has {below}, more than its disk's {above}", base, BASE=path)
@@ -380,7 +381,7 @@ def _below(files: Sequence[str], others: Sequence[str]) -> str:
     for number, file in enumerate(files):
         if number and others[number : number + 1] != (file,):
             return phrase.place(file)
-    return "nothing"
+    return "no file"
 
 
 def _target(domain: Domain, path: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
@@ -87,12 +87,8 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
         if undecided is not None and stat.S_ISBLK(file.mode):
             maybe = True
             continue
-        names = [_title(cloud, host, other) for other, _ in others]
-        writers = [file, *(held for _, held in others)]
-        all_write = "both write to" if len(writers) == 2 else "all write to"
-        verb = all_write if all(one.writable for one in writers) else "have open, for writing,"
         yield problem(
-            f"{phrase.several([guest.title, *names])} {verb} {phrase.place(file.path)}",
+            f"{_of_users(cloud, host, guest, file, others)} {phrase.place(file.path)}",
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
             NAME=known(lambda: process.name),
@@ -105,6 +101,25 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
 
 def _held(file: OpenFile) -> str:
     return f"{file.path} ({file.dev} inode {file.ino}, {'rw' if file.writable else 'ro'})"
+
+
+def _of_users(
+    cloud: Cloud,
+    host: Host,
+    guest: Guest,
+    file: OpenFile,
+    others: Sequence[tuple[Process, OpenFile]],
+) -> str:
+    """Return who uses a file: `vm-a and vm-b (PID 7) both write to`. The guest comes first."""
+    all_users = [(guest.title, file.writable)]
+    all_users += [(_title(cloud, host, other), held.writable) for other, held in others]
+    writers = [name for name, writes in all_users if writes]
+    readers = [name for name, writes in all_users if not writes]
+    if not readers:
+        return f"{phrase.several(writers)} {'both' if len(writers) == 2 else 'all'} write to"
+    write = f"{phrase.several(writers)} {'writes' if len(writers) == 1 else 'write'} to"
+    read = f"{phrase.several(readers)} {'reads' if len(readers) == 1 else 'read'}"
+    return f"{write} what {read}:"
 
 
 def _title(cloud: Cloud, host: Host, process: Process) -> str:
@@ -410,27 +425,14 @@ def stale_managed_save(
     if record.deleted:
         return
     suspended = record.vm_state == "suspended"
-    known_state = says(record, vm_state=record.vm_state)
-    state = f"{domain.state_words} in libvirt"
-    disk = known(lambda: next(_written_files(domain), None))
     if not domain.managed_save:
         if suspended and domain.state == DomainState.SHUTOFF:
-            yield problem(
-                f"{guest.title} is suspended in nova, but it is {state} without saved memory",
-                known_state,
-                says(domain, state=domain.state_words, managed_save=domain.managed_save),
-                severity=Severity.WARNING,
-                DISK=disk,
-            )
+            lost = f"suspended in nova, but {domain.state_words} in libvirt without saved memory"
+            yield _of_a_save(guest, record, domain, lost, severity=Severity.WARNING)
         return
-    saved = says(domain, state=domain.state_words, managed_save=domain.managed_save)
     if domain.state in ON:
-        yield problem(
-            f"{guest.title} is {state}, but libvirt also has a managed save of its memory",
-            known_state,
-            saved,
-            DISK=disk,
-        )
+        also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
+        yield _of_a_save(guest, record, domain, also)
         return
     newer = list(_written_after(host, domain))
     if newer:
@@ -438,20 +440,30 @@ def stale_managed_save(
         yield problem(
             f"{guest.title}'s disk {phrase.place(path)} was written to {phrase.lasting(after)}"
             " after its memory was saved",
-            known_state,
-            saved,
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words, managed_save=domain.managed_save),
             *(one.evidence for one in newer),
             DISK=path,
         )
     elif not suspended:
-        yield problem(
-            f"{guest.title} is {record.vm_state} in nova, but its memory was saved, and it is"
-            f" {state}",
-            known_state,
-            saved,
-            severity=Severity.WARNING,
-            DISK=disk,
-        )
+        saved = f"{record.vm_state} in nova, but its memory was saved: it is {domain.state_words}"
+        yield _of_a_save(guest, record, domain, saved, severity=Severity.WARNING)
+
+
+def _of_a_save(
+    guest: Guest,
+    record: Server | Instance,
+    domain: Domain,
+    what: str,
+    severity: Severity | None = None,
+) -> Problem:
+    return problem(
+        f"{guest.title} is {what}",
+        says(record, vm_state=record.vm_state),
+        says(domain, state=domain.state_words, managed_save=domain.managed_save),
+        severity=severity,
+        DISK=known(lambda: next(_written_files(domain), None)),
+    )
 
 
 class _Written(NamedTuple):

@@ -65,19 +65,18 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
     Source: libvirt qemu driver, `qemuProcessReconnect`; nova bug 1414065; containers/podman issue
     12717.
     """
-    runs = f"{guest.title}'s QEMU runs (PID {process.pid}), but libvirt"
-    name = known(lambda: process.name)
     if guest.domain is None:
         if _is_novas(guest, process):
             yield problem(
-                f"{runs} has no domain for it",
+                f"{guest.title}'s QEMU runs (PID {process.pid}), but libvirt has no domain for it",
                 says(process, pid=process.pid, uuid=process.uuid),
                 _lacks(guest, "libvirt", "domain"),
-                NAME=name,
+                NAME=known(lambda: process.name),
             )
     elif guest.domain.state == DomainState.SHUTOFF:
         yield problem(
-            f"{runs} reports its domain as {guest.domain.state_words}",
+            f"{guest.title}'s QEMU runs (PID {process.pid}), but its domain is"
+            f" {guest.domain.state_words} in libvirt",
             says(process, pid=process.pid, uuid=process.uuid),
             says(guest.domain, state=guest.domain.state_words),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap import phrase
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     disk_is_copied,
@@ -13,10 +13,11 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
-from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
+from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.image import Image, ImageInfo
@@ -62,40 +63,36 @@ def disk_format_mismatch(
     for disk in domain.disks if domain.id is not None else domain.inactive_disks:
         if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
             continue
-        read_as = says(domain, disks=f"{disk.source} is {disk.format}")
-        subject = f"{guest.title}'s disk {phrase.place(disk.source)} is read as {disk.format}, but"
-        folder = disk.source.rpartition("/")[0]
         image = host.images.image(disk.source)
         if image is not None and _declared(image) not in (None, disk.format):
             recorded = says(image, path=image.path, declared=image.declared)
-            yield problem(
-                f"{subject} nova recorded {image.declared}",
-                read_as,
-                recorded,
-                DISK=disk.source,
-                FOLDER=folder,
-            )
+            yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
         if process is not None:
             for drive in process.disks:
                 if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
-                    started = says(
-                        process, pid=process.pid, disks=f"{drive.source} is {drive.format}"
-                    )
-                    headline = f"{subject} QEMU was started with {drive.format}"
-                    yield problem(headline, read_as, started, DISK=disk.source, FOLDER=folder)
+                    started = f"{drive.source} is {drive.format}"
+                    evidence = says(process, pid=process.pid, disks=started)
+                    what = f"QEMU was started with {drive.format}"
+                    yield _misread(guest, domain, disk, what, evidence)
         magic = _magic(host, disk.source)
         if disk.format == "qcow2" and magic is not None and not magic.startswith(QCOW2):
             found = hears(host.listing, "images", disk.source, first_bytes=magic)
-            yield problem(
-                f"{subject} starts with {magic[:8]}, not {QCOW2}",
-                read_as,
-                found,
-                DISK=disk.source,
-                FOLDER=folder,
-            )
+            what = f"it starts with {magic[:8]}, not {QCOW2}"
+            yield _misread(guest, domain, disk, what, found)
         if image is None:
             disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
+
+
+def _misread(guest: Guest, domain: Domain, disk: Disk, what: str, evidence: Evidence) -> Problem:
+    path = disk.source or ""
+    return problem(
+        f"{guest.title}'s disk {phrase.place(path)} is read as {disk.format}, but {what}",
+        says(domain, disks=f"{path} is {disk.format}"),
+        evidence,
+        DISK=path,
+        FOLDER=path.rpartition("/")[0],
+    )
 
 
 def _declared(image: Image) -> str | None:
@@ -148,23 +145,23 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
     docs/interop/qcow2 (data file, backing file).
     """
     for image in images:
-        made_from = known(lambda: _image_of(guest))
         if image.data_file is not None:
             yield problem(
                 f"{guest.title}'s disk {phrase.place(image.path)} keeps its data in another file,"
                 f" {phrase.brief(image.data_file)}",
                 says(image, path=image.path, data_file=image.data_file),
                 DISK=image.path,
-                IMAGE=made_from,
+                IMAGE=known(lambda: _image_of(guest)),
             )
         for above, below in _steps(image):
             if not _may_stand_on(guest, above, host.images.listed_path(below)):
+                what = "base image" if is_base(above) else "disk"
                 yield problem(
-                    f"{guest.title}'s disk {phrase.place(above)} is based on {phrase.brief(below)},"
-                    " which is no base image of nova",
+                    f"{guest.title}'s {what} {phrase.place(above)} is based on"
+                    f" {phrase.brief(below)}, which is no base image of nova",
                     says(image, path=image.path).and_so(layer=above, backing_filename=below),
                     DISK=image.path,
-                    IMAGE=made_from,
+                    IMAGE=known(lambda: _image_of(guest)),
                 )
 
 

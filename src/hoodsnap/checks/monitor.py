@@ -106,10 +106,10 @@ def qemu_monitor_dead(
     if domain.state not in ON:
         return
     state = says(process, pid=process.pid, state=process.state)
-    subject = f"{guest.title}'s QEMU (PID {process.pid})"
     if process.state in STOPPED:
         yield problem(
-            f"{subject} is stopped (state {process.state}), but its domain is {domain.state_words}",
+            f"{_subject(guest, process)} is stopped (state {process.state}), but its domain is"
+            f" {domain.state_words}",
             state,
             says(domain, state=domain.state_words),
         )
@@ -117,13 +117,17 @@ def qemu_monitor_dead(
     silent = next(_silent(domain, host, monitor), None)
     if silent is not None and process.state == "D":
         waits = "waits in the kernel (state D), and did not answer libvirt"
-        yield problem(f"{subject} {waits}", state, silent)
+        yield problem(f"{_subject(guest, process)} {waits}", state, silent)
     elif silent is not None and not task_in_flight(guest) and not migrating(guest):
         # Requests wait until an incoming migration ends.
         asked = "libvirt" if silent.layer == "libvirt" else "on its monitor"
         reason = cut(str(dict(silent.said).get("error")), LONGEST)
-        headline = f"{subject} did not answer {asked}: {reason}"
+        headline = f"{_subject(guest, process)} did not answer {asked}: {reason}"
         yield problem(headline, state, silent, severity=Severity.WARNING)
+
+
+def _subject(guest: Guest, process: Process) -> str:
+    return f"{guest.title}'s QEMU (PID {process.pid})"
 
 
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:

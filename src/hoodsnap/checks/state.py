@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 from hoodsnap import phrase
-from hoodsnap.check import Problems, check, problem
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.legal_states import LEGAL, PAUSED_OUTSIDE_NOVA, POWER_OF
 from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, says
@@ -25,6 +25,10 @@ from hoodsnap.facts.quantity import whole
 from hoodsnap.printable import cut
 
 SLEEPS = "the guest went to sleep by itself; nova treats that as off and stops it"
+
+STARTED = frozenset([1, 2, 3, 4])
+"""libvirt's reasons for a running domain that runs since its QEMU started: booted, migrated,
+restored, from snapshot."""
 
 LONGEST = 60
 """Longest text of a fault in a headline, in characters."""
@@ -159,7 +163,9 @@ def _since(written: Callable[[], str | None], fact: Fact, part: str) -> str:
     """Return ` since 09:02 (5 h 49 min)`, up to the time of a fact's answer; "" if unknown."""
     then = known(lambda: moment(written()))
     asked = fact.said.get(part)
-    return f" {phrase.since(then, asked.at)}" if then is not None and asked is not None else ""
+    if then is None or asked is None or then > asked.at:
+        return ""
+    return f" {phrase.since(then, asked.at)}"
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
@@ -209,12 +215,12 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
         return
     if resumed or (rests and domain.state in ON):
         sync = LEGAL[record.vm_state].sync
-        since = _since(
-            lambda: guest.log.started if guest.log is not None else None, domain, "state"
-        )
+        log = guest.log if domain.reason in STARTED else None
+        since = _since(lambda: log.started if log is not None else None, domain, "state")
+        what = "soft-deleted" if record.vm_state == "soft-delete" else record.vm_state
         doomed = ", and nova will force it off" if record.vm_state == "stopped" else ""
         yield problem(
-            f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
+            f"{guest.title} is {what} in nova, but its domain is {domain.state_words}"
             f"{since}{doomed}",
             says(record, vm_state=record.vm_state).and_so(next_power_sync=sync),
             says(domain, state=domain.state_words),
@@ -273,11 +279,7 @@ def _power(number: int) -> str:
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, job_runs])
 def paused_or_crashed_guest(
-    guest: Guest,
-    record: Server | Instance,
-    domain: Domain,
-    monitor: Monitor | None,
-    log: Log | None,
+    guest: Guest, record: Server | Instance, domain: Domain, monitor: Monitor | None
 ) -> Problems:
     """nova reports the server as active, but its guest is paused, asleep or crashed.
 
@@ -319,22 +321,31 @@ def paused_or_crashed_guest(
         return
     if monitor is not None and _status(monitor) == "io-error":
         return
-    here = says(record, vm_state=record.vm_state)
-    state = says(domain, state=domain.state_words)
-    both = f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
-    more = (*_asked(monitor), *complaint(log))
     if domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
-        cause = PAUSED_OUTSIDE_NOVA[domain.reason]
-        yield problem(f"{both}: {cause}", here, state.and_so(cause=cause), *more)
+        yield _stands_still(guest, record, domain, PAUSED_OUTSIDE_NOVA[domain.reason])
     elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
         yield problem(
             f"{guest.title} put itself to sleep ({domain.state_words}), and nova will stop it",
-            here,
-            state.and_so(cause=SLEEPS),
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words).and_so(cause=SLEEPS),
             severity=Severity.WARNING,
         )
     elif domain.state == DomainState.CRASHED:
-        yield problem(both, here, state, *more)
+        yield _stands_still(guest, record, domain, None)
+
+
+def _stands_still(
+    guest: Guest, record: Server | Instance, domain: Domain, cause: str | None
+) -> Problem:
+    state = says(domain, state=domain.state_words)
+    return problem(
+        f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
+        f"{'' if cause is None else f': {cause}'}",
+        says(record, vm_state=record.vm_state),
+        state if cause is None else state.and_so(cause=cause),
+        *_asked(guest.monitor),
+        *complaint(guest.log),
+    )
 
 
 def _asked(monitor: Monitor | None) -> Iterator[Evidence]:
