@@ -88,7 +88,7 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Pro
             maybe = True
             continue
         yield problem(
-            f"{_of_users(cloud, host, guest, file, others)} {phrase.place(file.path)}",
+            _of_users(cloud, host, guest, file, others),
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
             NAME=known(lambda: process.name),
@@ -110,16 +110,18 @@ def _of_users(
     file: OpenFile,
     others: Sequence[tuple[Process, OpenFile]],
 ) -> str:
-    """Return who uses a file: `vm-a and vm-b (PID 7) both write to`. The guest comes first."""
-    all_users = [(guest.title, file.writable)]
-    all_users += [(_title(cloud, host, other), held.writable) for other, held in others]
-    writers = [name for name, writes in all_users if writes]
-    readers = [name for name, writes in all_users if not writes]
+    """Return who uses a file: `vm-a and vm-b (PID 7) both write to …`. The guest comes first."""
+    path = phrase.place(file.path)
+    users = [(guest.title, file.writable)]
+    users += [(_title(cloud, host, other), held.writable) for other, held in others]
+    writers = [name for name, writes in users if writes]
+    readers = [name for name, writes in users if not writes]
     if not readers:
-        return f"{phrase.several(writers)} {'both' if len(writers) == 2 else 'all'} write to"
-    write = f"{phrase.several(writers)} {'writes' if len(writers) == 1 else 'write'} to"
-    read = f"{phrase.several(readers)} {'reads' if len(readers) == 1 else 'read'}"
-    return f"{write} what {read}:"
+        number = "both" if len(writers) == 2 else "all"
+        return f"{phrase.several(writers)} {number} write to {path}"
+    write = f"{phrase.several(writers, 2)} {'writes' if len(writers) == 1 else 'write'}"
+    read = f"{phrase.several(readers, 2)} {'reads' if len(readers) == 1 else 'read'}"
+    return f"{write} to {path}, which {read}"
 
 
 def _title(cloud: Cloud, host: Host, process: Process) -> str:

@@ -222,8 +222,11 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
     # The API alone can't tell a deleted server from one that never existed.
     sure = "nova-db" in searched and domain.state in ON
     where = f" on {guest.host.name}" if guest.host is not None else ""
+    once = known(lambda: domain.current.nova)
+    called = f" ({once.name} in its metadata)" if once is not None and once.name else ""
     yield problem(
-        f"{guest.title} is {domain.state_words} in libvirt{where}, but nova has no record of it",
+        f"{guest.title}{called} is {domain.state_words} in libvirt{where}, but nova has no record"
+        " of it",
         says(domain, name=domain.name, state=domain.state_words),
         *absent,
         severity=Severity.ERROR if sure else Severity.WARNING,
