@@ -23,7 +23,7 @@ from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.held_files import is_disk, named_files, renamed_file
+from hoodsnap.facts.cloud.held_files import held_at, is_disk, named_files, renamed_file
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.database.instance import Instance
@@ -304,17 +304,25 @@ def _of_a_missing_file(
 ) -> Problem:
     """Return the problem of a file that does not exist under the name in the definition."""
     found = known(lambda: renamed_file(host, process, domain, path))
-    new = f"was renamed to {phrase.place(found.path)}" if found is not None else ""
-    gone = f"{phrase.place(path)} is missing"
-    holds = f"{found.path} (fd {found.fd}, inode {found.ino})" if found is not None else None
+    # Its folder may be hidden: then the kernel still shows the file at this path.
+    held = found if found is not None else held_at(process.files, path)
+    shown = f"{held.path} (fd {held.fd}, inode {held.ino})" if held is not None else None
+    if found is not None:
+        what = (
+            f"was renamed to {phrase.place(found.path)} while QEMU (PID {process.pid}) runs on it"
+        )
+    elif held is not None:
+        what = f"{phrase.place(path)} is missing, but QEMU has it open (fd {held.fd})"
+    else:
+        what = f"{phrase.place(path)} is missing while QEMU (PID {process.pid}) runs on it"
     return problem(
-        f"{guest.title}'s {_kind(path)} {new or gone} while QEMU (PID {process.pid}) runs on it",
-        says(process, pid=process.pid, **({"files": holds} if holds else {})),
+        f"{guest.title}'s {_kind(path)} {what}",
+        says(process, pid=process.pid, **({"files": shown} if shown else {})),
         says(domain, disks=path),
         hears(host.listing, "images", path, file="missing"),
-        FD=found.fd if found is not None else None,
-        FOUND=found.path if found is not None else None,
-        MISSING=path,
+        FD=held.fd if held is not None else None,
+        FOUND=found.path if found is not None else ("" if held is not None else None),
+        MISSING=path if found is not None or held is None else "",
         COPY="" if found is not None else None,
     )
 
