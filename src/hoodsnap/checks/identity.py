@@ -57,7 +57,7 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
 
     It worked if libvirt reports the domain as running:
 
-        virsh domstate --reason UUID
+        virsh domstate --reason NAME
 
     Not yet: Do not run `virsh start`, `virsh define` or `openstack server reboot --hard`. Do not
     restart nova-compute. Do not run `kill -9`.
