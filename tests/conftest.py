@@ -502,6 +502,10 @@ class RecordedHost:
         """
         return [shown(finding) for finding in self.report().findings]
 
+    def headlines(self) -> list[str]:
+        """Return the headlines of all findings of the whole catalog, folded ones included."""
+        return [finding.headline for finding in self.report().everything()]
+
     def folded(self) -> list[str]:
         """Return the folded findings: `root ← check of guest: evidence`."""
         return [line for finding in self.report().findings for line in explained(finding)]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import pytest
 from tests.conftest import FAULTS
 
 from hoodsnap.bundle import load
-from hoodsnap.findings.analysis import analyze
+from hoodsnap.findings.advice import Command, instructions, of_guest
+from hoodsnap.findings.analysis import Report, analyze
+from hoodsnap.findings.finding import Finding
 
 FOUND = {
     "qemu-kill9": ["error active-but-domain-off of vm-plain"],
@@ -171,12 +176,91 @@ def test_every_recorded_fault_has_expected_findings() -> None:
     assert recorded == FOUND.keys() | BEYOND
 
 
-@pytest.mark.parametrize("fault", sorted(FOUND.keys() | BEYOND))
-def test_a_real_fault_is_found_and_nothing_else(fault: str) -> None:
-    report = analyze(load(FAULTS / f"{fault}.json.zst"))
+every_fault = pytest.mark.parametrize("fault", sorted(FOUND.keys() | BEYOND))
 
+
+@cache
+def _report(fault: str) -> Report:
+    return analyze(load(FAULTS / f"{fault}.json.zst"))
+
+
+@every_fault
+def test_a_real_fault_is_found_and_nothing_else(fault: str) -> None:
     found = [
         f"{finding.severity.word} {finding.check.name} of {finding.guest.name if finding.guest else ''}"
-        for finding in report.findings
+        for finding in _report(fault).findings
     ]
     assert sorted(found) == sorted(FOUND.get(fault, []))
+
+
+@every_fault
+def test_every_headline_names_its_subject_and_is_a_short_sentence(fault: str) -> None:
+    assert [
+        f"{finding.check.name}: {finding.headline!r} {wrong}"
+        for finding in _report(fault).everything()
+        for wrong in _faults_of(finding)
+    ] == []
+
+
+def _faults_of(finding: Finding) -> Iterator[str]:
+    headline = finding.headline
+    if not headline or headline == finding.title == finding.check.message.removesuffix("."):
+        yield "holds no value"
+    if headline.endswith(".") or "\n" in headline or not headline.isprintable():
+        yield "is no single line without a period"
+    if len(headline) > 140:
+        yield f"has {len(headline)} characters"
+    if not any(name in headline for name in _subjects(finding)):
+        yield "does not name its subject"
+
+
+def _subjects(finding: Finding) -> Iterator[str]:
+    """Yield the names by which a headline may call the subject of its finding."""
+    if finding.guest is not None:
+        yield finding.guest.title
+        return
+    if finding.host is not None:
+        yield finding.host
+    for evidence in finding.evidence:
+        yield from (str(value) for _, value in evidence.said if value)
+
+
+@every_fault
+def test_no_command_lacks_a_value_that_the_bundle_holds(fault: str) -> None:
+    assert [
+        f"{finding.check.name}: {command.text}: {name}"
+        for finding in _report(fault).everything()
+        for command in _commands(finding)
+        for name in command.left
+        if name in _known(finding)
+    ] == []
+
+
+def _commands(finding: Finding) -> Iterator[Command]:
+    for instruction in instructions(finding):
+        yield from instruction.commands
+
+
+VALUES = {
+    "AGENT": ("agent",),
+    "BASE": ("base", "backing_filename"),
+    "CONSUMER": ("consumer",),
+    "DISK": ("path", "disks", "backing_filename"),
+    "FD": ("files",),
+    "FOLDER": ("folder",),
+    "LOG": ("log",),
+    "MAC": ("mac",),
+    "PORT": ("port", "ports"),
+    "PROVIDER": ("provider",),
+    "TAP": ("tap", "ifname"),
+    "VOLUME": ("volume", "volume_id"),
+}
+"""Placeholder → names of values in evidence from which it follows."""
+
+
+def _known(finding: Finding) -> set[str]:
+    """Return the placeholders whose values follow from the finding."""
+    guest = finding.shared.guests[0] if finding.shared is not None else finding.guest
+    said = {name for evidence in finding.evidence for name, value in evidence.said if value}
+    held = {name for name, sources in VALUES.items() if said.intersection(sources)}
+    return {*of_guest(guest), *(("HOST",) if finding.host is not None else ()), *held}

@@ -45,7 +45,8 @@ def problem(
 ) -> Problem:
     """Return a problem for a check to yield: `problem(f"{…} is …", says(…), DISK=image.path)`.
 
-    `names` are placeholders of the check's advice; a value of None leaves the placeholder.
+    `names` are placeholders of the check's advice. A value of None leaves the placeholder; an empty
+    one leaves out the commands with it, because they do not apply to this problem.
     """
     known = {name: str(value) for name, value in names.items() if value is not None}
     return Problem(severity, evidence, headline, known)

@@ -21,6 +21,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.layer import LAYERS, TABLE
+from hoodsnap.findings.advice import READ_ONLY
 from hoodsnap.findings.analysis import Report
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
@@ -90,19 +91,6 @@ def test_the_docstring_is_a_manual_page(check: Check) -> None:
         assert check.sections.get(section), f"the section {section} is missing"
 
 
-READ_ONLY = re.compile(
-    r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
-    r"|sha256sum|ss|systemctl status|tail|tr|date --utc|iscsiadm -m session|multipath -ll|sg_inq"
-    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
-    r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune NAME$|schedinfo NAME$"
-    r"|secret-list|snapshot-list|uri|vcpucount|vcpupin NAME$|blockjob NAME TARGET --info)"
-    r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
-    r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
-    r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))\b"
-)
-"""Commands that change nothing."""
-
-
 def commands(check: Check) -> list[list[str]]:
     """Return the commands of the advice, in groups."""
     paragraphs = check.sections["next"].split("\n\n")
@@ -121,6 +109,37 @@ def test_the_first_advice_changes_nothing(check: Check) -> None:
     assert all(">" not in re.sub(r"'[^']*'", "", command) for command in first)
 
 
+WORKED = "It worked if "
+"""The beginning of the paragraph that says how to see that a change worked."""
+
+
+@every_check
+def test_a_change_is_followed_by_a_look_whether_it_worked(check: Check) -> None:
+    paragraphs = check.sections["next"].split("\n\n")
+    changing = [
+        number
+        for number, paragraph in enumerate(paragraphs)
+        if paragraph.startswith(COMMANDS) and any(map(_changes, _lines(paragraph)))
+    ]
+    if not changing:
+        return
+
+    after = paragraphs[changing[-1] + 1 :]
+    assert [paragraph[: len(WORKED)] for paragraph in after].count(WORKED) == 1
+    at = next(at for at, paragraph in enumerate(after) if paragraph.startswith(WORKED))
+    [look] = after[at + 1 : at + 2]
+    assert look.startswith(COMMANDS)
+    assert not any(map(_changes, _lines(look)))
+
+
+def _lines(paragraph: str) -> list[str]:
+    return [line.strip() for line in paragraph.splitlines()]
+
+
+def _changes(command: str) -> bool:
+    return not READ_ONLY.match(command)
+
+
 @every_check
 def test_the_words_that_a_report_fills_in_stand_only_in_commands(check: Check) -> None:
     """`the UUID of the cell` would become this server's UUID of the cell."""
@@ -135,6 +154,7 @@ def test_the_words_that_a_report_fills_in_stand_only_in_commands(check: Check) -
 def test_the_advice_is_not_forbidden_by_its_own_check(check: Check) -> None:
     """Otherwise nobody could follow it: the check forbids the command until it is quiet."""
     forbidden = [danger.command for danger in DANGERS if check.name in danger.gates]
+    forbidden += _not_yet(check)
     advised = [command for group in commands(check) for command in group]
 
     assert [
@@ -144,6 +164,30 @@ def test_the_advice_is_not_forbidden_by_its_own_check(check: Check) -> None:
         for danger in forbidden
         if any(part <= {*command.split()} for part in _parts_of(danger))
     ] == []
+
+
+def _not_yet(check: Check) -> list[str]:
+    """Return the commands that a check's own "Not yet" names, in full.
+
+    "`openstack server reboot` or `delete`" names `openstack server delete`, too.
+    """
+    found: list[str] = []
+    for span in re.findall(r"`([^`]*)`", check.sections["not yet"]):
+        words = span.split()
+        if words[0] in PROGRAMS:
+            found.append(span)
+        elif found and re.fullmatch(r"-?[a-z][a-z-]+", words[0]):
+            at = 1 if words[0].startswith("-") else len(words)
+            found.append(" ".join([*found[-1].split()[:-at], *words]))
+    return found
+
+
+PROGRAMS = (
+    *("openstack", "nova-manage", "cinder", "virsh", "qemu-img", "systemctl", "ovs-vsctl"),
+    *("rm", "cp", "mv", "touch", "kill", "chown", "restorecon", "rbd", "iscsiadm", "multipath"),
+    *("UPDATE", "DELETE", "INSERT"),
+)
+"""First words of commands that a check may forbid."""
 
 
 def _parts_of(danger: str) -> list[set[str]]:

@@ -63,7 +63,7 @@ def test_a_finding_is_a_line(broken: Path, host: RecordedHost) -> None:
     assert done.returncode == 1
     assert done.stdout.decode() == (
         f"error active-but-domain-off vm {host.uuid('vm-plain')} vm-plain:"
-        " nova reports the server as active or paused, but its guest is off"
+        " vm-plain is active in nova, but its domain is shut off (crashed)"
         " [instance reports vm_state = active; domain reports state = shut off (crashed)]\n"
     )
 

@@ -77,5 +77,5 @@ def test_a_page_gives_each_command_a_line_of_its_own() -> None:
 
     for lines in (list(page(check)), markdown(check).splitlines()):
         first = next(at for at, line in enumerate(lines) if line.strip() == "virsh suspend NAME")
-        assert lines[first + 1].strip() == "cp --sparse=always /proc/PID/fd/FD /safe/disk"
+        assert lines[first + 1].strip() == "cp --sparse=always /proc/PID/fd/FD COPY"
         assert lines[first + 2].strip() == "virsh resume NAME"

@@ -126,10 +126,10 @@ def test_each_command_of_the_advice_stands_alone(host: RecordedHost) -> None:
 
     at = lines.index(f"                 ls -l /proc/{pid}/fd")
     first = lines.index(f"                 virsh suspend {name}")
-    assert lines[at + 1] == f"                 ls -lL /proc/{pid}/fd"
-    assert lines[at + 2].startswith("               Then copy the file out")
+    assert lines[at + 1] == f"                 ls -lLi /proc/{pid}/fd"
+    assert lines[at + 2].startswith("               If the file was deleted")
     assert lines[first + 1 : first + 3] == [
-        f"                 cp --sparse=always /proc/{pid}/fd/FD /safe/disk",
+        f"                 cp --sparse=always /proc/{pid}/fd/14 COPY",
         f"                 virsh resume {name}",
     ]
 

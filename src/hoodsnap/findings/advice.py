@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hoodsnap.check import COMMANDS
@@ -26,7 +26,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "INSTANCES_PATH": "nova.conf's instances_path",
     "AGENT": "id of the agent, from `openstack network agent list`",
     "ATTACHMENT": "id of the attachment in cinder",
-    "BASE": "file name of the base image in _base",
+    "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "CONSUMER": "UUID of the consumer in placement",
@@ -36,15 +36,18 @@ PLACEHOLDERS: Mapping[str, str] = {
     "FLAVOR": "name of the flavor",
     "FOLDER": "path of the guest's folder",
     "FORMAT": "format of the disk: raw or qcow2",
+    "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
     "GROUP": "path of the control group",
     "HYPERVISOR": "hypervisor host name",
     "IMAGE": "id of the image in glance",
     "LOG": "path of the log file",
     "MAC": "MAC address",
+    "MISSING": "path at which the file is missing",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
     "OTHER": "UUID of the other server",
+    "OTHER_PID": "process id of the other QEMU",
     "PATH": "path of the device",
     "PORT": "id of the port",
     "PROVIDER": "UUID of the resource provider",
@@ -64,7 +67,8 @@ READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
-    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
+    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
+    r"|qemu-img (info|check -f \S+ \S+$)"
     r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
     r"|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
@@ -103,12 +107,25 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
         if paragraph.startswith(COMMANDS):
             lines = [line.strip() for line in paragraph.splitlines()]
-            commands = tuple(command(line, values) for line in lines)
+            commands = tuple(command(line, values) for line in _applicable(lines, values))
             prose = found.pop().prose if found and not found[-1].commands else ""
-            found.append(Instruction(prose, commands))
+            if commands:
+                found.append(Instruction(prose, commands))
         elif paragraph:
             found.append(Instruction(_prose(paragraph, values)))
     return tuple(found)
+
+
+def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
+    """Return the commands that apply to a finding.
+
+    A check gives an empty value for what this finding does not have: the new name of a file that
+    was not renamed. Commands with that placeholder do not apply, nor do others of the same group if
+    the group changes something.
+    """
+    kept = [line for line in lines if all(values.get(name) != "" for name in _WORD.findall(line))]
+    changes = any(not READ_ONLY.match(line) for line in lines)
+    return kept if not changes or len(kept) == len(lines) else ()
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:
