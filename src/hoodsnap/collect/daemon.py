@@ -85,7 +85,6 @@ def _row(process: RunningProcess, daemon: SeenDaemon) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": daemon.name,
         "pid": process.pid,
-        "ppid": process.parent,
         "state": process.state,
         "switches": process.switches,
         "started": process.started,

@@ -60,11 +60,6 @@ class RunningProcess:
         return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
 
     @property
-    def parent(self) -> int:
-        """PID of its parent; 0 if the parent is in another PID namespace."""
-        return int(self.status["PPid"][0])
-
-    @property
     def state(self) -> str:
         """State of its first thread, a letter: `S`, `T` (stopped), `D` (waits for a device) …"""
         return self.status["State"][0]

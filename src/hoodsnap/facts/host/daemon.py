@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import NamedTuple
@@ -29,18 +29,25 @@ FIRST_PID_NAMESPACE = "pid:[4026531836]"
 """The namespace of the host's PID 1, in which all processes are visible: a constant of Linux."""
 
 
+TICKS = 100
+"""Ticks in a second in which the kernel counts the times of processes, on every architecture."""
+
+LATEST = 1 << 36
+"""Seconds since 1970 up to which a time is possible."""
+
+
 class Condition(StrEnum):
     """Condition of a daemon."""
 
     RUNNING = "running"
     MISSING = "not running"
-    STOPPED = "stopped by a signal (T)"
-    PAUSED = "paused with its control group"
-    STUCK = "waiting for a device (D)"
+    STOPPED = "stopped by a signal (state T)"
+    PAUSED = "paused with its container (frozen control group)"
+    STUCK = "waiting for a device that does not answer (state D)"
 
 
 class Daemon(NamedTuple):
-    """A process of a daemon that is not the child of another process of the same daemon."""
+    """A process of a daemon."""
 
     name: str
     pid: int
@@ -48,6 +55,8 @@ class Daemon(NamedTuple):
     """State of its first thread, as in ps: `S`, `R`, `T`, `D` …"""
     switches: int
     """Number of times that its first thread stopped running; it grows whenever it works."""
+    started: int
+    """Time of its start in ticks (1/100 s) after the host's boot."""
     unit: str | None
     """System unit that it was started by; None if it runs in a container or in no unit."""
     is_paused: bool
@@ -108,7 +117,7 @@ class Daemons:
 
     @property
     def by_name(self) -> Mapping[str, tuple[Daemon, ...]]:
-        """Name → its processes, without the workers that they started."""
+        """Name → its processes, in order of their PIDs."""
         return self._looks[-1]
 
     @cached_property
@@ -123,35 +132,25 @@ class Daemons:
         }
 
     def condition(self, *names: str) -> tuple[Condition, Daemon | None]:
-        """Return the condition of a daemon that may have any of these names, and its process.
+        """Return the condition of a daemon that may have any of these names, and the process that
+        shows it; None if the daemon is missing.
 
-        A daemon is missing, stuck or stopped only if it was so each time that the daemons were
-        listed. Raises `UnheardError` if that is not known.
+        A process is stopped, paused or stuck only if it was so each time that the daemons were
+        listed, and a daemon is missing only if it was missing each time. Raises `UnheardError` if
+        that is not known.
         """
-        states = [self._condition_at(look, names) for look in range(len(self._looks))]
-        conditions = {condition for condition, _ in states}
-        if len(conditions) > 1:
-            running = (state for state in states if state[0] is Condition.RUNNING)
-            return next(running, (Condition.RUNNING, states[-1][1]))
-        [condition] = conditions
-        if condition is Condition.MISSING:
+        looks = [[one for name in names for one in look.get(name, ())] for look in self._looks]
+        if not any(looks):
             self._must_see(names)
-        if condition is Condition.STUCK and not self._is_stuck([one for _, one in states if one]):
-            return Condition.RUNNING, states[-1][1]
-        return states[-1]
-
-    def _condition_at(self, look: int, names: tuple[str, ...]) -> tuple[Condition, Daemon | None]:
-        running = [one for name in names for one in self._looks[look].get(name, ())]
-        order = list(Condition)
-        states = [(_condition(one), one) for one in running]
-        return min(
-            states, key=lambda state: order.index(state[0]), default=(Condition.MISSING, None)
-        )
-
-    @staticmethod
-    def _is_stuck(looks: list[Daemon]) -> bool:
-        """True if the same process never ran between two looks."""
-        return len(looks) > 1 and len({(one.pid, one.switches) for one in looks}) == 1
+            return Condition.MISSING, None
+        for condition in (Condition.PAUSED, Condition.STOPPED, Condition.STUCK):
+            for one in looks[-1]:
+                earlier = [_of_pid(one.pid, look) for look in looks]
+                same = all(before is not None and _is(condition, before) for before in earlier)
+                if same and (condition is not Condition.STUCK or _never_ran(earlier)):
+                    return condition, one
+        running = looks[-1] or next(filter(None, looks))
+        return Condition.RUNNING, running[0]
 
     def _must_see(self, names: tuple[str, ...]) -> None:
         """Raise `UnheardError` if a daemon may run although no process of its name was found."""
@@ -221,6 +220,15 @@ class Daemons:
         units = value_of(answer, PROPERTIES, list[dict[str, str]])
         return {unit["Id"]: unit for unit in units if "Id" in unit}
 
+    def since(self, daemon: Daemon) -> datetime | None:
+        """Return the time at which a process was started; None if the boot's time is unknown."""
+        answer = self.bundle.last("kernel", "grep btime /proc/stat", self.host)
+        words = str(answer.value).split() if answer is not None and answer.error is None else []
+        boot = whole(words[-1]) if words else None
+        if boot is None or boot + daemon.started / TICKS > LATEST:
+            return None
+        return datetime.fromtimestamp(boot + daemon.started / TICKS, UTC)
+
     def _time(self, monotonic: int | None) -> datetime | None:
         """Return the time of an event, given in µs of the kernel's monotonic clock."""
         answer = self.bundle.last("host", "date --utc", self.host)
@@ -232,26 +240,30 @@ class Daemons:
         return now - timedelta(seconds=clock - monotonic / 1e6)
 
 
-def _condition(daemon: Daemon) -> Condition:
-    if daemon.is_paused:
-        return Condition.PAUSED
-    return {"T": Condition.STOPPED, "t": Condition.STOPPED, "D": Condition.STUCK}.get(
-        daemon.state, Condition.RUNNING
-    )
+def _is(condition: Condition, daemon: Daemon) -> bool:
+    if condition is Condition.PAUSED:
+        return daemon.is_paused
+    return daemon.state in {Condition.STOPPED: "Tt", Condition.STUCK: "D"}[condition]
+
+
+def _of_pid(pid: int, look: Iterable[Daemon]) -> Daemon | None:
+    return next((one for one in look if one.pid == pid), None)
+
+
+def _never_ran(looks: Sequence[Daemon | None]) -> bool:
+    """True if a process was seen at least twice, and never ran between the two times."""
+    return len(looks) > 1 and len({one.switches for one in looks if one is not None}) == 1
 
 
 def _read(rows: Iterable[Mapping[str, object]]) -> Mapping[str, tuple[Daemon, ...]]:
     found: dict[str, list[Daemon]] = {}
-    parents: dict[int, int] = {}
     for row in rows:
-        pid, switches = whole(row.get("pid")), whole(row.get("switches"))
-        if pid is None or switches is None:
+        numbers = [whole(row.get(key)) for key in ("pid", "switches", "started")]
+        pid, switches, started = (number if number is not None else -1 for number in numbers)
+        if -1 in (pid, switches, started):
             raise UnheardError("the list of daemons can't be read")
-        name, paused = text(row, "name") or "", row.get("frozen") is True
-        state, unit = text(row, "state") or "", text(row, "unit")
-        found.setdefault(name, []).append(Daemon(name, pid, state, switches, unit, paused))
-        parents[pid] = whole(row.get("ppid")) or 0
-    return {
-        name: tuple(one for one in same if parents[one.pid] not in {other.pid for other in same})
-        for name, same in found.items()
-    }
+        name, state = text(row, "name") or "", text(row, "state") or ""
+        paused, unit = row.get("frozen") is True, text(row, "unit")
+        daemon = Daemon(name, pid, state, switches, started, unit, paused)
+        found.setdefault(name, []).append(daemon)
+    return {name: tuple(same) for name, same in found.items()}
