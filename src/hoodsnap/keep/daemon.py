@@ -45,8 +45,8 @@ KNOWN: Mapping[str, KnownDaemon] = {
     "virtnetworkd": _program(),
     "virtinterfaced": _program(),
     "virtnwfilterd": _program(),
-    "neutron-openvswitch-agent": _script("neutron", "q-agt", "neutron-agent"),
-    "neutron-linuxbridge-agent": _script("neutron", "q-agt"),
+    "neutron-openvswitch-agent": _script("neutron", "q-agt"),
+    "neutron-linuxbridge-agent": _script("neutron"),
     "neutron-sriov-nic-agent": _script("neutron", "q-sriov-agt"),
     "neutron-dhcp-agent": _script("neutron", "q-dhcp"),
     "neutron-l3-agent": _script("neutron", "q-l3"),
@@ -64,6 +64,8 @@ KNOWN: Mapping[str, KnownDaemon] = {
     "virtiofsd": _program(),
     "swtpm": _program("swtpm", "tss", "libvirt-qemu", "qemu"),
     "qemu-pr-helper": _program(),
+    "pacemakerd": _program(),
+    "pacemaker-remoted": _program(aliases=("pacemaker_remote",)),
 }
 """Daemon → what is known of it. virtiofsd, swtpm and qemu-pr-helper are helpers of single QEMUs."""
 
@@ -71,7 +73,7 @@ PATTERNS = (
     *("nova-*", "openstack-nova-*", "devstack@*", "tripleo_*", "edpm_*", "kolla-*", "snap.*"),
     *("libvirtd*", "virt*d.*", "virt*d-*.socket", "neutron-*", "ovn-*", "ovs*", "openvswitch*"),
     *("openstack-cinder-volume*", "cinder-volume*", "iscsid*", "multipathd*", "tgt*"),
-    "qemu-pr-helper*",
+    *("qemu-pr-helper*", "pacemaker*"),
 )
 """Patterns of unit names for systemctl: a superset of those that are kept."""
 
@@ -115,8 +117,6 @@ def units(table: str, columns: int) -> str:
 
 PROPERTIES: Mapping[str, re.Pattern[str]] = {
     "Id": re.compile(r"[\w@.:\\-]{1,255}"),
-    "ActiveState": _WORD,
-    "SubState": _WORD,
     "Result": _WORD,
     "ExecMainCode": re.compile(r"\d{1,3}"),
     "ExecMainStatus": re.compile(r"\d{1,3}"),

@@ -98,7 +98,7 @@ def _doubt(process: RunningProcess, name: str) -> str | None:
         uid = process.uid
         if uid is None:
             return "it has the rights of more than one account, like a setuid program"
-        own_unit = daemon_of_unit(process.unit or "") == name
+        own_unit = daemon_of_unit(process.unit or "") is not None  # only root writes system units
         require_account(process, uid, daemon.accounts, own_unit=own_unit)
         program = None if daemon.is_script else name
         require_executable(process, uid, program, own_unit=own_unit)

@@ -75,8 +75,8 @@ class Unit(NamedTuple):
     """State of its file: `enabled`, `disabled`, `static`, `masked` …; None if not collected."""
     result: str | None
     """Result of its last run: `success`, `exit-code`, `oom-kill` …; None if not collected."""
-    exit_status: int | None
-    """Exit status, or number of the signal, of its last run."""
+    end: str | None
+    """How its last run ended: `exit status 3`, `signal 9`; None if it did not, or not collected."""
     restarts: int | None
     """Number of automatic restarts."""
     since: datetime | None
@@ -190,7 +190,7 @@ class Daemons:
                 sub=sub,
                 file=self._files.get(name),
                 result=shown.get("Result"),
-                exit_status=whole(shown.get("ExecMainStatus")),
+                end=_end(whole(shown.get("ExecMainCode")), whole(shown.get("ExecMainStatus"))),
                 restarts=whole(shown.get("NRestarts")),
                 since=self._time(whole(shown.get("StateChangeTimestampMonotonic"))),
             )
@@ -238,6 +238,12 @@ class Daemons:
         if now is None or not isinstance(clock, int | float):
             return None
         return now - timedelta(seconds=clock - monotonic / 1e6)
+
+
+def _end(code: int | None, status: int | None) -> str | None:
+    """Return how a process ended, from its code (1: it exited, 2 and 3: a signal) and status."""
+    words = {1: "exit status", 2: "signal", 3: "signal"}.get(code or 0)
+    return f"{words} {status}" if words is not None and status is not None else None
 
 
 def _is(condition: Condition, daemon: Daemon) -> bool:
