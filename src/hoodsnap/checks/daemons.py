@@ -133,7 +133,7 @@ def daemon_failed(host: Host) -> Problems:
             continue
         dead = missing(host, name, only_failed=True)
         if dead is not None:
-            yield problem(f"{name} is {dead.words} on {host.name}", *dead.evidence, UNIT=dead.unit)
+            yield problem(f"{name} {dead.words}", *dead.evidence, UNIT=dead.unit)
 
 
 @check(Severity.NOTE)
@@ -201,9 +201,10 @@ def _frozen(host: Host, name: str) -> Iterator[Problem]:
 
 
 class MissingDaemon(NamedTuple):
-    """A daemon that does not run: words for the headline, evidence, and its unit."""
+    """A daemon that does not run: the end of a headline, evidence, and its unit."""
 
     words: str
+    """`is not running on vm since 09:02 (5 min), its unit failed (oom-kill)`."""
     evidence: tuple[Evidence, ...]
     unit: str | None
 
@@ -232,13 +233,14 @@ def missing(
     unit = next(iter(broken or units), None)
     name = (daemon_of_unit(unit.name) if unit else None) or names[0]
     census = hears(host.daemons.census, "daemons", name, daemon=name, state=condition.value)
+    words = f"is {condition} on {host.name}"
     if unit is None:
-        return MissingDaemon(condition.value, (census,), None)
+        return MissingDaemon(words, (census,), None)
     said = hears(host.daemons.units_answer, "systemd", unit.name, unit=unit.name)
     states = {"state": unit.active, "result": unit.result, "ended_with": unit.end}
     known = {key: value for key, value in states.items() if value is not None}
     evidence = (census, said.and_so(**known, restarts=unit.restarts or 0))
-    return MissingDaemon(condition.value + _ended(unit, host.bundle.ended), evidence, unit.name)
+    return MissingDaemon(words + _ended(unit, host.bundle.ended), evidence, unit.name)
 
 
 def _ended(unit: Unit, now: datetime) -> str:

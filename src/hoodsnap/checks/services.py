@@ -67,7 +67,7 @@ def nova_compute_not_running(host: Host, cloud: Cloud) -> Problems:
     dead = missing(host, "nova-compute", is_expected=service is not None, only_failed=True)
     if dead is None:
         return
-    headline = f"nova-compute is {dead.words} on {host.name}"
+    headline = f"nova-compute {dead.words}"
     evidence, severity = [*dead.evidence], None
     if service is not None:
         headline += f"; nova reports it as {service.words}"
@@ -117,7 +117,7 @@ def nova_controller_not_running(host: Host) -> Problems:
         dead = missing(host, name, is_expected=bool(own), only_failed=True)
         if dead is None:
             continue
-        headline = f"{name} is {dead.words} on {host.name}"
+        headline = f"{name} {dead.words}"
         if own:
             headline += f"; nova reports it as {own[0].words}"
         evidence = [*dead.evidence, *(one.evidence for one in own[:1])]
@@ -175,7 +175,7 @@ def libvirt_not_running(host: Host, cloud: Cloud) -> Problems:
     if dead is not None and refused[0].error is not None:
         without = f"; {guests} guests run without it" if guests else ""
         said = hears(refused[0], "libvirt", error=refused[0].error.message)
-        headline = f"libvirt's daemon is {dead.words} on {host.name}{without}"
+        headline = f"libvirt's daemon {dead.words}{without}"
         yield problem(headline, *dead.evidence, said, UNIT=dead.unit)
 
 
@@ -225,7 +225,7 @@ def network_agent_not_running(host: Host) -> Problems:
         dead = missing(host, name, is_expected=name in own, only_failed=True)
         if dead is None:
             continue
-        headline = f"{name} is {dead.words} on {host.name}"
+        headline = f"{name} {dead.words}"
         evidence = [*dead.evidence]
         if (agent := own.get(name)) is not None:
             state = "alive" if agent.alive else "dead"
@@ -270,7 +270,7 @@ def open_vswitch_not_running(host: Host) -> Problems:
         evidence = [*dead.evidence]
         if expected and listing is not None and not isinstance(switch, UnheardError):
             evidence.append(hears(listing, "ovsdb-server", interfaces=len(switch)))
-        headline = f"ovs-vswitchd is {dead.words} on {host.name}"
+        headline = f"ovs-vswitchd {dead.words}"
         yield problem(headline, *evidence, UNIT=dead.unit)
 
 
