@@ -165,7 +165,7 @@ def _is_answered(answer: Answer) -> bool:
     return answer.error is None or answer.error.kind == "absent"
 
 
-_PLACE = re.compile(r"(?:https?://)?([\w.-]{1,80}:\d{1,5})(?=[:/])", re.ASCII)
+_PLACE = re.compile(r"(?:https?://)?([\w.-]{1,80}:\d{1,5})(?=[:/'])", re.ASCII)
 
 _CAUSES = {
     "connection refused": "connection refused",
