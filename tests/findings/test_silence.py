@@ -204,3 +204,9 @@ def test_a_host_without_guests_and_a_wrong_login_do_not_agree(
     assert b"agree" not in done.stdout
     text = " ".join(done.stdout.decode().split())
     assert "nova API, placement, cinder, neutron API, glance (login rejected)" in text
+
+
+def test_daemons_that_could_not_be_listed_are_reported(served: RecordedHost) -> None:
+    served.silence("daemons", "timeout")
+
+    assert silent(served.bundle) == "daemons of vm (no answer)"

@@ -139,18 +139,25 @@ class Daemons:
         listed, and a daemon is missing only if it was missing each time. Raises `UnheardError` if
         that is not known.
         """
-        looks = [[one for name in names for one in look.get(name, ())] for look in self._looks]
+        looks = [
+            {one.pid: one for name in names for one in look.get(name, ())} for look in self._looks
+        ]
         if not any(looks):
             self._must_see(names)
             return Condition.MISSING, None
         for condition in (Condition.PAUSED, Condition.STOPPED, Condition.STUCK):
-            for one in looks[-1]:
-                earlier = [_of_pid(one.pid, look) for look in looks]
+            for one in looks[-1].values():
+                earlier = [look.get(one.pid) for look in looks]
                 same = all(before is not None and _is(condition, before) for before in earlier)
                 if same and (condition is not Condition.STUCK or _never_ran(earlier)):
                     return condition, one
         running = looks[-1] or next(filter(None, looks))
-        return Condition.RUNNING, running[0]
+        return Condition.RUNNING, next(iter(running.values()))
+
+    @cached_property
+    def conditions(self) -> Mapping[str, Condition]:
+        """Name → condition, for the daemons in the newest list, by name."""
+        return {name: self.condition(name)[0] for name in sorted(self.by_name)}
 
     def _must_see(self, names: tuple[str, ...]) -> None:
         """Raise `UnheardError` if a daemon may run although no process of its name was found."""
@@ -250,10 +257,6 @@ def _is(condition: Condition, daemon: Daemon) -> bool:
     if condition is Condition.PAUSED:
         return daemon.is_paused
     return daemon.state in {Condition.STOPPED: "Tt", Condition.STUCK: "D"}[condition]
-
-
-def _of_pid(pid: int, look: Iterable[Daemon]) -> Daemon | None:
-    return next((one for one in look if one.pid == pid), None)
 
 
 def _never_ran(looks: Sequence[Daemon | None]) -> bool:
