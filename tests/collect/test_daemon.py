@@ -168,3 +168,36 @@ def test_too_many_daemons_are_refused(
 
     with pytest.raises(RefusedError, match="more than 0 processes of daemons"):
         module._daemons()
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("uid", "passwd", "is_doubted"),
+    [
+        (42435, "", False),  # Kolla's number is known
+        (42999, "neutron:x:42999:42999::/:/bin/sh\n", False),
+        (42999, "acme:x:42999:42999::/:/bin/sh\n", True),
+    ],
+)
+def test_a_daemon_in_a_container_needs_no_privileges(
+    script: Path, uid: int, passwd: str, is_doubted: bool
+) -> None:
+    """Kolla's and Kubernetes' containers: own root and network, no rights of the host."""
+    root = script.parent / "root"
+    root.mkdir()
+    steps = f"""
+        mount -t tmpfs -o mode=755 tmpfs {root}; cd {root}
+        mkdir usr etc proc; mount --bind /usr usr; mount -t proc proc proc
+        for name in bin lib lib64 sbin; do ln -s usr/$name $name; done
+        printf '{passwd}' > etc/passwd; cp {script} .
+        exec setpriv --bounding-set=-sys_admin chroot --userspec={uid}:{uid} . {PYTHON} /{NAME}
+    """
+    command = ["unshare", "--mount", "--net", "sh", "-ec", steps]
+    with subprocess.Popen(command) as process:
+        try:
+            until(lambda: rows(process.pid) != [])
+            [row] = rows(process.pid)
+        finally:
+            process.kill()
+
+    assert ("doubt" in row) == is_doubted
