@@ -685,6 +685,11 @@ b_ovs_agent_down() { stop neutron-openvswitch-agent; }
 c_ovs_agent_down() { ! alive neutron-openvswitch-agent; }
 f_ovs_agent_down() { start_again neutron-openvswitch-agent; }
 
+fault dhcp-agent-down - "neutron-dhcp-agent is stopped (recorded before neutron notices)" "guests that start or renew their address get none; neutron reports the agent as alive for 75 s"
+b_dhcp_agent_down() { stop neutron-dhcp-agent; }
+c_dhcp_agent_down() { ! alive neutron-dhcp-agent; }
+f_dhcp_agent_down() { start_again neutron-dhcp-agent; }
+
 fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
 b_placement_down() { stop placement-api; }
 c_placement_down() { ! alive placement-api; }

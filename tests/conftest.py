@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 HEALTHY = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 MONITORS = ROOT / "fixtures/monitors.json.zst"
 CONTROL_GROUPS = ROOT / "fixtures/control-groups.json.zst"
+DAEMONS = ROOT / "fixtures/daemons.json.zst"
 NOT_SEALED = "needs no namespaces"
 """Part of `hoodsnap shell`'s message if the kernel does not permit a sealed shell."""
 FAULTS = ROOT / "fixtures/faults"
@@ -568,6 +569,12 @@ def monitored() -> RecordedHost:
 def grouped() -> RecordedHost:
     """The healthy recording with the guests' control groups, fresh for each test."""
     return RecordedHost(load(CONTROL_GROUPS))
+
+
+@pytest.fixture
+def served() -> RecordedHost:
+    """The healthy recording with the host's daemons, fresh for each test."""
+    return RecordedHost(load(DAEMONS))
 
 
 @pytest.fixture(scope="session")

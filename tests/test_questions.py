@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tests.conftest import CONTROL_GROUPS, FAULTS, HEALTHY, MONITORS, ROOT
+from tests.conftest import CONTROL_GROUPS, DAEMONS, FAULTS, HEALTHY, MONITORS, ROOT
 
 from hoodsnap.bundle import load
 
@@ -32,7 +32,13 @@ def unnamed(path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(
     "path",
-    [HEALTHY, CONTROL_GROUPS, MONITORS, *sorted((ROOT / "fixtures/two-hosts").glob("*.zst"))],
+    [
+        HEALTHY,
+        CONTROL_GROUPS,
+        DAEMONS,
+        MONITORS,
+        *sorted((ROOT / "fixtures/two-hosts").glob("*.zst")),
+    ],
     ids=lambda path: path.name,
 )
 def test_every_recorded_question_is_in_the_reference(path: Path) -> None:

@@ -363,14 +363,14 @@ def test_without_credentials_nothing_is_asked(
     _silent_afterwards(api, recorder)
 
 
-def test_a_cloud_missing_from_clouds_yaml_is_recorded_as_missing(
+def test_a_cloud_missing_from_clouds_yaml_is_a_failed_login(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("openstack")
     log_out(monkeypatch, tmp_path)
 
     assert not ServerApi(recorder, "nosuch").connect()
-    assert kinds(recorder) == ["missing"]
+    assert kinds(recorder) == ["failed"]
     assert last(recorder).error.message == "can't log in: Cloud nosuch was not found."  # type: ignore[union-attr]  # it is an error
 
 

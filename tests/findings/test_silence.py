@@ -96,6 +96,20 @@ def test_without_nova_nothing_can_be_compared(host: RecordedHost) -> None:
     assert silent(host.bundle) == "nova API (no OpenStack credentials were given)"
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("unable to connect to server at '127.0.0.1:1': Connection refused",
+         "127.0.0.1:1: connection refused"),
+        ("can't log in: Cloud hoodlap was not found.", "can't log in: Cloud hoodlap was not found."),
+        ("http://10.0.0.1:8774: No route to host", "10.0.0.1:8774: no route to host"),
+        ("no answer within 10 s", "no answer within 10 s"),
+    ],
+)  # fmt: skip
+def test_a_reason_is_a_place_and_a_cause(message: str, reason: str) -> None:
+    assert brief(message) == reason
+
+
 def test_a_cell_that_did_not_answer_is_reported(host: RecordedHost) -> None:
     version = host.last("nova-db", "SELECT VERSION()")
     asked = version.model_dump(exclude={"value", "error", "query"})
@@ -190,3 +204,9 @@ def test_a_host_without_guests_and_a_wrong_login_do_not_agree(
     assert b"agree" not in done.stdout
     text = " ".join(done.stdout.decode().split())
     assert "nova API, placement, cinder, neutron API, glance (login rejected)" in text
+
+
+def test_daemons_that_could_not_be_listed_are_reported(served: RecordedHost) -> None:
+    served.silence("daemons", "timeout")
+
+    assert silent(served.bundle) == "daemons of vm (no answer)"

@@ -7,7 +7,7 @@ from bench.many import many
 from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
 from hoodsnap.bundle import load, merge
-from hoodsnap.facts.layer import CGROUP
+from hoodsnap.facts.layer import CGROUP, DAEMONS
 from hoodsnap.findings.advice import command, of_guest
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.printable import clean
@@ -123,14 +123,14 @@ def test_a_long_statement_loses_only_its_lists() -> None:
     )
 
 
-def test_the_recorded_cloud_leaves_only_the_newest_layer_undecided() -> None:
+def test_the_recorded_cloud_leaves_only_the_newest_layers_undecided() -> None:
     reasons = {skip.reason for skip in healthy_report().skips if not skip.legal}
 
-    assert reasons == {CGROUP.silence}
+    assert reasons == {CGROUP.silence, DAEMONS.silence}
 
 
-def test_a_recording_of_all_layers_leaves_nothing_undecided(grouped: RecordedHost) -> None:
-    assert {skip.reason for skip in grouped.report().skips if not skip.legal} == set()
+def test_a_recording_of_all_layers_leaves_nothing_undecided(served: RecordedHost) -> None:
+    assert {skip.reason for skip in served.report().skips if not skip.legal} == set()
 
 
 def test_the_domain_left_by_a_cold_migration_is_reported_as_off() -> None:

@@ -11,6 +11,7 @@ from hoodsnap.checks import (
     chain,
     console,
     corruption,
+    daemons,
     definition,
     devices,
     drift,
@@ -26,6 +27,7 @@ from hoodsnap.checks import (
     ports,
     records,
     residue,
+    services,
     shape,
     state,
     taps,
@@ -33,7 +35,19 @@ from hoodsnap.checks import (
 )
 
 TOPICS = (
-    *(capture, host, corruption, chain, definition, image, files, cache, volumes),
+    *(
+        capture,
+        host,
+        services,
+        daemons,
+        corruption,
+        chain,
+        definition,
+        image,
+        files,
+        cache,
+        volumes,
+    ),
     *(moves, identity, records, state, monitor, residue, attachments, devices, ports, taps),
     *(placement, shape, drift, hardware, cgroups, hypervisor, console),
 )

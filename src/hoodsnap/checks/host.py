@@ -114,7 +114,7 @@ def _is_another_machine(host: Host, other: str) -> bool:
     Then the two names belong to two hosts, and the guests are on the wrong one.
     """
     address = host.option("DEFAULT", "my_ip")
-    alive = any(_seconds_silent(host, one) <= DOWN_TIME for one in host.records.services_of(other))
+    alive = any(seconds_silent(host, one) <= DOWN_TIME for one in host.records.services_of(other))
     if not alive or not address:
         return False  # a nova-compute that was started under the old name keeps it
     answer = host.bundle.last("libvirt", "virsh hostname", host.name)
@@ -228,7 +228,7 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
     if host.option("DEFAULT", "servicegroup_driver", "db") != "db":
         return  # the service reports elsewhere (memcached), and its row is never updated
     allowed = whole(host.option("DEFAULT", "service_down_time")) or DOWN_TIME
-    age = _seconds_silent(host, service)
+    age = seconds_silent(host, service)
     if age > allowed + LATE:
         late = says(service, last_seen_up=service.last_seen_up).and_so(
             seconds_ago=round(age), running_guests=len(running)
@@ -236,10 +236,14 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
         yield Problem(Severity.WARNING, (late,))
 
 
-def _seconds_silent(host: Host, service: Service) -> float:
+def seconds_silent(host: Host, service: Service) -> float:
+    """Return the seconds between a service's last report and the time at which its row was read.
+
+    Raises `UnheardError` if either is unknown.
+    """
     since = moment(service.last_seen_up)
     if since is None:
-        raise UnheardError("the time of nova-compute's last report can't be read")
+        raise UnheardError("the time of the service's last report can't be read")
     return (_asked_at(host, service) - since).total_seconds()
 
 

@@ -94,6 +94,12 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "host-device-leftover",
         "encryption-secret-missing",
     ),
+    # A daemon does not run, so what it reports to nova or neutron is outdated, too.
+    "libvirt-not-running": ("service-state-skew",),
+    "nova-compute-not-running": ("service-state-skew",),
+    "nova-compute-frozen": ("service-state-skew",),
+    "network-agent-not-running": ("network-agent-dead", "port-binding-bad"),
+    "daemon-frozen": ("network-agent-dead",),
     # No agent on the host does what neutron requests.
     "network-agent-dead": ("port-binding-bad",),
     # A block device mapping refers to a volume that does not exist.

@@ -157,7 +157,7 @@ class CloudClient:
     def _no_credentials(self, error: Exception) -> RefusedError:
         reason = " ".join(str(error).split())
         if self._name or os.environ.get("OS_CLOUD") or os.environ.get("OS_AUTH_URL"):
-            return RefusedError("missing", f"can't log in: {reason}")
+            return RefusedError("failed", f"can't log in: {reason}")  # the operator named it
         return RefusedError(
             "missing",
             "can't log in: neither OS_CLOUD nor OS_AUTH_URL is set, and clouds.yaml does not name"

@@ -178,6 +178,7 @@ class Visit:
 
         ask_host(self.recorder, self.nova)
         say_files(self.recorder)
+        self._alone(self._ask_daemons)
 
     def _ask_guests(self) -> None:
         """Ask libvirt and the layers below it. A failure in one layer does not stop the next."""
@@ -241,6 +242,11 @@ class Visit:
         if self.domains.host is None:
             self._alone(self._ask_taps)
 
+    def _ask_daemons(self) -> None:
+        from hoodsnap.collect.daemon import ask_daemons
+
+        ask_daemons(self.recorder)
+
     def _ask_ports(self) -> None:
         if self.network.connect():
             self.seen.networks = self.network.ask(self.nova_host, self.seen.known | self.seen.here)
@@ -297,8 +303,11 @@ class Visit:
         self.volumes.ask_about(servers, volumes, attachments)
 
     def _look(self, pool: ThreadPoolExecutor) -> None:
+        from hoodsnap.collect.daemon import look
+
         self._together(
             pool,
+            lambda: look(self.recorder),
             self.database.look,
             self.domains.look,
             lambda: self.api.ask_servers(self.nova_host),

@@ -176,12 +176,19 @@ LOGS = Layer(
     census=Census("ls -l /", shape=None),
     silence="logs were not collected",
 )
+DAEMONS = Layer(
+    "daemons",
+    "daemons",
+    Scope.HOST,
+    census=Census("ps -e -o pid,ppid,uid,stat,lstart,comm"),
+    silence="the host's daemons were not collected",
+)
 GLANCE = Layer("glance", "glance", Scope.CLOUD, is_api=True)
 HYPERVISOR = Layer("host", "host", Scope.HOST)
 
 TABLE = (
     *(NOVA, NOVA_DB, PLACEMENT, LIBVIRT, KERNEL, CGROUP, QEMU, IMAGES, BLOCK, CINDER, NEUTRON),
-    *(NETWORK, LOGS, GLANCE, HYPERVISOR),
+    *(NETWORK, LOGS, GLANCE, DAEMONS, HYPERVISOR),
 )
 """All layers of a cloud: those of guests, outermost first, then those without nouns.
 

@@ -16,6 +16,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.layer import (
     CINDER,
+    DAEMONS,
     GLANCE,
     GUESTS_LIVE_IN,
     NEUTRON,
@@ -127,8 +128,8 @@ def _cells(answers: Iterable[Answer]) -> Iterator[UncollectedLayer]:
 
 
 def _of_host(host: Host) -> Iterator[UncollectedLayer]:
-    for layer in OF_HOST:
-        if layer.id not in host.unheard:
+    for layer in (*OF_HOST, DAEMONS):
+        if layer.id not in host.unheard and layer is not DAEMONS:
             continue
         answers = [one for one in host.bundle.by_layer.get(layer.id, ()) if one.host == host.name]
         refused = [*_failed(layer, host.name, answers)]
@@ -165,7 +166,7 @@ def _is_answered(answer: Answer) -> bool:
     return answer.error is None or answer.error.kind == "absent"
 
 
-_PLACE = re.compile(r"(?:https?://)?([\w.-]{1,80}:\d{1,5})(?=[:/])", re.ASCII)
+_PLACE = re.compile(r"(?:https?://)?([\w.-]{1,80}:\d{1,5})(?=[:/'])", re.ASCII)
 
 _CAUSES = {
     "connection refused": "connection refused",

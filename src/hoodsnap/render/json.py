@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 
 from hoodsnap.evidence import Evidence, Where
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import caught
 from hoodsnap.findings.advice import (
     PLACEHOLDERS,
     Instruction,
@@ -44,7 +46,12 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
         "not_collected": [_uncollected(layer) for layer in report.uncollected],
         "guests": [_guest(report, guest, id(guest) in found) for guest in shown],
         "hosts": [
-            {"name": host.name, "nova_name": host.nova_name, "unheard": dict(host.unheard)}
+            {
+                "name": host.name,
+                "nova_name": host.nova_name,
+                "unheard": dict(host.unheard),
+                "daemons": _daemons(host),
+            }
             for host in report.cloud.hosts
         ],
     }
@@ -128,6 +135,14 @@ def _skip(skip: Skip) -> Mapping[str, object]:
         "reason": skip.reason,
         "legal": skip.legal,
     }
+
+
+def _daemons(host: Host) -> Mapping[str, str] | None:
+    try:
+        return {name: condition.value for name, condition in host.daemons.conditions.items()}
+    except Exception as error:  # a net: they were not collected, or can't be read
+        caught(error)
+        return None
 
 
 def _uncollected(one: UncollectedLayer) -> Mapping[str, object]:

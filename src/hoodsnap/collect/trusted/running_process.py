@@ -60,6 +60,23 @@ class RunningProcess:
         return {name: words.split() for name, _, words in (line.partition(":") for line in lines)}
 
     @property
+    def state(self) -> str:
+        """State of its first thread, a letter: `S`, `T` (stopped), `D` (waits for a device) …"""
+        return self.status["State"][0]
+
+    @property
+    def switches(self) -> int:
+        """Number of times that its first thread stopped running; it grows whenever it works."""
+        names = ("voluntary_ctxt_switches", "nonvoluntary_ctxt_switches")
+        return sum(int(self.status[name][0]) for name in names)
+
+    @property
+    def started(self) -> int:
+        """Time of its start, in ticks (1/100 s) after the boot of the host."""
+        # The name in the second field may hold spaces and parentheses.
+        return int(os.fsdecode(self._read("stat", LONGEST)).rpartition(")")[2].split()[19])
+
+    @property
     def uid(self) -> int | None:
         """Account of the process.
 
@@ -128,6 +145,12 @@ class RunningProcess:
         parts = [line.split(":", 2) for line in lines if line.count(":") >= 2]
         own = [path for _, names, path in parts if names in ("", "name=systemd")]
         return tuple(own or (path for _, _, path in parts))
+
+    @property
+    def group(self) -> str | None:
+        """Path of its control group of version 2; None without version 2."""
+        lines = os.fsdecode(self._read("cgroup", LONGEST)).splitlines()
+        return next((line[3:] for line in lines if line.startswith("0::/")), None)
 
     @property
     def is_of_login(self) -> bool:

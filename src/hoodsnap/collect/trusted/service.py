@@ -19,6 +19,7 @@ import os
 import pwd
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ MOST_DOUBTS = 10
 PATIENCE, MOST_LOST = 0.2, 1.0
 """Seconds for the command line of one process that can't be a service, and of all of them."""
 
-KOLLA_UIDS = {"nova": 42436}
+KOLLA_UIDS = {"nova": 42436, "neutron": 42435, "cinder": 42407, "openvswitch": 42424}
 """Accounts in the images of Kolla, TripleO and EDPM, for which hosts have no names."""
 
 _PYTHON = re.compile(r"(platform-)?python(\d(\.\d+)?)?")
@@ -128,7 +129,7 @@ def find(program: str = COMPUTE) -> Found:
             with RunningProcess(pid) as process:
                 if not _may_be(process, program):
                     start = time.monotonic()
-                    if lost < MOST_LOST and _claims(_words_of_stranger(pid), program):
+                    if lost < MOST_LOST and _claims(words_of_stranger(pid), program):
                         doubts.append(UntrustedProcess(pid, _why_not(process, program)))
                     lost += time.monotonic() - start
                 elif _claims(process.words, program):
@@ -148,7 +149,8 @@ def _may_be(process: RunningProcess, program: str) -> bool:
     try:
         uid = process.uid
         if uid is not None:
-            _require_account(process, uid, program, own_unit=_is_in_own_unit(process, program))
+            own_unit = _is_in_own_unit(process, program)
+            require_account(process, uid, _own_accounts(program), own_unit=own_unit)
     except (RefusedError, PermissionError):
         return False
     return uid is not None
@@ -164,8 +166,8 @@ def _why_not(process: RunningProcess, program: str) -> str:
     return "its account changed while it was read"
 
 
-def _words_of_stranger(pid: int) -> list[str]:
-    """Return the command line of a process that can't be trusted.
+def words_of_stranger(pid: int) -> list[str]:
+    """Return the command line of a process that can't be trusted; empty if that takes too long.
 
     Its account can make a reader wait forever: the kernel reads the process's memory, which may be
     mapped from a file system of that account.
@@ -195,9 +197,10 @@ def _trusted(process: RunningProcess, program: str) -> RunningService:
             "denied", "it has the rights of more than one account, like a setuid program"
         )
     own_unit = _is_in_own_unit(process, program)
-    _require_account(process, uid, program, own_unit=own_unit)
+    require_account(process, uid, _own_accounts(program), own_unit=own_unit)
     words = process.words
-    _require_executable(process, uid, program, own_unit=own_unit)
+    script = None if _is_python(program) else program
+    require_executable(process, uid, script, own_unit=own_unit)
     _require_place(process)
     if process.words != words:
         raise RefusedError("denied", "its command line changed while it was read")
@@ -216,7 +219,14 @@ def _is_in_own_unit(process: RunningProcess, program: str) -> bool:
     return unit is not None and _unit_of(program).fullmatch(unit) is not None
 
 
-def _require_account(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
+def require_account(
+    process: RunningProcess, uid: int, accounts: Sequence[str], *, own_unit: bool
+) -> None:
+    """Raise `RefusedError` if a process of this uid can't be a service.
+
+    `accounts`: the service's own accounts, besides root. `own_unit`: it runs in the system unit of
+    its name, which decides the account.
+    """
     if not process.shares("user"):
         raise RefusedError("denied", "it runs in its own user namespace, as rootless containers do")
     if uid == os.geteuid():
@@ -224,21 +234,29 @@ def _require_account(process: RunningProcess, uid: int, program: str, *, own_uni
     if process.is_of_login:
         raise RefusedError("denied", f"it runs as uid {uid} in a login session, not as a service")
     name = _name_of(uid)
-    own = _own_account(program)
-    if uid == 0 or own_unit or (own is not None and name == own):
+    if uid == 0 or own_unit or (name is not None and name in accounts):
         return
-    if own is None:
-        raise RefusedError("denied", f"it runs as uid {uid}, which is not root")
     in_image = name is None and process.is_elsewhere
-    if in_image and (uid == KOLLA_UIDS.get(own) or process.account_inside(own)):
+    if in_image and any(
+        uid == KOLLA_UIDS.get(own) or process.account_inside(own) for own in accounts
+    ):
         return
-    raise RefusedError("denied", f"it runs as uid {uid}, which is neither root nor {own}")
+    if not accounts:
+        raise RefusedError("denied", f"it runs as uid {uid}, which is not root")
+    others = " nor ".join(accounts)
+    raise RefusedError("denied", f"it runs as uid {uid}, which is neither root nor {others}")
 
 
-def _require_executable(process: RunningProcess, uid: int, program: str, *, own_unit: bool) -> None:
+def require_executable(
+    process: RunningProcess, uid: int, program: str | None, *, own_unit: bool
+) -> None:
+    """Raise `RefusedError` if a process runs another program, or one that others can write to.
+
+    `program`: name of the executable; None for Python.
+    """
     path, status = process.exe
     name = os.path.basename(path.removesuffix(" (deleted)"))
-    if not (_PYTHON.fullmatch(name) if _is_python(program) else name == program):
+    if not (name == program if program is not None else is_python(name)):
         raise RefusedError("denied", f"its executable is {name}")
     # The service's own account may own its Python, in a virtual environment, if a unit starts it.
     owners = frozenset({uid}) if own_unit or uid == os.geteuid() else frozenset[int]()
@@ -253,13 +271,18 @@ def _require_place(process: RunningProcess) -> None:
         raise RefusedError("denied", "it runs in a container without the privileges of host root")
 
 
+def is_python(name: str) -> bool:
+    """Return True if an executable of this name is a Python."""
+    return _PYTHON.fullmatch(name) is not None
+
+
 def _is_python(program: str) -> bool:
     return program not in ("libvirtd", "virtqemud")
 
 
-def _own_account(program: str) -> str | None:
-    """Return the service's own account; None if the service runs as root."""
-    return "nova" if program.startswith("nova") else None
+def _own_accounts(program: str) -> tuple[str, ...]:
+    """Return the service's own account; nothing if the service runs as root."""
+    return ("nova",) if program.startswith("nova") else ()
 
 
 def _unit_of(program: str) -> re.Pattern[str]:

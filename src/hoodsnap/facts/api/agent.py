@@ -24,6 +24,7 @@ class Agent(Fact):
 
     places: ClassVar[Mapping[str, tuple[str, str]]] = {
         "kind": ("agent", "agent_type"),
+        "binary": ("agent", "binary"),
         "heartbeat": ("agent", "heartbeat_timestamp"),
     }
 
@@ -36,6 +37,11 @@ class Agent(Fact):
     def kind(self) -> str:
         """`Open vSwitch agent`, `DHCP agent` …"""
         return text(self.raw, "agent_type") or ""
+
+    @property
+    def binary(self) -> str:
+        """Name of its program: `neutron-openvswitch-agent`, `ovn-controller` …"""
+        return text(self.raw, "binary") or ""
 
     @property
     def host(self) -> str:

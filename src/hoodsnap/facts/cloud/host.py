@@ -21,6 +21,7 @@ from hoodsnap.facts.host.access import Access, User
 from hoodsnap.facts.host.account import Accounts
 from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.container_paths import tops_of
+from hoodsnap.facts.host.daemon import Daemons
 from hoodsnap.facts.host.device import Devices
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
@@ -102,6 +103,11 @@ class Host:
     def hypervisor(self) -> Hypervisor:
         """The host itself, apart from its guests."""
         return Hypervisor(self.bundle, self.name)
+
+    @cached_property
+    def daemons(self) -> Daemons:
+        """The daemons that run on the host, and their units."""
+        return Daemons(self.bundle, self.name)
 
     @cached_property
     def offered_flavors(self) -> Mapping[str, OfferedFlavor]:

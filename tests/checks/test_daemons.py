@@ -1,0 +1,135 @@
+"""Daemons that failed, do nothing, or do not start with the host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.conftest import FAULTS, RecordedHost
+from tests.daemons import alter, end, listed, systemd
+
+from hoodsnap.bundle import load
+
+
+def found(host: RecordedHost) -> list[str]:
+    return [f"{one.check.name}: {one.title}" for one in host.report().findings]
+
+
+def test_nova_compute_frozen() -> None:
+    host = RecordedHost(load(FAULTS / "compute-frozen.json.zst"))
+
+    [finding] = host.report().findings
+    assert finding.check.name == "nova-compute-frozen"
+    assert finding.title.endswith("is stopped by a signal (state T)")
+    assert finding.names["DAEMON"] in finding.title
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"state": "T"}, "stopped by a signal (state T)"),
+        ({"frozen": True}, "paused with its container (frozen control group)"),
+        ({"state": "D", "switches": 7}, "waiting for a device that does not answer (state D)"),
+    ],
+)
+def test_daemon_frozen(served: RecordedHost, fields: dict[str, Any], words: str) -> None:
+    alter(served, "libvirtd", **fields)
+
+    [line] = found(served)
+    assert line.startswith("daemon-frozen: libvirtd on vm (process ")
+    assert line.endswith(f") is {words}")
+
+
+@pytest.mark.parametrize("state", ["T", "D"])
+def test_a_state_that_lasts_for_a_moment_is_normal(served: RecordedHost, state: str) -> None:
+    alter(served, "virtlogd", looks=1, state=state, switches=7)
+
+    assert found(served) == []
+
+
+def test_a_process_that_waits_for_its_disk_and_runs_in_between_works(served: RecordedHost) -> None:
+    alter(served, "ovs-vswitchd", state="D", switches=7)
+    alter(served, "ovs-vswitchd", looks=1, switches=9)
+
+    assert found(served) == []
+
+
+def test_a_daemon_is_frozen_if_one_of_its_processes_is(served: RecordedHost) -> None:
+    """ovs-vswitchd has a process that watches the one that works."""
+
+    def watched(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+        [worker] = [row for row in rows if row["name"] == "ovs-vswitchd"]
+        return [*rows, worker | {"pid": 99, "state": "T"}]
+
+    listed(served, watched)
+
+    [finding] = served.report().findings
+    assert finding.names["DAEMON"] == "99"
+    assert finding.severity.word == "error"
+
+
+def test_daemon_failed(served: RecordedHost) -> None:
+    shown = {"Id": "multipathd.service", "Result": "exit-code", "ExecMainCode": "1"}
+    systemd(
+        served,
+        "multipathd.service loaded failed failed\niscsid.service loaded active running\n",
+        shown=[shown | {"ExecMainStatus": "3"}],
+    )
+
+    assert found(served) == [
+        "daemon-failed: multipathd is not running on vm, its unit failed (exit status 3)"
+    ]
+
+
+def test_a_failed_unit_of_a_daemon_that_runs_elsewhere_is_normal(served: RecordedHost) -> None:
+    systemd(served, "virtlogd.service loaded failed failed\n")
+
+    assert found(served) == []
+
+
+def test_a_unit_that_is_off_has_not_failed(served: RecordedHost) -> None:
+    systemd(served, "multipathd.service loaded inactive dead\n", "multipathd.service enabled\n")
+
+    assert found(served) == []
+
+
+def in_unit(host: RecordedHost, name: str, unit: str, file: str, sockets: str = "") -> None:
+    alter(host, name, unit=unit)
+    systemd(host, f"{unit} loaded active running\n", f"{unit} {file}\n")
+    if sockets:
+        systemd(host, f"{unit} loaded active running\n{sockets} loaded active listening\n",
+                f"{unit} {file}\n{sockets} enabled\n")  # fmt: skip
+
+
+def test_daemon_not_enabled(served: RecordedHost) -> None:
+    in_unit(served, "nova-compute", "openstack-nova-compute.service", "disabled")
+
+    [finding] = served.report().findings
+    assert finding.title == "openstack-nova-compute.service runs on vm, but is not enabled"
+    assert finding.severity.word == "note"
+
+
+@pytest.mark.parametrize("file", ["enabled", "static", "indirect", "generated", "enabled-runtime"])
+def test_a_unit_that_starts_otherwise_is_normal(served: RecordedHost, file: str) -> None:
+    in_unit(served, "nova-compute", "nova-compute.service", file)
+
+    assert found(served) == []
+
+
+def test_a_daemon_that_its_socket_starts_need_not_be_enabled(served: RecordedHost) -> None:
+    in_unit(served, "libvirtd", "libvirtd.service", "disabled", "libvirtd.socket")
+
+    assert found(served) == []
+
+
+def test_a_cluster_manager_starts_what_is_disabled(served: RecordedHost) -> None:
+    in_unit(served, "nova-compute", "nova-compute.service", "disabled")
+    listed(served, lambda rows: [*rows, dict(rows[0], name="pacemakerd", pid=77)])
+
+    assert found(served) == []
+
+
+def test_a_daemon_that_ends_is_not_frozen(served: RecordedHost) -> None:
+    end(served, "virtlogd")
+
+    assert found(served) == []
