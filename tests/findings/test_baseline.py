@@ -116,7 +116,7 @@ def test_a_layer_that_was_not_collected_is_reported(host: RecordedHost, tmp_path
     done = hoodsnap("check", tmp_path / "deaf.json")
 
     assert (done.returncode, done.stdout) == (0, b"")
-    assert done.stderr == b"hoodsnap: vm: not judged: libvirt: no answer\n"
+    assert done.stderr == b"hoodsnap: not collected: libvirt of vm (no answer)\n"
 
 
 def test_an_accepted_finding_is_not_reported(broken: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def demo() -> None:
     else:
         say("this host runs neither Nova nor libvirt: using the recorded cloud")
         bundle, path = merged([RECORDED]), RECORDED
-    tell(bundle, None, ReportFormat.TEXT, False, FailOn.NEVER)
+    tell(bundle, None, ReportFormat.TEXT, False, [FailOn.NEVER])
     say(f"to print this report again: {_program()} explain {path}")
     _replay(bundle, path)
     say(f"to explore the recording: {_program()} shell {path}")
