@@ -197,7 +197,9 @@ def _parted(
 
 
 def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
+    from hoodsnap.findings.grouping import alone, grouped
     from hoodsnap.render import finding, text
+    from hoodsnap.render.line import UNBOUNDED
 
     if format is Listing.JSON:
         from hoodsnap.render import json
@@ -205,9 +207,13 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
         told = {id(guest) for one in report.everything() for guest in one.guests}
         put_document(json.render(report, [guest for guest in guests if id(guest) in told]))
     elif format is Listing.LINE:
-        put(lambda width: map(finding.row, report.findings))
+        groups = (alone if verbose else grouped)(report.findings)
+        put(lambda width: map(finding.row, groups))
     else:
-        put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
+        put(
+            lambda width: text.findings(report, guests, width=width, verbose=verbose),
+            piped=UNBOUNDED,
+        )
 
 
 def _tell_what_is_unheard(report: Report) -> None:

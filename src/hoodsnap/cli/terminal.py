@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 80
 
+WIDEST = 160
+"""Columns of a terminal that a report uses at most: longer lines are hard to read."""
+
 
 class Format(StrEnum):
     """Format of a report."""
@@ -50,17 +53,17 @@ def give_up(line: str, status: int = BLIND) -> NoReturn:
     raise typer.Exit(status)
 
 
-def put(lines: Callable[[int], Iterable[Line]]) -> None:
-    """Print lines rendered for a width, in color on a terminal."""
+def put(lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH) -> None:
+    """Print lines rendered for a width, in color on a terminal. `piped`: the width of a pipe."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no color, so don't spend time on importing rich.
-        for line in lines(PIPE_WIDTH):
+        for line in lines(piped):
             typer.echo(escaped(line.plain))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for line in lines(min(console.width, 100)):
+    for line in lines(min(console.width, WIDEST)):
         parts = [(escaped(text), style) for text, style in line.parts]
         console.print(Text.assemble(*parts))
