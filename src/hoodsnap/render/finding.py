@@ -29,9 +29,6 @@ LEAST_SOURCE = 22
 LONG = 240
 """Characters of evidence to render at most on a terminal, and of a reason, unless verbose."""
 
-SHORT = 100
-"""Characters of a reason to render at most for the findings after the first, unless verbose."""
-
 PROSE = 100
 """Columns that prose uses at most: longer lines are hard to read."""
 
@@ -90,7 +87,7 @@ class Teller:
         self._told: dict[str, str] = {}
         """Name of a check → the subject of its first finding."""
         self._listed: set[str] = set()
-        """Commands, and names of checks, whose warnings were rendered."""
+        """Commands, names of checks, and warnings that were rendered."""
 
     def full(self, group: Group) -> Iterator[Line]:
         """Render a finding, or many of one check, with evidence and advice."""
@@ -204,10 +201,12 @@ class Teller:
             yield from self._evidence(evidence, 6, finding.guest)
 
     def _why(self, finding: Finding) -> Iterator[Line]:
+        """Render the reason; unless verbose, its first sentences, for the first finding only."""
         paragraphs = finding.check.sections["why"].split("\n\n")
-        if not self.verbose:
-            paragraphs = [_beginning(paragraphs[0], LONG if len(self._told) == 1 else SHORT)]
-        yield from self._advice("why", paragraphs)
+        if self.verbose:
+            yield from self._advice("why", paragraphs)
+        elif len(self._told) == 1:
+            yield from self._advice("why", [_beginning(paragraphs[0])])
 
     def _next(self, finding: Finding) -> Iterator[Line]:
         known: set[str] = set()
@@ -239,6 +238,7 @@ class Teller:
             for one in {one.check.name: one for one in findings}.values()
             if self._is_news(one.check.name)
             for text in warnings(one)
+            if self._is_news(text)
         ]
         yield from self._advice("not yet", said)
         prose = " ".join(said)
@@ -321,10 +321,10 @@ def _sources(evidence: Evidence, guest: Guest | None, *, brief: bool) -> Iterato
         yield clean(f"{query}  ({place})" if place else query)
 
 
-def _beginning(text: str, most: int) -> str:
-    """Return the first sentences of a text: about so many characters, but at least one sentence."""
+def _beginning(text: str) -> str:
+    """Return the first sentences of a text: `LONG` characters, but at least one sentence."""
     ends = [found.end() for found in re.finditer(r"\.(?=\s|$)", text)]
-    return text[: max((end for end in ends if end <= most), default=min(ends, default=len(text)))]
+    return text[: max((end for end in ends if end <= LONG), default=min(ends, default=len(text)))]
 
 
 def _covers(prose: str, item: NotYet) -> bool:

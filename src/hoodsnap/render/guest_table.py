@@ -56,8 +56,8 @@ def table(rows: Sequence[Row], width: int, *, everyone: bool = False) -> Iterato
         shown, counted = _divided(rows)
     if shown:
         yield from _table(shown, width, len({row.host for row in rows if row.host}) > 1)
-        expected = tuple(row for row in shown if row.standing is Standing.EXPECTED)
-        counted = (*_alike(expected).values(), *counted)
+        below = tuple(row for row in shown if row.verdict and not row.findings)
+        counted = (*_alike(below).values(), *counted)
     for same in counted:
         yield _named(same, width, len(same) < len(rows))
 
@@ -134,8 +134,8 @@ def _table(rows: Sequence[Row], width: int, several_hosts: bool) -> Iterator[Lin
 def _texts(row: Row, several_hosts: bool) -> _Texts:
     cells = {_HEADS.get(name, name): cell.text for name, cell in row.cells.items()}
     host = {"host": row.host or "–"} if several_hosts else {}
-    # What is expected is said below the table: it would only make the column wider.
-    verdict = "" if row.standing is Standing.EXPECTED else row.verdict
+    # Without a finding it stands below the table, once for all guests with the same verdict.
+    verdict = row.verdict if row.findings else ""
     return {"server": row.name, **host, **cells, "verdict": verdict}
 
 

@@ -237,7 +237,7 @@ class _Page:
         if not self.found:
             said = "the collected layers agree"
             if len(undecided) == len(self.rows):
-                said, open_ = "nothing could be compared", ""
+                said, open_ = "not decided" if self.rows else "there was nothing to compare", ""
             calm = not undecided and not self.report.uncollected and self.guests
             said = " · ".join(filter(None, [f"{count}: {said}", open_]))
             return said, "green" if calm else "yellow"
