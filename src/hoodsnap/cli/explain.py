@@ -113,7 +113,8 @@ def tell(
     elif format is ReportFormat.MARKDOWN:
         from hoodsnap.render import markdown
 
-        put_document(markdown.render(report, guests, verbose=verbose))
+        walk = walk or bool(servers)
+        put_document(markdown.render(report, guests, verbose=verbose, walk=walk))
     else:
         _print(report, guests, verbose, walk or bool(servers))
     return status(report, guests, fail_on)

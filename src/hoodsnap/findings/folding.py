@@ -139,7 +139,9 @@ def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
         for kind, those in sharing.items()
         if len(those) >= FEWEST
     }
-    crowds = {kind: those for kind, those in sharing.items() if _is_crowd(those, among.get(kind, 0))}
+    crowds = {
+        kind: those for kind, those in sharing.items() if _is_crowd(those, among.get(kind, 0))
+    }
     if not crowds:
         return list(findings)
     explains = _explained_by_crowds(crowds)

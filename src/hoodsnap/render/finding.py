@@ -10,6 +10,8 @@ from functools import partial
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.advice import PLACEHOLDERS, forbidden, instructions, warnings
+from hoodsnap.findings.analysis import HANDFUL
+from hoodsnap.findings.event import common_event
 from hoodsnap.findings.finding import Finding, Shared
 from hoodsnap.findings.gating import NotYet
 from hoodsnap.findings.grouping import Group
@@ -64,7 +66,9 @@ def row(group: Group) -> Line:
     folded = sum(1 for one in checks if one.check is not finding.check)
     more = f" (explains {folded} more)" if folded else ""
     title = clean(finding.title)
-    return line(severity, f" {finding.check.name} {host} {uuid}{name}: {title}{about} [{said}]{more}")
+    return line(
+        severity, f" {finding.check.name} {host} {uuid}{name}: {title}{about} [{said}]{more}"
+    )
 
 
 def counted(group: Group) -> str:
@@ -92,17 +96,21 @@ class Teller:
     def full(self, group: Group) -> Iterator[Line]:
         """Render a finding, or many of one check, with evidence and advice."""
         finding = group.first
-        subject, tail = _subject(group)
+        subject, tail = subject_of(group)
         title = f"{MARK[group.severity]} {group.severity.word.upper()} {group.check.name}"
         yield line((title, STYLE[group.severity]), (subject, "bold"), (tail, "dim"))
         about = finding.guests[0] if finding.guests else None
         if group.is_many:
             yield from self._many(group)
+            if len(group.findings) > HANDFUL and group.severity > Severity.NOTE:
+                yield from self._labeled("caution", TOO_MANY)
         else:
             yield from self._wrapped(f"  {clean(finding.title)}", "bold", 2)
+        if (event := common_event(group.guests)) is not None:
+            yield from self._wrapped(f"  {event}", "bold", 4)
         if finding.shared is not None:
             yield from self._sharing(finding)
-        yield from self._proof(finding.evidence, about)
+        yield from self.proof(finding.evidence, about)
         yield from self._folded(group.findings)
         before = self._told.setdefault(group.check.name, subject.strip())
         if before != subject.strip() and not self.verbose:
@@ -131,13 +139,15 @@ class Teller:
         """Render a finding shared by nearly all guests, with a warning to doubt the tool first."""
         shared = finding.shared
         assert shared is not None  # noqa: S101 (called for shared findings only)
-        count = _sharers(shared, None if self.verbose else NAME_ALL)
-        yield from self._wrapped(f"  {count}", "", 4)
+        names = [clean(guest.title) for guest in shared.guests]
+        most = len(names) if self.verbose else NAME_ALL
+        yield from self._wrapped(f"  {several(names, most)}", "", 4)
         cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
-        yield from self._wrapped(f"  {'caution':<8} {TOO_MANY}{cause}", "", 11)
-        yield line(f"  For example, {clean(shared.guests[0].title)}:")
+        yield from self._labeled("caution", f"{TOO_MANY}{cause}")
+        yield line(f"  For example, {names[0]}:")
 
-    def _proof(self, pieces: Sequence[Evidence], guest: Guest | None) -> Iterator[Line]:
+    def proof(self, pieces: Sequence[Evidence], guest: Guest | None) -> Iterator[Line]:
+        """Render evidence, each piece with the query that returned it."""
         shown = pieces
         if not self.verbose and len(pieces) > MOST_EVIDENCE + 1:
             shown = pieces[:MOST_EVIDENCE]
@@ -288,7 +298,7 @@ class Teller:
         yield from wrapped(width, f"  {word:<8} {said}", "", 11)
 
 
-def _subject(group: Group) -> tuple[str, str]:
+def subject_of(group: Group) -> tuple[str, str]:
     """Return the subject of a finding for its title, and a tail that is less important."""
     first = group.first
     if group.is_many:
@@ -333,7 +343,8 @@ def _covers(prose: str, item: NotYet) -> bool:
     return " " in stem and stem in prose
 
 
-def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
-    """Return the guests that share a finding: `12 of 14 guests: vm-a, vm-b and 10 more`."""
+def _sharers(shared: Shared) -> str:
+    """Return the guests that share a finding, among those that the check applies to: `12 of 14
+    guests: vm-a, vm-b and 10 more`."""
     names = [clean(guest.title) for guest in shared.guests]
-    return f"{len(names)} of {shared.among} guests: {several(names, most or len(names))}"
+    return f"{len(names)} of {shared.among} guests: {several(names, NAME_ALL)}"

@@ -99,7 +99,9 @@ def _named(rows: tuple[Row, ...], width: int, more: bool) -> Line:
         said = f"{mark} {cut(first.name, WIDEST['server'])}: {first.verdict}"
         return line((cut(said, width), style))
     what = first.verdict if same else "other findings"
-    return _listed((f"{mark} {len(rows)} servers, {what}: ", style), rows, " (-v lists them)", width)
+    return _listed(
+        (f"{mark} {len(rows)} servers, {what}: ", style), rows, " (-v lists them)", width
+    )
 
 
 def _listed(head: tuple[str, str], rows: Sequence[Row], hint: str, width: int) -> Line:

@@ -23,7 +23,7 @@ from hoodsnap.findings.grouping import Group, grouped
 from hoodsnap.findings.silence import one_line
 from hoodsnap.phrase import several
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.finding import STYLE, TOO_MANY, Teller
+from hoodsnap.render.finding import STYLE, Teller
 from hoodsnap.render.guest_table import STYLES, table
 from hoodsnap.render.line import Line, line, wrapped
 from hoodsnap.render.overview import Row, Standing, rows
@@ -55,6 +55,21 @@ def findings(
     return _Page(report, tuple(guests), width, verbose, False).findings()
 
 
+def overview(report: Report, guests: Iterable[Guest], *, width: int = 80) -> Iterator[Line]:
+    """Yield the report without its findings: the overview, what the bundle cannot tell, and the
+    last line."""
+    page = _Page(report, tuple(guests), width, False, False)
+    yield from page.overview()
+    yield from page.unknown()
+    yield line()
+    yield from page.verdict()
+
+
+def walks(report: Report, guests: Iterable[Guest], *, width: int = 80) -> Iterator[Line]:
+    """Yield the walk of each of these guests through its layers."""
+    return _Page(report, tuple(guests), width, False, True).walks()
+
+
 class _Page:
     def __init__(
         self, report: Report, guests: tuple[Guest, ...], width: int, verbose: bool, walk: bool
@@ -65,30 +80,34 @@ class _Page:
         self.found = report.about(guests)
         self._wrapped = partial(wrapped, self.width)
 
-    def lines(self) -> Iterator[Line]:
+    def overview(self) -> Iterator[Line]:
         yield from self._heading()
         if self.rows:
             yield line()
             calm = not self.found and len(self.rows) <= LIST_ALL
             yield from table(self.rows, self.width, everyone=self.walk or calm)
+
+    def lines(self) -> Iterator[Line]:
+        yield from self.overview()
         if self.walk:
-            row_of = {id(row.guest): row for row in self.rows}
-            for row in (row_of[id(guest)] for guest in self.guests):
-                yield from self._netted(self._walk(row))
+            yield from self.walks()
         for told in self._findings():
             yield line()
             yield from told
-        yield from self._doubts()
-        yield from self._unknown()
+        yield from self.unknown()
         yield line()
-        yield from self._verdict()
+        yield from self.verdict()
+
+    def walks(self) -> Iterator[Line]:
+        row_of = {id(row.guest): row for row in self.rows}
+        for row in (row_of[id(guest)] for guest in self.guests):
+            yield from self._netted(self._walk(row))
 
     def findings(self) -> Iterator[Line]:
         for number, told in enumerate(self._findings()):
             if number:
                 yield line()
             yield from told
-        yield from self._doubts()
 
     def _heading(self) -> Iterator[Line]:
         bundle = self.report.cloud.bundle
@@ -160,17 +179,7 @@ class _Page:
                 names = f"{', '.join(item.undecided)} could not be decided"
                 yield from self._wrapped(f"    on hold  {item.danger.command}: {names}", "dim", 13)
 
-    def _doubts(self) -> Iterator[Line]:
-        """Render the fix-limit rule: doubt a check that fires too often before acting on it."""
-        crowds = self.report.crowds
-        if crowds:
-            yield line()
-            yield line(("Doubtful findings", "bold"))
-            counts = ", ".join(f"{name} ({count} times)" for name, count in crowds.items())
-            yield from self._wrapped(f"  {counts}", "yellow", 4)
-            yield from self._wrapped(f"  {TOO_MANY}", "", 2)
-
-    def _unknown(self) -> Iterator[Line]:
+    def unknown(self) -> Iterator[Line]:
         """Render what the bundle cannot tell: each reason once, with the number of guests. Reasons
         that differ only in numbers, UUIDs and paths are counted as one."""
         kinds = self._reasons()
@@ -211,7 +220,7 @@ class _Page:
             kinds["qemu"] = [(f"{asked}: states and sizes come from libvirt", None)]
         return list(kinds.values())
 
-    def _verdict(self) -> Iterator[Line]:
+    def verdict(self) -> Iterator[Line]:
         """Render the last line: what was found, in which servers, and what was not collected."""
         said, style = self._outcome()
         silent = self.report.uncollected
@@ -261,7 +270,7 @@ class _Page:
 
 
 def _names(rows: Iterable[Row]) -> str:
-    return several(dict.fromkeys(row.name for row in rows), NAME_ALL)
+    return several({row.guest.uuid: row.name for row in rows}.values(), NAME_ALL)
 
 
 def _counted(findings: Iterable[Finding]) -> str:
