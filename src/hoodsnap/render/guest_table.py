@@ -51,7 +51,8 @@ def table(rows: Sequence[Row], width: int, *, everyone: bool = False) -> Iterato
 
     `everyone`: give each guest a row.
     """
-    shown, counted = tuple(rows), ()
+    shown: tuple[Row, ...] = tuple(rows)
+    counted: tuple[tuple[Row, ...], ...] = ()
     if not everyone:
         shown, counted = _divided(rows)
     if shown:
