@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -44,7 +45,7 @@ def say(line: str) -> None:
 
 def put_document(text: str) -> None:
     """Print a whole document without adding a line end."""
-    typer.echo(escaped(text, newlines=True), nl=False)
+    typer.echo(_encodable(escaped(text, newlines=True)), nl=False)
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
@@ -53,17 +54,47 @@ def give_up(line: str, status: int = BLIND) -> NoReturn:
     raise typer.Exit(status)
 
 
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Exit with the command that installs an extra, if a package of that extra is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "hoodsnap":
+            raise
+        give_up(f"this needs the package {error.name}: install hoodsnap[{name}]")
+
+
 def put(lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH) -> None:
     """Print lines rendered for a width, in color on a terminal. `piped`: the width of a pipe."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no color, so don't spend time on importing rich.
         for line in lines(piped):
-            typer.echo(escaped(line.plain))
+            typer.echo(_encodable(escaped(line.plain)))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for line in lines(min(console.width, WIDEST)):
-        parts = [(escaped(text), style) for text, style in line.parts]
+        parts = [(_encodable(escaped(text)), style) for text, style in line.parts]
         console.print(Text.assemble(*parts))
+
+
+PLAIN_MARKS = {"✗": "x", "✓": "+", "·": "-", "–": "-", "…": "~", "→": ">"}
+"""Our marks → what stands for them where the terminal's encoding has none."""
+
+
+def _encodable(text: str) -> str:
+    """Return the text with substitutes for the characters that standard output can't encode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if text.isascii() or encoding.lower().startswith("utf"):
+        return text
+    return "".join(char if _has(encoding, char) else PLAIN_MARKS.get(char, "?") for char in text)
+
+
+def _has(encoding: str, char: str) -> bool:
+    try:
+        return bool(char.encode(encoding))
+    except UnicodeEncodeError:
+        return False
