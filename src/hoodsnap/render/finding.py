@@ -18,6 +18,7 @@ from hoodsnap.findings.grouping import Group
 from hoodsnap.phrase import several
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.line import UNBOUNDED, Line, line, shortened, wrapped
+from hoodsnap.render.overview import name_of
 
 NAME_ALL = 5
 """Guests or headlines to name at most when they share a finding."""
@@ -74,7 +75,7 @@ def row(group: Group) -> Line:
 def counted(group: Group) -> str:
     """Return the size of a group and the names in it: `12 findings in 9 servers: vm-a, vm-b …`."""
     count = f"{len(group.findings)} findings"
-    names = [clean(guest.title) for guest in group.guests]
+    names = [name_of(guest) for guest in group.guests]
     if names:
         return f"{count} in {len(names)} servers: {several(names, NAME_ALL)}"
     if len(group.hosts) > 1:
@@ -92,6 +93,8 @@ class Teller:
         """Name of a check → the subject of its first finding."""
         self._listed: set[str] = set()
         """Commands, names of checks, and warnings that were rendered."""
+        self._prose = ""
+        """All warnings that were rendered, which need no command below them."""
 
     def full(self, group: Group) -> Iterator[Line]:
         """Render a finding, or many of one check, with evidence and advice."""
@@ -132,14 +135,14 @@ class Teller:
                 yield line((f"  and {left} more (-v lists them)", "dim"))
             return
         yield from self._wrapped(f"  {clean(group.first.title)}", "bold", 2)
-        names = [clean(guest.title) for guest in group.guests] or [*map(clean, group.hosts)]
+        names = [name_of(guest) for guest in group.guests] or [*map(clean, group.hosts)]
         yield from self._wrapped(f"  {several(names, most or len(names))}", "", 4)
 
     def _sharing(self, finding: Finding) -> Iterator[Line]:
         """Render a finding shared by nearly all guests, with a warning to doubt the tool first."""
         shared = finding.shared
         assert shared is not None  # noqa: S101 (called for shared findings only)
-        names = [clean(guest.title) for guest in shared.guests]
+        names = [name_of(guest) for guest in shared.guests]
         most = len(names) if self.verbose else NAME_ALL
         yield from self._wrapped(f"  {several(names, most)}", "", 4)
         cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
@@ -204,7 +207,7 @@ class Teller:
                     yield from self._below(one)
 
     def _below(self, finding: Finding) -> Iterator[Line]:
-        name = f" of {clean(finding.guest.title)}" if finding.guest is not None else ""
+        name = f" of {name_of(finding.guest)}" if finding.guest is not None else ""
         title = f"    {MARK[finding.severity]} {finding.check.name}{name}"
         yield line((title, STYLE[finding.severity]))
         for evidence in finding.evidence:
@@ -251,9 +254,9 @@ class Teller:
             if self._is_news(text)
         ]
         yield from self._advice("not yet", said)
-        prose = " ".join(said)
+        self._prose += " ".join(said)
         closed = [item for item in closed if item.forbidden_by]
-        listed = [item for item in closed if self.verbose or not _covers(prose, item)]
+        listed = [item for item in closed if self.verbose or not _covers(self._prose, item)]
         new = [item for item in listed if self._is_news(item.danger.command)]
         if new:
             names = dict.fromkeys(name for item in new for name in item.forbidden_by)
@@ -308,7 +311,7 @@ def subject_of(group: Group) -> tuple[str, str]:
         hosts = f" on host {clean(group.hosts[0])}" if len(group.hosts) == 1 else hosts
         return f"  {len(group.findings)} findings{servers}", hosts
     if first.guest is not None:
-        name = clean(first.guest.title)
+        name = name_of(first.guest)
         uuid = "" if name == first.guest.uuid else f"  {clean(first.guest.uuid)}"
         return f"  {name}", uuid
     return (f"  host {clean(first.host)}", "") if first.host else ("", "")
@@ -346,5 +349,5 @@ def _covers(prose: str, item: NotYet) -> bool:
 def _sharers(shared: Shared) -> str:
     """Return the guests that share a finding, among those that the check applies to: `12 of 14
     guests: vm-a, vm-b and 10 more`."""
-    names = [clean(guest.title) for guest in shared.guests]
+    names = [name_of(guest) for guest in shared.guests]
     return f"{len(names)} of {shared.among} guests: {several(names, NAME_ALL)}"

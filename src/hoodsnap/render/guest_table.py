@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hoodsnap.printable import cut
 from hoodsnap.render.line import Line, line
-from hoodsnap.render.overview import Row, Standing
+from hoodsnap.render.overview import LONGEST, Row, Standing
 
 MOST_ROWS = 12
 """Rows at most for guests that need a look; the others are named in one line."""
@@ -22,7 +22,7 @@ MOST_ALIKE = 4
 MOST_NAMES = 20
 """Names at most in one line."""
 
-WIDEST = {"server": 255, "host": 64, "nova": 40, "libvirt": 40, "verdict": 120}
+WIDEST = {"server": LONGEST, "host": 64, "nova": 40, "libvirt": 40, "verdict": 120}
 """Characters of a column at most, however wide the page is."""
 
 LEAST = {"server": 10, "host": 6, "nova": 8, "libvirt": 8, "verdict": 24}
@@ -97,7 +97,7 @@ def _named(rows: tuple[Row, ...], width: int, more: bool) -> Line:
         what = f"{len(rows)}{' more' if more else ''} agree{'s' if len(rows) == 1 else ''}: "
         return _listed((f"{mark} {what}", style), rows, " (-v walks them)", width)
     if len(rows) == 1:
-        said = f"{mark} {cut(first.name, WIDEST['server'])}: {first.verdict}"
+        said = f"{mark} {first.name}: {first.verdict}"
         return line((cut(said, width), style))
     what = first.verdict if same else "other findings"
     return _listed(
@@ -110,7 +110,7 @@ def _listed(head: tuple[str, str], rows: Sequence[Row], hint: str, width: int) -
     room = width - _cells(head[0]) - len(hint)
     names: list[str] = []
     for row in rows[:MOST_NAMES]:
-        name = cut(row.name, WIDEST["server"])
+        name = row.name
         more = f" and {len(rows) - len(names) - 1} more"
         if names and _cells(", ".join([*names, name])) + len(more) > room:
             break

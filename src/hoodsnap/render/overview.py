@@ -15,7 +15,7 @@ from hoodsnap.facts.fact import NOT_READ, UnheardError, caught
 from hoodsnap.facts.layer import LAYERS, NOVA, NOVA_DB
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding, Skip
-from hoodsnap.printable import clean
+from hoodsnap.printable import clean, cut
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "nova": ("nova", "nova-db"),
@@ -33,6 +33,9 @@ TOPICS: Mapping[str, str] = {
     **dict.fromkeys(("ports", "taps"), "network"),
 }
 """Topic of a check → the column that its findings are about, whatever layers they compare."""
+
+LONGEST = 255
+"""Characters of a name at most, as in nova; a bundle may contain longer ones."""
 
 JUDGED = ("disk", "network")
 """Columns that show a judgment (`ok`, `bad`) instead of a value."""
@@ -87,13 +90,18 @@ class Row:
     @property
     def name(self) -> str:
         """The guest's name, printable; its UUID if it has no name."""
-        return clean(self.guest.title)
+        return name_of(self.guest)
 
     @property
     def host(self) -> str:
         """Name of the host that it is on, printable; "" if it is on none."""
         guest = self.guest
         return clean(guest.host.name if guest.host is not None else guest.believed or "")
+
+
+def name_of(guest: Guest) -> str:
+    """Return a guest's name, printable and of at most `LONGEST` characters."""
+    return cut(clean(guest.title), LONGEST)
 
 
 def rows(report: Report, guests: Iterable[Guest]) -> tuple[Row, ...]:
