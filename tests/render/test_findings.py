@@ -131,7 +131,7 @@ def test_headlines_of_a_group_are_listed_and_verbose_lists_all() -> None:
 
     listed = [line for line in lines if line.endswith(" has no port")]
     assert listed == [f"  {headline}" for headline in dict.fromkeys(headlines)][:5]
-    assert set(f"  {headline}" for headline in headlines) <= set(verbose)
+    assert {f"  {headline}" for headline in headlines} <= set(verbose)
     assert sum(line == "    ✗ port-binding-bad of vm-duo" for line in verbose) == headlines.count(
         "vm-duo has no port"
     )
