@@ -22,6 +22,7 @@ from hoodsnap.cli import program
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.render import catalog
 from hoodsnap.render.text import render
+from hoodsnap.tables.table import TABLES
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
@@ -62,6 +63,7 @@ STATUS = {
 def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli()}
+    pages[ROOT / "docs/reference/tables.md"] = "\n".join(_tables()) + "\n"
     readme = ROOT / "README.md"
     pages[readme] = _with_examples(readme.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
@@ -135,6 +137,32 @@ def _link(name: str) -> str:
     if name in known:
         return f"[{name}](checks/{name}.md)"
     return f"{name} ([left out](../explanation/not-checked.md))"
+
+
+KINDS: dict[type | None, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "boolean",
+    None: "list or object",
+}
+
+
+def _tables() -> Iterator[str]:
+    yield "# The tables"
+    yield ""
+    yield "`hoodsnap list TABLE BUNDLE` prints a table, `hoodsnap query` asks them all. Their"
+    yield "values are those that the checks compare."
+    yield ""
+    yield "A value that does not exist is null. A value that was not collected is null too, and the"
+    yield "row's `not_collected` names its column; `list` prints `?` instead. If rows may be"
+    yield "missing because a layer was not collected, the reason is on standard error."
+    for table in TABLES.values():
+        yield from ("", f"## {table.name}", "", table.help, "")
+        yield "| column | type | |"
+        yield "|---|---|---|"
+        for column in table.columns:
+            yield f"| `{column.name}` | {KINDS[column.type]} | {column.help} |"
 
 
 def _cli() -> str:

@@ -20,7 +20,7 @@ import typer
 
 import hoodsnap
 from hoodsnap import memory
-from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, verify
+from hoodsnap.cli import check, collect, demo, explain, grade, redact, replay, tables, verify
 from hoodsnap.cli.terminal import say
 from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain,
     "check": check.check,
     "checks": check.checks,
+    "list": tables.list_,
+    "query": tables.query,
     "collect": collect.collect,
     "redact": redact.redact,
     "verify": verify.verify,

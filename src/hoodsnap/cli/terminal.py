@@ -7,6 +7,7 @@ a file name or an argument.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -63,6 +64,11 @@ def extra(name: str) -> Iterator[None]:
         if (error.name or "").partition(".")[0] == "hoodsnap":
             raise
         give_up(f"this needs the package {error.name}: install hoodsnap[{name}]")
+
+
+def width_of_terminal() -> int | None:
+    """Return the columns of the terminal; None if standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def put(lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH) -> None:
