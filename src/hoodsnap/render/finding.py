@@ -46,6 +46,7 @@ TOO_MANY = (
 """Warning for a check that fires for more guests than can plausibly fail at once."""
 
 STYLE = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+LABELS = {"do": "bold yellow", "not yet": "bold red", "caution": "bold yellow"}
 MARK = {Severity.ERROR: "✗", Severity.WARNING: "!", Severity.NOTE: "·"}
 
 
@@ -298,7 +299,10 @@ class Teller:
 
     def _labeled(self, word: str, said: str) -> Iterator[Line]:
         width = self.width if self.width >= UNBOUNDED else min(self.width, PROSE)
-        yield from wrapped(width, f"  {word:<8} {said}", "", 11)
+        first, *rest = wrapped(width, f"  {word:<8} {said}", "", 11)
+        label, text = first.plain[:11], first.plain[11:]
+        yield line((label, LABELS.get(word, "cyan")), text)
+        yield from rest
 
 
 def subject_of(group: Group) -> tuple[str, str]:
