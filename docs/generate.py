@@ -10,16 +10,18 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
+from hoodsnap.bundle import load
 from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.cli import program
+from hoodsnap.findings.analysis import analyze
 from hoodsnap.render import catalog
+from hoodsnap.render.text import render
 from hoodsnap.tables.table import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -28,14 +30,12 @@ BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
 RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
 EXAMPLES = {
-    "explain": ([str(RECORDED), "--server", "vm-snap"], "  vm-snap"),
-    "finding": (
-        [str(ROOT / "fixtures/faults/base-moved.json.zst"), "--server", "vm-snap"],
-        "    ✗",
-    ),
+    "explain": (RECORDED, "vm-snap", "vm-snap"),
+    "finding": (BROKEN, None, "  server"),
 }
-"""Blocks of the README, by name: the arguments of `hoodsnap explain`, and the beginning of the
-block's first line. The block ends before the next empty line."""
+"""Blocks of the README, by name: a bundle, the server to walk through (None for the whole report),
+and the beginning of the block's first line. The block of a server ends before the next empty line.
+"""
 
 STATUS = {
     "0": (
@@ -183,10 +183,14 @@ def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ..
 
 
 def _with_examples(text: str) -> str:
-    for name, (arguments, start) in EXAMPLES.items():
-        lines = _run("explain", *arguments).splitlines()
-        first = next((at for at, line in enumerate(lines) if line.startswith(start)), 0)
-        shown = textwrap.dedent("\n".join([*lines[first:], ""]).partition("\n\n")[0])
+    for name, (bundle, server, start) in EXAMPLES.items():
+        report = analyze(load(bundle))
+        guests = [guest for guest in report.cloud.guests if server in (None, guest.name)]
+        lines = [line.plain for line in render(report, guests, width=80, walk=server is not None)]
+        first = next(at for at, line in enumerate(lines) if line.startswith(start))
+        shown = "\n".join(lines[first:])
+        if server is not None:
+            shown = shown.partition("\n\n")[0]
         block = f"<!-- example: {name} -->\n```text\n{shown}\n```\n<!-- end -->"
         pattern = rf"<!-- example: {name} -->\n.*?<!-- end -->"
         text = re.sub(pattern, lambda _: block, text, flags=re.DOTALL)  # noqa: B023 (used at once)

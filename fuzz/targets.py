@@ -20,6 +20,7 @@ from typing import Any
 from hoodsnap.bundle import Bundle, dump, parse
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.findings.baseline import part, written
+from hoodsnap.findings.grouping import grouped
 from hoodsnap.grading import classroom, csv, junit
 from hoodsnap.grading import json as grades_as_json
 from hoodsnap.grading import text as grades_as_text
@@ -89,7 +90,7 @@ def explain(bundle: Bundle) -> None:
     for verbose in (False, True):
         _lines(as_text.render(report, guests, verbose=verbose))
     _lines(as_text.findings(report, guests))
-    _lines(map(row, report.findings))
+    _lines(map(row, grouped(report.findings)))
     _text(markdown.render(report, guests))
     today = datetime.now(UTC).date()
     tomllib.loads(written(part(report.findings, (), today), today))

@@ -14,6 +14,7 @@ from tests.conftest import healthy
 from hoodsnap.bundle import dump, parse
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.findings.baseline import part, written
+from hoodsnap.findings.grouping import grouped
 from hoodsnap.render import json as as_json
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row
@@ -65,8 +66,8 @@ def _explain(raw: Any) -> None:
             assert line.plain.isprintable()
         for line in as_text.findings(report, report.cloud.guests, verbose=verbose):
             assert line.plain.isprintable()
-    for finding in report.findings:
-        assert row(finding).plain.isprintable()
+    for group in grouped(report.findings):
+        assert row(group).plain.isprintable()
     today = datetime.now(UTC).date()
     tomllib.loads(written(part(report.findings, (), today), today))
 

@@ -176,6 +176,19 @@ class Check:
         if layers and len(reasons) == len(layers):
             raise UnheardError(reasons[-1])  # for a record, the database's reason
 
+    def applies_to(self, guest: Guest) -> bool:
+        """True if the guest has every object that the check compares: a check of processes applies
+        to the guests with a process."""
+        for name in self.needs:
+            if name in SUBJECTS or name in self.optional:
+                continue
+            try:
+                if getattr(guest, name) is None:
+                    return False
+            except Exception as error:  # a net: what can't be read may be there
+                caught(error)
+        return True
+
     @cached_property
     def scope(self) -> str:
         """The kind of subject that the check runs for: `guest`, `host` or `cloud`."""

@@ -373,12 +373,12 @@ def test_server_without_config_drive(host: RecordedHost) -> None:
     kept = [entry for entry in listed if not entry["path"].endswith(f"{uuid}/disk.config")]
     host.set("images", query, kept)
 
-    gone, without = host.findings()  # QEMU still has it open
+    [gone] = host.findings()  # QEMU still has it open
     assert gone.startswith("disk-deleted-but-open of vm-config: process reports ")
-    assert without == (
-        "server-without-disk of vm-config: instance reports vm_state = active, host = vm;"
-        " images reports disk.config = missing"
-    )
+    assert host.folded() == [
+        "disk-deleted-but-open ← server-without-disk of vm-config: "
+        "instance reports vm_state = active, host = vm; images reports disk.config = missing"
+    ]
 
 
 @pytest.mark.parametrize("name", ["disk.eph0", "disk.swap"])
@@ -390,9 +390,9 @@ def test_server_without_one_of_its_other_disks(host: RecordedHost, name: str) ->
     assert len(kept) == len(listed) - 1
     host.set("images", query, kept)
 
-    assert [f for f in host.findings() if f.startswith("server-without-disk")] == [
-        "server-without-disk of vm-config: instance reports vm_state = active, host = vm;"
-        f" images reports {name} = missing"
+    assert [line for line in host.folded() if " ← server-without-disk" in line] == [
+        "disk-deleted-but-open ← server-without-disk of vm-config: "
+        f"instance reports vm_state = active, host = vm; images reports {name} = missing"
     ]
 
 

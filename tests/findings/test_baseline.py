@@ -71,9 +71,8 @@ def test_a_finding_is_a_line(broken: Path, host: RecordedHost) -> None:
 def test_as_text_it_is_the_whole_finding_and_no_walk(broken: Path, host: RecordedHost) -> None:
     lines = hoodsnap("check", broken, "--format", "text").stdout.decode().splitlines()
 
-    assert lines[0] == f"vm-plain  {host.uuid('vm-plain')}"
-    assert "    ✗ ERROR active-but-domain-off" in lines
-    assert not any(line.startswith("    server ") for line in lines)
+    assert lines[0] == f"✗ ERROR active-but-domain-off  vm-plain  {host.uuid('vm-plain')}"
+    assert not any(line.startswith(("  server ", "✓")) for line in lines)
 
 
 def test_as_json_it_is_the_report_of_the_guests_with_findings(

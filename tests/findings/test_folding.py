@@ -13,6 +13,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.process.process import Process
 from hoodsnap.findings.analysis import Report, analyze
 
 # The checks below have the names of real ones and find what a test wants, for the tables go by name.
@@ -294,3 +295,18 @@ def test_a_renamed_host_of_a_thousand_guests_is_one_finding() -> None:
     [finding] = report.findings
     assert finding.check.name == "host-identity-changed"
     assert len(finding.folded) > 1500
+
+
+def test_only_guests_that_a_check_applies_to_count_for_nearly_all() -> None:
+    """Twelve of sixteen guests have a process: a check of processes can find no more."""
+
+    def qemu_monitor_dead(guest: Guest, process: Process) -> Problems:
+        yield (says(process, pid=process.pid),)
+
+    report = analyzed(check(Severity.ERROR)(qemu_monitor_dead))
+
+    [finding] = report.findings
+    [host] = report.cloud.hosts
+    running = [guest for guest in report.cloud.guests_of(host) if guest.process is not None]
+    assert finding.shared is not None
+    assert finding.shared.among == len(running) < len(report.cloud.guests_of(host))

@@ -57,6 +57,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "file-owner-or-label-wrong",
         "base-cache-orphans",
     ),
+    # The file is gone for the next start, too.
+    "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
     # The guest was evacuated but still runs on its old host.
     "evacuated-guest-still-running": (
         "disk-shared-by-two-qemu",

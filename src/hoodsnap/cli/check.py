@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,7 +23,6 @@ from hoodsnap.cli.explain import (
     status,
 )
 from hoodsnap.cli.terminal import (
-    PIPE_WIDTH,
     Format,
     FormatOption,
     extra,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hoodsnap.findings.analysis import Report
     from hoodsnap.findings.baseline import BaselineEntry
     from hoodsnap.findings.finding import Finding
+    from hoodsnap.render.line import Line
 
 
 MOST_BROKEN = 10
@@ -298,23 +299,28 @@ def _document(
 
 
 def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
-    from hoodsnap.render import finding, text
+    from hoodsnap.render.line import UNBOUNDED
 
-    if format is Listing.LINE:
-        put(lambda width: map(finding.row, report.findings))
-    else:
-        put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
+    put(lambda width: _lines(report, guests, format, verbose, width), piped=UNBOUNDED)
 
 
 def _plain(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> str:
+    from hoodsnap.render.line import UNBOUNDED
+
+    lines = _lines(report, guests, format, verbose, UNBOUNDED)
+    return "".join(f"{line.plain}\n" for line in lines)
+
+
+def _lines(
+    report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool, width: int
+) -> Iterable[Line]:
+    """Return the findings for people: many of one check are one, unless verbose."""
+    from hoodsnap.findings.grouping import alone, grouped
     from hoodsnap.render import finding, text
 
-    lines = (
-        map(finding.row, report.findings)
-        if format is Listing.LINE
-        else text.findings(report, guests, width=PIPE_WIDTH, verbose=verbose)
-    )
-    return "".join(f"{line.plain}\n" for line in lines)
+    if format is Listing.LINE:
+        return map(finding.row, (alone if verbose else grouped)(report.findings))
+    return text.findings(report, guests, width=width, verbose=verbose)
 
 
 def _write(path: Path, text: str) -> None:

@@ -62,6 +62,12 @@ VerboseOption = Annotated[
 ]
 
 
+WalkOption = Annotated[
+    bool,
+    typer.Option("--walk", "-w", help="Show each guest's walk through its layers, as with -s."),
+]
+
+
 FailOnOption = Annotated[
     list[FailOn] | None,
     typer.Option(
@@ -77,13 +83,14 @@ def explain(
     server: ServerOption = None,
     format: DocumentOption = ReportFormat.TEXT,
     verbose: VerboseOption = False,
+    walk: WalkOption = False,
     fail_on: FailOnOption = None,
 ) -> None:
-    """Walk through the layers of each guest and explain where they agree and where they don't."""
+    """Explain where the layers of each guest agree and where they don't, the findings first."""
     bundle = merged(bundles)
     if not speaks(bundle):
         give_up("no layer answered when this bundle was collected")
-    raise typer.Exit(tell(bundle, server, format, verbose, fail_on))
+    raise typer.Exit(tell(bundle, server, format, verbose, fail_on, walk=walk))
 
 
 def tell(
@@ -92,6 +99,8 @@ def tell(
     format: ReportFormat,
     verbose: bool,
     fail_on: Sequence[FailOn] | None,
+    *,
+    walk: bool = False,
 ) -> int:
     """Print the report and return the exit status."""
     from hoodsnap.findings.analysis import analyze
@@ -105,16 +114,21 @@ def tell(
     elif format is ReportFormat.MARKDOWN:
         from hoodsnap.render import markdown
 
-        put_document(markdown.render(report, guests, verbose=verbose))
+        walk = walk or bool(servers)
+        put_document(markdown.render(report, guests, verbose=verbose, walk=walk))
     else:
-        _print(report, guests, verbose)
+        _print(report, guests, verbose, walk or bool(servers))
     return status(report, guests, fail_on)
 
 
-def _print(report: Report, guests: tuple[Guest, ...], verbose: bool) -> None:
+def _print(report: Report, guests: tuple[Guest, ...], verbose: bool, walk: bool) -> None:
     from hoodsnap.render import text
+    from hoodsnap.render.line import UNBOUNDED
 
-    put(lambda width: text.render(report, guests, width=width, verbose=verbose))
+    put(
+        lambda width: text.render(report, guests, width=width, verbose=verbose, walk=walk),
+        piped=UNBOUNDED,
+    )
 
 
 def chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:

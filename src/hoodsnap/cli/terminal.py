@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 80
 
+WIDEST = 160
+"""Columns of a terminal that a report uses at most: longer lines are hard to read."""
+
 
 class Format(StrEnum):
     """Format of a report."""
@@ -43,7 +46,7 @@ def say(line: str) -> None:
 
 def put_document(text: str) -> None:
     """Print a whole document without adding a line end."""
-    typer.echo(escaped(text, newlines=True), nl=False)
+    typer.echo(_encodable(escaped(text, newlines=True)), nl=False)
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
@@ -68,17 +71,36 @@ def width_of_terminal() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def put(lines: Callable[[int], Iterable[Line]]) -> None:
-    """Print lines rendered for a width, in color on a terminal."""
+def put(lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH) -> None:
+    """Print lines rendered for a width, in color on a terminal. `piped`: the width of a pipe."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no color, so don't spend time on importing rich.
-        for line in lines(PIPE_WIDTH):
-            typer.echo(escaped(line.plain))
+        for line in lines(piped):
+            typer.echo(_encodable(escaped(line.plain)))
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    for line in lines(min(console.width, 100)):
-        parts = [(escaped(text), style) for text, style in line.parts]
+    for line in lines(min(console.width, WIDEST)):
+        parts = [(_encodable(escaped(text)), style) for text, style in line.parts]
         console.print(Text.assemble(*parts))
+
+
+PLAIN_MARKS = {"✗": "x", "✓": "+", "·": "-", "–": "-", "…": "~", "→": ">"}
+"""Our marks → what stands for them where the terminal's encoding has none."""
+
+
+def _encodable(text: str) -> str:
+    """Return the text with substitutes for the characters that standard output can't encode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    if text.isascii() or encoding.lower().startswith("utf"):
+        return text
+    return "".join(char if _has(encoding, char) else PLAIN_MARKS.get(char, "?") for char in text)
+
+
+def _has(encoding: str, char: str) -> bool:
+    try:
+        return bool(char.encode(encoding))
+    except UnicodeEncodeError:
+        return False

@@ -162,7 +162,8 @@ def command(written: str, values: Mapping[str, str]) -> Command:
     """Fill values into a command: `virsh domstate NAME` becomes `virsh domstate instance-00000001`.
 
     A value is quoted for the shell. A value that starts with a dash, or that holds a quote and
-    stands inside quotes, is not filled in: the command could do something else with it.
+    stands inside quotes, is not filled in: the command could do something else with it. Neither is
+    one with a backtick, which would end the command in prose.
     """
     left: dict[str, None] = {}
 
@@ -173,7 +174,7 @@ def command(written: str, values: Mapping[str, str]) -> Command:
         value = values.get(name)
         inside = written.count("'", 0, found.start()) % 2 == 1
         inside = inside or written.count('"', 0, found.start()) % 2 == 1
-        if value is None or not value or value.startswith("-") or not value.isprintable():
+        if not value or value.startswith("-") or not value.isprintable() or "`" in value:
             left[name] = None
             return name
         quoted = shlex.quote(value)

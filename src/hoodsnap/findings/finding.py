@@ -61,7 +61,7 @@ class Shared:
 
     guests: tuple[Guest, ...]
     among: int
-    """Number of guests on the host."""
+    """Number of guests on the host that the check applies to."""
     cause: str | None = None
     """The usual cause of this finding when so many guests have it; None if none is known."""
 

@@ -14,8 +14,9 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.finding import Finding, Shared
 
-SHARED_BY, FEWEST = 0.8, 3
-"""Fraction and number of a host's guests that must share a finding to make it the host's."""
+SHARED_BY, FEWEST = 0.8, 4
+"""Fraction and number of a host's guests that must share a finding to make it the host's. Only
+guests that the check applies to are counted."""
 
 
 _Subject = tuple[str, str]
@@ -122,7 +123,8 @@ def _texts(finding: Finding) -> Iterator[str]:
 
 
 def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
-    """Merge a check's findings for nearly all guests of a host into one host-level finding.
+    """Merge a check's findings for nearly all guests of a host that it applies to into one finding
+    of the host.
 
     It stands at the position of the first of them. A finding shared by so many guests may explain
     other findings of the host (`CROWDS`), which are folded under it.
@@ -131,8 +133,15 @@ def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
     for finding in findings:
         if finding.guest is not None and finding.host is not None:
             sharing.setdefault((finding.host, finding.check.name), []).append(finding)
-    among = {host.name: len(cloud.guests_of(host)) for host in cloud.hosts}
-    crowds = {kind: those for kind, those in sharing.items() if _is_crowd(those, among[kind[0]])}
+    hosts = {host.name: host for host in cloud.hosts}
+    among = {
+        kind: sum(map(those[0].check.applies_to, cloud.guests_of(hosts[kind[0]])))
+        for kind, those in sharing.items()
+        if len(those) >= FEWEST
+    }
+    crowds = {
+        kind: those for kind, those in sharing.items() if _is_crowd(those, among.get(kind, 0))
+    }
     if not crowds:
         return list(findings)
     explains = _explained_by_crowds(crowds)
@@ -149,7 +158,7 @@ def _shared(findings: Sequence[Finding], cloud: Cloud) -> list[Finding]:
         if finding.guest is None or kind not in crowds:
             remaining[finding] = finding
         elif kind not in remaining:
-            remaining[kind] = _crowd(crowds[kind], under.get(kind, ()), among[kind[0]])
+            remaining[kind] = _crowd(crowds[kind], under.get(kind, ()), among[kind])
     return list(remaining.values())
 
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from hoodsnap.printable import clean
 
+UNBOUNDED = 1_000_000
+"""The width of a pipe: nothing is wrapped or cut there, so that whole paths can be searched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

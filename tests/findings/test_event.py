@@ -1,0 +1,81 @@
+"""One event behind many findings, from recorded logs and the recorded boot of the host."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.conftest import RecordedHost
+
+from hoodsnap.findings.event import BOOTING, boot_of, common_event
+
+GUESTS = ("vm-plain", "vm-duo", "vm-snap", "vm-config")
+BOOT = datetime.fromtimestamp(1795623542, UTC)
+"""btime in the recording's /proc/stat."""
+
+
+def _ended(host: RecordedHost, name: str, when: datetime, reason: str = "shutdown") -> None:
+    """Make a guest's log end like that of a domain that was shut down."""
+    host.end(name)
+    [query] = {
+        answer.query
+        for answer in host.bundle.asked("logs", "tail ")
+        if answer.query.endswith(f"/{host.domain(name)}.log")
+    }
+    said = str(host.last("logs", query).value)
+    line = f"{when:%Y-%m-%d %H:%M:%S}.123+0000: shutting down, reason={reason}\n"
+    host.set("logs", query, f"{said.rstrip()}\n{line}")
+
+
+def _event(host: RecordedHost, names: tuple[str, ...] = GUESTS) -> str | None:
+    guests = host.report().cloud.guests
+    return common_event(guest for guest in guests if guest.name in names)
+
+
+def test_guests_that_ended_together_share_an_event(host: RecordedHost) -> None:
+    when = host.bundle.started - timedelta(minutes=3)
+    for number, name in enumerate(GUESTS):
+        _ended(host, name, when + timedelta(seconds=10 * number))
+
+    expected = f"all 4 ended within one minute at {when:%Y-%m-%d %H:%M} UTC (shutdown)"
+    assert _event(host) == expected
+
+
+def test_a_boot_right_after_their_end_is_named(host: RecordedHost) -> None:
+    [cloud_host] = host.report().cloud.hosts
+    assert boot_of(cloud_host) == BOOT
+    query = "grep btime /proc/stat"
+    when = host.bundle.started - timedelta(minutes=3)
+    host.set("kernel", query, f"btime {int((when + timedelta(minutes=1)).timestamp())}\n")
+    for name in GUESTS:
+        _ended(host, name, when)
+
+    assert (_event(host) or "").endswith(" UTC (shutdown), just before vm booted")
+
+    host.set("kernel", query, f"btime {int((when + BOOTING * 2).timestamp())}\n")
+    assert (_event(host) or "").endswith(" UTC (shutdown)")
+    host.set("kernel", query, "btime x")
+    assert (_event(host) or "").endswith(" UTC (shutdown)")
+
+
+def test_most_of_them_are_enough(host: RecordedHost) -> None:
+    when = host.bundle.started - timedelta(minutes=3)
+    for name in GUESTS[:3]:
+        _ended(host, name, when)
+
+    assert (_event(host) or "").startswith("3 of them ended within one minute at ")
+
+
+@pytest.mark.parametrize("apart", [timedelta(minutes=2), timedelta(days=1)])
+def test_ends_that_are_apart_are_no_event(host: RecordedHost, apart: timedelta) -> None:
+    for number, name in enumerate(GUESTS):
+        _ended(host, name, host.bundle.started - timedelta(minutes=3) - number * apart)
+
+    assert _event(host) is None
+
+
+def test_two_guests_are_no_event(host: RecordedHost) -> None:
+    for name in GUESTS[:2]:
+        _ended(host, name, host.bundle.started - timedelta(minutes=3))
+
+    assert _event(host, GUESTS[:2]) is None
