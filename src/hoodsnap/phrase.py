@@ -66,6 +66,11 @@ def several(names: Iterable[object], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(listed[:-1]), *listed[-1:])))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 vCPU`, `2 vCPUs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def brief(text: str) -> str:
     """Return a text whose UUIDs and SHA-1 hashes are cut to eight characters."""
     return _LONG.sub(lambda found: found[1] or found[3], text)
