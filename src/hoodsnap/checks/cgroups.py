@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import of_another_libvirt, task_in_flight
-from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.phrase import several, sizes
 
@@ -35,7 +35,7 @@ def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Probl
         virsh dumpxml NAME | grep -E '<(quota|period)>'
         virsh schedinfo NAME
 
-    Then set the kernel's limit to the definition's quota (-1: no limit), which takes effect at once:
+    Then set the kernel's limit to the definition's quota (-1: no limit), which works at once:
 
         virsh schedinfo NAME --live vcpu_period=100000 vcpu_quota=QUOTA
 
@@ -104,13 +104,15 @@ def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Pr
     if limit is not None and limit < memory:
         used, log = cgroup.memory_used_kib, guest.log
         allowed, has = sizes(limit << 10, memory << 10)
-        killed = log is not None and known(lambda: log.oom_kill) is not None
-        headline = f"{guest.title}'s control group allows {allowed} of memory, but the guest has {has}"
+        kills = log.oom_kills if log is not None else ()
+        headline = (
+            f"{guest.title}'s control group allows {allowed} of memory, but the guest has {has}"
+        )
         yield problem(
-            f"{headline}{': the kernel has killed its QEMU for it' if killed else ''}",
+            f"{headline}{': the kernel has killed its QEMU before' if kills else ''}",
             says(cgroup, memory_limit_kib=limit, memory_used_kib=used),
             says(domain, current_memory_kib=memory),
-            *([says(log, oom_kill=log.oom_kill)] if log is not None and killed else []),
+            *([derives(log, "oom_kill", oom_kill=kills[-1])] if log is not None and kills else []),
         )
 
 

@@ -35,7 +35,7 @@ def amounts(numbers: Mapping[str, int | None]) -> str:
     """Return fields of a flavor in words: `64 MiB of memory and 2 vCPUs`."""
     return several(
         (
-            counted(number or 0, "vCPU") if name == "vcpus" else f"{number} {THINGS[name]}"
+            counted(number or 0, "vCPU") if name == "vcpus" else f"{number or 'no'} {THINGS[name]}"
             for name, number in numbers.items()
         ),
         len(THINGS),
@@ -128,7 +128,8 @@ def _changed_since(
         offered = {key: now for key, (_, now) in apart.items()}
         then = amounts({key: was for key, (was, _) in apart.items()})
         yield problem(
-            f"{guest.title} was sold flavor {name} with {then}; today {name} has {amounts(offered)}",
+            f"{guest.title} was sold flavor {name} with {then}; today {name} has "
+            f"{amounts(offered)}",
             says(instance, flavor=name).and_so(**sold),
             hears(offer.answer, "flavor", f"flavors[name={name}]", **offered),
             severity=Severity.NOTE,
@@ -414,7 +415,9 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
     if old:
         then = {name: pair[0] for name, pair in old.items()}
         now = {name: pair[1] for name, pair in old.items()}
-        was, new = (", ".join(f"{key} {brief(str(it))}" for key, it in of.items()) for of in (then, now))
+        was, new = (
+            ", ".join(f"{key} {brief(str(it))}" for key, it in of.items()) for of in (then, now)
+        )
         yield problem(
             f"{guest.title}'s metadata in libvirt has {was}, but nova has {new}",
             derives(domain, "nova_note", metadata_written=note.created, **then),

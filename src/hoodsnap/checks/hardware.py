@@ -253,7 +253,8 @@ def _claims(
         unclaimed = hears(answer, "instance", address, pci_device=None) if answer else None
         given = says(domain, host_devices=address)
         yield problem(
-            f"{guest.title} has the PCI device {address}, but nova has not reserved it for the server",
+            f"{guest.title} has the PCI device {address}, but nova has not reserved it for this "
+            "server",
             *((given, unclaimed) if unclaimed is not None else (given,)),
         )
     if any(card.type in ELSEWHERE for card in domain.interfaces):

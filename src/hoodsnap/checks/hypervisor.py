@@ -223,8 +223,8 @@ def _mislabelled(guest: Guest, host: Host, domain: Domain) -> Iterator[Problem]:
         # On a file server all files have the same label.
         if entry.selinux not in labels and not (entry.dev or "0:").startswith("0:"):
             yield problem(
-                f"{guest.title}'s disk {disk.target} has label {entry.selinux}, but libvirt gave it "
-                f"{labels[0]}",
+                f"{guest.title}'s disk {disk.target} has label {entry.selinux}, but libvirt gave "
+                f"it {labels[0]}",
                 says(domain, labels=labels[0]),
                 hears(answer, "images", disk.source, path=disk.source, selinux=entry.selinux),
                 DISK=disk.source,
@@ -267,7 +267,8 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
         binary = process.exe.removesuffix(GONE)
         on = f" on host {guest.host.name}" if guest.host is not None else ""
         yield problem(
-            f"{guest.title} (PID {process.pid}) runs {binary}, which was replaced{on} after it started",
+            f"{guest.title} (PID {process.pid}) runs {binary}, which was replaced{on} after its "
+            "start",
             says(process, pid=process.pid, exe=process.exe),
             BINARY=binary,
         )
@@ -319,8 +320,8 @@ def host_fs_overcommit(host: Host) -> Problems:
             severity = Severity.NOTE if _is_intended(host) else Severity.WARNING
             severity = Severity.ERROR if nearly_full else severity
             yield problem(
-                f"Host {host.name}: the disks in {folder} may grow by {_gib(promised)} GiB, but only "
-                f"{_gib(room.free)} GiB are free",
+                f"Host {host.name}: the disks in {folder} may grow by {_gib(promised)} GiB, but "
+                f"only {_gib(room.free)} GiB are free",
                 free,
                 hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised)),
                 severity=severity,
