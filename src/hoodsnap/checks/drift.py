@@ -35,11 +35,15 @@ def amounts(numbers: Mapping[str, int | None]) -> str:
     """Return fields of a flavor in words: `64 MiB of memory and 2 vCPUs`."""
     return several(
         (
-            counted(number or 0, "vCPU") if name == "vcpus" else f"{number or 'no'} {THINGS[name]}"
+            counted(number or 0, "vCPU") if name == "vcpus" else _amount(number, THINGS[name])
             for name, number in numbers.items()
         ),
         len(THINGS),
     )
+
+
+def _amount(number: int | None, what: str) -> str:
+    return f"{number:,} {what}".replace(",", " ") if number else f"no {what}"
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, resizing])

@@ -56,7 +56,7 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
     """
     if not domain.autostart or (guest.record is None and not domain.is_nova):
         return
-    on = guest.host.name if guest.host is not None else "its host"
+    on = f"host {guest.host.name}" if guest.host is not None else "its host"
     headline = f"{guest.title} starts by itself when {on} boots: its autostart is enabled"
     autostart = says(domain, autostart="enabled", state=domain.state_words)
     if guest.record is not None and _is_elsewhere(guest):

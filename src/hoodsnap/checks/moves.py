@@ -398,7 +398,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
         unfinished = moved.unfinished and old
         if unfinished or (moved.status == "finished" and not waits and not moved.deleted and old):
             yield problem(
-                f"{guest.title}'s {moved.type} from {moved.source_compute} is {moved.status}"
+                f"{guest.title}'s {moved.type} from {moved.source_compute} has been {moved.status}"
                 f"{since_written(moved.updated_at, asked)}, but nova has no task for it",
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),

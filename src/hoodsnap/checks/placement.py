@@ -212,11 +212,11 @@ def allocation_orphan(cloud: Cloud) -> Problems:
         if len(orphans) > SHOWN:
             shown[0] = shown[0].and_so(of_so_many=len(orphans))
         first = orphans[0][0]
-        what = first.words if len(orphans) == 1 else f"resources of {names}"
+        held = first.words if len(orphans) == 1 else f"resources of {names}"
         consumers = several(_who(cloud, allocation.consumer) for allocation, _ in orphans)
         yield problem(
-            f"{counted(len(orphans), 'consumer')} without a server or a move in progress "
-            f"{'holds' if len(orphans) == 1 else 'hold'} {what}: {consumers}",
+            f"Placement still has {held} allocated to {counted(len(orphans), 'consumer')} without "
+            f"a server or a move: {consumers}",
             *shown,
             CONSUMER=first.consumer,
             PROVIDER=next(iter(first.entries)),

@@ -71,8 +71,8 @@ def uuid_name_chain_broken(
     happened:
 
         virsh dumpxml UUID
-        tr '\\0' ' ' < /proc/PID/cmdline
-        ls -l /proc/PID/fd
+        ps -ww -ef | grep UUID
+        ls -l /proc/[0-9]*/fd | grep UUID
         head /var/log/libvirt/qemu/NAME.log
 
     Not yet: Do not run `virsh define` over the domain. Do not change anything with a `virsh`
@@ -319,8 +319,8 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
     if instance.deleted:
         if mapping.there and mapping.queued_for_delete is False and not instance.archived:
             yield problem(
-                f"{guest.title} is deleted{since_written(instance.deleted_at, asked)}, but its "
-                "mapping is not marked for deletion",
+                f"{guest.title} has been deleted{since_written(instance.deleted_at, asked)}, but "
+                "its mapping is not marked for deletion",
                 says(instance, deleted_at=instance.deleted_at),
                 says(mapping, queued_for_delete=False),
                 severity=Severity.NOTE,
@@ -460,8 +460,8 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
         if attempts >= GIVES_UP:
             gone = since_written(instance.deleted_at, instance.said["row"].at)
             yield problem(
-                f"{guest.title} is deleted{gone}, but nova-compute gave up on its files after "
-                f"{counted(attempts, 'attempt')}",
+                f"{guest.title} has been deleted{gone}, but nova-compute gave up on its files "
+                f"after {counted(attempts, 'attempt')}",
                 says(instance, deleted_at=instance.deleted_at, clean_attempts=attempts),
                 *_causes(guest, instance),
                 severity=Severity.WARNING,

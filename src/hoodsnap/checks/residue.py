@@ -64,7 +64,7 @@ def shelved_or_soft_deleted_residue(
         left = [*_left(guest, host)]
         if left:
             runs = guest.domain is not None and guest.domain.state in ON
-            kept = [f"its domain ({guest.domain.state_words})"] if guest.domain is not None else []
+            kept = [f"its domain, {guest.domain.state_words}"] if guest.domain is not None else []
             kept += ["its folder"] if len(left) > len(kept) else []
             yield problem(
                 f"{guest.title} is {record.vm_state} in nova, but host {host.name} still has "
@@ -95,8 +95,8 @@ def _overdue(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
     if conf is not None and (asked - since).total_seconds() > interval + HOUR:
         option = "DEFAULT.reclaim_instance_interval"
         yield problem(
-            f"{guest.title} is soft-deleted{since_written(instance.deleted_at, asked)}, but host "
-            f"{host.name} should have reclaimed it after {lasting(interval)}",
+            f"{guest.title} has been soft-deleted{since_written(instance.deleted_at, asked)}, but "
+            f"host {host.name} should have reclaimed it after {lasting(interval)}",
             says(instance, vm_state=instance.vm_state, deleted_at=instance.deleted_at),
             hears(conf, "nova.conf", option, reclaim_instance_interval=interval),
         )
@@ -288,8 +288,8 @@ def snapshot_or_blockjob_residue(
         if disk.backing is not None and len(disk.backing) > 1 and _is_own(disk):
             new, *below = _names(disk)
             yield problem(
-                f"{guest.title}'s disk {disk.target} is {new} on top of {below[0]}, a snapshot that "
-                "nova does not know",
+                f"{guest.title}'s disk {disk.target} is {new} on top of {below[0]}: a snapshot "
+                "that nova does not know",
                 says(domain, disks=f"{disk.target}: {' → '.join((new, *below))}"),
                 severity=Severity.ERROR,
                 TARGET=disk.target,

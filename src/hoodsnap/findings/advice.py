@@ -149,8 +149,8 @@ def of_guest(guest: Guest | None) -> dict[str, str]:
 def command(written: str, values: Mapping[str, str]) -> Command:
     """Fill values into a command: `virsh domstate NAME` becomes `virsh domstate instance-00000001`.
 
-    A value is quoted for the shell. A value that starts with a dash, or that holds a quote and
-    stands inside quotes, is not filled in: the command could do something else with it.
+    A value is quoted for the shell. A value that starts with a dash (except after `=`), or that
+    holds a quote and stands inside quotes, is not filled in: the command could do something else.
     """
     left: dict[str, None] = {}
 
@@ -161,7 +161,8 @@ def command(written: str, values: Mapping[str, str]) -> Command:
         value = values.get(name)
         inside = written.count("'", 0, found.start()) % 2 == 1
         inside = inside or written.count('"', 0, found.start()) % 2 == 1
-        if value is None or not value or value.startswith("-") or not value.isprintable():
+        option = (value or "").startswith("-") and not written.endswith("=", 0, found.start())
+        if value is None or not value or option or not value.isprintable():
             left[name] = None
             return name
         quoted = shlex.quote(value)
