@@ -430,8 +430,8 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
     project = text(instance.raw, "project_id")
     if note.project and project and note.project != project and _names_its_owner(note.package):
         yield problem(
-            f"{guest.title}'s metadata in libvirt has project {brief(note.project)}, but nova has "
-            f"project {brief(project)}",
+            f"{guest.title}'s metadata in libvirt has project {note.project[:8]}, but nova has "
+            f"project {project[:8]}",
             derives(domain, "nova_note", project=note.project),
             says(instance, project_id=project),
             severity=Severity.WARNING,

@@ -63,7 +63,7 @@ def pinned_cpu_overlap(
 
         openstack server migrate --live-migration --wait UUID
 
-    It worked if, on the new host, each vCPU is pinned to a CPU of its own:
+    It worked if each vCPU is pinned to a CPU of its own on the new host:
 
         virsh vcpupin NAME
 

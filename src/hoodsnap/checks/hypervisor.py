@@ -254,7 +254,7 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
 
         openstack server migrate --live-migration --wait UUID
 
-    It worked if, on the guest's host, the binary of its process is not deleted:
+    It worked if the binary of the guest's process, on its host, is not deleted:
 
         ls -l /proc/$(cat /run/libvirt/qemu/NAME.pid)/exe
 

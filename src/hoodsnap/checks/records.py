@@ -75,7 +75,7 @@ def uuid_name_chain_broken(
         ls -l /proc/[0-9]*/fd | grep UUID
         head /var/log/libvirt/qemu/NAME.log
 
-    Not yet: Do not run `virsh define` over the domain. Do not change anything with a `virsh`
+    Not yet: Do not run `virsh define` over the domain. Do not change anything with a virsh
     command that identifies the domain by its name.
 
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
@@ -174,7 +174,7 @@ def instance_name_collision(
 
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Not yet: Do not change anything with a `virsh` command that identifies the domain by its name:
+    Not yet: Do not change anything with a virsh command that identifies the domain by its name:
     it reaches the other guest. Do not run `openstack server reboot --hard`, which would define this
     domain over the other.
 
@@ -426,7 +426,7 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
 
         openstack server delete UUID
 
-    It worked if the server does not exist, and no port has its UUID:
+    It worked if neither the server nor a port of it exists:
 
         openstack server show UUID
         openstack port list --device-id UUID
