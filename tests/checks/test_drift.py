@@ -273,7 +273,7 @@ def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
         f" instance reports project_id = {project}"
     ]
     assert host.headlines() == [
-        f"vm-plain's metadata in libvirt has project other, but nova has project {project[:8]}"
+        f"vm-plain's metadata in libvirt has project other, but nova has project {str(project)[:8]}"
     ]
 
 

@@ -171,7 +171,7 @@ def test_file_owner_or_label_wrong_without_dynamic_ownership(host: RecordedHost)
 
     [finding] = set(host.findings()) - before
     assert finding.startswith("file-owner-or-label-wrong of vm-stopped: ")
-    [closed] = [it for it in host.report().findings if it.check.name == "file-owner-or-label-wrong"]
+    [closed] = [it for it in host.report().findings if it.headline.startswith("vm-stopped's QEMU")]
     assert "MODE" not in closed.names, "the mode is right, and the owner wrong"
 
 

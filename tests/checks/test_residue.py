@@ -215,7 +215,7 @@ def test_snapshot_or_blockjob_residue(host: RecordedHost) -> None:
         "snapshot-or-blockjob-residue of vm-plain: domain reports snapshots = before"
     ]
     assert host.headlines() == [
-        "vm-plain has the libvirt snapshots before, which nova does not know",
+        "vm-plain has snapshots that nova does not know: before",
     ]
 
 

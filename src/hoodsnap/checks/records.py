@@ -308,7 +308,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
     It worked if the server's mapping names the cell that has its record:
 
         nova-manage cell_v2 verify_instance --uuid UUID
-        openstack server show UUID
+        SELECT cell_id, queued_for_delete FROM instance_mappings WHERE instance_uuid = 'UUID'
 
     Not yet: Do not delete the mapping or the build request while the server's guest runs.
 

@@ -124,10 +124,15 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
 
         qemu-img info -U --backing-chain -f FORMAT INSTANCES_PATH/UUID/disk
 
-    Then, if nova has the server in rescue, end the rescue, which reboots the guest from its own
-    root disk:
+    Then, if nova has the server in rescue and its folder has unrescue.xml, end the rescue, which
+    reboots the guest from its own root disk:
 
         openstack server unrescue UUID
+
+    If its folder has no unrescue.xml and the domain boots from its own disk, correct nova's record,
+    which changes nothing for the guest:
+
+        openstack server set --state active UUID
 
     It worked if nova reports the server as ACTIVE, and the domain boots from its own disk:
 
@@ -270,9 +275,15 @@ def snapshot_or_blockjob_residue(
 
         virsh blockjob NAME TARGET --abort
 
-    It worked if the disk has no job:
+    If nobody needs a snapshot in libvirt's list, make libvirt forget it, which keeps the disk as it
+    is:
+
+        virsh snapshot-delete NAME SNAPSHOT --metadata
+
+    It worked if the disk has no job, and the list has no such snapshot:
 
         virsh blockjob NAME TARGET --info
+        virsh snapshot-list NAME
 
     Not yet: Do not run `virsh blockjob --pivot`, `virsh blockcommit` or `openstack server reboot
     --hard`. Do not remove any file that QEMU has open. Do not let nova take a snapshot: it ends any
@@ -308,10 +319,10 @@ def snapshot_or_blockjob_residue(
     if domain.snapshots:
         first = next((disk.target for disk in domain.current.disks if disk.source), None)
         yield problem(
-            f"{guest.title} has the libvirt snapshots {several(domain.snapshots)}, which nova does "
-            "not know",
+            f"{guest.title} has snapshots that nova does not know: {several(domain.snapshots)}",
             says(domain, snapshots=", ".join(domain.snapshots)),
             TARGET=first,
+            SNAPSHOT=domain.snapshots[0],
         )
 
 

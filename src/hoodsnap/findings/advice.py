@@ -56,6 +56,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
     "SIZE": "size in bytes",
+    "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
     "STATUS": "status of the migration: error or finished",
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
