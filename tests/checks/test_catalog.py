@@ -122,7 +122,6 @@ def test_a_change_is_followed_by_a_look_whether_it_worked(check: Check) -> None:
         if paragraph.startswith(COMMANDS) and any(map(_changes, _lines(paragraph)))
     ]
     if not changing:
-        assert not any(paragraph.startswith(WORKED) for paragraph in paragraphs)
         return
 
     after = paragraphs[changing[-1] + 1 :]

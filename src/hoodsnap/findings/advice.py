@@ -26,7 +26,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "INSTANCES_PATH": "nova.conf's instances_path",
     "AGENT": "id of the agent, from `openstack network agent list`",
     "ATTACHMENT": "id of the attachment in cinder",
-    "BASE": "file name of the base image in _base",
+    "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
@@ -38,17 +38,20 @@ PLACEHOLDERS: Mapping[str, str] = {
     "FLAVOR": "name of the flavor",
     "FOLDER": "path of the guest's folder",
     "FORMAT": "format of the disk: raw or qcow2",
+    "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
     "GROUP": "path of the control group",
     "HYPERVISOR": "hypervisor host name",
     "IMAGE": "id of the image in glance",
     "LOG": "path of the log file",
     "MAC": "MAC address",
+    "MISSING": "path at which the file is missing",
     "MODE": "change of the mode, such as a+x",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
+    "OTHER_PID": "process id of the other QEMU",
     "PATH": "path of the device or file",
     "PORT": "id of the port",
     "PROVIDER": "UUID of the resource provider",
@@ -72,7 +75,8 @@ READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
-    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
+    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
+    r"|qemu-img (info|check -f \S+ \S+$)"
     r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
     r"|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"

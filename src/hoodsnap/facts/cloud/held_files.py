@@ -1,7 +1,7 @@
 """Files that a domain's definition names, and the ones that its QEMU process has open.
 
-A file that was renamed while QEMU has it open is still the guest's file. The kernel shows its new
-path, and the listing of the instances directory shows whether the file is really there.
+A file that was renamed while QEMU has it open is still the guest's file, and the kernel shows its
+new path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.process.process import OpenFile, Process
 
 
@@ -34,15 +35,16 @@ def named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
 def renamed_file(host: Host, process: Process, domain: Domain, path: str) -> OpenFile | None:
     """Return the open file that was at a path which no longer exists, under its new path.
 
-    None unless exactly one file can be meant, and the listing has it at the new path, by inode.
-    Raises `UnheardError`.
+    None unless exactly one file can be meant, and it is at the new path: the listing has it there,
+    by inode, or the kernel shows it in the same folder. Raises `UnheardError`.
     """
     named = dict(named_files(domain))
     missing = [name for name in named if host.images.entry(name) is None]
     moved = [
         file
         for file in process.files
-        if is_disk(file) and not file.deleted and file.path not in named and _is_at(host, file)
+        if is_disk(file) and not file.deleted and file.path not in named
+        if _is_there(host, process, file, path)
     ]
     files = [file for file in moved if file.path.startswith(path)] or [
         file for file in moved if file.writable == named.get(path)
@@ -52,9 +54,14 @@ def renamed_file(host: Host, process: Process, domain: Domain, path: str) -> Ope
     return files[0] if path in missing and only else None
 
 
-def _is_at(host: Host, file: OpenFile) -> bool:
-    """True if the file is listed at the path under which it is open."""
-    entry = host.images.entry(file.path)
+def _is_there(host: Host, process: Process, file: OpenFile, path: str) -> bool:
+    """True if an open file is where the kernel shows it, as the collector sees it."""
+    try:
+        entry = host.images.entry(file.path)
+    except UnheardError:
+        # It was not listed. The kernel's path is right, but a container may have another folder.
+        beside = file.path.rpartition("/")[0] == path.rpartition("/")[0]
+        return beside and not host.in_container(process)
     return entry is not None and entry.ino == file.ino
 
 
