@@ -389,6 +389,9 @@ def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: Recorded
     host.row("migrations", host.uuid("vm-verify"), status="error")
 
     assert about(host, "vm-verify") == ["error migration-record-stale on vm"]
+    [found] = host.report().findings
+    resize = dict(found.evidence[-1].said)
+    assert (resize["action"], str(resize["request"])[:4]) == ("resize", "req-")
     [headline] = [
         it.headline
         for it in host.report().everything()

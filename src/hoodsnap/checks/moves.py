@@ -266,6 +266,7 @@ def live_migration_half_done(
         _ends(moved),
         says(instance, host=instance.host, task_state=instance.task_state),
         *_here_and_there(guest, domain),
+        *_request(instance, moved),
         severity=Severity.WARNING if harmless else Severity.ERROR,
     )
 
@@ -343,6 +344,22 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
             )
 
 
+def _request(instance: Instance, moved: Migration) -> Iterator[Evidence]:
+    """Yield the action that began a move: the server's last one, if the move began with it."""
+    asked, began = (
+        known(lambda: moment(instance.action_at)),
+        known(lambda: moment(moved.created_at)),
+    )
+    if asked is not None and began is not None and abs(began - asked) < SETTLES:
+        yield says(
+            instance,
+            action=instance.action,
+            action_at=instance.action_at,
+            action_by=instance.action_by,
+            request=instance.request,
+        )
+
+
 def _row(moved: Migration) -> dict[str, Any]:
     """Return the placeholders for a migration's row in the cell's database."""
     # A second database of the same name has an address in its name, which SQL does not take.
@@ -402,6 +419,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
                 f"{since_written(moved.updated_at, asked)}, but nova has no task for it",
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),
+                *_request(instance, moved),
                 STATUS="error",
                 **_row(moved),
             )
@@ -417,6 +435,7 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
             f"{several(ends) or 'missing'}",
             says(instance, vm_state=instance.vm_state),
             *(_ends(moved) for moved in moves),
+            *(_request(instance, newest) if newest is not None else ()),
             severity=Severity.ERROR,
             STATUS="finished",
             **(_row(newest) if newest is not None else {}),

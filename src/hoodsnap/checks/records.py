@@ -475,7 +475,15 @@ def _failed(instance: Instance) -> str:
 
 
 def _causes(guest: Guest, instance: Instance) -> Iterator[Evidence]:
-    """Evidence of why the deletion did not end: nova's last fault, and its last error line."""
+    """Evidence of why the deletion did not end: its request, nova's last fault and error line."""
+    if known(lambda: instance.action) == "delete":
+        yield says(
+            instance,
+            action=instance.action,
+            action_at=instance.action_at,
+            action_by=instance.action_by,
+            request=instance.request,
+        )
     if _is_recent(instance):
         yield says(instance, fault_message=instance.fault_message, fault_at=instance.fault_at)
     log = guest.log

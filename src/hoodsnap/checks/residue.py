@@ -276,7 +276,7 @@ def snapshot_or_blockjob_residue(
         virsh blockjob NAME TARGET --abort
 
     If nobody needs a snapshot in libvirt's list, make libvirt forget it, which keeps the disk as it
-    is:
+    is, with the snapshot's data in it:
 
         virsh snapshot-delete NAME SNAPSHOT --metadata
 
