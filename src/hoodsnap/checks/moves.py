@@ -36,6 +36,14 @@ BY_A_MIGRATION = frozenset(
 )
 """libvirt's reasons for a pause that a migration makes."""
 
+ACTIONS = {
+    "evacuation": "evacuate",
+    "live-migration": "live-migration",
+    "migration": "migrate",
+    "resize": "resize",
+}
+"""Type of a migration → the action that begins it."""
+
 SETTLES = timedelta(minutes=1)
 """Longest time nova needs to update the server after the end of a move."""
 
@@ -350,7 +358,8 @@ def _request(instance: Instance, moved: Migration) -> Iterator[Evidence]:
         known(lambda: moment(instance.action_at)),
         known(lambda: moment(moved.created_at)),
     )
-    if asked is not None and began is not None and abs(began - asked) < SETTLES:
+    fits = known(lambda: instance.action) == ACTIONS.get(moved.type or "")
+    if fits and asked is not None and began is not None and abs(began - asked) < SETTLES:
         yield says(
             instance,
             action=instance.action,
