@@ -50,8 +50,9 @@ def problem(
 ) -> Problem:
     """Return a problem for a check to yield: `problem(f"{…} is …", says(…), DISK=image.path)`.
 
-    `names` are placeholders of the check's advice; a value of None leaves the placeholder. A
-    headline that a bundle's text makes very long is cut.
+    `names` are placeholders of the check's advice. A value of None leaves the placeholder; an empty
+    one leaves out the commands with it, because they do not apply to this problem. A headline that
+    a bundle's text makes very long is cut.
     """
     known = {name: str(value) for name, value in names.items() if value is not None}
     return Problem(severity, evidence, cut(headline, LONGEST), known)

@@ -175,10 +175,12 @@ def control_group_leftover(host: Host) -> Problems:
     Traps: The group of a guest that was just started or stopped. Groups of running domains are not
     found.
 
-    Next: Check that neither the group nor its subgroups have a process, and whether systemd has a
-    scope of this name:
+    Next: Check that neither the group nor its subgroups have a process:
 
         grep -r . GROUP --include cgroup.procs
+
+    Check whether systemd has a scope of this name:
+
         systemctl status SCOPE
 
     Then, if systemd has a scope that failed, make systemd forget it, which removes the group:
@@ -212,5 +214,5 @@ def control_group_leftover(host: Host) -> Problems:
                 f"Host {host.name} has the control group {name} without a process{failed}",
                 said if state is None else said.and_so(unit=state),
                 GROUP=group.path,
-                SCOPE=name,
+                SCOPE=name if name.endswith(".scope") else "",
             )

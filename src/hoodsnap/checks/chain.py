@@ -58,13 +58,11 @@ def backing_file_missing(
         ln FOUND MISSING
 
     If it was deleted while a guest has it open, copy it out as `hoodsnap checks
-    disk-deleted-but-open` describes. If no process has it, look for a file of that name in `_base`
-    of other hosts (compare the sizes), and for its image in glance. The name is the SHA-1 of the
-    image's id:
+    disk-deleted-but-open` describes. If no process has it, copy the file of that name from `_base`
+    of another host (compare the sizes) to the missing path. The name is the SHA-1 of the id of its
+    image in glance:
 
         printf %s IMAGE | sha1sum
-
-    Then copy the file from the other host to the missing path.
 
     It worked if qemu-img shows the whole chain, without an error:
 
@@ -99,7 +97,7 @@ def backing_file_missing(
                 DISK=image.path,
                 MISSING=missing,
                 FOUND=found.path if found is not None else None,
-                IMAGE=cloud.image_of_base.get(missing.rpartition("/")[2]),
+                IMAGE=cloud.image_of_base.get(missing.rpartition("/")[2]) if found is None else "",
             )
 
 

@@ -250,7 +250,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
     It worked if the new name or the copy has the size that QEMU's open file has:
 
-        ls -lLi /proc/PID/fd/FD MISSING COPY
+        ls -lLi /proc/PID/fd/FD MISSING
+        ls -lLi /proc/PID/fd/FD COPY
 
     Not yet: Do nothing that ends the process: do not stop, reboot, migrate or resize the guest, do
     not run `virsh destroy`, do not restart the host. Do not restart nova-compute, which may do one
@@ -270,7 +271,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
                 f" open (fd {file.fd}, {phrase.size(file.size)})",
                 says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),
                 FD=file.fd,
-                MISSING=path,
+                FOUND="",
+                MISSING="",
             )
     disks_out_of_sight(guest)  # raises if nothing is known about the other files
     numbers = {file.ino for file in held}
@@ -292,7 +294,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
                 says(domain, disks=path),
                 other,
                 FD=file_held.fd if file_held is not None else None,
-                MISSING=path,
+                FOUND="",
+                MISSING="",
             )
 
 
@@ -312,6 +315,7 @@ def _of_a_missing_file(
         FD=found.fd if found is not None else None,
         FOUND=found.path if found is not None else None,
         MISSING=path,
+        COPY="" if found is not None else None,
     )
 
 

@@ -138,6 +138,7 @@ def _changed_since(
             hears(offer.answer, "flavor", f"flavors[name={name}]", **offered),
             severity=Severity.NOTE,
             FLAVOR=name,
+            OTHER_FLAVOR="",
         )
 
 
@@ -226,16 +227,16 @@ def machine_or_cpu_drift(
                 f" with {stored}",
                 says(domain, machine=domain.machine),
                 says(domain, next_machine=stored),
-                TYPE=domain.machine,
+                TYPE=_to_record(instance, domain.machine),
             )
-        yield from _processors(guest, domain)
+        yield from _processors(guest, domain, instance)
     if process is not None and not known.same(domain.machine, process.machine):
         yield problem(
             f"{guest.title} has machine type {domain.machine} in libvirt, but its QEMU runs with "
             f"{process.machine}",
             says(domain, machine=domain.machine),
             says(process, machine=process.machine),
-            TYPE=process.machine,
+            TYPE=_to_record(instance, process.machine),
         )
     if instance is not None:
         for row in instance.rows("instance_system_metadata"):
@@ -262,7 +263,12 @@ def _types(host: Host, xml: DomainXML) -> MachineTypes | None:
     return types if is_known else None
 
 
-def _processors(guest: Guest, domain: Domain) -> Iterator[Problem]:
+def _to_record(instance: Instance | None, machine: str) -> str:
+    """Return the type for nova's record; empty if the record was compared and does not differ."""
+    return machine if instance is None else ""
+
+
+def _processors(guest: Guest, domain: Domain, instance: Instance | None) -> Iterator[Problem]:
     live, stored = domain.xml.processor, domain.inactive.processor
     # Only a named model has to stay the same; the other modes follow the host's CPU.
     if live is None or stored is None or stored.mode != "custom" or not stored.model:
@@ -273,7 +279,7 @@ def _processors(guest: Guest, domain: Domain) -> Iterator[Problem]:
             f"{stored.model}",
             derives(domain, "xml", cpu_model=live.model),
             derives(domain, "inactive", next_cpu_model=stored.model),
-            TYPE=domain.machine,
+            TYPE=_to_record(instance, domain.machine or ""),
         )
 
 

@@ -324,7 +324,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
                 says(instance, deleted_at=instance.deleted_at),
                 says(mapping, queued_for_delete=False),
                 severity=Severity.NOTE,
-                **_settings(cell, "queued_for_delete", 1),
+                **_settings("queued_for_delete", 1),
             )
         return
     here = says(instance, cell=instance.cell, vm_state=instance.vm_state)
@@ -335,7 +335,8 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
                 "database has no mapping for it",
                 here,
                 hears(mapping.said["row"], "mapping", guest.uuid, row=None),
-                **_settings(cell, "cell_id", cell.get("id")),
+                CELL=cell.get("uuid"),
+                COLUMN="",
             )
         return
     if mapping.cell_id is None:
@@ -344,7 +345,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             f"cell{since_written(mapping.created_at, asked)}",
             here,
             says(mapping, cell_id=None, created_at=mapping.created_at),
-            **_settings(cell, "cell_id", cell.get("id")),
+            **_settings("cell_id", cell.get("id")),
         )
         return
     if mapping.cell not in {copy.database for copy in guest.copies if not copy.deleted}:
@@ -353,7 +354,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             f"{mapping.cell}",
             here,
             says(mapping, cell=mapping.cell),
-            **_settings(cell, "cell_id", cell.get("id")),
+            **_settings("cell_id", cell.get("id")),
         )
     if mapping.queued_for_delete:
         # It only matters while the cell is down, and for the owner's quota.
@@ -362,7 +363,7 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             here,
             says(mapping, queued_for_delete=True),
             severity=Severity.WARNING,
-            **_settings(cell, "queued_for_delete", 0),
+            **_settings("queued_for_delete", 0),
         )
     if mapping.build_requests:
         yield problem(
@@ -371,7 +372,8 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             here,
             says(mapping, cell=mapping.cell, build_requests=mapping.build_requests),
             severity=Severity.WARNING,
-            **_settings(cell, None, None),
+            CELL="",
+            COLUMN="",
         )
 
 
@@ -383,9 +385,9 @@ def _cell_of(mapping: InstanceMapping, instance: Instance) -> Mapping[str, objec
     return None
 
 
-def _settings(cell: Mapping[str, object], column: str | None, value: object) -> dict[str, Any]:
-    """Return the placeholders of the change of a mapping."""
-    return {"CELL": cell.get("uuid"), "COLUMN": column, "VALUE": value}
+def _settings(column: str, value: object) -> dict[str, Any]:
+    """Return the placeholders of the change of a mapping that exists: it need not be created."""
+    return {"CELL": "", "COLUMN": column, "VALUE": value}
 
 
 def _columns(mapping: InstanceMapping) -> list[object]:

@@ -304,7 +304,7 @@ def snapshot_or_blockjob_residue(
                 says(domain, disks=f"{disk.target}: {' → '.join((new, *below))}"),
                 severity=Severity.ERROR,
                 TARGET=disk.target,
-                DISK=disk.source,
+                SNAPSHOT="",
             )
     for target, job in domain.block_jobs.items():
         legal = job.startswith("backup") or _is_volume(domain, target)
@@ -315,6 +315,7 @@ def snapshot_or_blockjob_residue(
             hears(answer, "domain", target, **{f"job_of_{target}": job}),
             severity=severity,
             TARGET=target,
+            SNAPSHOT="",
         )
     if domain.snapshots:
         first = next((disk.target for disk in domain.current.disks if disk.source), None)

@@ -262,7 +262,7 @@ def _other_size(image: Image, wanted: int, sold: Evidence, named: str, asked: st
             severity=Severity.ERROR if found < wanted else Severity.WARNING,
             DISK=image.path,
             FORMAT=known(lambda: image.declared),
-            SIZE=wanted,
+            SIZE=wanted if found < wanted else "",
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hoodsnap.check import COMMANDS
@@ -71,6 +71,9 @@ PLACEHOLDERS: Mapping[str, str] = {
 }
 """Placeholder → what to put there."""
 
+WORKED = "It worked if "
+"""The beginning of the instruction that says how to see that a change worked."""
+
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
@@ -115,12 +118,27 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
         if paragraph.startswith(COMMANDS):
             lines = [line.strip() for line in paragraph.splitlines()]
-            commands = tuple(command(line, values) for line in lines)
+            commands = tuple(command(line, values) for line in _applicable(lines, values))
             prose = found.pop().prose if found and not found[-1].commands else ""
-            found.append(Instruction(prose, commands))
+            if commands:
+                found.append(Instruction(prose, commands))
         elif paragraph:
             found.append(Instruction(_prose(paragraph, values)))
-    return tuple(found)
+    changes = any(command.changes for step in found for command in step.commands)
+    # Where no change applies, there is nothing to see of it either.
+    return tuple(step for step in found if changes or not step.prose.startswith(WORKED))
+
+
+def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
+    """Return the commands that apply to a finding.
+
+    A check gives an empty value for what this finding does not have: the new name of a file that
+    was not renamed. Commands with that placeholder do not apply, nor do others of the same group if
+    the group changes something.
+    """
+    kept = [line for line in lines if all(values.get(name) != "" for name in _WORD.findall(line))]
+    changes = any(not READ_ONLY.match(line) for line in lines)
+    return kept if not changes or len(kept) == len(lines) else ()
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:
