@@ -26,6 +26,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import ARMED, OVER, Migration
 from hoodsnap.facts.database.request_spec import RequestSpec
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
 from hoodsnap.facts.fact import UnheardError, integer, known
@@ -371,8 +372,7 @@ def _request(instance: Instance, moved: Migration) -> Iterator[Evidence]:
 
 def _row(moved: Migration) -> dict[str, Any]:
     """Return the placeholders for a migration's row in the cell's database."""
-    # A second database of the same name has an address in its name, which SQL does not take.
-    return {"ROW": moved.id, "DATABASE": moved.database if " " not in moved.database else None}
+    return {"ROW": moved.id, "DATABASE": plain_name(moved.database)}
 
 
 @check(Severity.WARNING)

@@ -25,6 +25,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
+from hoodsnap.facts.database.tables import plain_name
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.process.monitor import Monitor
@@ -267,12 +268,7 @@ def _other_cell(guest: Guest, live: list[Instance]) -> str | None:
     mapped = known(lambda: guest.mapping.cell)
     others = [copy for copy in live if copy.database != mapped]
     only = mapped is not None and len(others) == 1 and len(live) == 2
-    return _sql_name(others[0].database) if only else None
-
-
-def _sql_name(database: str) -> str | None:
-    """Return the name of a database for SQL; None for one on another server, which has more."""
-    return database if " " not in database else None
+    return plain_name(others[0].database) if only else None
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, just_ordered, softly_deleted])
