@@ -21,7 +21,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.layer import LAYERS, TABLE
-from hoodsnap.findings.advice import READ_ONLY
+from hoodsnap.findings.advice import READ_ONLY, WORKED
 from hoodsnap.findings.analysis import Report
 
 LEFT_OUT = ("rbd-lock-or-orphan",)  # the reason is in docs/explanation/not-checked.md
@@ -107,10 +107,6 @@ def test_the_first_advice_changes_nothing(check: Check) -> None:
 
     assert [command for command in first if not READ_ONLY.match(command)] == []
     assert all(">" not in re.sub(r"'[^']*'", "", command) for command in first)
-
-
-WORKED = "It worked if "
-"""The beginning of the paragraph that says how to see that a change worked."""
 
 
 @every_check

@@ -13,7 +13,7 @@ from tests.conftest import FAULTS
 from hoodsnap.bundle import load
 from hoodsnap.checks import CATALOG
 from hoodsnap.checks.dangers import DANGERS
-from hoodsnap.findings.advice import PLACEHOLDERS, command, instructions
+from hoodsnap.findings.advice import PLACEHOLDERS, WORKED, command, instructions
 from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
@@ -77,6 +77,21 @@ def test_a_command_that_does_not_apply_is_left_out_with_its_sentence() -> None:
         ["virsh", "suspend"], ["cp", "--sparse=always"], ["virsh", "resume"],
     ]  # fmt: skip
     assert copied[1].left == ("COPY",)
+
+
+def test_without_a_change_nothing_says_that_it_worked() -> None:
+    [larger] = analyze(load(FAULTS / "disk-grown.json.zst")).findings
+
+    said = instructions(larger)
+    assert "qemu-img resize" in larger.check.sections["next"]
+    assert not any(one.changes for step in said for one in step.commands)
+    assert not any(step.prose.startswith(WORKED) for step in said)
+
+
+def test_a_negative_number_may_follow_an_equals_sign() -> None:
+    written = "virsh schedinfo NAME --live vcpu_quota=QUOTA"
+
+    assert command(written, {"NAME": "a", "QUOTA": "-1"}).text.endswith(" vcpu_quota=-1")
 
 
 def test_every_placeholder_is_explained() -> None:

@@ -29,9 +29,11 @@ PLACEHOLDERS: Mapping[str, str] = {
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
+    "COLUMN": "column of the mapping: cell_id or queued_for_delete",
     "CONSUMER": "UUID of the consumer in placement",
     "COPY": "path of a new file on a disk with enough room",
     "DAEMON": "process id of the daemon",
+    "DATABASE": "name of the cell's database",
     "DISK": "path of the disk",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
@@ -45,25 +47,34 @@ PLACEHOLDERS: Mapping[str, str] = {
     "LOG": "path of the log file",
     "MAC": "MAC address",
     "MISSING": "path at which the file is missing",
+    "MODE": "change of the mode, such as a+x",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
     "OTHER": "UUID of the other server",
+    "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
-    "PATH": "path of the device",
+    "PATH": "path of the device or file",
     "PORT": "id of the port",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
+    "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
     "SIZE": "size in bytes",
+    "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
+    "STATUS": "status of the migration: error or finished",
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
     "UNIT": "name of the daemon's systemd unit, from `systemctl list-units`",
+    "VALUE": "value of the column",
     "VOLUME": "id of the volume",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
 }
 """Placeholder → what to put there."""
+
+WORKED = "It worked if "
+"""The beginning of the instruction that says how to see that a change worked."""
 
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
@@ -115,7 +126,9 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
                 found.append(Instruction(prose, commands))
         elif paragraph:
             found.append(Instruction(_prose(paragraph, values)))
-    return tuple(found)
+    changes = any(command.changes for step in found for command in step.commands)
+    # Where no change applies, there is nothing to see of it either.
+    return tuple(step for step in found if changes or not step.prose.startswith(WORKED))
 
 
 def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
@@ -161,9 +174,9 @@ def of_guest(guest: Guest | None) -> dict[str, str]:
 def command(written: str, values: Mapping[str, str]) -> Command:
     """Fill values into a command: `virsh domstate NAME` becomes `virsh domstate instance-00000001`.
 
-    A value is quoted for the shell. A value that starts with a dash, or that holds a quote and
-    stands inside quotes, is not filled in: the command could do something else with it. Neither is
-    one with a backtick, which would end the command in prose.
+    A value is quoted for the shell. A value that starts with a dash (except after `=`), or that
+    holds a quote and stands inside quotes, is not filled in: the command could do something else
+    with it. Neither is one with a backtick, which would end the command in prose.
     """
     left: dict[str, None] = {}
 
@@ -174,7 +187,8 @@ def command(written: str, values: Mapping[str, str]) -> Command:
         value = values.get(name)
         inside = written.count("'", 0, found.start()) % 2 == 1
         inside = inside or written.count('"', 0, found.start()) % 2 == 1
-        if not value or value.startswith("-") or not value.isprintable() or "`" in value:
+        option = (value or "").startswith("-") and not written.endswith("=", 0, found.start())
+        if not value or option or not value.isprintable() or "`" in value:
             left[name] = None
             return name
         quoted = shlex.quote(value)

@@ -155,6 +155,14 @@ class Tables:
                 yield from owners.get(owner, {}).values()
 
 
+def plain_name(database: str) -> str | None:
+    """Return the name of a database for an SQL statement; None if it is not a plain word.
+
+    A second database of the same name has its server's address in its name here.
+    """
+    return database if re.fullmatch(r"\w{1,64}", database, re.ASCII) else None
+
+
 def _database(answer: Answer, found: re.Match[str]) -> str:
     name = found["database"].strip("`")
     server = ELSEWHERE.search(answer.query)
