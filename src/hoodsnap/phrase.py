@@ -5,8 +5,12 @@ Both sides of a comparison use the same function, so they always have the same u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+
+_LONG = re.compile(r"([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}|([0-9a-f]{8})[0-9a-f]{32}")
+"""A UUID, or the SHA-1 that is a base image's name."""
 
 UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
@@ -60,3 +64,20 @@ def several(names: Iterable[object], most: int = 3) -> str:
     if len(listed) > most:
         return f"{', '.join(listed[:most])} and {len(listed) - most} more"
     return " and ".join(filter(None, (", ".join(listed[:-1]), *listed[-1:])))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 vCPU`, `2 vCPUs`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def brief(text: str) -> str:
+    """Return a text whose UUIDs and SHA-1 hashes are cut to eight characters."""
+    return _LONG.sub(lambda found: found[1] or found[3], text)
+
+
+def place(path: str) -> str:
+    """Return the last two parts of a path, shortened as by `brief`: `…/3970aa18/disk`."""
+    parts = path.split("/")
+    kept = path if len(parts) < 4 else "/".join(("…", *parts[-2:]))
+    return brief(kept)

@@ -261,6 +261,18 @@ def is_true(said: Callable[[], bool]) -> bool:
         return False
 
 
+def known(said: Callable[[], T]) -> T | None:
+    """Return the value of a field; None if it can't be read, for whatever reason.
+
+    For what a headline mentions beside its finding, which must not be lost without it.
+    """
+    try:
+        return said()
+    except Exception as error:  # a net, as in `is_true`
+        caught(error)
+        return None
+
+
 def unheard(reason: str) -> NoReturn:
     """Raise `UnheardError` where the syntax needs an expression."""
     raise UnheardError(reason)

@@ -23,9 +23,10 @@ from hoodsnap.facts.cloud.volume_owners import VolumeOwners
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instances import Instances
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import caught, is_true, read_each
+from hoodsnap.facts.fact import caught, is_true, known, read_each
 from hoodsnap.facts.host.instances_directory import base_of
 from hoodsnap.facts.layer import GUESTS_LIVE_IN, LIBVIRT
+from hoodsnap.phrase import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,16 @@ class Cloud:
     def twins(self, uuid: str) -> tuple[Guest, ...]:
         """Return the guests with a UUID: one for each captured host that has it, usually one."""
         return self._by_uuid.get(uuid, ())
+
+    def title_of(self, uuid: str) -> str:
+        """Return a server's display name; the beginning of its UUID if no layer gives it a name."""
+        for guest in self.twins(uuid):
+            if guest.name:
+                return guest.name
+        instance, server = self.instances.by_uuid.get(uuid), self.servers.by_uuid.get(uuid)
+        name = known(lambda: instance.name) if instance is not None else None
+        name = name or (known(lambda: server.name) if server is not None else None)
+        return name or brief(uuid)
 
     @cached_property
     def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
