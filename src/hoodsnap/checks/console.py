@@ -16,7 +16,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import Graphics
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, integer, text
+from hoodsnap.facts.fact import UnheardError, integer, known, text
 from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
 from hoodsnap.facts.process.process import Process
 from hoodsnap.phrase import place, several
@@ -158,7 +158,7 @@ def vnc_port_conflict_or_exposed(
     for console in domain.graphics:
         if console.port is not None:
             yield from _conflicts(guest, claimed, domain, process, console)
-            yield from _taken(guest, host, claimed, domain, process, console)
+            yield from _taken(guest, cloud, host, domain, process, console)
     if instance is not None:
         yield from _stale_tokens(claimed, guest, domain, instance)
 
@@ -202,11 +202,11 @@ def _others(
 
 
 def _taken(
-    guest: Guest, host: Host, claimed: _Claimed, domain: Domain, process: Process, console: Graphics
+    guest: Guest, cloud: Cloud, host: Host, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:
     """Yield another process that listens where this guest's console should be."""
     listeners = host.hypervisor.listeners.get(console.port or 0, ())
-    shared = len(claimed.get(console.port or 0, ())) > 1
+    shared = len(cloud.exclusive(host).ports.get(console.port or 0, ())) > 1
     if shared or any(listener.pid == process.pid for listener in listeners):
         return
     for listener in listeners:
@@ -216,9 +216,11 @@ def _taken(
             if answer is not None:
                 here = says(domain, name=domain.name, graphics=f"port {console.port}")
                 there = hears(answer, "kernel", str(console.port), listening_pid=listener.pid)
+                uuid = known(lambda: other.uuid)  # noqa: B023 (it is called at once)
+                whose = f" of {cloud.title_of(uuid)}" if uuid else ""
                 yield problem(
                     f"{guest.title}'s console should be at port {console.port}, where process "
-                    f"{listener.pid} listens",
+                    f"{listener.pid}{whose} listens",
                     here,
                     there,
                     severity=Severity.ERROR,

@@ -72,15 +72,13 @@ def _difference(guest: Guest, now: Disk | None, then: Disk | None) -> str:
         if now is None:
             return f"{guest.title} runs without disk {name}, which its next start would have"
         return f"{guest.title} runs with disk {name}, which its next start would lack"
-    for what, ours, theirs in (
-        ("", place(now.source or "empty"), place(then.source or "empty")),
-        (" in format", now.format or "any", then.format or "any"),
-        (" with serial", brief(now.serial or "none"), brief(then.serial or "none")),
-    ):
-        if ours != theirs:
-            disk = f"{guest.title} runs with {now.target}{what}"
-            return f"{disk} {ours}, but its next start would use {theirs}"
-    return f"{guest.title} runs with another {now.target} than its next start would use"
+    ours, theirs = place(now.source or "empty"), place(then.source or "empty")
+    if now.source != then.source:
+        return f"{guest.title} runs with {now.target} {ours}, but its next start would use {theirs}"
+    what, ours, theirs = "serial", brief(now.serial or "none"), brief(then.serial or "none")
+    if now.format != then.format:
+        what, ours, theirs = "format", now.format or "any", then.format or "any"
+    return f"{guest.title}'s {now.target} has {what} {ours}, but {theirs} at its next start"
 
 
 def _is_fixed(disk: Disk | None) -> bool:

@@ -74,7 +74,7 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
         volume = volume_in(session.target.partition(":")[2])
         title = cloud.storage.volumes.title_of(volume) if volume else f"LUN {lun}"
         yield problem(
-            f"{host.name} still has device {disk.kname} of {title}, which no guest uses",
+            f"Host {host.name} still has device {disk.kname} of {title}, which no guest uses",
             brought,
             *(says(one, name=one.name, number=one.number) for one in stack),
             DEVICE=disk.kname,

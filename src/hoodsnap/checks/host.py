@@ -224,7 +224,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
             evidence = hears(absent, "nova-db", "nova-compute", service=None)
             evidence = evidence.and_so(host=host.nova_name, servers=len(believed))
             yield problem(
-                f"{host.nova_name} has {_servers(believed)} in nova, but no nova-compute service",
+                f"Host {host.nova_name} has {_servers(believed)}, but no nova-compute in nova",
                 evidence,
                 *_named(believed),
             )
@@ -454,7 +454,7 @@ def _provider(host: Host) -> Iterator[Problem]:
     if service is not None and enabled and "COMPUTE_STATUS_DISABLED" in provider.traits:
         trait = says(provider, traits="COMPUTE_STATUS_DISABLED")
         yield problem(
-            f"{host.nova_name} is enabled in nova, but placement has it as COMPUTE_STATUS_DISABLED",
+            f"Host {host.nova_name} is enabled in nova, but COMPUTE_STATUS_DISABLED in placement",
             says(service, disabled=service.disabled),
             trait,
             severity=Severity.WARNING,
@@ -529,7 +529,7 @@ def _more_than_there_is(host: Host) -> Iterator[Problem]:
         total = sum(inventories[its].total for its in names if its in inventories)
         if total > amount * ROOMIER + 1:
             yield problem(
-                f"placement offers {total} {name} of {host.nova_name}, which has only "
+                f"placement offers {total} {name} of host {host.nova_name}, which has only "
                 f"{round(amount, 1):g}",
                 says(provider, inventories=worded({name: total})),
                 evidence,

@@ -392,7 +392,7 @@ def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
         raise UnheardError(guest.unheard.get("nova-db", "the nova database was not collected"))
     for port in bound:
         left = says(port, id=port.id, device_id=port.device_id, host=port.host)
-        headline = f"{port.host} still has {port.title} of {guest.title}, {fate}"
+        headline = f"Host {port.host} still has {port.title} of {guest.title}, {fate}"
         yield problem(headline, nova, left, severity=Severity.WARNING, PORT=port.id)
 
 
@@ -474,8 +474,9 @@ def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
         said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
         last = moment(agent.heartbeat)
         when = f" {since(last, cloud.now)}" if last is not None else ""
+        count = counted(guests, "guest")
         yield problem(
-            f"{agent.kind} on {agent.host} has not reported{when}; {counted(guests, 'guest')} there",
+            f"{agent.kind} of {agent.host} has not reported{when}; it wires {count}",
             said.and_so(host=agent.host, running_guests=guests),
             SERVICE=SERVICES.get(agent.kind),
         )

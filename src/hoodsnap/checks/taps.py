@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
+from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
@@ -240,7 +241,7 @@ def tap_missing_or_miswired(
                 else f"{guest.title}'s tap {card.target} does not exist on host {_host_of(guest)}",
                 *(target, gone, *(one.evidence for one in unplugged)),
                 *_others(process, held, domain),
-                *([hears(listing, "network", link, link=link)] if link is not None else []),
+                *([_link(guest, listing, link)] if link is not None else []),
                 TAP=card.target,
                 LINK=link,
                 PORT=port_id,
@@ -267,6 +268,11 @@ class _Fault(NamedTuple):
 
 def _host_of(guest: Guest) -> str:
     return guest.host.name if guest.host is not None else "?"
+
+
+def _link(guest: Guest, listing: Answer, link: str) -> Evidence:
+    links = guest.host.network.links if guest.host is not None else {}
+    return hears(listing, "network", link, link=link, address=links.get(link, {}).get("address"))
 
 
 def _renamed(guest: Guest, card: Interface, held: frozenset[str] | None) -> str | None:
@@ -425,7 +431,7 @@ def tap_orphan(host: Host) -> Problems:
             if ports:
                 has = f"whose {ports[0].title} is bound to {ports[0].host or 'no host'}"
             yield problem(
-                f"{host.name} still has {tap.name}, {has}",
+                f"Host {host.name} still has {tap.name}, {has}",
                 _left(tap),
                 *(bound or [none]),
                 TAP=tap.name,
