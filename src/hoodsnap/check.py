@@ -45,7 +45,8 @@ def problem(
 ) -> Problem:
     """Return a problem for a check to yield: `problem(f"{…} is …", says(…), DISK=image.path)`.
 
-    `names` are placeholders of the check's advice; a value of None leaves the placeholder.
+    `names` are placeholders of the check's advice. A value of None is not known, and leaves the
+    placeholder; "" says that there is no such thing, and drops the steps that need it.
     """
     known = {name: str(value) for name, value in names.items() if value is not None}
     return Problem(severity, evidence, headline, known)

@@ -123,7 +123,9 @@ def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     assert host.findings() == [
         f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no {tap}"
     ]
-    assert host.headlines() == [f"vm-plain's tap {tap} does not exist on host vm"]
+    [finding] = host.report().findings
+    assert finding.headline == f"vm-plain's tap {tap} does not exist on host vm"
+    assert not any("was renamed" in step.prose for step in instructions(finding))
 
 
 def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:

@@ -22,6 +22,7 @@ from tests.checks.test_attachments import (
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
+from hoodsnap.findings.advice import instructions
 
 TARGET = "iqn.2010-10.org.openstack:volume-x"
 
@@ -42,6 +43,10 @@ def test_volume_attached_twice(host: RecordedHost) -> None:
         "volume-attached-twice of vm-data",
         "volume-attached-twice of vm-plain",
     ]
+    one, _ = host.report().findings
+    steps = [command.text for step in instructions(one) for command in step.commands]
+    assert f"cinder --os-volume-api-version 3.27 attachment-delete {NOBODY}" in steps
+    assert not any("remove volume" in step for step in steps)
     assert host.headlines()[:2] == [
         "Volume data-vol is attached to vm-data and vm-plain, but is not multiattach; only vm-data uses it",
         "Volume data-vol is attached to vm-plain and vm-data, but is not multiattach; only vm-data uses it",

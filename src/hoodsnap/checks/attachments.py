@@ -293,7 +293,7 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
                 plugged,
                 _no_mapping(guest, instance),
                 severity=severity,
-                VOLUME=volume,
+                VOLUME=volume or "",
                 TARGET=disk.target,
             )
 
@@ -347,7 +347,7 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
             *(says(one, id=one.id, status=one.status, instance=one.instance) for one in held),
             severity=Severity.ERROR if held else Severity.WARNING,
             VOLUME=mapping.volume_id,
-            ATTACHMENT=held[0].id if held else None,
+            ATTACHMENT=held[0].id if held else "",
         )
 
 

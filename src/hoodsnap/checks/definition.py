@@ -113,9 +113,12 @@ def persistent_xml_foreign_devices(
 
     Traps: A volume attached to several servers on purpose. A disk that is shareable.
 
-    Next: Check the disks in the persistent definition; the serial of a disk is its volume's id:
+    Next: Check the disks in the persistent definition:
 
         virsh dumpxml --inactive NAME
+
+    Check which server cinder has the disk's volume attached to:
+
         openstack volume show VOLUME
 
     Once the server's volumes are known to be right, let nova write the definition again. If the
@@ -144,11 +147,11 @@ def persistent_xml_foreign_devices(
         volume = volume_of(disk)
         if folder is not None and folder != guest.uuid:
             headline = _foreign(guest, disk, cloud.title_of(folder))
-            yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume)
+            yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume or "")
         elif owners := _others(guest, host, cloud, disk):
             headline = _foreign(guest, disk, several(map(cloud.title_of, sorted(owners))))
             others = evidence.and_so(belongs_to=", ".join(sorted(owners)))
-            yield problem(headline, others, VOLUME=volume)
+            yield problem(headline, others, VOLUME=volume or "")
 
 
 def _foreign(guest: Guest, disk: Disk, owners: str) -> str:

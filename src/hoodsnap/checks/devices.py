@@ -34,10 +34,13 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
         iscsiadm -m session -P 3
         ls -l /proc/*/fd
 
-    If no process has it open, flush its multipath map, if it has one, and delete the device (and
-    each other path that `multipath -ll` listed for the map), which disconnects it from the host:
+    If no process has it open, flush its multipath map:
 
         multipath -f WWID
+
+    Then delete the device (and each other path that `multipath -ll` listed for a map), which
+    disconnects it from the host:
+
         echo 1 > /sys/block/DEVICE/device/delete
 
     It worked if the device is not listed any more:
@@ -83,10 +86,12 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
 
 
 def _wwid(host: Host, stack: Iterable[Device]) -> str | None:
-    """Return the WWID of the multipath map among the devices; None if there is no such map."""
+    """Return the WWID of the multipath map among the devices; "" without one, None if unknown."""
     names = {device.kname for device in stack}
-    maps = known(lambda: host.devices.maps) or ()
-    return next((one.wwid for one in maps if one.kname in names), None)
+    maps = known(lambda: host.devices.maps)
+    if maps is None:
+        return None
+    return next((one.wwid for one in maps if one.kname in names), "")
 
 
 def _is_cinders(guests: Iterable[Guest], session: Session, lun: int) -> bool:

@@ -247,7 +247,7 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
 
         systemctl restart nova-compute
 
-    It worked if, a few minutes later, nova lists the addresses of all ports:
+    It worked if nova lists the addresses of all ports a few minutes later:
 
         openstack server show UUID -c addresses
 

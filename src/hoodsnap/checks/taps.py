@@ -243,7 +243,7 @@ def tap_missing_or_miswired(
                 *_others(process, held, domain),
                 *([_link(guest, listing, link)] if link is not None else []),
                 TAP=card.target,
-                LINK=link,
+                LINK=link or "",
                 PORT=port_id,
             )
             continue
@@ -254,6 +254,7 @@ def tap_missing_or_miswired(
                 target,
                 *(one.evidence for one in wrong),
                 TAP=card.target,
+                LINK="",
                 PORT=port_id,
             )
 

@@ -45,7 +45,8 @@ def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
         openstack server volume list UUID
         openstack server volume list OTHER
-        virsh domblklist NAME
+        virsh domblklist UUID
+        virsh domblklist OTHER
 
     If one of them has the volume in cinder only, delete its attachment. The server that uses the
     volume keeps it:
@@ -83,7 +84,8 @@ def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...
                 *(one for owner in owners.values() for one in owner.evidence),
                 VOLUME=volume.id,
                 OTHER=next(uuid for uuid in owners if uuid != guest.uuid),
-                ATTACHMENT=idle[0] if len(idle) == 1 else None,
+                ATTACHMENT=idle[0] if len(idle) == 1 else "",
+                SERVER=None if len(idle) != 1 else "",
             )
     guest.storage.require_all()
 

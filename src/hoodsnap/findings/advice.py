@@ -101,7 +101,11 @@ class Instruction:
 
 
 def instructions(finding: Finding) -> tuple[Instruction, ...]:
-    """Return what to do about a finding, in order. The first instruction only reads."""
+    """Return what to do about a finding, in order. The first instruction only reads.
+
+    Steps for another case than the recorded one are left out: their commands need a name that the
+    check gave as "".
+    """
     values = _values(finding)
     found: list[Instruction] = []
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
@@ -112,7 +116,11 @@ def instructions(finding: Finding) -> tuple[Instruction, ...]:
             found.append(Instruction(prose, commands))
         elif paragraph:
             found.append(Instruction(_prose(paragraph, values)))
-    return tuple(found)
+    return tuple(step for step in found if not _needs_what_is_not_there(step, values))
+
+
+def _needs_what_is_not_there(step: Instruction, values: Mapping[str, str]) -> bool:
+    return any(values.get(name) == "" for command in step.commands for name in command.left)
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:
