@@ -13,7 +13,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.instances_directory import owner_of
-from hoodsnap.phrase import brief, place, several
+from hoodsnap.phrase import brief, place
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
@@ -149,7 +149,7 @@ def persistent_xml_foreign_devices(
             headline = _foreign(guest, disk, cloud.title_of(folder))
             yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume or "")
         elif owners := _others(guest, host, cloud, disk):
-            headline = _foreign(guest, disk, several(map(cloud.title_of, sorted(owners))))
+            headline = _foreign(guest, disk, cloud.titles_of(sorted(owners)))
             others = evidence.and_so(belongs_to=", ".join(sorted(owners)))
             yield problem(headline, others, VOLUME=volume or "")
 

@@ -18,7 +18,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.device import Device
-from hoodsnap.phrase import brief, several, sizes
+from hoodsnap.phrase import brief, sizes
 
 FREE = frozenset(["available", "error", "deleting", "error_deleting"])
 """Statuses in which cinder treats the volume as not attached."""
@@ -72,12 +72,10 @@ def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...
         if len(owners) > 1 and guest.uuid in owners and not volume.multiattach:
             reported = says(volume, id=volume.id, status=volume.status, multiattach=False)
             title = guest.storage.volumes.title_of(volume.id)
-            names = several(
-                [guest.title, *(cloud.title_of(it) for it in owners if it != guest.uuid)]
-            )
+            names = cloud.titles_of([guest.uuid, *(it for it in owners if it != guest.uuid)])
             idle = [one.attachment for one in owners.values() if not one.used]
-            users = [cloud.title_of(uuid) for uuid, one in owners.items() if one.used]
-            where = f"; only {users[0]} uses it" if len(users) == 1 else ""
+            users = [uuid for uuid, one in owners.items() if one.used]
+            where = f"; only {cloud.title_of(users[0])} uses it" if len(users) == 1 else ""
             yield problem(
                 f"V{title[1:]} is attached to {names}, but is not multiattach{where}",
                 reported,
