@@ -20,6 +20,7 @@ from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, caught, facts_in, may_be_none
 from hoodsnap.facts.layer import LAYERS, Layer
+from hoodsnap.printable import cut
 
 Trap = Callable[[Guest], bool]
 """A circumstance that makes a difference legal for a guest; its docstring's first line says why."""
@@ -40,16 +41,21 @@ class Problem:
     (UUID, NAME, PID …) need not be given; see findings/advice.py."""
 
 
+LONGEST = 300
+"""Longest headline in characters: a name in a bundle may have thousands."""
+
+
 def problem(
     headline: str, *evidence: Evidence, severity: Severity | None = None, **names: object
 ) -> Problem:
     """Return a problem for a check to yield: `problem(f"{…} is …", says(…), DISK=image.path)`.
 
-    `names` are placeholders of the check's advice. A value of None is not known, and leaves the
-    placeholder; "" says that there is no such thing, and drops the steps that need it.
+    `names` are placeholders of the check's advice. A value of None leaves the placeholder; an empty
+    one leaves out the commands with it, because they do not apply to this problem. A headline that
+    a bundle's text makes very long is cut.
     """
     known = {name: str(value) for name, value in names.items() if value is not None}
-    return Problem(severity, evidence, headline, known)
+    return Problem(severity, evidence, cut(headline, LONGEST), known)
 
 
 Problems = Iterator[tuple[Evidence, ...] | Problem]

@@ -66,11 +66,6 @@ def several(names: Iterable[object], most: int = 3) -> str:
     return " and ".join(filter(None, (", ".join(listed[:-1]), *listed[-1:])))
 
 
-def counted(count: int, noun: str) -> str:
-    """Return a number of things: `1 vCPU`, `2 vCPUs`."""
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def brief(text: str) -> str:
     """Return a text whose UUIDs and SHA-1 hashes are cut to eight characters."""
     return _LONG.sub(lambda found: found[1] or found[3], text)
@@ -81,3 +76,8 @@ def place(path: str) -> str:
     parts = path.split("/")
     kept = path if len(parts) < 4 else "/".join(("…", *parts[-2:]))
     return brief(kept)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: `1 server`, `2 servers`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from hoodsnap.check import COMMANDS
@@ -26,17 +26,20 @@ PLACEHOLDERS: Mapping[str, str] = {
     "INSTANCES_PATH": "nova.conf's instances_path",
     "AGENT": "id of the agent, from `openstack network agent list`",
     "ATTACHMENT": "id of the attachment in cinder",
-    "BASE": "file name of the base image in _base",
+    "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
+    "COLUMN": "column of the mapping: cell_id or queued_for_delete",
     "CONSUMER": "UUID of the consumer in placement",
     "COPY": "path of a new file on a disk with enough room",
+    "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
     "DISK": "path of the disk",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
     "FOLDER": "path of the guest's folder",
     "FORMAT": "format of the disk: raw or qcow2",
+    "FOUND": "path at which the file is now",
     "GIB": "size in GiB",
     "GROUP": "path of the control group",
     "HYPERVISOR": "hypervisor host name",
@@ -44,31 +47,43 @@ PLACEHOLDERS: Mapping[str, str] = {
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
     "MAC": "MAC address",
+    "MISSING": "path at which the file is missing",
+    "MODE": "change of the mode, such as a+x",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
     "OTHER": "UUID of the other server",
-    "PATH": "path of the device",
+    "OTHER_FLAVOR": "name of a flavor to resize to",
+    "OTHER_PID": "process id of the other QEMU",
+    "PATH": "path of the device or file",
     "PORT": "id of the port",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
+    "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
     "SERVER": "UUID of the server that should not have it",
     "SERVICE": "name of the systemd service",
     "SIZE": "size in bytes",
+    "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
+    "STATUS": "status of the migration: error or finished",
     "TAP": "name of the tap device",
     "TARGET": "target of the disk: vda",
     "TYPE": "machine type",
+    "VALUE": "value of the column",
     "VOLUME": "id of the volume",
     "WRONG": "name of the domain that must not run",
     "WWID": "WWID of the multipath map",
 }
 """Placeholder → what to put there."""
 
+WORKED = "It worked if "
+"""The beginning of the instruction that says how to see that a change worked."""
+
 READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
-    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
+    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
+    r"|qemu-img (info|check -f \S+ \S+$)"
     r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
     r"|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
@@ -101,26 +116,33 @@ class Instruction:
 
 
 def instructions(finding: Finding) -> tuple[Instruction, ...]:
-    """Return what to do about a finding, in order. The first instruction only reads.
-
-    Steps for another case than the recorded one are left out: their commands need a name that the
-    check gave as "".
-    """
+    """Return what to do about a finding, in order. The first instruction only reads."""
     values = _values(finding)
     found: list[Instruction] = []
     for paragraph in finding.check.sections.get("next", "").split("\n\n"):
         if paragraph.startswith(COMMANDS):
             lines = [line.strip() for line in paragraph.splitlines()]
-            commands = tuple(command(line, values) for line in lines)
+            commands = tuple(command(line, values) for line in _applicable(lines, values))
             prose = found.pop().prose if found and not found[-1].commands else ""
-            found.append(Instruction(prose, commands))
+            if commands:
+                found.append(Instruction(prose, commands))
         elif paragraph:
             found.append(Instruction(_prose(paragraph, values)))
-    return tuple(step for step in found if not _needs_what_is_not_there(step, values))
+    changes = any(command.changes for step in found for command in step.commands)
+    # Where no change applies, there is nothing to see of it either.
+    return tuple(step for step in found if changes or not step.prose.startswith(WORKED))
 
 
-def _needs_what_is_not_there(step: Instruction, values: Mapping[str, str]) -> bool:
-    return any(values.get(name) == "" for command in step.commands for name in command.left)
+def _applicable(lines: Sequence[str], values: Mapping[str, str]) -> Sequence[str]:
+    """Return the commands that apply to a finding.
+
+    A check gives an empty value for what this finding does not have: the new name of a file that
+    was not renamed. Commands with that placeholder do not apply, nor do others of the same group if
+    the group changes something.
+    """
+    kept = [line for line in lines if all(values.get(name) != "" for name in _WORD.findall(line))]
+    changes = any(not READ_ONLY.match(line) for line in lines)
+    return kept if not changes or len(kept) == len(lines) else ()
 
 
 def warnings(finding: Finding) -> tuple[str, ...]:
@@ -154,8 +176,8 @@ def of_guest(guest: Guest | None) -> dict[str, str]:
 def command(written: str, values: Mapping[str, str]) -> Command:
     """Fill values into a command: `virsh domstate NAME` becomes `virsh domstate instance-00000001`.
 
-    A value is quoted for the shell. A value that starts with a dash, or that holds a quote and
-    stands inside quotes, is not filled in: the command could do something else with it.
+    A value is quoted for the shell. A value that starts with a dash (except after `=`), or that
+    holds a quote and stands inside quotes, is not filled in: the command could do something else.
     """
     left: dict[str, None] = {}
 
@@ -166,7 +188,8 @@ def command(written: str, values: Mapping[str, str]) -> Command:
         value = values.get(name)
         inside = written.count("'", 0, found.start()) % 2 == 1
         inside = inside or written.count('"', 0, found.start()) % 2 == 1
-        if value is None or not value or value.startswith("-") or not value.isprintable():
+        option = (value or "").startswith("-") and not written.endswith("=", 0, found.start())
+        if value is None or not value or option or not value.isprintable():
             left[name] = None
             return name
         quoted = shlex.quote(value)
