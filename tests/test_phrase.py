@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hoodsnap.phrase import UNITS, lasting, several, since, size, sizes
+from hoodsnap.phrase import UNITS, brief, counted, lasting, place, several, since, size, sizes
 
 NOW = datetime(2026, 11, 29, 14, 51, 30, tzinfo=UTC)
 
@@ -47,3 +47,18 @@ def test_a_long_list_is_cut_and_counted() -> None:
     assert several(["vm-a"]) == "vm-a"
     assert several(["vm-a", "vm-b"]) == "vm-a and vm-b"
     assert several(f"vm-{letter}" for letter in "abcde") == "vm-a, vm-b, vm-c and 2 more"
+
+
+def test_a_long_identifier_is_cut_to_eight_characters() -> None:
+    uuid, sha1 = "7251a12e-a67f-40c9-84e0-35a728d5539f", "6b069ff17bbc9dcf65dedf4bb2ff93d0d763d727"
+
+    assert brief(f"{uuid}_resize of {sha1}.lab-moved") == "7251a12e_resize of 6b069ff1.lab-moved"
+    assert place(f"/var/lib/nova/instances/{uuid}/disk") == "…/7251a12e/disk"
+    assert place(f"/var/lib/nova/instances/_base/{sha1}") == "…/_base/6b069ff1"
+    assert place("/etc/shadow") == "/etc/shadow"
+
+
+def test_a_number_of_things_has_a_plural() -> None:
+    assert [counted(number, "server") for number in (0, 1, 2)] == [
+        "0 servers", "1 server", "2 servers",
+    ]  # fmt: skip

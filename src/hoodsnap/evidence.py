@@ -74,6 +74,11 @@ def says(fact: Fact, **said: object) -> Evidence:
     return Evidence(fact.layer.id, fact.noun, tuple(said.items()), fact, tuple(said))
 
 
+def derives(fact: Fact, *fields: str, **said: object) -> Evidence:
+    """Return evidence of values that follow from fields of a fact, under names of their own."""
+    return Evidence(fact.layer.id, fact.noun, tuple(said.items()), fact, fields)
+
+
 def hears(answer: Answer, noun: str, place: str = "", **said: object) -> Evidence:
     """Return evidence from one answer that no fact represents: a clock, or a list that lacks an
     entry."""

@@ -45,6 +45,9 @@ def test_base_image_reapable(host: RecordedHost) -> None:
             f"images reports base = {base}, untouched_for = 5.0 hours, removed_after = 24.0 hours",
         )
     ]
+    assert (
+        "nova on vm will remove …/_base/a11ab982 in 19 h, but vm-snap uses it" in host.headlines()
+    )
 
 
 def test_base_image_reapable_at_the_next_pass(host: RecordedHost) -> None:
@@ -52,6 +55,10 @@ def test_base_image_reapable_at_the_next_pass(host: RecordedHost) -> None:
     host.file(_base(host, "vm-snap"), mtime=LONG_AGO)
 
     assert [severity for severity, _ in _reapable(host)] == ["error"]
+    assert (
+        "nova on vm will remove …/_base/a11ab982 at its next pass, but vm-snap uses it"
+        in host.headlines()
+    )
 
 
 def test_base_image_reapable_below_a_disk_with_another_name(host: RecordedHost) -> None:
@@ -69,6 +76,10 @@ def test_base_image_reapable_below_a_disk_with_another_name(host: RecordedHost) 
         f"image reports path = {disk}, backing_filename = {base}"
         for disk in (path, f"{host.folder('vm-snap')}/disk")
     }
+    assert (
+        "nova on vm will remove …/_base/a11ab982 in 23 h 57 min, but vm-rescued and vm-snap use it"
+        in host.headlines()
+    )
 
 
 def test_a_base_below_a_servers_disk_is_kept_whatever_its_name(host: RecordedHost) -> None:
@@ -151,8 +162,12 @@ def test_shared_cache_registry_stale(host: RecordedHost) -> None:
 
     assert [line for line in host.findings() if line.startswith("shared-cache")] == [
         "shared-cache-registry-stale: compute_nodes reports host = other, signed_up = 30.0 hours ago,"
-        " its_servers = 1"
+        " servers = 1"
     ]
+    assert (
+        "Host other, which has 1 server, last registered in /var/lib/nova/instances/compute_nodes 1 d 6 h ago"
+        in host.headlines()
+    )
 
 
 @pytest.mark.parametrize(("hours", "stale"), [(23.5, False), (24.5, True)])
@@ -173,6 +188,9 @@ def test_shared_cache_registry_stale_if_this_host_is_missing(host: RecordedHost)
     [finding] = host.report().findings
     assert (finding.severity.word, finding.check.name) == ("warning", "shared-cache-registry-stale")
     assert "signed_up = never" in str(finding.evidence[0])
+    assert host.headlines() == [
+        "Host vm, which has 14 servers, never registered in /var/lib/nova/instances/compute_nodes",
+    ]
 
 
 def test_a_registry_that_lists_only_this_host_is_quiet(host: RecordedHost) -> None:
@@ -226,6 +244,9 @@ def test_base_cache_orphans(host: RecordedHost) -> None:
     assert host.findings() == [
         f"base-cache-orphans: images reports unused = {'0' * 40}, bytes_taken = 4096"
     ]
+    assert host.headlines() == [
+        "1 unused file (4 KiB) in vm's _base will not be removed by nova: 00000000",
+    ]
 
 
 def test_base_cache_orphans_are_counted(host: RecordedHost) -> None:
@@ -235,6 +256,9 @@ def test_base_cache_orphans_are_counted(host: RecordedHost) -> None:
     names = ", ".join(f"{number:040x}.part" for number in range(3))
     assert host.findings() == [
         f"base-cache-orphans: images reports unused = {names} and 2 more, bytes_taken = 5120"
+    ]
+    assert host.headlines() == [
+        "5 unused files (5 KiB) in vm's _base will not be removed by nova: 00000000.part, 00000000.part, 00000000.part and 2 more",
     ]
 
 

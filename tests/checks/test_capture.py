@@ -23,6 +23,9 @@ def test_capture_untrustworthy_when_no_process_is_visible(host: RecordedHost) ->
         f"capture-untrustworthy: kernel reports guests = 0; libvirt reports guests = {_running()}"
     ]
     assert any("another PID namespace" in skip.reason for skip in host.report().skips)
+    assert host.headlines() == [
+        "On vm, libvirt lists 12 running domains, but the kernel shows QEMU of 0 guests",
+    ]
 
 
 def test_capture_untrustworthy(host: RecordedHost) -> None:
@@ -32,6 +35,9 @@ def test_capture_untrustworthy(host: RecordedHost) -> None:
         f"capture-untrustworthy: libvirt reports guests = 0; kernel reports guests = {_running()}"
     ]
     assert any("another libvirt" in skip.reason for skip in host.report().skips)
+    assert host.headlines() == [
+        "On vm, libvirt lists 0 running domains, but the kernel shows QEMU of 12 guests",
+    ]
 
 
 def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
@@ -44,7 +50,7 @@ def test_another_clouds_database_proves_nothing(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"capture-untrustworthy: libvirt reports guests = {len(running)};"
-        " nova-db reports instances_of_these = 0"
+        " nova-db reports known_instances = 0"
     ]
     [finding] = host.report().findings
     [where] = finding.evidence[1].where
@@ -172,6 +178,9 @@ def test_bundles_of_two_clouds(host: RecordedHost) -> None:
         "bundles-of-two-clouds: nova reports asked_on = other, service = nova-compute on other, id 0;"
         f" nova reports asked_on = vm, service = {theirs}"
     ]
+    assert host.headlines() == [
+        "The bundles of other and vm are of two clouds: their nova APIs have no service in common",
+    ]
 
 
 def test_a_cloud_that_was_asked_twice_is_one_cloud(host: RecordedHost) -> None:
@@ -200,6 +209,7 @@ def test_clocks_apart(host: RecordedHost) -> None:
     finding, *others = host.findings()
     assert finding.startswith(f"clocks-apart: clock of nova-db reports time = {ahead.year}-")
     assert [it.partition(":")[0] for it in others] == ["service-state-skew"]
+    assert "The clock of nova-db is 365 d ahead of the collector's on vm" in host.headlines()
 
 
 def test_clocks_apart_in_the_api(host: RecordedHost) -> None:
@@ -209,6 +219,9 @@ def test_clocks_apart_in_the_api(host: RecordedHost) -> None:
     assert finding.startswith(
         "clocks-apart: clock of nova reports time = 1970-01-01T00:00:00+00:00"
     )
+    assert host.headlines() == [
+        "The clock of nova is 20782 d 18 h behind the collector's on vm",
+    ]
 
 
 def test_a_slow_answer_is_not_a_clock_difference(host: RecordedHost) -> None:

@@ -76,6 +76,9 @@ def test_cpu_quota_not_applied(grouped: RecordedHost) -> None:
     assert grouped.findings() == [
         "cpu-quota-not-applied of vm-duo: domain reports vcpu_percent = no limit; cgroup reports vcpu_percent = 20"
     ]
+    assert grouped.headlines() == [
+        "vm-duo's vCPUs have a limit of 20 % of a CPU in the kernel, but no limit in libvirt",
+    ]
 
 
 def test_a_quota_that_the_kernel_forgot(grouped: RecordedHost) -> None:
@@ -83,6 +86,9 @@ def test_a_quota_that_the_kernel_forgot(grouped: RecordedHost) -> None:
 
     assert grouped.findings() == [
         "cpu-quota-not-applied of vm-duo: domain reports vcpu_percent = 50; cgroup reports vcpu_percent = no limit"
+    ]
+    assert grouped.headlines() == [
+        "vm-duo's vCPUs have no limit in the kernel, but a limit of 50 % of a CPU in libvirt",
     ]
 
 
@@ -107,6 +113,9 @@ def test_memory_limit_below_guest(grouped: RecordedHost) -> None:
         "memory-limit-below-guest of vm-duo: cgroup reports memory_limit_kib = 102400,"
         f" memory_used_kib = {int(used) // 1024}; domain reports current_memory_kib = 131072"
     ]
+    assert grouped.headlines() == [
+        "vm-duo's control group allows 100 MiB of memory, but the guest has 128 MiB",
+    ]
 
 
 def test_a_memory_limit_that_the_guest_fits_in_is_legal(grouped: RecordedHost) -> None:
@@ -122,6 +131,9 @@ def test_qemu_outside_machine_group(grouped: RecordedHost) -> None:
     assert grouped.findings() == [
         "qemu-outside-machine-group of vm-duo: domain reports state = running (unpaused);"
         " cgroup reports groups = / /system.slice/libvirtd.service"
+    ]
+    assert grouped.headlines() == [
+        "vm-duo's QEMU (PID 16692) is in the control group / and /system.slice/libvirtd.service, which libvirt did not make",
     ]
 
 
@@ -145,6 +157,9 @@ def test_control_group_leftover(grouped: RecordedHost) -> None:
     assert grouped.findings() == [
         "control-group-leftover: cgroup reports path = /sys/fs/cgroup/machine.slice/"
         r"machine-qemu\x2d99\x2dinstance\x2d0000dead.scope, processes = 0"
+    ]
+    assert grouped.headlines() == [
+        "Host vm has the control group machine-qemu\\x2d99\\x2dinstance\\x2d0000dead.scope without a process",
     ]
 
 

@@ -51,6 +51,9 @@ def test_backing_file_missing(host: RecordedHost) -> None:
         f" backing_filename = {guest.images[0].backing_filename}, file = missing;"
         f" process reports pid = {guest.process.pid}, state = {guest.process.state}"
     ]
+    assert host.headlines() == [
+        "vm-snap runs, but its base image …/_base/x is missing",
+    ]
 
 
 def test_a_base_in_a_folder_that_was_not_listed_may_exist(host: RecordedHost) -> None:
@@ -90,6 +93,10 @@ def test_backing_not_image_ref(host: RecordedHost) -> None:
         f" image reports path = {_disk(host, 'vm-stopped')},"
         f" backing_filename = {_base(host, 'vm-stopped')}"
     ]
+    assert (
+        "vm-stopped's disk is based on _base/2f8e0c22 (image lab-guest), but its image 00000000 is _base/329ec4f4"
+        in host.headlines()
+    )
 
 
 def test_a_disk_that_is_being_rebuilt_may_use_another_base(host: RecordedHost) -> None:
@@ -124,6 +131,9 @@ def test_base_replaced_or_truncated(host: RecordedHost) -> None:
         f"base-replaced-or-truncated of vm-snap: process reports pid = {host.pid('vm-snap')},"
         f" files = {base} (inode {held['ino']}); images reports base = {base}, inode = 4711"
     ]
+    assert host.headlines() == [
+        "vm-snap's base image …/_base/a11ab982 was replaced: its QEMU has inode 1515852 open, not inode 4711",
+    ]
 
 
 def test_base_replaced_or_truncated_if_it_was_deleted_first(host: RecordedHost) -> None:
@@ -139,6 +149,9 @@ def test_base_replaced_or_truncated_if_it_was_deleted_first(host: RecordedHost) 
         f"base-replaced-or-truncated of vm-snap: process reports pid = {pid},"
     )
     assert f"{base} (deleted) (inode " in finding
+    assert host.headlines() == [
+        "vm-snap's base image …/_base/a11ab982 was replaced: its QEMU has inode 1515852 open, not inode 4711",
+    ]
 
 
 def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: RecordedHost) -> None:
@@ -151,7 +164,10 @@ def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: Record
     disk = _disk(host, "vm-snap")
     assert host.findings() == [
         f"base-replaced-or-truncated of vm-snap: image reports path = {disk}, virtual_size = {size},"
-        f" base = {base}, its_virtual_size = {size - 512}; image service reports virtual_size = {size}"
+        f" base = {base}, base_virtual_size = {size - 512}; image service reports virtual_size = {size}"
+    ]
+    assert host.headlines() == [
+        "vm-snap's base image …/_base/a11ab982 has only 1 073 741 312 bytes of its image's 1 073 741 824 bytes",
     ]
 
 
@@ -161,7 +177,10 @@ def test_base_replaced_or_truncated_if_it_is_larger_than_the_disk(host: Recorded
 
     assert host.findings() == [
         f"base-replaced-or-truncated of vm-snap: image reports path = {disk},"
-        f" virtual_size = {1 << 30}, base = {base}, its_virtual_size = {5 << 30}"
+        f" virtual_size = {1 << 30}, base = {base}, base_virtual_size = {5 << 30}"
+    ]
+    assert host.headlines() == [
+        "vm-snap's base image …/_base/a11ab982 has 5 GiB, more than its disk's 1 GiB",
     ]
 
 
@@ -172,6 +191,9 @@ def test_base_replaced_or_truncated_if_it_is_blank(host: RecordedHost) -> None:
     [finding] = host.findings()
     assert finding.startswith("base-replaced-or-truncated of vm-snap: image reports ")
     assert ", blocks = 0; image service reports virtual_size = " in finding
+    assert host.headlines() == [
+        "vm-snap's base image …/_base/a11ab982 is empty on disk, but its image has 6 528 KiB",
+    ]
 
 
 def test_a_blank_image_has_a_blank_base(host: RecordedHost) -> None:
@@ -206,6 +228,10 @@ def test_chain_qmp_vs_ondisk(host: RecordedHost) -> None:
         f"chain-qmp-vs-ondisk of vm-plain: domain reports disks = {disk} ← {base};"
         f" image reports chain = {disk} ← {other}"
     ]
+    assert (
+        f"vm-plain's QEMU uses …/_base/2f8e0c22 below its disk …/{host.uuid('vm-plain')[:8]}/disk, but the disk's header names …/_base/a11ab982"
+        in host.headlines()
+    )
 
 
 def test_chain_qmp_vs_ondisk_from_the_monitor(monitored: RecordedHost) -> None:
@@ -220,6 +246,9 @@ def test_chain_qmp_vs_ondisk_from_the_monitor(monitored: RecordedHost) -> None:
     assert monitored.findings() == [
         f"chain-qmp-vs-ondisk of vm-plain: monitor reports disks = {disk};"
         f" image reports chain = {disk} ← {base}"
+    ]
+    assert monitored.headlines() == [
+        "vm-plain's QEMU uses no file below its disk …/018ef94c/disk, but the disk's header names …/_base/2f8e0c22",
     ]
 
 

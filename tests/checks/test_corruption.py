@@ -41,6 +41,10 @@ def test_disk_shared_by_two_qemu(host: RecordedHost) -> None:
         f"disk-shared-by-two-qemu of vm-plain: process reports pid = {plain}, files = {held};"
         f" process reports pid = {duo}, files = {held}",
     ]
+    assert host.headlines() == [
+        f"vm-duo and vm-plain (PID {host.pid('vm-plain')}) both write to …/{host.uuid('vm-plain')[:8]}/disk",
+        f"vm-plain and vm-duo (PID {host.pid('vm-duo')}) both write to …/{host.uuid('vm-plain')[:8]}/disk",
+    ]
 
 
 def test_disk_shared_by_two_qemu_during_a_cold_migration(host: RecordedHost) -> None:
@@ -51,6 +55,10 @@ def test_disk_shared_by_two_qemu_during_a_cold_migration(host: RecordedHost) -> 
 
     found = {finding.partition(":")[0] for finding in host.findings()}
     assert "disk-shared-by-two-qemu of vm-verify" in found
+    assert host.headlines() == [
+        f"vm-duo and vm-verify (PID {host.pid('vm-verify')}) both write to …/{host.uuid('vm-verify')[:8]}/disk",
+        f"vm-verify and vm-duo (PID {host.pid('vm-duo')}) both write to …/{host.uuid('vm-verify')[:8]}/disk",
+    ]
 
 
 def test_a_base_that_two_guests_only_read_is_not_a_finding(host: RecordedHost) -> None:
@@ -69,6 +77,10 @@ def test_disk_shared_by_two_qemu_if_one_of_them_writes_to_the_base(host: Recorde
     found = {finding.partition(":")[0] for finding in host.findings()}
     assert {"disk-shared-by-two-qemu of vm-plain", "disk-shared-by-two-qemu of vm-duo"} <= found
     assert all(name.startswith("disk-shared-by-two-qemu of ") for name in found)
+    assert (
+        f"vm-duo (PID {host.pid('vm-duo')}) writes to …/_base/2f8e0c22, which vm-config, vm-plain (PID {host.pid('vm-plain')}) and 8 more read"
+        in host.headlines()
+    )
 
 
 def test_a_shareable_disk_may_be_shared(host: RecordedHost) -> None:
@@ -136,6 +148,10 @@ def test_duplicate_qemu_identity(host: RecordedHost) -> None:
         f" process reports pid = {first}, uuid = {plain.uuid}, name = {names[first]};"
         f" process reports pid = {second}, uuid = {plain.uuid}, name = {names[second]}"
     ) in host.findings()
+    assert (
+        f"vm-plain runs twice on vm: PID {host.pid('vm-plain')} and PID {host.pid('vm-duo')}"
+        in host.headlines()
+    )
 
 
 @pytest.mark.parametrize(
@@ -189,6 +205,10 @@ def test_duplicate_qemu_identity_by_name(host: RecordedHost) -> None:
         "duplicate-qemu-identity of vm-plain",
         "uuid-name-chain-broken of vm-duo",
     }
+    assert (
+        f"vm-duo and PID {host.pid('vm-plain')} on vm are both called instance-00000001"
+        in host.headlines()
+    )
 
 
 def test_a_guest_in_another_container_may_have_the_same_name(host: RecordedHost) -> None:
@@ -220,6 +240,21 @@ def test_io_error_paused(host: RecordedHost) -> None:
     assert host.findings() == [
         "io-error-paused of vm-plain: domain reports state = paused (I/O error)"
     ]
+    assert host.headlines() == [
+        "vm-plain is paused (I/O error)",
+    ]
+
+
+def test_io_error_paused_by_a_full_file_system(host: RecordedHost) -> None:
+    query = f"virsh domstate --reason {host.domain('vm-plain')}"
+    host.set("libvirt", query, {"state": 3, "reason": 5})
+    room = host.last("images", f"stat -f {host.top}").value
+    host.set("images", f"stat -f {host.top}", room | {"bfree": 0, "bavail": 0})
+
+    # The host itself is reported, too, because its guests can't grow any more.
+    [finding] = [line for line in host.findings() if line.startswith("io-error-paused")]
+    assert finding.endswith(f"; images reports file_system = {host.top}, bytes_free = 0")
+    assert f"vm-plain is paused (I/O error): {host.top} is full" in host.headlines()
 
 
 def test_a_guest_paused_by_nova_has_no_io_error(host: RecordedHost) -> None:
@@ -247,6 +282,9 @@ def test_io_error_paused_that_only_qemu_reports(monitored: RecordedHost) -> None
     [finding] = monitored.findings()
     assert finding.startswith("io-error-paused of vm-plain: domain reports state = running (")
     assert "; monitor reports status = io-error" in finding
+    assert monitored.headlines() == [
+        "vm-plain's QEMU reports I/O errors (io-error)",
+    ]
 
 
 def _root(host: RecordedHost, name: str) -> str:
@@ -265,6 +303,10 @@ def test_disk_deleted_but_open(host: RecordedHost) -> None:
     assert [line for line in host.findings() if "without-disk" not in line] == [
         f"disk-deleted-but-open of vm-plain: process reports pid = {pid}, files = {path} (deleted, fd {fd})"
     ]
+    assert (
+        f"vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk was deleted while QEMU has it open (fd 14, 384 KiB)"
+        in host.headlines()
+    )
 
 
 def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
@@ -278,6 +320,10 @@ def test_disk_deleted_but_open_if_it_was_renamed(host: RecordedHost) -> None:
         f"disk-deleted-but-open of vm-plain: process reports pid = {pid}; domain reports disks = {path};"
         " images reports file = missing"
     ]
+    assert (
+        f"vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk is missing while QEMU (PID {host.pid('vm-plain')}) runs on it"
+        in host.headlines()
+    )
 
 
 def test_disk_deleted_but_open_if_another_file_took_its_place(host: RecordedHost) -> None:
@@ -289,6 +335,9 @@ def test_disk_deleted_but_open_if_another_file_took_its_place(host: RecordedHost
         f"disk-deleted-but-open of vm-plain: process reports pid = {pid},"
         f" files = {path} ({disk['dev']} inode {disk['ino']}, rw); domain reports disks = {path};"
         " images reports inode = 4711"
+    ]
+    assert host.headlines() == [
+        f"vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk was replaced: QEMU has inode 1515784 open, and the path leads to inode 4711",
     ]
 
 
@@ -362,6 +411,9 @@ def test_qcow2_corrupt_bit(host: RecordedHost) -> None:
     assert host.findings() == [
         f"qcow2-corrupt-bit of vm-stopped: image reports path = {path}, corrupt = True"
     ]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is marked as corrupt",
+    ]
 
 
 def test_qcow2_corrupt_bit_that_only_qemu_reports(monitored: RecordedHost) -> None:
@@ -372,6 +424,9 @@ def test_qcow2_corrupt_bit_that_only_qemu_reports(monitored: RecordedHost) -> No
     assert guest.images
     assert monitored.findings() == [
         f"qcow2-corrupt-bit of vm-plain: monitor reports disks = {guest.images[0].path}, corrupt = True"
+    ]
+    assert monitored.headlines() == [
+        "vm-plain's QEMU found …/018ef94c/disk corrupt, and won't write to it",
     ]
 
 
@@ -401,6 +456,9 @@ def test_stale_managed_save(host: RecordedHost) -> None:
         " domain reports state = shut off (saved), managed_save = True;"
         f" images reports saved = {_shown(saved)}, written = 2031-01-01 00:00:00+00:00"
     ]
+    assert host.headlines() == [
+        f"vm-suspended's disk …/{host.uuid('vm-suspended')[:8]}/disk was written to 1497 d 5 h after its memory was saved",
+    ]
 
 
 def _shown(moment: str) -> str:
@@ -421,6 +479,9 @@ def test_stale_managed_save_of_a_server_that_is_not_suspended(host: RecordedHost
 
     [finding] = host.report().findings
     assert (finding.severity.word, finding.check.name) == ("warning", "stale-managed-save")
+    assert host.headlines() == [
+        "vm-suspended is stopped in nova, but its memory was saved: it is shut off (saved)",
+    ]
 
 
 def test_stale_managed_save_that_is_missing(host: RecordedHost) -> None:
@@ -430,6 +491,9 @@ def test_stale_managed_save_that_is_missing(host: RecordedHost) -> None:
     assert host.findings() == [
         "stale-managed-save of vm-suspended: instance reports vm_state = suspended;"
         " domain reports state = shut off (saved), managed_save = False"
+    ]
+    assert host.headlines() == [
+        "vm-suspended is suspended in nova, but shut off (saved) in libvirt without saved memory",
     ]
 
 

@@ -28,6 +28,9 @@ def test_flavor_three_way_drift(host: RecordedHost) -> None:
         "flavor-three-way-drift of vm-plain: instance reports root_gb = 20;"
         " instance reports flavor = lab.tiny, flavor_root_gb = 1"
     ]
+    assert host.headlines() == [
+        "vm-plain's database row has 20 GiB of root disk, but its stored flavor lab.tiny has 1 GiB of root disk",
+    ]
 
 
 def test_flavor_three_way_drift_after_a_resize_that_broke_off(host: RecordedHost) -> None:
@@ -38,6 +41,9 @@ def test_flavor_three_way_drift_after_a_resize_that_broke_off(host: RecordedHost
     assert host.findings() == [
         "flavor-three-way-drift of vm-plain: instance reports vm_state = active, flavor = lab.tiny,"
         " old_flavor = lab.tiny"
+    ]
+    assert host.headlines() == [
+        "vm-plain still stores the old flavor lab.tiny of a resize that is over",
     ]
 
 
@@ -59,6 +65,9 @@ def test_a_flavor_that_was_created_again_is_a_note(host: RecordedHost) -> None:
     assert host.findings() == [
         "flavor-three-way-drift of vm-duo: instance reports flavor = lab.duo, flavor_memory_mb = 128;"
         " flavor reports memory_mb = 512"
+    ]
+    assert host.headlines() == [
+        "vm-duo was sold flavor lab.duo with 128 MiB of memory; today lab.duo has 512 MiB of memory",
     ]
 
 
@@ -90,6 +99,9 @@ def test_machine_or_cpu_drift(host: RecordedHost) -> None:
         f"machine-or-cpu-drift of vm-plain: domain reports machine = {live};"
         " domain reports next_machine = pc-i440fx-6.2"
     ]
+    assert host.headlines() == [
+        f"vm-plain runs with machine type {live}, but libvirt would start it with pc-i440fx-6.2"
+    ]
 
 
 def test_an_alias_equals_the_machine_type_it_stands_for(host: RecordedHost) -> None:
@@ -107,8 +119,11 @@ def test_machine_or_cpu_drift_to_a_type_that_qemu_dropped(host: RecordedHost) ->
     [finding] = host.report().findings
     assert finding.severity.word == "error"
     assert host.findings() == [
-        "machine-or-cpu-drift of vm-stopped: domain reports definition = pc-0.12;"
+        "machine-or-cpu-drift of vm-stopped: domain reports machine = pc-0.12;"
         " libvirt reports no that_machine"
+    ]
+    assert host.headlines() == [
+        "vm-stopped has machine type pc-0.12, which the QEMU on host vm does not support",
     ]
 
 
@@ -147,6 +162,9 @@ def test_machine_or_cpu_drift_from_novas_record(host: RecordedHost) -> None:
         "machine-or-cpu-drift of vm-plain: instance reports image_hw_machine_type = pc-q35-7.2;"
         f" domain reports machine = {live}"
     ]
+    assert host.headlines() == [
+        f"vm-plain runs with machine type {live}, but nova's record has pc-q35-7.2"
+    ]
 
 
 def test_a_type_changed_while_the_guest_is_off_takes_effect_later(host: RecordedHost) -> None:
@@ -164,8 +182,11 @@ def test_machine_or_cpu_drift_of_the_processor(host: RecordedHost) -> None:
     )
 
     assert host.findings() == [
-        "machine-or-cpu-drift of vm-plain: domain reports xml = CPU EPYC;"
-        " domain reports inactive = CPU Nehalem"
+        "machine-or-cpu-drift of vm-plain: domain reports cpu_model = EPYC;"
+        " domain reports next_cpu_model = Nehalem"
+    ]
+    assert host.headlines() == [
+        "vm-plain runs with CPU model EPYC, but libvirt would start it with Nehalem",
     ]
 
 
@@ -175,14 +196,17 @@ def test_live_vs_persistent_drift(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "live-vs-persistent-drift of vm-duo: domain reports xml = vcpus 2; domain reports inactive = vcpus 4"
+        "live-vs-persistent-drift of vm-duo: domain reports vcpus = 2; domain reports next_vcpus = 4"
+    ]
+    assert host.headlines() == [
+        "vm-duo runs with 2 vCPUs, but libvirt would start it with 4 vCPUs",
     ]
 
 
 @pytest.mark.parametrize(
     ("old", "new", "part"),
     [
-        ("listen='127.0.0.1'>", "listen='0.0.0.0'>", "consoles at"),
+        ("listen='127.0.0.1'>", "listen='0.0.0.0'>", "console addresses"),
         ("</devices>", "<interface type='ethernet'><mac address='52:54:00:00:00:01'/></interface>"
          "</devices>", "network cards"),
         ("</devices>", "<hostdev mode='subsystem' type='mdev'><source><address uuid='a-b'/></source>"
@@ -196,7 +220,10 @@ def test_live_vs_persistent_drift_of_devices(
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("live-vs-persistent-drift", "note")
-    assert f"xml = {part} " in host.findings()[0]
+    name = part.replace(" ", "_")
+    assert f"domain reports {name} = " in host.findings()[0]
+    assert f"domain reports next_{name} = " in host.findings()[0]
+    assert finding.headline.startswith(f"vm-plain has other {part} at its next start")
 
 
 def test_what_libvirt_adds_to_a_running_guest_is_not_drift(host: RecordedHost) -> None:
@@ -224,8 +251,11 @@ def test_xml_metadata_stale(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "note"
     assert host.findings() == [
-        f"xml-metadata-stale of vm-plain: domain reports nova_note = {created}, name = old-name;"
+        f"xml-metadata-stale of vm-plain: domain reports metadata_written = {created}, name = old-name;"
         " instance reports name = vm-plain"
+    ]
+    assert host.headlines() == [
+        "vm-plain's metadata in libvirt has name old-name, but nova has name vm-plain",
     ]
 
 
@@ -239,8 +269,11 @@ def test_xml_metadata_stale_of_the_project(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert finding.severity.word == "warning"
     assert host.findings() == [
-        "xml-metadata-stale of vm-plain: domain reports nova_note = project other;"
+        "xml-metadata-stale of vm-plain: domain reports project = other;"
         f" instance reports project_id = {project}"
+    ]
+    assert host.headlines() == [
+        f"vm-plain's metadata in libvirt has project other, but nova has project {str(project)[:8]}"
     ]
 
 

@@ -22,6 +22,10 @@ def test_instances_path_not_mounted(host: RecordedHost) -> None:
         f"instances-path-not-mounted: process reports pid = {host.pid('vm-plain')},"
         f" files = {path} (8:1); images reports no folder"
     ]
+    assert (
+        f"/var/lib/nova/instances on vm does not show the folder in which vm-plain has files open (PID {host.pid('vm-plain')})"
+        in host.headlines()
+    )
 
 
 def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> None:
@@ -32,6 +36,10 @@ def test_instances_path_not_mounted_if_all_are_missing(host: RecordedHost) -> No
     assert "vm_state = " in found[0]
     here = [guest for guest in healthy_report().cloud.guests if guest.host is not None]
     assert found[0].endswith(f"; images reports folders = none of {len(here)}")
+    assert (
+        "/var/lib/nova/instances on vm has none of the folders of 14 servers (vm-bfv, vm-config, vm-data and 11 more)"
+        in host.headlines()
+    )
 
 
 def _lose_all_folders(host: RecordedHost) -> None:
@@ -73,6 +81,9 @@ def test_resize_source_copy_missing(host: RecordedHost) -> None:
     assert host.findings() == [
         f"resize-source-copy-missing: instance reports uuid = {host.uuid('vm-verify')},"
         " vm_state = resized; images reports no copy"
+    ]
+    assert host.headlines() == [
+        f"vm-verify's resize can't be reverted: {host.uuid('vm-verify')[:8]}_resize/disk is missing on its source host vm",
     ]
 
 
@@ -144,6 +155,9 @@ def test_orphan_instance_dir(host: RecordedHost) -> None:
         f"orphan-instance-dir of {NOBODY}: nova-db reports no instance;"
         f" images reports folder = {host.top}/{NOBODY}, disk_bytes = {size}"
     ]
+    assert host.headlines() == [
+        "/var/lib/nova/instances/00000000-0000-4000-8000-000000000001 on vm belongs to no server in nova's databases",
+    ]
 
 
 def test_a_folder_that_was_not_searched_in_the_databases_is_not_an_orphan(
@@ -173,6 +187,9 @@ def test_orphan_instance_dir_of_a_finished_resize(host: RecordedHost) -> None:
         "orphan-instance-dir of vm-resized: instance reports vm_state = active;"
         f" images reports folder = {folder}, "
     )
+    assert host.headlines() == [
+        f"vm-resized waits for no resize (it is active), but vm has {host.uuid('vm-resized')[:8]}_resize",
+    ]
 
 
 def test_orphan_instance_dir_of_a_deleted_server(host: RecordedHost) -> None:

@@ -52,6 +52,10 @@ def test_pinned_cpu_overlap(host: RecordedHost) -> None:
         "pinned-cpu-overlap of vm-plain: instance reports pins = vCPU 0 at 5; instance reports pins = also 5",
         "pinned-cpu-overlap of vm-snap: instance reports pins = vCPU 0 at 5; instance reports pins = also 5",
     ]
+    assert host.headlines() == [
+        "vm-plain has host CPU 5 reserved, which is also reserved for vm-snap",
+        "vm-snap has host CPU 5 reserved, which is also reserved for vm-plain",
+    ]
 
 
 def test_guests_with_dedicated_cpus_are_quiet(host: RecordedHost) -> None:
@@ -72,6 +76,10 @@ def test_pinned_cpu_overlap_if_libvirt_pins_differently(host: RecordedHost) -> N
         f"pinned-cpu-overlap of vm-duo: {said}; domain reports pins = vCPU 0 at 2, vCPU 1 at 3",
         f"pinned-cpu-overlap of vm-duo: {said}; process reports vcpu_threads = vCPU 0 at 2, vCPU 1 at 3",
     ]
+    assert host.headlines() == [
+        "vm-duo has vCPU 0 at 6 and vCPU 1 at 7 reserved, but libvirt pins vCPU 0 at 2 and vCPU 1 at 3",
+        "vm-duo has vCPU 0 at 6 and vCPU 1 at 7 reserved, but its threads may run on other CPUs: vCPU 0 at 2 and vCPU 1 at 3",
+    ]
 
 
 def test_pinned_cpu_overlap_if_the_kernels_affinity_differs(host: RecordedHost) -> None:
@@ -82,6 +90,9 @@ def test_pinned_cpu_overlap_if_the_kernels_affinity_differs(host: RecordedHost) 
     assert host.findings() == [
         "pinned-cpu-overlap of vm-duo: instance reports pins = vCPU 1 at 7;"
         " process reports vcpu_threads = vCPU 1 at 4,5,6,7"
+    ]
+    assert host.headlines() == [
+        "vm-duo has vCPU 1 at 7 reserved, but its threads may run on other CPUs: vCPU 1 at 4,5,6,7",
     ]
 
 
@@ -95,6 +106,9 @@ def test_pinned_cpu_overlap_with_a_floating_guest(host: RecordedHost) -> None:
     assert host.findings() == [
         f"pinned-cpu-overlap of vm-snap: process reports pid = {host.pid('vm-snap')}, vcpu_threads ="
         " vCPU 0 at 4,5,6,7; instance reports pins = 5 is dedicated"
+    ]
+    assert host.headlines() == [
+        "vm-snap may run on host CPU 5, which is dedicated to vm-plain",
     ]
 
 
@@ -117,6 +131,9 @@ def test_pinned_cpu_overlap_outside_of_the_dedicated_set(host: RecordedHost) -> 
     assert host.findings() == [
         "pinned-cpu-overlap of vm-plain: instance reports pins = 3;"
         " nova.conf reports cpu_dedicated_set = 2-4,^3"
+    ]
+    assert host.headlines() == [
+        "vm-plain has host CPUs 3 reserved, but cpu_dedicated_set of host vm is 2-4,^3",
     ]
 
 
@@ -168,6 +185,9 @@ def test_pci_or_mdev_claim_mismatch(host: RecordedHost) -> None:
         f"pci-or-mdev-claim-mismatch of vm-plain: domain reports host_devices = {ADDRESS};"
         " instance reports no pci_device"
     ]
+    assert host.headlines() == [
+        "vm-plain has the PCI device 0000:00:05.0, but nova has not reserved it for this server",
+    ]
 
 
 def test_pci_or_mdev_claim_mismatch_if_the_guest_lacks_the_device(host: RecordedHost) -> None:
@@ -176,6 +196,9 @@ def test_pci_or_mdev_claim_mismatch_if_the_guest_lacks_the_device(host: Recorded
     assert host.findings() == [
         f"pci-or-mdev-claim-mismatch of vm-plain: instance reports pci_device = {ADDRESS},"
         " status = allocated; domain reports no host_devices"
+    ]
+    assert host.headlines() == [
+        "vm-plain does not have the PCI device 0000:00:05.0, which nova has reserved for it",
     ]
 
 
@@ -212,6 +235,7 @@ def test_pci_or_mdev_claim_mismatch_of_two_guests(host: RecordedHost) -> None:
         "pci-or-mdev-claim-mismatch of vm-plain",
         "pci-or-mdev-claim-mismatch of vm-snap",
     ]
+    assert "vm-plain and vm-snap both have the host device 0000:00:05.0" in host.headlines()
 
 
 def test_a_guest_that_is_off_may_name_the_device_of_one_that_runs(host: RecordedHost) -> None:
@@ -235,6 +259,9 @@ def test_pci_or_mdev_claim_mismatch_if_the_address_changed(host: RecordedHost) -
     assert host.findings() == [
         f"pci-or-mdev-claim-mismatch of vm-plain: domain reports host_devices = {ADDRESS};"
         " kernel reports no device"
+    ]
+    assert host.headlines() == [
+        "vm-plain has the PCI device 0000:00:05.0, which host vm does not have",
     ]
 
 
@@ -275,6 +302,9 @@ def test_firmware_state_missing(host: RecordedHost) -> None:
     assert host.findings() == [
         f"firmware-state-missing of vm-stopped: domain reports firmware = {NVRAM};"
         " images reports file = missing"
+    ]
+    assert host.headlines() == [
+        "vm-stopped's UEFI variable store /var/lib/libvirt/qemu/nvram/guest_VARS.fd is missing",
     ]
 
 
@@ -333,6 +363,9 @@ def test_firmware_state_missing_of_a_tpm(host: RecordedHost) -> None:
     assert host.findings() == [
         f"firmware-state-missing of vm-stopped: domain reports tpms = {path}; images reports file = empty"
     ]
+    [headline] = host.headlines()
+    assert headline.startswith("vm-stopped's TPM state /var/lib/libvirt/swtpm/")
+    assert headline.endswith("/tpm2/tpm2-00.permall is empty")
 
 
 def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
@@ -344,4 +377,7 @@ def test_firmware_state_missing_of_the_secret(host: RecordedHost) -> None:
     assert host.findings() == [
         f"firmware-state-missing of vm-stopped: domain reports tpms = secret {SECRET};"
         " instance reports vtpm_secret_uuid = another"
+    ]
+    assert host.headlines() == [
+        "vm-stopped's TPM state is encrypted with secret 0f3c6f0e, but nova's record has secret another",
     ]

@@ -38,6 +38,9 @@ def test_guest_autostart_enabled(host: RecordedHost) -> None:
         "guest-autostart-enabled of vm-plain: domain reports autostart = enabled,"
         " state = running (unpaused)"
     ]
+    assert host.headlines() == [
+        "vm-plain starts by itself when host vm boots: its autostart is enabled",
+    ]
 
 
 def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
@@ -49,6 +52,10 @@ def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
     found = [it for it in host.report().findings if it.check.name == "guest-autostart-enabled"]
     assert [it.severity.word for it in found] == ["error"]
     assert str(found[0].evidence[1]) == "instance reports host = other"
+    assert found[0].headline == (
+        "vm-stopped starts by itself when host vm boots: its autostart is enabled,"
+        " but nova has it on host other"
+    )
 
 
 def test_guest_autostart_enabled_of_one_that_only_its_domain_shows_to_be_novas(
@@ -91,6 +98,11 @@ def test_file_owner_or_label_wrong(host: RecordedHost) -> None:
         f" images reports path = {path}, mode = 100044, owner = nova:nova;"
         f" libvirt reports qemu_runs_as = {uid}:{gid}"
     ]
+    assert finding.headline == (
+        f"vm-stopped's QEMU (user {uid}:{gid}) can't open …/{host.uuid('vm-stopped')[:8]}/disk:"
+        " mode 0044, owner nova:nova"
+    )
+    assert finding.names["MODE"] == "u+rw"
 
 
 def test_file_owner_or_label_wrong_is_a_warning_while_the_guest_runs(host: RecordedHost) -> None:
@@ -106,6 +118,8 @@ def test_file_owner_or_label_wrong_in_the_guests_folder(host: RecordedHost) -> N
 
     [finding] = host.findings()
     assert f"images reports path = {folder}, mode = 40700, owner = nova:nova;" in finding
+    [headline] = host.headlines()
+    assert headline.endswith(f"can't enter {folder[:-28]}: mode 0700, owner nova:nova")
 
 
 def test_file_owner_or_label_wrong_above_the_instances_directory(host: RecordedHost) -> None:
@@ -157,6 +171,8 @@ def test_file_owner_or_label_wrong_without_dynamic_ownership(host: RecordedHost)
 
     [finding] = set(host.findings()) - before
     assert finding.startswith("file-owner-or-label-wrong of vm-stopped: ")
+    [closed] = [it for it in host.report().findings if it.headline.startswith("vm-stopped's QEMU")]
+    assert "MODE" not in closed.names, "the mode is right, and the owner wrong"
 
 
 def test_owners_on_a_file_server_are_not_judged(host: RecordedHost) -> None:
@@ -182,6 +198,9 @@ def test_file_owner_or_label_wrong_by_selinux(host: RecordedHost) -> None:
         "file-owner-or-label-wrong of vm-plain: domain reports"
         " labels = system_u:object_r:svirt_image_t:s0:c1,c2;"
         f" images reports path = {path}, selinux = system_u:object_r:nova_var_lib_t:s0"
+    ]
+    assert host.headlines() == [
+        "vm-plain's disk vda has label system_u:object_r:nova_var_lib_t:s0, but libvirt gave it system_u:object_r:svirt_image_t:s0:c1,c2",
     ]
 
 
@@ -223,6 +242,9 @@ def test_qemu_binary_outdated(host: RecordedHost) -> None:
     assert host.findings() == [
         f"qemu-binary-outdated of vm-plain: process reports pid = {pid}, exe = {exe} (deleted)"
     ]
+    assert host.headlines() == [
+        f"vm-plain (PID {pid}) runs {exe}, which was replaced on host vm after its start"
+    ]
 
 
 def test_host_fs_overcommit(host: RecordedHost) -> None:
@@ -242,6 +264,9 @@ def test_host_fs_overcommit(host: RecordedHost) -> None:
     )
     # Each guest that does not boot from a volume has a nearly empty disk of 1 or 2 GiB.
     assert 10 < float(said.rpartition(" = ")[2]) < 25
+    [headline] = [it.headline for it in found]
+    assert headline.startswith("Host vm: the disks in /var/lib/nova/instances may grow by ")
+    assert headline.endswith(" GiB, but only 4.0 GiB are free")
 
 
 def test_host_fs_overcommit_is_an_error_if_nearly_full(host: RecordedHost) -> None:
@@ -273,6 +298,9 @@ def test_host_fs_overcommit_of_inodes(host: RecordedHost) -> None:
     host.set("images", query, host.last("images", query).value | {"favail": 3})
 
     assert host.findings() == ["host-fs-overcommit: images reports free_inodes = 3"]
+    [headline] = host.headlines()
+    assert headline.startswith("Host vm: only 3 of ")
+    assert headline.endswith(" inodes are free in /var/lib/nova/instances")
 
 
 def test_a_file_system_without_fixed_inodes_is_no_finding(host: RecordedHost) -> None:
@@ -318,6 +346,9 @@ def test_alien_domain(host: RecordedHost) -> None:
     assert [it.severity.word for it in found] == ["note"]
     assert str(found[0].evidence[0]) == (
         "domain reports name = pfsense, state = shut off (destroyed), memory_mib = 512, vcpus = 2"
+    )
+    assert found[0].headline == (
+        "pfsense on host vm is not managed by nova: shut off (destroyed), 512 MiB, 2 vCPUs"
     )
 
 

@@ -69,6 +69,10 @@ def test_qemu_without_domain(host: RecordedHost) -> None:
         f"qemu-without-domain of vm-plain: process reports pid = {pid}, uuid = {uuid}; libvirt reports no domain",
         "server-without-domain of vm-plain: instance reports vm_state = active, host = vm; libvirt reports no domain",
     ]
+    assert (
+        f"vm-plain's QEMU runs (PID {host.pid('vm-plain')}), but libvirt has no domain for it"
+        in host.headlines()
+    )
 
 
 def test_qemu_without_domain_if_libvirt_reports_it_as_off(host: RecordedHost) -> None:
@@ -87,6 +91,10 @@ def test_qemu_without_domain_if_libvirt_reports_it_as_off(host: RecordedHost) ->
         "state": 5,
         "reason": 2,
     }
+    assert (
+        f"vm-stopped's QEMU runs (PID {host.pid('vm-plain')}), but its domain is shut off (destroyed) in libvirt"
+        in host.headlines()
+    )
 
 
 def test_qemu_that_was_not_started_for_nova_is_ignored(host: RecordedHost) -> None:
@@ -141,6 +149,9 @@ def test_domain_without_qemu(host: RecordedHost) -> None:
         "domain-without-qemu of vm-plain: domain reports id = 1, state = running (unpaused);"
         " kernel reports no process"
     ]
+    assert host.headlines() == [
+        "vm-plain is running (unpaused) in libvirt, but vm runs no QEMU of it",
+    ]
 
 
 def test_an_unreadable_process_may_be_the_missing_one(host: RecordedHost) -> None:
@@ -166,6 +177,9 @@ def test_domain_of_deleted_server(host: RecordedHost) -> None:
         "domain-of-deleted-server of vm-plain: instance reports deleted_at = 2026-11-23 01:00:00,"
         " vm_state = deleted; domain reports state = running (unpaused)"
     ) in host.findings()
+    assert host.headlines() == [
+        "vm-plain is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
+    ]
 
 
 def test_domain_of_deleted_server_is_a_warning_if_off(host: RecordedHost) -> None:
@@ -174,6 +188,9 @@ def test_domain_of_deleted_server_is_a_warning_if_off(host: RecordedHost) -> Non
 
     [finding] = [f for f in host.report().findings if f.check.name == "domain-of-deleted-server"]
     assert finding.severity.word == "warning"
+    assert host.headlines() == [
+        "vm-stopped is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is shut off (destroyed)",
+    ]
 
 
 def test_domain_of_deleted_server_if_its_row_is_archived(host: RecordedHost) -> None:
@@ -191,6 +208,9 @@ def test_domain_of_deleted_server_if_its_row_is_archived(host: RecordedHost) -> 
         " vm_state = deleted, archived = nova-compute will never remove its guest;"
         " domain reports state = running (unpaused)"
     ) in [finding.replace(host.domain("vm-plain"), "vm-plain") for finding in host.findings()]
+    assert host.headlines() == [
+        "instance-00000001 is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
+    ]
 
 
 def test_domain_without_server(host: RecordedHost) -> None:
@@ -205,6 +225,9 @@ def test_domain_without_server(host: RecordedHost) -> None:
         f" domain reports name = {host.domain('vm-plain')}, state = running (unpaused);"
         " nova-db reports no record; nova reports no record"
     ]
+    assert host.headlines() == [
+        "instance-00000001 (vm-plain in its metadata) is running (unpaused) in libvirt on vm, but nova has no record of it",
+    ]
 
 
 def test_domain_without_server_is_a_warning_if_only_the_api_answered(
@@ -216,6 +239,9 @@ def test_domain_without_server_is_a_warning_if_only_the_api_answered(
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("domain-without-server", "warning")
+    assert host.headlines() == [
+        "instance-00000001 (vm-plain in its metadata) is running (unpaused) in libvirt on vm, but nova has no record of it",
+    ]
 
 
 def test_a_cell_that_was_not_read_may_have_the_server(host: RecordedHost) -> None:
@@ -257,6 +283,9 @@ def test_server_without_domain(host: RecordedHost) -> None:
         "server-without-domain of vm-stopped: instance reports vm_state = stopped, host = vm;"
         " libvirt reports no domain"
     ]
+    assert host.headlines() == [
+        "vm-stopped is stopped on vm in nova, but libvirt has no domain for it",
+    ]
 
 
 def test_server_without_domain_if_only_the_api_answered(host: RecordedHost) -> None:
@@ -267,6 +296,9 @@ def test_server_without_domain_if_only_the_api_answered(host: RecordedHost) -> N
         "server-without-domain of vm-stopped: server reports vm_state = stopped, host = vm;"
         " libvirt reports no domain"
     ]
+    assert host.headlines() == [
+        "vm-stopped is stopped on vm in nova, but libvirt has no domain for it",
+    ]
 
 
 def test_server_without_domain_while_a_resize_waits_for_confirmation(host: RecordedHost) -> None:
@@ -275,6 +307,9 @@ def test_server_without_domain_while_a_resize_waits_for_confirmation(host: Recor
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("server-without-domain", "error")
+    assert host.headlines() == [
+        "vm-verify is resized on vm in nova, but libvirt has no domain for it",
+    ]
 
 
 def test_a_server_that_is_being_built_has_no_domain_yet(host: RecordedHost) -> None:
@@ -295,6 +330,9 @@ def test_server_without_disk(host: RecordedHost) -> None:
     assert host.findings() == [
         "server-without-disk of vm-stopped: instance reports vm_state = stopped, host = vm;"
         " images reports disk = missing"
+    ]
+    assert host.headlines() == [
+        f"vm-stopped is stopped in nova, but its disk is missing in …/instances/{host.uuid('vm-stopped')[:8]}",
     ]
 
 
@@ -322,6 +360,9 @@ def test_server_without_disk_if_the_file_is_empty(host: RecordedHost) -> None:
     assert host.findings() == [
         "server-without-disk of vm-stopped: instance reports vm_state = stopped, host = vm;"
         " images reports disk = empty"
+    ]
+    assert host.headlines() == [
+        f"vm-stopped is stopped in nova, but its disk is empty in …/instances/{host.uuid('vm-stopped')[:8]}",
     ]
 
 

@@ -31,6 +31,9 @@ def test_disk_format_mismatch(host: RecordedHost) -> None:
         f"disk-format-mismatch of vm-stopped: domain reports disks = {path} is qcow2;"
         f" image reports path = {path}, declared = raw"
     ]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is read as qcow2, but nova recorded raw",
+    ]
 
 
 def test_disk_format_mismatch_in_the_first_bytes(host: RecordedHost) -> None:
@@ -41,6 +44,9 @@ def test_disk_format_mismatch_in_the_first_bytes(host: RecordedHost) -> None:
         f"disk-format-mismatch of vm-stopped: domain reports disks = {path} is qcow2;"
         f" images reports first_bytes = eb6390{'00' * 13}"
     ]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is read as qcow2, but it starts with eb639000, not 514649fb",
+    ]
 
 
 def test_disk_format_mismatch_on_the_command_line(host: RecordedHost) -> None:
@@ -50,6 +56,9 @@ def test_disk_format_mismatch_on_the_command_line(host: RecordedHost) -> None:
     assert host.findings() == [
         f"disk-format-mismatch of vm-plain: domain reports disks = {path} is qcow2;"
         f" process reports pid = {pid}, disks = {path} is raw"
+    ]
+    assert host.headlines() == [
+        f"vm-plain's disk …/{host.uuid('vm-plain')[:8]}/disk is read as qcow2, but QEMU was started with raw",
     ]
 
 
@@ -92,6 +101,9 @@ def test_image_unsafe_reference(host: RecordedHost) -> None:
         f"image-unsafe-reference of vm-stopped: image reports path = {path}, layer = {path},"
         f" backing_filename = {secret}"
     ]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is based on /etc/shadow, which is no base image of nova",
+    ]
 
 
 def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
@@ -102,6 +114,9 @@ def test_image_unsafe_reference_to_a_data_file(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"image-unsafe-reference of vm-stopped: image reports path = {path}, data_file = /dev/sda"
+    ]
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk keeps its data in another file, /dev/sda",
     ]
 
 
@@ -117,6 +132,9 @@ def test_image_unsafe_reference_to_the_network_or_another_guest(host: RecordedHo
         assert any(
             line.startswith("image-unsafe-reference of vm-stopped") for line in fresh.findings()
         )
+    assert host.headlines() == [
+        f"vm-stopped's disk …/{host.uuid('vm-stopped')[:8]}/disk is based on ../../../etc/shadow, which is no base image of nova",
+    ]
 
 
 def test_image_unsafe_reference_of_a_base(host: RecordedHost) -> None:
@@ -126,6 +144,9 @@ def test_image_unsafe_reference_of_a_base(host: RecordedHost) -> None:
     found = [line for line in host.findings() if line.startswith("image-unsafe")]
     assert len(found) == 1
     assert found[0].endswith("backing_filename = /etc/shadow")
+    assert host.headlines() == [
+        "vm-stopped's base image …/_base/2f8e0c22 is based on /etc/shadow, which is no base image of nova",
+    ]
 
 
 def test_the_image_cache_may_have_another_name(host: RecordedHost) -> None:

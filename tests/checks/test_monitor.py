@@ -54,6 +54,9 @@ def test_libvirt_vs_qmp_status(monitored: RecordedHost) -> None:
         f"libvirt-vs-qmp-status of vm-plain: domain reports state = {words};"
         " monitor reports status = paused"
     ]
+    assert monitored.headlines() == [
+        "vm-plain is running (unpaused) in libvirt, but paused in QEMU",
+    ]
 
 
 @pytest.mark.parametrize(("state", "reason", "status"), [
@@ -95,6 +98,9 @@ def test_qemu_monitor_dead(host: RecordedHost) -> None:
         f"qemu-monitor-dead of vm-plain: process reports pid = {host.pid('vm-plain')}, state = T;"
         f" domain reports state = {_words(host, 'vm-plain')}"
     ]
+    assert host.headlines() == [
+        f"vm-plain's QEMU (PID {host.pid('vm-plain')}) is stopped (state T), but its domain is running (unpaused)",
+    ]
 
 
 @pytest.mark.parametrize(("state", "severity"), [("D", "error"), ("S", "warning")])
@@ -110,7 +116,7 @@ def test_qemu_monitor_dead_if_libvirts_query_timed_out(
     assert finding.severity.word == severity
     assert (
         f"qemu-monitor-dead of vm-plain: process reports pid = {host.pid('vm-plain')}, state = {state};"
-        " libvirt reports said = no answer within 10 s"
+        " libvirt reports error = no answer within 10 s"
     ) in host.findings()
 
 
@@ -129,6 +135,9 @@ def test_qemu_monitor_dead_if_stopped_during_a_task(host: RecordedHost) -> None:
     host.row("instances", host.uuid("vm-plain"), task_state="rebooting", updated_at=now)
 
     assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
+    assert host.headlines() == [
+        f"vm-plain's QEMU (PID {host.pid('vm-plain')}) is stopped (state T), but its domain is running (unpaused)",
+    ]
 
 
 def test_qemu_monitor_dead_by_a_held_lock(host: RecordedHost) -> None:
@@ -136,6 +145,9 @@ def test_qemu_monitor_dead_by_a_held_lock(host: RecordedHost) -> None:
     assert _unanswered(host, f"virsh blockjob {host.domain('vm-plain')} vda", lock)
 
     assert [f.split(":")[0] for f in host.findings()] == ["qemu-monitor-dead of vm-plain"]
+    assert host.headlines() == [
+        f"vm-plain's QEMU (PID {host.pid('vm-plain')}) did not answer libvirt: Timed out during operation: cannot acquire state change loc…",
+    ]
 
 
 def test_a_silent_libvirt_is_not_a_silent_qemu(host: RecordedHost) -> None:
@@ -149,6 +161,9 @@ def test_qemu_monitor_dead_if_its_monitor_timed_out(monitored: RecordedHost) -> 
     assert _unanswered(monitored, f"qemu-monitor-command {name} .*query-status")
 
     assert [f.split(":")[0] for f in monitored.findings()] == ["qemu-monitor-dead of vm-plain"]
+    assert monitored.headlines() == [
+        "vm-plain's QEMU (PID 11660) did not answer on its monitor: no answer within 10 s",
+    ]
 
 
 def test_no_finding_if_every_monitor_timed_out(monitored: RecordedHost) -> None:

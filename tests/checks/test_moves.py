@@ -79,6 +79,12 @@ def test_domain_running_on_wrong_host(host: RecordedHost) -> None:
         "domain-running-on-wrong-host of vm-plain: instance reports host = other, vm_state = active;"
         " domain reports state = running (unpaused), on = vm"
     ]
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "domain-running-on-wrong-host"
+    ]
+    assert headline == ("vm-plain is running (unpaused) on host vm, but nova has it on host other")
 
 
 def test_domain_running_on_wrong_host_and_on_the_right_one(host: RecordedHost) -> None:
@@ -90,6 +96,15 @@ def test_domain_running_on_wrong_host_and_on_the_right_one(host: RecordedHost) -
     assert own.endswith(
         "domain reports state = running (unpaused), on = vm; domain reports state = running (booted), on = other"
     )
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "domain-running-on-wrong-host"
+    ]
+    assert headline == (
+        "vm-plain is running (unpaused) on host vm, but nova has it on host other,"
+        " where it is running (booted) too"
+    )
 
 
 def test_domain_running_on_wrong_host_and_not_on_the_right_one(host: RecordedHost) -> None:
@@ -99,6 +114,15 @@ def test_domain_running_on_wrong_host_and_not_on_the_right_one(host: RecordedHos
     assert about(host, "vm-plain") == ["error domain-running-on-wrong-host on vm"]
     [own] = [f for f in host.findings() if f.startswith("domain-running-on-wrong-host")]
     assert own.endswith("libvirt reports no domain, on = other")
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "domain-running-on-wrong-host"
+    ]
+    assert headline == (
+        "vm-plain is running (unpaused) on host vm, but nova has it on host other,"
+        " where it has no domain"
+    )
 
 
 def test_the_domain_left_by_a_move_may_be_off(host: RecordedHost) -> None:
@@ -157,6 +181,15 @@ def test_evacuated_guest_still_running(host: RecordedHost) -> None:
         " source_compute = vm; instance reports host = other;"
         " domain reports state = running (unpaused), on = vm"
     )
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "evacuated-guest-still-running"
+    ]
+    assert headline == (
+        "vm-plain was evacuated from vm to other (2026-11-23 01:00), but its guest on vm is"
+        " running (unpaused)"
+    )
 
 
 def test_evacuated_guest_still_running_on_both(host: RecordedHost) -> None:
@@ -207,6 +240,15 @@ def test_live_migration_half_done(host: RecordedHost) -> None:
         " domain reports state = running (unpaused), on = vm;"
         " domain reports state = running (booted), on = other"
     )
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "live-migration-half-done"
+    ]
+    assert headline == (
+        "vm-plain is running (unpaused) on host vm after its live migration (error), but nova has it"
+        " on host other, where it is running (booted) too"
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,6 +288,14 @@ def test_live_migration_half_done_on_novas_host(host: RecordedHost) -> None:
     migrated(host, "vm-plain")
 
     assert about(host, "vm-plain") == ["error live-migration-half-done on vm"]
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "live-migration-half-done"
+    ]
+    assert headline == (
+        "vm-plain is paused (post-copy failed) on host vm, and runs on no other collected host"
+    )
 
 
 def test_a_guest_paused_by_its_owner_is_no_half_done_migration(host: RecordedHost) -> None:
@@ -290,6 +340,15 @@ def test_evacuation_record_armed(host: RecordedHost) -> None:
         "evacuation-record-armed of vm-plain: migration reports type = evacuation, status = done,"
         " source_compute = vm, dest_compute = other; instance reports host = vm, vm_state = active"
     ]
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "evacuation-record-armed"
+    ]
+    assert headline == (
+        "vm-plain will be destroyed when nova-compute starts on vm: its evacuation from there"
+        " (2026-11-23 01:00) is still done"
+    )
 
 
 @pytest.mark.parametrize(
@@ -317,12 +376,30 @@ def test_migration_record_stale(host: RecordedHost) -> None:
         "migration-record-stale of vm-plain: migration reports type = live-migration, status = running,"
         f" updated_at = {LONG_AGO}; instance reports vm_state = active, no task_state"
     ]
+    [found] = host.report().findings
+    assert found.headline.startswith(
+        "vm-plain's live-migration from vm has been running since 2026-11-23 01:00 ("
+    )
+    assert found.headline.endswith("), but nova has no task for it")
+    assert found.names["STATUS"] == "error"
+    assert found.names["DATABASE"] == "nova"
 
 
 def test_migration_record_stale_if_the_resize_cannot_be_confirmed(host: RecordedHost) -> None:
     host.row("migrations", host.uuid("vm-verify"), status="error")
 
     assert about(host, "vm-verify") == ["error migration-record-stale on vm"]
+    [found] = host.report().findings
+    resize = dict(found.evidence[-1].said)
+    assert (resize["action"], str(resize["request"])[:4]) == ("resize", "req-")
+    [headline] = [
+        it.headline
+        for it in host.report().everything()
+        if it.check.name == "migration-record-stale"
+    ]
+    assert headline == (
+        "vm-verify waits for its resize to be confirmed, but nova's record of it is resize error"
+    )
 
 
 @pytest.mark.parametrize(("seconds", "found"), [(5, 0), (90, 1)])
@@ -426,6 +503,9 @@ def test_request_spec_skew(host: RecordedHost) -> None:
         "request-spec-skew of vm-plain: instance reports flavor = lab.tiny, memory_mb = 64;"
         " request spec reports flavor_name = lab.tiny, memory_mb = 4096"
     ]
+    assert host.headlines() == [
+        "vm-plain's request spec has 4 096 MiB of memory, but its flavor lab.tiny has 64 MiB of memory",
+    ]
 
 
 def test_request_spec_skew_without_a_spec(host: RecordedHost) -> None:
@@ -434,6 +514,9 @@ def test_request_spec_skew_without_a_spec(host: RecordedHost) -> None:
     assert host.findings() == [
         "request-spec-skew of vm-bfv: instance reports vm_state = active, host = vm;"
         " nova-db reports no request_spec"
+    ]
+    assert host.headlines() == [
+        "vm-bfv has no request spec: nova can't migrate, evacuate or unshelve it",
     ]
 
 
@@ -445,6 +528,9 @@ def test_request_spec_skew_of_the_image(host: RecordedHost) -> None:
     assert host.findings() == [
         f"request-spec-skew of vm-plain: instance reports image = {image}; request spec reports image = {other}"
     ]
+    [headline] = host.headlines()
+    assert image[:8] in headline
+    assert headline.endswith("but its request spec has image 77777777")
 
 
 def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
@@ -454,6 +540,9 @@ def test_request_spec_skew_of_the_zone(host: RecordedHost) -> None:
     assert host.findings() == [
         "request-spec-skew of vm-plain: instance reports host = vm; request spec reports zone = west;"
         " aggregate reports zone = east"
+    ]
+    assert host.headlines() == [
+        "vm-plain was requested for zone west, but its host vm is in zone east",
     ]
 
 

@@ -80,6 +80,9 @@ def test_allocation_missing(host: RecordedHost) -> None:
         "allocation-missing of vm-plain: instance reports host = vm, vm_state = active;"
         " placement reports no allocation"
     ]
+    assert host.headlines() == [
+        "vm-plain is active on host vm, but placement has no allocation for it",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,10 @@ def test_allocation_wrong_provider(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "allocation-wrong-provider of vm-plain: instance reports host = vm, node = vm;"
-        " allocation reports words = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB of other"
+        " allocation reports resources = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB of other"
+    ]
+    assert host.headlines() == [
+        "vm-plain is on vm in nova, but placement has its allocation on other",
     ]
 
 
@@ -136,6 +142,11 @@ def test_allocation_wrong_provider_on_two_hosts(host: RecordedHost) -> None:
     [finding] = host.findings()
     assert finding.startswith("allocation-wrong-provider of vm-plain: ")
     assert "of vm; " in finding and finding.endswith("of other")
+    [found] = host.report().findings
+    assert found.headline == (
+        "vm-plain is on vm in nova, but placement has its allocation on other and vm"
+    )
+    assert found.names == {"PROVIDER": OTHER}, "it runs where nova has it"
 
 
 def test_shared_storage_is_a_provider_of_its_own(host: RecordedHost) -> None:
@@ -223,8 +234,11 @@ def test_allocation_orphan(host: RecordedHost) -> None:
     search(host, NOBODY)
 
     assert host.findings() == [
-        f"allocation-orphan: allocation reports words = 2 VCPU, 512 MEMORY_MB of vm, consumer = {NOBODY};"
+        f"allocation-orphan: allocation reports resources = 2 VCPU, 512 MEMORY_MB of vm, consumer = {NOBODY};"
         " nova-db reports no instance"
+    ]
+    assert host.headlines() == [
+        "Placement still has 2 VCPU, 512 MEMORY_MB of vm allocated to 1 consumer without a server or a move: 99999999",
     ]
 
 
@@ -234,9 +248,13 @@ def test_allocation_orphan_of_a_deleted_server(host: RecordedHost) -> None:
     hold(host, host.uuid("vm-shelved"), {"VCPU": 1})
 
     assert (
-        f"allocation-orphan: allocation reports words = 1 VCPU of vm, consumer = {host.uuid('vm-shelved')};"
+        f"allocation-orphan: allocation reports resources = 1 VCPU of vm, consumer = {host.uuid('vm-shelved')};"
         f" instance reports deleted_at = {gone}"
     ) in host.findings()
+    assert (
+        "Placement still has 1 VCPU of vm allocated to 1 consumer without a server or a move:"
+        f" vm-shelved ({host.uuid('vm-shelved')[:8]})"
+    ) in host.headlines()
 
 
 def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
@@ -246,7 +264,7 @@ def test_allocation_orphan_of_a_finished_move(host: RecordedHost) -> None:
     hold(host, resized.uuid, {"VCPU": 1})
 
     [finding] = host.findings()
-    assert finding.startswith("allocation-orphan: allocation reports words = 1 VCPU of vm")
+    assert finding.startswith("allocation-orphan: allocation reports resources = 1 VCPU of vm")
     assert "migration reports status = confirmed" in finding
 
 
@@ -326,6 +344,10 @@ def test_many_orphans_are_one_finding(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert len(finding.evidence) == 20
     assert dict(finding.evidence[0].said)["of_so_many"] == 15
+    assert finding.headline == (
+        "Placement still has resources of vm allocated to 15 consumers without a server or a move:"
+        " 00000000, 00000001, 00000002 and 12 more"
+    )
 
 
 def test_allocation_amount_wrong(host: RecordedHost) -> None:
@@ -334,7 +356,10 @@ def test_allocation_amount_wrong(host: RecordedHost) -> None:
     assert host.findings() == [
         "allocation-amount-wrong of vm-plain: instance reports flavor = lab.tiny,"
         " needs = 1 VCPU, 64 MEMORY_MB, 1 DISK_GB;"
-        " allocation reports words = 1 VCPU, 4096 MEMORY_MB, 1 DISK_GB of vm"
+        " allocation reports resources = 1 VCPU, 4096 MEMORY_MB, 1 DISK_GB of vm"
+    ]
+    assert host.headlines() == [
+        "vm-plain has 4096 MEMORY_MB allocated in placement, but its flavor lab.tiny needs 64 MEMORY_MB",
     ]
 
 

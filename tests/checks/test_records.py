@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from tests.checks.test_identity import _undefine
@@ -72,6 +73,10 @@ def test_uuid_name_chain_broken(host: RecordedHost) -> None:
         f"uuid-name-chain-broken of vm-plain: domain reports uuid = {uuid}; domain reports smbios = {uuid};"
         f" process reports uuid = {uuid}; process reports smbios = {other}"
     ]
+    assert host.headlines() == [
+        f"vm-plain has more than one UUID: {uuid[:8]} in libvirt, libvirt's SMBIOS and QEMU and"
+        f" {other[:8]} in QEMU's SMBIOS"
+    ]
 
 
 def test_uuid_name_chain_broken_by_the_name(host: RecordedHost) -> None:
@@ -80,6 +85,9 @@ def test_uuid_name_chain_broken_by_the_name(host: RecordedHost) -> None:
 
     assert host.findings() == [
         f"uuid-name-chain-broken of vm-plain: domain reports name = {name}; process reports name = mine"
+    ]
+    assert host.headlines() == [
+        f"vm-plain has more than one domain name: {name} in libvirt and mine in QEMU"
     ]
 
 
@@ -91,6 +99,9 @@ def test_uuid_name_chain_broken_by_the_disk(host: RecordedHost) -> None:
         f"uuid-name-chain-broken of vm-plain: domain reports uuid = {uuid},"
         f" disks = vda: /var/lib/nova/instances/{other}/disk"
     ) in host.findings()
+    assert (
+        f"vm-plain's disk vda is in the folder of vm-tenant: …/{other[:8]}/disk" in host.headlines()
+    )
 
 
 def test_a_monitor_of_another_guest_is_reported(monitored: RecordedHost) -> None:
@@ -126,6 +137,9 @@ def test_instance_name_collision(host: RecordedHost) -> None:
         f"instance-name-collision of vm-stopped: instance reports uuid = {stopped}, vm_state = stopped,"
         f" domain_name = {name}; domain reports name = {name}, uuid = {plain}"
     ) in host.findings()
+    assert (
+        f"vm-stopped's domain name {name} belongs to vm-plain ({plain[:8]}) on host vm"
+    ) in host.headlines()
 
 
 def test_the_same_name_in_another_cell_is_no_collision(host: RecordedHost) -> None:
@@ -159,6 +173,11 @@ def test_instance_in_two_cells(host: RecordedHost) -> None:
         " instance reports cell = nova_cell0, vm_state = active, host = vm"
     ]
     assert host.report().findings[0].severity.word == "error"
+    assert host.headlines() == [
+        "vm-plain has live records in cell nova (active on host vm) and cell nova_cell0 (active on"
+        " host vm)"
+    ]
+    assert host.report().findings[0].names == {"DATABASE": "nova_cell0"}
 
 
 def test_a_second_record_in_cell0_is_a_warning(host: RecordedHost) -> None:
@@ -180,6 +199,12 @@ def test_a_hidden_row_belongs_to_a_resize_into_another_cell(host: RecordedHost) 
     assert host.findings() == []
 
 
+def cells_of(host: RecordedHost) -> dict[str, str]:
+    """Return database → UUID of the cells."""
+    query = "SELECT id, uuid, name, disabled, database_connection FROM nova_api.cell_mappings"
+    return {row[5]: row[1] for row in host.last("nova-db", query).value["rows"]}
+
+
 def test_instance_mapping_skew(host: RecordedHost) -> None:
     uuid = _old(host, "vm-plain")
     _without_row(host, "instance_mappings", uuid)
@@ -188,15 +213,24 @@ def test_instance_mapping_skew(host: RecordedHost) -> None:
         "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
         " mapping reports no row"
     ]
+    assert host.headlines() == [
+        "vm-plain is active in cell nova, but nova's API database has no mapping for it"
+    ]
+    [finding] = host.report().findings
+    assert cells_of(host)["nova"] == finding.names["CELL"]
+    assert finding.names["COLUMN"] == "", "a row that does not exist can't be changed"
 
 
-@pytest.mark.parametrize(("table", "cells", "severity", "said"), [
-    ("instance_mappings", {"cell_id": None}, "error", f"no cell_id, created_at = {OLD}"),
-    ("instance_mappings", {"cell_id": 1}, "error", "cell = nova_cell0"),
-    ("instance_mappings", {"queued_for_delete": 1}, "warning", "queued_for_delete = True"),
+@pytest.mark.parametrize(("table", "cells", "severity", "said", "headline"), [
+    ("instance_mappings", {"cell_id": None}, "error", f"no cell_id, created_at = {OLD}",
+     "vm-plain is active in cell nova, but its mapping has no cell since 2026-01-01 00:00"),
+    ("instance_mappings", {"cell_id": 1}, "error", "cell = nova_cell0",
+     "vm-plain's record is in cell nova, but its mapping leads to cell nova_cell0"),
+    ("instance_mappings", {"queued_for_delete": 1}, "warning", "queued_for_delete = True",
+     "vm-plain is active, but its mapping is marked for deletion"),
 ])  # fmt: skip
 def test_instance_mapping_skew_of_a_row(
-    host: RecordedHost, table: str, cells: Row, severity: str, said: str
+    host: RecordedHost, table: str, cells: Row, severity: str, said: str, headline: str
 ) -> None:
     host.row(table, _old(host, "vm-plain"), **cells)
 
@@ -206,6 +240,9 @@ def test_instance_mapping_skew_of_a_row(
         "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
         f" mapping reports {said}"
     ]
+    assert finding.headline.startswith(headline)
+    assert finding.names["CELL"] == "", "the mapping exists"
+    assert finding.names["COLUMN"] in cells
 
 
 def test_a_leftover_build_request_is_a_warning(host: RecordedHost) -> None:
@@ -216,6 +253,9 @@ def test_a_leftover_build_request_is_a_warning(host: RecordedHost) -> None:
     assert host.findings() == [
         "instance-mapping-skew of vm-plain: instance reports cell = nova, vm_state = active;"
         " mapping reports cell = nova, build_requests = 1"
+    ]
+    assert host.headlines() == [
+        "vm-plain is active, but nova still has 1 build request for it",
     ]
 
 
@@ -228,6 +268,9 @@ def test_a_deleted_server_with_a_live_mapping_is_a_note(host: RecordedHost) -> N
         f"instance-mapping-skew of vm-plain: instance reports deleted_at = {OLD};"
         " mapping reports queued_for_delete = False"
     ]
+    [headline] = [it for it in host.headlines() if "mapping" in it]
+    assert headline.startswith("vm-plain has been deleted since 2026-01-01 00:00 (")
+    assert headline.endswith("), but its mapping is not marked for deletion")
 
 
 @pytest.mark.parametrize(
@@ -281,11 +324,11 @@ def test_partial_deletion(host: RecordedHost) -> None:
     assert host.findings() == [
         f"partial-deletion of vm-paused: instance reports task_state = deleting, updated_at = {OLD}"
     ]
+    [headline] = host.headlines()
+    assert headline.startswith("vm-paused is stuck in deleting since 2026-01-01 00:00 (")
 
 
 def test_a_deletion_may_take_minutes(host: RecordedHost) -> None:
-    from datetime import timedelta
-
     since = f"{host.bundle.started - timedelta(minutes=9):%Y-%m-%d %H:%M:%S}"
     host.row("instances", host.uuid("vm-paused"), task_state="deleting", updated_at=since)
 
@@ -299,6 +342,9 @@ def test_a_deletion_that_stopped_before_the_row_was_marked(host: RecordedHost) -
         f"partial-deletion of vm-paused: instance reports vm_state = deleted, updated_at = {OLD},"
         " its_row = is not marked deleted"
     ]
+    [headline] = host.headlines()
+    assert headline.startswith("vm-paused has vm_state deleted since 2026-01-01 00:00 (")
+    assert headline.endswith("), but its row is not marked deleted")
 
 
 def test_files_that_nova_gave_up_removing(host: RecordedHost) -> None:
@@ -309,6 +355,9 @@ def test_files_that_nova_gave_up_removing(host: RecordedHost) -> None:
     assert (
         f"partial-deletion of vm-stopped: instance reports deleted_at = {OLD}, clean_attempts = 5"
     ) in host.findings()
+    [headline] = [it for it in host.headlines() if "gave up" in it]
+    assert headline.startswith("vm-stopped has been deleted since 2026-01-01 00:00 (")
+    assert headline.endswith("), but nova-compute gave up on its files after 5 attempts")
 
 
 def test_files_that_nova_still_tries_to_remove(host: RecordedHost) -> None:
@@ -317,6 +366,23 @@ def test_files_that_nova_still_tries_to_remove(host: RecordedHost) -> None:
     _clean_attempts(host, uuid, 4)
 
     assert "partial-deletion" not in "".join(host.findings())
+
+
+def test_partial_deletion_names_the_fault_that_stopped_it(host: RecordedHost) -> None:
+    """vm-error is the only server of the recording with a fault in its history."""
+    uuid = host.uuid("vm-error")
+    instance = host.guest("vm-error").instance
+    assert instance is not None and instance.fault_message and instance.fault_at
+    half_an_hour_ago = f"{host.bundle.started - timedelta(minutes=30):%Y-%m-%d %H:%M:%S}"
+    host.row("instances", uuid, task_state="deleting", updated_at=half_an_hour_ago)
+
+    found = [it for it in host.report().findings if it.check.name == "partial-deletion"]
+    assert [it.headline.partition(" after a fault (")[2][:20] for it in found] == [
+        instance.fault_message[:20]
+    ]
+    assert str(found[0].evidence[1]) == (
+        f"instance reports fault_message = {instance.fault_message}, fault_at = {instance.fault_at}"
+    )
 
 
 def _clean_attempts(host: RecordedHost, uuid: str, count: int) -> None:
@@ -335,6 +401,9 @@ def test_active_without_host(host: RecordedHost) -> None:
         "active-without-host of vm-plain: instance reports vm_state = active, no host,"
         " no node; domain reports state = running (unpaused)"
     ]
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its record has no host; on host vm it is running (unpaused)",
+    ]
 
 
 def test_active_without_host_if_only_the_node_is_missing(host: RecordedHost) -> None:
@@ -346,6 +415,9 @@ def test_active_without_host_if_only_the_node_is_missing(host: RecordedHost) -> 
         "active-without-host of vm-plain: instance reports vm_state = active,"
         f" host = {guest.instance.host}, no node; domain reports state = running (unpaused)"
     ) in host.findings()
+    assert (
+        "vm-plain is active in nova, but its record has no node; on host vm it is running (unpaused)"
+    ) in host.headlines()
 
 
 def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> None:
@@ -355,6 +427,10 @@ def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> N
         "active-without-host of vm-plain: instance reports vm_state = active, host = vm-old;"
         " services reports no nova_compute; domain reports state = running (unpaused)"
     ) in host.findings()
+    assert (
+        "vm-plain is active on host vm-old in nova, but no nova-compute has that name;"
+        " on host vm it is running (unpaused)"
+    ) in host.headlines()
 
 
 def test_active_without_host_if_the_guest_runs_after_a_failed_build(host: RecordedHost) -> None:
@@ -364,6 +440,9 @@ def test_active_without_host_if_the_guest_runs_after_a_failed_build(host: Record
         "active-without-host of vm-plain: instance reports vm_state = error, no host;"
         " domain reports state = running (unpaused)"
     ) in host.findings()
+    assert (
+        "vm-plain is in error and on no host in nova; on host vm it is running (unpaused)"
+    ) in host.headlines()
 
 
 def test_hosts_whose_services_were_not_collected_may_exist(host: RecordedHost) -> None:

@@ -48,6 +48,9 @@ def test_shelved_or_soft_deleted_residue(host: RecordedHost) -> None:
         "shelved-or-soft-deleted-residue of vm-shelved: instance reports vm_state = shelved_offloaded;"
         f" images reports folder = /var/lib/nova/instances/{uuid}"
     ]
+    assert host.headlines() == [
+        "vm-shelved is shelved_offloaded in nova, but host vm still has its folder",
+    ]
 
 
 def test_shelved_or_soft_deleted_residue_is_an_error_if_it_runs(host: RecordedHost) -> None:
@@ -59,6 +62,10 @@ def test_shelved_or_soft_deleted_residue_is_an_error_if_it_runs(host: RecordedHo
         "shelved-or-soft-deleted-residue of vm-plain: instance reports vm_state = shelved_offloaded;"
         f" domain reports state = running (unpaused); images reports folder = /var/lib/nova/instances/{uuid}"
     ) in host.findings()
+    assert finding.headline == (
+        "vm-plain is shelved_offloaded in nova, but host vm still has its domain, running (unpaused)"
+        " and its folder"
+    )
 
 
 def test_a_server_that_is_being_unshelved_may_be_here(host: RecordedHost) -> None:
@@ -85,6 +92,9 @@ def test_an_overdue_soft_deletion(host: RecordedHost) -> None:
         f"shelved-or-soft-deleted-residue of vm-stopped: instance reports vm_state = soft-delete,"
         f" deleted_at = {OLD}; nova.conf reports reclaim_instance_interval = 3600"
     ]
+    [headline] = host.headlines()
+    assert headline.startswith("vm-stopped has been soft-deleted since 2026-01-01 00:00 (")
+    assert headline.endswith("), but host vm should have reclaimed it after 1 h")
 
 
 @pytest.mark.parametrize("interval", [None, "0", "9999999999"])
@@ -102,6 +112,9 @@ def test_rescue_residue(host: RecordedHost) -> None:
         "rescue-residue of vm-rescued: instance reports vm_state = active;"
         f" domain reports disks = vda: /var/lib/nova/instances/{uuid}/disk.rescue"
     ]
+    assert host.headlines() == [
+        f"vm-rescued is active in nova, but its disk vda is …/{uuid[:8]}/disk.rescue"
+    ]
 
 
 def test_rescue_residue_in_the_folder(host: RecordedHost) -> None:
@@ -112,6 +125,9 @@ def test_rescue_residue_in_the_folder(host: RecordedHost) -> None:
         "rescue-residue of vm-stopped: instance reports vm_state = stopped;"
         " images reports files = unrescue.xml"
     ]
+    assert host.headlines() == [
+        "vm-stopped is stopped in nova, but its folder still has unrescue.xml",
+    ]
 
 
 def test_rescue_residue_if_only_nova_has_the_rescue(host: RecordedHost) -> None:
@@ -121,6 +137,9 @@ def test_rescue_residue_if_only_nova_has_the_rescue(host: RecordedHost) -> None:
     assert host.findings() == [
         "rescue-residue of vm-plain: instance reports vm_state = rescued; domain reports"
         f" state = running (unpaused), disks = vda: /var/lib/nova/instances/{uuid}/disk"
+    ]
+    assert host.headlines() == [
+        f"vm-plain is rescued in nova, but its domain is running (unpaused) from …/{uuid[:8]}/disk"
     ]
 
 
@@ -151,6 +170,9 @@ def test_domain_transient(host: RecordedHost) -> None:
     assert host.findings() == [
         "domain-transient of vm-plain: instance reports vm_state = active;"
         " domain reports state = running (unpaused), persistent = False"
+    ]
+    assert host.headlines() == [
+        "vm-plain is running (unpaused) on host vm, but libvirt stores no definition of it",
     ]
 
 
@@ -192,6 +214,9 @@ def test_snapshot_or_blockjob_residue(host: RecordedHost) -> None:
     assert host.findings() == [
         "snapshot-or-blockjob-residue of vm-plain: domain reports snapshots = before"
     ]
+    assert host.headlines() == [
+        "vm-plain has snapshots that nova does not know: before",
+    ]
 
 
 def test_snapshot_or_blockjob_residue_of_a_copy(host: RecordedHost) -> None:
@@ -202,6 +227,9 @@ def test_snapshot_or_blockjob_residue_of_a_copy(host: RecordedHost) -> None:
         "snapshot-or-blockjob-residue of vm-plain: domain reports job_of_vda = copy, 25 %"
     ]
     assert host.report().findings[0].severity.word == "warning"
+    assert host.headlines() == [
+        "vm-plain's disk vda has a running job that nova did not start: copy, 25 %",
+    ]
 
 
 def test_a_copy_of_a_volume_may_be_novas_own(host: RecordedHost) -> None:
@@ -236,6 +264,9 @@ def test_an_external_snapshot_is_an_error(host: RecordedHost) -> None:
     assert found.severity.word == "error"
     [shown] = [f for f in host.findings() if f.startswith("snapshot-or-blockjob-residue")]
     assert "of vm-plain: domain reports disks = vda: disk.snap → disk → " in shown
+    assert found.headline == (
+        "vm-plain's disk vda is disk.snap on top of disk: a snapshot that nova does not know"
+    )
 
 
 def test_a_snapshot_of_a_volume_belongs_to_cinder(host: RecordedHost) -> None:

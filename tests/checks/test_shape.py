@@ -17,8 +17,11 @@ def test_memory_chain_mismatch(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "memory-chain-mismatch of vm-plain: server reports memory_mib = 64; instance reports memory_mib = 64;"
-        " instance reports flavor_memory_mib = 64; domain reports memory_kib = 131072;"
-        " process reports memory_kib = 65536"
+        " instance reports flavor_memory_mib = 64; domain reports memory_kib = 131072, memory_mib = 128;"
+        " process reports memory_kib = 65536, memory_mib = 64"
+    ]
+    assert host.headlines() == [
+        "vm-plain has 128 MiB of memory in libvirt, but 64 MiB in nova and QEMU"
     ]
 
 
@@ -44,7 +47,13 @@ def test_memory_chain_mismatch_in_the_process(host: RecordedHost) -> None:
     )
 
     [finding] = host.findings()
-    assert finding.endswith("domain reports memory_kib = 65536; process reports memory_kib = 32768")
+    assert finding.endswith(
+        "domain reports memory_kib = 65536, memory_mib = 64;"
+        " process reports memory_kib = 32768, memory_mib = 32"
+    )
+    assert host.headlines() == [
+        "vm-plain has 32 MiB of memory in QEMU, but 64 MiB in nova and libvirt"
+    ]
 
 
 def test_memory_that_libvirt_rounded_up_is_no_mismatch(host: RecordedHost) -> None:
@@ -64,6 +73,9 @@ def test_a_balloon_that_took_memory_is_a_note(host: RecordedHost) -> None:
         "memory-chain-mismatch of vm-plain: domain reports memory_kib = 65536,"
         " current_memory_kib = 32768"
     ]
+    assert host.headlines() == [
+        "vm-plain has 32 MiB of its 64 MiB of memory: a balloon took the rest",
+    ]
 
 
 def test_an_unconfirmed_resize_may_have_two_sizes(host: RecordedHost) -> None:
@@ -81,6 +93,9 @@ def test_vcpu_chain_mismatch(host: RecordedHost) -> None:
         "vcpu-chain-mismatch of vm-duo: server reports vcpus = 2; instance reports vcpus = 2;"
         " instance reports flavor_vcpus = 2; domain reports vcpus = 4; process reports max_vcpus = 2"
     ]
+    assert host.headlines() == [
+        "vm-duo has 4 vCPUs in libvirt, but 2 vCPUs in nova and QEMU",
+    ]
 
 
 def test_vcpu_chain_mismatch_in_the_row(host: RecordedHost) -> None:
@@ -91,6 +106,10 @@ def test_vcpu_chain_mismatch_in_the_row(host: RecordedHost) -> None:
     assert finding.startswith(
         "vcpu-chain-mismatch of vm-duo: server reports vcpus = 2; instance reports vcpus = 1;"
     )
+    assert host.headlines() == [
+        "vm-duo has 1 vCPU in its database row, but 2 vCPUs in the nova API, its stored flavor, libvirt and QEMU",
+        "vm-duo's database row has 1 vCPU, but its stored flavor lab.duo has 2 vCPUs",
+    ]
 
 
 def test_one_layer_alone_is_not_compared(host: RecordedHost) -> None:
@@ -114,7 +133,8 @@ def test_memory_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     [finding] = monitored.findings()
     assert finding.startswith("memory-chain-mismatch of vm-plain: ")
     assert finding.endswith(
-        "process reports memory_kib = 65536; monitor reports memory_kib = 32768"
+        "process reports memory_kib = 65536, memory_mib = 64;"
+        " monitor reports memory_kib = 32768, memory_mib = 32"
     )
 
 
@@ -129,6 +149,7 @@ def test_vcpu_chain_mismatch_in_the_monitor(monitored: RecordedHost) -> None:
     assert monitored.findings() == [
         "vcpu-chain-mismatch of vm-duo: domain reports current_vcpus = 2; monitor reports vcpus = 1"
     ]
+    assert finding.headline == "vm-duo has 2 vCPUs plugged in in libvirt, but 1 in QEMU's monitor"
 
 
 def _size(host: RecordedHost, path: str, size: int) -> None:
@@ -140,8 +161,11 @@ def test_disk_size_vs_flavor(host: RecordedHost) -> None:
     _size(host, path, (1 << 30) - 512)
 
     assert host.findings() == [
-        "disk-size-vs-flavor of vm-plain: instance reports flavor_root_gb = 1;"
-        f" image reports path = {path}, virtual_size = {(1 << 30) - 512}"
+        "disk-size-vs-flavor of vm-plain: instance reports flavor_root_gb = 1, size = 1 073 741 824 bytes;"
+        f" image reports path = {path}, virtual_size = {(1 << 30) - 512}, size = 1 073 741 312 bytes"
+    ]
+    assert host.headlines() == [
+        "vm-plain's root disk has 1 073 741 312 bytes, but its flavor has 1 073 741 824 bytes"
     ]
 
 
@@ -150,6 +174,7 @@ def test_disk_size_vs_flavor_is_a_warning_if_larger(host: RecordedHost) -> None:
 
     [finding] = host.report().findings
     assert (finding.severity.word, finding.check.name) == ("warning", "disk-size-vs-flavor")
+    assert finding.headline == "vm-plain's root disk has 2 GiB, but its flavor has 1 GiB"
 
 
 def test_disk_size_vs_flavor_of_blank_disks(host: RecordedHost) -> None:
@@ -161,6 +186,10 @@ def test_disk_size_vs_flavor_of_blank_disks(host: RecordedHost) -> None:
         finding for finding in host.report().findings if finding.check.name == "disk-size-vs-flavor"
     ]
     assert sorted(finding.severity.word for finding in found) == ["error", "warning"]
+    assert [finding.headline for finding in found] == [
+        "vm-config's disk.swap has 32 MiB, but its owner requested 64 MiB",
+        "vm-config's disk.eph0 has 2 GiB, but its owner requested 1 GiB",
+    ]
 
 
 def test_a_disk_that_is_being_resized_has_another_size(host: RecordedHost) -> None:

@@ -34,6 +34,9 @@ def test_active_but_domain_off(host: RecordedHost) -> None:
         "active-but-domain-off of vm-plain: instance reports vm_state = active;"
         " domain reports state = shut off (crashed)"
     ]
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its domain is shut off (crashed)",
+    ]
 
 
 def test_active_but_domain_off_if_paused_in_nova(host: RecordedHost) -> None:
@@ -43,6 +46,9 @@ def test_active_but_domain_off_if_paused_in_nova(host: RecordedHost) -> None:
     assert host.findings() == [
         "active-but-domain-off of vm-paused: instance reports vm_state = paused;"
         " domain reports state = shut off (crashed)"
+    ]
+    assert host.headlines() == [
+        "vm-paused is paused in nova, but its domain is shut off (crashed)",
     ]
 
 
@@ -66,6 +72,9 @@ def test_stopped_but_domain_on_if_paused_in_nova(host: RecordedHost) -> None:
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("stopped-but-domain-on", "warning")
+    assert host.headlines() == [
+        "vm-paused is paused in nova, but its domain is running (unpaused)",
+    ]
 
 
 def test_paused_or_crashed_guest_if_asleep(host: RecordedHost) -> None:
@@ -73,6 +82,9 @@ def test_paused_or_crashed_guest_if_asleep(host: RecordedHost) -> None:
 
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("paused-or-crashed-guest", "warning")
+    assert host.headlines() == [
+        "vm-plain put itself to sleep (pmsuspended (unknown)), and nova will stop it",
+    ]
 
 
 def test_a_guest_whose_process_lives_is_not_off(host: RecordedHost) -> None:
@@ -89,6 +101,9 @@ def test_active_but_domain_off_if_only_the_api_answered(host: RecordedHost) -> N
     assert host.findings() == [
         "active-but-domain-off of vm-plain: server reports vm_state = active;"
         " domain reports state = shut off (destroyed)"
+    ]
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its domain is shut off (destroyed)",
     ]
 
 
@@ -159,6 +174,9 @@ def test_stopped_but_domain_on(host: RecordedHost) -> None:
         " next_power_sync = forces the guest off without a shutdown;"
         " domain reports state = running (unpaused)"
     ]
+    assert host.headlines() == [
+        "vm-plain is stopped in nova, but its domain is running (unpaused), and nova will force it off",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +211,10 @@ def test_stuck_task_state(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "stuck-task-state of vm-paused: instance reports task_state = powering-off,"
-        " updated_at = 2026-11-20 00:00:00, after_a_restart_nova_compute = powers it off"
+        " updated_at = 2026-11-20 00:00:00, restart_of_nova_compute = powers it off"
+    ]
+    assert host.headlines() == [
+        "vm-paused is stuck in powering-off since 2026-11-20 00:00 (5 d 18 h)",
     ]
 
 
@@ -210,6 +231,19 @@ def test_a_task_may_take_its_time(host: RecordedHost, task: str, minutes: int, s
     host.row("instances", host.uuid("vm-paused"), **row)
 
     assert "".join(it.severity.word for it in host.report().findings) == stuck
+
+
+def test_stuck_task_state_shows_the_request_behind_it(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-paused")
+    host.row("instances", uuid, task_state="powering-off", updated_at="2026-11-20 00:00:00")
+    asked = {"action": "stop", "request_id": "req-7", "user_id": "u7"}
+    host.row("instance_actions", uuid, start_time="2026-11-19 23:59:59", **asked)
+
+    [finding] = host.findings()
+    assert finding.endswith(
+        "; instance reports action = stop, action_at = 2026-11-19 23:59:59, action_by = u7,"
+        " request = req-7"
+    )
 
 
 def test_a_shutdown_may_take_the_time_in_nova_conf(host: RecordedHost) -> None:
@@ -300,6 +334,9 @@ def test_power_state_stale(host: RecordedHost) -> None:
         "power-state-stale of vm-plain: instance reports power_state = 4 (shut down);"
         " domain reports state = running (unpaused)"
     ]
+    assert host.headlines() == [
+        "nova's power state of vm-plain is shut down, but its domain is running (unpaused)",
+    ]
 
 
 @pytest.mark.parametrize(("name", "power"), [
@@ -326,7 +363,10 @@ def test_paused_or_crashed_guest(host: RecordedHost) -> None:
 
     assert host.findings() == [
         "paused-or-crashed-guest of vm-plain: instance reports vm_state = active; domain reports"
-        " state = paused (user), cause = it was paused on the host (virsh suspend, a backup)"
+        " state = paused (user), cause = it was paused on the host"
+    ]
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its domain is paused (user): it was paused on the host",
     ]
 
 
@@ -344,6 +384,9 @@ def test_paused_or_crashed_guest_after_a_panic(host: RecordedHost) -> None:
         "paused-or-crashed-guest of vm-plain: instance reports vm_state = active;"
         " domain reports state = crashed (panicked)"
     ]
+    assert host.headlines() == [
+        "vm-plain is active in nova, but its domain is crashed (panicked)",
+    ]
 
 
 def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> None:
@@ -354,6 +397,9 @@ def test_paused_or_crashed_guest_with_its_monitor(monitored: RecordedHost) -> No
 
     [finding] = monitored.findings()
     assert finding.endswith("cause = its watchdog fired; monitor reports status = watchdog")
+    assert monitored.headlines() == [
+        "vm-plain is active in nova, but its domain is paused (watchdog): its watchdog fired",
+    ]
 
 
 @pytest.mark.parametrize("reason", [2, 3, 5, 8, 11, 12, 13])
@@ -388,6 +434,9 @@ def test_error_but_running(host: RecordedHost) -> None:
         "error-but-running of vm-plain: instance reports vm_state = error;"
         f" domain reports state = running (unpaused); process reports pid = {host.pid('vm-plain')}"
     ]
+    assert host.headlines() == [
+        "vm-plain is in error in nova, but its domain is running (unpaused)",
+    ]
 
 
 def test_error_but_running_shows_the_fault(host: RecordedHost) -> None:
@@ -410,6 +459,30 @@ def test_error_but_running_shows_the_fault(host: RecordedHost) -> None:
         " instance reports fault_at = 2026-11-25 01:02:03, fault_message = Build failed;"
         f" domain reports state = running (unpaused); process reports pid = {host.pid('vm-plain')}"
     ]
+    assert host.headlines() == [
+        "vm-plain is in error in nova after a fault (Build failed), but its domain is running (unpaused)",
+    ]
+
+
+def test_error_but_running_shows_the_action_that_failed(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, vm_state="error")
+    asked = {"action": "resize", "request_id": "req-8", "user_id": "u8", "message": "Error"}
+    host.row("instance_actions", uuid, start_time="2026-11-25 18:00:00", **asked)
+
+    [finding] = host.findings()
+    assert (
+        "; instance reports action = resize, action_at = 2026-11-25 18:00:00, action_by = u8,"
+        " request = req-8; domain reports"
+    ) in finding
+
+
+def test_paused_or_crashed_guest_shows_qemus_last_error(host: RecordedHost) -> None:
+    _state(host, "vm-plain", 3, 6)
+    _logged(host, "vm-plain", "2026-11-25T18:00:00Z qemu-system-x86_64: virtio: bogus descriptor")
+
+    [finding] = host.findings()
+    assert finding.endswith("; log reports complaint = virtio: bogus descriptor")
 
 
 def test_error_but_running_shows_nova_computes_log(host: RecordedHost) -> None:
@@ -421,6 +494,9 @@ def test_error_but_running_shows_nova_computes_log(host: RecordedHost) -> None:
 
     [finding] = host.findings()
     assert finding.endswith(f"; log reports trouble = {line}")
+    assert host.headlines() == [
+        "vm-plain is in error in nova, but its domain is running (unpaused)",
+    ]
 
 
 def test_a_server_in_error_may_be_off(host: RecordedHost) -> None:

@@ -8,10 +8,13 @@ import shlex
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.conftest import FAULTS
 
+from hoodsnap.bundle import load
 from hoodsnap.checks import CATALOG
 from hoodsnap.checks.dangers import DANGERS
-from hoodsnap.findings.advice import PLACEHOLDERS, command
+from hoodsnap.findings.advice import PLACEHOLDERS, command, instructions
+from hoodsnap.findings.analysis import analyze
 
 KEYWORDS = {
     *("AND", "FROM", "SELECT", "SET", "UPDATE", "UTC_TIMESTAMP", "WHERE"),
@@ -52,6 +55,28 @@ def test_a_filled_command_has_one_more_word_and_nothing_else(value: str) -> None
 
     if not made.left:
         assert shlex.split(made.text) == ["virsh", "resume", value]
+
+
+def test_a_command_that_does_not_apply_is_left_out_with_its_sentence() -> None:
+    moved, deleted = (
+        analyze(load(FAULTS / f"{name}.json.zst")) for name in ("base-moved", "disk-deleted")
+    )
+    [of_moved] = [one for one in moved.everything() if one.check.name == "disk-deleted-but-open"]
+    [of_deleted] = [
+        one for one in deleted.everything() if one.check.name == "disk-deleted-but-open"
+    ]
+
+    assert [said.prose[:18] for said in instructions(of_moved)] == [
+        "See the open files", "If the file was re", "It worked if the n",
+    ]  # fmt: skip
+    assert [said.prose[:18] for said in instructions(of_deleted)] == [
+        "See the open files", "If the file was de", "It worked if the n",
+    ]  # fmt: skip
+    copied = instructions(of_deleted)[1].commands
+    assert [one.text.split()[:2] for one in copied] == [
+        ["virsh", "suspend"], ["cp", "--sparse=always"], ["virsh", "resume"],
+    ]  # fmt: skip
+    assert copied[1].left == ("COPY",)
 
 
 def test_every_placeholder_is_explained() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
@@ -57,7 +59,11 @@ def base_image_reapable(host: Host, cloud: Cloud) -> Problems:
     can be linked back:
 
         mkdir -p INSTANCES_PATH/keep
-        ln INSTANCES_PATH/_base/BASE INSTANCES_PATH/keep/BASE
+        ln BASE INSTANCES_PATH/keep/
+
+    It worked if the base image has one more link than before (the number after its mode):
+
+        ls -l BASE INSTANCES_PATH/keep
 
     Setting the time with `touch` protects the file for a day only.
 
@@ -86,9 +92,19 @@ def base_image_reapable(host: Host, cloud: Cloud) -> Problems:
             untouched_for=_hours(unused),
             removed_after=_hours(limit),
         )
-        severity = Severity.ERROR if unused >= limit else Severity.WARNING
-        shown = [_uses(user, entry) for user in users[:NAMED]]
-        yield Problem(severity, (evidence, *shown))
+        due = unused >= limit
+        left = "at its next pass" if due else f"in {phrase.lasting(limit - unused)}"
+        first = users[0]
+        yield problem(
+            f"nova on {host.name} will remove {phrase.place(entry.path)} {left}, but"
+            f" {_users_in_words(cache, users)}",
+            evidence,
+            *(_uses(user, entry) for user in users[:NAMED]),
+            severity=Severity.ERROR if due else Severity.WARNING,
+            BASE=entry.path,
+            DISK=first.path if isinstance(first, Image) else None,
+            INSTANCES_PATH=entry.path.rsplit("/", 2)[0],
+        )
     if undecided is not None:
         raise undecided
 
@@ -99,6 +115,18 @@ def _users(cache: ImageCache, entry: FolderEntry) -> list[Image] | list[Process]
     if not overlays:
         return [cache.host.processes.own[pid] for pid in cache.open_files.get(entry.path, ())]
     return [image for image in overlays if not _is_going(cache, image)]
+
+
+def _users_in_words(cache: ImageCache, users: Sequence[Image | Process]) -> str:
+    """Return the guests that use a base, or the images of unknown guests: `vm-a uses it`."""
+    names: dict[str, None] = {}
+    for user in users:
+        if isinstance(user, Image):
+            guest = cache.guest_of(user)
+            names[guest.title if guest is not None else phrase.place(user.path)] = None
+        else:
+            names[f"PID {user.pid}"] = None
+    return f"{phrase.several(names)} {'uses' if len(names) == 1 else 'use'} it"
 
 
 def _uses(user: Image | Process, entry: FolderEntry) -> Evidence:
@@ -168,8 +196,16 @@ def shared_cache_registry_stale(host: Host, cloud: Cloud) -> Problems:
                 registry = hears(answer, "compute_nodes", name, host=name, signed_up=since)
                 # A new host registers within the hour, and a time in the future proves nothing.
                 stale = age is not None and age >= SIGNED_UP
-                severity = Severity.ERROR if stale else Severity.WARNING
-                yield Problem(severity, (registry.and_so(its_servers=servers),))
+                ago = phrase.lasting(age) if age is not None else ""
+                never = f"never registered in {top}/compute_nodes"
+                lately = f"last registered in {top}/compute_nodes {ago} ago"
+                has = phrase.counted(servers, "server")
+                yield problem(
+                    f"Host {name}, which has {has}, {never if age is None else lately}",
+                    registry.and_so(servers=servers),
+                    severity=Severity.ERROR if stale else Severity.WARNING,
+                    INSTANCES_PATH=top,
+                )
 
 
 @check(Severity.NOTE)
@@ -210,8 +246,12 @@ def base_cache_orphans(host: Host, cloud: Cloud) -> Problems:
         more = f" and {len(left) - NAMED} more" if len(left) > NAMED else ""
         taken = sum((entry.blocks or 0) * 512 for entry in left)
         listing = host.listing
-        yield (
+        files = phrase.counted(len(left), "unused file")
+        yield problem(
+            f"{files} ({phrase.size(taken)}) in {host.name}'s {cache.name} will not be removed by"
+            f" nova: {phrase.brief(names)}{more}",
             hears(listing, "images", f"{cache.name}/", unused=f"{names}{more}", bytes_taken=taken),
+            INSTANCES_PATH=left[0].path.rsplit("/", 2)[0],
         )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from hoodsnap import phrase
 from hoodsnap.bundle import Answer
-from hoodsnap.check import Problems, check
-from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.evidence import Severity, hears
 from hoodsnap.facts.clock import http_moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
@@ -50,19 +51,34 @@ def capture_untrustworthy(host: Host) -> Problems:
         running = sum(domain.id is not None for domain in host.domains.values())
         for (_, table), answers in host.instances.tables.read.items():
             if table == "instances":
-                here = hears(host.census["libvirt"], "libvirt", guests=running)
-                yield here, hears(answers[0], "nova-db", instances_of_these=0)
+                yield problem(
+                    f"libvirt on {host.name} lists {phrase.counted(running, 'running domain')}, and"
+                    " nova's database knows none of them",
+                    hears(host.census["libvirt"], "libvirt", guests=running),
+                    hears(answers[0], "nova-db", known_instances=0),
+                )
                 break
     if len(host.boot_ids) > 1:
         # The host was rebooted between two visits, or two hosts have the same name.
-        yield tuple(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items())
+        boots = phrase.several(boot[:8] for boot in host.boot_ids)
+        yield problem(
+            f"Host {host.name} has {len(host.boot_ids)} boot ids in these bundles: {boots}",
+            *(hears(answer, "kernel", boot_id=boot) for boot, answer in host.boot_ids.items()),
+        )
 
 
-def _doubted(host: Host, layer: str, answer: Answer) -> tuple[Evidence, ...]:
+def _doubted(host: Host, layer: str, answer: Answer) -> Problem:
     neighbor = {"kernel": "libvirt", "libvirt": "kernel"}.get(layer, layer)
     running = [domain for domain in host.domains.values() if domain.id is not None]
-    counts = {"libvirt": len(running), "kernel": len(host.processes.by_uuid)}
-    return (
+    shown = len(host.processes.by_uuid)
+    counts = {"libvirt": len(running), "kernel": shown}
+    words = {
+        "libvirt": f"libvirt lists {phrase.counted(len(running), 'running domain')}",
+        "kernel": f"the kernel shows QEMU of {phrase.counted(shown, 'guest')}",
+    }
+    contradiction = f"{words['libvirt']}, but {words['kernel']}"
+    return problem(
+        f"On {host.name}, {contradiction if layer in words else f'{layer} was asked elsewhere'}",
         hears(answer, layer, guests=counts.get(layer)),
         hears(host.census.get(neighbor, answer), neighbor, guests=counts.get(neighbor)),
     )
@@ -98,7 +114,9 @@ def bundles_of_two_clouds(cloud: Cloud) -> Problems:
         answer, names = listed[asker]
         if not names & ours:
             first, theirs = listed[askers[0]]
-            yield (
+            yield problem(
+                f"The bundles of {askers[0]} and {asker} are of two clouds: their nova APIs have no"
+                " service in common",
                 hears(first, "nova", asked_on=askers[0], service=min(theirs)),
                 hears(answer, "nova", asked_on=asker, service=min(names)),
             )
@@ -160,7 +178,9 @@ def clocks_apart(cloud: Cloud) -> Problems:
         # The clock was read at some point between the request and the answer.
         apart = max(-offset, offset - answer.took)
         if apart > TOLERATED_SKEW:
-            yield (
+            behind = f"{phrase.lasting(abs(offset))} {'ahead of' if offset > 0 else 'behind'}"
+            yield problem(
+                f"The clock of {answer.layer} is {behind} the collector's on {answer.host}",
                 hears(answer, f"clock of {answer.layer}", time=shown.isoformat(timespec="seconds")),
                 hears(answer, "collector", time=answer.at.isoformat(timespec="seconds")),
             )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from hoodsnap.check import Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import of_another_libvirt, task_in_flight
-from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.evidence import Severity, derives, hears, says
+from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.hardware import DEFAULT_PERIOD
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.cgroup import Cgroup
+from hoodsnap.phrase import several, sizes
 
 
 @check(Severity.WARNING, traps=[task_in_flight])
-def cpu_quota_not_applied(domain: Domain, cgroup: Cgroup) -> Problems:
+def cpu_quota_not_applied(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The kernel's limit on the guest's CPU time differs from libvirt's definition of the guest.
 
     libvirt writes the flavor's `quota:cpu_quota` into the control group of each vCPU. A script that
@@ -32,9 +35,13 @@ def cpu_quota_not_applied(domain: Domain, cgroup: Cgroup) -> Problems:
         virsh dumpxml NAME | grep -E '<(quota|period)>'
         virsh schedinfo NAME
 
-    Then set the kernel's limit to the definition's quota (-1: no limit):
+    Then set the kernel's limit to the definition's quota (-1: no limit), which works at once:
 
-        virsh schedinfo NAME --live --set vcpu_quota=QUOTA
+        virsh schedinfo NAME --live vcpu_period=100000 vcpu_quota=QUOTA
+
+    It worked if vcpu_quota shows it:
+
+        virsh schedinfo NAME
 
     Not yet: Do not write to /sys/fs/cgroup by hand. Do not resize the server: the next start
     applies libvirt's limit anyway.
@@ -43,9 +50,13 @@ def cpu_quota_not_applied(domain: Domain, cgroup: Cgroup) -> Problems:
     `cpu.max`.
     """
     if domain.state in ON and domain.vcpu_percent != cgroup.vcpu_percent:
-        yield (
-            says(domain, vcpu_percent=_limit(domain.vcpu_percent)),
+        sold = domain.vcpu_percent
+        yield problem(
+            f"{guest.title}'s vCPUs have {_words(cgroup.vcpu_percent)} in the kernel, but "
+            f"{_words(sold)} in libvirt",
+            says(domain, vcpu_percent=_limit(sold)),
             says(cgroup, vcpu_percent=_limit(cgroup.vcpu_percent)),
+            QUOTA=-1 if sold is None else sold * DEFAULT_PERIOD // 100,
         )
 
 
@@ -53,8 +64,12 @@ def _limit(percent: int | None) -> str:
     return "no limit" if percent is None else str(percent)
 
 
+def _words(percent: int | None) -> str:
+    return "no limit" if percent is None else f"a limit of {percent} % of a CPU"
+
+
 @check(Severity.ERROR, traps=[task_in_flight])
-def memory_limit_below_guest(domain: Domain, cgroup: Cgroup) -> Problems:
+def memory_limit_below_guest(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The guest's control group allows less memory than the guest has.
 
     As soon as the guest uses all memory of its flavor, the kernel kills QEMU. The limit comes from
@@ -70,9 +85,13 @@ def memory_limit_below_guest(domain: Domain, cgroup: Cgroup) -> Problems:
         virsh memtune NAME
         virsh dommemstat NAME
 
-    Then remove the limit:
+    Then remove the limit, which takes effect at once:
 
         virsh memtune NAME --hard-limit -1 --live
+
+    It worked if hard_limit is unlimited:
+
+        virsh memtune NAME
 
     Not yet: Do not reboot the guest: a booting guest touches more memory.
 
@@ -83,14 +102,22 @@ def memory_limit_below_guest(domain: Domain, cgroup: Cgroup) -> Problems:
         return
     limit, memory = cgroup.memory_limit_kib, domain.current_memory_kib
     if limit is not None and limit < memory:
-        yield (
-            says(cgroup, memory_limit_kib=limit, memory_used_kib=cgroup.memory_used_kib),
+        used, log = cgroup.memory_used_kib, guest.log
+        allowed, has = sizes(limit << 10, memory << 10)
+        kills = log.oom_kills if log is not None else ()
+        headline = (
+            f"{guest.title}'s control group allows {allowed} of memory, but the guest has {has}"
+        )
+        yield problem(
+            f"{headline}{': the kernel has killed its QEMU before' if kills else ''}",
+            says(cgroup, memory_limit_kib=limit, memory_used_kib=used),
             says(domain, current_memory_kib=memory),
+            *([derives(log, "oom_kill", oom_kill=kills[-1])] if log is not None and kills else []),
         )
 
 
 @check(Severity.NOTE, traps=[task_in_flight, of_another_libvirt])
-def qemu_outside_machine_group(domain: Domain, cgroup: Cgroup) -> Problems:
+def qemu_outside_machine_group(guest: Guest, domain: Domain, cgroup: Cgroup) -> Problems:
     """The guest's QEMU process runs outside of the control group that libvirt makes for a guest.
 
     Limits set through libvirt do not apply to the process. If the process is in the group of a
@@ -107,14 +134,33 @@ def qemu_outside_machine_group(domain: Domain, cgroup: Cgroup) -> Problems:
         cat /proc/PID/cgroup
         grep ^cgroup_controllers /etc/libvirt/qemu.conf
 
-    Then plan to stop and start the server: a process gets its groups when it is started.
+    Check that the server's volumes and ports are right, because a stop and start defines the guest
+    again from all of nova's records:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then, if libvirt is to use control groups, stop and start the server at a time that suits its
+    owner: a process gets its groups when it is started. The guest ends and boots again:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the new process is in a group named after the domain:
+
+        cat /proc/$(cat /run/libvirt/qemu/NAME.pid)/cgroup
 
     Not yet: Do not restart the service in whose group the process runs.
 
     Source: libvirt docs/cgroups.rst.
     """
     if domain.state in ON and cgroup.machine is None:
-        yield says(domain, state=domain.state_words), says(cgroup, groups=" ".join(cgroup.groups))
+        yield problem(
+            f"{guest.title}'s QEMU (PID {cgroup.pid}) is in the control group "
+            f"{several(cgroup.groups, 2) or '/'}, which libvirt did not make",
+            says(domain, state=domain.state_words),
+            says(cgroup, groups=" ".join(cgroup.groups)),
+        )
 
 
 @check(Severity.NOTE)
@@ -129,13 +175,26 @@ def control_group_leftover(host: Host) -> Problems:
     Traps: The group of a guest that was just started or stopped. Groups of running domains are not
     found.
 
-    Next: Check that the group has no process; replace GROUP with its path and SCOPE with its name:
+    Next: Check that neither the group nor its subgroups have a process:
 
-        cat GROUP/cgroup.procs
+        grep -r . GROUP --include cgroup.procs
+
+    Check whether systemd has a scope of this name:
+
         systemctl status SCOPE
 
-    Then remove the empty group and its subgroups (`find GROUP -depth -type d -exec rmdir {} +`), or
-    the scope that failed (`systemctl reset-failed SCOPE`).
+    Then, if systemd has a scope that failed, make systemd forget it, which removes the group:
+
+        systemctl reset-failed SCOPE
+
+    If systemd has no such scope, remove the empty group and its subgroups (the kernel refuses to
+    remove a group that has a process):
+
+        find GROUP -depth -type d -exec rmdir {} +
+
+    It worked if the group does not exist:
+
+        ls -d GROUP
 
     Not yet: Do not kill a process that is in the group by now: it may belong to a new guest.
 
@@ -150,4 +209,10 @@ def control_group_leftover(host: Host) -> Problems:
             name = group.path.rpartition("/")[2]
             state = host.cgroups.units.get(name)
             said = hears(host.census["cgroup"], "cgroup", group.path, path=group.path, processes=0)
-            yield (said if state is None else said.and_so(unit=state),)
+            failed = f": systemd has its scope as {state}" if state is not None else ""
+            yield problem(
+                f"Host {host.name} has the control group {name} without a process{failed}",
+                said if state is None else said.and_so(unit=state),
+                GROUP=group.path,
+                SCOPE=name if name.endswith(".scope") else "",
+            )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from hoodsnap.check import Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     disk_is_copied,
@@ -16,21 +18,25 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.held_files import held_at, renamed_file
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, integer, text, value_of
+from hoodsnap.facts.fact import UnheardError, integer, known, text, value_of
 from hoodsnap.facts.host.image import Image, path_in
 from hoodsnap.facts.host.instances_directory import OF_AN_IMAGE, base_of, is_base
 from hoodsnap.facts.process.monitor import Monitor
-from hoodsnap.facts.process.process import Process
+from hoodsnap.facts.process.process import OpenFile, Process
 
 MIB = 1 << 20
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
-def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) -> Problems:
+def backing_file_missing(
+    guest: Guest, host: Host, cloud: Cloud, images: tuple[Image, ...]
+) -> Problems:
     """A disk's backing file is missing: the guest can't start again.
 
     A qcow2 overlay holds only what the guest changed; everything else is in its base image. While
@@ -41,16 +47,26 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
 
     Traps: The path may be valid only inside the container that runs nova-compute.
 
-    Next: See which file is missing; DISK is the path in the evidence:
+    Next: See which file is missing, and whether it has another name now:
 
         qemu-img info -U -f qcow2 --backing-chain DISK
+        ls -li INSTANCES_PATH/_base
 
-    Look for a file of that name in `_base` of other hosts (compare the sizes), and for its image in
-    glance. The name is the SHA-1 of the image's id:
+    If it has another name (the evidence of a guest that runs shows it), give it the old name as a
+    second one. Nothing is copied, and a guest that runs is not disturbed:
+
+        ln FOUND MISSING
+
+    If it was deleted while a guest has it open, copy it out as `hoodsnap checks
+    disk-deleted-but-open` describes. If no process has it, copy the file of that name from `_base`
+    of another host (compare the sizes) to the missing path. The name is the SHA-1 of the id of its
+    image in glance:
 
         printf %s IMAGE | sha1sum
 
-    Then copy the file from the other host to the missing path.
+    It worked if qemu-img shows the whole chain, without an error:
+
+        qemu-img info -U -f qcow2 --backing-chain DISK
 
     Not yet: Do not stop, reboot or migrate a guest that still runs: the last copy may go with its
     process. Do not run `openstack server reboot --hard`: it downloads the image again under that
@@ -61,29 +77,61 @@ def backing_file_missing(guest: Guest, host: Host, images: tuple[Image, ...]) ->
     if guest.domain is None and (guest.record is None or guest.record.deleted):
         return  # a leftover: nothing will start from it
     for image in images:
-        if image.backing_missing and _is_gone(host, image):
+        missing = _missing_file(image)
+        # In a container a header names the container's paths, which qemu-img does not find outside.
+        if missing is not None and host.images.entry(missing) is None:
             base = says(image, path=image.path, backing_filename=image.backing_filename)
             evidence = [base.and_so(file="missing")]
             if guest.process is not None:
                 evidence.append(
                     says(guest.process, pid=guest.process.pid, state=guest.process.state)
                 )
-            yield tuple(evidence)
+            found = _renamed(host, guest, missing)
+            if found is not None and guest.process is not None:
+                evidence.append(
+                    says(guest.process, files=f"{found.path} (fd {found.fd}, inode {found.ino})")
+                )
+            yield problem(
+                _of_a_missing_base(guest, missing, found),
+                *evidence,
+                DISK=image.path,
+                MISSING=missing,
+                FOUND=found.path if found is not None else None,
+                IMAGE=cloud.image_of_base.get(missing.rpartition("/")[2]) if found is None else "",
+            )
 
 
-def _is_gone(host: Host, image: Image) -> bool:
-    """True if the backing file was looked for in its place and does not exist.
+def _missing_file(image: Image) -> str | None:
+    """Return the file of a chain that qemu-img did not find; None if it found all."""
+    if not image.backing_missing:
+        return None
+    named = re.findall(r"'(/[^']+)'", image.backing_missing)
+    return named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
 
-    In a container a header names the container's paths, which qemu-img does not find outside.
-    """
-    named = re.findall(r"'(/[^']+)'", image.backing_missing or "")
-    path = named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
-    return host.images.entry(path) is None
+
+def _renamed(host: Host, guest: Guest, path: str) -> OpenFile | None:
+    process, domain = guest.process, guest.domain
+    if process is None or domain is None:
+        return None
+    return known(lambda: renamed_file(host, process, domain, path))
+
+
+def _of_a_missing_base(guest: Guest, path: str, found: OpenFile | None) -> str:
+    what = "base image" if is_base(path) else "disk's backing file"
+    if found is not None:
+        new = phrase.place(found.path)
+        return f"{guest.title}'s {what} was renamed to {new} while QEMU has it open"
+    process = guest.process
+    if process is None:
+        return f"{guest.title} can't start: its {what} {phrase.place(path)} is missing"
+    held = known(lambda: held_at(process.files, path))
+    where = f"; its QEMU still has it open (fd {held.fd})" if held is not None else ""
+    return f"{guest.title} runs, but its {what} {phrase.place(path)} is missing{where}"
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating])
 def backing_not_image_ref(
-    guest: Guest, images: tuple[Image, ...], record: Server | Instance
+    guest: Guest, cloud: Cloud, images: tuple[Image, ...], record: Server | Instance
 ) -> Problems:
     """The disk uses another base image than the server's image.
 
@@ -106,9 +154,16 @@ def backing_not_image_ref(
         openstack image list --all
         printf %s IMAGE | sha1sum
 
-    Then stop the server, copy the disk, and make a disk without a backing file from the copy:
+    Then stop the server, which shuts the guest down, copy the disk, and make a disk without a
+    backing file from the copy:
 
+        openstack server stop UUID
+        cp --sparse=always DISK COPY
         qemu-img convert -f qcow2 -O qcow2 COPY NEW
+
+    It worked if the new disk has the same virtual size and no backing file:
+
+        qemu-img info -U -f qcow2 NEW
 
     Not yet: Do not resize, migrate, evacuate or shelve the server. Do not run `qemu-img rebase -u`.
 
@@ -122,12 +177,23 @@ def backing_not_image_ref(
             continue
         made_from = OF_AN_IMAGE.fullmatch(image.backing_filename.rpartition("/")[2])
         if made_from and made_from[1] != expected:
-            base = says(image, path=image.path, backing_filename=image.backing_filename)
-            yield says(record, image=record.image).and_so(base=expected), base
+            name = cloud.image_names.get(record.image)
+            named = f"image {name}" if name is not None else f"image {record.image[:8]}"
+            other = cloud.image_of_base.get(made_from[1])
+            source = f" (image {cloud.image_names.get(other, other)})" if other is not None else ""
+            yield problem(
+                f"{guest.title}'s disk is based on _base/{made_from[1][:8]}{phrase.brief(source)},"
+                f" but its {named} is _base/{expected[:8]}",
+                says(record, image=record.image).and_so(base=expected),
+                says(image, path=image.path, backing_filename=image.backing_filename),
+                DISK=image.path,
+                IMAGE=other,
+            )
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
 def base_replaced_or_truncated(
+    guest: Guest,
     images: tuple[Image, ...],
     host: Host,
     domain: Domain | None,
@@ -148,13 +214,12 @@ def base_replaced_or_truncated(
 
     Next: Compare the checksum with the same file in `_base` of another host:
 
-        sha256sum INSTANCES_PATH/_base/BASE
+        sha256sum BASE
 
-    Leave the guests running: a guest that has the right base open can give it back. To see the
-    files that a guest has open, with their sizes, run:
+    Leave the guests running: a guest that has the right base open can give it back. To see which
+    processes have base images open, run:
 
-        ls -l /proc/PID/fd
-        ls -lL /proc/PID/fd
+        ls -l /proc/[0-9]*/fd | grep _base
 
     Not yet: Do not stop, reboot or migrate the guests that use this base. Do not remove the base
     "to let nova download it again".
@@ -166,14 +231,17 @@ def base_replaced_or_truncated(
         for path in _bases_in_use(domain):
             entry = host.images.entry(path)
             if entry is not None and entry.type == "f" and entry.ino not in numbers:
-                yield (
+                yield problem(
+                    f"{guest.title}'s base image {phrase.place(path)} was replaced: its QEMU has"
+                    f" {_names_held(process, path)} open, not inode {entry.ino}",
                     says(process, pid=process.pid, files=_bases_held(process)),
                     hears(host.listing, "images", path, base=path, inode=entry.ino),
+                    BASE=path,
                 )
     for image in images:
         base = image.backing_path
         if base is not None and is_base(base) and host.images.entry(base) is not None:
-            yield from _wrong_size(host, image, base, record)
+            yield from _wrong_size(guest, host, image, base, record)
 
 
 def _bases_in_use(domain: Domain) -> Iterator[str]:
@@ -192,13 +260,28 @@ def _bases_held(process: Process) -> str:
     return ", ".join(sorted(held)) or "no base"
 
 
-def _wrong_size(host: Host, image: Image, path: str, record: Server | Instance | None) -> Problems:
+def _names_held(process: Process, path: str) -> str:
+    """Return the base images that a process has open, as far as they are not called like a path."""
+    name = path.rpartition("/")[2]
+    held = {
+        f"{other} (inode {file.ino})" if other != name else f"inode {file.ino}"
+        for file in process.files
+        if is_base(file.path) and (other := file.path.rpartition("/")[2])
+    }
+    return phrase.brief(phrase.several(sorted(held)) or "no base image")
+
+
+def _wrong_size(
+    guest: Guest, host: Host, image: Image, path: str, record: Server | Instance | None
+) -> Problems:
+    subject = f"{guest.title}'s base image {phrase.place(path)}"
     layers = [layer for layer in image.chain[1:2] if layer.path == path]
     for layer in layers:
         base = says(image, path=image.path, virtual_size=image.virtual_size)
-        base = base.and_so(base=path, its_virtual_size=layer.virtual_size)
+        base = base.and_so(base=path, base_virtual_size=layer.virtual_size)
         if layer.virtual_size > image.virtual_size:
-            yield (base,)
+            below, above = phrase.sizes(layer.virtual_size, image.virtual_size)
+            yield problem(f"{subject} has {below}, more than its disk's {above}", base, BASE=path)
             continue
         made_from = record.image if record is not None else None
         if made_from is None or base_of(made_from) != path.rpartition("/")[2]:
@@ -207,12 +290,20 @@ def _wrong_size(host: Host, image: Image, path: str, record: Server | Instance |
         image_of_glance = value_of(answer, f"image {made_from}", dict[str, object])
         assert answer is not None  # noqa: S101 (value_of raised otherwise)
         size, stored = _sizes(image_of_glance)
-        known = hears(answer, "image service", "virtual_size", virtual_size=size)
+        told = hears(answer, "image service", "virtual_size", virtual_size=size)
         entry = host.images.entry(path)
         if layer.virtual_size < size:
-            yield base, known
+            below, whole = phrase.sizes(layer.virtual_size, size)
+            yield problem(
+                f"{subject} has only {below} of its image's {whole}", base, told, BASE=path
+            )
         elif entry is not None and entry.blocks == 0 and stored > MIB:
-            yield base.and_so(blocks=entry.blocks), known.and_so(size=stored)
+            yield problem(
+                f"{subject} is empty on disk, but its image has {phrase.size(stored)}",
+                base.and_so(blocks=entry.blocks),
+                told.and_so(size=stored),
+                BASE=path,
+            )
 
 
 def _sizes(image: Mapping[str, object]) -> tuple[int, int]:
@@ -240,15 +331,20 @@ def chain_qmp_vs_ondisk(
     Traps: A block job changes both, one after the other. A name may be relative, or lead through a
     link.
 
-    Next: Compare the two chains, and check for a block job; TARGET is the disk's target (vda):
+    Next: Compare the two chains, and check for a block job:
 
         virsh domblklist --details NAME
         qemu-img info -U -f qcow2 --backing-chain DISK
         virsh blockjob NAME TARGET --info
 
-    Then, with the guest still running, copy its data, as the guest sees them, to a new file:
+    Then, with the guest still running, copy its data, as the guest sees them, to a new file. The
+    guest's own disk stays as it is:
 
         virsh blockcopy NAME TARGET --dest NEW --format qcow2 --transient-job --wait --finish
+
+    It worked if the new file has the disk's virtual size and no backing file:
+
+        qemu-img info -U -f qcow2 NEW
 
     Not yet: Do not stop, reboot or migrate the guest. Do not run `qemu-img rebase -u` before the
     content of the base proves that it is the right one.
@@ -267,7 +363,27 @@ def chain_qmp_vs_ondisk(
         if not same or any(
             not _is_same(host, *pair) for pair in zip(header, chain.files, strict=True)
         ):
-            yield chain.evidence, says(image, chain=" ← ".join(header))
+            yield problem(
+                f"{guest.title}'s QEMU uses {_below(chain.files, header)} below its disk"
+                f" {phrase.place(chain.files[0])}, but the disk's header names"
+                f" {_below(header, chain.files)}",
+                chain.evidence,
+                says(image, chain=" ← ".join(header)),
+                DISK=image.path,
+                TARGET=known(partial(_target, domain, chain.files[0])),
+            )
+
+
+def _below(files: Sequence[str], others: Sequence[str]) -> str:
+    """Return the first file of a chain that differs from the other chain's; the top is equal."""
+    for number, file in enumerate(files):
+        if number and others[number : number + 1] != (file,):
+            return phrase.place(file)
+    return "no file"
+
+
+def _target(domain: Domain, path: str) -> str | None:
+    return next((disk.target for disk in domain.disks if disk.source == path), None)
 
 
 class _Chain(NamedTuple):

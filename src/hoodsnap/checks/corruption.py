@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
+from functools import partial
+from typing import NamedTuple
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.state import complaint
 from hoodsnap.checks.traps import (
     disk_is_copied,
     disks_out_of_sight,
@@ -17,23 +21,31 @@ from hoodsnap.checks.traps import (
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.held_files import is_disk, named_files, renamed_file
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.host_processes import held_by
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON, DomainState, PauseReason
-from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.image import Image
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.hypervisor import FreeSpace
+from hoodsnap.facts.host.image import Image, path_in
+from hoodsnap.facts.host.instances_directory import is_base
+from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process
+
+FULL = 1 << 20
+"""Bytes that are free on a full file system at most: QEMU could not allocate a cluster."""
 
 AFTERMATH = timedelta(minutes=1)
 """QEMU may still write to a guest's disk for this long after saving its memory, on closing it."""
 
 
 @check(Severity.ERROR, traps=[live_migration_at_work])
-def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Problems:
+def disk_shared_by_two_qemu(guest: Guest, host: Host, cloud: Cloud, process: Process) -> Problems:
     """Two QEMU processes hold one disk image open, and at least one of them writes to it.
 
     Each process has its own view of the file system inside and overwrites the other's blocks: the
@@ -52,10 +64,13 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
         openstack server show UUID
         virsh domstate --reason NAME
 
-    Then stop the writes of the guest that is wrong, in a way that can be undone; WRONG is its
-    domain name:
+    Then stop the writes of the guest that is wrong. It is paused, and can be resumed:
 
         virsh suspend WRONG
+
+    It worked if the domain is paused:
+
+        virsh domstate --reason WRONG
 
     Not yet: Do not run `openstack server reboot` or `delete` (which removes the disk that both
     use), `virsh start` or `qemu-img check -r`. Do not migrate either guest.
@@ -67,14 +82,16 @@ def disk_shared_by_two_qemu(guest: Guest, host: Host, process: Process) -> Probl
     for file in process.files:
         holders = host.processes.contested.get(held_by(file), ())
         others = [(other, held) for other, held in holders if other.pid != process.pid]
-        if not others or not _is_disk(file) or held_by(file) in shareable:
+        if not others or not is_disk(file) or held_by(file) in shareable:
             continue
         if undecided is not None and stat.S_ISBLK(file.mode):
             maybe = True
             continue
-        yield (
+        yield problem(
+            _of_users(cloud, host, guest, file, others),
             says(process, pid=process.pid, files=_held(file)),
             *(says(other, pid=other.pid, files=_held(held)) for other, held in others),
+            NAME=known(lambda: process.name),
         )
     if maybe and undecided is not None:
         raise undecided
@@ -86,10 +103,33 @@ def _held(file: OpenFile) -> str:
     return f"{file.path} ({file.dev} inode {file.ino}, {'rw' if file.writable else 'ro'})"
 
 
-def _is_disk(file: OpenFile) -> bool:
-    # Guest memory may be shared with a helper process by design.
-    memory = file.path.startswith(("/dev/shm/", "/dev/hugepages", "/memfd:"))  # noqa: S108
-    return not memory and (stat.S_ISREG(file.mode) or stat.S_ISBLK(file.mode))
+def _of_users(
+    cloud: Cloud,
+    host: Host,
+    guest: Guest,
+    file: OpenFile,
+    others: Sequence[tuple[Process, OpenFile]],
+) -> str:
+    """Return who uses a file: `vm-a and vm-b (PID 7) both write to …`. The guest comes first."""
+    path = phrase.place(file.path)
+    users = [(guest.title, file.writable)]
+    users += [(_title(cloud, host, other), held.writable) for other, held in others]
+    writers = [name for name, writes in users if writes]
+    readers = [name for name, writes in users if not writes]
+    if not readers:
+        number = "both" if len(writers) == 2 else "all"
+        return f"{phrase.several(writers)} {number} write to {path}"
+    write = f"{phrase.several(writers, 2)} {'writes' if len(writers) == 1 else 'write'}"
+    read = f"{phrase.several(readers, 2)} {'reads' if len(readers) == 1 else 'read'}"
+    return f"{write} to {path}, which {read}"
+
+
+def _title(cloud: Cloud, host: Host, process: Process) -> str:
+    """Return the display name of a process's guest, and its PID."""
+    for guest in cloud.guests_of(host):
+        if any(own.pid == process.pid for own in guest.processes):
+            return f"{guest.title} (PID {process.pid})"
+    return f"PID {process.pid}"
 
 
 def _shareable(
@@ -139,7 +179,7 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
 
         virsh domstate UUID
         cat /run/libvirt/qemu/NAME.pid
-        ls -l /proc/PID/fd
+        ls -l /proc/PID/fd /proc/OTHER_PID/fd
 
     Not yet: Do not run `virsh start`. Do not kill either process before you know which one wrote
     last.
@@ -155,9 +195,14 @@ def duplicate_qemu_identity(guest: Guest, host: Host, process: Process) -> Probl
     claimants = (*guest.processes, *same_name)
     for pid, other in {claimant.pid: claimant for claimant in claimants}.items():
         if pid != process.pid:
-            yield (
+            twice = f"runs twice on {host.name}: PID {process.pid} and PID {pid}"
+            named = f"and PID {pid} on {host.name} are both called {process.name}"
+            yield problem(
+                f"{guest.title} {twice if other.uuid == process.uuid else named}",
                 says(process, pid=process.pid, uuid=process.uuid, name=process.name),
                 says(other, pid=other.pid, uuid=other.uuid, name=other.name),
+                NAME=process.name,
+                OTHER_PID=pid,
             )
     if host.processes.nameless is not None:
         raise UnheardError(host.processes.nameless)
@@ -186,19 +231,27 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     are open. In a container the same path leads to another file. A replaced base image is reported
     by base-replaced-or-truncated.
 
-    Next: See the open files and their sizes; FD is the number of the one that is missing or
-    replaced:
+    Next: See the open files, with their current names and their sizes:
 
         ls -l /proc/PID/fd
-        ls -lL /proc/PID/fd
+        ls -lLi /proc/PID/fd
 
-    Then copy the file out while the guest is suspended:
+    If the file was renamed (the evidence shows its new name), give it the old name as a second one.
+    Nothing is copied, and the guest is not disturbed:
+
+        ln FOUND MISSING
+
+    If the file was deleted or replaced, copy it out. The guest is paused for as long as the copy
+    takes; only for a base image, which no guest writes to, leave out the first and last command:
 
         virsh suspend NAME
-        cp --sparse=always /proc/PID/fd/FD /safe/disk
+        cp --sparse=always /proc/PID/fd/FD COPY
         virsh resume NAME
 
-    A base image can be copied back to its old name in the same way, without suspending the guest.
+    It worked if the new name or the copy has the size that QEMU's open file has:
+
+        ls -lLi /proc/PID/fd/FD MISSING
+        ls -lLi /proc/PID/fd/FD COPY
 
     Not yet: Do nothing that ends the process: do not stop, reboot, migrate or resize the guest, do
     not run `virsh destroy`, do not restart the host. Do not restart nova-compute, which may do one
@@ -206,14 +259,21 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
 
     Source: Linux proc(5); nova bugs 1398999, 1550919, 1769131.
     """
-    named = dict(_named_files(domain))
-    held = [file for file in process.files if _is_disk(file)]
+    named = dict(named_files(domain))
+    held = [file for file in process.files if is_disk(file)]
     deleted = {file.path: file for file in held if file.deleted and file.path in named}
     for path, file in deleted.items():
         there = _inode(host, path)
         # The file may have its name back; a replaced base is base-replaced-or-truncated's.
         if there != file.ino and (file.writable or there is None):
-            yield (says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),)
+            yield problem(
+                f"{guest.title}'s {_kind(path)} {phrase.place(path)} was deleted while QEMU has it"
+                f" open (fd {file.fd}, {phrase.size(file.size)})",
+                says(process, pid=process.pid, files=f"{path} (deleted, fd {file.fd})"),
+                FD=file.fd,
+                FOUND="",
+                MISSING="",
+            )
     disks_out_of_sight(guest)  # raises if nothing is known about the other files
     numbers = {file.ino for file in held}
     for path, written in named.items():
@@ -221,22 +281,46 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
             continue
         entry = host.images.entry(path)
         if entry is None:
-            gone = hears(host.listing, "images", path, file="missing")
-            yield says(process, pid=process.pid), says(domain, disks=path), gone
+            yield _of_a_missing_file(guest, host, domain, process, path)
         elif written and entry.type == "f" and entry.ino not in numbers:
             other = hears(host.listing, "images", path, inode=entry.ino)
-            holds = next((_held(file) for file in held if file.path == path), "another file")
-            yield says(process, pid=process.pid, files=holds), says(domain, disks=path), other
+            file_held = next((file for file in held if file.path == path), None)
+            holds = _held(file_held) if file_held is not None else "another file"
+            yield problem(
+                f"{guest.title}'s {_kind(path)} {phrase.place(path)} was replaced: QEMU has"
+                f" {f'inode {file_held.ino}' if file_held is not None else 'another file'} open,"
+                f" and the path leads to inode {entry.ino}",
+                says(process, pid=process.pid, files=holds),
+                says(domain, disks=path),
+                other,
+                FD=file_held.fd if file_held is not None else None,
+                FOUND="",
+                MISSING="",
+            )
 
 
-def _named_files(domain: Domain) -> Iterator[tuple[str, bool]]:
-    """Yield the files that the domain's definition names; True if the guest writes to the file."""
-    for disk in domain.disks:
-        if disk.image.type == "file" and not disk.transient and disk.source is not None:
-            for below in disk.backing or ():
-                if below.type == "file" and below.source is not None:
-                    yield below.source, False
-            yield disk.source, not disk.read_only
+def _of_a_missing_file(
+    guest: Guest, host: Host, domain: Domain, process: Process, path: str
+) -> Problem:
+    """Return the problem of a file that does not exist under the name in the definition."""
+    found = known(lambda: renamed_file(host, process, domain, path))
+    new = f"was renamed to {phrase.place(found.path)}" if found is not None else ""
+    gone = f"{phrase.place(path)} is missing"
+    holds = f"{found.path} (fd {found.fd}, inode {found.ino})" if found is not None else None
+    return problem(
+        f"{guest.title}'s {_kind(path)} {new or gone} while QEMU (PID {process.pid}) runs on it",
+        says(process, pid=process.pid, **({"files": holds} if holds else {})),
+        says(domain, disks=path),
+        hears(host.listing, "images", path, file="missing"),
+        FD=found.fd if found is not None else None,
+        FOUND=found.path if found is not None else None,
+        MISSING=path,
+        COPY="" if found is not None else None,
+    )
+
+
+def _kind(path: str) -> str:
+    return "base image" if is_base(path) else "disk"
 
 
 def _inode(host: Host, path: str) -> int | None:
@@ -267,9 +351,13 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
         qemu-img info -U -f qcow2 DISK
         grep "Marking image as corrupt" /var/log/libvirt/qemu/*.log
 
-    Then, while the guest is off, copy the image and check the copy:
+    Then, while the guest is off, copy the image:
 
         cp --sparse=always DISK COPY
+
+    It worked if the check of the copy runs to its end; it lists what is damaged, and repairs
+    nothing:
+
         qemu-img check -f qcow2 COPY
 
     Not yet: Do not run `qemu-img check -r all` on the original, or on any image in use. Do not run
@@ -279,13 +367,27 @@ def qcow2_corrupt_bit(guest: Guest, images: tuple[Image, ...], monitor: Monitor 
     """
     for image in images:
         if image.corrupt:
-            yield (says(image, path=image.path, corrupt=image.corrupt),)
+            yield problem(
+                f"{guest.title}'s disk {phrase.place(image.path)} is marked as corrupt",
+                says(image, path=image.path, corrupt=image.corrupt),
+                DISK=image.path,
+            )
         elif image.dirty and guest.process is None and "kernel" not in guest.unheard:
-            evidence = says(image, path=image.path, dirty=image.dirty)
-            yield Problem(Severity.NOTE, (evidence,))
+            yield problem(
+                f"{guest.title}'s disk {phrase.place(image.path)} was not closed cleanly (it is"
+                " marked as dirty)",
+                says(image, path=image.path, dirty=image.dirty),
+                severity=Severity.NOTE,
+                DISK=image.path,
+            )
     for disk in monitor.disks if monitor is not None else ():
         if disk.node is not None and disk.node.corrupt and monitor is not None:
-            yield (says(monitor, disks=disk.node.file).and_so(corrupt=True),)
+            file = path_in(disk.node.file or "")
+            yield problem(
+                f"{guest.title}'s QEMU found {phrase.place(file)} corrupt, and won't write to it",
+                says(monitor, disks=disk.node.file).and_so(corrupt=True),
+                DISK=file or None,
+            )
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
@@ -310,14 +412,18 @@ def stale_managed_save(
         virsh managedsave-dumpxml NAME
         ls -l --full-time /var/lib/libvirt/qemu/save DISK
 
-    If the disk is newer, remove the managed save before the next start; the saved memory is lost,
-    which is right:
+    Only if the disk is newer, remove the managed save before the next start. The saved memory is
+    lost, which is right, because it no longer matches the disk. If the disk is not newer, the saved
+    memory is good, and for a suspended server it is the only copy:
 
         virsh managedsave-remove NAME
 
-    Not yet: Do not run `virsh start`, `openstack server start` or `openstack server resume`. Do not
-    run `virsh managedsave-remove` for a server that really is suspended. Do not reboot the host
-    while libvirt-guests is enabled.
+    It worked if libvirt reports no managed save:
+
+        virsh dominfo NAME
+
+    Not yet: Do not run `virsh start`, `openstack server start` or `openstack server resume` before
+    you have compared the times. Do not reboot the host while libvirt-guests is enabled.
 
     Source: libvirt virDomainManagedSave; nova driver.py `suspend`, `_hard_reboot`; nova bugs
     1293480, 1443186.
@@ -325,39 +431,78 @@ def stale_managed_save(
     if record.deleted:
         return
     suspended = record.vm_state == "suspended"
-    known = says(record, vm_state=record.vm_state)
     if not domain.managed_save:
         if suspended and domain.state == DomainState.SHUTOFF:
-            lost = says(domain, state=domain.state_words, managed_save=domain.managed_save)
-            yield Problem(Severity.WARNING, (known, lost))
+            lost = f"suspended in nova, but {domain.state_words} in libvirt without saved memory"
+            yield _of_a_save(guest, record, domain, lost, severity=Severity.WARNING)
         return
-    saved = says(domain, state=domain.state_words, managed_save=domain.managed_save)
     if domain.state in ON:
-        yield known, saved
+        also = f"{domain.state_words} in libvirt, which also has a managed save of its memory"
+        yield _of_a_save(guest, record, domain, also)
         return
     newer = list(_written_after(host, domain))
     if newer:
-        yield (known, saved, *newer)
+        path, after = newer[0].place, newer[0].after
+        yield problem(
+            f"{guest.title}'s disk {phrase.place(path)} was written to {phrase.lasting(after)}"
+            " after its memory was saved",
+            says(record, vm_state=record.vm_state),
+            says(domain, state=domain.state_words, managed_save=domain.managed_save),
+            *(one.evidence for one in newer),
+            DISK=path,
+        )
     elif not suspended:
-        yield Problem(Severity.WARNING, (known, saved))
+        saved = f"{record.vm_state} in nova, but its memory was saved: it is {domain.state_words}"
+        yield _of_a_save(guest, record, domain, saved, severity=Severity.WARNING)
 
 
-def _written_after(host: Host, domain: Domain) -> Iterator[Evidence]:
+def _of_a_save(
+    guest: Guest,
+    record: Server | Instance,
+    domain: Domain,
+    what: str,
+    severity: Severity | None = None,
+) -> Problem:
+    return problem(
+        f"{guest.title} is {what}",
+        says(record, vm_state=record.vm_state),
+        says(domain, state=domain.state_words, managed_save=domain.managed_save),
+        severity=severity,
+        DISK=known(lambda: next(_written_files(domain), None)),
+    )
+
+
+class _Written(NamedTuple):
+    """A disk that was written to after the memory was saved, how long after, and the evidence."""
+
+    place: str
+    after: timedelta
+    evidence: Evidence
+
+
+def _written_files(domain: Domain) -> Iterator[str]:
+    for disk in domain.inactive_disks:
+        if disk.source is not None and not disk.read_only and disk.image.type == "file":
+            yield disk.source
+
+
+def _written_after(host: Host, domain: Domain) -> Iterator[_Written]:
     """Yield the disks that were written to after the memory was saved."""
     save = host.images.entry(f"/var/lib/libvirt/qemu/save/{domain.name}.save")
     saved = moment(save.mtime) if save is not None else None
     listing = host.listing
-    for disk in domain.inactive_disks:
-        if disk.source is None or disk.read_only or disk.image.type != "file":
-            continue
-        entry = host.images.entry(disk.source)
+    for path in _written_files(domain):
+        entry = host.images.entry(path)
         written = moment(entry.mtime) if entry is not None else None
         if saved and written and written - saved > AFTERMATH:
-            yield hears(listing, "images", disk.source, saved=saved, written=written)
+            evidence = hears(listing, "images", path, saved=saved, written=written)
+            yield _Written(path, written - saved, evidence)
 
 
 @check(Severity.ERROR)
-def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
+def io_error_paused(
+    guest: Guest, domain: Domain, monitor: Monitor | None, log: Log | None
+) -> Problems:
     """QEMU paused the guest because its disk returned an I/O error.
 
     A full file system is the usual cause: QEMU pauses the guest instead of passing on the failed
@@ -377,17 +522,56 @@ def io_error_paused(domain: Domain, monitor: Monitor | None) -> Problems:
 
         virsh resume NAME
 
+    It worked if the domain runs, and none of its disks has an error:
+
+        virsh domstate --reason NAME
+        virsh domblkerror NAME
+
     Not yet: Do not run `openstack server reboot --hard`: writes that the guest has not completed
     are lost. Do not delete files in `_base` or `*_resize` to make space.
 
     Source: QEMU manual, `werror`; libvirt qemu_monitor.c; nova bug 1097806 (the power sync ignores
     PAUSED).
     """
-    if (domain.state, domain.reason) == (DomainState.PAUSED, PauseReason.IOERROR):
-        yield (says(domain, state=domain.state_words),)
+    stopped = (domain.state, domain.reason) == (DomainState.PAUSED, PauseReason.IOERROR)
+    if stopped:
+        yield problem(
+            f"{guest.title} is {domain.state_words}{_cause(guest, domain)}",
+            says(domain, state=domain.state_words),
+            *_full(guest, domain),
+            *complaint(log),
+        )
     elif monitor is not None and (monitor.status == "io-error" or monitor.io_errors):
         errors = ", ".join(f"{device}: {error}" for device, error in monitor.io_errors.items())
-        yield (
+        yield problem(
+            f"{guest.title}'s QEMU reports I/O errors ({errors or monitor.status})"
+            f"{_cause(guest, domain)}",
             says(domain, state=domain.state_words),
             says(monitor, status=monitor.status, io_errors=errors),
+            *_full(guest, domain),
+            *complaint(log),
         )
+
+
+def _full(guest: Guest, domain: Domain) -> Iterator[Evidence]:
+    """Yield the file systems of the guest's disks that are full."""
+    host = guest.host
+    if host is None:
+        return
+    paths = known(lambda: [path for path, _ in named_files(domain)]) or []
+    rooms = {id(room.answer): room for path in paths if (room := known(partial(_room, host, path)))}
+    for room in rooms.values():
+        if room.free < FULL:
+            folder = room.answer.query.removeprefix("stat -f ")
+            yield hears(room.answer, "images", folder, file_system=folder, bytes_free=room.free)
+
+
+def _room(host: Host, path: str) -> FreeSpace:
+    return host.hypervisor.room(path)
+
+
+def _cause(guest: Guest, domain: Domain) -> str:
+    for evidence in _full(guest, domain):
+        said = dict(evidence.said)
+        return f": {said['file_system']} is full"
+    return ""

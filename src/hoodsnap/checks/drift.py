@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
-from hoodsnap.evidence import Evidence, Severity, hears, says
+from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
@@ -16,9 +16,34 @@ from hoodsnap.facts.domain.hardware import MachineTypes
 from hoodsnap.facts.fact import integer, text
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
+from hoodsnap.phrase import brief, counted, several
 
 SOLD = ("memory_mb", "vcpus", "root_gb", "ephemeral_gb")
 """The columns of `instances` that repeat values of the flavor."""
+
+THINGS = {
+    "memory_mb": "MiB of memory",
+    "memory_mib": "MiB of memory",
+    "root_gb": "GiB of root disk",
+    "ephemeral_gb": "GiB of ephemeral disk",
+    "swap": "MiB of swap",
+}
+"""Field of a flavor → what its number counts."""
+
+
+def amounts(numbers: Mapping[str, int | None]) -> str:
+    """Return fields of a flavor in words: `64 MiB of memory and 2 vCPUs`."""
+    return several(
+        (
+            counted(number or 0, "vCPU") if name == "vcpus" else _amount(number, THINGS[name])
+            for name, number in numbers.items()
+        ),
+        len(THINGS),
+    )
+
+
+def _amount(number: int | None, what: str) -> str:
+    return f"{number:,} {what}".replace(",", " ") if number else f"no {what}"
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, resizing])
@@ -41,9 +66,25 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
         openstack flavor show FLAVOR
         openstack server migration list --server UUID
 
-    Then a resize to another flavor (and back) writes all copies again.
+    If only today's flavor differs, nothing has to be done: the guest keeps what it was sold. For
+    the other differences, check the server's volumes and ports, because a resize defines the guest
+    again:
 
-    Not yet: Do not UPDATE one of the copies.
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then resize the server to another flavor, which restarts the guest, may move it to another host,
+    and writes all copies again. A second resize brings the old flavor back:
+
+        openstack server resize --wait --flavor OTHER_FLAVOR UUID
+        openstack server resize confirm UUID
+
+    It worked if the server has the new flavor's numbers, also in the cell's database:
+
+        openstack server show UUID -c flavor
+        SELECT memory_mb, vcpus, root_gb, ephemeral_gb FROM instances WHERE uuid = 'UUID'
+
+    Not yet: Do not change one of the copies with an SQL statement.
 
     Source: nova objects/instance.py (`flavor`, `old_flavor`, `new_flavor`), compute/api.py resize.
     """
@@ -52,21 +93,33 @@ def flavor_three_way_drift(guest: Guest, host: Host, instance: Instance) -> Prob
     current = instance.stored_flavor("cur")
     if current is None:
         return
-    columns = {name: (_number(instance.raw, name), _number(current, name)) for name in SOLD}
-    apart = {name: pair for name, pair in columns.items() if _apart(*pair)}
+    name = text(current, "name")
+    pairs = {key: (_number(instance.raw, key), _number(current, key)) for key in SOLD}
+    apart = {key: pair for key, pair in pairs.items() if _apart(*pair)}
     if apart:
-        stored = {f"flavor_{name}": kept for name, (_, kept) in apart.items()}
-        row = says(instance, **{name: column for name, (column, _) in apart.items()})
-        yield row, says(instance, flavor=text(current, "name")).and_so(**stored)
+        stored = {f"flavor_{key}": its for key, (_, its) in apart.items()}
+        columns = {key: column for key, (column, _) in apart.items()}
+        yield problem(
+            f"{guest.title}'s database row has {amounts(columns)}, but its stored flavor "
+            f"{name} has {amounts({key: its for key, (_, its) in apart.items()})}",
+            says(instance, **columns),
+            says(instance, flavor=name).and_so(**stored),
+            FLAVOR=name,
+        )
     kept = {which: instance.stored_flavor(which) for which in ("old", "new")}
     left = {f"{which}_flavor": text(its, "name") for which, its in kept.items() if its is not None}
     if left:
-        yield (says(instance, vm_state=instance.vm_state, flavor=text(current, "name"), **left),)
-    yield from _changed_since(host, instance, current)
+        names = (f"{key.replace('_', ' ')} {its}" for key, its in left.items())
+        yield problem(
+            f"{guest.title} still stores the {several(names)} of a resize that is over",
+            says(instance, vm_state=instance.vm_state, flavor=name, **left),
+            FLAVOR=name,
+        )
+    yield from _changed_since(guest, host, instance, current)
 
 
 def _changed_since(
-    host: Host, instance: Instance, current: Mapping[str, object]
+    guest: Guest, host: Host, instance: Instance, current: Mapping[str, object]
 ) -> Iterator[Problem]:
     name = text(current, "name") or ""
     offer = host.offered_flavors.get(name)
@@ -77,11 +130,16 @@ def _changed_since(
     if apart:
         sold = {f"flavor_{key}": then for key, (then, _) in apart.items()}
         offered = {key: now for key, (_, now) in apart.items()}
-        evidence = (
+        then = amounts({key: was for key, (was, _) in apart.items()})
+        yield problem(
+            f"{guest.title} was sold flavor {name} with {then}; today {name} has "
+            f"{amounts(offered)}",
             says(instance, flavor=name).and_so(**sold),
             hears(offer.answer, "flavor", f"flavors[name={name}]", **offered),
+            severity=Severity.NOTE,
+            FLAVOR=name,
+            OTHER_FLAVOR="",
         )
-        yield Problem(Severity.NOTE, evidence)
 
 
 def _number(raw: Mapping[str, object], key: str) -> int | None:
@@ -117,12 +175,32 @@ def machine_or_cpu_drift(
         virsh dumpxml --inactive NAME | grep machine=
         virsh capabilities | grep '<machine'
 
-    Then, with the guest off, correct nova's record; TYPE is a machine type such as pc-i440fx-7.2:
+    Check also that the server's volumes and ports are right, because a stop and start defines the
+    guest again from all of nova's records:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then stop the server, which ends the guest:
+
+        openstack server stop UUID
+
+    If nova's record differs from what the guest ran with, correct the record, which decides the
+    type at the next start:
 
         nova-manage libvirt update_machine_type UUID TYPE
 
-    Not yet: Do not change an installed guest from pc-i440fx to q35. Do not reboot the guest before
-    you know which machine type it will have.
+    Start the server, which defines the domain again:
+
+        openstack server start UUID
+
+    It worked if both definitions have the type that the guest had before:
+
+        virsh dumpxml NAME | grep machine=
+        virsh dumpxml --inactive NAME | grep machine=
+
+    Not yet: Do not change an installed guest from pc-i440fx to q35. Do not start the guest with
+    `virsh start`, which uses the persistent definition.
 
     Source: nova admin guide, hw-machine-type; QEMU's list of removed features.
     """
@@ -132,24 +210,45 @@ def machine_or_cpu_drift(
     if types is not None and machine is not None and machine not in types.names:
         answer = host.hypervisor.answer("libvirt", "virsh capabilities")
         if answer is not None:
-            written = says(domain, definition=machine)
-            none = hears(answer, "libvirt", "/capabilities/guest/arch/machine", that_machine=None)
-            yield Problem(Severity.ERROR, (written, none))
+            yield problem(
+                f"{guest.title} has machine type {machine}, which the QEMU on host {host.name} does"
+                " not support",
+                derives(domain, "definition", machine=machine),
+                hears(answer, "libvirt", "/capabilities/guest/arch/machine", that_machine=None),
+                severity=Severity.ERROR,
+            )
     if domain.id is None or domain.machine is None:
         return
     if domain.persistent:
         stored = domain.next_machine
         if stored is not None and not known.same(domain.machine, stored):
-            yield says(domain, machine=domain.machine), says(domain, next_machine=stored)
-        yield from _processors(domain)
+            yield problem(
+                f"{guest.title} runs with machine type {domain.machine}, but libvirt would start it"
+                f" with {stored}",
+                says(domain, machine=domain.machine),
+                says(domain, next_machine=stored),
+                TYPE=_to_record(instance, domain.machine),
+            )
+        yield from _processors(guest, domain, instance)
     if process is not None and not known.same(domain.machine, process.machine):
-        yield says(domain, machine=domain.machine), says(process, machine=process.machine)
+        yield problem(
+            f"{guest.title} has machine type {domain.machine} in libvirt, but its QEMU runs with "
+            f"{process.machine}",
+            says(domain, machine=domain.machine),
+            says(process, machine=process.machine),
+            TYPE=_to_record(instance, process.machine),
+        )
     if instance is not None:
         for row in instance.rows("instance_system_metadata"):
             wanted = text(row.cells, "value") if row.cells.get("key") == MACHINE_TYPE else None
             if wanted and types is not None and not types.fits(wanted, domain.machine):
-                noted = hears(row.answer, "instance", MACHINE_TYPE, **{MACHINE_TYPE: wanted})
-                yield noted, says(domain, machine=domain.machine)
+                yield problem(
+                    f"{guest.title} runs with machine type {domain.machine}, but nova's record has "
+                    f"{wanted}",
+                    hears(row.answer, "instance", MACHINE_TYPE, **{MACHINE_TYPE: wanted}),
+                    says(domain, machine=domain.machine),
+                    TYPE=domain.machine,
+                )
 
 
 MACHINE_TYPE = "image_hw_machine_type"
@@ -164,13 +263,24 @@ def _types(host: Host, xml: DomainXML) -> MachineTypes | None:
     return types if is_known else None
 
 
-def _processors(domain: Domain) -> Iterator[tuple[Evidence, ...]]:
+def _to_record(instance: Instance | None, machine: str) -> str:
+    """Return the type for nova's record; empty if the record was compared and does not differ."""
+    return machine if instance is None else ""
+
+
+def _processors(guest: Guest, domain: Domain, instance: Instance | None) -> Iterator[Problem]:
     live, stored = domain.xml.processor, domain.inactive.processor
     # Only a named model has to stay the same; the other modes follow the host's CPU.
     if live is None or stored is None or stored.mode != "custom" or not stored.model:
         return
     if live.model and live.model != stored.model:
-        yield says(domain, xml=f"CPU {live.model}"), says(domain, inactive=f"CPU {stored.model}")
+        yield problem(
+            f"{guest.title} runs with CPU model {live.model}, but libvirt would start it with "
+            f"{stored.model}",
+            derives(domain, "xml", cpu_model=live.model),
+            derives(domain, "inactive", next_cpu_model=stored.model),
+            TYPE=_to_record(instance, domain.machine or ""),
+        )
 
 
 @check(Severity.NOTE, traps=[building, task_in_flight, migrating])
@@ -193,8 +303,20 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
         virsh dumpxml NAME
         virsh dumpxml --inactive NAME
 
-    Then, if nova's records are right, stop and start the server through nova at a time that suits
-    its owner.
+    Check that nova's records are right: a stop and start defines the domain again from them:
+
+        openstack server show UUID
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then stop and start the server, which ends the guest and boots it again:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the definition for the next start is the running one:
+
+        virsh dumpxml --inactive NAME
 
     Not yet: Do not run `virsh destroy` and `virsh start`, or `virsh define`.
 
@@ -206,14 +328,23 @@ def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
     for name, read in SIZES.items():
         size, other = read(live), read(stored)
         if size != other:
-            now = says(domain, xml=f"{name} {size}")
-            then = says(domain, inactive=f"{name} {other}")
-            yield Problem(Severity.WARNING, (now, then))
+            yield problem(
+                f"{guest.title} runs with {amounts({name: size})}, but libvirt would start it with "
+                f"{amounts({name: other})}",
+                derives(domain, "xml", **{name: size}),
+                derives(domain, "inactive", **{f"next_{name}": other}),
+                severity=Severity.WARNING,
+            )
     for part, has in PARTS.items():
         one, two = {*has(live)} - NOTHING, {*has(stored)} - NOTHING
         if one != two:
-            now = says(domain, xml=f"{part} {_listed(one)}")
-            yield now, says(domain, inactive=f"{part} {_listed(two)}")
+            name = part.replace(" ", "_")
+            yield problem(
+                f"{guest.title} has other {part} at its next start through libvirt: "
+                f"{_listed(one)} now, {_listed(two)} then",
+                derives(domain, "xml", **{name: _listed(one)}),
+                derives(domain, "inactive", **{f"next_{name}": _listed(two)}),
+            )
 
 
 SIZES: Mapping[str, Callable[[DomainXML], int]] = {
@@ -233,7 +364,7 @@ PARTS: Mapping[str, Callable[[DomainXML], Iterable[str | None]]] = {
     "network cards": lambda xml: [card.mac for card in xml.interfaces],
     "host devices": lambda xml: [device.address for device in xml.host_devices],
     "console logs": lambda xml: xml.logs,
-    "consoles at": lambda xml: [at for it in xml.graphics for at in it.listens],
+    "console addresses": lambda xml: [at for it in xml.graphics for at in it.listens],
 }
 """Parts of the definition, besides its sizes, that a start would change."""
 
@@ -294,11 +425,20 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
     if old:
         then = {name: pair[0] for name, pair in old.items()}
         now = {name: pair[1] for name, pair in old.items()}
-        yield says(domain, nova_note=note.created).and_so(**then), says(instance, **now)
+        was, new = (
+            ", ".join(f"{key} {brief(str(it))}" for key, it in of.items()) for of in (then, now)
+        )
+        yield problem(
+            f"{guest.title}'s metadata in libvirt has {was}, but nova has {new}",
+            derives(domain, "nova_note", metadata_written=note.created, **then),
+            says(instance, **now),
+        )
     project = text(instance.raw, "project_id")
     if note.project and project and note.project != project and _names_its_owner(note.package):
-        owners = (
-            says(domain, nova_note=f"project {note.project}"),
+        yield problem(
+            f"{guest.title}'s metadata in libvirt has project {note.project[:8]}, but nova has "
+            f"project {project[:8]}",
+            derives(domain, "nova_note", project=note.project),
             says(instance, project_id=project),
+            severity=Severity.WARNING,
         )
-        yield Problem(Severity.WARNING, owners)

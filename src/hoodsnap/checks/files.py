@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from hoodsnap.check import Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import disks_are_not_files, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.clock import moment
@@ -12,7 +13,7 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.instances_directory import Folder
 
 FEW = 2
@@ -44,7 +45,16 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
         ls -l INSTANCES_PATH
         grep instances /proc/PID/mountinfo
 
-    Then stop nova-compute, mount the file system, and compare.
+    Stop nova-compute, so that it creates nothing in the wrong place. The guests keep running:
+
+        systemctl stop nova-compute
+
+    Then mount the right file system, or unmount the one that hides it, and start nova-compute.
+
+    It worked if the instances directory shows a folder for each server:
+
+        findmnt -T INSTANCES_PATH
+        ls -l INSTANCES_PATH
 
     Not yet: Do not start or hard-reboot any server: nova would download new base images into the
     wrong directory, and they would hide the right ones later. Do not remove anything below the
@@ -56,10 +66,18 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
         reasons = [host.unheard.get("images"), *host.images.failures.values()]
         raise UnheardError(next((reason for reason in reasons if reason), "nothing was collected"))
     listing = host.images.listing
+    top = host.images.tops[0]
     for guest in cloud.guests_of(host):
         evidence = _hidden(host, guest)
         if evidence is not None:
-            yield evidence, hears(listing, "images", guest.uuid, folder=None)
+            yield problem(
+                f"{top} on {host.name} does not show the folder in which {guest.title} has files"
+                f" open (PID {guest.process.pid if guest.process is not None else 'unknown'})",
+                evidence,
+                hears(listing, "images", guest.uuid, folder=None),
+                PID=guest.process.pid if guest.process is not None else None,
+                INSTANCES_PATH=top,
+            )
             return
     expected = [guest for guest in cloud.guests_of(host) if _has_a_folder(guest)]
     if len(expected) < FEW or any(guest.uuid in host.images.folders for guest in expected):
@@ -71,7 +89,15 @@ def instances_path_not_mounted(host: Host, cloud: Cloud) -> Problems:
     some = [guest.record for guest in expected[:FEW] if guest.record is not None]
     servers = [says(record, uuid=record.uuid, vm_state=record.vm_state) for record in some]
     found = hears(listing, "images", "", folders=f"none of {len(expected)}")
-    yield (*servers, found)
+    pids = (guest.process.pid for guest in expected if guest.process is not None)
+    yield problem(
+        f"{top} on {host.name} has none of the folders of {len(expected)} servers"
+        f" ({phrase.several(guest.title for guest in expected)})",
+        *servers,
+        found,
+        PID=next(pids, None),
+        INSTANCES_PATH=top,
+    )
 
 
 def _hidden(host: Host, guest: Guest) -> Evidence | None:
@@ -116,9 +142,14 @@ def resize_source_copy_missing(host: Host) -> Problems:
         openstack server migration list --server UUID
         ls -ld INSTANCES_PATH/*_resize
 
-    Then, if the copy really is missing, confirm the resize, which is the only way forward:
+    Then, if the copy really is missing, confirm the resize, which ends the possibility to revert it
+    and leaves the server as it is:
 
         openstack server resize confirm UUID
+
+    It worked if the server is ACTIVE:
+
+        openstack server show UUID
 
     Not yet: Do not run `openstack server resize revert`. Do not remove any `*_resize` to make
     space.
@@ -135,7 +166,14 @@ def resize_source_copy_missing(host: Host) -> Problems:
             copy = f"{instance.uuid}_resize"
             if lacks and host.images.size_of(copy, "disk") is None:
                 waits = says(instance, uuid=instance.uuid, vm_state=instance.vm_state)
-                yield waits, hears(host.listing, "images", f"{copy}/disk", copy=None)
+                yield problem(
+                    f"{instance.name}'s resize can't be reverted: {phrase.brief(copy)}/disk is"
+                    f" missing on its source host {host.name}",
+                    waits,
+                    hears(host.listing, "images", f"{copy}/disk", copy=None),
+                    UUID=instance.uuid,
+                    INSTANCES_PATH=host.images.tops[0] if host.images.tops else None,
+                )
         except UnheardError as reason:
             undecided = undecided or reason
     if undecided is not None:
@@ -161,11 +199,12 @@ def _waits_here(host: Host, instance: Instance) -> bool:
     traps=[task_in_flight, migrating, disks_are_not_files],
 )
 def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
-    """A folder in the instances directory belongs to no server.
+    """A folder in the instances directory is a leftover: no server uses it.
 
     The folder takes up space, and its disk keeps a base image in use that nova no longer counts. It
     may also be the last copy of a server whose record was lost. A deletion, a resize or a migration
-    that broke off leaves such a folder behind.
+    that broke off leaves such a folder behind: `UUID_resize` of a server that waits for no
+    confirmation, or the folder of a server that was deleted or never existed.
 
     Authority: All nova databases, for the owner; libvirt and the kernel, for whether the folder is
     in use.
@@ -174,17 +213,23 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
     copy that waits for a resize to be confirmed. A folder of a remaining domain is reported by
     domain-without-server.
 
-    Next: Look at the folder and its disk; FORMAT is the disk's format in `disk.info`:
+    Next: Look at the folder, and check that no process has one of its files open:
 
         ls -l --full-time FOLDER
-        qemu-img info -U -f FORMAT DISK
+        ls -l /proc/[0-9]*/fd | grep FOLDER
 
     Search for the server in the database of every cell, there also in `shadow_instances`:
 
         SELECT uuid, host, deleted_at FROM instances WHERE uuid = 'UUID'
 
-    Then move the folder aside on the same file system, and keep it for a month in case it is
-    needed.
+    Then copy the folder to a place with enough room, and keep the copy for a month. The folder
+    itself stays until its owner is known:
+
+        cp -a --sparse=always FOLDER COPY
+
+    It worked if the copy has the same files, with the same sizes:
+
+        ls -lR FOLDER COPY
 
     Not yet: Do not run `rm -rf` on everything that is "not in the list" of nova: the API shows
     neither deleted servers nor other cells, nor anything that a tenant may not see.
@@ -196,8 +241,26 @@ def orphan_instance_dir(guest: Guest, host: Host) -> Problems:
         if why is not None:
             listing = host.listing
             files = host.images.size_of(guest.uuid + folder.suffix, "disk")
-            found = hears(listing, "images", folder.path, folder=folder.path, disk_bytes=files)
-            yield why, found
+            yield problem(
+                _of_a_leftover(guest, folder, host),
+                why,
+                hears(listing, "images", folder.path, folder=folder.path, disk_bytes=files),
+                FOLDER=folder.path,
+            )
+
+
+def _of_a_leftover(guest: Guest, folder: Folder, host: Host) -> str:
+    record = guest.instance
+    if record is None:
+        return f"{folder.path} on {host.name} belongs to no server in nova's databases"
+    name = phrase.brief(folder.path.rpartition("/")[2])
+    if record.deleted:
+        gone = known(lambda: moment(record.deleted_at))
+        since = f" {phrase.since(gone, record.said['row'].at)}" if gone is not None else ""
+        return f"{guest.title} is deleted{since}, but its folder {name} is still on {host.name}"
+    return (
+        f"{guest.title} waits for no resize (it is {record.vm_state}), but {host.name} has {name}"
+    )
 
 
 def _is_orphan(guest: Guest, folder: Folder) -> Evidence | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     in_a_container,
@@ -25,6 +25,7 @@ from hoodsnap.facts.domain.hardware import HostDevice, Tpm, home_of, read_cpus, 
 from hoodsnap.facts.domain.state import ON, DomainState
 from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import brief, several
 
 ELSEWHERE = frozenset(["direct", "vdpa", "vhostuser"])
 """Types of network cards that are PCI devices for nova but not for the guest."""
@@ -52,13 +53,19 @@ def pinned_cpu_overlap(
     Traps: Guests with floating vCPUs share CPUs by design. With the policy `mixed` only some vCPUs
     are pinned. Threads that are not vCPUs run on other CPUs.
 
-    Next: Compare the pinning, the threads and both servers:
+    Next: Compare the pinning, the threads and the server's record:
 
         virsh vcpupin NAME
         grep Cpus_allowed_list /proc/PID/task/*/status
         openstack server show UUID
 
-    Then migrate the server: a migration reserves CPUs again.
+    Then live-migrate the server, which reserves CPUs on another host and pins the guest to them:
+
+        openstack server migrate --live-migration --wait UUID
+
+    It worked if each vCPU is pinned to a CPU of its own on the new host:
+
+        virsh vcpupin NAME
 
     Not yet: Do not run `openstack server reboot --hard`: it pins as the database says, and reserves
     nothing.
@@ -72,13 +79,25 @@ def pinned_cpu_overlap(
     for cpu in sorted(set(pins.values())):
         for other in claimed.processors.get(cpu, ()):
             if other is not guest and other.instance is not None:
-                yield Problem(Severity.ERROR, (ours, says(other.instance, pins=f"also {cpu}")))
+                yield problem(
+                    f"{guest.title} has host CPU {cpu} reserved, which is also reserved for "
+                    f"{other.title}",
+                    ours,
+                    says(other.instance, pins=f"also {cpu}"),
+                    OTHER=other.uuid,
+                )
     if pins and domain is not None and domain.state in ON and _is_loose(domain, pins):
-        yield Problem(Severity.ERROR, (ours, says(domain, pins=_pinned(domain.pins))))
+        reserved = {vcpu: frozenset([cpu]) for vcpu, cpu in pins.items()}
+        yield problem(
+            f"{guest.title} has {_pinned(reserved, 2)} reserved, but libvirt pins "
+            f"{_pinned(domain.pins, 2)}",
+            ours,
+            says(domain, pins=_pinned(domain.pins)),
+        )
     if process is not None and claimed.processors:
-        yield from _threads(claimed, instance, process)
+        yield from _threads(guest, claimed, instance, process)
     if pins:
-        yield from _outside(host, instance)
+        yield from _outside(guest, host, instance)
         claimed.require_processors()
 
 
@@ -87,28 +106,37 @@ def _is_loose(domain: Domain, pins: Mapping[int, int]) -> bool:
 
 
 def _threads(
-    claimed: ExclusiveResources, instance: Instance, process: Process
+    guest: Guest, claimed: ExclusiveResources, instance: Instance, process: Process
 ) -> Iterator[Problem]:
     pins, threads = instance.pins, process.vcpu_threads
     loose = {
         vcpu: cpus for vcpu, cpus in threads.items() if vcpu in pins and not cpus <= {pins[vcpu]}
     }
     if loose:
-        wanted = _pinned({vcpu: frozenset([pins[vcpu]]) for vcpu in loose})
-        evidence = says(instance, pins=wanted), says(process, vcpu_threads=_pinned(loose))
-        yield Problem(Severity.ERROR, evidence)
+        wanted = {vcpu: frozenset([pins[vcpu]]) for vcpu in loose}
+        yield problem(
+            f"{guest.title} has {_pinned(wanted, 2)} reserved, but its threads may run on other "
+            f"CPUs: {_pinned(loose, 2)}",
+            says(instance, pins=_pinned(wanted)),
+            says(process, vcpu_threads=_pinned(loose)),
+        )
     if pins:
         return
     allowed = frozenset[int]().union(*threads.values())
     for cpu in sorted(allowed & claimed.processors.keys()):
-        owner = claimed.processors[cpu][0].instance
-        if owner is not None:
-            floats = says(process, pid=process.pid, vcpu_threads=_pinned(threads))
-            yield Problem(Severity.WARNING, (floats, says(owner, pins=f"{cpu} is dedicated")))
+        owner = claimed.processors[cpu][0]
+        if owner.instance is not None:
+            yield problem(
+                f"{guest.title} may run on host CPU {cpu}, which is dedicated to {owner.title}",
+                says(process, pid=process.pid, vcpu_threads=_pinned(threads)),
+                says(owner.instance, pins=f"{cpu} is dedicated"),
+                severity=Severity.WARNING,
+                OTHER=owner.uuid,
+            )
             return
 
 
-def _outside(host: Host, instance: Instance) -> Iterator[Problem]:
+def _outside(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
     section, name = "compute", "cpu_dedicated_set"
     dedicated = host.option(section, name)
     if not dedicated:
@@ -120,13 +148,20 @@ def _outside(host: Host, instance: Instance) -> Iterator[Problem]:
     outside = set(instance.pins.values()) - read_cpus(dedicated)
     if outside:
         shown = ",".join(map(str, sorted(outside)))
-        conf = hears(answer, "nova.conf", f"[{section}]{name}", **{name: dedicated})
-        yield Problem(Severity.WARNING, (says(instance, pins=shown), conf))
+        yield problem(
+            f"{guest.title} has host CPUs {several(sorted(outside), 5)} reserved, but {name} of "
+            f"host {host.name} is {dedicated}",
+            says(instance, pins=shown),
+            hears(answer, "nova.conf", f"[{section}]{name}", **{name: dedicated}),
+            severity=Severity.WARNING,
+        )
 
 
-def _pinned(pins: Mapping[int, frozenset[int]]) -> str:
-    """Format pins for people: `vCPU 0 at 2, vCPU 1 at 3`."""
-    places = (f"vCPU {vcpu} at {','.join(map(str, sorted(pins[vcpu])))}" for vcpu in sorted(pins))
+def _pinned(pins: Mapping[int, frozenset[int]], most: int | None = None) -> str:
+    """Format pins for people: `vCPU 0 at 2, vCPU 1 at 3`; at most so many, if a limit is given."""
+    places = [f"vCPU {vcpu} at {','.join(map(str, sorted(pins[vcpu])))}" for vcpu in sorted(pins)]
+    if most is not None and places:
+        return several(places, most)
     return ", ".join(places) or "none"
 
 
@@ -155,7 +190,20 @@ def pci_or_mdev_claim_mismatch(
 
         SELECT address, status, instance_uuid FROM pci_devices WHERE deleted = 0
 
-    Then, once the device is back, hard-reboot or migrate the server through nova.
+    If the device is gone from the host, bring it back first. Check that the server's volumes and
+    ports are right, because a hard reboot defines the guest again from all of nova's records:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then reboot the server hard, which ends the guest and boots it with the devices that nova has
+    reserved for it:
+
+        openstack server reboot --hard UUID
+
+    It worked if the guest has these devices and no others:
+
+        virsh dumpxml NAME | grep -A8 '<hostdev'
 
     Not yet: Do not remove rows of pci_devices. Do not remove the device from `[pci]device_spec`
     while it is reserved. Do not unbind a device that QEMU holds.
@@ -169,24 +217,32 @@ def pci_or_mdev_claim_mismatch(
         if device.type == "pci" and device.address not in host.hypervisor.pci_addresses:
             answer = host.hypervisor.answer("kernel", "ls /sys/bus/pci/devices")
             if answer is not None:
-                gone = hears(answer, "kernel", device.address, device=None)
-                yield says(domain, host_devices=device.address), gone
+                yield problem(
+                    f"{guest.title} has the PCI device {device.address}, which host {host.name} "
+                    "does not have",
+                    says(domain, host_devices=device.address),
+                    hears(answer, "kernel", device.address, device=None),
+                )
     if domain.id is None:
         return
     devices = domain.host_devices
     for device in dict.fromkeys(devices):
         for other in cloud.exclusive(host).devices.get(device, ()):
             if other is not guest and other.domain is not None:
-                both = says(domain, host_devices=device.address)
-                yield both, says(other.domain, name=other.domain.name, host_devices="the same")
+                yield problem(
+                    f"{guest.title} and {other.title} both have the host device {device.address}",
+                    says(domain, host_devices=device.address),
+                    says(other.domain, name=other.domain.name, host_devices="the same"),
+                    OTHER=other.uuid,
+                )
     if domain.state == DomainState.RUNNING:
-        yield from _claims(host, instance, domain, devices)
+        yield from _claims(guest, host, instance, domain, devices)
     if devices:
         cloud.exclusive(host).require_devices()
 
 
 def _claims(
-    host: Host, instance: Instance, domain: Domain, devices: tuple[HostDevice, ...]
+    guest: Guest, host: Host, instance: Instance, domain: Domain, devices: tuple[HostDevice, ...]
 ) -> Iterator[Problem]:
     has = {device.address for device in devices if device.type == "pci"}
     if host.node is None:
@@ -196,7 +252,11 @@ def _claims(
         answer = host.hypervisor.bundle.last("nova-db", _query_of(instance))
         unclaimed = hears(answer, "instance", address, pci_device=None) if answer else None
         given = says(domain, host_devices=address)
-        yield Problem(Severity.ERROR, (given, unclaimed) if unclaimed is not None else (given,))
+        yield problem(
+            f"{guest.title} has the PCI device {address}, but nova has not reserved it for this "
+            "server",
+            *((given, unclaimed) if unclaimed is not None else (given,)),
+        )
     if any(card.type in ELSEWHERE for card in domain.interfaces):
         return
     for address in sorted(claims.keys() - has):
@@ -204,7 +264,11 @@ def _claims(
         place = f"{instance.database}.pci_devices[address={address}].status"
         claimed = hears(row.answer, "instance", place, pci_device=address, status="allocated")
         shown = ", ".join(sorted(has)) or None
-        yield Problem(Severity.ERROR, (claimed, says(domain, host_devices=shown)))
+        yield problem(
+            f"{guest.title} does not have the PCI device {address}, which nova has reserved for it",
+            claimed,
+            says(domain, host_devices=shown),
+        )
 
 
 def _query_of(instance: Instance) -> str:
@@ -231,13 +295,15 @@ def firmware_state_missing(
     Traps: The files are created at the guest's first start. Firmware that stores nothing has no
     state. In a container libvirt sees other folders than the collector.
 
-    Next: List the paths, and look for each of them there and on the hosts that the guest was on
-    before:
+    Next: List the paths, look for the missing file there and on the hosts that the guest was on
+    before, and list these hosts:
 
         virsh dumpxml --inactive NAME | grep -E 'loader|nvram|tpm'
         ls -l PATH
+        openstack server migration list --server UUID
 
-    Then copy back what you find, before the guest is started.
+    Then, before the guest is started, copy the file back with its owner and mode from the host or
+    backup that has it.
 
     Not yet: Do not start the guest. Do not run `virsh undefine --nvram` or `openstack server reboot
     --hard`. Do not migrate the guest. Each of these may drop the last copy.
@@ -246,20 +312,26 @@ def firmware_state_missing(
     """
     if record.deleted:
         return
-    paths = [(path, says(domain, firmware=path)) for path in domain.firmware if path is not None]
+    files = zip(("firmware", "UEFI variable store"), domain.firmware, strict=True)
+    paths = [(what, path, says(domain, firmware=path)) for what, path in files if path is not None]
     for tpm in domain.tpms:
         if tpm.source is None:
             state = tpm_state(guest.uuid, tpm.version)
-            paths.append((state, says(domain, tpms=state)))
+            paths.append(("TPM state", state, says(domain, tpms=state)))
         yield from _secret(guest, domain, tpm)
-    for path, named in paths:
+    for what, path, named in paths:
         entry = host.images.entry(path)
         answer = host.hypervisor.answer("images", f"stat -L {path}")
         # If even the folder is missing, this is probably the wrong place to look.
         wrong_place = host.images.entry(home_of(path)) is None
         if answer is not None and not wrong_place and (entry is None or entry.size == 0):
             state = "missing" if entry is None else "empty"
-            yield named, hears(answer, "images", path, file=state)
+            yield problem(
+                f"{guest.title}'s {what} {brief(path)} is {state}",
+                named,
+                hears(answer, "images", path, file=state),
+                PATH=path,
+            )
 
 
 def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:
@@ -270,10 +342,14 @@ def _secret(guest: Guest, domain: Domain, tpm: Tpm) -> Iterator[Problem]:
     known = [text(row.cells, "value") for row in rows if row.cells.get("key") == VTPM_SECRET]
     if [(secret or "").lower() for secret in known] != [tpm.secret]:
         answer = rows[0].answer if rows else instance.said["row"]
-        stored = hears(
-            answer, "instance", VTPM_SECRET, vtpm_secret_uuid=", ".join(filter(None, known))
+        names = ", ".join(filter(None, known))
+        yield problem(
+            f"{guest.title}'s TPM state is encrypted with secret {brief(tpm.secret)}, but nova's "
+            f"record has {f'secret {brief(names)}' if names else 'no secret'}",
+            says(domain, tpms=f"secret {tpm.secret}"),
+            hears(answer, "instance", VTPM_SECRET, vtpm_secret_uuid=names),
+            PATH=tpm.source or tpm_state(guest.uuid, tpm.version),
         )
-        yield Problem(Severity.ERROR, (says(domain, tpms=f"secret {tpm.secret}"), stored))
 
 
 VTPM_SECRET = "vtpm_secret_uuid"  # noqa: S105 (the name of a row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hoodsnap.bundle import Answer
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, in_a_container, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
@@ -17,6 +17,7 @@ from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.access import READ, WRITE
 from hoodsnap.facts.host.instances_directory import FolderEntry, is_base
 from hoodsnap.facts.process.process import GONE, Process
+from hoodsnap.phrase import brief, counted, place, size
 
 NEARLY_FULL = 20
 """A file system is nearly full when less than 1/20 of it is free."""
@@ -39,9 +40,13 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
         virsh dominfo NAME
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then disable autostart:
+    Then disable autostart, which changes nothing for the running guest:
 
         virsh autostart --disable NAME
+
+    It worked if the Autostart line shows `disable`:
+
+        virsh dominfo NAME
 
     To have guests come back after a reboot, set nova's `resume_guests_state_on_host_boot`.
 
@@ -51,12 +56,19 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
     """
     if not domain.autostart or (guest.record is None and not domain.is_nova):
         return
-    evidence = [says(domain, autostart="enabled", state=domain.state_words)]
-    severity = Severity.WARNING
+    on = f"host {guest.host.name}" if guest.host is not None else "its host"
+    headline = f"{guest.title} starts by itself when {on} boots: its autostart is enabled"
+    autostart = says(domain, autostart="enabled", state=domain.state_words)
     if guest.record is not None and _is_elsewhere(guest):
-        severity = Severity.ERROR
-        evidence.append(says(guest.record, host=guest.record.host))
-    yield Problem(severity, tuple(evidence))
+        elsewhere = f"on host {guest.record.host}" if guest.record.host else "on no host"
+        yield problem(
+            f"{headline}, but nova has it {elsewhere}",
+            autostart,
+            says(guest.record, host=guest.record.host),
+            severity=Severity.ERROR,
+        )
+    else:
+        yield problem(headline, autostart)
 
 
 def _is_elsewhere(guest: Guest) -> bool:
@@ -93,10 +105,17 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
         ls -lZ DISK
         grep ^user /etc/libvirt/qemu.conf
 
-    Then restore only the owner, mode or label that is wrong.
+    Then restore only the owner, mode or label that is wrong. For a mode: a+x lets all accounts pass
+    a folder but not list it; u+rw lets the owner use a file, and libvirt makes QEMU its owner:
+
+        chmod MODE PATH
+
+    It worked if QEMU's user may pass each folder and use the file:
+
+        namei -l DISK
 
     Not yet: Do not run `chown -R` or `restorecon -R` on the instances directory while guests run.
-    Do not run `chmod 777`.
+    Do not give all accounts all rights (777).
 
     Source: libvirt qemu.conf, `dynamic_ownership`; security_dac.c, security_selinux.c.
     """
@@ -117,9 +136,17 @@ def file_owner_or_label_wrong(guest: Guest, host: Host, domain: Domain) -> Probl
                 severity = (
                     Severity.ERROR if domain.state == DomainState.SHUTOFF else Severity.WARNING
                 )
-                yield Problem(severity, _closed(host, domain, found))
+                owned = given and not kept_out
+                yield problem(
+                    f"{guest.title}'s {_can_not_open(host, found)}",
+                    *_closed(host, domain, found),
+                    severity=severity,
+                    DISK=path,
+                    PATH=found.path,
+                    MODE=_missing_mode(found, wanted, owned=owned),
+                )
     if domain.id is not None:
-        yield from _mislabelled(host, domain)
+        yield from _mislabelled(guest, host, domain)
     if missing is not None and not blamed:
         raise missing
 
@@ -139,17 +166,40 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
             yield layer.path, READ
 
 
+def _can_not_open(host: Host, found: FolderEntry) -> str:
+    uid, gid = host.hypervisor.owner
+    what = f"enter {brief(found.path)}" if found.type == "d" else f"open {place(found.path)}"
+    mode = (found.mode or "")[-4:]
+    return f"QEMU (user {uid}:{gid}) can't {what}: mode {mode}, owner {_owner(found)}"
+
+
+def _owner(found: FolderEntry) -> str:
+    return f"{found.user or found.uid}:{found.group or found.gid}"
+
+
+def _missing_mode(found: FolderEntry, wanted: int, *, owned: bool) -> str | None:
+    """Return the change of mode, for chmod, that lets QEMU in; None if the owner decides.
+
+    `owned`: libvirt makes QEMU's user the owner of the file.
+    """
+    if found.type == "d":
+        return "a+x"
+    if wanted == READ:
+        return "a+r"
+    return "u+rw" if owned else None
+
+
 def _closed(host: Host, domain: Domain, found: FolderEntry) -> tuple[Evidence, ...]:
     capabilities = host.hypervisor.answer("libvirt", "virsh capabilities")
     uid, gid = host.hypervisor.owner
     evidence = [says(domain, state=domain.state_words)]
     if (answer := _stat_of(host, found.path)) is not None:
-        owner = f"{found.user or found.uid}:{found.group or found.gid}"
+        owner = _owner(found)
         line = hears(answer, "images", found.path, path=found.path, mode=found.mode, owner=owner)
         evidence.append(line)
     if capabilities is not None:
-        place = "/capabilities/host/secmodel[model='dac']/baselabel"
-        evidence.append(hears(capabilities, "libvirt", place, qemu_runs_as=f"{uid}:{gid}"))
+        label = "/capabilities/host/secmodel[model='dac']/baselabel"
+        evidence.append(hears(capabilities, "libvirt", label, qemu_runs_as=f"{uid}:{gid}"))
     return tuple(evidence)
 
 
@@ -158,7 +208,7 @@ def _stat_of(host: Host, path: str) -> Answer | None:
     return host.hypervisor.answer("images", f"stat -L {path}") or host.census.get("images")
 
 
-def _mislabelled(host: Host, domain: Domain) -> Iterator[Problem]:
+def _mislabelled(guest: Guest, host: Host, domain: Domain) -> Iterator[Problem]:
     labels = [label.image for label in domain.labels if label.model == "selinux" and label.relabel]
     for disk in domain.disks if any(labels) else ():
         if disk.image.type != "file" or disk.source is None or disk.shareable or disk.read_only:
@@ -172,8 +222,14 @@ def _mislabelled(host: Host, domain: Domain) -> Iterator[Problem]:
             continue
         # On a file server all files have the same label.
         if entry.selinux not in labels and not (entry.dev or "0:").startswith("0:"):
-            label = hears(answer, "images", disk.source, path=disk.source, selinux=entry.selinux)
-            yield Problem(Severity.ERROR, (says(domain, labels=labels[0]), label))
+            yield problem(
+                f"{guest.title}'s disk {disk.target} has label {entry.selinux}, but libvirt gave "
+                f"it {labels[0]}",
+                says(domain, labels=labels[0]),
+                hears(answer, "images", disk.source, path=disk.source, selinux=entry.selinux),
+                DISK=disk.source,
+                PATH=disk.source,
+            )
 
 
 @check(Severity.NOTE)
@@ -193,7 +249,14 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
         ls -l /proc/PID/exe
         ls -l --full-time BINARY
 
-    Then migrate the guest, or stop and start it, at a time that suits its owner.
+    Then live-migrate the server, or stop and start it at a time that suits its owner. Either gives
+    the guest a process that runs the new binary:
+
+        openstack server migrate --live-migration --wait UUID
+
+    It worked if the binary of the guest's process, on its host, is not deleted:
+
+        ls -l /proc/$(cat /run/libvirt/qemu/NAME.pid)/exe
 
     Not yet: Do not attach an rbd volume or a new kind of device. QEMU loads a module for it and
     refuses a module from another build.
@@ -201,7 +264,14 @@ def qemu_binary_outdated(guest: Guest, process: Process) -> Problems:
     Source: QEMU util/module.c; proc(5), `exe`.
     """
     if process.exe.endswith(GONE):
-        yield (says(process, pid=process.pid, exe=process.exe),)
+        binary = process.exe.removesuffix(GONE)
+        on = f" on host {guest.host.name}" if guest.host is not None else ""
+        yield problem(
+            f"{guest.title} (PID {process.pid}) runs {binary}, which was replaced{on} after its "
+            "start",
+            says(process, pid=process.pid, exe=process.exe),
+            BINARY=binary,
+        )
 
 
 @check(Severity.WARNING)
@@ -224,7 +294,15 @@ def host_fs_overcommit(host: Host) -> Problems:
         df -i INSTANCES_PATH
         du -sh INSTANCES_PATH/*
 
-    Then move guests away before the file system is full.
+    Find the servers on this host, then live-migrate some of them away before the file system is
+    full:
+
+        openstack server list --all-projects --host HOST
+        openstack server migrate --live-migration --wait UUID
+
+    It worked if the file system has room again:
+
+        df -h INSTANCES_PATH
 
     Not yet: Do not remove files of `_base` or `UUID_resize` to make room.
 
@@ -241,10 +319,21 @@ def host_fs_overcommit(host: Host) -> Problems:
         if promised > room.free and listing is not None:
             severity = Severity.NOTE if _is_intended(host) else Severity.WARNING
             severity = Severity.ERROR if nearly_full else severity
-            disks = hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised))
-            yield Problem(severity, (free, disks))
+            yield problem(
+                f"Host {host.name}: the disks in {folder} may grow by {_gib(promised)} GiB, but "
+                f"only {_gib(room.free)} GiB are free",
+                free,
+                hears(listing, "images", folder, disks_may_grow_by_gib=_gib(promised)),
+                severity=severity,
+                INSTANCES_PATH=folder,
+            )
         if room.inodes and room.free_inodes * 100 < room.inodes:
-            yield (hears(room.answer, "images", "favail", free_inodes=room.free_inodes),)
+            yield problem(
+                f"Host {host.name}: only {room.free_inodes} of {room.inodes} inodes are free in "
+                f"{folder}",
+                hears(room.answer, "images", "favail", free_inodes=room.free_inodes),
+                INSTANCES_PATH=folder,
+            )
 
 
 def _is_intended(host: Host) -> bool:
@@ -299,7 +388,19 @@ def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -
     if domain is not None and not domain.is_nova:
         xml = domain.xml if domain.id is not None else domain.inactive
         it = says(domain, name=domain.name, state=domain.state_words)
-        yield (it.and_so(memory_mib=xml.memory_kib >> 10, vcpus=xml.vcpus),)
+        yield problem(
+            f"{guest.title}{_place(guest)} is not managed by nova: {domain.state_words}, "
+            f"{size(xml.memory_kib << 10)}, {counted(xml.vcpus, 'vCPU')}",
+            it.and_so(memory_mib=xml.memory_kib >> 10, vcpus=xml.vcpus),
+        )
     elif domain is None and process is not None and process.smbios.get("product") not in PRODUCTS:
         it = says(process, pid=process.pid, name=process.name)
-        yield (it.and_so(memory_mib=process.memory_kib >> 10, vcpus=process.vcpus),)
+        yield problem(
+            f"{guest.title}{_place(guest)} is not managed by nova or libvirt: PID {process.pid}, "
+            f"{size(process.memory_kib << 10)}, {counted(process.vcpus, 'vCPU')}",
+            it.and_so(memory_mib=process.memory_kib >> 10, vcpus=process.vcpus),
+        )
+
+
+def _place(guest: Guest) -> str:
+    return f" on host {guest.host.name}" if guest.host is not None else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.legal_states import RESTS, RUNS
+from hoodsnap.checks.state import ending
 from hoodsnap.checks.traps import (
     boots_from_volume,
     building,
@@ -16,13 +18,14 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import PRODUCTS, Domain
 from hoodsnap.facts.domain.state import ON, DomainState
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.process.process import Process
 
 
@@ -46,10 +49,15 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
         ls -l /proc/PID/fd
         cat /run/libvirt/qemu/NAME.pid
 
-    Then, if no other process runs this guest, and none of its files is deleted, let the guest shut
-    down from inside and start the server:
+    Then, if no other process runs this guest, and none of its files is deleted, log in to the guest
+    and shut it down. Once the process has ended and nova reports the server as SHUTOFF, start it,
+    which boots the guest:
 
         openstack server start UUID
+
+    It worked if libvirt reports the domain as running:
+
+        virsh domstate --reason UUID
 
     Not yet: Do not run `virsh start`, `virsh define` or `openstack server reboot --hard`. Do not
     restart nova-compute. Do not run `kill -9`.
@@ -59,12 +67,16 @@ def qemu_without_domain(guest: Guest, process: Process) -> Problems:
     """
     if guest.domain is None:
         if _is_novas(guest, process):
-            yield (
+            yield problem(
+                f"{guest.title}'s QEMU runs (PID {process.pid}), but libvirt has no domain for it",
                 says(process, pid=process.pid, uuid=process.uuid),
                 _lacks(guest, "libvirt", "domain"),
+                NAME=known(lambda: process.name),
             )
     elif guest.domain.state == DomainState.SHUTOFF:
-        yield (
+        yield problem(
+            f"{guest.title}'s QEMU runs (PID {process.pid}), but its domain is"
+            f" {guest.domain.state_words} in libvirt",
             says(process, pid=process.pid, uuid=process.uuid),
             says(guest.domain, state=guest.domain.state_words),
         )
@@ -90,9 +102,14 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
         virsh domstate --reason NAME
         tail /var/log/libvirt/qemu/NAME.log
 
-    Then restart libvirtd (or virtqemud), which makes it look for the process again:
+    Then restart libvirtd (or virtqemud), which makes it look for the process again. The other
+    guests keep running:
 
         systemctl restart libvirtd
+
+    It worked if libvirt reports the domain as shut off:
+
+        virsh domstate --reason NAME
 
     Not yet: Do not run `openstack server start` before the disks are checked. Find out first why
     the process died.
@@ -100,9 +117,12 @@ def domain_without_qemu(guest: Guest, domain: Domain) -> Problems:
     Source: libvirt qemu_process.c; nova `_sync_power_states`.
     """
     if domain.state in ON and guest.process is None:
-        yield (
+        host = guest.host.name if guest.host is not None else "the host"
+        yield problem(
+            f"{guest.title} is {domain.state_words} in libvirt, but {host} runs no QEMU of it",
             says(domain, id=domain.id, state=domain.state_words),
             _lacks(guest, "kernel", "process"),
+            *ending(guest.log),
         )
 
 
@@ -127,10 +147,14 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
         openstack volume list --all-projects --long
         openstack port list --mac-address MAC --long
 
-    Then, if no other server uses them, shut the guest down; nova-compute removes it at its next
-    pass, with its disks, if the row still exists:
+    Then, if no other server uses them, shut the guest down. If its row still exists, nova-compute
+    removes the domain and its disks at its next pass:
 
         virsh shutdown NAME
+
+    It worked if the domain is shut off, or no longer listed:
+
+        virsh list --all
 
     Not yet: Do not run `virsh undefine --remove-all-storage`. Do not run `virsh destroy` before you
     know what shares the guest's disks.
@@ -142,8 +166,15 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
     deleted = says(instance, deleted_at=instance.deleted_at, vm_state=instance.vm_state)
     if instance.archived:
         deleted = deleted.and_so(archived="nova-compute will never remove its guest")
-    evidence = (deleted, says(domain, state=domain.state_words))
-    yield Problem(Severity.ERROR if domain.state in ON else Severity.WARNING, evidence)
+    gone, asked = moment(instance.deleted_at), instance.said.get("row")
+    since = f" {phrase.since(gone, asked.at)}" if gone is not None and asked is not None else ""
+    yield problem(
+        f"{guest.title} is deleted in nova{since}, but its domain is {domain.state_words}",
+        deleted,
+        says(domain, state=domain.state_words),
+        severity=Severity.ERROR if domain.state in ON else Severity.WARNING,
+        MAC=known(lambda: domain.macs[0]),
+    )
 
 
 @check(Severity.ERROR)
@@ -167,9 +198,14 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
 
         SELECT uuid, host, deleted_at FROM instances WHERE uuid = 'UUID'
 
-    Then, when its owner agrees or no longer exists, shut the guest down and keep its disks:
+    Then, when its owner agrees or no longer exists, shut the guest down, which keeps its definition
+    and its disks:
 
         virsh shutdown NAME
+
+    It worked if the domain is shut off:
+
+        virsh domstate --reason NAME
 
     Not yet: Do not run `virsh destroy` or `virsh undefine`, and do not remove its disks; they may
     be the only copy.
@@ -185,8 +221,16 @@ def domain_without_server(guest: Guest, domain: Domain) -> Problems:
     absent = [_lacks(guest, layer, "record") for layer in searched]
     # The API alone can't tell a deleted server from one that never existed.
     sure = "nova-db" in searched and domain.state in ON
-    severity = Severity.ERROR if sure else Severity.WARNING
-    yield Problem(severity, (says(domain, name=domain.name, state=domain.state_words), *absent))
+    where = f" on {guest.host.name}" if guest.host is not None else ""
+    once = known(lambda: domain.current.nova)
+    called = f" ({once.name} in its metadata)" if once is not None and once.name else ""
+    yield problem(
+        f"{guest.title}{called} is {domain.state_words} in libvirt{where}, but nova has no record"
+        " of it",
+        says(domain, name=domain.name, state=domain.state_words),
+        *absent,
+        severity=Severity.ERROR if sure else Severity.WARNING,
+    )
 
 
 @check(
@@ -205,15 +249,20 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     Traps: Building, moving and shelved servers. Another libvirt daemon than the one that was asked.
 
     Next: Check that the disks exist in the server's folder, and that the guest runs on no other
-    host:
+    host; run the second command on each host:
 
-        ls -l FOLDER
+        ls -l INSTANCES_PATH/UUID
         virsh list --all --uuid
 
-    Then stop the server in nova and start it, which defines the domain again:
+    Then stop the server in nova, if it is not stopped already, and start it, which defines the
+    domain again and boots the guest:
 
         openstack server stop UUID
         openstack server start UUID
+
+    It worked if libvirt reports the domain as running:
+
+        virsh domstate --reason UUID
 
     Not yet: Do not run `openstack server reboot --hard` if the guest may run elsewhere. Do not run
     `openstack server rebuild`.
@@ -224,13 +273,12 @@ def server_without_domain(guest: Guest, record: Server | Instance) -> Problems:
     if guest.domain is not None or not guest.is_here or record.deleted:
         return
     if record.vm_state in RUNS | RESTS | {"resized"}:
-        severity = Severity.NOTE if record.vm_state in RESTS else Severity.ERROR
-        yield Problem(
-            severity,
-            (
-                says(record, vm_state=record.vm_state, host=record.host),
-                _lacks(guest, "libvirt", "domain"),
-            ),
+        yield problem(
+            f"{guest.title} is {record.vm_state} on {record.host} in nova, but libvirt has no"
+            " domain for it",
+            says(record, vm_state=record.vm_state, host=record.host),
+            _lacks(guest, "libvirt", "domain"),
+            severity=Severity.NOTE if record.vm_state in RESTS else Severity.ERROR,
         )
 
 
@@ -253,12 +301,12 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
     server that is being moved are in `UUID_resize`. If the instances directory is not mounted, all
     files are missing. If QEMU runs in a container, its directory is another one.
 
-    Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount, and the
-    open files of a process that still runs:
+    Next: Look for `UUID_resize` and `UUID_del` beside the server's folder. Check the mount, and
+    whether a process still has one of the server's files open:
 
         ls -ld INSTANCES_PATH/UUID*
         findmnt -T INSTANCES_PATH
-        ls -l /proc/PID/fd
+        ls -l /proc/[0-9]*/fd | grep UUID
 
     Then, if a process still has the disk open, copy it out as `hoodsnap checks
     disk-deleted-but-open` describes.
@@ -275,10 +323,22 @@ def server_without_disk(guest: Guest, host: Host, record: Server | Instance) -> 
         size = host.images.size_of(guest.uuid, name)
         if not size:
             found = "missing" if size is None else "empty"
-            yield (
+            yield problem(
+                f"{guest.title} is {record.vm_state} in nova, but its {name} is {found}"
+                f"{_folder_of(guest, host)}",
                 says(record, vm_state=record.vm_state, host=record.host),
                 hears(listing, "images", f"{guest.uuid}/{name}", **{name: found}),
             )
+
+
+def _folder_of(guest: Guest, host: Host) -> str:
+    """Return ` in …/instances/3970aa18`, or that this folder does not exist, and if QEMU runs."""
+    folders = [folder.path for folder in host.images.folders.get(guest.uuid, ())]
+    own = [path for path in folders if path.endswith(guest.uuid)]
+    top = host.images.tops[0] if host.images.tops else "the instances directory"
+    where = f" in {phrase.place(own[0])}" if own else f": {top} has no folder of it"
+    runs = f"; its QEMU still runs (PID {guest.process.pid})" if guest.process is not None else ""
+    return f"{where}{runs}"
 
 
 def _expected_files(guest: Guest, record: Server | Instance) -> list[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hoodsnap.check import Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     disk_is_copied,
@@ -12,12 +13,13 @@ from hoodsnap.checks.traps import (
     migrating,
     task_in_flight,
 )
-from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.image_cache import OF_EPHEMERAL, OF_SWAP
+from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.instances_directory import BASE, OF_AN_IMAGE, is_base, owner_of
 from hoodsnap.facts.process.process import Process
@@ -44,7 +46,7 @@ def disk_format_mismatch(
     That is harmless as long as the disk is read as raw and recorded as raw. An encrypted disk is
     raw to libvirt and LUKS to QEMU.
 
-    Next: Compare the three formats; FOLDER is the server's folder:
+    Next: Compare the three formats:
 
         cat FOLDER/disk.info
         head -c 4 DISK | od -c
@@ -61,22 +63,36 @@ def disk_format_mismatch(
     for disk in domain.disks if domain.id is not None else domain.inactive_disks:
         if disk.source is None or disk.format not in ("raw", "qcow2") or disk.image.type != "file":
             continue
-        read_as = says(domain, disks=f"{disk.source} is {disk.format}")
         image = host.images.image(disk.source)
         if image is not None and _declared(image) not in (None, disk.format):
-            yield read_as, says(image, path=image.path, declared=image.declared)
+            recorded = says(image, path=image.path, declared=image.declared)
+            yield _misread(guest, domain, disk, f"nova recorded {image.declared}", recorded)
             continue
         if process is not None:
             for drive in process.disks:
                 if drive.source == disk.source and drive.format not in (None, "luks", disk.format):
                     started = f"{drive.source} is {drive.format}"
-                    yield read_as, says(process, pid=process.pid, disks=started)
+                    evidence = says(process, pid=process.pid, disks=started)
+                    what = f"QEMU was started with {drive.format}"
+                    yield _misread(guest, domain, disk, what, evidence)
         magic = _magic(host, disk.source)
         if disk.format == "qcow2" and magic is not None and not magic.startswith(QCOW2):
-            listing = host.listing
-            yield read_as, hears(listing, "images", disk.source, first_bytes=magic)
+            found = hears(host.listing, "images", disk.source, first_bytes=magic)
+            what = f"it starts with {magic[:8]}, not {QCOW2}"
+            yield _misread(guest, domain, disk, what, found)
         if image is None:
             disks_out_of_sight(guest)  # raises if nova's format for this disk is out of sight
+
+
+def _misread(guest: Guest, domain: Domain, disk: Disk, what: str, evidence: Evidence) -> Problem:
+    path = disk.source or ""
+    return problem(
+        f"{guest.title}'s disk {phrase.place(path)} is read as {disk.format}, but {what}",
+        says(domain, disks=f"{path} is {disk.format}"),
+        evidence,
+        DISK=path,
+        FOLDER=path.rpartition("/")[0],
+    )
 
 
 def _declared(image: Image) -> str | None:
@@ -111,11 +127,16 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
         qemu-img info -U -f qcow2 DISK
         openstack server show UUID
 
-    Then pause the server if it runs, keep the disk as evidence, and deactivate the image, so that
-    no other server is made from it:
+    Then pause the server if it runs, keep the disk as evidence, and deactivate the image. The guest
+    stands still until it is unpaused, and no other server can be made from the image:
 
         openstack server pause UUID
         openstack image set --deactivate IMAGE
+
+    It worked if the server is PAUSED and the image is deactivated:
+
+        openstack server show UUID
+        openstack image show IMAGE
 
     Not yet: Do not run `qemu-img convert` on the disk. Do not take a snapshot or a backup of the
     server. Each copies the contents of the file to a place that the server's owner can read.
@@ -125,10 +146,27 @@ def image_unsafe_reference(guest: Guest, host: Host, images: tuple[Image, ...]) 
     """
     for image in images:
         if image.data_file is not None:
-            yield (says(image, path=image.path, data_file=image.data_file),)
+            yield problem(
+                f"{guest.title}'s disk {phrase.place(image.path)} keeps its data in another file,"
+                f" {phrase.brief(image.data_file)}",
+                says(image, path=image.path, data_file=image.data_file),
+                DISK=image.path,
+                IMAGE=known(lambda: _image_of(guest)),
+            )
         for above, below in _steps(image):
             if not _may_stand_on(guest, above, host.images.listed_path(below)):
-                yield (says(image, path=image.path).and_so(layer=above, backing_filename=below),)
+                what = "base image" if is_base(above) else "disk"
+                yield problem(
+                    f"{guest.title}'s {what} {phrase.place(above)} is based on"
+                    f" {phrase.brief(below)}, which is no base image of nova",
+                    says(image, path=image.path).and_so(layer=above, backing_filename=below),
+                    DISK=image.path,
+                    IMAGE=known(lambda: _image_of(guest)),
+                )
+
+
+def _image_of(guest: Guest) -> str | None:
+    return guest.record.image if guest.record is not None else None
 
 
 def _steps(image: Image) -> Iterator[tuple[str, str]]:

@@ -114,8 +114,8 @@ STATUS_OF: Mapping[int, frozenset[str]] = {
 """libvirt's state → QEMU's `query-status`. NOSTATE and SHUTOFF have none."""
 
 PAUSED_OUTSIDE_NOVA: Mapping[int, str] = {
-    PauseReason.UNKNOWN: "QEMU paused it (an internal error or a debugger)",
-    PauseReason.USER: "it was paused on the host (virsh suspend, a backup)",
+    PauseReason.UNKNOWN: "QEMU paused it, and libvirt knows no reason",
+    PauseReason.USER: "it was paused on the host",
     PauseReason.DUMP: "a memory dump was not finished",
     PauseReason.WATCHDOG: "its watchdog fired",
     PauseReason.FROM_SNAPSHOT: "it was started from a snapshot",

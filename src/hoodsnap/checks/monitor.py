@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from hoodsnap.bundle import Answer
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.legal_states import STATUS_OF
 from hoodsnap.checks.traps import migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
@@ -15,13 +15,17 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.printable import cut
+
+LONGEST = 60
+"""Longest text of an error in a headline, in characters."""
 
 STOPPED = frozenset("Tt")
 """Kernel states of a process that a signal or a debugger has stopped."""
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
-def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
+def libvirt_vs_qmp_status(guest: Guest, domain: Domain, monitor: Monitor | None) -> Problems:
     """libvirt and QEMU report different states of the guest.
 
     libvirt keeps its own copy of the state and updates it from QEMU's events. If an event is lost
@@ -43,6 +47,10 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
 
         systemctl restart libvirtd
 
+    It worked if libvirt reports QEMU's state:
+
+        virsh domstate --reason NAME
+
     Not yet: Do not restart libvirt's container. Do not run `virsh resume` or `openstack server
     reboot --hard`.
 
@@ -54,7 +62,11 @@ def libvirt_vs_qmp_status(domain: Domain, monitor: Monitor | None) -> Problems:
     if expected is None or domain.id is None or monitor.status == "io-error":
         return
     if monitor.status not in expected:
-        yield says(domain, state=domain.state_words), says(monitor, status=monitor.status)
+        yield problem(
+            f"{guest.title} is {domain.state_words} in libvirt, but {monitor.status} in QEMU",
+            says(domain, state=domain.state_words),
+            says(monitor, status=monitor.status),
+        )
 
 
 @check(Severity.ERROR)
@@ -77,9 +89,14 @@ def qemu_monitor_dead(
         cat /proc/PID/stack /proc/PID/wchan
         ps -o stat,wchan -p PID
 
-    Then, if the process is in state T, let it continue:
+    Then, if the process is in state T, let it continue, which lets the guest run again:
 
         kill -CONT PID
+
+    It worked if the process is in another state, and libvirt gets an answer from it:
+
+        ps -o stat,wchan -p PID
+        virsh domjobinfo NAME
 
     Not yet: Do not run `kill -9`: in state D it has no effect until the storage is back, and then
     kills. Do not evacuate the server: the guest may still write.
@@ -90,14 +107,27 @@ def qemu_monitor_dead(
         return
     state = says(process, pid=process.pid, state=process.state)
     if process.state in STOPPED:
-        yield state, says(domain, state=domain.state_words)
+        yield problem(
+            f"{_subject(guest, process)} is stopped (state {process.state}), but its domain is"
+            f" {domain.state_words}",
+            state,
+            says(domain, state=domain.state_words),
+        )
         return
     silent = next(_silent(domain, host, monitor), None)
     if silent is not None and process.state == "D":
-        yield state, silent
+        waits = "waits in the kernel (state D), and did not answer libvirt"
+        yield problem(f"{_subject(guest, process)} {waits}", state, silent)
     elif silent is not None and not task_in_flight(guest) and not migrating(guest):
         # Requests wait until an incoming migration ends.
-        yield Problem(Severity.WARNING, (state, silent))
+        asked = "libvirt" if silent.layer == "libvirt" else "on its monitor"
+        reason = cut(str(dict(silent.said).get("error")), LONGEST)
+        headline = f"{_subject(guest, process)} did not answer {asked}: {reason}"
+        yield problem(headline, state, silent, severity=Severity.WARNING)
+
+
+def _subject(guest: Guest, process: Process) -> str:
+    return f"{guest.title}'s QEMU (PID {process.pid})"
 
 
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:
@@ -105,12 +135,12 @@ def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evi
     for answer in _unanswered(domain.said):
         # libvirt answers the other queries without QEMU.
         if answer.query.startswith(("virsh domjobinfo", "virsh blockjob")):
-            yield hears(answer, "libvirt", said=_reason(answer))
+            yield hears(answer, "libvirt", error=_reason(answer))
     # If no other QEMU answered either, the fault may be the collector's or libvirt's.
     others = [other for other in host.monitors.values() if other is not monitor]
     if monitor is not None and any(_speaks(other) for other in others):
         for answer in _unanswered(monitor.said):
-            yield hears(answer, "monitor", said=_reason(answer))
+            yield hears(answer, "monitor", error=_reason(answer))
 
 
 def _unanswered(said: Mapping[str, Answer]) -> Iterator[Answer]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.drift import amounts
 from hoodsnap.checks.traps import (
     building,
     live_migration_at_work,
@@ -17,7 +19,8 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
-from hoodsnap.facts.clock import moment
+from hoodsnap.facts.clock import moment, since_written
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
@@ -25,12 +28,21 @@ from hoodsnap.facts.database.migration import ARMED, OVER, Migration
 from hoodsnap.facts.database.request_spec import RequestSpec
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import EXECUTING, DomainState, PauseReason
-from hoodsnap.facts.fact import UnheardError, integer
+from hoodsnap.facts.fact import UnheardError, integer, known
+from hoodsnap.phrase import brief, several
 
 BY_A_MIGRATION = frozenset(
     [PauseReason.MIGRATION, PauseReason.POSTCOPY, PauseReason.POSTCOPY_FAILED]
 )
 """libvirt's reasons for a pause that a migration makes."""
+
+ACTIONS = {
+    "evacuation": "evacuate",
+    "live-migration": "live-migration",
+    "migration": "migrate",
+    "resize": "resize",
+}
+"""Type of a migration → the action that begins it."""
 
 SETTLES = timedelta(minutes=1)
 """Longest time nova needs to update the server after the end of a move."""
@@ -54,13 +66,15 @@ def domain_running_on_wrong_host(
     Traps: A server that is being moved. Hosts that were captured one after the other while it
     moved. A renamed host (`host-identity-changed` reports that for all its guests).
 
-    Next: Check on the other host whether the guest runs there as well:
+    Next: Check on both hosts whether the guest runs there, and where it moved when:
 
         virsh domstate --reason UUID
+        openstack server migration list --server UUID
+        openstack server event list UUID
 
-    Or run `hoodsnap collect` there and explain both bundles. If the guest runs only here, the
-    server's records must follow: host, node, compute_id (since 2023.2), the bindings of its ports
-    and its allocation, all together.
+    Or run `hoodsnap collect` on both hosts and explain both bundles. If the guest runs only here,
+    the server's records must follow: host, node, compute_id (since 2023.2), the bindings of its
+    ports and its allocation, all together; no command does it.
 
     Not yet: Do not run `openstack server reboot --hard`: nova executes it on the host in its
     record. Do not run `UPDATE instances SET host=…`, which changes only one of the five.
@@ -73,7 +87,24 @@ def domain_running_on_wrong_host(
     host.option("DEFAULT", "host")  # raises without nova.conf: the host's name is then unknown
     if _live_migration(guest, host) is not None or _left_behind(guest, host) is not None:
         return  # live-migration-half-done and evacuated-guest-still-running report it
-    yield says(record, host=record.host, vm_state=record.vm_state), *_here_and_there(guest, domain)
+    yield problem(
+        f"{guest.title} is {domain.state_words} on host {host.name}, but nova has it on host "
+        f"{record.host}{_there(guest)}",
+        says(record, host=record.host, vm_state=record.vm_state),
+        *_here_and_there(guest, domain),
+    )
+
+
+def _there(guest: Guest) -> str:
+    """Return the state of the guest on the host in nova's record: `, where it has no domain`."""
+    twin = _recorded_twin(guest)
+    if twin is None or twin.host is None:
+        return ""
+    there = twin.domain
+    if there is None:
+        return ", where it has no domain" if "libvirt" in twin.census else ""
+    words = known(lambda: there.state_words)
+    return f", where it is {words} too" if words else ""
 
 
 def _here_and_there(guest: Guest, domain: Domain) -> Iterator[Evidence]:
@@ -140,9 +171,14 @@ def evacuated_guest_still_running(
         virsh list --all
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then, while the guest runs on both, stop the writes of this one first, which can be undone:
+    Then, while the guest runs on both, stop this one first, on this host: it no longer writes, and
+    keeps its memory:
 
         virsh suspend NAME
+
+    It worked if the domain on this host is paused:
+
+        virsh domstate --reason NAME
 
     Not yet: Do not run `openstack compute service set --up` before the guests here are off. Do not
     remove the row from `migrations`. Do not start nova-compute, which removes this guest, before
@@ -160,11 +196,25 @@ def evacuated_guest_still_running(
         says(left, type=left.type, status=left.status, source_compute=left.source_compute),
         says(instance, host=instance.host),
     ]
+    here = ""
     if domain is not None:
         evidence += _here_and_there(guest, domain)
+        here = domain.state_words
     elif guest.process is not None:
         evidence.append(says(guest.process, pid=guest.process.pid))
-    yield Problem(Severity.ERROR if guest.runs else Severity.NOTE, tuple(evidence))
+        here = f"running as PID {guest.process.pid}"
+    yield problem(
+        f"{guest.title} was evacuated from {host.name} to {instance.host}{_at(left)}, but its "
+        f"guest on {host.name} is {here}",
+        *evidence,
+        severity=Severity.ERROR if guest.runs else Severity.NOTE,
+    )
+
+
+def _at(moved: Migration) -> str:
+    """Return the time of a move's last update: ` (2026-11-25 10:03)`; "" if it can't be read."""
+    then = known(lambda: moment(moved.updated_at))
+    return f" ({then:%Y-%m-%d %H:%M})" if then is not None else ""
 
 
 @check(Severity.ERROR, traps=[live_migration_at_work, moved_between_captures])
@@ -191,9 +241,14 @@ def live_migration_half_done(
         virsh domstate --reason NAME
         virsh domjobinfo NAME
 
-    Then, if the guest runs on both hosts, suspend it on the host that is not nova's:
+    Then, if the guest runs on both hosts, suspend it on the host that is not nova's: it no longer
+    writes there, and keeps its memory:
 
         virsh suspend NAME
+
+    It worked if the domain on that host is paused:
+
+        virsh domstate --reason NAME
 
     Not yet: Do not run `openstack server reboot --hard` or `openstack server set --state active`.
     Do not restart nova-compute on either host. Do not run `virsh resume` on a guest that a
@@ -213,15 +268,18 @@ def live_migration_half_done(
     twin = _recorded_twin(guest)
     other_runs = twin is not None and twin.domain is not None and twin.domain.state in EXECUTING
     harmless = domain.state == DomainState.PAUSED and (twin is None or other_runs)
-    evidence = (
+    yield problem(
+        f"{guest.title} is {domain.state_words} on host {host.name} after its live migration "
+        f"({moved.status}), but nova has it on host {instance.host}{_there(guest)}",
         _ends(moved),
         says(instance, host=instance.host, task_state=instance.task_state),
         *_here_and_there(guest, domain),
+        *_request(instance, moved),
+        severity=Severity.WARNING if harmless else Severity.ERROR,
     )
-    yield Problem(Severity.WARNING if harmless else Severity.ERROR, evidence)
 
 
-def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]]:
+def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[Problem]:
     """Report a guest that a migration paused on nova's host if it runs on no captured host."""
     if domain.state != DomainState.PAUSED or domain.reason not in BY_A_MIGRATION:
         return
@@ -229,7 +287,12 @@ def _runs_nowhere(guest: Guest, domain: Domain) -> Iterator[tuple[Evidence, ...]
         return  # reported on the other host
     lived = [moved for moved in _moves(guest) if moved.type == "live-migration"]
     newest = max(lived, key=lambda moved: moved.id or 0, default=None)
-    yield *([_ends(newest)] if newest is not None else []), says(domain, state=domain.state_words)
+    on = f" on host {guest.host.name}" if guest.host is not None else ""
+    yield problem(
+        f"{guest.title} is {domain.state_words}{on}, and runs on no other collected host",
+        *([_ends(newest)] if newest is not None else []),
+        says(domain, state=domain.state_words),
+    )
 
 
 def _ends(moved: Migration) -> Evidence:
@@ -256,12 +319,19 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
     host is reported by `evacuated-guest-still-running`. For a deleted server the record has no
     effect.
 
-    Next: List the evacuations:
+    Next: List the evacuations, and check in the cell's database that the row is still armed:
 
         openstack server migration list --server UUID --type evacuation
+        SELECT status, source_compute, dest_compute FROM DATABASE.migrations WHERE id = ROW
 
-    Then, while nova-compute on the server's host is stopped, set the status of that one row to
-    `completed` in the cell's database; no command does it.
+    Then, in the cell's database, mark the evacuation as cleaned up, which changes this one row.
+    nova-compute reads it only when it starts, so it can keep running; no other command does it:
+
+        UPDATE DATABASE.migrations SET status = 'completed' WHERE id = ROW
+
+    It worked if the status is completed:
+
+        SELECT status, source_compute, dest_compute FROM DATABASE.migrations WHERE id = ROW
 
     Not yet: Do not restart nova-compute or the host, and do not upgrade the host, before that row
     is corrected.
@@ -273,7 +343,36 @@ def evacuation_record_armed(guest: Guest, instance: Instance) -> Problems:
     for moved in _moves(guest):
         armed = moved.type == "evacuation" and moved.status in ARMED and not moved.deleted
         if armed and moved.source_compute == instance.host:
-            yield _ends(moved), says(instance, host=instance.host, vm_state=instance.vm_state)
+            yield problem(
+                f"{guest.title} will be destroyed when nova-compute starts on {instance.host}: its "
+                f"evacuation from there{_at(moved)} is still {moved.status}",
+                _ends(moved),
+                says(instance, host=instance.host, vm_state=instance.vm_state),
+                **_row(moved),
+            )
+
+
+def _request(instance: Instance, moved: Migration) -> Iterator[Evidence]:
+    """Yield the action that began a move: the server's last one, if the move began with it."""
+    asked, began = (
+        known(lambda: moment(instance.action_at)),
+        known(lambda: moment(moved.created_at)),
+    )
+    fits = known(lambda: instance.action) == ACTIONS.get(moved.type or "")
+    if fits and asked is not None and began is not None and abs(began - asked) < SETTLES:
+        yield says(
+            instance,
+            action=instance.action,
+            action_at=instance.action_at,
+            action_by=instance.action_by,
+            request=instance.request,
+        )
+
+
+def _row(moved: Migration) -> dict[str, Any]:
+    """Return the placeholders for a migration's row in the cell's database."""
+    # A second database of the same name has an address in its name, which SQL does not take.
+    return {"ROW": moved.id, "DATABASE": moved.database if " " not in moved.database else None}
 
 
 @check(Severity.WARNING)
@@ -289,18 +388,25 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
     Traps: A resize may wait for its confirmation for months. A move that was confirmed, or ended in
     another way, less than a minute ago. A task that is set is reported by `stuck-task-state`.
 
-    Next: Check the move:
+    Next: Check the move, the server's history, and on which host the guest runs:
 
         openstack server migration list --server UUID
         openstack server event list UUID
+        virsh domstate --reason UUID
 
-    Then finish a resize or cold migration that waits for its confirmation, or revert it:
+    If the server waits for a confirmation (VERIFY_RESIZE), confirm or revert the resize, as its
+    owner decides: `openstack server resize confirm UUID` removes the copy on the old host,
+    `openstack server resize revert UUID` goes back to it and restarts the guest.
 
-        openstack server resize confirm UUID
-        openstack server resize revert UUID
+    Then, for any other move, or if nova lacks the record of the resize, and while nova-compute on
+    the server's host is stopped, set the status of this one row in the cell's database; no other
+    command does it:
 
-    For any other move, set the status of that one row of `migrations` to `error` in the cell's
-    database, while nova-compute on the server's host is stopped; no command does it.
+        UPDATE DATABASE.migrations SET status = 'STATUS' WHERE id = ROW
+
+    It worked if the move has this status:
+
+        openstack server migration list --server UUID
 
     Not yet: Do not edit rows of `migrations` while nova-compute runs.
 
@@ -317,21 +423,36 @@ def migration_record_stale(guest: Guest, instance: Instance) -> Problems:
         old = since is not None and asked - since > STALE
         unfinished = moved.unfinished and old
         if unfinished or (moved.status == "finished" and not waits and not moved.deleted and old):
-            yield (
+            yield problem(
+                f"{guest.title}'s {moved.type} from {moved.source_compute} has been {moved.status}"
+                f"{since_written(moved.updated_at, asked)}, but nova has no task for it",
                 says(moved, type=moved.type, status=moved.status, updated_at=moved.updated_at),
                 says(instance, vm_state=instance.vm_state, task_state=None),
+                *_request(instance, moved),
+                STATUS="error",
+                **_row(moved),
             )
     # On confirm or revert, nova updates the migration's row first and the server's row after it.
-    ends = (moment(moved.updated_at) for moved in moves if moved.status in OVER)
-    if any(since is not None and asked - since < SETTLES for since in ends):
+    over = (moment(moved.updated_at) for moved in moves if moved.status in OVER)
+    if any(since is not None and asked - since < SETTLES for since in over):
         return
     if waits and not any(moved.status in ("finished", "confirming") for moved in moves):
-        shown = tuple(_ends(moved) for moved in moves)
-        yield Problem(Severity.ERROR, (says(instance, vm_state=instance.vm_state), *shown))
+        ends = [f"{moved.type} {moved.status}" for moved in moves]
+        newest = max(moves, key=lambda moved: moved.id or 0, default=None)
+        yield problem(
+            f"{guest.title} waits for its resize to be confirmed, but nova's record of it is "
+            f"{several(ends) or 'missing'}",
+            says(instance, vm_state=instance.vm_state),
+            *(_ends(moved) for moved in moves),
+            *(_request(instance, newest) if newest is not None else ()),
+            severity=Severity.ERROR,
+            STATUS="finished",
+            **(_row(newest) if newest is not None else {}),
+        )
 
 
 @check(Severity.WARNING, traps=[task_in_flight, building, never_launched, resizing, migrating])
-def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
+def request_spec_skew(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     """nova will plan the server's next move from an outdated request, or has none.
 
     nova keeps the original request for the server and uses it to find a host when the server is
@@ -349,11 +470,20 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
         openstack server show UUID
         openstack aggregate list --long
 
-    Then, if the zone differs because the host was moved, put the host back into its former
-    aggregate. No command writes a missing request.
+    If the zone differs because the host was moved, put the host back into its former aggregate. No
+    command writes a missing request; stops, starts and reboots work without it.
+
+    Then, if the request is missing, make an image of the server, from which its owner can make a
+    new server with a request of its own. The guest keeps running while its disk is read:
+
+        openstack server image create --wait --name UUID-copy UUID
+
+    It worked if the image is active:
+
+        openstack image show UUID-copy -c status
 
     Not yet: Do not edit the JSON by hand. Do not run `openstack server migrate` or `evacuate`
-    before the request is corrected.
+    before the request is corrected. Do not shelve the server: it could not be unshelved.
 
     Source: nova bugs 1785339, 1768876, 1746032; nova admin guide, availability zones.
     """
@@ -361,26 +491,40 @@ def request_spec_skew(guest: Guest, instance: Instance) -> Problems:
         return
     request_spec = instance.request_spec
     if not isinstance(request_spec, RequestSpec):
-        missing = hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None)
-        yield says(instance, vm_state=instance.vm_state, host=instance.host), missing
+        yield problem(
+            f"{guest.title} has no request spec: nova can't migrate, evacuate or unshelve it",
+            says(instance, vm_state=instance.vm_state, host=instance.host),
+            hears(request_spec, "nova-db", f"request_specs[{guest.uuid}]", request_spec=None),
+        )
         return
-    yield from _other_flavor(instance, request_spec)
+    yield from _other_flavor(guest, instance, request_spec)
     if instance.image is not None and request_spec.image not in (None, instance.image):
-        yield says(instance, image=instance.image), says(request_spec, image=request_spec.image)
+        own, its = (_named(cloud, image) for image in (instance.image, request_spec.image))
+        yield problem(
+            f"{guest.title} was made from image {own}, but its request spec has image {its}",
+            says(instance, image=instance.image),
+            says(request_spec, image=request_spec.image),
+        )
     if request_spec.zone is None or guest.host is None:
         return
     zone = guest.host.records.zone_of(guest.host.nova_name)
     # A host without a zone is in the default zone, whose name only nova-api knows.
     if zone is not None and zone[0] != request_spec.zone:
-        aggregate = hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0])
-        yield (
+        yield problem(
+            f"{guest.title} was requested for zone {request_spec.zone}, but its host "
+            f"{guest.host.name} is in zone {zone[0]}",
             says(instance, host=instance.host),
             says(request_spec, zone=request_spec.zone),
-            aggregate,
+            hears(zone[1], "aggregate", f"host={guest.host.nova_name}", zone=zone[0]),
         )
 
 
-def _other_flavor(instance: Instance, request_spec: RequestSpec) -> Iterator[tuple[Evidence, ...]]:
+def _named(cloud: Cloud, image: str | None) -> str:
+    name = cloud.image_names.get(image or "")
+    return f"{name} ({brief(image or '')})" if name else brief(image or "")
+
+
+def _other_flavor(guest: Guest, instance: Instance, request_spec: RequestSpec) -> Iterator[Problem]:
     stored = instance.stored_flavor("cur")
     if stored is None:
         raise UnheardError("the instance's stored flavor can't be read")
@@ -389,11 +533,12 @@ def _other_flavor(instance: Instance, request_spec: RequestSpec) -> Iterator[tup
     pairs = {name: (integer(stored, name), integer(wanted, name)) for name in names}
     differ = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     if differ:
-        yield (
-            says(instance, flavor=instance.flavor.name).and_so(
-                **{name: own for name, (own, _) in differ.items()}
-            ),
-            says(request_spec, flavor_name=request_spec.flavor_name).and_so(
-                **{name: its for name, (_, its) in differ.items()}
-            ),
+        had = {name: own for name, (own, _) in differ.items()}
+        asked = {name: its for name, (_, its) in differ.items()}
+        name = instance.flavor.name
+        yield problem(
+            f"{guest.title}'s request spec has {amounts(asked)}, but its flavor {name} has "
+            f"{amounts(had)}",
+            says(instance, flavor=name).and_so(**had),
+            says(request_spec, flavor_name=request_spec.flavor_name).and_so(**asked),
         )

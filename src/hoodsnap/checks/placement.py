@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from hoodsnap.check import Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     evacuated_from_elsewhere,
@@ -21,7 +21,8 @@ from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.migration import OVER, Migration
-from hoodsnap.facts.fact import UnheardError, integer
+from hoodsnap.facts.fact import UnheardError, integer, known
+from hoodsnap.phrase import brief, counted, several
 
 SHOWN = 10
 """Number of allocations that one finding shows; the others are only counted."""
@@ -51,11 +52,16 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
 
         nova-manage placement heal_allocations --instance UUID --dry-run --verbose
 
-    Then run the command without `--dry-run` to write it. By default it only creates what is
-    missing.
+    Then write it, which creates only what is missing:
 
-    Not yet: Do not run `heal_allocations --force`, which recalculates everything and loses what it
-    does not know (vGPUs, accelerators, bandwidth).
+        nova-manage placement heal_allocations --instance UUID --verbose
+
+    It worked if the server has an allocation on its host:
+
+        openstack resource provider allocation show UUID
+
+    Not yet: Do not add `--force`, which recalculates everything and loses what nova-manage does not
+    know (vGPUs, accelerators, bandwidth).
 
     Source: nova cmd/manage.py `heal_allocations`; nova bugs 1859496, 1798688.
     """
@@ -66,7 +72,9 @@ def allocation_missing(guest: Guest, instance: Instance) -> Problems:
     if guest.hidden is not None:
         raise UnheardError(guest.hidden)
     answer = guest.census["placement"]
-    yield (
+    yield problem(
+        f"{guest.title} is {instance.vm_state} on host {instance.host}, but placement has no "
+        "allocation for it",
         says(instance, host=instance.host, vm_state=instance.vm_state),
         hears(answer, "placement", guest.uuid, allocation=None),
     )
@@ -92,11 +100,18 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
     Next: Check the allocation, and look for the guest on each host that it names:
 
         openstack resource provider allocation show UUID
+        openstack resource provider list
         virsh list --all --uuid
 
-    Then, when it is proven where the guest runs, remove the wrong provider; WRONG is its id:
+    Then, when it is proven where the guest runs, remove the allocation on the other host, and
+    create what is then missing on the host in nova's record:
 
-        openstack resource provider allocation unset --provider WRONG UUID
+        openstack resource provider allocation unset --provider PROVIDER UUID
+        nova-manage placement heal_allocations --instance UUID --verbose
+
+    It worked if the allocation is on the guest's host and no other:
+
+        openstack resource provider allocation show UUID
 
     Not yet: Do not run `openstack resource provider allocation delete UUID`, which removes the
     whole allocation.
@@ -109,9 +124,15 @@ def allocation_wrong_provider(guest: Guest, instance: Instance, allocation: Allo
     if not own and not allocation.whole:
         raise UnheardError("the allocation on the server's own host was not collected")
     if foreign:
-        yield (
+        # Only if the guest is known to run where nova has it, the other host is the wrong one.
+        sure = guest.runs and guest.is_here and len(foreign) == 1
+        names = several(sorted(allocation.provider(root).name or root for root in allocation.hosts))
+        yield problem(
+            f"{guest.title} is on {instance.node} in nova, but placement has its allocation on "
+            f"{names}",
             says(instance, host=instance.host, node=instance.node),
-            says(allocation, words=allocation.words),
+            says(allocation, resources=allocation.words),
+            PROVIDER=next(iter(foreign)) if sure else None,
         )
 
 
@@ -147,15 +168,23 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     server is gone uses its allocation. Other services (Zun, Blazar, Cyborg) have allocations of
     their own.
 
-    Next: List the orphans, which changes nothing, and compare the list with the evidence; PROVIDER
-    is the UUID of the host's resource provider, CONSUMER the orphan's:
+    Next: List the orphans, and compare the list with the evidence:
 
         nova-manage placement audit --verbose --resource_provider PROVIDER
         openstack resource provider allocation show CONSUMER
 
-    Then delete one at a time:
+    Look for the consumer once more, also among the domains of the host:
+
+        openstack server show CONSUMER
+        virsh list --all --uuid
+
+    Then delete its allocation, one consumer at a time, which frees the resources:
 
         openstack resource provider allocation delete CONSUMER
+
+    It worked if the consumer has no allocation:
+
+        openstack resource provider allocation show CONSUMER
 
     Not yet: Do not run `nova-manage placement audit --delete`, which deletes everything that it
     calls an orphan.
@@ -163,7 +192,7 @@ def allocation_orphan(cloud: Cloud) -> Problems:
     Source: nova cmd/manage.py `_check_orphaned_allocations_for_provider`; nova bugs 1793569,
     1829479, 1817833.
     """
-    found: dict[str, list[tuple[Evidence, ...]]] = {}
+    found: dict[str, list[tuple[Allocation, tuple[Evidence, ...]]]] = {}
     undecided: UnheardError | None = None
     for consumer in sorted(cloud.placement.consumers):
         allocation = cloud.placement.of(consumer)
@@ -173,15 +202,38 @@ def allocation_orphan(cloud: Cloud) -> Problems:
             undecided = undecided or reason
             continue
         if proof and allocation is not None:
-            evidence = says(allocation, words=allocation.words).and_so(consumer=consumer)
-            found.setdefault(", ".join(allocation.names), []).append((evidence, *proof))
-    for orphans in found.values():
-        shown = [piece for orphan in orphans[:SHOWN] for piece in orphan]
+            found.setdefault(", ".join(allocation.names), []).append((allocation, proof))
+    for names, orphans in found.items():
+        shown = [
+            piece
+            for allocation, proof in orphans[:SHOWN]
+            for piece in (_orphan(allocation), *proof)
+        ]
         if len(orphans) > SHOWN:
             shown[0] = shown[0].and_so(of_so_many=len(orphans))
-        yield tuple(shown)
+        first = orphans[0][0]
+        held = first.words if len(orphans) == 1 else f"resources of {names}"
+        consumers = several(_who(cloud, allocation.consumer) for allocation, _ in orphans)
+        yield problem(
+            f"Placement still has {held} allocated to {counted(len(orphans), 'consumer')} without "
+            f"a server or a move: {consumers}",
+            *shown,
+            CONSUMER=first.consumer,
+            PROVIDER=next(iter(first.entries)),
+        )
     if undecided is not None:
         raise undecided
+
+
+def _orphan(allocation: Allocation) -> Evidence:
+    return says(allocation, resources=allocation.words).and_so(consumer=allocation.consumer)
+
+
+def _who(cloud: Cloud, consumer: str) -> str:
+    """Return a consumer for a headline: a deleted server's name, or the beginning of its UUID."""
+    instance = cloud.instances.by_uuid.get(consumer)
+    name = known(lambda: instance.name) if instance is not None else None
+    return f"{name} ({brief(consumer)})" if name else brief(consumer)
 
 
 def _proof_of_orphan(cloud: Cloud, allocation: Allocation) -> tuple[Evidence, ...]:
@@ -241,11 +293,21 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
         openstack resource provider allocation show UUID
         nova-manage placement heal_allocations --instance UUID --force --dry-run --verbose
 
-    Then, unless the server has vGPUs, accelerators, PCI devices or ports with bandwidth, run the
-    second command without `--dry-run`.
+    Check that the flavor asks for no vGPUs, accelerators or PCI devices, and that no port has a
+    minimum bandwidth: what nova-manage does not know of would be lost:
 
-    Not yet: Do not run `heal_allocations --force` for a server that has vGPUs, accelerators, PCI
-    devices or ports with bandwidth.
+        openstack server show UUID -c flavor
+        openstack port list --server UUID --long
+
+    Then write it, which replaces the whole allocation of this server:
+
+        nova-manage placement heal_allocations --instance UUID --force --verbose
+
+    It worked if the allocation is what the flavor needs:
+
+        openstack resource provider allocation show UUID
+
+    Not yet: Do not delete the allocation. Do not resize the server before the allocation is right.
 
     Source: nova scheduler/utils.py `resources_from_flavor`; nova bug 1469179.
     """
@@ -261,11 +323,13 @@ def allocation_amount_wrong(guest: Guest, instance: Instance, allocation: Alloca
         raise UnheardError("the rest of the allocation (on shared storage) was not collected")
     if wrong:
         flavor = instance.flavor
-        yield (
-            says(instance, flavor=flavor.name).and_so(
-                needs=worded({_name(name): max(legal) for name, legal in wanted.items()})
-            ),
-            says(allocation, words=allocation.words),
+        needs = {_name(name): max(legal) for name, legal in wanted.items()}
+        holds = {_name(name): held.get(name, 0) for name in wrong}
+        yield problem(
+            f"{guest.title} has {worded(holds)} allocated in placement, but its flavor "
+            f"{flavor.name} needs {worded({name: needs[name] for name in holds})}",
+            says(instance, flavor=flavor.name).and_so(needs=worded(needs)),
+            says(allocation, resources=allocation.words),
         )
 
 

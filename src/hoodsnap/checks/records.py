@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.legal_states import STAYS
 from hoodsnap.checks.traps import (
     building,
@@ -18,19 +19,28 @@ from hoodsnap.checks.traps import (
 )
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
-from hoodsnap.facts.clock import moment
+from hoodsnap.facts.clock import moment, since_written
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.instance_mapping import InstanceMapping
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.uuids import UUID
+from hoodsnap.phrase import brief, counted, place, several
+from hoodsnap.printable import cut
 
 MINUTES = 600.0
 """Seconds that a deletion may take, including its volumes and ports."""
+
+BEFORE = timedelta(minutes=1)
+"""Time before the record's last change in which a fault may have caused it."""
+
+LONGEST = 60
+"""Longest text of a fault in a headline, in characters."""
 
 GIVES_UP = 5
 """Attempts of nova-compute to remove the files of a deleted server
@@ -38,13 +48,13 @@ GIVES_UP = 5
 
 _FOLDER = re.compile(rf"/({UUID.pattern})(?:_resize|_del)?/disk[^/]*$")
 
-Word = tuple[str, Evidence]
-"""A guest's identity in one layer, normalized, and the evidence of it."""
+Word = tuple[str, str, Evidence]
+"""A guest's identity in one layer, normalized; the layer in a headline's words; the evidence."""
 
 
 @check(Severity.ERROR, traps=[migrating, task_in_flight])
 def uuid_name_chain_broken(
-    guest: Guest, domain: Domain, process: Process | None, monitor: Monitor | None
+    guest: Guest, cloud: Cloud, domain: Domain, process: Process | None, monitor: Monitor | None
 ) -> Problems:
     """The layers disagree on the guest's identity: UUID, name or disk belongs to another guest.
 
@@ -61,11 +71,11 @@ def uuid_name_chain_broken(
     happened:
 
         virsh dumpxml UUID
-        tr '\\0' ' ' < /proc/PID/cmdline
-        ls -l /proc/PID/fd
+        ps -ww -ef | grep UUID
+        ls -l /proc/[0-9]*/fd | grep UUID
         head /var/log/libvirt/qemu/NAME.log
 
-    Not yet: Do not run `virsh define` over the domain. Do not change anything with a `virsh`
+    Not yet: Do not run `virsh define` over the domain. Do not change anything with a virsh
     command that identifies the domain by its name.
 
     Source: nova virt/libvirt/guest.py, config.py, driver.py `_get_guest_config`; libvirt
@@ -73,38 +83,51 @@ def uuid_name_chain_broken(
     """
     if guest.record is None:
         return
-    yield from _apart([*_uuids(domain, process, monitor)])
-    yield from _apart([*_names(domain, process, monitor)])
+    yield from _apart(guest, "UUID", [*_uuids(domain, process, monitor)])
+    yield from _apart(guest, "domain name", [*_names(domain, process, monitor)])
     for disk in domain.current.disks:
         folder = _FOLDER.search(disk.source or "")
         if folder is not None and folder[1] != guest.uuid and not disk.shareable:
-            yield (says(domain, uuid=domain.uuid, disks=f"{disk.target}: {disk.source}"),)
+            yield problem(
+                f"{guest.title}'s disk {disk.target} is in the folder of "
+                f"{cloud.title_of(folder[1])}: {place(disk.source or '')}",
+                says(domain, uuid=domain.uuid, disks=f"{disk.target}: {disk.source}"),
+                OTHER=folder[1],
+                DISK=disk.source,
+            )
 
 
-def _apart(words: list[Word]) -> Iterator[tuple[Evidence, ...]]:
-    if len({word for word, _ in words}) > 1:
-        yield tuple(evidence for _, evidence in words)
+def _apart(guest: Guest, what: str, words: list[Word]) -> Iterator[Problem]:
+    places: dict[str, list[str]] = {}
+    for word, layer, _ in words:
+        places.setdefault(word, []).append(layer)
+    if len(places) > 1:
+        named = [f"{brief(word)} in {several(layers, 5)}" for word, layers in places.items()]
+        yield problem(
+            f"{guest.title} has more than one {what}: {several(named)}",
+            *(evidence for _, _, evidence in words),
+        )
 
 
 def _uuids(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
-    yield domain.uuid, says(domain, uuid=domain.uuid)
+    yield domain.uuid, "libvirt", says(domain, uuid=domain.uuid)
     if inside := _told(lambda: domain.current.smbios.get("uuid")):
-        yield inside.lower(), says(domain, smbios=inside)
+        yield inside.lower(), "libvirt's SMBIOS", says(domain, smbios=inside)
     if process is not None and (told := _told(lambda: process.uuid)):
-        yield told, says(process, uuid=told)
+        yield told, "QEMU", says(process, uuid=told)
     if process is not None and (inside := _told(lambda: process.smbios.get("uuid"))):
-        yield inside.lower(), says(process, smbios=inside)
+        yield inside.lower(), "QEMU's SMBIOS", says(process, smbios=inside)
     if monitor is not None and (told := _told(lambda: monitor.uuid)):
-        yield told, says(monitor, uuid=told)
+        yield told, "QEMU's monitor", says(monitor, uuid=told)
 
 
 def _names(domain: Domain, process: Process | None, monitor: Monitor | None) -> Iterator[Word]:
     if name := _told(lambda: domain.name):
-        yield name, says(domain, name=name)
+        yield name, "libvirt", says(domain, name=name)
     if process is not None and (name := _told(lambda: process.name)):
-        yield name, says(process, name=name)
+        yield name, "QEMU", says(process, name=name)
     if monitor is not None and (name := _told(lambda: monitor.name)):
-        yield name, says(monitor, name=name)
+        yield name, "QEMU's monitor", says(monitor, name=name)
 
 
 def _told(said: Callable[[], object]) -> str | None:
@@ -117,7 +140,9 @@ def _told(said: Callable[[], object]) -> str | None:
 
 
 @check(Severity.ERROR, heard=["libvirt"], traps=[migrating, task_in_flight])
-def instance_name_collision(guest: Guest, host: Host, record: Server | Instance) -> Problems:
+def instance_name_collision(
+    guest: Guest, host: Host, cloud: Cloud, record: Server | Instance
+) -> Problems:
     """The domain with this server's domain name belongs to another guest.
 
     The name is built from the number of the database row, and numbers can repeat: in another cell,
@@ -129,16 +154,27 @@ def instance_name_collision(guest: Guest, host: Host, record: Server | Instance)
     Traps: Servers in different cells may have the same name as long as they share no host. If the
     template contains the UUID, names are unique.
 
-    Next: Check which guest has the name (OTHER), and look up both servers:
+    Next: Check which guest has the name, and look up both servers:
 
         virsh domuuid NAME
         openstack server show OTHER
         openstack server show UUID
 
-    Then move one of the two to another host by cold migration, once its disk is confirmed to be its
-    own.
+    Check that the disk of this server is its own, and look for a host where no domain has the name:
 
-    Not yet: Do not change anything with a `virsh` command that identifies the domain by its name:
+        ls -l INSTANCES_PATH/UUID
+        virsh list --all --name
+
+    Then, while this server is off, move it to that host, which copies its disk:
+
+        openstack server migrate --wait UUID
+        openstack server resize confirm UUID
+
+    It worked if nova has the server on the other host:
+
+        openstack server show UUID -c OS-EXT-SRV-ATTR:host
+
+    Not yet: Do not change anything with a virsh command that identifies the domain by its name:
     it reaches the other guest. Do not run `openstack server reboot --hard`, which would define this
     domain over the other.
 
@@ -150,9 +186,13 @@ def instance_name_collision(guest: Guest, host: Host, record: Server | Instance)
     name = _name_of(guest, host)
     other = host.named.get(name)
     if other is not None and other.uuid != guest.uuid:
-        yield (
+        yield problem(
+            f"{guest.title}'s domain name {name} belongs to {cloud.title_of(other.uuid)} "
+            f"({brief(other.uuid)}) on host {host.name}",
             says(record, uuid=record.uuid, vm_state=record.vm_state).and_so(domain_name=name),
             says(other, name=name, uuid=other.uuid),
+            OTHER=other.uuid,
+            NAME=name,
         )
 
 
@@ -181,16 +221,26 @@ def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
     Traps: During a resize into another cell, one of the two records is hidden. A second record in
     cell0 means that the scheduler first gave up: a warning, because nothing runs there.
 
-    Next: Check the mapping:
+    Next: Check the mapping, and on which host the guest runs:
 
         nova-manage cell_v2 verify_instance --uuid UUID
+        virsh domstate --reason UUID
 
     In the database of each cell, compare the record with where the guest runs:
 
         SELECT host, vm_state, updated_at FROM instances WHERE uuid = 'UUID' AND deleted = 0
 
-    Not yet: Do not run `nova-manage cell_v2 map_instances` or `openstack server delete`. Find out
-    first which record they would affect.
+    Then keep the record whose host has the guest, and hide the other record, in the database of its
+    cell (Train and later). nova-api then ignores it; `hidden = 0` undoes that:
+
+        UPDATE DATABASE.instances SET hidden = 1 WHERE uuid = 'UUID' AND deleted = 0
+
+    It worked if the record of only one cell is not hidden:
+
+        SELECT hidden, host, vm_state FROM DATABASE.instances WHERE uuid = 'UUID' AND deleted = 0
+
+    Not yet: Do not run `nova-manage cell_v2 map_instances` or `openstack server delete`: either may
+    affect the record that has the guest.
 
     Source: nova admin guide, cells and cross-cell resize; nova cmd/manage.py `verify_instance`.
     """
@@ -198,13 +248,31 @@ def instance_in_two_cells(guest: Guest, instance: Instance) -> Problems:
     if len({copy.database for copy in live}) > 1:
         runs = [copy for copy in live if copy.host is not None]
         severity = Severity.ERROR if len(runs) > 1 else Severity.WARNING
-        yield Problem(
-            severity,
-            tuple(
-                says(copy, cell=copy.cell, vm_state=copy.vm_state, host=copy.host)
-                for copy in sorted(live, key=lambda copy: copy.database)
-            ),
+        live.sort(key=lambda copy: copy.database)
+        named = [
+            f"cell {copy.cell} ({copy.vm_state} on {'host ' if copy.host else 'no '}"
+            f"{copy.host or 'host'})"
+            for copy in live
+        ]
+        yield problem(
+            f"{guest.title} has live records in {several(named)}",
+            *(says(copy, cell=copy.cell, vm_state=copy.vm_state, host=copy.host) for copy in live),
+            severity=severity,
+            DATABASE=_other_cell(guest, live),
         )
+
+
+def _other_cell(guest: Guest, live: list[Instance]) -> str | None:
+    """Return the cell whose record the mapping does not lead to; None if it is not certain."""
+    mapped = known(lambda: guest.mapping.cell)
+    others = [copy for copy in live if copy.database != mapped]
+    only = mapped is not None and len(others) == 1 and len(live) == 2
+    return _sql_name(others[0].database) if only else None
+
+
+def _sql_name(database: str) -> str | None:
+    """Return the name of a database for SQL; None for one on another server, which has more."""
+    return database if " " not in database else None
 
 
 @check(Severity.ERROR, traps=[task_in_flight, building, just_ordered, softly_deleted])
@@ -228,45 +296,98 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
         openstack server show UUID
         nova-manage cell_v2 list_cells
 
-    Then, if the mapping is missing, create it; CELL is the id of that cell. Mappings that exist
-    stay as they are:
+    Then, if the mapping is missing, create it; mappings that exist stay as they are:
 
         nova-manage cell_v2 map_instances --cell_uuid CELL --reset
 
-    No command corrects a mapping that exists: back up the API database, and change cell_id or
-    queued_for_delete of that one row in instance_mappings.
+    If the mapping exists but is wrong, back up nova's API database and change this one row in it;
+    no other command does it:
+
+        UPDATE instance_mappings SET COLUMN = VALUE WHERE instance_uuid = 'UUID'
+
+    It worked if the server's mapping names the cell that has its record:
+
+        nova-manage cell_v2 verify_instance --uuid UUID
+        SELECT cell_id, queued_for_delete FROM instance_mappings WHERE instance_uuid = 'UUID'
 
     Not yet: Do not delete the mapping or the build request while the server's guest runs.
 
     Source: nova cmd/manage.py, compute/api.py `_get_instance` and `_update_queued_for_deletion`;
     sapcc/openstack-nannies; nova bugs 1773945, 1784074.
     """
+    asked, cell = instance.said["row"].at, known(lambda: _cell_of(mapping, instance)) or {}
     if instance.deleted:
         if mapping.there and mapping.queued_for_delete is False and not instance.archived:
-            yield Problem(
-                Severity.NOTE,
-                (
-                    says(instance, deleted_at=instance.deleted_at),
-                    says(mapping, queued_for_delete=False),
-                ),
+            yield problem(
+                f"{guest.title} has been deleted{since_written(instance.deleted_at, asked)}, but "
+                "its mapping is not marked for deletion",
+                says(instance, deleted_at=instance.deleted_at),
+                says(mapping, queued_for_delete=False),
+                severity=Severity.NOTE,
+                **_settings("queued_for_delete", 1),
             )
         return
     here = says(instance, cell=instance.cell, vm_state=instance.vm_state)
     if not mapping.there:
         if "queued_for_delete" in _columns(mapping):  # Rocky or later: every instance has a mapping
-            yield here, hears(mapping.said["row"], "mapping", guest.uuid, row=None)
+            yield problem(
+                f"{guest.title} is {instance.vm_state} in cell {instance.cell}, but nova's API "
+                "database has no mapping for it",
+                here,
+                hears(mapping.said["row"], "mapping", guest.uuid, row=None),
+                CELL=cell.get("uuid"),
+                COLUMN="",
+            )
         return
     if mapping.cell_id is None:
-        yield here, says(mapping, cell_id=None, created_at=mapping.created_at)
+        yield problem(
+            f"{guest.title} is {instance.vm_state} in cell {instance.cell}, but its mapping has no "
+            f"cell{since_written(mapping.created_at, asked)}",
+            here,
+            says(mapping, cell_id=None, created_at=mapping.created_at),
+            **_settings("cell_id", cell.get("id")),
+        )
         return
     if mapping.cell not in {copy.database for copy in guest.copies if not copy.deleted}:
-        yield here, says(mapping, cell=mapping.cell)
+        yield problem(
+            f"{guest.title}'s record is in cell {instance.cell}, but its mapping leads to cell "
+            f"{mapping.cell}",
+            here,
+            says(mapping, cell=mapping.cell),
+            **_settings("cell_id", cell.get("id")),
+        )
     if mapping.queued_for_delete:
         # It only matters while the cell is down, and for the owner's quota.
-        yield Problem(Severity.WARNING, (here, says(mapping, queued_for_delete=True)))
+        yield problem(
+            f"{guest.title} is {instance.vm_state}, but its mapping is marked for deletion",
+            here,
+            says(mapping, queued_for_delete=True),
+            severity=Severity.WARNING,
+            **_settings("queued_for_delete", 0),
+        )
     if mapping.build_requests:
-        requests = says(mapping, cell=mapping.cell, build_requests=mapping.build_requests)
-        yield Problem(Severity.WARNING, (here, requests))
+        yield problem(
+            f"{guest.title} is {instance.vm_state}, but nova still has "
+            f"{counted(mapping.build_requests, 'build request')} for it",
+            here,
+            says(mapping, cell=mapping.cell, build_requests=mapping.build_requests),
+            severity=Severity.WARNING,
+            CELL="",
+            COLUMN="",
+        )
+
+
+def _cell_of(mapping: InstanceMapping, instance: Instance) -> Mapping[str, object] | None:
+    """Return the row in cell_mappings of the cell that has the instance's record."""
+    for row in mapping.tables.of("cell_mappings"):
+        if mapping.tables.database_of(row.cells) == instance.database:
+            return row.cells
+    return None
+
+
+def _settings(column: str, value: object) -> dict[str, Any]:
+    """Return the placeholders of the change of a mapping that exists: it need not be created."""
+    return {"CELL": "", "COLUMN": column, "VALUE": value}
 
 
 def _columns(mapping: InstanceMapping) -> list[object]:
@@ -295,12 +416,22 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
         openstack server event list UUID
         grep UUID /var/log/nova/nova-compute.log
 
-    Then request the deletion again:
+    Check what is left of the server, and that its owner wants none of it:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    If its task is still deleting, nova ignores a new request: a restart of nova-compute continues
+    the deletion, and also ends every other task of its host.
+
+    Then request the deletion again, which removes the guest, its disks and its ports:
 
         openstack server delete UUID
 
-    If its task is still deleting, nova ignores the request: restart nova-compute, which continues
-    the deletion. Check afterwards what is left of the server's ports and volumes.
+    It worked if neither the server nor a port of it exists:
+
+        openstack server show UUID
+        openstack port list --device-id UUID
 
     Not yet: Do not edit the record. Do not run `nova-manage db archive_deleted_rows`: without the
     record, nothing removes the guest.
@@ -309,18 +440,63 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     bug 1392527.
     """
     age = _age(instance)
+    since = since_written(instance.updated_at, instance.said["row"].at)
     if not instance.deleted and instance.task_state == "deleting":
         if age > MINUTES:
-            yield (says(instance, task_state="deleting", updated_at=instance.updated_at),)
+            yield problem(
+                f"{guest.title} is stuck in deleting{since}{_failed(instance)}",
+                says(instance, task_state="deleting", updated_at=instance.updated_at),
+                *_causes(guest, instance),
+            )
     elif not instance.deleted and instance.vm_state == "deleted":
         if age > MINUTES and instance.task_state is None:
             half = says(instance, vm_state="deleted", updated_at=instance.updated_at)
-            yield Problem(Severity.WARNING, (half.and_so(its_row="is not marked deleted"),))
+            yield problem(
+                f"{guest.title} has vm_state deleted{since}, but its row is not marked deleted",
+                half.and_so(its_row="is not marked deleted"),
+                *_causes(guest, instance),
+                severity=Severity.WARNING,
+            )
     elif instance.deleted and not instance.archived and not instance.cleaned:
         attempts = instance.clean_attempts
         if attempts >= GIVES_UP:
-            tried = says(instance, deleted_at=instance.deleted_at, clean_attempts=attempts)
-            yield Problem(Severity.WARNING, (tried,))
+            gone = since_written(instance.deleted_at, instance.said["row"].at)
+            yield problem(
+                f"{guest.title} has been deleted{gone}, but nova-compute gave up on its files "
+                f"after {counted(attempts, 'attempt')}",
+                says(instance, deleted_at=instance.deleted_at, clean_attempts=attempts),
+                *_causes(guest, instance),
+                severity=Severity.WARNING,
+            )
+
+
+def _failed(instance: Instance) -> str:
+    """Return the fault that ended the last action, for a headline; "" without one."""
+    fault = known(lambda: instance.fault_message) if _is_recent(instance) else None
+    return f" after a fault ({cut(fault.strip(), LONGEST)})" if fault else ""
+
+
+def _causes(guest: Guest, instance: Instance) -> Iterator[Evidence]:
+    """Evidence of why the deletion did not end: its request, nova's last fault and error line."""
+    if known(lambda: instance.action) == "delete":
+        yield says(
+            instance,
+            action=instance.action,
+            action_at=instance.action_at,
+            action_by=instance.action_by,
+            request=instance.request,
+        )
+    if _is_recent(instance):
+        yield says(instance, fault_message=instance.fault_message, fault_at=instance.fault_at)
+    log = guest.log
+    if log is not None and known(lambda: log.trouble) is not None:
+        yield says(log, trouble=log.trouble)
+
+
+def _is_recent(instance: Instance) -> bool:
+    """True if nova's last fault is not older than the record's last change."""
+    fault, changed = known(lambda: moment(instance.fault_at)), moment(instance.updated_at)
+    return fault is not None and changed is not None and fault > changed - BEFORE
 
 
 def _age(instance: Instance) -> float:
@@ -344,7 +520,7 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
     Traps: Building, shelved and moving servers, and servers with a failed build, correctly have no
     host as long as no guest of them runs.
 
-    Next: Look for the server on every host, and check the services and the server's history:
+    Next: Look for the server on each host, and check the services and the server's history:
 
         virsh list --all --uuid
         openstack compute service list
@@ -363,17 +539,35 @@ def active_without_host(guest: Guest, instance: Instance) -> Problems:
     if instance.vm_state == "error":
         # After a failed build or unshelving, the server has no host and no guest runs.
         if instance.host is None and guest.runs:
-            yield says(instance, vm_state="error", host=None), *_seen(guest.domain)
+            yield problem(
+                f"{guest.title} is in error and on no host in nova{_where(guest)}",
+                says(instance, vm_state="error", host=None),
+                *_seen(guest.domain),
+            )
     elif instance.host is None or instance.node is None:
-        placed = says(instance, vm_state=instance.vm_state, host=instance.host, node=instance.node)
-        yield placed, *_seen(guest.domain)
+        lacks = "host" if instance.host is None else "node"
+        yield problem(
+            f"{guest.title} is {instance.vm_state} in nova, but its record has no {lacks}"
+            f"{_where(guest)}",
+            says(instance, vm_state=instance.vm_state, host=instance.host, node=instance.node),
+            *_seen(guest.domain),
+        )
     elif not guest.records.services_of(instance.host):
         services = guest.records.read("services")
-        yield (
+        yield problem(
+            f"{guest.title} is {instance.vm_state} on host {instance.host} in nova, but no "
+            f"nova-compute has that name{_where(guest)}",
             says(instance, vm_state=instance.vm_state, host=instance.host),
             hears(services, "services", f"host={instance.host}", nova_compute=None),
             *_seen(guest.domain),
         )
+
+
+def _where(guest: Guest) -> str:
+    """Return the state of the guest on the host that has it: `; on host vm it is running`."""
+    host, domain = guest.host, guest.domain
+    state = known(lambda: domain.state_words) if domain is not None else None
+    return f"; on host {host.name} it is {state}" if host is not None and state else ""
 
 
 def _seen(domain: Domain | None) -> Iterator[Evidence]:

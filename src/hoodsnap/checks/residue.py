@@ -6,19 +6,21 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import disk_is_copied, job_runs, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.server import Server
-from hoodsnap.facts.clock import moment
+from hoodsnap.facts.clock import moment, since_written
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import BLOCK_JOB, Domain
 from hoodsnap.facts.domain.state import EXECUTING, ON
+from hoodsnap.facts.fact import known
 from hoodsnap.facts.quantity import whole
 from hoodsnap.facts.uuids import UUID
+from hoodsnap.phrase import lasting, place, several
 
 HOUR = 3600.0
 
@@ -44,10 +46,11 @@ def shelved_or_soft_deleted_residue(
 
         openstack server event list UUID
         virsh domstate --reason NAME
-        ls -l FOLDER
+        ls -l INSTANCES_PATH/UUID
 
-    Then leave it alone until the server was unshelved, and its owner has confirmed that its data
-    are complete: what is left here may be the only copy.
+    Then leave a shelved server's remains alone until it was unshelved and its owner has confirmed
+    that its data are complete: the remains may be the only copy. For a soft-deleted server, find
+    out in nova-compute's log why it was not reclaimed.
 
     Not yet: Do not delete the shelve snapshot in glance. Do not remove the folder. Do not run
     `virsh undefine`.
@@ -61,10 +64,17 @@ def shelved_or_soft_deleted_residue(
         left = [*_left(guest, host)]
         if left:
             runs = guest.domain is not None and guest.domain.state in ON
-            severity = Severity.ERROR if runs else Severity.WARNING
-            yield Problem(severity, (says(record, vm_state=record.vm_state), *left))
+            kept = [f"its domain, {guest.domain.state_words}"] if guest.domain is not None else []
+            kept += ["its folder"] if len(left) > len(kept) else []
+            yield problem(
+                f"{guest.title} is {record.vm_state} in nova, but host {host.name} still has "
+                f"{several(kept)}",
+                says(record, vm_state=record.vm_state),
+                *left,
+                severity=Severity.ERROR if runs else Severity.WARNING,
+            )
     elif record.vm_state == "soft-delete" and guest.is_here and instance is not None:
-        yield from _overdue(host, instance)
+        yield from _overdue(guest, host, instance)
 
 
 def _left(guest: Guest, host: Host) -> Iterator[Evidence]:
@@ -75,7 +85,7 @@ def _left(guest: Guest, host: Host) -> Iterator[Evidence]:
             yield hears(guest.census["images"], "images", folder.path, folder=folder.path)
 
 
-def _overdue(host: Host, instance: Instance) -> Iterator[tuple[Evidence, ...]]:
+def _overdue(guest: Guest, host: Host, instance: Instance) -> Iterator[Problem]:
     """Report a soft deletion that is overdue; nova-compute checks every minute."""
     interval = whole(host.option("DEFAULT", "reclaim_instance_interval", "0"))
     since, asked = moment(instance.deleted_at), instance.said["row"].at
@@ -83,10 +93,12 @@ def _overdue(host: Host, instance: Instance) -> Iterator[tuple[Evidence, ...]]:
         return  # 0: if only nova-api has it set, soft-deleted servers are kept forever
     conf = host.bundle.last("host", "/etc/nova/nova.conf", host.name)
     if conf is not None and (asked - since).total_seconds() > interval + HOUR:
-        place = "DEFAULT.reclaim_instance_interval"
-        yield (
+        option = "DEFAULT.reclaim_instance_interval"
+        yield problem(
+            f"{guest.title} has been soft-deleted{since_written(instance.deleted_at, asked)}, but "
+            f"host {host.name} should have reclaimed it after {lasting(interval)}",
             says(instance, vm_state=instance.vm_state, deleted_at=instance.deleted_at),
-            hears(conf, "nova.conf", place, reclaim_instance_interval=interval),
+            hears(conf, "nova.conf", option, reclaim_instance_interval=interval),
         )
 
 
@@ -106,11 +118,26 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
 
         virsh domblklist --details NAME
         openstack server event list UUID
-        ls -l FOLDER
+        ls -l INSTANCES_PATH/UUID
 
-    Then, if nova has the server in rescue, end the rescue:
+    Check that the root disk is intact: it has its backing file, and no error is reported:
+
+        qemu-img info -U --backing-chain -f FORMAT INSTANCES_PATH/UUID/disk
+
+    Then, if nova has the server in rescue and its folder has unrescue.xml, end the rescue, which
+    reboots the guest from its own root disk:
 
         openstack server unrescue UUID
+
+    If its folder has no unrescue.xml and the domain boots from its own disk, correct nova's record,
+    which changes nothing for the guest:
+
+        openstack server set --state active UUID
+
+    It worked if nova reports the server as ACTIVE, and the domain boots from its own disk:
+
+        openstack server show UUID -c status
+        virsh domblklist --details NAME
 
     Not yet: Do not remove disk.rescue while a guest runs on it. Do not run `openstack server reboot
     --hard` before the root disk is confirmed to be intact.
@@ -122,12 +149,21 @@ def rescue_residue(guest: Guest, host: Host, record: Server | Instance, domain: 
     disks = [disk for disk in domain.current.disks if _is_rescue(disk)]
     if record.vm_state == "rescued":
         if not disks and domain.state in EXECUTING:
-            yield (
+            first = next(iter(domain.current.disks), None)
+            boots = f" from {place(first.source or '')}" if first is not None else ""
+            yield problem(
+                f"{guest.title} is rescued in nova, but its domain is {domain.state_words}{boots}",
                 says(record, vm_state=record.vm_state),
                 says(domain, state=domain.state_words, disks=_shown(domain.current.disks)),
+                FORMAT=first.image.format if first is not None else None,
             )
     elif disks:
-        yield says(record, vm_state=record.vm_state), says(domain, disks=_shown(tuple(disks)))
+        yield problem(
+            f"{guest.title} is {record.vm_state} in nova, but its disk {disks[0].target} is "
+            f"{place(disks[0].source or '')}",
+            says(record, vm_state=record.vm_state),
+            says(domain, disks=_shown(tuple(disks))),
+        )
     else:
         yield from _rescue_files(guest, host, record)
 
@@ -136,9 +172,7 @@ def _is_rescue(disk: Disk) -> bool:
     return (disk.source or "").endswith("disk.rescue")
 
 
-def _rescue_files(
-    guest: Guest, host: Host, record: Server | Instance
-) -> Iterator[tuple[Evidence, ...]]:
+def _rescue_files(guest: Guest, host: Host, record: Server | Instance) -> Iterator[Problem]:
     listing = guest.census.get("images")
     found = [
         name
@@ -146,7 +180,9 @@ def _rescue_files(
         if listing is not None and host.images.size_of(guest.uuid, name) is not None
     ]
     if found and listing is not None:
-        yield (
+        yield problem(
+            f"{guest.title} is {record.vm_state} in nova, but its folder still has "
+            f"{several(found)}",
             says(record, vm_state=record.vm_state),
             hears(listing, "images", guest.uuid, files=", ".join(found)),
         )
@@ -173,24 +209,40 @@ def domain_transient(guest: Guest, record: Server | Instance, domain: Domain) ->
         virsh dominfo NAME
         virsh domblklist NAME
 
+    Check that no disk is being copied, and that the server's volumes and ports are right:
+
+        virsh domblkinfo NAME --all
+        virsh blockjob NAME TARGET --info
+        openstack server volume list UUID
+        openstack port list --server UUID
+
     Save the definition to a file that only root can read:
 
         (umask 077; virsh dumpxml --security-info NAME > /root/NAME.xml)
 
-    Then, if no disk is being copied, define the domain again at a time that suits its owner:
+    Then reboot the server hard at a time that suits its owner, which ends the guest, defines the
+    domain again from nova's records and boots it:
 
         openstack server reboot --hard UUID
 
-    Not yet: Do not shut the guest down. Do not run `virsh define` while a disk is being copied,
-    because it would name the wrong disk.
+    It worked if the Persistent line shows `yes`:
+
+        virsh dominfo NAME
+
+    Not yet: Do not shut the guest down from inside or with `virsh shutdown`. Do not run `virsh
+    define` while a disk is being copied, because it would name the wrong disk.
 
     Source: nova virt/libvirt/driver.py `_live_snapshot`, `_swap_volume`,
     `_delete_guest_configuration`.
     """
     if guest.is_here and not record.deleted and domain.state in ON and not domain.persistent:
-        yield (
+        on = f" on host {guest.host.name}" if guest.host is not None else ""
+        disk = known(lambda: next(disk.target for disk in domain.disks if disk.source))
+        yield problem(
+            f"{guest.title} is {domain.state_words}{on}, but libvirt stores no definition of it",
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words, persistent=domain.persistent),
+            TARGET=disk,
         )
 
 
@@ -209,17 +261,29 @@ def snapshot_or_blockjob_residue(
     Traps: nova itself runs a snapshot or replaces a volume (for a volume this is only a note).
     Backup software copies disks, which is a note, and leaves checkpoints, which are not reported.
 
-    Next: Check the disks, snapshots and copies, and find out what started them; TARGET is the
-    disk's target (vda):
+    Next: Check the disks, snapshots and copies, and find out what started them:
 
         virsh domblklist NAME
         virsh snapshot-list NAME
         virsh blockjob NAME TARGET --info
         openstack server event list UUID
 
-    Then end a copy, which keeps the disk as it is:
+    Find the person or program that started it, and let them end it. After an external snapshot,
+    save the guest's data first, from inside the guest.
+
+    Then, if nobody needs a copy that is in progress, end the copy, which keeps the disk as it is:
 
         virsh blockjob NAME TARGET --abort
+
+    If nobody needs a snapshot in libvirt's list, make libvirt forget it, which keeps the disk as it
+    is, with the snapshot's data in it:
+
+        virsh snapshot-delete NAME SNAPSHOT --metadata
+
+    It worked if the disk has no job, and the list has no such snapshot:
+
+        virsh blockjob NAME TARGET --info
+        virsh snapshot-list NAME
 
     Not yet: Do not run `virsh blockjob --pivot`, `virsh blockcommit` or `openstack server reboot
     --hard`. Do not remove any file that QEMU has open. Do not let nova take a snapshot: it ends any
@@ -233,14 +297,34 @@ def snapshot_or_blockjob_residue(
     for disk in domain.current.disks:
         # nova's own disks have at most one backing file.
         if disk.backing is not None and len(disk.backing) > 1 and _is_own(disk):
-            yield Problem(Severity.ERROR, (says(domain, disks=_chain(disk)),))
+            new, *below = _names(disk)
+            yield problem(
+                f"{guest.title}'s disk {disk.target} is {new} on top of {below[0]}: a snapshot "
+                "that nova does not know",
+                says(domain, disks=f"{disk.target}: {' → '.join((new, *below))}"),
+                severity=Severity.ERROR,
+                TARGET=disk.target,
+                SNAPSHOT="",
+            )
     for target, job in domain.block_jobs.items():
         legal = job.startswith("backup") or _is_volume(domain, target)
         severity = Severity.NOTE if legal else Severity.WARNING
         answer = domain.said[BLOCK_JOB + target]
-        yield Problem(severity, (hears(answer, "domain", target, **{f"job_of_{target}": job}),))
+        yield problem(
+            f"{guest.title}'s disk {target} has a running job that nova did not start: {job}",
+            hears(answer, "domain", target, **{f"job_of_{target}": job}),
+            severity=severity,
+            TARGET=target,
+            SNAPSHOT="",
+        )
     if domain.snapshots:
-        yield (says(domain, snapshots=", ".join(domain.snapshots)),)
+        first = next((disk.target for disk in domain.current.disks if disk.source), None)
+        yield problem(
+            f"{guest.title} has snapshots that nova does not know: {several(domain.snapshots)}",
+            says(domain, snapshots=", ".join(domain.snapshots)),
+            TARGET=first,
+            SNAPSHOT=domain.snapshots[0],
+        )
 
 
 def _is_own(disk: Disk) -> bool:
@@ -253,6 +337,7 @@ def _is_volume(domain: Domain, target: str) -> bool:
     return any(disk.target == target and disk.serial for disk in domain.current.disks)
 
 
-def _chain(disk: Disk) -> str:
-    names = [disk.source, *(image.source for image in disk.backing or ())]
-    return f"{disk.target}: " + " → ".join(posixpath.basename(name or "?") for name in names)
+def _names(disk: Disk) -> list[str]:
+    """Return the file names of a disk's chain, the file that the guest writes to first."""
+    paths = [disk.source, *(image.source for image in disk.backing or ())]
+    return [posixpath.basename(path or "?") for path in paths]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
-from hoodsnap.evidence import Evidence, Severity, says
+from hoodsnap.evidence import Evidence, Severity, derives, says
 from hoodsnap.facts.api.server import Server
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import Fact, UnheardError, UnreadableError, integer, text
+from hoodsnap.facts.fact import Fact, UnheardError, UnreadableError, integer, known, text
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import counted, several, sizes
 
 F = TypeVar("F", bound=Fact)
 
+KIB = 1024
 KIB_PER_MIB = 1024
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -27,7 +29,13 @@ class _Word(NamedTuple):
     """One layer's number in a common unit."""
 
     number: int
+    place: str
+    """Where the number is from, in a headline's words: `libvirt`."""
     evidence: Evidence
+
+
+API, ROW, FLAVOR = "the nova API", "its database row", "its stored flavor"
+LIBVIRT, QEMU, MONITOR = "libvirt", "QEMU", "QEMU's monitor"
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating])
@@ -50,42 +58,74 @@ def memory_chain_mismatch(
     Traps: A resize that waits for its confirmation. Memory plugged in later is not counted in any
     layer. A balloon takes memory from the guest without changing its size, which is only a note.
 
-    Next: Find the layer that differs in the evidence, and check the flavor and the domain:
+    Next: Check the flavor, the domain and the server's history:
 
         openstack server show UUID -c flavor
-        virsh dumpxml NAME | grep -i memory
+        virsh dominfo NAME
+        openstack server event list UUID
 
-    Then, if nova's value is right, stop and start the server at a time that suits its owner, which
-    writes it again:
+    If only the database row differs, the guest is right, and `flavor-three-way-drift` shows what to
+    do. If the guest differs, a stop and start defines its domain again from all of nova's records.
+    Check first that the server's volumes and ports are right:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then stop and start the server, which ends the guest and boots it again:
 
         openstack server stop UUID
         openstack server start UUID
 
-    Not yet: Do not stop and start or hard-reboot the server, which writes nova's value, before its
-    volumes and ports are confirmed to be right.
+    It worked if the domain has the flavor's memory:
+
+        virsh dominfo NAME
+
+    Not yet: Do not change the memory with `virsh setmem` or `virsh edit`: nova and placement do not
+    notice.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config` (flavor.memory_mb * units.Ki); libvirt
     formatdomain, memory allocation.
     """
     words = [
-        *_heard(server, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
-        *_heard(instance, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
-        *_heard(instance, lambda it: says(it, flavor_memory_mib=it.flavor_memory_mib), KIB_PER_MIB),
-        *_heard(domain, lambda it: says(it, memory_kib=it.memory_kib)),
-        *_heard(process, lambda it: says(it, memory_kib=it.memory_kib)),
-        *_heard(monitor, lambda it: says(it, memory_kib=it.memory_kib)),
+        *_heard(server, API, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
+        *_heard(instance, ROW, lambda it: says(it, memory_mib=it.memory_mib), KIB_PER_MIB),
+        *_heard(
+            instance,
+            FLAVOR,
+            lambda it: says(it, flavor_memory_mib=it.flavor_memory_mib),
+            KIB_PER_MIB,
+        ),
+        *_heard(domain, LIBVIRT, lambda it: says(it, memory_kib=it.memory_kib)),
+        *_heard(process, QEMU, lambda it: says(it, memory_kib=it.memory_kib)),
+        *_heard(monitor, MONITOR, lambda it: says(it, memory_kib=it.memory_kib)),
     ]
+    yield from _ballooned(guest, domain)
     # libvirt rounds up to whole MiB, and so does QEMU's -m.
-    yield from _ballooned(domain)
-    yield from _apart(guest, words, lambda kib: -(-kib // KIB_PER_MIB))
+    if _differ(guest, words, lambda kib: -(-kib // KIB_PER_MIB)):
+        shown = sizes(*(word.number * KIB for word in words))
+        had = dict(zip((word.number for word in words), shown, strict=True))
+        headline = f"{guest.title} has {_odd_first(words, had, ' of memory')}"
+        yield problem(headline, *(_in_mib(word) for word in words))
 
 
-def _ballooned(domain: Domain | None) -> Iterator[Problem]:
+def _in_mib(word: _Word) -> Evidence:
+    """Return the evidence, with MiB beside a number in KiB."""
+    if word.evidence.said[0][0] != "memory_kib":
+        return word.evidence
+    whole, rest = divmod(word.number, KIB_PER_MIB)
+    return word.evidence.and_so(memory_mib=whole if not rest else word.number / KIB_PER_MIB)
+
+
+def _ballooned(guest: Guest, domain: Domain | None) -> Iterator[Problem]:
     try:
         left = domain.current_memory_kib if domain is not None else 0
         if domain is not None and left < domain.memory_kib:
-            sizes = says(domain, memory_kib=domain.memory_kib, current_memory_kib=left)
-            yield Problem(Severity.NOTE, (sizes,))
+            kept, whole = sizes(left * KIB, domain.memory_kib * KIB)
+            yield problem(
+                f"{guest.title} has {kept} of its {whole} of memory: a balloon took the rest",
+                says(domain, memory_kib=domain.memory_kib, current_memory_kib=left),
+                severity=Severity.NOTE,
+            )
     except UnheardError:
         return  # a domain that is off has no balloon
 
@@ -110,36 +150,52 @@ def vcpu_chain_mismatch(
     Traps: A resize that waits for its confirmation. vCPUs switched off by `virsh setvcpus` still
     exist; only QEMU's monitor leaves them out.
 
-    Next: Find the layer that differs in the evidence, and check the flavor and the domain:
+    Next: Check the flavor, the domain and the server's history:
 
         openstack server show UUID -c flavor
         virsh vcpucount NAME
+        openstack server event list UUID
 
-    Then, if nova's value is right, stop and start the server at a time that suits its owner, which
-    writes it again:
+    If only the database row differs, the guest is right, and `flavor-three-way-drift` shows what to
+    do. If the guest differs, a stop and start defines its domain again from all of nova's records.
+    Check first that the server's volumes and ports are right:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then stop and start the server, which ends the guest and boots it again:
 
         openstack server stop UUID
         openstack server start UUID
 
-    Not yet: Do not stop and start or hard-reboot the server, which writes nova's value, before its
-    volumes and ports are confirmed to be right.
+    It worked if the domain has the flavor's vCPUs:
+
+        virsh vcpucount NAME
+
+    Not yet: Do not change the vCPUs with `virsh setvcpus` or `virsh edit`: nova and placement do
+    not notice.
 
     Source: nova virt/libvirt/driver.py `_get_guest_config`, virt/hardware.py; QEMU manual, -smp.
     """
     words = [
-        *_heard(server, lambda it: says(it, vcpus=it.vcpus)),
-        *_heard(instance, lambda it: says(it, vcpus=it.vcpus)),
-        *_heard(instance, lambda it: says(it, flavor_vcpus=it.flavor_vcpus)),
-        *_heard(domain, lambda it: says(it, vcpus=it.vcpus)),
-        *_heard(process, lambda it: says(it, max_vcpus=it.max_vcpus)),
+        *_heard(server, API, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(instance, ROW, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(instance, FLAVOR, lambda it: says(it, flavor_vcpus=it.flavor_vcpus)),
+        *_heard(domain, LIBVIRT, lambda it: says(it, vcpus=it.vcpus)),
+        *_heard(process, QEMU, lambda it: says(it, max_vcpus=it.max_vcpus)),
     ]
-    yield from _apart(guest, words, lambda count: count)
+    if _differ(guest, words, lambda count: count):
+        had = {word.number: counted(word.number, "vCPU") for word in words}
+        headline = f"{guest.title} has {_odd_first(words, had)}"
+        yield problem(headline, *(word.evidence for word in words))
     if monitor is not None and domain is not None and monitor.vcpus != domain.current_vcpus:
-        evidence = (
+        yield problem(
+            f"{guest.title} has {counted(domain.current_vcpus, 'vCPU')} plugged in in libvirt, but "
+            f"{monitor.vcpus} in QEMU's monitor",
             says(domain, current_vcpus=domain.current_vcpus),
             says(monitor, vcpus=monitor.vcpus),
+            severity=Severity.WARNING,
         )
-        yield Problem(Severity.WARNING, evidence)
 
 
 @check(Severity.ERROR, traps=[task_in_flight, resizing, migrating, building])
@@ -155,19 +211,26 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
     Traps: A server that boots from a volume. With root_gb 0, the disk has the image's size. A
     resize that waits for its confirmation. Blank disks have the size that was requested at boot.
 
-    Next: Compare the disk with the flavor, and check the server's history; FORMAT is the disk's
-    format in `disk.info`, in the server's folder:
+    Next: Compare the disk with the flavor, and check the server's history:
 
         qemu-img info -U -f FORMAT DISK
         openstack server show UUID -c flavor
         openstack server event list UUID
 
-    Then, while the guest is off, grow a disk that is too small:
+    If the disk is larger than the flavor, the guest may use all of it: leave the disk as it is, and
+    give the server a flavor of its size at a time that suits its owner.
+
+    Then, if the disk is smaller than the flavor, and while the guest is off, grow the disk, which
+    keeps its contents:
 
         qemu-img resize -f FORMAT DISK SIZE
 
-    Not yet: Do not run `qemu-img resize` without `-f`, on a disk in use, or with `--shrink`. Do not
-    run `openstack server resize` again.
+    It worked if the disk's virtual size is the flavor's:
+
+        qemu-img info -U -f FORMAT DISK
+
+    Not yet: Do not resize a disk that is in use, or with `--shrink`. Do not run `openstack server
+    resize` while the disk is smaller than the flavor.
 
     Source: nova virt/libvirt/imagebackend.py; nova bug 1558880; OSSA-2026-002.
     """
@@ -178,18 +241,29 @@ def disk_size_vs_flavor(guest: Guest, instance: Instance, images: tuple[Image, .
             sold = instance.flavor_root_gb
             if sold:
                 flavor = says(instance, flavor_root_gb=sold)
-                yield from _other_size(image, sold * GIB, flavor)
+                named = f"{guest.title}'s root disk"
+                yield from _other_size(image, sold * GIB, flavor, named, "its flavor has")
     for suffix, size in _blank_disks(instance):
         for image in own:
             if image.path.endswith(f"{folder}disk.{suffix}"):
-                yield from _other_size(image, size, says(instance, devices=f"{suffix}: {size}"))
+                named = f"{guest.title}'s disk.{suffix}"
+                blank = derives(instance, "devices", **{f"{suffix}_size": size})
+                yield from _other_size(image, size, blank, named, "its owner requested")
 
 
-def _other_size(image: Image, size: int, sold: Evidence) -> Problems:
-    if image.virtual_size != size:
-        evidence = (sold, says(image, path=image.path, virtual_size=image.virtual_size))
-        smaller = image.virtual_size < size
-        yield Problem(Severity.ERROR if smaller else Severity.WARNING, evidence)
+def _other_size(image: Image, wanted: int, sold: Evidence, named: str, asked: str) -> Problems:
+    found = image.virtual_size
+    if found != wanted:
+        has, should = sizes(found, wanted)
+        yield problem(
+            f"{named} has {has}, but {asked} {should}",
+            sold.and_so(size=should),
+            says(image, path=image.path, virtual_size=found).and_so(size=has),
+            severity=Severity.ERROR if found < wanted else Severity.WARNING,
+            DISK=image.path,
+            FORMAT=known(lambda: image.declared),
+            SIZE=wanted if found < wanted else "",
+        )
 
 
 def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
@@ -211,7 +285,9 @@ def _blank_disks(instance: Instance) -> Iterator[tuple[str, int]]:
         yield f"eph{number}", size * GIB
 
 
-def _heard(fact: F | None, word: Callable[[F], Evidence], scale: int = 1) -> Iterator[_Word]:
+def _heard(
+    fact: F | None, place: str, word: Callable[[F], Evidence], scale: int = 1
+) -> Iterator[_Word]:
     """Yield the fact's number if it was collected.
 
     A number that was not collected does not stop the comparison of the others; a number that can't
@@ -225,16 +301,31 @@ def _heard(fact: F | None, word: Callable[[F], Evidence], scale: int = 1) -> Ite
         return
     for _, number in evidence.said if evidence is not None else ():
         if evidence is not None and isinstance(number, int):
-            yield _Word(number * scale, evidence)
+            yield _Word(number * scale, place, evidence)
 
 
-def _apart(
-    guest: Guest, words: list[_Word], comparable: Callable[[int], int]
-) -> Iterator[tuple[Evidence, ...]]:
+def _differ(guest: Guest, words: list[_Word], comparable: Callable[[int], int]) -> bool:
     if len({word.evidence.layer for word in words}) == 1:
         # One layer alone proves nothing. The check is skipped if another layer was not collected.
         for layer in ("nova-db", "libvirt", "kernel"):
             if layer in guest.unheard:
                 raise UnheardError(guest.unheard[layer])
-    elif len({comparable(word.number) for word in words}) > 1:
-        yield tuple(word.evidence for word in words)
+        return False
+    return len({comparable(word.number) for word in words}) > 1
+
+
+def _odd_first(words: list[_Word], shown: Mapping[int, str], what: str = "") -> str:
+    """Return who has which number: `4 vCPUs in its database row, but 1 vCPU in libvirt and QEMU`.
+
+    The number that fewest have comes first; of equally rare ones the guest's, which is last.
+    """
+    places: dict[str, list[str]] = {}
+    for word in reversed(words):
+        places.setdefault(shown[word.number], []).insert(0, word.place)
+    rare, *others = sorted(places, key=lambda number: len(places[number]))
+    ours = {word.place for word in words} & {API, ROW, FLAVOR}
+    for number, named in places.items():
+        if ours and ours <= {*named}:
+            places[number] = ["nova", *(place for place in named if place not in ours)]
+    apart = [f"{number} in {several(places[number], len(words))}" for number in others]
+    return f"{rare}{what} in {several(places[rare], len(words))}, but {several(apart)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap import phrase
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.legal_states import LEGAL, PAUSED_OUTSIDE_NOVA, POWER_OF
 from hoodsnap.checks.traps import TASK, building, job_runs, just_ended, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, says
@@ -15,13 +17,24 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.power_state import POWER_STATES, PowerState
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import EXECUTING, ON, DomainState
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import Fact, UnheardError, known
 from hoodsnap.facts.host.log import Log
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
+from hoodsnap.printable import cut
 
 SLEEPS = "the guest went to sleep by itself; nova treats that as off and stops it"
+
+STARTED = frozenset([1, 2, 3, 4])
+"""libvirt's reasons for a running domain that runs since its QEMU started: booted, migrated,
+restored, from snapshot."""
+
+LONGEST = 60
+"""Longest text of a fault in a headline, in characters."""
+
+SOON = timedelta(minutes=1)
+"""Longest time from an action's request to its task."""
 
 QUICK, SLOW = 600.0, 4 * 3600.0
 """Seconds after which a task is stuck. Power changes take moments; copying an image or memory takes
@@ -92,12 +105,23 @@ def active_but_domain_off(
         journalctl -k | grep -i oom
         last reboot
 
-    Then, once nova reports the server as stopped and its disks are intact, start it:
+    Check that its disks exist, and that no other process has them open:
+
+        virsh domblklist --details NAME
+        ls -l /proc/[0-9]*/fd | grep UUID
+
+    Then, once nova reports the server as SHUTOFF (within ten minutes), start it, which boots the
+    guest:
 
         openstack server start UUID
 
-    Not yet: Do not run `openstack server start` before the disks are confirmed to be intact and not
-    open anywhere else.
+    It worked if nova reports the server as ACTIVE and the domain runs:
+
+        openstack server show UUID
+        virsh domstate --reason NAME
+
+    Not yet: Do not run `virsh start`, which nova does not notice. Do not start the guest while
+    another process has its disks open.
 
     Source: nova `_sync_instance_power_state`; nova bugs 1293480, 1443186, 1444630.
     """
@@ -105,22 +129,43 @@ def active_but_domain_off(
         return  # it is not off: libvirt lost track of it, which qemu-without-domain reports
     on = record.vm_state in ("active", "paused") and not record.deleted
     if guest.is_here and on and domain.state == DomainState.SHUTOFF:
-        yield (
+        killed = log is not None and known(lambda: log.oom_kill) is not None
+        why = ": the kernel's OOM killer ended it" if killed else ""
+        since = _since(lambda: log.ended if log is not None else None, domain, "state")
+        yield problem(
+            f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
+            f"{since}{why}",
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words),
-            *_end(log),
+            *ending(log),
         )
 
 
-def _end(log: Log | None) -> Iterator[Evidence]:
-    """Evidence from the logs of how the guest ended."""
+def ending(log: Log | None) -> Iterator[Evidence]:
+    """Yield evidence from the logs of how the guest ended."""
     try:
         if log is not None and log.ended is not None:
             yield says(log, ended=log.ended, end_reason=log.end_reason)
         if log is not None and log.oom_kill is not None:
             yield says(log, oom_kill=log.oom_kill)
+        yield from complaint(log)
     except UnheardError:
         return
+
+
+def complaint(log: Log | None) -> Iterator[Evidence]:
+    """Yield evidence from QEMU's log of its last error message."""
+    if log is not None and known(lambda: log.complaint) is not None:
+        yield says(log, complaint=log.complaint)
+
+
+def _since(written: Callable[[], str | None], fact: Fact, part: str) -> str:
+    """Return ` since 09:02 (5 h 49 min)`, up to the time of a fact's answer; "" if unknown."""
+    then = known(lambda: moment(written()))
+    asked = fact.said.get(part)
+    if then is None or asked is None or then > asked.at:
+        return ""
+    return f" {phrase.since(then, asked.at)}"
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
@@ -145,9 +190,19 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
         virsh dominfo NAME
         openstack server event list UUID
 
-    Then, if the guest should run, an administrator can keep it from being forced off:
+    Then, if the guest should run, an administrator can keep it from being forced off, which changes
+    nova's record of its state and nothing else:
 
         openstack server set --state active UUID
+
+    If it should not run, ask the guest to shut down:
+
+        virsh shutdown NAME
+
+    It worked if nova and libvirt report the same:
+
+        openstack server show UUID
+        virsh domstate --reason NAME
 
     Not yet: Do not wait for the next power sync if the guest should keep running. Do not run
     `openstack server start`, which reboots the guest hard.
@@ -160,11 +215,17 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
         return
     if resumed or (rests and domain.state in ON):
         sync = LEGAL[record.vm_state].sync
-        evidence = (
+        log = guest.log if domain.reason in STARTED else None
+        since = _since(lambda: log.started if log is not None else None, domain, "state")
+        what = "soft-deleted" if record.vm_state == "soft-delete" else record.vm_state
+        doomed = ", and nova will force it off" if record.vm_state == "stopped" else ""
+        yield problem(
+            f"{guest.title} is {what} in nova, but its domain is {domain.state_words}"
+            f"{since}{doomed}",
             says(record, vm_state=record.vm_state).and_so(next_power_sync=sync),
             says(domain, state=domain.state_words),
+            severity=Severity.WARNING if resumed else Severity.ERROR,
         )
-        yield Problem(Severity.WARNING if resumed else Severity.ERROR, evidence)
 
 
 @check(Severity.WARNING, heard=["kernel"], traps=[task_in_flight, migrating, building])
@@ -204,7 +265,9 @@ def power_state_stale(guest: Guest, record: Server | Instance, domain: Domain) -
         return
     if power == PowerState.SHUTDOWN and record.power_state == PowerState.NOSTATE:
         return  # the domain was not found once
-    yield (
+    yield problem(
+        f"nova's power state of {guest.title} is {POWER_STATES.get(record.power_state, 'unknown')},"
+        f" but its domain is {domain.state_words}",
         says(record, power_state=_power(record.power_state)),
         says(domain, state=domain.state_words),
     )
@@ -236,12 +299,19 @@ def paused_or_crashed_guest(
         virsh domjobinfo NAME
         tail /var/log/libvirt/qemu/NAME.log
 
+    Check that no migration left it behind, because it may then run on the other host:
+
+        openstack server migration list --server UUID
+
     Then, if it was paused by hand or for a snapshot, resume it, which loses nothing:
 
         virsh resume NAME
 
-    Not yet: Do not run `virsh resume` on a guest that a migration left behind: it may run on the
-    other host. Do not run `openstack server reboot --hard` on a guest that crashed, before `virsh
+    It worked if the domain runs:
+
+        virsh domstate --reason NAME
+
+    Not yet: Do not run `openstack server reboot --hard` on a guest that crashed, before `virsh
     dump` has saved its memory.
 
     Source: nova bug 1097806 (the power sync ignores PAUSED); libvirt qemu_monitor.c; QEMU's
@@ -252,19 +322,30 @@ def paused_or_crashed_guest(
     if monitor is not None and _status(monitor) == "io-error":
         return
     if domain.state == DomainState.PAUSED and domain.reason in PAUSED_OUTSIDE_NOVA:
-        paused = says(domain, state=domain.state_words).and_so(
-            cause=PAUSED_OUTSIDE_NOVA[domain.reason]
-        )
-        yield says(record, vm_state=record.vm_state), paused, *_asked(monitor)
+        yield _stands_still(guest, record, domain, PAUSED_OUTSIDE_NOVA[domain.reason])
     elif domain.state == DomainState.PMSUSPENDED and record.vm_state == "active":
-        asleep = says(domain, state=domain.state_words).and_so(cause=SLEEPS)
-        yield Problem(Severity.WARNING, (says(record, vm_state=record.vm_state), asleep))
-    elif domain.state == DomainState.CRASHED:
-        yield (
+        yield problem(
+            f"{guest.title} put itself to sleep ({domain.state_words}), and nova will stop it",
             says(record, vm_state=record.vm_state),
-            says(domain, state=domain.state_words),
-            *_asked(monitor),
+            says(domain, state=domain.state_words).and_so(cause=SLEEPS),
+            severity=Severity.WARNING,
         )
+    elif domain.state == DomainState.CRASHED:
+        yield _stands_still(guest, record, domain, None)
+
+
+def _stands_still(
+    guest: Guest, record: Server | Instance, domain: Domain, cause: str | None
+) -> Problem:
+    state = says(domain, state=domain.state_words)
+    return problem(
+        f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
+        f"{'' if cause is None else f': {cause}'}",
+        says(record, vm_state=record.vm_state),
+        state if cause is None else state.and_so(cause=cause),
+        *_asked(guest.monitor),
+        *complaint(guest.log),
+    )
 
 
 def _asked(monitor: Monitor | None) -> Iterator[Evidence]:
@@ -304,10 +385,17 @@ def error_but_running(
 
         openstack server show UUID
         openstack server event list UUID
+        openstack server volume list UUID
+        openstack port list --server UUID
 
-    Then an administrator can clear the error:
+    Then an administrator can clear the error, which changes nova's record of its state and nothing
+    else:
 
         openstack server set --state active UUID
+
+    It worked if nova reports the server as ACTIVE:
+
+        openstack server show UUID
 
     Not yet: Do not run `openstack server reboot --hard` or `rebuild` to repair it. Do not delete
     it.
@@ -318,9 +406,13 @@ def error_but_running(
     if not guest.is_here or record.deleted or record.vm_state != "error":
         return
     if domain.state in EXECUTING:
-        yield (
+        fault = known(lambda: instance.fault_message if instance is not None else None)
+        failed = f" after a fault ({cut(fault.strip(), LONGEST)})" if fault else ""
+        yield problem(
+            f"{guest.title} is in error in nova{failed}, but its domain is {domain.state_words}",
             says(record, vm_state=record.vm_state),
             *_fault(instance),
+            *_failed_action(instance),
             says(domain, state=domain.state_words),
             says(process, pid=process.pid),
             *([says(log, trouble=log.trouble)] if log is not None and log.trouble else []),
@@ -333,6 +425,22 @@ def _fault(instance: Instance | None) -> Iterator[Evidence]:
             yield says(instance, fault_at=instance.fault_at, fault_message=instance.fault_message)
     except UnheardError:
         return
+
+
+def _failed_action(instance: Instance | None) -> Iterator[Evidence]:
+    if instance is not None and known(lambda: instance.action_failed):
+        yield _action(instance)
+
+
+def _action(instance: Instance) -> Evidence:
+    """Evidence of the last action: what was requested, when, by which user, in which request."""
+    return says(
+        instance,
+        action=instance.action,
+        action_at=instance.action_at,
+        action_by=instance.action_by,
+        request=instance.request,
+    )
 
 
 @check(Severity.ERROR)
@@ -354,16 +462,20 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         openstack server migration list --server UUID
         virsh domjobinfo NAME
 
-    Then, if nothing is in progress and the task is not a deletion, a migration or a rebuild, an
-    administrator can clear it (nova stops the server again if its guest is off):
+    For a deletion, a migration or a rebuild, read in the evidence what a restart of nova-compute
+    does to this server; only the restart ends the task.
+
+    Then, for any other task, if nothing is in progress, an administrator can clear the task, which
+    changes nova's record and nothing else (nova stops the server again if its guest is off):
 
         openstack server set --state active UUID
 
-    For a deletion, a migration or a rebuild, the evidence shows what a restart of nova-compute does
-    to this server.
+    It worked if nova reports no task for the server:
 
-    Not yet: Do not restart nova-compute before you know that effect. Do not run `openstack server
-    set --state active` on a server that is deleting, migrating or rebuilding.
+        openstack server show UUID
+
+    Not yet: Do not restart nova-compute before you know that effect. Do not clear the task of a
+    server that is deleting, migrating or rebuilding.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
@@ -382,8 +494,21 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         since_then = says(record, task_state=task, updated_at=record.updated_at)
         # A large memory or image may take longer, but nothing takes longer than a day.
         sure = task in QUICK_TASKS or age > TASK.total_seconds()
-        evidence = since_then.and_so(after_a_restart_nova_compute=restart)
-        yield Problem(Severity.ERROR if sure else Severity.WARNING, (evidence,))
+        yield problem(
+            f"{guest.title} is stuck in {task} {phrase.since(since, asked.at)}",
+            since_then.and_so(restart_of_nova_compute=restart),
+            *_action_behind(guest.instance, since),
+            severity=Severity.ERROR if sure else Severity.WARNING,
+        )
+
+
+def _action_behind(instance: Instance | None, since: datetime) -> Iterator[Evidence]:
+    """Yield the action that began the task: the last one, if nova set the task soon after it."""
+    if instance is None:
+        return
+    asked = known(lambda: moment(instance.action_at))
+    if asked is not None and timedelta(0) <= since - asked <= SOON:
+        yield _action(instance)
 
 
 def _shutdown_timeout(guest: Guest) -> float:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.fact import UnheardError, value_of
+from hoodsnap.phrase import since
 
 
 def moment(written: object) -> datetime | None:
@@ -30,6 +31,12 @@ def wall_time(written: object) -> datetime | None:
         return datetime.fromisoformat(written)
     except ValueError:
         return None
+
+
+def since_written(written: object, now: datetime) -> str:
+    """Return ` since 09:02 (5 h 49 min)`, with a space in front; "" if the time can't be read."""
+    then = moment(written)
+    return f" {since(then, now)}" if then is not None else ""
 
 
 def http_moment(written: object) -> datetime | None:

@@ -129,3 +129,26 @@ def test_the_block_device_mappings_show_the_boot_disk(
 def test_the_boot_disk_is_unheard_without_block_device_mappings() -> None:
     with pytest.raises(UnheardError):
         _ = one(image_ref="").boots_from_volume
+
+
+def test_the_last_action_names_the_request_and_its_user() -> None:
+    named = {"id": 1, "uuid": UUID, "deleted": 0}
+    instances = rows(
+        "SELECT id, uuid FROM nova.instances WHERE host = 'vm'", [*named], [*named.values()]
+    )
+    columns = ["id", "action", "instance_uuid", "request_id", "user_id", "start_time", "message"]
+    actions = rows(
+        f"SELECT id FROM nova.instance_actions WHERE instance_uuid IN ('{UUID}')",
+        columns,
+        [9, "stop", UUID, "req-9", "u1", "2026-11-23 11:00:00", "Error"],
+        [8, "create", UUID, "req-8", "u2", "2026-11-23 10:00:00", None],
+    )
+
+    instance = Instances([instances, actions]).by_uuid[UUID]
+
+    assert (instance.action, instance.action_at) == ("stop", "2026-11-23 11:00:00")
+    assert (instance.request, instance.action_by) == ("req-9", "u1")
+    assert instance.action_failed
+    assert instance.where("request")[0] is actions
+    with pytest.raises(UnheardError, match="instance_actions were not collected"):
+        _ = Instances([instances]).by_uuid[UUID].action

@@ -141,3 +141,16 @@ def test_logs_that_were_not_listed_are_unheard(host: RecordedHost) -> None:
 
     [guest] = [guest for guest in host.report().cloud.guests if guest.name == "vm-plain"]
     assert guest.unheard["logs"] == "logs: Permission denied"
+
+
+def test_qemus_last_error_since_its_start_is_its_complaint() -> None:
+    said = (
+        "2026-11-25T13:16:01.000000Z qemu-system-x86_64: warning: CPU does not support it\n"
+        "2026-11-25T13:16:02.000000Z qemu-system-x86_64: Could not open 'disk': No such file\n"
+        "qemu-system-x86_64: terminating on signal 15 from pid 1 (libvirtd)\n"
+    )
+
+    assert _log(FIRST).complaint is None
+    assert _log(FIRST + said + AGAIN).complaint is None, "it was an earlier process"
+    assert _log(FIRST + AGAIN + said).complaint == "Could not open 'disk': No such file"
+    assert _log(FIRST + AGAIN + said).where("complaint")[1] == "qemu-system"

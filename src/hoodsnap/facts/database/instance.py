@@ -26,6 +26,7 @@ TABLE_OF = {
     "cache": "instance_info_caches",
     "cards": "virtual_interfaces",
     "fault": "instance_faults",
+    "action": "instance_actions",
     "metadata": "instance_system_metadata",
 }
 """Part of the fact → its table, for the parts outside of `instances`."""
@@ -75,6 +76,10 @@ class Instance(Fact):
         "devices": ("devices", ""),
         "fault_message": ("fault", "message"),
         "fault_at": ("fault", "created_at"),
+        "action": ("action", "action"),
+        "action_at": ("action", "start_time"),
+        "action_by": ("action", "user_id"),
+        "request": ("action", "request_id"),
         "clean_attempts": ("metadata", "clean_attempts"),
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
         "archived": ("row", ""),
@@ -102,6 +107,8 @@ class Instance(Fact):
         part = self.places.get(name, ("",))[0]
         if part == "fault" and self.fault is not None:
             answer = self.fault.answer
+        elif part == "action" and self.last_action is not None:
+            answer = self.last_action.answer
         elif part == "metadata":
             answer = self._metadata[1]
         table = TABLE_OF.get(part, "instances")
@@ -170,7 +177,15 @@ class Instance(Fact):
     @cached_property
     def fault(self) -> Row | None:
         """The instance's newest row in `instance_faults`; None without one."""
-        numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(TABLE_OF["fault"])}
+        return self._newest(TABLE_OF["fault"])
+
+    @cached_property
+    def last_action(self) -> Row | None:
+        """The instance's newest row in `instance_actions`; None without one."""
+        return self._newest(TABLE_OF["action"])
+
+    def _newest(self, table: str) -> Row | None:
+        numbered = {whole(row.cells.get("id")) or 0: row for row in self.rows(table)}
         return numbered[max(numbered)] if numbered else None
 
     @property
@@ -182,6 +197,34 @@ class Instance(Fact):
     def fault_at(self) -> str | None:
         """Time of the last fault, UTC; None without a fault."""
         return text(self.fault.cells, "created_at") if self.fault is not None else None
+
+    @property
+    def action(self) -> str | None:
+        """The last action that was requested: `stop`, `resize` …; None without one."""
+        return self._of_action("action")
+
+    @property
+    def action_at(self) -> str | None:
+        """Time at which the last action was requested, UTC; None without one."""
+        return self._of_action("start_time")
+
+    @property
+    def action_by(self) -> str | None:
+        """Id of the user who requested the last action; None without one."""
+        return self._of_action("user_id")
+
+    @property
+    def request(self) -> str | None:
+        """Request id of the last action, by which nova's logs can be searched; None without one."""
+        return self._of_action("request_id")
+
+    @property
+    def action_failed(self) -> bool:
+        """True if the last action ended with an error."""
+        return self._of_action("message") is not None
+
+    def _of_action(self, column: str) -> str | None:
+        return text(self.last_action.cells, column) if self.last_action is not None else None
 
     @cached_property
     def vm_state(self) -> str:

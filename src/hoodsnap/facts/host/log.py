@@ -19,6 +19,12 @@ _NOVA = re.compile(r"\[instance: (?P<uuid>[0-9a-f-]{36})\]")
 _START = re.compile(r"(?P<time>\S+ \S+): starting up")
 _END = re.compile(r"(?P<time>\S+ \S+): shutting down(?:, reason=(?P<reason>\S+))?")
 
+_QEMU = re.compile(r"(?:\S+ )?qemu-(?:system-[\w.-]+|kvm): (?P<text>.+)")
+"""A line that QEMU wrote itself, with or without a time."""
+
+_ROUTINE = ("terminating on signal", "warning: ", "-")
+"""Beginnings of what QEMU writes although nothing is wrong, and of options that it dislikes."""
+
 # With systemd the cgroup is machine-qemu\x2d12\x2dNAME.scope, without it qemu-12-NAME.libvirt-qemu.
 _OOM_GROUP = re.compile(r"qemu-\d{1,10}-(?P<name>[^./,]{1,255})\.(?:scope|libvirt)")
 
@@ -44,6 +50,7 @@ class Log(Fact):
         "started": ("qemu", "starting up"),
         "ended": ("qemu", "shutting down"),
         "end_reason": ("qemu", "reason="),
+        "complaint": ("qemu", "qemu-system"),
         "nova": ("nova", ""),
         "trouble": ("nova", "ERROR"),
         "oom_kill": ("kernel", "oom-kill"),
@@ -120,6 +127,13 @@ class Log(Fact):
         """Reason of the end: `shutdown`, `destroyed`, `crashed`, `migrated`, `saved`, `failed`;
         None if it has not ended, or before libvirt 3.1, which logs no reason."""
         return self._end["reason"] if self._end else None
+
+    @property
+    def complaint(self) -> str | None:
+        """QEMU's last error message since its last start; None if it logged none."""
+        lines = (_QEMU.match(line) for line in reversed(self._since_start))
+        texts = (found["text"] for found in lines if found)
+        return next((text for text in texts if not text.startswith(_ROUTINE)), None)
 
     @property
     def oom_kill(self) -> str | None:
