@@ -75,7 +75,7 @@ def test_mac_chain_mismatch(host: RecordedHost) -> None:
         f" instance reports macs = {mac}; domain reports interfaces = {tap} {mac}; tap reports attached_mac = {mac}"
     ]
     assert host.headlines() == [
-        f"vm-plain's card {tap} has MAC {other} in the port, but {mac} in the instance, the domain and the tap"
+        f"vm-plain's card {tap} has MAC {other} in the port, but {mac} in the other layers"
     ]
 
 

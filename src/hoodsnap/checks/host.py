@@ -188,14 +188,11 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
         systemctl status libvirtd virtqemud
         openstack server migration list --host HOST --type evacuation
 
-    If nova-compute has lost libvirt, start libvirt again (on a host with modular daemons, it is
-    virtqemud). Guests keep running, and nova-compute enables its service by itself:
+    If the service does not run and no server of the host was evacuated, start it (libvirt is
+    virtqemud on a host with modular daemons). Guests keep running, and nova-compute enables itself
+    once it reaches libvirt again:
 
-        systemctl start libvirtd
-
-    If nova-compute does not run and no server of the host was evacuated, start it:
-
-        systemctl start nova-compute
+        systemctl start SERVICE
 
     If an operator disabled the service and the reason is gone, enable it, which places servers on
     the host again:
@@ -204,7 +201,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
 
     If the host has no host mapping, map it to its cell, which places servers on the host:
 
-        nova-manage cell_v2 discover_hosts
+        nova-manage cell_v2 discover_hosts --cell_uuid CELL
 
     It worked if the service is enabled and up:
 
@@ -227,13 +224,15 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
                 f"Host {host.nova_name} has {_servers(believed)}, but no nova-compute in nova",
                 evidence,
                 *_named(believed),
+                SERVICE="nova-compute",
+                CELL="",
             )
         return
     if len(services) > 1:
         rows = [says(one, id=one.id, host=one.host) for one in services]
         numbers = several(one.id for one in services)
         headline = f"nova has {len(rows)} nova-compute services of {host.nova_name}: ids {numbers}"
-        yield problem(headline, *rows)
+        yield problem(headline, *rows, SERVICE="", CELL="")
     running = [guest for guest in guests if guest.process is not None]
     for service in services:
         yield from _commanded(host, service, running)
@@ -260,13 +259,17 @@ def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[P
             forced,
             *pids,
             severity=Severity.ERROR,
+            SERVICE="",
+            CELL="",
         )
     if service.disabled:
         reason = service.disabled_reason
         itself = (reason or "").startswith("AUTO:")
         said = says(service, disabled=True, disabled_reason=reason)
         severity = Severity.WARNING if itself else Severity.NOTE
-        yield problem(_disabled(host, reason or "", itself), said, severity=severity)
+        lost = "libvirtd" if itself else ""
+        headline = _disabled(host, reason or "", itself)
+        yield problem(headline, said, severity=severity, SERVICE=lost, CELL="")
 
 
 def _disabled(host: Host, reason: str, itself: bool) -> str:
@@ -290,7 +293,8 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
         when = f" {since(last, _asked_at(host, service))}" if last is not None else ""
         guests = counted(len(running), "guest")
         headline = f"nova-compute on {host.nova_name}, with {guests}, has not reported{when}"
-        yield problem(headline, late, severity=Severity.WARNING)
+        severity = Severity.WARNING
+        yield problem(headline, late, severity=severity, SERVICE="nova-compute", CELL="")
 
 
 def _seconds_silent(host: Host, service: Service) -> float:
@@ -318,6 +322,7 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
         says(service, host=service.host),
         hears(read, "nova-db", f"host_mappings[host={host.nova_name}]", host_mapping=None),
         severity=Severity.ERROR,
+        SERVICE="",
     )
 
 
@@ -534,6 +539,7 @@ def _more_than_there_is(host: Host) -> Iterator[Problem]:
                 says(provider, inventories=worded({name: total})),
                 evidence,
                 PROVIDER=provider.uuid,
+                INSTANCES_PATH=next(iter(host.images.tops), None),
             )
 
 

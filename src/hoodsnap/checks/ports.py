@@ -148,6 +148,7 @@ def port_binding_bad(
 
     If the port is not bound or not wired, and the agent is alive, bind the port again:
 
+        openstack network agent show AGENT -c alive -c configuration
         openstack port set --host HOST PORT
 
     It worked if the port is up, bound and ACTIVE:
@@ -171,8 +172,8 @@ def port_binding_bad(
         elif not port.admin_state_up and (running := _running(guest)):
             state = says(port, id=port.id, admin_state_up=False)
             headline = f"{guest.title}'s {port.title} is disabled (admin_state_up = False)"
-            names = {"PORT": port.id, "AGENT": _agent_of(guest)}
-            yield problem(headline, state, running, severity=Severity.WARNING, **names)
+            severity = Severity.WARNING
+            yield problem(headline, state, running, severity=severity, PORT=port.id, AGENT="")
         elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
             state = says(port, id=port.id, status=port.status, host=port.host)
             headline = f"{guest.title}'s {port.title} is DOWN in neutron, but the guest runs"
@@ -320,7 +321,7 @@ def port_guest_mismatch(
     If the guest has a card without a port of its own, remove the port from the server, which takes
     the card from the guest, and deletes the port if nova created it:
 
-        openstack server remove port UUID PORT
+        openstack server remove port UUID LOST_PORT
 
     If the server should have a port for which the guest has no card, attach the port, which gives
     the guest a new card:
@@ -362,7 +363,8 @@ def port_guest_mismatch(
                 f"{guest.title} runs with card {card.target or card.type} ({card.mac}), but {has}",
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
                 *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
-                PORT=others[0].id if others else _cached_port(guest, card),
+                LOST_PORT=others[0].id if others else _cached_port(guest, card),
+                PORT="",
             )
     if len(cards) < len(domain.xml.interfaces):
         raise UnheardError("a network card's address was not collected")
@@ -373,6 +375,7 @@ def port_guest_mismatch(
                 says(port, id=port.id, mac=port.mac),
                 says(domain, macs=", ".join(domain.macs) or None),
                 severity=Severity.WARNING,
+                LOST_PORT="",
                 PORT=port.id,
             )
 
@@ -393,7 +396,8 @@ def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
     for port in bound:
         left = says(port, id=port.id, device_id=port.device_id, host=port.host)
         headline = f"Host {port.host} still has {port.title} of {guest.title}, {fate}"
-        yield problem(headline, nova, left, severity=Severity.WARNING, PORT=port.id)
+        severity = Severity.WARNING
+        yield problem(headline, nova, left, severity=severity, LOST_PORT="", PORT="")
 
 
 def _fits(card: Interface, port: Port) -> bool:

@@ -34,6 +34,9 @@ F = TypeVar("F", bound=Fact)
 WITH_TAP = frozenset(["bridge", "ethernet", "network"])
 """Types of domain interfaces that have a tap on the host."""
 
+MANY = 3
+"""Number of layers from which on a headline no longer names each."""
+
 FAULTY = -1
 """Port number that Open vSwitch reports for an interface it could not plug in."""
 
@@ -114,12 +117,16 @@ def mac_chain_mismatch(
 
 
 def _by_value(words: Iterable[_Word]) -> str:
-    """Return the values with their layers: `1500 in the network, but 1450 in the tap`."""
+    """Return the values with their layers, the odd one first: `1300 in the tap, but 1450 in the
+    other layers`."""
     nouns: dict[object, dict[str, None]] = {}
     for word in words:
         if word.value:
             nouns.setdefault(word.value, {})[f"the {word.evidence.noun}"] = None
-    return ", but ".join(f"{value} in {several(names)}" for value, names in nouns.items())
+    return ", but ".join(
+        f"{value} in {several(names) if len(names) < MANY else 'the other layers'}"
+        for value, names in sorted(nouns.items(), key=lambda group: len(group[1]))
+    )
 
 
 def _cards(domain: Domain) -> Iterator[tuple[Interface, str]]:

@@ -46,6 +46,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "IMAGE": "id of the image in glance",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
+    "LOST_PORT": "id that the card's port has, or had",
     "MAC": "MAC address",
     "MISSING": "path at which the file is missing",
     "MODE": "change of the mode, such as a+x",
