@@ -76,6 +76,9 @@ def test_bdm_attachment_or_volume_missing(host: RecordedHost) -> None:
         f"bdm-attachment-or-volume-missing of vm-data: bdm reports volume_id = {volume},"
         f" attachment_id = {attachment}; cinder reports no attachment"
     ]
+    assert host.headlines() == [
+        f"vm-data has volume data-vol in nova, but cinder has no attachment {attachment[:8]}"
+    ]
 
 
 def test_bdm_attachment_or_volume_missing_of_a_volume(host: RecordedHost) -> None:
@@ -152,6 +155,9 @@ def test_cinder_attachment_without_bdm(host: RecordedHost) -> None:
         " nova-db reports no block_device_mapping"
     ]
     assert uuid != other and attachment and volume
+    assert host.headlines() == [
+        "cinder has volume 00000000 attached to vm-plain, but nova has no block device mapping for it"
+    ]
 
 
 def test_cinder_attachment_without_bdm_next_to_the_right_one(host: RecordedHost) -> None:
@@ -208,6 +214,9 @@ def test_bdm_not_in_guest(host: RecordedHost) -> None:
         f"bdm-not-in-guest of vm-data: bdm reports volume_id = {volume}, device_name = /dev/vdb;"
         " domain reports disks = vda"
     ) in host.findings()
+    assert (
+        "nova has volume data-vol attached to vm-data as /dev/vdb, but the guest has only vda"
+    ) in host.headlines()
 
 
 def test_an_ejected_medium_still_belongs_to_the_server(host: RecordedHost) -> None:
@@ -250,6 +259,9 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
         "guest-volume-not-in-bdm of vm-data: domain reports disks = vdb /var/lib"
     )
     assert plugged.endswith(f"volume = {volume}; nova-db reports no block_device_mapping")
+    assert host.headlines()[1] == (
+        "vm-data runs with volume data-vol as vdb, but nova has no block device mapping for it"
+    )
 
 
 def test_guest_volume_not_in_bdm_for_a_disk_that_is_not_a_volume(host: RecordedHost) -> None:
@@ -303,6 +315,10 @@ def test_bdm_alive_for_deleted_instance(host: RecordedHost) -> None:
         f" deleted_at = 2001-01-01 00:00:00; bdm reports volume_id = {NOBODY},"
         " device_name = /dev/vdb"
     ]
+    assert host.headlines() == [
+        "Volume 00000000 is still attached to the deleted server vm-deleted in nova"
+        " (deleted at 2001-01-01 00:00)"
+    ]
 
 
 def test_a_server_deleted_just_now_may_still_have_its_volume(host: RecordedHost) -> None:
@@ -319,6 +335,9 @@ def test_bdm_record_bad(host: RecordedHost) -> None:
     assert host.findings() == [
         f"bdm-record-bad of vm-data: bdm reports id = {number}, volume_id = {volume};"
         f" bdm reports id = 999, volume_id = {volume}"
+    ]
+    assert host.headlines() == [
+        f"nova has 2 mappings of volume data-vol for vm-data: rows {number} and 999"
     ]
 
 
@@ -383,6 +402,9 @@ def test_attachment_host_mismatch(host: RecordedHost) -> None:
     assert (
         host.report().findings[0].severity.word == "warning"
     )  # NFS: every host can reach the volume
+    assert host.headlines() == [
+        "cinder has vm-data's volume data-vol attached to host elsewhere, but nova has vm-data on vm"
+    ]
 
 
 def on_host(host: RecordedHost, volume: str, name: str) -> None:
@@ -432,6 +454,7 @@ def test_root_bdm_broken(host: RecordedHost) -> None:
     assert [line.partition("; bdm")[0] for line in host.findings()] == [
         "root-bdm-broken of vm-bfv: instance reports no image"
     ]
+    assert host.headlines() == ["nova has no boot disk of vm-bfv: 0 of 1 rows have boot_index 0"]
 
 
 def _index(row: dict[str, Any], index: int) -> dict[str, Any]:

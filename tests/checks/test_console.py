@@ -37,6 +37,9 @@ def test_console_log_problem(host: RecordedHost) -> None:
         f"console-log-problem of vm-plain: images reports path = {path}, mib = 1024;"
         f" images reports free_mib = {free}"
     ]
+    assert host.headlines() == [
+        f"vm-plain's console log takes 1024 MiB of vm's disk, where {free} MiB are free"
+    ]
 
 
 def test_console_log_problem_that_fills_the_file_system(host: RecordedHost) -> None:
@@ -91,6 +94,7 @@ def test_vnc_port_conflict_or_exposed(host: RecordedHost) -> None:
         "vnc-port-conflict-or-exposed of vm-plain:"
         f" process reports pid = {pid}, graphics = vnc at 0.0.0.0:{port}"
     ]
+    assert host.headlines() == [f"vm-plain's VNC console is open to everyone at 0.0.0.0:{port}"]
 
 
 def test_a_console_with_a_password_may_be_open(host: RecordedHost) -> None:

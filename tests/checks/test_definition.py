@@ -18,6 +18,10 @@ def test_chain_live_vs_persistent(host: RecordedHost) -> None:
         f"chain-live-vs-persistent of vm-plain: domain reports disks = vda is {path} (qcow2);"
         f" domain reports inactive_disks = vda is {path}.old (qcow2)"
     ]
+    folder = f"…/{host.uuid('vm-plain')[:8]}"
+    assert host.headlines() == [
+        f"vm-plain runs with vda {folder}/disk, but its next start would use {folder}/disk.old"
+    ]
 
 
 def test_chain_live_vs_persistent_if_only_one_definition_has_a_disk(host: RecordedHost) -> None:
@@ -66,6 +70,9 @@ def test_persistent_xml_foreign_devices(host: RecordedHost) -> None:
         f" {other} (qcow2), folder_of = {host.uuid('vm-plain')}"
     )
     assert chain.startswith("uuid-name-chain-broken of vm-stopped: ")
+    assert host.headlines()[0] == (
+        f"vm-stopped's definition has a disk of vm-plain as its vda: …/{host.uuid('vm-plain')[:8]}/disk"
+    )
 
 
 def test_persistent_xml_foreign_devices_by_volume(host: RecordedHost) -> None:

@@ -37,6 +37,9 @@ def test_host_device_leftover(host: RecordedHost) -> None:
         f"host-device-leftover: iscsi reports target = {TARGET}, lun = 1;"
         " device reports name = sdb, number = 8:16"
     ]
+    assert host.headlines() == [
+        "Host vm still has device sdb of volume dddddddd, which no guest uses"
+    ]
 
 
 @pytest.mark.parametrize("own", [{"mountpoints": ["/srv"]}, {"type": "part"}])

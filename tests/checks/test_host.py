@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -95,6 +96,9 @@ def test_host_identity_changed(host: RecordedHost) -> None:
     said = str(finding.evidence[0])
     assert said == f"nova.conf reports host = vm.example.org, guests_of_another = {_servers()}"
     assert finding.severity.word == "error"
+    assert (
+        finding.headline == f"Host vm.example.org runs {_servers()} guests that nova has on host vm"
+    )
 
 
 @pytest.mark.parametrize("damaged", [{}, [], 7, None])
@@ -242,6 +246,10 @@ def test_service_state_skew(host: RecordedHost) -> None:
     [finding] = host.report().findings
     assert (finding.check.name, finding.severity.word) == ("service-state-skew", "warning")
     assert "last_seen_up = 2026-11-23 01:00:00" in host.findings()[0]
+    [headline] = host.headlines()
+    assert headline.startswith(
+        "nova-compute on vm, with 12 guests, has not reported since 2026-11-23 01:00 (2 d "
+    )
 
 
 def test_a_service_may_be_allowed_to_be_silent(host: RecordedHost) -> None:
@@ -327,6 +335,9 @@ def test_provider_vs_compute_node(host: RecordedHost) -> None:
         f"provider-vs-compute-node: compute node reports uuid = {node(host)}, hypervisor_hostname = vm;"
         " provider reports name = old-name"
     ]
+    assert (
+        "The compute node of host vm is vm in nova, but old-name in placement"
+    ) in host.headlines()
 
 
 def test_provider_vs_compute_node_with_a_namesake(host: RecordedHost) -> None:
@@ -404,6 +415,10 @@ def test_capacity_lie(host: RecordedHost) -> None:
     [finding] = host.findings()
     assert finding.startswith(
         "capacity-lie: provider reports inventories = 99999999 MEMORY_MB; kernel reports"
+    )
+    [headline] = host.headlines()
+    assert re.fullmatch(
+        r"placement offers 99999999 MEMORY_MB of host vm, which has only \d+", headline
     )
 
 

@@ -52,6 +52,10 @@ def test_port_bound_elsewhere(host: RecordedHost) -> None:
         f"port-bound-elsewhere of vm-plain: instance reports host = vm; port reports id = {port}, host = compute-9;"
         f" tap reports name = tap{port[:11]}"
     ]
+    [address] = [ip["ip_address"] for ip in _port(host, "vm-plain")["fixed_ips"]]
+    assert host.headlines() == [
+        f"neutron has vm-plain's port {port[:8]} ({address}) bound to compute-9, but nova has vm-plain on vm"
+    ]
 
 
 def test_port_bound_elsewhere_by_the_case_of_a_letter(host: RecordedHost) -> None:
@@ -157,6 +161,10 @@ def test_port_binding_bad(host: RecordedHost) -> None:
     assert host.findings() == [
         f"port-binding-bad of vm-plain: port reports id = {port}, vif_type = binding_failed, host = vm"
     ]
+    [address] = [ip["ip_address"] for ip in _port(host, "vm-plain")["fixed_ips"]]
+    assert host.headlines() == [
+        f"vm-plain's port {port[:8]} ({address}) is not bound: binding_failed on vm"
+    ]
 
 
 def test_a_failed_binding_in_the_info_cache_is_found_without_neutron(host: RecordedHost) -> None:
@@ -231,6 +239,12 @@ def test_info_cache_lost(host: RecordedHost) -> None:
         "info-cache-lost of vm-config: instance reports no cached_ports;"
         f" port reports id = {one['id']}, device_id = {uuid}; port reports id = {other['id']}, device_id = {uuid}"
     ]
+    first, second = (
+        f"{port['id'][:8]} ({port['fixed_ips'][0]['ip_address']})" for port in (one, other)
+    )
+    assert host.headlines() == [
+        f"nova's info cache of vm-config lacks 2 of 2 ports: {first} and {second}"
+    ]
 
 
 def test_info_cache_lost_in_part(host: RecordedHost) -> None:
@@ -290,6 +304,9 @@ def test_port_guest_mismatch(host: RecordedHost) -> None:
     card = f"tap{port['id'][:11]} {port['mac_address']}"
     assert host.findings() == [
         f"port-guest-mismatch of vm-plain: domain reports interfaces = {card}; neutron reports no port"
+    ]
+    assert host.headlines() == [
+        f"vm-plain runs with card tap{port['id'][:11]} ({port['mac_address']}), but neutron has no port for it"
     ]
 
 
@@ -387,6 +404,10 @@ def test_network_agent_dead(host: RecordedHost) -> None:
         "network-agent-dead: agent reports kind = Open vSwitch agent, alive = False,"
         f" heartbeat = {agent['heartbeat_timestamp']}, host = vm, running_guests = 12"
     ]
+    clock = agent["heartbeat_timestamp"][11:16]
+    [headline] = host.headlines()
+    assert headline.startswith(f"Open vSwitch agent of vm has not reported since {clock} (")
+    assert headline.endswith("; it wires 12 guests")
 
 
 def test_a_replaced_agent_may_be_dead(host: RecordedHost) -> None:

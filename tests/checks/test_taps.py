@@ -10,6 +10,7 @@ from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.checks import traps
+from hoodsnap.findings.advice import instructions
 
 LINKS = "ip -d -j link"
 
@@ -73,6 +74,9 @@ def test_mac_chain_mismatch(host: RecordedHost) -> None:
         f"mac-chain-mismatch of vm-plain: port reports mac = {other}; instance reports network_info = {tap} {mac};"
         f" instance reports macs = {mac}; domain reports interfaces = {tap} {mac}; tap reports attached_mac = {mac}"
     ]
+    assert host.headlines() == [
+        f"vm-plain's card {tap} has MAC {other} in the port, but {mac} in the other layers"
+    ]
 
 
 def test_mac_chain_mismatch_after_the_domain_was_edited(host: RecordedHost) -> None:
@@ -119,6 +123,9 @@ def test_tap_missing_or_miswired(host: RecordedHost) -> None:
     assert host.findings() == [
         f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no {tap}"
     ]
+    [finding] = host.report().findings
+    assert finding.headline == f"vm-plain's tap {tap} does not exist on host vm"
+    assert not any("was renamed" in step.prose for step in instructions(finding))
 
 
 def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:
@@ -126,10 +133,23 @@ def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:
     host.link(tap, ifname="lab0")
     host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', '"iff": "lab0"')
 
+    address = f"fe{_port(host, 'vm-plain')['mac_address'][2:]}"
     assert host.findings() == [
         f"tap-missing-or-miswired of vm-plain: domain reports taps = {tap}; network reports no {tap};"
-        f" process reports pid = {pid}, taps = lab0"
+        f" process reports pid = {pid}, taps = lab0; network reports link = lab0, address = {address}"
     ]
+    assert host.headlines() == [f"vm-plain's tap {tap} was renamed to lab0"]
+    [finding] = host.report().findings
+    commands = [one.text for step in instructions(finding) for one in step.commands]
+    assert f"ip link set lab0 name {tap}" in commands
+
+
+def test_a_tap_in_place_of_another_is_not_a_renamed_one(host: RecordedHost) -> None:
+    tap, pid, other = _tap(host, "vm-plain"), host.pid("vm-plain"), _tap(host, "vm-duo")
+    host.unlink(tap)
+    host.edit("kernel", f"ls -lL /proc/{pid}/fd", f'"iff": "{tap}"', f'"iff": "{other}"')
+
+    assert host.headlines() == [f"vm-plain's tap {tap} does not exist on host vm"]
 
 
 def test_a_tap_that_another_process_holds(host: RecordedHost) -> None:
@@ -293,6 +313,7 @@ def test_tap_orphan(host: RecordedHost) -> None:
     assert host.findings() == [
         "tap-orphan: tap reports name = tap01234567-89, up = True; neutron reports no port"
     ]
+    assert host.headlines() == ["Host vm still has tap01234567-89, which neutron has no port for"]
 
 
 def test_a_leftover_open_vswitch_port(host: RecordedHost) -> None:
@@ -378,6 +399,7 @@ def test_duplicate_mac_or_port(host: RecordedHost) -> None:
         for guest in ("vm-duo", "vm-plain")
     ]
     assert found == f"duplicate-mac-or-port: {'; '.join(cards)}"
+    assert f"vm-duo and vm-plain have the same MAC address {mac} in one network" in host.headlines()
 
 
 def test_one_port_in_two_domains(host: RecordedHost) -> None:
@@ -432,6 +454,9 @@ def test_mtu_mismatch(host: RecordedHost) -> None:
     assert host.findings() == [
         "mtu-mismatch of vm-config: network reports name = lab-net2, mtu = 1400;"
         f" instance reports network_info = {tap} mtu 1450; domain reports interfaces = {tap} mtu 1450"
+    ]
+    assert host.headlines() == [
+        f"vm-config's card {tap} has MTU 1400 in the network, but 1450 in the instance and the domain"
     ]
 
 

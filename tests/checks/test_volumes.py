@@ -22,6 +22,7 @@ from tests.checks.test_attachments import (
 from tests.conftest import RecordedHost
 
 from hoodsnap.bundle import Answer
+from hoodsnap.findings.advice import instructions
 
 TARGET = "iqn.2010-10.org.openstack:volume-x"
 
@@ -41,6 +42,14 @@ def test_volume_attached_twice(host: RecordedHost) -> None:
         "cinder-attachment-without-bdm of vm-plain",
         "volume-attached-twice of vm-data",
         "volume-attached-twice of vm-plain",
+    ]
+    one, *_ = host.report().findings
+    steps = [command.text for step in instructions(one) for command in step.commands]
+    assert f"cinder --os-volume-api-version 3.27 attachment-delete {NOBODY}" in steps
+    assert not any("remove volume" in step for step in steps)
+    assert host.headlines()[:2] == [
+        "Volume data-vol is attached to vm-data and vm-plain, but is not multiattach; only vm-data uses it",
+        "Volume data-vol is attached to vm-plain and vm-data, but is not multiattach; only vm-data uses it",
     ]
 
 
@@ -110,6 +119,9 @@ def test_volume_free_in_cinder_but_open(host: RecordedHost) -> None:
         "volume-free-in-cinder-but-open of vm-data: domain reports disks = vdb /"
     )
     assert finding.endswith(f"volume = {volume}; volume reports id = {volume}, status = available")
+    assert host.headlines() == [
+        "vm-data runs with volume data-vol as vdb, but cinder lists it as available"
+    ]
 
 
 @pytest.mark.parametrize(("attached", "severity"), [(True, "warning"), (False, "error")])
@@ -232,6 +244,7 @@ def test_volume_device_wrong_lun(host: RecordedHost) -> None:
         f" bdm reports volume_id = {volume}, connection_info = {TARGET} LUN 1, is_here = sdb;"
         " device reports name = sdc, number = 8:32, made_of = sdc"
     ]
+    assert ("vm-data's disk vdb is device sdc, but nova's mapping leads to sdb") in host.headlines()
 
 
 def test_the_lun_that_nova_connected_is_right(host: RecordedHost) -> None:
@@ -269,9 +282,12 @@ def test_volume_size_mismatch(host: RecordedHost) -> None:
 
     [finding] = host.findings()
     assert finding.startswith(
-        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 2; image reports path"
+        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 2, size = 2147483648; image reports path"
     )
     assert finding.endswith("virtual_size = 1073741824")
+    assert host.headlines() == [
+        "vm-data's volume data-vol has 1 GiB on its host, but 2 GiB in cinder"
+    ]
 
 
 def test_volume_size_mismatch_is_a_note_if_larger(host: RecordedHost) -> None:
@@ -299,7 +315,7 @@ def test_volume_size_mismatch_if_the_device_is_too_small(host: RecordedHost) -> 
     sized(host, (1 << 30) - 512)
 
     assert measured(host) == [
-        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 1;"
+        f"volume-size-mismatch of vm-data: volume reports id = {volume}, size_gib = 1, size = 1073741824;"
         " device reports name = sdb, size = 1073741312"
     ]
 
@@ -335,6 +351,7 @@ def test_encryption_secret_missing(host: RecordedHost) -> None:
     [finding] = host.findings()
     assert finding.startswith("encryption-secret-missing of vm-data: domain reports disks = vdb /")
     assert finding.endswith(f"key = {NOBODY}; libvirt reports no secret")
+    assert host.headlines() == ["libvirt has no secret 00000000 for vm-data's disk vdb"]
 
 
 def encrypt(host: RecordedHost) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     just_deleted,
@@ -27,6 +27,7 @@ from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping, Con
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
+from hoodsnap.phrase import brief, place, several
 
 RUNS = frozenset(["active", "paused", "rescued"])
 """The vm_states of a server whose volumes have all been connected."""
@@ -43,7 +44,7 @@ LIBVIRTS = frozenset(["QEMU", "KVM", "LXC", "Parallels", "Xen"])
     heard=["cinder"],
     traps=[task_in_flight, building, never_launched, migrating, volume_moving],
 )
-def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Problems:
+def bdm_attachment_or_volume_missing(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
     """nova's block device mapping names a volume or attachment that cinder does not have.
 
     cinder may delete the volume, or attach it to another server, while this server writes to it.
@@ -55,18 +56,27 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
     Traps: With a tenant's credentials, volumes of other projects return 404. Mappings from before
     Queens have no attachment. The attachment of a shelved server is only reserved.
 
-    Next: Compare nova's mapping with cinder's attachments:
+    Next: Check whether the volume exists, and compare nova's mapping with cinder's attachments:
 
+        openstack volume show VOLUME
         nova-manage volume_attachment show UUID VOLUME
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
-    Then, if the volume exists, stop the server and make a new attachment (Xena and later), with a
-    connector saved on the server's host:
+    If cinder does not have the volume, no command of nova can detach it. Check whether the storage
+    still has the volume's data before anything else.
 
+    If the volume exists and belongs to this server, make a new attachment (Xena and later) on the
+    server's host. The server is off meanwhile:
+
+        openstack server stop UUID
         nova-manage volume_attachment get_connector --json > connector.json
         nova-manage volume_attachment refresh UUID VOLUME connector.json
+        openstack server start UUID
 
-    Or detach and attach the volume while the server runs.
+    It worked if nova's attachment_id is an attachment in cinder's list:
+
+        nova-manage volume_attachment show UUID VOLUME
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
     Not yet: Do not run `openstack server reboot`, hard or soft: since 2023.2 it destroys the
     mapping.
@@ -80,15 +90,22 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
     for mapping in _volumes_of(instance):
         named, attached = mapping.volume_id or "", mapping.attachment_id
         row = says(mapping, volume_id=named, attachment_id=attached)
-        volume = cinder.volume(named)
+        volume, title = cinder.volume(named), cinder.title_of(named)
+        its = f"{guest.title} has {title} in nova, but"
         if volume is None:
-            yield row, hears(cinder.absent[named], "cinder", volume=None)
+            none = hears(cinder.absent[named], "cinder", volume=None)
+            yield problem(f"{its} cinder has no such volume", row, none, VOLUME=named)
             continue
         attachment = cinder.attachment(attached) if attached else None
+        short = brief(attached or "")
         if attached and attachment is None:
-            yield row, hears(cinder.absent[attached], "cinder", attachment=None)
+            none = hears(cinder.absent[attached], "cinder", attachment=None)
+            headline = f"{its} cinder has no attachment {short}"
+            yield problem(headline, row, none, VOLUME=named)
         elif attachment is not None and attachment.status in GONE:
-            yield row, says(attachment, id=attached, status=attachment.status)
+            over = says(attachment, id=attached, status=attachment.status)
+            headline = f"{its} its attachment {short} is {attachment.status} in cinder"
+            yield problem(headline, row, over, VOLUME=named)
         elif attachment is not None and (
             attachment.instance != guest.uuid or attachment.volume_id != named
         ):
@@ -98,9 +115,15 @@ def bdm_attachment_or_volume_missing(guest: Guest, instance: Instance) -> Proble
                 instance=attachment.instance,
                 volume_id=attachment.volume_id,
             )
-            yield row, other
+            owner = attachment.instance
+            whose = cloud.title_of(owner) if owner else "no server"
+            if owner == guest.uuid:
+                whose = cinder.title_of(attachment.volume_id)
+            headline = f"{its} cinder's attachment {short} belongs to {whose}"
+            yield problem(headline, row, other, VOLUME=named)
         elif volume.status == "available" and not guest.storage.plugged(named):
-            yield row, says(volume, id=named, status=volume.status)
+            free = says(volume, id=named, status=volume.status)
+            yield problem(f"{its} cinder lists it as available", row, free, VOLUME=named)
 
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, building, migrating, volume_moving])
@@ -116,14 +139,20 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     Traps: Attaching and detaching. A live migration has two attachments. Some attachments do not
     belong to servers.
 
-    Next: Check on the attachment's host whether the guest has the volume, or a process has it open:
+    Next: Check on the attachment's host whether the guest has the volume, or a process has it open
+    (as a file with the volume's id in its name, or as a block device):
 
         virsh domblklist NAME
-        ls -l /proc/*/fd
+        ls -l /proc/*/fd | grep -e VOLUME -e /dev/dm- -e /dev/sd
 
-    Then, if no process has it open, delete the attachment; ATTACHMENT is its id in the evidence:
+    If neither the guest nor a process has it, delete the attachment, which frees the volume for
+    other servers:
 
         cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
+
+    It worked if cinder no longer lists the attachment:
+
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
     Not yet: Do not run `cinder reset-state` or `openstack volume delete` while a guest has the
     volume open.
@@ -140,7 +169,11 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
         if any(row.attachment_id in (None, attachment.id) for row in same):
             continue
         rows = [says(row, volume_id=row.volume_id, attachment_id=row.attachment_id) for row in same]
-        yield (
+        title = guest.storage.volumes.title_of(attachment.volume_id)
+        has = "has it with another attachment" if same else "has no block device mapping for it"
+        preposition = "to" if attachment.status == "attached" else "for"
+        yield problem(
+            f"cinder has {title} {attachment.status} {preposition} {guest.title}, but nova {has}",
             says(
                 attachment,
                 id=attachment.id,
@@ -149,6 +182,8 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
                 volume_id=attachment.volume_id,
             ),
             *(rows or [_no_mapping(guest, instance)]),
+            VOLUME=attachment.volume_id,
+            ATTACHMENT=attachment.id,
         )
     guest.storage.volumes.require_all()
 
@@ -175,10 +210,14 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
         virsh domblklist --details NAME
         openstack server volume list UUID
 
-    Then detach the volume through the API and attach it again:
+    Then detach the volume through the API, which takes nothing from the guest, and attach it again:
 
         openstack server remove volume UUID VOLUME
         openstack server add volume UUID VOLUME
+
+    It worked if the guest's disks include the volume:
+
+        virsh domblklist --details NAME
 
     Not yet: Do not run `virsh attach-disk`: nova would not know about the disk. Do not reboot the
     server before bdm-attachment-or-volume-missing is quiet.
@@ -190,9 +229,13 @@ def bdm_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Proble
     for mapping in _volumes_of(instance):
         if not any(is_disk_of(mapping, disk) for disk in domain.disks):
             targets = ", ".join(disk.target or "?" for disk in domain.disks)
-            yield (
+            title = guest.storage.volumes.title_of(mapping.volume_id or "")
+            yield problem(
+                f"nova has {title} attached to {guest.title} as {mapping.device_name or 'a disk'}, "
+                f"but the guest has only {targets or 'no disk'}",
                 says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name),
                 says(domain, disks=targets),
+                VOLUME=mapping.volume_id,
             )
 
 
@@ -215,14 +258,21 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
 
         virsh domblklist --details NAME
 
-    Then, once the guest no longer uses the disk, detach it and check the volume; TARGET is the
-    disk's target (vdb):
+    If the disk is a volume, check which server cinder has it attached to:
+
+        openstack volume show VOLUME -c status -c attachments
+
+    Once the guest no longer uses the disk, detach it, which takes the disk away from the running
+    guest:
 
         virsh detach-disk NAME TARGET --live
-        openstack volume show VOLUME
 
-    Not yet: Do not run `openstack server reboot --hard`, `openstack volume delete` or `virsh
-    detach-disk` while the guest uses the disk.
+    It worked if the disk is no longer listed:
+
+        virsh domblklist --details NAME
+
+    Not yet: Do not run `openstack server reboot --hard` or `openstack volume delete`. Do not detach
+    the disk while the guest uses it.
 
     Source: nova `_detach_with_retry`, bug 1889108; `_get_guest_storage_config`.
     """
@@ -235,7 +285,17 @@ def guest_volume_not_in_bdm(guest: Guest, instance: Instance, domain: Domain) ->
             volume = volume_of(disk)
             plugged = says(domain, disks=f"{disk.target} {disk.source}").and_so(volume=volume)
             severity = Severity.ERROR if volume else Severity.WARNING
-            yield Problem(severity, (plugged, _no_mapping(guest, instance)))
+            what = f"disk {disk.target} ({place(disk.source or '')})"
+            if volume:
+                what = f"{guest.storage.volumes.title_of(volume)} as {disk.target}"
+            yield problem(
+                f"{guest.title} runs with {what}, but nova has no block device mapping for it",
+                plugged,
+                _no_mapping(guest, instance),
+                severity=severity,
+                VOLUME=volume or "",
+                TARGET=disk.target,
+            )
 
 
 @check(Severity.WARNING)
@@ -249,14 +309,20 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
 
     Traps: A deletion in flight. Soft-deleted servers, which keep their volumes on purpose.
 
-    Next: Check the volume, and that no QEMU process on any host has it open:
+    Next: Check the volume, and that no QEMU process on any host has it open (as a file with the
+    volume's id in its name, or as a block device):
 
         openstack volume show VOLUME
-        ls -l /proc/*/fd
+        ls -l /proc/*/fd | grep -e VOLUME -e /dev/dm- -e /dev/sd
 
-    Then delete the attachment:
+    If no process has it open, and cinder lists an attachment to the deleted server, delete the
+    attachment, which frees the volume for other servers:
 
         cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
+
+    It worked if the volume is available:
+
+        openstack volume show VOLUME -c status -c attachments
 
     Not yet: Do not run `nova-manage db archive_deleted_rows` or purge: it removes the record of
     which server the volume belonged to.
@@ -271,13 +337,17 @@ def bdm_alive_for_deleted_instance(cloud: Cloud) -> Problems:
             for attachment in cloud.storage.volumes.by_volume.get(mapping.volume_id or "", ())
             if attachment.instance == instance.uuid and attachment.status == "attached"
         ]
-        yield Problem(
-            Severity.ERROR if held else Severity.WARNING,
-            (
-                says(instance, uuid=instance.uuid, deleted_at=instance.deleted_at),
-                says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name),
-                *(says(one, id=one.id, status=one.status, instance=one.instance) for one in held),
-            ),
+        title = cloud.storage.volumes.title_of(mapping.volume_id or "")
+        when = f" (deleted at {instance.deleted_at[:16]})" if instance.deleted_at else ""
+        yield problem(
+            f"V{title[1:]} is still attached to the deleted server {cloud.title_of(instance.uuid)}"
+            f" in {'nova and cinder' if held else 'nova'}{when}",
+            says(instance, uuid=instance.uuid, deleted_at=instance.deleted_at),
+            says(mapping, volume_id=mapping.volume_id, device_name=mapping.device_name),
+            *(says(one, id=one.id, status=one.status, instance=one.instance) for one in held),
+            severity=Severity.ERROR if held else Severity.WARNING,
+            VOLUME=mapping.volume_id,
+            ATTACHMENT=held[0].id if held else "",
         )
 
 
@@ -309,11 +379,20 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
         nova-manage volume_attachment show UUID VOLUME
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
-    If there are two rows, the one whose attachment exists in cinder is right. Then, with the server
-    stopped, write the record again, with a connector saved on the server's host:
+    If nova has two rows for one volume, the one whose attachment exists in cinder is right. No
+    command of nova removes the other one.
 
+    If nova has one row, write its connection again, on the server's host (Xena and later). The
+    server is off meanwhile:
+
+        openstack server stop UUID
         nova-manage volume_attachment get_connector --json > connector.json
         nova-manage volume_attachment refresh UUID VOLUME connector.json
+        openstack server start UUID
+
+    It worked if nova's connection is the one in cinder's attachment:
+
+        nova-manage volume_attachment show UUID VOLUME
 
     Not yet: Do not delete rows by hand. Do not run `openstack server reboot --hard`.
 
@@ -321,44 +400,55 @@ def bdm_record_bad(guest: Guest, instance: Instance) -> Problems:
     """
     if instance.deleted:
         return
-    mappings = instance.mappings
-    yield from _twice(mappings)
+    yield from _twice(guest, instance.mappings)
     for mapping in _volumes_of(instance):
         yield from _bad_connection(guest, instance, mapping)
 
 
-def _twice(mappings: tuple[BlockDeviceMapping, ...]) -> Problems:
+def _twice(guest: Guest, mappings: tuple[BlockDeviceMapping, ...]) -> Problems:
     volumes = Counter(row.volume_id for row in mappings if row.volume_id)
     names = Counter(row.device_name for row in mappings if row.device_name)
     for volume, count in volumes.items():
         if count > 1:
             same = [row for row in mappings if row.volume_id == volume]
-            rows = (says(row, id=row.id, volume_id=volume) for row in same)
-            yield Problem(Severity.ERROR, tuple(rows))
+            rows = [says(row, id=row.id, volume_id=volume) for row in same]
+            title = guest.storage.volumes.title_of(volume)
+            numbers = several(row.id for row in same)
+            headline = f"nova has {count} mappings of {title} for {guest.title}: rows {numbers}"
+            yield problem(headline, *rows, severity=Severity.ERROR, VOLUME=volume)
     for name, count in names.items():
         same = [row for row in mappings if row.device_name == name]
         if count > 1 and len({row.volume_id for row in same}) > 1:
-            yield tuple(says(row, id=row.id, device_name=name) for row in same)
+            rows = [says(row, id=row.id, device_name=name) for row in same]
+            numbers = several(row.id for row in same)
+            headline = f"nova has {count} disks of {guest.title} at {name}: rows {numbers}"
+            yield problem(headline, *rows)
 
 
 def _bad_connection(guest: Guest, instance: Instance, mapping: BlockDeviceMapping) -> Problems:
-    said = says(mapping, volume_id=mapping.volume_id)
+    said, volume = says(mapping, volume_id=mapping.volume_id), mapping.volume_id
+    its = f"{guest.title}'s {guest.storage.volumes.title_of(volume or '')}"
     if not mapping.connection_written:
         if instance.vm_state in RUNS:
             state = says(instance, vm_state=instance.vm_state)
-            yield state, says(mapping, volume_id=mapping.volume_id, connection_info=None)
+            none = says(mapping, volume_id=volume, connection_info=None)
+            headline = f"nova has no connection of {its}, although it is {instance.vm_state}"
+            yield problem(headline, state, none, VOLUME=volume)
         return
     try:
         connection = mapping.connection
     except UnheardError:
-        yield (said.and_so(connection_info="not valid JSON"),)
+        bad = said.and_so(connection_info="not valid JSON")
+        yield problem(f"nova's connection_info of {its} is not valid JSON", bad, VOLUME=volume)
         return
     if connection is None:
         return
     serial = connection.serial
     if serial is not None and serial.lower() != mapping.volume_id and not _moved(guest, mapping):
         told = says(mapping, volume_id=mapping.volume_id, connection_info=f"serial {serial}")
-        yield Problem(Severity.ERROR, (told,))
+        other = guest.storage.volumes.title_of(serial.lower())
+        headline = f"nova's connection_info of {its} names {other}"
+        yield problem(headline, told, severity=Severity.ERROR, VOLUME=volume)
     yield from _another_way(guest, mapping, connection)
 
 
@@ -381,9 +471,13 @@ def _another_way(guest: Guest, mapping: BlockDeviceMapping, connection: Connecti
     )
     for name, ours, other in ways:
         if ours and other and ours != other:
-            yield (
+            title = guest.storage.volumes.title_of(mapping.volume_id or "")
+            yield problem(
+                f"{guest.title}'s {title} has {name} {brief(ours)} in nova, but {brief(other)} in "
+                "cinder",
                 says(mapping, volume_id=mapping.volume_id, connection_info=f"{name} {ours}"),
                 says(attachment, id=attachment.id, connection_info=f"{name} {other}"),
+                VOLUME=mapping.volume_id,
             )
 
 
@@ -413,11 +507,17 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
         openstack volume show VOLUME -c attachments
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
 
-    Then, with the server stopped, save the connector on the server's host, and refresh the
-    attachment with it (Xena and later):
+    Then make the attachment again, on the host that nova has the server on (Xena and later). The
+    server is off meanwhile:
 
+        openstack server stop UUID
         nova-manage volume_attachment get_connector --json > connector.json
         nova-manage volume_attachment refresh UUID VOLUME connector.json
+        openstack server start UUID
+
+    It worked if the attachment names that host:
+
+        openstack volume show VOLUME -c attachments
 
     Not yet: Do not run `openstack server reboot --hard`. Do not evacuate or migrate the server.
 
@@ -434,17 +534,15 @@ def attachment_host_mismatch(guest: Guest, instance: Instance) -> Problems:
                 return
             connection = mapping.connection
             shared = connection is not None and connection.kind in SHARED
-            yield Problem(
-                Severity.WARNING if shared else Severity.ERROR,
-                (
-                    says(instance, host=instance.host),
-                    says(
-                        attachment,
-                        id=attachment.id,
-                        volume_id=attachment.volume_id,
-                        host=attachment.host,
-                    ),
-                ),
+            volume = attachment.volume_id
+            title = guest.storage.volumes.title_of(volume)
+            yield problem(
+                f"cinder has {guest.title}'s {title} attached to host {attachment.host}, but nova "
+                f"has {guest.title} on {instance.host}",
+                says(instance, host=instance.host),
+                says(attachment, id=attachment.id, volume_id=volume, host=attachment.host),
+                severity=Severity.WARNING if shared else Severity.ERROR,
+                VOLUME=volume,
             )
     guest.storage.volumes.require_all()
 
@@ -481,7 +579,17 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
 
         SELECT * FROM block_device_mapping WHERE instance_uuid = 'UUID' AND deleted = 0
 
-    Then, after a backup of the database, correct boot_index of the wrong row; no command does it.
+    If the row of the boot disk is wrong, correct its boot_index after a backup of the database; no
+    command does it.
+
+    If only cinder marks the boot volume as not bootable, mark it as bootable, which changes no
+    data:
+
+        openstack volume set --bootable VOLUME
+
+    It worked if bootable is true:
+
+        openstack volume show VOLUME -c bootable
 
     Not yet: Do not run `openstack server reboot --hard`, `rebuild` or `evacuate`, and do not stop
     the server: at its next start, nova may not find the root disk.
@@ -492,18 +600,25 @@ def root_bdm_broken(guest: Guest, instance: Instance) -> Problems:
         return
     roots = [row for row in instance.mappings if row.boot_index == 0]
     if len(roots) > 1:
-        yield tuple(says(row, id=row.id, boot_index=row.boot_index) for row in roots)
+        numbers = several(row.id for row in roots)
+        headline = f"nova has {len(roots)} boot disks of {guest.title}: rows {numbers}"
+        yield problem(headline, *(says(row, id=row.id, boot_index=row.boot_index) for row in roots))
     elif not roots:
         severity = Severity.WARNING if instance.image else Severity.ERROR
         image = says(instance, image=instance.image)
         rows = [says(row, id=row.id, boot_index=row.boot_index) for row in instance.mappings]
-        yield Problem(severity, (image, *rows))
+        headline = (
+            f"nova has no boot disk of {guest.title}: 0 of {len(rows)} rows have boot_index 0"
+        )
+        yield problem(headline, image, *rows, severity=severity)
     elif roots[0].is_volume and roots[0].volume_id is not None:
         volume = guest.storage.volumes.volume(roots[0].volume_id)
         if volume is not None and not volume.bootable:
             told = says(volume, id=volume.id, bootable=volume.bootable)
             row = says(roots[0], boot_index=0, volume_id=volume.id)
-            yield Problem(Severity.WARNING, (row, told))
+            title = guest.storage.volumes.title_of(volume.id)
+            headline = f"{guest.title} boots from {title}, which cinder marks as not bootable"
+            yield problem(headline, row, told, severity=Severity.WARNING, VOLUME=volume.id)
 
 
 def _volumes_of(instance: Instance) -> Iterator[BlockDeviceMapping]:

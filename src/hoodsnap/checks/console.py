@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from posixpath import dirname
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, disks_out_of_sight, migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -15,9 +16,10 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.hardware import Graphics
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError, integer, text
+from hoodsnap.facts.fact import UnheardError, integer, known, text
 from hoodsnap.facts.host.hypervisor import LISTENERS, FreeSpace
 from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import place, several
 
 HUGE = 100 << 20
 """Bytes on disk. virtlogd starts a new file every 2 MiB; nova shows the last 100 KiB."""
@@ -48,9 +50,18 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
         df -h FOLDER
         virsh dumpxml NAME | grep -A3 '<serial'
 
-    Then, if the log is huge, empty the file, which stays open:
+    If the log is huge, empty it, which loses the console's earlier output. The file stays open:
 
         truncate -s 0 LOG
+
+    If the log was removed, switch the guest off and on through nova, which brings the log back:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the file exists and is small:
+
+        ls -ls LOG
 
     Not yet: Do not run `rm` on the log: its space stays in use, and the log is still written. Do
     not restart virtlogd: every guest loses its log (`systemctl reload` keeps the logs).
@@ -63,17 +74,26 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
         if entry is None:
             if runs:
                 missing = hears(host.listing, "images", path, console_log="missing")
-                yield says(domain, state=domain.state_words, logs=path), missing
+                yield problem(
+                    f"{guest.title}'s console log was removed, but the guest runs: {place(path)}",
+                    says(domain, state=domain.state_words, logs=path),
+                    missing,
+                    LOG=path,
+                    FOLDER=dirname(path),
+                )
         elif entry.blocks is not None and entry.blocks * 512 > HUGE:
             taken = entry.blocks * 512
-            size = hears(host.listing, "images", path, path=path, mib=taken >> 20)
+            used = hears(host.listing, "images", path, path=path, mib=taken >> 20)
+            headline = f"{guest.title}'s console log takes {taken >> 20} MiB"
+            folder = dirname(path)
             room = _room(host, path)
             if room is None:
-                yield (size,)
+                yield problem(headline, used, LOG=path, FOLDER=folder)
                 continue
             free = hears(room.answer, "images", "bavail", free_mib=room.free >> 20)
+            headline = f"{headline} of {host.name}'s disk, where {room.free >> 20} MiB are free"
             severity = Severity.ERROR if room.free < taken else Severity.WARNING
-            yield Problem(severity, (size, free))
+            yield problem(headline, used, free, severity=severity, LOG=path, FOLDER=folder)
 
 
 def _room(host: Host, path: str) -> FreeSpace | None:
@@ -131,11 +151,14 @@ def vnc_port_conflict_or_exposed(
     for display in process.graphics:
         if display.address in EVERYWHERE and not display.guarded:
             address = f"{display.address or '*'}:{display.port}"
-            yield (says(process, pid=process.pid, graphics=f"{display.type} at {address}"),)
+            shown = says(process, pid=process.pid, graphics=f"{display.type} at {address}")
+            kind = display.type.upper()
+            headline = f"{guest.title}'s {kind} console is open to everyone at {address}"
+            yield problem(headline, shown)
     for console in domain.graphics:
         if console.port is not None:
             yield from _conflicts(guest, claimed, domain, process, console)
-            yield from _taken(host, claimed, domain, process, console)
+            yield from _taken(guest, cloud, host, domain, process, console)
     if instance is not None:
         yield from _stale_tokens(claimed, guest, domain, instance)
 
@@ -146,35 +169,44 @@ def _conflicts(
     claimants = claimed.get(console.port or 0, ())
     # Stop early: if a definition was copied many times, all copies have the same port.
     others = [*islice(_others(guest, claimants, console), FEW + 1)] if len(claimants) > 1 else []
+    its = f"{guest.title}'s {console.type.upper()} console is at port {console.port}"
     started = [it.port for it in process.graphics if it.type == console.type]
     if not others and (not started or console.port in started):
         return
     here = says(domain, name=domain.name, graphics=f"{console.type} at port {console.port}")
     if others:
-        theirs = [says(it, name=it.name, graphics=f"port {console.port}") for it in others[:FEW]]
+        theirs = [
+            says(domain, name=domain.name, graphics=f"port {console.port}")
+            for _, domain in others[:FEW]
+        ]
         if len(others) > FEW:
             theirs[-1] = theirs[-1].and_so(others="more, not shown")
-        yield Problem(Severity.ERROR, (here, *theirs))
+        names = several(other.title for other, _ in others)
+        yield problem(f"{its}, as is that of {names}", here, *theirs, severity=Severity.ERROR)
     if started and console.port not in started:
         told = ", ".join(f"port {port}" for port in started)
-        yield Problem(Severity.ERROR, (here, says(process, pid=process.pid, graphics=told)))
+        listens = says(process, pid=process.pid, graphics=told)
+        headline = f"{its} in libvirt, but at {told} in QEMU"
+        yield problem(headline, here, listens, severity=Severity.ERROR)
 
 
-def _others(guest: Guest, claimants: Iterable[Guest], console: Graphics) -> Iterator[Domain]:
-    """Yield the domains of other guests whose console is at the same port and address."""
+def _others(
+    guest: Guest, claimants: Iterable[Guest], console: Graphics
+) -> Iterator[tuple[Guest, Domain]]:
+    """Yield other guests whose console is at the same port and address, with their domains."""
     for other in claimants:
         if other is not guest and other.domain is not None:
             theirs = [it for it in other.domain.graphics if it.port == console.port]
             if any(_overlap(console, it) for it in theirs):
-                yield other.domain
+                yield other, other.domain
 
 
 def _taken(
-    host: Host, claimed: _Claimed, domain: Domain, process: Process, console: Graphics
+    guest: Guest, cloud: Cloud, host: Host, domain: Domain, process: Process, console: Graphics
 ) -> Iterator[Problem]:
     """Yield another process that listens where this guest's console should be."""
     listeners = host.hypervisor.listeners.get(console.port or 0, ())
-    shared = len(claimed.get(console.port or 0, ())) > 1
+    shared = len(cloud.exclusive(host).ports.get(console.port or 0, ())) > 1
     if shared or any(listener.pid == process.pid for listener in listeners):
         return
     for listener in listeners:
@@ -184,7 +216,15 @@ def _taken(
             if answer is not None:
                 here = says(domain, name=domain.name, graphics=f"port {console.port}")
                 there = hears(answer, "kernel", str(console.port), listening_pid=listener.pid)
-                yield Problem(Severity.ERROR, (here, there))
+                uuid = known(lambda: other.uuid)  # noqa: B023 (it is called at once)
+                whose = f" of {cloud.title_of(uuid)}" if uuid else ""
+                yield problem(
+                    f"{guest.title}'s console should be at port {console.port}, where process "
+                    f"{listener.pid}{whose} listens",
+                    here,
+                    there,
+                    severity=Severity.ERROR,
+                )
 
 
 def _overlap(one: Graphics, other: Graphics) -> bool:
@@ -210,5 +250,9 @@ def _stale_tokens(
             for other in others:
                 if other.domain is not None:
                     evidence.append(says(other.domain, name=other.domain.name))
-            severity = Severity.WARNING if others else Severity.NOTE
-            yield Problem(severity, tuple(evidence))
+            leads = f"now that of {several(it.title for it in others)}" if others else "now unused"
+            yield problem(
+                f"A valid token for {guest.title}'s console leads to port {port}, {leads}",
+                *evidence,
+                severity=Severity.WARNING if others else Severity.NOTE,
+            )

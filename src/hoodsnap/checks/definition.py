@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
 from hoodsnap.evidence import Severity, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.instances_directory import owner_of
+from hoodsnap.phrase import brief, place
 
 
 @check(Severity.ERROR, traps=[task_in_flight, migrating, disk_is_copied])
-def chain_live_vs_persistent(domain: Domain) -> Problems:
+def chain_live_vs_persistent(guest: Guest, domain: Domain) -> Problems:
     """The guest's next start would use other disks than the running guest.
 
     libvirt keeps two definitions of a running domain: the live one and the persistent one, which
@@ -35,8 +37,8 @@ def chain_live_vs_persistent(domain: Domain) -> Problems:
         virsh dumpxml --inactive NAME
         openstack server volume list UUID
 
-    Then, if nova's record lacks a disk that the guest runs with, correct the record first: a hard
-    reboot drops every disk that nova does not know.
+    If nova's record lacks a disk that the guest runs with, correct the record first: a hard reboot
+    drops every disk that nova does not know.
 
     Not yet: Do not run `virsh destroy` and `virsh start`, and do not shut down the guest from
     inside. Do not run `openstack server reboot --hard` before you know which disk is the right one.
@@ -58,7 +60,25 @@ def chain_live_vs_persistent(domain: Domain) -> Problems:
             )
             # A missing disk is noticed at the next start; another disk in its place is not.
             both = now is not None and then is not None
-            yield Problem(Severity.ERROR if both else Severity.WARNING, evidence)
+            severity = Severity.ERROR if both else Severity.WARNING
+            yield problem(_difference(guest, now, then), *evidence, severity=severity)
+
+
+def _difference(guest: Guest, now: Disk | None, then: Disk | None) -> str:
+    """Return the sentence that says how a disk will differ at the next start."""
+    if now is None or then is None:
+        there = now or then
+        name = f"{there.target} ({place(there.source or 'empty')})" if there is not None else "?"
+        if now is None:
+            return f"{guest.title} runs without disk {name}, which its next start would have"
+        return f"{guest.title} runs with disk {name}, which its next start would lack"
+    ours, theirs = place(now.source or "empty"), place(then.source or "empty")
+    if now.source != then.source:
+        return f"{guest.title} runs with {now.target} {ours}, but its next start would use {theirs}"
+    what, ours, theirs = "serial", brief(now.serial or "none"), brief(then.serial or "none")
+    if now.format != then.format:
+        what, ours, theirs = "format", now.format or "any", then.format or "any"
+    return f"{guest.title}'s {now.target} has {what} {ours}, but {theirs} at its next start"
 
 
 def _is_fixed(disk: Disk | None) -> bool:
@@ -93,13 +113,26 @@ def persistent_xml_foreign_devices(
 
     Traps: A volume attached to several servers on purpose. A disk that is shareable.
 
-    Next: Check the disks in the persistent definition; the serial of a disk is its volume's id:
+    Next: Check the disks in the persistent definition:
 
         virsh dumpxml --inactive NAME
+
+    Check which server cinder has the disk's volume attached to:
+
         openstack volume show VOLUME
 
-    Then let nova write the definition again with `openstack server start` or a hard reboot, once
-    the server's volumes are known to be right.
+    Once the server's volumes are known to be right, let nova write the definition again. If the
+    server is off, starting it does so:
+
+        openstack server start UUID
+
+    If it runs, a hard reboot does so, which switches the guest off and on:
+
+        openstack server reboot --hard UUID
+
+    It worked if the definition names no disk of another server:
+
+        virsh dumpxml --inactive NAME
 
     Not yet: Do not run `virsh start`. Do not soft-reboot the server, and do not reboot the guest
     from inside. Do not enable libvirt's autostart.
@@ -111,10 +144,19 @@ def persistent_xml_foreign_devices(
             continue
         evidence = says(domain, inactive_disks=_shown(disk.target, disk))
         folder = owner_of(disk.source)
-        if folder not in (None, guest.uuid):
-            yield (evidence.and_so(folder_of=folder),)
+        volume = volume_of(disk)
+        if folder is not None and folder != guest.uuid:
+            headline = _foreign(guest, disk, cloud.title_of(folder))
+            yield problem(headline, evidence.and_so(folder_of=folder), VOLUME=volume or "")
         elif owners := _others(guest, host, cloud, disk):
-            yield (evidence.and_so(belongs_to=", ".join(sorted(owners))),)
+            headline = _foreign(guest, disk, cloud.titles_of(sorted(owners)))
+            others = evidence.and_so(belongs_to=", ".join(sorted(owners)))
+            yield problem(headline, others, VOLUME=volume or "")
+
+
+def _foreign(guest: Guest, disk: Disk, owners: str) -> str:
+    path = place(disk.source or "")
+    return f"{guest.title}'s definition has a disk of {owners} as its {disk.target}: {path}"
 
 
 def _others(guest: Guest, host: Host, cloud: Cloud, disk: Disk) -> frozenset[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hoodsnap.check import Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.evidence import Severity, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_in
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.device import Device, Session
 
 
@@ -34,11 +34,18 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
         iscsiadm -m session -P 3
         ls -l /proc/*/fd
 
-    Then, if no process has it open, flush this one map, and delete each of the paths that
-    `multipath -ll` listed for it:
+    If no process has it open, flush its multipath map:
 
         multipath -f WWID
-        echo 1 > /sys/block/PATH/device/delete
+
+    Then delete the device (and each other path that `multipath -ll` listed for a map), which
+    disconnects it from the host:
+
+        echo 1 > /sys/block/DEVICE/device/delete
+
+    It worked if the device is not listed any more:
+
+        lsblk
 
     Not yet: Do not run `iscsiadm -m node -u`, `multipath -F` or `rescan-scsi-bus.sh -r`: they
     remove the devices of other guests.
@@ -67,7 +74,24 @@ def host_device_leftover(host: Host, cloud: Cloud) -> Problems:
             target=session.target,
             lun=lun,
         )
-        yield brought, *(says(one, name=one.name, number=one.number) for one in stack)
+        volume = volume_in(session.target.partition(":")[2])
+        title = cloud.storage.volumes.title_of(volume) if volume else f"LUN {lun}"
+        yield problem(
+            f"Host {host.name} still has device {disk.kname} of {title}, which no guest uses",
+            brought,
+            *(says(one, name=one.name, number=one.number) for one in stack),
+            DEVICE=disk.kname,
+            WWID=_wwid(host, stack),
+        )
+
+
+def _wwid(host: Host, stack: Iterable[Device]) -> str | None:
+    """Return the WWID of the multipath map among the devices; "" without one, None if unknown."""
+    names = {device.kname for device in stack}
+    maps = known(lambda: host.devices.maps)
+    if maps is None:
+        return None
+    return next((one.wwid for one in maps if one.kname in names), "")
 
 
 def _is_cinders(guests: Iterable[Guest], session: Session, lun: int) -> bool:

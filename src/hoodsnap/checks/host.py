@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.allocation import worded
 from hoodsnap.facts.clock import clock_of, moment
@@ -17,8 +17,9 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.release import Release
 from hoodsnap.facts.database.service import Service
-from hoodsnap.facts.fact import UnheardError, integer, value_of
+from hoodsnap.facts.fact import UnheardError, integer, known, value_of
 from hoodsnap.facts.quantity import whole
+from hoodsnap.phrase import brief, counted, several, since
 
 SHOWN = 10
 """Number of guests that one finding shows; the others are only counted."""
@@ -59,7 +60,8 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
         grep ^host /etc/nova/nova.conf
         openstack compute service list --service nova-compute
 
-    Then give the host its old name back (`host` in nova.conf), while nova-compute is stopped.
+    Then give the host its old name back (`host` in nova.conf), while nova-compute is stopped. The
+    old name is the one that the servers of the host have in nova.
 
     Not yet: Do not start or restart nova-compute before the old name is back. Do not run `openstack
     compute service delete` or `nova-manage placement audit --delete`. Do not delete `compute_id`.
@@ -76,7 +78,7 @@ def host_identity_changed(host: Host, cloud: Cloud) -> Problems:
         except UnheardError as reason:
             undecided = undecided or reason
             continue
-        if found:
+        if found is not None:
             yield found
             return
     if undecided is not None:
@@ -89,8 +91,8 @@ def _own_name(host: Host, name: str) -> Evidence:
     return hears(answer, "nova.conf", "DEFAULT.host", host=name)
 
 
-def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> tuple[Evidence, ...]:
-    """Return evidence if all running guests belong, for nova, to one other host that was not
+def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> Problem | None:
+    """Return a problem if all running guests belong, for nova, to one other host that was not
     captured."""
     there: Counter[str] = Counter()
     shown = []
@@ -98,14 +100,17 @@ def _guests_elsewhere(guests: Iterable[Guest], host: Host, name: str) -> tuple[E
         if guest.domain is None or guest.hidden is not None or guest.record is None:
             continue
         if guest.believed == name:
-            return ()
+            return None
         elsewhere = guest.believed is not None and not guest.twins and not guest.record.deleted
         if guest.believed is not None and elsewhere and not _was_moved(guest, name):
             there[guest.believed] += 1
             shown.append(says(guest.record, host=guest.believed))
     if len(there) == 1 and there.total() > 1 and not _is_another_machine(host, *there):
-        return (_own_name(host, name).and_so(guests_of_another=there.total()), *shown[:SHOWN])
-    return ()
+        own = _own_name(host, name).and_so(guests_of_another=there.total())
+        [other] = there
+        headline = f"Host {name} runs {there.total()} guests that nova has on host {other}"
+        return problem(headline, own, *shown[:SHOWN])
+    return None
 
 
 def _is_another_machine(host: Host, other: str) -> bool:
@@ -131,32 +136,34 @@ def _was_moved(guest: Guest, name: str) -> bool:
     return any(moved.source_compute == name for moved in guest.instance.migrations)
 
 
-def _node_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
-    """Return evidence if nova has this hypervisor's compute node under another host name."""
+def _node_of_another(host: Host, name: str) -> Problem | None:
+    """Return a problem if nova has this hypervisor's compute node under another host name."""
     answer = host.bundle.last("libvirt", "virsh hostname", host.name)
     hypervisor = value_of(answer, "virsh hostname", str)
     if host.records.services_of(name) or host.records.nodes_of(name):
-        return ()
+        return None
     for node in host.records.nodes:
         if not node.deleted and node.hypervisor_hostname == hypervisor and node.host != name:
-            return (
+            return problem(
+                f"Host {name} is hypervisor {hypervisor}, which nova has as host {node.host}",
                 _own_name(host, name),
                 says(node, host=node.host, hypervisor_hostname=node.hypervisor_hostname),
             )
-    return ()
+    return None
 
 
-def _identity_of_another(host: Host, name: str) -> tuple[Evidence, ...]:
-    """Return evidence if the host's compute_id is the UUID of another host's compute node."""
+def _identity_of_another(host: Host, name: str) -> Problem | None:
+    """Return a problem if the host's compute_id is the UUID of another host's compute node."""
     kept = host.compute_id
     for node in host.records.nodes if kept is not None else ():
         if kept is not None and node.uuid == kept[0] and not node.deleted and node.host != name:
-            return (
+            return problem(
+                f"The compute_id of host {name} ({brief(kept[0])}) is that of host {node.host}",
                 _own_name(host, name),
                 hears(kept[1], "compute_id", uuid=kept[0]),
                 says(node, uuid=node.uuid, host=node.host),
             )
-    return ()
+    return None
 
 
 @check(Severity.ERROR)
@@ -172,17 +179,33 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     Traps: Clocks that differ (`clocks-apart`). A service that was restarted a moment ago. A host
     that is disabled for maintenance.
 
-    Next: Check the compute service in nova and on the host, its log, and whether servers were
-    evacuated:
+    Next: Check the compute service in nova and on the host, its log, libvirt, and whether servers
+    were evacuated:
 
         openstack compute service list --host HOST --long
         systemctl status nova-compute
         tail -n 50 /var/log/nova/nova-compute.log
+        systemctl status libvirtd virtqemud
         openstack server migration list --host HOST --type evacuation
 
-    Then, if the service is down and no server of the host was evacuated, start it:
+    If the service does not run and no server of the host was evacuated, start it (libvirt is
+    virtqemud on a host with modular daemons). Guests keep running, and nova-compute enables itself
+    once it reaches libvirt again:
 
-        systemctl start nova-compute
+        systemctl start SERVICE
+
+    If an operator disabled the service and the reason is gone, enable it, which places servers on
+    the host again:
+
+        openstack compute service set --enable HOST nova-compute
+
+    If the host has no host mapping, map it to its cell, which places servers on the host:
+
+        nova-manage cell_v2 discover_hosts --cell_uuid CELL
+
+    It worked if the service is enabled and up:
+
+        openstack compute service list --host HOST --long
 
     Not yet: Do not run `openstack compute service set --up` before the evacuated guests are off. Do
     not run `openstack compute service delete` while the host has servers. Do not evacuate running
@@ -196,13 +219,23 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
         if believed:
             absent = host.records.read("services")
             evidence = hears(absent, "nova-db", "nova-compute", service=None)
-            yield evidence.and_so(host=host.nova_name, servers=len(believed)), *_named(believed)
+            evidence = evidence.and_so(host=host.nova_name, servers=len(believed))
+            yield problem(
+                f"Host {host.nova_name} has {_servers(believed)}, but no nova-compute in nova",
+                evidence,
+                *_named(believed),
+                SERVICE="nova-compute",
+                CELL="",
+            )
         return
     if len(services) > 1:
-        yield tuple(says(one, id=one.id, host=one.host) for one in services)
+        rows = [says(one, id=one.id, host=one.host) for one in services]
+        numbers = several(one.id for one in services)
+        headline = f"nova has {len(rows)} nova-compute services of {host.nova_name}: ids {numbers}"
+        yield problem(headline, *rows, SERVICE="", CELL="")
     running = [guest for guest in guests if guest.process is not None]
     for service in services:
-        yield from _commanded(service, running)
+        yield from _commanded(host, service, running)
     yield from _late(host, services[0], running)
     yield from _unmapped(host, services[0])
 
@@ -211,17 +244,40 @@ def _named(guests: list[Guest]) -> list[Evidence]:
     return [says(g.record, host=g.believed) for g in guests[:SHOWN] if g.record is not None]
 
 
-def _commanded(service: Service, running: list[Guest]) -> Iterator[Problem]:
+def _servers(guests: list[Guest]) -> str:
+    """Return a count with names: `1 server (vm-a)`."""
+    return f"{counted(len(guests), 'server')} ({several(guest.title for guest in guests)})"
+
+
+def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
     """Yield what an operator, or nova-compute itself, has set for the service."""
     if "forced_down" in service.raw and service.forced_down and running:
         forced = says(service, forced_down=True).and_so(running_guests=len(running))
         pids = [says(g.process, pid=g.process.pid) for g in running[:SHOWN] if g.process]
-        yield Problem(Severity.ERROR, (forced, *pids))
+        yield problem(
+            f"nova-compute on {host.nova_name} is forced down, but runs {_servers(running)}",
+            forced,
+            *pids,
+            severity=Severity.ERROR,
+            SERVICE="",
+            CELL="",
+        )
     if service.disabled:
         reason = service.disabled_reason
         itself = (reason or "").startswith("AUTO:")
         said = says(service, disabled=True, disabled_reason=reason)
-        yield Problem(Severity.WARNING if itself else Severity.NOTE, (said,))
+        severity = Severity.WARNING if itself else Severity.NOTE
+        lost = "libvirtd" if itself else ""
+        headline = _disabled(host, reason or "", itself)
+        yield problem(headline, said, severity=severity, SERVICE=lost, CELL="")
+
+
+def _disabled(host: Host, reason: str, itself: bool) -> str:
+    name = f"nova-compute on {host.nova_name}"
+    if not itself:
+        return f"{name} is disabled: {reason}" if reason else f"{name} is disabled without a reason"
+    silent = ", and libvirt does not answer" if "libvirt" in host.unheard else ""
+    return f"{name} disabled itself: {reason.removeprefix('AUTO:').strip()}{silent}"
 
 
 def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Problem]:
@@ -233,7 +289,12 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
         late = says(service, last_seen_up=service.last_seen_up).and_so(
             seconds_ago=round(age), running_guests=len(running)
         )
-        yield Problem(Severity.WARNING, (late,))
+        last = moment(service.last_seen_up)
+        when = f" {since(last, _asked_at(host, service))}" if last is not None else ""
+        guests = counted(len(running), "guest")
+        headline = f"nova-compute on {host.nova_name}, with {guests}, has not reported{when}"
+        severity = Severity.WARNING
+        yield problem(headline, late, severity=severity, SERVICE="nova-compute", CELL="")
 
 
 def seconds_silent(host: Host, service: Service) -> float:
@@ -260,11 +321,13 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
     read = host.records.read("host_mappings")
     if any(mapping.host == host.nova_name for mapping in host.records.mappings):
         return
-    evidence = (
+    yield problem(
+        f"Host {host.nova_name} has a nova-compute service, but is mapped to no cell",
         says(service, host=service.host),
         hears(read, "nova-db", f"host_mappings[host={host.nova_name}]", host_mapping=None),
+        severity=Severity.ERROR,
+        SERVICE="",
     )
-    yield Problem(Severity.ERROR, evidence)
 
 
 @check(Severity.ERROR)
@@ -299,7 +362,12 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
         return
     nodes = host.records.nodes_of(host.nova_name)
     if len(nodes) > 1:
-        yield tuple(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes)
+        names = several(one.hypervisor_hostname for one in nodes)
+        yield problem(
+            f"nova has {len(nodes)} compute nodes of host {host.nova_name}: {names}",
+            *(says(one, hypervisor_hostname=one.hypervisor_hostname) for one in nodes),
+            HYPERVISOR=node.hypervisor_hostname,
+        )
     servers = partial(_servers_of_another_node, cloud.guests_of(host))
     parts = (_mapped_elsewhere, servers, _provider, _other_identity)
     undecided: UnheardError | None = None
@@ -312,26 +380,35 @@ def provider_vs_compute_node(host: Host, cloud: Cloud) -> Problems:
         raise undecided
 
 
-def _mapped_elsewhere(host: Host) -> Iterator[tuple[Evidence, ...]]:
+def _mapped_elsewhere(host: Host) -> Iterator[Problem]:
     node = host.node
     if node is None:
         return
     for mapping in host.records.mappings:
         cell = host.records.cells.get(mapping.cell_id)
         if mapping.host == host.nova_name and cell not in (node.database, None):
-            yield (
+            yield problem(
+                f"Host {host.nova_name} is mapped to cell {cell}, but its compute node is in "
+                f"{node.database}",
                 says(mapping, host=mapping.host, cell_id=mapping.cell_id).and_so(cell=cell),
                 says(node, uuid=node.uuid),
+                HYPERVISOR=known(lambda: node.hypervisor_hostname),
             )
 
 
-def _other_identity(host: Host) -> Iterator[tuple[Evidence, ...]]:
+def _other_identity(host: Host) -> Iterator[Problem]:
     node, kept = host.node, host.compute_id
     if node is not None and kept is not None and node.uuid not in (None, kept[0]):
-        yield hears(kept[1], "compute_id", uuid=kept[0]), says(node, uuid=node.uuid)
+        yield problem(
+            f"compute_id of host {host.nova_name} is {brief(kept[0])}, but its compute node in "
+            f"nova is {brief(node.uuid or '')}",
+            hears(kept[1], "compute_id", uuid=kept[0]),
+            says(node, uuid=node.uuid),
+            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+        )
 
 
-def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[tuple[Evidence, ...]]:
+def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[Problem]:
     node = host.node
     found = []
     for guest in guests:
@@ -342,10 +419,17 @@ def _servers_of_another_node(guests: Iterable[Guest], host: Host) -> Iterator[tu
         if isinstance(its, int) and its != node.id and not instance.deleted:
             found.append(says(instance, compute_id=its, host=instance.host))
     if found and node is not None:
-        yield says(node, id=node.id).and_so(servers_of_another=len(found)), *found[:SHOWN]
+        own = says(node, id=node.id).and_so(servers_of_another=len(found))
+        yield problem(
+            f"{counted(len(found), 'server')} on {host.nova_name} have another compute_id than "
+            f"its compute node ({node.id})",
+            own,
+            *found[:SHOWN],
+            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+        )
 
 
-def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
+def _provider(host: Host) -> Iterator[Problem]:
     node, service, provider = host.node, host.service, host.provider
     if node is None or node.uuid is None:
         raise UnheardError("the compute node's UUID was not collected")
@@ -356,21 +440,35 @@ def _provider(host: Host) -> Iterator[tuple[Evidence, ...] | Problem]:
             for other in host.placement.providers.values()
             if other.name == node.hypervisor_hostname
         ]
-        yield (
+        has = "has no resource provider in placement"
+        if namesakes:
+            has = f"is {brief(namesakes[0].uuid)} in placement"
+        yield problem(
+            f"Compute node {brief(node.uuid)} of host {host.nova_name} {has}",
             says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
             hears(absent, "placement", node.uuid, provider=None),
             *(says(other, name=other.name).and_so(uuid=other.uuid) for other in namesakes),
+            HYPERVISOR=node.hypervisor_hostname,
         )
         return
     if provider.name != node.hypervisor_hostname:
-        yield (
+        yield problem(
+            f"The compute node of host {host.nova_name} is {node.hypervisor_hostname} in nova, but "
+            f"{provider.name} in placement",
             says(node, uuid=node.uuid, hypervisor_hostname=node.hypervisor_hostname),
             says(provider, name=provider.name),
+            HYPERVISOR=node.hypervisor_hostname,
         )
     enabled = service is not None and not service.disabled and host.release.since(Release.TRAIN)
     if service is not None and enabled and "COMPUTE_STATUS_DISABLED" in provider.traits:
         trait = says(provider, traits="COMPUTE_STATUS_DISABLED")
-        yield Problem(Severity.WARNING, (says(service, disabled=service.disabled), trait))
+        yield problem(
+            f"Host {host.nova_name} is enabled in nova, but COMPUTE_STATUS_DISABLED in placement",
+            says(service, disabled=service.disabled),
+            trait,
+            severity=Severity.WARNING,
+            HYPERVISOR=known(lambda: node.hypervisor_hostname),
+        )
 
 
 @check(Severity.WARNING)
@@ -392,9 +490,10 @@ def capacity_lie(host: Host) -> Problems:
         virsh list --all
         openstack server list --all-projects --host HOST
 
-    Then compare the memory and the inventory:
+    Compare the memory, the free space and the inventory:
 
         free -m
+        df -h INSTANCES_PATH
         openstack resource provider inventory list PROVIDER
 
     Not yet: Do not change ratios or reserved amounts before you know what runs on the host.
@@ -415,18 +514,21 @@ def capacity_lie(host: Host) -> Problems:
         raise UnheardError(host.unheard.get("kernel", "the processes were not listed"))
     swapped = sum(process.swap_kib for process in running)
     severity = Severity.ERROR if swapped > SWAPPED_KIB else Severity.WARNING
-    evidence = (
+    yield problem(
+        f"{counted(len(running), 'guest')} on {host.nova_name} have {promised} MiB of memory, but "
+        f"placement may only allocate {memory.capacity:.0f} MiB",
         says(provider, inventories=worded({"MEMORY_MB": memory.total})).and_so(
             reserved=memory.reserved, allocation_ratio=memory.ratio
         ),
         hears(host.census["kernel"], "kernel", processes=len(running), memory_mib=promised).and_so(
             swapped_mib=swapped // 1024
         ),
+        severity=severity,
+        PROVIDER=provider.uuid,
     )
-    yield Problem(severity, evidence)
 
 
-def _more_than_there_is(host: Host) -> Iterator[tuple[Evidence, ...]]:
+def _more_than_there_is(host: Host) -> Iterator[Problem]:
     provider = host.provider
     if provider is None:
         return
@@ -435,7 +537,14 @@ def _more_than_there_is(host: Host) -> Iterator[tuple[Evidence, ...]]:
         names = ("VCPU", "PCPU") if name == "VCPU" else (name,)
         total = sum(inventories[its].total for its in names if its in inventories)
         if total > amount * ROOMIER + 1:
-            yield says(provider, inventories=worded({name: total})), evidence
+            yield problem(
+                f"placement offers {total} {name} of host {host.nova_name}, which has only "
+                f"{round(amount, 1):g}",
+                says(provider, inventories=worded({name: total})),
+                evidence,
+                PROVIDER=provider.uuid,
+                INSTANCES_PATH=next(iter(host.images.tops), None),
+            )
 
 
 def _there(host: Host) -> Mapping[str, tuple[float, Evidence]]:

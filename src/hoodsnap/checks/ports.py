@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     just_changed,
@@ -18,6 +18,7 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.agent import WIRING
 from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
@@ -25,8 +26,9 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import Interface
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.tap import NAME
+from hoodsnap.phrase import brief, counted, several, since
 
 BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
 """VNIC types whose ports are bound to the name of a card or of an Ironic node, not to the host name
@@ -56,12 +58,17 @@ def port_bound_elsewhere(
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
         virsh domstate NAME
 
-    Then bind the port to the guest's host, which interrupts its network for a moment:
+    If the guest runs on nova's host and nowhere else, bind the port to that host, which interrupts
+    the guest's network for a moment:
 
         openstack port set --host HOST PORT
 
-    Not yet: Do not run `openstack port set --host` before it is confirmed that the guest runs
-    nowhere else. Do not run `openstack server reboot --hard`.
+    It worked if the port is bound to that host and its status is ACTIVE:
+
+        openstack port show PORT -c binding_host_id -c binding_vif_type -c status
+
+    Not yet: Do not bind the port before it is confirmed that the guest runs nowhere else. Do not
+    run `openstack server reboot --hard`.
 
     Source: nova network/neutron.py `setup_instance_network_on_host`; neutron port bindings; nova
     bugs 1784579, 1809136, 1659062.
@@ -72,11 +79,24 @@ def port_bound_elsewhere(
         if port.vnic_type in BOUND_OTHERWISE:
             continue
         if port.host is not None and port.host != guest.host_name:
-            evidence = (says(record, host=record.host), says(port, id=port.id, host=port.host))
-            yield (*evidence, *_tap_of(guest, port))
+            yield problem(
+                f"neutron has {guest.title}'s {port.title} bound to {port.host}, but nova has "
+                f"{guest.title} on {guest.host_name or 'no host'}",
+                says(record, host=record.host),
+                says(port, id=port.id, host=port.host),
+                *_tap_of(guest, port),
+                PORT=port.id,
+                HOST=guest.host_name,
+            )
         elif left := _left_bindings(port):
-            evidence = (says(record, host=record.host), says(port, id=port.id, bindings=left))
-            yield Problem(Severity.WARNING, evidence)
+            yield problem(
+                f"neutron still has a binding of {guest.title}'s {port.title}: {left}",
+                says(record, host=record.host),
+                says(port, id=port.id, bindings=left),
+                severity=Severity.WARNING,
+                PORT=port.id,
+                HOST=guest.host_name,
+            )
 
 
 def _judged_here(guest: Guest) -> bool:
@@ -115,20 +135,25 @@ def port_binding_bad(
     Traps: An agent that was just restarted wires its ports one after the other. Guests that are
     off. The ports of passed-through cards follow the cable.
 
-    Next: Check the port, whether the agent is alive, and whether it has the bridge mapping; AGENT
-    is the agent's id:
+    Next: Check the port, whether the agent is alive, and whether it has the bridge mapping:
 
         openstack port show PORT
         openstack network agent list --host HOST
         openstack network agent show AGENT
 
-    Then, if the agent is alive, bind the port again:
-
-        openstack port set --host HOST PORT
-
-    If the port is administratively down, enable it:
+    If the port is administratively down and nobody did that on purpose, enable it, which connects
+    the guest to its network:
 
         openstack port set --enable PORT
+
+    If the port is not bound or not wired, and the agent is alive, bind the port again:
+
+        openstack network agent show AGENT -c alive -c configuration
+        openstack port set --host HOST PORT
+
+    It worked if the port is up, bound and ACTIVE:
+
+        openstack port show PORT -c admin_state_up -c binding_vif_type -c status
 
     Not yet: Do not restart nova-compute while the info cache contains binding_failed.
 
@@ -141,18 +166,41 @@ def port_binding_bad(
     for port in ports or ():
         if port.vif_type in NOT_BOUND:
             unbound.add(port.id)
-            yield (says(port, id=port.id, vif_type=port.vif_type, host=port.host),)
+            state = says(port, id=port.id, vif_type=port.vif_type, host=port.host)
+            headline = f"{guest.title}'s {port.title} is not bound: {port.vif_type} on {port.host}"
+            yield problem(headline, state, PORT=port.id, AGENT=_agent_of(guest))
         elif not port.admin_state_up and (running := _running(guest)):
-            evidence = (says(port, id=port.id, admin_state_up=False), running)
-            yield Problem(Severity.WARNING, evidence)
+            state = says(port, id=port.id, admin_state_up=False)
+            headline = f"{guest.title}'s {port.title} is disabled (admin_state_up = False)"
+            severity = Severity.WARNING
+            yield problem(headline, state, running, severity=severity, PORT=port.id, AGENT="")
         elif _should_be_wired(port) and port.status == "DOWN" and (running := _running(guest)):
-            yield says(port, id=port.id, status=port.status, host=port.host), running
+            state = says(port, id=port.id, status=port.status, host=port.host)
+            headline = f"{guest.title}'s {port.title} is DOWN in neutron, but the guest runs"
+            yield problem(headline, state, running, PORT=port.id, AGENT=_agent_of(guest))
     for vif in instance.network_info if instance is not None else ():
         if vif.type in NOT_BOUND and vif.id not in unbound:
             assert instance is not None  # noqa: S101 (else it has none)
-            yield (says(instance, network_info=f"{vif.id}: {vif.type}"),)
+            cached = says(instance, network_info=f"{vif.id}: {vif.type}")
+            headline = f"nova's info cache has {guest.title}'s port {brief(vif.id)} as {vif.type}"
+            yield problem(headline, cached, PORT=vif.id, AGENT=_agent_of(guest))
     if ports is None:
         raise UnheardError(guest.unheard["neutron"])
+
+
+def _agent_of(guest: Guest) -> str | None:
+    """Return the id of the agent that wires the ports of the guest's host; None if unknown."""
+    host = guest.host
+    if host is None:
+        return None
+    wiring = known(
+        lambda: [
+            uuid
+            for uuid, agent in (host.ports.agents or {}).items()
+            if agent.kind in WIRING and agent.host == host.nova_name
+        ]
+    )
+    return wiring[0] if wiring else None
 
 
 def _should_be_wired(port: Port) -> bool:
@@ -193,9 +241,16 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
         openstack port list --server UUID --long
         openstack server show UUID -c addresses
 
-    Then, if the cache is still wrong and no port is in binding_failed, set
-    `heal_instance_info_cache_interval = 60` in nova.conf, and restart nova-compute. Attaching
-    another port does not bring back the ports that are missing.
+    If the cache is still wrong and no port is in binding_failed, set
+    `heal_instance_info_cache_interval = 60` in nova.conf on the server's host, and restart
+    nova-compute there, which interrupts its tasks. Attaching another port does not bring back the
+    ports that are missing.
+
+        systemctl restart nova-compute
+
+    It worked if nova lists the addresses of all ports a few minutes later:
+
+        openstack server show UUID -c addresses
 
     Not yet: Do not run `openstack server reboot --hard`, or `stop` and `start`: the guest would
     come back without network cards.
@@ -208,25 +263,34 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     noted = {vif.id: vif for vif in instance.network_info}
     missing = [port for port in ports if port.id not in noted]
     if missing:
-        yield (
+        names = several(port.title.removeprefix("port ") for port in missing)
+        yield problem(
+            f"nova's info cache of {guest.title} lacks {len(missing)} of "
+            f"{counted(len(ports), 'port')}: {names}",
             says(instance, cached_ports=", ".join(noted) or None),
             *(says(port, id=port.id, device_id=port.device_id) for port in missing),
+            PORT=missing[0].id,
         )
     known = {port.id: port for port in ports}
     for uuid, vif in noted.items():
         port = known.get(uuid)
         if port is not None and set(port.addresses) != set(vif.addresses):
             addresses = ", ".join(vif.addresses) or None
-            evidence = (
+            yield problem(
+                f"{guest.title}'s port {brief(uuid)} has {several(vif.addresses) or 'no address'} "
+                f"in nova's info cache, but {several(port.addresses) or 'none'} in neutron",
                 says(instance, network_info=f"{uuid}: {addresses}"),
                 says(port, addresses=", ".join(port.addresses) or None),
+                severity=Severity.WARNING,
+                PORT=uuid,
             )
-            yield Problem(Severity.WARNING, evidence)
         # port-guest-mismatch reports it if the running guest still has the card.
         elif port is None and not _running(guest):
             answer = guest.census["neutron"]
             gone = hears(answer, "neutron", uuid, port=None)
-            yield Problem(Severity.WARNING, (says(instance, cached_ports=uuid), gone))
+            cached = says(instance, cached_ports=uuid)
+            headline = f"{guest.title} has port {brief(uuid)} in nova's info cache, not in neutron"
+            yield problem(headline, cached, gone, severity=Severity.WARNING, PORT=uuid)
 
 
 @check(
@@ -234,7 +298,9 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
     heard=["libvirt"],
     traps=[task_in_flight, building, never_launched, migrating, port_just_changed],
 )
-def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, ...]) -> Problems:
+def port_guest_mismatch(
+    guest: Guest, cloud: Cloud, domain: Domain | None, ports: tuple[Port, ...]
+) -> Problems:
     """The guest's network cards do not match neutron's ports for it.
 
     A card without a port is cut off, or uses an address that neutron gives to another port. A port
@@ -252,11 +318,20 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
         openstack port list --server UUID --long
         virsh domiflist NAME
 
-    Then attach a port that the guest lacks. Where a port exists that the guest should not have,
-    remove it, which also deletes it if nova created it:
+    If the guest has a card without a port of its own, remove the port from the server, which takes
+    the card from the guest, and deletes the port if nova created it:
+
+        openstack server remove port UUID LOST_PORT
+
+    If the server should have a port for which the guest has no card, attach the port, which gives
+    the guest a new card:
 
         openstack server add port UUID PORT
-        openstack server remove port UUID PORT
+
+    It worked if the addresses of the cards are those of the ports:
+
+        virsh domiflist NAME
+        openstack port list --server UUID --long
 
     A port of a deleted server may be deleted if nova created it.
 
@@ -275,24 +350,34 @@ def port_guest_mismatch(guest: Guest, domain: Domain | None, ports: tuple[Port, 
     cards = [card for card in domain.xml.interfaces if card.mac is not None]
     for card in cards:
         if not any(_fits(card, port) for port in ports):
-            others = [
-                says(port, id=port.id, device_id=port.device_id) for port in _known(guest, card)
-            ]
+            others = [*_named_after(guest, card)]
             answer = guest.census["neutron"]
             none = hears(answer, "neutron", guest.uuid, port=None)
-            yield (
+            has = "neutron has no port for it"
+            if others:
+                owner = others[0].device_id
+                has = (
+                    f"its {others[0].title} belongs to {cloud.title_of(owner) if owner else 'none'}"
+                )
+            yield problem(
+                f"{guest.title} runs with card {card.target or card.type} ({card.mac}), but {has}",
                 says(domain, interfaces=f"{card.target or card.type} {card.mac}"),
-                *(others or [none]),
+                *([says(it, id=it.id, device_id=it.device_id) for it in others] or [none]),
+                LOST_PORT=others[0].id if others else _cached_port(guest, card),
+                PORT="",
             )
     if len(cards) < len(domain.xml.interfaces):
         raise UnheardError("a network card's address was not collected")
     for port in ports:
         if not passed_through(port) and not any(_fits(card, port) for card in cards):
-            evidence = (
+            yield problem(
+                f"{guest.title} runs without a card for its {port.title} with MAC {port.mac}",
                 says(port, id=port.id, mac=port.mac),
                 says(domain, macs=", ".join(domain.macs) or None),
+                severity=Severity.WARNING,
+                LOST_PORT="",
+                PORT=port.id,
             )
-            yield Problem(Severity.WARNING, evidence)
 
 
 def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
@@ -302,13 +387,17 @@ def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
         return
     if isinstance(guest.instance, Instance):
         nova = says(guest.instance, deleted_at=guest.instance.deleted_at)
+        fate = f"which was deleted at {(guest.instance.deleted_at or '?')[:16]}"
     elif "nova-db" in guest.census:
         nova = hears(guest.census["nova-db"], "nova-db", guest.uuid, record=None)
+        fate = "which nova does not know"
     else:
         raise UnheardError(guest.unheard.get("nova-db", "the nova database was not collected"))
     for port in bound:
-        evidence = (nova, says(port, id=port.id, device_id=port.device_id, host=port.host))
-        yield Problem(Severity.WARNING, evidence)
+        left = says(port, id=port.id, device_id=port.device_id, host=port.host)
+        headline = f"Host {port.host} still has {port.title} of {guest.title}, {fate}"
+        severity = Severity.WARNING
+        yield problem(headline, nova, left, severity=severity, LOST_PORT="", PORT="")
 
 
 def _fits(card: Interface, port: Port) -> bool:
@@ -316,12 +405,29 @@ def _fits(card: Interface, port: Port) -> bool:
     return card.mac == port.mac or (name is not None and name["prefix"] == port.id[:PREFIX])
 
 
-def _known(guest: Guest, card: Interface) -> Iterable[Port]:
+def _cached_port(guest: Guest, card: Interface) -> str | None:
+    """Return the id, in nova's info cache, of the port that the card is named after."""
+    name, instance = NAME.fullmatch(card.target or ""), guest.instance
+    if name is None or instance is None:
+        return None
+    cached = known(lambda: instance.network_info) or ()
+    return next((vif.id for vif in cached if vif.id[:PREFIX] == name["prefix"]), None)
+
+
+def _named_after(guest: Guest, card: Interface) -> Iterable[Port]:
     """Return the ports that the card is named after, of any server."""
     name = NAME.fullmatch(card.target or "")
     if name is None or guest.host is None:
         return ()
     return guest.host.ports.by_prefix.get(name["prefix"], ())
+
+
+SERVICES = {
+    "Open vSwitch agent": "neutron-openvswitch-agent",
+    "Linux bridge agent": "neutron-linuxbridge-agent",
+    "OVN Controller agent": "ovn-controller",
+}
+"""Kind of agent → its systemd service."""
 
 
 @check(Severity.WARNING)
@@ -342,12 +448,16 @@ def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
     message queue:
 
         openstack network agent list --host HOST --long
-        systemctl status neutron-openvswitch-agent
-        journalctl -u neutron-openvswitch-agent -n 50
+        systemctl status SERVICE
+        journalctl -u SERVICE -n 50
 
-    Then start the agent, which leaves existing wiring as it is:
+    If it does not run, start the agent, which leaves existing wiring as it is:
 
-        systemctl start neutron-openvswitch-agent
+        systemctl start SERVICE
+
+    It worked if neutron lists the agent as alive a minute later:
+
+        openstack network agent list --host HOST --long
 
     Not yet: Do not run `openstack server reboot --hard`. Do not migrate to this host or attach
     ports. Each needs a new binding.
@@ -366,4 +476,11 @@ def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
     guests = sum(guest.process is not None for guest in cloud.guests_of(host) if guest.is_here)
     for agent in wiring:
         said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
-        yield (said.and_so(host=agent.host, running_guests=guests),)
+        last = moment(agent.heartbeat)
+        when = f" {since(last, cloud.now)}" if last is not None else ""
+        count = counted(guests, "guest")
+        yield problem(
+            f"{agent.kind} of {agent.host} has not reported{when}; it wires {count}",
+            said.and_so(host=agent.host, running_guests=guests),
+            SERVICE=SERVICES.get(agent.kind),
+        )

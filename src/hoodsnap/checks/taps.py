@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-from hoodsnap.check import Problems, check
+from hoodsnap.bundle import Answer
+from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.traps import (
     building,
     migrating,
@@ -23,14 +24,18 @@ from hoodsnap.facts.database.network_info import NetworkInterface
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import Interface
 from hoodsnap.facts.domain.state import ON
-from hoodsnap.facts.fact import Fact, UnheardError
+from hoodsnap.facts.fact import Fact, UnheardError, known
 from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.facts.process.process import Process
+from hoodsnap.phrase import brief, several
 
 F = TypeVar("F", bound=Fact)
 
 WITH_TAP = frozenset(["bridge", "ethernet", "network"])
 """Types of domain interfaces that have a tap on the host."""
+
+MANY = 3
+"""Number of layers from which on a headline no longer names each."""
 
 FAULTY = -1
 """Port number that Open vSwitch reports for an interface it could not plug in."""
@@ -66,19 +71,23 @@ def mac_chain_mismatch(
     so the command line is not compared. The tap's own address starts with `fe`. Bonds of several
     cards and passed-through cards have addresses of their own.
 
-    Next: Find the address that differs in the evidence, and check each layer:
+    Next: Check the address in each layer:
 
         openstack port show PORT -c mac_address
         virsh domiflist NAME
         ovs-vsctl --columns=external_ids list Interface TAP
 
-    Then, for a port that nova did not create, let nova attach it again:
+    If nova did not create the port, let nova attach it again, which takes the card from the guest
+    and gives it a new one. A port that nova created would be deleted, with its addresses; for such
+    a port, hard-reboot the server instead, once its info cache is confirmed to be right:
 
         openstack server remove port UUID PORT
         openstack server add port UUID PORT
 
-    A port that nova created is deleted by `remove port`, with its addresses. For such a port,
-    hard-reboot the server instead, once its info cache is confirmed to be right.
+    It worked if the guest's card has the port's address:
+
+        openstack port show PORT -c mac_address
+        virsh domiflist NAME
 
     Not yet: Do not run `openstack server reboot --hard`, which uses the address in nova's info
     cache, before that address is confirmed to be right.
@@ -98,7 +107,26 @@ def mac_chain_mismatch(
             *_heard(of_tap.get(prefix), lambda it: says(it, attached_mac=it.attached_mac)),
         ]
         if len({word.value for word in words if word.value}) > 1:
-            yield tuple(word.evidence for word in words if word.value)
+            port = of_port.get(prefix)
+            yield problem(
+                f"{guest.title}'s card {card.target} has MAC {_by_value(words)}",
+                *(word.evidence for word in words if word.value),
+                PORT=port.id if port is not None else None,
+                TAP=card.target,
+            )
+
+
+def _by_value(words: Iterable[_Word]) -> str:
+    """Return the values with their layers, the odd one first: `1300 in the tap, but 1450 in the
+    other layers`."""
+    nouns: dict[object, dict[str, None]] = {}
+    for word in words:
+        if word.value:
+            nouns.setdefault(word.value, {})[f"the {word.evidence.noun}"] = None
+    return ", but ".join(
+        f"{value} in {several(names) if len(names) < MANY else 'the other layers'}"
+        for value, names in sorted(nouns.items(), key=lambda group: len(group[1]))
+    )
 
 
 def _cards(domain: Domain) -> Iterator[tuple[Interface, str]]:
@@ -169,13 +197,29 @@ def tap_missing_or_miswired(
         ovs-vsctl get Port TAP tag
         grep iff /proc/PID/fdinfo/*
 
-    Then, for a port that nova did not create, let nova attach it again:
+    If the tap was renamed, give it its name back. The guest has no network meanwhile:
+
+        ip link set LINK down
+        ip link set LINK name TAP
+        ip link set TAP up
+
+    If the tap is down, switch it on, which connects the guest:
+
+        ip link set TAP up
+
+    If the tap was deleted and nova did not create the port, let nova attach it again, which gives
+    the guest a new card. A port that nova created would be deleted, with its addresses; for such a
+    port, hard-reboot the server instead, once its volumes and its info cache are confirmed to be
+    right:
 
         openstack server remove port UUID PORT
         openstack server add port UUID PORT
 
-    A port that nova created is deleted by `remove port`, with its addresses. For such a port,
-    hard-reboot the server instead, once its volumes and its info cache are confirmed to be right.
+    It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
+
+        ip -d link show TAP
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface TAP
+        openstack port show PORT -c status
 
     Not yet: Do not run `ovs-vsctl del-br`. Do not run `openstack server reboot --hard` before the
     guest's volumes and its info cache are confirmed to be right.
@@ -192,15 +236,65 @@ def tap_missing_or_miswired(
             continue
         held = _held(process)
         tap, port = of_tap.get(prefix), of_port.get(prefix)
-        target = says(domain, taps=card.target)
+        target, port_id = says(domain, taps=card.target), port.id if port is not None else None
         if tap is None or not tap.is_there:
             listing = guest.census["network"]
             gone = hears(listing, "network", card.target or "", **{card.target or "tap": None})
-            yield (target, gone, *_switch(guest, tap, port), *_others(process, held, domain))
+            unplugged = _switch(guest, tap, port)
+            link = _renamed(guest, card, held)
+            yield problem(
+                f"{guest.title}'s tap {card.target} was renamed to {link}"
+                if link is not None
+                else f"{guest.title}'s tap {card.target} does not exist on host {_host_of(guest)}",
+                *(target, gone, *(one.evidence for one in unplugged)),
+                *_others(process, held, domain),
+                *([_link(guest, listing, link)] if link is not None else []),
+                TAP=card.target,
+                LINK=link or "",
+                PORT=port_id,
+            )
             continue
-        wrong = [*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port)]
+        wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
         if wrong:
-            yield (target, *wrong)
+            yield problem(
+                f"{guest.title}'s tap {card.target} {wrong[0].fault}",
+                target,
+                *(one.evidence for one in wrong),
+                TAP=card.target,
+                LINK="",
+                PORT=port_id,
+            )
+
+
+class _Fault(NamedTuple):
+    """One difference of a tap, and its evidence."""
+
+    fault: str
+    """Predicate of a sentence about the tap: `is down`."""
+    evidence: Evidence
+
+
+def _host_of(guest: Guest) -> str:
+    return guest.host.name if guest.host is not None else "?"
+
+
+def _link(guest: Guest, listing: Answer, link: str) -> Evidence:
+    links = guest.host.network.links if guest.host is not None else {}
+    return hears(listing, "network", link, link=link, address=links.get(link, {}).get("address"))
+
+
+def _renamed(guest: Guest, card: Interface, held: frozenset[str] | None) -> str | None:
+    """Return the present name of the card's tap, if the guest's process holds it open.
+
+    libvirt gives a tap the MAC address of its card, with `fe` in front.
+    """
+    links = guest.host.network.links if guest.host is not None else {}
+    for name in sorted(held or ()):
+        address = links.get(name, {}).get("address")
+        is_its = isinstance(address, str) and address.lower()[3:] == (card.mac or "?")[3:]
+        if is_its and name != card.target:
+            return name
+    return None
 
 
 def _held(process: Process | None) -> frozenset[str] | None:
@@ -221,20 +315,22 @@ def _others(
 
 def _kernels(
     guest: Guest, card: Interface, tap: Tap, process: Process | None, held: frozenset[str] | None
-) -> Iterator[Evidence]:
+) -> Iterator[_Fault]:
     """Yield what the kernel reports differently about an existing tap."""
     if not tap.up:
-        yield says(tap, name=tap.name, up=False)
+        yield _Fault("is down", says(tap, name=tap.name, up=False))
     bridge = guest.host.network.links.get(card.source or "") if guest.host is not None else None
     info = bridge.get("linkinfo") if bridge is not None else None
     # An Open vSwitch bridge is unknown to the kernel, or not of its kind `bridge`.
     if isinstance(info, dict) and info.get("info_kind") == "bridge" and tap.master != card.source:
-        yield says(tap, name=tap.name, master=tap.master).and_so(expected=card.source)
+        place = says(tap, name=tap.name, master=tap.master).and_so(expected=card.source)
+        yield _Fault(f"is in {tap.master or 'no bridge'} instead of bridge {card.source}", place)
     if process is not None and held and card.target not in held:
-        yield says(process, pid=process.pid, taps=", ".join(sorted(held)))
+        taps = says(process, pid=process.pid, taps=", ".join(sorted(held)))
+        yield _Fault(f"is not open in QEMU, which has {several(sorted(held))}", taps)
 
 
-def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[Evidence]:
+def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault]:
     """Yield what Open vSwitch reports differently.
 
     It is compared only if neutron has bound the port to it, or if it knows the port itself.
@@ -247,24 +343,31 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[Eviden
         # The port is bound to Open vSwitch but missing in it.
         if port is not None and _of(lambda: port.vif_type == "ovs" and port.bridge is not None):
             listing = host.network.switch_listing
-            yield hears(listing, "network", port.tap, Interface=None)
+            none = hears(listing, "network", port.tap, Interface=None)
+            yield _Fault("is missing in Open vSwitch", none)
         return
     assert tap is not None  # noqa: S101 (else it is not switched)
     if tap.error:
-        yield says(tap, name=tap.name, error=tap.error)
+        error = says(tap, name=tap.name, error=tap.error)
+        yield _Fault(f"has an error in Open vSwitch: {tap.error}", error)
     if tap.ofport == FAULTY:
-        yield says(tap, name=tap.name, ofport=tap.ofport)
+        number = says(tap, name=tap.name, ofport=tap.ofport)
+        yield _Fault("could not be attached to Open vSwitch (ofport -1)", number)
     if tap.vm_uuid is not None and tap.vm_uuid.lower() != guest.uuid:
-        yield says(tap, name=tap.name, vm_uuid=tap.vm_uuid)
+        owner = says(tap, name=tap.name, vm_uuid=tap.vm_uuid)
+        yield _Fault(f"has another server's UUID in Open vSwitch: {brief(tap.vm_uuid)}", owner)
     if port is None:
         return
     if tap.iface_id is not None and tap.iface_id.lower() != port.id:
-        yield says(tap, name=tap.name, iface_id=tap.iface_id)
+        named = says(tap, name=tap.name, iface_id=tap.iface_id)
+        yield _Fault(f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}", named)
     if _of(lambda: tap.is_dead and port.admin_state_up):
-        yield says(tap, name=tap.name, tag=tap.tag)
+        tag = says(tap, name=tap.name, tag=tap.tag)
+        yield _Fault(f"is in the dead VLAN {tap.tag}, but its port is up", tag)
     if _of(lambda: port.bridge is not None and tap.bridge not in (None, port.bridge)):
-        yield says(tap, name=tap.name, bridge=tap.bridge)
-        yield says(port, id=port.id, bridge=port.bridge)
+        fault = f"is on bridge {tap.bridge}, but neutron expects {port.bridge}"
+        yield _Fault(fault, says(tap, name=tap.name, bridge=tap.bridge))
+        yield _Fault(fault, says(port, id=port.id, bridge=port.bridge))
 
 
 def _of(said: Callable[[], bool]) -> bool:
@@ -296,10 +399,16 @@ def tap_orphan(host: Host) -> Problems:
         openstack port show PORT
         grep -l TAP /proc/*/fdinfo/*
 
-    Then remove it from Open vSwitch, or the device itself:
+    If no process uses it, and the port's guest is confirmed to run on another host or nowhere,
+    remove it from Open vSwitch, and then the device itself, if it exists:
 
-        ovs-vsctl del-port br-int TAP
+        ovs-vsctl --if-exists del-port TAP
         ip link delete TAP
+
+    It worked if the device does not exist, and Open vSwitch does not list it:
+
+        ip link show TAP
+        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
 
     Not yet: Do not delete it before the port's guest is confirmed to run on another host, or
     nowhere.
@@ -325,8 +434,17 @@ def tap_orphan(host: Host) -> Problems:
         ports = host.ports.by_prefix.get(prefix, ())
         if not any(_is_expected(host, port) for port in ports):
             none = hears(listing, "neutron", tap.name, port=None)
-            known = [says(port, id=port.id, host=port.host) for port in ports]
-            yield (_left(tap), *(known or [none]))
+            bound = [says(port, id=port.id, host=port.host) for port in ports]
+            has = "which neutron has no port for"
+            if ports:
+                has = f"whose {ports[0].title} is bound to {ports[0].host or 'no host'}"
+            yield problem(
+                f"Host {host.name} still has {tap.name}, {has}",
+                _left(tap),
+                *(bound or [none]),
+                TAP=tap.name,
+                PORT=ports[0].id if ports else known(lambda: tap.iface_id),  # noqa: B023
+            )
 
 
 def _may_be_guests(host: Host, tap: Tap) -> bool:
@@ -378,6 +496,7 @@ def duplicate_mac_or_port(cloud: Cloud) -> Problems:
     Next: Compare both guests and the port:
 
         virsh domiflist NAME
+        virsh domiflist OTHER
         openstack port show PORT -c device_id
 
     Then find out which guest nova knows, and shut the other down from inside.
@@ -386,7 +505,7 @@ def duplicate_mac_or_port(cloud: Cloud) -> Problems:
 
     Source: neutron's unique constraint on network and MAC address; nova bug 1414065.
     """
-    cards: dict[tuple[str, ...], list[tuple[Guest, Domain, Interface]]] = {}
+    cards: dict[tuple[str, str], list[tuple[Guest, Domain, Interface]]] = {}
     for guest, domain, card, prefix in _running_cards(cloud):
         if prefix is not None:
             cards.setdefault(("port", prefix), []).append((guest, domain, card))
@@ -394,13 +513,21 @@ def duplicate_mac_or_port(cloud: Cloud) -> Problems:
         if card.mac is not None and network is not None:
             cards.setdefault((network, card.mac), []).append((guest, domain, card))
     told = set()
-    for same in cards.values():
+    for (kind, value), same in cards.items():
         uuids = frozenset(guest.uuid for guest, _, _ in same)
         if len(uuids) > 1 and uuids not in told:
             told.add(uuids)
-            yield tuple(
-                says(domain, name=domain.name, interfaces=f"{card.target} {card.mac}")
-                for _, domain, card in same
+            ports = cloud.ports.by_prefix.get(value, ()) if kind == "port" else ()
+            what = f"port {value}" if kind == "port" else f"MAC address {value} in one network"
+            yield problem(
+                f"{several(sorted({guest.title for guest, _, _ in same}))} have the same {what}",
+                *(
+                    says(domain, name=domain.name, interfaces=f"{card.target} {card.mac}")
+                    for _, domain, card in same
+                ),
+                NAME=same[0][1].name,
+                OTHER=next(guest.uuid for guest, _, _ in same if guest.uuid != same[0][0].uuid),
+                PORT=ports[0].id if ports else None,
             )
 
 
@@ -457,7 +584,7 @@ def mtu_mismatch(
         virsh dumpxml NAME | grep mtu
 
     Then attach another port to the server and detach it again, so that nova asks neutron for the
-    MTU. A hard reboot then writes the domain again.
+    MTU. After that, a hard reboot writes the domain with the new MTU.
 
     Not yet: Do not run `openstack server reboot --hard` before the info cache is confirmed to be
     complete.
@@ -485,7 +612,12 @@ def mtu_mismatch(
         of_host = _heard(of_tap.get(port.id[:PREFIX]), lambda it: says(it, mtu=it.mtu))
         words += [word for word in of_host if _is_less(word, wanted)]
         if len({word.value for word in words}) > 1:
-            yield tuple(word.evidence for word in words)
+            yield problem(
+                f"{guest.title}'s card {port.tap} has MTU {_by_value(words)}",
+                *(word.evidence for word in words),
+                NETWORK=port.network_id,
+                TAP=port.tap,
+            )
 
 
 def _network_info(instance: Instance | None) -> Iterable[NetworkInterface]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from hoodsnap.check import Problem, Problems, check
+from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, task_in_flight, volume_moving
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import VolumeOwners, is_own, volume_in, volume_of
@@ -16,6 +18,7 @@ from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, value_of
 from hoodsnap.facts.host.device import Device
+from hoodsnap.phrase import brief, sizes
 
 FREE = frozenset(["available", "error", "deleting", "error_deleting"])
 """Statuses in which cinder treats the volume as not attached."""
@@ -25,7 +28,7 @@ HEADER = 32 << 20
 
 
 @check(Severity.ERROR, heard=["cinder"], traps=[task_in_flight, migrating, volume_moving])
-def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems:
+def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...]) -> Problems:
     """Two servers have the same volume, which is not multiattach.
 
     Both write to it without knowing of each other, and the file system breaks. Two rows in nova,
@@ -36,15 +39,28 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
     Traps: Multiattach volumes. During a migration one server has two attachments. cinder may be
     moving the volume.
 
-    Next: List the attachments, and check which QEMU writes:
+    Next: List the attachments, and check for each of the servers whether nova and the guest have
+    the volume:
 
         cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
-        virsh domblkstat NAME
+        openstack server volume list UUID
+        openstack server volume list OTHER
+        virsh domblklist UUID
+        virsh domblklist OTHER
 
-    Then unmount the volume inside the server that should not have it, and detach it there; WRONG is
-    that server's id:
+    If one of them has the volume in cinder only, delete its attachment. The server that uses the
+    volume keeps it:
 
-        openstack server remove volume WRONG VOLUME
+        cinder --os-volume-api-version 3.27 attachment-delete ATTACHMENT
+
+    If both have it, unmount the volume inside the server that should not have it, and detach it
+    there:
+
+        openstack server remove volume SERVER VOLUME
+
+    It worked if cinder lists one attachment:
+
+        cinder --os-volume-api-version 3.27 attachment-list --all-tenants --volume-id VOLUME
 
     Not yet: Do not run `cinder reset-state --attach-status detached`, which lets cinder attach it a
     third time. Do not delete the attachment that is in use. Do not run fsck while two guests write.
@@ -55,25 +71,55 @@ def volume_attached_twice(guest: Guest, volumes: tuple[Volume, ...]) -> Problems
         owners = _owners(guest.storage, volume)
         if len(owners) > 1 and guest.uuid in owners and not volume.multiattach:
             reported = says(volume, id=volume.id, status=volume.status, multiattach=False)
-            yield reported, *(one for evidence in owners.values() for one in evidence)
+            title = guest.storage.volumes.title_of(volume.id)
+            names = cloud.titles_of([guest.uuid, *(it for it in owners if it != guest.uuid)])
+            idle = [one.attachment for one in owners.values() if not one.used]
+            users = [uuid for uuid, one in owners.items() if one.used]
+            where = f"; only {cloud.title_of(users[0])} uses it" if len(users) == 1 else ""
+            yield problem(
+                f"V{title[1:]} is attached to {names}, but is not multiattach{where}",
+                reported,
+                *(one for owner in owners.values() for one in owner.evidence),
+                VOLUME=volume.id,
+                OTHER=next(uuid for uuid in owners if uuid != guest.uuid),
+                ATTACHMENT=idle[0] if len(idle) == 1 else "",
+                SERVER=None if len(idle) != 1 else "",
+            )
     guest.storage.require_all()
 
 
-def _owners(storage: VolumeOwners, volume: Volume) -> dict[str, list[Evidence]]:
-    """Return the servers that have the volume in any layer, each with its evidence."""
-    found: dict[str, list[Evidence]] = {}
+@dataclass(slots=True)
+class _Owner:
+    """What the layers report of one of a volume's servers."""
+
+    evidence: list[Evidence] = field(default_factory=list)
+    used: bool = False
+    """True if nova or a guest has the volume, not only cinder."""
+    attachment: str | None = None
+    """Id of the attachment in cinder."""
+
+
+def _owners(storage: VolumeOwners, volume: Volume) -> dict[str, _Owner]:
+    """Return the servers that have the volume in any layer."""
+    found: dict[str, _Owner] = {}
     for mapping in storage.mapped(volume.id):
         reported = says(mapping, instance_uuid=mapping.instance_uuid, volume_id=volume.id)
-        found.setdefault(mapping.instance_uuid, []).append(reported)
+        owner = found.setdefault(mapping.instance_uuid, _Owner())
+        owner.evidence.append(reported)
+        owner.used = True
     for attachment in storage.volumes.by_volume.get(volume.id, ()):
-        owner = attachment.instance
+        uuid = attachment.instance
         # Deleted owners: see bdm-alive-for-deleted-instance; if the guest runs, libvirt has it.
-        if owner and attachment.status == "attached" and not storage.is_deleted(owner):
-            reported = says(attachment, id=attachment.id, status="attached", instance=owner)
-            found.setdefault(owner, []).append(reported)
+        if uuid and attachment.status == "attached" and not storage.is_deleted(uuid):
+            reported = says(attachment, id=attachment.id, status="attached", instance=uuid)
+            owner = found.setdefault(uuid, _Owner())
+            owner.evidence.append(reported)
+            owner.attachment = attachment.id
     for plugged in storage.plugged(volume.id):
         reported = says(plugged.domain, uuid=plugged.domain.uuid).and_so(volume=volume.id)
-        found.setdefault(plugged.domain.uuid, []).append(reported)
+        owner = found.setdefault(plugged.domain.uuid, _Owner())
+        owner.evidence.append(reported)
+        owner.used = True
     return found
 
 
@@ -93,11 +139,17 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
         openstack volume show VOLUME
         virsh domblklist --details NAME
 
-    Then, while the server is stopped, refresh the attachment (Xena and later) with a connector
-    saved on the server's host, or detach the volume and attach it again:
+    If the volume exists in cinder and belongs to this server, make a new attachment (Xena and
+    later) on the server's host. The server is off meanwhile:
 
+        openstack server stop UUID
         nova-manage volume_attachment get_connector --json > connector.json
         nova-manage volume_attachment refresh UUID VOLUME connector.json
+        openstack server start UUID
+
+    It worked if the volume is in use, and attached to this server:
+
+        openstack volume show VOLUME -c status -c attachments
 
     Not yet: Do not run `openstack volume delete`, `openstack server add volume` to another server,
     or `cinder reset-state`. Do not take snapshots of the volume or extend it.
@@ -113,12 +165,17 @@ def volume_free_in_cinder_but_open(guest: Guest, domain: Domain) -> Problems:
             continue
         volume = guest.storage.volumes.volume(named)
         plugged = _plugged(domain, disk)
+        title = guest.storage.volumes.title_of(named)
+        runs = f"{guest.title} runs with {title} as {disk.target}, but cinder"
         if volume is not None and volume.status in FREE:
             reported = says(volume, id=named, status=volume.status)
             held = volume.status == "error" and _is_attached(guest, named)
-            yield Problem(Severity.WARNING if held else Severity.ERROR, (plugged, reported))
+            severity = Severity.WARNING if held else Severity.ERROR
+            headline = f"{runs} lists it as {volume.status}"
+            yield problem(headline, plugged, reported, severity=severity, VOLUME=named)
         elif volume is None and _is_cinders(guest.storage, named, disk):
-            yield plugged, hears(guest.storage.volumes.absent[named], "cinder", volume=None)
+            none = hears(guest.storage.volumes.absent[named], "cinder", volume=None)
+            yield problem(f"{runs} has no such volume", plugged, none, VOLUME=named)
 
 
 def _is_attached(guest: Guest, volume: str) -> bool:
@@ -154,9 +211,13 @@ def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problem
         multipath -ll -v3
         sg_inq -p 0x83 PATH
 
-    Then stop the writes until it is proven whose data it is:
+    Then pause the guest, which stops its writes, until it is proven whose data it is:
 
         virsh suspend NAME
+
+    It worked if the guest is paused:
+
+        virsh domstate --reason NAME
 
     Not yet: Do not run `virsh resume`, `multipath -F` or `rescan-scsi-bus.sh -r`. Do not detach the
     volume by force.
@@ -169,12 +230,18 @@ def volume_device_wrong_lun(guest: Guest, host: Host, domain: Domain) -> Problem
     seen: dict[str, Disk] = {}
     for disk, device in _devices_of(host, domain):
         plugged = _plugged(domain, disk)
+        path = f"/dev/{device.kname}"
         if (other := seen.setdefault(device.number, disk)) is not disk:
             number = says(device, name=device.name, number=device.number)
-            yield plugged, _plugged(domain, other), number
+            headline = (
+                f"{guest.title}'s disks {other.target} and {disk.target} are one device, {path}"
+            )
+            yield problem(headline, plugged, _plugged(domain, other), number, PATH=path)
         disks = [host.devices.by_name[name] for name in sorted(host.devices.below(device))]
-        if len({below.wwn for below in disks} - {None}) > 1 and _has_map(host, device):
-            yield plugged, *(says(below, kname=below.kname, wwn=below.wwn) for below in disks)
+        if len(ids := {below.wwn for below in disks} - {None}) > 1 and _has_map(host, device):
+            paths = [says(below, kname=below.kname, wwn=below.wwn) for below in disks]
+            headline = f"{guest.title}'s disk {disk.target} ({path}) has paths to {len(ids)} LUNs"
+            yield problem(headline, plugged, *paths, PATH=f"/dev/{disks[0].kname}")
     if guest.instance is not None:
         yield from _not_as_mapped(guest, host, domain, guest.instance.mappings)
 
@@ -194,7 +261,7 @@ def _plugged(domain: Domain, disk: Disk) -> Evidence:
 
 def _not_as_mapped(
     guest: Guest, host: Host, domain: Domain, mappings: tuple[BlockDeviceMapping, ...]
-) -> Iterator[tuple[Evidence, ...]]:
+) -> Iterator[Problem]:
     """Report a disk in the place of a volume that is not the volume in nova's mapping."""
     by_volume = {row.volume_id: row for row in mappings}
     for disk in domain.disks:
@@ -207,7 +274,14 @@ def _not_as_mapped(
             continue
         volume = guest.storage.volumes.volume(named)
         if volume is not None and volume.name_id != named_so:
-            yield _plugged(domain, disk), says(volume, id=named, name_id=volume.name_id)
+            volumes = guest.storage.volumes
+            yield problem(
+                f"{guest.title}'s disk {disk.target} is {volumes.title_of(named_so)} instead of "
+                f"{volumes.title_of(named)}",
+                _plugged(domain, disk),
+                says(volume, id=named, name_id=volume.name_id),
+                VOLUME=named,
+            )
     for disk, device in _devices_of(host, domain):
         row = by_volume.get(volume_of(disk))
         if row is None or row.connection is None or not row.connection.targets:
@@ -219,10 +293,13 @@ def _not_as_mapped(
             target = ", ".join(f"{name} LUN {lun}" for name, lun in sorted(places))
             reported = says(row, volume_id=row.volume_id, connection_info=target)
             shown = says(device, name=device.name, number=device.number)
-            yield (
+            yield problem(
+                f"{guest.title}'s disk {disk.target} is device {_listed(disks)}, but nova's "
+                f"mapping leads to {_listed(expected)}",
                 _plugged(domain, disk),
                 reported.and_so(is_here=_listed(expected)),
                 shown.and_so(made_of=_listed(disks)),
+                PATH=f"/dev/{min(disks)}",
             )
 
 
@@ -261,9 +338,15 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         virsh domblkinfo NAME --all
         lsblk -b
 
-    Then extend the volume again, or rescan this one device; GIB is a size above the one in cinder:
+    If the size on the host is the smaller one, extend the volume by 1 GiB more, which updates the
+    host too. A volume can't be made smaller again:
 
         openstack --os-volume-api-version 3.42 volume set --size GIB VOLUME
+
+    It worked if both sizes are the same (GiB in cinder, bytes on the host):
+
+        openstack volume show VOLUME -c size
+        virsh domblkinfo NAME --all
 
     Not yet: Do not run `rbd resize --allow-shrink` or `qemu-img resize`. Do not run `openstack
     server reboot --hard` before the device has its size.
@@ -284,8 +367,17 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         rounded = disk.image.type == "block"  # some storage allocates in units of 8 GiB
         if size < least or (size >= sold + (1 << 30) and not rounded):
             severity = Severity.ERROR if size < least else Severity.NOTE
-            reported = says(volume, id=named, size_gib=volume.size_gib)
-            yield Problem(severity, (reported, evidence))
+            reported = says(volume, id=named, size_gib=volume.size_gib).and_so(size=sold)
+            here, there = sizes(size, sold)
+            title = guest.storage.volumes.title_of(named)
+            yield problem(
+                f"{guest.title}'s {title} has {here} on its host, but {there} in cinder",
+                reported,
+                evidence,
+                severity=severity,
+                VOLUME=named,
+                GIB=volume.size_gib + 1,
+            )
 
 
 def _measured(guest: Guest, disk: Disk) -> tuple[int, Evidence] | None:
@@ -336,4 +428,5 @@ def encryption_secret_missing(guest: Guest, host: Host, domain: Domain) -> Probl
     for disk, key in needed:
         if key not in known and answer is not None:
             shown = says(domain, disks=f"{disk.target} {disk.source}").and_so(key=key)
-            yield shown, hears(answer, "libvirt", secret=None)
+            headline = f"libvirt has no secret {brief(key)} for {guest.title}'s disk {disk.target}"
+            yield problem(headline, shown, hears(answer, "libvirt", secret=None))

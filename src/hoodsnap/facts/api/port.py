@@ -19,11 +19,13 @@ from hoodsnap.facts.fact import (
     UnheardError,
     caught,
     integer,
+    known,
     mapping,
     text,
     unheard,
 )
 from hoodsnap.facts.layer import NEUTRON, Layer
+from hoodsnap.phrase import brief
 
 LIST = re.compile(r"GET /v2\.0/([a-z-]+)(?:\?(.*))?")
 
@@ -108,6 +110,12 @@ class Port(Fact):
     def id(self) -> str:
         """Id of the port, lower case."""
         return (text(self.raw, "id") or "").lower()
+
+    @property
+    def title(self) -> str:
+        """`port 3f6c1d2a (10.0.0.5)`: the beginning of its id, and its first address if known."""
+        addresses = known(lambda: self.addresses)
+        return f"port {brief(self.id)}" + (f" ({addresses[0]})" if addresses else "")
 
     @property
     def tap(self) -> str:

@@ -20,9 +20,11 @@ from hoodsnap.facts.fact import (
     UnheardError,
     caught,
     integer,
+    known,
     text,
 )
 from hoodsnap.facts.layer import CINDER, Layer
+from hoodsnap.phrase import brief
 
 ASKED = re.compile(
     r"GET /v[23]/(?P<what>volumes|attachments|os-services)(?:/(?P<id>[^/?\s]+))?"
@@ -272,6 +274,12 @@ class Volumes:
         if not self.sees_all:
             raise UnheardError("cinder: this user sees only the volumes of some projects")
 
+    def title_of(self, uuid: str) -> str:
+        """Return `volume NAME`; without a name, `volume` and the beginning of the id."""
+        volume = self.by_id.get(uuid)
+        name = known(lambda: volume.name) if volume is not None else None
+        return f"volume {name or brief(uuid)}"
+
     @property
     def silence(self) -> str:
         """Reason why cinder's volumes are not known."""
@@ -328,8 +336,8 @@ class Volumes:
             return
         if what == "attachments" and (server := dict(parse_qsl(options)).get("instance_id")):
             # A newer list of a server's attachments replaces the older one.
-            for known in self._of_server.pop(server, ()):
-                self._raw.pop(known, None)
+            for older in self._of_server.pop(server, ()):
+                self._raw.pop(older, None)
         for item in items_of(answer, what, "cinder's list"):
             self._add(answer, what, item)
         self.heard = True

@@ -26,7 +26,10 @@ from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import caught, is_true, known, read_each
 from hoodsnap.facts.host.instances_directory import base_of
 from hoodsnap.facts.layer import GUESTS_LIVE_IN, LIBVIRT
-from hoodsnap.phrase import brief
+from hoodsnap.phrase import brief, several
+
+SHOWN = 3
+"""Number of servers that a headline names; the others are only counted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +92,12 @@ class Cloud:
         name = known(lambda: instance.name) if instance is not None else None
         name = name or (known(lambda: server.name) if server is not None else None)
         return name or brief(uuid)
+
+    def titles_of(self, uuids: Iterable[str]) -> str:
+        """Return the display names of servers for a headline: `vm-a, vm-b, vm-c and 4 more`."""
+        listed = [*uuids]
+        # Only the first ones are looked up: a thousand servers may claim one disk.
+        return several([*map(self.title_of, listed[:SHOWN]), *listed[SHOWN:]], SHOWN)
 
     @cached_property
     def _by_uuid(self) -> Mapping[str, tuple[Guest, ...]]:
