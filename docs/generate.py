@@ -26,6 +26,8 @@ CHECKS = ROOT / "docs/reference/checks"
 BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
 RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
+FAULTS = ROOT / "src/hoodsnap/recorded/faults.txt"
+
 EXAMPLES = {
     "explain": ([str(RECORDED), "--server", "vm-snap"], "  vm-snap"),
     "finding": (
@@ -60,7 +62,7 @@ STATUS = {
 
 def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
-    pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli()}
+    pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
     readme = ROOT / "README.md"
     pages[readme] = _with_examples(readme.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
@@ -151,6 +153,19 @@ def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ..
     yield words
     for name, inner in getattr(command, "commands", {}).items():
         yield from _commands(inner, (*words, name))
+
+
+def _faults() -> str:
+    """Return a line for each recorded fault: its name, and what lab/faults.sh says it does."""
+    listed = re.findall(
+        r'^fault (\S+) (\S+) "([^"]+)"', (ROOT / "lab/faults.sh").read_text(), re.MULTILINE
+    )
+    lines = sorted(
+        f"{name}\t{'host' if instance == '-' else instance}: {what}\n"
+        for name, instance, what in listed
+        if (ROOT / f"fixtures/faults/{name}.json.zst").exists()
+    )
+    return "".join(lines)
 
 
 def _with_examples(text: str) -> str:

@@ -14,6 +14,7 @@ import typer
 
 from hoodsnap import memory
 from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
+from hoodsnap.cli import completion
 from hoodsnap.cli.terminal import give_up, say
 from hoodsnap.exit_status import BLIND, USAGE
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
@@ -21,9 +22,11 @@ from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, requir
 Bundles = Annotated[
     list[Path],
     typer.Argument(
-        help="Bundles to read (.json, .json.gz, .json.zst; - for standard input).",
+        help="Bundles to read (.json, .json.gz, .json.zst; - for standard input; @demo for a "
+        "recording, see hoodsnap demo).",
         metavar="BUNDLE",
         readable=False,  # a file that can't be read gets our own message, and status 3
+        autocompletion=completion.recordings,
     ),
 ]
 

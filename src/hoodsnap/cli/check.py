@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
 from hoodsnap.cli.explain import FailOn, FailOnOption, ServerOption, VerboseOption, chosen, status
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
 from hoodsnap.exit_status import USAGE
+from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from hoodsnap.check import Check
@@ -45,13 +47,18 @@ ListingOption = Annotated[
 SelectOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--select", help="Run only these checks: names or topics, * and ? allowed. Repeatable."
+        "--select",
+        help="Run only these checks: names or topics, * and ? allowed. Repeatable.",
+        autocompletion=completion.checks,
     ),
 ]
 
 
 IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Skip these checks. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--ignore", help="Skip these checks. Repeatable.", autocompletion=completion.checks
+    ),
 ]
 
 
@@ -115,7 +122,11 @@ def check(
 def checks(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of checks or topics, * and ? allowed.", metavar="NAME"),
+        typer.Argument(
+            help="Names of checks or topics, * and ? allowed.",
+            metavar="NAME",
+            autocompletion=completion.checks,
+        ),
     ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
@@ -148,7 +159,9 @@ def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check
                 if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
             }
             if not names:
-                give_up(f"no check or topic matches {pattern} (see: hoodsnap checks)", USAGE)
+                known = (name for check in CATALOG for name in (check.topic, check.name))
+                meant = did_you_mean(pattern, known) or " (see: hoodsnap checks)"
+                give_up(f"no check or topic matches {pattern}{meant}", USAGE)
             found |= names
         return found
 
