@@ -53,6 +53,7 @@ STATUS = {
     "2": ("wrong usage",),
     "3": (
         "could not look: the bundle is unreadable, no layer answered, or there are no namespaces",
+        "with `--fail-on unheard`: a layer was asked and did not answer (`explain`, `check`)",
         "something can't be graded (`grade`)",
     ),
     "130": ("interrupted: `collect` has written the answers collected so far",),

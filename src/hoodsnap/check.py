@@ -27,10 +27,28 @@ Trap = Callable[[Guest], bool]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Evidence of one problem, with a severity of its own instead of the check's."""
+    """One problem that a check found."""
 
-    severity: Severity
+    severity: Severity | None
+    """None for the check's own severity."""
     evidence: tuple[Evidence, ...]
+    headline: str = ""
+    """The problem in one sentence without a period, with names and values: `vm-a has been
+    powering-off since 09:02 (5 h 49 min)`. The check's message is the same without values."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Values for placeholders in the advice: `{"DISK": "/var/lib/…"}`. The values of the subject
+    (UUID, NAME, PID …) need not be given; see findings/advice.py."""
+
+
+def problem(
+    headline: str, *evidence: Evidence, severity: Severity | None = None, **names: object
+) -> Problem:
+    """Return a problem for a check to yield: `problem(f"{…} is …", says(…), DISK=image.path)`.
+
+    `names` are placeholders of the check's advice; a value of None leaves the placeholder.
+    """
+    known = {name: str(value) for name, value in names.items() if value is not None}
+    return Problem(severity, evidence, headline, known)
 
 
 Problems = Iterator[tuple[Evidence, ...] | Problem]
@@ -116,7 +134,7 @@ class Check:
             if arguments is not None:
                 for found in self.find(*arguments):
                     if not isinstance(found, Problem):
-                        found = Problem(self.severity, found)
+                        found = Problem(None, found)
                     problems.append(found)
         except UnheardError as reason:
             return problems, str(reason)

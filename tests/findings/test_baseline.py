@@ -63,7 +63,7 @@ def test_a_finding_is_a_line(broken: Path, host: RecordedHost) -> None:
     assert done.returncode == 1
     assert done.stdout.decode() == (
         f"error active-but-domain-off vm {host.uuid('vm-plain')} vm-plain:"
-        " nova reports the server as active or paused, but its guest is off."
+        " nova reports the server as active or paused, but its guest is off"
         " [instance reports vm_state = active; domain reports state = shut off (crashed)]\n"
     )
 
@@ -116,7 +116,7 @@ def test_a_layer_that_was_not_collected_is_reported(host: RecordedHost, tmp_path
     done = hoodsnap("check", tmp_path / "deaf.json")
 
     assert (done.returncode, done.stdout) == (0, b"")
-    assert done.stderr == b"hoodsnap: vm: not judged: libvirt: no answer\n"
+    assert done.stderr == b"hoodsnap: not collected: libvirt of vm (no answer)\n"
 
 
 def test_an_accepted_finding_is_not_reported(broken: Path, tmp_path: Path) -> None:

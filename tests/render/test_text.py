@@ -8,9 +8,9 @@ from tests.conftest import ROOT, RecordedHost, healthy, healthy_report
 
 from hoodsnap.bundle import load, merge
 from hoodsnap.facts.layer import CGROUP
+from hoodsnap.findings.advice import command, of_guest
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.printable import clean
-from hoodsnap.render.finding import filled
 from hoodsnap.render.line import shortened
 from hoodsnap.render.text import render
 
@@ -105,7 +105,7 @@ def test_clean_leaves_letters_of_every_script() -> None:
 def test_advice_names_this_guest(host: RecordedHost) -> None:
     guest = host.guest("vm-plain")
 
-    said = filled("virsh domstate NAME; kill -0 PID; show UUID; RENAME", guest)
+    said = command("virsh domstate NAME; kill -0 PID; show UUID; RENAME", of_guest(guest)).text
 
     assert guest.process
     pid = guest.process.pid

@@ -85,8 +85,8 @@ def saved(bundle: Bundle, path: Path) -> None:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
 
 
-def rescued(bundle: Bundle, path: Path) -> None:
-    """Write a bundle that was just collected and print its path.
+def rescued(bundle: Bundle, path: Path, *, quiet: bool = False) -> None:
+    """Write a bundle that was just collected and print its path, unless `quiet`.
 
     The path was writable before collecting started. If it no longer is, write to the same folder
     under another name, to the home folder or to the temporary folder, and exit with status 3.
@@ -98,7 +98,7 @@ def rescued(bundle: Bundle, path: Path) -> None:
         if path != STDIO and (place := _elsewhere(bundle, path)) is not None:
             give_up(f"wrote {place} instead ({len(bundle.answers)} answers)")
         give_up("the bundle was not written")
-    if path != STDIO:
+    if path != STDIO and not quiet:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
 
 

@@ -13,7 +13,7 @@ import typer
 
 from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
-from hoodsnap.cli.explain import FailOn, FailOnOption, ServerOption, VerboseOption, chosen, status
+from hoodsnap.cli.explain import FailOnOption, ServerOption, VerboseOption, chosen, status
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
 from hoodsnap.exit_status import USAGE
 from hoodsnap.suggestion import did_you_mean
@@ -90,7 +90,7 @@ def check(
     write_baseline: WriteBaselineOption = None,
     format: ListingOption = Listing.LINE,
     verbose: VerboseOption = False,
-    fail_on: FailOnOption = FailOn.WARNING,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Print findings only, for cron and CI. Without findings, print nothing."""
     from hoodsnap.findings.analysis import analyze
@@ -226,11 +226,10 @@ def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: b
 def _tell_what_is_unheard(report: Report) -> None:
     """Print which layers and checks were not judged: silence must not look like health."""
     from hoodsnap.facts.fact import NOT_READ
-    from hoodsnap.facts.layer import GUESTS_LIVE_IN
+    from hoodsnap.findings.silence import one_line
 
-    for host in report.cloud.hosts:
-        for layer in sorted(GUESTS_LIVE_IN & host.unheard.keys()):
-            say(f"{host.name}: not judged: {host.unheard[layer]}")
+    if report.uncollected:
+        say(f"not collected: {one_line(report.uncollected)}")
     broken = Counter((one.check.name, one.reason) for one in report.skips if NOT_READ in one.reason)
     for (name, reason), count in broken.most_common(MOST_BROKEN):
         say(f"not judged: {name}{f' ({count} times)' if count > 1 else ''}: {reason}")

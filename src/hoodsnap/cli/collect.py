@@ -99,6 +99,18 @@ ChallengeOption = Annotated[
 ]
 
 
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print nothing unless the bundle can't be used (for cron)."),
+]
+
+
+DetailsOption = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print every layer and every reason in the summary."),
+]
+
+
 def collect(
     output: OutputOption = None,
     all_hosts: AllHostsOption = False,
@@ -109,6 +121,8 @@ def collect(
     days: DaysOption = 7,
     sign: SignOption = None,
     challenge: ChallengeOption = None,
+    quiet: QuietOption = False,
+    verbose: DetailsOption = False,
 ) -> None:
     """Ask every layer of this host, without changing anything, and write the answers to one file.
 
@@ -121,16 +135,16 @@ def collect(
     must_be_writable(output or Path("hoodsnap-HOST-TIME.json.gz"), [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     with Interruption() as interruption:
-        bundle, interrupted = collected(wishes, interruption)
+        bundle, interrupted = collected(wishes, interruption, quiet=quiet, verbose=verbose)
         bundle = without_leaks(bundle)
         path = output or default_name(bundle)
         if sign is not None:
             bundle = _signed(bundle, sign, path)
-        rescued(bundle, path)
+        rescued(bundle, path, quiet=quiet)
     if interrupted:
         give_up("interrupted: the bundle contains the answers collected so far", INTERRUPTED)
     if not speaks(bundle):
-        give_up("no layer answered")
+        give_up("no layer answered" + ("; run again without --quiet for the reasons" * quiet))
 
 
 def _check_key(key: Path | None) -> None:
@@ -159,19 +173,27 @@ def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
         give_up(f"the bundle is not signed: {reason}")
 
 
-def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]:
-    """Collect this host; return the bundle, and True if collecting was interrupted."""
+def collected(
+    wishes: Wishes, interruption: Interruption, *, quiet: bool = False, verbose: bool = False
+) -> tuple[Bundle, bool]:
+    """Collect this host; return the bundle, and True if collecting was interrupted.
+
+    Progress and a summary go to standard error, unless `quiet`.
+    """
     from rich.console import Console
 
+    from hoodsnap.cli.progress import Progress
     from hoodsnap.collect.readable import readable
-    from hoodsnap.collect.summary import summary
+    from hoodsnap.collect.summary import details, summary
     from hoodsnap.collect.visit import Visit
     from hoodsnap.trust.fingerprint import fingerprinted
 
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, quiet=quiet)
     interrupted = False
-    with console.status("reading nova.conf …") as status:
-        visit = Visit(wishes, lambda phase: status.update(f"{phase} …"))
+    progress = Progress()
+    with console.status(progress):
+        visit = Visit(wishes, progress.begin)
+        progress.recorder = visit.recorder
         try:
             interruption.asking = True
             visit.run()
@@ -179,7 +201,7 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
         except KeyboardInterrupt:
             interrupted = True
         bundle = fingerprinted(readable(visit.bundle()))
-    for line in summary(bundle):
+    for line in details(bundle) if verbose else summary(bundle):
         console.print(escaped(line), markup=False, soft_wrap=True)
     return bundle, interrupted
 

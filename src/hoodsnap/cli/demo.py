@@ -57,7 +57,7 @@ def demo(
         _explain(name)
         return
     bundle, path = _here()
-    tell(bundle, None, ReportFormat.TEXT, False, FailOn.NEVER)
+    tell(bundle, None, ReportFormat.TEXT, False, [FailOn.NEVER])
     say(f"to print this report again: {_command('explain', path)}")
     _replay(bundle, path)
     say(f"to explore the recording: {_command('shell', path)}")
@@ -83,7 +83,7 @@ def _explain(name: str) -> None:
         give_up(f"no recorded fault is named {name}{meant}", USAGE)
     path = Path(recorded.name_of(name))
     say(f"{name}: {faults[name]}")
-    tell(merged([path]), None, ReportFormat.TEXT, False, FailOn.NEVER)
+    tell(merged([path]), None, ReportFormat.TEXT, False, [FailOn.NEVER])
     sys.stdout.flush()
     say(f"to print this report again: {_command('explain', path)}")
     say(f"to explore the recording: {_command('shell', path)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +12,7 @@ from hoodsnap.bundle import Bundle
 from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, speaks
 from hoodsnap.cli.terminal import give_up, put, put_document
-from hoodsnap.exit_status import AGREE, DISAGREE, USAGE
+from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -29,12 +29,14 @@ class ReportFormat(StrEnum):
 
 
 class FailOn(StrEnum):
-    """Lowest severity that makes the exit status 1."""
+    """What makes the exit status differ from 0: a finding of at least this severity (1), or a layer
+    that was asked and did not answer (3)."""
 
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
     NEVER = "never"
+    UNHEARD = "unheard"
 
 
 ServerOption = Annotated[
@@ -63,7 +65,12 @@ VerboseOption = Annotated[
 
 
 FailOnOption = Annotated[
-    FailOn, typer.Option("--fail-on", help="Exit 1 if a finding has at least this severity.")
+    list[FailOn] | None,
+    typer.Option(
+        "--fail-on",
+        help="Exit 1 if a finding has at least this severity (default: warning); with unheard, exit"
+        " 3 if a layer was asked and did not answer. Repeatable.",
+    ),
 ]
 
 
@@ -72,7 +79,7 @@ def explain(
     server: ServerOption = None,
     format: DocumentOption = ReportFormat.TEXT,
     verbose: VerboseOption = False,
-    fail_on: FailOnOption = FailOn.WARNING,
+    fail_on: FailOnOption = None,
 ) -> None:
     """Walk through the layers of each guest and explain where they agree and where they don't."""
     bundle = merged(bundles)
@@ -86,7 +93,7 @@ def tell(
     servers: Iterable[str] | None,
     format: ReportFormat,
     verbose: bool,
-    fail_on: FailOn,
+    fail_on: Sequence[FailOn] | None,
 ) -> int:
     """Print the report and return the exit status."""
     from hoodsnap.findings.analysis import analyze
@@ -135,12 +142,20 @@ def _names(guest: Guest) -> Iterator[str]:
     yield from (name for name in (guest.name, guest.domain_name, guest.uuid) if name)
 
 
-def status(report: Report, guests: tuple[Guest, ...], fail_on: FailOn) -> int:
-    """Return 1 if a finding of these guests, a host or the cloud is that severe, else 0."""
+def status(report: Report, guests: tuple[Guest, ...], fail_on: Sequence[FailOn] | None) -> int:
+    """Return the exit status of a report on these guests, their hosts and the cloud.
+
+    It is 1 if a finding is severe enough, and 3 if `fail_on` contains `unheard` and a layer was
+    asked and did not answer, even if there are findings.
+    """
     from hoodsnap.evidence import Severity
 
-    if fail_on is FailOn.NEVER:
+    asked = frozenset(fail_on or ())
+    if FailOn.UNHEARD in asked and report.uncollected:
+        return BLIND
+    severities = asked - {FailOn.UNHEARD} or {FailOn.WARNING}
+    if severities == {FailOn.NEVER}:
         return AGREE
-    limit = Severity[fail_on.name]
+    limit = min(Severity[one.name] for one in severities - {FailOn.NEVER})
     worst = max((finding.worst for finding in report.about(guests)), default=0)
     return DISAGREE if worst >= limit else AGREE

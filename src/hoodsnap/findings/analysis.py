@@ -17,6 +17,7 @@ from hoodsnap.facts.fact import UnheardError, caught
 from hoodsnap.findings.finding import Finding, Skip
 from hoodsnap.findings.folding import folded
 from hoodsnap.findings.gating import Gates
+from hoodsnap.findings.silence import UncollectedLayer, uncollected
 
 APART = 600.0
 """Seconds between two answers beyond which a difference proves nothing. One visit is shorter, and
@@ -64,6 +65,11 @@ class Report:
             if finding.shared is None and finding.severity > Severity.NOTE
         )
         return {name: count for name, count in counts.items() if count > HANDFUL}
+
+    @cached_property
+    def uncollected(self) -> tuple[UncollectedLayer, ...]:
+        """The layers that were asked and did not answer."""
+        return uncollected(self.cloud)
 
     @cached_property
     def gates(self) -> Gates:
@@ -148,7 +154,16 @@ def _weighed(
             why = f"the differing values were collected {hours} apart and may have changed since"
             yield Skip(check, host, guest, why, differs=True)
             continue
-        yield Finding(check, problem.severity, host, guest, problem.evidence)
+        severity = check.severity if problem.severity is None else problem.severity
+        yield Finding(
+            check,
+            severity,
+            host,
+            guest,
+            problem.evidence,
+            headline=problem.headline,
+            names=problem.names,
+        )
     if unheard:
         # Layers of a host have nothing to report about a server that nova has not put on a host.
         yield Skip(check, host, guest, unheard, legal=guest is not None and guest.is_nowhere)

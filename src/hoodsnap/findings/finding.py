@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from hoodsnap.check import Check
 from hoodsnap.evidence import Evidence, Severity
@@ -25,6 +25,16 @@ class Finding:
     more briefly."""
     shared: Shared | None = None
     """The guests that share it, if it is one finding of a host instead of one for each guest."""
+    headline: str = ""
+    """The defect in one sentence without a period, with names and values; "" if the check gave
+    none."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Values for the placeholders in the check's advice."""
+
+    @property
+    def title(self) -> str:
+        """The headline; without one, the check's message, which names nothing."""
+        return self.headline or self.check.message.removesuffix(".")
 
     @property
     def guests(self) -> tuple[Guest, ...]:

@@ -178,6 +178,7 @@ def _crowd(findings: Sequence[Finding], explained: Iterable[Finding], among: int
     first = max(findings, key=lambda finding: finding.severity)
     guests = {id(finding.guest): finding.guest for finding in findings if finding.guest is not None}
     cause = CROWDS.get(first.check.name, (None, ()))[0]
+    message = first.check.message.removesuffix(".")
     return Finding(
         check=first.check,
         severity=first.severity,
@@ -186,4 +187,6 @@ def _crowd(findings: Sequence[Finding], explained: Iterable[Finding], among: int
         evidence=first.evidence,
         folded=(*findings, *explained),
         shared=Shared(tuple(guests.values()), among, cause),
+        headline=f"{len(guests)} of {among} guests on {first.host}: {message}",
+        names=first.names,
     )

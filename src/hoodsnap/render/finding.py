@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from hoodsnap.check import COMMANDS
 from hoodsnap.evidence import Evidence, Severity
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.advice import instructions, warnings
 from hoodsnap.findings.analysis import HANDFUL
 from hoodsnap.findings.finding import Finding, Shared
 from hoodsnap.findings.gating import NotYet
@@ -40,7 +39,7 @@ def row(finding: Finding) -> Line:
     said = clean("; ".join(map(str, finding.evidence)))
     folded = sum(1 for one in finding.everything() if one.check is not finding.check)
     more = f" (explains {folded} more)" if folded else ""
-    return line(severity, f"{place}{name}: {finding.check.message}{about} [{said}]{more}")
+    return line(severity, f"{place}{name}: {finding.title}{about} [{said}]{more}")
 
 
 class Teller:
@@ -61,7 +60,7 @@ class Teller:
         title = f"{indent}{mark} {finding.severity.word.upper()} {finding.check.name}{where}"
         yield line((title, style))
         inner = len(indent) + 2
-        yield from self._wrapped(" " * inner + finding.check.message, "", inner)
+        yield from self._wrapped(f"{' ' * inner}{finding.title}.", "", inner)
         about = finding.guest
         if finding.shared is not None:
             about = finding.shared.guests[0]
@@ -72,8 +71,11 @@ class Teller:
         sections = finding.check.sections
         again = self._told[finding.check.name] > 0 and not self.verbose
         self._told[finding.check.name] += 1
-        for section in ("next",) if again else ("why", "next", "not yet"):
-            yield from self._advice(section, sections.get(section, ""), finding, inner)
+        if not again:
+            yield from self._advice("why", sections["why"].split("\n\n"), inner)
+        yield from self._next(finding, inner)
+        if not again:
+            yield from self._advice("not yet", warnings(finding), inner)
 
     def is_known(self, finding: Finding) -> bool:
         """True if enough findings of this check were rendered in full."""
@@ -148,7 +150,7 @@ class Teller:
         for item in items:
             longer = f"{row} · {item}" if row else item
             if row and indent + len(longer) > self.width:
-                yield line(" " * indent + row)
+                yield from self._wrapped(" " * indent + row, "", indent + 2)
                 longer = item
             row = longer
         yield from self._wrapped(" " * indent + row, "", indent + 2)
@@ -167,16 +169,20 @@ class Teller:
             source = f"{query}  ({place})" if place else query
             yield from self._wrapped(" " * (indent + 2) + source, "dim", indent + 4)
 
-    def _advice(self, word: str, said: str, finding: Finding, indent: int) -> Iterator[Line]:
-        for paragraph in filter(None, said.split("\n\n")):
-            named = filled(paragraph, finding.guest).replace("`", "")
-            if named.startswith(COMMANDS):
-                for command in named.splitlines():
-                    words = " " * (indent + 11) + command.removeprefix(COMMANDS)
-                    yield from self._wrapped(words, "", indent + 13)
-            else:
-                yield from self._wrapped(f"{' ' * indent}{word:<8} {named}", "", indent + 9)
-                word = ""
+    def _next(self, finding: Finding, indent: int) -> Iterator[Line]:
+        word = "next"
+        for instruction in instructions(finding):
+            prose = instruction.prose.replace("`", "")
+            yield from self._wrapped(f"{' ' * indent}{word:<8} {prose}", "", indent + 9)
+            word = ""
+            for command in instruction.commands:
+                yield line(" " * (indent + 11) + clean(command.text))
+
+    def _advice(self, word: str, paragraphs: Iterable[str], indent: int) -> Iterator[Line]:
+        for paragraph in paragraphs:
+            said = paragraph.replace("`", "")
+            yield from self._wrapped(f"{' ' * indent}{word:<8} {said}", "", indent + 9)
+            word = ""
 
 
 def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
@@ -185,15 +191,3 @@ def _sharers(shared: Shared, most: int | None = NAME_ALL) -> str:
     more = len(shared.guests) - len(named)
     names = ", ".join(named) + (f" and {more} more" if more else "")
     return f"{len(shared.guests)} of {shared.among} guests: {names}"
-
-
-def filled(advice: str, guest: Guest | None) -> str:
-    """Return the advice with this guest's UUID, domain name and PID filled in."""
-    if guest is None:
-        return advice
-    values = {"UUID": guest.uuid}
-    if guest.domain_name is not None:
-        values["NAME"] = guest.domain_name
-    if guest.process is not None:
-        values["PID"] = str(guest.process.pid)
-    return re.sub(r"\b(UUID|NAME|PID)\b", lambda found: values.get(found[1], found[1]), advice)

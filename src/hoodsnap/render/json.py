@@ -14,6 +14,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding, Shared, Skip
 from hoodsnap.findings.gating import NotYet, closed_by
+from hoodsnap.findings.silence import UncollectedLayer
 from hoodsnap.render.walk import steps
 
 FORMAT = 2
@@ -31,6 +32,7 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
         "skips": [
             _skip(skip) for skip in report.skips if skip.guest is None or id(skip.guest) in wanted
         ],
+        "not_collected": [_uncollected(layer) for layer in report.uncollected],
         "guests": [_guest(report, guest, id(guest) in found) for guest in shown],
         "hosts": [
             {"name": host.name, "nova_name": host.nova_name, "unheard": dict(host.unheard)}
@@ -92,6 +94,16 @@ def _skip(skip: Skip) -> Mapping[str, object]:
         "guest": skip.guest.uuid if skip.guest else None,
         "reason": skip.reason,
         "legal": skip.legal,
+    }
+
+
+def _uncollected(one: UncollectedLayer) -> Mapping[str, object]:
+    return {
+        "layer": one.layer.id,
+        "host": one.host,
+        "kind": one.kind,
+        "reason": one.reason,
+        "part": one.part or None,
     }
 
 

@@ -19,6 +19,7 @@ from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.analysis import APART, Report
 from hoodsnap.findings.finding import Finding, Skip
 from hoodsnap.findings.gating import closed_by
+from hoodsnap.findings.silence import one_line
 from hoodsnap.printable import clean
 from hoodsnap.render.finding import STYLE, TOO_MANY, Teller
 from hoodsnap.render.line import Line, line, wrapped
@@ -317,13 +318,17 @@ class _Page:
         if folded:
             found += f" ({folded} more folded under them)"
         worst = max((finding.worst for finding in self.found), default=None)
-        outcome, style = found or "the collected layers agree", "green"
+        agreement = "the collected layers agree" if self.guests else "there was nothing to compare"
+        outcome, style = found or agreement, "green" if self.guests else "yellow"
         if found and worst:
             style = STYLE[worst]
         if broken := sum(id(guest) in self.broken for guest in self.guests):
             outcome += f"; {broken} could not be read completely"
             style = style if found else "yellow"
-        yield line((f"{guests}: {outcome}", style))
+        silent = self.report.uncollected
+        yield line((f"{guests}: {outcome}", "yellow" if silent and not found else style))
+        if silent:
+            yield from self._wrapped(f"not collected: {one_line(silent)}", "yellow", 2)
         yield from self._wrapped(f"layers collected: {', '.join(heard) or 'none'}", "dim", 2)
 
     def _heard(self) -> list[str]:

@@ -105,6 +105,11 @@ class Guest:
         return ""
 
     @property
+    def title(self) -> str:
+        """Display name in headlines: its name, or its UUID if no layer gives it a name."""
+        return self.name or self.uuid
+
+    @property
     def carries_record(self) -> bool:
         """True if checks judge nova's records of this UUID by this guest.
 

@@ -1,0 +1,195 @@
+"""The advice of a finding: what to look at, what to do, and how to see that it worked.
+
+A check's page holds commands with placeholders (`virsh domstate NAME`). Here they get the values
+of the finding, quoted for a shell. A placeholder stays only where the bundle can't know the value,
+and then `PLACEHOLDERS` says what to put there.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from hoodsnap.check import COMMANDS
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.fact import caught
+from hoodsnap.findings.finding import Finding
+from hoodsnap.findings.gating import NotYet
+
+PLACEHOLDERS: Mapping[str, str] = {
+    "UUID": "UUID of the server",
+    "NAME": "name of the domain, from `virsh list --all`",
+    "PID": "process id of the guest's QEMU",
+    "HOST": "name of the compute host in nova",
+    "INSTANCES_PATH": "nova.conf's instances_path",
+    "AGENT": "id of the agent, from `openstack network agent list`",
+    "ATTACHMENT": "id of the attachment in cinder",
+    "BASE": "file name of the base image in _base",
+    "BINARY": "path of the QEMU binary",
+    "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
+    "CONSUMER": "UUID of the consumer in placement",
+    "COPY": "path of a new file on a disk with enough room",
+    "DISK": "path of the disk",
+    "FD": "number of the open file, from the command before",
+    "FLAVOR": "name of the flavor",
+    "FOLDER": "path of the guest's folder",
+    "FORMAT": "format of the disk: raw or qcow2",
+    "GIB": "size in GiB",
+    "GROUP": "path of the control group",
+    "HYPERVISOR": "hypervisor host name",
+    "IMAGE": "id of the image in glance",
+    "LOG": "path of the log file",
+    "MAC": "MAC address",
+    "NETWORK": "id of the network",
+    "NEW": "path of a new file",
+    "OTHER": "UUID of the other server",
+    "PATH": "path of the device",
+    "PORT": "id of the port",
+    "PROVIDER": "UUID of the resource provider",
+    "QUOTA": "quota in microseconds per period",
+    "SCOPE": "name of the systemd scope",
+    "SIZE": "size in bytes",
+    "TAP": "name of the tap device",
+    "TARGET": "target of the disk: vda",
+    "TYPE": "machine type",
+    "VOLUME": "id of the volume",
+    "WRONG": "name of the domain that must not run",
+    "WWID": "WWID of the multipath map",
+}
+"""Placeholder → what to put there."""
+
+READ_ONLY = re.compile(
+    r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
+    r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
+    r"|iscsiadm -m session|multipath -ll|sg_inq"
+    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|qemu-img info|SELECT"
+    r"|virsh (capabilities|dom\w+|dumpxml|list|managedsave-dumpxml|memtune \S+$|schedinfo \S+$"
+    r"|secret-list|snapshot-list|uri|vcpucount|vcpupin \S+$|blockjob \S+ \S+ --info)"
+    r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"
+    r"|nova-manage (cell_v2 (list_cells|verify_instance)|libvirt get_machine_type"
+    r"|placement audit --verbose|placement heal_allocations .*--dry-run|volume_attachment show))"
+    r"(?!\S)"
+)
+"""Commands that change nothing."""
+
+_WORD = re.compile(r"\b[A-Z][A-Z_]*[A-Z]\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command, ready to be copied into a shell."""
+
+    text: str
+    changes: bool
+    """False if it only reads."""
+    left: tuple[str, ...] = ()
+    """Placeholders in it whose value the bundle does not hold: keys of `PLACEHOLDERS`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """A sentence that says what to do or to look for, and the commands for it."""
+
+    prose: str
+    commands: tuple[Command, ...] = ()
+
+
+def instructions(finding: Finding) -> tuple[Instruction, ...]:
+    """Return what to do about a finding, in order. The first instruction only reads."""
+    values = _values(finding)
+    found: list[Instruction] = []
+    for paragraph in finding.check.sections.get("next", "").split("\n\n"):
+        if paragraph.startswith(COMMANDS):
+            lines = [line.strip() for line in paragraph.splitlines()]
+            commands = tuple(command(line, values) for line in lines)
+            prose = found.pop().prose if found and not found[-1].commands else ""
+            found.append(Instruction(prose, commands))
+        elif paragraph:
+            found.append(Instruction(_prose(paragraph, values)))
+    return tuple(found)
+
+
+def warnings(finding: Finding) -> tuple[str, ...]:
+    """Return what must not be done yet, in paragraphs of prose with commands in backticks."""
+    values = _values(finding)
+    paragraphs = finding.check.sections.get("not yet", "").split("\n\n")
+    return tuple(_prose(paragraph, values) for paragraph in paragraphs if paragraph)
+
+
+def forbidden(item: NotYet, guest: Guest | None) -> str:
+    """Return a dangerous command with the guest's values filled in."""
+    return command(item.danger.command, of_guest(guest)).text
+
+
+def of_guest(guest: Guest | None) -> dict[str, str]:
+    """Return the placeholders whose value follows from the guest: UUID, NAME, PID, HOST …"""
+    if guest is None:
+        return {}
+    values = {"UUID": guest.uuid}
+    if guest.domain_name is not None:
+        values["NAME"] = guest.domain_name
+    if guest.process is not None:
+        values["PID"] = str(guest.process.pid)
+    if guest.host is not None:
+        values["HOST"] = guest.host.nova_name
+        if tops := guest.host.images.tops:
+            values["INSTANCES_PATH"] = tops[0]
+    return values
+
+
+def command(written: str, values: Mapping[str, str]) -> Command:
+    """Fill values into a command: `virsh domstate NAME` becomes `virsh domstate instance-00000001`.
+
+    A value is quoted for the shell. A value that starts with a dash, or that holds a quote and
+    stands inside quotes, is not filled in: the command could do something else with it.
+    """
+    left: dict[str, None] = {}
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[0]
+        if name not in PLACEHOLDERS:
+            return name
+        value = values.get(name)
+        inside = written.count("'", 0, found.start()) % 2 == 1
+        inside = inside or written.count('"', 0, found.start()) % 2 == 1
+        if value is None or not value or value.startswith("-") or not value.isprintable():
+            left[name] = None
+            return name
+        quoted = shlex.quote(value)
+        if inside and quoted != value:
+            left[name] = None
+            return name
+        return quoted
+
+    return Command(_WORD.sub(fill, written), not READ_ONLY.match(written), tuple(left))
+
+
+def _values(finding: Finding) -> dict[str, str]:
+    guest = finding.shared.guests[0] if finding.shared is not None else finding.guest
+    return {**_of_host(finding), **_known(guest), **finding.names}
+
+
+def _known(guest: Guest | None) -> dict[str, str]:
+    try:
+        return of_guest(guest)
+    except Exception as error:  # a value that can't be read leaves its placeholder
+        caught(error)
+        return {}
+
+
+def _of_host(finding: Finding) -> dict[str, str]:
+    return {"HOST": finding.host} if finding.host is not None else {}
+
+
+def _prose(paragraph: str, values: Mapping[str, str]) -> str:
+    """Fill values into the commands in backticks; prose itself has no placeholders."""
+    return "".join(
+        f"`{command(part[1:-1], values).text}`" if part.startswith("`") else part
+        for part in _spans(paragraph)
+    )
+
+
+def _spans(paragraph: str) -> Iterator[str]:
+    yield from re.split(r"(`[^`]*`)", paragraph)
