@@ -22,12 +22,15 @@ _MARKED = re.compile(r"""^(?P<package>[^;]+?)\s*;.*\bextra\s*==\s*["'](?P<extra>
 
 
 def advice(module: str | None) -> str | None:
-    """Return how to install the extra that a missing module belongs to; None for other modules.
+    """Return how to install a missing module, with its extra; None for modules of no extra.
 
-    The text is one sentence with a command that works as printed, in the environment that hoodsnap
+    The text is one clause with a command that works as printed, in the environment that hoodsnap
     runs in.
     """
-    extra = MODULES.get((module or "").partition(".")[0])
+    name = (module or "").partition(".")[0]
+    if name in ("libvirt", "libvirt_qemu"):
+        return "install the distribution's package python3-libvirt"
+    extra = MODULES.get(name)
     if extra is None:
         return None
     return f"install the extra hoodsnap[{extra}]: {command(extra)}"

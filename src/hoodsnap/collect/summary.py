@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import groupby
 from typing import NamedTuple
 
+from hoodsnap import extras
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.printable import cut
 from hoodsnap.trust.fingerprint import LAYER
@@ -15,6 +17,10 @@ EXPECTED = frozenset(["absent"])
 
 MOST_REASONS = 4
 """Reasons of failures in a summary. With the other lines, it has six lines at most."""
+
+
+_PACKAGE = re.compile(r"the Python package (\S+) is not installed")
+"""The recorder's message about a module that can't be imported."""
 
 
 class _Reason(NamedTuple):
@@ -53,9 +59,10 @@ def _line(reason: _Reason, layers: dict[str, tuple[Answer, ...]], answered: list
     else:
         total = sum(len(layers[name]) for name in reason.layers)
         start = f"! {', '.join(reason.layers)}: {_questions(reason)} of {total} not answered: "
+    if (package := _PACKAGE.fullmatch(reason.message)) and (how := extras.advice(package[1])):
+        return f"{start}{reason.message}; {how}"
     first = next(iter(reason.layers.values()))[0]
-    asked = "" if reason.kind == "missing" else f" ({cut(first.query, 60)})"
-    return f"{start}{reason.kind}: {reason.message}{asked}"
+    return f"{start}{reason.kind}: {reason.message} ({cut(first.query, 60)})"
 
 
 def _questions(reason: _Reason) -> int:
