@@ -26,7 +26,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
         found = [folded[wanted]]
     else:
         begun = [one for fold, one in folded.items() if wanted and fold.startswith(wanted)]
-        close = get_close_matches(wanted, folded, MOST, cutoff=0.7)
+        close = get_close_matches(wanted, folded, MOST, cutoff=0.85)
+        close = close or get_close_matches(wanted, folded, MOST, cutoff=0.7)
         found = sorted(begun, key=len)[:MOST] or [folded[one] for one in close]
     if not found:
         return ""

@@ -16,13 +16,14 @@ from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
 from hoodsnap.cli.explain import FailOnOption, ServerOption, VerboseOption, chosen, status
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
 from hoodsnap.exit_status import USAGE
+from hoodsnap.printable import clean
 from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from hoodsnap.check import Check
     from hoodsnap.facts.cloud.guest import Guest
     from hoodsnap.findings.analysis import Report
-    from hoodsnap.findings.baseline import BaselineEntry
+    from hoodsnap.findings.baseline import BaselineEntry, Parted
     from hoodsnap.findings.finding import Finding
 
 
@@ -81,6 +82,16 @@ WriteBaselineOption = Annotated[
 ]
 
 
+PruneOption = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="Remove the entries that match no finding from the --baseline file, and name them. "
+        "Entries of checks that could not be decided stay.",
+    ),
+]
+
+
 def check(
     bundles: Bundles,
     server: ServerOption = None,
@@ -88,6 +99,7 @@ def check(
     ignore: IgnoreOption = None,
     baseline: BaselineOption = None,
     write_baseline: WriteBaselineOption = None,
+    prune: PruneOption = False,
     format: ListingOption = Listing.LINE,
     verbose: VerboseOption = False,
     fail_on: FailOnOption = None,
@@ -102,8 +114,15 @@ def check(
             " to keep its reasons",
             USAGE,
         )
-    if write_baseline:
-        must_be_writable(write_baseline, bundles)
+    if prune and (baseline is None or server or select or ignore or write_baseline):
+        give_up(
+            "--prune needs --baseline and all findings: use it without --server, --select,"
+            " --ignore and --write-baseline",
+            USAGE,
+        )
+    for written in (write_baseline, baseline if prune else None):
+        if written:
+            must_be_writable(written, bundles)
     entries = _accepted(baseline)
     bundle = merged(bundles)
     if not speaks(bundle):
@@ -111,10 +130,13 @@ def check(
     report = analyze(bundle, catalog)
     guests = chosen(report, tuple(server or ()))
     _tell_what_is_unheard(report)
-    parted = _parted(report, guests, entries, write_baseline, str(baseline))
+    parted = _parted(report, guests, entries, str(baseline))
     if write_baseline:
+        _write_baseline(write_baseline, parted)
         raise typer.Exit
-    report = replace(report, findings=parted)
+    if prune and baseline:
+        _prune(baseline, entries, parted, report)
+    report = replace(report, findings=parted.remaining)
     _list(report, guests, format, verbose)
     raise typer.Exit(status(report, guests, fail_on))
 
@@ -185,28 +207,47 @@ def _accepted(path: Path | None) -> tuple[BaselineEntry, ...]:
 
 
 def _parted(
-    report: Report,
-    guests: tuple[Guest, ...],
-    entries: tuple[BaselineEntry, ...],
-    write: Path | None,
-    source: str,
-) -> tuple[Finding, ...]:
-    """Return the findings that the baseline does not accept; print what is wrong with it."""
-    from hoodsnap import output
-    from hoodsnap.findings.baseline import part, written
+    report: Report, guests: tuple[Guest, ...], entries: tuple[BaselineEntry, ...], source: str
+) -> Parted:
+    """Divide the findings by the baseline; print what is wrong with it."""
+    from hoodsnap.findings.baseline import part
 
-    today = datetime.now(UTC).date()
-    parted = part(report.about(guests), entries, today)
+    parted = part(report.about(guests), entries, datetime.now(UTC).date())
     for remark in parted.remarks:
         say(f"{source}: {remark}")
-    if write is not None:
-        try:
-            output.write(write, written(parted, today).encode(), output.PUBLIC)
-        except output.UnwritableError as reason:
-            give_up(f"{write} can't be written: {reason}")
-        count = len(parted.remaining)
-        say(f"wrote {write}: {count} new entries; an entry takes effect once it has a reason")
-    return parted.remaining
+    return parted
+
+
+def _write_baseline(path: Path, parted: Parted) -> None:
+    from hoodsnap.findings.baseline import written
+
+    _put_baseline(path, written(parted, datetime.now(UTC).date()))
+    count = len(parted.remaining)
+    say(f"wrote {path}: {count} new entries; an entry takes effect once it has a reason")
+
+
+def _prune(
+    path: Path, entries: tuple[BaselineEntry, ...], parted: Parted, report: Report
+) -> None:
+    """Remove the entries that match nothing from the file, unless their checks are undecided."""
+    from hoodsnap.findings.baseline import listed
+
+    undecided = {skip.check.name for skip in report.skips if not skip.legal}
+    gone = [entry for entry in parted.unused if entry.check not in undecided]
+    if gone:
+        left = {id(entry) for entry in entries} - {id(entry) for entry in gone}
+        _put_baseline(path, listed(entry for entry in entries if id(entry) in left))
+    for entry in gone:
+        say(f"{path}: removed {entry}, which matches no finding ({clean(entry.reason)})")
+
+
+def _put_baseline(path: Path, text: str) -> None:
+    from hoodsnap import output
+
+    try:
+        output.write(path, text.encode(), output.PUBLIC)
+    except output.UnwritableError as reason:
+        give_up(f"{path} can't be written: {reason}")
 
 
 def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
