@@ -1,4 +1,4 @@
-"""Generate pages: the page of each check, the reference of the commands, the README's examples.
+"""Generate pages: of the checks, the commands (with their manual pages), the README's examples.
 
 make docs                       write the pages
 docs/generate.py --check        list outdated pages, and fail if there are any (part of `make lint`)
@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
+import manual  # beside this file
 import typer
 
 from hoodsnap.checks import CATALOG, TOPICS
@@ -26,6 +27,7 @@ CHECKS = ROOT / "docs/reference/checks"
 BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
 RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
+MAN = ROOT / "docs/man"
 FAULTS = ROOT / "src/hoodsnap/recorded/faults.txt"
 
 EXAMPLES = {
@@ -64,10 +66,11 @@ STATUS = {
 def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
+    pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
     readme = ROOT / "README.md"
     pages[readme] = _with_examples(readme.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
-    stale += sorted(set(CHECKS.glob("*.md")) - pages.keys())
+    stale += sorted({*CHECKS.glob("*.md"), *MAN.glob("*")} - pages.keys())
     for path in stale:
         print(f"{'outdated' if '--check' in arguments else 'writing'}: {path.relative_to(ROOT)}")
         if "--check" in arguments:
