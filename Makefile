@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab record churn bench fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs lab lab-down test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: $(VENV)/core ## collect this host (or take the recorded cloud) and explain
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud
-	$(BIN)/pytest -n logical -m "not lab"
+	$(BIN)/pytest -n logical -m "not lab and not tools"
 
 lint: $(VENV)/dev ## check formatting, style, imports, spelling, types and generated pages; change nothing
 	$(BIN)/ruff format --check .
@@ -44,6 +44,14 @@ lab-down: ## stop the lab and remove what it made (root)
 test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an account mallory, which attacks)
 	@id mallory >/dev/null 2>&1 || useradd --create-home --uid 4242 mallory
 	$(BIN)/pytest -m lab
+
+test-tools: $(VENV)/dev build/tools/node_modules ## run the tests that need a validator from npm (and npm)
+	$(BIN)/pytest -m tools
+
+build/tools/node_modules: tests/tools/package.json
+	@mkdir -p build/tools && cp $< build/tools/
+	@npm install --silent --no-package-lock --no-audit --no-fund --prefix build/tools
+	@touch $@
 
 record: $(VENV)/lab ## record the healthy lab, each of its faults, and two hosts as fixtures (root, running lab)
 	$(BIN)/python fixtures/record.py

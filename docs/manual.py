@@ -46,9 +46,7 @@ def _page(
     others: Sequence[str],
 ) -> Iterator[str]:
     name = "-".join(words)
-    context = typer.Context(
-        command, info_name=" ".join(words), help_option_names=["-h", "--help"]
-    )
+    context = typer.Context(command, info_name=" ".join(words), help_option_names=["-h", "--help"])
     params = command.get_params(context)
     first, *more = (command.help or "").split("\n\n")
     summary = _sentence(first)
@@ -73,9 +71,7 @@ def _page(
     yield ",\n".join(f".BR {_text(other)} (1)" for other in others).replace(",\n", " ,\n")
 
 
-def _of(
-    words: tuple[str, ...], status: Mapping[str, Sequence[str]]
-) -> Iterator[tuple[str, str]]:
+def _of(words: tuple[str, ...], status: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
     """Yield the exit statuses that this command may have; the program's page has all of them."""
     for code, meanings in status.items():
         own = [one for one in meanings if len(words) == 1 or _concerns(words[1], one)]

@@ -155,7 +155,7 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
     assert list(report) == [
         *("format", "findings", "doubts", "skips", "not_collected", "guests", "hosts"),
     ]
-    assert report["format"] == 2
+    assert report["format"] == 3
     [finding] = report["findings"]
     asked = host.last("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}")
     assert finding["check"] == "active-but-domain-off"
@@ -177,8 +177,8 @@ def test_json_is_the_published_contract(broken: Path, host: RecordedHost) -> Non
         }
     ]
     assert set(finding) == {
-        "check", "severity", "host", "guest", "message", "evidence", "why", "next", "not_yet",
-        "forbids", "worst", "shared", "folded",
+        "check", "severity", "host", "guest", "server", "message", "headline", "evidence",
+        "location", "fingerprint", "why", "next", "not_yet", "forbids", "worst", "shared", "folded",
     }  # fmt: skip
     assert set(report["skips"][0]) == {"check", "host", "guest", "reason", "legal"}
     assert set(report["guests"][0]) == {

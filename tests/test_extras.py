@@ -55,9 +55,7 @@ def test_a_command_without_its_extra_says_how_to_install_it(
     blocked = "import sys\nsys.modules['yaml'] = sys.modules['jmespath'] = None\n"
     run = f"{blocked}sys.argv[1:] = {[*map(str, command)]!r}\nfrom hoodsnap.cli import main\nmain()"
 
-    done = subprocess.run(
-        [sys.executable, "-c", run], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, cwd=tmp_path)
 
     assert done.returncode == 3
     assert done.stderr.startswith("hoodsnap: the Python package ")

@@ -64,7 +64,7 @@ TEXTS = {
 @pytest.mark.parametrize("kind", TEXTS)
 def test_a_file_is_named_by_its_beginning(kind: str) -> None:
     assert kind_of(TEXTS[kind]) == kind
-    with pytest.raises(UnreadableBundleError, match="^it is .*, not a hoodsnap bundle$"):
+    with pytest.raises(UnreadableBundleError, match=r"^it is .*, not a hoodsnap bundle$"):
         parse(TEXTS[kind])
 
 

@@ -245,7 +245,9 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
         _check(raw, size)
         return Bundle.model_validate(upgrade(raw))
     except UnicodeDecodeError:
-        raise UnreadableBundleError(_foreign(head) or "it is neither JSON nor gzip nor zstd") from None
+        raise UnreadableBundleError(
+            _foreign(head) or "it is neither JSON nor gzip nor zstd"
+        ) from None
     except json.JSONDecodeError as error:
         raise UnreadableBundleError(_foreign(head) or _about_json(error)) from None
     except ValidationError as error:

@@ -15,8 +15,10 @@ MODULES = {
     "qemu": "collect",
     "yaml": "grading",
     "jmespath": "grading",
+    "junitparser": "reports",
+    "prometheus_client": "reports",
 }
-"""Extra that each importable module belongs to. A module's name often differs from its package's."""
+"""Extra that each module belongs to, by the name that is imported, not by its package's."""
 
 _MARKED = re.compile(r"""^(?P<package>[^;]+?)\s*;.*\bextra\s*==\s*["'](?P<extra>[^"']+)["']""")
 

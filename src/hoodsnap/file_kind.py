@@ -51,7 +51,7 @@ _LOOKED_AT = 4096
 
 
 def kind_of(data: bytes) -> str | None:
-    """Return the kind of a file that is not JSON, to follow "it is"; None if the kind is unknown."""
+    """Return the kind of a file that is not JSON, to follow "it is"; None if it is unknown."""
     head = data[:_LOOKED_AT]
     for offset, magic, words in _BINARY:
         if head.startswith(magic, offset):

@@ -115,9 +115,14 @@ def test_bash_completes_with_the_printed_script() -> None:
     ],
 )
 def test_one_command_installs_the_script(shell: str, place: str, tmp_path: Path) -> None:
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": "", "XDG_CONFIG_HOME": ""}
-
-    done = hoodsnap("completion", "--install", SHELL=f"/usr/bin/{shell}", **home)
+    done = hoodsnap(
+        "completion",
+        "--install",
+        SHELL=f"/usr/bin/{shell}",
+        HOME=str(tmp_path),
+        XDG_DATA_HOME="",
+        XDG_CONFIG_HOME="",
+    )
 
     assert done.returncode == 0
     assert (tmp_path / place).read_text() == SCRIPTS[Shell(shell)]

@@ -7,24 +7,41 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
-from hoodsnap.cli.explain import FailOnOption, ServerOption, VerboseOption, chosen, status
-from hoodsnap.cli.terminal import Format, FormatOption, give_up, put, put_document, say
+from hoodsnap.cli.explain import (
+    FailOn,
+    FailOnOption,
+    ServerOption,
+    VerboseOption,
+    chosen,
+    least,
+    status,
+)
+from hoodsnap.cli.terminal import (
+    PIPE_WIDTH,
+    Format,
+    FormatOption,
+    give_up,
+    put,
+    put_document,
+    say,
+)
 from hoodsnap.exit_status import USAGE
+from hoodsnap.output import STDIO
 from hoodsnap.printable import clean
 from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
+    from hoodsnap.bundle import Bundle
     from hoodsnap.check import Check
     from hoodsnap.facts.cloud.guest import Guest
     from hoodsnap.findings.analysis import Report
     from hoodsnap.findings.baseline import BaselineEntry, Parted
-    from hoodsnap.findings.finding import Finding
 
 
 MOST_BROKEN = 10
@@ -32,16 +49,23 @@ MOST_BROKEN = 10
 
 
 class Listing(StrEnum):
-    """Format of a list of findings."""
+    """Format of a list of findings: for people (line, text), or for a program."""
 
     LINE = "line"
     TEXT = "text"
     JSON = "json"
+    NDJSON = "ndjson"
+    SARIF = "sarif"
+    JUNIT = "junit"
+    PROMETHEUS = "prometheus"
+    NAGIOS = "nagios"
 
 
 ListingOption = Annotated[
     Listing,
-    typer.Option("--format", "-f", help="One line per finding, full findings, or JSON."),
+    typer.Option(
+        "--format", "-f", help="One line per finding, full findings, or a format for programs."
+    ),
 ]
 
 
@@ -59,6 +83,14 @@ IgnoreOption = Annotated[
     list[str] | None,
     typer.Option(
         "--ignore", help="Skip these checks. Repeatable.", autocompletion=completion.checks
+    ),
+]
+
+
+OutputOption = Annotated[
+    Path,
+    typer.Option(
+        "--output", "-o", help="Write the findings to this file, which appears whole or not at all."
     ),
 ]
 
@@ -101,6 +133,7 @@ def check(
     write_baseline: WriteBaselineOption = None,
     prune: PruneOption = False,
     format: ListingOption = Listing.LINE,
+    output: OutputOption = STDIO,
     verbose: VerboseOption = False,
     fail_on: FailOnOption = None,
 ) -> None:
@@ -120,14 +153,11 @@ def check(
             " --ignore and --write-baseline",
             USAGE,
         )
-    for written in (write_baseline, baseline if prune else None):
-        if written:
-            must_be_writable(written, bundles)
+    for path in (write_baseline, baseline if prune else None, output):
+        if path and path != STDIO:
+            must_be_writable(path, bundles)
     entries = _accepted(baseline)
-    bundle = merged(bundles)
-    if not speaks(bundle):
-        give_up("no layer answered when this bundle was collected")
-    report = analyze(bundle, catalog)
+    report = analyze(_readable(bundles, format), catalog)
     guests = chosen(report, tuple(server or ()))
     _tell_what_is_unheard(report)
     parted = _parted(report, guests, entries, str(baseline))
@@ -137,8 +167,27 @@ def check(
     if prune and baseline:
         _prune(baseline, entries, parted, report)
     report = replace(report, findings=parted.remaining)
-    _list(report, guests, format, verbose)
-    raise typer.Exit(status(report, guests, fail_on))
+    made = _document(report, guests, format, catalog, bundles, fail_on)
+    if output == STDIO and made is not None:
+        put_document(made.text)
+    elif output == STDIO:
+        _list(report, guests, format, verbose)
+    else:
+        _write(output, made.text if made is not None else _plain(report, guests, format, verbose))
+    raise typer.Exit(status(report, guests, fail_on) if made is None else made.status)
+
+
+def _readable(bundles: list[Path], format: Listing) -> Bundle:
+    """Return the bundle; a monitor, which reads only standard output, is told if there is none."""
+    try:
+        bundle = merged(bundles)
+        if not speaks(bundle):
+            give_up("no layer answered when this bundle was collected")
+    except typer.Exit:
+        if format is Listing.NAGIOS:
+            put_document("HOODSNAP UNKNOWN - no bundle can be read (see standard error)\n")
+        raise
+    return bundle
 
 
 def checks(
@@ -221,14 +270,12 @@ def _parted(
 def _write_baseline(path: Path, parted: Parted) -> None:
     from hoodsnap.findings.baseline import written
 
-    _put_baseline(path, written(parted, datetime.now(UTC).date()))
+    _write(path, written(parted, datetime.now(UTC).date()))
     count = len(parted.remaining)
     say(f"wrote {path}: {count} new entries; an entry takes effect once it has a reason")
 
 
-def _prune(
-    path: Path, entries: tuple[BaselineEntry, ...], parted: Parted, report: Report
-) -> None:
+def _prune(path: Path, entries: tuple[BaselineEntry, ...], parted: Parted, report: Report) -> None:
     """Remove the entries that match nothing from the file, unless their checks are undecided."""
     from hoodsnap.findings.baseline import listed
 
@@ -236,32 +283,85 @@ def _prune(
     gone = [entry for entry in parted.unused if entry.check not in undecided]
     if gone:
         left = {id(entry) for entry in entries} - {id(entry) for entry in gone}
-        _put_baseline(path, listed(entry for entry in entries if id(entry) in left))
+        _write(path, listed(entry for entry in entries if id(entry) in left))
     for entry in gone:
         say(f"{path}: removed {entry}, which matches no finding ({clean(entry.reason)})")
 
 
-def _put_baseline(path: Path, text: str) -> None:
-    from hoodsnap import output
+class _Document(NamedTuple):
+    """The findings in a format for programs, and the exit status."""
 
-    try:
-        output.write(path, text.encode(), output.PUBLIC)
-    except output.UnwritableError as reason:
-        give_up(f"{path} can't be written: {reason}")
+    text: str
+    status: int
+
+
+def _document(
+    report: Report,
+    guests: tuple[Guest, ...],
+    format: Listing,
+    catalog: tuple[Check, ...],
+    bundles: list[Path],
+    fail_on: list[FailOn] | None,
+) -> _Document | None:
+    """Return the findings in a format for programs; None for a format for people."""
+    ends = status(report, guests, fail_on)
+    silent = [one.title for one in report.uncollected]
+    if format is Listing.JSON:
+        from hoodsnap.render import json
+
+        told = {id(guest) for one in report.everything() for guest in one.guests}
+        return _Document(json.render(report, [one for one in guests if id(one) in told]), ends)
+    if format is Listing.NDJSON:
+        from hoodsnap.render import ndjson
+
+        return _Document("".join(ndjson.render(report, guests)), ends)
+    if format is Listing.SARIF:
+        from hoodsnap.render import sarif
+
+        names = [str(path) for path in bundles if path != STDIO]
+        return _Document(sarif.render(report, guests, catalog, names, silent), ends)
+    if format is Listing.NAGIOS:
+        from hoodsnap.render import nagios
+
+        return _Document(*nagios.render(report, guests, least(fail_on), silent))
+    if format is Listing.JUNIT:
+        from hoodsnap.render import junit
+
+        return _Document(junit.render(report, guests, least(fail_on)), ends)
+    if format is Listing.PROMETHEUS:
+        from hoodsnap.render import prometheus
+
+        return _Document(prometheus.render(report, guests), ends)
+    return None
 
 
 def _list(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> None:
     from hoodsnap.render import finding, text
 
-    if format is Listing.JSON:
-        from hoodsnap.render import json
-
-        told = {id(guest) for one in report.everything() for guest in one.guests}
-        put_document(json.render(report, [guest for guest in guests if id(guest) in told]))
-    elif format is Listing.LINE:
+    if format is Listing.LINE:
         put(lambda width: map(finding.row, report.findings))
     else:
         put(lambda width: text.findings(report, guests, width=width, verbose=verbose))
+
+
+def _plain(report: Report, guests: tuple[Guest, ...], format: Listing, verbose: bool) -> str:
+    from hoodsnap.render import finding, text
+
+    lines = (
+        map(finding.row, report.findings)
+        if format is Listing.LINE
+        else text.findings(report, guests, width=PIPE_WIDTH, verbose=verbose)
+    )
+    return "".join(f"{line.plain}\n" for line in lines)
+
+
+def _write(path: Path, text: str) -> None:
+    from hoodsnap import output
+
+    try:
+        output.write(path, text.encode(errors="replace"), output.PUBLIC)
+    except output.UnwritableError as reason:
+        give_up(f"{path} can't be written: {reason}")
 
 
 def _tell_what_is_unheard(report: Report) -> None:

@@ -22,7 +22,6 @@ from hoodsnap.cli.terminal import give_up, put_document, say
 from hoodsnap.exit_status import USAGE
 
 
-
 class Shell(StrEnum):
     """Shell that can complete hoodsnap's words."""
 
@@ -82,7 +81,7 @@ _HARMLESS = re.compile(r"[A-Za-z0-9_.,+/-]{1,255}")
 
 def begin() -> None:
     """Let the library answer a script instead of running a command."""
-    from typer.completion import completion_init
+    from typer.completion import completion_init  # type: ignore[attr-defined] # in all releases
 
     completion_init()
 

@@ -16,6 +16,7 @@ from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
+    from hoodsnap.evidence import Severity
     from hoodsnap.facts.cloud.guest import Guest
     from hoodsnap.findings.analysis import Report
 
@@ -148,14 +149,18 @@ def status(report: Report, guests: tuple[Guest, ...], fail_on: Sequence[FailOn] 
     It is 1 if a finding is severe enough, and 3 if `fail_on` contains `unheard` and a layer was
     asked and did not answer, even if there are findings.
     """
-    from hoodsnap.evidence import Severity
-
-    asked = frozenset(fail_on or ())
-    if FailOn.UNHEARD in asked and report.uncollected:
+    if FailOn.UNHEARD in (fail_on or ()) and report.uncollected:
         return BLIND
-    severities = asked - {FailOn.UNHEARD} or {FailOn.WARNING}
-    if severities == {FailOn.NEVER}:
+    limit = least(fail_on)
+    if limit is None:
         return AGREE
-    limit = min(Severity[one.name] for one in severities - {FailOn.NEVER})
     worst = max((finding.worst for finding in report.about(guests)), default=0)
     return DISAGREE if worst >= limit else AGREE
+
+
+def least(fail_on: Sequence[FailOn] | None) -> Severity | None:
+    """Return the lowest severity that changes the exit status; None if no severity does."""
+    from hoodsnap.evidence import Severity
+
+    severities = frozenset(fail_on or ()) - {FailOn.UNHEARD} or {FailOn.WARNING}
+    return min((Severity[one.name] for one in severities - {FailOn.NEVER}), default=None)

@@ -73,9 +73,13 @@ def version() -> None:
     typer.echo(f"hoodsnap {hoodsnap.__version__}")
 
 
-_INVALID = re.compile(r"Invalid value for '(?P<names>.+?)': (?:Value error, )?(?P<why>.*)", re.DOTALL)
+_INVALID = re.compile(
+    r"Invalid value for '(?P<names>.+?)': (?:Value error, )?(?P<why>.*)", re.DOTALL
+)
 _NOT_ONE_OF = re.compile(r"(?P<given>'.*'|\".*\") is not one of (?P<known>.*?)\.?", re.DOTALL)
-_NOT_A_NUMBER = re.compile(r"Input should be a valid (?:integer|number)|.* is not a valid (?:int|float)")
+_NOT_A_NUMBER = re.compile(
+    r"Input should be a valid (?:integer|number)|.* is not a valid (?:int|float)"
+)
 _TOO_SMALL = re.compile(r"Input should be greater than or equal to (?P<least>\S+)")
 
 

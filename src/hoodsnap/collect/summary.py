@@ -47,9 +47,9 @@ def summary(bundle: Bundle) -> Iterator[str]:
     reasons.sort(key=lambda one: (set(one.layers) <= set(answered), -_questions(one)))
     for reason in reasons[:MOST_REASONS]:
         yield _line(reason, layers, answered)
-    if more := len(reasons) - MOST_REASONS:
-        if more > 0:
-            yield f"  {more} more reason{'s' * (more > 1)}: --verbose lists them"
+    more = len(reasons) - MOST_REASONS
+    if more > 0:
+        yield f"  {more} more reason{'s' * (more > 1)}: --verbose lists them"
 
 
 def _line(reason: _Reason, layers: dict[str, tuple[Answer, ...]], answered: list[str]) -> str:

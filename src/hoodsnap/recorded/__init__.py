@@ -1,4 +1,4 @@
-"""Recordings that ship with hoodsnap: a real cloud while it was healthy, and with each of its faults.
+"""Recordings that ship with hoodsnap: a real cloud, healthy and with each of its faults.
 
 Wherever a command takes a bundle, `@demo` names the healthy recording and `@demo/NAME` the one of a
 fault. A file of such a name is reached by its absolute path. The wheel contains the faults as one
@@ -65,7 +65,9 @@ def read(path: Path) -> bytes:
     try:
         return (_FILES / f"{name}.json.zst").read_bytes()
     except OSError:
-        raise UnknownRecordingError("the recorded faults are not part of this installation") from None
+        raise UnknownRecordingError(
+            "the recorded faults are not part of this installation"
+        ) from None
 
 
 def _in_archive(file: BinaryIO, name: str) -> bytes:

@@ -1,7 +1,8 @@
 """The report as JSON: a published contract, written out field by field.
 
 The format has its own number, which changes when a field is removed or changes its meaning. New
-fields don't change the number. docs/reference/report.md describes the format.
+fields don't change the number. docs/reference/report.md describes the format, and
+report.schema.json beside this file is its JSON Schema.
 """
 
 from __future__ import annotations
@@ -11,13 +12,21 @@ from collections.abc import Iterable, Mapping
 
 from hoodsnap.evidence import Evidence, Where
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.findings.advice import (
+    PLACEHOLDERS,
+    Instruction,
+    forbidden,
+    instructions,
+    warnings,
+)
 from hoodsnap.findings.analysis import Report
+from hoodsnap.findings.baseline import fingerprint
 from hoodsnap.findings.finding import Finding, Shared, Skip
 from hoodsnap.findings.gating import NotYet, closed_by
 from hoodsnap.findings.silence import UncollectedLayer
 from hoodsnap.render.walk import steps
 
-FORMAT = 2
+FORMAT = 3
 
 
 def render(report: Report, guests: Iterable[Guest]) -> str:
@@ -27,7 +36,7 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
     found = {id(finding.guest) for finding in report.everything()}
     document = {
         "format": FORMAT,
-        "findings": [_finding(finding) for finding in report.about(shown)],
+        "findings": [finding_object(finding) for finding in report.about(shown)],
         "doubts": [{"check": name, "count": count} for name, count in report.crowds.items()],
         "skips": [
             _skip(skip) for skip in report.skips if skip.guest is None or id(skip.guest) in wanted
@@ -43,23 +52,47 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
     return json.dumps(document, indent=1, default=str) + "\n"
 
 
-def _finding(finding: Finding) -> Mapping[str, object]:
-    sections = finding.check.sections
+def finding_object(finding: Finding) -> dict[str, object]:
+    """Return one finding as an object of the report, with the findings that it explains."""
     return {
         "check": finding.check.name,
         "severity": finding.severity.word,
         "host": finding.host,
         "guest": finding.guest.uuid if finding.guest else None,
+        "server": finding.guest.name or None if finding.guest else None,
         "message": finding.check.message,
+        "headline": finding.title,
         "evidence": [_evidence(evidence) for evidence in finding.evidence],
-        "why": sections["why"],
-        "next": sections.get("next", ""),
-        "not_yet": sections.get("not yet", ""),
-        "forbids": [item.danger.command for item in closed_by([finding])],
+        "location": _location(finding),
+        "fingerprint": fingerprint(finding),
+        "why": finding.check.sections["why"],
+        "next": [_instruction(instruction) for instruction in instructions(finding)],
+        "not_yet": list(warnings(finding)),
+        "forbids": [forbidden(item, finding.guest) for item in closed_by([finding])],
         "worst": finding.worst.word,
         "shared": _shared(finding.shared),
-        "folded": [_finding(explained) for explained in finding.folded],
+        "folded": [finding_object(explained) for explained in finding.folded],
     }
+
+
+def _instruction(instruction: Instruction) -> Mapping[str, object]:
+    commands = [
+        {
+            "command": command.text,
+            "changes": command.changes,
+            "placeholders": {name: PLACEHOLDERS[name] for name in command.left},
+        }
+        for command in instruction.commands
+    ]
+    return {"text": instruction.prose, "commands": commands}
+
+
+def _location(finding: Finding) -> Mapping[str, object] | None:
+    """Return the first place in the evidence; None if no evidence has a place."""
+    for evidence in finding.evidence:
+        for where in evidence.where:
+            return {"layer": evidence.layer, **_where(where)}
+    return None
 
 
 def _shared(shared: Shared | None) -> Mapping[str, object] | None:
@@ -117,13 +150,15 @@ def _guest(report: Report, guest: Guest, has_findings: bool) -> Mapping[str, obj
             for step in steps(report.cloud, guest)
         ],
         "moving": guest.moving,
-        "not_yet": [_not_yet(item) for item in report.gates.of(guest)] if has_findings else [],
+        "not_yet": [_not_yet(item, guest) for item in report.gates.of(guest)]
+        if has_findings
+        else [],
     }
 
 
-def _not_yet(item: NotYet) -> Mapping[str, object]:
+def _not_yet(item: NotYet, guest: Guest) -> Mapping[str, object]:
     return {
-        "command": item.danger.command,
+        "command": forbidden(item, guest),
         "why": item.danger.why,
         "only_if": item.danger.only,
         "forbidden_by": list(item.forbidden_by),
