@@ -6,39 +6,38 @@ docs/generate.py --check        list outdated pages, and fail if there are any (
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import manual  # beside this file
 import typer
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
+from hoodsnap.bundle import load
 from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.cli import program
-from hoodsnap.render import catalog
+from hoodsnap.findings.analysis import analyze
+from hoodsnap.render import catalog, text
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
-BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
-RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
 MAN = ROOT / "docs/man"
+WIDTH = 100
 FAULTS = ROOT / "src/hoodsnap/recorded/faults.txt"
 
-EXAMPLES = {
-    "explain": ([str(RECORDED), "--server", "vm-snap"], "  vm-snap"),
-    "finding": (
-        [str(ROOT / "fixtures/faults/base-moved.json.zst"), "--server", "vm-snap"],
-        "    ✗",
-    ),
-}
-"""Blocks of the README, by name: the arguments of `hoodsnap explain`, and the beginning of the
-block's first line. The block ends before the next empty line."""
+PICTURE = ROOT / "docs/report.svg"
+SHOWN, SERVER = "@demo/virsh-destroy", "vm-plain"
+"""The recording and the server whose report the README shows."""
 
 STATUS = {
     "0": (
@@ -67,8 +66,7 @@ def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
     pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
-    readme = ROOT / "README.md"
-    pages[readme] = _with_examples(readme.read_text())
+    pages[PICTURE] = _picture()
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     stale += sorted({*CHECKS.glob("*.md"), *MAN.glob("*")} - pages.keys())
     for path in stale:
@@ -172,15 +170,21 @@ def _faults() -> str:
     return "".join(lines)
 
 
-def _with_examples(text: str) -> str:
-    for name, (arguments, start) in EXAMPLES.items():
-        lines = _run("explain", *arguments).splitlines()
-        first = next((at for at, line in enumerate(lines) if line.startswith(start)), 0)
-        shown = textwrap.dedent("\n".join([*lines[first:], ""]).partition("\n\n")[0])
-        block = f"<!-- example: {name} -->\n```text\n{shown}\n```\n<!-- end -->"
-        pattern = rf"<!-- example: {name} -->\n.*?<!-- end -->"
-        text = re.sub(pattern, lambda _: block, text, flags=re.DOTALL)  # noqa: B023 (used at once)
-    return text
+def _picture() -> str:
+    """Return a report as a terminal shows it, as SVG that loads nothing from elsewhere."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    report = analyze(load(Path(SHOWN)))
+    guests = [guest for guest in report.cloud.guests if guest.name == SERVER]
+    for line in text.render(report, guests, width=WIDTH):
+        console.print(Text.assemble(*line.parts), soft_wrap=True)
+    plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = console.export_svg(
+        title=f"hoodsnap explain {SHOWN} -s {SERVER}",
+        theme=MONOKAI,
+        code_format=plain,
+        unique_id="report",
+    )
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def _run(*arguments: str) -> str:

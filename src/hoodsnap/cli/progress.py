@@ -17,7 +17,7 @@ NOTICED = 1.0
 
 
 class Progress:
-    """The phase of a visit, and the question whose answer it waits for. rich draws it repeatedly."""
+    """The phase of a visit, and the question that waits for its answer, drawn by rich."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
