@@ -35,7 +35,7 @@ docs: $(VENV)/dev ## write the generated pages of docs/reference and the README'
 	$(BIN)/python docs/generate.py
 
 site: $(VENV)/site ## build build/site, the documentation with a search; it loads nothing from elsewhere
-	$(PYTHON) docs/site.py
+	$(PYTHON) docs/pages.py
 	$(VENV)/site/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml
 
 lab: ## bring up a real single-node OpenStack on this Debian 12 machine (root)

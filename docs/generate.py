@@ -27,6 +27,7 @@ from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.cli import program
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.render import catalog, text
+from hoodsnap.tables.table import TABLES
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
@@ -67,6 +68,7 @@ def main(arguments: list[str]) -> int:
     pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
     pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
     pages[PICTURE] = _picture()
+    pages[ROOT / "docs/reference/tables.md"] = "\n".join(_tables()) + "\n"
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
     stale += sorted({*CHECKS.glob("*.md"), *MAN.glob("*")} - pages.keys())
     for path in stale:
@@ -138,6 +140,32 @@ def _link(name: str) -> str:
     if name in known:
         return f"[{name}](checks/{name}.md)"
     return f"{name} ([left out](../explanation/not-checked.md))"
+
+
+KINDS: dict[type | None, str] = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "boolean",
+    None: "list or object",
+}
+
+
+def _tables() -> Iterator[str]:
+    yield "# The tables"
+    yield ""
+    yield "`hoodsnap list TABLE BUNDLE` prints a table, `hoodsnap query` asks them all. Their"
+    yield "values are those that the checks compare."
+    yield ""
+    yield "A value that does not exist is null. A value that was not collected is null too, and the"
+    yield "row's `not_collected` names its column; `list` prints `?` instead. If rows may be"
+    yield "missing because a layer was not collected, the reason is on standard error."
+    for table in TABLES.values():
+        yield from ("", f"## {table.name}", "", table.help, "")
+        yield "| column | type | |"
+        yield "|---|---|---|"
+        for column in table.columns:
+            yield f"| `{column.name}` | {KINDS[column.type]} | {column.help} |"
 
 
 def _cli() -> str:

@@ -30,6 +30,7 @@ from hoodsnap.cli import (
     help,
     redact,
     replay,
+    tables,
     verify,
 )
 from hoodsnap.cli.terminal import say
@@ -39,6 +40,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain.explain,
     "check": check.check,
     "checks": check.checks,
+    "list": tables.list_,
+    "query": tables.query,
     "collect": collect.collect,
     "redact": redact.redact,
     "verify": verify.verify,

@@ -7,12 +7,13 @@ import secrets
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from glob import glob
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hoodsnap import memory
+from hoodsnap import memory, recorded
 from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
 from hoodsnap.cli import completion
 from hoodsnap.cli.terminal import give_up, say
@@ -23,7 +24,7 @@ Bundles = Annotated[
     list[Path],
     typer.Argument(
         help="Bundles to read (.json, .json.gz, .json.zst; - for standard input; @demo for a "
-        "recording, see hoodsnap demo).",
+        "recording, see hoodsnap demo), or folders that hold bundles.",
         metavar="BUNDLE",
         readable=False,  # a file that can't be read gets our own message, and status 3
         autocompletion=completion.recordings,
@@ -33,24 +34,73 @@ Bundles = Annotated[
 
 def merged(paths: Sequence[Path]) -> Bundle:
     """Load these bundles and merge them into one."""
-    bundles = _loaded(paths)
+    files, bundles = _loaded(paths)
     if len(bundles) > 1:
-        from hoodsnap.facts.cloud.newest_visit import newest
+        from hoodsnap.facts.cloud.newest_visit import TwoCloudsError, newest
 
-        bundles, remarks = newest(bundles)
+        try:
+            bundles, remarks = newest(bundles)
+        except TwoCloudsError as reason:
+            names = f"{name_of(files[reason.first])} and {name_of(files[reason.second])}"
+            give_up(f"{names} can't be read together: {reason}; read each cloud's bundles alone")
         for remark in remarks:
             say(remark)
     return merge(bundles)
 
 
-def _loaded(paths: Iterable[Path]) -> list[Bundle]:
-    bundles = []
-    for path in paths:
-        try:
-            bundles.append(load(path, memory.allow))
-        except UnreadableBundleError as reason:
-            give_up(f"{name_of(path)} can't be read: {reason}")
-    return bundles
+def _loaded(paths: Iterable[Path]) -> tuple[list[Path], list[Bundle]]:
+    """Return the files and their bundles. Other files in a folder of bundles are reported only."""
+    files: list[Path] = []
+    bundles: list[Bundle] = []
+    for given in paths:
+        inside = in_folder(given)
+        before = len(bundles)
+        for path in [given] if inside is None else inside:
+            try:
+                bundles.append(load(path, memory.allow))
+                files.append(path)
+            except UnreadableBundleError as reason:
+                if inside is None:
+                    give_up(f"{name_of(path)} can't be read: {reason}")
+                say(f"{path} is left out: {reason}")
+        if len(bundles) == before:
+            give_up(f"{given} holds no bundle that can be read")
+    return files, bundles
+
+
+SUFFIXES = (".json", ".json.gz", ".json.zst")
+"""Ends of the names of bundles, for those in folders."""
+
+MOST_FILES = 10_000
+"""Bundles in a folder."""
+
+
+def in_folder(path: Path) -> list[Path] | None:
+    """Return the bundles in a folder, or those that a pattern matches, sorted by name.
+
+    None if the path is neither. Subfolders are searched, too; hidden files are not.
+    """
+    if path == STDIO or recorded.is_named(path) or path.is_file():
+        return None
+    try:
+        if path.is_dir():
+            found = (one for suffix in SUFFIXES for one in path.rglob(f"*{suffix}"))
+        elif not path.exists() and set(str(path)) & set("*?["):
+            # A shell passes a pattern on if it is quoted, or if the list of files is too long.
+            found = (Path(one) for one in glob(str(path)))
+        else:
+            return None
+        files = {one for one in found if one.is_file() and not _is_hidden(one, path)}
+    except (OSError, ValueError):
+        return None
+    if len(files) > MOST_FILES:
+        give_up(f"{path} holds more than {MOST_FILES} files")
+    return sorted(files)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    inside = file.relative_to(folder).parts if file.is_relative_to(folder) else (file.name,)
+    return any(part.startswith(".") for part in inside)
 
 
 def name_of(path: Path) -> str:

@@ -178,7 +178,7 @@ def check(
 
 
 def _readable(bundles: list[Path], format: Listing) -> Bundle:
-    """Return the bundle; a monitor, which reads only standard output, is told if there is none."""
+    """Return the bundle; without one, print a line for a monitor, which reads no errors."""
     try:
         bundle = merged(bundles)
         if not speaks(bundle):

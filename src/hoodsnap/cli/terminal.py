@@ -7,6 +7,7 @@ a file name or an argument.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -48,6 +49,11 @@ def give_up(line: str, status: int = BLIND) -> NoReturn:
     """Print the reason and exit with this status."""
     say(line)
     raise typer.Exit(status)
+
+
+def width_of_terminal() -> int | None:
+    """Return the columns of the terminal; None if standard output is not a terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def put(lines: Callable[[int], Iterable[Line]]) -> None:

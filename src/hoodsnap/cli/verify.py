@@ -11,7 +11,7 @@ import typer
 
 from hoodsnap import memory
 from hoodsnap.bundle import UnreadableBundleError, load
-from hoodsnap.cli.bundles import Bundles, name_of
+from hoodsnap.cli.bundles import Bundles, in_folder, name_of
 from hoodsnap.cli.terminal import Format, FormatOption, give_up, put_document, say
 from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
 
@@ -88,7 +88,7 @@ def _trusted(
     from hoodsnap.trust.signature import SshKeygenError
 
     verdicts, status = [], AGREE
-    for path in paths:
+    for path in (one for given in paths for one in in_folder(given) or [given]):
         try:
             memory.forget()  # bundles are read one at a time, so each may use the whole allowance
             bundle = load(path, memory.allow)

@@ -16,7 +16,7 @@ from types import FrameType
 
 from hoodsnap import bounds, memory
 from hoodsnap.bundle import Bundle, UnreadableBundleError, merge, parse
-from hoodsnap.facts.cloud.newest_visit import newest
+from hoodsnap.facts.cloud.newest_visit import TwoCloudsError, newest
 from hoodsnap.facts.fact import caught
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading import submissions
@@ -87,7 +87,10 @@ def _graded(
         if signers is not None:
             remarks += _signature(one, submission.student, signers)
     if len(bundles) > 1:
-        bundles, superseded = newest(bundles)
+        try:
+            bundles, superseded = newest(bundles)
+        except TwoCloudsError as reason:
+            return nothing(str(reason)), None
         remarks += superseded
     bundle = merge(bundles)
     remarks += _stale(sheet, bundle)

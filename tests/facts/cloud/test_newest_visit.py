@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from tests.conftest import RecordedHost
+import pytest
+from tests.conftest import FAULTS, RecordedHost
 
-from hoodsnap.bundle import Answer, Bundle, Failure
-from hoodsnap.facts.cloud.newest_visit import newest
+from hoodsnap.bundle import Answer, Bundle, Failure, load
+from hoodsnap.facts.cloud.newest_visit import TwoCloudsError, newest
 
 
 def _later(bundle: Bundle, change: Callable[[Answer], Answer]) -> Bundle:
@@ -74,3 +75,44 @@ def test_a_visit_supersedes_only_layers_that_answered(host: RecordedHost) -> Non
 
     assert _count(taken[0], "libvirt") == _count(host.bundle, "libvirt")
     assert _count(taken[0], "kernel") == 0
+
+
+def test_hosts_of_two_clouds_with_one_name_are_not_one_host(host: RecordedHost) -> None:
+    other = load(FAULTS / "memory-live.json.zst")  # another deployment; its host is called vm, too
+
+    with pytest.raises(TwoCloudsError, match="two clouds have a host named vm") as caught:
+        newest([host.bundle, other])
+    assert (caught.value.first, caught.value.second) == (0, 1)
+
+
+@pytest.mark.parametrize("layer", ["nova", "nova-db"])
+def test_either_of_nova_s_layers_tells_the_clouds_apart(host: RecordedHost, layer: str) -> None:
+    other = RecordedHost(load(FAULTS / "memory-live.json.zst"))
+    for bundle in (host, other):
+        bundle.drop(lambda answer: answer.layer == layer or not answer.layer.startswith("nova"))
+
+    with pytest.raises(TwoCloudsError):
+        newest([host.bundle, other.bundle])
+
+
+def test_a_bundle_without_nova_is_of_any_cloud(host: RecordedHost) -> None:
+    other = RecordedHost(load(FAULTS / "memory-live.json.zst"))
+    other.drop(lambda answer: not answer.layer.startswith("nova"))
+
+    taken, remarks = newest([host.bundle, other.bundle])
+
+    assert len(taken) == 2
+    assert len(remarks) == 1
+
+
+def test_the_old_ids_of_services_are_the_same_in_every_cloud(host: RecordedHost) -> None:
+    """Before microversion 2.53 a service's id is a small number, so it proves nothing."""
+    other = RecordedHost(load(FAULTS / "memory-live.json.zst"))
+    for bundle in (host, other):
+        bundle.drop(
+            lambda answer: (
+                answer.layer not in ("nova", "nova-db") or answer.query == "GET /v2.1/os-services"
+            )
+        )
+
+    assert len(newest([host.bundle, other.bundle])[0]) == 2

@@ -1,0 +1,1 @@
+"""Tables of bundles, and the two languages that query them."""
