@@ -11,7 +11,7 @@ from hoodsnap.cli import COMMANDS
 def test_help_is_a_command_too() -> None:
     assert hoodsnap("help").stdout == hoodsnap("--help").stdout
     assert hoodsnap("help", "lab", "show").stdout == hoodsnap("lab", "show", "--help").stdout
-    assert hoodsnap("help", "expalin").returncode == 2
+    assert hoodsnap("help", "explain-all").returncode == 2
 
 
 def test_version_is_a_command_too() -> None:
