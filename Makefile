@@ -37,6 +37,8 @@ docs: $(VENV)/dev ## write the generated pages of docs/reference and the README'
 site: $(VENV)/site ## build build/site, the documentation with a search; it loads nothing from elsewhere
 	$(PYTHON) docs/pages.py
 	$(VENV)/site/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@! grep -rnE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' --include=*.html build/site
+	@echo "to read it: python3 -m http.server -d build/site"
 
 lab: ## bring up a real single-node OpenStack on this Debian 12 machine (root)
 	lab/up.sh
