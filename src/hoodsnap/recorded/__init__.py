@@ -25,7 +25,7 @@ _ARCHIVE = _HERE / "faults.tar.zst"
 _FILES = _HERE.parents[2] / "fixtures/faults"
 
 _WINDOW = 128 << 20
-"""Bytes that the archive's compression looks back: hatch_build.py has the same number."""
+"""Bytes that the archive's compression looks back: the build hook has the same number."""
 
 
 class UnknownRecordingError(Exception):
