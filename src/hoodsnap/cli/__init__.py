@@ -11,6 +11,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Any
 
 # hoodsnap has no pydantic plugins, and searching for them takes a twentieth of the start-up time.
@@ -165,7 +166,8 @@ def _refused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     if context is not None:
-        typer.echo(context.get_usage(), err=True)
+        with suppress(OSError):
+            typer.echo(context.get_usage(), err=True)
     say(help.sentence(error.format_message()))
     return int(error.exit_code)
 

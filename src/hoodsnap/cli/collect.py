@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -201,8 +202,9 @@ def collected(
         except KeyboardInterrupt:
             interrupted = True
         bundle = fingerprinted(readable(visit.bundle()))
-    for line in details(bundle) if verbose else summary(bundle):
-        console.print(escaped(line), markup=False, soft_wrap=True)
+    with suppress(OSError):  # a full standard error must not cost the bundle
+        for line in details(bundle) if verbose else summary(bundle):
+            console.print(escaped(line), markup=False, soft_wrap=True)
     return bundle, interrupted
 
 

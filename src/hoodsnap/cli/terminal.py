@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -37,7 +38,8 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Format of 
 
 def say(line: str) -> None:
     """Print a message for the operator to standard error, never into the result."""
-    typer.echo(f"hoodsnap: {escaped(line, newlines=True)}", err=True)
+    with suppress(OSError):  # a closed or full standard error: the exit status still tells
+        typer.echo(f"hoodsnap: {escaped(line, newlines=True)}", err=True)
 
 
 def put_document(text: str) -> None:
