@@ -202,9 +202,10 @@ def collected(
         except KeyboardInterrupt:
             interrupted = True
         bundle = fingerprinted(readable(visit.bundle()))
-    with suppress(OSError):  # a full standard error must not cost the bundle
+    if not quiet:
         for line in details(bundle) if verbose else summary(bundle):
-            console.print(escaped(line), markup=False, soft_wrap=True)
+            with suppress(OSError):  # a full standard error must not cost the bundle
+                typer.echo(escaped(line), err=True)
     return bundle, interrupted
 
 
