@@ -11,7 +11,6 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Any
 
 # hoodsnap has no pydantic plugins, and searching for them takes a twentieth of the start-up time.
@@ -34,7 +33,7 @@ from hoodsnap.cli import (
     tables,
     verify,
 )
-from hoodsnap.cli.terminal import say
+from hoodsnap.cli.terminal import remark, say
 from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -166,8 +165,7 @@ def _refused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     if context is not None:
-        with suppress(OSError):
-            typer.echo(context.get_usage(), err=True)
+        remark(context.get_usage())
     say(help.sentence(error.format_message()))
     return int(error.exit_code)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +11,7 @@ import typer
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
 from hoodsnap.cli.interruption import Interruption
-from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.cli.terminal import give_up, remark, say
 from hoodsnap.exit_status import INTERRUPTED, USAGE
 from hoodsnap.printable import escaped
 
@@ -181,18 +181,15 @@ def collected(
 
     Progress and a summary go to standard error, unless `quiet`.
     """
-    from rich.console import Console
-
-    from hoodsnap.cli.progress import Progress
+    from hoodsnap.cli.progress import Progress, shown
     from hoodsnap.collect.readable import readable
     from hoodsnap.collect.summary import details, summary
     from hoodsnap.collect.visit import Visit
     from hoodsnap.trust.fingerprint import fingerprinted
 
-    console = Console(stderr=True, highlight=False, quiet=quiet)
     interrupted = False
     progress = Progress()
-    with console.status(progress):
+    with nullcontext() if quiet else shown(progress):
         visit = Visit(wishes, progress.begin)
         progress.recorder = visit.recorder
         try:
@@ -204,8 +201,7 @@ def collected(
         bundle = fingerprinted(readable(visit.bundle()))
     if not quiet:
         for line in details(bundle) if verbose else summary(bundle):
-            with suppress(OSError):  # a full standard error must not cost the bundle
-                typer.echo(escaped(line), err=True)
+            remark(escaped(line))
     return bundle, interrupted
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from hoodsnap.printable import clean, cut
@@ -45,3 +47,12 @@ class Progress:
         from rich.text import Text
 
         return Text(str(self), no_wrap=True, overflow="ellipsis")
+
+
+def shown(progress: Progress) -> AbstractContextManager[object]:
+    """Return a context in which progress is shown, if standard error is a terminal."""
+    if not sys.stderr.isatty():
+        return nullcontext()  # rich would write to it, and a full disk would end the collection
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False).status(progress)

@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -38,8 +37,16 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Format of 
 
 def say(line: str) -> None:
     """Print a message for the operator to standard error, never into the result."""
-    with suppress(OSError):  # a closed or full standard error: the exit status still tells
-        typer.echo(f"hoodsnap: {escaped(line, newlines=True)}", err=True)
+    remark(f"hoodsnap: {line}")
+
+
+def remark(line: str) -> None:
+    """Print a line to standard error. If it is full, print nothing more: the exit status tells."""
+    try:
+        typer.echo(escaped(line, newlines=True), err=True)
+    except OSError:
+        # What is left in its buffer would change the exit status at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def put_document(text: str) -> None:
