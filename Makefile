@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs lab lab-down test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs site lab lab-down test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ lint: $(VENV)/dev ## check formatting, style, imports, spelling, types and gener
 
 docs: $(VENV)/dev ## write the generated pages of docs/reference and the README's output blocks
 	$(BIN)/python docs/generate.py
+
+site: $(VENV)/site ## build build/site, the documentation with a search; it loads nothing from elsewhere
+	$(PYTHON) docs/pages.py
+	$(VENV)/site/bin/mkdocs build --quiet --strict -f docs/mkdocs.yml
+	@! grep -rnE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' --include=*.html build/site
+	@echo "to read it: python3 -m http.server -d build/site"
 
 lab: ## bring up a real single-node OpenStack on this Debian 12 machine (root)
 	lab/up.sh
@@ -67,6 +73,7 @@ requirements: $(VENV)/release ## pin and hash in requirements/ what users instal
 	$(COMPILE) -o requirements/explain.txt pyproject.toml
 	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/release.txt requirements/release.in
+	$(COMPILE) -o requirements/site.txt requirements/site.in
 
 dist: ## build dist/, the source archive and the wheel; the same bytes every time
 	rm -rf dist build/backend && $(PYTHON) -m venv build/backend
@@ -77,7 +84,9 @@ test-dist: ## explain a recording with the wheel of dist/ alone, where no extra 
 	rm -rf build/alone && $(PYTHON) -m venv build/alone
 	build/alone/bin/python -m pip $(HASHED) -r requirements/explain.txt
 	build/alone/bin/python -m pip $(HASHED:--require-hashes=) --no-deps dist/*.whl
-	cd build && alone/bin/hoodsnap explain --server vm-plain ../src/hoodsnap/recorded/healthy.json.zst
+	cd build && alone/bin/hoodsnap explain --server vm-plain @demo
+	cd build && alone/bin/hoodsnap demo virsh-destroy
+	test -s build/alone/share/man/man1/hoodsnap.1
 
 sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (CycloneDX) of what users install
 	rm -rf build/users && $(PYTHON) -m venv --without-pip build/users
@@ -121,4 +130,11 @@ $(VENV)/release: $(VENV)/made requirements/release.txt
 	@echo "installing what makes a release (pip-tools, cyclonedx-bom)"
 	@$(PYTHON) -m venv $@
 	@$@/bin/python -m pip $(HASHED) -r requirements/release.txt
+	@touch $@
+
+# As are those that make the site.
+$(VENV)/site: $(VENV)/made requirements/site.txt
+	@echo "installing what makes the site (mkdocs-material)"
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip $(HASHED) -r requirements/site.txt
 	@touch $@

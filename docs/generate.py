@@ -1,4 +1,4 @@
-"""Generate pages: the page of each check, the reference of the commands, the README's examples.
+"""Generate pages: of the checks, the commands (with their manual pages), the README's examples.
 
 make docs                       write the pages
 docs/generate.py --check        list outdated pages, and fail if there are any (part of `make lint`)
@@ -6,6 +6,7 @@ docs/generate.py --check        list outdated pages, and fail if there are any (
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -13,29 +14,31 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import manual  # beside this file
 import typer
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
 
 from hoodsnap.bundle import load
 from hoodsnap.checks import CATALOG, TOPICS
 from hoodsnap.checks.dangers import DANGERS
 from hoodsnap.cli import program
 from hoodsnap.findings.analysis import analyze
-from hoodsnap.render import catalog
-from hoodsnap.render.text import render
+from hoodsnap.render import catalog, text
 from hoodsnap.tables.table import TABLES
 
 ROOT = Path(__file__).parent.parent
 CHECKS = ROOT / "docs/reference/checks"
-BROKEN = ROOT / "fixtures/faults/base-moved.json.zst"
-RECORDED = ROOT / "src/hoodsnap/recorded/healthy.json.zst"
 
-EXAMPLES = {
-    "explain": (RECORDED, "vm-snap", "vm-snap"),
-    "finding": (BROKEN, None, "  server"),
-}
-"""Blocks of the README, by name: a bundle, the server to walk through (None for the whole report),
-and the beginning of the block's first line. The block of a server ends before the next empty line.
-"""
+MAN = ROOT / "docs/man"
+WIDTH = 100
+FAULTS = ROOT / "src/hoodsnap/recorded/faults.txt"
+
+PICTURE = ROOT / "docs/report.svg"
+SHOWN = "@demo/virsh-destroy"
+"""The recording whose report the README shows."""
 
 STATUS = {
     "0": (
@@ -62,12 +65,12 @@ STATUS = {
 
 def main(arguments: list[str]) -> int:
     """Write all pages, or with `--check` only list those that are outdated."""
-    pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli()}
+    pages = {**_check_pages(), ROOT / "docs/reference/cli.md": _cli(), FAULTS: _faults()}
+    pages |= {MAN / name: text for name, text in manual.pages(STATUS)}
+    pages[PICTURE] = _picture()
     pages[ROOT / "docs/reference/tables.md"] = "\n".join(_tables()) + "\n"
-    readme = ROOT / "README.md"
-    pages[readme] = _with_examples(readme.read_text())
     stale = [path for path, text in pages.items() if not path.exists() or path.read_text() != text]
-    stale += sorted(set(CHECKS.glob("*.md")) - pages.keys())
+    stale += sorted({*CHECKS.glob("*.md"), *MAN.glob("*")} - pages.keys())
     for path in stale:
         print(f"{'outdated' if '--check' in arguments else 'writing'}: {path.relative_to(ROOT)}")
         if "--check" in arguments:
@@ -182,19 +185,33 @@ def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ..
         yield from _commands(inner, (*words, name))
 
 
-def _with_examples(text: str) -> str:
-    for name, (bundle, server, start) in EXAMPLES.items():
-        report = analyze(load(bundle))
-        guests = [guest for guest in report.cloud.guests if server in (None, guest.name)]
-        lines = [line.plain for line in render(report, guests, width=80, walk=server is not None)]
-        first = next(at for at, line in enumerate(lines) if line.startswith(start))
-        shown = "\n".join(lines[first:])
-        if server is not None:
-            shown = shown.partition("\n\n")[0]
-        block = f"<!-- example: {name} -->\n```text\n{shown}\n```\n<!-- end -->"
-        pattern = rf"<!-- example: {name} -->\n.*?<!-- end -->"
-        text = re.sub(pattern, lambda _: block, text, flags=re.DOTALL)  # noqa: B023 (used at once)
-    return text
+def _faults() -> str:
+    """Return a line for each recorded fault: its name, and what lab/faults.sh says it does."""
+    listed = re.findall(
+        r'^fault (\S+) (\S+) "([^"]+)"', (ROOT / "lab/faults.sh").read_text(), re.MULTILINE
+    )
+    lines = sorted(
+        f"{name}\t{'host' if instance == '-' else instance}: {what}\n"
+        for name, instance, what in listed
+        if (ROOT / f"fixtures/faults/{name}.json.zst").exists()
+    )
+    return "".join(lines)
+
+
+def _picture() -> str:
+    """Return a report as a terminal shows it, as SVG that loads nothing from elsewhere."""
+    console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True)
+    report = analyze(load(Path(SHOWN)))
+    for line in text.render(report, report.cloud.guests, width=WIDTH):
+        console.print(Text.assemble(*line.parts), soft_wrap=True)
+    plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    svg = console.export_svg(
+        title=f"hoodsnap explain {SHOWN}",
+        theme=MONOKAI,
+        code_format=plain,
+        unique_id="report",
+    )
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
 
 
 def _run(*arguments: str) -> str:

@@ -161,8 +161,9 @@ def test_several_bundles_are_merged_into_one() -> None:
     ("data", "reason"),
     [
         (b"", "it is empty"),
-        (b"hello", "it is not valid JSON: Expecting value at line 1, column 1"),
-        (b"\xff\xfe\x00", "it is neither JSON nor gzip nor zstd"),
+        (b"hello", "it is a text file, not a hoodsnap bundle"),
+        (b"\x80\x81\x00", "it is neither JSON nor gzip nor zstd"),
+        (b'{"findings": [], "format": 3}', "it is a hoodsnap report, not a hoodsnap bundle"),
         (b"[]", "it is JSON, but not a hoodsnap bundle"),
         (b"{}", "it has no format number, so it is not a hoodsnap bundle"),
         (b'{"format": true}', "it has no format number, so it is not a hoodsnap bundle"),

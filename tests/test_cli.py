@@ -91,7 +91,7 @@ def test_a_wrong_value_of_an_option_is_named_in_plain_words() -> None:
     done = hoodsnap("explain", HEALTHY, "--format", "pdf")
 
     assert done.returncode == 2
-    assert b"'--format' / '-f': 'pdf' is not one of 'text', 'json', 'markdown'" in done.stderr
+    assert b"hoodsnap: --format can't be pdf; it can be: text, json, markdown\n" in done.stderr
 
 
 def test_an_empty_standard_input_is_named() -> None:
@@ -249,8 +249,9 @@ def test_the_demo_explains_and_replays(tmp_path: Path) -> None:
 
     assert done.returncode == 0
     assert done.stdout.startswith("host ")
-    assert "hoodsnap: to print this report again: hoodsnap explain " in done.stderr
-    replayed = "hoodsnap: the recording answers real clients: hoodsnap replay "
+    program = f"{sys.executable} -m hoodsnap"
+    assert f"hoodsnap: to print this report again: {program} explain " in done.stderr
+    replayed = f"hoodsnap: the recording answers real clients: {program} replay "
     assert (replayed in done.stderr) == any(map(shutil.which, ("virsh", "pgrep")))
     assert "defect" not in done.stderr
 
@@ -267,3 +268,37 @@ def test_a_bundle_that_may_not_be_read_is_named_like_a_missing_one(tmp_path: Pat
 
     assert done.returncode == 3
     assert done.stderr == f"hoodsnap: {secret} can't be read: Permission denied\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        ("explain /no/such/bundle.json", 3),
+        ("explain", 2),
+        ("explain @demo --format pdf", 2),
+        ("check @demo/virsh-destroy", 1),
+        ("redact @demo -o /dev/null", 0),
+    ],
+)
+@pytest.mark.parametrize("stream", ["2>/dev/full", "2>&-"])
+def test_a_full_or_closed_standard_error_changes_no_exit_status(
+    arguments: str, status: int, stream: str, tmp_path: Path
+) -> None:
+    command = f"{sys.executable} -m hoodsnap {arguments} >/dev/null {stream}"
+
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path).returncode == status
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("stream", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("command", ["explain @demo", "checks", "help", "demo --list", "version"])
+def test_a_full_or_closed_standard_output_is_no_defect(
+    command: str, stream: str, tmp_path: Path
+) -> None:
+    line = f"{sys.executable} -m hoodsnap {command} {stream}"
+
+    done = subprocess.run(["sh", "-c", line], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+
+    assert "defect" not in done.stderr
+    assert done.returncode == (3 if "full" in stream else 0)
+    assert not list(tmp_path.iterdir())

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[1]
-INSTALLED = ("explain", "collect", "grading", "build", "release")
+INSTALLED = ("explain", "collect", "grading", "build", "release", "site")
 DIRECT = {
     "explain": {"typer", "pydantic", "rich", "zstandard"},
     "collect": {"typer", "pydantic", "rich", "zstandard", "openstacksdk", "pymysql", "qemu-qmp"},
     "grading": {"typer", "pydantic", "rich", "zstandard", "pyyaml", "jmespath"},
-    "build": {"hatchling"},
+    "build": {"hatchling", "zstandard"},
     "release": {"cyclonedx-bom", "pip-tools"},
+    "site": {"mkdocs-material"},
 }
 
 

@@ -28,8 +28,9 @@ from pydantic import (
     model_validator,
 )
 
-from hoodsnap import bounds
+from hoodsnap import bounds, recorded
 from hoodsnap.compat import FORMAT, UnknownFormatError, upgrade
+from hoodsnap.file_kind import kind_of
 from hoodsnap.output import STDIO as STDIO
 from hoodsnap.output import write
 
@@ -196,15 +197,19 @@ Measured = Callable[[int], object]
 
 
 def load(path: Path, measured: Measured | None = None) -> Bundle:
-    """Read a bundle from a file (`-`: standard input), compressed or not.
+    """Read a bundle from a file (`-`: standard input; `@demo…`: a recording), compressed or not.
 
     Raises `UnreadableBundleError`, and nothing else.
     """
     try:
+        if recorded.is_named(path):
+            return parse(recorded.read(path), measured)
         if path == STDIO:
             return parse(read_up_to(sys.stdin.buffer, bounds.LARGEST), measured)
         with path.open("rb") as file:
             return parse(read_up_to(file, bounds.LARGEST), measured)
+    except recorded.UnknownRecordingError as error:
+        raise UnreadableBundleError(str(error)) from None
     except OSError as error:
         raise UnreadableBundleError(error.strerror or str(error)) from None
     except MemoryError:
@@ -220,6 +225,7 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
     """
     try:
         data = _decompressed(data)
+        head = data[:_HEAD]
         bounds.check_bytes(data)
         size = len(data)
         if measured is not None:
@@ -234,12 +240,16 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
         del text
         if not isinstance(raw, dict):
             raise UnreadableBundleError("it is JSON, but not a hoodsnap bundle")
+        if "findings" in raw and "answers" not in raw:
+            raise UnreadableBundleError("it is a hoodsnap report, not a hoodsnap bundle")
         _check(raw, size)
         return Bundle.model_validate(upgrade(raw))
     except UnicodeDecodeError:
-        raise UnreadableBundleError("it is neither JSON nor gzip nor zstd") from None
+        raise UnreadableBundleError(
+            _foreign(head) or "it is neither JSON nor gzip nor zstd"
+        ) from None
     except json.JSONDecodeError as error:
-        raise UnreadableBundleError(_about_json(error)) from None
+        raise UnreadableBundleError(_foreign(head) or _about_json(error)) from None
     except ValidationError as error:
         raise UnreadableBundleError(_about_shape(error)) from None
     except UnknownFormatError as error:
@@ -249,9 +259,18 @@ def parse(data: bytes, measured: Measured | None = None) -> Bundle:
     except MemoryError:
         raise UnreadableBundleError(_NO_MEMORY) from None
     except bounds.OutOfBoundsError as error:
-        raise UnreadableBundleError(str(error)) from None
+        raise UnreadableBundleError(_foreign(head) or str(error)) from None
     except ValueError as error:  # an integer with more digits than Python parses
         raise UnreadableBundleError(f"it holds a value that no layer returns: {error}") from None
+
+
+_HEAD = 8192
+"""Bytes by which a file of another kind is recognized."""
+
+
+def _foreign(head: bytes) -> str | None:
+    kind = kind_of(head)
+    return None if kind is None else f"it is {kind}, not a hoodsnap bundle"
 
 
 _NO_MEMORY = "reading it needs more memory than is allowed"

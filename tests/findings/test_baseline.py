@@ -216,7 +216,6 @@ def test_other_evidence_is_another_finding(
 
     assert done.returncode == 1
     assert b"shut off (destroyed)" in done.stdout
-    assert b"matches no finding of this bundle" in done.stderr
 
 
 def test_an_omitted_field_matches_anything(broken: Path, tmp_path: Path) -> None:
@@ -227,13 +226,45 @@ def test_an_omitted_field_matches_anything(broken: Path, tmp_path: Path) -> None
     assert hoodsnap("check", broken, "--baseline", tmp_path / "accepted.toml").returncode == 0
 
 
-def test_an_entry_without_a_finding_is_remarked(broken: Path, tmp_path: Path) -> None:
+def test_an_entry_without_a_finding_is_removed_once_and_on_request(
+    broken: Path, tmp_path: Path
+) -> None:
+    accepted = tmp_path / "accepted.toml"
+    _written(broken, accepted)
+    before = accepted.read_text()
+
+    quiet = hoodsnap("check", HEALTHY, "--baseline", accepted)
+
+    assert (quiet.returncode, quiet.stderr, accepted.read_text()) == (0, b"", before)
+    first = hoodsnap("check", HEALTHY, "--baseline", accepted, "--prune")
+    assert b"removed active-but-domain-off" in first.stderr
+    assert b"which matches no finding" in first.stderr
+    assert "[[accepted]]" not in accepted.read_text()
+    assert hoodsnap("check", HEALTHY, "--baseline", accepted, "--prune").stderr == b""
+
+
+def test_an_entry_of_a_check_that_could_not_be_decided_stays(
+    host: RecordedHost, broken: Path, tmp_path: Path
+) -> None:
+    accepted = tmp_path / "accepted.toml"
+    _written(broken, accepted)
+    host.silence("libvirt")
+    save(host.bundle, tmp_path / "silent.json")
+
+    done = hoodsnap("check", tmp_path / "silent.json", "--baseline", accepted, "--prune")
+
+    assert b"removed" not in done.stderr
+    assert 'check = "active-but-domain-off"' in accepted.read_text()
+
+
+def test_only_a_whole_report_prunes(broken: Path, tmp_path: Path) -> None:
+    """A check or server that is left out would seem to match nothing."""
     _written(broken, tmp_path / "accepted.toml")
+    accepted = ("--baseline", tmp_path / "accepted.toml", "--prune")
 
-    done = hoodsnap("check", HEALTHY, "--baseline", tmp_path / "accepted.toml")
-
-    assert done.returncode == 0
-    assert b"matches no finding of this bundle" in done.stderr
+    for others in (("--select", "shape"), ("--ignore", "shape"), ("--server", "vm-duo")):
+        assert hoodsnap("check", broken, *accepted, *others).returncode == 2
+    assert hoodsnap("check", broken, "--prune").returncode == 2
 
 
 def test_a_baseline_is_brought_up_to_date(host: RecordedHost, broken: Path, tmp_path: Path) -> None:

@@ -19,21 +19,23 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 import typer
 
 import hoodsnap
-from hoodsnap import memory
+from hoodsnap import extras, memory
 from hoodsnap.cli import (
     check,
     collect,
+    completion,
     demo,
     diff,
     explain,
     grade,
+    help,
     redact,
     replay,
     tables,
     timeline,
     verify,
 )
-from hoodsnap.cli.terminal import say
+from hoodsnap.cli.terminal import remark, say
 from hoodsnap.exit_status import AGREE, BLIND, INTERRUPTED
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -52,6 +54,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "serve": replay.serve,
     "grade": grade.grade,
     "demo": demo.demo,
+    "completion": completion.completion,
+    "help": help.help,
+    "version": help.version,
 }
 
 
@@ -66,11 +71,13 @@ def program(wanted: str | None = None) -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
+        cls=help.PlainGroup,
     )
     made.callback(invoke_without_command=True)(hood)
     for name, command in COMMANDS.items():
         if wanted not in COMMANDS or wanted == name:
-            made.command(name, help=_paragraphs(command.__doc__ or ""))(command)
+            text = _paragraphs(command.__doc__ or "")
+            made.command(name, help=text, cls=help.PlainCommand)(command)
     if wanted not in COMMANDS:
         made.add_typer(grade.labs, name="lab")
     return made
@@ -86,7 +93,7 @@ def hood(
 ) -> None:
     """Ask every layer under a Nova instance the same question and explain where they differ."""
     if version:
-        typer.echo(f"hoodsnap {hoodsnap.__version__}")
+        help.version()
         raise typer.Exit
 
 
@@ -96,6 +103,8 @@ def main() -> None:
     # Everything that is read stays alive until the end, so collecting garbage only costs time.
     gc.disable()
     try:
+        if completion.VARIABLE in os.environ:
+            completion.begin()
         command = program(sys.argv[1] if len(sys.argv) > 1 else None)
         # In standalone mode the library prints arguments raw, with their escape sequences.
         sys.exit(command(prog_name="hoodsnap", standalone_mode=False) or AGREE)
@@ -112,8 +121,13 @@ def main() -> None:
         say(reason)
         sys.exit(BLIND)
     except Exception as error:
+        if completion.VARIABLE in os.environ:
+            sys.exit(BLIND)  # a key that completes nothing; a message would disturb the line
         if _is_about_usage(error):
             sys.exit(_refused(error))
+        if isinstance(error, ModuleNotFoundError) and (advice := extras.advice(error.name)):
+            say(f"the Python package {error.name} is not installed; {advice}")
+            sys.exit(BLIND)
         if isinstance(error, OSError) and error.errno in _NO_ROOM:
             say(f"standard output can't be written: {error.strerror}")
             _leave_output()
@@ -155,9 +169,8 @@ def _refused(error: Any) -> int:
         return int(error.exit_code)
     context = getattr(error, "ctx", None)
     if context is not None:
-        typer.echo(context.get_usage(), err=True)
-    # The library passes on a prefix that says nothing to an operator.
-    say(error.format_message().replace(": Value error, ", ": ", 1))
+        remark(context.get_usage())
+    say(help.sentence(error.format_message()))
     return int(error.exit_code)
 
 

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from hoodsnap import memory
+from hoodsnap import memory, recorded
 from hoodsnap.bundle import Bundle, UnreadableBundleError, load, merge, save
+from hoodsnap.cli import completion
 from hoodsnap.cli.terminal import give_up, say
 from hoodsnap.exit_status import BLIND, USAGE
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
@@ -22,10 +23,11 @@ from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, requir
 Bundles = Annotated[
     list[Path],
     typer.Argument(
-        help="Bundles to read (.json, .json.gz, .json.zst; - for standard input), or folders that"
-        " hold bundles.",
+        help="Bundles to read (.json, .json.gz, .json.zst; - for standard input; @demo for a "
+        "recording, see hoodsnap demo), or folders that hold bundles.",
         metavar="BUNDLE",
         readable=False,  # a file that can't be read gets our own message, and status 3
+        autocompletion=completion.recordings,
     ),
 ]
 
@@ -78,7 +80,7 @@ def in_folder(path: Path) -> list[Path] | None:
 
     None if the path is neither. Subfolders are searched, too; hidden files are not.
     """
-    if path == STDIO or path.is_file():
+    if path == STDIO or recorded.is_named(path) or path.is_file():
         return None
     try:
         if path.is_dir():
@@ -133,8 +135,8 @@ def saved(bundle: Bundle, path: Path) -> None:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
 
 
-def rescued(bundle: Bundle, path: Path) -> None:
-    """Write a bundle that was just collected and print its path.
+def rescued(bundle: Bundle, path: Path, *, quiet: bool = False) -> None:
+    """Write a bundle that was just collected and print its path, unless `quiet`.
 
     The path was writable before collecting started. If it no longer is, write to the same folder
     under another name, to the home folder or to the temporary folder, and exit with status 3.
@@ -146,7 +148,7 @@ def rescued(bundle: Bundle, path: Path) -> None:
         if path != STDIO and (place := _elsewhere(bundle, path)) is not None:
             give_up(f"wrote {place} instead ({len(bundle.answers)} answers)")
         give_up("the bundle was not written")
-    if path != STDIO:
+    if path != STDIO and not quiet:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
 
 

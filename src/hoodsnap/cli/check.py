@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
 from hoodsnap.cli.explain import (
     FailOn,
@@ -25,7 +26,6 @@ from hoodsnap.cli.explain import (
 from hoodsnap.cli.terminal import (
     Format,
     FormatOption,
-    extra,
     give_up,
     put,
     put_document,
@@ -33,14 +33,15 @@ from hoodsnap.cli.terminal import (
 )
 from hoodsnap.exit_status import USAGE
 from hoodsnap.output import STDIO
+from hoodsnap.printable import clean
+from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from hoodsnap.bundle import Bundle
     from hoodsnap.check import Check
     from hoodsnap.facts.cloud.guest import Guest
     from hoodsnap.findings.analysis import Report
-    from hoodsnap.findings.baseline import BaselineEntry
-    from hoodsnap.findings.finding import Finding
+    from hoodsnap.findings.baseline import BaselineEntry, Parted
     from hoodsnap.render.line import Line
 
 
@@ -72,13 +73,18 @@ ListingOption = Annotated[
 SelectOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--select", help="Run only these checks: names or topics, * and ? allowed. Repeatable."
+        "--select",
+        help="Run only these checks: names or topics, * and ? allowed. Repeatable.",
+        autocompletion=completion.checks,
     ),
 ]
 
 
 IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", help="Skip these checks. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--ignore", help="Skip these checks. Repeatable.", autocompletion=completion.checks
+    ),
 ]
 
 
@@ -109,6 +115,16 @@ WriteBaselineOption = Annotated[
 ]
 
 
+PruneOption = Annotated[
+    bool,
+    typer.Option(
+        "--prune",
+        help="Remove the entries that match no finding from the --baseline file, and name them. "
+        "Entries of checks that could not be decided stay.",
+    ),
+]
+
+
 def check(
     bundles: Bundles,
     server: ServerOption = None,
@@ -116,6 +132,7 @@ def check(
     ignore: IgnoreOption = None,
     baseline: BaselineOption = None,
     write_baseline: WriteBaselineOption = None,
+    prune: PruneOption = False,
     format: ListingOption = Listing.LINE,
     output: OutputOption = STDIO,
     verbose: VerboseOption = False,
@@ -131,18 +148,26 @@ def check(
             " to keep its reasons",
             USAGE,
         )
-    if write_baseline:
-        must_be_writable(write_baseline, bundles)
-    if output != STDIO:
-        must_be_writable(output, bundles)
+    if prune and (baseline is None or server or select or ignore or write_baseline):
+        give_up(
+            "--prune needs --baseline and all findings: use it without --server, --select,"
+            " --ignore and --write-baseline",
+            USAGE,
+        )
+    for path in (write_baseline, baseline if prune else None, output):
+        if path and path != STDIO:
+            must_be_writable(path, bundles)
     entries = _accepted(baseline)
     report = analyze(_readable(bundles, format), catalog)
     guests = chosen(report, tuple(server or ()))
     _tell_what_is_unheard(report)
-    parted = _parted(report, guests, entries, write_baseline, str(baseline))
+    parted = _parted(report, guests, entries, str(baseline))
     if write_baseline:
+        _write_baseline(write_baseline, parted)
         raise typer.Exit
-    report = replace(report, findings=parted)
+    if prune and baseline:
+        _prune(baseline, entries, parted, report)
+    report = replace(report, findings=parted.remaining)
     made = _document(report, guests, format, catalog, bundles, fail_on)
     if output == STDIO and made is not None:
         put_document(made.text)
@@ -169,7 +194,11 @@ def _readable(bundles: list[Path], format: Listing) -> Bundle:
 def checks(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names of checks or topics, * and ? allowed.", metavar="NAME"),
+        typer.Argument(
+            help="Names of checks or topics, * and ? allowed.",
+            metavar="NAME",
+            autocompletion=completion.checks,
+        ),
     ] = None,
     format: FormatOption = Format.TEXT,
 ) -> None:
@@ -202,7 +231,9 @@ def _selected(select: list[str] | None, ignore: list[str] | None) -> tuple[Check
                 if fnmatchcase(check.name, pattern) or fnmatchcase(check.topic, pattern)
             }
             if not names:
-                give_up(f"no check or topic matches {pattern} (see: hoodsnap checks)", USAGE)
+                known = (name for check in CATALOG for name in (check.topic, check.name))
+                meant = did_you_mean(pattern, known) or " (see: hoodsnap checks)"
+                give_up(f"no check or topic matches {pattern}{meant}", USAGE)
             found |= names
         return found
 
@@ -226,28 +257,36 @@ def _accepted(path: Path | None) -> tuple[BaselineEntry, ...]:
 
 
 def _parted(
-    report: Report,
-    guests: tuple[Guest, ...],
-    entries: tuple[BaselineEntry, ...],
-    write: Path | None,
-    source: str,
-) -> tuple[Finding, ...]:
-    """Return the findings that the baseline does not accept; print what is wrong with it."""
-    from hoodsnap import output
-    from hoodsnap.findings.baseline import part, written
+    report: Report, guests: tuple[Guest, ...], entries: tuple[BaselineEntry, ...], source: str
+) -> Parted:
+    """Divide the findings by the baseline; print what is wrong with it."""
+    from hoodsnap.findings.baseline import part
 
-    today = datetime.now(UTC).date()
-    parted = part(report.about(guests), entries, today)
+    parted = part(report.about(guests), entries, datetime.now(UTC).date())
     for remark in parted.remarks:
         say(f"{source}: {remark}")
-    if write is not None:
-        try:
-            output.write(write, written(parted, today).encode(), output.PUBLIC)
-        except output.UnwritableError as reason:
-            give_up(f"{write} can't be written: {reason}")
-        count = len(parted.remaining)
-        say(f"wrote {write}: {count} new entries; an entry takes effect once it has a reason")
-    return parted.remaining
+    return parted
+
+
+def _write_baseline(path: Path, parted: Parted) -> None:
+    from hoodsnap.findings.baseline import written
+
+    _write(path, written(parted, datetime.now(UTC).date()))
+    count = len(parted.remaining)
+    say(f"wrote {path}: {count} new entries; an entry takes effect once it has a reason")
+
+
+def _prune(path: Path, entries: tuple[BaselineEntry, ...], parted: Parted, report: Report) -> None:
+    """Remove the entries that match nothing from the file, unless their checks are undecided."""
+    from hoodsnap.findings.baseline import listed
+
+    undecided = {skip.check.name for skip in report.skips if not skip.legal}
+    gone = [entry for entry in parted.unused if entry.check not in undecided]
+    if gone:
+        left = {id(entry) for entry in entries} - {id(entry) for entry in gone}
+        _write(path, listed(entry for entry in entries if id(entry) in left))
+    for entry in gone:
+        say(f"{path}: removed {entry}, which matches no finding ({clean(entry.reason)})")
 
 
 class _Document(NamedTuple):
@@ -286,15 +325,14 @@ def _document(
         from hoodsnap.render import nagios
 
         return _Document(*nagios.render(report, guests, least(fail_on), silent))
-    with extra("reports"):
-        if format is Listing.JUNIT:
-            from hoodsnap.render import junit
+    if format is Listing.JUNIT:
+        from hoodsnap.render import junit
 
-            return _Document(junit.render(report, guests, least(fail_on)), ends)
-        if format is Listing.PROMETHEUS:
-            from hoodsnap.render import prometheus
+        return _Document(junit.render(report, guests, least(fail_on)), ends)
+    if format is Listing.PROMETHEUS:
+        from hoodsnap.render import prometheus
 
-            return _Document(prometheus.render(report, guests), ends)
+        return _Document(prometheus.render(report, guests), ends)
     return None
 
 

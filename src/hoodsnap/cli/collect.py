@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
 from hoodsnap.cli.interruption import Interruption
-from hoodsnap.cli.terminal import give_up, say
+from hoodsnap.cli.terminal import give_up, remark, say
 from hoodsnap.exit_status import INTERRUPTED, USAGE
 from hoodsnap.printable import escaped
 
@@ -99,6 +100,18 @@ ChallengeOption = Annotated[
 ]
 
 
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print nothing unless the bundle can't be used (for cron)."),
+]
+
+
+DetailsOption = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Print every layer and every reason in the summary."),
+]
+
+
 def collect(
     output: OutputOption = None,
     all_hosts: AllHostsOption = False,
@@ -109,6 +122,8 @@ def collect(
     days: DaysOption = 7,
     sign: SignOption = None,
     challenge: ChallengeOption = None,
+    quiet: QuietOption = False,
+    verbose: DetailsOption = False,
 ) -> None:
     """Ask every layer of this host, without changing anything, and write the answers to one file.
 
@@ -121,16 +136,16 @@ def collect(
     must_be_writable(output or Path("hoodsnap-HOST-TIME.json.gz"), [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     with Interruption() as interruption:
-        bundle, interrupted = collected(wishes, interruption)
+        bundle, interrupted = collected(wishes, interruption, quiet=quiet, verbose=verbose)
         bundle = without_leaks(bundle)
         path = output or default_name(bundle)
         if sign is not None:
             bundle = _signed(bundle, sign, path)
-        rescued(bundle, path)
+        rescued(bundle, path, quiet=quiet)
     if interrupted:
         give_up("interrupted: the bundle contains the answers collected so far", INTERRUPTED)
     if not speaks(bundle):
-        give_up("no layer answered")
+        give_up("no layer answered" + ("; run again without --quiet for the reasons" * quiet))
 
 
 def _check_key(key: Path | None) -> None:
@@ -159,19 +174,24 @@ def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
         give_up(f"the bundle is not signed: {reason}")
 
 
-def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]:
-    """Collect this host; return the bundle, and True if collecting was interrupted."""
-    from rich.console import Console
+def collected(
+    wishes: Wishes, interruption: Interruption, *, quiet: bool = False, verbose: bool = False
+) -> tuple[Bundle, bool]:
+    """Collect this host; return the bundle, and True if collecting was interrupted.
 
+    Progress and a summary go to standard error, unless `quiet`.
+    """
+    from hoodsnap.cli.progress import Progress, shown
     from hoodsnap.collect.readable import readable
-    from hoodsnap.collect.summary import summary
+    from hoodsnap.collect.summary import details, summary
     from hoodsnap.collect.visit import Visit
     from hoodsnap.trust.fingerprint import fingerprinted
 
-    console = Console(stderr=True, highlight=False)
     interrupted = False
-    with console.status("reading nova.conf …") as status:
-        visit = Visit(wishes, lambda phase: status.update(f"{phase} …"))
+    progress = Progress()
+    with nullcontext() if quiet else shown(progress):
+        visit = Visit(wishes, progress.begin)
+        progress.recorder = visit.recorder
         try:
             interruption.asking = True
             visit.run()
@@ -179,8 +199,9 @@ def collected(wishes: Wishes, interruption: Interruption) -> tuple[Bundle, bool]
         except KeyboardInterrupt:
             interrupted = True
         bundle = fingerprinted(readable(visit.bundle()))
-    for line in summary(bundle):
-        console.print(escaped(line), markup=False, soft_wrap=True)
+    if not quiet:
+        for line in details(bundle) if verbose else summary(bundle):
+            remark(escaped(line))
     return bundle, interrupted
 
 

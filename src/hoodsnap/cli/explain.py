@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hoodsnap.bundle import Bundle
+from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged, speaks
 from hoodsnap.cli.terminal import give_up, put, put_document
 from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
+from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from hoodsnap.evidence import Severity
@@ -44,6 +46,7 @@ ServerOption = Annotated[
         "--server",
         "-s",
         help="Report only this server, given by UUID, name or domain name. Repeatable.",
+        autocompletion=completion.servers,
     ),
 ]
 
@@ -139,13 +142,19 @@ def chosen(report: Report, servers: tuple[str, ...]) -> tuple[Guest, ...]:
     for wanted in servers:
         matching = [guest for guest in report.cloud.guests if _is_called(guest, wanted)]
         if not matching:
-            give_up(f"no server in this bundle is named {wanted}", USAGE)
+            names = (name for guest in report.cloud.guests for name in _names(guest))
+            meant = did_you_mean(wanted, names)
+            give_up(f"no server in this bundle is named {wanted}{meant}", USAGE)
         found += matching
     return tuple(dict.fromkeys(found))
 
 
 def _is_called(guest: Guest, wanted: str) -> bool:
     return wanted in (guest.name, guest.domain_name) or wanted.lower() == guest.uuid
+
+
+def _names(guest: Guest) -> Iterator[str]:
+    yield from (name for name in (guest.name, guest.domain_name, guest.uuid) if name)
 
 
 def status(report: Report, guests: tuple[Guest, ...], fail_on: Sequence[FailOn] | None) -> int:

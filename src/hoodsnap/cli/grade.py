@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hoodsnap.cli import completion
+from hoodsnap.cli.help import PlainCommand, PlainGroup
 from hoodsnap.cli.terminal import give_up, put
 from hoodsnap.exit_status import USAGE
 
@@ -24,7 +26,11 @@ class GradeFormat(StrEnum):
 
 LabArgument = Annotated[
     str,
-    typer.Argument(help="A lab that ships with hoodsnap, or the path of a sheet.", metavar="LAB"),
+    typer.Argument(
+        help="A lab that ships with hoodsnap, or the path of a sheet.",
+        metavar="LAB",
+        autocompletion=completion.labs,
+    ),
 ]
 
 
@@ -45,6 +51,7 @@ StudentsServerOption = Annotated[
         "-s",
         help="The server to grade, given by UUID, name or domain name.",
         show_default="from the sheet, else from the answers, else the only server",
+        autocompletion=completion.servers,
     ),
 ]
 
@@ -73,6 +80,7 @@ def grade(
             "student.",
             metavar="BUNDLE",
             readable=False,
+            autocompletion=completion.recordings,
         ),
     ],
     answers: StudentsAnswersOption = None,
@@ -101,10 +109,11 @@ def grade(
 labs = typer.Typer(
     help="Show and check lab sheets, and list the fields their expressions may use.",
     no_args_is_help=True,
+    cls=PlainGroup,
 )
 
 
-@labs.command("show")
+@labs.command("show", cls=PlainCommand)
 def lab_show(
     lab: LabArgument,
     answers: Annotated[
@@ -121,12 +130,17 @@ def lab_show(
     put(lambda width: done.lines(width))
 
 
-@labs.command("check")
+@labs.command("check", cls=PlainCommand)
 def lab_check(
     sheet: LabArgument,
     bundle: Annotated[
         list[Path] | None,
-        typer.Option("--bundle", "-b", help="An example bundle that should decide every task."),
+        typer.Option(
+            "--bundle",
+            "-b",
+            help="An example bundle that should decide every task.",
+            autocompletion=completion.recordings,
+        ),
     ] = None,
     server: StudentsServerOption = None,
 ) -> None:
@@ -141,7 +155,7 @@ def lab_check(
     raise typer.Exit(done.status)
 
 
-@labs.command("facts")
+@labs.command("facts", cls=PlainCommand)
 def lab_facts() -> None:
     """List every field that a sheet's expressions may use."""
     from hoodsnap.grading import command

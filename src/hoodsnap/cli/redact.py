@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import merged, must_be_writable, saved
 from hoodsnap.cli.terminal import give_up, say
 from hoodsnap.exit_status import USAGE
@@ -49,7 +50,13 @@ MOST_NAMES = 200
 
 def redact(
     bundle: Annotated[
-        Path, typer.Argument(help="Bundle to redact.", metavar="BUNDLE", readable=False)
+        Path,
+        typer.Argument(
+            help="Bundle to redact.",
+            metavar="BUNDLE",
+            readable=False,
+            autocompletion=completion.recordings,
+        ),
     ],
     output: RedactedOption,
     key_file: KeyFileOption = None,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hoodsnap.cli import completion
 from hoodsnap.cli.bundles import Bundles, merged
 from hoodsnap.cli.terminal import give_up, put_document, say
 from hoodsnap.exit_status import USAGE
+from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
     from hoodsnap.replay.recording import Recording
@@ -48,7 +50,13 @@ def shell(
 
 def replay(
     bundle: Annotated[
-        Path, typer.Argument(help="Bundle to replay.", metavar="BUNDLE", readable=False)
+        Path,
+        typer.Argument(
+            help="Bundle to replay.",
+            metavar="BUNDLE",
+            readable=False,
+            autocompletion=completion.recordings,
+        ),
     ],
     command: Annotated[
         list[str], typer.Argument(help="Command and its arguments.", metavar="-- COMMAND")
@@ -111,6 +119,8 @@ def _recording(paths: Sequence[Path], host: str | None) -> Recording:
     if host is None and len(there) == 1:
         (host,) = there
     if host not in there:
+        if host is not None and (meant := did_you_mean(host, there)):
+            give_up(f"no host in this bundle is named {host}{meant}", USAGE)
         wanted = f"no host is named {host}" if host else "choose one with --host"
         give_up(f"{wanted}; hosts in this bundle: {clean(', '.join(there))}", USAGE)
     return Recording(bundle, host)

@@ -12,7 +12,7 @@ import typer
 
 from hoodsnap.cli.bundles import Bundles, merged, speaks
 from hoodsnap.cli.explain import ServerOption, chosen
-from hoodsnap.cli.terminal import extra, give_up, put_document, say, width_of_terminal
+from hoodsnap.cli.terminal import give_up, put_document, say, width_of_terminal
 from hoodsnap.exit_status import USAGE
 
 if TYPE_CHECKING:
@@ -98,13 +98,13 @@ def query(
     from hoodsnap.render.table import tabular
 
     if _SQL.match(question):
-        with extra("query"):
-            import duckdb  # noqa: F401 (a missing package is reported before the bundles are read)
+        import duckdb  # noqa: F401 (a missing package is reported before the bundles are read)
+
         columns, rows = _by_sql(question, _report(bundles))
         _print(columns, rows, format)
         return
-    with extra("query"):
-        import jmespath  # noqa: F401
+    import jmespath  # noqa: F401
+
     value = _by_path(question, _report(bundles))
     if format is TableFormat.JSON:
         import json

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -41,7 +40,16 @@ FormatOption = Annotated[Format, typer.Option("--format", "-f", help="Format of 
 
 def say(line: str) -> None:
     """Print a message for the operator to standard error, never into the result."""
-    typer.echo(f"hoodsnap: {escaped(line, newlines=True)}", err=True)
+    remark(f"hoodsnap: {line}")
+
+
+def remark(line: str) -> None:
+    """Print a line to standard error. If it is full, print nothing more: the exit status tells."""
+    try:
+        typer.echo(escaped(line, newlines=True), err=True)
+    except OSError:
+        # What is left in its buffer would change the exit status at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def put_document(text: str) -> None:
@@ -53,17 +61,6 @@ def give_up(line: str, status: int = BLIND) -> NoReturn:
     """Print the reason and exit with this status."""
     say(line)
     raise typer.Exit(status)
-
-
-@contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Exit with the command that installs an extra, if a package of that extra is missing."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "hoodsnap":
-            raise
-        give_up(f"this needs the package {error.name}: install hoodsnap[{name}]")
 
 
 def width_of_terminal() -> int | None:

@@ -12,8 +12,10 @@ import errno
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
 from hoodsnap.collect.question import PendingQuestion, answering
@@ -48,6 +50,15 @@ class RefusedError(Exception):
         self.kind = kind
 
 
+class AskedQuestion(NamedTuple):
+    """A question without an answer so far."""
+
+    layer: str
+    query: str
+    since: float
+    """Time at which it was asked, by `time.monotonic`."""
+
+
 class Recorder:
     """Recorder of the answers of one host. May be used from several threads at once."""
 
@@ -68,6 +79,7 @@ class Recorder:
         self._time = time_left
         self._end = time.monotonic() + time_left
         self._lock = threading.Lock()
+        self._asked: dict[int, AskedQuestion] = {}
         self.answers: list[Answer] = []
 
     def ask(
@@ -94,7 +106,10 @@ class Recorder:
         patience = min(patience, max(left, _LAST))
         # The search for secrets is part of the question: an answer that can't be searched in time
         # is recorded as a failure, so no answer is recorded without the search.
-        result = patiently(lambda: self._searched(how()), patience) if left > 0 else self._late()
+        with self._awaiting(AskedQuestion(layer, query, start)):
+            result = (
+                patiently(lambda: self._searched(how()), patience) if left > 0 else self._late()
+            )
         took = time.monotonic() - start
         asked = {
             "layer": layer,
@@ -110,6 +125,20 @@ class Recorder:
             answer = Answer(**asked, value=result)
         self.answers.append(answer)
         return answer
+
+    @contextmanager
+    def _awaiting(self, question: AskedQuestion) -> Iterator[None]:
+        self._asked[id(question)] = question
+        try:
+            yield
+        finally:
+            del self._asked[id(question)]
+
+    def awaited(self) -> AskedQuestion | None:
+        """Return the question that has waited longest for its answer; None if no question waits."""
+        with suppress(RuntimeError):  # another thread asked or got its answer in between
+            return min(self._asked.values(), key=lambda one: one.since, default=None)
+        return None
 
     def refuse(
         self,

@@ -79,7 +79,9 @@ class Parted:
     remaining: tuple[Finding, ...]
     accepted: tuple[tuple[Finding, BaselineEntry], ...]
     remarks: tuple[str, ...]
-    """Problems of the baseline: entries without a reason, expired, or matching no finding."""
+    """Problems of the baseline: entries without a reason, or expired."""
+    unused: tuple[BaselineEntry, ...] = ()
+    """Valid entries that match no finding."""
 
 
 def read(path: Path) -> tuple[BaselineEntry, ...]:
@@ -131,9 +133,9 @@ def part(findings: Iterable[Finding], entries: Sequence[BaselineEntry], today: d
     remarks = [
         *(f"{entry} has no reason, so it accepts nothing" for entry in entries if not _why(entry)),
         *(_expired(entry) for entry in entries if _why(entry) and entry.expires < today),
-        *(f"{entry} matches no finding of this bundle" for entry in valid if id(entry) not in used),
     ]
-    return Parted(tuple(remaining), tuple(accepted), tuple(remarks))
+    unused = tuple(entry for entry in valid if id(entry) not in used)
+    return Parted(tuple(remaining), tuple(accepted), tuple(remarks), unused)
 
 
 def _why(entry: BaselineEntry) -> str:
@@ -152,7 +154,12 @@ def written(parted: Parted, today: date) -> str:
     """
     kept = {id(entry): entry for _, entry in parted.accepted}
     made = [_made(finding, today + ACCEPTED_FOR) for finding in parted.remaining]
-    return "\n".join([HEAD, *("\n".join(_lines(entry)) for entry in (*kept.values(), *made))])
+    return listed((*kept.values(), *made))
+
+
+def listed(entries: Iterable[BaselineEntry]) -> str:
+    """Return a baseline with these entries."""
+    return "\n".join([HEAD, *("\n".join(_lines(entry)) for entry in entries)])
 
 
 def _made(finding: Finding, expires: date) -> BaselineEntry:

@@ -15,6 +15,7 @@ from hoodsnap.grading.result import Result, Status
 from hoodsnap.grading.sheet import CHECKS, Answers, Question, Sheet, Task
 from hoodsnap.grading.sheet_view import View, view
 from hoodsnap.render.line import shortened
+from hoodsnap.suggestion import did_you_mean
 
 LONG_QUERY = 100
 """Largest number of characters of a query that is shown in full."""
@@ -43,7 +44,10 @@ def chosen(report: Report, wanted: str | None) -> Guest:
             one for one in guests if one.uuid in named or wanted in (one.name, one.domain_name)
         ]
         if not found:
-            raise NoServerError(f"no server in this bundle is named {wanted}")
+            names = (name for one in guests for name in (one.name, one.domain_name) if name)
+            raise NoServerError(
+                f"no server in this bundle is named {wanted}{did_you_mean(wanted, names)}"
+            )
         # If several hosts have traces of one server, prefer the host where nova has it.
         found.sort(key=lambda one: (not one.carries_record, one.host is None))
         if len({one.uuid for one in found}) > 1:

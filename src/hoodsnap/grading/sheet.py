@@ -21,6 +21,7 @@ from hoodsnap.checks import CATALOG
 from hoodsnap.grading.evaluation import compiled
 from hoodsnap.grading.expression import ExpressionError
 from hoodsnap.grading.plain_yaml import Place, YamlDocument, YamlError, read
+from hoodsnap.suggestion import did_you_mean
 
 SHIPPED = Path(__file__).parent.parent / "sheets"
 
@@ -146,8 +147,9 @@ def load(lab: str) -> Sheet:
         with path.open("rb") as file:
             return parse(file.read(1 << 20))
     except FileNotFoundError:
-        names = ", ".join(shipped())
-        raise SheetError(f"no file or lab has this name; the labs are: {names}") from None
+        known = shipped()
+        meant = did_you_mean(lab, known) or f"; the labs are: {', '.join(known)}"
+        raise SheetError(f"no file or lab has this name{meant}") from None
     except OSError as error:
         raise SheetError(error.strerror or str(error)) from None
 
@@ -249,7 +251,9 @@ def read_answers(data: bytes, sheet: Sheet) -> tuple[Answers, str | None, Sequen
             else:
                 line = document.line((task, question))
                 remarks.append(f"line {line}: {task}.{question} is neither text nor a list")
-    return answers, server if isinstance(server, str) else None, remarks
+    # The printed answer sheet has an empty `server:`, which not everybody fills in.
+    named = server.strip() if isinstance(server, str) else ""
+    return answers, named or None, remarks
 
 
 def _is_texts(answer: object) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from hoodsnap import bounds
+from hoodsnap import bounds, recorded
 from hoodsnap.bundle import read_up_to
 
 ENDS = (".json", ".json.gz", ".json.zst")
@@ -60,11 +60,15 @@ def read(path: Path) -> Submission:
     """Read a submission from a file, a folder or a zip. Problems become remarks, never errors."""
     student = name_of(path)
     try:
+        if recorded.is_named(path):
+            return Submission(student, ((path.name, recorded.read(path)),))
         if path.is_dir():
             return _gathered(student, _in_folder(path))
         if path.name.endswith(".zip"):
             return _gathered(student, _in_zip(path))
         return _of_file(student, path)
+    except recorded.UnknownRecordingError as error:
+        reason = str(error)
     except OSError as error:
         reason = error.strerror or str(error)
     except zipfile.BadZipFile:

@@ -38,6 +38,11 @@ def render(sheet: Sheet, grade: Grade, *, width: int = 80, hidden: bool = False)
     yield line((f"{sheet.title}", "bold"))
     yield line(clean(f"server {grade.server}" if grade.server else "no server"))
     yield from _filled("! ", "  ", grade.remarks, width)
+    if (reason := _reason_of_all(results)) is not None:
+        yield from _filled("? ", "  ", [f"nothing can be graded: {reason}"], width)
+        yield line("")
+        yield from _sum(grade, results, width)
+        return
     for task in sheet.tasks:
         own = [one for one in results if one.id.partition(".")[0] == task.id]
         if own:
@@ -47,6 +52,14 @@ def render(sheet: Sheet, grade: Grade, *, width: int = 80, hidden: bool = False)
                 yield from _result(result, task.title, width)
     yield line("")
     yield from _sum(grade, results, width)
+
+
+def _reason_of_all(results: Sequence[Result]) -> str | None:
+    """Return the one reason why no result can be graded; None if there is more to say."""
+    reasons = {result.reason for result in results}
+    alike = len(results) > 1 and len(reasons) == 1
+    ungraded = all(result.status is Status.UNGRADED for result in results)
+    return min(reasons) if alike and ungraded else None
 
 
 def _result(result: Result, title: str, width: int) -> Iterator[Line]:
