@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[1]
-INSTALLED = ("explain", "collect", "grading", "build", "release")
+INSTALLED = ("explain", "collect", "grading", "html", "build", "release")
 DIRECT = {
     "explain": {"typer", "pydantic", "rich", "zstandard"},
     "collect": {"typer", "pydantic", "rich", "zstandard", "openstacksdk", "pymysql", "qemu-qmp"},
     "grading": {"typer", "pydantic", "rich", "zstandard", "pyyaml", "jmespath"},
+    "html": {"typer", "pydantic", "rich", "zstandard", "jinja2"},
     "build": {"hatchling"},
     "release": {"cyclonedx-bom", "pip-tools"},
 }
@@ -35,7 +36,7 @@ def test_every_requirement_is_pinned_and_has_a_hash(name: str) -> None:
         assert lines[lines.index(pin) + 1].startswith("    --hash=sha256:"), pin
 
 
-@pytest.mark.parametrize("name", ["explain", "collect", "grading"])
+@pytest.mark.parametrize("name", ["explain", "collect", "grading", "html"])
 def test_users_get_the_versions_that_are_tested(name: str) -> None:
     tested = _pins(TOP / "constraints.txt")
     pins = _pins(TOP / "requirements" / f"{name}.txt")
