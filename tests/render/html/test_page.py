@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -362,12 +363,17 @@ def test_other_formats_are_written_to_a_file_as_they_are_printed(
     assert file.read_bytes() == printed.stdout
 
 
-def test_a_report_does_not_overwrite_its_bundle(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "given", [Path.absolute, lambda bundle: bundle.parent], ids=["file", "folder"]
+)
+def test_a_report_does_not_overwrite_its_bundle(
+    tmp_path: Path, given: Callable[[Path], Path]
+) -> None:
     bundle = tmp_path / "bundle.json.zst"
     save(healthy(), bundle)
     before = bundle.read_bytes()
 
-    done = hoodsnap("explain", bundle, "-o", bundle)
+    done = hoodsnap("explain", given(bundle), "-o", bundle)
 
     assert done.returncode == 2
     assert b"it would overwrite" in done.stderr

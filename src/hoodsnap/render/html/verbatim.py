@@ -104,9 +104,13 @@ class _Quoted:
         if self.answer.error is not None:
             return _shown(f"{self.answer.error.kind}: {self.answer.error.message}")
         value = self.answer.value
-        return _shown(
-            value if isinstance(value, str) else json.dumps(value, indent=1, ensure_ascii=False)
-        )
+        if isinstance(value, str):
+            return _shown(value)
+        text = _json(value)
+        if len(text) <= LONGEST:  # a longer one is quoted in part
+            indented = json.dumps(value, indent=1, ensure_ascii=False)
+            text = indented if len(indented) <= LONGEST else text
+        return _shown(text)
 
     def part(self, keys: Collection[str]) -> tuple[str, str]:
         """Return the text to quote, and a note about what is left out of it ("" for nothing)."""
