@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from hoodsnap.evidence import Evidence
 from hoodsnap.facts.cloud.guest import Guest
@@ -82,7 +82,7 @@ def _evidence(piece: Evidence, guest: Guest | None, verbatim: Verbatim) -> Mappi
             {
                 "answer": verbatim.add(answer, known),
                 "query": cut(clean(shortened(answer.query)), 160),
-                "place": cut(clean(", ".join(filter(None, places[key]))), 160),
+                "place": cut(clean(_together(places[key], guest)), 160),
             }
         )
     return {
@@ -91,6 +91,17 @@ def _evidence(piece: Evidence, guest: Guest | None, verbatim: Verbatim) -> Mappi
         "said": [cut(words(*part), LONGEST) for part in piece.said],
         "sources": sources,
     }
+
+
+def _together(places: Iterable[str], guest: Guest | None) -> str:
+    """Return places in one answer; what all of them begin with is written once."""
+    found, before = [], None
+    for place in filter(None, places):
+        start, dot, name = place.rpartition(".")
+        found.append(f"{dot}{name}" if dot and start == before else place)
+        before = start
+    text = ", ".join(found)
+    return text if guest is None else text.replace(guest.uuid, "…")
 
 
 def _explains(finding: Finding) -> list[str]:

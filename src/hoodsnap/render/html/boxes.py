@@ -14,6 +14,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import Fact, caught
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.layer import LAYER_OF
+from hoodsnap.facts.uuids import UUID
 from hoodsnap.findings.finding import Finding
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.html.verbatim import title
@@ -179,13 +180,18 @@ def _apart(pieces: Sequence[tuple[int, Evidence]]) -> Iterator[tuple[int, int]]:
 
 
 def _briefly(piece: Evidence) -> list[str]:
-    """Return the values of evidence, the shortest first, and of a long path only the end."""
+    """Return the values of evidence in a few words, the shortest first."""
     said = [words(name, _end(value)) for name, value in piece.said]
     return sorted((cut(text, 2 * LONGEST) for text in said), key=len)
 
 
 def _end(value: object) -> object:
-    if not isinstance(value, str) or len(value) <= LONGEST or not value.startswith("/"):
+    """Return the beginning of a UUID and the end of a long path: enough to recognize them."""
+    if not isinstance(value, str):
+        return value
+    if UUID.fullmatch(value):
+        return f"{value[:8]}…"
+    if len(value) <= LONGEST or not value.startswith("/"):
         return value
     folder, _, name = value.rpartition("/")
     end = f"…/{folder.rpartition('/')[2]}/{name}"
