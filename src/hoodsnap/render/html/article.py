@@ -21,6 +21,7 @@ from hoodsnap.render.finding import MARK, TOO_MANY
 from hoodsnap.render.html.boxes import words
 from hoodsnap.render.html.verbatim import Verbatim, keys_of, title
 from hoodsnap.render.line import shortened
+from hoodsnap.render.overview import name_of
 
 LONGEST = 600
 """Characters of one value of evidence; the answer that it was read from is shown on demand."""
@@ -54,7 +55,7 @@ def _shared(finding: Finding) -> Mapping[str, object] | None:
     shared = finding.shared
     if shared is None:
         return None
-    names = [name_of(guest) for guest in shared.guests[:NAMED]]
+    names = [cut(name_of(guest), 80) for guest in shared.guests[:NAMED]]
     cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
     return {
         "count": f"{len(shared.guests)} of {shared.among} servers",
@@ -63,11 +64,6 @@ def _shared(finding: Finding) -> Mapping[str, object] | None:
         "caution": f"{TOO_MANY}{cause}",
         "example": names[0],
     }
-
-
-def name_of(guest: Guest) -> str:
-    """Return a server's name for people, at most 80 characters; its UUID if it has none."""
-    return cut(clean(guest.name or guest.uuid), 80)
 
 
 def _evidence(piece: Evidence, guest: Guest | None, verbatim: Verbatim) -> Mapping[str, object]:

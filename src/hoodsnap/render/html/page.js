@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const servers = JSON.parse(document.getElementById("data").textContent);
-  const MARKS = { error: "✗", warning: "!", note: "·", agree: "✓", unknown: "?" };
+  const MARKS = { error: "✗", warning: "!", note: "·", expected: "·", agrees: "✓", undecided: "?" };
   const byId = (id) => document.getElementById(id);
 
   // Text is only ever set as text, so nothing in a bundle can become markup.

@@ -21,10 +21,12 @@ from hoodsnap.evidence import Severity
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.layer import TABLE, Scope
 from hoodsnap.findings.analysis import HANDFUL, Report
+from hoodsnap.findings.event import common_event
 from hoodsnap.findings.finding import Finding
+from hoodsnap.findings.grouping import grouped
 from hoodsnap.findings.silence import UncollectedLayer
-from hoodsnap.printable import clean
-from hoodsnap.render.html.article import article, name_of
+from hoodsnap.printable import clean, cut
+from hoodsnap.render.html.article import article
 from hoodsnap.render.html.servers import ListedServers
 from hoodsnap.render.html.unknown import unknown
 from hoodsnap.render.html.verbatim import Verbatim, packed
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 
 MOST_FINDINGS = 300
-"""Findings on one page, worst first. ListedServers show that they have more."""
+"""Findings on one page, worst first. The list of servers shows that they have more."""
 
 NAMED = 12
 """Servers that the verdict names."""
@@ -54,7 +56,7 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
     articles = _articles(found[:MOST_FINDINGS], verbatim)
     for number, one in enumerate(articles):
         one["servers"] = servers.concerned(number)
-    entries = [servers.entry(guest, verbatim) for guest in servers.shown]
+    entries = [servers.entry(row, verbatim) for row in servers.shown]
     return page.render(
         style=style,
         script=script,
@@ -66,12 +68,11 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
         captured=_captured(report),
         verdict=_verdict(found, servers, chosen),
         findings=articles,
-        headlines=_headlines(articles),
+        headlines=_headlines(found[:MOST_FINDINGS]),
         findings_left_out=len(found) - len(articles),
         servers=entries,
         servers_left_out=servers.left_out,
-        troubled=[(at, one) for at, one in enumerate(entries) if one["verdict"] != "agree"],
-        agreeing=[(at, one) for at, one in enumerate(entries) if one["verdict"] == "agree"],
+        overview=servers.shown,
         silent=[_silent(one) for one in report.uncollected],
         layers=_layers(report),
         unknown=unknown(report, chosen),
@@ -143,13 +144,16 @@ def _articles(findings: Sequence[Finding], verbatim: Verbatim) -> list[dict[str,
     return found
 
 
-def _headlines(articles: Sequence[Mapping[str, Any]]) -> list[list[tuple[int, str]]]:
-    """Return number and headline of the findings, those of one check and severity together."""
-    groups: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    for number, one in enumerate(articles):
-        same = groups.setdefault((one["severity"], one["check"]), [])
-        same.append((number, one["headline"]))
-    return list(groups.values())
+def _headlines(findings: Sequence[Finding]) -> list[Mapping[str, object]]:
+    """Return the numbers of the findings, grouped as in the terminal, with what they share."""
+    numbers = {id(finding): number for number, finding in enumerate(findings)}
+    return [
+        {
+            "numbers": [numbers[id(finding)] for finding in group.findings],
+            "event": clean(common_event(group.guests) or "") if group.is_many else "",
+        }
+        for group in grouped(findings)
+    ]
 
 
 def _captured(report: Report) -> Mapping[str, str]:
@@ -173,10 +177,10 @@ def _verdict(
         for severity in reversed(Severity)
         if counts[severity]
     )
-    troubled = [guest for guest in servers.shown if id(guest) in servers.numbers]
-    names = [(servers.shown.index(guest), name_of(guest)) for guest in troubled[:NAMED]]
+    troubled = [at for at, row in enumerate(servers.shown) if servers.numbers(row)]
+    names = [(at, cut(servers.shown[at].name, 80)) for at in troubled[:NAMED]]
     worst = max((finding.worst for finding in found), default=None)
-    calm = "unknown" if servers.report.uncollected or not guests else "agree"
+    calm = "undecided" if servers.report.uncollected or not guests else "agrees"
     return {
         "severity": worst.word if worst is not None else calm,
         "said": said,

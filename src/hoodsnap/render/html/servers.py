@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from hoodsnap.evidence import Severity
 from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.fact import NOT_READ, caught
+from hoodsnap.facts.fact import caught
 from hoodsnap.findings.advice import forbidden
 from hoodsnap.findings.analysis import Report
-from hoodsnap.findings.finding import Finding
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.html import boxes, drawing
-from hoodsnap.render.html.article import name_of
 from hoodsnap.render.html.verbatim import Verbatim, keys_of
+from hoodsnap.render.overview import Row, Standing, rows
+
+LONGEST = 80
+"""Characters of a name at most."""
 
 NAMED = 40
 """Servers to name at most with a finding."""
@@ -25,79 +26,50 @@ MOST = 2_000
 """Servers on one page; those with findings first."""
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the report concludes about a server, in one word and one line."""
-
-    word: str
-    """`error`, `warning`, `note`, `agree` or `unknown`."""
-    text: str
+WORDS: Mapping[Standing, str] = {
+    Standing.ERROR: "error",
+    Standing.WARNING: "warning",
+    Standing.UNDECIDED: "undecided",
+    Standing.NOTE: "note",
+    Standing.EXPECTED: "expected",
+    Standing.AGREES: "agrees",
+}
+"""Standing → its name in the page's data, style and filter."""
 
 
 class ListedServers:
-    """The servers of a report, those with findings first."""
+    """The servers of a report in the order of the overview, the worst first."""
 
     def __init__(self, report: Report, guests: Sequence[Guest]) -> None:
         self.report = report
-        self.found: dict[int, list[Finding]] = {}
-        self.numbers: dict[int, list[int]] = {}
+        every = rows(report, guests)
+        self.shown, self.left_out = every[:MOST], len(every[MOST:])
+        self._numbers: dict[int, list[int]] = {}
         """Guest → the findings at the top of the report that concern it."""
         for number, finding in enumerate(report.about(guests)):
-            self._count(number, finding)
-        self.differing = {id(skip.guest): skip.reason for skip in report.skips if skip.differs}
-        self.unread = {id(one.guest): one.reason for one in report.skips if NOT_READ in one.reason}
-        order = sorted(guests, key=lambda guest: -self._severity(guest))
-        self.shown, self.left_out = order[:MOST], len(order[MOST:])
+            concerned = {id(guest) for one in finding.everything() for guest in one.guests}
+            for key in concerned:
+                self._numbers.setdefault(key, []).append(number)
 
-    def _count(self, number: int, finding: Finding) -> None:
-        guests: dict[int, None] = {}
-        for one in finding.everything():
-            for guest in one.guests if one.shared is None else ():
-                guests[id(guest)] = None
-                self.found.setdefault(id(guest), []).append(one)
-        for guest in finding.guests:
-            guests[id(guest)] = None
-        for key in guests:
-            self.numbers.setdefault(key, []).append(number)
+    def numbers(self, row: Row) -> list[int]:
+        """Return the numbers of the findings that concern a server."""
+        return self._numbers.get(id(row.guest), [])
 
     def concerned(self, number: int) -> list[tuple[int, str]]:
         """Return place and name of the servers that a finding of this number concerns, at most
         `NAMED`."""
-        places = (at for at, one in enumerate(self.shown) if number in self._numbers(one))
-        return [(at, name_of(self.shown[at])) for at in islice(places, NAMED)]
+        places = (at for at, row in enumerate(self.shown) if number in self.numbers(row))
+        return [(at, _name(self.shown[at])) for at in islice(places, NAMED)]
 
-    def _numbers(self, guest: Guest) -> Sequence[int]:
-        return self.numbers.get(id(guest), ())
-
-    def _severity(self, guest: Guest) -> int:
-        return max((one.severity for one in self.found.get(id(guest), ())), default=0)
-
-    def verdict(self, guest: Guest, walk: Sequence[boxes.Box]) -> Verdict:
-        """Return the verdict; without findings, why that does or does not mean agreement."""
-        if found := self.found.get(id(guest)):
-            worst = max(found, key=lambda finding: finding.severity)
-            more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-            return Verdict(worst.severity.word, f"{clean(worst.title)}{more}")
-        if guest.moving:
-            return Verdict("unknown", f"It changed during collection: {clean(guest.moving)}")
-        if len({box.layer for box in walk if box.state != "unheard"}) < 2:
-            return Verdict("unknown", "Only one layer was collected")
-        if guest.record is None and guest.domain is None:
-            text = "No server and no domain: not managed by nova, or a leftover"
-            return Verdict("unknown", text)
-        if id(guest) in self.unread:
-            return Verdict("unknown", f"A part of it {clean(self.unread[id(guest)])}")
-        if id(guest) in self.differing:
-            reason = clean(self.differing[id(guest)])
-            return Verdict("agree", f"The layers differ, as expected: {reason}")
-        elsewhere = "" if guest.carries_record else guest.believed
-        if elsewhere:
-            return Verdict("unknown", f"nova reports it on host {clean(elsewhere)}, not here")
-        if guest.record is None and {"nova", "nova-db"} <= guest.unheard.keys():
-            return Verdict("unknown", "The host's layers agree, but nova was not collected")
-        but = ", ".join(dict.fromkeys(one.layer.title for one in self.report.uncollected))
-        silent = f"; {but} did not answer" if but else ""
-        return Verdict("agree", f"The collected layers agree{silent}")
+    def _verdict(self, row: Row) -> str:
+        """Return the result for a server in one sentence without a period."""
+        if row.findings:
+            more = f" (and {len(row.findings) - 1} more)" if len(row.findings) > 1 else ""
+            return f"{clean(row.findings[0].title)}{more}"
+        if row.verdict:
+            return f"{row.verdict[0].upper()}{row.verdict[1:]}"
+        layers = ", ".join(dict.fromkeys(one.layer.title for one in self.report.uncollected))
+        return f"The collected layers agree{f'; {layers} did not answer' if layers else ''}"
 
     def _held(self, guest: Guest) -> list[str]:
         """Return the dangerous commands whose gating checks could not be decided."""
@@ -107,30 +79,32 @@ class ListedServers:
             if not item.forbidden_by
         ]
 
-    def entry(self, guest: Guest, verbatim: Verbatim) -> dict[str, object]:
+    def entry(self, row: Row, verbatim: Verbatim) -> dict[str, object]:
         """Return what the page's script draws of a server."""
-        cloud = self.report.cloud
-        found = self.found.get(id(guest), ())
-        row = boxes.boxes_of(cloud, guest)
-        verdict = self.verdict(guest, row)
-        breaks = boxes.mark(row, found)
+        cloud, guest = self.report.cloud, row.guest
+        layers = boxes.boxes_of(cloud, guest)
+        breaks = boxes.mark(layers, row.findings)
         chains = {"disks": drawing.disks_of(cloud, guest), "ports": drawing.ports_of(cloud, guest)}
         keys = _keys(guest)
         for drawn in chains.values():
-            drawing.mark(drawn, found)
+            drawing.mark(drawn, row.findings)
         return {
-            "name": name_of(guest),
+            "name": _name(row),
             "uuid": clean(guest.uuid),
-            "host": clean(guest.host.name if guest.host else guest.believed or ""),
-            "state": _state(row),
-            "verdict": verdict.word,
-            "text": verdict.text,
-            "hold": self._held(guest) if found else [],
-            "findings": list(self._numbers(guest)),
-            "boxes": [_box(box, verbatim, keys) for box in row],
+            "host": row.host,
+            "state": _state(layers),
+            "verdict": WORDS[row.standing],
+            "text": self._verdict(row),
+            "hold": self._held(guest) if row.findings else [],
+            "findings": self.numbers(row),
+            "boxes": [_box(box, verbatim, keys) for box in layers],
             "breaks": [_break(one) for one in breaks],
             **{name: [list(map(_station, c)) for c in drawn] for name, drawn in chains.items()},
         }
+
+
+def _name(row: Row) -> str:
+    return cut(row.name, LONGEST)
 
 
 def _state(row: Sequence[boxes.Box]) -> str:
