@@ -111,7 +111,7 @@ def test_the_list_is_filtered_by_verdict_and_state(visit: Open, destroyed: str) 
     assert tab.locator("#list li:visible a .name").all_inner_texts() == ["vm-plain\n(error)"]
     tab.select_option("#by-verdict", "")
     tab.select_option("#by-state", "SHUTOFF")
-    assert tab.locator("#list li:visible a .name").all_inner_texts() == ["vm-stopped\n(agree)"]
+    assert tab.locator("#list li:visible a .name").all_inner_texts() == ["vm-stopped\n(agrees)"]
 
 
 def test_a_box_opens_the_recorded_answer(visit: Open, destroyed: str) -> None:

@@ -24,7 +24,10 @@ from hoodsnap.render.line import shortened
 from hoodsnap.render.overview import name_of
 
 LONGEST = 600
-"""Characters of one value of evidence; the answer that it was read from is shown on demand."""
+"""Characters of a headline or of one value of evidence; the recorded answer has the whole."""
+
+LONGEST_COMMAND = 4_000
+"""Characters of a command at most."""
 
 NAMED = 40
 """Servers that a shared finding names."""
@@ -39,15 +42,15 @@ def article(finding: Finding, verbatim: Verbatim, *, brief: bool) -> dict[str, o
         "severity": finding.severity.word,
         "mark": MARK[finding.severity],
         "check": finding.check.name,
-        "headline": clean(finding.title),
-        "host": None if finding.guest is not None else clean(finding.host or ""),
+        "headline": cut(clean(finding.title), LONGEST),
+        "host": None if finding.guest is not None else cut(clean(finding.host or ""), 80),
         "shared": _shared(finding),
         "evidence": [_evidence(piece, about, verbatim) for piece in finding.evidence],
         "explains": _explains(finding),
         "why": [] if brief else [_parts(paragraph) for paragraph in why],
         "next": [_instruction(each) for each in instructions(finding)],
         "not_yet": [] if brief else [_parts(paragraph) for paragraph in warnings(finding)],
-        "forbidden": [clean(forbidden(item, finding.guest)) for item in closed],
+        "forbidden": [cut(clean(forbidden(item, finding.guest)), LONGEST) for item in closed],
     }
 
 
@@ -117,6 +120,9 @@ def _instruction(instruction: Instruction) -> Mapping[str, object]:
             "changes": command.changes,
             "left": [f"{name}: {PLACEHOLDERS[name]}" for name in command.left],
         }
+        if len(command.text) <= LONGEST_COMMAND
+        # The beginning of a command may do something else than the whole.
+        else {"text": "", "changes": False, "left": ["A command that is too long is not shown"]}
         for command in instruction.commands
     ]
     return {"prose": _parts(instruction.prose), "commands": commands}
@@ -124,4 +130,4 @@ def _instruction(instruction: Instruction) -> Mapping[str, object]:
 
 def _parts(prose: str) -> list[str]:
     """Split prose at its backquotes: every second part is code."""
-    return [clean(part) for part in prose.split("`")]
+    return [cut(clean(part), LONGEST_COMMAND) for part in prose.split("`")]

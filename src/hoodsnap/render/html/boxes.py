@@ -11,6 +11,8 @@ from hoodsnap.bundle import Answer
 from hoodsnap.evidence import Evidence
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.volume_owners import volume_of
+from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.fact import Fact, caught
 from hoodsnap.facts.host.image import Image
 from hoodsnap.facts.layer import LAYER_OF
@@ -103,7 +105,7 @@ _VALUES: Mapping[str, Callable[[Any], str | None]] = {
     "cgroup": lambda guest: guest.cgroup.machine,
     "monitor": lambda guest: guest.monitor.status,
     "image": lambda guest: _together(map(_image, guest.images)),
-    "device": lambda guest: _together(device.name for device in guest.devices),
+    "device": lambda guest: _together(map(_target, guest.domain.disks)),
     "volume": lambda guest: _together(volume.status for volume in guest.volumes),
     "port": lambda guest: _together(port.status for port in guest.ports),
     "tap": lambda guest: _together(tap.name for tap in guest.taps),
@@ -112,12 +114,16 @@ _VALUES: Mapping[str, Callable[[Any], str | None]] = {
 """Noun → the value that tells most about it."""
 
 
+def _target(disk: Disk) -> str:
+    return disk.target or "" if volume_of(disk) is not None else ""
+
+
 def _image(image: Image) -> str:
     return f"{image.format}, {size(image.virtual_size)}"
 
 
 def _together(values: Iterable[str]) -> str:
-    return " · ".join(dict.fromkeys(values))
+    return " · ".join(dict.fromkeys(filter(None, values)))
 
 
 def _answers(guest: Guest, noun: str, layer: str) -> list[Answer]:

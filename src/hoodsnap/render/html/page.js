@@ -246,7 +246,9 @@
     const at = Number(number);
     if (kind === "server" && at < servers.length) {
       await showServer(at);
-      window.scrollTo(0, 0);
+      // In a narrow window the list stands above the server.
+      if (window.innerWidth > 760) window.scrollTo(0, 0); else byId("main").scrollIntoView();
+      byId("said").textContent = `${servers[at].name}: ${servers[at].text}`;
     } else {
       const finding = kind === "finding" ? byId(`finding-${at}`) : null;
       if (!finding || finding.hidden || shown === null) showOverview();

@@ -158,7 +158,7 @@ def _headlines(findings: Sequence[Finding]) -> list[Mapping[str, object]]:
 
 def _captured(report: Report) -> Mapping[str, str]:
     bundle = report.cloud.bundle
-    hosts = [clean(host.name) for host in report.cloud.hosts]
+    hosts = [cut(clean(host.name), 80) for host in report.cloud.hosts]
     count = f"{len(hosts)} hosts" if len(hosts) > 3 else ", ".join(hosts)
     return {
         "hosts": count or "no host",
@@ -192,7 +192,7 @@ def _verdict(
 
 
 def _silent(one: UncollectedLayer) -> Mapping[str, str]:
-    return {"title": one.title, "host": clean(one.host or ""), "reason": clean(one.brief)}
+    return {"title": one.title, "host": cut(clean(one.host or ""), 80), "reason": clean(one.brief)}
 
 
 def _layers(report: Report) -> list[Mapping[str, object]]:
@@ -210,7 +210,7 @@ def _layers(report: Report) -> list[Mapping[str, object]]:
             rows.append(
                 {
                     "layer": layer.title,
-                    "host": clean(host or ""),
+                    "host": cut(clean(host or ""), 80),
                     "state": state,
                     "count": f"{heard:,} of {len(asked):,}" if asked else "",
                     "reason": clean(errors[0])[:200] if state == "refused" else "",

@@ -74,7 +74,7 @@ class ListedServers:
     def _held(self, guest: Guest) -> list[str]:
         """Return the dangerous commands whose gating checks could not be decided."""
         return [
-            f"{clean(forbidden(item, guest))} ({', '.join(item.undecided)})"
+            f"{cut(clean(forbidden(item, guest)), 4 * LONGEST)} ({', '.join(item.undecided)})"
             for item in self.report.gates.of(guest)
             if not item.forbidden_by
         ]
@@ -90,11 +90,11 @@ class ListedServers:
             drawing.mark(drawn, row.findings)
         return {
             "name": _name(row),
-            "uuid": clean(guest.uuid),
-            "host": row.host,
+            "uuid": cut(clean(guest.uuid), LONGEST),
+            "host": cut(row.host, LONGEST),
             "state": _state(layers),
             "verdict": WORDS[row.standing],
-            "text": self._verdict(row),
+            "text": cut(self._verdict(row), 4 * LONGEST),
             "hold": self._held(guest) if row.findings else [],
             "findings": self.numbers(row),
             "boxes": [_box(box, verbatim, keys) for box in layers],
@@ -154,7 +154,7 @@ def _station(station: drawing.Station) -> list[str]:
         station.label,
         station.details,
         station.state,
-        station.whole if station.whole != station.label else "",
+        cut(station.whole, 12 * LONGEST) if station.whole != station.label else "",
         _word(station.severity),
     ]
 

@@ -18,7 +18,7 @@ from functools import cached_property
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.layer import TABLE
 from hoodsnap.facts.uuids import UUID
-from hoodsnap.printable import clean, escaped
+from hoodsnap.printable import clean, cut, escaped
 
 LONGEST = 16_000
 """Characters that are quoted of one answer."""
@@ -36,7 +36,7 @@ _TITLES = {layer.id: layer.title for layer in TABLE}
 
 def title(layer: str) -> str:
     """Return the title of a layer; its id if it is unknown here."""
-    return _TITLES.get(layer) or clean(layer)
+    return _TITLES.get(layer) or cut(clean(layer), 40)
 
 
 class Verbatim:
@@ -65,8 +65,8 @@ class Verbatim:
             note = "Not on this page, which would be too large. Use --server for a smaller page."
         entry = {
             "layer": title(answer.layer),
-            "host": clean(answer.host),
-            "query": escaped(answer.query, newlines=True)[:LONGEST],
+            "host": cut(clean(answer.host), 80),
+            "query": cut(escaped(answer.query, newlines=True), LONGEST),
             "at": f"{answer.at:%Y-%m-%d %H:%M:%S} UTC",
             "failed": answer.error is not None,
             "text": text,
