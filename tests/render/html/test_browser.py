@@ -156,7 +156,7 @@ def test_it_is_used_by_keyboard_alone(visit: Open, destroyed: str) -> None:
     tab.keyboard.press("ArrowDown")
     assert tab.evaluate(focused).startswith("✗vm-plain")
     tab.keyboard.press("ArrowDown")
-    assert "vm-bfv" in tab.evaluate(focused)
+    assert "vm-verify" in tab.evaluate(focused)
     tab.keyboard.press("Home")
     tab.keyboard.press("ArrowDown")
     tab.keyboard.press("Enter")

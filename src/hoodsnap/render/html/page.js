@@ -87,10 +87,9 @@
   // ---- one server
   function row(server) {
     const items = server.boxes.map((box, at) => {
-      const crossing = server.breaks.filter((one) => one.left < at && at <= one.right);
-      const here = crossing.find((one) => one.right === at);
-      const link = make("span", { class: `link${crossing.length ? ` broken ${crossing[0].severity}` : ""}`, "aria-hidden": "true" },
-        here ? make("b", null, "✗") : "");
+      const broken = server.breaks.find((one) => one.right === at);
+      const link = make("span", { class: `link${broken ? ` broken ${broken.severity}` : ""}`, "aria-hidden": "true" },
+        broken ? make("b", null, "✗") : "");
       const button = make("button", { type: "button", class: `box ${box.state} ${box.severity}` },
         make("span", { class: "layer" }, box.layer),
         make("span", { class: "most" }, box.value),
