@@ -167,22 +167,23 @@ def _pieces(boxes: Sequence[Box], evidence: Iterable[Evidence]) -> Iterator[tupl
 def _apart(pieces: Sequence[tuple[int, Evidence]]) -> Iterator[tuple[int, int]]:
     """Yield the pairs of boxes between which the values differ.
 
-    If evidence does not name the same value twice, the deepest layer differs from those above it.
+    Values with the same name are compared. If none of them differ, the deepest layer whose values
+    can't be compared differs from those above it. The log tells why, so it contradicts nothing.
     """
     places = sorted({at for at, piece in pieces if piece.noun != "log"})
     said: dict[int, dict[str, object]] = {at: {} for at in places}
     for at, piece in pieces:
         said.get(at, {}).update(piece.said)
-    pairs = list(pairwise(places))
-    comparable = [
-        (left, right, [name for name in said[left] if name in said[right]]) for left, right in pairs
-    ]
-    if any(names for _, _, names in comparable):
-        for left, right, names in comparable:
-            if any(said[left][name] != said[right][name] for name in names):
-                yield left, right
-    elif pairs:
-        yield pairs[-1]
+    pairs = [(left, right, _differ(said[left], said[right])) for left, right in pairwise(places)]
+    found = [(left, right) for left, right, differ in pairs if differ]
+    unknown = [(left, right) for left, right, differ in pairs if differ is None]
+    yield from found or unknown[-1:]
+
+
+def _differ(left: Mapping[str, object], right: Mapping[str, object]) -> bool | None:
+    """Return True if values with the same name differ; None if no name is the same."""
+    names = left.keys() & right.keys()
+    return any(left[name] != right[name] for name in names) if names else None
 
 
 def _briefly(piece: Evidence) -> list[str]:
