@@ -10,7 +10,7 @@ COMPILE := $(VENV)/release/bin/pip-compile --quiet --generate-hashes --allow-uns
 	--no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs site lab lab-down test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
+.PHONY: help demo test lint docs site lab lab-down test-page test-lab test-tools record churn bench fuzz requirements dist test-dist sbom clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ demo: $(VENV)/core ## collect this host (or take the recorded cloud) and explain
 	@$(BIN)/hoodsnap demo
 
 test: $(VENV)/dev ## run the tests that need neither root nor a cloud
-	$(BIN)/pytest -n logical -m "not lab and not tools"
+	$(BIN)/pytest -n logical -m "not lab and not tools and not page"
 
 lint: $(VENV)/dev ## check formatting, style, imports, spelling, types and generated pages; change nothing
 	$(BIN)/ruff format --check .
@@ -47,6 +47,9 @@ lab: ## bring up a real single-node OpenStack on this Debian 12 machine (root)
 lab-down: ## stop the lab and remove what it made (root)
 	lab/down.sh
 
+test-page: $(VENV)/page ## test the page of explain --format html in Chromium (apt-get install chromium)
+	$(BIN)/pytest -m page
+
 test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an account mallory, which attacks)
 	@id mallory >/dev/null 2>&1 || useradd --create-home --uid 4242 mallory
 	$(BIN)/pytest -m lab
@@ -69,7 +72,7 @@ bench: $(VENV)/dev ## measure every limit, as ratios within one run
 	$(BIN)/python -m bench
 
 requirements: $(VENV)/release ## pin and hash in requirements/ what users install, at the versions of constraints.txt
-	for extra in collect grading; do $(COMPILE) --extra $$extra -o requirements/$$extra.txt pyproject.toml || exit 1; done
+	for extra in collect grading reports query; do $(COMPILE) --extra $$extra -o requirements/$$extra.txt pyproject.toml || exit 1; done
 	$(COMPILE) -o requirements/explain.txt pyproject.toml
 	$(COMPILE) -o requirements/build.txt requirements/build.in
 	$(COMPILE) -o requirements/release.txt requirements/release.in
@@ -87,10 +90,12 @@ test-dist: ## explain a recording with the wheel of dist/ alone, where no extra 
 	cd build && alone/bin/hoodsnap explain --server vm-plain @demo
 	cd build && alone/bin/hoodsnap demo virsh-destroy
 	test -s build/alone/share/man/man1/hoodsnap.1
+	build/alone/bin/python -m pip $(HASHED) -r requirements/reports.txt
+	cd build && alone/bin/hoodsnap explain --format html -o alone/report.html @demo
 
 sbom: $(VENV)/release ## write build/sbom.cdx.json, the bill of materials (CycloneDX) of what users install
 	rm -rf build/users && $(PYTHON) -m venv --without-pip build/users
-	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED) -r requirements/build.txt -r requirements/collect.txt -r requirements/grading.txt
+	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED) -r requirements/build.txt -r requirements/collect.txt -r requirements/grading.txt -r requirements/reports.txt -r requirements/query.txt
 	$(VENV)/release/bin/python -m pip --python build/users/bin/python $(HASHED:--require-hashes=) --no-deps --no-build-isolation .
 	$(VENV)/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json build/users
 
@@ -123,6 +128,11 @@ $(VENV)/dev: $(VENV)/made pyproject.toml constraints.txt
 	@touch $(VENV)/core $(VENV)/collect $@
 
 $(VENV)/lab: $(VENV)/dev
+	@touch $@
+
+$(VENV)/page: $(VENV)/dev
+	@echo "installing what drives a browser (playwright, axe-core)"
+	@$(PIP) -e '.[dev,page]'
 	@touch $@
 
 # The tools that make a release are kept apart from what is tested and shipped.

@@ -18,6 +18,7 @@ from hoodsnap.findings.grouping import grouped
 from hoodsnap.render import json as as_json
 from hoodsnap.render import text as as_text
 from hoodsnap.render.finding import row
+from hoodsnap.render.html import page
 
 odd_values = st.one_of(
     st.none(),
@@ -61,6 +62,9 @@ def _recorded() -> Any:
 def _explain(raw: Any) -> None:
     report = analyze(parse(json.dumps(raw).encode()))
     json.loads(as_json.render(report, report.cloud.guests))
+    assert all(
+        char.isprintable() or char == "\n" for char in page.render(report, report.cloud.guests)
+    )
     for verbose in (False, True):
         for line in as_text.render(report, report.cloud.guests, verbose=verbose):
             assert line.plain.isprintable()

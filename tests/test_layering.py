@@ -27,6 +27,7 @@ LAZY = {
     ),
     "hoodsnap.collect": CLIENTS,
     "hoodsnap.grading.command": ("rich", "yaml", "jmespath"),
+    "hoodsnap.render.html.page": ("jinja2", "rich"),
     "hoodsnap.render.json": ("rich",),
     "hoodsnap.trust.plausible": ("subprocess",),
 }

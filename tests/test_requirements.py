@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[1]
-INSTALLED = ("explain", "collect", "grading", "build", "release", "site")
+INSTALLED = ("explain", "collect", "grading", "reports", "query", "build", "release", "site")
 DIRECT = {
     "explain": {"typer", "pydantic", "rich", "zstandard"},
     "collect": {"typer", "pydantic", "rich", "zstandard", "openstacksdk", "pymysql", "qemu-qmp"},
     "grading": {"typer", "pydantic", "rich", "zstandard", "pyyaml", "jmespath"},
+    "reports": {
+        *("typer", "pydantic", "rich", "zstandard", "jinja2", "junitparser", "prometheus-client"),
+    },
+    "query": {"typer", "pydantic", "rich", "zstandard", "duckdb", "jmespath"},
     "build": {"hatchling", "zstandard"},
     "release": {"cyclonedx-bom", "pip-tools"},
     "site": {"mkdocs-material"},
@@ -36,7 +40,7 @@ def test_every_requirement_is_pinned_and_has_a_hash(name: str) -> None:
         assert lines[lines.index(pin) + 1].startswith("    --hash=sha256:"), pin
 
 
-@pytest.mark.parametrize("name", ["explain", "collect", "grading"])
+@pytest.mark.parametrize("name", ["explain", "collect", "grading", "html"])
 def test_users_get_the_versions_that_are_tested(name: str) -> None:
     tested = _pins(TOP / "constraints.txt")
     pins = _pins(TOP / "requirements" / f"{name}.txt")

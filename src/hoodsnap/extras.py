@@ -16,6 +16,7 @@ MODULES = {
     "yaml": "grading",
     "jmespath": "query",  # grading, which needs it too, imports yaml first
     "duckdb": "query",
+    "jinja2": "reports",
     "junitparser": "reports",
     "prometheus_client": "reports",
 }

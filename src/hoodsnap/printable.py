@@ -30,10 +30,10 @@ def escaped(text: str, *, newlines: bool = False) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        char if char.isprintable() or (newlines and char == "\n") else _escape(char)
-        for char in text
-    )
+    if newlines:
+        # By lines, as most of a long text's lines need no look at each character.
+        return "\n".join(map(escaped, text.split("\n")))
+    return "".join(char if char.isprintable() else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:

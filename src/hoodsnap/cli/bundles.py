@@ -117,8 +117,9 @@ def speaks(bundle: Bundle) -> bool:
 
 def must_be_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
     """Exit before the work starts if the result can't be written or would overwrite an input."""
+    files = [file for given in inputs for file in in_folder(given) or [given]]
     try:
-        require_writable(path, inputs)
+        require_writable(path, files)
     except UnwritableError as reason:
         status = USAGE if isinstance(reason, OverwritesInputError) else BLIND
         give_up(f"{path} can't be written: {reason}", status)

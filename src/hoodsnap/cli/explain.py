@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.cli import completion
-from hoodsnap.cli.bundles import Bundles, merged, speaks
-from hoodsnap.cli.terminal import give_up, put, put_document
+from hoodsnap.cli.bundles import Bundles, merged, must_be_writable, speaks
+from hoodsnap.cli.terminal import give_up, put, put_document, write_document
 from hoodsnap.exit_status import AGREE, BLIND, DISAGREE, USAGE
+from hoodsnap.output import STDIO
 from hoodsnap.suggestion import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class ReportFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
     MARKDOWN = "markdown"
+    HTML = "html"
 
 
 class FailOn(StrEnum):
@@ -53,7 +57,16 @@ ServerOption = Annotated[
 
 DocumentOption = Annotated[
     ReportFormat,
-    typer.Option("--format", "-f", help="Format of the report; markdown is for bug trackers."),
+    typer.Option(
+        "--format",
+        "-f",
+        help="Format of the report; markdown is for bug trackers, html is one page for a browser.",
+    ),
+]
+
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="File to write the report to.", show_default=False)
 ]
 
 
@@ -88,12 +101,17 @@ def explain(
     verbose: VerboseOption = False,
     walk: WalkOption = False,
     fail_on: FailOnOption = None,
+    output: OutputOption = STDIO,
 ) -> None:
     """Explain where the layers of each guest agree and where they don't, the findings first."""
+    if output != STDIO:
+        must_be_writable(output, bundles)
+    elif format is ReportFormat.HTML and sys.stdout.isatty():
+        give_up("--format html writes a page for a browser: name a file with --output", USAGE)
     bundle = merged(bundles)
     if not speaks(bundle):
         give_up("no layer answered when this bundle was collected")
-    raise typer.Exit(tell(bundle, server, format, verbose, fail_on, walk=walk))
+    raise typer.Exit(tell(bundle, server, format, verbose, fail_on, walk=walk, output=output))
 
 
 def tell(
@@ -104,33 +122,41 @@ def tell(
     fail_on: Sequence[FailOn] | None,
     *,
     walk: bool = False,
+    output: Path = STDIO,
 ) -> int:
-    """Print the report and return the exit status."""
+    """Print the report, or write it to a file, and return the exit status."""
     from hoodsnap.findings.analysis import analyze
 
     report = analyze(bundle)
     guests = chosen(report, tuple(servers or ()))
+    walk = walk or bool(servers)
     if format is ReportFormat.JSON:
         from hoodsnap.render import json
 
-        put_document(json.render(report, guests))
+        put_document(json.render(report, guests), output)
     elif format is ReportFormat.MARKDOWN:
         from hoodsnap.render import markdown
 
-        walk = walk or bool(servers)
-        put_document(markdown.render(report, guests, verbose=verbose, walk=walk))
+        put_document(markdown.render(report, guests, verbose=verbose, walk=walk), output)
+    elif format is ReportFormat.HTML:
+        from hoodsnap.render.html import page
+
+        write_document(page.render(report, guests), output)
     else:
-        _print(report, guests, verbose, walk or bool(servers))
+        _print(report, guests, verbose, walk, output)
     return status(report, guests, fail_on)
 
 
-def _print(report: Report, guests: tuple[Guest, ...], verbose: bool, walk: bool) -> None:
+def _print(
+    report: Report, guests: tuple[Guest, ...], verbose: bool, walk: bool, output: Path
+) -> None:
     from hoodsnap.render import text
     from hoodsnap.render.line import UNBOUNDED
 
     put(
         lambda width: text.render(report, guests, width=width, verbose=verbose, walk=walk),
         piped=UNBOUNDED,
+        output=output,
     )
 
 

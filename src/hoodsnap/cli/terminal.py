@@ -11,11 +11,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from hoodsnap.exit_status import BLIND
+from hoodsnap.output import STDIO, UnwritableError, write
 from hoodsnap.printable import escaped
 
 if TYPE_CHECKING:
@@ -52,9 +54,23 @@ def remark(line: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
-def put_document(text: str) -> None:
-    """Print a whole document without adding a line end."""
+def put_document(text: str, output: Path = STDIO) -> None:
+    """Print a whole document without adding a line end, or write it to a file."""
+    if output != STDIO:
+        write_document(text, output)
+        return
     typer.echo(_encodable(escaped(text, newlines=True)), nl=False)
+
+
+def write_document(text: str, output: Path) -> None:
+    """Write a document to a file (`-`: standard output) in UTF-8; exit if that fails."""
+    try:
+        write(output, escaped(text, newlines=True).encode())
+    except UnwritableError as reason:
+        name = "standard output" if output == STDIO else output
+        give_up(f"{name} can't be written: {reason}")
+    if output != STDIO:
+        say(f"wrote {output}")
 
 
 def give_up(line: str, status: int = BLIND) -> NoReturn:
@@ -68,8 +84,16 @@ def width_of_terminal() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def put(lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH) -> None:
-    """Print lines rendered for a width, in color on a terminal. `piped`: the width of a pipe."""
+def put(
+    lines: Callable[[int], Iterable[Line]], piped: int = PIPE_WIDTH, output: Path = STDIO
+) -> None:
+    """Print lines rendered for a width, in color on a terminal, or write them to a file.
+
+    `piped`: the width of a pipe or file.
+    """
+    if output != STDIO:
+        write_document("".join(f"{line.plain}\n" for line in lines(piped)), output)
+        return
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         # A pipe gets no color, so don't spend time on importing rich.
         for line in lines(piped):
