@@ -48,7 +48,7 @@ lab-down: ## stop the lab and remove what it made (root)
 	lab/down.sh
 
 test-page: $(VENV)/page ## test the page of explain --format html in Chromium (apt-get install chromium)
-	$(BIN)/pytest -m page
+	$(BIN)/pytest -m page tests/render/html
 
 test-lab: $(VENV)/lab ## run the tests against the running lab (root; makes an account mallory, which attacks)
 	@id mallory >/dev/null 2>&1 || useradd --create-home --uid 4242 mallory

@@ -176,8 +176,6 @@ def test_it_is_used_by_keyboard_alone(visit: Open, destroyed: str) -> None:
 def test_nobody_is_shut_out(
     visit: Open, destroyed: str, scheme: str, width: int, place: str
 ) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     # axe-core is a script of its own, which the page's policy would refuse.
     tab = visit(
         destroyed,
@@ -191,14 +189,32 @@ def test_nobody_is_shut_out(
     if place == "answer":
         tab.click(".row button >> nth=1")
         tab.wait_for_selector("#answer-text mark")
-    found = Axe().run(tab).response["violations"]
 
-    said = [
+    assert faults(tab) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("file", ["faults/db-down", "faults/port-disabled", "monitors"])
+def test_every_color_can_be_read(visit: Open, scheme: str, file: str) -> None:
+    document = rendered(load(ROOT / f"fixtures/{file}.json.zst"))
+    for place in ("", "#server-0"):
+        tab = visit(document, place, color_scheme=scheme, bypass_csp=True)
+        if place:
+            tab.wait_for_selector("#server h1")
+
+        assert faults(tab) == []
+
+
+def faults(tab: Any) -> list[object]:
+    """Return what axe-core finds on a page, whatever its impact."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(tab).response["violations"]
+    return [
         (one["id"], one["impact"], node["target"], node.get("failureSummary"))
         for one in found
         for node in one["nodes"]
     ]
-    assert said == []
 
 
 @pytest.mark.parametrize("width", [400, 700, 1280, 1920])

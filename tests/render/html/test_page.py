@@ -400,6 +400,20 @@ def test_a_report_that_can_not_be_written_is_status_3(tmp_path: Path) -> None:
     assert done.stderr.decode().endswith("can't be written: No such file or directory\n")
 
 
+def test_the_page_is_the_same_whatever_the_terminal_can_show(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    hoodsnap("explain", DESTROYED, "--format", "html", "-o", file)
+
+    done = process(
+        *("explain", DESTROYED, "--format", "html"),
+        LC_ALL="C",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+    )
+
+    assert done.stdout == file.read_bytes()
+
+
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path) -> None:
     (tmp_path / "jinja2.py").write_text("raise ModuleNotFoundError('no', name='jinja2')\n")
 
