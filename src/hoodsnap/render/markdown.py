@@ -113,9 +113,10 @@ class _Section:
                 yield f"- {', '.join(map(_code, names[:most]))}{more}"
             yield ""
         else:
-            yield f"{_code(titles[0])}\n"
+            # A line that began with the backticks of code could be read as a fence.
+            yield f"**{_code(titles[0])}**\n"
         if (event := common_event(group.guests)) is not None:
-            yield f"{_code(event)}\n"
+            yield f"**{_code(event)}**\n"
         if group.first.shared is not None or len(group.findings) > HANDFUL:
             yield f"**Caution:** {TOO_MANY}\n"
         explained = _explained(group)

@@ -26,7 +26,7 @@ from hoodsnap.printable import clean, cut
 from hoodsnap.render.finding import STYLE, Teller
 from hoodsnap.render.guest_table import STYLES, table
 from hoodsnap.render.line import Line, line, wrapped
-from hoodsnap.render.overview import Row, Standing, rows
+from hoodsnap.render.overview import OverviewRow, Standing, rows
 from hoodsnap.render.walk import Step, steps
 
 LIST_ALL = 20
@@ -133,7 +133,7 @@ class _Page:
         except Exception as error:  # the net around each guest
             yield from self._wrapped(f"  ? the rest {caught(error)}", "yellow", 4)
 
-    def _walk(self, row: Row) -> Iterator[Line]:
+    def _walk(self, row: OverviewRow) -> Iterator[Line]:
         guest = row.guest
         yield line()
         host = f"  on {row.host}" if len(self.report.cloud.hosts) > 1 and row.host else ""
@@ -269,7 +269,7 @@ class _Page:
         ]
 
 
-def _names(rows: Iterable[Row]) -> str:
+def _names(rows: Iterable[OverviewRow]) -> str:
     return several({row.guest.uuid: row.name for row in rows}.values(), NAME_ALL)
 
 
