@@ -50,7 +50,7 @@ def sizes(*counts: int) -> tuple[str, ...]:
         if not any(counts):
             break
         power += 1
-    return tuple(f"{count // 1024**power:,} {UNITS[power]}".replace(",", " ") for count in counts)
+    return tuple(f"{count // 1024**power} {UNITS[power]}" for count in counts)
 
 
 def size(count: int) -> str:

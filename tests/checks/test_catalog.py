@@ -149,17 +149,20 @@ def test_the_words_that_a_report_fills_in_stand_only_in_commands(check: Check) -
 @every_check
 def test_the_advice_is_not_forbidden_by_its_own_check(check: Check) -> None:
     """Otherwise nobody could follow it: the check forbids the command until it is quiet."""
-    forbidden = [danger.command for danger in DANGERS if check.name in danger.gates]
-    forbidden += _not_yet(check)
     advised = [command for group in commands(check) for command in group]
 
     assert [
         (command, danger)
         for command in advised
         if command != "virsh autostart --disable NAME"
-        for danger in forbidden
-        if any(part <= {*command.split()} for part in _parts_of(danger))
+        for danger in forbidden_commands(check)
+        if any(part <= {*command.split()} for part in parts_of(danger))
     ] == []
+
+
+def forbidden_commands(check: Check) -> list[str]:
+    """Return the commands that a check forbids until it is quiet."""
+    return [danger.command for danger in DANGERS if check.name in danger.gates] + _not_yet(check)
 
 
 def _not_yet(check: Check) -> list[str]:
@@ -186,7 +189,7 @@ PROGRAMS = (
 """First words of commands that a check may forbid."""
 
 
-def _parts_of(danger: str) -> list[set[str]]:
+def parts_of(danger: str) -> list[set[str]]:
     """Return the words of each command in a danger, without placeholders: `virsh resume NAME`."""
     parts: list[set[str]] = []
     for command in danger.split("; "):

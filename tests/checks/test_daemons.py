@@ -77,7 +77,7 @@ def test_daemon_failed(served: RecordedHost) -> None:
     )
 
     assert found(served) == [
-        "daemon-failed: multipathd is not running on vm, its unit failed (exit status 3)"
+        "daemon-failed: multipathd is not running on vm: its unit failed (exit status 3)"
     ]
 
 

@@ -188,7 +188,7 @@ def test_orphan_instance_dir_of_a_finished_resize(host: RecordedHost) -> None:
         f" images reports folder = {folder}, "
     )
     assert host.headlines() == [
-        f"vm-resized waits for no resize (it is active), but vm has {host.uuid('vm-resized')[:8]}_resize",
+        f"vm-resized has no resize in progress (it is active), but vm still has {host.uuid('vm-resized')[:8]}_resize",
     ]
 
 

@@ -178,7 +178,7 @@ def test_domain_of_deleted_server(host: RecordedHost) -> None:
         " vm_state = deleted; domain reports state = running (unpaused)"
     ) in host.findings()
     assert host.headlines() == [
-        "vm-plain is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
+        "vm-plain has been deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
     ]
 
 
@@ -189,7 +189,7 @@ def test_domain_of_deleted_server_is_a_warning_if_off(host: RecordedHost) -> Non
     [finding] = [f for f in host.report().findings if f.check.name == "domain-of-deleted-server"]
     assert finding.severity.word == "warning"
     assert host.headlines() == [
-        "vm-stopped is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is shut off (destroyed)",
+        "vm-stopped has been deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is shut off (destroyed)",
     ]
 
 
@@ -209,7 +209,7 @@ def test_domain_of_deleted_server_if_its_row_is_archived(host: RecordedHost) -> 
         " domain reports state = running (unpaused)"
     ) in [finding.replace(host.domain("vm-plain"), "vm-plain") for finding in host.findings()]
     assert host.headlines() == [
-        "instance-00000001 is deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
+        "instance-00000001 has been deleted in nova since 2026-11-23 01:00 (2 d 17 h), but its domain is running (unpaused)",
     ]
 
 

@@ -504,7 +504,7 @@ def test_request_spec_skew(host: RecordedHost) -> None:
         " request spec reports flavor_name = lab.tiny, memory_mb = 4096"
     ]
     assert host.headlines() == [
-        "vm-plain's request spec has 4 096 MiB of memory, but its flavor lab.tiny has 64 MiB of memory",
+        "vm-plain's request spec has 4096 MiB of memory, but its flavor lab.tiny has 64 MiB of memory",
     ]
 
 

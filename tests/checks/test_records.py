@@ -223,7 +223,7 @@ def test_instance_mapping_skew(host: RecordedHost) -> None:
 
 @pytest.mark.parametrize(("table", "cells", "severity", "said", "headline"), [
     ("instance_mappings", {"cell_id": None}, "error", f"no cell_id, created_at = {OLD}",
-     "vm-plain is active in cell nova, but its mapping has no cell since 2026-01-01 00:00"),
+     "vm-plain is active in cell nova, but its mapping has had no cell since 2026-01-01 00:00"),
     ("instance_mappings", {"cell_id": 1}, "error", "cell = nova_cell0",
      "vm-plain's record is in cell nova, but its mapping leads to cell nova_cell0"),
     ("instance_mappings", {"queued_for_delete": 1}, "warning", "queued_for_delete = True",
@@ -325,7 +325,7 @@ def test_partial_deletion(host: RecordedHost) -> None:
         f"partial-deletion of vm-paused: instance reports task_state = deleting, updated_at = {OLD}"
     ]
     [headline] = host.headlines()
-    assert headline.startswith("vm-paused is stuck in deleting since 2026-01-01 00:00 (")
+    assert headline.startswith("vm-paused has been stuck in deleting since 2026-01-01 00:00 (")
 
 
 def test_a_deletion_may_take_minutes(host: RecordedHost) -> None:
@@ -343,7 +343,7 @@ def test_a_deletion_that_stopped_before_the_row_was_marked(host: RecordedHost) -
         " its_row = is not marked deleted"
     ]
     [headline] = host.headlines()
-    assert headline.startswith("vm-paused has vm_state deleted since 2026-01-01 00:00 (")
+    assert headline.startswith("vm-paused has had vm_state deleted since 2026-01-01 00:00 (")
     assert headline.endswith("), but its row is not marked deleted")
 
 

@@ -180,7 +180,7 @@ def test_a_failed_unit_shows_since_when_and_why(served: RecordedHost) -> None:
     systemd(served, FAILED.format("nova-compute"), shown=[shown])
 
     [finding] = served.report().findings
-    assert ", its unit failed (oom-kill, signal 9); nova reports it as up" in finding.title
+    assert ": its unit failed (oom-kill, signal 9); nova reports it as up" in finding.title
     assert " (5 min" in finding.title
     assert finding.names["UNIT"] == "nova-compute.service"
 

@@ -214,7 +214,7 @@ def test_stuck_task_state(host: RecordedHost) -> None:
         " updated_at = 2026-11-20 00:00:00, restart_of_nova_compute = powers it off"
     ]
     assert host.headlines() == [
-        "vm-paused is stuck in powering-off since 2026-11-20 00:00 (5 d 18 h)",
+        "vm-paused has been stuck in powering-off since 2026-11-20 00:00 (5 d 18 h)",
     ]
 
 

@@ -67,10 +67,10 @@ def test_a_command_that_does_not_apply_is_left_out_with_its_sentence() -> None:
     ]
 
     assert [said.prose[:18] for said in instructions(of_moved)] == [
-        "See the open files", "If the file was re", "It worked if the n",
+        "See the open files", "If the file was re", "It worked if the f",
     ]  # fmt: skip
     assert [said.prose[:18] for said in instructions(of_deleted)] == [
-        "See the open files", "If the file was de", "It worked if the n",
+        "See the open files", "If the file was de", "It worked if the f",
     ]  # fmt: skip
     copied = instructions(of_deleted)[1].commands
     assert [one.text.split()[:2] for one in copied] == [

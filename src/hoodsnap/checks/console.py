@@ -52,12 +52,12 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
 
     If the log is huge, empty it, which loses the console's earlier output. The file stays open:
 
-        truncate -s 0 LOG
+        truncate -s 0 PATH
 
     If the log was removed, switch the guest off and on through nova, which brings the log back:
 
-        openstack server stop UUID
-        openstack server start UUID
+        openstack server stop GUEST
+        openstack server start GUEST
 
     It worked if the file exists and is small:
 
@@ -80,6 +80,8 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
                     missing,
                     LOG=path,
                     FOLDER=dirname(path),
+                    PATH="",
+                    GUEST=guest.uuid,
                 )
         elif entry.blocks is not None and entry.blocks * 512 > HUGE:
             taken = entry.blocks * 512
@@ -88,12 +90,21 @@ def console_log_problem(guest: Guest, host: Host, domain: Domain) -> Problems:
             folder = dirname(path)
             room = _room(host, path)
             if room is None:
-                yield problem(headline, used, LOG=path, FOLDER=folder)
+                yield problem(headline, used, LOG=path, FOLDER=folder, PATH=path, GUEST="")
                 continue
             free = hears(room.answer, "images", "bavail", free_mib=room.free >> 20)
             headline = f"{headline} of {host.name}'s disk, where {room.free >> 20} MiB are free"
             severity = Severity.ERROR if room.free < taken else Severity.WARNING
-            yield problem(headline, used, free, severity=severity, LOG=path, FOLDER=folder)
+            yield problem(
+                headline,
+                used,
+                free,
+                severity=severity,
+                LOG=path,
+                FOLDER=folder,
+                PATH=path,
+                GUEST="",
+            )
 
 
 def _room(host: Host, path: str) -> FreeSpace | None:

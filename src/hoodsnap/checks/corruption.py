@@ -248,7 +248,7 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
         cp --sparse=always /proc/PID/fd/FD COPY
         virsh resume NAME
 
-    It worked if the new name or the copy has the size that QEMU's open file has:
+    It worked if the file with the old name, or the copy, has the size of QEMU's open file:
 
         ls -lLi /proc/PID/fd/FD MISSING
         ls -lLi /proc/PID/fd/FD COPY
@@ -429,6 +429,9 @@ def stale_managed_save(
     It worked if libvirt reports no managed save:
 
         virsh dominfo NAME
+
+    If nova has the server as active, wait until it reports the server as SHUTOFF (within ten
+    minutes). Then start the server through nova.
 
     Not yet: Do not run `virsh start`, `openstack server start` or `openstack server resume` before
     you have compared the times. Do not reboot the host while libvirt-guests is enabled.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from typing import NamedTuple
 
 from hoodsnap.check import Problem, Problems, check, problem
@@ -204,7 +203,7 @@ class MissingDaemon(NamedTuple):
     """A daemon that does not run: the end of a headline, evidence, and its unit."""
 
     words: str
-    """`is not running on vm since 09:02 (5 min), its unit failed (oom-kill)`."""
+    """`has not run on vm since 09:02 (5 min): its unit failed (oom-kill)`."""
     evidence: tuple[Evidence, ...]
     unit: str | None
 
@@ -233,27 +232,28 @@ def missing(
     unit = next(iter(broken or units), None)
     name = (daemon_of_unit(unit.name) if unit else None) or names[0]
     census = hears(host.daemons.census, "daemons", name, daemon=name, state=condition.value)
-    words = f"is {condition} on {host.name}"
     if unit is None:
-        return MissingDaemon(words, (census,), None)
+        return MissingDaemon(f"is {condition} on {host.name}", (census,), None)
     said = hears(host.daemons.units_answer, "systemd", unit.name, unit=unit.name)
     states = {"state": unit.active, "result": unit.result, "ended_with": unit.end}
     known = {key: value for key, value in states.items() if value is not None}
     evidence = (census, said.and_so(**known, restarts=unit.restarts or 0))
-    return MissingDaemon(words + _ended(unit, host.bundle.ended), evidence, unit.name)
+    return MissingDaemon(_off(unit, host), evidence, unit.name)
 
 
-def _ended(unit: Unit, now: datetime) -> str:
-    """Return since when a unit is off, and why, as the end of a headline.
+def _off(unit: Unit, host: Host) -> str:
+    """Return since when a unit has been off, and why, as the end of a headline.
 
-    ` since 09:02 (5 min), its unit failed (oom-kill)`
+    `has not run on vm since 09:02 (5 min): its unit failed (oom-kill)`
     """
-    when = f" {since(unit.since, now)}" if unit.since is not None else ""
+    words = f"is not running on {host.name}"
+    if unit.since is not None:
+        words = f"has not run on {host.name} {since(unit.since, host.bundle.ended)}"
     if not unit.has_failed:
-        return f"{when}, its unit is {unit.active}"
+        return f"{words}: its unit is {unit.active}"
     reasons = [one for one in (unit.result, unit.end) if one not in (None, "success", "exit-code")]
     how = f" ({', '.join(reasons)})" if reasons else ""
-    return f"{when}, its unit failed{how}"
+    return f"{words}: its unit failed{how}"
 
 
 def units_of(host: Host, names: Iterable[str]) -> Iterator[Unit]:

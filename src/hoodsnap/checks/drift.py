@@ -43,7 +43,7 @@ def amounts(numbers: Mapping[str, int | None]) -> str:
 
 
 def _amount(number: int | None, what: str) -> str:
-    return f"{number:,} {what}".replace(",", " ") if number else f"no {what}"
+    return f"{number} {what}" if number else f"no {what}"
 
 
 @check(Severity.WARNING, traps=[building, task_in_flight, migrating, resizing])

@@ -257,9 +257,11 @@ def _of_a_leftover(guest: Guest, folder: Folder, host: Host) -> str:
     if record.deleted:
         gone = known(lambda: moment(record.deleted_at))
         since = f" {phrase.since(gone, record.said['row'].at)}" if gone is not None else ""
-        return f"{guest.title} is deleted{since}, but its folder {name} is still on {host.name}"
+        was = "has been" if since else "is"
+        return f"{guest.title} {was} deleted{since}, but its folder {name} is still on {host.name}"
     return (
-        f"{guest.title} waits for no resize (it is {record.vm_state}), but {host.name} has {name}"
+        f"{guest.title} has no resize in progress (it is {record.vm_state}), but {host.name} still "
+        f"has {name}"
     )
 
 

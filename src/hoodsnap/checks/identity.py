@@ -168,8 +168,9 @@ def domain_of_deleted_server(guest: Guest, instance: Instance, domain: Domain) -
         deleted = deleted.and_so(archived="nova-compute will never remove its guest")
     gone, asked = moment(instance.deleted_at), instance.said.get("row")
     since = f" {phrase.since(gone, asked.at)}" if gone is not None and asked is not None else ""
+    was = "has been" if since else "is"
     yield problem(
-        f"{guest.title} is deleted in nova{since}, but its domain is {domain.state_words}",
+        f"{guest.title} {was} deleted in nova{since}, but its domain is {domain.state_words}",
         deleted,
         says(domain, state=domain.state_words),
         severity=Severity.ERROR if domain.state in ON else Severity.WARNING,

@@ -124,11 +124,11 @@ def port_binding_bad(
 ) -> Problems:
     """A port of the guest has no valid binding or is down, so no traffic passes.
 
-    `binding_failed` means that neutron found no way to bind the port: no agent on that host was
-    alive, or its bridge mappings lack the network. nova keeps the failed binding in its info cache,
-    and a restart of nova-compute then puts the server into error. A port that is down although its
-    guest runs was bound but not wired by the agent. A port that is administratively down
-    (`admin_state_up`) is a warning.
+    The guest has no network on a port that is not bound, not wired, or administratively down
+    (`admin_state_up`; a warning). `binding_failed` means that neutron found no way to bind the
+    port: no agent on that host was alive, or its bridge mappings lack the network. nova keeps the
+    failed binding in its info cache, and a restart of nova-compute then puts the server into error.
+    A port that is down although its guest runs was bound but not wired by the agent.
 
     Authority: neutron.
 
@@ -241,10 +241,9 @@ def info_cache_lost(guest: Guest, instance: Instance, ports: tuple[Port, ...]) -
         openstack port list --server UUID --long
         openstack server show UUID -c addresses
 
-    If the cache is still wrong and no port is in binding_failed, set
-    `heal_instance_info_cache_interval = 60` in nova.conf on the server's host, and restart
-    nova-compute there, which interrupts its tasks. Attaching another port does not bring back the
-    ports that are missing.
+    Attaching another port does not bring back the ports that are missing. If the cache is still
+    wrong and no port is in binding_failed, set `heal_instance_info_cache_interval = 60` in
+    nova.conf on the server's host. Then restart nova-compute there, which interrupts its tasks:
 
         systemctl restart nova-compute
 

@@ -336,9 +336,11 @@ def instance_mapping_skew(guest: Guest, instance: Instance, mapping: InstanceMap
             )
         return
     if mapping.cell_id is None:
+        since = since_written(mapping.created_at, asked)
+        has = "has had" if since else "has"
         yield problem(
-            f"{guest.title} is {instance.vm_state} in cell {instance.cell}, but its mapping has no "
-            f"cell{since_written(mapping.created_at, asked)}",
+            f"{guest.title} is {instance.vm_state} in cell {instance.cell}, but its mapping {has} "
+            f"no cell{since}",
             here,
             says(mapping, cell_id=None, created_at=mapping.created_at),
             **_settings("cell_id", cell.get("id")),
@@ -440,15 +442,16 @@ def partial_deletion(guest: Guest, instance: Instance) -> Problems:
     if not instance.deleted and instance.task_state == "deleting":
         if age > MINUTES:
             yield problem(
-                f"{guest.title} is stuck in deleting{since}{_failed(instance)}",
+                f"{guest.title} has been stuck in deleting{since}{_failed(instance)}",
                 says(instance, task_state="deleting", updated_at=instance.updated_at),
                 *_causes(guest, instance),
             )
     elif not instance.deleted and instance.vm_state == "deleted":
         if age > MINUTES and instance.task_state is None:
             half = says(instance, vm_state="deleted", updated_at=instance.updated_at)
+            has = "has had" if since else "has"
             yield problem(
-                f"{guest.title} has vm_state deleted{since}, but its row is not marked deleted",
+                f"{guest.title} {has} vm_state deleted{since}, but its row is not marked deleted",
                 half.and_so(its_row="is not marked deleted"),
                 *_causes(guest, instance),
                 severity=Severity.WARNING,

@@ -273,7 +273,7 @@ def snapshot_or_blockjob_residue(
 
     Then, if nobody needs a copy that is in progress, end the copy, which keeps the disk as it is:
 
-        virsh blockjob NAME TARGET --abort
+        virsh blockjob NAME COPIED --abort
 
     If nobody needs a snapshot in libvirt's list, make libvirt forget it, which keeps the disk as it
     is, with the snapshot's data in it:
@@ -304,6 +304,7 @@ def snapshot_or_blockjob_residue(
                 says(domain, disks=f"{disk.target}: {' → '.join((new, *below))}"),
                 severity=Severity.ERROR,
                 TARGET=disk.target,
+                COPIED="",
                 SNAPSHOT="",
             )
     for target, job in domain.block_jobs.items():
@@ -315,6 +316,7 @@ def snapshot_or_blockjob_residue(
             hears(answer, "domain", target, **{f"job_of_{target}": job}),
             severity=severity,
             TARGET=target,
+            COPIED=target,
             SNAPSHOT="",
         )
     if domain.snapshots:
@@ -323,6 +325,7 @@ def snapshot_or_blockjob_residue(
             f"{guest.title} has snapshots that nova does not know: {several(domain.snapshots)}",
             says(domain, snapshots=", ".join(domain.snapshots)),
             TARGET=first,
+            COPIED="",
             SNAPSHOT=domain.snapshots[0],
         )
 

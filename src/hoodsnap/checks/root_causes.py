@@ -56,6 +56,8 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "orphan-instance-dir",
         "file-owner-or-label-wrong",
         "base-cache-orphans",
+        "console-log-problem",
+        "capacity-lie",
     ),
     # The file is gone for the next start, too.
     "disk-deleted-but-open": ("backing-file-missing", "server-without-disk"),
@@ -111,6 +113,12 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "root-bdm-broken",
         "error-but-running",
     ),
+    # nova has no mapping of a volume that the guest uses, so cinder's attachment is the right one.
+    "guest-volume-not-in-bdm": ("cinder-attachment-without-bdm",),
+    # The disk's header names another base image than the one QEMU uses.
+    "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
+    # The guest is off because its memory was saved, and must not start before that is settled.
+    "stale-managed-save": ("active-but-domain-off",),
 }
 """Root check → the checks whose findings it explains."""
 

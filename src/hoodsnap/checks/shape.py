@@ -73,8 +73,8 @@ def memory_chain_mismatch(
 
     Then stop and start the server, which ends the guest and boots it again:
 
-        openstack server stop UUID
-        openstack server start UUID
+        openstack server stop GUEST
+        openstack server start GUEST
 
     It worked if the domain has the flavor's memory:
 
@@ -105,7 +105,14 @@ def memory_chain_mismatch(
         shown = sizes(*(word.number * KIB for word in words))
         had = dict(zip((word.number for word in words), shown, strict=True))
         headline = f"{guest.title} has {_odd_first(words, had, ' of memory')}"
-        yield problem(headline, *(_in_mib(word) for word in words))
+        yield problem(
+            headline, *(_in_mib(word) for word in words), GUEST=_guest_to_restart(guest, words)
+        )
+
+
+def _guest_to_restart(guest: Guest, words: list[_Word]) -> str:
+    """Return the server's UUID; "" if only its database row differs, so that the guest is right."""
+    return guest.uuid if len({word.number for word in words if word.place != ROW}) > 1 else ""
 
 
 def _in_mib(word: _Word) -> Evidence:
@@ -165,8 +172,8 @@ def vcpu_chain_mismatch(
 
     Then stop and start the server, which ends the guest and boots it again:
 
-        openstack server stop UUID
-        openstack server start UUID
+        openstack server stop GUEST
+        openstack server start GUEST
 
     It worked if the domain has the flavor's vCPUs:
 
@@ -187,7 +194,9 @@ def vcpu_chain_mismatch(
     if _differ(guest, words, lambda count: count):
         had = {word.number: counted(word.number, "vCPU") for word in words}
         headline = f"{guest.title} has {_odd_first(words, had)}"
-        yield problem(headline, *(word.evidence for word in words))
+        yield problem(
+            headline, *(word.evidence for word in words), GUEST=_guest_to_restart(guest, words)
+        )
     if monitor is not None and domain is not None and monitor.vcpus != domain.current_vcpus:
         yield problem(
             f"{guest.title} has {counted(domain.current_vcpus, 'vCPU')} plugged in in libvirt, but "

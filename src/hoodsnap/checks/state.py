@@ -133,8 +133,8 @@ def active_but_domain_off(
         why = ": the kernel's OOM killer ended it" if killed else ""
         since = _since(lambda: log.ended if log is not None else None, domain, "state")
         yield problem(
-            f"{guest.title} is {record.vm_state} in nova, but its domain is {domain.state_words}"
-            f"{since}{why}",
+            f"{guest.title} is {record.vm_state} in nova, but its domain {_is(since)} "
+            f"{domain.state_words}{since}{why}",
             says(record, vm_state=record.vm_state),
             says(domain, state=domain.state_words),
             *ending(log),
@@ -168,13 +168,18 @@ def _since(written: Callable[[], str | None], fact: Fact, part: str) -> str:
     return f" {phrase.since(then, asked.at)}"
 
 
+def _is(since: str) -> str:
+    """Return the verb before a state and its ` since 09:02`."""
+    return "has been" if since else "is"
+
+
 @check(Severity.ERROR, traps=[task_in_flight, migrating])
 def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
     """nova reports the server as stopped, suspended or paused, but its guest runs.
 
     If the server is `stopped`, nova's next power sync (every ten minutes) forces the guest off
-    without a shutdown. The guest was started outside nova: `virsh start`, autostart, the
-    libvirt-guests service.
+    without a shutdown. Either the guest was started outside nova (`virsh start`, autostart, the
+    libvirt-guests service), or nova's record was changed.
 
     If the guest of a suspended server was started, its saved memory has been used up, and `resume`
     fails. A guest that nova paused and that was resumed on the host is left alone (a warning), but
@@ -220,7 +225,7 @@ def stopped_but_domain_on(guest: Guest, record: Server | Instance, domain: Domai
         what = "soft-deleted" if record.vm_state == "soft-delete" else record.vm_state
         doomed = ", and nova will force it off" if record.vm_state == "stopped" else ""
         yield problem(
-            f"{guest.title} is {what} in nova, but its domain is {domain.state_words}"
+            f"{guest.title} is {what} in nova, but its domain {_is(since)} {domain.state_words}"
             f"{since}{doomed}",
             says(record, vm_state=record.vm_state).and_so(next_power_sync=sync),
             says(domain, state=domain.state_words),
@@ -474,8 +479,8 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
 
         openstack server show UUID
 
-    Not yet: Do not restart nova-compute before you know that effect. Do not clear the task of a
-    server that is deleting, migrating or rebuilding.
+    Not yet: Do not restart nova-compute before you know what the restart does to this server. Do
+    not clear the task of a server that is deleting, migrating or rebuilding.
 
     Source: nova compute/manager.py `_init_instance`; nova admin guide, support-compute.
     """
@@ -495,7 +500,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
         # A large memory or image may take longer, but nothing takes longer than a day.
         sure = task in QUICK_TASKS or age > TASK.total_seconds()
         yield problem(
-            f"{guest.title} is stuck in {task} {phrase.since(since, asked.at)}",
+            f"{guest.title} has been stuck in {task} {phrase.since(since, asked.at)}",
             since_then.and_so(restart_of_nova_compute=restart),
             *_action_behind(guest.instance, since),
             severity=Severity.ERROR if sure else Severity.WARNING,

@@ -81,8 +81,8 @@ def mac_chain_mismatch(
     and gives it a new one. A port that nova created would be deleted, with its addresses; for such
     a port, hard-reboot the server instead, once its info cache is confirmed to be right:
 
-        openstack server remove port UUID PORT
-        openstack server add port UUID PORT
+        openstack server remove port UUID LOST_PORT
+        openstack server add port UUID LOST_PORT
 
     It worked if the guest's card has the port's address:
 
@@ -205,15 +205,15 @@ def tap_missing_or_miswired(
 
     If the tap is down, switch it on, which connects the guest:
 
-        ip link set TAP up
+        ip link set DEVICE up
 
     If the tap was deleted and nova did not create the port, let nova attach it again, which gives
     the guest a new card. A port that nova created would be deleted, with its addresses; for such a
     port, hard-reboot the server instead, once its volumes and its info cache are confirmed to be
     right:
 
-        openstack server remove port UUID PORT
-        openstack server add port UUID PORT
+        openstack server remove port UUID LOST_PORT
+        openstack server add port UUID LOST_PORT
 
     It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
 
@@ -251,6 +251,8 @@ def tap_missing_or_miswired(
                 *([_link(guest, listing, link)] if link is not None else []),
                 TAP=card.target,
                 LINK=link or "",
+                DEVICE="",
+                LOST_PORT=port_id if link is None else "",
                 PORT=port_id,
             )
             continue
@@ -262,6 +264,8 @@ def tap_missing_or_miswired(
                 *(one.evidence for one in wrong),
                 TAP=card.target,
                 LINK="",
+                DEVICE=card.target if not tap.up else "",
+                LOST_PORT="",
                 PORT=port_id,
             )
 

@@ -31,8 +31,9 @@ HEADER = 32 << 20
 def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...]) -> Problems:
     """Two servers have the same volume, which is not multiattach.
 
-    Both write to it without knowing of each other, and the file system breaks. Two rows in nova,
-    two attachments in cinder, or a guest that was never switched off: one of them has to go.
+    If both guests use it, they write without knowing of each other, and the file system breaks.
+    Two rows in nova, two attachments in cinder, or a guest that was never switched off: one of them
+    has to go.
 
     Authority: libvirt and the kernel: they show which guest has it open.
 

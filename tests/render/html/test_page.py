@@ -95,7 +95,7 @@ def test_the_answer_comes_first(destroyed: str) -> None:
 
     assert text.startswith(
         "✗ 1 error in 1 of 15 servers vm-plain Findings ✗ vm-plain is active in nova, but its domain"
-        " is shut off (destroyed) since 17:24"
+        " has been shut off (destroyed) since 17:24"
     )
 
 
