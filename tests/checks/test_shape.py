@@ -161,11 +161,11 @@ def test_disk_size_vs_flavor(host: RecordedHost) -> None:
     _size(host, path, (1 << 30) - 512)
 
     assert host.findings() == [
-        "disk-size-vs-flavor of vm-plain: instance reports flavor_root_gb = 1, size = 1 073 741 824 bytes;"
-        f" image reports path = {path}, virtual_size = {(1 << 30) - 512}, size = 1 073 741 312 bytes"
+        "disk-size-vs-flavor of vm-plain: instance reports flavor_root_gb = 1, size = 1073741824 bytes;"
+        f" image reports path = {path}, virtual_size = {(1 << 30) - 512}, size = 1073741312 bytes"
     ]
     assert host.headlines() == [
-        "vm-plain's root disk has 1 073 741 312 bytes, but its flavor has 1 073 741 824 bytes"
+        "vm-plain's root disk has 1073741312 bytes, but its flavor has 1073741824 bytes"
     ]
 
 

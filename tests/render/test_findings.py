@@ -50,7 +50,7 @@ def test_a_root_names_what_it_explains() -> None:
     words = " ".join(" ".join(lines[at:]).split())
     assert f"explains domain-running-on-wrong-host (error, {count} times), port-bound" in words
     assert not any(line.startswith("✗ ERROR domain-running-on-wrong-host") for line in lines)
-    verdict = f"1 warning ({count + 1} more folded under them) in {count} of "
+    verdict = f"1 warning ({count + 1} more folded) in {count} of "
     assert any(line.startswith(verdict) for line in lines)
 
 

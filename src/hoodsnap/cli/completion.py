@@ -169,7 +169,8 @@ def _plain(text: str) -> str:
 
 def completion(
     shell: Annotated[
-        Shell | None, typer.Argument(help="Shell to complete for.", show_default="from $SHELL")
+        Shell | None,
+        typer.Argument(help="Shell to complete for.", metavar="SHELL", show_default="from $SHELL"),
     ] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Write the script to where the shell looks for it.")

@@ -35,7 +35,7 @@ def demo(
         str | None,
         typer.Argument(
             help="Recorded fault to explain (see --list).",
-            metavar="[FAULT]",
+            metavar="FAULT",
             show_default=False,
             autocompletion=completion.faults,
         ),
@@ -45,10 +45,10 @@ def demo(
     ] = False,
 ) -> None:
     """Collect this host if it has Nova or libvirt and explain it. If the host has no guests,
-    explain a recorded cloud instead. With FAULT, explain the recorded cloud with this fault.
+    explain a recorded cloud instead. With FAULT, explain a recorded cloud with this fault.
 
-    Every command that reads bundles accepts recordings, too: @demo is the healthy cloud, and
-    @demo/FAULT is the cloud with a fault.
+    Every command that reads bundles accepts recordings, too: @demo is a healthy cloud, and
+    @demo/FAULT is a cloud with this fault.
     """
     if listing:
         put(_listed)

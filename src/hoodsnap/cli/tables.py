@@ -34,7 +34,7 @@ TableFormatOption = Annotated[
 
 SomeBundles = Annotated[
     list[Path] | None,
-    typer.Argument(help="Bundles, or folders of bundles.", metavar="[BUNDLE]…", readable=False),
+    typer.Argument(help="Bundles, or folders of bundles.", metavar="BUNDLE", readable=False),
 ]
 
 

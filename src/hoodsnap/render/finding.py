@@ -62,7 +62,7 @@ def row(group: Group) -> Line:
     elif finding.shared is not None:
         about = f" ({_sharers(finding.shared)})"
     elif finding.guest is not None:
-        uuid, name = clean(finding.guest.uuid), f" {clean(finding.guest.name)}"
+        uuid, name = clean(finding.guest.uuid), f" {clean(finding.guest.name) or '-'}"
     said = clean("; ".join(map(str, finding.evidence)))
     checks = (one for each in group.findings for one in each.everything())
     folded = sum(1 for one in checks if one.check is not finding.check)

@@ -274,7 +274,7 @@ def _names(rows: Iterable[OverviewRow]) -> str:
 
 
 def _counted(findings: Iterable[Finding]) -> str:
-    """Return the numbers of findings: `2 errors, 1 warning (3 more folded under them)`."""
+    """Return the numbers of findings: `2 errors, 1 warning (3 more folded)`."""
     top = tuple(findings)
     told = Counter(finding.severity for finding in top)
     found = ", ".join(
@@ -283,7 +283,7 @@ def _counted(findings: Iterable[Finding]) -> str:
         if told[severity]
     )
     folded = sum(len(list(finding.everything())) - 1 for finding in top)
-    return found + (f" ({folded} more folded under them)" if folded else "")
+    return found + (f" ({folded} more folded)" if folded else "")
 
 
 def _reason(skips: Sequence[tuple[str, Skip | None]]) -> str:
