@@ -60,7 +60,6 @@ FOUND = {
     "volume-file-gone": ["error disk-deleted-but-open of vm-bfv"],
     # nova keeps base images only for the servers that it has on this host.
     "db-host": [
-        "error active-without-host of vm-config",
         "error domain-running-on-wrong-host of vm-config",
         "warning base-image-reapable of ",
         "warning base-image-reapable of ",

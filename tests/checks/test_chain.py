@@ -167,7 +167,7 @@ def test_base_replaced_or_truncated_if_it_is_smaller_than_the_image(host: Record
         f" base = {base}, base_virtual_size = {size - 512}; image service reports virtual_size = {size}"
     ]
     assert host.headlines() == [
-        "vm-snap's base image …/_base/a11ab982 has only 1 073 741 312 bytes of its image's 1 073 741 824 bytes",
+        "vm-snap's base image …/_base/a11ab982 has only 1073741312 bytes of its image's 1073741824 bytes",
     ]
 
 
@@ -192,7 +192,7 @@ def test_base_replaced_or_truncated_if_it_is_blank(host: RecordedHost) -> None:
     assert finding.startswith("base-replaced-or-truncated of vm-snap: image reports ")
     assert ", blocks = 0; image service reports virtual_size = " in finding
     assert host.headlines() == [
-        "vm-snap's base image …/_base/a11ab982 is empty on disk, but its image has 6 528 KiB",
+        "vm-snap's base image …/_base/a11ab982 is empty on disk, but its image has 6528 KiB",
     ]
 
 

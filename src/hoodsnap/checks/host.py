@@ -197,7 +197,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
     If an operator disabled the service and the reason is gone, enable it, which places servers on
     the host again:
 
-        openstack compute service set --enable HOST nova-compute
+        openstack compute service set --enable DISABLED nova-compute
 
     If the host has no host mapping, map it to its cell, which places servers on the host:
 
@@ -225,6 +225,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
                 evidence,
                 *_named(believed),
                 SERVICE="nova-compute",
+                DISABLED="",
                 CELL="",
             )
         return
@@ -232,7 +233,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
         rows = [says(one, id=one.id, host=one.host) for one in services]
         numbers = several(one.id for one in services)
         headline = f"nova has {len(rows)} nova-compute services of {host.nova_name}: ids {numbers}"
-        yield problem(headline, *rows, SERVICE="", CELL="")
+        yield problem(headline, *rows, SERVICE="", DISABLED="", CELL="")
     running = [guest for guest in guests if guest.process is not None]
     for service in services:
         yield from _commanded(host, service, running)
@@ -253,13 +254,18 @@ def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[P
     """Yield what an operator, or nova-compute itself, has set for the service."""
     if "forced_down" in service.raw and service.forced_down and running:
         forced = says(service, forced_down=True).and_so(running_guests=len(running))
-        pids = [says(g.process, pid=g.process.pid) for g in running[:SHOWN] if g.process]
+        pids = [
+            says(g.process, pid=g.process.pid).and_so(uuid=g.uuid)
+            for g in running[:SHOWN]
+            if g.process
+        ]
         yield problem(
             f"nova-compute on {host.nova_name} is forced down, but runs {_servers(running)}",
             forced,
             *pids,
             severity=Severity.ERROR,
             SERVICE="",
+            DISABLED="",
             CELL="",
         )
     if service.disabled:
@@ -267,9 +273,9 @@ def _commanded(host: Host, service: Service, running: list[Guest]) -> Iterator[P
         itself = (reason or "").startswith("AUTO:")
         said = says(service, disabled=True, disabled_reason=reason)
         severity = Severity.WARNING if itself else Severity.NOTE
-        lost = "libvirtd" if itself else ""
+        lost, off = ("libvirtd", "") if itself else ("", host.nova_name)
         headline = _disabled(host, reason or "", itself)
-        yield problem(headline, said, severity=severity, SERVICE=lost, CELL="")
+        yield problem(headline, said, severity=severity, SERVICE=lost, DISABLED=off, CELL="")
 
 
 def _disabled(host: Host, reason: str, itself: bool) -> str:
@@ -294,7 +300,9 @@ def _late(host: Host, service: Service, running: list[Guest]) -> Iterator[Proble
         guests = counted(len(running), "guest")
         headline = f"nova-compute on {host.nova_name}, with {guests}, has not reported{when}"
         severity = Severity.WARNING
-        yield problem(headline, late, severity=severity, SERVICE="nova-compute", CELL="")
+        yield problem(
+            headline, late, severity=severity, SERVICE="nova-compute", DISABLED="", CELL=""
+        )
 
 
 def seconds_silent(host: Host, service: Service) -> float:
@@ -327,6 +335,7 @@ def _unmapped(host: Host, service: Service) -> Iterator[Problem]:
         hears(read, "nova-db", f"host_mappings[host={host.nova_name}]", host_mapping=None),
         severity=Severity.ERROR,
         SERVICE="",
+        DISABLED="",
     )
 
 

@@ -113,6 +113,13 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "root-bdm-broken",
         "error-but-running",
     ),
+    # nova, and all that follows its record, looks for the guest on a host that it is not on.
+    "domain-running-on-wrong-host": (
+        "active-without-host",
+        "server-without-domain",
+        "server-without-disk",
+        "allocation-wrong-provider",
+    ),
     # nova has no mapping of a volume that the guest uses, so cinder's attachment is the right one.
     "guest-volume-not-in-bdm": ("cinder-attachment-without-bdm",),
     # The disk's header names another base image than the one QEMU uses.

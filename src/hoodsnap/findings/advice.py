@@ -36,6 +36,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "DAEMON": "process id of the daemon",
     "DATABASE": "name of the cell's database",
     "DEVICE": "kernel name of the device: sdb",
+    "DISABLED": "name of the host whose service an operator disabled",
     "DISK": "path of the disk",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
