@@ -52,7 +52,7 @@ def nova_compute_not_running(host: Host, cloud: Cloud) -> Problems:
 
         systemctl start UNIT
 
-    Then check that nova reports it as up:
+    It worked if nova reports it as up:
 
         openstack compute service list --host HOST --service nova-compute
 
@@ -103,6 +103,10 @@ def nova_controller_not_running(host: Host) -> Problems:
 
         systemctl start UNIT
 
+    It worked if nova reports it as up:
+
+        openstack compute service list --host HOST
+
     Not yet: Do not reset the state of servers (`openstack server set --state`) whose task waits for
     the conductor. Do not restart nova-compute: it waits for a conductor when it starts.
 
@@ -148,7 +152,7 @@ def libvirt_not_running(host: Host, cloud: Cloud) -> Problems:
 
         systemctl start UNIT
 
-    Then check that it lists the guests:
+    It worked if libvirt lists the guests:
 
         virsh list --all
 
@@ -205,6 +209,10 @@ def network_agent_not_running(host: Host) -> Problems:
 
         systemctl start UNIT
 
+    It worked if neutron reports it as alive:
+
+        openstack network agent list --host HOST --long
+
     Not yet: Do not run `openstack server reboot --hard`, do not migrate to this host and do not
     attach ports while the agent that wires ports is missing. Do not delete the agent's record.
 
@@ -257,6 +265,11 @@ def open_vswitch_not_running(host: Host) -> Problems:
     Then start it:
 
         systemctl start UNIT
+
+    It worked if the process runs, and the log has no new error:
+
+        ps -o pid,stat,lstart,args -C ovs-vswitchd
+        tail -n 50 /var/log/openvswitch/ovs-vswitchd.log
 
     Not yet: Do not restart neutron-openvswitch-agent or ovn-controller before the switch works: the
     flows can't be written. Do not reboot guests.
