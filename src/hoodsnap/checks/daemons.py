@@ -56,7 +56,7 @@ def nova_compute_frozen(host: Host) -> Problems:
 
         kill -CONT DAEMON
 
-    It worked if the state is S or R, and nova reports the service as up:
+    It worked if the state is S or R, and nova lists a report (Updated At) of the last ten seconds:
 
         ps -o pid,stat,lstart,wchan:24,args -p DAEMON
         openstack compute service list --host HOST --service nova-compute

@@ -10,15 +10,13 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError
 from hoodsnap.facts.host.daemon import Condition, Daemon, Daemons, Unit
 from hoodsnap.facts.layer import DAEMONS
-from hoodsnap.keep.daemon import daemon_of_unit
-
-HELPERS = frozenset(["virtiofsd", "swtpm", "qemu-pr-helper"])
-"""Daemons that serve a single QEMU: they come and go with their guests, which are compared."""
+from hoodsnap.keep.daemon import HELPERS, daemon_of_unit
 
 
 def changes_of(before: Host, after: Host) -> Iterator[Change]:
     """Yield the change of each daemon's condition, and each restart, once.
 
+    Helpers of single QEMUs come and go with their guests, which are compared.
     Raises `UnheardError` if a bundle does not have the daemons.
     """
     old, new = before.daemons, after.daemons
