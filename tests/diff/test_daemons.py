@@ -41,9 +41,8 @@ def test_a_restart_is_one_change_with_the_time_of_the_new_start(served: Recorded
 
 
 def test_a_recorded_restart_has_the_pid_of_the_daemon_not_of_its_workers() -> None:
-    found = difference(
-        *(analyze(load(path)) for path in (DAEMONS, FAULTS / "dhcp-agent-down.json.zst"))
-    )
+    before, after = DAEMONS, FAULTS / "dhcp-agent-down.json.zst"
+    found = difference(analyze(load(before)), analyze(load(after)))
 
     told = changes(found)
     assert "daemons[nova-compute].restarted: pid 8673 → pid 28228" in told
