@@ -18,7 +18,7 @@ from hoodsnap import extras
 EXTRAS = [
     name
     for name in metadata.metadata("hoodsnap").get_all("Provides-Extra") or ()
-    if name not in ("dev", "libvirt")
+    if name not in ("dev", "libvirt", "page")
 ]
 
 

@@ -22,7 +22,7 @@ MODULES = {
 }
 """Extra that each module belongs to, by the name that is imported, not by its package's."""
 
-_MARKED = re.compile(r"""^(?P<package>[^;]+?)\s*;.*\bextra\s*==\s*["'](?P<extra>[^"']+)["']""")
+_EXTRA = re.compile(r"""\bextra == ["'](?P<extra>[^"']{1,50})["']""")
 
 
 def advice(module: str | None) -> str | None:
@@ -51,6 +51,7 @@ def command(extra: str) -> str:
 def packages(extra: str) -> Iterator[str]:
     """Yield the requirements of an extra, as pip takes them."""
     for requirement in metadata.requires("hoodsnap") or ():
-        marked = _MARKED.match(requirement)
+        package, _, marker = requirement.partition(";")
+        marked = _EXTRA.search(marker)
         if marked is not None and marked["extra"] == extra:
-            yield marked["package"].replace(" ", "")
+            yield package.replace(" ", "")

@@ -33,16 +33,28 @@ _BINARY = (
 """Offset and bytes that a kind of file has, and the words for it. The first match counts."""
 
 _TEXT = (
-    (r"<!doctype html|<html\b", "an HTML page (perhaps a login page instead of the attachment)"),
-    (r"<domain\b|<domstatus\b", "libvirt's XML of a domain"),
-    (r"<\?xml\b|<[a-z][\w:.-]*[\s/>]", "an XML document"),
-    (r"-- (?:mysql|mariadb) dump|/\*m?!\d+\\?- enable the sandbox", "a dump of a MySQL database"),
-    (r"-- postgresql database dump|--\n-- postgresql", "a dump of a PostgreSQL database"),
-    (r"-----begin ", "a key, certificate or signature in PEM format"),
-    (r"#!", "a script"),
-    (r"diff --git |--- a/", "a patch"),
-    (r"---\s*(?:\n|$)|[\w.-]+:(?: [^\n]*)?\n(?:[\w.-]+:|\s+[\w\"'-]|- )", "a YAML document"),
-    (r"(?:[#;][^\n]*\n|\s)*\[[\w.:-]+\]\s*\n", "a configuration file"),
+    (
+        re.compile(r"\A(?:<!doctype html|<html\b)"),
+        "an HTML page (perhaps a login page instead of the attachment)",
+    ),
+    (re.compile(r"\A(?:<domain\b|<domstatus\b)"), "libvirt's XML of a domain"),
+    (re.compile(r"\A(?:<\?xml\b|<[a-z][\w:.-]*[\s/>])"), "an XML document"),
+    (
+        re.compile(r"\A(?:-- (?:mysql|mariadb) dump|/\*m?!\d+\\?- enable the sandbox)"),
+        "a dump of a MySQL database",
+    ),
+    (
+        re.compile(r"\A(?:-- postgresql database dump|--\n-- postgresql)"),
+        "a dump of a PostgreSQL database",
+    ),
+    (re.compile(r"\A(?:-----begin )"), "a key, certificate or signature in PEM format"),
+    (re.compile(r"\A(?:#!)"), "a script"),
+    (re.compile(r"\A(?:diff --git |--- a/)"), "a patch"),
+    (
+        re.compile(r"\A(?:---\s*(?:\n|$)|[\w.-]+:(?: [^\n]*)?\n(?:[\w.-]+:|\s+[\w\"'-]|- ))"),
+        "a YAML document",
+    ),
+    (re.compile(r"\A(?:(?:[#;][^\n]*\n|\s)*\[[\w.:-]+\]\s*\n)"), "a configuration file"),
 )
 """Pattern of the beginning of a text in lower case, and the words for it."""
 
@@ -65,6 +77,6 @@ def kind_of(data: bytes) -> str | None:
         return None
     start = text.removeprefix("\ufeff").lstrip().lower()
     for pattern, words in _TEXT:
-        if re.match(pattern, start):
+        if pattern.match(start):
             return words
     return "a text file" if start and start[0] not in '{["' else None

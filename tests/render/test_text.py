@@ -172,6 +172,8 @@ def test_a_pipe_gets_no_wrapped_line() -> None:
     base = "/var/lib/nova/instances/_base/6b069ff17bbc9dcf65dedf4bb2ff93d0d763d727"
     assert any(line.endswith(f"-ls  ({base})") for line in lines)
     assert any(f"ln {base}.lab-moved {base}" in line for line in lines)
+    assert any(f"domain reports disks = {base}  virsh dumpxml" in line for line in lines)
+    assert any(f"files = {base}.lab-moved (fd " in line for line in lines)
     assert not any("…" in line for line in lines if line.startswith("    "))
 
 

@@ -47,7 +47,9 @@ def _type_of(kind: Any, param: Any, ctx: Any) -> str | None:
     if param.param_type_name == "argument":
         return None
     shown = kind.display_type_rich(param, ctx=ctx) or ""
-    plain = re.sub(r"list\[(.*)\]", r"\1", shown).replace(" range", "")
+    plain = shown.replace(" range", "")
+    if plain.startswith("<list["):
+        plain = f"<{plain.removeprefix('<list[').removesuffix(']>')}>"
     return {"<str>": "<text>", "<int>": "<number>", "<Path>": "<path>"}.get(plain, plain)
 
 

@@ -118,8 +118,9 @@ def _by_sql(statement: str, report: Report) -> tuple[Sequence[str], Iterable[Seq
     from hoodsnap.tables import sql
     from hoodsnap.tables.table import TABLES, silent
 
+    words = set(re.findall(r"\w+", statement.lower()))
     for table in TABLES.values():
-        if re.search(rf"\b{table.name}\b", statement, re.IGNORECASE):
+        if table.name in words:
             for reason in silent(table, report)[:5]:
                 say(f"rows of {table.name} may be missing: {reason}")
     try:

@@ -38,7 +38,7 @@ MOST_HOSTS = 3
 
 ESSENTIAL: Mapping[Layer, re.Pattern[str]] = {
     NOVA: re.compile(r"GET /v2(?:\.1)?(?:/[0-9a-f]+)?/servers\b"),
-    NOVA_DB: re.compile(r"SELECT .*\.instances\b", re.DOTALL),
+    NOVA_DB: re.compile(r"\ASELECT .*\.instances\b", re.DOTALL),
     PLACEMENT: re.compile(r"GET /(?:resource_providers|allocations)\b"),
     CINDER: re.compile(r"GET /v[23](?:/[0-9a-f]+)?/(?:volumes|attachments)\b"),
     NEUTRON: re.compile(r"GET /v2\.0/ports\b"),

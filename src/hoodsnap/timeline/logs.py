@@ -19,7 +19,7 @@ from hoodsnap.facts.layer import LOGS
 from hoodsnap.timeline.event import Event
 
 _LINE = re.compile(r"(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d[\d.,]*+(?:Z|[+-]\d\d:?\d\d)?):? ")
-_NOVA = re.compile(r"(?P<level>[A-Z]+) \[instance: (?P<uuid>[0-9a-f-]{36})\] ")
+_NOVA = re.compile(r"(?P<level>[A-Z]{1,10}) \[instance: (?P<uuid>[0-9a-f-]{36})\] ")
 _START = re.compile(
     r"starting up libvirt version: (?P<libvirt>[\d.]+).{0,200}? qemu version: "
     r"(?P<qemu>[\d.]+)"
