@@ -146,6 +146,9 @@ class Teller:
         names = [name_of(guest) for guest in shared.guests]
         most = len(names) if self.verbose else NAME_ALL
         yield from self._wrapped(f"  {several(names, most)}", "", 4)
+        if shared.path is not None:
+            said = f"  All {len(names)} findings name {clean(shared.path)}: look there first."
+            yield from self._wrapped(said, "bold", 4)
         cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
         yield from self._labeled("caution", f"{TOO_MANY}{cause}")
         yield line(f"  For example, {names[0]}:")
