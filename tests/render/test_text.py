@@ -134,6 +134,18 @@ def test_one_fault_is_on_the_first_screen_and_in_the_last_line() -> None:
     assert lines[-1] == "1 error in 1 of 15 servers: vm-plain"
 
 
+def test_findings_of_the_host_are_in_the_overview() -> None:
+    report = _fault("compute-frozen")
+    lines = _of(report)
+
+    [host] = report.cloud.hosts
+    names = [one.check.name for one in report.findings if not one.guests and one.host]
+    assert "nova-compute-frozen" in names
+    [said] = [line for line in lines if line.startswith(f"! host {host.name}: ")]
+    assert lines.index(said) < lines.index("", 2)
+    assert all(name in said for name in names)
+
+
 SEVERAL = 2
 """Findings from which on a report may be longer than 45 lines."""
 

@@ -212,8 +212,8 @@ def tap_missing_or_miswired(
     port, hard-reboot the server instead, once its volumes and its info cache are confirmed to be
     right:
 
-        openstack server remove port UUID PORT
-        openstack server add port UUID PORT
+        openstack server remove port UUID LOST_PORT
+        openstack server add port UUID LOST_PORT
 
     It worked if the tap is up, Open vSwitch reports no error, and the port is ACTIVE:
 
@@ -252,6 +252,7 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK=link or "",
                 PORT=port_id,
+                LOST_PORT=port_id if link is None else "",
             )
             continue
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
@@ -263,6 +264,7 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK="",
                 PORT=port_id,
+                LOST_PORT="" if [one.fault for one in wrong] == ["is down"] else port_id,
             )
 
 
