@@ -30,7 +30,7 @@ def outside_code(document: str) -> str:
         ticks = line[: len(line) - len(line.lstrip("`"))]
         if fence:
             fence = "" if line == fence else fence
-        elif len(ticks) >= 3:
+        elif len(ticks) >= 3 and "`" not in line[len(ticks) :]:  # otherwise it is a span
             fence = ticks
         else:
             kept.append(line)

@@ -9,18 +9,18 @@ from tests.conftest import FAULTS, ROOT, RecordedHost, healthy_report
 
 from hoodsnap.bundle import load, merge
 from hoodsnap.findings.analysis import Report, analyze
-from hoodsnap.render.overview import COLUMNS, Row, Standing, rows
+from hoodsnap.render.overview import COLUMNS, OverviewRow, Standing, rows
 
 
-def _rows(report: Report) -> dict[str, Row]:
+def _rows(report: Report) -> dict[str, OverviewRow]:
     return {row.guest.name: row for row in rows(report, report.cloud.guests)}
 
 
-def _of_fault(name: str) -> dict[str, Row]:
+def _of_fault(name: str) -> dict[str, OverviewRow]:
     return _rows(analyze(load(FAULTS / f"{name}.json.zst")))
 
 
-def _texts(row: Row) -> list[str]:
+def _texts(row: OverviewRow) -> list[str]:
     return [row.cells[name].text for name in COLUMNS]
 
 

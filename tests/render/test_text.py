@@ -182,7 +182,10 @@ def test_a_pipe_gets_no_wrapped_line() -> None:
     lines = _of(_fault("base-moved"), UNBOUNDED)
 
     base = "/var/lib/nova/instances/_base/6b069ff17bbc9dcf65dedf4bb2ff93d0d763d727"
-    assert any(f"backing_filename = {base}, file = missing" in line for line in lines)
+    assert any(line.endswith(f"-ls  ({base})") for line in lines)
+    assert any(f"ln {base}.lab-moved {base}" in line for line in lines)
+    assert any(f"domain reports disks = {base}  virsh dumpxml" in line for line in lines)
+    assert any(f"files = {base}.lab-moved (fd " in line for line in lines)
     assert not any("…" in line for line in lines if line.startswith("    "))
 
 

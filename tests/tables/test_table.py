@@ -6,6 +6,7 @@ import json
 
 import pytest
 from tests.conftest import FAULTS, RecordedHost, healthy_report
+from tests.daemons import alter
 
 from hoodsnap.bundle import load
 from hoodsnap.facts.cloud.guest import NOUNS
@@ -108,6 +109,31 @@ def test_findings_that_another_explains_are_rows_too() -> None:
 
     assert len(rows) == len([*report.everything()])
     assert {row["explained_by"] for row in rows} != {None}
+
+
+def test_every_process_of_a_daemon_is_a_row(served: RecordedHost) -> None:
+    alter(served, "nova-compute", state="T")
+    rows = {row["name"]: row for row in TABLES["daemons"].rows(served.report())}
+
+    assert rows["libvirtd"]["condition"] == "running"
+    assert str(rows["libvirtd"]["started_at"]).startswith("2026-11-30 08:38:25")
+    assert rows["nova-compute"]["condition"] == "stopped by a signal (state T)"
+    assert all(row["host"] == "vm" and row[NOT_COLLECTED] == [] for row in rows.values())
+
+
+def test_daemons_that_were_not_collected_are_explained() -> None:
+    assert [*TABLES["daemons"].rows(healthy_report())] == []
+    reasons = silent(TABLES["daemons"], healthy_report())
+    assert reasons == ["the host's daemons were not collected"]
+
+
+def test_the_rows_of_daemons_have_the_types_of_their_columns(served: RecordedHost) -> None:
+    columns = TABLES["daemons"].columns
+    for row in TABLES["daemons"].rows(served.report()):
+        assert [*row] == [column.name for column in columns]
+        for column in columns:
+            if column.type is not None and row[column.name] is not None:
+                assert type(row[column.name]) is column.type
 
 
 def test_rows_are_plain_json() -> None:

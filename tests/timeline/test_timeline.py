@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import RecordedHost, healthy
+from tests.daemons import listed
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.cloud.cloud import read as read_cloud
@@ -48,6 +49,30 @@ def test_the_boot_and_the_start_of_a_process_are_by_the_hosts_clock(host: Record
     # btime in /proc/stat is 1795623542; the log of QEMU has its start at 18:34:09.
     assert boot.at is not None and round(boot.at.timestamp()) in (1795623542, 1795623543)
     assert start.at is not None and f"{start.at:%H:%M:%S}" == "18:34:09"
+
+
+def test_the_start_of_a_daemon_is_an_event_and_those_of_its_workers_are_not(
+    served: RecordedHost,
+) -> None:
+    starts = [one for one in timeline(served).events if one.layer == "daemons"]
+
+    assert sum(one.what.startswith("cinder-volume started") for one in starts) == 1
+    [compute] = [one for one in starts if one.what == "nova-compute started (process 8673)"]
+    assert compute.at is not None
+    assert f"{compute.at:%Y-%m-%d %H:%M:%S}" == "2026-11-30 08:37:07"
+
+
+def test_every_helper_of_a_guest_has_a_start(served: RecordedHost) -> None:
+    listed(
+        served,
+        lambda rows: [
+            *rows,
+            *(rows[0] | {"name": "swtpm", "pid": pid, "started": 10 * pid} for pid in (7001, 7002)),
+        ],
+    )
+    starts = [one.what for one in timeline(served).events if one.kind == "swtpm started"]
+
+    assert starts == ["swtpm started (process 7001)", "swtpm started (process 7002)"]
 
 
 def test_without_nova_databases_the_api_has_the_actions(host: RecordedHost) -> None:

@@ -49,12 +49,17 @@ def nova_compute_frozen(host: Host) -> Problems:
         grep -E 'State|TracerPid' /proc/DAEMON/status
         cat /proc/DAEMON/stack
 
+    If its container is paused, continue the container. If it waits for a device (D), mend the disk
+    or the NFS server; it continues by itself, and can't be ended before.
+
     If it was stopped (T), let it continue:
 
         kill -CONT DAEMON
 
-    If its container is paused, continue the container. If it waits for a device (D), mend the disk
-    or the NFS server; it continues by itself, and can't be ended before.
+    It worked if the state is S or R, and nova lists a report (Updated At) of the last ten seconds:
+
+        ps -o pid,stat,lstart,wchan:24,args -p DAEMON
+        openstack compute service list --host HOST --service nova-compute
 
     Not yet: Do not evacuate the host: its guests run. Do not run `openstack compute service
     delete`.
@@ -84,12 +89,16 @@ def daemon_frozen(host: Host) -> Problems:
         grep -E 'State|TracerPid' /proc/DAEMON/status
         cat /proc/DAEMON/stack
 
+    If its container is paused, continue the container. If it waits for a device (D), mend the disk
+    or the NFS server; it continues by itself, and can't be ended before.
+
     If it was stopped (T), let it continue:
 
         kill -CONT DAEMON
 
-    If its container is paused, continue the container. If it waits for a device (D), mend the disk
-    or the NFS server; it continues by itself, and can't be ended before.
+    It worked if the state is S or R:
+
+        ps -o pid,stat,lstart,wchan:24,args -p DAEMON
 
     Not yet: Do not restart the daemon before you know what it waits for. Do not restart the host.
 
@@ -124,6 +133,10 @@ def daemon_failed(host: Host) -> Problems:
 
         systemctl restart UNIT
 
+    It worked if systemd reports the unit as active (running):
+
+        systemctl status UNIT
+
     Not yet: Do not restart the host, or other daemons, before you know why this one failed.
 
     Source: systemd manual, systemd.service(5) and systemctl(1).
@@ -155,6 +168,10 @@ def daemon_not_enabled(host: Host) -> Problems:
     If it is to start with the host, enable it:
 
         systemctl enable UNIT
+
+    It worked if systemd reports the unit as enabled:
+
+        systemctl status UNIT
 
     Not yet: Do not restart the host before the unit is enabled.
 

@@ -19,7 +19,7 @@ from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.service import Service
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, text
 from hoodsnap.facts.quantity import whole
 from hoodsnap.keep.daemon import daemon_of_unit
 from hoodsnap.phrase import lasting
@@ -52,8 +52,10 @@ def nova_compute_not_running(host: Host, cloud: Cloud) -> Problems:
 
         systemctl start UNIT
 
-    Then check that nova reports it as up:
+    It worked if the process runs, and nova lists a report (Updated At) that is later than its
+    start; the state is up for a minute after the last report:
 
+        ps -o pid,stat,lstart,args -C nova-compute
         openstack compute service list --host HOST --service nova-compute
 
     Not yet: Do not start it while a server has stuck-task-state or partial-deletion: nova-compute
@@ -106,6 +108,12 @@ def nova_controller_not_running(host: Host) -> Problems:
 
         systemctl start UNIT
 
+    It worked if the process runs, and nova lists a report (Updated At) that is later than its
+    start:
+
+        ps -o pid,stat,lstart,args -C nova-conductor,nova-scheduler
+        openstack compute service list --host HOST
+
     Not yet: Do not reset the state of servers (`openstack server set --state`) whose task waits for
     the conductor. Do not restart nova-compute: it waits for a conductor when it starts.
 
@@ -151,7 +159,7 @@ def libvirt_not_running(host: Host, cloud: Cloud) -> Problems:
 
         systemctl start UNIT
 
-    Then check that it lists the guests:
+    It worked if libvirt lists the guests:
 
         virsh list --all
 
@@ -208,6 +216,11 @@ def network_agent_not_running(host: Host) -> Problems:
 
         systemctl start UNIT
 
+    It worked if neutron has a heartbeat (last_heartbeat_at) that is later than the start; the agent
+    counts as alive for 75 s after the last one:
+
+        openstack network agent show AGENT
+
     Not yet: Do not run `openstack server reboot --hard`, do not migrate to this host and do not
     attach ports while the agent that wires ports is missing. Do not delete the agent's record.
 
@@ -234,7 +247,8 @@ def network_agent_not_running(host: Host) -> Problems:
             state = "alive" if agent.alive else "dead"
             headline += f"; neutron reports it as {state}"
             evidence.append(says(agent, heartbeat=agent.heartbeat, alive=agent.alive))
-        yield problem(headline, *evidence, UNIT=dead.unit)
+        record = text(agent.raw, "id") if agent is not None else None
+        yield problem(headline, *evidence, UNIT=dead.unit, AGENT=record)
 
 
 @check(Severity.ERROR)
@@ -260,6 +274,11 @@ def open_vswitch_not_running(host: Host) -> Problems:
     Then start it:
 
         systemctl start UNIT
+
+    It worked if the process runs, and the log has no new error:
+
+        ps -o pid,stat,lstart,args -C ovs-vswitchd
+        tail -n 50 /var/log/openvswitch/ovs-vswitchd.log
 
     Not yet: Do not restart neutron-openvswitch-agent or ovn-controller before the switch works: the
     flows can't be written. Do not reboot guests.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from hoodsnap.diff import guests, hosts
+from hoodsnap.diff import daemons, guests, hosts
 from hoodsnap.diff.change import Change, Gap
 from hoodsnap.diff.findings import FindingChange, compare
 from hoodsnap.diff.guests import Pair
@@ -119,6 +119,8 @@ def difference(before: Report, after: Report, only: Collection[str] = ()) -> Dif
         else:
             same += 1
     around = () if only else (*_hosts(before.cloud, after.cloud, found.changes),)
+    if not only:
+        gaps.update(dict.fromkeys(_gaps(before.cloud, after.cloud)))
     return Difference(before, after, tuple(servers), around, same, found.same, tuple(gaps))
 
 
@@ -171,6 +173,14 @@ def _could_know(cloud: Cloud, guest: Guest) -> bool:
         host.name == (guest.host.name if guest.host else None) and "libvirt" not in host.unheard
         for host in cloud.hosts
     )
+
+
+def _gaps(before: Cloud, after: Cloud) -> Iterator[Gap]:
+    """Yield what can't be compared of the hosts that both bundles have."""
+    new = {host.name: host for host in after.hosts}
+    for host in before.hosts:
+        if host.name in new:
+            yield from daemons.gaps_of(host, new[host.name])
 
 
 def _hosts(

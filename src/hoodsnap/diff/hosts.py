@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.diff.change import Change, Gap, merged
+from hoodsnap.diff import daemons
+from hoodsnap.diff.change import Change, merged
 from hoodsnap.diff.files import cached_files
 from hoodsnap.diff.plain import Unknown, differences, plain, words
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -14,10 +15,10 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.fact import UnheardError, caught, value_of
 from hoodsnap.facts.layer import (
     CINDER,
+    DAEMONS,
     HYPERVISOR,
     IMAGES,
     KERNEL,
-    LAYERS,
     LIBVIRT,
     NETWORK,
     NEUTRON,
@@ -100,6 +101,7 @@ READINGS: Mapping[str, tuple[str, Callable[[Host], object]]] = {
     "service": (NOVA_DB.id, lambda host: host.service),
     "compute node": (NOVA_DB.id, lambda host: host.node),
     "resource provider": (PLACEMENT.id, _provider),
+    "units": (DAEMONS.id, daemons.units_of),
 }
 """Name of a value of a host → its layer, and its reader."""
 
@@ -113,6 +115,10 @@ def _changes(before: Host, after: Host) -> Iterator[Change]:
     if before.boot_ids and after.boot_ids and before.boot_ids.keys().isdisjoint(after.boot_ids):
         booted = HostAnswers(after.bundle, after.name).boot
         yield Change((KERNEL.id,), "rebooted", "boot", "another boot", booted)
+    try:
+        yield from tuple(daemons.changes_of(before, after))
+    except Exception as error:  # a net: unread daemons cost their own comparison
+        caught(error)
     for name, (layer, read) in READINGS.items():
         old, new = _read(read, before), _read(read, after)
         yield from _differing(layer, name, old, new)
@@ -163,15 +169,6 @@ def _files(old: dict[str, Any], new: dict[str, Any]) -> Iterator[Change]:
         {path: line for path, line in old.items() if path not in gone},
         {path: line for path, line in new.items() if path not in renamed},
     )
-
-
-def gaps_of(before: Host, after: Host) -> Iterator[Gap]:
-    """Yield the layers that only one of the two bundles has of this host."""
-    for layer in LAYERS:
-        unheard = [side.unheard.get(layer) for side in (before, after)]
-        if (unheard[0] is None) != (unheard[1] is None):
-            side = "before" if unheard[0] is not None else "after"
-            yield Gap(layer, str(unheard[0] or unheard[1]), side)
 
 
 def services(before: Cloud, after: Cloud) -> tuple[Change, ...]:

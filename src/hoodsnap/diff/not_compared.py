@@ -37,6 +37,12 @@ NOT_COMPARED: Mapping[str, str] = {
     "Instance.tables": RAW,
     "Instance.fault": RAW,
     "Instance.fault_at": TIME,
+    **{
+        f"Instance.{field}": "hoodsnap timeline shows the actions"
+        for field in (
+            *("last_action", "action", "action_at", "action_by", "action_failed", "request"),
+        )
+    },
     "Instance.updated_at": TIME,
     "Instance.launched_at": TIME,
     "Instance.deleted_at": TIME,
@@ -118,6 +124,20 @@ NOT_COMPARED: Mapping[str, str] = {
     "Cgroup.throttled_percent": COUNTER,
     "Cgroup.memory_used_kib": COUNTER,
     "Cgroup.cpu_pressure": COUNTER,
+    # daemons
+    "Daemon.name": KEY,
+    "Daemon.pid": PER_START,
+    "Daemon.started": "a restart is reported once",
+    "Daemon.state": "R, S and D alternate; the condition of the daemon is compared",
+    "Daemon.is_paused": "the condition of the daemon is compared",
+    "Daemon.switches": COUNTER,
+    "Daemon.unit": "the states of the units are compared",
+    "Unit.name": KEY,
+    "Unit.sub": "active has it in words",
+    "Unit.result": "active has it of a unit that failed",
+    "Unit.end": "hoodsnap explain shows how a unit failed",
+    "Unit.restarts": COUNTER,
+    "Unit.since": TIME,
     # disks
     "Image.path": KEY,
     "Image.top": "the first of chain",

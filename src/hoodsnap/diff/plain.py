@@ -20,6 +20,7 @@ from hoodsnap.facts.database.instance import power_word
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import DomainState
 from hoodsnap.facts.fact import Fact, UnheardError, caught
+from hoodsnap.facts.host.daemon import Unit
 from hoodsnap.facts.process.process import Process
 
 KEYS = (
@@ -105,11 +106,18 @@ def _deleted_files(process: Process) -> list[str]:
     return sorted({file.path for file in process.files if file.deleted and file.dev != "0:1"})
 
 
+def _active(unit: Unit) -> str:
+    """Return the state of a unit; of one that failed with the result."""
+    words = "starts again and again" if unit.sub == "auto-restart" else unit.active
+    return f"{words} ({unit.result})" if unit.has_failed and unit.result else words
+
+
 DERIVED: Mapping[str, Callable[[Any], object]] = {
     "Server.power_state": lambda server: power_word(server.power_state),
     "Instance.power_state": lambda instance: power_word(instance.power_state),
     "Domain.state_words": _state,
     "Process.stopped": _stopped,
+    "Unit.active": _active,
     "Process.deleted_files": _deleted_files,
 }
 """`Class.field` → reader, for values that are compared in place of the fact's own."""

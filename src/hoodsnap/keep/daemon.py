@@ -67,7 +67,10 @@ KNOWN: Mapping[str, KnownDaemon] = {
     "pacemakerd": _program(),
     "pacemaker-remoted": _program(aliases=("pacemaker_remote",)),
 }
-"""Daemon → what is known of it. virtiofsd, swtpm and qemu-pr-helper are helpers of single QEMUs."""
+"""Daemon → what is known of it."""
+
+HELPERS = frozenset(["virtiofsd", "swtpm", "qemu-pr-helper"])
+"""Daemons of which each process serves a single QEMU."""
 
 PATTERNS = (
     *("nova-*", "openstack-nova-*", "devstack@*", "tripleo_*", "edpm_*", "kolla-*", "snap.*"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hoodsnap.printable import cut
 from hoodsnap.render.line import Line, line
-from hoodsnap.render.overview import LONGEST, Row, Standing
+from hoodsnap.render.overview import LONGEST, OverviewRow, Standing
 
 MOST_ROWS = 12
 """Rows at most for guests that need a look; the others are named in one line."""
@@ -46,13 +46,13 @@ _Texts = Mapping[str, str]
 """Head of a column → text of a row in it."""
 
 
-def table(rows: Sequence[Row], width: int, *, everyone: bool = False) -> Iterator[Line]:
+def table(rows: Sequence[OverviewRow], width: int, *, everyone: bool = False) -> Iterator[Line]:
     """Yield the lines of the overview: a head, the rows, and the names of the guests without one.
 
     `everyone`: give each guest a row.
     """
-    shown: tuple[Row, ...] = tuple(rows)
-    counted: tuple[tuple[Row, ...], ...] = ()
+    shown: tuple[OverviewRow, ...] = tuple(rows)
+    counted: tuple[tuple[OverviewRow, ...], ...] = ()
     if not everyone:
         shown, counted = _divided(rows)
     if shown:
@@ -63,11 +63,13 @@ def table(rows: Sequence[Row], width: int, *, everyone: bool = False) -> Iterato
         yield _named(same, width, len(same) < len(rows))
 
 
-def _divided(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[tuple[Row, ...], ...]]:
+def _divided(
+    rows: Sequence[OverviewRow],
+) -> tuple[tuple[OverviewRow, ...], tuple[tuple[OverviewRow, ...], ...]]:
     """Return the rows to show, and groups of those to name in one line each."""
-    shown: list[Row] = []
-    counted: list[tuple[Row, ...]] = []
-    rest: list[Row] = []
+    shown: list[OverviewRow] = []
+    counted: list[tuple[OverviewRow, ...]] = []
+    rest: list[OverviewRow] = []
     for (standing, _), same in _alike(rows).items():
         if standing >= Standing.EXPECTED or len(same) > MOST_ALIKE:
             counted.append(same)
@@ -80,15 +82,15 @@ def _divided(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[tuple[Row, ...
     return tuple(shown), tuple(counted)
 
 
-def _alike(rows: Iterable[Row]) -> dict[tuple[Standing, str], tuple[Row, ...]]:
+def _alike(rows: Iterable[OverviewRow]) -> dict[tuple[Standing, str], tuple[OverviewRow, ...]]:
     """Return the rows with the same standing and verdict together."""
-    alike: dict[tuple[Standing, str], list[Row]] = {}
+    alike: dict[tuple[Standing, str], list[OverviewRow]] = {}
     for row in rows:
         alike.setdefault((row.standing, row.verdict), []).append(row)
     return {key: tuple(same) for key, same in alike.items()}
 
 
-def _named(rows: tuple[Row, ...], width: int, more: bool) -> Line:
+def _named(rows: tuple[OverviewRow, ...], width: int, more: bool) -> Line:
     """Return the line for guests without a row of their own. `more`: there are other guests."""
     first = rows[0]
     mark, style = first.standing.mark, STYLES[first.standing]
@@ -105,7 +107,7 @@ def _named(rows: tuple[Row, ...], width: int, more: bool) -> Line:
     )
 
 
-def _listed(head: tuple[str, str], rows: Sequence[Row], hint: str, width: int) -> Line:
+def _listed(head: tuple[str, str], rows: Sequence[OverviewRow], hint: str, width: int) -> Line:
     """Return a line with as many names as fit."""
     room = width - _cells(head[0]) - len(hint)
     names: list[str] = []
@@ -119,7 +121,7 @@ def _listed(head: tuple[str, str], rows: Sequence[Row], hint: str, width: int) -
     return line(head, ", ".join(names) + (f" and {left} more" if left else ""), (hint, "dim"))
 
 
-def _table(rows: Sequence[Row], width: int, several_hosts: bool) -> Iterator[Line]:
+def _table(rows: Sequence[OverviewRow], width: int, several_hosts: bool) -> Iterator[Line]:
     texts = [_texts(row, several_hosts) for row in rows]
     widths = {
         head: min(max(_cells(one[head]) for one in [*texts, {head: head}]), WIDEST.get(head, 20))
@@ -134,7 +136,7 @@ def _table(rows: Sequence[Row], width: int, several_hosts: bool) -> Iterator[Lin
         yield line(*_parts(row, said, widths))
 
 
-def _texts(row: Row, several_hosts: bool) -> _Texts:
+def _texts(row: OverviewRow, several_hosts: bool) -> _Texts:
     cells = {_HEADS.get(name, name): cell.text for name, cell in row.cells.items()}
     host = {"host": row.host or "–"} if several_hosts else {}
     # Without a finding it stands below the table, once for all guests with the same verdict.
@@ -156,7 +158,7 @@ def _shrink(widths: dict[str, int], width: int) -> None:
             return
 
 
-def _parts(row: Row, said: _Texts, widths: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def _parts(row: OverviewRow, said: _Texts, widths: Mapping[str, int]) -> Iterator[tuple[str, str]]:
     style = STYLES[row.standing]
     bad = {_HEADS.get(name, name) for name, cell in row.cells.items() if cell.bad}
     styles = {"server": "bold", "verdict": style}

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import hoodsnap
-from hoodsnap.bundle import Bundle
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.advice import PLACEHOLDERS, forbidden, instructions, warnings
 from hoodsnap.findings.analysis import HANDFUL, Report
@@ -22,6 +21,7 @@ from hoodsnap.findings.grouping import Group, grouped
 from hoodsnap.printable import clean, cut
 from hoodsnap.render import text
 from hoodsnap.render.finding import MARK, TOO_MANY, Teller, subject_of
+from hoodsnap.render.host import daemons_line
 from hoodsnap.trust.fingerprint import verify
 
 LIMIT = 65_536
@@ -51,10 +51,9 @@ def render(
     with the walk of each guest, if there is room.
     """
     shown = tuple(guests)
-    bundle = report.cloud.bundle
     summary = [line.plain for line in text.overview(report, shown, width=WIDTH)]
     head = (
-        f"### hoodsnap {hoodsnap.__version__}\n\n{_fenced(_captured(bundle))}\n"
+        f"### hoodsnap {hoodsnap.__version__}\n\n{_fenced(_captured(report))}\n"
         f"### Servers\n\n{_fenced(_within(summary, LIMIT // 4))}"
     )
     room = LIMIT - len(head) - 200  # for the last sentence
@@ -113,9 +112,10 @@ class _Section:
                 yield f"- {', '.join(map(_code, names[:most]))}{more}"
             yield ""
         else:
-            yield f"{_code(titles[0])}\n"
+            # A line that began with the backticks of code could be read as a fence.
+            yield f"**{_code(titles[0])}**\n"
         if (event := common_event(group.guests)) is not None:
-            yield f"{_code(event)}\n"
+            yield f"**{_code(event)}**\n"
         if group.first.shared is not None or len(group.findings) > HANDFUL:
             yield f"**Caution:** {TOO_MANY}\n"
         explained = _explained(group)
@@ -162,7 +162,8 @@ def _explained(group: Group) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != group.check.name]
 
 
-def _captured(bundle: Bundle) -> Iterator[str]:
+def _captured(report: Report) -> Iterator[str]:
+    bundle = report.cloud.bundle
     yield f"collected by {clean(bundle.tool)[:100]}, {bundle.started:%Y-%m-%d %H:%M:%S} UTC"
     seal = verify(bundle)
     state = "unchanged" if seal.intact else "changed since collection, or never sealed"
@@ -176,6 +177,9 @@ def _captured(bundle: Bundle) -> Iterator[str]:
             said[clean(f"{asked[1]}: {first}")[:200]] = None
         elif answer.query == "cat /etc/os-release" and (name := _NAME.search(answer.value)):
             said[clean(f"system: {name[1]}")[:200]] = None
+    for host in report.cloud.hosts:
+        if (running := daemons_line(host)) is not None:
+            said[cut(f"daemons of {clean(host.name)}: {running}", LONGEST)] = None
     yield from list(said)[:40]
 
 

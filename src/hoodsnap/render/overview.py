@@ -65,7 +65,7 @@ class Standing(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class OverviewCell:
     """What the layers of one column report about a guest."""
 
     text: str
@@ -75,12 +75,12 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OverviewRow:
     """One guest in the overview."""
 
     guest: Guest
     standing: Standing
-    cells: Mapping[str, Cell]
+    cells: Mapping[str, OverviewCell]
     """Name of a column (`COLUMNS`) → its cell."""
     verdict: str
     """The worst finding's check and the number of the others, or a few words; "" if it agrees."""
@@ -104,7 +104,7 @@ def name_of(guest: Guest) -> str:
     return cut(clean(guest.title), LONGEST)
 
 
-def rows(report: Report, guests: Iterable[Guest]) -> tuple[Row, ...]:
+def rows(report: Report, guests: Iterable[Guest]) -> tuple[OverviewRow, ...]:
     """Return a row for each of these guests, the worst first, otherwise in the given order."""
     found: dict[int, list[Finding]] = {}
     roots: dict[int, Finding] = {}
@@ -122,7 +122,7 @@ def rows(report: Report, guests: Iterable[Guest]) -> tuple[Row, ...]:
         findings = sorted(found.get(id(guest), ()), key=lambda finding: -finding.severity)
         standing, verdict = _judged(guest, findings, roots, skips.get(id(guest), ()))
         cells = {name: _cell(name, guest, findings) for name in COLUMNS}
-        made.append(Row(guest, standing, cells, verdict, tuple(findings)))
+        made.append(OverviewRow(guest, standing, cells, verdict, tuple(findings)))
     return tuple(sorted(made, key=lambda row: row.standing))
 
 
@@ -182,7 +182,7 @@ def _runs(guest: Guest) -> bool:
         return True
 
 
-def _cell(name: str, guest: Guest, findings: Iterable[Finding]) -> Cell:
+def _cell(name: str, guest: Guest, findings: Iterable[Finding]) -> OverviewCell:
     bad = any(_concerns(finding, name) for finding in findings)
     try:
         text = clean(_TEXTS[name](guest))
@@ -191,7 +191,7 @@ def _cell(name: str, guest: Guest, findings: Iterable[Finding]) -> Cell:
         text = "?"
     if text == "ok" and bad:
         text = "bad"
-    return Cell(text, bad)
+    return OverviewCell(text, bad)
 
 
 def _concerns(finding: Finding, column: str) -> bool:

@@ -25,8 +25,9 @@ from hoodsnap.phrase import several
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.finding import MARK, STYLE, Teller
 from hoodsnap.render.guest_table import STYLES, table
+from hoodsnap.render.host import daemons_line, troubled_daemons
 from hoodsnap.render.line import Line, line, wrapped
-from hoodsnap.render.overview import Row, Standing, rows
+from hoodsnap.render.overview import OverviewRow, Standing, rows
 from hoodsnap.render.walk import Step, steps
 
 LIST_ALL = 20
@@ -142,6 +143,17 @@ class _Page:
         where = f"host{'s' if len(hosts) > 1 else ''} {several(hosts, NAME_ALL)}, " if hosts else ""
         said = f"{where}collected {when} {how}, {len(bundle.answers)} answers"
         yield from self._wrapped(said, "dim", 2)
+        yield from self._daemons()
+
+    def _daemons(self) -> Iterator[Line]:
+        """Yield the daemons that do not work; verbose, those that run too."""
+        hosts = self.report.cloud.hosts
+        for host in hosts:
+            head = f"daemons of {clean(host.name)}" if len(hosts) > 1 else "daemons"
+            if (troubled := troubled_daemons(self.report, host)) is not None:
+                yield from self._wrapped(f"{head}: {troubled}", "yellow", 2)
+            if self.verbose and (running := daemons_line(host)) is not None:
+                yield from self._wrapped(f"{head}: {running}", "dim", 2)
 
     def _netted(self, told: Iterator[Line]) -> Iterator[Line]:
         """Yield the lines about one guest. If rendering fails, report that and go on."""
@@ -150,7 +162,7 @@ class _Page:
         except Exception as error:  # the net around each guest
             yield from self._wrapped(f"  ? the rest {caught(error)}", "yellow", 4)
 
-    def _walk(self, row: Row) -> Iterator[Line]:
+    def _walk(self, row: OverviewRow) -> Iterator[Line]:
         guest = row.guest
         yield line()
         host = f"  on {row.host}" if len(self.report.cloud.hosts) > 1 and row.host else ""
@@ -286,7 +298,7 @@ class _Page:
         ]
 
 
-def _names(rows: Iterable[Row]) -> str:
+def _names(rows: Iterable[OverviewRow]) -> str:
     return several({row.guest.uuid: row.name for row in rows}.values(), NAME_ALL)
 
 

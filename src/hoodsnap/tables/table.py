@@ -18,6 +18,7 @@ from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.domain.disk import DOCUMENTED_DISK
 from hoodsnap.facts.domain.domain_xml import DOCUMENTED_INTERFACE
 from hoodsnap.facts.fact import DocumentedField, UnheardError, caught
+from hoodsnap.facts.host.daemon import DOCUMENTED_DAEMON, Daemon
 from hoodsnap.facts.layer import LAYER_OF
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding
@@ -287,6 +288,27 @@ def _hosts(report: Report) -> Iterator[_Cells]:
         ]
 
 
+def _daemons(report: Report) -> Iterator[_Cells]:
+    for host in report.cloud.hosts:
+        try:
+            found = host.daemons.by_name.items()
+        except Exception as error:  # reported by silent()
+            caught(error)
+            continue
+        for name, processes in found:
+            for one in processes:
+                yield [
+                    ("host", partial(_same, host.name)),
+                    *_fields(DOCUMENTED_DAEMON, one),
+                    ("condition", partial(_condition, host, name)),
+                    ("started_at", partial(host.daemons.since, one)),
+                ]
+
+
+def _condition(host: Host, name: str) -> str:
+    return host.daemons.condition(name)[0].value
+
+
 def _silent(report: Report) -> Iterator[_Cells]:
     for host in report.cloud.hosts:
         for layer, reason in host.unheard.items():
@@ -359,6 +381,17 @@ TABLES: Mapping[str, Table] = {
             _hosts,
         ),
         Table(
+            "daemons",
+            "Every process of a known daemon of a host (layer daemons).",
+            (
+                TableColumn("host", "Host of the daemon.", str),
+                *_columns(DOCUMENTED_DAEMON, Daemon),
+                TableColumn("condition", "Condition of the daemon: `running`.", str),
+                TableColumn("started_at", "Time of its start; null if unknown.", str),
+            ),
+            _daemons,
+        ),
+        Table(
             "silent_layers",
             "Layers of a host that can't prove that something does not exist.",
             (
@@ -378,6 +411,11 @@ def silent(table: Table, report: Report) -> list[str]:
     inside = table.name if table.name in INSIDE else None
     nouns = ["domain"] if inside else [noun for noun, name in NAMES.items() if name == table.name]
     reasons: dict[str, None] = {}
+    for host in report.cloud.hosts if table.name == "daemons" else ():
+        try:
+            host.daemons.by_name  # noqa: B018 (raises if the daemons were not collected)
+        except Exception as error:
+            reasons[str(caught(error))] = None
     for guest in report.cloud.guests:
         for noun in nouns:
             fact = getattr(guest, noun)

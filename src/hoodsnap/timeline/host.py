@@ -10,10 +10,11 @@ from hoodsnap.bundle import Answer
 from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.host import Host
-from hoodsnap.facts.fact import caught
-from hoodsnap.facts.layer import IMAGES, KERNEL, LIBVIRT
+from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.layer import DAEMONS, IMAGES, KERNEL, LIBVIRT
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.uuids import UUID
+from hoodsnap.keep.daemon import HELPERS
 from hoodsnap.timeline.event import Event
 from hoodsnap.trust.plausible.processes import Qemu
 from hoodsnap.trust.plausible.visit import HostAnswers
@@ -31,6 +32,7 @@ def events(cloud: Cloud) -> Iterator[Event]:
         for uuid, processes in host.processes.by_uuid.items():
             for process in processes:
                 yield from _start(visit, uuid, process)
+        yield from _daemons(host)
         yield from _definitions(host)
         yield from _files(cloud, host)
 
@@ -64,6 +66,22 @@ def _start(visit: HostAnswers, uuid: str, process: Process) -> Iterator[Event]:
         yield Event(
             at, KERNEL.id, what, stat, server=uuid, host=visit.host, kind="QEMU process started"
         )
+
+
+def _daemons(host: Host) -> Iterator[Event]:
+    """Yield the starts of the daemons that run. A daemon's other processes are its workers, but
+    each helper serves another QEMU."""
+    try:
+        daemons = host.daemons
+        found, census = daemons.by_name.items(), daemons.census
+    except UnheardError:
+        return
+    for name, processes in found:
+        ordered = sorted(processes, key=lambda one: one.started)
+        for one in ordered if name in HELPERS else ordered[:1]:
+            if (at := daemons.since(one)) is not None:
+                what, kind = f"{name} started (process {one.pid})", f"{name} started"
+                yield Event(at, DAEMONS.id, what, census, host=host.name, kind=kind)
 
 
 def _definitions(host: Host) -> Iterator[Event]:

@@ -93,7 +93,10 @@ def destroyed() -> str:
 def test_the_answer_comes_first(destroyed: str) -> None:
     text = Document(destroyed[destroyed.index("<main") :]).text
 
-    assert text.startswith("✗ 1 error in 1 of 15 servers vm-plain Findings ✗ nova reports")
+    assert text.startswith(
+        "✗ 1 error in 1 of 15 servers vm-plain Findings ✗ vm-plain is active in nova, but its domain"
+        " is shut off (destroyed) since 17:24"
+    )
 
 
 def test_a_finding_is_complete_without_the_script(destroyed: str) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from hoodsnap.bundle import Answer, Bundle
 from hoodsnap.facts.clock import moment
-from hoodsnap.facts.fact import UnheardError, integer, text, value_of
+from hoodsnap.facts.fact import DocumentedField, UnheardError, integer, text, value_of
 from hoodsnap.facts.layer import DAEMONS
 from hoodsnap.facts.quantity import whole
 
@@ -61,6 +61,15 @@ class Daemon(NamedTuple):
     """System unit that it was started by; None if it runs in a container or in no unit."""
     is_paused: bool
     """True if its control group is frozen."""
+
+
+DOCUMENTED_DAEMON = (
+    DocumentedField("name", "Name of the daemon: `nova-compute`."),
+    DocumentedField("pid", "Process id."),
+    DocumentedField("state", "State of its first thread, as in ps: `S`, `R`, `T`, `D` …"),
+    DocumentedField("is_paused", "True if its control group is frozen."),
+    DocumentedField("unit", "System unit that started it; null in a container or in no unit."),
+)
 
 
 class Unit(NamedTuple):

@@ -14,7 +14,7 @@ from hoodsnap.findings.analysis import Report
 from hoodsnap.printable import clean, cut
 from hoodsnap.render.html import boxes, drawing
 from hoodsnap.render.html.verbatim import Verbatim, keys_of
-from hoodsnap.render.overview import Row, Standing, rows
+from hoodsnap.render.overview import OverviewRow, Standing, rows
 
 LONGEST = 80
 """Characters of a name at most."""
@@ -51,7 +51,7 @@ class ListedServers:
             for key in concerned:
                 self._numbers.setdefault(key, []).append(number)
 
-    def numbers(self, row: Row) -> list[int]:
+    def numbers(self, row: OverviewRow) -> list[int]:
         """Return the numbers of the findings that concern a server."""
         return self._numbers.get(id(row.guest), [])
 
@@ -61,7 +61,7 @@ class ListedServers:
         places = (at for at, row in enumerate(self.shown) if number in self.numbers(row))
         return [(at, _name(self.shown[at])) for at in islice(places, NAMED)]
 
-    def _verdict(self, row: Row) -> str:
+    def _verdict(self, row: OverviewRow) -> str:
         """Return the result for a server in one sentence without a period."""
         if row.findings:
             more = f" (and {len(row.findings) - 1} more)" if len(row.findings) > 1 else ""
@@ -79,7 +79,7 @@ class ListedServers:
             if not item.forbidden_by
         ]
 
-    def entry(self, row: Row, verbatim: Verbatim) -> dict[str, object]:
+    def entry(self, row: OverviewRow, verbatim: Verbatim) -> dict[str, object]:
         """Return what the page's script draws of a server."""
         cloud, guest = self.report.cloud, row.guest
         layers = boxes.boxes_of(cloud, guest)
@@ -103,7 +103,7 @@ class ListedServers:
         }
 
 
-def _name(row: Row) -> str:
+def _name(row: OverviewRow) -> str:
     return cut(row.name, LONGEST)
 
 
