@@ -165,7 +165,7 @@ f_virsh_destroy() { sleep 3; back_to_active; }
 fault virsh-suspend vm-duo "virsh suspend: paused in libvirt, vm_state active in nova" "power_state becomes 3 (paused), vm_state stays active"
 b_virsh_suspend() { virsh -q suspend "$u"; }
 c_virsh_suspend() { [ "$(domstate "$u")" = paused ]; }
-f_virsh_suspend() { virsh -q resume "$u"; }
+f_virsh_suspend() { ! c_virsh_suspend || virsh -q resume "$u"; }
 
 fault undefine-running vm-tenant "virsh undefine of the running domain: it becomes transient" "nothing; it vanishes at the next stop"
 b_undefine_running() { save_definition; virsh -q undefine "$u"; }
@@ -305,7 +305,7 @@ f_shelved_defined() { virsh -q undefine "$u"; }
 fault tap-renamed vm-plain "the guest's tap device is renamed" "nothing; OVS reports the port's device as missing"
 b_tap_renamed() { local t; t=$(first_tap); echo "$t" | save tap; ip link set "$t" down; ip link set "$t" name "lab${t#tap}"; ip link set "lab${t#tap}" up; }
 c_tap_renamed() { ip link show "lab$(saved tap | cut -c4-)" >/dev/null 2>&1; }
-f_tap_renamed() { local t; t=$(saved tap); ip link set "lab${t#tap}" down; ip link set "lab${t#tap}" name "$t"; ip link set "$t" up; }
+f_tap_renamed() { local t; t=$(saved tap); ! c_tap_renamed || { ip link set "lab${t#tap}" down; ip link set "lab${t#tap}" name "$t"; }; ip link set "$t" up; }
 
 fault tap-deleted vm-data "ip link del of the guest's tap: qemu keeps a dead file descriptor" "nothing until a hard reboot"
 b_tap_deleted() { local t; t=$(first_tap); echo "$t" | save tap; ip link del "$t"; }
@@ -334,7 +334,10 @@ f_port_disabled() { osc port set --enable "$(saved port)"; }
 fault base-moved vm-snap "the base image in _base is renamed: running guests keep it open, but the chain can no longer be opened" "stop/start, resize, snapshot fail"
 b_base_moved() { base_of | save base; mv "$(saved base)" "$(saved base).lab-moved"; }
 c_base_moved() { ! qemu-img info -U --backing-chain "$(idir)/disk" >/dev/null 2>&1; }
-f_base_moved() { mv "$(saved base).lab-moved" "$(saved base)"; }
+f_base_moved() { # the advice gives the file both names
+  local b; b=$(saved base)
+  if [ "$b.lab-moved" -ef "$b" ]; then rm "$b.lab-moved"; else mv "$b.lab-moved" "$b"; fi
+}
 
 fault disk-closed vm-stopped "the disk of a stopped guest has mode 0: libvirt changes its owner to qemu at the start, but qemu may not open it" "a start fails: Permission denied"
 b_disk_closed() { stat -c %a "$(idir)/disk" | save mode; chmod 0 "$(idir)/disk"; }

@@ -7,9 +7,10 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 from typing import Any
 
-from tests.conftest import RecordedHost
+from tests.conftest import FAULTS, RecordedHost
 
-from hoodsnap.bundle import Answer, Failure
+from hoodsnap.bundle import Answer, Failure, load
+from hoodsnap.findings.analysis import analyze
 
 
 def _disk(host: RecordedHost, name: str) -> str:
@@ -54,6 +55,18 @@ def test_backing_file_missing(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-snap runs, but its base image …/_base/x is missing",
     ]
+
+
+def test_a_guest_that_runs_shows_the_new_name_of_a_stopped_guests_base() -> None:
+    report = analyze(load(FAULTS / "base-moved.json.zst"))
+
+    found = [one for one in report.everything() if one.check.name == "backing-file-missing"]
+    stopped = [one for one in found if one.guest is not None and one.guest.process is None]
+    base = "/var/lib/nova/instances/_base/6b069ff17bbc9dcf65dedf4bb2ff93d0d763d727"
+    assert {one.names["FOUND"] for one in found if one.names["MISSING"] == base} == {
+        f"{base}.lab-moved"
+    }
+    assert all("was renamed to …/_base/6b069ff1.lab-moved" in one.headline for one in stopped)
 
 
 def test_a_base_in_a_folder_that_was_not_listed_may_exist(host: RecordedHost) -> None:

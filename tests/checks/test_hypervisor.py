@@ -95,7 +95,7 @@ def test_file_owner_or_label_wrong(host: RecordedHost) -> None:
     assert finding.severity.word == "error"
     assert host.findings() == [
         "file-owner-or-label-wrong of vm-stopped: domain reports state = shut off (destroyed);"
-        f" images reports path = {path}, mode = 100044, owner = nova:nova;"
+        f" images reports path = {path}, mode = 0044, owner = nova:nova;"
         f" libvirt reports qemu_runs_as = {uid}:{gid}"
     ]
     assert finding.headline == (
@@ -117,7 +117,7 @@ def test_file_owner_or_label_wrong_in_the_guests_folder(host: RecordedHost) -> N
     _set_entry(host, folder, mode="40700")
 
     [finding] = host.findings()
-    assert f"images reports path = {folder}, mode = 40700, owner = nova:nova;" in finding
+    assert f"images reports path = {folder}, mode = 0700, owner = nova:nova;" in finding
     [headline] = host.headlines()
     assert headline.endswith(f"can't enter {folder[:-28]}: mode 0700, owner nova:nova")
 
@@ -129,7 +129,7 @@ def test_file_owner_or_label_wrong_above_the_instances_directory(host: RecordedH
     found = host.report().findings
     assert {it.check.name for it in found} == {"file-owner-or-label-wrong"}
     assert {str(it.evidence[1]) for it in found} == {
-        "images reports path = /var/lib/nova, mode = 40750, owner = nova:nova"
+        "images reports path = /var/lib/nova, mode = 0750, owner = nova:nova"
     }
 
 

@@ -9,6 +9,7 @@ from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer
 from hoodsnap.checks.legal_states import LEGAL, NO_DOMAIN
+from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.analysis import Report
 
 
@@ -216,6 +217,18 @@ def test_stuck_task_state(host: RecordedHost) -> None:
     assert host.headlines() == [
         "vm-paused has been stuck in powering-off since 2026-11-20 00:00 (5 d 18 h)",
     ]
+    [finding] = host.report().findings
+    steps = [command.text for step in instructions(finding) for command in step.commands]
+    cleared = steps.index(f"openstack server set --state active {uuid}")
+    assert steps[cleared + 1] == f"openstack server pause {uuid}"
+
+
+def test_only_a_paused_server_is_paused_again(host: RecordedHost) -> None:
+    uuid = host.uuid("vm-plain")
+    host.row("instances", uuid, task_state="powering-off", updated_at="2026-11-20 00:00:00")
+
+    [finding] = host.report().findings
+    assert not any("pause" in step.prose for step in instructions(finding))
 
 
 @pytest.mark.parametrize(("task", "minutes", "stuck"), [

@@ -142,6 +142,7 @@ def test_a_renamed_tap_is_still_held(host: RecordedHost) -> None:
     [finding] = host.report().findings
     commands = [one.text for step in instructions(finding) for one in step.commands]
     assert f"ip link set lab0 name {tap}" in commands
+    assert not any("remove port" in text for text in commands), "no port was lost"
 
 
 def test_a_tap_in_place_of_another_is_not_a_renamed_one(host: RecordedHost) -> None:

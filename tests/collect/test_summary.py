@@ -59,3 +59,17 @@ def test_six_lines_are_enough_whatever_failed(host: RecordedHost) -> None:
     assert len(lines) <= 6
     assert "more reasons: --verbose lists them" in lines[-1]
     assert len(list(details(host.bundle))) > 6
+
+
+def test_an_account_that_may_not_read_is_told_to_collect_as_root(host: RecordedHost) -> None:
+    failure = Failure(kind="denied", message="Permission denied")
+    pid = host.pid("vm-plain")
+    host.bundle = host.bundle.with_answers(
+        _without(answer, failure) if answer.query == f"ls -lL /proc/{pid}/fd" else answer
+        for answer in host.bundle.answers
+    )
+
+    [_, said] = summary(host.bundle)
+    assert said.endswith(
+        f"not answered: denied: Permission denied (ls -lL /proc/{pid}/fd); collect as root"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bench.many import many
-from tests.conftest import healthy, shown
+from tests.conftest import RecordedHost, healthy, shown
 
 from hoodsnap.check import Check, Problem, Problems, check
 from hoodsnap.checks.root_causes import CROWDS, ROOTS
@@ -181,6 +181,26 @@ def test_a_finding_of_nearly_all_guests_becomes_one_finding_of_the_host() -> Non
     assert finding.shared.among == len(guests)
     assert [one.guest for one in finding.folded] == with_domain
     assert finding.evidence == finding.folded[0].evidence
+
+
+def test_the_example_of_a_shared_finding_is_the_guest_whose_evidence_it_shows(
+    host: RecordedHost,
+) -> None:
+    """One folder that QEMU may not enter; vm-stopped and vm-suspended need it at once."""
+    base = f"{host.top}/_base"
+    host.file(base, mode="40000")
+
+    [finding] = host.report().findings
+    assert finding.shared is not None
+    example = finding.shared.guests[0]
+    evidence = next(one.evidence for one in finding.folded if one.guest is example)
+    assert finding.evidence == evidence
+    assert finding.severity is Severity.ERROR
+    assert finding.headline == (
+        f"13 of 14 guests on vm: for example, {example.name}'s QEMU (user 64055:64055) can't enter"
+        f" {base}: mode 0000, owner nova:nova"
+    )
+    assert finding.shared.path == base
 
 
 def test_a_finding_of_only_some_guests_stays_theirs() -> None:

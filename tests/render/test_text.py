@@ -134,6 +134,19 @@ def test_one_fault_is_on_the_first_screen_and_in_the_last_line() -> None:
     assert lines[-1] == "1 error in 1 of 15 servers: vm-plain"
 
 
+def test_findings_of_the_host_are_in_the_overview() -> None:
+    report = _fault("compute-frozen")
+    lines = _of(report)
+
+    [host] = report.cloud.hosts
+    names = [one.check.name for one in report.findings if not one.guests and one.host]
+    assert "nova-compute-frozen" in names
+    [said] = [line for line in lines if line.startswith(f"! host {host.name}: ")]
+    first = next(at for at, line in enumerate(lines) if line.startswith("! WARNING "))
+    assert lines.index(said) < first <= 12
+    assert all(name in said for name in names)
+
+
 SEVERAL = 2
 """Findings from which on a report may be longer than 45 lines."""
 
@@ -185,7 +198,7 @@ def test_the_table_fits_the_width(width: int) -> None:
         rows = [line for line in lines[start : lines.index("", start)] if line[0] in " ✗!"]
         assert len(rows) >= 2
         assert all(len(line) <= width for line in rows)
-        assert all(line[2:].startswith(("server", "vm-")) for line in rows)
+        assert all(line[2:].startswith(("server", "vm-", "host vm: ")) for line in rows)
 
 
 def test_two_hosts_have_a_column() -> None:

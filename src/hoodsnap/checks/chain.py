@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 from hoodsnap import phrase
@@ -31,6 +32,9 @@ from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import OpenFile, Process
 
 MIB = 1 << 20
+
+MOST_OTHERS = 500
+"""Guests of a host to ask at most whether they have a missing file open under a new name."""
 
 
 @check(Severity.ERROR, traps=[building, task_in_flight, disks_out_of_sight])
@@ -86,10 +90,10 @@ def backing_file_missing(
                 evidence.append(
                     says(guest.process, pid=guest.process.pid, state=guest.process.state)
                 )
-            found = _renamed(host, guest, missing)
-            if found is not None and guest.process is not None:
+            holder, found = _renamed(host, cloud, guest, missing)
+            if found is not None and holder is not None:
                 evidence.append(
-                    says(guest.process, files=f"{found.path} (fd {found.fd}, inode {found.ino})")
+                    says(holder, files=f"{found.path} (fd {found.fd}, inode {found.ino})")
                 )
             yield problem(
                 _of_a_missing_base(guest, missing, found),
@@ -109,17 +113,27 @@ def _missing_file(image: Image) -> str | None:
     return named[-1] if named else image.top.full_backing_filename or image.backing_filename or ""
 
 
-def _renamed(host: Host, guest: Guest, path: str) -> OpenFile | None:
-    process, domain = guest.process, guest.domain
-    if process is None or domain is None:
-        return None
-    return known(lambda: renamed_file(host, process, domain, path))
+def _renamed(
+    host: Host, cloud: Cloud, guest: Guest, path: str
+) -> tuple[Process | None, OpenFile | None]:
+    """Return the open file that a missing one is now, and the process that has it open: the
+    guest's, or another guest's on the same host if this one does not run."""
+    others = islice(cloud.guests_of(host), MOST_OTHERS) if guest.process is None else ()
+    for one in (guest, *others):
+        process, domain = one.process, one.domain
+        if process is not None and domain is not None:
+            found = known(partial(renamed_file, host, process, domain, path))
+            if found is not None:
+                return process, found
+    return None, None
 
 
 def _of_a_missing_base(guest: Guest, path: str, found: OpenFile | None) -> str:
     what = "base image" if is_base(path) else "disk's backing file"
     if found is not None:
         new = phrase.place(found.path)
+        if guest.process is None:
+            return f"{guest.title} can't start: its {what} was renamed to {new}"
         return f"{guest.title}'s {what} was renamed to {new} while QEMU has it open"
     process = guest.process
     if process is None:

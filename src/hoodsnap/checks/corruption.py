@@ -523,11 +523,11 @@ def io_error_paused(
 
     Traps: A pause for a snapshot or a migration has another reason.
 
-    Next: Check the disk's error, and the space in the instances directory and on the volume's
+    Next: Check the disk's error, and the space on the file system of the disk and on the volume's
     storage:
 
         virsh domblkerror NAME
-        df -h INSTANCES_PATH
+        df -h DISK
 
     Then make space, or restore the path to the storage, and resume the guest; no data is lost:
 
@@ -551,6 +551,7 @@ def io_error_paused(
             says(domain, state=domain.state_words),
             *_full(guest, domain),
             *complaint(log),
+            DISK=_own_disk(domain),
         )
     elif monitor is not None and (monitor.status == "io-error" or monitor.io_errors):
         errors = ", ".join(f"{device}: {error}" for device, error in monitor.io_errors.items())
@@ -561,7 +562,14 @@ def io_error_paused(
             says(monitor, status=monitor.status, io_errors=errors),
             *_full(guest, domain),
             *complaint(log),
+            DISK=_own_disk(domain),
         )
+
+
+def _own_disk(domain: Domain) -> str:
+    """Return the first file that the guest writes to; "" if all its disks are devices."""
+    files = known(lambda: [path for path, written in named_files(domain) if written]) or []
+    return next(iter(files), "")
 
 
 def _full(guest: Guest, domain: Domain) -> Iterator[Evidence]:

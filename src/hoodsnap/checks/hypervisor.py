@@ -169,8 +169,12 @@ def _files(host: Host, disk: Disk) -> Iterator[tuple[str, int]]:
 def _can_not_open(host: Host, found: FolderEntry) -> str:
     uid, gid = host.hypervisor.owner
     what = f"enter {brief(found.path)}" if found.type == "d" else f"open {place(found.path)}"
-    mode = (found.mode or "")[-4:]
-    return f"QEMU (user {uid}:{gid}) can't {what}: mode {mode}, owner {_owner(found)}"
+    return f"QEMU (user {uid}:{gid}) can't {what}: mode {_mode(found)}, owner {_owner(found)}"
+
+
+def _mode(found: FolderEntry) -> str:
+    """Return the permissions in octal, without the type of the file: `0644`."""
+    return (found.mode or "")[-4:]
 
 
 def _owner(found: FolderEntry) -> str:
@@ -195,7 +199,7 @@ def _closed(host: Host, domain: Domain, found: FolderEntry) -> tuple[Evidence, .
     evidence = [says(domain, state=domain.state_words)]
     if (answer := _stat_of(host, found.path)) is not None:
         owner = _owner(found)
-        line = hears(answer, "images", found.path, path=found.path, mode=found.mode, owner=owner)
+        line = hears(answer, "images", found.path, path=found.path, mode=_mode(found), owner=owner)
         evidence.append(line)
     if capabilities is not None:
         label = "/capabilities/host/secmodel[model='dac']/baselabel"
@@ -369,14 +373,18 @@ def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -
     Traps: Before Juno, nova wrote no metadata into its domains; their name and database row
     identify them. VMs of other services (octavia, trove) are servers in nova.
 
-    Next: Check the domain's state, and ask who started it:
+    Next: Check what it is, and ask who started it:
 
         virsh dominfo NAME
+
+    Check the process, its owner and the process that started it:
+
+        ps -o pid,ppid,user,lstart,args -p PID
 
     Then reserve the resources that it needs on this host (`reserved_host_memory_mb`,
     `reserved_host_cpus`).
 
-    Not yet: Do not run `virsh destroy`; the VM is probably in use.
+    Not yet: Do not run `virsh destroy` or end the process; the VM is probably in use.
 
     Source: nova virt/libvirt/driver.py `_get_disk_over_committed_size_total` (what it skips).
     """
@@ -399,6 +407,7 @@ def alien_domain(guest: Guest, domain: Domain | None, process: Process | None) -
             f"{guest.title}{_place(guest)} is not managed by nova or libvirt: PID {process.pid}, "
             f"{size(process.memory_kib << 10)}, {counted(process.vcpus, 'vCPU')}",
             it.and_so(memory_mib=process.memory_kib >> 10, vcpus=process.vcpus),
+            NAME="",
         )
 
 

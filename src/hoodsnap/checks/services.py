@@ -58,10 +58,13 @@ def nova_compute_not_running(host: Host, cloud: Cloud) -> Problems:
         ps -o pid,stat,lstart,args -C nova-compute
         openstack compute service list --host HOST --service nova-compute
 
-    Not yet: Do not evacuate the host: its guests run. Do not run `openstack compute service
-    delete`. Do not send commands for its servers again: each is carried out once nova-compute runs.
+    Not yet: Do not start it while a server has stuck-task-state or partial-deletion: nova-compute
+    may end the task at its start, for example by powering the guest off. Do not evacuate the host:
+    its guests run. Do not run `openstack compute service delete`. Do not send commands for its
+    servers again: each is carried out once nova-compute runs.
 
-    Source: nova servicegroup/drivers/db.py `is_up`; nova admin guide, compute service.
+    Source: nova servicegroup/drivers/db.py `is_up`; nova compute/manager.py `_init_instance`; nova
+    admin guide, compute service.
     """
     service = next(iter(_registered(host, "nova-compute", host.nova_name)), None)
     if service is not None and service.is_forced_down:

@@ -470,10 +470,16 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
     For a deletion, a migration or a rebuild, read in the evidence what a restart of nova-compute
     does to this server; only the restart ends the task.
 
-    Then, for any other task, if nothing is in progress, an administrator can clear the task, which
-    changes nova's record and nothing else (nova stops the server again if its guest is off):
+    Then, for any other task, if nothing is in progress, an administrator can clear the task. This
+    changes nova's record and nothing else: the server is ACTIVE in it, whatever its guest is. nova
+    stops the server again if its guest is off:
 
         openstack server set --state active UUID
+
+    If the server was paused, pause it again once nova-compute runs, which sets the record right and
+    leaves the guest as it is:
+
+        openstack server pause PAUSED_SERVER
 
     It worked if nova reports no task for the server:
 
@@ -503,6 +509,7 @@ def stuck_task_state(guest: Guest, record: Server | Instance) -> Problems:
             f"{guest.title} has been stuck in {task} {phrase.since(since, asked.at)}",
             since_then.and_so(restart_of_nova_compute=restart),
             *_action_behind(guest.instance, since),
+            PAUSED_SERVER=guest.uuid if record.vm_state == "paused" else "",
             severity=Severity.ERROR if sure else Severity.WARNING,
         )
 

@@ -62,7 +62,8 @@ def _line(reason: _Reason, layers: dict[str, tuple[Answer, ...]], answered: list
     if (package := _PACKAGE.fullmatch(reason.message)) and (how := extras.advice(package[1])):
         return f"{start}{reason.message}; {how}"
     first = next(iter(reason.layers.values()))[0]
-    return f"{start}{reason.kind}: {reason.message} ({cut(first.query, 60)})"
+    how = "; collect as root" if reason.message == "Permission denied" else ""
+    return f"{start}{reason.kind}: {reason.message} ({cut(first.query, 60)}){how}"
 
 
 def _questions(reason: _Reason) -> int:

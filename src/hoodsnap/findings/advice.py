@@ -21,6 +21,7 @@ from hoodsnap.findings.gating import NotYet
 PLACEHOLDERS: Mapping[str, str] = {
     "UUID": "UUID of the server",
     "NAME": "name of the domain, from `virsh list --all`",
+    "PAUSED_SERVER": "UUID of the server, if it was paused",
     "PID": "process id of the guest's QEMU",
     "HOST": "name of the compute host in nova",
     "INSTANCES_PATH": "nova.conf's instances_path",

@@ -64,6 +64,8 @@ class Shared:
     """Number of guests on the host that the check applies to."""
     cause: str | None = None
     """The usual cause of this finding when so many guests have it; None if none is known."""
+    path: str | None = None
+    """The file or folder that the advice of all these findings names; None without one."""
 
 
 @dataclass(frozen=True, eq=False)

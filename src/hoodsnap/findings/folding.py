@@ -185,9 +185,11 @@ def _explained_by_crowds(crowds: Iterable[_Kind]) -> dict[_Kind, _Kind]:
 
 def _crowd(findings: Sequence[Finding], explained: Iterable[Finding], among: int) -> Finding:
     first = max(findings, key=lambda finding: finding.severity)
-    guests = {id(finding.guest): finding.guest for finding in findings if finding.guest is not None}
+    # The first guest is the example, so its finding is the one whose evidence is shown.
+    ordered = sorted(findings, key=lambda finding: finding is not first)
+    guests = {id(finding.guest): finding.guest for finding in ordered if finding.guest is not None}
     cause = CROWDS.get(first.check.name, (None, ()))[0]
-    message = first.check.message.removesuffix(".")
+    what = f"for example, {first.headline}" if first.headline else first.title
     return Finding(
         check=first.check,
         severity=first.severity,
@@ -195,7 +197,15 @@ def _crowd(findings: Sequence[Finding], explained: Iterable[Finding], among: int
         guest=None,
         evidence=first.evidence,
         folded=(*findings, *explained),
-        shared=Shared(tuple(guests.values()), among, cause),
-        headline=f"{len(guests)} of {among} guests on {first.host}: {message}",
+        shared=Shared(tuple(guests.values()), among, cause, _common_path(findings)),
+        headline=f"{len(guests)} of {among} guests on {first.host}: {what}",
         names=first.names,
     )
+
+
+def _common_path(findings: Sequence[Finding]) -> str | None:
+    """Return the file or folder that the advice of all these findings names; None without one."""
+    first, *others = [
+        [value for value in finding.names.values() if value.startswith("/")] for finding in findings
+    ]
+    return next((path for path in first if all(path in paths for paths in others)), None)

@@ -90,8 +90,8 @@ class Teller:
     def __init__(self, width: int, verbose: bool) -> None:
         self.width, self.verbose = width, verbose
         self._wrapped = partial(wrapped, width)
-        self._told: dict[str, str] = {}
-        """Name of a check → the subject of its first finding."""
+        self._told: dict[str, tuple[str, list[str]]] = {}
+        """Name of a check → the subject of its first finding, and the advice to it."""
         self._listed: set[str] = set()
         """Commands, names of checks, and warnings that were rendered."""
         self._prose = ""
@@ -116,8 +116,11 @@ class Teller:
             yield from self._sharing(finding)
         yield from self.proof(finding.evidence, about)
         yield from self._folded(group.findings)
-        before = self._told.setdefault(group.check.name, subject.strip())
-        if before != subject.strip() and not self.verbose:
+        # A check's advice depends on what it found: a tap that is down, or one that was renamed.
+        advice = [instruction.prose for instruction in instructions(finding)]
+        told = (subject.strip(), advice)
+        before, same = self._told.setdefault(group.check.name, told)
+        if before != subject.strip() and same == advice and not self.verbose:
             where = f"as for {before}" if before else "as above"
             yield from self._wrapped(f"  {'next':<8} {where} (-s or -v fills it in)", "", 11)
             return
@@ -146,6 +149,9 @@ class Teller:
         names = [name_of(guest) for guest in shared.guests]
         most = len(names) if self.verbose else NAME_ALL
         yield from self._wrapped(f"  {several(names, most)}", "", 4)
+        if shared.path is not None:
+            said = f"  All {len(names)} findings name {clean(shared.path)}: look there first."
+            yield from self._wrapped(said, "bold", 4)
         cause = f" If the findings are real, {shared.cause}." if shared.cause else ""
         yield from self._labeled("caution", f"{TOO_MANY}{cause}")
         yield line(f"  For example, {names[0]}:")

@@ -23,7 +23,7 @@ from hoodsnap.findings.grouping import Group, grouped
 from hoodsnap.findings.silence import one_line
 from hoodsnap.phrase import several
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.finding import STYLE, Teller
+from hoodsnap.render.finding import MARK, STYLE, Teller
 from hoodsnap.render.guest_table import STYLES, table
 from hoodsnap.render.host import daemons_line, troubled_daemons
 from hoodsnap.render.line import Line, line, wrapped
@@ -87,6 +87,23 @@ class _Page:
             yield line()
             calm = not self.found and len(self.rows) <= LIST_ALL
             yield from table(self.rows, self.width, everyone=self.walk or calm)
+        yield from self._hosts()
+
+    def _hosts(self) -> Iterator[Line]:
+        """Yield a line for the hosts with the same findings of their own, below the guests."""
+        found: dict[str, list[Finding]] = {}
+        for finding in self.found:
+            if not finding.guests and finding.host:
+                found.setdefault(clean(finding.host), []).append(finding)
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for host, theirs in found.items():
+            checks = tuple(dict.fromkeys(finding.check.name for finding in theirs))
+            alike.setdefault(checks, []).append(host)
+        for checks, hosts in alike.items():
+            worst = max(finding.severity for host in hosts for finding in found[host])
+            which = f"host{'s' if len(hosts) > 1 else ''} {several(hosts, NAME_ALL)}"
+            said = f"{MARK[worst]} {which}: {several(checks, NAME_ALL)}"
+            yield line((cut(said, self.width), STYLE[worst]))
 
     def lines(self) -> Iterator[Line]:
         yield from self.overview()
