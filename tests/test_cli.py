@@ -91,7 +91,9 @@ def test_a_wrong_value_of_an_option_is_named_in_plain_words() -> None:
     done = hoodsnap("explain", HEALTHY, "--format", "pdf")
 
     assert done.returncode == 2
-    assert b"hoodsnap: --format can't be pdf; it can be: text, json, markdown\n" in done.stderr
+    assert (
+        b"hoodsnap: --format can't be pdf; it can be: text, json, markdown, html\n" in done.stderr
+    )
 
 
 def test_an_empty_standard_input_is_named() -> None:
