@@ -254,7 +254,6 @@ def tap_missing_or_miswired(
                 DEVICE="",
                 LOST_PORT=port_id if link is None else "",
                 PORT=port_id,
-                LOST_PORT=port_id if link is None else "",
             )
             continue
         wrong = (*_kernels(guest, card, tap, process, held), *_switch(guest, tap, port))
@@ -266,7 +265,6 @@ def tap_missing_or_miswired(
                 TAP=card.target,
                 LINK="",
                 DEVICE=card.target if not tap.up else "",
-                LOST_PORT="",
                 PORT=port_id,
                 LOST_PORT="" if [one.fault for one in wrong] == ["is down"] else port_id,
             )
