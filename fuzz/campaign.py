@@ -38,8 +38,8 @@ MEMORY = 4 << 30
 TOGETHER = 6
 """Edits to try in one execution. Nearly all of them are far apart."""
 
-SELDOM = {"redact": 3, "grade": 3}
-"""The slowest targets, and on which share of the bundles they run: every third one."""
+SELDOM = {"redact": 3, "grade": 3, "page": 3, "diff": 5}
+"""The slowest targets, and on which share of the bundles they run: 3 is every third one."""
 
 DEBUG = "HOODSNAP_DEBUG"
 

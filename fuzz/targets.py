@@ -14,11 +14,18 @@ import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
-from hoodsnap.bundle import Bundle, dump, parse
-from hoodsnap.findings.analysis import analyze
+from hoodsnap import recorded
+from hoodsnap.bundle import Bundle, dump, load, parse
+from hoodsnap.checks import CATALOG
+from hoodsnap.diff.difference import NothingInCommonError, difference
+from hoodsnap.evidence import Severity
+from hoodsnap.facts.cloud.cloud import read
+from hoodsnap.findings.analysis import Report, analyze
 from hoodsnap.findings.baseline import part, written
 from hoodsnap.findings.grouping import grouped
 from hoodsnap.grading import classroom, csv, junit
@@ -28,10 +35,14 @@ from hoodsnap.grading.sheet import load as load_sheet
 from hoodsnap.grading.submissions import Submission
 from hoodsnap.redaction.pseudonyms import Pseudonyms
 from hoodsnap.redaction.redactor import Redactor
+from hoodsnap.render import diff as as_difference
 from hoodsnap.render import json as as_json
-from hoodsnap.render import markdown, trust
+from hoodsnap.render import junit as findings_as_junit
+from hoodsnap.render import markdown, nagios, ndjson, prometheus, sarif, table, trust
 from hoodsnap.render import text as as_text
+from hoodsnap.render import timeline as as_timeline
 from hoodsnap.render.finding import row
+from hoodsnap.render.html import page
 from hoodsnap.render.line import Line
 from hoodsnap.replay import procfs, shell
 from hoodsnap.replay.apis.openstack import ApiError, OpenStack
@@ -43,6 +54,9 @@ from hoodsnap.replay.monitor import MonitorSocket, reply
 from hoodsnap.replay.mysqld.database import QueryResult, ReplayedDatabase
 from hoodsnap.replay.mysqld.mysqld_error import MySQLError
 from hoodsnap.replay.recording import UNREADABLE, NotRecordedError, Recording, hosts
+from hoodsnap.tables.path import query
+from hoodsnap.tables.table import TABLES, silent
+from hoodsnap.timeline import timeline as timelines
 from hoodsnap.trust import examination
 from hoodsnap.trust.fingerprint import fingerprint, fingerprinted
 
@@ -94,6 +108,76 @@ def explain(bundle: Bundle) -> None:
     _text(markdown.render(report, guests))
     today = datetime.now(UTC).date()
     tomllib.loads(written(part(report.findings, (), today), today))
+
+
+def page_(bundle: Bundle) -> None:
+    """Write the page for a browser."""
+    report = analyze(bundle)
+    _text(page.render(report, report.cloud.guests))
+
+
+def machines(bundle: Bundle) -> None:
+    """Write the findings in every format for programs, and read them again."""
+    from prometheus_client.parser import text_string_to_metric_families
+
+    report = analyze(bundle)
+    guests = report.cloud.guests
+    unheard = [one.title for one in report.uncollected]
+    _json(sarif.render(report, guests, CATALOG, ["b.json"], unheard))
+    said, _ = nagios.render(report, guests, Severity.NOTE, unheard)
+    _text(said)
+    if said.count("|") != 1 or len(said.encode()) > nagios.LONGEST:
+        raise ShownError(f"a monitor can't read {said[:80]!a}")
+    document = findings_as_junit.render(report, guests, Severity.NOTE)
+    _text(document.replace("\t", ""))
+    ElementTree.fromstring(document)  # noqa: S314 (our own output, which has no entities)
+    metrics = prometheus.render(report, guests)
+    _text(metrics)
+    list(text_string_to_metric_families(metrics))
+    for line in ndjson.render(report, guests):
+        _text(line.removesuffix("\n"), newlines=False)
+        json.loads(line)
+
+
+def timeline(bundle: Bundle) -> None:
+    """Print the timeline at two widths and as JSON."""
+    found = timelines.read(read(bundle))
+    for verbose, width in ((False, 80), (True, None)):
+        _lines(as_timeline.render(found, width=width, verbose=verbose))
+    _json(as_timeline.as_json(found))
+
+
+def diff(bundle: Bundle) -> None:
+    """Compare a bundle with the recording, in both directions."""
+    odd, usual = analyze(bundle), _recorded()
+    for before, after in ((usual, odd), (odd, usual)):
+        try:
+            found = difference(before, after)
+        except NothingInCommonError:
+            continue
+        for width in (80, None):
+            _lines(as_difference.render(found, width=width))
+        _json(as_difference.as_json(found))
+
+
+def tables(bundle: Bundle) -> None:
+    """Print every table in every format, and ask for it in JMESPath."""
+    report = analyze(bundle)
+    for one in TABLES.values():
+        rows = [*one.rows(report)]
+        names = [column.name for column in one.columns]
+        values = [[row[name] for name in names] for row in rows]
+        for line in table.as_table(names, values):
+            _text(line, newlines=False)
+        _text(table.as_csv(names, values))
+        _json(table.as_json(names, values))
+        silent(one, report)
+        query(f"{one.name}[0]", report)
+
+
+@cache
+def _recorded() -> Report:
+    return analyze(load(Path(recorded.DEMO)))
 
 
 def verify(bundle: Bundle) -> None:
@@ -202,6 +286,11 @@ def _apis(recording: Recording) -> None:
 
 TARGETS: dict[str, Target] = {
     "explain": explain,
+    "page": page_,
+    "machines": machines,
+    "timeline": timeline,
+    "diff": diff,
+    "tables": tables,
     "verify": verify,
     "redact": redact,
     "grade": grade,

@@ -65,3 +65,12 @@ def test_two_clouds_whose_hosts_have_one_name_are_refused() -> None:
     assert done.returncode == 3
     assert b"two clouds have a host named vm" in done.stderr
     assert b"healthy.json.zst and " in done.stderr
+
+
+def test_the_name_of_another_file_adds_no_line_to_the_messages(run: Path) -> None:
+    (run / "x\nhoodsnap: all is well.json").write_text("{}")
+
+    lines = hoodsnap("check", run).stderr.decode().splitlines()
+
+    assert not [line for line in lines if line.startswith("hoodsnap: all is well")]
+    assert [line for line in lines if "all is well" in line]

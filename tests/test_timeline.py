@@ -52,3 +52,11 @@ def test_a_server_that_does_not_exist_is_wrong_usage() -> None:
 
 def test_a_file_that_can_not_be_read_ends_with_3(tmp_path: Path) -> None:
     assert hoodsnap("timeline", tmp_path / "none.json").returncode == 3
+
+
+@pytest.mark.parametrize("span", ["999999d", "999999h"])
+def test_a_span_longer_than_all_of_time_leaves_nothing_out(span: str) -> None:
+    done = hoodsnap("timeline", HEALTHY, "--since", span)
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == hoodsnap("timeline", HEALTHY).stdout

@@ -99,3 +99,11 @@ def test_json_has_every_change(host: RecordedHost) -> None:
     } in server["changes"]
     [finding] = server["findings"]
     assert (finding["check"], finding["is"]) == ("active-but-domain-off", "new")
+
+
+def test_an_endless_name_does_not_take_hours_to_wrap(host: RecordedHost) -> None:
+    host.row("instances", host.uuid("vm-plain"), display_name="x" * 3_000_000)
+    found = destroyed(host, "vm-plain")
+
+    # Broken at the width, it would take hours.
+    assert sum("xxx" in line for line in text(found, width=80)) < 200

@@ -344,3 +344,18 @@ def test_the_validator_of_sarif_accepts_the_log(tmp_path: Path, hostile: Report)
         results = json.loads(out.read_text(encoding="utf-8-sig"))["runs"][0]["results"]
         errors = [one for one in results if one.get("level", "warning") == "error"]
         assert errors == [], name
+
+
+@pytest.mark.parametrize("char", ["x", "\U0001f4a3"])
+def test_an_endless_name_stays_within_what_readers_take(host: RecordedHost, char: str) -> None:
+    host.row("instances", host.uuid("vm-plain"), display_name=char * 500_000)
+    host.set("libvirt", f"virsh domstate --reason {host.domain('vm-plain')}", {"state": 5})
+    report = host.report()
+    guests = report.cloud.guests
+
+    text, _ = nagios.render(report, guests, Severity.WARNING, [char * 9_000] * 7)
+    assert len(text.encode()) <= LONGEST
+    assert text.splitlines()[0].endswith(f"unheard=7 guests={len(guests)}")
+    assert len(prometheus.render(report, guests)) < 50_000
+    assert len(junit.render(report, guests, Severity.WARNING)) < 200_000
+    assert len(sarif.render(report, guests, CATALOG)) < 2_000_000

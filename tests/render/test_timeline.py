@@ -106,3 +106,13 @@ def test_the_servers_of_one_event_are_named(host: RecordedHost) -> None:
     text = "\n".join(line.plain for line in render(chosen, width=None))
 
     assert "(also vm-resized)" in text
+
+
+def test_an_endless_line_of_a_log_is_cut_on_a_terminal_only(host: RecordedHost) -> None:
+    endless = "x" * 3_000_000
+    said = f"2026-11-25 12:00:00.000 ERROR [instance: {host.uuid('vm-plain')}] {endless}"
+    host.set("logs", "tail -c 4194304 /var/log/nova/nova-compute.log", said)
+
+    # Broken at every 40th character, it would take minutes and 80,000 lines.
+    assert sum("xxx" in line for line in lines(host, width=80)) < 200
+    assert any(line.endswith(endless) for line in lines(host))

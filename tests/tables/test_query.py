@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from tests.command import hoodsnap
-from tests.conftest import FAULTS, RecordedHost, healthy_report
+from tests.conftest import FAULTS, HEALTHY, RecordedHost, healthy_report
 
 from hoodsnap.bundle import load
 from hoodsnap.findings.analysis import analyze
@@ -172,3 +176,15 @@ def test_the_healthy_report_is_not_changed_by_questions() -> None:
     [*sql.query("SELECT * FROM findings", report).rows]
 
     assert len(report.findings) == before
+
+
+def test_ctrl_c_ends_a_long_statement_as_any_command() -> None:
+    endless = "SELECT count(*) FROM range(100000000000) a, range(100000) b"
+    command = [sys.executable, "-m", "hoodsnap", "query", endless, str(HEALTHY)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        time.sleep(4)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+
+    assert running.returncode == 130
+    assert b"defect" not in said

@@ -112,3 +112,23 @@ def test_an_oom_kill_belongs_to_its_server(host: RecordedHost) -> None:
     assert killed.server == host.uuid("vm-plain")
     assert killed.is_failure
     assert killed.at is not None and f"{killed.at:%H:%M:%S}" == "18:35:00"
+
+
+@pytest.mark.parametrize(
+    ("offset", "time"), [("+0530 +0530", "0001-01-01"), ("-0330 -0330", "9999-12-31")]
+)
+def test_a_time_that_no_clock_shows_costs_no_other_line(
+    host: RecordedHost, offset: str, time: str
+) -> None:
+    host.set("host", "date '+%z %Z'", offset)
+    nova_line(host, f"{time} 00:00:00.000")
+
+    assert the_error(host).at is None
+    assert len([one for one in events(host) if one.what.startswith("QEMU")]) > 10
+
+
+def test_an_offset_that_no_zone_has_is_unknown(host: RecordedHost) -> None:
+    nova_line(host, "2026-11-25 12:00:00.000")
+    host.set("host", "date '+%z %Z'", "+9900 X")
+
+    assert the_error(host).at is None

@@ -19,6 +19,7 @@ from hoodsnap.cli import completion
 from hoodsnap.cli.terminal import give_up, say
 from hoodsnap.exit_status import BLIND, USAGE
 from hoodsnap.output import STDIO, OverwritesInputError, UnwritableError, require_writable
+from hoodsnap.printable import clean
 
 Bundles = Annotated[
     list[Path],
@@ -62,7 +63,7 @@ def _loaded(paths: Iterable[Path]) -> tuple[list[Path], list[Bundle]]:
             except UnreadableBundleError as reason:
                 if inside is None:
                     give_up(f"{name_of(path)} can't be read: {reason}")
-                say(f"{path} is left out: {reason}")
+                say(f"{clean(str(path))} is left out: {reason}")
         if len(bundles) == before:
             give_up(f"{given} holds no bundle that can be read")
     return files, bundles

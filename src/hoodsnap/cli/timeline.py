@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
@@ -80,7 +80,10 @@ def _moment(given: str | None, ended: datetime) -> datetime | None:
         return None
     ago = _AGO.fullmatch(given.strip())
     if ago is not None:
-        return ended - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        try:
+            return ended - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        except OverflowError:  # before the year 1: everything in the bundle is later
+            return datetime.min.replace(tzinfo=UTC)
     found = moment(given.strip())
     if found is None:
         give_up(

@@ -17,7 +17,7 @@ from hoodsnap.diff.guests import BARE
 from hoodsnap.facts.layer import TABLE
 from hoodsnap.facts.uuids import UUID
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.line import Line, line
+from hoodsnap.render.line import LONGEST_WRAPPED, Line, line
 
 FORMAT = 1
 """Number of the JSON format; it changes when a field is removed or changes its meaning."""
@@ -66,7 +66,8 @@ def render(difference: Difference, *, width: int | None = 80) -> Iterator[Line]:
     for row in rows:
         parts = [row.what]
         if width is not None:
-            parts = textwrap.wrap(row.what, max(width - left, 24), break_on_hyphens=False) or [""]
+            what = cut(row.what, LONGEST_WRAPPED)
+            parts = textwrap.wrap(what, max(width - left, 24), break_on_hyphens=False) or [""]
         subject = row.name if row.name != shown else ""
         shown = row.name
         yield line((f"{subject:{name}}  ", "bold"), f"{row.layer:{layer}}  ", (parts[0], row.style))

@@ -14,10 +14,13 @@ from hoodsnap.findings.advice import instructions
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding
 from hoodsnap.phrase import several
-from hoodsnap.printable import clean
+from hoodsnap.printable import clean, cut
 
 if TYPE_CHECKING:
     from junitparser import TestCase
+
+LONGEST = 20_000
+"""Characters of one text: the servers that read JUnit XML hold it whole in memory."""
 
 CLOUD = "cloud"
 """Name of the suite for what is on no collected host."""
@@ -84,4 +87,5 @@ def _details(finding: Finding) -> Iterator[str]:
 
 def _legal(text: str) -> str:
     """Return the text without characters that XML 1.0 can't represent or that reverse a line."""
+    text = cut(text, LONGEST)
     return "".join(char if char in "\n\t" else clean(char) for char in text)

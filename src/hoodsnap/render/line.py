@@ -12,6 +12,10 @@ from hoodsnap.printable import clean
 UNBOUNDED = 1_000_000
 """The width of a pipe: nothing is wrapped or cut there, so that whole paths can be searched."""
 
+LONGEST_WRAPPED = 4_000
+"""Characters of a text whose long words are broken at the width of a terminal: textwrap copies the
+rest of a word for each line, which takes hours for one of a megabyte. A pipe has the whole text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

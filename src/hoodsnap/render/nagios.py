@@ -15,7 +15,7 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding
 from hoodsnap.phrase import several
-from hoodsnap.printable import clean
+from hoodsnap.printable import clean, cut
 
 
 class NagiosStatus(IntEnum):
@@ -29,6 +29,9 @@ class NagiosStatus(IntEnum):
 
 LONGEST = 4000
 """Characters of the whole output: NRPE cuts a plugin's output after 4,096 bytes."""
+
+LONGEST_NAME = 80
+"""Characters of a name in the first line, so that counts and performance data are not cut off."""
 
 
 def render(
@@ -52,7 +55,7 @@ def render(
     if found:
         said += f": {several(map(_brief, found), 5)}"
     if silent:
-        said += f"; not collected: {several(silent, 5)}"
+        said += f"; not collected: {several([cut(one, LONGEST_NAME) for one in silent], 5)}"
     data = " ".join(f"{severity.word}s={counts[severity]}" for severity in reversed(Severity))
     data += f" unheard={len(silent)} guests={len(shown)}"
     details = "".join(
@@ -76,7 +79,7 @@ def _status(
 
 def _brief(finding: Finding) -> str:
     about = finding.guest.title if finding.guest is not None else finding.host
-    return f"{about} {finding.check.name}" if about else finding.check.name
+    return f"{cut(about, LONGEST_NAME)} {finding.check.name}" if about else finding.check.name
 
 
 def _plain(text: str) -> str:

@@ -11,10 +11,13 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.layer import LAYERS, Scope
 from hoodsnap.findings.analysis import Report
 from hoodsnap.findings.finding import Finding
-from hoodsnap.printable import clean
+from hoodsnap.printable import clean, cut
 
 MOST = 1000
 """Findings with a series of their own; the worst come first. All findings are counted."""
+
+LONGEST = 255
+"""Characters of a label: nova's own limit of a name. Each series repeats them."""
 
 
 def render(report: Report, guests: Iterable[Guest]) -> str:
@@ -40,7 +43,7 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
     names = dict.fromkeys(["", *(host.name for host in report.cloud.hosts)])
     for name in {**names, **dict.fromkeys(host for host, _ in counts)}:
         for severity in Severity:
-            counted.labels(clean(name), severity.word).set(counts[name, severity])
+            counted.labels(_label(name), severity.word).set(counts[name, severity])
     on = Counter(guest.host.name if guest.host else "" for guest in shown)
     total = gauge("guests", "Number of guests.", ("host",))
     collected = gauge(
@@ -49,12 +52,12 @@ def render(report: Report, guests: Iterable[Guest]) -> str:
         ("host", "layer"),
     )
     for host in report.cloud.hosts:
-        total.labels(clean(host.name)).set(on[host.name])
+        total.labels(_label(host.name)).set(on[host.name])
         for layer in LAYERS.values():
             asked = report.cloud.bundle.by_layer.get(layer.id, ())
             of_host = (one for one in asked if layer.scope is Scope.CLOUD or one.host == host.name)
             answered = any(one.error is None for one in of_host)
-            collected.labels(clean(host.name), layer.id).set(answered)
+            collected.labels(_label(host.name), layer.id).set(answered)
     last = gauge("collected_timestamp_seconds", "Time at which the collection ended.")
     last.set(round(report.cloud.bundle.ended.timestamp()))
     gauge("build_info", "Version that judged the bundle.", ("version",)).labels(__version__).set(1)
@@ -66,7 +69,11 @@ def _labels(finding: Finding) -> tuple[str, ...]:
     return (
         finding.check.name,
         finding.severity.word,
-        clean(finding.host or ""),
-        clean(guest.name) if guest is not None else "",
-        clean(guest.uuid) if guest is not None else "",
+        _label(finding.host or ""),
+        _label(guest.name) if guest is not None else "",
+        _label(guest.uuid) if guest is not None else "",
     )
+
+
+def _label(text: str) -> str:
+    return cut(clean(text), LONGEST)

@@ -12,6 +12,9 @@ from hoodsnap.printable import clean, cut
 WIDEST = 60
 """Characters of a cell in a table on a terminal; a pipe, CSV and JSON have the whole value."""
 
+WIDEST_PADDED = 200
+"""Columns of a table's column in a pipe: a longer cell only pushes the rest of its own row."""
+
 UNKNOWN = "?"
 """It stands in a table for a value that was not collected; an empty cell does not exist."""
 
@@ -24,7 +27,7 @@ def as_table(
     """Yield the lines: a heading, and a line for each row. `widest` None cuts nothing."""
     cells = [[_cell(value, widest) for value in row] for row in rows]
     widths = [
-        max(len(name), *(len(row[number]) for row in cells)) if cells else len(name)
+        max(len(name), min(WIDEST_PADDED, max((len(row[number]) for row in cells), default=0)))
         for number, name in enumerate(columns)
     ]
     for line in ([*columns], *cells):

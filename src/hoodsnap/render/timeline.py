@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.line import Line, line, shortened, wrapped
+from hoodsnap.render.line import LONGEST_WRAPPED, Line, line, shortened, wrapped
 from hoodsnap.timeline.event import Event
 from hoodsnap.timeline.timeline import Timeline, folded
 
@@ -66,7 +66,8 @@ class _Page:
         parts = (
             [what]
             if self.width is None
-            else textwrap.wrap(what, self.width, break_on_hyphens=False) or [""]
+            else textwrap.wrap(cut(what, LONGEST_WRAPPED), self.width, break_on_hyphens=False)
+            or [""]
         )
         yield line((head, "dim" if event.is_detail else ""), (parts[0], style))
         for part in parts[1:]:

@@ -52,6 +52,10 @@ def query(statement: str, report: Report, memory_mib: int = 2048) -> SqlAnswer:
         return SqlAnswer(columns, _rows(done, [str(one[1]) for one in done.description or ()]))
     except duckdb.Error as error:
         raise SqlError(" ".join(str(error).split())[:500]) from None
+    except RuntimeError as error:
+        if "interrupt" in str(error).lower():  # DuckDB's report of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _make(base: Any, table: Table) -> None:
@@ -97,6 +101,10 @@ def _rows(done: Any, types: Sequence[str]) -> Iterator[tuple[object, ...]]:
                 yield tuple(map(_value, row, types))
     except duckdb.Error as error:
         raise SqlError(" ".join(str(error).split())[:500]) from None
+    except RuntimeError as error:
+        if "interrupt" in str(error).lower():  # DuckDB's report of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _value(value: object, type: str) -> object:

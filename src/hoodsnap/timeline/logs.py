@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone
 
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.clock import moment, wall_time
@@ -60,6 +60,8 @@ def zone_of(host: Host) -> timezone | None:
     if found is None:
         return None
     offset = timedelta(hours=int(found["hours"]), minutes=int(found["minutes"]))
+    if offset >= timedelta(hours=24):
+        return None
     return timezone(-offset if found["sign"] == "-" else offset)
 
 
@@ -158,4 +160,4 @@ def _in_utc(written: str, zone: timezone | None) -> datetime | None:
         return None
     if found.tzinfo is not None:
         return moment(written)
-    return moment(found.replace(tzinfo=zone).astimezone(UTC).isoformat()) if zone else None
+    return moment(found.replace(tzinfo=zone).isoformat()) if zone else None
