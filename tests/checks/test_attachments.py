@@ -253,13 +253,16 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
 
-    [attached, plugged] = host.findings()
-    assert attached.startswith("cinder-attachment-without-bdm of vm-data: ")
+    [plugged] = host.findings()
+    [attached] = host.folded()
+    assert attached.startswith(
+        "guest-volume-not-in-bdm ← cinder-attachment-without-bdm of vm-data: "
+    )
     assert plugged.startswith(
         "guest-volume-not-in-bdm of vm-data: domain reports disks = vdb /var/lib"
     )
     assert plugged.endswith(f"volume = {volume}; nova-db reports no block_device_mapping")
-    assert host.headlines()[1] == (
+    assert host.headlines()[0] == (
         "vm-data runs with volume data-vol as vdb, but nova has no block device mapping for it"
     )
 

@@ -424,9 +424,10 @@ def test_active_without_host_if_the_host_does_not_exist(host: RecordedHost) -> N
     host.row("instances", host.uuid("vm-plain"), host="vm-old", node="vm-old")
 
     assert (
-        "active-without-host of vm-plain: instance reports vm_state = active, host = vm-old;"
-        " services reports no nova_compute; domain reports state = running (unpaused)"
-    ) in host.findings()
+        "domain-running-on-wrong-host ← active-without-host of vm-plain: instance reports"
+        " vm_state = active, host = vm-old; services reports no nova_compute;"
+        " domain reports state = running (unpaused)"
+    ) in host.folded()
     assert (
         "vm-plain is active on host vm-old in nova, but no nova-compute has that name;"
         " on host vm it is running (unpaused)"
