@@ -221,8 +221,8 @@ def disk_deleted_but_open(guest: Guest, host: Host, domain: Domain, process: Pro
     """A file of the guest's disk was deleted, renamed or replaced while QEMU has it open.
 
     The file stays with the process that has it open, and everything that the guest writes goes
-    there. When the process ends, a deleted file is lost for good, and the next start finds no file,
-    or another one in its place.
+    there. When the process ends, a deleted file is lost for good, and the next start finds no file
+    or another one.
 
     Authority: The kernel, for the file that is open; the disk images, for what the path leads to
     now.
