@@ -238,10 +238,10 @@ def _owner(table: str, context: _Context) -> Callable[[Cells], object]:
     """Return the function that finds the server of a row."""
     if table == "instance_actions_events":
         actions = {
-            row.cells.get("id"): row.cells.get("instance_uuid")
+            str(row.cells.get("id")): row.cells.get("instance_uuid")  # a damaged id may be a list
             for row in context.tables.of("instance_actions", database=context.database)
         }
-        return lambda cells: actions.get(cells.get("action_id"))
+        return lambda cells: actions.get(str(cells.get("action_id")))
     key = "uuid" if table in ("instances", "shadow_instances") else "instance_uuid"
     return lambda cells: cells.get(key)
 
