@@ -68,6 +68,7 @@ def test_the_healthy_cloud_has_no_findings_and_every_layer_answers() -> None:
         "libvirt",
         "kernel",
         "cgroup",
+        "daemons",
         "images",
         "host",
         "placement",
