@@ -1,4 +1,4 @@
-"""What a file is that is not a bundle, by its first bytes.
+"""Kinds of files that are not bundles, recognized by their first bytes.
 
 People attach what they have. A message that names the kind of the file saves them a round.
 """

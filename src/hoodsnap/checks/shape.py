@@ -30,7 +30,7 @@ class _Word(NamedTuple):
 
     number: int
     place: str
-    """Where the number is from, in a headline's words: `libvirt`."""
+    """Source of the number, in a headline's words: `libvirt`."""
     evidence: Evidence
 
 

@@ -91,7 +91,7 @@ def volume_attached_twice(guest: Guest, cloud: Cloud, volumes: tuple[Volume, ...
 
 @dataclass(slots=True)
 class _Owner:
-    """What the layers report of one of a volume's servers."""
+    """The layers' reports of one of a volume's servers."""
 
     evidence: list[Evidence] = field(default_factory=list)
     used: bool = False

@@ -34,7 +34,7 @@ class ReportFormat(StrEnum):
 
 
 class FailOn(StrEnum):
-    """What makes the exit status differ from 0: a finding of at least this severity (1), or a layer
+    """Causes of an exit status other than 0: a finding of at least this severity (1), or a layer
     that was asked and did not answer (3)."""
 
     ERROR = "error"

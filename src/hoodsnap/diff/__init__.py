@@ -1,1 +1,1 @@
-"""What changed between two bundles of one cloud: servers, hosts and findings."""
+"""Changes between two bundles of one cloud: servers, hosts and findings."""

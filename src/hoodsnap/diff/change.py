@@ -35,7 +35,7 @@ class Gap:
 
 
 def merged(changes: Iterable[Change]) -> Iterator[Change]:
-    """Yield the changes; those of several layers that are the same become one."""
+    """Yield the changes; equal changes of several layers become one."""
     found: dict[tuple[str, str | None, str | None], Change] = {}
     for change in changes:
         key = (change.field, change.before, change.after)

@@ -68,7 +68,7 @@ class HostDifference:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """What changed between two bundles."""
+    """The changes between two bundles."""
 
     before: Report
     after: Report

@@ -85,7 +85,7 @@ class Unit(NamedTuple):
     result: str | None
     """Result of its last run: `success`, `exit-code`, `oom-kill` …; None if not collected."""
     end: str | None
-    """How its last run ended: `exit status 3`, `signal 9`; None if it did not, or not collected."""
+    """End of its last run: `exit status 3`, `signal 9`; None if it did not, or not collected."""
     restarts: int | None
     """Number of automatic restarts."""
     since: datetime | None
