@@ -17,7 +17,7 @@ from hoodsnap.bundle import load
 from hoodsnap.findings.analysis import analyze
 from hoodsnap.grading.expression import ExpressionError
 from hoodsnap.tables import path, sql
-from hoodsnap.tables.table import TABLES
+from hoodsnap.tables.table import NOT_COLLECTED, TABLES, TableColumn
 
 DESTROYED = FAULTS / "virsh-destroy.json.zst"
 
@@ -188,3 +188,10 @@ def test_ctrl_c_ends_a_long_statement_as_any_command() -> None:
 
     assert running.returncode == 130
     assert b"defect" not in said
+
+
+def test_a_number_that_sql_cannot_hold_is_not_absent() -> None:
+    columns = (TableColumn("pid", "Process id.", int), TableColumn(NOT_COLLECTED, "Names."))
+    row = sql._row({"pid": 1 << 70, NOT_COLLECTED: []}, columns)
+
+    assert row == {"pid": None, NOT_COLLECTED: ["pid"]}

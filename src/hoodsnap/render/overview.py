@@ -66,7 +66,7 @@ class Standing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class OverviewCell:
-    """What the layers of one column report about a guest."""
+    """Report of the layers of one column about a guest."""
 
     text: str
     """A value, `ok`, `bad` or `missing`; `–` if the object does not exist, `?` if it is unknown."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from hoodsnap.findings.analysis import Report
-from hoodsnap.tables.table import TABLES, Table, TableColumn
+from hoodsnap.tables.table import NOT_COLLECTED, TABLES, Table, TableColumn
 
 TYPES: dict[type | None, str] = {
     str: "VARCHAR",
@@ -38,7 +39,7 @@ def query(statement: str, report: Report, memory_mib: int = 2048) -> SqlAnswer:
     import duckdb
 
     base = duckdb.connect(":memory:", config={"memory_limit": f"{memory_mib}MiB", "threads": "1"})
-    try:
+    with _errors():
         for table in TABLES.values():
             if table.name in statement.lower():
                 _fill(base, table, report)
@@ -50,6 +51,15 @@ def query(statement: str, report: Report, memory_mib: int = 2048) -> SqlAnswer:
         done = base.execute(statement)
         columns = tuple(str(column[0]) for column in done.description or ())
         return SqlAnswer(columns, _rows(done, [str(one[1]) for one in done.description or ()]))
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """Raise `SqlError` for DuckDB's errors, and `KeyboardInterrupt` for Ctrl-C."""
+    import duckdb
+
+    try:
+        yield
     except duckdb.Error as error:
         raise SqlError(" ".join(str(error).split())[:500]) from None
     except RuntimeError as error:
@@ -78,7 +88,10 @@ def _fill(base: Any, table: Table, report: Report) -> None:
 
 
 def _row(row: Any, columns: Sequence[TableColumn]) -> dict[str, object]:
-    return {one.name: _fitting(row[one.name], one.type) for one in columns}
+    """Return a row that fits the columns; a value that does not fit is not collected."""
+    fitted = {one.name: _fitting(row[one.name], one.type) for one in columns}
+    lost = [name for name, value in fitted.items() if value is None and row[name] is not None]
+    return {**fitted, NOT_COLLECTED: [*row[NOT_COLLECTED], *lost]}
 
 
 def _fitting(value: object, kind: type | None) -> object:
@@ -93,18 +106,10 @@ def _fitting(value: object, kind: type | None) -> object:
 
 
 def _rows(done: Any, types: Sequence[str]) -> Iterator[tuple[object, ...]]:
-    import duckdb
-
-    try:
+    with _errors():
         while found := done.fetchmany(CHUNK):
             for row in found:
                 yield tuple(map(_value, row, types))
-    except duckdb.Error as error:
-        raise SqlError(" ".join(str(error).split())[:500]) from None
-    except RuntimeError as error:
-        if "interrupt" in str(error).lower():  # DuckDB's report of Ctrl-C
-            raise KeyboardInterrupt from None
-        raise
 
 
 def _value(value: object, type: str) -> object:

@@ -28,7 +28,7 @@ class Timeline:
     undated: tuple[Event, ...]
     """Events whose time has an unknown zone, in order of the written time."""
     remarks: tuple[str, ...]
-    """What limits the order: clocks that differ, sources that could not be read."""
+    """Limits of the order: clocks that differ, sources that could not be read."""
 
 
 def read(cloud: Cloud) -> Timeline:

@@ -34,7 +34,7 @@ LONGEST = 48
 
 @dataclass(slots=True)
 class Box:
-    """What one layer reports about a server."""
+    """One layer's report about a server."""
 
     noun: str
     layer: str

@@ -118,7 +118,7 @@ def _hash(text: str) -> str:
 
 
 LISTED = ("name", "uuid", "host", "state", "verdict", "text", "findings")
-"""What the list of servers needs at once; the rest is unpacked when a server is opened."""
+"""Data that the list of servers needs at once; the rest is unpacked when a server is opened."""
 
 
 def _listed(entry: Mapping[str, object]) -> Mapping[str, object]:

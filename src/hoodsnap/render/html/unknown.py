@@ -1,4 +1,4 @@
-"""What the bundle can't tell: each reason once, with the number of servers."""
+"""Reasons why the bundle leaves things open: each once, with the number of servers."""
 
 from __future__ import annotations
 
