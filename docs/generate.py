@@ -186,10 +186,9 @@ def _commands(command: object, words: tuple[str, ...]) -> Iterator[tuple[str, ..
 
 
 def _faults() -> str:
-    """Return a line for each recorded fault: its name, and what lab/faults.sh says it does."""
-    listed = re.findall(
-        r'^fault (\S+) (\S+) "([^"]+)"', (ROOT / "lab/faults.sh").read_text(), re.MULTILINE
-    )
+    """Return a line for each recorded fault: its name, and what lab/faults/ says it does."""
+    scripts = "".join(path.read_text() for path in sorted(ROOT.glob("lab/faults/*.sh")))
+    listed = re.findall(r'^fault (\S+) (\S+) "([^"]+)"', scripts, re.MULTILINE)
     lines = sorted(
         f"{name}\t{'host' if instance == '-' else instance}: {what}\n"
         for name, instance, what in listed

@@ -1,0 +1,18 @@
+# Faults: placement. Sourced by faults.sh, which defines the functions used here.
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034
+
+fault placement-lost vm-tenant "the instance's placement allocations are deleted" "nothing for a running instance"
+b_placement_lost() { osc resource provider allocation delete "$u"; }
+c_placement_lost() { [ "$(row "select count(*) from placement.allocations where consumer_id='$u'")" = 0 ]; }
+f_placement_lost() { (cd /; HOME=/var/lib/nova setpriv --reuid nova --regid nova --init-groups nova-manage placement heal_allocations --instance "$u" >/dev/null) || [ "$(row "select count(*) from placement.allocations where consumer_id='$u'")" != 0 ]; }
+
+rp_id() { row "select uuid from placement.resource_providers where name=(select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1)"; }
+alloc_set() { # CONSUMER MEMORY: through the API
+  osc --os-placement-api-version 1.28 resource provider allocation set --allocation "rp=$(rp_id),VCPU=1,MEMORY_MB=$2,DISK_GB=1" \
+    --project-id "$(row "select id from keystone.project where name='admin' and domain_id='default'")" --user-id "$(row "select user_id from keystone.local_user where name='admin'")" "$1" -f value >/dev/null
+}
+fault placement-orphan - "an allocation whose consumer is not an instance" "nothing (placement audit finds it)"
+b_placement_orphan() { new_uuid | save id; alloc_set "$(saved id)" 512; }
+c_placement_orphan() { [ "$(row "select count(*) from placement.allocations where consumer_id='$(saved id)'")" = 3 ]; }
+f_placement_orphan() { osc resource provider allocation delete "$(saved id)"; }

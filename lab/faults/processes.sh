@@ -1,0 +1,65 @@
+# Faults: processes. Sourced by faults.sh, which defines the functions used here.
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034
+
+fault qemu-kill9 vm-plain "kill -9 of the guest's qemu" "lifecycle event: SHUTOFF within seconds; DB stays ACTIVE if nova-compute is frozen (--freeze)"
+b_qemu_kill9() { kill -9 "$(qpid)"; }
+c_qemu_kill9() { ! running && no_process "$(qpid)"; }
+f_qemu_kill9() { sleep 3; back_to_active; }
+
+fault qemu-stopped vm-tenant "kill -STOP of qemu: process in state T, monitor does not answer (a collector needs timeouts)" "nothing; libvirt still reports running"
+b_qemu_stopped() { kill -STOP "$(qpid)"; }
+c_qemu_stopped() { grep -q '^State:.*T' "/proc/$(qpid)/status"; }
+f_qemu_stopped() { kill -CONT "$(qpid)"; }
+
+fault cpu-quota-by-hand vm-duo "a quota of 20 % of a CPU is written into the control groups of the guest's vCPUs; libvirt does not know" "nothing; the next start sets libvirt's limit"
+vcpu_quotas() { # the cgroup files with the CPU time of the guest's vCPUs, of version 1 and 2
+  find /sys/fs/cgroup -path "*$1*" -path '*/vcpu*' \( -name cpu.cfs_quota_us -o -name cpu.max \)
+}
+b_cpu_quota_by_hand() {
+  vcpu_quotas "${d//-/*}" | while read -r f; do echo 20000 >"$f"; done
+  sleep 2
+}
+c_cpu_quota_by_hand() { vcpu_quotas "${d//-/*}" | xargs grep -q '^20000'; }
+f_cpu_quota_by_hand() {
+  vcpu_quotas "${d//-/*}" | while read -r f; do if [ "${f##*/}" = cpu.max ]; then echo max; else echo -1; fi >"$f"; done
+}
+
+fault cgroup-left-over - "the control group of a guest that ended still exists, without a process" "nothing"
+left_group() { echo "$(dirname "$(find /sys/fs/cgroup -type d -name 'qemu-*.libvirt-qemu' -o -type d -name 'machine-qemu*.scope' | sort | tail -1)")/qemu-999-instance-0000dead.libvirt-qemu"; }
+b_cgroup_left_over() { left_group | save path; mkdir "$(saved path)"; }
+c_cgroup_left_over() { [ -d "$(saved path)" ]; }
+f_cgroup_left_over() { [ ! -d "$(saved path)" ] || rmdir "$(saved path)"; }
+
+fault duplicate-qemu vm-snap "a second qemu with the -uuid and -name of a running guest, without its disks (started by hand, libvirt does not know it)" "nothing"
+b_duplicate_qemu() { start fault-duplicate-qemu libvirt-qemu "${QEMU_BY_HAND[@]}" -name "guest=$d,debug-threads=on" -uuid "$u"; sleep 1; }
+c_duplicate_qemu() { alive fault-duplicate-qemu && [ "$(guest_pids "$u" | wc -l)" = 2 ]; }
+f_duplicate_qemu() { kill_now fault-duplicate-qemu; rm -f "$RUN"/fault-duplicate-qemu.*; }
+
+# Safe: the second qemu neither boots a guest nor flushes, because it is killed; opening writes nothing.
+fault disk-shared vm-duo "a second qemu (another name and UUID) holds the guest's disk open for writing, with image locking off" "nothing"
+b_disk_shared() {
+  start fault-disk-shared libvirt-qemu "${QEMU_BY_HAND[@]}" -name guest=lab-second-writer -uuid "$(new_uuid)" \
+    -blockdev "{\"driver\":\"file\",\"filename\":\"$(vda_file)\",\"node-name\":\"storage\",\"locking\":\"off\"}" \
+    -blockdev '{"driver":"qcow2","file":"storage","node-name":"format","read-only":false}' -device virtio-blk-pci,drive=format,share-rw=on
+  sleep 1
+}
+c_disk_shared() { alive fault-disk-shared && opens_for_writing "$(pid_of fault-disk-shared)" "$(vda_file)" && opens_for_writing "$(qpid)" "$(vda_file)"; }
+f_disk_shared() { kill_now fault-disk-shared; rm -f "$RUN"/fault-disk-shared.*; }
+
+fault qemu-without-domain vm-tenant "libvirt has lost its record of a running guest (/run/libvirt/qemu/NAME.xml): it reports shut off, qemu keeps running" "the power sync (10 min) finds it shut off and sets it to stopped; a start fails on the image lock"
+lose_record() { mkdir -p "$S/run" && mv "/run/libvirt/qemu/$d.xml" "/run/libvirt/qemu/$d.pid" "$S/run/"; }
+find_record() { mv "$S/run/$d.xml" "$S/run/$d.pid" /run/libvirt/qemu/; }
+b_qemu_without_domain() { our_libvirtd; qpid | save pid; restart_libvirtd_with lose_record; }
+c_qemu_without_domain() { [ "$(domstate "$u")" = "shut off" ] && guest_pids "$u" | grep -qx "$(saved pid)"; }
+f_qemu_without_domain() { restart_libvirtd_with find_record; thaw; nova_has_libvirt; idle_in active || back_to_active; }
+
+fault domain-without-qemu vm-snap "qemu is killed while another process keeps its sockets open: libvirt sees no end of file and still reports running" "nothing while it lasts; calls that need the monitor hang"
+b_domain_without_qemu() {
+  qpid | save pid
+  start fault-socket-holder root /usr/bin/python3 "$LAB_DIR/hold_sockets.py" "$(saved pid)" "$S/held"
+  until_ok 10 test -e "$S/held" || die "the sockets of qemu could not be held (log: $LOG/fault-socket-holder.log)"
+  kill -9 "$(saved pid)"
+}
+c_domain_without_qemu() { running && [ -z "$(guest_pids "$u")" ]; }
+f_domain_without_qemu() { kill_now fault-socket-holder; rm -f "$RUN"/fault-socket-holder.*; sleep 3; back_to_active; }

@@ -1,0 +1,112 @@
+# Faults: nova's databases. Sourced by faults.sh, which defines the functions used here.
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034
+
+fault db-soft-deleted vm-snap "the DB row is marked deleted while the domain runs" "reaps the domain at the next running_deleted_instance_poll_interval (30 min)!"
+b_db_soft_deleted() { row "update nova.instances set deleted=id, deleted_at=utc_timestamp(), terminated_at=utc_timestamp(), vm_state='deleted', power_state=0 where uuid='$u'"; }
+c_db_soft_deleted() { [ "$(row "select deleted<>0 from nova.instances where uuid='$u'")" = 1 ] && running; }
+f_db_soft_deleted() { row "update nova.instances set deleted=0, deleted_at=NULL, terminated_at=NULL, vm_state='active', power_state=1 where uuid='$u'"; }
+
+fault db-row-gone vm-tenant "the instances row is deleted, everything else stays" "API 404/500; the domain keeps running"
+b_db_row_gone() { dump_rows nova instances "uuid='$u'" | save row.sql; row "set foreign_key_checks=0; delete from nova.instances where uuid='$u'"; }
+c_db_row_gone() { [ "$(row "select count(*) from nova.instances where uuid='$u'")" = 0 ]; }
+f_db_row_gone() { (echo "set foreign_key_checks=0;"; saved row.sql) | "${MYSQL[@]}" nova; }
+
+fault db-power-state vm-config "power_state=4 (shut down) in the DB while it runs" "the power sync corrects it (10 min)"
+b_db_power_state() { row "update nova.instances set power_state=4 where uuid='$u'"; }
+c_db_power_state() { [ "$(row "select power_state from nova.instances where uuid='$u'")" = 4 ] && running; }
+f_db_power_state() { row "update nova.instances set power_state=1 where uuid='$u'"; }
+
+fault db-vm-state-stopped vm-config "vm_state=stopped in the DB while it runs" "the power sync (10 min) then really stops the guest!"
+b_db_vm_state_stopped() { row "update nova.instances set vm_state='stopped', power_state=4 where uuid='$u'"; }
+c_db_vm_state_stopped() { [ "$(vm_state)" = stopped ] && running; }
+f_db_vm_state_stopped() { row "update nova.instances set vm_state='active', power_state=1 where uuid='$u'"; }
+
+fault db-vm-state-error vm-data "vm_state=error while it runs" "nothing"
+b_db_vm_state_error() { osc server set --state error "$u"; }
+c_db_vm_state_error() { [ "$(vm_state)" = error ]; }
+f_db_vm_state_error() { osc server set --state active "$u"; }
+
+fault db-task-state vm-paused "a task_state (powering-off) without a worker, left over six hours ago" "nothing (the power sync skips it); a restart of nova-compute may act on it"
+b_db_task_state() {
+  row "select quote(updated_at) from nova.instances where uuid='$u'" | save updated_at
+  row "update nova.instances set task_state='powering-off', updated_at=utc_timestamp()-interval 6 hour where uuid='$u'"
+}
+c_db_task_state() { [ "$(row "select ifnull(task_state,'') from nova.instances where uuid='$u'")" = powering-off ]; }
+f_db_task_state() { row "update nova.instances set task_state=NULL, updated_at=$(saved updated_at) where uuid='$u'"; }
+
+fault db-host vm-config "instances.host/node name a host that no longer exists" "this compute sees an unknown domain; API calls go to a dead queue"
+b_db_host() { row "update nova.instances set host='vm-old', node='vm-old.example' where uuid='$u'"; }
+c_db_host() { [ "$(row "select host from nova.instances where uuid='$u'")" = vm-old ]; }
+f_db_host() { row "update nova.instances set host='$LAB_HOST', node='$(row "select hypervisor_hostname from nova.compute_nodes where deleted=0 and host='$LAB_HOST' limit 1")' where uuid='$u'"; }
+
+fault db-flavor-drift vm-config "instances.memory_mb/vcpus differ from the domain (the embedded flavor does not)" "nothing"
+b_db_flavor_drift() { row "update nova.instances set memory_mb=4096, vcpus=4 where uuid='$u'"; }
+c_db_flavor_drift() { [ "$(row "select memory_mb from nova.instances where uuid='$u'")" = 4096 ]; }
+f_db_flavor_drift() { row "update nova.instances set memory_mb=64, vcpus=1 where uuid='$u'"; }
+
+fault flavor-remade vm-duo "the flavor with that name now has 256 MiB, the guest was created with 128" "nothing: an instance keeps its own copy"
+b_flavor_remade() { row "update nova_api.flavors set memory_mb=256 where name='$(flavor_of)'"; }
+flavor_of() { row "select json_value(flavor, '\$.cur.\"nova_object.data\".name') from nova.instance_extra where instance_uuid='$u'"; }
+c_flavor_remade() { [ "$(row "select memory_mb from nova_api.flavors where name='$(flavor_of)'")" = 256 ]; }
+f_flavor_remade() { row "update nova_api.flavors set memory_mb=128 where name='$(flavor_of)'"; }
+
+fault db-info-cache vm-config "instance_info_caches.network_info is empty" "repaired within heal_instance_info_cache_interval (one or a few minutes); stays with --freeze"
+b_db_info_cache() { dump_rows nova instance_info_caches "instance_uuid='$u'" | save row.sql; row "update nova.instance_info_caches set network_info='[]' where instance_uuid='$u'"; }
+c_db_info_cache() { [ "$(row "select network_info from nova.instance_info_caches where instance_uuid='$u'")" = '[]' ]; }
+f_db_info_cache() { "${MYSQL[@]}" nova <"$S/row.sql"; }
+
+fault db-bdm-missing vm-data "the block_device_mapping row of the attached volume is soft-deleted: the domain has a disk that nova does not know" "a hard reboot would drop the disk"
+b_db_bdm_missing() { row "select id from nova.block_device_mapping where instance_uuid='$u' and deleted=0 and volume_id is not null limit 1" | save id; row "update nova.block_device_mapping set deleted=id, deleted_at=utc_timestamp() where id=$(saved id)"; }
+c_db_bdm_missing() { [ "$(row "select deleted<>0 from nova.block_device_mapping where id=$(saved id)")" = 1 ]; }
+f_db_bdm_missing() { row "update nova.block_device_mapping set deleted=0, deleted_at=NULL where id=$(saved id)"; }
+
+fault db-bdm-stale vm-plain "a block_device_mapping row for a volume that does not exist" "a hard reboot fails on it"
+b_db_bdm_stale() {
+  local v; v=$(new_uuid); echo "$v" | save vol
+  row "insert into nova.block_device_mapping (created_at,deleted,uuid,instance_uuid,source_type,destination_type,device_type,boot_index,device_name,volume_id,volume_size,no_device,delete_on_termination,attachment_id,connection_info)
+       values (utc_timestamp(),0,uuid(),'$u','volume','volume','disk',NULL,'/dev/vdf','$v',1,0,0,uuid(),'{\"driver_volume_type\": \"nfs\", \"serial\": \"$v\", \"data\": {\"export\": \"127.0.0.1:/srv/hoodlab-nfs\", \"name\": \"volume-$v\", \"format\": \"raw\"}}')"
+}
+c_db_bdm_stale() { [ "$(row "select count(*) from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0")" = 1 ]; }
+f_db_bdm_stale() { row "delete from nova.block_device_mapping where volume_id='$(saved vol)'"; }
+
+fault db-request-spec vm-bfv "nova_api.request_specs row is missing: migrate/evacuate/unshelve fail" "nothing"
+b_db_request_spec() { dump_rows nova_api request_specs "instance_uuid='$u'" | save row.sql; row "delete from nova_api.request_specs where instance_uuid='$u'"; }
+c_db_request_spec() { [ "$(row "select count(*) from nova_api.request_specs where instance_uuid='$u'")" = 0 ]; }
+f_db_request_spec() { "${MYSQL[@]}" nova_api <"$S/row.sql"; }
+
+fault db-migration-stuck vm-bfv "a migrations row that stays 'running' forever" "nothing"
+b_db_migration_stuck() { row "insert into nova.migrations (created_at,updated_at,deleted,uuid,source_compute,dest_compute,source_node,dest_node,status,instance_uuid,migration_type,hidden,old_instance_type_id,new_instance_type_id)
+  values (utc_timestamp()-interval 5 hour,utc_timestamp()-interval 5 hour,0,uuid(),'vm-old','$LAB_HOST','vm-old','$LAB_HOST','running','$u','live-migration',0,1,1)"; }
+c_db_migration_stuck() { [ "$(row "select count(*) from nova.migrations where instance_uuid='$u' and status='running'")" = 1 ]; }
+f_db_migration_stuck() { row "delete from nova.migrations where instance_uuid='$u' and status='running' and source_compute='vm-old'"; }
+
+mapping() { row "select ifnull($1, 'NULL') from nova_api.instance_mappings where instance_uuid='$u'"; }
+fault db-mapping-missing vm-data "the nova_api.instance_mappings row is gone: lists show the server, every command for it answers 404" "nothing"
+b_db_mapping_missing() { dump_rows nova_api instance_mappings "instance_uuid='$u'" | save row.sql; row "delete from nova_api.instance_mappings where instance_uuid='$u'"; }
+c_db_mapping_missing() { [ -z "$(mapping id)" ]; }
+f_db_mapping_missing() { "${MYSQL[@]}" nova_api <"$S/row.sql"; }
+
+fault db-mapping-no-cell vm-config "the server's mapping names no cell (cell_id NULL), as after an aborted build" "nothing; every command for it answers 404"
+b_db_mapping_no_cell() { mapping cell_id | save cell; row "update nova_api.instance_mappings set cell_id=NULL where instance_uuid='$u'"; }
+c_db_mapping_no_cell() { [ "$(mapping cell_id)" = NULL ]; }
+f_db_mapping_no_cell() { row "update nova_api.instance_mappings set cell_id=$(saved cell) where instance_uuid='$u'"; }
+
+fault db-mapping-queued vm-tenant "queued_for_delete is set in the mapping of a live server" "nothing; it does not count toward its owner's quota, and is missing from lists while its cell is down"
+b_db_mapping_queued() { row "update nova_api.instance_mappings set queued_for_delete=1 where instance_uuid='$u'"; }
+c_db_mapping_queued() { [ "$(mapping queued_for_delete)" = 1 ]; }
+f_db_mapping_queued() { row "update nova_api.instance_mappings set queued_for_delete=0 where instance_uuid='$u'"; }
+
+fault db-two-cells vm-snap "a second live row of the server in cell0's database, with the same host" "nothing; lists may show either row"
+b_db_two_cells() {
+  row "create temporary table nova_cell0.lab_copy as select * from nova.instances where uuid='$u';
+       update nova_cell0.lab_copy set id = (select ifnull(max(id), 0) + 1 from nova_cell0.instances);
+       insert into nova_cell0.instances select * from nova_cell0.lab_copy"
+}
+c_db_two_cells() { [ "$(row "select count(*) from nova_cell0.instances where uuid='$u' and deleted=0")" = 1 ]; }
+f_db_two_cells() { row "delete from nova_cell0.instances where uuid='$u'"; }
+
+fault db-vm-state-rescued vm-plain "vm_state=rescued in the DB of a server that runs from its own disk" "nothing; only unrescue is allowed, which fails"
+b_db_vm_state_rescued() { row "update nova.instances set vm_state='rescued' where uuid='$u'"; }
+c_db_vm_state_rescued() { [ "$(vm_state)" = rescued ]; }
+f_db_vm_state_rescued() { row "update nova.instances set vm_state='active' where uuid='$u'"; }

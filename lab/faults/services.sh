@@ -1,0 +1,54 @@
+# Faults: services. Sourced by faults.sh, which defines the functions used here.
+# shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034
+
+fault compute-down - "nova-compute is stopped: the service goes down after service_down_time (60 s)" "the API still reports ACTIVE for its instances"
+b_compute_down() { stop nova-compute; }
+c_compute_down() { ! alive nova-compute; }
+f_compute_down() { start_again nova-compute; }
+
+fault compute-frozen - "nova-compute is SIGSTOPped: connected, but not working" "as compute-down"
+b_compute_frozen() { kill -STOP "$(pid_of nova-compute)"; }
+c_compute_frozen() { grep -q '^State:.*T' "/proc/$(pid_of nova-compute)/status"; }
+f_compute_frozen() { kill -CONT "$(pid_of nova-compute)"; }
+
+fault compute-disabled - "the compute service is administratively disabled" "the scheduler avoids the host"
+b_compute_disabled() { osc compute service set --disable --disable-reason "lab fault" "$LAB_HOST" nova-compute; }
+c_compute_disabled() { [ "$(row "select disabled from nova.services where \`binary\`='nova-compute' and deleted=0 limit 1")" = 1 ]; }
+f_compute_disabled() { osc compute service set --enable "$LAB_HOST" nova-compute; }
+
+fault conductor-down - "nova-conductor is stopped" "API calls that change something time out"
+b_conductor_down() { stop nova-conductor; }
+c_conductor_down() { ! alive nova-conductor; }
+f_conductor_down() { start_again nova-conductor; }
+
+fault ovs-agent-down - "neutron-openvswitch-agent is stopped" "new ports do not get wired"
+b_ovs_agent_down() { stop neutron-openvswitch-agent; }
+c_ovs_agent_down() { ! alive neutron-openvswitch-agent; }
+f_ovs_agent_down() { start_again neutron-openvswitch-agent; }
+
+fault dhcp-agent-down - "neutron-dhcp-agent is stopped (recorded before neutron notices)" "guests that start or renew their address get none; neutron reports the agent as alive for 75 s"
+b_dhcp_agent_down() { stop neutron-dhcp-agent; }
+c_dhcp_agent_down() { ! alive neutron-dhcp-agent; }
+f_dhcp_agent_down() { start_again neutron-dhcp-agent; }
+
+fault placement-down - "placement-api is stopped" "boots, resizes and inventory updates fail"
+b_placement_down() { stop placement-api; }
+c_placement_down() { ! alive placement-api; }
+f_placement_down() { start_again placement-api; wait_port placement-api 8778; }
+
+fault libvirt-lost - "nova loses libvirt (the lab's libvirtd, or the relay to another one, is stopped)" "the compute service is disabled automatically, and enabled again when libvirt is back"
+lv() { if alive libvirtd; then echo libvirtd; else echo libvirt-relay; fi; }
+b_libvirt_lost() { lv | save which; stop "$(saved which)"; }
+c_libvirt_lost() { ! alive "$(saved which)"; }
+f_libvirt_lost() { start_again "$(saved which)"; thaw; nova_has_libvirt; }
+
+fault api-down - "nova-api is stopped" "no API request works; guests keep running"
+b_api_down() { stop nova-api; }
+c_api_down() { ! alive nova-api; }
+f_api_down() { start_again nova-api; wait_port nova-api 8774; }
+
+fault db-down - "MariaDB is stopped" "API calls fail; nova-compute cannot save states; all services reconnect later"
+b_db_down() { stop mariadb; }
+c_db_down() { ! alive mariadb; }
+f_db_down() { start_again mariadb; wait_port mariadb 3306; }
