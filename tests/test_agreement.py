@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.conftest import HEALTHY
 
-from hoodsnap.agreement import Told, Thing, disagreements
+from hoodsnap.agreement import Thing, Told, disagreements
 from hoodsnap.bundle import load
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.fact import UnheardError, unheard
