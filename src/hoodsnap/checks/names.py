@@ -25,8 +25,8 @@ def domain_renamed(guest: Guest, host: Host, instance: Instance, domain: Domain)
     """The domain has another name than nova gave it.
 
     nova finds a domain by its UUID, so the server works. But all that goes by the name is lost or
-    mixed up: QEMU's log, the saved memory of a suspended server, backups, monitoring, and whoever
-    looks for the server's name in `virsh list`. A domain of another server may get the name.
+    mixed up: QEMU's log, the saved memory of a suspended server, backups, monitoring, and every
+    search for the server's name in `virsh list`. A domain of another server may get the name.
 
     Authority: nova: it makes the name from the id of the server's row.
 

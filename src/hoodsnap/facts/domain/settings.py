@@ -70,12 +70,12 @@ def _add(element: Element, path: str, kind: str, found: dict[str, str], depth: i
     left_out = _LEFT_OUT.get(kind, _NOTHING)
     for name, value in element.attrib.items():
         if f"@{name}" not in left_out:
-            found[intern(f"{path}/@{name}")] = intern(value)
+            found.setdefault(intern(f"{path}/@{name}"), intern(value))
     text = element.text
     if text is not None and not text.isspace():
-        found[intern(path)] = intern(text.strip())
+        found.setdefault(intern(path), intern(text.strip()))
     elif not len(element) and not element.attrib:
-        found[intern(path)] = "yes"
+        found.setdefault(intern(path), "yes")
     seen: dict[str, int] = {}
     for child in element if depth < DEEPEST else ():
         name = child.tag
