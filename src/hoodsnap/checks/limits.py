@@ -41,7 +41,8 @@ def limits_not_as_sold(guest: Guest, domain: Domain, instance: Instance | None) 
     """The guest's limits differ from its flavor's, or its next start has other limits.
 
     nova writes the flavor's `quota:` properties into the domain when it defines it: CPU time, disk
-    and network traffic. A change with virsh affects what runs, what starts next, or both. The guest is then slow, or takes more than it was sold, and nova shows nothing of it.
+    and network traffic. A change with virsh affects what runs, what starts next, or both. The guest
+    is then slow, or takes more than it was sold, and nova shows nothing of it.
 
     Authority: The flavor that the server keeps, for what was sold; libvirt, for what is applied.
 
