@@ -22,11 +22,6 @@ b_saved_memory_lost() { mv "$(save_file)" "$S/memory"; }
 c_saved_memory_lost() { [ ! -e "$(save_file)" ]; }
 f_saved_memory_lost() { mv "$S/memory" "$(save_file)"; }
 
-fault card-unplugged vm-tenant "virsh domif-setlink down: the guest's network card has no cable" "nothing"
-b_card_unplugged() { virsh -q domif-setlink "$u" "$(first_tap)" down >/dev/null; }
-c_card_unplugged() { virsh domif-getlink "$u" "$(first_tap)" | grep -q down; }
-f_card_unplugged() { virsh -q domif-setlink "$u" "$(first_tap)" up >/dev/null; }
-
 fault disk-throttled vm-snap "virsh blkdeviotune --live: the running guest's disk is limited to 100 requests a second, which nobody sold" "nothing; the next start has no limit"
 b_disk_throttled() { virsh -q blkdeviotune "$u" vda --total-iops-sec 100 --live >/dev/null; }
 c_disk_throttled() { virsh dumpxml "$u" | grep -q '<total_iops_sec>100<'; }

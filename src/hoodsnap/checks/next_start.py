@@ -121,6 +121,8 @@ def _settings(
         device = name.partition("]")[0]
         if device.startswith(("interface[", disks)) and device not in cards:
             continue  # a device that only one definition has
+        if one == "down" and name.endswith("/link/@state"):
+            continue  # another check reports a card that is unplugged now
         if None in (one, two) and name.endswith("/target/@dev"):
             continue  # libvirt names taps that nova leaves unnamed
         apart[name] = (one, two)

@@ -91,7 +91,7 @@ READ_ONLY = re.compile(
     r"|iscsiadm -m session|multipath -ll|sg_inq"
     r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
-    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|domif-getlink|dumpxml|list"
+    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|schedinfo \S+$|secret-list|snapshot-list|uri|vcpucount"
     r"|vcpupin \S+$|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"

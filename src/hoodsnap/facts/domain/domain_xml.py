@@ -40,8 +40,6 @@ class Interface(NamedTuple):
     """Bridge, network, device or socket that the card is plugged into."""
     mtu: int | None = None
     """MTU in bytes that the guest is given; None without one."""
-    link: str | None = None
-    """`down` if libvirt has unplugged the card's cable; None or `up` otherwise."""
 
 
 DOCUMENTED_INTERFACE = (
@@ -344,7 +342,6 @@ def _interface(element: Element) -> Interface:
         type=element.get("type", ""),
         source=next((place for place in places if place), None),
         mtu=_mtu(element.find("mtu")),
-        link=next((link.get("state") for link in element.iterfind("link")), None),
     )
 
 
