@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from tests.conftest import RecordedHost
 
@@ -27,7 +30,14 @@ def limits(host: RecordedHost, quota: str) -> None:
 
 
 def tune(host: RecordedHost, xml: str) -> None:
-    """Let libvirt have set this for vm-duo."""
+    """Let vm-duo's flavor have sold these limits, and libvirt have set them."""
+    guest = next(guest for guest in host.report().cloud.guests if guest.name == "vm-duo")
+    instance = guest.instance
+    assert instance is not None and instance.instance_extra is not None
+    stored = json.loads(str(instance.instance_extra["flavor"]))
+    sold = {f"quota:cpu_{name}": value for name, value in re.findall(r"<(\w+)>(-?\d+)", xml)}
+    stored["cur"]["nova_object.data"]["extra_specs"] = sold
+    host.row("instance_extra", guest.uuid, flavor=json.dumps(stored))
     host.edit("libvirt", f"virsh dumpxml {LIMITED}", "</vcpu>", f"</vcpu><cputune>{xml}</cputune>")
     host.edit(
         "libvirt",

@@ -137,3 +137,28 @@ def test_a_disk_may_be_foreign_while_nova_moves_it(host: RecordedHost) -> None:
     host.task("vm-stopped", "rebuilding")
 
     assert not [line for line in host.findings() if line.startswith("persistent-xml-foreign")]
+
+
+def test_disks_outside_instances_path(host: RecordedHost) -> None:
+    host.conf("DEFAULT", instances_path="/srv/nova/instances")
+
+    found = host.report().findings
+    assert {it.check.name for it in found} == {"disks-outside-instances-path"}
+    assert {it.severity.word for it in found} == {"error"}
+    assert "but nova-compute looks for it in /srv/nova/instances" in found[0].headline
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [("instances_path", "/var/lib/nova/instances/"), ("instances_path", "$state_path/instances")],
+)
+def test_another_spelling_of_the_path_is_quiet(host: RecordedHost, option: str, path: str) -> None:
+    host.conf("DEFAULT", **{option: path})
+
+    assert host.findings() == []
+
+
+def test_a_state_path_that_was_changed_is_found(host: RecordedHost) -> None:
+    host.conf("DEFAULT", state_path="/srv/nova")
+
+    assert {it.check.name for it in host.report().findings} == {"disks-outside-instances-path"}

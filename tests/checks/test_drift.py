@@ -190,59 +190,6 @@ def test_machine_or_cpu_drift_of_the_processor(host: RecordedHost) -> None:
     ]
 
 
-def test_live_vs_persistent_drift(host: RecordedHost) -> None:
-    host.edit("libvirt", _stored(host, "vm-duo"), "<vcpu placement='static'>2<", "<vcpu>4<")
-
-    [finding] = host.report().findings
-    assert finding.severity.word == "warning"
-    assert host.findings() == [
-        "live-vs-persistent-drift of vm-duo: domain reports vcpus = 2; domain reports next_vcpus = 4"
-    ]
-    assert host.headlines() == [
-        "vm-duo runs with 2 vCPUs, but libvirt would start it with 4 vCPUs",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "part"),
-    [
-        ("listen='127.0.0.1'>", "listen='0.0.0.0'>", "console addresses"),
-        ("</devices>", "<interface type='ethernet'><mac address='52:54:00:00:00:01'/></interface>"
-         "</devices>", "network cards"),
-        ("</devices>", "<hostdev mode='subsystem' type='mdev'><source><address uuid='a-b'/></source>"
-         "</hostdev></devices>", "host devices"),
-    ],
-)  # fmt: skip
-def test_live_vs_persistent_drift_of_devices(
-    host: RecordedHost, old: str, new: str, part: str
-) -> None:
-    host.edit("libvirt", _stored(host, "vm-plain"), old, new)
-
-    [finding] = host.report().findings
-    assert (finding.check.name, finding.severity.word) == ("live-vs-persistent-drift", "note")
-    name = part.replace(" ", "_")
-    assert f"domain reports {name} = " in host.findings()[0]
-    assert f"domain reports next_{name} = " in host.findings()[0]
-    assert finding.headline.startswith(f"vm-plain has other {part} at its next start")
-
-
-def test_what_libvirt_adds_to_a_running_guest_is_not_drift(host: RecordedHost) -> None:
-    live = host.last("libvirt", f"virsh dumpxml {host.domain('vm-plain')}").value
-    stored = host.last("libvirt", _stored(host, "vm-plain")).value
-    assert "<alias" in live and "<alias" not in stored
-
-    assert host.findings() == []
-
-
-def test_a_transient_domain_has_no_persistent_definition(host: RecordedHost) -> None:
-    name = host.domain("vm-duo")
-    info = host.last("libvirt", f"virsh dominfo {name}").value
-    host.set("libvirt", f"virsh dominfo {name}", info | {"persistent": False})
-    host.edit("libvirt", _stored(host, "vm-duo"), "<vcpu placement='static'>2<", "<vcpu>4<")
-
-    assert not [it for it in host.findings() if it.startswith("live-vs-persistent")]
-
-
 def test_xml_metadata_stale(host: RecordedHost) -> None:
     live = f"virsh dumpxml {host.domain('vm-plain')}"
     created = host.guest("vm-plain").domain.nova.created  # type: ignore[union-attr]
@@ -301,3 +248,44 @@ def test_a_note_names_no_image_for_a_server_that_boots_from_a_volume(host: Recor
     assert note is not None and note.root_image is None
 
     assert host.findings() == []
+
+
+def test_the_note_for_the_next_start_names_its_owner_too(host: RecordedHost) -> None:
+    instance = host.guest("vm-plain").instance
+    assert instance is not None
+    user = str(instance.raw["user_id"])
+    host.edit(
+        "libvirt", _stored(host, "vm-plain"), f'<nova:user uuid="{user}"', '<nova:user uuid="b"'
+    )
+
+    [finding] = host.report().findings
+    assert (finding.check.name, finding.severity.word) == ("xml-metadata-stale", "note")
+    assert finding.headline == (
+        f"vm-plain's metadata in libvirt has user b, but nova has user {user[:8]}"
+    )
+
+
+def test_a_note_with_the_port_of_another_server_is_stale(host: RecordedHost) -> None:
+    note, other = (host.guest(name).domain.nova for name in ("vm-plain", "vm-duo"))  # type: ignore[union-attr]
+    assert note is not None and other is not None
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit(
+        "libvirt", live, f'<nova:port uuid="{note.ports[0]}"', f'<nova:port uuid="{other.ports[0]}"'
+    )
+
+    assert host.headlines() == [
+        f"vm-plain's metadata in libvirt has port {other.ports[0][:8]}, which neither libvirt nor "
+        "neutron has for this server"
+    ]
+
+
+def test_a_note_with_an_address_of_another_server_is_stale(host: RecordedHost) -> None:
+    note = host.guest("vm-plain").domain.nova  # type: ignore[union-attr]
+    assert note is not None
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    host.edit("libvirt", live, f'address="{note.addresses[0]}"', 'address="10.20.0.9"')
+
+    assert host.headlines() == [
+        "vm-plain's metadata in libvirt has address 10.20.0.9, which no port of the server has in "
+        "neutron"
+    ]

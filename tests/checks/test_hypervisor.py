@@ -43,6 +43,19 @@ def test_guest_autostart_enabled(host: RecordedHost) -> None:
     ]
 
 
+def test_autostart_at_the_next_boot_only_is_found(host: RecordedHost) -> None:
+    query = f"virsh dominfo {host.domain('vm-plain')}"
+    host.set("libvirt", query, host.last("libvirt", query).value | {"autostart_once": True})
+
+    assert host.findings() == [
+        "guest-autostart-enabled of vm-plain: domain reports autostart = disabled,"
+        " autostart_once = enabled, state = running (unpaused)"
+    ]
+    assert host.headlines() == [
+        "vm-plain starts by itself the next time that host vm boots: its autostart is enabled",
+    ]
+
+
 def test_guest_autostart_enabled_is_an_error_if_nova_has_the_server_elsewhere(
     host: RecordedHost,
 ) -> None:

@@ -1,17 +1,19 @@
-"""Disks in libvirt's two definitions of a domain: what runs now, and what starts next."""
+"""Disks in libvirt's two definitions of a domain: what runs now, what starts next, and where."""
 
 from __future__ import annotations
 
+import posixpath
+
 from hoodsnap.check import Problems, check, problem
-from hoodsnap.checks.traps import disk_is_copied, migrating, task_in_flight
-from hoodsnap.evidence import Severity, says
+from hoodsnap.checks.traps import building, disk_is_copied, migrating, task_in_flight
+from hoodsnap.evidence import Severity, derives, hears, says
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError
+from hoodsnap.facts.fact import UnheardError, is_true
 from hoodsnap.facts.host.instances_directory import owner_of
 from hoodsnap.phrase import brief, place
 
@@ -173,3 +175,72 @@ def _others(guest: Guest, host: Host, cloud: Cloud, disk: Disk) -> frozenset[str
         # serial numbers, and the path may be another one then.
         raise UnheardError("the instance's block device mappings were not collected")
     return frozenset() if guest.uuid in owners else owners
+
+
+@check(Severity.ERROR, traps=[task_in_flight, migrating, building])
+def disks_outside_instances_path(guest: Guest, host: Host, domain: Domain) -> Problems:
+    """The guest's disks are not where nova-compute looks for them.
+
+    nova builds the paths of a server's disks from `instances_path` whenever it defines the domain.
+    If the option was changed (or `state_path`, or the file that nova-compute reads), running guests
+    notice nothing. The next stop and start, hard reboot or resize destroys the guest, removes its
+    domain and finds no disk: the server goes into error and has no domain any more.
+
+    Authority: libvirt, for where the disks are; nova.conf, for where nova looks.
+
+    Traps: A link or a mount may make both paths one folder: a disk that also exists at nova's path
+    is where nova looks. Volumes and disks in rbd or LVM have no such path.
+
+    Next: Compare the option with the disks, and look into both folders:
+
+        grep -E '^ *(instances_path|state_path)' /etc/nova/nova.conf
+        virsh domblklist --details NAME
+        ls -ld FOLDER WANTED
+
+    Find out which folder is the right one, and who changed the option. Then set it back to the
+    folder with the disks, and restart nova-compute once no server has a task:
+
+        systemctl restart nova-compute
+
+    It worked if nova-compute's log shows no error after its start, and the folder is the one that
+    it checks:
+
+        tail -n 50 /var/log/nova/nova-compute.log
+        ls -l FOLDER/compute_nodes
+
+    Not yet: Do not stop, start, hard-reboot, resize, rescue, shelve or rebuild a server of this
+    host. Do not move the disks of a running guest.
+
+    Source: nova conf/paths.py, conf/compute.py `instances_path`; nova virt/libvirt/utils.py
+    `get_instance_path`; nova virt/libvirt/driver.py `_hard_reboot`.
+    """
+    if guest.record is None or guest.record.deleted or not guest.is_here:
+        return
+    state = host.option("DEFAULT", "state_path", "/var/lib/nova")
+    path = host.option("DEFAULT", "instances_path", "$state_path/instances")
+    wanted = posixpath.normpath(path.replace("$state_path", state).replace("${state_path}", state))
+    conf = host.hypervisor.answer("host", "/etc/nova/nova.conf")
+    if "$" in wanted or not wanted.startswith("/") or conf is None:
+        return
+    for disk in domain.current.disks:
+        source = disk.source
+        if disk.image.type != "file" or source is None or owner_of(source) != guest.uuid:
+            continue
+        folder, name = posixpath.split(source)
+        folders, own = posixpath.split(folder)
+        if folders == wanted or _is_at(host, posixpath.join(wanted, own, name)):
+            continue
+        yield problem(
+            f"{guest.title}'s disk {disk.target} is {place(source)}, but nova-compute looks for "
+            f"it in {wanted}",
+            derives(domain, "disks", disk=source),
+            hears(conf, "nova.conf", "DEFAULT.instances_path", instances_path=wanted),
+            FOLDER=folders,
+            WANTED=wanted,
+        )
+        return
+
+
+def _is_at(host: Host, path: str) -> bool:
+    """True if a file is known to exist at a path."""
+    return is_true(lambda: host.images.entry(path) is not None)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, migrating, resizing, task_in_flight
 from hoodsnap.evidence import Severity, derives, hears, says
+from hoodsnap.facts.api.port import PREFIX
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import DomainXML
 from hoodsnap.facts.domain.hardware import MachineTypes
-from hoodsnap.facts.fact import integer, text
+from hoodsnap.facts.domain.nova_metadata import NovaMetadata
+from hoodsnap.facts.fact import integer, known, text
 from hoodsnap.facts.process.process import Process
 from hoodsnap.facts.quantity import whole
 from hoodsnap.phrase import brief, counted, several
@@ -283,92 +285,6 @@ def _processors(guest: Guest, domain: Domain, instance: Instance | None) -> Iter
         )
 
 
-@check(Severity.NOTE, traps=[building, task_in_flight, migrating])
-def live_vs_persistent_drift(guest: Guest, domain: Domain) -> Problems:
-    """libvirt's persistent definition differs from the running guest.
-
-    libvirt keeps the running definition and the one for the next start apart. `virsh edit`,
-    `--config` without `--live` (or the reverse), or a change that failed half way makes them
-    differ. A stop and start through nova defines the domain again; a start through libvirt (`virsh
-    start`, autostart) uses the persistent definition.
-
-    Authority: The live definition, for what runs; the nova database, for what should run.
-
-    Traps: What libvirt adds while a guest runs (addresses, ports, ptys, labels, chains) is not a
-    difference. Hot-plugged memory and vCPUs are not counted on either side. Other checks compare
-    disks and machine types.
-
-    Next: Compare the two definitions:
-
-        virsh dumpxml NAME
-        virsh dumpxml --inactive NAME
-
-    Check that nova's records are right: a stop and start defines the domain again from them:
-
-        openstack server show UUID
-        openstack server volume list UUID
-        openstack port list --server UUID
-
-    Then stop and start the server, which ends the guest and boots it again:
-
-        openstack server stop UUID
-        openstack server start UUID
-
-    It worked if the definition for the next start is the running one:
-
-        virsh dumpxml --inactive NAME
-
-    Not yet: Do not run `virsh destroy` and `virsh start`, or `virsh define`.
-
-    Source: libvirt formatdomain; OSSA-2020-006.
-    """
-    if domain.id is None or not domain.persistent:
-        return
-    live, stored = domain.xml, domain.inactive
-    for name, read in SIZES.items():
-        size, other = read(live), read(stored)
-        if size != other:
-            yield problem(
-                f"{guest.title} runs with {amounts({name: size})}, but libvirt would start it with "
-                f"{amounts({name: other})}",
-                derives(domain, "xml", **{name: size}),
-                derives(domain, "inactive", **{f"next_{name}": other}),
-                severity=Severity.WARNING,
-            )
-    for part, has in PARTS.items():
-        one, two = {*has(live)} - NOTHING, {*has(stored)} - NOTHING
-        if one != two:
-            name = part.replace(" ", "_")
-            yield problem(
-                f"{guest.title} has other {part} at its next start through libvirt: "
-                f"{_listed(one)} now, {_listed(two)} then",
-                derives(domain, "xml", **{name: _listed(one)}),
-                derives(domain, "inactive", **{f"next_{name}": _listed(two)}),
-            )
-
-
-SIZES: Mapping[str, Callable[[DomainXML], int]] = {
-    "memory_mib": lambda xml: -(-xml.memory_kib // 1024),  # libvirt rounds up at a start
-    "vcpus": lambda xml: xml.vcpus,
-}
-
-
-def _listed(things: Iterable[str | None]) -> str:
-    return ", ".join(sorted({thing for thing in things if thing})) or "none"
-
-
-NOTHING = frozenset([None, ""])
-
-PARTS: Mapping[str, Callable[[DomainXML], Iterable[str | None]]] = {
-    "firmware": lambda xml: xml.firmware,
-    "network cards": lambda xml: [card.mac for card in xml.interfaces],
-    "host devices": lambda xml: [device.address for device in xml.host_devices],
-    "console logs": lambda xml: xml.logs,
-    "console addresses": lambda xml: [at for it in xml.graphics for at in it.listens],
-}
-"""Parts of the definition, besides its sizes, that a start would change."""
-
-
 def _names_its_owner(package: str | None) -> bool:
     """True if the nova that wrote the note was Pike or newer.
 
@@ -420,6 +336,7 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
         "vcpus": (note.vcpus, flavor.vcpus),
         "ephemeral_gb": (note.ephemeral_gb, flavor.ephemeral_gb),
         "swap_mib": (note.swap_mib, flavor.swap_mib),
+        "root_gb": (note.root_gb, flavor.root_gb),
     }
     old = {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
     if old:
@@ -433,12 +350,52 @@ def xml_metadata_stale(guest: Guest, domain: Domain, instance: Instance) -> Prob
             derives(domain, "nova_note", metadata_written=note.created, **then),
             says(instance, **now),
         )
-    project = text(instance.raw, "project_id")
-    if note.project and project and note.project != project and _names_its_owner(note.package):
+    if domain.id is not None:
+        yield from _ports(guest, domain, note)
+    yield from _owners(guest, domain, instance)
+
+
+def _owners(guest: Guest, domain: Domain, instance: Instance) -> Iterator[Problem]:
+    """Yield a note in either definition that names another project or user."""
+    stored = known(lambda: domain.inactive.nova if domain.persistent else None)
+    seen: set[str] = set()
+    for field, note in (("nova_note", domain.nova_note), ("inactive", stored)):
+        if note is None or not _names_its_owner(note.package):
+            continue
+        for name, noted in (("project", note.project), ("user", note.user)):
+            owner = text(instance.raw, f"{name}_id")
+            if noted and owner and noted != owner and name not in seen:
+                seen.add(name)
+                yield problem(
+                    f"{guest.title}'s metadata in libvirt has {name} {noted[:8]}, but nova has "
+                    f"{name} {owner[:8]}",
+                    derives(domain, field, **{name: noted}),
+                    says(instance, **{f"{name}_id": owner}),
+                    severity=Severity.WARNING if name == "project" else Severity.NOTE,
+                )
+
+
+def _ports(guest: Guest, domain: Domain, note: NovaMetadata) -> Iterator[Problem]:
+    """Yield ports and addresses in the note of a running guest that it does not have."""
+    ports = guest.ports
+    if ports is None or not note.ports:
+        return
+    own = {port.id for port in ports}
+    cards = {tap[-PREFIX:] for tap in domain.taps}
+    foreign = [port for port in note.ports if port not in own and port[:PREFIX] not in cards]
+    if foreign:
         yield problem(
-            f"{guest.title}'s metadata in libvirt has project {note.project[:8]}, but nova has "
-            f"project {project[:8]}",
-            derives(domain, "nova_note", project=note.project),
-            says(instance, project_id=project),
-            severity=Severity.WARNING,
+            f"{guest.title}'s metadata in libvirt has port "
+            f"{several(brief(port) for port in foreign)}, which neither libvirt nor neutron has "
+            "for this server",
+            derives(domain, "nova_note", ports=", ".join(note.ports)),
         )
+    elif {*note.ports} == own:
+        fixed = {address for port in ports for address in port.addresses}
+        old = [address for address in note.addresses if address not in fixed]
+        if old:
+            yield problem(
+                f"{guest.title}'s metadata in libvirt has address {several(old)}, which no port of "
+                "the server has in neutron",
+                derives(domain, "nova_note", addresses=", ".join(note.addresses)),
+            )

@@ -234,7 +234,7 @@ def service_state_skew(host: Host, cloud: Cloud) -> Problems:
         numbers = several(one.id for one in services)
         headline = f"nova has {len(rows)} nova-compute services of {host.nova_name}: ids {numbers}"
         yield problem(headline, *rows, SERVICE="", DISABLED="", CELL="")
-    running = [guest for guest in guests if guest.process is not None]
+    running = [guest for guest in guests if guest.is_served]
     for service in services:
         yield from _commanded(host, service, running)
     yield from _late(host, services[0], running)

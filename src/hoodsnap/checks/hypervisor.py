@@ -35,7 +35,7 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 
     Traps: Domains that nova does not manage may legitimately start at boot.
 
-    Next: Check the Autostart line, and the host that nova has the server on:
+    Next: Check the Autostart lines, and the host that nova has the server on:
 
         virsh dominfo NAME
         openstack server show UUID -c OS-EXT-SRV-ATTR:host
@@ -44,7 +44,11 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 
         virsh autostart --disable NAME
 
-    It worked if the Autostart line shows `disable`:
+    If it is enabled only for the next boot, disable that:
+
+        virsh autostart --disable --once ONCE
+
+    It worked if the Autostart lines show `disable`:
 
         virsh dominfo NAME
 
@@ -54,11 +58,19 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
 
     Source: libvirt virDomainSetAutostart; nova bugs 1293480, 1444630.
     """
-    if not domain.autostart or (guest.record is None and not domain.is_nova):
+    once = domain.autostart_once
+    if not (domain.autostart or once) or (guest.record is None and not domain.is_nova):
         return
     on = f"host {guest.host.name}" if guest.host is not None else "its host"
-    headline = f"{guest.title} starts by itself when {on} boots: its autostart is enabled"
-    autostart = says(domain, autostart="enabled", state=domain.state_words)
+    when = f"when {on} boots" if domain.autostart else f"the next time that {on} boots"
+    headline = f"{guest.title} starts by itself {when}: its autostart is enabled"
+    autostart = says(
+        domain,
+        autostart="enabled" if domain.autostart else "disabled",
+        **({"autostart_once": "enabled"} if once else {}),
+        state=domain.state_words,
+    )
+    next_time = domain.name if once else ""
     if guest.record is not None and _is_elsewhere(guest):
         elsewhere = f"on host {guest.record.host}" if guest.record.host else "on no host"
         yield problem(
@@ -66,9 +78,10 @@ def guest_autostart_enabled(guest: Guest, domain: Domain) -> Problems:
             autostart,
             says(guest.record, host=guest.record.host),
             severity=Severity.ERROR,
+            ONCE=next_time,
         )
     else:
-        yield problem(headline, autostart)
+        yield problem(headline, autostart, ONCE=next_time)
 
 
 def _is_elsewhere(guest: Guest) -> bool:

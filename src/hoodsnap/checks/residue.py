@@ -259,7 +259,7 @@ def snapshot_or_blockjob_residue(
     Authority: libvirt; QEMU, for the files that it has open.
 
     Traps: nova itself runs a snapshot or replaces a volume (for a volume this is only a note).
-    Backup software copies disks, which is a note, and leaves checkpoints, which are not reported.
+    Backup software copies disks, which is a note; another check reports its checkpoints.
 
     Next: Check the disks, snapshots and copies, and find out what started them:
 

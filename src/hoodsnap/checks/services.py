@@ -76,7 +76,7 @@ def nova_compute_not_running(host: Host, cloud: Cloud) -> Problems:
     evidence, severity = [*dead.evidence], None
     if service is not None:
         headline += f"; nova reports it as {service.words}"
-        guests = sum(guest.process is not None for guest in cloud.guests_of(host))
+        guests = sum(guest.is_served for guest in cloud.guests_of(host))
         evidence.append(service.evidence.and_so(running_guests=guests))
         if service.is_disabled:
             headline += " and disabled"

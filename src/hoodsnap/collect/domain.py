@@ -297,9 +297,29 @@ def _info(domain: Any) -> dict[str, object]:
         "cpu_time_ns": cpu_time,
         "security_label": {"label": label[0], "enforcing": bool(label[1])},
     }
-    if hasattr(domain, "messages"):  # libvirt 7.1
-        found["messages"] = domain.messages()
+    once = _optional(domain, "autostartOnce")  # libvirt 11.2
+    if once is not None:
+        found["autostart_once"] = bool(once)
+    messages = _optional(domain, "messages")  # libvirt 7.1
+    if messages is not None:
+        found["messages"] = messages
     return found
+
+
+def _optional(domain: Any, name: str) -> Any:
+    """Return the answer to a call that the client library or the daemon may be too old for.
+
+    Return None if one of them is: the daemon may be older than the library.
+    """
+    call = getattr(domain, name, None)
+    if call is None:
+        return None
+    try:
+        return call()
+    except binding().libvirtError as error:
+        if "unknown procedure" in str(error) or "not supported by" in str(error):
+            return None
+        raise
 
 
 def _xml(domain: Any) -> str:

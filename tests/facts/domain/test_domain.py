@@ -139,6 +139,8 @@ def answers() -> list[Answer]:
         "autostart": False,
         "managed_save": False,
         "max_memory_kib": 2097152,
+        "memory_kib": 2097152,
+        "vcpus": 2,
     }
     return [
         listing(),
@@ -148,6 +150,7 @@ def answers() -> list[Answer]:
         answer(f"virsh dumpxml --inactive {NAME}", XML.replace(" id='7'", "")),
         answer(f"virsh domjobinfo {NAME}", {}),
         answer(f"virsh snapshot-list {NAME}", [{"name": "before", "current": True}]),
+        answer(f"virsh checkpoint-list {NAME}", ["monday"]),
         answer(f"virsh blockjob {NAME} vda", {"type": 2, "bandwidth": 0, "cur": 1, "end": 4}),
         answer(f"virsh blockjob {NAME} vdb", {}),
         answer(f"virsh blockjob {NAME} hda", {}),

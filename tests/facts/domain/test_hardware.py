@@ -147,7 +147,12 @@ def test_pins_labels_and_logs_are_read() -> None:
     assert xml.logs == ("/i/u/console.log", "/i/u/old.log")
     assert xml.pins == {0: {2, 3}}
     assert xml.labels == (
-        Label("selinux", True, "system_u:object_r:svirt_image_t:s0:c1,c2"),
+        Label(
+            "selinux",
+            True,
+            "system_u:object_r:svirt_image_t:s0:c1,c2",
+            "system_u:system_r:svirt_t:s0:c1,c2",
+        ),
         Label("dac", False, None),
     )
 

@@ -126,6 +126,15 @@ class Guest:
         return self.domain is not None and self.domain.state in ON
 
     @property
+    def is_served(self) -> bool:
+        """True if it has a process here, and nova or the host's libvirt knows it.
+
+        Another cloud's QEMU on the same host has neither.
+        """
+        known = self.record is not None or self.domain is not None
+        return self.process is not None and known
+
+    @property
     def domain_name(self) -> str | None:
         """Domain name; None if it has no domain or the name is unknown."""
         try:

@@ -39,6 +39,7 @@ PARTS = {
     "dumpxml": "xml",
     "domjobinfo": "job",
     "snapshot-list": "snapshots",
+    "checkpoint-list": "checkpoints",
 }
 """virsh command about one domain → the key of its answer in `Domain.said`."""
 
@@ -77,7 +78,9 @@ class Domain(Fact):
         "state_words": ("state", "state"),
         "persistent": ("info", "persistent"),
         "autostart": ("info", "autostart"),
+        "autostart_once": ("info", "autostart_once"),
         "managed_save": ("info", "managed_save"),
+        "size_told": ("info", "max_memory_kib"),
         "xml": ("xml", "/domain"),
         "inactive": ("inactive", "/domain"),
         "inactive_disks": ("inactive", "/domain/devices/disk"),
@@ -106,6 +109,7 @@ class Domain(Fact):
         "is_nova": ("xml", "/domain/metadata/nova:instance"),
         "job": ("job", "type"),
         "snapshots": ("snapshots", "name"),
+        "checkpoints": ("checkpoints", "name"),
     }
 
     documented: ClassVar[Documented] = (
@@ -156,7 +160,7 @@ class Domain(Fact):
     def name(self) -> str:
         """Name in `virsh list`; if the list was not collected, the name in the domain's XML."""
         if self.listed is None:
-            return self.xml.name
+            return (self.xml if "xml" in self.said else self.inactive).name
         name = self.listed.get("name")
         return name if isinstance(name, str) else unheard("virsh list: the name can't be read")
 
@@ -191,6 +195,26 @@ class Domain(Fact):
     def autostart(self) -> bool:
         """True if libvirt starts the domain when the host boots. nova never sets this."""
         return self._flag("autostart")
+
+    @property
+    def autostart_once(self) -> bool:
+        """True if libvirt starts the domain at the next boot of the host, and at no later one.
+
+        Always False before libvirt 11.2, and in bundles of older releases, which do not have it.
+        """
+        said = value_of(self.said.get("info"), "virsh dominfo", dict[str, Any])
+        return said.get("autostart_once") is True
+
+    @property
+    def size_told(self) -> tuple[int, int, int]:
+        """KiB of memory, KiB that the balloon leaves to the guest, and plugged in vCPUs, as `virsh
+        dominfo` reports them: of what runs, else of the definition."""
+        said = value_of(self.said.get("info"), "virsh dominfo", dict[str, Any])
+        numbers = [whole(said.get(key)) for key in ("max_memory_kib", "memory_kib", "vcpus")]
+        if None in numbers:
+            unheard("virsh dominfo: the sizes can't be read")
+        total, current, vcpus = (number or 0 for number in numbers)
+        return total, current, vcpus
 
     @property
     def managed_save(self) -> bool:
@@ -340,8 +364,13 @@ class Domain(Fact):
 
     @property
     def current(self) -> DomainXML:
-        """The live XML; for a domain that is off, the inactive XML if only that was collected."""
-        return self.inactive if self.id is None and "xml" not in self.said else self.xml
+        """The live XML; for a domain that is off, the inactive XML if only that was collected.
+
+        Without the list of domains, the XML that was collected.
+        """
+        if "xml" not in self.said and (self.listed is None or self.id is None):
+            return self.inactive
+        return self.xml
 
     @property
     def job(self) -> bool:
@@ -353,6 +382,12 @@ class Domain(Fact):
         """Snapshots that libvirt has records of. nova makes snapshots without a record."""
         listed = value_of(self.said.get("snapshots"), "virsh snapshot-list", list[dict[str, Any]])
         return tuple(str(line.get("name")) for line in listed)
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Checkpoints of incremental backups. nova makes none."""
+        listed = value_of(self.said.get("checkpoints"), "virsh checkpoint-list", list[str])
+        return tuple(listed)
 
     @property
     def block_jobs(self) -> Mapping[str, str]:

@@ -15,6 +15,7 @@ from xml.etree.ElementTree import Element
 from hoodsnap.facts.domain import hardware
 from hoodsnap.facts.domain.disk import Disk, read_disk
 from hoodsnap.facts.domain.nova_metadata import NovaMetadata, read_metadata
+from hoodsnap.facts.domain.settings import read_settings
 from hoodsnap.facts.domain.xml import parsed
 from hoodsnap.facts.fact import DocumentedField, UnheardError, unheard
 from hoodsnap.facts.quantity import size, whole
@@ -73,6 +74,16 @@ class DomainXML:
         return whole(self._kept.domain.get("id"))
 
     @property
+    def type(self) -> str | None:
+        """How the vCPUs run: `kvm`, or `qemu` for emulation."""
+        return self._kept.domain.get("type")
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """What a start does not change, apart from the other fields; see `read_settings`."""
+        return self._kept.settings
+
+    @property
     def status(self) -> Mapping[str, str]:
         """`state`, `reason` and `pid` from `<domstatus>`; empty in other documents.
 
@@ -96,8 +107,13 @@ class DomainXML:
             for target in module.iterfind("target/size")
         )
         modules = sum(_kib(target.text, target.get("unit"), "memory module") for target in sizes)
+        return self.total_memory_kib - modules
+
+    @cached_property
+    def total_memory_kib(self) -> int:
+        """KiB in all, with memory modules: `<memory>`."""
         total = self._one("memory")
-        return _kib(total.text, total.get("unit"), "memory") - modules
+        return _kib(total.text, total.get("unit"), "memory")
 
     @cached_property
     def current_memory_kib(self) -> int:
@@ -264,7 +280,7 @@ class DomainXML:
                     if path in PLACES:
                         places.setdefault(path, []).append(item)
         status = root.attrib if root.tag == "domstatus" else {}
-        return _Parts(domain.attrib, status, places)
+        return _Parts(domain.attrib, status, places, read_settings(domain))
 
 
 def read_domain_xml(text: str) -> DomainXML:
@@ -290,6 +306,7 @@ class _Parts(NamedTuple):
     """Attributes of `<domstatus>`; empty without one."""
     places: Mapping[str, Sequence[Element]]
     """Place in `PLACES` → its elements, in order."""
+    settings: Mapping[str, str]
 
 
 _UNREAD = re.compile(r"<(?:feature policy='\w*' name|alias name)='[\w.-]*'/>", re.ASCII)

@@ -81,6 +81,8 @@ class Label(NamedTuple):
     """True if the driver labels the guest's files when it starts."""
     image: str | None
     """Label of the images while the guest runs."""
+    process: str | None = None
+    """Label of QEMU: `+64055:+64055` for `dac`."""
 
 
 TPMS = "/var/lib/libvirt/swtpm"
@@ -238,9 +240,16 @@ def read_labels(elements: Iterable[Element]) -> tuple[Label, ...]:
             model=element.get("model", ""),
             relabel=element.get("relabel") != "no" and element.get("type") != "none",
             image=element.findtext("imagelabel"),
+            process=element.findtext("label"),
         )
         for element in elements
     )
+
+
+def read_identity(label: str) -> tuple[int, int] | None:
+    """Return user and group of a `dac` label, `+64055:+64055`; None if it has names."""
+    found = re.fullmatch(r"\+?(\d{1,10}):\+?(\d{1,10})", label, re.ASCII)
+    return None if found is None else (int(found[1]), int(found[2]))
 
 
 def read_logs(elements: Iterable[Element]) -> tuple[str, ...]:

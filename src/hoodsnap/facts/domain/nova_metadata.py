@@ -22,13 +22,17 @@ class NovaMetadata(NamedTuple):
     flavor: str | None
     memory_mib: int | None
     vcpus: int | None
+    root_gb: int | None
     ephemeral_gb: int | None
     swap_mib: int | None
+    user: str | None
     project: str | None
     root_image: str | None
     """UUID of the image; None if the server boots from a volume."""
     ports: tuple[str, ...]
-    """UUIDs of the ports."""
+    """UUIDs of the ports; empty before Ussuri, which does not note them."""
+    addresses: tuple[str, ...]
+    """Fixed IP addresses of the ports."""
 
 
 def read_metadata(metadata: Iterable[Element]) -> NovaMetadata | None:
@@ -55,11 +59,19 @@ def _nova(element: Element) -> NovaMetadata:
         flavor=_attribute(flavor, "name"),
         memory_mib=whole(_content(sold.get("memory"))),
         vcpus=whole(_content(sold.get("vcpus"))),
+        root_gb=whole(_content(sold.get("disk"))),
         ephemeral_gb=whole(_content(sold.get("ephemeral"))),
         swap_mib=whole(_content(sold.get("swap"))),
+        user=_attribute(owner.get("user"), "uuid"),
         project=_attribute(owner.get("project"), "uuid"),
         root_image=_attribute(root, "uuid") if _attribute(root, "type") == "image" else None,
         ports=tuple(port.get("uuid", "") for port in (ports if ports is not None else ())),
+        addresses=tuple(
+            address
+            for port in (ports if ports is not None else ())
+            for ip in port
+            if ip.get("type") == "fixed" and (address := ip.get("address"))
+        ),
     )
 
 

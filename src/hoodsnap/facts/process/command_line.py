@@ -167,6 +167,71 @@ class CommandLine:
         value = self._machine.get("type")
         return value if isinstance(value, str) else None
 
+    @property
+    def accelerator(self) -> str | None:
+        """How the vCPUs run: `kvm`, `tcg`; None if the command line does not say."""
+        said = read_properties(self.last("accel") or "", "accel").get("accel")
+        said = said or self._machine.get("accel")
+        if isinstance(said, str):  # QEMU tries several in their order
+            return said.partition(":")[0]
+        return "kvm" if "enable-kvm" in self.options else None
+
+    @property
+    def processor(self) -> str | None:
+        """CPU model: `EPYC`, `host`; None without one."""
+        said = read_properties(self.last("cpu") or "", "model").get("model")
+        return said if isinstance(said, str) else None
+
+    @property
+    def clock(self) -> str | None:
+        """Base of the guest's clock: `utc`, `localtime` or a time; None without one."""
+        said = read_properties(self.last("rtc") or "", "base").get("base")
+        return said if isinstance(said, str) else None
+
+    @property
+    def sandbox(self) -> bool | None:
+        """True if QEMU filters its system calls; None if the command line does not say."""
+        said = self.last("sandbox")
+        return None if said is None else read_properties(said, "enable").get("enable") == "on"
+
+    @cached_property
+    def _objects(self) -> Mapping[str, Properties]:
+        found = {}
+        for value in self.options.get("object", ()):
+            thing = read_properties(value, "qom-type")
+            found[str(thing.get("id"))] = thing
+        return found
+
+    @property
+    def backing_kib(self) -> int | None:
+        """KiB of the object that holds the machine's memory; None without one, as with NUMA."""
+        backend = self._objects.get(str(self._machine.get("memory-backend")))
+        said = None if backend is None else backend.get("size")
+        amount = size(said, unit="B") if isinstance(said, str) else said
+        return amount // 1024 if isinstance(amount, int) and not isinstance(amount, bool) else None
+
+    @property
+    def random_sources(self) -> tuple[str, ...]:
+        """Files of the host that feed the guest's random number generators, in their order."""
+        found = (thing.get("filename") for thing in self._objects.values())
+        return tuple(path for path in found if isinstance(path, str))
+
+    @property
+    def heads(self) -> tuple[int, ...]:
+        """Screens of each video card that says how many it has."""
+        counts = (whole(device.get("max_outputs")) for device in self._devices)
+        return tuple(count for count in counts if count is not None)
+
+    @cached_property
+    def mtus(self) -> Mapping[str, int]:
+        """MAC → MTU of each network card that is given one."""
+        found = {}
+        for device in self._devices:
+            mac, mtu = device.get("mac"), whole(device.get("host_mtu"))
+            if isinstance(mac, str) and mtu is not None:
+                found[mac.lower()] = mtu
+        return found
+
     @cached_property
     def _devices(self) -> Sequence[Properties]:
         return [read_properties(value, "driver") for value in self.options.get("device", ())]

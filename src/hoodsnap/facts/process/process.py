@@ -97,7 +97,10 @@ class Process(Fact):
         "state": ("stat", "field 3"),
         "threads": ("stat", "field 20"),
         "uid": ("status", "Uid"),
+        "gid": ("status", "Gid"),
         "groups": ("status", "Groups"),
+        "capabilities": ("status", "CapEff"),
+        "seccomp": ("status", "Seccomp"),
         "vcpu_threads": ("task", "Cpus_allowed_list"),
         "graphics": ("cmdline", "-vnc"),
         "exe": ("exe", ""),
@@ -247,6 +250,27 @@ class Process(Fact):
         status = self._text("status")
         found = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
         return _count(found[1] if found else "", f"/proc/{self.pid}/status")
+
+    @property
+    def gid(self) -> int:
+        """Effective group id."""
+        status = self._text("status")
+        found = re.search(r"^Gid:\s+\d+\s+(\d+)", status, re.MULTILINE | re.ASCII)
+        return _count(found[1] if found else "", f"/proc/{self.pid}/status")
+
+    @property
+    def capabilities(self) -> str:
+        """Effective capabilities, hexadecimal; only zeros if it has none."""
+        status = self._text("status")
+        found = re.search(r"^CapEff:\s+([0-9a-f]{1,16})$", status, re.MULTILINE)
+        return found[1] if found else unheard(f"/proc/{self.pid}/status has no CapEff")
+
+    @property
+    def seccomp(self) -> bool:
+        """True if the kernel filters its system calls."""
+        status = self._text("status")
+        found = re.search(r"^Seccomp:\s+([0-2])$", status, re.MULTILINE)
+        return found[1] == "2" if found else unheard(f"/proc/{self.pid}/status has no Seccomp")
 
     @property
     def groups(self) -> frozenset[int]:

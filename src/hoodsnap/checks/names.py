@@ -1,0 +1,201 @@
+"""Names of a domain: nova's name for it, and what libvirt's own answers call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.traps import building, migrating, moving_to_another_cell, task_in_flight
+from hoodsnap.evidence import Evidence, Severity, derives, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import DomainXML
+from hoodsnap.facts.fact import known
+from hoodsnap.facts.uuids import UUID
+from hoodsnap.phrase import brief, several, sizes
+
+DEFAULT = "instance-%08x"
+"""nova's template of a domain's name, filled with the id of the server's row."""
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating, moving_to_another_cell])
+def domain_renamed(guest: Guest, host: Host, instance: Instance, domain: Domain) -> Problems:
+    """The domain has another name than nova gave it.
+
+    nova finds a domain by its UUID, so the server works. But all that goes by the name is lost or
+    mixed up: QEMU's log, the saved memory of a suspended server, backups, monitoring, and every
+    search for the server's name in `virsh list`. A domain of another server may get the name.
+
+    Authority: nova: it makes the name from the id of the server's row.
+
+    Traps: If `instance_name_template` was changed, older domains keep their names, which nova's
+    records no longer show; only the default template is judged. A server that moved to another cell
+    has a row with another id.
+
+    Next: Check which domains have the two names, and whether libvirt has saved memory under either:
+
+        virsh list --all
+        ls -l /var/lib/libvirt/qemu/save
+
+    Then, while the domain is off, give it nova's name back. This changes nothing else:
+
+        virsh domrename NAME NOVA_NAME
+
+    A running domain can't be renamed. Check that the server's volumes and ports are right, then let
+    nova define the domain again, which switches the guest off and on:
+
+        openstack server volume list GUEST
+        openstack port list --server GUEST
+        openstack server reboot --hard GUEST
+
+    It worked if libvirt has nova's name for the server:
+
+        virsh domname UUID
+
+    Not yet: Do not rename it while another domain has that name.
+
+    Source: nova objects/instance.py `name`, conf/compute.py `instance_name_template`; libvirt
+    virDomainRename.
+    """
+    if not guest.is_here or instance.deleted or instance.id is None:
+        return
+    if host.option("DEFAULT", "instance_name_template", DEFAULT) != DEFAULT:
+        return
+    name, wanted = domain.name, DEFAULT % instance.id
+    told = known(lambda: guest.server.instance_name if guest.server is not None else None)
+    if name in (wanted, told):
+        return
+    active = domain.id is not None
+    yield problem(
+        f"{guest.title}'s domain is called {name}, but nova calls it {told or wanted}",
+        says(instance, id=instance.id).and_so(domain_name=wanted),
+        says(domain, name=name, state=known(lambda: domain.state_words)),
+        NOVA_NAME="" if active else told or wanted,
+        GUEST=guest.uuid if active else "",
+    )
+
+
+@check(Severity.ERROR, traps=[building, task_in_flight, migrating])
+def definition_of_another_domain(guest: Guest, domain: Domain) -> Problems:
+    """libvirt's answers about one domain disagree on its identity or its size.
+
+    libvirt keeps a list of domains, a live and a stored definition of each, and figures of its own.
+    They are about one domain, so UUID, name, number and size must be the same in all. If they are
+    not, libvirt's files were edited or restored while it ran, or the texts were put together from
+    several hosts. The next start, or the next command, then meets another machine.
+
+    Authority: libvirt's list of domains, which its commands use.
+
+    Traps: A domain that starts, stops or is redefined while it is collected.
+
+    Next: Compare what libvirt answers now:
+
+        virsh list --all --uuid --name
+        virsh dumpxml UUID | head -n 5
+        virsh dumpxml --inactive UUID | head -n 5
+        virsh dominfo UUID
+
+    Compare libvirt's files with that, and look for files that were changed after the guest's start:
+
+        grep -E '<(name|uuid)>' /etc/libvirt/qemu/NAME.xml
+        ls -l --full-time /etc/libvirt/qemu /run/libvirt/qemu
+
+    If the stored definition is another domain's, check that the server's volumes and ports are
+    right, then let nova define the domain again, which switches the guest off and on:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+        openstack server reboot --hard UUID
+
+    It worked if both definitions have the identity of the server:
+
+        virsh dumpxml UUID | head -n 5
+        virsh dumpxml --inactive UUID | head -n 5
+
+    Not yet: Do not restart libvirtd: it reads its files again and then has the other domain. Do not
+    run `virsh define`.
+
+    Source: libvirt src/conf/virdomainobjlist.c; libvirt formatdomain.
+    """
+    listed = {"uuid": domain.uuid, "name": domain.name, "smbios_uuid": domain.uuid}
+    live = _heard(domain, "xml")
+    stored = _heard(domain, "inactive")
+    for field, xml, words in (
+        ("xml", live, "its live definition"),
+        ("inactive", stored, "its stored definition"),
+    ):
+        if xml is None:
+            continue
+        apart = {name: value for name, value in _identity(xml).items() if listed[name] != value}
+        if apart:
+            shown = several(f"{name} {brief(value)}" for name, value in apart.items())
+            yield problem(
+                f"libvirt lists {guest.title} with "
+                f"{several(f'{name} {brief(listed[name])}' for name in apart)}, but {words} has "
+                f"{shown}",
+                derives(domain, "uuid", "name", **{name: listed[name] for name in apart}),
+                derives(domain, field, **{f"its_{name}": value for name, value in apart.items()}),
+            )
+    if live is not None and domain.listed is not None and live.id != domain.id:
+        yield problem(
+            f"libvirt lists {guest.title} with number {domain.id or '-'}, but its live definition "
+            f"has {live.id or '-'}",
+            says(domain, id=domain.id),
+            derives(domain, "xml", its_id=live.id),
+            severity=Severity.WARNING,
+        )
+    xml = live if domain.id is not None else stored
+    if xml is not None:
+        yield from _sizes(guest, domain, xml)
+
+
+def _heard(domain: Domain, part: str) -> DomainXML | None:
+    """Return a definition; None if it was not collected. Raises `UnheardError` if it is broken."""
+    if part not in domain.said or domain.said[part].error is not None:
+        return None
+    xml: DomainXML = getattr(domain, part)
+    return xml
+
+
+def _identity(xml: DomainXML) -> dict[str, str]:
+    found = {"uuid": xml.uuid, "name": xml.name}
+    inside = xml.smbios.get("uuid")
+    # libvirt refuses a definition with another UUID in its SMBIOS. The live one has its own check.
+    if inside and UUID.fullmatch(inside.lower()) and xml.id is None:
+        found["smbios_uuid"] = inside.lower()
+    return found
+
+
+def _sizes(guest: Guest, domain: Domain, xml: DomainXML) -> Iterator[Problem]:
+    told = known(lambda: domain.size_told)
+    if told is None:
+        return
+    total, current, vcpus = told
+    defined = (xml.total_memory_kib, xml.current_memory_kib, xml.current_vcpus)
+    evidence: tuple[Evidence, ...]
+    if (total, vcpus) != (defined[0], defined[2]):
+        ours, theirs = sizes(total << 10, defined[0] << 10)
+        evidence = (
+            derives(domain, "size_told", memory_kib=total, vcpus=vcpus),
+            derives(
+                domain,
+                "xml" if domain.id is not None else "inactive",
+                memory_kib=defined[0],
+                vcpus=defined[2],
+            ),
+        )
+        yield problem(
+            f"libvirt reports {guest.title} with {ours} of memory and {vcpus} vCPUs, but its "
+            f"definition has {theirs} and {defined[2]}",
+            *evidence,
+            severity=Severity.WARNING,
+        )
+    elif domain.id is not None and current > total:
+        ours, theirs = sizes(current << 10, total << 10)
+        yield problem(
+            f"libvirt reports that {guest.title} uses {ours} of its {theirs} of memory",
+            derives(domain, "size_told", current_memory_kib=current, memory_kib=total),
+            severity=Severity.WARNING,
+        )

@@ -1,0 +1,337 @@
+"""QEMU as it was started: its command line, its user and its confinement against libvirt's."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.traps import building, migrating, task_in_flight
+from hoodsnap.evidence import Severity, derives, hears, says
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.domain_xml import DomainXML
+from hoodsnap.facts.domain.hardware import read_identity
+from hoodsnap.facts.fact import known, value_of
+from hoodsnap.facts.process.command_line import CommandLine
+from hoodsnap.facts.process.process import GONE, Process
+
+ACCELERATORS = {"kvm": "kvm", "qemu": "tcg", "hvf": "hvf"}
+"""libvirt's type of a domain → QEMU's name of what runs its vCPUs."""
+
+MODELS = frozenset(["i686", "x86_64"])
+"""Architectures whose CPU models have the same names in libvirt and in QEMU."""
+
+CLOCKS = frozenset(["utc", "localtime"])
+
+TOPOLOGY = ("sockets", "dies", "cores", "threads")
+
+
+class Passed(NamedTuple):
+    """A setting that libvirt passes to QEMU when it starts it, and that can't change later."""
+
+    name: str
+    live: Callable[[DomainXML], object]
+    """Value in the live definition; None if there is nothing to compare."""
+    started: Callable[[CommandLine], object]
+    """Value on QEMU's command line; None if there is nothing to compare."""
+
+
+def _topology(name: str) -> Passed:
+    return Passed(
+        f"number of {name}",
+        lambda xml: xml.settings.get(f"cpu/topology/@{name}"),
+        lambda argv: str(argv.topology[name]) if name in argv.topology else None,
+    )
+
+
+def _smbios(name: str) -> Passed:
+    return Passed(
+        f"SMBIOS {name}",
+        lambda xml: xml.smbios.get(name),
+        lambda argv: argv.smbios.get(name),
+    )
+
+
+def _model(xml: DomainXML) -> str | None:
+    cpu = xml.processor
+    if cpu is None or xml.architecture not in MODELS:
+        return None
+    # libvirt replaces `host-model` by the model that it derived, except in its first releases.
+    return {"custom": cpu.model, "host-passthrough": "host", "maximum": "max"}.get(cpu.mode)
+
+
+def _sources(paths: Iterable[str]) -> str | None:
+    return ", ".join(sorted(paths)) or None
+
+
+PASSED = (
+    Passed("accelerator", lambda xml: ACCELERATORS.get(xml.type or ""), lambda it: it.accelerator),
+    Passed("emulator", lambda xml: xml.emulator, lambda argv: argv.binary or None),
+    Passed("CPU model", _model, lambda argv: argv.processor),
+    *map(_topology, TOPOLOGY),
+    *map(_smbios, ("manufacturer", "product", "version", "serial", "family")),
+    Passed(
+        "clock",
+        lambda xml: offset if (offset := xml.settings.get("clock/@offset")) in CLOCKS else None,
+        lambda argv: argv.clock,
+    ),
+    Passed(
+        "source of random numbers",
+        lambda xml: _sources(
+            value
+            for key, value in xml.settings.items()
+            if key.startswith("rng") and key.endswith("/backend") and value.startswith("/")
+        ),
+        lambda argv: _sources(argv.random_sources),
+    ),
+)
+"""The guest's identity has a check of its own; so have its memory, vCPUs, machine type, consoles,
+disks and network cards, which may be plugged in later."""
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def qemu_started_differently(guest: Guest, domain: Domain, process: Process) -> Problems:
+    """QEMU was started with other settings than libvirt's definition of the running guest has.
+
+    libvirt makes QEMU's command line from the definition and keeps it while the guest runs. They
+    differ if the process was started by something else, if libvirt's file of the running domain
+    was restored from another time, or if the definition was changed by hand in it. Commands that
+    libvirt sends are then about another machine than the one that runs.
+
+    Authority: QEMU, for the machine that the guest has.
+
+    Traps: What can be plugged in later (disks, network cards, memory, vCPUs) has other checks. A
+    CPU model is compared only where libvirt and QEMU use the same names for it.
+
+    Next: Compare the definition with the process, and read how libvirt started it:
+
+        virsh dumpxml NAME
+        ps -ww -o lstart,args -p PID
+        tail -n 80 /var/log/libvirt/qemu/NAME.log
+
+    Check that the server's volumes and ports are right, because a stop and start defines the guest
+    again from all of nova's records:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+
+    Then stop and start the server at a time that suits its owner, which ends the guest and boots
+    it again:
+
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the process is a new one with the definition's settings:
+
+        ps -ww -o lstart,args -p $(cat /run/libvirt/qemu/NAME.pid)
+
+    Not yet: Do not migrate the server: libvirt starts it on the other host from the definition, and
+    the guest's memory does not fit to it. Do not save it or suspend it.
+
+    Source: libvirt src/qemu/qemu_command.c; libvirt formatdomain.
+    """
+    if domain.id is None:
+        return
+    xml, argv = domain.xml, process.argv
+    apart = {}
+    for copy in PASSED:
+        live, started = known(lambda: copy.live(xml)), known(lambda: copy.started(argv))  # noqa: B023
+        if live is not None and started is not None and live != started:
+            apart[copy.name] = (live, started)
+    if apart:
+        (name, (live, started)), *others = apart.items()
+        more = f" (and {len(others)} more)" if others else ""
+        yield problem(
+            f"{guest.title}'s {name} is {live} in libvirt, but its QEMU was started with "
+            f"{started}{more}",
+            derives(domain, "xml", **{name: one for name, (one, _) in apart.items()}),
+            derives(process, "argv", **{name: two for name, (_, two) in apart.items()}),
+        )
+    yield from _memory(guest, process, argv)
+    yield from _mtus(guest, domain, process, argv)
+    yield from _program(guest, process, argv)
+
+
+def _memory(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Problem]:
+    """Yield a machine whose memory is not as large as QEMU's `-m`."""
+    backing, memory = argv.backing_kib, argv.memory_kib
+    if backing is not None and memory is not None and backing != memory:
+        yield problem(
+            f"{guest.title}'s QEMU was started with {memory} KiB of memory, but the object that "
+            f"holds it has {backing} KiB",
+            says(process, memory_kib=memory),
+            derives(process, "argv", backing_kib=backing),
+        )
+
+
+def _mtus(guest: Guest, domain: Domain, process: Process, argv: CommandLine) -> Iterator[Problem]:
+    for card in domain.interfaces:
+        started = argv.mtus.get(card.mac or "")
+        if started is not None and card.mtu is not None and started != card.mtu:
+            yield problem(
+                f"{guest.title}'s network card {card.mac} has MTU {card.mtu} in libvirt, but its "
+                f"QEMU was started with {started}",
+                derives(domain, "interfaces", mac=card.mac, mtu=card.mtu),
+                derives(process, "argv", mac=card.mac, mtu=started),
+            )
+
+
+SYNONYMS = frozenset(["kvm", "kvm-spice", "qemu-kvm", "qemu"])
+"""Names that a distribution links to a program of another name."""
+
+
+def _program(guest: Guest, process: Process, argv: CommandLine) -> Iterator[Problem]:
+    """Yield a process that is another program than the one on its command line."""
+    exe = known(lambda: process.exe)
+    named, runs = (_base(path) for path in (argv.binary, exe or ""))
+    if not exe or {named, runs} & SYNONYMS or named.strip(".") == runs.strip("."):
+        return
+    if runs not in named:  # a wrapper has its own name: .qemu-system-x86_64-wrapped
+        yield problem(
+            f"{guest.title}'s process {process.pid} is {exe}, but it was started as {argv.binary}",
+            says(process, exe=exe),
+            derives(process, "argv", program=argv.binary),
+        )
+
+
+def _base(path: str) -> str:
+    return posixpath.basename(path.removesuffix(GONE))
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def qemu_runs_as_another_user(
+    guest: Guest, host: Host, domain: Domain, process: Process
+) -> Problems:
+    """QEMU runs as another user than libvirt gave it, or than it would get at its next start.
+
+    libvirt starts QEMU as the user in qemu.conf, notes that in the domain's label and gives the
+    disks to that user. If qemu.conf was changed since, the guest's next start gives its disks to
+    another user, and a guest that is moved here or plugged in later may find files that it can't
+    open. A QEMU that runs as root has the whole host if the guest breaks out of it.
+
+    Authority: The kernel, for the user of a process.
+
+    Traps: A label with names instead of numbers is not compared. In a user namespace numbers have
+    another meaning.
+
+    Next: Compare the process, the label of the domain, and the user that libvirt uses now:
+
+        ps -o pid,user,group,lstart,args -p PID
+        virsh dumpxml NAME | grep -A3 "model='dac'"
+        virsh capabilities | grep -A6 '<model>dac'
+        grep -E '^(user|group)' /etc/libvirt/qemu.conf
+
+    Find out who changed qemu.conf, and which user is the right one. If it is libvirt's present one,
+    nothing more has to be changed: a stop and start at a time that suits the server's owner starts
+    QEMU as that user. Check before that the server's volumes and ports are right:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the process has that user:
+
+        ps -o user,group -p $(cat /run/libvirt/qemu/NAME.pid)
+
+    Not yet: Do not run `chown` on the disks: libvirt changes their owner at the next start. Do not
+    live-migrate the server before both hosts use the same user.
+
+    Source: libvirt qemu.conf, `user`, `group`, `dynamic_ownership`; libvirt formatdomain,
+    `<seclabel>`.
+    """
+    if domain.id is None or _is_apart(host, process):
+        return
+    runs = (process.uid, process.gid)
+    labels = [label.process for label in domain.labels if label.model == "dac"]
+    given = next((read_identity(label) for label in labels if label), None)
+    if given is not None and given != runs:
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but libvirt started "
+            f"it as {_pair(given)}",
+            says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
+            derives(domain, "labels", dac_label=_pair(given)),
+            severity=Severity.ERROR,
+        )
+        return
+    later = known(lambda: host.hypervisor.owner)
+    answer = host.hypervisor.answer("libvirt", "virsh capabilities")
+    kept = any(label.model == "dac" and not label.relabel for label in domain.labels)
+    if later is not None and later != runs and answer is not None and not kept:
+        place = "/capabilities/host/secmodel[model='dac']/baselabel"
+        yield problem(
+            f"{guest.title}'s QEMU (PID {process.pid}) runs as {_pair(runs)}, but libvirt would "
+            f"start it as {_pair(later)}",
+            says(process, pid=process.pid, uid=runs[0], gid=runs[1]),
+            hears(answer, "libvirt", place, qemu_runs_as=_pair(later)),
+        )
+
+
+def _pair(user: tuple[int, int]) -> str:
+    return f"{user[0]}:{user[1]}"
+
+
+def _is_apart(host: Host, process: Process) -> bool:
+    """True if the process has another user namespace than the collector, or if that is unknown."""
+    answer = host.bundle.last("host", "readlink /proc/self/ns/*", host.name)
+    own = known(lambda: value_of(answer, "the collector's namespaces", dict[str, str]).get("user"))
+    theirs = known(lambda: process.namespaces.get("user"))
+    return own is None or theirs is None or own != theirs
+
+
+@check(Severity.WARNING, traps=[building, task_in_flight, migrating])
+def qemu_not_confined(guest: Guest, process: Process, domain: Domain) -> Problems:
+    """QEMU lacks a confinement that libvirt started it with.
+
+    libvirt lets QEMU filter its own system calls (`-sandbox`), and takes all capabilities from it
+    unless it runs as root. A guest that breaks out of a QEMU without them reaches much more of the
+    host.
+
+    Authority: The kernel.
+
+    Traps: Where qemu.conf switches the filter off, it is not on the command line, and nothing is
+    reported. A QEMU that runs as root keeps capabilities.
+
+    Next: Check the process, and the setting:
+
+        grep -E '^(CapEff|NoNewPrivs|Seccomp)' /proc/PID/status
+        grep -E '^(seccomp_sandbox|clear_emulator_capabilities)' /etc/libvirt/qemu.conf
+
+    Find out what started the process, and whether its QEMU was built with seccomp:
+
+        ps -ww -o ppid,user,lstart,args -p PID
+
+    Then stop and start the server at a time that suits its owner, which starts a new process. Check
+    before that its volumes and ports are right:
+
+        openstack server volume list UUID
+        openstack port list --server UUID
+        openstack server stop UUID
+        openstack server start UUID
+
+    It worked if the new process has the filter (2) and no capabilities:
+
+        grep -E '^(CapEff|Seccomp)' /proc/$(cat /run/libvirt/qemu/NAME.pid)/status
+
+    Not yet: Do not attach a debugger to the process, and do not kill it: the guest runs.
+
+    Source: QEMU manual, `-sandbox`; libvirt qemu.conf, `seccomp_sandbox`; Linux, proc(5).
+    """
+    if domain.id is None:
+        return
+    who = f"{guest.title}'s QEMU (PID {process.pid})"
+    if process.argv.sandbox and not process.seccomp:
+        yield problem(
+            f"{who} does not filter its system calls, although it was started with -sandbox on",
+            says(process, pid=process.pid, seccomp=False),
+            derives(process, "argv", sandbox="on"),
+        )
+    if process.uid != 0 and process.capabilities.strip("0"):
+        yield problem(
+            f"{who} has capabilities (CapEff {process.capabilities}), although it runs as user "
+            f"{process.uid}",
+            says(process, pid=process.pid, uid=process.uid, capabilities=process.capabilities),
+        )

@@ -1,0 +1,126 @@
+"""Saved memory and checkpoints of backups, which libvirt keeps beside a guest's definition."""
+
+from __future__ import annotations
+
+from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.traps import in_a_container, migrating, task_in_flight
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.domain.state import ON
+from hoodsnap.phrase import several
+
+SAVES = "/var/lib/libvirt/qemu/save"
+"""Folder in which libvirt's system daemon keeps the memory of saved domains."""
+
+
+@check(Severity.ERROR, traps=[task_in_flight, migrating, in_a_container])
+def saved_memory_missing(
+    guest: Guest, host: Host, domain: Domain, record: Server | Instance
+) -> Problems:
+    """libvirt has saved memory for the guest, but the file with it does not exist.
+
+    libvirt looks for the file when it starts and remembers the answer. If the file is removed or
+    moved while libvirt runs, libvirt, and nova for a suspended server, still report saved memory.
+    The next start boots the guest as after a power failure: programs and unwritten data are lost,
+    and nothing says so.
+
+    Authority: The file.
+
+    Traps: In a container the same path leads to another file.
+
+    Next: Look for the file, also on other file systems and in backups, and check what changed the
+    folder:
+
+        ls -l --full-time /var/lib/libvirt/qemu/save
+        virsh domstate --reason NAME
+
+    If the file is found, and the guest's disks were not written to since, move it back under its
+    name before the next start (owner root, mode 0600). It worked if libvirt can read it:
+
+        virsh managedsave-dumpxml NAME
+
+    If the file is lost, tell the server's owner that the guest will boot as after a power failure.
+    Then resume the server, which boots it:
+
+        openstack server resume RESUMED
+
+    If nova does not have the server as suspended, start it:
+
+        openstack server start STARTED
+
+    It worked if the domain runs:
+
+        virsh domstate --reason NAME
+
+    Not yet: Do not start or resume the server while the file may be found: the saved memory no
+    longer matches the disks afterwards.
+
+    Source: libvirt qemu_driver.c `qemuDomainManagedSavePath`, `qemuDomainObjStart`; nova
+    virt/libvirt/driver.py `suspend`, `resume`.
+    """
+    if record.deleted or not domain.managed_save or domain.state in ON:
+        return
+    path = f"{SAVES}/{domain.name}.save"
+    entry = host.images.entry(path)
+    answer = host.hypervisor.answer("images", f"stat -L {path}")
+    if entry is not None or answer is None:
+        return
+    suspended = record.vm_state == "suspended"
+    yield problem(
+        f"{guest.title} is {domain.state_words} with saved memory in libvirt, but {path} does not "
+        "exist",
+        says(record, vm_state=record.vm_state),
+        says(domain, state=domain.state_words, managed_save=True),
+        hears(answer, "images", path, file=None),
+        RESUMED=guest.uuid if suspended else "",
+        STARTED="" if suspended else guest.uuid,
+    )
+
+
+@check(Severity.WARNING, traps=[task_in_flight, migrating])
+def backup_checkpoint_left(guest: Guest, record: Server | Instance, domain: Domain) -> Problems:
+    """The domain has checkpoints of a backup tool, with which nova can't remove it.
+
+    Tools for incremental backups create a checkpoint in libvirt for each backup. libvirt refuses to
+    undefine a domain with checkpoints, and nova does not ask it to drop them. So deleting,
+    resizing, cold-migrating, hard-rebooting, shelving or rescuing the server fails half-way: the
+    guest is destroyed, then the server goes into error.
+
+    Authority: libvirt.
+
+    Traps: While the backup tool is in use, its newest checkpoint is needed for the next backup. It
+    has to be removed only before such an operation.
+
+    Next: List the checkpoints, and ask which tool uses them:
+
+        virsh checkpoint-list NAME
+        virsh checkpoint-dumpxml NAME CHECKPOINT
+
+    Then, before nova has to remove the domain, or if no tool uses them, let the tool remove them,
+    or make libvirt forget each one. The disks stay as they are; the next backup is a full one:
+
+        virsh checkpoint-delete NAME CHECKPOINT --metadata
+
+    It worked if the list is empty:
+
+        virsh checkpoint-list NAME
+
+    Not yet: Do not delete, resize, cold-migrate, hard-reboot, shelve or rescue the server.
+
+    Source: libvirt qemu_driver.c `qemuDomainUndefineFlags`; nova virt/libvirt/guest.py
+    `delete_configuration`.
+    """
+    if not guest.is_here or record.deleted or not domain.checkpoints:
+        return
+    names = domain.checkpoints
+    yield problem(
+        f"{guest.title} has checkpoints of a backup, with which nova can't remove its domain: "
+        f"{several(names)}",
+        says(record, vm_state=record.vm_state),
+        says(domain, state=domain.state_words, checkpoints=", ".join(names)),
+        CHECKPOINT=names[0],
+    )
