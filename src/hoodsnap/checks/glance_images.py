@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 from hoodsnap.check import Problem, Problems, check, problem
 from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
@@ -211,7 +212,8 @@ def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Prob
         if image is not None:
             title = guest.storage.volumes.title_of(volume.id)
             of_volume = {"BASE": "", "IMAGE": image.id}
-            yield from _compared(title, image, _of_volume(volume), of_volume)
+            made = moment(text(volume.raw, "created_at"))
+            yield from _compared(title, image, _of_volume(volume), of_volume, made)
     if reason is not None:
         raise reason
 
@@ -233,6 +235,7 @@ def _copies(instance: Instance) -> Mapping[str, list[Copy]]:
 
 def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
     copied = dict(volume.image)
+    copied["name"] = copied.pop("image_name", None)
     size = copied.get("size")
     if isinstance(size, str) and size.isdecimal() and len(size) < 19:
         copied["size"] = int(size)
@@ -247,6 +250,7 @@ def _compared(
     image: GlanceImage,
     copies: Mapping[str, list[Copy]],
     names: Mapping[str, str | None],
+    made: datetime | None = None,
 ) -> Iterator[Problem]:
     """Yield the fields of an image's data whose copies differ from glance."""
     if image.status != "active":
@@ -269,6 +273,7 @@ def _compared(
         for where, value, evidence in copies.get(field, ()):
             changed = copies.get("updated_at") or ()
             same = any(moment(other) == since for _, other, _ in changed)
+            same = same or (since is not None and made is not None and since < made)
             theirs = getattr(image, field)
             if same and theirs and value and value != theirs:
                 yield problem(
@@ -307,7 +312,7 @@ def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[
             yield problem(
                 f"{guest.title} starts with {name} {brief(own) or 'none'}, but its image in glance "
                 f"has {brief(theirs)}",
-                derives(instance, "raw", severity=None, **{name: own or None}),
+                derives(instance, "raw", **{name: own or None}),
                 derives(image, "properties", **{f"image_{name}": theirs}),
                 IMAGE=image.id,
                 BASE="",
@@ -381,9 +386,9 @@ def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain
     copy = instance.image_copy
     for name, asked, has in _hardware(copy, guest, instance, domain):
         yield problem(
-            f"{guest.title} runs with {has}, but its image asks for {name} {asked}",
+            f"{guest.title} runs with {has}, but nova's record of its image has {name} {asked}",
             derives(domain, "xml", hardware=has),
-            derives(instance, "image_copy", severity=None, **{name: asked}),
+            derives(instance, "image_copy", **{name: asked}),
         )
 
 
@@ -391,10 +396,9 @@ def _hardware(
     copy: Mapping[str, str], guest: Guest, instance: Instance, domain: Domain
 ) -> Iterator[tuple[str, str, str]]:
     """Yield property, its value, and what the guest has instead."""
-    bus = copy.get("hw_disk_bus")
-    root = _root(instance, domain)
-    if bus and root is not None and root.bus and root.bus != bus:
-        yield "hw_disk_bus", bus, f"root disk {root.target} on bus {root.bus}"
+    asked, root = _root(copy, instance, domain)
+    if asked and root is not None and root.bus and root.bus != asked:
+        yield "hw_disk_bus", asked, f"root disk {root.target} on bus {root.bus}"
     drive = copy.get("hw_cdrom_bus")
     for disk in domain.disks:
         if drive and disk.device == "cdrom" and disk.bus and disk.bus != drive:
@@ -417,12 +421,13 @@ _MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
 """Names of card models of other hypervisors → libvirt's."""
 
 
-def _root(instance: Instance, domain: Domain) -> Disk | None:
-    """Return the disk that the server boots from; None if its records choose a bus for it."""
+def _root(
+    copy: Mapping[str, str], instance: Instance, domain: Domain
+) -> tuple[str | None, Disk | None]:
+    """Return the bus that nova uses for the root disk at the next start, and the disk now."""
     roots = [row for row in instance.mappings if row.boot_index == 0]
-    if len(roots) != 1 or known(lambda: text(roots[0].raw, "disk_bus")) not in (
-        None,
-        *(known(lambda: instance.image_copy.get("hw_disk_bus")),),
-    ):
-        return None
-    return next((disk for disk in domain.disks if disk.device == "disk"), None)
+    if len(roots) != 1:
+        return None, None
+    # The bus that was chosen at the first start counts, whatever the image asks for later.
+    bus = text(roots[0].raw, "disk_bus") or copy.get("hw_disk_bus")
+    return bus, next((disk for disk in domain.disks if disk.device == "disk"), None)

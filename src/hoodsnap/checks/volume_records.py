@@ -112,15 +112,23 @@ UNLESS_MOVED = (
 )
 """What they tell about a volume that cinder did not move to another backend."""
 
-SIZE = (
+OF_OWNER = (
     Thing(
-        "size in GiB",
+        "project",
         (
-            Told("volume", "cinder", "size_gib", lambda volume: volume.size_gib),
-            Told("mapping", ROW, "size_gib", lambda row: row.size_gib),
+            Told("instance", "nova", "raw", lambda row: row.raw.get("project_id") or None),
+            Told("volume", "cinder", "project", lambda volume: volume.project),
+        ),
+    ),
+    Thing(
+        "image",
+        (
+            Told("mapping", ROW, "image", lambda row: row.image),
+            Told("volume", "cinder", "image", lambda volume: volume.image.get("image_id")),
         ),
     ),
 )
+"""What may change by a decision: an owner hands a volume over, a rebuild writes another image."""
 
 OF_SERVER = (
     Thing(
@@ -156,8 +164,8 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
 
     nova stores what cinder returned when the volume was attached, and uses it at each start of the
     server. If the two records differ, the next start uses another file, another mode or another
-    device than cinder expects. A different size is a note: nova updates it only if it was told of
-    the extension.
+    device than cinder expects. A volume of another project than the server's is a note: an
+    administrator may have attached it.
 
     Authority: cinder, for the volume and how it is reached; nova, for the server and the device.
 
@@ -179,9 +187,6 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
         nova-manage volume_attachment refresh UUID VOLUME connector.json
         openstack server start UUID
 
-    If only the size in nova's record is too small, no command corrects it, and it harms nothing:
-    the guest has the size of the device.
-
     It worked if nova's record is cinder's:
 
         nova-manage volume_attachment show UUID VOLUME
@@ -189,8 +194,8 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
     Not yet: Do not run `openstack server reboot --hard`: it starts the guest with nova's record. Do
     not edit rows by hand.
 
-    Source: nova virt/block_device.py `_volume_attach`, compute/manager.py `extend_volume`; cinder
-    api/v3/views/attachments.py.
+    Source: nova virt/block_device.py `_volume_attach`, volume/cinder.py
+    `_translate_attachment_ref`; cinder api/v3/views/attachments.py.
     """
     if instance.deleted:
         return
@@ -204,6 +209,7 @@ def volume_record_differs(guest: Guest, instance: Instance, server: Server | Non
         title = f"{guest.title}'s {cinder.title_of(mapping.volume_id)}"
         try:
             yield from _told_apart(title, mapping, volume, attachment)
+            yield from _of_owner(title, instance, mapping, volume)
         except UnheardError as unheard:
             reason = reason or unheard
     for found in disagreements(guest.title, OF_SERVER, instance=instance, server=server):
@@ -218,11 +224,20 @@ def _told_apart(
     names = {"VOLUME": mapping.volume_id or ""}
     is_moved = volume is None or volume.name_id is not None
     things = ALWAYS if is_moved else (*ALWAYS, *UNLESS_MOVED)
-    for found in disagreements(title, SIZE, mapping=mapping, volume=volume):
-        yield replace(found, names=names, severity=Severity.NOTE)
     facts = {"mapping": mapping, "volume": volume, "attachment": attachment}
     for found in disagreements(title, things, **facts):
         yield replace(found, names=names)
+
+
+def _of_owner(
+    title: str, instance: Instance, mapping: BlockDeviceMapping, volume: Volume | None
+) -> Iterator[Problem]:
+    actions = instance.rows("instance_actions")
+    is_rebuilt = any(row.cells.get("action") == "rebuild" for row in actions)
+    things = OF_OWNER[:1] if is_rebuilt else OF_OWNER
+    facts = {"instance": instance, "mapping": mapping, "volume": volume}
+    for found in disagreements(title, things, **facts):
+        yield replace(found, names={"VOLUME": mapping.volume_id or ""}, severity=Severity.NOTE)
 
 
 @check(

@@ -20,7 +20,10 @@ ASKED = re.compile(r"GET /v2/images(?:/(?P<id>[^/?\s]+))?(?:\?(?P<options>\S*))?
 GONE = frozenset(["deleted", "pending_delete"])
 """Statuses of an image that was deleted."""
 
-_PROPERTY = re.compile(r"(hw_|os_(?!hash|hidden)|img_)\w+|kernel_id|ramdisk_id|architecture")
+_PROPERTY = re.compile(
+    r"(hw_|os_(?!hash|hidden)|img_)\w+|kernel_id|ramdisk_id|architecture"
+    r"|instance_uuid|image_(type|location|state)"
+)
 """Properties that a server gets a copy of, and that nova acts on."""
 
 

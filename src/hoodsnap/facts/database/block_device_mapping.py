@@ -100,6 +100,12 @@ class BlockDeviceMapping(Fact):
     raw: Mapping[str, object]
     database: str
 
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "size_gib": ("row", "volume_size"),
+        "image": ("row", "image_id"),
+        "connection": ("row", "connection_info"),
+    }
+
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it, which starts with the row's id."""
         answer, place = super().where(name)
@@ -135,6 +141,12 @@ class BlockDeviceMapping(Fact):
         """UUID of the volume, lower case; None if it is not a volume or does not exist yet."""
         volume = text(self.raw, "volume_id")
         return volume.lower() if volume else None
+
+    @property
+    def image(self) -> str | None:
+        """Id of the image that the disk was made from, lower case; None without one."""
+        image = text(self.raw, "image_id")
+        return image.lower() if image else None
 
     @property
     def size_gib(self) -> int | None:
