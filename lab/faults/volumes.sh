@@ -53,3 +53,96 @@ f_image_deleted() {
   mv "$S/image" "/var/lib/glance/images/$(saved img)"; local i; i=$(saved img)
   row "update glance.images set status='active', deleted=0, deleted_at=NULL where id='$i'; update glance.image_locations set status='active', deleted=0, deleted_at=NULL where image_id='$i'; update glance.image_properties set deleted=0, deleted_at=NULL where image_id='$i'"
 }
+
+long_ago="utc_timestamp() - interval 5 hour"
+set_volume() { row "update cinder.volumes set $1 where id='$(saved vol)'"; }
+volume_is() { [ "$(row "select count(*) from cinder.volumes where id='$(saved vol)' and $1")" = 1 ]; }
+keep_volume_time() { vol_of | save vol; row "select updated_at from cinder.volumes where id='$(saved vol)'" | save at; }
+
+fault volume-detaching vm-data "the volume has been detaching for five hours, as after a lost request" "nothing; cinder refuses to attach, detach or extend it"
+b_volume_detaching() { keep_volume_time; set_volume "status='detaching', updated_at=$long_ago"; }
+c_volume_detaching() { volume_is "status='detaching'"; }
+f_volume_detaching() { set_volume "status='in-use', updated_at='$(saved at)'"; }
+
+fault volume-extend-failed vm-bfv "extending the boot volume failed: error_extending" "nothing"
+b_volume_extend_failed() { keep_volume_time; set_volume "status='error_extending', updated_at=$long_ago"; }
+c_volume_extend_failed() { volume_is "status='error_extending'"; }
+f_volume_extend_failed() { set_volume "status='in-use', updated_at='$(saved at)'"; }
+
+fault attachment-attaching vm-data "cinder never heard that the attachment was completed: it is still attaching" "nothing"
+bdm_time() { row "update nova.block_device_mapping set updated_at=$1 where volume_id='$(saved vol)' and deleted=0"; }
+b_attachment_attaching() {
+  keep_volume_time; attachment_of | save id
+  row "select updated_at from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | save bdm_at
+  set_volume "updated_at=$long_ago"; bdm_time "$long_ago"
+  row "update cinder.volume_attachment set attach_status='attaching' where id='$(saved id)'"
+}
+c_attachment_attaching() { [ "$(row "select attach_status from cinder.volume_attachment where id='$(saved id)'")" = attaching ]; }
+f_attachment_attaching() {
+  row "update cinder.volume_attachment set attach_status='attached' where id='$(saved id)'"
+  set_volume "updated_at='$(saved at)'"; bdm_time "'$(saved bdm_at)'"
+}
+
+fault cinder-volume-down - "cinder-volume is stopped: cinder reports it as down after a minute" "requests for its volumes wait in the queue"
+b_cinder_volume_down() { stop cinder-volume; }
+c_cinder_volume_down() { ! alive cinder-volume; }
+f_cinder_volume_down() { start_again cinder-volume; until_ok 60 cinder_volume_up || die "cinder-volume does not report (log: /var/log/cinder/cinder-volume.log)"; }
+cinder_volume_up() { [ "$(osc volume service list --service cinder-volume -f value -c State)" = up ]; }
+
+fault backend-renamed vm-data "the volume belongs to a backend that no service of cinder has, as after a renaming" "requests for the volume are sent to nobody"
+b_backend_renamed() { vol_of | save vol; row "select host from cinder.volumes where id='$(saved vol)'" | save host; set_volume "host='$LAB_HOST@old#old'"; }
+c_backend_renamed() { volume_is "host like '%@old#old'"; }
+f_backend_renamed() { set_volume "host='$(saved host)'"; }
+
+fault share-unmounted vm-data "the share with the volumes is unmounted (lazily) under the running guests" "nothing; the guests keep their open files until they stop"
+share_of() { dirname "$(virsh domblklist "$u" | awk '/volume-/ { print $2 }')"; }
+b_share_unmounted() { share_of | save folder; umount --lazy "$(saved folder)"; }
+c_share_unmounted() { ! mountpoint -q "$(saved folder)"; }
+f_share_unmounted() { mount --bind /srv/hoodlab-nfs "$(saved folder)"; }
+
+fault db-connection-mode vm-data "nova's connection_info has the volume as read only (ro); the guest and cinder have it as rw" "the next start of the guest has a disk that can't be written"
+b_db_connection_mode() {
+  vol_of | save vol
+  dump_rows nova block_device_mapping "volume_id='$(saved vol)' and deleted=0" | save rows
+  row "update nova.block_device_mapping set connection_info=replace(connection_info, '\"access_mode\": \"rw\"', '\"access_mode\": \"ro\"') where volume_id='$(saved vol)' and deleted=0"
+}
+c_db_connection_mode() { row "select connection_info from nova.block_device_mapping where volume_id='$(saved vol)' and deleted=0" | grep -q '"access_mode": "ro"'; }
+f_db_connection_mode() { row "$(saved rows)"; }
+
+fault volume-multiattach vm-data "cinder has the volume as multiattach, but the guest's disk is not shareable" "a second server with the volume does not start: the file is locked"
+b_volume_multiattach() { vol_of | save vol; set_volume "multiattach=1"; }
+c_volume_multiattach() { volume_is "multiattach=1"; }
+f_volume_multiattach() { set_volume "multiattach=0"; }
+
+fault cache-config - "nova.conf sets another cache mode (file=writethrough) than the running guests have" "each guest gets it at its next hard reboot"
+b_cache_config() { save nova.conf </etc/nova/nova.conf; sed -i 's/^\[libvirt\]$/&\ndisk_cachemodes = file=writethrough/' /etc/nova/nova.conf; }
+c_cache_config() { grep -q '^disk_cachemodes' /etc/nova/nova.conf; }
+f_cache_config() { sed -i '/^disk_cachemodes/d' /etc/nova/nova.conf; }
+
+image_of() { row "select image_ref from nova.instances where uuid='$u'"; }
+fault image-deactivated vm-snap "the image the instance was made from is deactivated in glance" "rebuild, rescue and moves to a host without its base image fail"
+b_image_deactivated() { image_of | save img; osc image set --deactivate "$(saved img)"; }
+c_image_deactivated() { [ "$(row "select status from glance.images where id='$(saved img)'")" = deactivated ]; }
+f_image_deactivated() { osc image set --activate "$(saved img)"; }
+
+fault image-replaced vm-snap "glance has another checksum for the image than when the instance was made" "the next download is another image"
+b_image_replaced() {
+  image_of | save img; row "select checksum from glance.images where id='$(saved img)'" | save sum
+  row "update glance.images set checksum='00000000000000000000000000000000' where id='$(saved img)'"
+}
+c_image_replaced() { [ "$(row "select checksum from glance.images where id='$(saved img)'")" != "$(saved sum)" ]; }
+f_image_replaced() { row "update glance.images set checksum='$(saved sum)' where id='$(saved img)'"; }
+
+fault shelve-image-gone vm-shelved "the image of a shelved instance is deleted in glance: it holds the only copy of its disk" "unshelving fails"
+b_shelve_image_gone() {
+  row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='shelved_image_id' and deleted=0" | save img
+  ln "/var/lib/glance/images/$(saved img)" "$S/image"; osc image delete "$(saved img)"
+}
+c_shelve_image_gone() { c_image_deleted; }
+f_shelve_image_gone() { f_image_deleted; }
+
+fault db-image-card vm-duo "nova's copy of the image asks for another network card (e1000) than the guest has" "a hard reboot changes the guest's card"
+set_card() { row "update nova.instance_system_metadata set value='$1' where instance_uuid='$u' and \`key\`='image_hw_vif_model'"; }
+b_db_image_card() { set_card e1000; }
+c_db_image_card() { [ "$(row "select value from nova.instance_system_metadata where instance_uuid='$u' and \`key\`='image_hw_vif_model'")" = e1000 ]; }
+f_db_image_card() { set_card virtio; }

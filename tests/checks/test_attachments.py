@@ -203,6 +203,8 @@ def test_a_volume_stuck_in_detaching_is_reported(host: RecordedHost) -> None:
     assert named(host) == [
         "cinder-attachment-without-bdm of vm-data",
         "guest-volume-not-in-bdm of vm-data",
+        "volume-record-differs of vm-data",
+        "volume-stuck of vm-data",
     ]
 
 
@@ -254,7 +256,8 @@ def test_guest_volume_not_in_bdm(host: RecordedHost) -> None:
     host.mappings(lambda row: [] if row["volume_id"] == volume else [row])
 
     [plugged] = host.findings()
-    [attached] = host.folded()
+    attached, listed = host.folded()
+    assert listed.startswith("guest-volume-not-in-bdm ← volume-record-differs of vm-data: ")
     assert attached.startswith(
         "guest-volume-not-in-bdm ← cinder-attachment-without-bdm of vm-data: "
     )

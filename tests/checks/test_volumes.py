@@ -91,6 +91,7 @@ def test_a_multiattach_volume_may_have_many_servers(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
     second_attachment(host, volume, host.uuid("vm-plain"))
     volume_says(host, volume, multiattach=True)
+    shareable(host, volume)
 
     assert named(host) == ["cinder-attachment-without-bdm of vm-plain"]
 
@@ -336,7 +337,8 @@ def test_a_volume_that_is_being_extended_is_not_measured(host: RecordedHost) -> 
 
 def test_an_encrypted_volume_has_a_header(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
-    volume_says(host, volume, encrypted=True)
+    encrypt(host)
+    host.set("libvirt", "virsh secret-list", [{"uuid": NOBODY, "usage_type": 1}])
     for answer in host.bundle.by_layer["images"]:
         if answer.query.startswith("qemu-img info") and volume in answer.query:
             text = json.dumps(answer.value).replace("1073741824", str((1 << 30) - (16 << 20)))
@@ -354,8 +356,32 @@ def test_encryption_secret_missing(host: RecordedHost) -> None:
     assert host.headlines() == ["libvirt has no secret 00000000 for vm-data's disk vdb"]
 
 
+def shareable(host: RecordedHost, volume: str) -> None:
+    """Let the disk of the volume be shareable, as nova defines it for a multiattach volume."""
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    serial = f"<serial>{volume}</serial>"
+    host.edit("libvirt", live, serial, f"{serial}<shareable/>")
+
+
+def encrypted(host: RecordedHost, volume: str) -> None:
+    """Let all records have the volume as encrypted."""
+    row = json.loads(row_of(host, volume)["connection_info"])
+    row["data"] |= {"encrypted": True}
+    host.mapping(volume, connection_info=json.dumps(row))
+
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        if what == "volume":
+            return body | {"encrypted": True} if body["id"] == volume else body
+        if body["volume_id"] != volume:
+            return body
+        return body | {"connection_info": body["connection_info"] | {"encrypted": True}}
+
+    host.cinder(change)
+
+
 def encrypt(host: RecordedHost) -> None:
     volume, _ = host.volume("vm-data")
+    encrypted(host, volume)
     live = f"virsh dumpxml {host.domain('vm-data')}"
     key = f"<encryption format='luks'><secret type='passphrase' uuid='{NOBODY}'/></encryption>"
     host.edit("libvirt", live, f"<serial>{volume}</serial>", f"<serial>{volume}</serial>{key}")

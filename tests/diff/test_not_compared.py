@@ -33,6 +33,8 @@ REACHED = {
 APART = {
     "HostRecord": "the base of Service, ComputeNode and HostMapping",
     "ListedService": "hosts.SERVICES reads the same rows, of cinder too",
+    "VolumeService": "hosts.SERVICES reads the same rows",
+    "GlanceImage": "an image belongs to no server and no host; servers have copies of it",
     "HostMapping": "the cell of a host, which the mapping of each of its servers has",
 }
 

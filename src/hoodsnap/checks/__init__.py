@@ -5,6 +5,7 @@ from __future__ import annotations
 from hoodsnap.check import Check
 from hoodsnap.checks import (
     attachments,
+    block_storage,
     cache,
     capture,
     cgroups,
@@ -16,6 +17,7 @@ from hoodsnap.checks import (
     devices,
     drift,
     files,
+    glance_images,
     hardware,
     host,
     hypervisor,
@@ -36,6 +38,8 @@ from hoodsnap.checks import (
     shape,
     state,
     taps,
+    volume_records,
+    volume_states,
     volumes,
 )
 
@@ -52,10 +56,13 @@ TOPICS = (
         files,
         cache,
         volumes,
+        block_storage,
+        volume_states,
     ),
     *(moves, identity, records, names, state, monitor, residue, saved_state),
-    *(attachments, devices, ports, taps),
-    *(placement, shape, drift, next_start, limits, qemu, hardware, cgroups, hypervisor, console),
+    *(attachments, volume_records, devices, ports, taps),
+    *(placement, shape, drift, next_start, limits, qemu, glance_images, hardware, cgroups),
+    *(hypervisor, console),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 

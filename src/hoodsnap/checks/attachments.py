@@ -162,7 +162,7 @@ def cinder_attachment_without_bdm(guest: Guest, instance: Instance) -> Problems:
     if instance.deleted:
         return
     for attachment in guest.storage.volumes.by_server.get(guest.uuid, ()):
-        if attachment.status not in ("attached", "reserved"):
+        if attachment.status in GONE:
             continue
         same = [row for row in instance.mappings if row.volume_id == attachment.volume_id]
         # A row from before Queens names no attachment, so it matches any attachment of its volume.

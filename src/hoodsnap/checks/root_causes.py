@@ -121,7 +121,22 @@ ROOTS: Mapping[str, tuple[str, ...]] = {
         "allocation-wrong-provider",
     ),
     # nova has no mapping of a volume that the guest uses, so cinder's attachment is the right one.
-    "guest-volume-not-in-bdm": ("cinder-attachment-without-bdm",),
+    "guest-volume-not-in-bdm": (
+        "cinder-attachment-without-bdm",
+        "volume-record-differs",
+        "volume-stuck",
+    ),
+    # A guest without its storage hangs, is paused, or can't be stopped.
+    "volume-paths-lost": (
+        "power-state-stale",
+        "qemu-monitor-dead",
+        "io-error-paused",
+        "paused-or-crashed-guest",
+    ),
+    # What cinder holds for a server that does not have it.
+    "cinder-attachment-without-bdm": ("volume-stuck", "attachment-stuck"),
+    # The volume's operation did not end, so its attachment did not either.
+    "volume-stuck": ("attachment-stuck",),
     # The disk's header names another base image than the one QEMU uses.
     "chain-qmp-vs-ondisk": ("backing-not-image-ref",),
     # The guest is off because its memory was saved, and must not start before that is settled.

@@ -16,7 +16,7 @@ from hoodsnap.facts.cloud.volume_owners import VolumeOwners, is_own, volume_in, 
 from hoodsnap.facts.database.block_device_mapping import BlockDeviceMapping
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, value_of
+from hoodsnap.facts.fact import UnheardError, known, value_of
 from hoodsnap.facts.host.device import Device
 from hoodsnap.phrase import brief, sizes
 
@@ -326,7 +326,8 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
 
     If it is smaller on the host, the guest was promised space that does not exist, and writes past
     the end fail: an extension did not reach the host, or a file was truncated. If a file is larger
-    by a gibibyte or more (a note), cinder's record is out of date.
+    by a gibibyte or more (a note), cinder's record is out of date. If only nova's record differs (a
+    note), nova did not hear of an extension, which harms nothing.
 
     Authority: The host's device or file.
 
@@ -363,6 +364,7 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
         if volume is None or volume.size_gib is None or measured is None:
             continue
         size, evidence = measured
+        yield from _of_nova(guest, volume, size)
         sold = volume.size_gib << 30
         least = sold - HEADER if volume.encrypted else sold
         rounded = disk.image.type == "block"  # some storage allocates in units of 8 GiB
@@ -378,6 +380,24 @@ def volume_size_mismatch(guest: Guest, domain: Domain) -> Problems:
                 severity=severity,
                 VOLUME=named,
                 GIB=volume.size_gib + 1,
+            )
+
+
+def _of_nova(guest: Guest, volume: Volume, size: int) -> Iterator[Problem]:
+    """Report nova's record of a volume's size, if it is the only one that is wrong."""
+    for row in guest.instance.mappings_shown if guest.instance is not None else ():
+        recorded = known(lambda row=row: row.size_gib) if row.volume_id == volume.id else None  # type: ignore[misc]
+        sold = volume.size_gib
+        if recorded is not None and sold is not None and recorded != sold == -(-size >> 30):
+            title = guest.storage.volumes.title_of(volume.id)
+            yield problem(
+                f"{guest.title}'s {title} has {recorded} GiB in nova's record, but {sold} GiB in "
+                "cinder and on its host",
+                says(volume, id=volume.id, size_gib=sold),
+                says(row, volume_id=row.volume_id, size_gib=recorded),
+                severity=Severity.NOTE,
+                VOLUME=volume.id,
+                GIB="",
             )
 
 

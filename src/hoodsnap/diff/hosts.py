@@ -255,7 +255,11 @@ SERVICES: tuple[tuple[str, str, Callable[[Cloud], Any]], ...] = (
     (
         CINDER.id,
         "services",
-        _listed(CINDER.id, "GET /v3/os-services", "state", "status", "frozen", "disabled_reason"),
+        _listed(
+            CINDER.id,
+            "GET /v3/os-services",
+            *("state", "status", "backend_state", "frozen", "disabled_reason"),
+        ),
     ),
     (NOVA.id, "flavors", _flavors),
 )

@@ -49,6 +49,7 @@ NOT_COMPARED: Mapping[str, str] = {
     "Instance.flavor_memory_mib": SAME,
     "Instance.flavor_vcpus": SAME,
     "Instance.flavor_root_gb": SAME,
+    "Instance.base_image": "image_copy has it",
     "Instance.cached_ports": "the ids in network_info",
     "Migration.id": KEY,
     "Migration.uuid": KEY,
@@ -160,7 +161,10 @@ NOT_COMPARED: Mapping[str, str] = {
     "Volume.raw": RAW,
     "Volume.updated_at": TIME,
     "Volume.is_moving": "follows from status",
+    "Volume.image": "a copy of glance's image, made once",
     "Attachment.id": KEY,
+    "Attachment.listed_volume": "the volume that lists it",
+    "Attachment.server": "instance has it",
     "Attachment.raw": RAW,
     "Attachment.entry": RAW,
     # network

@@ -48,6 +48,7 @@ class Server(Fact):
         "vcpus": ("body", "flavor.vcpus"),
         "flavor": ("body", "flavor.original_name"),
         "updated_at": ("body", "updated"),
+        "volumes_attached": ("body", "os-extended-volumes:volumes_attached"),
     }
 
     documented: ClassVar[Documented] = (
@@ -131,6 +132,14 @@ class Server(Fact):
     def config_drive(self) -> bool:
         """True if the server has a config drive, a disk with its metadata."""
         return text(self.raw, "config_drive") == "True"
+
+    @property
+    def volumes_attached(self) -> frozenset[str]:
+        """Ids of the attached volumes, lower case."""
+        listed = self.raw.get("os-extended-volumes:volumes_attached")
+        if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+            raise UnheardError("os-extended-volumes:volumes_attached was not collected")
+        return frozenset((text(one, "id") or "").lower() for one in listed)
 
     @property
     def updated_at(self) -> str:

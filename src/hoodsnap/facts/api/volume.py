@@ -32,6 +32,9 @@ ASKED = re.compile(
 )
 """A query to cinder: for a list (`detail`), or for one object."""
 
+SETTLED = frozenset(["attached"])
+"""Statuses of an attachment that a server uses."""
+
 GONE = frozenset(["detached", "deleted"])
 """Statuses of an attachment that is over."""
 
@@ -65,6 +68,11 @@ class Attachment(Fact):
         "instance": ("body", "instance"),
         "volume_id": ("body", "volume_id"),
         "host": ("volume", "host_name"),
+        "device": ("volume", "device"),
+        "server": ("volume", "server_id"),
+        "listed_volume": ("volume", "volume_id"),
+        "mode": ("body", "attach_mode"),
+        "connection": ("body", "connection_info"),
     }
 
     documented: ClassVar[Documented] = (
@@ -101,6 +109,32 @@ class Attachment(Fact):
         return text(self.entry, "host_name")
 
     @property
+    def device(self) -> str | None:
+        """Device name in the guest, as nova reported it: `/dev/vdb`; None if nova did not."""
+        device = text(self.entry, "device")
+        return device if device and device.startswith("/dev/") else None
+
+    @property
+    def server(self) -> str | None:
+        """UUID of the server in the volume's own list of attachments; None if it is not in it."""
+        return (text(self.entry, "server_id") or "").lower() or None if self.entry else None
+
+    @property
+    def listed_volume(self) -> str | None:
+        """Id of the volume in the volume's own list of attachments; None if it is not in it."""
+        if not self.entry:
+            return None
+        ids = {(text(self.entry, key) or "").lower() for key in ("volume_id", "id")}
+        ids = ids - {self.volume_id, ""} or ids
+        return min(ids)
+
+    @property
+    def mode(self) -> str | None:
+        """`rw` or `ro`; None if it was not attached yet."""
+        mode = text(self.raw, "attach_mode") if "attach_mode" in self.raw else None
+        return mode if mode in ("rw", "ro") else None
+
+    @property
     def connection(self) -> Connection:
         """The volume's connection as cinder stores it; only administrators see it."""
         info = self.raw.get("connection_info")
@@ -124,6 +158,10 @@ class Volume(Fact):
         "size_gib": ("body", "size"),
         "backend": ("body", "os-vol-host-attr:host"),
         "name_id": ("body", "os-vol-mig-status-attr:name_id"),
+        "project": ("body", "os-vol-tenant-attr:tenant_id"),
+        "image": ("body", "volume_image_metadata"),
+        "cluster": ("body", "cluster_name"),
+        "user": ("body", "user_id"),
     }
 
     documented: ClassVar[Documented] = (
@@ -181,6 +219,27 @@ class Volume(Fact):
     def backend(self) -> str | None:
         """`host@backend#pool`; only administrators see it."""
         return text(self.raw, "os-vol-host-attr:host")
+
+    @property
+    def project(self) -> str | None:
+        """Id of the project that owns the volume; only administrators see it."""
+        return text(self.raw, "os-vol-tenant-attr:tenant_id")
+
+    @property
+    def user(self) -> str | None:
+        """Id of the user who created the volume."""
+        return text(self.raw, "user_id")
+
+    @property
+    def cluster(self) -> str | None:
+        """Cluster of cinder-volume services that serves the volume; None without one."""
+        return text(self.raw, "cluster_name") if "cluster_name" in self.raw else None
+
+    @property
+    def image(self) -> Mapping[str, object]:
+        """cinder's copy of the image that the volume was made from; empty without one."""
+        copied = self.raw.get("volume_image_metadata")
+        return copied if isinstance(copied, dict) else {}
 
     @property
     def updated_at(self) -> str | None:

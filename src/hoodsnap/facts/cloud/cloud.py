@@ -9,9 +9,11 @@ from functools import cached_property
 
 from hoodsnap.bundle import Bundle
 from hoodsnap.facts.api.allocation import Placement
+from hoodsnap.facts.api.glance_image import GlanceImages
 from hoodsnap.facts.api.port import Ports
 from hoodsnap.facts.api.server import Server, Servers
 from hoodsnap.facts.api.volume import Volumes
+from hoodsnap.facts.api.volume_service import VolumeService, read_volume_services
 from hoodsnap.facts.cloud.exclusive_resources import ExclusiveResources
 from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.host import Host, answers_of, read_host
@@ -110,6 +112,16 @@ class Cloud:
     def release(self) -> ReleaseRange:
         """Release of nova's databases and API: `cloud.release.since(Release.TRAIN)`."""
         return release_of_cloud(self.bundle)
+
+    @cached_property
+    def glance(self) -> GlanceImages:
+        """The images in glance."""
+        return read_each(GlanceImages, self.bundle.by_layer.get("glance", ()))
+
+    @cached_property
+    def volume_services(self) -> tuple[VolumeService, ...]:
+        """cinder's services, on all hosts. Raises `UnheardError`."""
+        return read_volume_services(self.bundle)
 
     @cached_property
     def image_names(self) -> Mapping[str, str]:

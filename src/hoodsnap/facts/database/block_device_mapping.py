@@ -45,6 +45,37 @@ class Connection:
         return _plain(self._data, "device_path")
 
     @property
+    def volume_id(self) -> str | None:
+        """Id of the volume, lower case; None if it is not recorded."""
+        return _lower(self._raw, "volume_id")
+
+    @property
+    def instance(self) -> str | None:
+        """UUID of the server, lower case; None if it is not recorded."""
+        return _lower(self._raw, "instance")
+
+    @property
+    def access_mode(self) -> str | None:
+        """`rw` or `ro`; None if it is not recorded."""
+        return _plain(self._data, "access_mode")
+
+    @property
+    def format(self) -> str | None:
+        """Format of a volume in a file: `raw`, `qcow2`; None if it is not recorded."""
+        return _plain(self._data, "format")
+
+    @property
+    def encrypted(self) -> bool | None:
+        """True if the volume is encrypted; None if it is not recorded."""
+        value = self._data.get("encrypted")
+        return value if isinstance(value, bool) else None
+
+    @property
+    def multiattach(self) -> bool:
+        """True if several servers may have the volume, so that its disk is shareable."""
+        return self._raw.get("multiattach") is True
+
+    @property
     def targets(self) -> frozenset[tuple[str, int]]:
         """(iSCSI target in lower case, LUN) of each path; empty for other protocols."""
         names, luns = self._data.get("target_iqns"), self._data.get("target_luns")
@@ -68,6 +99,12 @@ class BlockDeviceMapping(Fact):
     noun: ClassVar[str] = "bdm"
     raw: Mapping[str, object]
     database: str
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "size_gib": ("row", "volume_size"),
+        "image": ("row", "image_id"),
+        "connection": ("row", "connection_info"),
+    }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it, which starts with the row's id."""
@@ -104,6 +141,17 @@ class BlockDeviceMapping(Fact):
         """UUID of the volume, lower case; None if it is not a volume or does not exist yet."""
         volume = text(self.raw, "volume_id")
         return volume.lower() if volume else None
+
+    @property
+    def image(self) -> str | None:
+        """Id of the image that the disk was made from, lower case; None without one."""
+        image = text(self.raw, "image_id")
+        return image.lower() if image else None
+
+    @property
+    def size_gib(self) -> int | None:
+        """Size of the disk in GiB, as nova recorded it; None if it is not recorded."""
+        return integer(self.raw, "volume_size") or None
 
     @property
     def attachment_id(self) -> str | None:
@@ -157,6 +205,11 @@ class BlockDeviceMapping(Fact):
             return reason
         except (ValueError, RecursionError):
             return UnheardError("connection_info of the block device mapping can't be read")
+
+
+def _lower(raw: Mapping[str, object], key: str) -> str | None:
+    value = _plain(raw, key)
+    return value.lower() if value else None
 
 
 def _plain(raw: Mapping[str, object], key: str) -> str | None:

@@ -81,6 +81,9 @@ class Instance(Fact):
         "action_by": ("action", "user_id"),
         "request": ("action", "request_id"),
         "clean_attempts": ("metadata", "clean_attempts"),
+        "base_image": ("metadata", "image_base_image_ref"),
+        "shelved_image": ("metadata", "shelved_image_id"),
+        "image_copy": ("metadata", "image_*"),
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
         "archived": ("row", ""),
         "cell": ("row", ""),
@@ -163,6 +166,26 @@ class Instance(Fact):
     def shutdown_timeout(self) -> int | None:
         """Seconds to shut down, set by the image; None if nova.conf decides."""
         return whole(self._metadata[0].get("image_os_shutdown_timeout"))
+
+    @property
+    def shelved_image(self) -> str | None:
+        """Id of the image that a shelved server is restored from; None without one."""
+        uuid = self._metadata[0].get("shelved_image_id")
+        return uuid.lower() if isinstance(uuid, str) and uuid else None
+
+    @property
+    def base_image(self) -> str | None:
+        """Id of the image below the instance's disk, in nova's copy of the image's properties."""
+        return self.image_copy.get("base_image_ref") or None
+
+    @cached_property
+    def image_copy(self) -> Mapping[str, str]:
+        """nova's copy of the image's properties, without their prefix `image_`."""
+        return {
+            name.removeprefix("image_"): value
+            for name, value in self._metadata[0].items()
+            if name.startswith("image_") and isinstance(value, str)
+        }
 
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:

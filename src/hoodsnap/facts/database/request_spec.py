@@ -27,6 +27,7 @@ class RequestSpec(Fact):
         "zone": ("row", "spec.availability_zone"),
         "flavor_name": ("row", "spec.flavor.name"),
         "image": ("row", "spec.image.id"),
+        "image_fields": ("row", "spec.image"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -68,6 +69,11 @@ class RequestSpec(Fact):
         if self._data.get("image") is None:
             return None
         return text(fields_of(self._data, "image"), "id") or None
+
+    @property
+    def image_fields(self) -> Mapping[str, object]:
+        """Fields of the requested image, as they were when the server was made; empty without."""
+        return fields_of(self._data, "image") if self._data.get("image") is not None else {}
 
 
 def read_request_spec(tables: Tables, uuid: str) -> RequestSpec | Answer:

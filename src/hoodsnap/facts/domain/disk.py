@@ -43,6 +43,8 @@ class Disk(NamedTuple):
     """Backing files, nearest first; None if libvirt does not report them."""
     keys: tuple[str, ...] = ()
     """UUIDs of the secrets that decrypt the disk."""
+    cache: str | None = None
+    """Cache mode that libvirt was given: `none`, `writeback` …; None if QEMU decides."""
 
     @property
     def source(self) -> str | None:
@@ -93,6 +95,7 @@ def read_disk(element: Element) -> Disk:
             for secret in encryption.iterfind("secret")
             if (uuid := secret.get("uuid"))
         ),
+        cache=None if driver is None else driver.get("cache"),
     )
 
 

@@ -40,6 +40,8 @@ class Interface(NamedTuple):
     """Bridge, network, device or socket that the card is plugged into."""
     mtu: int | None = None
     """MTU in bytes that the guest is given; None without one."""
+    model: str | None = None
+    """Model of the card in the guest: `virtio`, `e1000` …; None if libvirt does not report it."""
 
 
 DOCUMENTED_INTERFACE = (
@@ -332,7 +334,7 @@ def _kib(text: str | None, unit: str | None, what: str) -> int:
 
 def _interface(element: Element) -> Interface:
     mac, target, source = element.find("mac"), element.find("target"), element.find("source")
-    address = None if mac is None else mac.get("address")
+    address, model = None if mac is None else mac.get("address"), element.find("model")
     places: Iterator[str | None] = iter(())
     if source is not None:
         places = (source.get(key) for key in ("bridge", "network", "dev", "path", "name"))
@@ -342,6 +344,7 @@ def _interface(element: Element) -> Interface:
         type=element.get("type", ""),
         source=next((place for place in places if place), None),
         mtu=_mtu(element.find("mtu")),
+        model=None if model is None else model.get("type"),
     )
 
 

@@ -20,6 +20,9 @@ SESSIONS = "iscsiadm -m session -P 3"
 
 MAPS = "multipathd show maps json"
 
+FAULTY = "faulty"
+"""Word of multipath's checker for a path that does not work."""
+
 DEEPEST = 64
 """Longest stack of devices that is followed; lsblk shows far fewer."""
 
@@ -78,6 +81,11 @@ class Device(Fact):
         return text(self.raw, "wwn")
 
     @property
+    def state(self) -> str | None:
+        """State of a SCSI disk: `running`, `offline`, `blocked` …; None of other devices."""
+        return text(self.raw, "state") if "state" in self.raw else None
+
+    @property
     def mountpoints(self) -> tuple[str, ...]:
         """Mount points on the host itself: folders, or `[SWAP]`."""
         points = self.raw.get("mountpoints", [self.raw.get("mountpoint")])
@@ -95,6 +103,8 @@ class Session(NamedTuple):
     """`10.0.0.5:3260`."""
     disks: tuple[tuple[int, str], ...]
     """LUN and kernel name of each disk."""
+    state: str | None = None
+    """`LOGGED_IN`, or `FAILED` or `FREE` while it has no connection; None if not reported."""
 
 
 class Map(NamedTuple):
@@ -326,19 +336,24 @@ def _sessions(printed: str) -> Iterator[Session]:
         target = part.split(maxsplit=1)[0].lower()
         for session in re.split(r"^[ \t]+Current Portal: ", part, flags=re.MULTILINE)[1:]:
             portal = session.splitlines()[0].partition(",")[0].strip()
-            disks, lun = [], None
+            disks, lun, state = [], None, None
             for line in session.splitlines():
-                if found := re.search(r"\bLun: (\d+)\s*$", line):
+                if found := re.search(r"\biSCSI Session State: (\S+)", line):
+                    state = found[1]
+                elif found := re.search(r"\bLun: (\d+)\s*$", line):
                     lun = whole(found[1])
                 elif (found := re.search(r"Attached scsi disk (\S+)", line)) and lun is not None:
                     disks.append((lun, found[1]))
-            yield Session(target, portal, tuple(disks))
+            yield Session(target, portal, tuple(disks), state)
 
 
 def _maps(body: Mapping[str, object]) -> Iterator[Map]:
     for raw in _dicts(body.get("maps")):
         paths = [
-            (text(path, "dev") or "", text(path, "dm_st") != "failed")
+            (
+                text(path, "dev") or "",
+                text(path, "dm_st") != "failed" and path.get("chk_st") != FAULTY,
+            )
             for group in _dicts(raw.get("path_groups"))
             for path in _dicts(group.get("paths"))
         ]
@@ -347,7 +362,10 @@ def _maps(body: Mapping[str, object]) -> Iterator[Map]:
 
 
 _MAP = re.compile(r"^(?P<name>\S+) (?:\((?P<wwid>\S+)\) )?(?P<kname>dm-\d+)\b")
-_PATH = re.compile(r"^[ |`+'-]*[\d#]+:[\d#]+:[\d#]+:[\d#]+ +(?P<dev>\S+) +\S+ +(?P<state>\S+)")
+_PATH = re.compile(
+    r"^[ |`+'-]*[\d#]+:[\d#]+:[\d#]+:[\d#]+ +(?P<dev>\S+) +\S+ +(?P<state>\S+)"
+    r"(?: +(?P<checked>\S+))?"
+)
 
 
 def _maps_of_text(printed: str) -> Iterator[Map]:
@@ -362,7 +380,8 @@ def _maps_of_text(printed: str) -> Iterator[Map]:
         if found:
             current = found
         elif path := _PATH.match(line):
-            paths.append((path["dev"], path["state"] != "failed"))
+            works = path["state"] != "failed" and path["checked"] != FAULTY
+            paths.append((path["dev"], works))
 
 
 def _dicts(value: object) -> list[Mapping[str, object]]:

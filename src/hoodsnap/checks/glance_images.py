@@ -1,0 +1,433 @@
+"""Images in glance, and the copies that nova and cinder have of their descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.traps import building, never_launched, rescued, task_in_flight
+from hoodsnap.evidence import Evidence, Severity, derives, hears, says
+from hoodsnap.facts.api.glance_image import GONE, GlanceImage
+from hoodsnap.facts.api.volume import Volume
+from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.database.instance import Instance
+from hoodsnap.facts.database.request_spec import RequestSpec
+from hoodsnap.facts.domain.disk import Disk
+from hoodsnap.facts.domain.domain import Domain
+from hoodsnap.facts.fact import UnheardError, known, text
+from hoodsnap.phrase import brief
+
+BUSY = frozenset(["queued", "saving", "importing", "uploading"])
+"""Statuses of an image whose data is not complete yet."""
+
+NO_KERNEL = frozenset(["", "nokernel"])
+"""Values of kernel_id for an image that is no kernel's."""
+
+Copy = tuple[str, object, Evidence]
+"""Where a copy of a field is, its value, and the evidence."""
+
+
+@check(Severity.ERROR, traps=[task_in_flight])
+def shelve_image_unusable(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
+    """A shelved server can't be restored from its image in glance.
+
+    When nova offloads a shelved server, it removes the disk from the host. The image that it took
+    before is the only copy of the data. Unshelving fails if the image does not exist, is not
+    active, or belongs to another project.
+
+    Authority: glance.
+
+    Traps: A server that boots from a volume has no such image. Only an administrator's list of
+    images contains every image. Hidden images are not in the list.
+
+    Next: Check the image, and the server's history:
+
+        openstack image show IMAGE
+        openstack server event list UUID
+
+    If the image is deactivated, ask who deactivated it, and activate it again:
+
+        openstack image set --activate IMAGE
+
+    If its owner is wrong, correct it:
+
+        openstack image set --project PROJECT IMAGE
+
+    If the image does not exist, restore it from a backup of glance's storage with the same id. No
+    command of nova makes another image the server's own.
+
+    It worked if the image is active and owned by the server's project:
+
+        openstack image show IMAGE -c status -c owner
+
+    Not yet: Do not run `openstack server unshelve`: it fails and may leave the server in error. Do
+    not delete the server.
+
+    Source: nova compute/manager.py `_shelve_instance`, compute/api.py `unshelve`.
+    """
+    if instance.deleted or instance.vm_state != "shelved_offloaded":
+        return
+    uuid = instance.shelved_image
+    if uuid is None:
+        return
+    where = says(instance, shelved_image=uuid)
+    its = f"{guest.title}'s shelve image {brief(uuid)}"
+    names = {"IMAGE": uuid, "PROJECT": ""}
+    image = cloud.glance.by_id.get(uuid)
+    if image is None:
+        proof = cloud.glance.absent.get(uuid) or cloud.glance.list
+        if proof is None or not cloud.servers.sees_all:
+            raise UnheardError("glance: the server's shelve image was not collected")
+        none = hears(proof, "glance", image=None)
+        yield problem(f"{its} does not exist in glance", where, none, severity=None, **names)
+        return
+    name = f"{guest.title}'s shelve image {image.name or brief(uuid)}"
+    if image.status != "active":
+        shown = says(image, id=uuid, status=image.status)
+        yield problem(f"{name} is {image.status} in glance", where, shown, severity=None, **names)
+    for field, theirs, ours in _of_a_snapshot(image, instance):
+        project = ours if field == "owner" else ""
+        shown = derives(image, field, **{field: theirs})
+        yield problem(
+            f"{name} has {field} {brief(str(theirs))} in glance, but {guest.title} has "
+            f"{brief(str(ours))}",
+            where,
+            shown,
+            derives(instance, "raw", **{f"own_{field}": ours}),
+            severity=Severity.WARNING,
+            **{**names, "PROJECT": project},
+        )
+
+
+def _of_a_snapshot(image: GlanceImage, instance: Instance) -> Iterator[tuple[str, str, str]]:
+    """Yield field, glance's value and the server's value, where a snapshot is another server's."""
+    pairs = (
+        ("owner", image.owner, text(instance.raw, "project_id")),
+        ("instance_uuid", image.instance_uuid, instance.uuid),
+        ("base_image_ref", image.base_image_ref, known(lambda: instance.base_image)),
+    )
+    for field, theirs, ours in pairs:
+        if theirs and ours and theirs != ours:
+            yield field, theirs, ours
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched])
+def image_not_usable(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
+    """The image of a server can't be downloaded from glance.
+
+    The guest itself does not need it. But a rebuild, a rescue, an evacuation, and a move to a host
+    without this base image fail.
+
+    Authority: glance.
+
+    Traps: Many clouds delete old images while servers still use them: an image that does not exist
+    is not reported here. An image whose upload is in progress.
+
+    Next: Check the image's status, and which base images the hosts have:
+
+        openstack image show IMAGE
+        ls -l INSTANCES_PATH/_base
+
+    If the image was deactivated and is needed, activate it again:
+
+        openstack image set --activate IMAGE
+
+    It worked if the image is active:
+
+        openstack image show IMAGE -c status
+
+    Not yet: Do not rebuild, rescue or evacuate the server. Do not remove its base image.
+
+    Source: glance, "Image statuses"; nova virt/libvirt/imagebackend.py `cache`.
+    """
+    if instance.deleted or instance.image is None:
+        return
+    image = cloud.glance.by_id.get(instance.image)
+    if image is None or image.status in ("active", *GONE):
+        return
+    if image.status in BUSY and image.checksum is None:
+        return
+    yield problem(
+        f"{guest.title}'s image {image.name or brief(instance.image)} is {image.status} in glance",
+        says(instance, image=instance.image),
+        says(image, id=image.id, status=image.status),
+        IMAGE=instance.image,
+    )
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched])
+def image_record_differs(guest: Guest, cloud: Cloud, instance: Instance) -> Problems:
+    """nova's or cinder's copy of an image's description differs from the image in glance.
+
+    The data of an image never changes once it is active, so its checksum, size and formats can't
+    either. If a copy differs, the image was replaced behind its id, or a record was edited: the
+    next rebuild, rescue or move downloads something else than the server was made from. Other
+    fields may change (a note, if the image has not changed since the server was made).
+
+    Authority: glance.
+
+    Traps: The name, the owner and the properties of an image may change later. A snapshot of a
+    server has properties of its own. A rebuilt server may have an older image.
+
+    Next: Compare the image with the base image that the server uses, and with the other copies:
+
+        openstack image show IMAGE
+        openstack --os-compute-api-version 2.3 server show UUID
+        ls -l INSTANCES_PATH/_base
+
+    If glance's image was replaced, keep the base image below the guest's disk: it may be the only
+    copy of the old data. Upload it as a new image:
+
+        openstack image create --disk-format raw --container-format bare --file BASE NEW_NAME
+
+    It worked if the new image is active:
+
+        openstack image show NEW_NAME -c status
+
+    If a record was edited, restore the row from a backup of the database.
+
+    Not yet: Do not rebuild, rescue, evacuate or migrate the server. Do not remove the base image.
+
+    Source: nova utils.py `get_system_metadata_from_image`; nova objects/request_spec.py; cinder
+    `copy_image_to_volume`; glance, "Image data is immutable".
+    """
+    if instance.deleted:
+        return
+    reason: UnheardError | None = None
+    names = {"BASE": None, "IMAGE": instance.image}
+    if instance.image is not None and (image := cloud.glance.by_id.get(instance.image)):
+        try:
+            yield from _compared(guest.title, image, _copies(instance), names)
+        except UnheardError as unheard:
+            reason = unheard
+        try:
+            yield from _own_copy(guest, image, instance)
+        except UnheardError as unheard:
+            reason = reason or unheard
+    for volume in guest.volumes or ():
+        image = cloud.glance.by_id.get(str(volume.image.get("image_id")))
+        if image is not None:
+            title = guest.storage.volumes.title_of(volume.id)
+            of_volume = {"BASE": "", "IMAGE": image.id}
+            made = moment(text(volume.raw, "created_at"))
+            yield from _compared(title, image, _of_volume(volume), of_volume, made)
+    if reason is not None:
+        raise reason
+
+
+def _copies(instance: Instance) -> Mapping[str, list[Copy]]:
+    """Return field → its copies in nova's records."""
+    found: dict[str, list[Copy]] = {}
+    spec = known(lambda: instance.request_spec)
+    if isinstance(spec, RequestSpec) and known(lambda: spec.image) == instance.image:
+        for field, value in spec.image_fields.items():
+            shown = derives(spec, "image", **{field: value})
+            found.setdefault(field, []).append(("nova's request spec", value, shown))
+    for field, value in instance.image_copy.items():
+        if field in ("disk_format", "container_format"):
+            shown = derives(instance, "image_copy", **{field: value})
+            found.setdefault(field, []).append(("nova's system metadata", value, shown))
+    return found
+
+
+def _of_volume(volume: Volume) -> Mapping[str, list[Copy]]:
+    copied = dict(volume.image)
+    copied["name"] = copied.pop("image_name", None)
+    size = copied.get("size")
+    if isinstance(size, str) and size.isdecimal() and len(size) < 19:
+        copied["size"] = int(size)
+    return {
+        field: [("cinder's copy", value, derives(volume, "image", **{field: value}))]
+        for field, value in copied.items()
+    }
+
+
+def _compared(
+    title: str,
+    image: GlanceImage,
+    copies: Mapping[str, list[Copy]],
+    names: Mapping[str, str | None],
+    made: datetime | None = None,
+) -> Iterator[Problem]:
+    """Yield the fields of an image's data whose copies differ from glance."""
+    if image.status != "active":
+        return
+    for field in ("checksum", "size", "disk_format", "container_format"):
+        theirs = getattr(image, field)
+        for where, value, evidence in copies.get(field, ()):
+            if theirs is None or value in (None, "") or value == theirs:
+                continue
+            yield problem(
+                f"{title}'s image {image.name or brief(image.id)} has {field} "
+                f"{brief(str(value))} in {where}, but {brief(str(theirs))} in glance",
+                derives(image, field, **{field: theirs}),
+                evidence,
+                severity=None,
+                **names,
+            )
+    since = image.updated_at
+    for field in ("name", "owner"):
+        for where, value, evidence in copies.get(field, ()):
+            changed = copies.get("updated_at") or ()
+            same = any(moment(other) == since for _, other, _ in changed)
+            same = same or (since is not None and made is not None and since < made)
+            theirs = getattr(image, field)
+            if same and theirs and value and value != theirs:
+                yield problem(
+                    f"{title}'s image has {field} {brief(str(value))} in {where}, but "
+                    f"{brief(str(theirs))} in glance, which has not changed it since",
+                    derives(image, field, **{field: theirs}),
+                    evidence,
+                    severity=Severity.NOTE,
+                    **{**names, "BASE": ""},
+                )
+
+
+def _own_copy(guest: Guest, image: GlanceImage, instance: Instance) -> Iterator[Problem]:
+    """Yield the properties of the image that the server's own copy lacks or has differently."""
+    made, changed = moment(text(instance.raw, "created_at")), image.updated_at
+    if made is None or changed is None or changed > made or image.status != "active":
+        return
+    copy = dict(instance.image_copy)
+    title = f"{guest.title}'s copy of image {image.name or brief(image.id)}"
+    for name, value in image.properties.items():
+        own = copy.get(name)
+        if value == "[withheld]" or own == value[:255] or name.startswith(("img_m", "img_b")):
+            continue
+        yield problem(
+            f"{title} has {f'{name} {own}' if own is not None else f'no {name}'}, but it is "
+            f"{value} in glance, which has not changed it since",
+            derives(instance, "image_copy", **{name: own}),
+            derives(image, "properties", **{name: value}),
+            severity=Severity.NOTE,
+            IMAGE=image.id,
+            BASE="",
+        )
+    for name in ("kernel_id", "ramdisk_id"):
+        own, theirs = text(instance.raw, name) or "", image.properties.get(name, "")
+        if theirs not in NO_KERNEL and own != theirs:
+            yield problem(
+                f"{guest.title} starts with {name} {brief(own) or 'none'}, but its image in glance "
+                f"has {brief(theirs)}",
+                derives(instance, "raw", **{name: own or None}),
+                derives(image, "properties", **{f"image_{name}": theirs}),
+                IMAGE=image.id,
+                BASE="",
+            )
+    base = known(lambda: instance.base_image)
+    if base and base not in (image.id, image.base_image_ref):
+        yield problem(
+            f"{guest.title}'s copy of its image names base image {brief(base)}, but its image is "
+            f"{brief(image.base_image_ref or image.id)}",
+            derives(instance, "base_image", base_image_ref=base),
+            says(image, id=image.id, base_image_ref=image.base_image_ref),
+            severity=Severity.NOTE,
+            IMAGE=image.id,
+            BASE="",
+        )
+    smallest, root = image.min_disk, known(lambda: instance.flavor_root_gb)
+    memory = known(lambda: instance.flavor_memory_mib)
+    for field, least, has in (("min_disk", smallest, root), ("min_ram", image.min_ram, memory)):
+        if least and has and has < least and guest.instance is not None and _is_local(instance):
+            yield problem(
+                f"{guest.title}'s image needs {field} {least}, but its flavor has {has}",
+                derives(image, field, **{field: least}),
+                derives(instance, "flavor", flavor=has),
+                severity=Severity.NOTE,
+                IMAGE=image.id,
+                BASE="",
+            )
+
+
+def _is_local(instance: Instance) -> bool:
+    return not (known(lambda: instance.boots_from_volume) or False)
+
+
+@check(Severity.WARNING, traps=[task_in_flight, building, never_launched, rescued])
+def image_property_not_in_guest(guest: Guest, instance: Instance, domain: Domain) -> Problems:
+    """A running guest has other hardware than its image asks for.
+
+    An image chooses the guest's disk bus, network cards and firmware. nova keeps a copy of these
+    properties with the server and builds each domain from it. If the guest runs with something
+    else, the next hard reboot changes its hardware: names of its disks and cards change, and a
+    system without the driver does not boot.
+
+    Authority: libvirt, for what the guest has; nova's copy of the properties, for its next start.
+
+    Traps: A property that was changed with `nova-manage image_property set` is applied at the next
+    hard reboot. Disks and cards that were attached with a bus or model of their own.
+
+    Next: Compare the properties with the guest's hardware:
+
+        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+        openstack --os-compute-api-version 2.3 server show UUID
+        openstack server event list UUID
+
+    If the guest's system supports the hardware that the properties ask for, restart the server,
+    which builds the domain from them:
+
+        openstack server reboot --hard UUID
+
+    It worked if the guest has that hardware:
+
+        virsh dumpxml NAME | grep -e '<target' -e '<model' -e '<loader'
+
+    Not yet: Do not migrate or resize the server: its domain is built anew there. Do not edit the
+    domain with virsh.
+
+    Source: nova virt/libvirt/blockinfo.py `get_disk_bus_for_device_type`, vif.py `get_vif_model`,
+    driver.py `_configure_guest_by_virt_type`; glance, "Useful image properties".
+    """
+    if instance.deleted or domain.id is None or not guest.is_here:
+        return
+    copy = instance.image_copy
+    for name, asked, has in _hardware(copy, guest, instance, domain):
+        yield problem(
+            f"{guest.title} runs with {has}, but nova's record of its image has {name} {asked}",
+            derives(domain, "xml", hardware=has),
+            derives(instance, "image_copy", **{name: asked}),
+        )
+
+
+def _hardware(
+    copy: Mapping[str, str], guest: Guest, instance: Instance, domain: Domain
+) -> Iterator[tuple[str, str, str]]:
+    """Yield property, its value, and what the guest has instead."""
+    asked, root = _root(copy, instance, domain)
+    if asked and root is not None and root.bus and root.bus != asked:
+        yield "hw_disk_bus", asked, f"root disk {root.target} on bus {root.bus}"
+    drive = copy.get("hw_cdrom_bus")
+    for disk in domain.disks:
+        if drive and disk.device == "cdrom" and disk.bus and disk.bus != drive:
+            yield "hw_cdrom_bus", drive, f"drive {disk.target} on bus {disk.bus}"
+    model = copy.get("hw_vif_model")
+    for card in domain.interfaces:
+        if card.type in ("hostdev", "vdpa", "vhostuser") or not card.model or not model:
+            continue
+        if card.model != model and _MODELS.get(model, model) != card.model:
+            yield "hw_vif_model", model, f"card {card.mac} of model {card.model}"
+    firmware = copy.get("hw_firmware_type")
+    loader = domain.firmware.loader
+    if firmware == "uefi" and loader is None:
+        yield "hw_firmware_type", "uefi", "BIOS firmware"
+    elif firmware == "bios" and loader is not None and "seabios" not in loader.lower():
+        yield "hw_firmware_type", "bios", f"firmware {loader}"
+
+
+_MODELS = {"VirtualE1000": "e1000", "VirtualE1000e": "e1000e"}
+"""Names of card models of other hypervisors → libvirt's."""
+
+
+def _root(
+    copy: Mapping[str, str], instance: Instance, domain: Domain
+) -> tuple[str | None, Disk | None]:
+    """Return the bus that nova uses for the root disk at the next start, and the disk now."""
+    roots = [row for row in instance.mappings if row.boot_index == 0]
+    if len(roots) != 1:
+        return None, None
+    # The bus that was chosen at the first start counts, whatever the image asks for later.
+    bus = text(roots[0].raw, "disk_bus") or copy.get("hw_disk_bus")
+    return bus, next((disk for disk in domain.disks if disk.device == "disk"), None)

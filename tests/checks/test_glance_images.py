@@ -1,0 +1,192 @@
+"""Images in glance, and the copies of their descriptions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.checks.test_attachments import NOBODY, named, volume_says
+from tests.conftest import RecordedHost
+
+from hoodsnap.bundle import Answer, Failure
+
+LIST = "GET /v2/images?limit=1000"
+ZEROS = "0" * 32
+
+
+def image(host: RecordedHost, uuid: str, **fields: object) -> None:
+    """Set fields of an image, in the list and in its own answer."""
+    listed = host.last("glance", LIST).value
+    changed = [one | fields if one["id"] == uuid else one for one in listed["images"]]
+    assert changed != listed["images"]
+    host.set("glance", LIST, listed | {"images": changed})
+    one = f"GET /v2/images/{uuid}"
+    if any(answer.query == one for answer in host.bundle.by_layer["glance"]):
+        host.set("glance", one, host.last("glance", one).value | fields)
+
+
+def image_of(host: RecordedHost, name: str) -> str:
+    return next(
+        str(guest.instance.image)
+        for guest in host.report().cloud.guests
+        if guest.name == name and guest.instance is not None
+    )
+
+
+def shelved(host: RecordedHost) -> str:
+    found = next(one for one in host.report().cloud.guests if one.name == "vm-shelved")
+    assert found.instance is not None and found.instance.shelved_image is not None
+    return found.instance.shelved_image
+
+
+def metadata(host: RecordedHost, name: str, key: str, value: str) -> None:
+    """Set a value of a server's system metadata, in every answer."""
+    uuid, edited = host.uuid(name), 0
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".instance_system_metadata WHERE" not in answer.query or not answer.value:
+            continue
+        body = json.loads(json.dumps(answer.value))
+        at = [body["columns"].index(column) for column in ("instance_uuid", "key", "value")]
+        for row in body["rows"]:
+            if [row[at[0]], row[at[1]]] == [uuid, key]:
+                row[at[2]] = value
+                edited += 1
+        host.set("nova-db", answer.query, body)
+    assert edited
+
+
+def test_shelve_image_unusable(host: RecordedHost) -> None:
+    gone = shelved(host)
+    listed = host.last("glance", LIST).value
+    kept = [one for one in listed["images"] if one["id"] != gone]
+    host.set("glance", LIST, listed | {"images": kept})
+
+    assert host.headlines() == [f"vm-shelved's shelve image {gone[:8]} does not exist in glance"]
+    assert [one.severity.word for one in host.report().findings] == ["error"]
+
+
+def test_a_list_that_goes_on_proves_no_absence(host: RecordedHost) -> None:
+    gone = shelved(host)
+    listed = host.last("glance", LIST).value
+    kept = [one for one in listed["images"] if one["id"] != gone]
+    more = {"images": kept, "next": "/v2/images?limit=1000&marker=x"}
+    host.set("glance", LIST, more)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("status", ["deactivated", "queued", "killed"])
+def test_a_shelve_image_that_is_not_active(host: RecordedHost, status: str) -> None:
+    image(host, shelved(host), status=status)
+
+    assert host.headlines() == [
+        f"vm-shelved's shelve image vm-shelved-shelved is {status} in glance"
+    ]
+
+
+@pytest.mark.parametrize("field", ["owner", "instance_uuid", "base_image_ref"])
+def test_a_shelve_image_of_another_server(host: RecordedHost, field: str) -> None:
+    image(host, shelved(host), **{field: NOBODY})
+
+    assert named(host) == ["shelve-image-unusable of vm-shelved"]
+    assert [one.severity.word for one in host.report().findings] == ["warning"]
+
+
+def test_image_not_usable(host: RecordedHost) -> None:
+    image(host, image_of(host, "vm-snap"), status="deactivated")
+
+    assert host.headlines() == ["vm-snap's image plain-snap is deactivated in glance"]
+
+
+def test_an_image_that_was_deleted_is_no_finding(host: RecordedHost) -> None:
+    uuid = image_of(host, "vm-snap")
+    asked = host.last("glance", f"GET /v2/images/{uuid}")
+    gone = Failure(kind="absent", message="HTTP 404")
+    host.drop(lambda answer: answer.query != asked.query)
+    host.add(Answer(**asked.model_dump(exclude={"value", "error"}), error=gone))
+
+    assert "image-not-usable of vm-snap" not in named(host)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("checksum", ZEROS), ("size", 1), ("disk_format", "raw")]
+)
+def test_image_record_differs(host: RecordedHost, field: str, value: object) -> None:
+    image(host, image_of(host, "vm-snap"), **{field: value})
+
+    assert "image-record-differs of vm-snap" in named(host)
+
+
+def test_cinders_copy_of_an_image_differs(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-bfv")
+    found = next(one for one in host.report().cloud.guests if one.name == "vm-bfv")
+    [copied] = [one.image for one in found.volumes or () if one.id == volume]
+    volume_says(host, volume, volume_image_metadata={**copied, "checksum": ZEROS})
+
+    [headline] = host.headlines()
+    assert headline.startswith("volume 0ab94923's image lab-guest has checksum 00000000")
+
+
+def test_a_property_that_changed_later_is_no_finding(host: RecordedHost) -> None:
+    uuid = image_of(host, "vm-snap")
+    image(host, uuid, hw_video_model="vga", updated_at="2026-11-25T18:36:00Z")
+
+    assert host.findings() == []
+
+
+def test_a_property_that_the_server_never_got_is_a_note(host: RecordedHost) -> None:
+    image(host, image_of(host, "vm-snap"), hw_video_model="vga")
+
+    assert host.headlines() == [
+        "vm-snap's copy of image plain-snap has hw_video_model virtio, but it is vga in glance,"
+        " which has not changed it since"
+    ]
+
+
+def test_another_kernel_than_the_images(host: RecordedHost) -> None:
+    image(host, image_of(host, "vm-linux"), kernel_id=NOBODY)
+
+    assert any("starts with kernel_id f0e27fd7" in headline for headline in host.headlines())
+
+
+def test_image_property_not_in_guest(host: RecordedHost) -> None:
+    metadata(host, "vm-duo", "image_hw_vif_model", "e1000")
+
+    [headline] = [line for line in host.headlines() if "copy of image" not in line]
+    assert headline.startswith("vm-duo runs with card fa:16:3e:")
+    assert headline.endswith(
+        "of model virtio, but nova's record of its image has hw_vif_model e1000"
+    )
+
+
+def test_the_root_disks_bus_is_compared(host: RecordedHost) -> None:
+    host.row("block_device_mapping", host.uuid("vm-duo"), disk_bus="sata")
+
+    assert host.headlines() == [
+        "vm-duo runs with root disk vda on bus virtio, but nova's record of its image has"
+        " hw_disk_bus sata"
+    ]
+
+
+def test_the_bus_of_the_first_start_counts(host: RecordedHost) -> None:
+    metadata(host, "vm-duo", "image_hw_disk_bus", "sata")
+
+    assert "image-property-not-in-guest of vm-duo" not in named(host)
+
+
+def test_firmware_is_compared(host: RecordedHost) -> None:
+    metadata(host, "vm-duo", "image_os_distro", "x")
+    uuid = host.uuid("vm-duo")
+    for answer in host.bundle.by_layer["nova-db"]:
+        if ".instance_system_metadata WHERE" in answer.query and uuid in answer.query:
+            text = json.dumps(answer.value)
+            uefi = text.replace('"image_os_distro", "x"', '"image_hw_firmware_type", "uefi"')
+            host.set("nova-db", answer.query, json.loads(uefi))
+
+    assert "image-property-not-in-guest of vm-duo" in named(host)
+
+
+def test_a_rescued_server_has_the_bus_of_the_rescue_image(host: RecordedHost) -> None:
+    metadata(host, "vm-rescued", "image_hw_vif_model", "e1000")
+
+    assert "image-property-not-in-guest of vm-rescued" not in named(host)

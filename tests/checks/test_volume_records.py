@@ -1,0 +1,207 @@
+"""Records of a volume: cinder's, nova's, and the definition of the guest's disk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.checks.test_attachments import NOBODY, named, row_of, volume_says
+from tests.checks.test_volumes import encrypt, encrypted, shareable
+from tests.conftest import RecordedHost
+
+from hoodsnap.checks.volume_records import volume_disk_differs, volume_record_differs
+
+
+def connected(host: RecordedHost, volume: str, data: dict[str, Any], **fields: Any) -> None:
+    """Change nova's connection_info of a volume."""
+    info = json.loads(row_of(host, volume)["connection_info"])
+    info["data"] |= data
+    host.mapping(volume, connection_info=json.dumps(info | fields))
+
+
+def attached(host: RecordedHost, volume: str, **fields: Any) -> None:
+    """Change the volume's own list of attachments."""
+
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        if what != "volume" or body["id"] != volume:
+            return body
+        return body | {"attachments": [one | fields for one in body["attachments"]]}
+
+    host.cinder(change)
+
+
+def of(host: RecordedHost, name: str) -> list[str]:
+    return [one.headline for one in host.report().findings if one.check.name == name]
+
+
+def test_volume_record_differs(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    connected(host, volume, {"access_mode": "ro"})
+
+    assert of(host, volume_record_differs.name) == [
+        "vm-data's volume data-vol's access mode is rw in cinder's attachment, but ro in nova's"
+        " connection_info"
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"device": "/dev/vdq"}, {"server_id": NOBODY}, {"id": NOBODY}, {"volume_id": NOBODY}]
+)
+def test_the_volumes_own_list_is_compared(host: RecordedHost, fields: dict[str, Any]) -> None:
+    volume, _ = host.volume("vm-data")
+    attached(host, volume, **fields)
+
+    assert "volume-record-differs of vm-data" in named(host)
+
+
+@pytest.mark.parametrize("device", ["na", "", None])
+def test_cinder_need_not_know_the_device(host: RecordedHost, device: str | None) -> None:
+    volume, _ = host.volume("vm-data")
+    attached(host, volume, device=device)
+
+    assert host.findings() == []
+
+
+@pytest.mark.parametrize("fields", [{"volume_id": NOBODY}, {"instance": NOBODY}])
+def test_the_connection_is_of_this_volume_and_server(
+    host: RecordedHost, fields: dict[str, Any]
+) -> None:
+    volume, _ = host.volume("vm-data")
+    connected(host, volume, {}, **fields)
+
+    assert named(host) == ["volume-record-differs of vm-data"]
+
+
+def test_a_volume_that_was_moved_has_another_id_and_name(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, **{"os-vol-mig-status-attr:name_id": NOBODY})
+    connected(host, volume, {"name": f"volume-{NOBODY}"}, volume_id=NOBODY)
+
+    assert "volume-record-differs of vm-data" not in named(host)
+
+
+def test_a_volume_of_another_project_is_a_note(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, **{"os-vol-tenant-attr:tenant_id": "0" * 32})
+
+    assert [found.severity.word for found in host.report().findings] == ["note"]
+    assert host.headlines()[0].startswith("vm-data's volume data-vol's project is ")
+
+
+def test_the_api_lists_the_volumes_of_the_database(host: RecordedHost) -> None:
+    host.server(host.uuid("vm-data"), volumes_attached=[{"id": NOBODY}])
+
+    assert named(host) == ["volume-record-differs of vm-data"]
+
+
+def test_a_tenants_view_has_no_connection(host: RecordedHost) -> None:
+    def change(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in body.items() if key != "connection_info"}
+
+    host.cinder(change)
+
+    assert host.findings() == []
+
+
+def test_volume_disk_differs(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    serial = f"<serial>{volume}</serial>"
+    host.edit("libvirt", live, serial, f"{serial}<readonly/>")
+
+    assert of(host, volume_disk_differs.name) == [
+        "vm-data's volume data-vol, disk vdb, can't be written, but its access mode is rw"
+    ]
+
+
+def test_a_guest_that_writes_to_a_read_only_volume_is_an_error(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    connected(host, volume, {"access_mode": "ro"})
+
+    [found] = [one for one in host.report().findings if one.check is volume_disk_differs]
+    assert found.severity.word == "error"
+
+
+def test_a_multiattach_volume_is_shareable(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    volume_says(host, volume, multiattach=True)
+
+    assert host.headlines() == [
+        "vm-data's volume data-vol, disk vdb, is not shareable, but the volume is multiattach"
+    ]
+    shareable(host, volume)
+    assert host.findings() == []
+
+
+def test_a_volume_that_is_encrypted_only_in_cinder(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    encrypted(host, volume)
+
+    assert host.headlines() == [
+        "vm-data's volume data-vol, disk vdb, is written in plain text, but cinder has the volume"
+        " as encrypted"
+    ]
+
+
+def test_an_encrypted_volume_whose_key_libvirt_has(host: RecordedHost) -> None:
+    encrypt(host)
+    host.set("libvirt", "virsh secret-list", [{"uuid": NOBODY, "usage_type": 1}])
+
+    assert host.findings() == []
+
+
+def test_a_path_in_another_folder(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    connected(host, volume, {"device_path": f"/mnt/volume-{volume}"})
+
+    [headline] = of(host, volume_disk_differs.name)
+    assert headline.endswith(f"but nova's connection_info has it as /mnt/volume-{volume}")
+
+
+def test_a_file_of_a_volumes_snapshot_is_beside_the_volume(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    live = f"virsh dumpxml {host.domain('vm-data')}"
+    host.edit("libvirt", live, f"/volume-{volume}'", f"/volume-{volume}.{NOBODY}'")
+
+    assert "volume-disk-differs of vm-data" not in named(host)
+
+
+def test_another_device_in_the_guest_is_a_note(host: RecordedHost) -> None:
+    volume, _ = host.volume("vm-data")
+    host.mapping(volume, device_name="/dev/vdq")
+    attached(host, volume, device="/dev/vdq")
+
+    assert [found.severity.word for found in host.report().findings] == ["note"]
+    assert host.headlines() == ["vm-data's volume data-vol, disk vdb, is /dev/vdq in nova"]
+
+
+def cache(host: RecordedHost, mode: str) -> None:
+    """Give vm-plain's disk a cache mode."""
+    live = f"virsh dumpxml {host.domain('vm-plain')}"
+    xml = str(host.last("libvirt", live).value)
+    at = xml.index(" cache='")
+    host.set("libvirt", live, f"{xml[:at]} cache='{mode}'{xml[xml.index(chr(39), at + 8) + 1 :]}")
+
+
+def test_disk_cache_mode_differs(host: RecordedHost) -> None:
+    host.conf("libvirt", disk_cachemodes="file=writethrough,network=writeback")
+
+    found = host.report().findings
+    assert {one.check.name for one in found} == {"disk-cache-mode-differs"}
+    assert {one.severity.word for one in found} == {"note"}
+
+
+def test_a_disk_that_ignores_flushes_is_a_warning(host: RecordedHost) -> None:
+    cache(host, "unsafe")
+
+    assert host.headlines() == [
+        "vm-plain's disk vda has cache mode unsafe, but nova.conf sets none"
+    ]
+    assert [one.severity.word for one in host.report().findings] == ["warning"]
+
+
+def test_novas_own_choice_of_a_cache_mode_is_no_finding(host: RecordedHost) -> None:
+    cache(host, "writeback")
+
+    assert host.findings() == []
