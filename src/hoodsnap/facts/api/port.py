@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
+from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
 from hoodsnap.facts.fact import (
     Documented,
     DocumentedField,
@@ -44,6 +45,8 @@ class Binding(NamedTuple):
     host: str
     status: str
     """`ACTIVE`; `INACTIVE` on the host that the port moves to, or was meant to move to."""
+    bridge: str | None = None
+    """Bridge on that host; None if neutron does not report it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -53,6 +56,11 @@ class Network(Fact):
     layer: ClassVar[Layer] = NEUTRON
     noun: ClassVar[str] = "network"
     raw: Mapping[str, object]
+
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "segment": ("network", "provider:segmentation_id"),
+        "physical": ("network", "provider:physical_network"),
+    }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it, which starts with the network's id."""
@@ -68,6 +76,16 @@ class Network(Fact):
     def mtu(self) -> int | None:
         """MTU of the network in bytes (Mitaka and later)."""
         return integer(self.raw, "mtu")
+
+    @property
+    def segment(self) -> int | None:
+        """VLAN or VNI; None for a flat network, and one of several segments. Admin only."""
+        return integer(self.raw, "provider:segmentation_id")
+
+    @property
+    def physical(self) -> str | None:
+        """Physical network; None for a tunneled network. Admin only."""
+        return text(self.raw, "provider:physical_network")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,6 +105,9 @@ class Port(Fact):
         "vnic_type": ("port", "binding:vnic_type"),
         "bridge": ("port", "binding:vif_details.bridge_name"),
         "addresses": ("port", "fixed_ips"),
+        "subnet_ids": ("port", "fixed_ips"),
+        "is_filtered": ("port", "port_security_enabled"),
+        "drivers": ("port", "binding:vif_details.bound_drivers"),
         "bindings": ("bindings", "bindings"),
     }
 
@@ -183,6 +204,24 @@ class Port(Fact):
         return name if isinstance(name, str) and name else None
 
     @property
+    def subnet_ids(self) -> tuple[str, ...]:
+        """Subnets of the port's fixed IPs, in their order."""
+        listed = self.raw.get("fixed_ips")
+        ids = (item.get("subnet_id") for item in listed or () if isinstance(item, dict))  # type: ignore[attr-defined]
+        return tuple(uuid for uuid in ids if isinstance(uuid, str))
+
+    @property
+    def is_filtered(self) -> bool:
+        """True if port security lets the port send from its own addresses only."""
+        return self.raw.get("port_security_enabled") is not False
+
+    @property
+    def drivers(self) -> frozenset[str]:
+        """Mechanism drivers that bound the port: `openvswitch`, `ovn` …; empty before Train."""
+        bound = mapping(self.raw, "binding:vif_details").get("bound_drivers")
+        return frozenset(map(str, bound.values())) if isinstance(bound, dict) else frozenset()
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The port's fixed IPs."""
         listed = self.raw.get("fixed_ips")
@@ -203,8 +242,15 @@ class Port(Fact):
         """The port's bindings, one per host (Pike and later; only administrators see them)."""
         listed = items_of(self.said.get("bindings"), "bindings", "the list of the port's bindings")
         return tuple(
-            Binding(text(item, "host") or "", text(item, "status") or "") for item in listed
+            Binding(text(item, "host") or "", text(item, "status") or "", _bridge_of(item))
+            for item in listed
         )
+
+
+def _bridge_of(binding: Mapping[str, object]) -> str | None:
+    details = binding.get("vif_details")
+    bridge = details.get("bridge_name") if isinstance(details, dict) else None
+    return bridge if isinstance(bridge, str) else None
 
 
 class Ports:
@@ -215,8 +261,14 @@ class Ports:
         self.obstacle: str | None = None
         """Message of the API's first error; None without one."""
         self.networks: dict[str, Network] = {}
-        self.floating: dict[str, tuple[str, ...]] = {}
+        self.floating: dict[str, tuple[FloatingIp, ...]] = {}
         """Port id → the floating IPs that lead to the port."""
+        self.subnets: dict[str, Subnet] = {}
+        self.routers_by_id: dict[str, Router] = {}
+        self.heard: set[str] = set()
+        """Lists that were collected, of the whole cloud or in part."""
+        self.whole: set[str] = set()
+        """Lists that were collected for the whole cloud, on one page: `networks`, `ports` …"""
         self.agents: dict[str, Agent] | None = None
         """The agents by id; None if they were not collected."""
         self.went: set[str] = set()
@@ -262,6 +314,10 @@ class Ports:
                     if device in asked["device_id"]:
                         del rows[uuid]
                         self.went.add(uuid[:PREFIX])
+        if items is not None:
+            self.heard.add(name)
+        if items is not None and re.fullmatch(r"(limit=\d+)?", options) and not _next(answer):
+            self.whole.add(name)
         if name == "agents" and items is not None:
             self.agents = self.agents or {}
         for raw in items or ():
@@ -274,7 +330,13 @@ class Ports:
             elif name == "floatingips":
                 port, ip = raw.get("port_id"), raw.get("floating_ip_address")
                 if isinstance(port, str) and isinstance(ip, str):
-                    self.floating[port] = (*self.floating.get(port, ()), ip)
+                    leads = FloatingIp(raw, answer)
+                    others = [it for it in self.floating.get(port, ()) if it.id != leads.id]
+                    self.floating[port] = (*others, leads)
+            elif name == "subnets":
+                self.subnets[uuid] = Subnet(raw, answer)
+            elif name == "routers":
+                self.routers_by_id[uuid] = Router(raw, answer)
             elif name == "agents" and self.agents is not None:
                 self.agents[uuid] = Agent(raw=raw, said={"agent": answer})
 
@@ -332,6 +394,19 @@ class Ports:
         for uuid, port in self.by_id.items():
             found.setdefault(uuid[:PREFIX], []).append(port)
         return {prefix: tuple(ports) for prefix, ports in found.items()}
+
+    @cached_property
+    def by_network(self) -> Mapping[str, tuple[Port, ...]]:
+        """Network id → the ports in the network that belong to no server: routers', DHCP's …"""
+        found: dict[str, list[Port]] = {}
+        for port in self.by_id.values():
+            try:
+                if not port.is_guests and port.network_id:
+                    found.setdefault(port.network_id, []).append(port)
+            except Exception as error:
+                caught(error)
+                continue
+        return {network: tuple(ports) for network, ports in found.items()}
 
     @cached_property
     def routers(self) -> Mapping[str, frozenset[str]]:
@@ -405,8 +480,9 @@ def _owner_is_readable(item: Mapping[str, object]) -> bool:
 
 
 def _next(answer: Answer) -> str | None:
-    links = answer.value.get("ports_links") if isinstance(answer.value, dict) else None
-    for link in links if isinstance(links, list) else ():
+    body = answer.value if isinstance(answer.value, dict) else {}
+    lists = (links for key, links in body.items() if key.endswith("_links"))
+    for link in next((links for links in lists if isinstance(links, list)), ()):
         if isinstance(link, dict) and link.get("rel") == "next":
             markers = parse_qs(str(link.get("href")).partition("?")[2]).get("marker")
             return markers[0] if markers else ""

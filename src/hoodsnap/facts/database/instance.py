@@ -82,6 +82,7 @@ class Instance(Fact):
         "request": ("action", "request_id"),
         "clean_attempts": ("metadata", "clean_attempts"),
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
+        "card_model": ("metadata", "image_hw_vif_model"),
         "archived": ("row", ""),
         "cell": ("row", ""),
         "network_info": ("cache", "network_info"),
@@ -163,6 +164,12 @@ class Instance(Fact):
     def shutdown_timeout(self) -> int | None:
         """Seconds to shut down, set by the image; None if nova.conf decides."""
         return whole(self._metadata[0].get("image_os_shutdown_timeout"))
+
+    @property
+    def card_model(self) -> str | None:
+        """Model of its network cards, set by the image; None if nova decides."""
+        value = self._metadata[0].get("image_hw_vif_model")
+        return value if isinstance(value, str) else None
 
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:

@@ -39,6 +39,14 @@ class Interface(NamedTuple):
     """Bridge, network, device or socket that the card is plugged into."""
     mtu: int | None = None
     """MTU in bytes that the guest is given; None without one."""
+    model: str | None = None
+    """`virtio`, `e1000` …"""
+    port_id: str | None = None
+    """The port's id where libvirt plugs the card into Open vSwitch (`interfaceid`)."""
+    linked: bool = True
+    """False if the guest sees its cable unplugged."""
+    limits: tuple[tuple[str, str], ...] = ()
+    """Limits of its bandwidth: `("inbound average", "1000")`, in KiB/s."""
 
 
 DOCUMENTED_INTERFACE = (
@@ -47,6 +55,8 @@ DOCUMENTED_INTERFACE = (
     DocumentedField("type", "`bridge`, `ethernet` …"),
     DocumentedField("source", "Bridge or network that the card is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
+    DocumentedField("model", "`virtio`, `e1000` …"),
+    DocumentedField("linked", "False if the guest sees its cable unplugged."),
 )
 """Fields of a network card that the expressions of a lab sheet can read."""
 
@@ -325,7 +335,20 @@ def _interface(element: Element) -> Interface:
         type=element.get("type", ""),
         source=next((place for place in places if place), None),
         mtu=_mtu(element.find("mtu")),
+        model=_attribute(element, "model", "type"),
+        port_id=_attribute(element, "virtualport/parameters", "interfaceid"),
+        linked=_attribute(element, "link", "state") != "down",
+        limits=tuple(
+            (f"{way.tag} {key}", value)
+            for way in element.iterfind("bandwidth/*")
+            for key, value in sorted(way.attrib.items())
+        ),
     )
+
+
+def _attribute(element: Element, path: str, name: str) -> str | None:
+    found = element.find(path)
+    return None if found is None else found.get(name)
 
 
 def _mtu(element: Element | None) -> int | None:
