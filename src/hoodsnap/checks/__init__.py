@@ -25,6 +25,7 @@ from hoodsnap.checks import (
     hypervisor,
     identity,
     image,
+    info_cache,
     leaked_ports,
     monitor,
     moves,
@@ -68,10 +69,9 @@ TOPICS = (
         devices,
         ports,
         taps,
-        tap_leftovers,
     ),
     *(tap_leftovers, leaked_ports, network_agents, namespaces, flows, dhcp, floating_ips, cards),
-    network_records,
+    *(info_cache, network_records),
     *(placement, shape, drift, hardware, cgroups, hypervisor, console),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""

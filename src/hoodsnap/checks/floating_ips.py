@@ -68,7 +68,7 @@ def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ..
         for leads in cloud.ports.floating.get(port.id, ()):
             space = _space(cloud, leads)
             router = cloud.ports.routers_by_id.get(leads.router_id or "")
-            if space is None or _is_new(leads):
+            if space is None or is_new(leads):
                 continue
             plain = router is not None and router.is_plain
             missing, evidence = _faults(leads, space, plain=plain)
@@ -100,7 +100,8 @@ def _space(cloud: Cloud, leads: FloatingIp) -> Namespace | None:
     return None
 
 
-def _is_new(leads: FloatingIp) -> bool:
+def is_new(leads: FloatingIp) -> bool:
+    """True if neutron changed the floating IP moments ago."""
     at = moment(known(lambda: leads.updated_at))
     return at is not None and leads.answer.at - at < NEW
 

@@ -80,7 +80,7 @@ def tap_orphan(host: Host) -> Problems:
             has = "which neutron has no port for"
             if ports:
                 has = f"whose {ports[0].title} is bound to {ports[0].host or 'no host'}"
-            found = problem(
+            left_over = problem(
                 f"Host {host.name} still has {tap.name}, {has}",
                 _left(tap),
                 *(bound or [none]),
@@ -88,13 +88,13 @@ def tap_orphan(host: Host) -> Problems:
                 PORT=ports[0].id if ports else known(lambda: tap.iface_id),  # noqa: B023
             )
             if ports or tap.links:
-                yield found
+                yield left_over
             else:
-                stale.append((tap, found))
+                stale.append((tap, left_over))
     if len(stale) > MANY:
         yield _stalled(host, [tap for tap, _ in stale], listing)
     else:
-        yield from (found for _, found in stale)
+        yield from (left_over for _, left_over in stale)
 
 
 def _stalled(host: Host, taps: list[Tap], listing: Answer | None) -> Problem:

@@ -45,8 +45,6 @@ class Binding(NamedTuple):
     host: str
     status: str
     """`ACTIVE`; `INACTIVE` on the host that the port moves to, or was meant to move to."""
-    bridge: str | None = None
-    """Bridge on that host; None if neutron does not report it."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -242,15 +240,8 @@ class Port(Fact):
         """The port's bindings, one per host (Pike and later; only administrators see them)."""
         listed = items_of(self.said.get("bindings"), "bindings", "the list of the port's bindings")
         return tuple(
-            Binding(text(item, "host") or "", text(item, "status") or "", _bridge_of(item))
-            for item in listed
+            Binding(text(item, "host") or "", text(item, "status") or "") for item in listed
         )
-
-
-def _bridge_of(binding: Mapping[str, object]) -> str | None:
-    details = binding.get("vif_details")
-    bridge = details.get("bridge_name") if isinstance(details, dict) else None
-    return bridge if isinstance(bridge, str) else None
 
 
 class Ports:

@@ -10,7 +10,7 @@ from hoodsnap.facts.fact import UnheardError, mapping, text
 
 
 @dataclass(frozen=True, eq=False)
-class Listed:
+class NeutronItem:
     """An item of one of neutron's lists. Fields that were not collected raise `UnheardError`."""
 
     raw: Mapping[str, object]
@@ -34,7 +34,7 @@ class Listed:
         yield from (item for item in listed if isinstance(item, dict))
 
 
-class Subnet(Listed):
+class Subnet(NeutronItem):
     """One subnet."""
 
     @property
@@ -70,7 +70,7 @@ class Subnet(Listed):
         return tuple((text(pool, "start") or "", text(pool, "end") or "") for pool in pools)
 
 
-class Router(Listed):
+class Router(NeutronItem):
     """One router."""
 
     @property
@@ -113,7 +113,7 @@ class Router(Listed):
         return mapping(self.raw, "external_gateway_info")
 
 
-class FloatingIp(Listed):
+class FloatingIp(NeutronItem):
     """One floating IP that leads to a port."""
 
     @property
@@ -150,9 +150,3 @@ class FloatingIp(Listed):
     def updated_at(self) -> str | None:
         """Time of the last update, UTC (Newton and later)."""
         return text(self.raw, "updated_at")
-
-    @property
-    def port_details(self) -> Mapping[str, object]:
-        """Copy of the port's fields (Train and later); empty if it is not there."""
-        found = self.raw.get("port_details")
-        return found if isinstance(found, dict) else {}
