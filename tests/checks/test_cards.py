@@ -100,8 +100,7 @@ def test_card_names_another_port(host: RecordedHost) -> None:
         f" port reports id = {port['id']}, mac = {port['mac_address']}"
     ]
     assert host.headlines() == [
-        f"vm-plain runs with card {tap} of port {other[:8]}, which is not its port"
-        f" {port['id'][:11]}"
+        f"vm-plain runs with card {tap} of port {other[:8]}, its port is {port['id'][:11]}"
     ]
 
 
@@ -119,3 +118,12 @@ def test_a_card_that_names_its_own_port(host: RecordedHost) -> None:
     _plugged(host, "vm-plain", port, inactive=True)
 
     assert host.findings() == []
+
+
+def test_the_definition_has_another_ports_device(host: RecordedHost) -> None:
+    tap, other = (f"tap{_port(host, name)['id'][:11]}" for name in ("vm-plain", "vm-duo"))
+    host.edit("libvirt", f"virsh dumpxml --inactive {host.domain('vm-plain')}", tap, other)
+
+    assert host.headlines() == [
+        f"vm-plain is defined with card {other} of another port's device, its port is {tap[3:]}"
+    ]

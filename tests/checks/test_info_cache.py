@@ -41,6 +41,8 @@ OTHER = "f3e17f37-380d-4dd6-beb2-82a6d786c064"
         (["network", "bridge"], "br-other", "bridge br-other"),
         (["network", "subnets", 0, "cidr"], "10.9.0.0/24", "subnet 10.9.0.0/24"),
         (["network", "subnets", 0, "gateway", "address"], "10.20.0.9", "gateway 10.20.0.9"),
+        (["details", "bridge_name"], "br-other", "bridge br-other"),
+        (["network", "subnets", 0, "dns"], [], "name server none"),
         (["network", "subnets", 0, "meta", "dhcp_server"], "10.20.0.9", "DHCP server 10.20.0.9"),
     ],
 )

@@ -193,19 +193,20 @@ def card_names_another_port(
             named = NAME.fullmatch(card.target or "")
             port = of_mac.get(card.mac or "")
             wanted = port.id[:PREFIX] if port is not None else named["prefix"] if named else None
-            if card.port_id is None or wanted is None or card.mac in told:
+            if wanted is None or card.mac in told:
                 continue
-            if card.port_id[:PREFIX].lower() != wanted or (
-                port is not None and card.port_id.lower() != port.id
-            ):
-                told.add(card.mac)
-                name = card.target or card.mac or card.type
-                field = "interfaces" if verb == "runs" else "inactive"
-                yield problem(
-                    f"{guest.title} {verb} with card {name} of port {brief(card.port_id)}, which "
-                    f"is not its port {wanted}",
-                    says(domain, **{field: f"{name} {card.port_id}"}),
-                    *([says(port, id=port.id, mac=port.mac)] if port is not None else []),
-                    severity=None if verb == "runs" else Severity.WARNING,
-                    TAP=card.target,
-                )
+            real = port.id if port is not None else wanted
+            names = card.port_id.lower() if card.port_id is not None else real
+            device = verb == "is defined" and named is not None and named["prefix"] != wanted
+            if not device and names[: len(real)] == real:
+                continue
+            told.add(card.mac)
+            what = f"port {brief(names)}" if names[: len(real)] != real else "another port's device"
+            name, field = card.target or card.mac, "interfaces" if verb == "runs" else "inactive"
+            yield problem(
+                f"{guest.title} {verb} with card {name} of {what}, its port is {wanted}",
+                says(domain, **{field: f"{name} {card.port_id or ''}".strip()}),
+                *([says(port, id=port.id, mac=port.mac)] if port is not None else []),
+                severity=None if verb == "runs" else Severity.WARNING,
+                TAP=card.target,
+            )

@@ -118,8 +118,10 @@ def _differences(
         if cached and real and cached != real and real not in NOT_BOUND:
             yield what, cached, real, says(port, id=port.id, **{field: real})
     bridge = known(lambda: port.bridge)
-    if vif.type == "ovs" and vif.bridge and bridge and vif.bridge != bridge:
-        yield "bridge", vif.bridge, bridge, says(port, id=port.id, bridge=bridge)
+    for cached in (vif.bridge, vif.plugged):
+        if vif.type == "ovs" and cached and bridge and cached != bridge:
+            yield "bridge", cached, bridge, says(port, id=port.id, bridge=bridge)
+            break
     yield from _of_subnets(ports, vif, port)
     leads = ports.floating.get(port.id, ())
     if "floatingips" in ports.heard and not any(map(is_new, leads)):
@@ -143,6 +145,10 @@ def _of_subnets(
         ):
             if one != real:
                 yield what, one, real, of_subnet(subnet, **{field: real})
+        dns = known(lambda: subnet.dns)  # noqa: B023
+        if dns is not None and set(dns) != set(cached.dns):
+            real = several(dns) or None
+            yield "name server", several(cached.dns), real, of_subnet(subnet, dns_nameservers=real)
         yield from _of_dhcp(ports, cached, port, subnet)
 
 

@@ -144,9 +144,7 @@ def _routes(
     if is_router and (router is None or router.has_own_default):
         return
     subnets = [
-        subnet
-        for subnet in host.ports.subnets.values()
-        if subnet.network_id == port.network_id and subnet.is_ipv4
+        subnet for subnet in host.ports.subnets_of.get(port.network_id or "", ()) if subnet.is_ipv4
     ]
     if not subnets:
         return  # those of external networks are collected with all hosts only
@@ -204,5 +202,4 @@ def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
 
 def _serves_dhcp(host: Host, network: str) -> bool:
     """True if a subnet has DHCP: only then does OVN's metadata port have an address."""
-    subnets = host.ports.subnets.values()
-    return any(subnet.network_id == network and subnet.serves_dhcp for subnet in subnets)
+    return any(subnet.serves_dhcp for subnet in host.ports.subnets_of.get(network, ()))

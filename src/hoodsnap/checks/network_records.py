@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from hoodsnap.check import Problems, check, problem
 from hoodsnap.checks.floating_ips import is_new, promised
@@ -94,7 +95,7 @@ def _through(title: str, leads: FloatingIp, port: Port, ports: Ports) -> Problem
             promised(leads, router_id=router.id),
             says(port, id=port.id, network_id=port.network_id),
         )
-    outside = [one for one in ports.subnets.values() if one.network_id == leads.outside]
+    outside = ports.subnets_of.get(leads.outside or "", ())
     if outside and not any(_is_in(leads.address, subnet.cidr) for subnet in outside):
         yield problem(
             f"{title} is in no subnet of its external network",
@@ -197,6 +198,11 @@ def _gateway(title: str, subnet: Subnet, ports: Ports) -> Problems:
 def _is_in(ip: str, cidr: str | None) -> bool:
     """True if an address is in a subnet, or one of them can't be read."""
     try:
-        return ip_address(ip) in ip_network(cidr or "", strict=False)
+        return ip_address(ip) in _network(cidr or "")
     except ValueError:
         return True
+
+
+@lru_cache(maxsize=4096)
+def _network(cidr: str) -> IPv4Network | IPv6Network:
+    return ip_network(cidr, strict=False)

@@ -387,6 +387,18 @@ class Ports:
         return {prefix: tuple(ports) for prefix, ports in found.items()}
 
     @cached_property
+    def subnets_of(self) -> Mapping[str, tuple[Subnet, ...]]:
+        """Network id → the network's subnets that were collected."""
+        found: dict[str, list[Subnet]] = {}
+        for subnet in self.subnets.values():
+            try:
+                found.setdefault(subnet.network_id or "", []).append(subnet)
+            except Exception as error:
+                caught(error)
+                continue
+        return {network: tuple(subnets) for network, subnets in found.items()}
+
+    @cached_property
     def by_network(self) -> Mapping[str, tuple[Port, ...]]:
         """Network id → the ports in the network that belong to no server: routers', DHCP's …"""
         found: dict[str, list[Port]] = {}

@@ -48,6 +48,14 @@ class Subnet(NeutronItem):
         return text(self.raw, "gateway_ip")
 
     @property
+    def dns(self) -> tuple[str, ...]:
+        """Name servers that guests are given."""
+        listed = self.raw.get("dns_nameservers")
+        if not isinstance(listed, list):
+            raise UnheardError("dns_nameservers was not collected")
+        return tuple(str(ip) for ip in listed)
+
+    @property
     def serves_dhcp(self) -> bool:
         """True if neutron's DHCP servers give out its addresses."""
         return self.raw.get("enable_dhcp") is True

@@ -32,6 +32,8 @@ class NetworkInterface(NamedTuple):
     label: str | None = None
     """Name of the network."""
     bridge: str | None = None
+    plugged: str | None = None
+    """Bridge in the details of its binding."""
     subnets: tuple[CachedSubnet, ...] = ()
 
 
@@ -43,6 +45,8 @@ class CachedSubnet(NamedTuple):
     dhcp: str | None
     """Address of the network's DHCP server."""
     addresses: tuple[str, ...]
+    dns: tuple[str, ...] = ()
+    """Its name servers."""
 
 
 def read_network_info(text: str | None) -> tuple[NetworkInterface, ...]:
@@ -78,17 +82,20 @@ def _port(raw: object) -> NetworkInterface:
         network_id=_text(network.get("id")),
         label=_text(network.get("label")),
         bridge=_text(network.get("bridge")),
+        plugged=_text(_mapping(raw.get("details")).get("bridge_name")),
         subnets=tuple(_subnet(_mapping(one)) for one in _list(network.get("subnets"))),
     )
 
 
 def _subnet(raw: Mapping[str, object]) -> CachedSubnet:
     ips = (_text(_mapping(ip).get("address")) for ip in _list(raw.get("ips")))
+    servers = (_text(_mapping(ip).get("address")) for ip in _list(raw.get("dns")))
     return CachedSubnet(
         cidr=_text(raw.get("cidr")),
         gateway=_text(_mapping(raw.get("gateway")).get("address")),
         dhcp=_text(_mapping(raw.get("meta")).get("dhcp_server")),
         addresses=tuple(ip for ip in ips if ip),
+        dns=tuple(ip for ip in servers if ip),
     )
 
 
