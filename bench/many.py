@@ -67,12 +67,27 @@ def many(bundle: Bundle, count: int) -> Bundle:
         **{f"{SAVES}/{guest.domain_name}.save": guest.uuid for guest in guests},
         **{port.id: guest.uuid for guest in guests for port in guest.ports or ()},
     }
+    owners |= _plugs(bundle, owners)
     rounds = -(-count // len(cloud.guests))
     return bundle.with_answers(
         _larger(made, rounds)
         for answer in bundle.answers
         for made in _answers(answer, clones, owners)
     )
+
+
+def _plugs(bundle: Bundle, owners: dict[str, str]) -> dict[str, str]:
+    """Return the ports of Open vSwitch, by their row's UUID, with their guests' UUIDs."""
+    of_prefix = {owned[:PREFIX]: guest for owned, guest in owners.items()}
+    found = {}
+    for answer in bundle.by_layer.get("network", ()):
+        if answer.query.endswith(" list Port") and answer.error is None:
+            uuid, name = (answer.value["headings"].index(key) for key in ("_uuid", "name"))
+            for row in answer.value["data"]:
+                plug = NAME.fullmatch(row[name])
+                if plug is not None and plug["prefix"] in of_prefix:
+                    found[row[uuid][1]] = of_prefix[plug["prefix"]]
+    return found
 
 
 def _larger(answer: Answer, times: int) -> Answer:
@@ -136,7 +151,7 @@ def _answers(
     owner = _owner(answer, owners)
     if owner is None:
         answer = answer.model_copy(update={"query": _asked(answer.query, clones, owners)})
-        yield _listing(answer, clones) if answer.error is None else answer
+        yield _listing(answer, clones, owners) if answer.error is None else answer
         return
     yield answer
     for clone in clones[owner]:
@@ -167,8 +182,11 @@ def _asked(query: str, clones: dict[str, list[Clone]], owners: dict[str, str]) -
     return re.sub(rf"'{UUID.pattern}'", named, query)
 
 
-def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
+def _listing(answer: Answer, clones: dict[str, list[Clone]], owners: dict[str, str]) -> Answer:
     value = answer.value
+    if answer.query.startswith("cat ") and answer.query.endswith("/host"):
+        lines = [line for known in value.splitlines() for line in _leases(known, clones)]
+        return answer.model_copy(update={"value": "".join(f"{line}\n" for line in lines)})
     if answer.query == LISTENERS:
         lines = [line for known in value.splitlines() for line in _listeners(known, clones)]
         return answer.model_copy(update={"value": "\n".join(lines)})
@@ -189,6 +207,10 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
         if isinstance(value, dict) and isinstance(value.get(name), list):
             grown = list(_grown(value[name], clones, _volume_owner))
             return answer.model_copy(update={"value": {**value, name: grown}})
+    if isinstance(value, dict) and isinstance(value.get("floatingips"), list):
+        whose = lambda leads: [owners.get(leads["port_id"] or "")]  # noqa: E731
+        leads = list(_grown(value["floatingips"], clones, whose, rows_of=_leads))
+        return answer.model_copy(update={"value": {**value, "floatingips": leads}})
     if isinstance(value, dict) and isinstance(value.get("ports"), list):
         ports = list(_grown(value["ports"], clones, lambda port: [port["device_id"]]))
         return answer.model_copy(update={"value": {**value, "ports": ports}})
@@ -197,7 +219,13 @@ def _listing(answer: Answer, clones: dict[str, list[Clone]]) -> Answer:
     }
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         name = value["headings"].index("name")
-        rows = list(_grown(value["data"], clones, lambda row: _tap_owner(row[name], taps)))
+        rows = list(
+            _grown(value["data"], clones, lambda row: _tap_owner(row[name], taps), rows_of=_own)
+        )
+        if answer.query.endswith(" list Bridge"):
+            ports = value["headings"].index("ports")
+            for row in rows:
+                row[ports] = _with_plugs(row[ports], clones, owners)
         return answer.model_copy(update={"value": {**value, "data": rows}})
     if isinstance(value, list) and value and isinstance(value[0], dict):
         if "ifname" in value[0]:
@@ -222,15 +250,46 @@ def _grown(
     clones: dict[str, list[Clone]],
     owner: Callable[[Any], list[Any]],
     number: int = -1,
+    rows_of: Callable[[Clone, Any], Any] = lambda _, row: row,
 ) -> Iterator[Any]:
-    """Yield the rows, each followed by its clones; `number` is the column of the row id, if any."""
+    """Yield the rows, each followed by its clones; `number` is the column of the row id, if any,
+    and `rows_of` gives a cloned row what only it may have."""
     for row in rows:
         yield row
         owners = (key for key in owner(row) if isinstance(key, str) and key in clones)
         for clone in clones.get(next(owners, ""), ()):
-            made = _inodes(clone, clone.value(row))
+            made = rows_of(clone, _inodes(clone, clone.value(row)))
             if number >= 0:
                 made[number] = clone.row[1]
+            yield made
+
+
+def _own(clone: Clone, row: Any) -> Any:
+    """Give a cloned row of Open vSwitch, and the rows that it refers to, UUIDs of their own."""
+    if isinstance(row, list) and row[:1] == ["uuid"]:
+        return ["uuid", clone.swaps[0][1][:8] + row[1][8:]]
+    return [_own(clone, cell) for cell in row] if isinstance(row, list) else row
+
+
+def _leads(clone: Clone, leads: Any) -> Any:
+    """Give a cloned floating IP an id of its own; its address leads to the same fixed IP."""
+    return {**leads, "id": clone.swaps[0][1][:8] + leads["id"][8:]}
+
+
+def _with_plugs(cell: Any, clones: dict[str, list[Clone]], owners: dict[str, str]) -> Any:
+    """Add the clones' ports to the ports of a bridge."""
+    listed = cell[1] if cell[:1] == ["set"] else [cell]
+    added = [
+        _own(clone, port) for port in listed for clone in clones.get(owners.get(port[1], ""), ())
+    ]
+    return ["set", [*listed, *added]]
+
+
+def _leases(line: str, clones: dict[str, list[Clone]]) -> Iterator[str]:
+    """Yield a line of the DHCP server's file, and a line for each clone of its guest."""
+    yield line
+    for clone in (clone for group in clones.values() for clone in group):
+        if (made := clone.text(line)) != line:
             yield made
 
 

@@ -18,17 +18,15 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.agent import WIRING
 from hoodsnap.facts.api.port import NOT_BOUND, PREFIX, Port
 from hoodsnap.facts.api.server import Server
-from hoodsnap.facts.clock import moment
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.domain_xml import Interface
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.fact import UnheardError, known
 from hoodsnap.facts.host.tap import NAME
-from hoodsnap.phrase import brief, counted, several, since
+from hoodsnap.phrase import brief, counted, several
 
 BOUND_OTHERWISE = frozenset(["remote-managed", "baremetal", "smart-nic"])
 """VNIC types whose ports are bound to the name of a card or of an Ironic node, not to the host name
@@ -305,7 +303,6 @@ def port_guest_mismatch(
     A card without a port is cut off, or uses an address that neutron gives to another port. A port
     without a card (a warning) is an address that the guest does not have. Causes: a port was
     deleted while in use, the guest did not release its card, an attachment stopped half way.
-    Leftover ports of a deleted server are a warning.
 
     Authority: libvirt, for the cards; neutron, for the ports.
 
@@ -332,16 +329,13 @@ def port_guest_mismatch(
         virsh domiflist NAME
         openstack port list --server UUID --long
 
-    A port of a deleted server may be deleted if nova created it.
-
     Not yet: Do not run `openstack port delete` while a running guest has the card. Do not run
     `openstack server reboot --hard`, which writes the cards again from nova's info cache.
 
-    Source: nova network/neutron.py `deallocate_for_instance`, virt/libvirt/driver.py
-    `detach_interface`, compute/manager.py `_process_instance_vif_deleted_event`.
+    Source: nova virt/libvirt/driver.py `detach_interface`, compute/manager.py
+    `_process_instance_vif_deleted_event`.
     """
     if domain is None:
-        yield from _of_a_deleted_server(guest, ports)
         return
     if not guest.is_here or guest.record is None or guest.record.deleted or domain.state not in ON:
         return
@@ -379,26 +373,6 @@ def port_guest_mismatch(
             )
 
 
-def _of_a_deleted_server(guest: Guest, ports: tuple[Port, ...]) -> Problems:
-    """Report ports still bound to this host whose server is deleted or unknown to nova."""
-    bound = [port for port in ports if guest.host is not None and port.host == guest.host.nova_name]
-    if not bound or (guest.record is not None and not guest.record.deleted):
-        return
-    if isinstance(guest.instance, Instance):
-        nova = says(guest.instance, deleted_at=guest.instance.deleted_at)
-        fate = f"which was deleted at {(guest.instance.deleted_at or '?')[:16]}"
-    elif "nova-db" in guest.census:
-        nova = hears(guest.census["nova-db"], "nova-db", guest.uuid, record=None)
-        fate = "which nova does not know"
-    else:
-        raise UnheardError(guest.unheard.get("nova-db", "the nova database was not collected"))
-    for port in bound:
-        left = says(port, id=port.id, device_id=port.device_id, host=port.host)
-        headline = f"Host {port.host} still has {port.title} of {guest.title}, {fate}"
-        severity = Severity.WARNING
-        yield problem(headline, nova, left, severity=severity, LOST_PORT="", PORT="")
-
-
 def _fits(card: Interface, port: Port) -> bool:
     name = NAME.fullmatch(card.target or "")
     return card.mac == port.mac or (name is not None and name["prefix"] == port.id[:PREFIX])
@@ -419,67 +393,3 @@ def _named_after(guest: Guest, card: Interface) -> Iterable[Port]:
     if name is None or guest.host is None:
         return ()
     return guest.host.ports.by_prefix.get(name["prefix"], ())
-
-
-SERVICES = {
-    "Open vSwitch agent": "neutron-openvswitch-agent",
-    "Linux bridge agent": "neutron-linuxbridge-agent",
-    "OVN Controller agent": "ovn-controller",
-}
-"""Kind of agent → its systemd service."""
-
-
-@check(Severity.WARNING)
-def network_agent_dead(host: Host, cloud: Cloud) -> Problems:
-    """neutron reports the agent that wires this host's guests as down.
-
-    Running guests keep their connections because Open vSwitch keeps its flows. But neutron binds no
-    port to this host any more (`binding_failed`): whatever is started, moved or attached here fails
-    or has no network, and changes to security groups and addresses do not arrive.
-
-    Authority: The host, for whether the agent runs; neutron, for what is bound.
-
-    Traps: neutron uses the clock of its own server. Agents of DHCP and routers wire no guests. An
-    agent of another kind or installation may have replaced this one and left its record behind: one
-    live agent is enough.
-
-    Next: Check the agent in neutron and on the host, and look in its log whether it reaches the
-    message queue:
-
-        openstack network agent list --host HOST --long
-        systemctl status SERVICE
-        journalctl -u SERVICE -n 50
-
-    If it does not run, start the agent, which leaves existing wiring as it is:
-
-        systemctl start SERVICE
-
-    It worked if neutron lists the agent as alive a minute later:
-
-        openstack network agent list --host HOST --long
-
-    Not yet: Do not run `openstack server reboot --hard`. Do not migrate to this host or attach
-    ports. Each needs a new binding.
-
-    Source: neutron db/agents_db.py `is_agent_down`; neutron ml2 mech_agent.py `bind_port`.
-    """
-    if host.ports.agents is None:
-        raise UnheardError("neutron API: the list of its agents was not collected")
-    wiring = [
-        agent
-        for agent in host.ports.agents.values()
-        if agent.kind in WIRING and agent.host == host.nova_name
-    ]
-    if any(agent.alive for agent in wiring):
-        return
-    guests = sum(guest.process is not None for guest in cloud.guests_of(host) if guest.is_here)
-    for agent in wiring:
-        said = says(agent, kind=agent.kind, alive=False, heartbeat=agent.heartbeat)
-        last = moment(agent.heartbeat)
-        when = f" {since(last, cloud.now)}" if last is not None else ""
-        count = counted(guests, "guest")
-        yield problem(
-            f"{agent.kind} of {agent.host} has not reported{when}; it wires {count}",
-            said.and_so(host=agent.host, running_guests=guests),
-            SERVICE=SERVICES.get(agent.kind),
-        )

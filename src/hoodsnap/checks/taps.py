@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from hoodsnap.bundle import Answer
 from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.flows import is_ovn
 from hoodsnap.checks.traps import (
     building,
     migrating,
@@ -18,7 +19,6 @@ from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
 from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.network_info import NetworkInterface
 from hoodsnap.facts.domain.domain import Domain
@@ -362,6 +362,7 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
         yield _Fault(f"has another server's UUID in Open vSwitch: {brief(tap.vm_uuid)}", owner)
     if port is None:
         return
+    yield from _unrecognized(guest, tap, port)
     if tap.iface_id is not None and tap.iface_id.lower() != port.id:
         named = says(tap, name=tap.name, iface_id=tap.iface_id)
         yield _Fault(f"has the id of another port in Open vSwitch: {brief(tap.iface_id)}", named)
@@ -374,115 +375,44 @@ def _switch(guest: Guest, tap: Tap | None, port: Port | None) -> Iterator[_Fault
         yield _Fault(fault, says(port, id=port.id, bridge=port.bridge))
 
 
+def _unrecognized(guest: Guest, tap: Tap, port: Port) -> Iterator[_Fault]:
+    """Yield why the agent does not recognize the tap, or has wired it into another network."""
+    if tap.iface_id is None:
+        none = says(tap, name=tap.name, iface_id=None)
+        yield _Fault("has no port id (iface-id) in Open vSwitch, so no agent wires it", none)
+    elif tap.attached_mac is None:
+        none = says(tap, name=tap.name, attached_mac=None)
+        yield _Fault("has no attached-mac in Open vSwitch, so no agent wires it", none)
+    assert guest.host is not None  # noqa: S101 (checked by the caller)
+    others = guest.host.network.taps.values()
+    # Releases of OVN before 20.12 mark no tap.
+    marks = is_ovn(guest.host, port) and any(_of(lambda: it.installed) for it in others)  # noqa: B023
+    if marks and _of(lambda: not tap.installed):
+        none = says(tap, name=tap.name, installed=False)
+        yield _Fault("was not installed by ovn-controller (no ovn-installed)", none)
+    name = known(lambda: tap.port_name)
+    if name is not None and name != tap.row_name:
+        other = says(tap, name=tap.name, port_name=name)
+        yield _Fault(f"is in a port of another name in Open vSwitch: {name}", other)
+    wired, segment = known(lambda: tap.network_id), known(lambda: tap.segment)
+    real = known(lambda: port.network.segment if port.network is not None else None)
+    if wired is not None and wired != port.network_id:
+        fault = f"is wired into another network: {brief(wired)}"
+        yield _Fault(fault, says(tap, name=tap.name, network_id=wired))
+        yield _Fault(fault, says(port, id=port.id, network_id=port.network_id))
+    elif segment is not None and real is not None and segment != str(real):
+        fault = f"is wired into segment {segment}, its network has {real}"
+        yield _Fault(fault, says(tap, name=tap.name, segment=segment))
+        if port.network is not None:
+            yield _Fault(fault, says(port.network, name=port.network.name, segment=real))
+
+
 def _of(said: Callable[[], bool]) -> bool:
     """True if the layer's value is true; False if it is false or was not collected."""
     try:
         return said()
     except UnheardError:
         return False
-
-
-@check(Severity.WARNING)
-def tap_orphan(host: Host) -> Problems:
-    """A tap or an Open vSwitch port is left over from a guest that is no longer on this host.
-
-    The leftover does little harm by itself. But if it has the id of an existing port, the agent may
-    wire it instead of the right one, and a leftover with a bridge of its own keeps the guest's
-    filters in place. It is left behind when a guest is deleted or moved while nova-compute or
-    libvirt is down.
-
-    Authority: libvirt and the kernel, for what uses it; neutron, for which server it belongs to.
-
-    Traps: The taps of DHCP and routers belong to neutron. An incoming live migration has its tap
-    before its domain exists. Guests that are off keep their Open vSwitch port. neutron may have
-    deleted the port just after the taps were collected.
-
-    Next: Check the port in Open vSwitch and in neutron, and whether a process uses the tap:
-
-        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
-        openstack port show PORT
-        grep -l TAP /proc/*/fdinfo/*
-
-    If no process uses it, and the port's guest is confirmed to run on another host or nowhere,
-    remove it from Open vSwitch, and then the device itself, if it exists:
-
-        ovs-vsctl --if-exists del-port TAP
-        ip link delete TAP
-
-    It worked if the device does not exist, and Open vSwitch does not list it:
-
-        ip link show TAP
-        ovs-vsctl --columns=name,ofport,error,external_ids list Interface
-
-    Not yet: Do not delete it before the port's guest is confirmed to run on another host, or
-    nowhere.
-
-    Source: os-vif vif_plug_ovs `unplug`; nova virt/libvirt/driver.py `unplug_vifs`.
-    """
-    for layer in ("libvirt", "kernel", "network"):
-        if layer in host.unheard:
-            raise UnheardError(host.unheard[layer])
-    left = {prefix: tap for prefix, tap in host.network.taps.items() if _may_be_guests(host, tap)}
-    if not left:
-        return
-    # Read all possible users only if there are candidates.
-    used = {name for process in host.processes.own.values() for name in process.taps}
-    used |= {name for domain in host.domains.values() for name in _targets(domain)}
-    prefixes = {found["prefix"] for name in used if (found := NAME.fullmatch(name))}
-    listing = host.ports.of_host(host.nova_name)
-    for prefix, tap in left.items():
-        if prefix in prefixes or prefix in host.ports.went:
-            continue
-        if listing is None:
-            raise UnheardError(host.ports.silence)
-        ports = host.ports.by_prefix.get(prefix, ())
-        if not any(_is_expected(host, port) for port in ports):
-            none = hears(listing, "neutron", tap.name, port=None)
-            bound = [says(port, id=port.id, host=port.host) for port in ports]
-            has = "which neutron has no port for"
-            if ports:
-                has = f"whose {ports[0].title} is bound to {ports[0].host or 'no host'}"
-            yield problem(
-                f"Host {host.name} still has {tap.name}, {has}",
-                _left(tap),
-                *(bound or [none]),
-                TAP=tap.name,
-                PORT=ports[0].id if ports else known(lambda: tap.iface_id),  # noqa: B023
-            )
-
-
-def _may_be_guests(host: Host, tap: Tap) -> bool:
-    """True unless it is neutron's own device, which has no vm-uuid or is a veth pair."""
-    if host.network.switch_listing is not None and tap.is_switched:
-        return tap.vm_uuid is not None
-    return not tap.is_there or tap.kind == "tun"
-
-
-def _targets(domain: Domain) -> Iterator[str]:
-    try:
-        yield from domain.taps
-    except UnheardError:
-        # A domain that is off only has the definition of its next start.
-        yield from (card.target for card in domain.inactive.interfaces if card.target)
-
-
-def _is_expected(host: Host, port: Port) -> bool:
-    """True if the port is bound here or has a second binding here because its guest is coming."""
-    if port.host == host.nova_name:
-        return True
-    try:
-        return any(bound.host == host.nova_name for bound in port.bindings)
-    except UnheardError:
-        return False
-
-
-def _left(tap: Tap) -> Evidence:
-    if tap.is_there:
-        return says(tap, name=tap.name, up=tap.up)
-    names = ", ".join(f"{kind}{tap.prefix}" for kind in sorted(tap.links))
-    if names:
-        return says(tap, name=names)
-    return says(tap, name=tap.name, ofport=tap.ofport, error=tap.error)
 
 
 @check(Severity.ERROR)

@@ -89,7 +89,7 @@ def _ask_flows(recorder: Recorder, interfaces: Iterable[dict[str, Any]]) -> None
         ids, number = row.get("external_ids"), row.get("ofport")
         ids = dict(ids[1]) if isinstance(ids, list) and ids[:1] == ["map"] else {}
         port = ids.get("iface-id")
-        if "vm-uuid" not in ids or not isinstance(number, int) or number < 1:
+        if not {"vm-uuid", "vm-id"} & ids.keys() or not isinstance(number, int) or number < 1:
             continue
         for match in (f"in_port={number}", f"reg5={number}"):
             if time.monotonic() > end:

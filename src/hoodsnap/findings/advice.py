@@ -30,6 +30,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "BASE": "path of the base image",
     "BINARY": "path of the QEMU binary",
     "CELL": "UUID of the cell, from `nova-manage cell_v2 list_cells`",
+    "CARD": "name of the card's tap device",
     "COLUMN": "column of the mapping: cell_id or queued_for_delete",
     "CONSUMER": "UUID of the consumer in placement",
     "COPIED": "target of the disk that is being copied: vda",
@@ -42,6 +43,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "EXPORT": "NFS export of the volume, from nova's connection_info",
     "FD": "number of the open file, from the command before",
     "FLAVOR": "name of the flavor",
+    "FLOATING_IP": "address of the floating IP",
     "FOLDER": "path of the guest's folder",
     "FORMAT": "format of the disk: raw or qcow2",
     "FOUND": "path at which the file is now",
@@ -50,6 +52,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "GUEST": "UUID of the server whose guest is to start again",
     "HYPERVISOR": "hypervisor host name",
     "IMAGE": "id of the image in glance",
+    "LIMITED": "name of the limited card's tap device",
     "LINK": "name that the network device has now",
     "LOG": "path of the log file",
     "LOST_PORT": "id that the card's port has, or had",
@@ -57,8 +60,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "MAP": "name of the multipath map",
     "MISSING": "path at which the file is missing",
     "MODE": "change of the mode, such as a+x",
+    "NAMESPACE": "name of the network namespace",
     "NETWORK": "id of the network",
     "NEW": "path of a new file",
+    "OFPORT": "number of the tap's port in Open vSwitch",
     "OTHER": "UUID of the other server",
     "OTHER_FLAVOR": "name of a flavor to resize to",
     "OTHER_PID": "process id of the other QEMU",
@@ -67,9 +72,10 @@ PLACEHOLDERS: Mapping[str, str] = {
     "PORT": "id of the port",
     "PROVIDER": "UUID of the resource provider",
     "QUOTA": "quota in microseconds per period",
+    "ROUTER": "id of the router",
     "ROW": "id of the row",
     "SCOPE": "name of the systemd scope",
-    "SERVER": "UUID of the server that should not have it",
+    "SERVER": "UUID of the server that should not have it, or does not exist",
     "SERVICE": "name of the systemd service",
     "SIZE": "size in bytes",
     "SNAPSHOT": "name of the snapshot, from `virsh snapshot-list`",
@@ -94,9 +100,11 @@ READ_ONLY = re.compile(
     r"(cat|df|du|findmnt|free|grep|head|hostname|journalctl|last|ls|lsblk|namei|printf|ps|readlink"
     r"|sha256sum|ss|stat|systemctl (status|show|is-active|list-units)|tail|tr|date --utc"
     r"|iscsiadm -m session|multipath -ll|sg_inq"
-    r"|ip -d link show|ip link show|ovs-vsctl (get|(--columns=\S+ )?list)|SELECT"
+    r"|ip -d link show|ip link show|ip netns list|ip -brief address|ip -n \S+ (address|route)$"
+    r"|ip netns exec \S+ iptables-save -t nat$"
+    r"|ovs-vsctl (get|show|(--columns=\S+ )?list)|ovs-ofctl dump-flows|SELECT"
     r"|qemu-img (info|check -f \S+ \S+$)"
-    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|dumpxml|list"
+    r"|virsh (capabilities|checkpoint-(list|dumpxml)|dom\w+|domif-getlink|dumpxml|list"
     r"|managedsave-dumpxml|memtune \S+$|schedinfo \S+$|secret-list|snapshot-list|uri|vcpucount"
     r"|vcpupin \S+$|blockjob \S+ \S+ --info)"
     r"|openstack [^|>;]*\b(list|show)\b|cinder --os-volume-api-version 3.27 attachment-list"

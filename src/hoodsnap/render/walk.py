@@ -10,6 +10,7 @@ from functools import partial
 from hoodsnap.facts.api.allocation import Allocation
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.api.server import Server
+from hoodsnap.facts.api.subnet import FloatingIp
 from hoodsnap.facts.cloud.cloud import Cloud
 from hoodsnap.facts.cloud.guest import NOUNS, Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
@@ -18,7 +19,7 @@ from hoodsnap.facts.database.instance import Instance
 from hoodsnap.facts.database.power_state import POWER_STATES
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.fact import UnheardError, caught, is_true, known
 from hoodsnap.facts.host.cgroup import Cgroup
 from hoodsnap.facts.host.device import Device, Devices
 from hoodsnap.facts.host.image import Image
@@ -391,10 +392,21 @@ def _port(port: Port) -> str:
 
 def _tap(cloud: Cloud, guest: Guest, port: Port | None, tap: Tap | None) -> str:
     assert tap is not None  # noqa: S101 (called only for a fact that exists)
-    links = [_told(lambda: tap.name, lambda: "" if tap.is_there else "no such device")]
+    state = _told(lambda: "" if tap.is_there else "no such device", lambda: _down(tap))
+    links = [_told(lambda: tap.name, lambda: state)]
+    if tap.is_there and is_true(lambda: _is_unplugged(port, tap)):
+        return " → ".join([*links, "not in Open vSwitch"])
     links.append(_told(lambda: _bridge(tap)))
     links += _outwards(cloud, guest, port)
     return " → ".join(filter(None, links))
+
+
+def _down(tap: Tap) -> str:
+    return "" if not tap.is_there or tap.up else "down"
+
+
+def _is_unplugged(port: Port | None, tap: Tap) -> bool:
+    return port is not None and port.vif_type == "ovs" and not tap.is_switched
 
 
 def _bridge(tap: Tap) -> str:
@@ -418,7 +430,22 @@ def _outwards(cloud: Cloud, guest: Guest, port: Port | None) -> Iterator[str]:
     for router in sorted(routers):
         if f"qrouter-{router}" in guest.host.network.namespaces:
             yield f"qrouter-{router[:8]}…"
-    yield from cloud.ports.floating.get(port.id, ())
+    for leads in cloud.ports.floating.get(port.id, ()):
+        if (fate := known(partial(translation, cloud, leads))) is not None:
+            yield leads.address + fate
+
+
+def translation(cloud: Cloud, leads: FloatingIp) -> str:
+    """Return what a router on a captured host does with a floating IP: "" if it translates it."""
+    for host in cloud.hosts:
+        space = host.network.namespaces.get(f"qrouter-{leads.router_id}")
+        if space is None:
+            continue
+        try:
+            return "" if space.inwards.get(leads.address) == leads.fixed else " (not translated)"
+        except UnheardError:
+            break
+    return " (neutron; its translation was not collected)"
 
 
 def _link(cloud: Cloud, guest: Guest, path: str) -> str:

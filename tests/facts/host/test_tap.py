@@ -10,7 +10,7 @@ from tests.conftest import RecordedHost, healthy_report
 
 from hoodsnap.bundle import Answer, Failure
 from hoodsnap.facts.fact import UnheardError
-from hoodsnap.facts.host.tap import HostNetwork
+from hoodsnap.facts.host.host_network import HostNetwork
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 PREFIX = "156bdde9-1b"
@@ -115,9 +115,11 @@ def test_the_floating_ip_leads_to_its_guest() -> None:
     [port] = plain.ports or ()
 
     [floating] = healthy_report().cloud.ports.floating[port.id]
-    assert plain.host.network.translated[floating] == port.addresses[0]
     [router] = healthy_report().cloud.ports.routers[port.network_id or ""]
-    assert f"{floating}/32" in plain.host.network.namespaces[f"qrouter-{router}"]
+    space = plain.host.network.namespaces[f"qrouter-{router}"]
+    assert space.inwards[floating.address] == floating.fixed == port.addresses[0]
+    assert space.outwards[port.addresses[0]] == floating.address
+    assert floating.address in space.addresses
 
 
 def test_a_process_has_unknown_taps_if_the_kernel_does_not_name_them(host: RecordedHost) -> None:

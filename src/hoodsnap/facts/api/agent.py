@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hoodsnap.bundle import Answer
-from hoodsnap.facts.fact import Fact, text, unheard
+from hoodsnap.facts.fact import Fact, mapping, text, unheard
 from hoodsnap.facts.layer import NEUTRON, Layer
 
 WIRING = frozenset(["Open vSwitch agent", "Linux bridge agent", "OVN Controller agent"])
@@ -26,6 +26,9 @@ class Agent(Fact):
         "kind": ("agent", "agent_type"),
         "binary": ("agent", "binary"),
         "heartbeat": ("agent", "heartbeat_timestamp"),
+        "integration_bridge": ("agent", "configurations.integration_bridge"),
+        "tunneling_ip": ("agent", "configurations.tunneling_ip"),
+        "bridge_mappings": ("agent", "configurations.bridge_mappings"),
     }
 
     def where(self, name: str) -> tuple[Answer | None, str]:
@@ -58,6 +61,36 @@ class Agent(Fact):
         return said if isinstance(said, bool) else unheard("alive of the agent was not collected")
 
     @property
+    def integration_bridge(self) -> str | None:
+        """Bridge that it plugs guests into; None for an agent without one."""
+        return _word(self._configurations, "integration_bridge")
+
+    @property
+    def tunneling_ip(self) -> str | None:
+        """The host's address for tunnels to other hosts; None without tunnels."""
+        return _word(self._configurations, "tunneling_ip") or None
+
+    @property
+    def bridge_mappings(self) -> Mapping[str, str]:
+        """Physical network → bridge. OVN's agent reports them as `physnet1:br-ex,…`."""
+        config = self._configurations
+        found = config.get("bridge_mappings", config.get("bridge-mappings"))
+        if isinstance(found, str):
+            pairs = (pair.strip().partition(":") for pair in found.split(","))
+            return {net: bridge for net, _, bridge in pairs if bridge}
+        items = found.items() if isinstance(found, dict) else ()
+        return {net: bridge for net, bridge in items if isinstance(bridge, str)}
+
+    @property
+    def _configurations(self) -> Mapping[str, object]:
+        return mapping(self.raw, "configurations")
+
+    @property
     def heartbeat(self) -> str | None:
         """Time of the agent's last heartbeat, UTC."""
         return text(self.raw, "heartbeat_timestamp")
+
+
+def _word(config: Mapping[str, object], key: str) -> str | None:
+    value = config.get(key)
+    return value if isinstance(value, str) else None

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from hoodsnap.bundle import Answer
 from hoodsnap.facts.api.agent import Agent
 from hoodsnap.facts.api.body import items_of
+from hoodsnap.facts.api.subnet import FloatingIp, Router, Subnet
 from hoodsnap.facts.fact import (
     Documented,
     DocumentedField,
@@ -54,6 +55,11 @@ class Network(Fact):
     noun: ClassVar[str] = "network"
     raw: Mapping[str, object]
 
+    places: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "segment": ("network", "provider:segmentation_id"),
+        "physical": ("network", "provider:physical_network"),
+    }
+
     def where(self, name: str) -> tuple[Answer | None, str]:
         """Return the answer and the place in it, which starts with the network's id."""
         answer, place = super().where(name)
@@ -68,6 +74,16 @@ class Network(Fact):
     def mtu(self) -> int | None:
         """MTU of the network in bytes (Mitaka and later)."""
         return integer(self.raw, "mtu")
+
+    @property
+    def segment(self) -> int | None:
+        """VLAN or VNI; None for a flat network, and one of several segments. Admin only."""
+        return integer(self.raw, "provider:segmentation_id")
+
+    @property
+    def physical(self) -> str | None:
+        """Physical network; None for a tunneled network. Admin only."""
+        return text(self.raw, "provider:physical_network")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,6 +103,9 @@ class Port(Fact):
         "vnic_type": ("port", "binding:vnic_type"),
         "bridge": ("port", "binding:vif_details.bridge_name"),
         "addresses": ("port", "fixed_ips"),
+        "subnet_ids": ("port", "fixed_ips"),
+        "is_filtered": ("port", "port_security_enabled"),
+        "drivers": ("port", "binding:vif_details.bound_drivers"),
         "bindings": ("bindings", "bindings"),
     }
 
@@ -183,6 +202,24 @@ class Port(Fact):
         return name if isinstance(name, str) and name else None
 
     @property
+    def subnet_ids(self) -> tuple[str, ...]:
+        """Subnets of the port's fixed IPs, in their order."""
+        listed = self.raw.get("fixed_ips")
+        ids = (item.get("subnet_id") for item in listed or () if isinstance(item, dict))  # type: ignore[attr-defined]
+        return tuple(uuid for uuid in ids if isinstance(uuid, str))
+
+    @property
+    def is_filtered(self) -> bool:
+        """True if port security lets the port send from its own addresses only."""
+        return self.raw.get("port_security_enabled") is not False
+
+    @property
+    def drivers(self) -> frozenset[str]:
+        """Mechanism drivers that bound the port: `openvswitch`, `ovn` …; empty before Train."""
+        bound = mapping(self.raw, "binding:vif_details").get("bound_drivers")
+        return frozenset(map(str, bound.values())) if isinstance(bound, dict) else frozenset()
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """The port's fixed IPs."""
         listed = self.raw.get("fixed_ips")
@@ -215,8 +252,14 @@ class Ports:
         self.obstacle: str | None = None
         """Message of the API's first error; None without one."""
         self.networks: dict[str, Network] = {}
-        self.floating: dict[str, tuple[str, ...]] = {}
+        self.floating: dict[str, tuple[FloatingIp, ...]] = {}
         """Port id → the floating IPs that lead to the port."""
+        self.subnets: dict[str, Subnet] = {}
+        self.routers_by_id: dict[str, Router] = {}
+        self.heard: set[str] = set()
+        """Lists that were collected, of the whole cloud or in part."""
+        self.whole: set[str] = set()
+        """Lists that were collected for the whole cloud, on one page: `networks`, `ports` …"""
         self.agents: dict[str, Agent] | None = None
         """The agents by id; None if they were not collected."""
         self.went: set[str] = set()
@@ -262,6 +305,10 @@ class Ports:
                     if device in asked["device_id"]:
                         del rows[uuid]
                         self.went.add(uuid[:PREFIX])
+        if items is not None:
+            self.heard.add(name)
+        if items is not None and re.fullmatch(r"(limit=\d+)?", options) and not _next(answer):
+            self.whole.add(name)
         if name == "agents" and items is not None:
             self.agents = self.agents or {}
         for raw in items or ():
@@ -274,7 +321,13 @@ class Ports:
             elif name == "floatingips":
                 port, ip = raw.get("port_id"), raw.get("floating_ip_address")
                 if isinstance(port, str) and isinstance(ip, str):
-                    self.floating[port] = (*self.floating.get(port, ()), ip)
+                    leads = FloatingIp(raw, answer)
+                    others = [it for it in self.floating.get(port, ()) if it.id != leads.id]
+                    self.floating[port] = (*others, leads)
+            elif name == "subnets":
+                self.subnets[uuid] = Subnet(raw, answer)
+            elif name == "routers":
+                self.routers_by_id[uuid] = Router(raw, answer)
             elif name == "agents" and self.agents is not None:
                 self.agents[uuid] = Agent(raw=raw, said={"agent": answer})
 
@@ -332,6 +385,31 @@ class Ports:
         for uuid, port in self.by_id.items():
             found.setdefault(uuid[:PREFIX], []).append(port)
         return {prefix: tuple(ports) for prefix, ports in found.items()}
+
+    @cached_property
+    def subnets_of(self) -> Mapping[str, tuple[Subnet, ...]]:
+        """Network id → the network's subnets that were collected."""
+        found: dict[str, list[Subnet]] = {}
+        for subnet in self.subnets.values():
+            try:
+                found.setdefault(subnet.network_id or "", []).append(subnet)
+            except Exception as error:
+                caught(error)
+                continue
+        return {network: tuple(subnets) for network, subnets in found.items()}
+
+    @cached_property
+    def by_network(self) -> Mapping[str, tuple[Port, ...]]:
+        """Network id → the ports in the network that belong to no server: routers', DHCP's …"""
+        found: dict[str, list[Port]] = {}
+        for port in self.by_id.values():
+            try:
+                if not port.is_guests and port.network_id:
+                    found.setdefault(port.network_id, []).append(port)
+            except Exception as error:
+                caught(error)
+                continue
+        return {network: tuple(ports) for network, ports in found.items()}
 
     @cached_property
     def routers(self) -> Mapping[str, frozenset[str]]:
@@ -405,8 +483,9 @@ def _owner_is_readable(item: Mapping[str, object]) -> bool:
 
 
 def _next(answer: Answer) -> str | None:
-    links = answer.value.get("ports_links") if isinstance(answer.value, dict) else None
-    for link in links if isinstance(links, list) else ():
+    body = answer.value if isinstance(answer.value, dict) else {}
+    lists = (links for key, links in body.items() if key.endswith("_links"))
+    for link in next((links for links in lists if isinstance(links, list)), ()):
         if isinstance(link, dict) and link.get("rel") == "next":
             markers = parse_qs(str(link.get("href")).partition("?")[2]).get("marker")
             return markers[0] if markers else ""

@@ -49,6 +49,7 @@ class Server(Fact):
         "flavor": ("body", "flavor.original_name"),
         "updated_at": ("body", "updated"),
         "volumes_attached": ("body", "os-extended-volumes:volumes_attached"),
+        "card_addresses": ("body", "addresses"),
     }
 
     documented: ClassVar[Documented] = (
@@ -98,6 +99,25 @@ class Server(Fact):
     def host(self) -> str | None:
         """The nova-compute host; only administrators see it."""
         return text(self.raw, "OS-EXT-SRV-ATTR:host")
+
+    @property
+    def addresses(self) -> tuple[tuple[str, str, str], ...]:
+        """Its addresses, sorted, each with its network's name and `fixed` or `floating`."""
+        found = set()
+        for network, listed in mapping(self.raw, "addresses").items():
+            for one in listed if isinstance(listed, list) else ():
+                if isinstance(one, dict) and isinstance(one.get("addr"), str):
+                    kind = one.get("OS-EXT-IPS:type", "fixed")
+                    found.add((network, str(kind), one["addr"]))
+        return tuple(sorted(found))
+
+    @property
+    def card_addresses(self) -> frozenset[str]:
+        """MAC addresses of its ports, lower case; empty if the API does not report them."""
+        networks = mapping(self.raw, "addresses").values()
+        listed = [one for each in networks if isinstance(each, list) for one in each]
+        macs = (one.get("OS-EXT-IPS-MAC:mac_addr") for one in listed if isinstance(one, dict))
+        return frozenset(mac.lower() for mac in macs if isinstance(mac, str))
 
     @property
     def instance_name(self) -> str | None:

@@ -23,10 +23,10 @@ from hoodsnap.facts.host.cgroup import ControlGroups
 from hoodsnap.facts.host.container_paths import tops_of
 from hoodsnap.facts.host.daemon import Daemons
 from hoodsnap.facts.host.device import Devices
+from hoodsnap.facts.host.host_network import HostNetwork
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
-from hoodsnap.facts.host.tap import HostNetwork
 from hoodsnap.facts.layer import BLOCK, CGROUP, IMAGES, KERNEL, LOGS, NETWORK, OF_HOST, QEMU, Layer
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process, root_device

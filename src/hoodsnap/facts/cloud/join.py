@@ -20,7 +20,8 @@ from hoodsnap.facts.database.tables import Tables
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.fact import UnheardError, caught, is_true
 from hoodsnap.facts.host.device import Device, Devices
-from hoodsnap.facts.host.tap import NAME, HostNetwork, Tap
+from hoodsnap.facts.host.host_network import HostNetwork
+from hoodsnap.facts.host.tap import NAME, Tap
 from hoodsnap.facts.layer import LAYERS, OF_HOST, WITHOUT_CENSUS
 from hoodsnap.facts.process.process import Process
 

@@ -85,6 +85,7 @@ class Instance(Fact):
         "shelved_image": ("metadata", "shelved_image_id"),
         "image_copy": ("metadata", "image_*"),
         "shutdown_timeout": ("metadata", "image_os_shutdown_timeout"),
+        "card_model": ("metadata", "image_hw_vif_model"),
         "archived": ("row", ""),
         "cell": ("row", ""),
         "network_info": ("cache", "network_info"),
@@ -186,6 +187,12 @@ class Instance(Fact):
             for name, value in self._metadata[0].items()
             if name.startswith("image_") and isinstance(value, str)
         }
+
+    @property
+    def card_model(self) -> str | None:
+        """Model of its network cards, set by the image; None if nova decides."""
+        value = self._metadata[0].get("image_hw_vif_model")
+        return value if isinstance(value, str) else None
 
     @cached_property
     def _metadata(self) -> tuple[Mapping[str, object], Answer]:

@@ -26,6 +26,27 @@ class NetworkInterface(NamedTuple):
     floating: tuple[str, ...]
     mtu: int | None
     """Bytes; None if it is not recorded, as before Newton."""
+    ovs_id: str | None = None
+    """Id that it has in Open vSwitch (`ovs_interfaceid`); None for other switches."""
+    network_id: str | None = None
+    label: str | None = None
+    """Name of the network."""
+    bridge: str | None = None
+    plugged: str | None = None
+    """Bridge in the details of its binding."""
+    subnets: tuple[CachedSubnet, ...] = ()
+
+
+class CachedSubnet(NamedTuple):
+    """A subnet of a port, as nova cached it."""
+
+    cidr: str | None
+    gateway: str | None
+    dhcp: str | None
+    """Address of the network's DHCP server."""
+    addresses: tuple[str, ...]
+    dns: tuple[str, ...] = ()
+    """Its name servers."""
 
 
 def read_network_info(text: str | None) -> tuple[NetworkInterface, ...]:
@@ -57,6 +78,24 @@ def _port(raw: object) -> NetworkInterface:
         addresses=tuple(ip for ip in (_text(one.get("address")) for one in ips) if ip),
         floating=tuple(_floating(ips)),
         mtu=mtu if isinstance(mtu, int) else None,
+        ovs_id=_text(raw.get("ovs_interfaceid")),
+        network_id=_text(network.get("id")),
+        label=_text(network.get("label")),
+        bridge=_text(network.get("bridge")),
+        plugged=_text(_mapping(raw.get("details")).get("bridge_name")),
+        subnets=tuple(_subnet(_mapping(one)) for one in _list(network.get("subnets"))),
+    )
+
+
+def _subnet(raw: Mapping[str, object]) -> CachedSubnet:
+    ips = (_text(_mapping(ip).get("address")) for ip in _list(raw.get("ips")))
+    servers = (_text(_mapping(ip).get("address")) for ip in _list(raw.get("dns")))
+    return CachedSubnet(
+        cidr=_text(raw.get("cidr")),
+        gateway=_text(_mapping(raw.get("gateway")).get("address")),
+        dhcp=_text(_mapping(raw.get("meta")).get("dhcp_server")),
+        addresses=tuple(ip for ip in ips if ip),
+        dns=tuple(ip for ip in servers if ip),
     )
 
 

@@ -42,6 +42,12 @@ class Interface(NamedTuple):
     """MTU in bytes that the guest is given; None without one."""
     model: str | None = None
     """Model of the card in the guest: `virtio`, `e1000` …; None if libvirt does not report it."""
+    port_id: str | None = None
+    """The port's id where libvirt plugs the card into Open vSwitch (`interfaceid`)."""
+    linked: bool = True
+    """False if the guest sees its cable unplugged."""
+    limits: tuple[tuple[str, str], ...] = ()
+    """Limits of its bandwidth: `("inbound average", "1000")`, in KiB/s."""
 
 
 DOCUMENTED_INTERFACE = (
@@ -50,6 +56,8 @@ DOCUMENTED_INTERFACE = (
     DocumentedField("type", "`bridge`, `ethernet` …"),
     DocumentedField("source", "Bridge or network that the card is plugged into."),
     DocumentedField("mtu", "MTU in bytes; null if the guest is not given one."),
+    DocumentedField("model", "`virtio`, `e1000` …"),
+    DocumentedField("linked", "False if the guest sees its cable unplugged."),
 )
 """Fields of a network card that the expressions of a lab sheet can read."""
 
@@ -334,7 +342,7 @@ def _kib(text: str | None, unit: str | None, what: str) -> int:
 
 def _interface(element: Element) -> Interface:
     mac, target, source = element.find("mac"), element.find("target"), element.find("source")
-    address, model = None if mac is None else mac.get("address"), element.find("model")
+    address = None if mac is None else mac.get("address")
     places: Iterator[str | None] = iter(())
     if source is not None:
         places = (source.get(key) for key in ("bridge", "network", "dev", "path", "name"))
@@ -344,8 +352,20 @@ def _interface(element: Element) -> Interface:
         type=element.get("type", ""),
         source=next((place for place in places if place), None),
         mtu=_mtu(element.find("mtu")),
-        model=None if model is None else model.get("type"),
+        model=_attribute(element, "model", "type"),
+        port_id=_attribute(element, "virtualport/parameters", "interfaceid"),
+        linked=_attribute(element, "link", "state") != "down",
+        limits=tuple(
+            (f"{way.tag} {key}", value)
+            for way in element.iterfind("bandwidth/*")
+            for key, value in sorted(way.attrib.items())
+        ),
     )
+
+
+def _attribute(element: Element, path: str, name: str) -> str | None:
+    found = element.find(path)
+    return None if found is None else found.get(name)
 
 
 def _mtu(element: Element | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from hoodsnap.facts.api.port import PREFIX, Port
 from hoodsnap.facts.cloud.cloud import Cloud
@@ -12,12 +13,12 @@ from hoodsnap.facts.cloud.guest import Guest
 from hoodsnap.facts.cloud.volume_owners import volume_of
 from hoodsnap.facts.domain.disk import Disk
 from hoodsnap.facts.domain.domain import Domain
-from hoodsnap.facts.fact import UnheardError, caught
+from hoodsnap.facts.fact import UnheardError, caught, known
 from hoodsnap.facts.host.image import Image, ImageInfo
 from hoodsnap.facts.host.tap import Tap
 from hoodsnap.findings.finding import Finding
 from hoodsnap.printable import clean, cut
-from hoodsnap.render.walk import size
+from hoodsnap.render.walk import size, translation
 
 LONGEST = 60
 """Characters of a label; the whole text is shown on demand."""
@@ -248,8 +249,9 @@ def _outwards(cloud: Cloud, guest: Guest, port: Port) -> Iterator[Station]:
     for router in sorted(routers):
         if f"qrouter-{router}" in guest.host.network.namespaces:
             yield Station("router", f"qrouter-{clean(router)[:8]}…", whole=f"qrouter-{router}")
-    for address in cloud.ports.floating.get(port.id, ()):
-        yield _station("floating IP", address)
+    for leads in cloud.ports.floating.get(port.id, ()):
+        if (fate := known(partial(translation, cloud, leads))) is not None:
+            yield _station("floating IP", leads.address, fate.strip(" ()"))
 
 
 def _station(kind: str, name: str, details: str = "") -> Station:

@@ -1,0 +1,147 @@
+"""Floating IPs of a guest: what neutron promises, and what the router translates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from hoodsnap.bundle import Answer
+from hoodsnap.check import Problems, check, problem
+from hoodsnap.checks.traps import building, migrating, never_launched, port_just_changed
+from hoodsnap.evidence import Evidence, Severity, hears
+from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.api.subnet import FloatingIp
+from hoodsnap.facts.clock import moment
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.fact import UnheardError, known
+from hoodsnap.facts.host.namespace import Namespace
+from hoodsnap.phrase import several
+
+NEW = timedelta(minutes=2)
+"""Time for the router's agent to set up a floating IP."""
+
+
+@check(Severity.ERROR, traps=[building, never_launched, migrating, port_just_changed])
+def floating_ip_not_translated(guest: Guest, cloud: Cloud, ports: tuple[Port, ...]) -> Problems:
+    """The router does not translate a floating IP of the guest, so it does not lead there.
+
+    neutron lists the floating IP as the guest's, but its router lacks the rule for arriving packets
+    (DNAT), the rule for leaving packets (SNAT) or the address itself. Without DNAT or the address
+    nobody reaches the guest by the floating IP; without SNAT, the guest's own connections come from
+    the router's address. Causes: the rules were flushed by hand or by a firewall service, or the
+    L3 agent failed half way.
+
+    Authority: neutron, for the floating IP; the router's network namespace, for what happens.
+
+    Traps: The L3 agent sets a new floating IP up within seconds. Distributed and highly available
+    routers keep parts of the rules on other hosts, so only their translations that exist are
+    compared. OVN translates without a namespace, and is not judged here.
+
+    Next: Compare the floating IP with the router's rules and addresses:
+
+        openstack floating ip show FLOATING_IP
+        ip netns exec qrouter-ROUTER iptables-save -t nat
+        ip -n qrouter-ROUTER address
+        openstack network agent list --router ROUTER
+
+    If the L3 agent is alive, disconnect the floating IP and connect it again, which makes the agent
+    write the address and the rules:
+
+        openstack floating ip unset --port FLOATING_IP
+        openstack floating ip set --port PORT FLOATING_IP
+
+    It worked if the router has both rules and the address:
+
+        ip netns exec qrouter-ROUTER iptables-save -t nat
+
+    Not yet: Do not restart the L3 agent on a host that routes for other guests before you have
+    looked whether their rules are complete. Do not delete the floating IP: the next one has another
+    address.
+
+    Source: neutron agent/l3/router_info.py `process_floating_ip_nat_rules`,
+    `floating_forward_rules`; neutron bugs 1700369, 1549311.
+    """
+    if guest.host is not None and not guest.is_here:
+        return
+    for port in ports:
+        for leads in cloud.ports.floating.get(port.id, ()):
+            space = _space(cloud, leads)
+            router = cloud.ports.routers_by_id.get(leads.router_id or "")
+            if space is None or is_new(leads):
+                continue
+            plain = router is not None and router.is_plain
+            missing, evidence = _faults(leads, space, plain=plain)
+            if missing:
+                yield problem(
+                    f"{guest.title} is not reachable by its floating IP {leads.address}: "
+                    f"{space.name} {several(missing)}",
+                    promised(leads, fixed_ip_address=leads.fixed, status=leads.status),
+                    *evidence,
+                    FLOATING_IP=leads.address,
+                    ROUTER=leads.router_id,
+                    PORT=port.id,
+                )
+
+
+def promised(leads: FloatingIp, **values: object) -> Evidence:
+    """Return evidence of fields of a floating IP."""
+    field = next(iter(values))
+    place = f"floatingips[id={leads.id}].{field}"
+    return hears(leads.answer, "floating IP", place, address=leads.address, **values)
+
+
+def _space(cloud: Cloud, leads: FloatingIp) -> Namespace | None:
+    """Return the namespace of the floating IP's router, if a captured host has it."""
+    name = f"qrouter-{leads.router_id}"
+    for host in cloud.hosts:
+        if (space := host.network.namespaces.get(name)) is not None:
+            return space
+    return None
+
+
+def is_new(leads: FloatingIp) -> bool:
+    """True if neutron changed the floating IP moments ago."""
+    at = moment(known(lambda: leads.updated_at))
+    return at is not None and leads.answer.at - at < NEW
+
+
+def _faults(
+    leads: FloatingIp, space: Namespace, *, plain: bool
+) -> tuple[list[str], list[Evidence]]:
+    """Return what is wrong with a translation, as predicates of the namespace, with evidence."""
+    inwards, outwards = space.inwards, space.outwards
+    missing, evidence = [], []
+    rules = space.said["nat"]
+    to = inwards.get(leads.address)
+    if to != leads.fixed and (plain or to is not None):
+        missing.append(_rule("translates it to", "does not translate it", to))
+        evidence.append(_rules(rules, leads.address, dnat=to))
+    source = outwards.get(leads.fixed or "")
+    if source != leads.address and (plain or source is not None):
+        words = f"does not translate {leads.fixed} to it"
+        missing.append(_rule(f"translates {leads.fixed} to", words, source))
+        evidence.append(_rules(rules, leads.fixed or "", snat=source))
+    missing += _without_address(leads, space, evidence) if plain else ()
+    return missing, evidence
+
+
+def _without_address(
+    leads: FloatingIp, space: Namespace, evidence: list[Evidence]
+) -> Iterator[str]:
+    try:
+        has = leads.address in space.addresses
+    except UnheardError:
+        return
+    if not has:
+        answer = space.said["address"]
+        evidence.append(hears(answer, "namespace", space.name, **{leads.address: None}))
+        yield "does not have the address"
+
+
+def _rule(wrong: str, none: str, value: str | None) -> str:
+    return none if value is None else f"{wrong} {value}"
+
+
+def _rules(answer: Answer, address: str, **rule: object) -> Evidence:
+    return hears(answer, "namespace", address, **rule)

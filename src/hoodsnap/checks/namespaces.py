@@ -1,0 +1,205 @@
+"""Network namespaces in which neutron's agents route, and give out addresses and metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
+from typing import Any
+
+from hoodsnap.check import Problem, Problems, check, problem
+from hoodsnap.checks.traps import just_changed
+from hoodsnap.evidence import Severity, hears, says
+from hoodsnap.facts.api.port import Port
+from hoodsnap.facts.cloud.cloud import Cloud
+from hoodsnap.facts.cloud.guest import Guest
+from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.fact import UnheardError, is_true
+from hoodsnap.facts.host.namespace import Namespace
+from hoodsnap.phrase import several
+
+ROUTER = frozenset(["network:router_interface", "network:router_gateway"])
+"""Owners of a router's ports that are on one host."""
+
+METADATA = "ovnmeta-"
+
+
+@check(Severity.ERROR)
+def network_namespace_wrong(host: Host, cloud: Cloud) -> Problems:
+    """A router, DHCP or metadata namespace is missing, or lacks an address or its default route.
+
+    neutron's agents route, give out addresses and serve metadata in network namespaces of the host.
+    neutron lists the port there as ACTIVE. Without the namespace or the address, the guests of its
+    network cannot leave the network, get no address, or get no metadata. Causes: somebody deleted
+    the namespace or changed it by hand, or the host was rebooted and its agent did not start.
+
+    Authority: neutron, for what should be; the kernel, for what is.
+
+    Traps: Ports that just changed. Highly available and distributed routers have addresses where
+    they are active only. Agents in containers may keep their namespaces where the host does not
+    list them.
+
+    Next: Check the namespace, and whether the agent runs and is alive:
+
+        ip netns list
+        ip -n NAMESPACE address
+        ip -n NAMESPACE route
+        openstack network agent list --host HOST
+        journalctl -u SERVICE -n 50
+
+    Restart the agent, which makes what is missing; the namespaces that are complete stay as they
+    are:
+
+        systemctl restart SERVICE
+
+    It worked if the namespace has the port's addresses a minute later:
+
+        ip -n NAMESPACE address
+
+    Not yet: Do not reboot guests for this: they would ask for addresses or metadata in vain. Do not
+    add the address by hand, because the agent does not know of it.
+
+    Source: neutron agent/l3/namespaces.py, agent/linux/dhcp.py `setup`, agent/ovn/metadata/agent.py
+    `provision_datapath`; neutron bug 1573073.
+    """
+    listing = host.network.namespace_listing
+    if listing is None:
+        raise UnheardError("the host's network namespaces were not collected")
+    reason: UnheardError | None = None
+    for port in host.ports.by_id.values():
+        try:
+            name = _name_of(host, port)
+            if name is not None:
+                yield from _problems(host, cloud, port, name)
+        except UnheardError as unheard:
+            reason = reason or unheard
+    yield from _without_metadata(host, cloud)
+    if reason is not None:
+        raise reason
+
+
+def _name_of(host: Host, port: Port) -> str | None:
+    """Return the namespace that must have a port's addresses; None if it may be anywhere."""
+    owner = port.device_owner
+    if owner not in ROUTER and owner != "network:dhcp":
+        return None
+    if port.host != host.nova_name or port.status != "ACTIVE" or just_changed(port):
+        return None
+    if owner == "network:dhcp":
+        return f"qdhcp-{port.network_id}"
+    router = host.ports.routers_by_id.get(port.device_id)
+    return f"qrouter-{port.device_id}" if router is not None and router.is_plain else None
+
+
+def _problems(host: Host, cloud: Cloud, port: Port, name: str) -> Iterator[Problem]:
+    assert host.network.namespace_listing is not None  # noqa: S101 (checked by the caller)
+    names, listing = host.network.namespace_listing
+    network = port.network
+    of = f"network {network.name}" if network is not None else f"network {port.network_id}"
+    service = "neutron-dhcp-agent" if name.startswith("qdhcp") else "neutron-l3-agent"
+    words: dict[str, Any] = {"NAMESPACE": name, "HOST": host.nova_name, "SERVICE": service}
+    wanted = says(port, id=port.id, addresses=", ".join(port.addresses), host=port.host)
+    if name not in names:
+        if not _shows_namespaces(host, port):
+            raise UnheardError("neutron's namespaces may be in a container")
+        gone = hears(listing, "namespace", name, **{name: None})
+        headline = f"Host {host.name} has no namespace {name}, which serves {of}"
+        yield problem(headline, wanted, gone, **words)
+        return
+    space = host.network.namespaces.get(name)
+    if space is None:
+        return  # it serves no guest that was collected
+    has = {_plain(ip) for ip in space.addresses}
+    if lacking := [ip for ip in port.addresses if _plain(ip) not in has]:
+        found = hears(space.said["address"], "namespace", name, addresses=", ".join(sorted(has)))
+        headline = f"{name} of {of} lacks {several(lacking)}"
+        yield problem(headline, wanted, found, **words)
+    yield from _routes(host, port, space, words)
+
+
+def _shows_namespaces(host: Host, port: Port) -> bool:
+    """True if the host lists neutron's namespaces, or has the port in Open vSwitch."""
+    assert host.network.namespace_listing is not None  # noqa: S101 (checked by the caller)
+    names, _ = host.network.namespace_listing
+    if any(name.startswith(("qrouter-", "qdhcp-")) for name in names):
+        return True
+    rows = host.network.switch
+    return not isinstance(rows, UnheardError) and any(port.id[:11] in name for name in rows)
+
+
+def _plain(ip: str) -> str:
+    try:
+        return str(ip_address(ip))
+    except ValueError:
+        return ip
+
+
+def _routes(
+    host: Host, port: Port, space: Namespace, words: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """Report a default route that leads elsewhere than the subnet's gateway, or is missing."""
+    is_router = port.device_owner == "network:router_gateway"
+    if port.device_owner == "network:router_interface":
+        return
+    router = host.ports.routers_by_id.get(port.device_id)
+    if is_router and (router is None or router.has_own_default):
+        return
+    subnets = [
+        subnet for subnet in host.ports.subnets_of.get(port.network_id or "", ()) if subnet.is_ipv4
+    ]
+    if not subnets:
+        return  # those of external networks are collected with all hosts only
+    wanted = {subnet.gateway for subnet in subnets if subnet.gateway}
+    try:
+        ways = space.gateways
+    except UnheardError:
+        return
+    if any(way not in wanted for way in ways) or (is_router and wanted and not ways):
+        route = hears(space.said["route"], "namespace", space.name, gateway=", ".join(ways) or None)
+        subnet = next((one for one in subnets if one.gateway), None)
+        asked = (
+            [hears(subnet.answer, "subnet", f"subnets[id={subnet.id}]", gateway_ip=subnet.gateway)]
+            if subnet is not None
+            else []
+        )
+        leads = f"leads to {several(ways)}" if ways else "is missing"
+        headline = f"{space.name}'s default route {leads}; neutron has {several(sorted(wanted))}"
+        if not wanted:
+            headline = f"{space.name} has a default route to {several(ways)}, neutron no gateway"
+        yield problem(headline, *asked, route, **words)
+
+
+def _without_metadata(host: Host, cloud: Cloud) -> Iterator[Problem]:
+    """Report networks of running guests for which OVN's metadata agent has no namespace."""
+    assert host.network.namespace_listing is not None  # noqa: S101 (checked by the caller)
+    names, listing = host.network.namespace_listing
+    agents = (host.ports.agents or {}).values()
+    alive = [it for it in agents if it.kind == "OVN Metadata agent" and it.host == host.nova_name]
+    if not any(is_true(lambda: agent.alive) for agent in alive):  # noqa: B023
+        return
+    rows = host.network.switch
+    devices = rows if not isinstance(rows, UnheardError) else {}
+    shows = any(name.startswith(METADATA) for name in names)
+    waiting: dict[str, list[Guest]] = {}
+    for guest in cloud.guests_of(host):
+        for port in (guest.ports or ()) if guest.runs else ():
+            if port.host == host.nova_name and port.network_id and not just_changed(port):
+                waiting.setdefault(port.network_id, []).append(guest)
+    for network, guests in waiting.items():
+        name = METADATA + network
+        has_device = f"tap{network[:10]}0" in devices
+        if name in names or not (shows or has_device) or not _serves_dhcp(host, network):
+            continue
+        titles = several(guest.title for guest in guests)
+        yield problem(
+            f"Host {host.name} has no namespace {name}: no metadata for {titles}",
+            hears(listing, "namespace", name, **{name: None}),
+            says(alive[0], kind=alive[0].kind, alive=True),
+            NAMESPACE=name,
+            HOST=host.nova_name,
+            SERVICE="neutron-ovn-metadata-agent",
+        )
+
+
+def _serves_dhcp(host: Host, network: str) -> bool:
+    """True if a subnet has DHCP: only then does OVN's metadata port have an address."""
+    return any(subnet.serves_dhcp for subnet in host.ports.subnets_of.get(network, ()))

@@ -1,0 +1,82 @@
+"""Network namespaces of neutron's routers and DHCP servers: addresses, routes, translations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from hoodsnap.bundle import Answer
+from hoodsnap.facts.fact import UnheardError, value_of
+
+NAMESPACES = "ip -j netns"
+
+_INSIDE = re.compile(r"ip -j -n (\S+) (address|route)")
+
+_RULES = re.compile(r"ip netns exec (\S+) iptables-save -t nat")
+
+_INWARDS = re.compile(
+    r"-A \S+-PREROUTING -d ([\d.]+)/32 (?:-i \S+ )?-j DNAT --to-destination ([\d.]+)"
+)
+
+_OUTWARDS = re.compile(r"-A \S+-float-snat -s ([\d.]+)/32 (?:-o \S+ )?-j SNAT --to-source ([\d.]+)")
+
+
+class Namespace(NamedTuple):
+    """One network namespace. What was not collected raises `UnheardError`."""
+
+    name: str
+    """`qrouter-` with the router's id, `qdhcp-` with the network's."""
+    said: Mapping[str, Answer]
+    """The answers about it: `address`, `route`, `nat`."""
+
+    @property
+    def addresses(self) -> frozenset[str]:
+        """Its addresses, without the length of their prefix."""
+        return frozenset(ip.partition("/")[0] for ip in addresses_of(self._value("address")))
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """The gateways of its default routes, IPv4."""
+        rows = value_of(self.said.get("route"), f"routes of {self.name}", list[dict[str, Any]])
+        ways = (row.get("gateway") for row in rows if row.get("dst") == "default")
+        return tuple(way for way in ways if isinstance(way, str))
+
+    @property
+    def inwards(self) -> Mapping[str, str]:
+        """Floating IP → the fixed IP to which it translates arriving packets."""
+        return dict(_INWARDS.findall(self._rules()))
+
+    @property
+    def outwards(self) -> Mapping[str, str]:
+        """Fixed IP → the floating IP that it writes into packets on their way out."""
+        return dict(_OUTWARDS.findall(self._rules()))
+
+    def _rules(self) -> str:
+        return value_of(self.said.get("nat"), f"translations of {self.name}", str)
+
+    def _value(self, part: str) -> object:
+        answer = self.said.get(part)
+        if answer is None or answer.error is not None:
+            raise UnheardError(f"network namespace {self.name}: its addresses were not collected")
+        return answer.value
+
+
+def read_namespaces(said: Mapping[str, Answer]) -> Mapping[str, Namespace]:
+    """Return name → namespace that was looked into, from a host's answers by query."""
+    found: dict[str, dict[str, Answer]] = {}
+    for query, answer in said.items():
+        if inside := _INSIDE.fullmatch(query):
+            found.setdefault(inside[1], {})[inside[2]] = answer
+        elif rules := _RULES.fullmatch(query):
+            found.setdefault(rules[1], {})["nat"] = answer
+    return {name: Namespace(name, answers) for name, answers in found.items()}
+
+
+def addresses_of(value: object) -> Iterator[str]:
+    """Yield the addresses in the output of `ip -j address`: `10.20.0.1/24`; not those of links."""
+    for link in value if isinstance(value, list) else ():
+        listed = link.get("addr_info") if isinstance(link, dict) else None
+        for address in listed if isinstance(listed, list) else ():
+            if isinstance(address, dict) and address.get("scope") != "link":
+                yield f"{address.get('local')}/{address.get('prefixlen')}"

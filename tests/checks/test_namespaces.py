@@ -1,0 +1,139 @@
+"""Network namespaces of routers, DHCP and metadata."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import RecordedHost
+
+
+def _port(host: RecordedHost, name: str) -> dict[str, Any]:
+    [port] = host.ports(name)
+    return port
+
+
+NAMES = "ip -j netns"
+
+
+def _names(host: RecordedHost, kind: str) -> list[str]:
+    return [
+        row["name"] for row in host.last("network", NAMES).value if row["name"].startswith(kind)
+    ]
+
+
+def _remove(host: RecordedHost, name: str) -> None:
+    rows = host.last("network", NAMES).value
+    host.set("network", NAMES, [row for row in rows if row["name"] != name])
+    host.drop(lambda answer: answer.layer != "network" or name not in answer.query)
+
+
+def _own(host: RecordedHost, name: str, query: str) -> str:
+    return f"ip -j -n {name} {query}"
+
+
+def test_network_namespace_wrong(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
+    _remove(host, name)
+
+    assert sorted(host.headlines()) == [
+        f"Host vm has no namespace {name}, which serves network lab-ext",
+        f"Host vm has no namespace {name}, which serves network lab-net",
+    ]
+
+
+def test_the_namespace_of_a_dhcp_server_is_missing(host: RecordedHost) -> None:
+    name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
+    _remove(host, name)
+
+    assert host.headlines() == [f"Host vm has no namespace {name}, which serves network lab-net"]
+
+
+def test_a_router_lost_the_gateway_address_of_its_guests(host: RecordedHost) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "address")
+    links = json.loads(json.dumps(host.last("network", query).value))
+    for link in links:
+        link["addr_info"] = [ip for ip in link["addr_info"] if ip["local"] != "10.20.0.1"]
+    host.set("network", query, links)
+
+    assert host.headlines() == [f"{name} of network lab-net lacks 10.20.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [(None, "is missing"), ("172.24.4.9", "leads to 172.24.4.9")],
+)
+def test_a_default_route_leads_elsewhere(host: RecordedHost, way: str | None, words: str) -> None:
+    [name] = _names(host, "qrouter-")
+    query = _own(host, name, "route")
+    routes = [row for row in host.last("network", query).value if row["dst"] != "default"]
+    routes += [{"dst": "default", "gateway": way, "dev": "qg-e2704c3e-e4"}] if way else []
+    host.set("network", query, routes)
+
+    assert host.headlines() == [f"{name}'s default route {words}; neutron has 172.24.4.1"]
+
+
+def test_a_subnet_whose_gateway_changed(host: RecordedHost) -> None:
+    subnet = _port(host, "vm-plain")["fixed_ips"][0]["subnet_id"]
+    host._set_item("neutron", "/subnets?", "subnets", "id", subnet, {"gateway_ip": "10.20.0.254"})
+
+    name = f"qdhcp-{_port(host, 'vm-plain')['network_id']}"
+    headline = f"{name}'s default route leads to 10.20.0.1; neutron has 10.20.0.254"
+    assert headline in host.headlines()
+
+
+@pytest.mark.parametrize("kind", ["distributed", "ha"])
+def test_other_routers_have_their_addresses_elsewhere(host: RecordedHost, kind: str) -> None:
+    [name] = _names(host, "qrouter-")
+    router = name.removeprefix("qrouter-")
+    host._set_item("neutron", "/routers?", "routers", "id", router, {kind: True})
+    _remove(host, name)
+
+    assert host.findings() == []
+
+
+def test_namespaces_may_be_in_a_container(host: RecordedHost) -> None:
+    host.set("network", NAMES, [])
+    host.drop(lambda answer: "ip -j -n " not in answer.query and " netns exec " not in answer.query)
+    devices = ("qr-", "qg-", "tapef48e389-b3", "tapcf03b9ba-1a")
+    for table in ("Interface", "Port"):
+        for name in _switched(host, table):
+            if name.startswith(devices):
+                host.switch(table, name, name=f"x{name}"[:12])
+
+    assert [line for line in host.findings() if "namespace" in line] == []
+    assert [one for one in host.report().skips if one.check.name == "network-namespace-wrong"]
+
+
+def _switched(host: RecordedHost, table: str) -> list[str]:
+    [value] = [
+        answer.value
+        for answer in host.bundle.by_layer["network"]
+        if answer.query.endswith(f" list {table}")
+    ]
+    return [row[value["headings"].index("name")] for row in value["data"]]
+
+
+def test_ovns_metadata_namespace_is_missing(host: RecordedHost) -> None:
+    """Names as on a lab with OVN 23.03: `ovnmeta-` and the network's id."""
+    agents = json.loads(json.dumps(host.last("neutron", "GET /v2.0/agents").value))
+    own = {"agent_type": "OVN Metadata agent", "binary": "neutron-ovn-metadata-agent"}
+    agents["agents"].append({**agents["agents"][0], "id": "7d0f", "alive": True, **own})
+    host.set("neutron", "GET /v2.0/agents", agents)
+    assert host.findings() == []
+
+    network = _port(host, "vm-plain")["network_id"]
+    rows = host.last("network", NAMES).value
+    other = next(
+        port["network_id"] for port in host.ports("vm-config") if port["network_id"] != network
+    )
+    host.set("network", NAMES, [*rows, {"name": f"ovnmeta-{other}"}])
+    [headline] = host.headlines()
+    assert headline.startswith(f"Host vm has no namespace ovnmeta-{network}: no metadata for ")
+
+    host.set(
+        "network", NAMES, [*rows, {"name": f"ovnmeta-{other}"}, {"name": f"ovnmeta-{network}"}]
+    )
+    assert host.findings() == []
