@@ -31,15 +31,15 @@ COLLECTS = """
 import sys
 from hoodsnap.collect import patience, recorder
 
-patience.AT_LEAST, patience.WORN, patience.OVERTIME = 1.5, 0.1, 1.0
-recorder.Patience = lambda: patience.Patience(6.0)
+patience.WORN, patience.OVERTIME = 0.1, 1.0
+recorder.Patience = lambda: patience.Patience(8.0)
 
 from hoodsnap.cli import start
 
 sys.argv = ["hoodsnap", "collect", *sys.argv[1:]]
 start()
 """
-"""`hoodsnap collect` with a quarter of its patience."""
+"""`hoodsnap collect` with a third of its patience."""
 
 LONGEST = 40.0
 """Seconds for a collection on a busy machine. Without the silence, it takes three."""
@@ -143,14 +143,6 @@ def heard(bundle: Bundle) -> set[str]:
     return {answer.layer for answer in bundle.answers if answer.error is None}
 
 
-def test_nothing_is_frozen(servers: Servers, tmp_path: Path, libvirt: object) -> None:
-    status, _, said = servers.collect(tmp_path / "b.json")
-
-    assert {"nova", "nova-db", "libvirt", "kernel", "neutron"} <= heard(load(tmp_path / "b.json"))
-    assert "lacks answers" not in said, said
-    assert status == 0
-
-
 @pytest.mark.parametrize(
     ("frozen", "left"),
     [
@@ -173,4 +165,5 @@ def test_a_frozen_server_costs_only_its_own_answers(
     assert {"nova", "nova-db", "libvirt", "kernel", "host"} - set(frozen.split()) <= heard(
         load(tmp_path / "b.json")
     )
-    assert f"lacks answers of {frozen.split()[0]}" in said or frozen.split()[0] in said
+    (line,) = (line for line in said.splitlines() if "the bundle lacks answers of" in line)
+    assert all(name in line for name in frozen.split())

@@ -385,9 +385,7 @@ def test_no_qemu_img_is_started_on_a_dead_file_server(
     recorder = instances.ask(disks)
 
     assert {answer.error and answer.error.kind for answer in recorder.answers} == {"timeout"}
-    last = recorder.answers[-1].error
-    assert last is not None
-    assert last.message.endswith("got no answer in time")
+    assert sum(answer.took for answer in recorder.answers) < 5
     assert not asked(recorder, "qemu-img")
 
 

@@ -1,8 +1,8 @@
 """Run a command in a child process, and end when it says that it is done.
 
 A thread that waits for a FUSE file system whose server was stopped can't be killed, and a process
-is not gone before all of its threads are. So whoever waits for `hoodsnap collect` (a shell, cron)
-waits for a process that has no such threads, and that ends without waiting for its child.
+is not gone before all of its threads are. So the process that a shell or cron started has no such
+threads: it waits until its child says that it is done, and not for the child's end.
 """
 
 from __future__ import annotations

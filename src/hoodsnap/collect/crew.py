@@ -1,7 +1,7 @@
 """Threads that do the tasks of a visit.
 
 Those of `concurrent.futures` keep the interpreter from ending as long as one of them waits. These
-don't, and whoever waits for them may give up.
+don't, and the thread that waits for them may give up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Mounts that the collector sees: a dead file system is told from a healthy one by its mount point.
+"""Mounts that the collector sees: the mount point of a path names its file system.
 
 Only the kernel's table of mounts is read, which never waits for a file system.
 """

@@ -335,7 +335,7 @@ def _failure(error: BaseException, patience: float) -> Failure:
     if isinstance(error, RefusedError):
         kind, message = error.kind, str(error)
     elif isinstance(error, TimeoutError):
-        kind, message = "timeout", f"no answer within {round(patience, 1):g} s"
+        kind, message = "timeout", f"no answer within {patience:.3g} s"
     elif isinstance(error, OSError):
         kind, message = _KINDS.get(error.errno or 0, "failed"), error.strerror or str(error)
     elif isinstance(error, ModuleNotFoundError):
