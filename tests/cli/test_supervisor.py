@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -30,12 +33,13 @@ supervised(run)
 """
 
 
-def started(body: str) -> subprocess.Popen[str]:
+def started(body: str, pass_fds: Sequence[int] = ()) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SUPERVISES.format(body=body)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=pass_fds,
     )
 
 
@@ -70,11 +74,17 @@ def test_a_defect_is_printed() -> None:
     assert "ValueError: odd" in said
 
 
-def test_nobody_waits_for_a_child_that_does_not_end() -> None:
+def test_nobody_waits_for_a_child_that_does_not_end(tmp_path: Path) -> None:
     """A thread in the kernel would keep it. This one is stopped after its last word."""
     hangs = "import os; os._exit = lambda status: time.sleep(20)"
 
-    with started(hangs) as done:
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         start = time.monotonic()
-        assert done.wait(timeout=15) == 4
-        assert time.monotonic() - start < 15
+        done = started(hangs, pass_fds=[lock.fileno()])
+    said, _ = done.communicate(timeout=18)
+
+    assert (said, done.returncode) == ("asking\ndone\n", 4)
+    assert time.monotonic() - start < 18
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

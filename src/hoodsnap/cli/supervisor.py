@@ -17,7 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from hoodsnap.cli.interruption import SIGNALS
-from hoodsnap.exit_status import BLIND
+from hoodsnap.exit_status import BLIND, INTERRUPTED
 
 _FAREWELL = 0.5
 """Seconds that a child has to end after it has said that it is done."""
@@ -32,8 +32,15 @@ def supervised(run: Callable[[], NoReturn]) -> NoReturn:
     child = os.fork()
     if child == 0:
         os.close(reading)
+        inherited = _open_files() - {writing}
         status = _status_of(run)
+        # A thread that can't end keeps them open. Who reads our output waits for its end, and a
+        # lock (`flock`) lasts as long as its file is open.
+        _leave_streams()
         os.write(writing, bytes([status]))
+        for handle in inherited:
+            with suppress(OSError):
+                os.close(handle)
         os._exit(status)
     os.close(writing)
     _pass_signals_to(child)
@@ -46,6 +53,8 @@ def _status_of(run: Callable[[], NoReturn]) -> int:
         run()
     except SystemExit as ending:
         status = ending.code if isinstance(ending.code, int) else BLIND
+    except KeyboardInterrupt:
+        status = INTERRUPTED  # the second one, while the first was handled
     except BaseException:
         import traceback
 
@@ -55,6 +64,20 @@ def _status_of(run: Callable[[], NoReturn]) -> int:
         with suppress(OSError, ValueError):
             stream.flush()
     return status
+
+
+def _open_files() -> set[int]:
+    """Return the descriptors besides the standard streams."""
+    try:
+        return {int(name) for name in os.listdir("/proc/self/fd")} - {0, 1, 2}
+    except OSError:
+        return set()
+
+
+def _leave_streams() -> None:
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(nowhere, handle)
 
 
 def _pass_signals_to(child: int) -> None:
