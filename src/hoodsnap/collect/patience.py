@@ -19,8 +19,9 @@ OVERTIME = 6.0
 """Seconds that may be lost after that, in layers of which a part left the last question unanswered.
 Their other parts may be healthy."""
 
-AT_LEAST = 2.5
-"""Seconds for a question to a layer that has always answered, even if nothing else is left."""
+AT_LEAST, LEAST = 2.5, 0.8
+"""Seconds for a question to a layer that has always answered, when nothing is left; and when much
+more than that was lost."""
 
 WORN = 0.5
 """Seconds for a question to a source that left `WEARY` questions in succession unanswered."""
@@ -66,7 +67,8 @@ class Patience:
                 return 0.0
             if silent >= WEARY or (is_silent_layer and self._left <= 0):
                 return min(wanted, WORN)
-            return min(wanted, max(self._left / 2, AT_LEAST))
+            late = max(AT_LEAST + min(0.0, self._left) / 8, LEAST)
+            return min(wanted, max(self._left / 2, late))
 
     def heard(self, layer: str, source: str) -> None:
         """Note that this source answered."""

@@ -97,7 +97,7 @@ def ask_again(
     return _Survey(recorder, paths, may_be_guest).ask(wanted)
 
 
-OF_GUEST, OF_OTHER = 3.0, 1.0
+PATIENCE = 3.0
 """Seconds for one question. /proc answers in microseconds, or hangs because the process holds its
 memory map locked while it waits for a disk. Waiting longer does not help."""
 
@@ -126,12 +126,12 @@ class _Survey:
         """Ask for these processes (PID → uid); return the arguments of each one asked for."""
         guests = [pid for pid, uid in sorted(processes.items()) if self._may_be_guest(uid)]
         room = TextBudget(OF_GUESTS)
-        found = {pid: self._ask_process(OF_GUEST, room, pid) for pid in guests}
+        found = {pid: self._ask_process(PATIENCE, room, pid) for pid in guests}
         room, end = TextBudget(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
         others = sorted(processes.keys() - found.keys())
         for pid in others[:MOST_OTHERS]:
             if time.monotonic() < end:
-                found[pid] = self._ask_process(OF_OTHER, room, pid)
+                found[pid] = self._ask_process(PATIENCE, room, pid)
         if left := [pid for pid in others if pid not in found]:
             message = f"not asked: {len(left)} more QEMU processes of accounts that run no guests"
             self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
