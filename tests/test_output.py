@@ -18,7 +18,7 @@ import typer
 from tests.conftest import HEALTHY
 
 from hoodsnap.bundle import load
-from hoodsnap.cli.bundles import rescued
+from hoodsnap.cli.rescue import rescued
 from hoodsnap.collect.visit import worth_asking
 from hoodsnap.output import PUBLIC, UnwritableError, is_same_file, require_writable, write
 

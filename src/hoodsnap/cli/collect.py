@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
+from hoodsnap.cli.bundles import speaks
 from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import give_up, remark, say
 from hoodsnap.exit_status import INTERRUPTED, PARTIAL, USAGE
@@ -132,12 +132,13 @@ def collect(
     Text that looks like a secret (even in a server's name) is withheld; its location is printed to
     standard error.
     """
+    from hoodsnap.cli.rescue import must_be_free, rescued
     from hoodsnap.collect.gaps import gaps
     from hoodsnap.collect.visit import Wishes
 
     _check_key(sign)
     name = output or Path("hoodsnap-HOST-TIME.json.gz")
-    must_be_writable(name, [] if sign is None else [sign], or_rescued=True)
+    must_be_free(name, [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     with Interruption() as interruption:
         bundle, interrupted = collected(wishes, interruption, quiet=quiet, verbose=verbose)
@@ -171,6 +172,7 @@ def _check_key(key: Path | None) -> None:
 
 def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
     """Return the signed bundle. If signing fails, write the bundle unsigned and exit."""
+    from hoodsnap.cli.rescue import rescued
     from hoodsnap.trust.fingerprint import fingerprint, signed
     from hoodsnap.trust.signature import SshKeygenError, sign
 
