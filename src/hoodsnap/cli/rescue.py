@@ -1,6 +1,6 @@
 """The file of a bundle that was just collected: it is written, if not where it should be.
 
-Collecting takes a minute and can't be repeated: what was heard of a fault may be gone. So a full
+Collecting takes a minute and can't be repeated: the fault may be gone the next time. So a full
 disk, or one that does not answer, costs no answers.
 """
 
