@@ -58,6 +58,13 @@ STATUS = {
         "with `--fail-on unheard`: a layer was asked and did not answer (`explain`, `check`)",
         "something can't be graded (`grade`)",
     ),
+    "4": (
+        "the bundle was written, but a layer that is there did not answer everything (`collect`)",
+    ),
+    "5": (
+        "the bundle was written, but to another file than asked for, which is named on standard"
+        " error (`collect`)",
+    ),
     "130": ("interrupted: `collect` has written the answers collected so far",),
     "any": ("the exit status of the command that was run (`shell`, `replay`)",),
 }

@@ -18,7 +18,7 @@ import typer
 from tests.conftest import HEALTHY
 
 from hoodsnap.bundle import load
-from hoodsnap.cli.bundles import rescued
+from hoodsnap.cli.rescue import rescued
 from hoodsnap.collect.visit import worth_asking
 from hoodsnap.output import PUBLIC, UnwritableError, is_same_file, require_writable, write
 
@@ -364,7 +364,7 @@ def test_what_was_collected_is_not_lost_where_its_place_was_taken(
     with pytest.raises(typer.Exit) as ended:
         rescued(load(HEALTHY), path)
 
-    assert ended.value.exit_code == 3
+    assert ended.value.exit_code == 5
     (other,) = (found for found in tmp_path.iterdir() if found.is_file())
     assert load(other).answers
     assert capsys.readouterr().err == (
@@ -373,10 +373,10 @@ def test_what_was_collected_is_not_lost_where_its_place_was_taken(
     )
 
 
-def test_what_was_collected_goes_home_where_its_folder_is_full(
+def test_what_was_collected_goes_to_another_folder_where_its_own_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
 
     with pytest.raises(typer.Exit):
         rescued(load(HEALTHY), Path("/proc/b.json"))

@@ -6,6 +6,6 @@ if not sys.flags.safe_path:
     # Python puts the current folder first, and that folder may belong to another account.
     del sys.path[0]
 
-from hoodsnap.cli import main
+from hoodsnap.cli import start
 
-main()
+start()

@@ -306,6 +306,11 @@ def save(bundle: Bundle, path: Path) -> None:
 
     The file appears whole or not at all, and only its owner can read it. Raises `UnwritableError`.
     """
+    write(path, packed(bundle, path))
+
+
+def packed(bundle: Bundle, path: Path) -> bytes:
+    """Return the content of a bundle's file, compressed as its name asks for."""
     data = dump(bundle)
     if path == STDIO and sys.stdout.isatty():
         # JSON escapes all control characters and all of non-ASCII, except for DEL.
@@ -316,7 +321,7 @@ def save(bundle: Bundle, path: Path) -> None:
         import zstandard
 
         data = zstandard.ZstdCompressor(level=12).compress(data)
-    write(path, data)
+    return data
 
 
 def _compact(raw: object) -> str:

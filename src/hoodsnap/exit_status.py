@@ -14,5 +14,11 @@ USAGE = 2
 BLIND = 3
 """The question can't be answered: a bundle can't be read, or a layer was not collected."""
 
+PARTIAL = 4
+"""The bundle was written, but a layer that is there did not answer everything."""
+
+ELSEWHERE = 5
+"""The bundle was written, but not where it was asked for: the disk is full or does not answer."""
+
 INTERRUPTED = 130
 """Ctrl-C, as shells report it."""

@@ -39,6 +39,10 @@ class UnwritableError(Exception):
     """A file can't be written. The text is the reason."""
 
 
+class NoRoomError(UnwritableError):
+    """The file system of the output file is full."""
+
+
 class OverwritesInputError(UnwritableError):
     """The output file is also an input of the command."""
 
@@ -60,7 +64,8 @@ def require_writable(path: Path, inputs: Iterable[Path] = ()) -> None:
             if _must_be_replaceable(walk.folder, name):
                 _try(walk.folder, name)
     except OSError as error:
-        raise UnwritableError(_reason(error)) from None
+        kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UnwritableError
+        raise kind(_reason(error)) from None
 
 
 def write(path: Path, data: bytes, mode: int = PRIVATE) -> None:
@@ -80,6 +85,16 @@ def write(path: Path, data: bytes, mode: int = PRIVATE) -> None:
                     _write_into(walk.folder, name, data)
     except OSError as error:
         raise UnwritableError(_reason(error)) from None
+
+
+def is_regular(path: Path) -> bool:
+    """True if the path names a regular file, or none yet; False for a FIFO, a device, a stream."""
+    if path == STDIO or _descriptor(path) is not None:
+        return False
+    try:
+        return stat.S_ISREG(os.stat(path, follow_symlinks=False).st_mode)
+    except OSError:
+        return True
 
 
 def is_same_file(given: Path, path: Path) -> bool:

@@ -170,3 +170,35 @@ def test_no_finding_if_every_monitor_timed_out(monitored: RecordedHost) -> None:
     assert _unanswered(monitored, "qemu-monitor-command") > 11
 
     assert monitored.findings() == []
+
+
+def test_libvirt_that_froze_is_not_blamed_on_the_guest_that_it_was_asked_about(
+    host: RecordedHost,
+) -> None:
+    """Of the second guest nothing was asked, and libvirt answered nobody any more."""
+    answers = list(host.bundle.answers)
+    froze = next(
+        number for number, answer in enumerate(answers) if answer.query.startswith("virsh blockjob")
+    )
+
+    def silent(answer: Answer, message: str) -> Answer:
+        asked = answer.model_dump(exclude={"value", "error"})
+        return Answer(**asked, error=Failure(kind="timeout", message=message))
+
+    unasked = "not asked: libvirt did not answer an earlier question about the domain"
+    for number, answer in enumerate(answers[froze:], froze):
+        if answer.layer == "libvirt":
+            was_asked = number == froze or answer.query == "virsh list --all"
+            answers[number] = silent(answer, "no answer within 5 s" if was_asked else unasked)
+    host.bundle = host.bundle.with_answers(tuple(answers))
+
+    assert "qemu-monitor-dead" not in "".join(host.findings())
+    assert "libvirt" in {one.layer.id for one in host.report().uncollected}
+
+
+def test_a_guest_that_was_not_asked_is_not_blamed(host: RecordedHost) -> None:
+    name = host.domain("vm-plain")
+    message = "not asked: libvirt left 5 questions about domains unanswered"
+    assert _unanswered(host, rf"domjobinfo {name}|blockjob {name}", message)
+
+    assert "qemu-monitor-dead" not in "".join(host.findings())

@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect import image
+from hoodsnap.collect import image, patience
+from hoodsnap.collect import recorder as recorders
 from hoodsnap.collect.image import ask_again, ask_images, find_instances_dirs
-from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.recorder import Recorder
 from hoodsnap.collect.trusted.ownership import Owners
 from hoodsnap.facts.host.image_store import ImageStore
@@ -376,7 +376,8 @@ def test_no_qemu_img_is_started_on_a_dead_file_server(
     instances: Instances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A hanging mount would need a real file server, so the functions hang instead.
-    monkeypatch.setattr(image, "Patience", lambda: Patience(0.1, 0.2, 0.02))
+    monkeypatch.setattr(recorders, "Patience", lambda: patience.Patience(0.2))
+    monkeypatch.setattr(patience, "AT_LEAST", 0.02)
     monkeypatch.setattr(image, "list_folder", lambda *args: time.sleep(1))
     monkeypatch.setattr(image, "look_at", lambda *args: time.sleep(1))
     disks: dict[str, str | None] = {f"{instances.path}/{UUID}/disk{n}": "raw" for n in range(20)}
@@ -384,9 +385,7 @@ def test_no_qemu_img_is_started_on_a_dead_file_server(
     recorder = instances.ask(disks)
 
     assert {answer.error and answer.error.kind for answer in recorder.answers} == {"timeout"}
-    last = recorder.answers[-1].error
-    assert last is not None
-    assert last.message == "no answer within 0.02 s"  # the shortest patience, after timeouts
+    assert sum(answer.took for answer in recorder.answers) < 5
     assert not asked(recorder, "qemu-img")
 
 

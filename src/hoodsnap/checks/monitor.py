@@ -10,7 +10,7 @@ from hoodsnap.checks.legal_states import STATUS_OF
 from hoodsnap.checks.traps import migrating, task_in_flight
 from hoodsnap.evidence import Evidence, Severity, hears, says
 from hoodsnap.facts.cloud.guest import Guest
-from hoodsnap.facts.cloud.host import Host
+from hoodsnap.facts.cloud.host import Host, is_unasked
 from hoodsnap.facts.domain.domain import Domain
 from hoodsnap.facts.domain.state import ON
 from hoodsnap.facts.process.monitor import Monitor
@@ -133,8 +133,10 @@ def _subject(guest: Guest, process: Process) -> str:
 def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evidence]:
     """Yield the requests that this QEMU did not answer in time."""
     for answer in _unanswered(domain.said):
-        # libvirt answers the other queries without QEMU.
-        if answer.query.startswith(("virsh domjobinfo", "virsh blockjob")):
+        # libvirt answers the other queries without QEMU. If it answered no other question after
+        # this one, libvirt is silent, and its own daemon's checks report that.
+        of_qemu = answer.query.startswith(("virsh domjobinfo", "virsh blockjob"))
+        if of_qemu and host.libvirt_went_on_after(answer):
             yield hears(answer, "libvirt", error=_reason(answer))
     # If no other QEMU answered either, the fault may be the collector's or libvirt's.
     others = [other for other in host.monitors.values() if other is not monitor]
@@ -145,6 +147,8 @@ def _silent(domain: Domain, host: Host, monitor: Monitor | None) -> Iterator[Evi
 
 def _unanswered(said: Mapping[str, Answer]) -> Iterator[Answer]:
     for answer in said.values():
+        if is_unasked(answer):
+            continue  # a question that was never asked proves no silence
         if answer.error is not None and (
             answer.error.kind == "timeout" or "state change lock" in answer.error.message
         ):

@@ -1,7 +1,8 @@
 """The commands, one file each. Only this package prints or exits.
 
 Standard output carries only the result; progress, warnings and the summary go to standard error.
-Exit status: 0 the layers agree; 1 they disagree; 2 wrong usage; 3 could not look; 130 interrupted.
+Exit status: 0 the layers agree; 1 they disagree; 2 wrong usage; 3 could not look; 4 a layer did not
+answer `collect`; 5 its bundle was written elsewhere; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 # hoodsnap has no pydantic plugins, and searching for them takes a twentieth of the start-up time.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
@@ -97,8 +98,17 @@ def hood(
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the program: the entry point of the console script."""
+def start() -> NoReturn:
+    """Run the program and end its process: the entry point of the console script."""
+    if sys.argv[1:2] == ["collect"]:
+        from hoodsnap.cli.supervisor import supervised
+
+        supervised(main)
+    main()
+
+
+def main() -> NoReturn:
+    """Run the program and raise `SystemExit`."""
     _complete_streams()
     # Everything that is read stays alive until the end, so collecting garbage only costs time.
     gc.disable()

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import Annotated
@@ -135,31 +131,3 @@ def saved(bundle: Bundle, path: Path) -> None:
         give_up(f"{name} can't be written: {reason}")
     if path != STDIO:
         say(f"wrote {path} ({len(bundle.answers)} answers)")
-
-
-def rescued(bundle: Bundle, path: Path, *, quiet: bool = False) -> None:
-    """Write a bundle that was just collected and print its path, unless `quiet`.
-
-    The path was writable before collecting started. If it no longer is, write to the same folder
-    under another name, to the home folder or to the temporary folder, and exit with status 3.
-    """
-    try:
-        save(bundle, path)
-    except UnwritableError as reason:
-        say(f"{path} can't be written: {reason}")
-        if path != STDIO and (place := _elsewhere(bundle, path)) is not None:
-            give_up(f"wrote {place} instead ({len(bundle.answers)} answers)")
-        give_up("the bundle was not written")
-    if path != STDIO and not quiet:
-        say(f"wrote {path} ({len(bundle.answers)} answers)")
-
-
-def _elsewhere(bundle: Bundle, path: Path) -> Path | None:
-    """Write under an unpredictable name and return the path; None if that fails too."""
-    name = f"hoodsnap-{secrets.token_hex(6)}.json.gz"
-    home = os.path.expanduser("~")
-    for folder in (path.parent, Path(home), Path(tempfile.gettempdir())):
-        with suppress(UnwritableError):
-            save(bundle, folder / name)
-            return folder / name
-    return None

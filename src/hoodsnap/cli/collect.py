@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hoodsnap.bundle import Bundle
-from hoodsnap.cli.bundles import must_be_writable, rescued, speaks
+from hoodsnap.cli.bundles import speaks
 from hoodsnap.cli.interruption import Interruption
 from hoodsnap.cli.terminal import give_up, remark, say
-from hoodsnap.exit_status import INTERRUPTED, USAGE
+from hoodsnap.exit_status import INTERRUPTED, PARTIAL, USAGE
 from hoodsnap.printable import escaped
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ OutputOption = Annotated[
         "-o",
         help="File to write (.gz and .zst compress; - for standard output).",
         show_default="hoodsnap-HOST-TIME.json.gz",
+        parser=Path,  # typer's own calls stat, which never returns where a file server is dead
+        metavar="PATH",
     ),
 ]
 
@@ -130,10 +132,13 @@ def collect(
     Text that looks like a secret (even in a server's name) is withheld; its location is printed to
     standard error.
     """
+    from hoodsnap.cli.rescue import must_be_free, rescued
+    from hoodsnap.collect.gaps import gaps
     from hoodsnap.collect.visit import Wishes
 
     _check_key(sign)
-    must_be_writable(output or Path("hoodsnap-HOST-TIME.json.gz"), [] if sign is None else [sign])
+    name = output or Path("hoodsnap-HOST-TIME.json.gz")
+    must_be_free(name, [] if sign is None else [sign])
     wishes = Wishes(all_hosts, os_cloud, db_url, libvirt_uri, qmp, days, challenge)
     with Interruption() as interruption:
         bundle, interrupted = collected(wishes, interruption, quiet=quiet, verbose=verbose)
@@ -146,6 +151,9 @@ def collect(
         give_up("interrupted: the bundle contains the answers collected so far", INTERRUPTED)
     if not speaks(bundle):
         give_up("no layer answered" + ("; run again without --quiet for the reasons" * quiet))
+    if missing := gaps(bundle):
+        reasons = "; run again without --quiet for the reasons" * quiet
+        give_up(f"the bundle lacks answers of {', '.join(missing)}{reasons}", PARTIAL)
 
 
 def _check_key(key: Path | None) -> None:
@@ -164,6 +172,7 @@ def _check_key(key: Path | None) -> None:
 
 def _signed(bundle: Bundle, key: Path, path: Path) -> Bundle:
     """Return the signed bundle. If signing fails, write the bundle unsigned and exit."""
+    from hoodsnap.cli.rescue import rescued
     from hoodsnap.trust.fingerprint import fingerprint, signed
     from hoodsnap.trust.signature import SshKeygenError, sign
 

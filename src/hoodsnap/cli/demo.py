@@ -14,7 +14,7 @@ import typer
 
 from hoodsnap import recorded
 from hoodsnap.cli import completion
-from hoodsnap.cli.bundles import merged, must_be_writable, rescued
+from hoodsnap.cli.bundles import merged
 from hoodsnap.cli.collect import collected, default_name, without_leaks
 from hoodsnap.cli.explain import FailOn, ReportFormat, tell
 from hoodsnap.cli.interruption import Interruption
@@ -118,10 +118,11 @@ def _command(name: str, *arguments: object) -> str:
 
 
 def _collect() -> tuple[Bundle, Path]:
+    from hoodsnap.cli.rescue import must_be_free, rescued
     from hoodsnap.collect.visit import Wishes
     from hoodsnap.facts.cloud.cloud import read
 
-    must_be_writable(Path("hoodsnap-HOST-TIME.json.gz"))
+    must_be_free(Path("hoodsnap-HOST-TIME.json.gz"))
     with Interruption() as interruption:
         bundle, _ = collected(Wishes(), interruption)
         bundle = without_leaks(bundle)

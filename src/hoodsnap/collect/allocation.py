@@ -14,6 +14,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.instance import rows_of
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.rest_api import (
@@ -24,7 +25,6 @@ from hoodsnap.collect.rest_api import (
     object_of,
     objects,
     quote,
-    together,
     written,
 )
 from hoodsnap.facts.database.tables import SELECT

@@ -144,7 +144,14 @@ class Cells:
     def _checked(self, address: Address, note: str = "") -> Address | None:
         """Return the address; None if it names files that other accounts could have put there."""
         try:
-            address.require_own_files(self._owners)
+            # The files may be on a file system that does not answer.
+            seen = self._recorder.wait(
+                LAYER, lambda: address.require_own_files(self._owners), 5.0, source="files"
+            )
+            if isinstance(seen, TimeoutError):
+                raise RefusedError("timeout", "the files that the URL names could not be examined")
+            if isinstance(seen, BaseException):
+                raise seen
         except RefusedError as refusal:
             self._refuse(refusal, note)
             return None

@@ -15,7 +15,6 @@ from functools import partial
 
 from hoodsnap.collect import file
 from hoodsnap.collect.budget import TextBudget
-from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
@@ -42,6 +41,9 @@ MOST_GROUPS, MOST_MACHINES = 1024, 4096
 ALL = 8 << 20
 """Characters kept of all guests together. A guest with 16 vCPUs has five thousand."""
 
+PATIENCE = 3.0
+"""Seconds for one question. The files are in memory, so they are read in microseconds."""
+
 _PATH = re.compile(r"/(?:[^/\0\n]+(?:/[^/\0\n]+)*)?")
 
 _SUBGROUP = re.compile(r"emulator|vcpu\d{1,6}|libvirt")
@@ -59,15 +61,16 @@ def ask_cgroups(recorder: Recorder, pids: Iterable[int]) -> None:
 
 def ask_processes(recorder: Recorder, pids: Iterable[int]) -> None:
     """Ask for the groups of these processes, and for the limits and use of each group."""
-    patience, room = Patience(each=3.0, altogether=20.0, worn=0.2), TextBudget(ALL)
+    room = TextBudget(ALL)
     for pid in sorted(pids):
         who, path = str(pid), f"/proc/{pid}/cgroup"
-        answer = patience.ask(recorder, LAYER, path, partial(file.text, path, LARGEST), who)
+        ask = partial(recorder.ask, LAYER, subject=who, patience=PATIENCE, source=f"process {who}")
+        answer = ask(path, partial(file.text, path, LARGEST))
         if answer.error is not None:
             continue
         for folder in dict.fromkeys(_folders(answer.value)):
             query = f"grep -r . {shlex.quote(folder)}"
-            patience.ask(recorder, LAYER, query, partial(_settings, folder, room), who)
+            ask(query, partial(_settings, folder, room))
 
 
 def _folders(text: str) -> Iterator[str]:

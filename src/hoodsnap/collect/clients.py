@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from hoodsnap.collect.cloud_client import PATIENCE, CloudClient
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.recorder import Recorder, RefusedError
-from hoodsnap.collect.rest_api import LIST_PATIENCE, object_of, quote, together, unversioned
+from hoodsnap.collect.rest_api import LIST_PATIENCE, object_of, quote, unversioned
 from hoodsnap.keep.glance_api import image_body
 from hoodsnap.keep.nova_api import api_body
 

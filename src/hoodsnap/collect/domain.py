@@ -62,6 +62,10 @@ class Domains:
         """The host that the domains run on, if it is not the recorder's."""
         return self._daemon.host
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._daemon.close()
+
     def ask_host(self) -> None:
         """Ask the daemon about itself, its host and its networks."""
         ask = self._daemon.ask

@@ -15,7 +15,7 @@ from pathlib import Path
 from hoodsnap.collect import file
 from hoodsnap.collect.configuration import NovaConf
 from hoodsnap.collect.program import PATH, run
-from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.ownership import Owners, read_owned
 from hoodsnap.collect.trusted.service import Found, RunningService, find
 from hoodsnap.keep.libvirt_conf import LIBVIRT_CONF, libvirt_settings
@@ -117,7 +117,8 @@ def _compute_id(path: str, owners: Owners, root: str) -> str:
 
 
 def _ask_libvirt(recorder: Recorder) -> None:
-    answers = [patiently(partial(find, name), _PATIENCE) for name in ("libvirtd", "virtqemud")]
+    names = ("libvirtd", "virtqemud")
+    answers = [recorder.wait("host", partial(find, name), _PATIENCE) for name in names]
     daemons = [found for found in answers if isinstance(found, Found)]
     for found in daemons:
         found.say(recorder)

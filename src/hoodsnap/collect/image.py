@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.folder import entry, list_folder, look_at
 from hoodsnap.collect.image_header import NOT_REGULAR, Header, Route, read_header, route
-from hoodsnap.collect.patience import Patience
+from hoodsnap.collect.mounts import Mounts
 from hoodsnap.collect.program import PATH, run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
@@ -61,12 +61,22 @@ def find_instances_dirs(
     names = tuple(dict.fromkeys((*_folders_of(disks), *_configured(conf), *DEFAULTS)))
     refused: dict[str, RefusedError] = {}
     how = partial(_existing, names, owners, refused)
-    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how)
+    answer = recorder.ask(LAYER, "stat -L " + " ".join(names), how, source="all")
+    places: list[dict[str, Any]] = answer.value or []
+    if answer.error is not None and answer.error.kind == "timeout":
+        # One of them is on a file system that does not answer: look at each one alone.
+        mounts = Mounts.read(recorder)
+        for name in names:
+            how = partial(_existing, (name,), owners, refused)
+            alone = recorder.ask(
+                LAYER, f"stat -L {name}", how, subject=name, source=mounts.of(name)
+            )
+            places += alone.value or []
     for name, refusal in refused.items():
         # Report the refused folders even if another folder was found.
         recorder.refuse(LAYER, f"stat -L {name}", refusal, subject=name)
     found: dict[tuple[str, int], Path] = {}
-    for place in answer.value or ():
+    for place in places:
         found.setdefault((place["dev"], place["ino"]), Path(place["path"]))
     return tuple(found.values())
 
@@ -123,7 +133,7 @@ class _Survey:
     def __init__(self, recorder: Recorder, cache: str) -> None:
         self._recorder = recorder
         self._cache = cache
-        self._patience = Patience()
+        self._mounts = Mounts.read(recorder)
         self._types: dict[str, str] = {}  # by path, for all that was listed or looked at
         self._headers: dict[str, Header] = {}
         self._looked: set[str] = set()
@@ -166,21 +176,21 @@ class _Survey:
         Base images come last, because the header of an overlay gives the format of its base.
         """
         paths = list(dict.fromkeys((*(path for path in named if path.startswith("/")), *disks)))
-        with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(self._header_of, paths))
-            formats = self._formats(paths, named)
-            routes = {path: route(path, formats.get(path), self._header_of) for path in paths}
-            below: dict[str, str | None] = dict.fromkeys(bases)
-            for way in routes.values():
-                below |= {base: form or below.get(base) for base, form in way.below.items()}
-            for base, form in below.items():
-                if base not in routes:
-                    routes[base] = route(base, form, self._header_of)
-            regular = [path for path in routes if self._types.get(path) == "f"]
-            list(pool.map(lambda path: self._ask_qemu_img(path, routes[path]), regular))
+        together((partial(self._header_of, path) for path in paths), _THREADS)
+        formats = self._formats(paths, named)
+        routes = {path: route(path, formats.get(path), self._header_of) for path in paths}
+        below: dict[str, str | None] = dict.fromkeys(bases)
+        for way in routes.values():
+            below |= {base: form or below.get(base) for base, form in way.below.items()}
+        for base, form in below.items():
+            if base not in routes:
+                routes[base] = route(base, form, self._header_of)
+        regular = [path for path in routes if self._types.get(path) == "f"]
+        together((partial(self._ask_qemu_img, path, routes[path]) for path in regular), _THREADS)
 
     def _ask(self, query: str, how: Callable[[], object], subject: str) -> Answer:
-        return self._patience.ask(self._recorder, LAYER, query, how, subject)
+        source = self._mounts.of(subject)
+        return self._recorder.ask(LAYER, query, how, subject=subject, source=source)
 
     def _list(self, folder: str) -> list[dict[str, Any]]:
         answer = self._ask(f"find {folder} -ls", lambda: list_folder(folder, self._seen), folder)

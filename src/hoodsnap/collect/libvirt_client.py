@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +23,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hoodsnap.bundle import Answer
-from hoodsnap.collect.recorder import PATIENCE, Recorder, RefusedError
+from hoodsnap.collect.question import must_go_on
+from hoodsnap.collect.recorder import PATIENCE, Recorder, RefusedError, patiently
 
 SYSTEM = "qemu:///system"
 """URI of the daemon that nova-compute uses unless nova.conf names another."""
@@ -33,6 +34,9 @@ DOMAIN_PATIENCE = 5.0
 
 MOST_HUNG = 5
 """Number of unanswered questions after which no more are asked that QEMU has to answer."""
+
+CLOSING = 1.0
+"""Seconds for closing a connection. A healthy daemon takes a few milliseconds."""
 
 _VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -79,7 +83,15 @@ class LibvirtClient:
     def look_again(self) -> None:
         """Start over: silent domains may answer again, and the daemon may have been restarted."""
         self._silent.clear()
-        self._line = _Line(self.uri, self._read_write)
+        self._leave()
+
+    def close(self) -> None:
+        """Close the connection, unless the daemon does not answer that."""
+        self._leave()
+
+    def _leave(self, refusal: RefusedError | None = None) -> None:
+        line, self._line = self._line, _Line(self.uri, self._read_write, refusal)
+        line.leave()
 
     def ask(self, query: str, question: Callable[[Any], object]) -> Answer:
         """Ask the daemon itself; `question` receives the `virConnect`."""
@@ -143,9 +155,9 @@ class LibvirtClient:
             refusal = RefusedError(
                 "timeout", f"{self.uri} accepted no connection within {patience:g} s"
             )
-            self._line = _Line(self.uri, self._read_write, refusal)
+            self._leave(refusal)
         elif kind == "timeout" or (kind == "unreachable" and line.refusal is None):
-            self._line = _Line(self.uri, self._read_write)
+            self._leave()
         return answer
 
 
@@ -168,7 +180,10 @@ class _Line:
                 libvirt = binding()
                 with libvirt_errors():
                     opened_by = libvirt.open if self.read_write else libvirt.openReadOnly
-                    self.connection = opened_by(self.uri)
+                    connection = opened_by(self.uri)
+                must_go_on()  # if it came too late, this thread closes it again
+                _open.add(connection)
+                self.connection = connection
             except RefusedError as refusal:
                 self.refusal = refusal
                 raise
@@ -179,6 +194,32 @@ class _Line:
         if uuid not in self.domains:
             self.domains[uuid] = self.open().lookupByUUIDString(uuid)
         return self.domains[uuid]
+
+    def leave(self) -> None:
+        """Close the connection in another thread, and don't wait long for it.
+
+        The binding closes a connection when the last reference to it is dropped, and that is a
+        round trip to the daemon: with a frozen daemon, it never returns. If a question still uses
+        the connection, its thread will drop it.
+        """
+        held = [self.domains, self.connection]
+        self.connection, self.domains = None, {}
+        if held[1] is not None:
+            patiently(partial(_close, held), CLOSING)
+
+
+_open: set[Any] = set()
+"""Connections that were opened and not closed. They must not be closed in any other way, such as by
+the garbage collector, which runs in any thread."""
+
+
+def _close(held: list[Any]) -> None:
+    """Drop the last references to a connection and its domains."""
+    domains, connection = held
+    held.clear()
+    domains.clear()
+    _open.discard(connection)
+    del connection
 
 
 def remote_host(uri: str) -> str | None:

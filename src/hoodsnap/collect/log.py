@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from hoodsnap.collect import file
-from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
-from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
+from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.trusted.service import service
 from hoodsnap.keep.log import kernel_lines, nova_lines, qemu_lines
 from hoodsnap.keep.nova_conf import Configuration
@@ -58,7 +57,7 @@ def ask_logs(recorder: Recorder, conf: Configuration, names: Mapping[str, str]) 
     listed = ask(LAYER, "dmesg --time-format iso", partial(_kernel, _DMESG))
     if listed.error is not None and listed.error.kind != "timeout":
         ask(LAYER, "journalctl -k -o short-iso", partial(_kernel, _JOURNAL))
-    if (path := _first_of(_nova_logs(conf), _is_there)) is not None:
+    if (path := _first_of(recorder, _nova_logs(recorder, conf), _is_there)) is not None:
         query = f"tail -c {NOVA_TAIL} {path}"
         ask(LAYER, query, lambda: nova_lines(file.tail(path, NOVA_TAIL)))
     else:
@@ -73,24 +72,25 @@ def ask_again(recorder: Recorder, names: Mapping[str, str]) -> None:
 
 
 def _ask_qemu(recorder: Recorder, names: Mapping[str, str]) -> None:
-    folder = _first_of(map(Path, QEMU_FOLDERS), _has_logs) or Path(QEMU_FOLDERS[0])
+    folder = _first_of(recorder, map(Path, QEMU_FOLDERS), _has_logs) or Path(QEMU_FOLDERS[0])
     listed = recorder.ask(LAYER, f"ls -l {folder}", lambda: _logs_in(folder))
     if listed.error is not None:
         return
     there = {entry["name"] for entry in listed.value}
-    patience = Patience()
     for uuid, name in sorted(names.items(), key=lambda item: item[1]):
         if f"{name}.log" in there:
             path = folder / f"{name}.log"
             query = f"tail -c {TAIL} {path}"
-            patience.ask(recorder, LAYER, query, partial(_qemu_log, path), uuid)
+            recorder.ask(LAYER, query, partial(_qemu_log, path), subject=uuid, source=str(folder))
 
 
-def _first_of(paths: Iterable[Path], wanted: Callable[[Path], bool]) -> Path | None:
+def _first_of(
+    recorder: Recorder, paths: Iterable[Path], wanted: Callable[[Path], bool]
+) -> Path | None:
     """Return the first path that is wanted, or that can't be read: asking for it records why."""
     for path in paths:
         # Even stat may hang: the path may lie on a dead NFS server.
-        found = patiently(partial(wanted, path), _LOOK)
+        found = recorder.wait(LAYER, partial(wanted, path), _LOOK, source=str(path))
         if found is True or isinstance(found, PermissionError | TimeoutError | RefusedError):
             return path
     return None
@@ -121,7 +121,7 @@ def _logs_in(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def _nova_logs(conf: Configuration) -> list[Path]:
+def _nova_logs(recorder: Recorder, conf: Configuration) -> list[Path]:
     """Return the paths at which nova-compute's log may be, the configured path first."""
     options = conf.get("DEFAULT", {})
     name = options.get("log_file", options.get("logfile", "nova-compute.log"))
@@ -130,7 +130,7 @@ def _nova_logs(conf: Configuration) -> list[Path]:
     if "$" in own or own.startswith(_NO_LOGS):
         return [*map(Path, NOVA_LOGS)]
     # A process can make its readers wait.
-    root = patiently(_root_of_nova, _LOOK)
+    root = recorder.wait(LAYER, _root_of_nova, _LOOK, source="nova-compute")
     return [*([Path(f"{root}{own}")] if isinstance(root, str) else []), *map(Path, NOVA_LOGS)]
 
 

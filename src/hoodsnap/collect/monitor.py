@@ -15,8 +15,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 
 PATIENCE = 5.0
 """Seconds for one question. A healthy QEMU answers in a few milliseconds."""
+
+CLOSING = 2.0
+"""Seconds for disconnecting from a monitor."""
 
 
 class Query(StrEnum):
@@ -83,6 +85,7 @@ def ask_monitors(
             by_definition = partial(obstacle, domain, ())
             decided = partial(obstacle_of, domain.uuid) if obstacle_of else by_definition
             _ask_all(_through_libvirt(daemon, domain), decided)
+    daemon.close()
 
 
 def _through_libvirt(daemon: LibvirtClient, domain: SeenDomain) -> _Ask:
@@ -112,8 +115,10 @@ def ask_sockets(
     they would not answer. Leave out sockets with `wait=on`: connecting would start the guest.
     """
     for subject, path in sockets.items():
-        with _Socket(path) as socket:
-            _ask_all(_directly(recorder, subject, path, socket), partial(obstacle_of, subject))
+        socket = _Socket(path)
+        _ask_all(_directly(recorder, subject, path, socket), partial(obstacle_of, subject))
+        # An abandoned question may still use the socket, and hanging up waits for QEMU.
+        recorder.wait("qemu", socket.close, CLOSING, source=path)
 
 
 def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _Ask:
@@ -125,6 +130,7 @@ def _directly(recorder: Recorder, subject: str, path: str, socket: _Socket) -> _
             partial(_raise, refusal) if refusal else partial(socket.ask, query, arguments),
             subject=subject,
             patience=2 * PATIENCE,  # the socket has its own, shorter timeout
+            source=path,
         )
 
     return ask
@@ -152,15 +158,8 @@ class _Socket:
         self._client: QMPClient | None = None
         self._refusal: RefusedError | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Disconnect. Raises `RuntimeError` if a question still uses the socket."""
         self._loop.run_until_complete(self._hang_up())
         self._loop.close()
 
@@ -209,7 +208,7 @@ class _Socket:
         if self._client is not None:
             # disconnect() raises the error that ended the connection, which is recorded already.
             with contextlib.suppress(QMPError, OSError, EOFError):
-                await asyncio.wait_for(self._client.disconnect(), PATIENCE)
+                await asyncio.wait_for(self._client.disconnect(), CLOSING / 2)
 
 
 def _must_be_of_a_service(path: str) -> None:

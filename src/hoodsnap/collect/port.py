@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.rest_api import (
     LIST_PATIENCE,
@@ -21,7 +22,6 @@ from hoodsnap.collect.rest_api import (
     object_of,
     pages,
     quote,
-    together,
     unversioned,
 )
 from hoodsnap.keep.neutron_api import network_body

@@ -18,7 +18,6 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.budget import TextBudget
-from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import run
 from hoodsnap.collect.question import must_go_on
 from hoodsnap.collect.recorder import Recorder, RefusedError
@@ -98,10 +97,9 @@ def ask_again(
     return _Survey(recorder, paths, may_be_guest).ask(wanted)
 
 
-def _patience() -> Patience:
-    # /proc answers in microseconds, or hangs because the process holds its memory map locked while
-    # it waits for a disk. Waiting longer does not help.
-    return Patience(each=3.0, altogether=20.0, worn=0.2)
+PATIENCE = 3.0
+"""Seconds for one question. /proc answers in microseconds, or hangs because the process holds its
+memory map locked while it waits for a disk. Waiting longer does not help."""
 
 
 def _ask_lists(recorder: Recorder, may_be_guest: Accounts) -> dict[int, int | None]:
@@ -127,24 +125,31 @@ class _Survey:
     def ask(self, processes: Mapping[int, int | None]) -> dict[int, tuple[str, ...]]:
         """Ask for these processes (PID → uid); return the arguments of each one asked for."""
         guests = [pid for pid, uid in sorted(processes.items()) if self._may_be_guest(uid)]
-        patience, room = _patience(), TextBudget(OF_GUESTS)
-        found = {pid: self._ask_process(patience, room, pid) for pid in guests}
-        patience, room, end = _patience(), TextBudget(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
+        room = TextBudget(OF_GUESTS)
+        found = {pid: self._ask_process(PATIENCE, room, pid) for pid in guests}
+        room, end = TextBudget(OF_OTHERS), time.monotonic() + TIME_OF_OTHERS
         others = sorted(processes.keys() - found.keys())
         for pid in others[:MOST_OTHERS]:
             if time.monotonic() < end:
-                found[pid] = self._ask_process(patience, room, pid)
+                found[pid] = self._ask_process(PATIENCE, room, pid)
         if left := [pid for pid in others if pid not in found]:
             message = f"not asked: {len(left)} more QEMU processes of accounts that run no guests"
             self._recorder.refuse(LAYER, "pgrep -c qemu", RefusedError("denied", message))
         return found
 
-    def _ask_process(self, patience: Patience, room: TextBudget, pid: int) -> tuple[str, ...]:
+    def _ask_process(self, patience: float, room: TextBudget, pid: int) -> tuple[str, ...]:
         folder = f"/proc/{pid}"
         who = str(pid)
 
         def ask(query: str, how: Callable[[], object]) -> Answer:
-            return patience.ask(self._recorder, LAYER, query, lambda: room.kept(how()), who)
+            return self._recorder.ask(
+                LAYER,
+                query,
+                lambda: room.kept(how()),
+                subject=who,
+                patience=patience,
+                source=f"process {who}",
+            )
 
         argv: tuple[str, ...] = ()
         for name in _FILES:

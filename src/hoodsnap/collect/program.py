@@ -43,6 +43,10 @@ _LIMITS = {
 }
 """Resource limits of each program. None of the programs needs a tenth of them."""
 
+# After vfork the whole interpreter waits until the program was loaded, and that takes forever if
+# one of the folders in `PATH` is on a dead NFS server. This is the documented switch.
+setattr(subprocess, "_USE_VFORK", False)  # noqa: B010 (mypy takes it for a constant)
+
 _running: set[subprocess.Popen[bytes]] = set()
 """Programs that are running now. None of them has been reaped."""
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from hoodsnap.bundle import LARGEST_STRING, Answer, Failure
+from hoodsnap.collect.patience import SILENCE, Patience
 from hoodsnap.collect.question import PendingQuestion, answering
 from hoodsnap.keep.secret import TooLargeError, searched, without_secrets
 
@@ -68,13 +69,17 @@ class Recorder:
         *,
         room: int = ROOM,
         time_left: float = TIME,
+        patience: Patience | None = None,
     ) -> None:
         """Prepare to ask; nothing is asked yet.
 
         `room`: characters of all answers together.
         `time_left`: seconds after which no more questions are asked.
+        `patience`: the time that may be lost waiting for layers that do not answer.
         """
         self.host = host
+        self._patience = patience or Patience()
+        self._last = time.monotonic()
         self._room = self._left = room
         self._time = time_left
         self._end = time.monotonic() + time_left
@@ -91,6 +96,7 @@ class Recorder:
         subject: str | None = None,
         patience: float = PATIENCE,
         host: str | None = None,
+        source: str = "",
     ) -> Answer:
         """Ask one question and record the answer.
 
@@ -98,19 +104,43 @@ class Recorder:
         After `patience` seconds it is abandoned in its thread: a call into a frozen QEMU or a dead
         NFS server can't be ended. Then `error.kind` is `timeout`, and whatever `how` uses (such as
         a connection) must not be used again.
+
+        `source`: the part of the layer that answers, such as a file system. A part that does not
+        answer gets less and less time, and the other parts keep theirs.
         """
         at = datetime.now(UTC)
         start = time.monotonic()
         # Layers that always answer just within their patience could take hours altogether.
         left = self._end - start
         patience = min(patience, max(left, _LAST))
+        allowed = self._patience.allowed(layer, source, patience)
         # The search for secrets is part of the question: an answer that can't be searched in time
         # is recorded as a failure, so no answer is recorded without the search.
         with self._awaiting(AskedQuestion(layer, query, start)):
-            result = (
-                patiently(lambda: self._searched(how()), patience) if left > 0 else self._late()
-            )
-        took = time.monotonic() - start
+            if left <= 0:
+                result: object = self._late()
+            elif allowed <= 0:
+                result = _silent(source)
+            else:
+                result = patiently(lambda: self._searched(how()), allowed)
+        self._last = time.monotonic()
+        answer = self._record(layer, query, subject, host, at, self._last - start, result, allowed)
+        if allowed > 0 and left > 0:
+            self._note(layer, source, start, answer)
+        return answer
+
+    def _record(
+        self,
+        layer: str,
+        query: str,
+        subject: str | None,
+        host: str | None,
+        at: datetime,
+        took: float,
+        result: object,
+        patience: float,
+    ) -> Answer:
+        """Add an answer: a value that was searched for secrets, or an exception."""
         asked = {
             "layer": layer,
             "host": _plain(host or self.host),
@@ -125,6 +155,41 @@ class Recorder:
             answer = Answer(**asked, value=result)
         self.answers.append(answer)
         return answer
+
+    def wait(
+        self, layer: str, how: Callable[[], object], patience: float, *, source: str = ""
+    ) -> object:
+        """Return the result of `how` or the exception it raised, without recording an answer.
+
+        For what only decides which questions to ask. It has the same limits as `ask`.
+        """
+        start = time.monotonic()
+        allowed = self._patience.allowed(layer, source, patience)
+        if allowed <= 0 or start >= self._end:
+            return TimeoutError()
+        with self._awaiting(AskedQuestion(layer, "…", start)):
+            result = patiently(how, allowed)
+        self._last = time.monotonic()
+        if isinstance(result, TimeoutError):
+            self._patience.lost(layer, source, start, self._last)
+        else:
+            self._patience.heard(layer, source)
+        return result
+
+    def _note(self, layer: str, source: str, start: float, answer: Answer) -> None:
+        """Tell the patience if the question was answered. A refusal is an answer, too."""
+        if answer.error is None or answer.error.kind not in _NO_ANSWER:
+            self._patience.heard(layer, source)
+        elif answer.took >= SILENCE:
+            self._patience.lost(layer, source, start, start + answer.took)
+
+    def idle(self) -> float:
+        """Return the seconds since the last question ended; 0 while a question waits."""
+        return 0.0 if self._asked else time.monotonic() - self._last
+
+    def stop(self) -> None:
+        """Ask no more questions."""
+        self._end = 0.0
 
     @contextmanager
     def _awaiting(self, question: AskedQuestion) -> Iterator[None]:
@@ -150,11 +215,8 @@ class Recorder:
         host: str | None = None,
     ) -> Answer:
         """Record a failure for a question without asking it."""
-
-        def how() -> object:
-            raise why
-
-        return self.ask(layer, query, how, subject=subject, host=host)
+        self._last = time.monotonic()
+        return self._record(layer, query, subject, host, datetime.now(UTC), 0.0, why, 0.0)
 
     def _searched(self, value: object) -> object:
         """Return the value without secrets. Raises `TooLargeError`."""
@@ -172,6 +234,15 @@ class Recorder:
 
     def _late(self) -> RefusedError:
         return RefusedError("timeout", f"not asked: earlier questions took {self._time:g} s")
+
+
+_NO_ANSWER = frozenset(["timeout", "unreachable"])
+"""Kinds of failure that mean that nobody answered, if they took their time."""
+
+
+def _silent(source: str) -> RefusedError:
+    where = f" of {source}" if source else ""
+    return RefusedError("timeout", f"not asked: earlier questions{where} got no answer in time")
 
 
 def _short(text: str, most: int) -> str:
@@ -201,11 +272,21 @@ class _Worker(threading.Thread):
                 with answering(question):
                     result: object = how()
             except BaseException as error:  # `Recorder.ask` records every error
-                result = error
+                result = _bare(error)
             if question.is_abandoned:
                 return  # this thread gets no more questions
             self.results.put(result)
             del how, result  # free the memory: the next question may come much later
+
+
+def _bare(error: BaseException) -> BaseException:
+    """Return an error without the frames that raised it.
+
+    They hold connections, and closing one may take forever: the thread that drops the last
+    reference waits for a frozen daemon. No other thread than the question's own may do that.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
 
 
 _idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
@@ -254,7 +335,7 @@ def _failure(error: BaseException, patience: float) -> Failure:
     if isinstance(error, RefusedError):
         kind, message = error.kind, str(error)
     elif isinstance(error, TimeoutError):
-        kind, message = "timeout", f"no answer within {patience:g} s"
+        kind, message = "timeout", f"no answer within {patience:.3g} s"
     elif isinstance(error, OSError):
         kind, message = _KINDS.get(error.errno or 0, "failed"), error.strerror or str(error)
     elif isinstance(error, ModuleNotFoundError):

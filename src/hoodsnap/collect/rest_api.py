@@ -8,8 +8,7 @@ makes its question fail; nothing in this file raises any other error.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,9 +19,6 @@ from hoodsnap.collect.recorder import RefusedError
 
 LIST_PATIENCE = 60.0
 """Seconds for a page of a list: nova may take long for a thousand servers."""
-
-AT_ONCE = 4
-"""Number of parallel requests."""
 
 MOST_PAGES = 1000
 
@@ -114,10 +110,3 @@ def pages(
         seen.add(marker)
         found.append(ask(further))
     return found
-
-
-def together(tasks: Iterable[Callable[[], object]]) -> None:
-    """Run tasks, a few at a time, and return when all have ended."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(lambda task: task(), tasks):
-            pass

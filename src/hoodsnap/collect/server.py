@@ -16,6 +16,7 @@ from typing import Any
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.clients import ask_for_clients
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.rest_api import (
     LIST_PATIENCE,
@@ -27,7 +28,6 @@ from hoodsnap.collect.rest_api import (
     objects,
     pages,
     quote,
-    together,
     unversioned,
     written,
 )

@@ -128,7 +128,10 @@ class Sightings:
 
         uuid = uuid.lower()
         processes = [(pid, argv) for pid, argv in self.processes.items() if argv.uuid == uuid]
-        return obstacle(self.domains.get(uuid), processes)
+        return obstacle(self.domains.get(uuid), processes, self._wait)
+
+    def _wait(self, how: Callable[[], object], patience: float) -> object:
+        return self._recorder.wait("images", how, patience, source="disks")
 
     @property
     def here(self) -> set[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from hoodsnap.collect import file
@@ -39,12 +39,14 @@ _NETWORK = re.compile(
 
 
 def obstacle(
-    domain: SeenDomain | None, processes: Iterable[tuple[int | None, CommandLine]]
+    domain: SeenDomain | None,
+    processes: Iterable[tuple[int | None, CommandLine]],
+    wait: Callable[[Callable[[], object], float], object] = patiently,
 ) -> RefusedError | None:
     """Return why a monitor must not be asked about its disks; None if it may be.
 
     `domain`: the guest's domain, if one exists; `processes`: PID and arguments of each QEMU process
-    of the guest.
+    of the guest. `wait`: calls a function with a time limit, as `patiently` does.
     """
     processes = list(processes)
     if domain is not None and domain.remote is None:
@@ -54,7 +56,7 @@ def obstacle(
     if not remote:
         paths = set(domain.images if domain is not None else ())
         paths |= {path for _, argv in processes for path in _paths(argv)}
-        found = patiently(partial(_look, [pid for pid, _ in processes], sorted(paths)), LOOK)
+        found = wait(partial(_look, [pid for pid, _ in processes], sorted(paths)), LOOK)
         if isinstance(found, TimeoutError):
             return _not_asked(f"stat on the guest's disk files took more than {LOOK:g} s")
         if isinstance(found, BaseException):

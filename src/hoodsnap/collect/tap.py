@@ -17,7 +17,7 @@ from hoodsnap.bundle import Answer
 from hoodsnap.collect import file
 from hoodsnap.collect.port import SeenNetworks
 from hoodsnap.collect.program import run
-from hoodsnap.collect.recorder import Recorder, patiently
+from hoodsnap.collect.recorder import Recorder
 from hoodsnap.keep.host_network import OF_A_TAP, OVS_COLUMNS, ovs_rows, tap_rules
 
 LAYER = "network"
@@ -146,9 +146,13 @@ def _wanted(names: Sequence[str], seen: SeenNetworks | None) -> list[str]:
 
 def _ask_leases(recorder: Recorder, network: str) -> None:
     folders = [Path(path, "dhcp", network) for path in STATE_PATHS]
-    is_there = (path for path in folders if patiently(partial(file.exists, path), 2.0) is True)
-    folder = next(is_there, folders[0])
+    folder = next((path for path in folders if _is_there(recorder, path)), folders[0])
     for name in ("host", "leases"):
         path = folder / name
         how = partial(file.text, path, LARGEST_LEASES)
-        recorder.ask(LAYER, f"cat {path}", how, subject=network)
+        recorder.ask(LAYER, f"cat {path}", how, subject=network, source=str(folder.parent))
+
+
+def _is_there(recorder: Recorder, path: Path) -> bool:
+    found = recorder.wait(LAYER, partial(file.exists, path), 2.0, source=str(path.parent))
+    return found is True

@@ -11,20 +11,28 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import hoodsnap
 from hoodsnap.bundle import Bundle
+from hoodsnap.collect.crew import together
+from hoodsnap.collect.patience import Patience
 from hoodsnap.collect.program import end_programs
-from hoodsnap.collect.recorder import Recorder, patiently
+from hoodsnap.collect.recorder import Recorder, RefusedError, patiently
 from hoodsnap.collect.sightings import Sightings
 from hoodsnap.facts.cloud.movement import moved
 
 LOOKS = 3
 """Maximum number of times that changed objects are asked again."""
+
+STUCK = 15.0
+"""Seconds without a question after which a phase is left. Every question has a limit of its own, so
+whatever takes so long between two questions will never end."""
+
+CLOSING = 2.0
+"""Seconds for closing one connection, which a frozen server does not answer."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +74,14 @@ class Visit:
 
         self.started = datetime.now(UTC)
         self.wishes, self.phase = wishes, phase
-        self.recorder = recorder = Recorder(socket.gethostname())
+        name = socket.gethostname()
         if wishes.all_hosts:  # a whole cloud needs more time and memory
-            self.recorder = recorder = Recorder(
-                socket.gethostname(), room=4 << 30, time_left=4 * 3600.0
+            self.recorder = Recorder(
+                name, room=4 << 30, time_left=4 * 3600.0, patience=Patience(600.0)
             )
+        else:
+            self.recorder = Recorder(name)
+        recorder = self.recorder
         # This searches the processes for nova-compute, and reading a process may hang.
         found = patiently(read_nova_conf, 5.0)
         self.nova = found if isinstance(found, NovaConf) else NovaConf.nothing(found)
@@ -114,17 +125,15 @@ class Visit:
 
     def run(self) -> None:
         """Ask everything. The recorder abandons questions that hang, so all threads end."""
-        pool = ThreadPoolExecutor(max_workers=4)
         try:
             if self.wishes.challenge is not None:
                 from hoodsnap.collect.host import answer_challenge
 
                 answer_challenge(self.recorder, self.wishes.challenge)
             self.phase("nova API and database")
-            self._together(pool, self._ask_servers, self._ask_instances, self._ask_host)
+            self._together(self._ask_servers, self._ask_instances, self._ask_host)
             self.phase("libvirt, kernel and disk images")
             self._together(
-                pool,
                 self._ask_guests,
                 self.database.ask_rest,
                 self._ask_surroundings,
@@ -132,24 +141,25 @@ class Visit:
                 self._ask_cinder,
             )
             self.phase("neutron and the host's network")
-            self._ask_networks()
+            self._together(self._ask_networks)
             self.phase("objects found on the way")
-            self._ask_late(pool)
+            self._ask_late()
             self.phase("second look")
-            self._look(pool)
-            self._ask_consumers(pool)
-            self._ask_what_moved(pool)
+            self._look()
+            self._ask_consumers()
+            self._ask_what_moved()
         except BaseException:
+            self.recorder.stop()
             end_programs()
             raise
         finally:
-            # After an interruption, don't start the tasks that are still queued.
-            pool.shutdown(wait=False, cancel_futures=True)
-        self.database.close()
-        self.api.close()
-        self.volumes.close()
-        self.network.close()
-        self.placement.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connections. Each is closed in a thread of its own, with a time limit: the
+        server may be frozen, and closing a connection to libvirt waits for its answer."""
+        parts = (self.domains, self.database, self.api, self.volumes, self.network, self.placement)
+        together((partial(patiently, part.close, CLOSING) for part in parts), len(parts))
 
     def _ask_servers(self) -> None:
         if self.api.connect():
@@ -177,7 +187,7 @@ class Visit:
         from hoodsnap.collect.host import ask_host
 
         ask_host(self.recorder, self.nova)
-        say_files(self.recorder)
+        self.recorder.wait("host", lambda: say_files(self.recorder), 5.0)
         self._alone(self._ask_daemons)
 
     def _ask_guests(self) -> None:
@@ -256,19 +266,18 @@ class Visit:
 
         ask_taps(self.recorder, self.seen.networks)
 
-    def _ask_late(self, pool: ThreadPoolExecutor) -> None:
+    def _ask_late(self) -> None:
         """Ask nova about UUIDs that were found on the host but are not in nova's lists."""
         here = self.seen.here
         if self.seen.networks is not None:
             here |= self.seen.networks.devices
         unknown = sorted(here - self.seen.known)
         self._together(
-            pool,
             lambda: self.database.ask_rest(here),
             partial(self._ask_allocations, here),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
         )
-        self._alone(lambda: self._ask_volumes(here | self.seen.known))
+        self._together(lambda: self._ask_volumes(here | self.seen.known))
 
     def _ask_allocations(self, here: Collection[str]) -> None:
         """Ask placement for the host's inventory, and for the allocations of each server, guest and
@@ -286,11 +295,10 @@ class Visit:
         # are, its servers may have allocations elsewhere, so each server is asked about.
         self.placement.ask_consumers(asked - self.placement.consumers if everything else asked)
 
-    def _ask_consumers(self, pool: ThreadPoolExecutor) -> None:
+    def _ask_consumers(self) -> None:
         """Ask nova about consumers of placement's resources that are not in nova's lists."""
         unknown = sorted(self.placement.consumers - self.seen.known - self.database.known)
         self._together(
-            pool,
             partial(self.database.ask_consumers, unknown),
             partial(self.placement.ask_consumers, unknown),
             *(partial(self.api.ask_server, uuid) for uuid in unknown),
@@ -302,26 +310,25 @@ class Visit:
         self.database.ask_volumes(volumes)
         self.volumes.ask_about(servers, volumes, attachments)
 
-    def _look(self, pool: ThreadPoolExecutor) -> None:
+    def _look(self) -> None:
         from hoodsnap.collect.daemon import look
 
         self._together(
-            pool,
             lambda: look(self.recorder),
             self.database.look,
             self.domains.look,
             lambda: self.api.ask_servers(self.nova_host),
         )
 
-    def _ask_what_moved(self, pool: ThreadPoolExecutor) -> None:
+    def _ask_what_moved(self) -> None:
         for _ in range(LOOKS):
             moving = moved(self.recorder.answers).keys()
             if not moving:
                 break
             objects = "object" if len(moving) == 1 else "objects"
             self.phase(f"asking again about {len(moving)} {objects} that changed")
-            self._ask_again(moving)
-            self._look(pool)
+            self._together(partial(self._ask_again, moving))
+            self._look()
 
     def _ask_again(self, uuids: Collection[str]) -> None:
         from hoodsnap.collect import cgroup, image, log, process
@@ -348,10 +355,16 @@ class Visit:
         names = self.seen.names
         log.ask_again(self.recorder, {uuid: names[uuid] for uuid in uuids if uuid in names})
 
-    def _together(self, pool: ThreadPoolExecutor, *tasks: Callable[[], object]) -> None:
-        """Run tasks in parallel, and return when all have ended."""
-        for future in [pool.submit(self._alone, task) for task in tasks]:
-            future.result()
+    def _together(self, *tasks: Callable[[], object]) -> None:
+        """Run tasks in parallel, and return when all have ended.
+
+        A task that hangs between two questions, which no limit covers, is left behind.
+        """
+        alone = [partial(self._alone, task) for task in tasks]
+        longest = STUCK * (20 if self.wishes.all_hosts else 1)
+        if not together(alone, is_stuck=lambda: self.recorder.idle() > longest):
+            left = RefusedError("timeout", f"nothing was asked for {longest:g} s, so it was left")
+            self.recorder.refuse("host", "hoodsnap collect", left)
 
     def _alone(self, task: Callable[[], object]) -> None:
         """Run a task. An exception is a bug in hoodsnap; it is recorded, and other tasks go on."""

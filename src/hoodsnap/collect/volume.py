@@ -11,6 +11,7 @@ from typing import Any
 
 from hoodsnap.bundle import Answer
 from hoodsnap.collect.cloud_client import LOGIN_TIME, PATIENCE, CloudClient
+from hoodsnap.collect.crew import together
 from hoodsnap.collect.recorder import Recorder, RefusedError
 from hoodsnap.collect.rest_api import (
     LIST_PATIENCE,
@@ -20,7 +21,6 @@ from hoodsnap.collect.rest_api import (
     object_of,
     objects,
     pages,
-    together,
     unversioned,
     written,
 )

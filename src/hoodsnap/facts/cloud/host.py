@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,9 +28,28 @@ from hoodsnap.facts.host.host_network import HostNetwork
 from hoodsnap.facts.host.hypervisor import Hypervisor
 from hoodsnap.facts.host.image_store import ImageStore
 from hoodsnap.facts.host.log import Log, listing_of
-from hoodsnap.facts.layer import BLOCK, CGROUP, IMAGES, KERNEL, LOGS, NETWORK, OF_HOST, QEMU, Layer
+from hoodsnap.facts.layer import (
+    BLOCK,
+    CGROUP,
+    IMAGES,
+    KERNEL,
+    LIBVIRT,
+    LOGS,
+    NETWORK,
+    OF_HOST,
+    QEMU,
+    Layer,
+)
 from hoodsnap.facts.process.monitor import Monitor
 from hoodsnap.facts.process.process import Process, root_device
+
+NO_ANSWER = frozenset(["timeout", "unreachable"])
+"""Kinds of failure that mean that nobody answered."""
+
+
+def is_unasked(answer: Answer) -> bool:
+    """True if the collector recorded why it did not ask this question."""
+    return answer.error is not None and answer.error.message.startswith("not asked")
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +118,23 @@ class Host:
         except Exception as error:
             caught(error)
             return self.name
+
+    @cached_property
+    def _asked_of_libvirt(self) -> tuple[Answer, ...]:
+        answers = self.bundle.by_layer.get(LIBVIRT.id, ())
+        asked = (one for one in answers if one.host == self.name and not is_unasked(one))
+        return tuple(sorted(asked, key=lambda answer: answer.at))
+
+    def libvirt_went_on_after(self, answer: Answer) -> bool:
+        """True if libvirt answered the next question about something else.
+
+        If it did not, libvirt itself was silent, and the domain of `answer` can't be blamed.
+        """
+        asked = self._asked_of_libvirt
+        start = bisect_right(asked, answer.at, key=lambda one: one.at)
+        following = (one for one in asked[start:] if one.subject != answer.subject)
+        found = next(following, None)
+        return found is not None and (found.error is None or found.error.kind not in NO_ANSWER)
 
     @cached_property
     def hypervisor(self) -> Hypervisor:
