@@ -33,6 +33,8 @@ REACHED = {
 APART = {
     "HostRecord": "the base of Service, ComputeNode and HostMapping",
     "ListedService": "hosts.SERVICES reads the same rows, of cinder too",
+    "InstanceAction": "hoodsnap timeline shows the actions",
+    "ActionStep": "hoodsnap timeline shows the actions",
     "HostMapping": "the cell of a host, which the mapping of each of its servers has",
 }
 
