@@ -34,6 +34,8 @@ APART = {
     "HostRecord": "the base of Service, ComputeNode and HostMapping",
     "ListedService": "hosts.SERVICES reads the same rows, of cinder too",
     "InstanceAction": "hoodsnap timeline shows the actions",
+    "ListedAction": "hoodsnap timeline shows the actions",
+    "ListedMigration": "migrations has nova's rows of them",
     "ActionStep": "hoodsnap timeline shows the actions",
     "HostMapping": "the cell of a host, which the mapping of each of its servers has",
 }

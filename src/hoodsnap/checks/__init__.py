@@ -20,6 +20,7 @@ from hoodsnap.checks import (
     files,
     halted,
     hardware,
+    history,
     host,
     hypervisor,
     identity,
@@ -68,7 +69,7 @@ TOPICS = (
         ports,
         taps,
     ),
-    *(placement, shape, drift, hardware, cgroups, hypervisor, console),
+    *(history, placement, shape, drift, hardware, cgroups, hypervisor, console),
 )
 """In the order in which they run and are listed: first those that make all others worthless."""
 
